@@ -1,0 +1,1 @@
+"""Durable Agents: LLM agents that survive crashes."""

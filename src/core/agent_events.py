@@ -1,0 +1,193 @@
+"""What can happen to a run (events, past tense), and what a driver must then do (effects, imperative)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, TypeAdapter
+
+from durable_agents.core.entries import Entry
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON
+from durable_agents.core.model import Value
+from durable_agents.core.usage import Usage
+
+# Events ------------------------------------------------------------------------------------------------
+
+
+class RunStarted(Value):
+    """The run begins with `inputs`."""
+
+    type: Literal["run_started"] = "run_started"
+    inputs: tuple[Entry, ...]
+
+
+class ModelReplied(Value):
+    """The model's reply is whole."""
+
+    type: Literal["model_replied"] = "model_replied"
+    entries: tuple[Entry, ...]
+    usage: Usage = Usage()
+
+
+class ModelFailed(Value):
+    """The model gave no usable reply, for good."""
+
+    type: Literal["model_failed"] = "model_failed"
+    failure: Failure
+
+
+class ToolReturned(Value):
+    """A tool succeeded; `result` is what the model is told."""
+
+    type: Literal["tool_returned"] = "tool_returned"
+    call_id: str
+    result: str
+
+
+class ToolCallFailed(Value):
+    """A tool failed for good, or refused its arguments."""
+
+    type: Literal["tool_failed"] = "tool_failed"
+    call_id: str
+    failure: Failure
+
+
+class ApprovalGiven(Value):
+    """A person allowed a call, perhaps with other arguments."""
+
+    type: Literal["approval_given"] = "approval_given"
+    call_id: str
+    edited_arguments: dict[str, JSON] | None = None
+
+
+class ApprovalRefused(Value):
+    """A person refused a call."""
+
+    type: Literal["approval_refused"] = "approval_refused"
+    call_id: str
+    reason: str | None = None
+
+
+class UserMessageAdded(Value):
+    """Someone has more to say; the model is told at its next call."""
+
+    type: Literal["user_message_added"] = "user_message_added"
+    entry: Entry
+
+
+class RunCancelled(Value):
+    """The run must end now."""
+
+    type: Literal["run_cancelled"] = "run_cancelled"
+    why: str = "the run was cancelled"
+
+
+AgentEvent = Annotated[
+    RunStarted
+    | ModelReplied
+    | ModelFailed
+    | ToolReturned
+    | ToolCallFailed
+    | ApprovalGiven
+    | ApprovalRefused
+    | UserMessageAdded
+    | RunCancelled,
+    Discriminator("type"),
+]
+agent_event: TypeAdapter[AgentEvent] = TypeAdapter(AgentEvent)
+
+
+# Effects -----------------------------------------------------------------------------------------------
+
+
+class CallModel(Value):
+    """Ask the model, as `agent`, telling it `entries`, which it has not seen."""
+
+    type: Literal["call_model"] = "call_model"
+    agent: str
+    turn: int
+    entries: tuple[Entry, ...]
+
+
+class CallTool(Value):
+    """Run a tool of the active agent; answer with `ToolReturned` or `ToolCallFailed`."""
+
+    type: Literal["call_tool"] = "call_tool"
+    agent: str
+    turn: int
+    call_id: str
+    tool: str
+    arguments: dict[str, JSON]
+
+
+class AskApproval(Value):
+    """Ask a person whether the call may run."""
+
+    type: Literal["ask_approval"] = "ask_approval"
+    agent: str
+    turn: int
+    call_id: str
+    tool: str
+    arguments: dict[str, JSON]
+
+
+class KeepReply(Value):
+    """Add the reply's entries to the conversation, as they stand here: every call has an id of its own."""
+
+    type: Literal["keep_reply"] = "keep_reply"
+    entries: tuple[Entry, ...]
+
+
+class AnswerCall(Value):
+    """Tell the world that a call was answered by the machine itself, with an error or a handoff."""
+
+    type: Literal["answer_call"] = "answer_call"
+    agent: str
+    turn: int
+    call_id: str
+    tool: str
+    result: str
+    failed: bool
+
+
+class AnnounceHandoff(Value):
+    """Tell the world that another agent is active now."""
+
+    type: Literal["announce_handoff"] = "announce_handoff"
+    turn: int
+    previous: str
+    next: str
+
+
+class Finish(Value):
+    """End the run with `entries`, the reply without open calls."""
+
+    type: Literal["finish"] = "finish"
+    agent: str
+    entries: tuple[Entry, ...]
+
+
+class Fail(Value):
+    """End the run with an error; stop every tool that still runs.
+
+    `unsent` are results that the model was not told: they open the conversation's next run, so that every
+    call in it has its answer.
+    """
+
+    type: Literal["fail"] = "fail"
+    failure: Failure
+    unsent: tuple[Entry, ...] = ()
+
+
+class Stop(Value):
+    """End the run as cancelled; stop every tool that still runs. `unsent` as in `Fail`."""
+
+    type: Literal["stop"] = "stop"
+    unsent: tuple[Entry, ...] = ()
+
+
+AgentEffect = Annotated[
+    CallModel | CallTool | AskApproval | KeepReply | AnswerCall | AnnounceHandoff | Finish | Fail | Stop,
+    Discriminator("type"),
+]

@@ -1,0 +1,289 @@
+"""The agent machine: agent turn, tool dispatch, handoff.
+
+A run of an agent is a value, `AgentRun`, and a function, `step`: an event and a state give the next state
+and what the driver must now do, in order. It performs nothing, and reads no clock.
+
+A turn is one model reply and the tool calls that it asked for. The phases:
+
+- READY: nothing has happened; `RunStarted` brings the inputs.
+- AWAITING_MODEL: the model has been asked; its reply (or its failure) is the next thing of interest.
+- AWAITING_TOOLS: the reply asked for calls; every one of them gets exactly one result before the model is
+  asked again, in the order of the calls, whatever the order of completion.
+- FINISHED, FAILED, CANCELLED: the run is over and accepts nothing.
+
+What is legal stands in `TRANSITIONS`, from which the diagram in the docs is drawn. A handoff made by us is
+a call of a function named `transfer_to_<agent>`; one made by the server is an `agent.handoff` entry, and
+calls that stand before it are abandoned (the server answers for them).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durable_agents.core.agent_events import (
+    AgentEffect,
+    AgentEvent,
+    AnnounceHandoff,
+    AnswerCall,
+    ApprovalGiven,
+    ApprovalRefused,
+    AskApproval,
+    CallModel,
+    CallTool,
+    Fail,
+    Finish,
+    KeepReply,
+    ModelFailed,
+    ModelReplied,
+    RunCancelled,
+    RunStarted,
+    Stop,
+    ToolCallFailed,
+    ToolReturned,
+    UserMessageAdded,
+)
+from durable_agents.core.agent_run import AgentRun, CallState, Phase, ToolCall
+from durable_agents.core.agents import HANDOFF_PREFIX
+from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall, FunctionResult
+from durable_agents.core.errors import (
+    CallCancelled,
+    CallDenied,
+    IgnoredHandoff,
+    IllegalTransition,
+    InvalidArguments,
+    MalformedReply,
+    MaxTurnsExceeded,
+    ToolError,
+    ToolFailed,
+    UnknownHandoff,
+    UnknownTool,
+)
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON, encode
+from durable_agents.core.model import Value
+from durable_agents.core.replies import open_function_calls, parsed_arguments, with_own_call_ids
+
+TRANSITIONS: dict[Phase, dict[type[Value], frozenset[Phase]]] = {
+    Phase.READY: {
+        RunStarted: frozenset({Phase.AWAITING_MODEL}),
+        RunCancelled: frozenset({Phase.CANCELLED}),
+    },
+    Phase.AWAITING_MODEL: {
+        ModelReplied: frozenset({Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS, Phase.FINISHED, Phase.FAILED}),
+        ModelFailed: frozenset({Phase.FAILED}),
+        UserMessageAdded: frozenset({Phase.AWAITING_MODEL}),
+        RunCancelled: frozenset({Phase.CANCELLED}),
+    },
+    Phase.AWAITING_TOOLS: {
+        ToolReturned: frozenset({Phase.AWAITING_TOOLS, Phase.AWAITING_MODEL, Phase.FAILED}),
+        ToolCallFailed: frozenset({Phase.AWAITING_TOOLS, Phase.AWAITING_MODEL, Phase.FAILED}),
+        ApprovalGiven: frozenset({Phase.AWAITING_TOOLS}),
+        ApprovalRefused: frozenset({Phase.AWAITING_TOOLS, Phase.AWAITING_MODEL, Phase.FAILED}),
+        UserMessageAdded: frozenset({Phase.AWAITING_TOOLS}),
+        RunCancelled: frozenset({Phase.CANCELLED}),
+    },
+    Phase.FINISHED: {},
+    Phase.FAILED: {},
+    Phase.CANCELLED: {},
+}
+"""Which events a phase accepts, and the phases that each may lead to."""
+
+Moved = tuple[AgentRun, tuple[AgentEffect, ...]]
+
+
+def step(run: AgentRun, event: AgentEvent) -> Moved:
+    """Return the run after `event`, and what the driver must now do, in order.
+
+    Raises:
+        IllegalTransition: the phase does not accept the event, or it names no call that waits for it;
+            `run` is as it was.
+    """
+    if type(event) not in TRANSITIONS[run.phase]:
+        raise IllegalTransition(run.phase, type(event).__name__)
+    match event:
+        case RunStarted(inputs=inputs):
+            return _ask_model(run.with_(agent=run.graph.start), inputs)
+        case ModelReplied():
+            return _take_reply(run, event)
+        case ModelFailed(failure=failure):
+            return _fail(run, failure)
+        case ToolReturned(call_id=call_id, result=result):
+            return _settle(_answer(run, call_id, result, CallState.RUNNING, event))
+        case ToolCallFailed(call_id=call_id, failure=failure):
+            return _take_tool_failure(run, call_id, failure, event)
+        case ApprovalGiven(call_id=call_id, edited_arguments=edited):
+            return _approve(run, call_id, edited, event)
+        case ApprovalRefused(call_id=call_id, reason=reason):
+            return _deny(run, call_id, reason, event)
+        case UserMessageAdded(entry=entry):
+            return run.with_(added=(*run.added, entry)), ()
+        case RunCancelled(why=why):
+            closed = _close(run, why)
+            return closed.with_(phase=Phase.CANCELLED), (Stop(unsent=_unsent(closed)),)
+
+
+def _ask_model(run: AgentRun, entries: tuple[Entry, ...]) -> Moved:
+    if run.turn >= run.max_turns:
+        failure = Failure.of(MaxTurnsExceeded(run.agent, run.max_turns))
+        return run.with_(phase=Phase.FAILED, added=()), (Fail(failure=failure, unsent=entries),)
+    turn = run.turn + 1
+    asked = run.with_(phase=Phase.AWAITING_MODEL, turn=turn, calls=(), added=())
+    return asked, (CallModel(agent=run.agent, turn=turn, entries=entries),)
+
+
+def _take_reply(run: AgentRun, reply: ModelReplied) -> Moved:
+    entries = with_own_call_ids(reply.entries)
+    run = run.with_(usage=run.usage + reply.usage)
+    effects: list[AgentEffect] = [KeepReply(entries=entries)]
+    for entry in entries:
+        if isinstance(entry, AgentHandoff):
+            if entry.next_agent_name not in run.graph:
+                why = f"it hands off to {entry.next_agent_name!r}, which is not an agent of this run"
+                failed, ending = _fail(run, Failure.of(MalformedReply(why)))
+                return failed, (*effects, *ending)
+            effects.append(AnnounceHandoff(turn=run.turn, previous=run.agent, next=entry.next_agent_name))
+            run = run.with_(agent=entry.next_agent_name)
+    asked = open_function_calls(entries)
+    if not asked:
+        if run.added:
+            run, more = _ask_model(run, run.added)
+            return run, (*effects, *more)
+        finish = Finish(agent=run.agent, entries=entries)
+        return run.with_(phase=Phase.FINISHED), (*effects, finish)
+    return _dispatch(run, asked, effects)
+
+
+def _dispatch(run: AgentRun, asked: tuple[FunctionCall, ...], effects: list[AgentEffect]) -> Moved:
+    """Open every call that can run, and answer at once those that cannot."""
+    agent = run.graph[run.agent]
+    handoffs = agent.handoff_tools()
+    calls: list[ToolCall] = []
+    winner: str | None = None
+    broken: Failure | None = None
+    for call in asked:
+        made = ToolCall(call_id=call.tool_call_id, tool=call.name)
+        refusal: ToolError | None = None
+        if call.name in handoffs:
+            target = handoffs[call.name]
+            if winner is None:
+                winner = target
+                answer = encode({"handed_off_to": target}).decode()
+                made = made.with_(handoff=target, state=CallState.DONE, result=answer)
+            else:
+                refusal = IgnoredHandoff(target, winner)
+        else:
+            made, refusal = _open(run, made, call.arguments)
+        if refusal is not None:
+            made = made.with_(state=CallState.DONE, result=str(refusal))
+            broken = broken or Failure.of(refusal)
+        calls.append(made)
+        effects.append(_effect_of(run, made, failed=refusal is not None))
+    run = run.with_(phase=Phase.AWAITING_TOOLS, calls=tuple(calls))
+    if broken is not None and run.raise_on_tool_fail:
+        # Nothing has been started yet: what would have been is closed before the driver hears of it.
+        started = [effect for effect in effects if not isinstance(effect, (CallTool, AskApproval))]
+        failed, ending = _fail(run, broken)
+        return failed, (*started, *ending)
+    run, more = _settle(run)
+    return run, (*effects, *more)
+
+
+def _open(run: AgentRun, call: ToolCall, text: str) -> tuple[ToolCall, ToolError | None]:
+    agent = run.graph[run.agent]
+    tool = agent.tool(call.tool)
+    if tool is None:
+        if call.tool.startswith(HANDOFF_PREFIX):
+            target = call.tool.removeprefix(HANDOFF_PREFIX)
+            return call, UnknownHandoff(target, agent.name, agent.handoffs)
+        return call, UnknownTool(call.tool, agent.name, tuple(known.name for known in agent.tools))
+    arguments = parsed_arguments(text)
+    if arguments is None:
+        return call, InvalidArguments(call.tool, ("the arguments are not a JSON object; send one",))
+    state = CallState.AWAITING_APPROVAL if tool.requires_approval else CallState.RUNNING
+    return call.with_(arguments=arguments, state=state), None
+
+
+def _effect_of(run: AgentRun, call: ToolCall, *, failed: bool) -> AgentEffect:
+    about: dict[str, Any] = {"agent": run.agent, "turn": run.turn, "call_id": call.call_id, "tool": call.tool}
+    match call.state:
+        case CallState.RUNNING:
+            return CallTool(**about, arguments=call.arguments)
+        case CallState.AWAITING_APPROVAL:
+            return AskApproval(**about, arguments=call.arguments)
+        case CallState.DONE:
+            return AnswerCall(**about, result=call.result or "", failed=failed)
+
+
+def _take_tool_failure(run: AgentRun, call_id: str, failure: Failure, event: ToolCallFailed) -> Moved:
+    call = _call(run, call_id, CallState.RUNNING, event)
+    error = failure.error()
+    told = error if isinstance(error, ToolError) else ToolFailed(call.tool, failure.kind, failure.message)
+    answered = _answer(run, call_id, str(told), CallState.RUNNING, event)
+    return _fail(answered, Failure.of(told)) if run.raise_on_tool_fail else _settle(answered)
+
+
+def _approve(run: AgentRun, call_id: str, edited: dict[str, JSON] | None, event: ApprovalGiven) -> Moved:
+    call = _call(run, call_id, CallState.AWAITING_APPROVAL, event)
+    allowed = call.with_(state=CallState.RUNNING, arguments=call.arguments if edited is None else edited)
+    return _replace(run, allowed), (_effect_of(run, allowed, failed=False),)
+
+
+def _deny(run: AgentRun, call_id: str, reason: str | None, event: ApprovalRefused) -> Moved:
+    call = _call(run, call_id, CallState.AWAITING_APPROVAL, event)
+    denial = CallDenied(call.tool, reason)
+    denied = call.with_(state=CallState.DONE, result=str(denial))
+    answered = _replace(run, denied)
+    told = _effect_of(run, denied, failed=True)
+    after, more = _fail(answered, Failure.of(denial)) if run.raise_on_tool_fail else _settle(answered)
+    return after, (told, *more)
+
+
+def _settle(run: AgentRun) -> Moved:
+    """Go on with the model if every call has its result: the first handoff now takes effect."""
+    if run.open_calls:
+        return run, ()
+    entries = _unsent(run)
+    winner = next((call.handoff for call in run.calls if call.handoff is not None), None)
+    if winner is None:
+        return _ask_model(run, entries)
+    announced = AnnounceHandoff(turn=run.turn, previous=run.agent, next=winner)
+    after, effects = _ask_model(run.with_(agent=winner), entries)
+    return after, (announced, *effects)
+
+
+def _fail(run: AgentRun, failure: Failure) -> Moved:
+    closed = _close(run, "the run failed")
+    return closed.with_(phase=Phase.FAILED), (Fail(failure=failure, unsent=_unsent(closed)),)
+
+
+def _close(run: AgentRun, why: str) -> AgentRun:
+    """Give every open call a result that says why it has no other."""
+    closed = tuple(
+        call
+        if call.state is CallState.DONE
+        else call.with_(state=CallState.DONE, result=str(CallCancelled(call.tool, why)))
+        for call in run.calls
+    )
+    return run.with_(calls=closed)
+
+
+def _unsent(run: AgentRun) -> tuple[Entry, ...]:
+    results = (FunctionResult(tool_call_id=call.call_id, result=call.result or "") for call in run.calls)
+    return (*results, *run.added)
+
+
+def _call(run: AgentRun, call_id: str, state: CallState, event: Value) -> ToolCall:
+    for call in run.calls:
+        if call.call_id == call_id and call.state is state:
+            return call
+    raise IllegalTransition(run.phase, f"{type(event).__name__} for call {call_id!r}")
+
+
+def _answer(run: AgentRun, call_id: str, result: str, state: CallState, event: Value) -> AgentRun:
+    call = _call(run, call_id, state, event)
+    return _replace(run, call.with_(state=CallState.DONE, result=result))
+
+
+def _replace(run: AgentRun, changed: ToolCall) -> AgentRun:
+    calls = tuple(changed if call.call_id == changed.call_id else call for call in run.calls)
+    return run.with_(calls=calls)

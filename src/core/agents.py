@@ -1,0 +1,105 @@
+"""Agents as the machine sees them: plain data, a closed graph, nothing that can be called."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import Field
+
+from durable_agents.core.errors import DefinitionError
+from durable_agents.core.json import JSON
+from durable_agents.core.model import Value
+
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
+"""What the model API accepts as the name of a function."""
+
+HANDOFF_PREFIX = "transfer_to_"
+
+
+class ToolSpec(Value):
+    """A tool that runs on our side, as the model is told of it."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, JSON]
+    requires_approval: bool = False
+
+
+class AgentSpec(Value):
+    """One agent: what the model is told, what it may call, and to whom it may hand off (by name)."""
+
+    name: str
+    model: str
+    description: str = ""
+    instructions: str = ""
+    tools: tuple[ToolSpec, ...] = ()
+    built_in_tools: tuple[dict[str, JSON], ...] = ()
+    handoffs: tuple[str, ...] = ()
+    completion_args: dict[str, JSON] = Field(default_factory=dict)
+    output_schema: dict[str, JSON] | None = None
+    id: str | None = None
+    metadata: dict[str, JSON] = Field(default_factory=dict)
+
+    def tool(self, name: str) -> ToolSpec | None:
+        """Return the tool of that name, if this agent declares it."""
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+    def handoff_tools(self) -> dict[str, str]:
+        """Return the function names that stand for handoffs, each with the agent it leads to."""
+        return {handoff_tool(target): target for target in self.handoffs}
+
+
+def handoff_tool(agent: str) -> str:
+    """Return the name of the function that hands off to `agent`."""
+    return (HANDOFF_PREFIX + _NOT_IN_A_NAME.sub("_", agent))[:64]
+
+
+class AgentGraph(Value):
+    """The agents that a run may reach, by name, and the one it starts with."""
+
+    start: str
+    agents: dict[str, AgentSpec] = Field(min_length=1)
+
+    def __getitem__(self, name: str) -> AgentSpec:
+        return self.agents[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.agents
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse a graph that no run could honour.
+
+        Raises:
+            DefinitionError: a handoff to itself or to an agent outside the graph, a tool name that the
+                model API would refuse, or two tools or handoffs of one agent with the same name.
+        """
+        if self.start not in self.agents:
+            raise DefinitionError(f"the start agent {self.start!r} is not in the graph")
+        for agent in self.agents.values():
+            _check(agent, self.agents)
+
+
+def _check(agent: AgentSpec, agents: dict[str, AgentSpec]) -> None:
+    names = [tool.name for tool in agent.tools]
+    for name in names:
+        if not TOOL_NAME.match(name):
+            raise DefinitionError(
+                f"tool {name!r} of agent {agent.name!r} has a name the model API refuses; "
+                "use 1 to 64 letters, digits, '_' or '-'"
+            )
+    for target in agent.handoffs:
+        if target == agent.name:
+            raise DefinitionError(f"agent {agent.name!r} hands off to itself; remove it from its handoffs")
+        if target not in agents:
+            raise DefinitionError(
+                f"agent {agent.name!r} hands off to {target!r}, which the start agent cannot reach; "
+                "give the Agent object (or a function that returns it) instead of its name"
+            )
+        names.append(handoff_tool(target))
+    for name in names:
+        if names.count(name) > 1:
+            raise DefinitionError(
+                f"agent {agent.name!r} has two tools or handoffs called {name!r}; rename one of them"
+            )

@@ -1,0 +1,145 @@
+"""Entries: the items of a conversation, in the wire format of Mistral's Conversations API.
+
+A conversation of any session is a sequence of these; a session that speaks another protocol translates at
+its own door. Types this library does not know are kept as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Tag, TypeAdapter
+
+from durable_agents.core.chunks import Chunk, Content
+from durable_agents.core.model import WireValue
+
+
+class MessageInput(WireValue):
+    """A message given to the model."""
+
+    type: Literal["message.input"] = "message.input"
+    role: Literal["user", "assistant"] = "user"
+    content: Content
+
+
+class MessageOutput(WireValue):
+    """A message that the model wrote."""
+
+    type: Literal["message.output"] = "message.output"
+    content: Content
+
+
+class FunctionCall(WireValue):
+    """The model asks for a tool that runs on our side; `arguments` is the text it wrote, JSON or not."""
+
+    type: Literal["function.call"] = "function.call"
+    tool_call_id: str
+    name: str
+    arguments: str
+
+
+class FunctionResult(WireValue):
+    """The answer to one `FunctionCall`."""
+
+    type: Literal["function.result"] = "function.result"
+    tool_call_id: str
+    result: str
+
+
+class ToolExecution(WireValue):
+    """A built-in tool that the server ran."""
+
+    type: Literal["tool.execution"] = "tool.execution"
+    name: str
+    arguments: str = ""
+    info: dict[str, Any] | None = None
+
+
+class AgentHandoff(WireValue):
+    """The server went over from one agent to another."""
+
+    type: Literal["agent.handoff"] = "agent.handoff"
+    previous_agent_name: str
+    next_agent_name: str
+
+
+class UnknownEntry(WireValue):
+    """An entry of a type this library does not know, kept as it came."""
+
+    type: str
+
+
+_KNOWN = {
+    "message.input",
+    "message.output",
+    "function.call",
+    "function.result",
+    "tool.execution",
+    "agent.handoff",
+}
+
+
+def _tag(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
+    return kind if isinstance(kind, str) and kind in _KNOWN else "unknown"
+
+
+Entry = Annotated[
+    Annotated[MessageInput, Tag("message.input")]
+    | Annotated[MessageOutput, Tag("message.output")]
+    | Annotated[FunctionCall, Tag("function.call")]
+    | Annotated[FunctionResult, Tag("function.result")]
+    | Annotated[ToolExecution, Tag("tool.execution")]
+    | Annotated[AgentHandoff, Tag("agent.handoff")]
+    | Annotated[UnknownEntry, Tag("unknown")],
+    Discriminator(_tag),
+]
+"""One item of a conversation."""
+
+entries: TypeAdapter[tuple[Entry, ...]] = TypeAdapter(tuple[Entry, ...])
+
+
+def to_wire(items: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Return the entries as JSON objects, in order."""
+    return [item.to_wire() for item in items]
+
+
+def messages(inputs: str | Sequence[Entry | Chunk | Mapping[str, Any]]) -> tuple[Entry, ...]:
+    """Return what a caller gave as inputs, as entries.
+
+    A text is one user message. A sequence holds entries, or chunks that together make one user message;
+    mappings are read as either, by their `type` (and as messages when they have a `role`).
+
+    Raises:
+        ValueError: when nothing is there to say, or an item is neither an entry nor a chunk.
+    """
+    if isinstance(inputs, str):
+        if not inputs.strip():
+            raise ValueError("the input is empty; give the agent something to do")
+        return (MessageInput(content=inputs),)
+    found: list[Entry] = []
+    pieces: list[Any] = []
+
+    def flush() -> None:
+        if pieces:
+            found.append(MessageInput(content=_content.validate_python(tuple(pieces))))
+            pieces.clear()
+
+    for item in inputs:
+        wire = dict(item) if isinstance(item, Mapping) else item.to_wire()
+        if "role" in wire and "type" not in wire:
+            wire["type"] = "message.input"
+        if wire.get("type") in _KNOWN:
+            flush()
+            found.append(_entry.validate_python(wire))
+        else:
+            pieces.append(wire)
+    flush()
+    if not found:
+        raise ValueError("the input is empty; give the agent something to do")
+    return tuple(found)
+
+
+_entry: TypeAdapter[Entry] = TypeAdapter(Entry)
+_content: TypeAdapter[tuple[Chunk, ...]] = TypeAdapter(tuple[Chunk, ...])

@@ -1,0 +1,582 @@
+"""Every error of the library, in one tree, sorted by who must act.
+
+```text
+DurableAgentsError
+├── DefinitionError             the author changes a definition
+│   └── NotSupported            this session or backend cannot do what the definition asks
+├── ConfigurationError          the operator changes a URL, a setting or an installation
+│   ├── UnknownBackend
+│   ├── MissingExtra
+│   └── MissingCredentials
+├── WorkflowError               the author changes workflow code
+│   ├── IllegalTransition
+│   ├── NonDeterminismError
+│   ├── DeterminismError
+│   └── NotInWorkflow
+├── DurabilityError             an owner, a store or an identity stands in the way
+│   ├── ExecutionAlreadyExists
+│   ├── ExecutionNotFound
+│   ├── ExecutionClosed
+│   ├── LeaseLost
+│   ├── PayloadTooLarge
+│   ├── UnknownDefinition
+│   └── StorageError            StorageUnavailable, ...Full, ...ReadOnly, ...Corrupt, ...TooNew
+├── Unserialisable              the caller passes something JSON can carry
+├── ForeignError                an exception of the user's, as the journal kept it
+├── ExecutionFailed             what `result()` raises for an execution that failed
+├── ExecutionCancelled          what `result()` raises for an execution that was cancelled
+├── ActivityError               an activity did not succeed
+│   ├── ActivityFailed
+│   ├── ActivityTimedOut
+│   ├── ActivityInterrupted
+│   └── OutcomeUnknown
+├── RunError                    a run of an agent ended without an answer
+│   ├── MaxTurnsExceeded
+│   └── ModelError              ModelRefused, ModelOverloaded, ModelUnreachable, MalformedReply
+└── ToolError                   told to the model as the result of its call
+    ├── UnknownTool
+    ├── InvalidArguments
+    ├── UnknownHandoff
+    ├── IgnoredHandoff
+    ├── CallDenied
+    ├── CallCancelled
+    └── ToolFailed
+```
+
+Errors are also data: `failure.Failure` carries a kind, a message and whether a retry may help through a
+journal, and gives the same class back on the other side. What becomes of an error inside a run is its
+`disposition`: told to the model, ends the run, or infrastructure (retried, within the retry policy's bound).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Disposition(StrEnum):
+    """What a run does about an error."""
+
+    TOLD_TO_MODEL = "told_to_model"
+    ENDS_RUN = "ends_run"
+    INFRASTRUCTURE = "infrastructure"
+
+
+@dataclass(eq=False)
+class DurableAgentsError(Exception):
+    """The root of every error that this library raises on purpose."""
+
+    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
+    retryable: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        Exception.__init__(self, self.wording())
+
+    def wording(self) -> str:
+        """Return the message, built from the fields."""
+        return type(self).__name__
+
+    def details(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __str__(self) -> str:
+        return self.wording()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(self.details().values())
+
+
+@dataclass(eq=False)
+class DefinitionError(DurableAgentsError):
+    """A definition (agent, tool, activity, workflow) cannot be used as it stands."""
+
+    problem: str
+
+    def wording(self) -> str:
+        return self.problem
+
+
+class NotSupported(DefinitionError):
+    """This session or backend cannot do what the definition asks for."""
+
+
+@dataclass(eq=False)
+class ConfigurationError(DurableAgentsError):
+    """A setting must change before the program can work."""
+
+    problem: str
+
+    def wording(self) -> str:
+        return self.problem
+
+
+@dataclass(eq=False)
+class UnknownBackend(ConfigurationError):
+    """No adapter answers to a URL."""
+
+    problem: str
+    known: Sequence[str] = ()
+
+    def wording(self) -> str:
+        return f"no backend for {self.problem!r}; known URL schemes: {', '.join(self.known)}"
+
+
+@dataclass(eq=False)
+class MissingExtra(ConfigurationError):
+    """An optional dependency is not installed; `problem` is the extra that brings it."""
+
+    def wording(self) -> str:
+        return f'this needs an optional dependency: pip install "durable-agents[{self.problem}]"'
+
+
+@dataclass(eq=False)
+class MissingCredentials(ConfigurationError):
+    """A session has no API key; `problem` says where it looked."""
+
+
+class WorkflowError(DurableAgentsError):
+    """Workflow code does something that a durable execution cannot repeat."""
+
+
+@dataclass(eq=False)
+class IllegalTransition(WorkflowError):
+    """An event came in a phase that does not accept it; nothing has changed."""
+
+    phase: str
+    event: str
+
+    def wording(self) -> str:
+        return f"{self.event} is not accepted in phase {self.phase}"
+
+
+@dataclass(eq=False)
+class NonDeterminismError(WorkflowError):
+    """Workflow code departed from its journal; the execution is kept until the code is right again."""
+
+    execution_id: str
+    position: int
+    recorded: str
+    attempted: str
+    difference: Sequence[str] = ()
+
+    def wording(self) -> str:
+        lines = [
+            f"execution {self.execution_id} departed from its journal at record {self.position}",
+            f"  recorded:  {self.recorded}",
+            f"  attempted: {self.attempted}",
+            *(f"  differs:   {line}" for line in self.difference),
+            "  usual cause: the workflow code was changed while this execution was running, or it read a "
+            "clock, a random number or an environment variable directly",
+            "  what to do: run the code that wrote the journal, or start a new execution with the new code",
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(eq=False)
+class DeterminismError(WorkflowError):
+    """Workflow code tried something whose outcome no journal holds."""
+
+    what: str
+    instead: str = "do it in an activity and await its result"
+
+    def wording(self) -> str:
+        return f"{self.what} is not possible in workflow code: {self.instead}"
+
+
+@dataclass(eq=False)
+class NotInWorkflow(WorkflowError):
+    """A function of `workflow` was called outside workflow code."""
+
+    what: str
+
+    def wording(self) -> str:
+        return f"{self.what} works only in workflow code that a worker runs"
+
+
+class DurabilityError(DurableAgentsError):
+    """The store, the owner or the identity of an execution stands in the way."""
+
+    disposition = Disposition.INFRASTRUCTURE
+
+
+@dataclass(eq=False)
+class ExecutionAlreadyExists(DurabilityError):
+    """The id belongs to an execution with another workflow or input."""
+
+    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
+    execution_id: str
+    differs: str
+
+    def wording(self) -> str:
+        return (
+            f"execution {self.execution_id!r} exists with another {self.differs}; "
+            "choose another id, or start it with the same workflow and input to get the same execution"
+        )
+
+
+@dataclass(eq=False)
+class ExecutionNotFound(DurabilityError):
+    """No execution has that id."""
+
+    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
+    execution_id: str
+
+    def wording(self) -> str:
+        return f"no execution {self.execution_id!r} in this backend; `durable-agents list` shows those it has"
+
+
+@dataclass(eq=False)
+class ExecutionClosed(DurabilityError):
+    """A message was sent to an execution that has ended."""
+
+    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
+    execution_id: str
+    status: str
+
+    def wording(self) -> str:
+        return f"execution {self.execution_id!r} is {self.status} and takes no more messages"
+
+
+@dataclass(eq=False)
+class LeaseLost(DurabilityError):
+    """Another worker owns the execution now; this worker must drop it, nothing was written."""
+
+    execution_id: str
+
+    def wording(self) -> str:
+        return f"the lease on execution {self.execution_id!r} was lost: another worker carries it on"
+
+
+@dataclass(eq=False)
+class PayloadTooLarge(DurabilityError):
+    """A result, argument or signal is over the backend's limit; nothing was written."""
+
+    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
+    what: str
+    size_bytes: int
+    limit_bytes: int
+
+    def wording(self) -> str:
+        return (
+            f"{self.what} is {self.size_bytes} bytes, over this backend's limit of {self.limit_bytes}; "
+            "store it elsewhere and pass a reference"
+        )
+
+
+@dataclass(eq=False)
+class UnknownDefinition(DurabilityError):
+    """An execution needs a workflow or activity that this process does not define."""
+
+    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
+    what: str
+    name: str
+
+    def wording(self) -> str:
+        return f"{self.what} {self.name!r} is not defined in this process; import the module that defines it"
+
+
+@dataclass(eq=False)
+class StorageError(DurabilityError):
+    """The store itself is in trouble; `problem` names it and the setting or action that helps."""
+
+    problem: str
+
+    def wording(self) -> str:
+        return self.problem
+
+
+class StorageUnavailable(StorageError):
+    """The store did not answer in time; trying again may help."""
+
+    retryable = True
+
+
+class StorageFull(StorageError):
+    """The store has no room; nothing was written."""
+
+    retryable = True
+
+
+class StorageReadOnly(StorageError):
+    """The store cannot be written to."""
+
+
+class StorageCorrupt(StorageError):
+    """The store's bytes are not what was written, or were written by other code."""
+
+
+class StorageTooNew(StorageError):
+    """The store was written by a newer version of this library."""
+
+
+@dataclass(eq=False)
+class Unserialisable(DurableAgentsError):
+    """A value cannot be written as JSON; nothing was written."""
+
+    what: str
+    type_name: str
+    reason: str
+
+    def wording(self) -> str:
+        return (
+            f"{self.what} of type {self.type_name} cannot be written as JSON ({self.reason}); "
+            "use plain values, dataclasses or pydantic models, and give type hints"
+        )
+
+
+@dataclass(eq=False)
+class ForeignError(DurableAgentsError):
+    """An exception of a class that this process need not know, as the journal kept it."""
+
+    kind: str
+    message: str
+
+    def wording(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
+@dataclass(eq=False)
+class ExecutionFailed(DurableAgentsError):
+    """The execution failed; the error that ended it is the `__cause__`."""
+
+    execution_id: str
+    kind: str
+    message: str
+
+    def wording(self) -> str:
+        return f"execution {self.execution_id!r} failed with {self.kind}: {self.message}"
+
+
+@dataclass(eq=False)
+class ExecutionCancelled(DurableAgentsError):
+    """The execution was cancelled."""
+
+    execution_id: str
+
+    def wording(self) -> str:
+        return f"execution {self.execution_id!r} was cancelled"
+
+
+class ActivityError(DurableAgentsError):
+    """An activity did not succeed within its retry policy."""
+
+
+@dataclass(eq=False)
+class ActivityFailed(ActivityError):
+    """The last attempt of an activity raised; `kind` is the exception's class name."""
+
+    activity: str
+    attempts: int
+    kind: str
+    message: str
+
+    def wording(self) -> str:
+        attempts = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+        return f"activity {self.activity!r} failed after {attempts} with {self.kind}: {self.message}"
+
+
+@dataclass(eq=False)
+class ActivityTimedOut(ActivityError):
+    """An attempt took longer than its option allows; its thread, if it had one, may still run."""
+
+    retryable = True
+    activity: str
+    option: str
+    seconds: float
+
+    def wording(self) -> str:
+        return f"activity {self.activity!r} went over its {self.option} of {self.seconds:g} s"
+
+
+@dataclass(eq=False)
+class ActivityInterrupted(ActivityError):
+    """An attempt was cut short because its worker stopped or died."""
+
+    retryable = True
+    activity: str
+
+    def wording(self) -> str:
+        return f"an attempt of activity {self.activity!r} was cut short when its worker went away"
+
+
+@dataclass(eq=False)
+class OutcomeUnknown(ActivityError):
+    """An activity declared `effect="once"` may or may not have run, and is not run again."""
+
+    activity: str
+
+    def wording(self) -> str:
+        return (
+            f"outcome of activity {self.activity!r} is unknown after crash: it may have taken effect, "
+            "and it is not repeated; find out before you try again"
+        )
+
+
+class RunError(DurableAgentsError):
+    """A run of an agent ended without an answer."""
+
+
+@dataclass(eq=False)
+class MaxTurnsExceeded(RunError):
+    """The model was called `max_turns` times and still asked for more.
+
+    What was produced is on `entries` and `usage` (set by the `Runner`; both survive in the journal).
+    """
+
+    agent: str
+    max_turns: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.entries: Sequence[Any] = ()
+        self.usage: Any = None
+
+    def wording(self) -> str:
+        return (
+            f"agent {self.agent!r} reached no answer in {self.max_turns} turns; "
+            "raise max_turns, or give clearer instructions"
+        )
+
+
+class ModelError(RunError):
+    """The model gave no usable reply."""
+
+
+@dataclass(eq=False)
+class ModelRefused(ModelError):
+    """The API refuses the request as it is; sending it again cannot help."""
+
+    status: int
+    message: str
+
+    def wording(self) -> str:
+        return f"the model API refused the request with status {self.status}: {self.message}"
+
+
+@dataclass(eq=False)
+class ModelOverloaded(ModelError):
+    """The API asks to come back later (rate limit, conflict, server trouble)."""
+
+    disposition: ClassVar[Disposition] = Disposition.INFRASTRUCTURE
+    retryable = True
+    status: int
+    message: str
+    retry_after_seconds: float | None = None
+
+    def wording(self) -> str:
+        return f"the model API cannot answer now (status {self.status}): {self.message}"
+
+
+@dataclass(eq=False)
+class ModelUnreachable(ModelError):
+    """No connection, or none that lasted until the reply was whole."""
+
+    disposition: ClassVar[Disposition] = Disposition.INFRASTRUCTURE
+    retryable = True
+    message: str
+
+    def wording(self) -> str:
+        return f"no reply from the model API: {self.message}; check the session's server_url and the network"
+
+
+@dataclass(eq=False)
+class MalformedReply(ModelError):
+    """The reply is not what the API's description says; it is never taken for a result."""
+
+    message: str
+
+    def wording(self) -> str:
+        return f"the model's reply cannot be used: {self.message}"
+
+
+class ToolError(DurableAgentsError):
+    """A tool call that did not succeed, told to the model as the result of that call."""
+
+    disposition = Disposition.TOLD_TO_MODEL
+
+
+@dataclass(eq=False)
+class UnknownTool(ToolError):
+    """The active agent declares no such tool."""
+
+    tool: str
+    agent: str
+    known: Sequence[str] = ()
+
+    def wording(self) -> str:
+        known = f"its tools are: {', '.join(self.known)}" if self.known else "it has no tools"
+        return f"there is no tool {self.tool!r} for agent {self.agent!r}; {known}"
+
+
+@dataclass(eq=False)
+class InvalidArguments(ToolError):
+    """The arguments of a call are not JSON, or do not fit the tool's schema."""
+
+    tool: str
+    faults: Sequence[str]
+
+    def wording(self) -> str:
+        return f"invalid arguments for tool {self.tool!r}:\n" + "\n".join(
+            f"- {fault}" for fault in self.faults
+        )
+
+
+@dataclass(eq=False)
+class UnknownHandoff(ToolError):
+    """The active agent declares no handoff to that agent."""
+
+    target: str
+    agent: str
+    known: Sequence[str] = ()
+
+    def wording(self) -> str:
+        known = f"it can hand off to: {', '.join(self.known)}" if self.known else "it cannot hand off"
+        return f"agent {self.agent!r} cannot hand off to {self.target!r}; {known}"
+
+
+@dataclass(eq=False)
+class IgnoredHandoff(ToolError):
+    """A reply asked for several handoffs; the first one won."""
+
+    target: str
+    winner: str
+
+    def wording(self) -> str:
+        return f"handoff to {self.target!r} was ignored: the handoff to {self.winner!r} came first"
+
+
+@dataclass(eq=False)
+class CallDenied(ToolError):
+    """A person refused the call."""
+
+    tool: str
+    reason: str | None = None
+
+    def wording(self) -> str:
+        return f"the call of {self.tool!r} was denied" + (f": {self.reason}" if self.reason else "")
+
+
+@dataclass(eq=False)
+class CallCancelled(ToolError):
+    """The call was closed because its run ended first."""
+
+    tool: str
+    why: str
+
+    def wording(self) -> str:
+        return f"the call of {self.tool!r} was cancelled: {self.why}; it may or may not have taken effect"
+
+
+@dataclass(eq=False)
+class ToolFailed(ToolError):
+    """The tool ran and failed for good; `kind` is the exception's class name."""
+
+    tool: str
+    kind: str
+    message: str
+
+    def wording(self) -> str:
+        return f"tool {self.tool!r} failed with {self.kind}: {self.message}"

@@ -1,0 +1,48 @@
+"""Errors as data: what a journal keeps of an exception, and the way back."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from durable_agents.core import errors
+from durable_agents.core.errors import DurableAgentsError
+from durable_agents.core.json import JSON
+from durable_agents.core.model import Value
+
+
+class Failure(Value):
+    """An error that can be journaled: `kind` is the class name, `details` what rebuilds one of ours."""
+
+    kind: str
+    message: str
+    retryable: bool = False
+    details: dict[str, JSON] | None = None
+
+    @classmethod
+    def of(cls, error: BaseException, *, retryable: bool | None = None) -> Self:
+        """Return the failure that `error` is; an error that is not ours counts as retryable.
+
+        Nothing but the class name and the message of a foreign exception is kept: no traceback, no
+        attributes, so that no secret of a frame reaches a journal.
+        """
+        if isinstance(error, DurableAgentsError):
+            details = {name: _plain(value) for name, value in error.details().items()}
+            worth = type(error).retryable if retryable is None else retryable
+            return cls(kind=type(error).__name__, message=str(error), retryable=worth, details=details)
+        message = str(error) or type(error).__name__
+        return cls(kind=type(error).__name__, message=message, retryable=retryable is not False)
+
+    def error(self) -> DurableAgentsError:
+        """Return the error that this was: one of our classes where it was ours, else a `ForeignError`."""
+        known = getattr(errors, self.kind, None) if self.details is not None else None
+        if isinstance(known, type) and issubclass(known, DurableAgentsError):
+            return known(**(self.details or {}))
+        return errors.ForeignError(kind=self.kind, message=self.message)
+
+
+def _plain(value: Any) -> JSON:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value)

@@ -1,0 +1,217 @@
+"""Journal records: what one execution has durably been through, in order.
+
+There are three sorts. *Inputs* are what the outside told workflow code: delivering them again in the same
+order makes the same code do the same. *Requests* are what the code then asked for; they are written in one
+append with the input that caused them. *Notes* are the engine's own bookkeeping, and are never delivered.
+
+A step's input is derived, not journaled, wherever it follows from earlier records (a model call, a tool
+call): a record holds what is new, so that a run of T turns writes O(T) bytes. All times are seconds since
+the epoch (UTC).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, TypeAdapter, ValidationError
+
+from durable_agents.core.errors import StorageCorrupt, StorageTooNew
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON, decode
+from durable_agents.core.model import Value
+
+FORMAT = 1
+"""The version of the records written by this code; it reads this and every earlier one."""
+
+
+class Status(StrEnum):
+    """Where an execution stands. Every status but `running` is final."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class StepKind(StrEnum):
+    """What sort of step it is; it decides which events a reader of the execution sees."""
+
+    ACTIVITY = "activity"
+    MODEL = "model"
+    TOOL = "tool"
+
+
+# Inputs ------------------------------------------------------------------------------------------------
+
+
+class ExecutionStarted(Value):
+    """The first record: which workflow runs, with what arguments (by parameter name)."""
+
+    type: Literal["execution_started"] = "execution_started"
+    at: float
+    format: int = FORMAT
+    workflow: str
+    arguments: dict[str, JSON]
+
+
+class StepCompleted(Value):
+    """The step has its result, for ever."""
+
+    type: Literal["step_completed"] = "step_completed"
+    at: float
+    key: str
+    result: JSON
+
+
+class StepFailed(Value):
+    """The step failed for good, after `attempts` attempts."""
+
+    type: Literal["step_failed"] = "step_failed"
+    at: float
+    key: str
+    attempts: int
+    failure: Failure
+
+
+class TimerFired(Value):
+    """The timer was due."""
+
+    type: Literal["timer_fired"] = "timer_fired"
+    at: float
+    key: str
+
+
+class SignalReceived(Value):
+    """A signal was taken from the inbox; `message_id` is the sender's."""
+
+    type: Literal["signal_received"] = "signal_received"
+    at: float
+    message_id: str
+    name: str
+    arguments: tuple[JSON, ...]
+
+
+class CancelRequested(Value):
+    """Somebody asked the execution to end."""
+
+    type: Literal["cancel_requested"] = "cancel_requested"
+    at: float
+    message_id: str
+
+
+# Requests ----------------------------------------------------------------------------------------------
+
+
+class StepScheduled(Value):
+    """Workflow code asked for a step; from here on an attempt may have run.
+
+    `arguments` is None where they follow from earlier records; `about` is what a reader of the event stream
+    is told (agent, turn, call id).
+    """
+
+    type: Literal["step_scheduled"] = "step_scheduled"
+    key: str
+    kind: StepKind
+    name: str
+    arguments: JSON = None
+    about: dict[str, JSON] = Field(default_factory=dict)
+
+
+class TimerStarted(Value):
+    """Workflow code waits until `due_at`."""
+
+    type: Literal["timer_started"] = "timer_started"
+    key: str
+    due_at: float
+
+
+class EventEmitted(Value):
+    """Workflow code tells the readers of the event stream something."""
+
+    type: Literal["event_emitted"] = "event_emitted"
+    key: str
+    kind: str
+    data: dict[str, JSON]
+
+
+class ExecutionClosed(Value):
+    """The last record: how the execution ended."""
+
+    type: Literal["execution_closed"] = "execution_closed"
+    key: Literal["close"] = "close"
+    status: Literal[Status.COMPLETED, Status.FAILED, Status.CANCELLED]
+    result: JSON = None
+    failure: Failure | None = None
+
+
+# Notes -------------------------------------------------------------------------------------------------
+
+
+class AttemptFailed(Value):
+    """An attempt failed; the next one may begin at `retry_at`. `heartbeat` is the attempt's last word."""
+
+    type: Literal["attempt_failed"] = "attempt_failed"
+    at: float
+    key: str
+    attempt: int
+    failure: Failure
+    retry_at: float
+    heartbeat: JSON = None
+
+
+class ExecutionRecovered(Value):
+    """A worker took over from one that was lost: attempts that were under way may have taken effect."""
+
+    type: Literal["execution_recovered"] = "execution_recovered"
+    at: float
+
+
+Input = ExecutionStarted | StepCompleted | StepFailed | TimerFired | SignalReceived | CancelRequested
+Request = StepScheduled | TimerStarted | EventEmitted | ExecutionClosed
+Note = AttemptFailed | ExecutionRecovered
+
+Record = Annotated[Input | Request | Note, Discriminator("type")]
+
+INPUTS = (ExecutionStarted, StepCompleted, StepFailed, TimerFired, SignalReceived, CancelRequested)
+NOTES = (AttemptFailed, ExecutionRecovered)
+
+_record: TypeAdapter[Any] = TypeAdapter(Record)
+
+
+def encode_record(record: Input | Request | Note) -> bytes:
+    """Return the record as a journal stores it."""
+    return _record.dump_json(record, exclude_defaults=False)
+
+
+def decode_record(data: bytes) -> Input | Request | Note:
+    """Return the record that `data` is.
+
+    Raises:
+        StorageTooNew: it begins a journal in a newer format.
+        StorageCorrupt: it is no record of any format.
+    """
+    try:
+        record: Input | Request | Note = _record.validate_json(data)
+    except ValidationError as error:
+        _refuse_newer(data)
+        kinds = sorted({str(fault["type"]) for fault in error.errors(include_input=False, include_url=False)})
+        raise StorageCorrupt(
+            f"a journal holds bytes that are no record of ours ({', '.join(kinds)}); "
+            "it was written by other code, or damaged: restore it from a copy"
+        ) from error
+    if isinstance(record, ExecutionStarted):
+        _refuse_newer(data)
+    return record
+
+
+def _refuse_newer(data: bytes) -> None:
+    try:
+        value = decode(data)
+    except ValueError:
+        return
+    if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
+        raise StorageTooNew(
+            f"a journal is in format {value['format']}, this code reads up to {FORMAT}; "
+            "upgrade durable-agents"
+        )

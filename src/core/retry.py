@@ -1,0 +1,33 @@
+"""When a failed attempt is tried again."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from durable_agents.core.failure import Failure
+from durable_agents.core.model import Value
+
+
+class RetryPolicy(Value):
+    """Attempts and back-off of a step. The bound on attempts is always finite: nothing is retried for ever.
+
+    The wait after attempt n is `initial_interval * backoff_coefficient ** (n - 1)`, at most `max_interval`
+    (all in seconds), and never less than what the failure itself asks for (`Retry-After`).
+    """
+
+    max_attempts: int = Field(default=5, ge=1)
+    initial_interval: float = Field(default=1.0, ge=0)
+    backoff_coefficient: float = Field(default=2.0, ge=1)
+    max_interval: float = Field(default=60.0, ge=0)
+    non_retryable: tuple[str, ...] = ()
+    """Class names of exceptions that end the step at once."""
+
+    def delay_after(self, attempt: int, failure: Failure) -> float | None:
+        """Return the seconds to wait before the next attempt; None when there must not be one."""
+        if attempt >= self.max_attempts or not failure.retryable or failure.kind in self.non_retryable:
+            return None
+        # The exponent is bounded so that no number of attempts overflows a float.
+        grown = self.initial_interval * self.backoff_coefficient ** min(attempt - 1, 64)
+        asked = (failure.details or {}).get("retry_after_seconds")
+        least = float(asked) if isinstance(asked, (int, float)) and asked > 0 else 0.0
+        return max(min(grown, self.max_interval), least)

@@ -1,0 +1,332 @@
+"""The workflow machine: deterministic replay, as a machine without a clock or a loop.
+
+Workflow code runs somewhere else, on an event loop that does nothing by itself. This machine stands between
+that code and the journal. It is in one of three phases:
+
+- REPLAYING: records are left. `advance` hands out the next input for the code to be given; what the code
+  then asks for (`request`) is matched, key by key, with what the journal says it asked for at that point.
+- LIVE: every record has been matched. The driver offers inputs as they come (`accept`); what the code asks
+  for is collected. `take_batch` gives everything that must be durable *before* anything of it may be acted
+  upon, and `Batch.steps` which steps may start once it is.
+- CLOSED: the execution has ended.
+
+The order is a promise: an input and the requests it caused are one batch, hence one append. So a journal
+never holds half of what an input caused, and a step that is not in the journal has not been started.
+
+A key says what a step *is* (its place in its own task, or its turn and call within its agent run), so that
+branches which run at the same time never depend on the order in which they happened to be scheduled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from durable_agents.core.errors import IllegalTransition, NonDeterminismError
+from durable_agents.core.json import JSON, canonical
+from durable_agents.core.records import (
+    INPUTS,
+    NOTES,
+    AttemptFailed,
+    CancelRequested,
+    EventEmitted,
+    ExecutionClosed,
+    ExecutionRecovered,
+    ExecutionStarted,
+    Input,
+    Note,
+    Request,
+    SignalReceived,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+    TimerFired,
+    TimerStarted,
+)
+
+AnyRecord = Input | Request | Note
+
+
+class MachinePhase(StrEnum):
+    """Where a machine stands."""
+
+    REPLAYING = "replaying"
+    LIVE = "live"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class OpenStep:
+    """A step without a result: its next attempt, and whether an earlier one may have taken effect."""
+
+    scheduled: StepScheduled
+    attempt: int = 1
+    in_doubt: bool = False
+    retry_at: float = 0.0
+    last_failure: AttemptFailed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What must be appended at `position`, in one write; afterwards `steps` may start."""
+
+    position: int
+    records: tuple[AnyRecord, ...]
+    steps: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Window:
+    """The requests that the journal says the last input caused, by key."""
+
+    expected: dict[str, tuple[int, Request]] = field(default_factory=dict)
+    end: int = 0
+    is_last: bool = False
+
+
+class WorkflowMachine:
+    """Matches one execution's workflow code with its journal, and says what to write next."""
+
+    def __init__(self, execution_id: str, records: Sequence[AnyRecord]) -> None:
+        self._id = execution_id
+        self._records: list[AnyRecord] = list(records)
+        self._next = 0
+        self._window = _Window()
+        self._fresh: list[AnyRecord] = []
+        self._to_start: list[str] = []
+        self._seen: set[str] = set()
+        self.position = len(records)
+        """The number of records that are durable, or have been handed out by `take_batch`."""
+        self.phase = MachinePhase.REPLAYING
+        self.now = 0.0
+        """Workflow time: that of the last input, in seconds since the epoch."""
+        self.steps: dict[str, OpenStep] = {}
+        """The steps that were asked for and have no result, by key."""
+        self.timers: dict[str, float] = {}
+        """The timers that have not fired and are still wanted, by key, each with its due time."""
+        self.closed: ExecutionClosed | None = None
+
+    # Replaying -----------------------------------------------------------------------------------------
+
+    def advance(self) -> Input | None:
+        """Return the next input that workflow code must be given; None once the journal is used up.
+
+        Call it when the code has come to rest after the last one.
+
+        Raises:
+            NonDeterminismError: the journal holds a request that the code did not make.
+        """
+        if self.phase is not MachinePhase.REPLAYING:
+            raise IllegalTransition(self.phase, "advance")
+        for position, missed in self._window.expected.values():
+            raise self._departure(position, _tell(missed), "nothing more: the code waits or has ended")
+        while self._next < len(self._records):
+            record = self._records[self._next]
+            if isinstance(record, INPUTS):
+                self._check_awaited(record)
+                self._next += 1
+                self._look_ahead()
+                self._take(record)
+                return record
+            if isinstance(record, NOTES):
+                self._note(record)
+            elif self._next >= self._window.end:
+                raise self._departure(self._next, _tell(record), "nothing: no input has come yet")
+            self._next += 1
+        self._records.clear()
+        self.phase = MachinePhase.CLOSED if self.closed is not None else MachinePhase.LIVE
+        return None
+
+    def _look_ahead(self) -> None:
+        """Collect the requests up to the next input; notes between them do not end a window."""
+        expected: dict[str, tuple[int, Request]] = {}
+        end = self._next
+        while end < len(self._records) and not isinstance(record := self._records[end], INPUTS):
+            if not isinstance(record, NOTES):
+                expected[record.key] = (end, record)
+            end += 1
+        self._window = _Window(expected, end, is_last=end == len(self._records))
+
+    # What workflow code asks for -------------------------------------------------------------------------
+
+    def request(self, asked: Request) -> None:
+        """Take what the code asks for: matched with the journal while replaying, collected when live.
+
+        Raises:
+            NonDeterminismError: the journal says that the code asked for something else here, or the code
+                asks twice under one key.
+        """
+        if self.phase is MachinePhase.CLOSED:
+            raise IllegalTransition(self.phase, f"request {asked.key}")
+        if asked.key in self._seen:
+            raise self._departure(self.position, f"{asked.key} was asked for before", _tell(asked))
+        if self.phase is MachinePhase.REPLAYING:
+            if asked.key in self._window.expected:
+                position, recorded = self._window.expected.pop(asked.key)
+                self._match(position, recorded, asked)
+                self._apply(recorded)
+                return
+            if not self._window.is_last:
+                raise self._departure(*self._what_is_recorded_instead(), _tell(asked))
+        self._fresh.append(asked)
+        if isinstance(asked, StepScheduled):
+            self._to_start.append(asked.key)
+        self._apply(asked)
+
+    def abandon(self, key: str) -> None:
+        """Forget a step or timer that the code no longer waits for; a late answer is not accepted."""
+        self.steps.pop(key, None)
+        self.timers.pop(key, None)
+        if key in self._to_start:
+            self._to_start.remove(key)
+
+    def _what_is_recorded_instead(self) -> tuple[int, str]:
+        for position, record in self._window.expected.values():
+            return position, _tell(record)
+        return self._window.end, _tell(self._records[self._window.end])
+
+    def _match(self, position: int, recorded: Request, asked: Request) -> None:
+        before, after = recorded.model_dump(mode="json"), asked.model_dump(mode="json")
+        differs = [
+            f"{name}: {canonical(before.get(name))} is not {canonical(after.get(name))}"
+            for name in sorted({*before, *after})
+            if before.get(name) != after.get(name)
+        ]
+        if differs:
+            raise self._departure(position, _tell(recorded), _tell(asked), differs)
+
+    # Live ------------------------------------------------------------------------------------------------
+
+    def accept(self, record: Input) -> bool:
+        """Take an input from the outside; False when nobody waits for it, and then it must be dropped.
+
+        When it returns True, give the input to the code at once, let it come to rest, then offer the next.
+        """
+        if self.phase is not MachinePhase.LIVE:
+            raise IllegalTransition(self.phase, type(record).__name__)
+        if not self._awaited(record):
+            return False
+        self._fresh.append(record)
+        self._take(record)
+        return True
+
+    def note(self, record: Note) -> None:
+        """Take a piece of the engine's own bookkeeping, to be written with the next batch."""
+        if self.phase is not MachinePhase.LIVE:
+            raise IllegalTransition(self.phase, type(record).__name__)
+        self._fresh.append(record)
+        self._note(record)
+
+    def take_batch(self) -> Batch:
+        """Return what is not durable yet, and count it as written: append it before acting on it."""
+        batch = Batch(self.position, tuple(self._fresh), tuple(self._to_start))
+        self.position += len(self._fresh)
+        self._fresh.clear()
+        self._to_start.clear()
+        if self.closed is not None:
+            self.phase = MachinePhase.CLOSED
+        return batch
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `take_batch` would hold a record."""
+        return bool(self._fresh)
+
+    # Both ------------------------------------------------------------------------------------------------
+
+    def _take(self, record: Input) -> None:
+        self.now = max(self.now, record.at)
+        match record:
+            case StepCompleted(key=key) | StepFailed(key=key):
+                del self.steps[key]
+            case TimerFired(key=key):
+                del self.timers[key]
+            case ExecutionStarted() | SignalReceived() | CancelRequested():
+                pass
+
+    def _awaited(self, record: Input) -> bool:
+        match record:
+            case StepCompleted(key=key) | StepFailed(key=key):
+                return key in self.steps and self.closed is None
+            case TimerFired(key=key):
+                return key in self.timers and self.closed is None
+            case ExecutionStarted():
+                return self.position == 0 and not self._fresh
+            case SignalReceived() | CancelRequested():
+                return self.closed is None
+
+    def _check_awaited(self, record: Input) -> None:
+        match record:
+            case ExecutionStarted() if self._next > 0:
+                raise self._departure(self._next, _tell(record), "nothing: the execution has started before")
+            case ExecutionStarted():
+                return
+            case _ if self._next == 0 and not self._seen and self.now == 0.0:
+                raise self._departure(self._next, _tell(record), "nothing: the execution has not started")
+            case _ if not self._awaited(record):
+                raise self._departure(self._next, _tell(record), "the code does not wait for that")
+
+    def _apply(self, request: Request) -> None:
+        self._seen.add(request.key)
+        match request:
+            case StepScheduled(key=key):
+                self.steps[key] = OpenStep(request)
+            case TimerStarted(key=key, due_at=due_at):
+                self.timers[key] = due_at
+            case ExecutionClosed():
+                self.closed = request
+                self.steps.clear()
+                self.timers.clear()
+            case EventEmitted():
+                pass
+
+    def _note(self, note: Note) -> None:
+        match note:
+            case AttemptFailed(key=key):
+                if key in self.steps:
+                    opened = self.steps[key]
+                    opened.attempt = note.attempt + 1
+                    opened.retry_at = note.retry_at
+                    opened.last_failure = note
+                    opened.in_doubt = False
+            case ExecutionRecovered(at=at):
+                for opened in self.steps.values():
+                    # A step that was still backing off when its worker was lost had no attempt under way.
+                    if opened.retry_at <= at and not self._is_fresh(opened):
+                        opened.attempt += 1
+                        opened.in_doubt = True
+
+    def _is_fresh(self, opened: OpenStep) -> bool:
+        return opened.scheduled.key in self._to_start
+
+    def _departure(
+        self, position: int, recorded: str, attempted: str, difference: Iterable[str] = ()
+    ) -> NonDeterminismError:
+        return NonDeterminismError(self._id, position, recorded, attempted, tuple(difference))
+
+
+def _tell(record: AnyRecord) -> str:
+    """Return one line that names the record in words, with the fields that tell it from others."""
+    shown: Mapping[str, JSON] = {}
+    words = record.type.replace("_", " ")
+    match record:
+        case StepScheduled():
+            shown = {"arguments": record.arguments} if record.arguments is not None else {}
+            words = f"{record.kind} {record.name!r} at {record.key}"
+        case TimerStarted():
+            shown, words = {"due_at": record.due_at}, f"timer at {record.key}"
+        case EventEmitted():
+            shown, words = record.data, f"event {record.kind!r} at {record.key}"
+        case ExecutionClosed():
+            shown, words = {"result": record.result}, f"end as {record.status}"
+        case StepCompleted() | StepFailed() | TimerFired() | AttemptFailed():
+            words = f"{words} at {record.key}"
+        case SignalReceived():
+            words = f"signal {record.name!r}"
+        case ExecutionStarted():
+            shown, words = record.arguments, f"start of workflow {record.workflow!r}"
+        case CancelRequested() | ExecutionRecovered():
+            pass
+    text = canonical(dict(shown)) if shown else ""
+    return words if not text else f"{words}, {text if len(text) <= 200 else text[:200] + '…'}"

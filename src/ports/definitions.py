@@ -1,0 +1,77 @@
+"""What users define: activities and workflows, as data that every backend can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from durable_agents.core.json import JSON
+from durable_agents.core.retry import RetryPolicy
+from durable_agents.ports.tools import Effect
+
+
+class Signature(Protocol):
+    """How a callable's arguments and result go to JSON and back, and what a model is told of it."""
+
+    name: str
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def parameters(self) -> Mapping[str, JSON]: ...
+
+    def bind(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+
+    def dump_arguments(self, *args: Any, **kwargs: Any) -> dict[str, JSON]: ...
+
+    def load_arguments(self, arguments: Mapping[str, JSON]) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+
+    def dump_result(self, value: Any) -> JSON: ...
+
+    def load_result(self, value: JSON) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityOptions:
+    """How an activity's attempts are run. Times are in seconds."""
+
+    start_to_close_timeout: float = 300.0
+    heartbeat_timeout: float | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    effect: Effect = "idempotent"
+    requires_approval: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityDefinition:
+    """A function whose result is journaled."""
+
+    name: str
+    fn: Callable[..., Any]
+    is_async: bool
+    signature: Signature
+    options: ActivityOptions
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerDefinition:
+    """A signal or query handler of a workflow; `method` is looked up on the workflow's instance."""
+
+    name: str
+    method: str
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowDefinition:
+    """A class whose entrypoint is run durably."""
+
+    name: str
+    cls: type[Any]
+    entrypoint: str
+    signature: Signature
+    signals: Mapping[str, HandlerDefinition] = field(default_factory=dict)
+    queries: Mapping[str, HandlerDefinition] = field(default_factory=dict)
+    keep_seconds: float | None = None

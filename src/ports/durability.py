@@ -1,0 +1,270 @@
+"""The durability port: what a backend offers, from outside and to workflow code.
+
+Every backend keeps the promises D1 to D16, which stand as tests in `testing.durability_contract`:
+
+D1   `start` with an id that exists returns the same execution when workflow and input are equal, else raises
+     `ExecutionAlreadyExists`; two concurrent starts create one execution.
+D2   A result, once returned, is the same for every later caller, in any process, after any restart.
+D3   An activity whose result is journaled never runs again for that execution.
+D4   An activity that may have run is run again with the same idempotency key and a higher attempt number.
+D5   Attempts, back-off and timeouts follow the activity's options, also across a crash.
+D6   A worker that lost its lease cannot write: its append is refused, its execution goes on elsewhere, once.
+D7   A worker is killed: another resumes its executions within the lease time.
+D8   Timers survive restarts and never fire early.
+D9   Signals are applied once each, in the order sent by one sender, also when sent before a worker starts.
+D10  Cancellation raises `CancelledError` in the workflow at its current await; clean-up code may await
+     activities, and the execution ends as cancelled.
+D11  Workflow code that no longer matches its journal raises `NonDeterminismError`; the execution is kept,
+     not failed, and goes on once the code is right again.
+D12  What cannot be serialised, or is over the backend's limit, is a clear error at the call.
+D13  The event stream of an execution is complete and ordered, and can be read from any position.
+D14  A secret given to a session or tool source is in no stored byte.
+D15  A worker that is asked to stop finishes or hands over; nothing is lost, nothing runs twice.
+D16  N workers share the executions; adding one raises throughput, losing one loses nothing.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any, Protocol
+
+from durable_agents.core.json import JSON
+from durable_agents.core.records import Status, StepKind
+from durable_agents.ports.definitions import ActivityDefinition, ActivityOptions
+from durable_agents.ports.journal import DEFAULT_TASK_QUEUE
+from durable_agents.ports.llm import ModelRequest, Session
+from durable_agents.ports.resources import Resources
+from durable_agents.ports.tools import ToolSource
+
+# From outside ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionDescription:
+    """What `describe` tells; times are timezone-aware (UTC)."""
+
+    id: str
+    workflow: str
+    status: Status
+    created_at: datetime
+    closed_at: datetime | None
+    error: str | None
+    """Why it failed, or why it cannot go on at the moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One item of an execution's event stream. Positions grow; they need not be consecutive."""
+
+    position: int
+    kind: str
+    at: datetime
+    data: Mapping[str, JSON]
+
+
+class Execution(Protocol):
+    """A handle on one execution. Any number of them, in any processes, may exist."""
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """The execution's id."""
+
+    @abstractmethod
+    async def result(self) -> Any:
+        """Wait for the end and return the result (D2).
+
+        Raises:
+            ExecutionFailed: it failed; the error that ended it is the `__cause__`.
+            ExecutionCancelled: it was cancelled.
+        """
+
+    @abstractmethod
+    async def signal(self, name: str, *args: Any) -> None:
+        """Send a signal; it is durable when this returns (D9)."""
+
+    @abstractmethod
+    async def query(self, name: str, *args: Any) -> Any:
+        """Return what a query handler says of the execution's present state; nothing is changed."""
+
+    @abstractmethod
+    async def cancel(self) -> None:
+        """Ask the execution to end (D10); the request is durable when this returns."""
+
+    @abstractmethod
+    async def describe(self) -> ExecutionDescription:
+        """Return where the execution stands."""
+
+    @abstractmethod
+    def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Yield the events with a position above `after`, as they come, to the execution's end (D13)."""
+
+
+class Backend(Protocol):
+    """A place where executions live. It is an async context manager."""
+
+    @abstractmethod
+    async def start(
+        self,
+        workflow: type[Any] | str,
+        *args: Any,
+        id: str | None = None,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        **kwargs: Any,
+    ) -> Execution:
+        """Start an execution, durable when this returns (D1); without an id it gets a new one."""
+
+    @abstractmethod
+    async def get(self, execution_id: str) -> Execution:
+        """Return a handle on an existing execution; raises `ExecutionNotFound`."""
+
+    @abstractmethod
+    async def list(
+        self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
+    ) -> Sequence[ExecutionDescription]:
+        """Return executions, the newest first."""
+
+    @abstractmethod
+    def worker(
+        self,
+        workflows: Sequence[type[Any]],
+        *,
+        lease: timedelta = timedelta(seconds=10),
+        max_concurrent_executions: int = 100,
+        max_concurrent_activities: int = 100,
+        max_cached_executions: int = 1000,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        graceful_shutdown_timeout: timedelta = timedelta(seconds=30),
+        identity: str | None = None,
+    ) -> AbstractAsyncContextManager[Any]:
+        """Return a worker that runs while its `async with` block does, and stops gracefully (D15)."""
+
+    @abstractmethod
+    async def __aenter__(self) -> Backend:
+        """Connect."""
+
+    @abstractmethod
+    async def __aexit__(self, *_: object) -> None:
+        """Disconnect; executions stay where they are."""
+
+
+# To workflow code --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowInfo:
+    """What `workflow.info()` tells."""
+
+    execution_id: str
+    workflow: str
+    task_queue: str = DEFAULT_TASK_QUEUE
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What an attempt at a step knows of itself; `activity.info()` returns it."""
+
+    execution_id: str
+    activity: str
+    attempt: int
+    idempotency_key: str
+    heartbeat: Callable[[tuple[JSON, ...]], None] = field(repr=False, default=lambda details: None)
+    heartbeat_details: tuple[JSON, ...] = ()
+    """What the previous attempt last said through its heartbeat, as far as it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityCall:
+    """Run an activity with these arguments (by parameter name)."""
+
+    definition: ActivityDefinition
+    arguments: dict[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """Ask a model. `request` is made when an attempt starts, so that it is never stored."""
+
+    session: Session
+    request: Callable[[Attempt], ModelRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallOf:
+    """Call a tool of a source."""
+
+    source: ToolSource
+    tool: str
+    arguments: dict[str, JSON]
+
+
+Call = ActivityCall | ModelCall | ToolCallOf
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something whose result is journaled under `key`. `arguments` is what of its input is journaled."""
+
+    key: str
+    kind: StepKind
+    name: str
+    call: Call
+    options: ActivityOptions
+    arguments: JSON = None
+    about: dict[str, JSON] = field(default_factory=dict)
+
+
+class WorkflowContext(Protocol):
+    """What workflow code can ask of its backend. `asyncio` does the rest: sleeping, tasks, events, queues.
+
+    W1  Everything here gives the same answers when the execution is replayed.
+    W2  `run_step` returns the journaled result if there is one, and performs the step otherwise (D3, D4).
+    """
+
+    @abstractmethod
+    async def run_step(self, step: Step) -> JSON:
+        """Return the step's result; raises an `ActivityError` or `ModelError` when it failed for good."""
+
+    @abstractmethod
+    def next_key(self) -> str:
+        """Return a key for what the current task does next: its path and position, never used before."""
+
+    @abstractmethod
+    def emit(self, kind: str, data: dict[str, JSON]) -> None:
+        """Add an event to the execution's stream."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """Return workflow time (UTC): that of the last thing that happened to the execution."""
+
+    @abstractmethod
+    async def wait_condition(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> None:
+        """Return once `condition` holds; raises `TimeoutError` if it does not within `timeout`."""
+
+    @property
+    @abstractmethod
+    def info(self) -> WorkflowInfo:
+        """The execution's identity."""
+
+    @property
+    @abstractmethod
+    def random(self) -> Random:
+        """A source of numbers that are the same in every replay, and others in every execution."""
+
+    @property
+    @abstractmethod
+    def state(self) -> dict[Any, Any]:
+        """A place for the library's own in-memory state of this execution (conversations)."""
+
+
+Performer = Callable[[Call, Attempt, ActivityOptions, Resources], Awaitable[JSON]]
+"""Performs one attempt of a call; given to adapters that have an engine of their own."""
+
+current_context: ContextVar[WorkflowContext | None] = ContextVar("current_context", default=None)
+"""The context of the workflow code that is running, or None outside of any."""

@@ -1,0 +1,248 @@
+"""The journal port: what a store offers, so that the engine in `runtime` can make a backend of it.
+
+An execution in a store is a *head* (who and where it is), a *journal* (numbered records, append-only) and an
+*inbox* (messages that nobody has taken yet). Records and messages are bytes to the store: it never looks
+inside. Three small ports, implemented by one object:
+
+- `Journal`: create, append, read, follow;
+- `Inbox`: send, read;
+- `Leases`: who works on what;
+- `Catalogue`: look at heads, and forget old ones.
+
+Ownership. A worker *claims* an execution and gets a `Claim` with a *fencing token*, greater than every
+earlier token of that execution. The claim is good until another worker's claim succeeds, which cannot be
+before the lease runs out; a write under an older token is refused whole, so a worker that was paused for
+longer than its lease can do no harm (the fencing tokens of Kleppmann, "How to do distributed locking").
+
+An execution can be claimed when it is running, has no owner, and either its `wake_at` has come or its inbox
+holds a message beyond those consumed; or when its owner's lease has run out (then `Claim.recovered`).
+
+All times are seconds since the epoch by the adapter's own clock. Every method raises `StorageError` (or a
+subclass) when the store is in trouble, and then a write has either happened whole or not at all.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from durable_agents.core.records import Status
+
+DEFAULT_TASK_QUEUE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """An execution to be created: ready to be claimed at once."""
+
+    id: str
+    workflow: str
+    fingerprint: str
+    """Equal exactly when workflow and input are equal."""
+    task_queue: str = DEFAULT_TASK_QUEUE
+    keep_seconds: float | None = None
+    """How long it is kept after it has ended; None leaves that to `Catalogue.prune`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a store knows about an execution without reading its journal."""
+
+    id: str
+    workflow: str
+    fingerprint: str
+    task_queue: str
+    status: Status
+    length: int
+    """The number of records in the journal."""
+    created_at: float
+    closed_at: float | None = None
+    note: str | None = None
+    """Why the execution cannot go on at the moment, if its last owner said so."""
+    owner: str | None = None
+    """The worker that holds the lease, if one does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something for an execution; `id` is made by the sender and makes sending it again harmless."""
+
+    id: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message in an inbox; `number` grows by one with each, from 1."""
+
+    number: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to write to an execution, until someone else's claim succeeds."""
+
+    execution_id: str
+    workflow: str
+    worker: str
+    token: int
+    length: int
+    """The number of records when it was claimed."""
+    consumed: int
+    """The number of the last message that was consumed."""
+    recovered: bool
+    """Whether it was taken from an owner whose lease ran out, rather than released by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What else becomes true with an append, in the same atomic write."""
+
+    consumed: int | None = None
+    """Messages up to this number are consumed."""
+    status: Status | None = None
+    """The execution has ended so; it is released and takes no more messages."""
+    release: bool = False
+    """The claim is given up. Then `wake_at` and unread messages decide when it can be claimed again."""
+    wake_at: float | None = None
+    """With `release`: claimable from this time on; None means by a message only."""
+    note: str | None = None
+    """With `release`: why it cannot go on; any later append clears it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What `Leases.claim` found."""
+
+    claims: tuple[Claim, ...]
+    mail: frozenset[str]
+    """Executions that this worker owns and whose inbox holds unread messages."""
+    next_wake_at: float | None
+    """The earliest time at which an execution of these workflows becomes claimable by itself, if known."""
+    version: int
+    """What `Leases.wait` must be given."""
+
+
+class Journal(Protocol):
+    """The ordered, append-only records of executions."""
+
+    @abstractmethod
+    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        """Create an execution whose journal holds `first`; return its head and True.
+
+        J1  If the id exists, nothing changes: its head and False are returned, whatever the rest of `new`.
+        J2  Two concurrent calls with one id create one execution: exactly one of them gets True.
+        """
+
+    @abstractmethod
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        """Add `records` behind the first `position` ones, and make `commit` true.
+
+        J3  Durable: once it returns, every reader sees the records, also after a crash of any process.
+        J4  Fenced: raises `LeaseLost`, and changes nothing, unless `claim.token` is the newest one of the
+            execution, the claim has not been released, and the journal holds exactly `position` records.
+        J5  All or nothing: whatever it raises, records and commit are all there or none is.
+        J6  No record may be longer than `limit_bytes`: raises `PayloadTooLarge`, and changes nothing.
+
+        If it is cancelled, the write may have happened or not: drop the claim and read again.
+        """
+
+    @abstractmethod
+    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+        """Return the records from number `after` (counted from 0) to the end; none for an unknown id.
+
+        J7  Records never change and never disappear while their execution is kept.
+        """
+
+    @abstractmethod
+    async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
+        """Return when the journal holds more than `length` records, or it timed out, or for no reason."""
+
+    @property
+    @abstractmethod
+    def limit_bytes(self) -> int:
+        """The longest record or message that this store takes."""
+
+
+class Inbox(Protocol):
+    """Messages to executions, in the order in which they were sent."""
+
+    @abstractmethod
+    async def send(self, execution_id: str, message: Message) -> None:
+        """Put `message` into the inbox, and wake a worker for it.
+
+        I1  Durable once it returns; in the order of the calls of one sender.
+        I2  Sending an id again changes nothing, consumed or not.
+        I3  Raises `ExecutionNotFound`, `ExecutionClosed` or `PayloadTooLarge`, and changes nothing.
+        """
+
+    @abstractmethod
+    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+        """Return the messages with a number above `after`, in order."""
+
+
+class Leases(Protocol):
+    """Who works on what."""
+
+    @abstractmethod
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        """Claim up to `limit` executions of these workflows, those that have waited longest first.
+
+        L1  An execution has at most one valid claim: tokens of one execution only grow.
+        L2  Never before the previous owner's lease ran out, unless it was released.
+        L3  `recovered` exactly when the previous owner did not release it.
+        """
+
+    @abstractmethod
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        """Make the leases last `lease_seconds` from now; return the ids of those that are lost.
+
+        L4  Atomic for each claim; a lease that ran out but was claimed by nobody else is renewed.
+        """
+
+    @abstractmethod
+    async def wait(self, version: int, timeout_seconds: float) -> None:
+        """Return when something may have become claimable or some inbox may have mail since `version`.
+
+        L5  Nothing that happens after the `claim` that returned `version` is missed: at worst it returns
+            at `timeout_seconds`. It may return for no reason. Leases that run out and wake-up times that
+            come are not announced: the caller bounds the wait by `next_wake_at` and its own patience.
+        """
+
+
+class Catalogue(Protocol):
+    """Looking at executions from outside."""
+
+    @abstractmethod
+    async def head(self, execution_id: str) -> Head | None:
+        """Return the head, or None if there is no such execution."""
+
+    @abstractmethod
+    async def heads(
+        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+    ) -> Sequence[Head]:
+        """Return heads, the newest first, at most `limit`."""
+
+    @abstractmethod
+    async def prune(self, closed_before: float | None = None) -> int:
+        """Forget executions that ended before then, and those past their `keep_seconds`; return how many.
+
+        K1  A running execution is never forgotten.
+        """
+
+
+class Store(Journal, Inbox, Leases, Catalogue, Protocol):
+    """All four, as one store offers them. Opening and closing it is an async context manager's business."""
+
+    @abstractmethod
+    async def __aenter__(self) -> Store:
+        """Open the store; raises `StorageError` with what to do if it cannot be used."""
+
+    @abstractmethod
+    async def __aexit__(self, *_: object) -> None:
+        """Close it. What was appended stays; claims stay until they are released or run out."""

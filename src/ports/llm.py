@@ -1,0 +1,67 @@
+"""The llm port: what a session offers to a run."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Protocol
+
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.entries import Entry
+from durable_agents.core.json import JSON
+from durable_agents.core.model import Value
+from durable_agents.core.usage import Usage
+from durable_agents.ports.resources import Resources
+
+
+class ModelRequest(Value):
+    """One call of the model. It is derived from the journal, never written to it."""
+
+    graph: AgentGraph
+    agent: str
+    """The active agent, by name."""
+    turn: int
+    history: tuple[Entry, ...]
+    """What the conversation holds already, for sessions whose server keeps nothing."""
+    new: tuple[Entry, ...]
+    """What the model has not been told yet: results of all open calls first, then other input."""
+    handle: JSON = None
+    """What the session returned with its last reply; None in a new conversation."""
+    idempotency_key: str
+    """The same for every attempt of this call, and for no other call."""
+    attempt: int = 1
+
+
+class ModelReply(Value):
+    """A whole reply. It is journaled as it stands, so it holds this turn and nothing of earlier ones."""
+
+    entries: tuple[Entry, ...]
+    usage: Usage = Usage()
+    handle: JSON = None
+    """What the next request of this conversation must carry: ids, anchors, no transcript and no secret."""
+
+
+class Session(Protocol):
+    """A way to a model. It is a value: the conversation's state is in the request and the reply.
+
+    S1  `reply` returns only whole replies; a cut or malformed one raises.
+    S2  Errors are ours: `ModelRefused` and `MalformedReply` cannot be helped by trying again,
+        `ModelOverloaded` and `ModelUnreachable` can (and may carry `retry_after_seconds`). The SDK's own
+        exception is the `__cause__`. No error carries a secret.
+    S3  The same request again (same idempotency key, higher attempt) adds nothing to the conversation
+        that the first one has added, as far as the API allows.
+    S4  Connections come from `resources`, so that they are opened once a worker and closed with it.
+    S5  Cancelling `reply` ends it; the server may still finish the work.
+    """
+
+    raise_on_tool_fail: bool
+    """Whether a failed tool call ends the run instead of being told to the model."""
+    stream: bool
+    """Whether text is published while it is being written."""
+
+    @abstractmethod
+    def check(self, graph: AgentGraph) -> None:
+        """Raise `NotSupported` or `DefinitionError` if this session cannot serve these agents."""
+
+    @abstractmethod
+    async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
+        """Return the model's reply to `request.new` as `request.agent`."""
