@@ -102,7 +102,7 @@ def step(run: AgentRun, event: AgentEvent) -> Moved:
         raise IllegalTransition(run.phase, type(event).__name__)
     match event:
         case RunStarted(inputs=inputs):
-            return _ask_model(run.with_(agent=run.graph.start), inputs)
+            return _ask_model(run, inputs)
         case ModelReplied():
             return _take_reply(run, event)
         case ModelFailed(failure=failure):
@@ -133,17 +133,18 @@ def _ask_model(run: AgentRun, entries: tuple[Entry, ...]) -> Moved:
 
 def _take_reply(run: AgentRun, reply: ModelReplied) -> Moved:
     entries = with_own_call_ids(reply.entries)
+    asked = open_function_calls(entries)
     run = run.with_(usage=run.usage + reply.usage)
     effects: list[AgentEffect] = [KeepReply(entries=entries)]
     for entry in entries:
         if isinstance(entry, AgentHandoff):
             if entry.next_agent_name not in run.graph:
                 why = f"it hands off to {entry.next_agent_name!r}, which is not an agent of this run"
-                failed, ending = _fail(run, Failure.of(MalformedReply(why)))
+                calls = tuple(ToolCall(call_id=call.tool_call_id, tool=call.name) for call in asked)
+                failed, ending = _fail(run.with_(calls=calls), Failure.of(MalformedReply(why)), started=False)
                 return failed, (*effects, *ending)
             effects.append(AnnounceHandoff(turn=run.turn, previous=run.agent, next=entry.next_agent_name))
             run = run.with_(agent=entry.next_agent_name)
-    asked = open_function_calls(entries)
     if not asked:
         if run.added:
             run, more = _ask_model(run, run.added)
@@ -182,7 +183,7 @@ def _dispatch(run: AgentRun, asked: tuple[FunctionCall, ...], effects: list[Agen
     if broken is not None and run.raise_on_tool_fail:
         # Nothing has been started yet: what would have been is closed before the driver hears of it.
         started = [effect for effect in effects if not isinstance(effect, (CallTool, AskApproval))]
-        failed, ending = _fail(run, broken)
+        failed, ending = _fail(run, broken, started=False)
         return failed, (*started, *ending)
     run, more = _settle(run)
     return run, (*effects, *more)
@@ -251,20 +252,20 @@ def _settle(run: AgentRun) -> Moved:
     return after, (announced, *effects)
 
 
-def _fail(run: AgentRun, failure: Failure) -> Moved:
-    closed = _close(run, "the run failed")
+def _fail(run: AgentRun, failure: Failure, *, started: bool = True) -> Moved:
+    closed = _close(run, "the run failed", started=started)
     return closed.with_(phase=Phase.FAILED), (Fail(failure=failure, unsent=_unsent(closed)),)
 
 
-def _close(run: AgentRun, why: str) -> AgentRun:
+def _close(run: AgentRun, why: str, *, started: bool = True) -> AgentRun:
     """Give every open call a result that says why it has no other."""
-    closed = tuple(
-        call
-        if call.state is CallState.DONE
-        else call.with_(state=CallState.DONE, result=str(CallCancelled(call.tool, why)))
-        for call in run.calls
-    )
-    return run.with_(calls=closed)
+    calls: list[ToolCall] = []
+    for call in run.calls:
+        if call.state is not CallState.DONE:
+            told = CallCancelled(call.tool, why, started=started and call.state is CallState.RUNNING)
+            call = call.with_(state=CallState.DONE, result=str(told))
+        calls.append(call)
+    return run.with_(calls=tuple(calls))
 
 
 def _unsent(run: AgentRun) -> tuple[Entry, ...]:

@@ -47,10 +47,11 @@ class AgentRun(Value):
     """The state of one run. Its size is that of the current turn: the transcript is the driver's."""
 
     graph: AgentGraph
-    max_turns: int = 10
+    max_turns: int = Field(default=10, ge=1)
     raise_on_tool_fail: bool = False
     phase: Phase = Phase.READY
-    agent: str = ""
+    agent: str = Field(default_factory=lambda given: given["graph"].start)
+    """The active agent: that of the graph's start until a handoff."""
     turn: int = 0
     calls: tuple[ToolCall, ...] = ()
     added: tuple[Entry, ...] = ()

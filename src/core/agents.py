@@ -12,7 +12,7 @@ from durable_agents.core.json import JSON
 from durable_agents.core.model import Value
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
-TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
+TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}\Z")
 """What the model API accepts as the name of a function."""
 
 HANDOFF_PREFIX = "transfer_to_"
@@ -72,12 +72,15 @@ class AgentGraph(Value):
         """Refuse a graph that no run could honour.
 
         Raises:
-            DefinitionError: a handoff to itself or to an agent outside the graph, a tool name that the
-                model API would refuse, or two tools or handoffs of one agent with the same name.
+            DefinitionError: a handoff to itself or to an agent outside the graph, an agent under a name
+                that is not its own, a tool name that the model API would refuse, or two tools or handoffs
+                of one agent with the same name.
         """
         if self.start not in self.agents:
             raise DefinitionError(f"the start agent {self.start!r} is not in the graph")
-        for agent in self.agents.values():
+        for name, agent in self.agents.items():
+            if agent.name != name:
+                raise DefinitionError(f"agent {agent.name!r} stands in the graph as {name!r}; use its own name")
             _check(agent, self.agents)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
+from durable_agents.core.json import JSON
 from durable_agents.core.model import WireValue
 
 
@@ -21,7 +22,7 @@ class ImageURLChunk(WireValue):
     """An image by its URL (`https:` or `data:`), alone or with a `detail`."""
 
     type: Literal["image_url"] = "image_url"
-    image_url: str | dict[str, Any]
+    image_url: str | dict[str, JSON]
 
 
 class DocumentURLChunk(WireValue):
@@ -57,7 +58,7 @@ class ThinkingChunk(WireValue):
     """The model's reasoning, as chunks of its own."""
 
     type: Literal["thinking"] = "thinking"
-    thinking: tuple[dict[str, Any], ...]
+    thinking: tuple[dict[str, JSON], ...]
     signature: str | None = None
     closed: bool = True
 

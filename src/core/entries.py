@@ -7,11 +7,12 @@ its own door. Types this library does not know are kept as they came.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Tag, TypeAdapter
+from pydantic import Discriminator, Tag, TypeAdapter, field_validator
 
 from durable_agents.core.chunks import Chunk, Content
+from durable_agents.core.json import JSON, encode
 from durable_agents.core.model import WireValue
 
 
@@ -21,6 +22,7 @@ class MessageInput(WireValue):
     type: Literal["message.input"] = "message.input"
     role: Literal["user", "assistant"] = "user"
     content: Content
+    always_written: ClassVar[frozenset[str]] = frozenset({"type", "role"})
 
 
 class MessageOutput(WireValue):
@@ -31,12 +33,20 @@ class MessageOutput(WireValue):
 
 
 class FunctionCall(WireValue):
-    """The model asks for a tool that runs on our side; `arguments` is the text it wrote, JSON or not."""
+    """The model asks for a tool that runs on our side; `arguments` is the text it wrote, JSON or not.
+
+    Arguments that come as an object, which the API's description allows, are put into text.
+    """
 
     type: Literal["function.call"] = "function.call"
     tool_call_id: str
     name: str
     arguments: str
+
+    @field_validator("arguments", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return encode(dict(value)).decode() if isinstance(value, Mapping) else value
 
 
 class FunctionResult(WireValue):
@@ -53,7 +63,8 @@ class ToolExecution(WireValue):
     type: Literal["tool.execution"] = "tool.execution"
     name: str
     arguments: str = ""
-    info: dict[str, Any] | None = None
+    info: dict[str, JSON] | None = None
+    always_written: ClassVar[frozenset[str]] = frozenset({"type", "arguments"})
 
 
 class AgentHandoff(WireValue):

@@ -20,7 +20,12 @@ DurableAgentsError
 │   ├── LeaseLost
 │   ├── PayloadTooLarge
 │   ├── UnknownDefinition
-│   └── StorageError            StorageUnavailable, ...Full, ...ReadOnly, ...Corrupt, ...TooNew
+│   └── StorageError
+│       ├── StorageUnavailable
+│       ├── StorageFull
+│       ├── StorageReadOnly
+│       ├── StorageCorrupt
+│       └── StorageTooNew
 ├── Unserialisable              the caller passes something JSON can carry
 ├── ForeignError                an exception of the user's, as the journal kept it
 ├── ExecutionFailed             what `result()` raises for an execution that failed
@@ -32,7 +37,11 @@ DurableAgentsError
 │   └── OutcomeUnknown
 ├── RunError                    a run of an agent ended without an answer
 │   ├── MaxTurnsExceeded
-│   └── ModelError              ModelRefused, ModelOverloaded, ModelUnreachable, MalformedReply
+│   └── ModelError
+│       ├── ModelRefused
+│       ├── ModelOverloaded
+│       ├── ModelUnreachable
+│       └── MalformedReply
 └── ToolError                   told to the model as the result of its call
     ├── UnknownTool
     ├── InvalidArguments
@@ -86,7 +95,7 @@ class DurableAgentsError(Exception):
         return self.wording()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), tuple(self.details().values())
+        return type(self), tuple(self.details().values()), self.__dict__
 
 
 @dataclass(eq=False)
@@ -565,9 +574,11 @@ class CallCancelled(ToolError):
 
     tool: str
     why: str
+    started: bool = True
 
     def wording(self) -> str:
-        return f"the call of {self.tool!r} was cancelled: {self.why}; it may or may not have taken effect"
+        effect = "it may or may not have taken effect" if self.started else "it had not been started"
+        return f"the call of {self.tool!r} was cancelled: {self.why}; {effect}"
 
 
 @dataclass(eq=False)

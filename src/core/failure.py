@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any, Self
 
 from durable_agents.core import errors
@@ -34,15 +35,18 @@ class Failure(Value):
 
     def error(self) -> DurableAgentsError:
         """Return the error that this was: one of our classes where it was ours, else a `ForeignError`."""
-        known = getattr(errors, self.kind, None) if self.details is not None else None
-        if isinstance(known, type) and issubclass(known, DurableAgentsError):
-            return known(**(self.details or {}))
+        known = getattr(errors, self.kind, None)
+        if self.details is not None and isinstance(known, type) and issubclass(known, DurableAgentsError):
+            try:
+                return known(**self.details)
+            except (TypeError, ValueError):
+                pass  # Another version of this library wrote it, with other fields: its message still stands.
         return errors.ForeignError(kind=self.kind, message=self.message)
 
 
 def _plain(value: Any) -> JSON:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if value is None or isinstance(value, (str, int)) or (isinstance(value, float) and isfinite(value)):
         return value
     return str(value)

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import JsonValue
 
 JSON = JsonValue
-"""None, bool, int, float, str, list or dict with string keys, nested at will."""
+"""None, bool, int, float, str, list or dict with string keys."""
+
+DEPTH_MAX = 100
+"""How deep lists and dicts may be nested, so that whatever was written can be read again everywhere."""
 
 
-def encode(value: JSON) -> bytes:
+def encode(value: JSON, *, depth_max: int = DEPTH_MAX) -> bytes:
     """Return compact UTF-8 JSON of `value`.
 
     Text that UTF-8 cannot carry (a lone surrogate, which models do emit) is written as an escape.
 
     Raises:
-        ValueError: for NaN and infinities, which JSON does not have.
+        ValueError: for NaN and infinities, which JSON does not have, and for more than `depth_max` levels.
         TypeError: for anything that is not JSON.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise _too_deep(depth_max) from None
+    # Most texts have too few brackets to be deep; counting those is much faster than a walk.
+    if text.count("[") + text.count("{") > depth_max and _is_deeper(value, depth_max):
+        raise _too_deep(depth_max)
+    try:
+        return text.encode()
     except UnicodeEncodeError:
         return json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
 
@@ -30,11 +41,33 @@ def decode(data: bytes | str) -> Any:
     """Return the value that `data` spells.
 
     Raises:
-        ValueError: when `data` is not JSON.
+        ValueError: when `data` is not JSON, or is nested too deep to be read.
     """
-    return json.loads(data)
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise _too_deep(DEPTH_MAX) from None
 
 
 def canonical(value: JSON) -> str:
     """Return a text that is equal for equal values, whatever the order of their keys."""
     return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+
+
+def _too_deep(levels: int) -> ValueError:
+    return ValueError(f"it is nested more than {levels} levels deep")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    level = [value]
+    for _ in range(levels + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()

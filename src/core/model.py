@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+
+from durable_agents.core.json import DEPTH_MAX, JSON, decode, encode
+
+ENVELOPE_DEPTH = 20
+"""How many levels a value of ours may put around the JSON that it carries."""
 
 
 class Value(BaseModel):
     """An immutable value, equal to its JSON round trip."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def to_json(self) -> bytes:
+        """Return JSON that `from_json` reads; raises ValueError when what it carries is nested too deep."""
+        return encode(self.model_dump(), depth_max=DEPTH_MAX + ENVELOPE_DEPTH)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Return the value that `to_json` wrote; raises ValueError for anything else."""
+        return cls.model_validate(decode(data))
 
     def with_(self, **changes: Any) -> Self:
         """Return a copy with `changes`, which are trusted to be of the right types."""
@@ -20,11 +34,15 @@ class Value(BaseModel):
 class WireValue(BaseModel):
     """An immutable value in another system's format: what it does not name, it keeps as it came."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, JSON]
+
+    always_written: ClassVar[frozenset[str]] = frozenset({"type"})
+    """The fields that the other system requires, though they have a default here."""
 
     @model_serializer(mode="wrap")
     def _as_it_came(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        kept = {"type", *self.model_fields_set}
+        kept = self.always_written | self.model_fields_set
         return {name: value for name, value in dump(self).items() if name in kept}
 
     def to_wire(self) -> dict[str, Any]:

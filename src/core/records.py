@@ -19,7 +19,7 @@ from pydantic import Discriminator, Field, TypeAdapter, ValidationError
 from durable_agents.core.errors import StorageCorrupt, StorageTooNew
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON, decode
-from durable_agents.core.model import Value
+from durable_agents.core.model import Value, faults
 
 FORMAT = 1
 """The version of the records written by this code; it reads this and every earlier one."""
@@ -89,7 +89,8 @@ class SignalReceived(Value):
     at: float
     message_id: str
     name: str
-    arguments: tuple[JSON, ...]
+    arguments: tuple[JSON, ...] = ()
+    named: dict[str, JSON] = Field(default_factory=dict)
 
 
 class CancelRequested(Value):
@@ -180,8 +181,8 @@ _record: TypeAdapter[Any] = TypeAdapter(Record)
 
 
 def encode_record(record: Input | Request | Note) -> bytes:
-    """Return the record as a journal stores it."""
-    return _record.dump_json(record, exclude_defaults=False)
+    """Return the record as a journal stores it; raises ValueError when it is nested too deep."""
+    return record.to_json()
 
 
 def decode_record(data: bytes) -> Input | Request | Note:
@@ -192,26 +193,23 @@ def decode_record(data: bytes) -> Input | Request | Note:
         StorageCorrupt: it is no record of any format.
     """
     try:
-        record: Input | Request | Note = _record.validate_json(data)
-    except ValidationError as error:
-        _refuse_newer(data)
-        kinds = sorted({str(fault["type"]) for fault in error.errors(include_input=False, include_url=False)})
-        raise StorageCorrupt(
-            f"a journal holds bytes that are no record of ours ({', '.join(kinds)}); "
-            "it was written by other code, or damaged: restore it from a copy"
-        ) from error
-    if isinstance(record, ExecutionStarted):
-        _refuse_newer(data)
-    return record
-
-
-def _refuse_newer(data: bytes) -> None:
-    try:
         value = decode(data)
-    except ValueError:
-        return
+    except ValueError as error:
+        raise _corrupt("not JSON") from error
     if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
         raise StorageTooNew(
             f"a journal is in format {value['format']}, this code reads up to {FORMAT}; "
             "upgrade durable-agents"
         )
+    try:
+        record: Input | Request | Note = _record.validate_python(value)
+    except ValidationError as error:
+        raise _corrupt("; ".join(faults(error))) from error
+    return record
+
+
+def _corrupt(why: str) -> StorageCorrupt:
+    return StorageCorrupt(
+        f"a journal holds bytes that are no record of ours ({why}); "
+        "it was written by other code, or damaged: restore it from a copy"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall
@@ -10,29 +11,29 @@ from durable_agents.core.json import decode, encode
 
 def open_function_calls(entries: tuple[Entry, ...]) -> tuple[FunctionCall, ...]:
     """Return the calls that wait for a result: those that no server-side handoff follows."""
-    calls: tuple[FunctionCall, ...] = ()
+    calls: list[FunctionCall] = []
     for entry in entries:
         if isinstance(entry, AgentHandoff):
-            calls = ()
+            calls.clear()
         elif isinstance(entry, FunctionCall):
-            calls = (*calls, entry)
-    return calls
+            calls.append(entry)
+    return tuple(calls)
 
 
 def with_own_call_ids(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """Return the entries with an id of its own for every call: a missing or repeated one is made up."""
-    seen: set[str] = set()
+    """Return the entries with an id of its own for every call.
+
+    The first call with an id keeps it; a missing or repeated one is made up, nine letters and digits long.
+    """
+    given = {entry.tool_call_id for entry in entries if isinstance(entry, FunctionCall)}
+    made_up = (own for number in count() if (own := f"call{number:05d}") not in given)
+    seen = {""}
     kept: list[Entry] = []
-    for number, entry in enumerate(entries):
+    for entry in entries:
         if isinstance(entry, FunctionCall):
-            call_id, tries = entry.tool_call_id, 0
-            while not call_id or call_id in seen:
-                call_id = f"call{number:03d}{tries:02d}"
-                tries += 1
-            seen.add(call_id)
-            entry = (
-                entry if call_id == entry.tool_call_id else entry.model_copy(update={"tool_call_id": call_id})
-            )
+            if entry.tool_call_id in seen:
+                entry = entry.model_copy(update={"tool_call_id": next(made_up)})
+            seen.add(entry.tool_call_id)
         kept.append(entry)
     return tuple(kept)
 
@@ -43,7 +44,7 @@ def parsed_arguments(text: str) -> dict[str, Any] | None:
         return {}
     try:
         value = decode(text)
-        encode(value)  # NaN and infinities, which Python reads, are no JSON
-    except (ValueError, RecursionError):
+        encode(value)  # NaN and infinities, which Python reads, are no JSON; nor is what is nested too deep.
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -7,12 +7,14 @@ from pydantic import Field
 from durable_agents.core.failure import Failure
 from durable_agents.core.model import Value
 
+ASKED_WAIT_MAX = 86_400.0
+
 
 class RetryPolicy(Value):
     """Attempts and back-off of a step. The bound on attempts is always finite: nothing is retried for ever.
 
     The wait after attempt n is `initial_interval * backoff_coefficient ** (n - 1)`, at most `max_interval`
-    (all in seconds), and never less than what the failure itself asks for (`Retry-After`).
+    (all in seconds), and never less than what the failure itself asks for (`Retry-After`, up to a day).
     """
 
     max_attempts: int = Field(default=5, ge=1)
@@ -26,8 +28,10 @@ class RetryPolicy(Value):
         """Return the seconds to wait before the next attempt; None when there must not be one."""
         if attempt >= self.max_attempts or not failure.retryable or failure.kind in self.non_retryable:
             return None
-        # The exponent is bounded so that no number of attempts overflows a float.
-        grown = self.initial_interval * self.backoff_coefficient ** min(attempt - 1, 64)
+        try:
+            grown = self.initial_interval * self.backoff_coefficient ** (attempt - 1)
+        except OverflowError:
+            grown = self.max_interval if self.initial_interval else 0.0
         asked = (failure.details or {}).get("retry_after_seconds")
-        least = float(asked) if isinstance(asked, (int, float)) and asked > 0 else 0.0
+        least = min(asked, ASKED_WAIT_MAX) if isinstance(asked, (int, float)) else 0.0
         return max(min(grown, self.max_interval), least)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,7 +15,11 @@ from durable_agents.ports.tools import Effect
 class Signature(Protocol):
     """How a callable's arguments and result go to JSON and back, and what a model is told of it."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def python(self) -> inspect.Signature: ...
 
     @property
     def description(self) -> str: ...

@@ -249,6 +249,11 @@ class WorkflowContext(Protocol):
 
     @property
     @abstractmethod
+    def is_replaying(self) -> bool:
+        """Whether the code is only catching up with what has happened before."""
+
+    @property
+    @abstractmethod
     def info(self) -> WorkflowInfo:
         """The execution's identity."""
 

@@ -2,7 +2,7 @@
 
 An execution in a store is a *head* (who and where it is), a *journal* (numbered records, append-only) and an
 *inbox* (messages that nobody has taken yet). Records and messages are bytes to the store: it never looks
-inside. Three small ports, implemented by one object:
+inside. Four small ports, implemented by one object:
 
 - `Journal`: create, append, read, follow;
 - `Inbox`: send, read;
@@ -10,15 +10,23 @@ inside. Three small ports, implemented by one object:
 - `Catalogue`: look at heads, and forget old ones.
 
 Ownership. A worker *claims* an execution and gets a `Claim` with a *fencing token*, greater than every
-earlier token of that execution. The claim is good until another worker's claim succeeds, which cannot be
-before the lease runs out; a write under an older token is refused whole, so a worker that was paused for
-longer than its lease can do no harm (the fencing tokens of Kleppmann, "How to do distributed locking").
+earlier token of that id (also of an execution that had the id and was forgotten: number the claims of the
+whole store). The claim is good until it is released or another claim succeeds, which cannot be before the
+lease runs out; a write under an older token is refused whole, so a worker that was paused for longer than its
+lease can do no harm (the fencing tokens of Kleppmann, "How to do distributed locking").
 
 An execution can be claimed when it is running, has no owner, and either its `wake_at` has come or its inbox
-holds a message beyond those consumed; or when its owner's lease has run out (then `Claim.recovered`).
+holds a message beyond those consumed; or when its owner's lease has run out (then `Claim.recovered`). All of
+this is one number that an adapter can store and index, the time at which it is *claimable*:
+
+- after `create`: now;
+- after a claim or renewal: when the lease runs out;
+- after a release: now if the inbox holds unread messages, else `wake_at` but not before now, or never;
+- after a message to an execution without owner: now, unless it was earlier.
 
 All times are seconds since the epoch by the adapter's own clock. Every method raises `StorageError` (or a
-subclass) when the store is in trouble, and then a write has either happened whole or not at all.
+subclass) when the store is in trouble, and then a write has either happened whole or not at all. One store
+object belongs to one event loop; storage may be open in several objects at once.
 """
 
 from __future__ import annotations
@@ -27,15 +35,40 @@ from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from unicodedata import category
 
 from durable_agents.core.records import Status
 
 DEFAULT_TASK_QUEUE = "default"
 
 
+ID_BYTES_MAX = 1000
+"""The longest id, in UTF-8."""
+
+
+def check_id(id: str) -> None:
+    """Raise ValueError unless `id` can be the id of an execution or a message, in every store.
+
+    Any text will do that is not empty, has no control characters, is valid Unicode and not over
+    `ID_BYTES_MAX` bytes in UTF-8; ids are equal when their code points are.
+    """
+    try:
+        size_bytes = len(id.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"id {id!r} has half of a surrogate pair; use valid Unicode") from error
+    if not 0 < size_bytes <= ID_BYTES_MAX:
+        raise ValueError(f"an id has 1 to {ID_BYTES_MAX} bytes in UTF-8, this one {size_bytes}: {id[:40]!r}")
+    if any(category(character) == "Cc" for character in id):
+        raise ValueError(f"id {id!r} has control characters; use printable ones")
+
+
 @dataclass(frozen=True, slots=True)
 class NewExecution:
-    """An execution to be created: ready to be claimed at once."""
+    """An execution to be created: ready to be claimed at once.
+
+    Raises:
+        ValueError: `id` is not what `check_id` allows.
+    """
 
     id: str
     workflow: str
@@ -43,7 +76,10 @@ class NewExecution:
     """Equal exactly when workflow and input are equal."""
     task_queue: str = DEFAULT_TASK_QUEUE
     keep_seconds: float | None = None
-    """How long it is kept after it has ended; None leaves that to `Catalogue.prune`."""
+    """How long it is kept after it has ended; None leaves that to the argument of `Catalogue.prune`."""
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +98,22 @@ class Head:
     note: str | None = None
     """Why the execution cannot go on at the moment, if its last owner said so."""
     owner: str | None = None
-    """The worker that holds the lease, if one does."""
+    """The worker that claimed it last, until it is released; its lease may have run out since."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something for an execution; `id` is made by the sender and makes sending it again harmless."""
+    """Something for an execution; `id` is made by the sender and makes sending it again harmless.
+
+    Raises:
+        ValueError: `id` is not what `check_id` allows.
+    """
 
     id: str
     body: bytes
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +145,15 @@ class Commit:
     """What else becomes true with an append, in the same atomic write."""
 
     consumed: int | None = None
-    """Messages up to this number are consumed."""
+    """Messages up to this number are consumed; never fewer than before."""
     status: Status | None = None
     """The execution has ended so; it is released and takes no more messages."""
     release: bool = False
     """The claim is given up. Then `wake_at` and unread messages decide when it can be claimed again."""
     wake_at: float | None = None
-    """With `release`: claimable from this time on; None means by a message only."""
+    """With `release`: claimable from this time on, which may have passed; None means by a message only."""
     note: str | None = None
-    """With `release`: why it cannot go on; any later append clears it."""
+    """With `release`: why it cannot go on; every append replaces it, with None if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +162,14 @@ class Work:
 
     claims: tuple[Claim, ...]
     mail: frozenset[str]
-    """Executions that this worker owns and whose inbox holds unread messages."""
+    """Executions that this worker owns, these claims included, whose inbox holds unread messages: those with
+    a number above the last one that an append consumed."""
     next_wake_at: float | None
-    """The earliest time at which an execution of these workflows becomes claimable by itself, if known."""
+    """The earliest time at which a running execution of these workflows and this task queue becomes claimable
+    by itself, be it by its wake-up time or by its lease running out (a lease of this worker may count or
+    not); None if there is none. It is in the future unless `limit` kept executions from being claimed."""
     version: int
-    """What `Leases.wait` must be given."""
+    """What `Leases.wait` of the same store object must be given."""
 
 
 class Journal(Protocol):
@@ -135,6 +181,8 @@ class Journal(Protocol):
 
         J1  If the id exists, nothing changes: its head and False are returned, whatever the rest of `new`.
         J2  Two concurrent calls with one id create one execution: exactly one of them gets True.
+
+        J3 and J6 hold for `first` as well.
         """
 
     @abstractmethod
@@ -144,6 +192,7 @@ class Journal(Protocol):
         J3  Durable: once it returns, every reader sees the records, also after a crash of any process.
         J4  Fenced: raises `LeaseLost`, and changes nothing, unless `claim.token` is the newest one of the
             execution, the claim has not been released, and the journal holds exactly `position` records.
+            A lease that ran out is good as long as nobody else has claimed the execution.
         J5  All or nothing: whatever it raises, records and commit are all there or none is.
         J6  No record may be longer than `limit_bytes`: raises `PayloadTooLarge`, and changes nothing.
 
@@ -159,7 +208,10 @@ class Journal(Protocol):
 
     @abstractmethod
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
-        """Return when the journal holds more than `length` records, or it timed out, or for no reason."""
+        """Return when the journal holds more than `length` records, or it timed out, or for no reason.
+
+        An append that happens before the call is not missed. The time-out is by the adapter's clock.
+        """
 
     @property
     @abstractmethod
@@ -175,13 +227,17 @@ class Inbox(Protocol):
         """Put `message` into the inbox, and wake a worker for it.
 
         I1  Durable once it returns; in the order of the calls of one sender.
-        I2  Sending an id again changes nothing, consumed or not.
-        I3  Raises `ExecutionNotFound`, `ExecutionClosed` or `PayloadTooLarge`, and changes nothing.
+        I2  Sending an id again changes nothing, consumed or not, whatever the body. Ids are per execution.
+        I3  Raises `ExecutionNotFound`, `ExecutionClosed` or `PayloadTooLarge`, and changes nothing. To send
+            an id again to an execution that has ended since may raise `ExecutionClosed` or not.
         """
 
     @abstractmethod
     async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
-        """Return the messages with a number above `after`, in order."""
+        """Return the messages with a number above `after`, in order; none for an unknown id.
+
+        Consumed ones may be missing.
+        """
 
 
 class Leases(Protocol):
@@ -193,6 +249,8 @@ class Leases(Protocol):
     ) -> Work:
         """Claim up to `limit` executions of these workflows, those that have waited longest first.
 
+        They have waited since they became claimable. A `limit` of 0 claims nothing, and tells of the mail.
+
         L1  An execution has at most one valid claim: tokens of one execution only grow.
         L2  Never before the previous owner's lease ran out, unless it was released.
         L3  `recovered` exactly when the previous owner did not release it.
@@ -200,18 +258,21 @@ class Leases(Protocol):
 
     @abstractmethod
     async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
-        """Make the leases last `lease_seconds` from now; return the ids of those that are lost.
+        """Make the leases last `lease_seconds` from now; return the ids of those that are lost or released.
 
-        L4  Atomic for each claim; a lease that ran out but was claimed by nobody else is renewed.
+        L4  Atomic for each claim; a lease that ran out but was claimed by nobody else is renewed. A claim
+            that is not valid any more changes nothing.
         """
 
     @abstractmethod
     async def wait(self, version: int, timeout_seconds: float) -> None:
         """Return when something may have become claimable or some inbox may have mail since `version`.
 
-        L5  Nothing that happens after the `claim` that returned `version` is missed: at worst it returns
-            at `timeout_seconds`. It may return for no reason. Leases that run out and wake-up times that
-            come are not announced: the caller bounds the wait by `next_wake_at` and its own patience.
+        L5  Nothing that happens after the `claim` that returned `version` is missed, be it before the call:
+            executions that are created or released (the wake-up time may be a new `next_wake_at`) and
+            messages. At worst it returns at `timeout_seconds`. It may return for no reason. Claims, leases
+            that run out and wake-up times that come are not announced: the caller bounds the wait by
+            `next_wake_at` and its own patience.
         """
 
 
@@ -226,11 +287,14 @@ class Catalogue(Protocol):
     async def heads(
         self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
     ) -> Sequence[Head]:
-        """Return heads, the newest first, at most `limit`."""
+        """Return heads, the newest (by `created_at`) first, at most `limit`."""
 
     @abstractmethod
     async def prune(self, closed_before: float | None = None) -> int:
-        """Forget executions that ended before then, and those past their `keep_seconds`; return how many.
+        """Forget executions that ended long enough ago, with their messages; return how many.
+
+        An execution that has `keep_seconds` is forgotten when these have passed since its end, and not
+        before; any other is forgotten when it ended before `closed_before`. The id is then free.
 
         K1  A running execution is never forgotten.
         """

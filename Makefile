@@ -1,0 +1,64 @@
+# Every target works on a clean clone: what is missing is first put into .tools (uv) and .venv (the rest).
+# Needed beforehand: Python 3.11 or newer with pip, and make.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check format lint types imports coverage test bench fuzz
+
+UV := .tools/bin/uv
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadscope
+TYPED := $(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py)))
+# By file times, uv notices that a module was added or changed, but not that one was moved or removed.
+MODULES := find . -name '*.py' | sort
+
+# The project's own environment, whatever the caller's shell has active.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+export UV_PROJECT_ENVIRONMENT := .venv
+export UV_PYTHON_DOWNLOADS := never
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-9s %s\n", $$1, $$2 }'
+
+$(UV): .ci/bootstrap
+	@echo "Setting up .tools and .venv, once." && .ci/bootstrap && touch $@
+
+setup: $(UV) ## create or update .venv from uv.lock
+	@test -x $(BIN)/python || $(UV) venv --quiet --clear --python .tools/bin/python
+	@$(UV) sync --frozen --quiet
+	@test "$$(cd src && $(MODULES))" = "$$(cd build/__editable__*/durable_agents 2>/dev/null && $(MODULES))" \
+		|| $(UV) sync --frozen --quiet --reinstall-package durable-agents
+
+demo: setup ## see agents survive the death of their process
+	@$(BIN)/durable-agents demo
+
+test: setup ## run all tests
+	$(PYTEST)
+
+check: lint types imports coverage ## run everything that CI runs
+	$(PYTEST) --ignore tests/core
+
+format: setup ## rewrite the sources in the house style
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+lint: setup ## check format and style
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: setup ## check types, strictly
+	$(BIN)/mypy --package durable_agents
+	$(BIN)/mypy $(TYPED)
+
+imports: setup ## check that imports point one way
+	$(BIN)/lint-imports --no-logo
+
+coverage: setup ## check that tests/core alone covers the core, under two hash seeds
+	PYTHONHASHSEED=1 $(BIN)/coverage run -m pytest tests/core
+	$(BIN)/coverage report
+	PYTHONHASHSEED=2 $(PYTEST) tests/core
+
+bench: setup ## run the benchmarks
+	$(BIN)/python -m benchmarks
+
+fuzz: setup ## run the property tests with 2000 examples each
+	$(PYTEST) --hypothesis-profile nightly --override-ini faulthandler_timeout=7200

@@ -1,0 +1,97 @@
+"""One attempt at a step: performed outside workflow code, with its timeouts and its heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+from durable_agents.core.errors import ActivityTimedOut
+from durable_agents.core.json import JSON
+from durable_agents.ports.clock import Clock
+from durable_agents.ports.definitions import ActivityOptions
+from durable_agents.ports.durability import ActivityCall, Attempt, Call, ModelCall, ToolCallOf
+from durable_agents.ports.resources import Resources
+from durable_agents.runtime.activity import current_attempt
+from durable_agents.runtime.threads import in_thread
+
+
+async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
+    """Do what `call` says, once, and return its result as JSON. Whatever it raises, it raises."""
+    match call:
+        case ActivityCall(definition=definition, arguments=arguments):
+            args, kwargs = definition.signature.load_arguments(arguments)
+            token = current_attempt.set(attempt)
+            try:
+                if definition.is_async:
+                    result = await definition.fn(*args, **kwargs)
+                else:
+                    run = functools.partial(definition.fn, *args, **kwargs)
+                    result = await in_thread(run, name=f"activity {definition.name}")
+            finally:
+                current_attempt.reset(token)
+            return definition.signature.dump_result(result)
+        case ModelCall(session=session, request=request):
+            reply = await session.reply(request(attempt), resources)
+            return reply.model_dump(mode="json")
+        case ToolCallOf(source=source, tool=tool, arguments=arguments):
+            output = await source.call(tool, arguments, resources)
+            return output.model_dump(mode="json")
+
+
+class Pulse:
+    """The heartbeat of one attempt, called from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._beaten = asyncio.Event()
+        self.details: tuple[JSON, ...] = ()
+
+    def beat(self, details: tuple[JSON, ...]) -> None:
+        """Take a sign of life."""
+        self.details = details
+        self._loop.call_soon_threadsafe(self._beaten.set)
+
+    async def missed(self, timeout: float, clock: Clock) -> None:
+        """Return once nothing was heard for `timeout` seconds."""
+        while True:
+            self._beaten.clear()
+            beat, over = asyncio.create_task(self._beaten.wait()), asyncio.create_task(clock.sleep(timeout))
+            try:
+                await asyncio.wait({beat, over}, return_when=asyncio.FIRST_COMPLETED)
+                if over.done() and not beat.done():
+                    return
+            finally:
+                beat.cancel()
+                over.cancel()
+
+
+async def perform_in_time(
+    call: Call, attempt: Attempt, options: ActivityOptions, resources: Resources, clock: Clock, pulse: Pulse
+) -> JSON:
+    """Perform `call` within its timeouts.
+
+    Raises:
+        ActivityTimedOut: it took longer than `start_to_close_timeout`, or was silent for longer than
+            `heartbeat_timeout`; the attempt has been cancelled (a thread cannot be, and is left alone).
+    """
+    work = asyncio.create_task(perform(call, attempt, resources))
+    limits: dict[asyncio.Task[Any], tuple[str, float]] = {
+        asyncio.create_task(clock.sleep(options.start_to_close_timeout)): (
+            "start_to_close_timeout",
+            options.start_to_close_timeout,
+        )
+    }
+    if options.heartbeat_timeout is not None:
+        watch = asyncio.create_task(pulse.missed(options.heartbeat_timeout, clock))
+        limits[watch] = ("heartbeat_timeout", options.heartbeat_timeout)
+    try:
+        await asyncio.wait({work, *limits}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return await work
+        option, seconds = next(limits[task] for task in limits if task.done())
+        raise ActivityTimedOut(attempt.activity, option, seconds)
+    finally:
+        for task in (work, *limits):
+            task.cancel()
+        await asyncio.gather(work, *limits, return_exceptions=True)

@@ -1,0 +1,264 @@
+"""The journaled backend: durability made from the replayer and any store."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from durable_agents.core.errors import (
+    DefinitionError,
+    ExecutionAlreadyExists,
+    ExecutionCancelled,
+    ExecutionFailed,
+    ExecutionNotFound,
+    InvalidArguments,
+    PayloadTooLarge,
+    UnknownDefinition,
+    Unserialisable,
+)
+from durable_agents.core.json import JSON, canonical
+from durable_agents.core.records import (
+    ExecutionClosed,
+    ExecutionStarted,
+    Status,
+    decode_record,
+    encode_record,
+)
+from durable_agents.ports.clock import Clock
+from durable_agents.ports.durability import Backend, Event, Execution, ExecutionDescription, WorkflowInfo
+from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, Head, Message, NewExecution, Store
+from durable_agents.runtime.events import EventReader
+from durable_agents.runtime.live import LiveExecution
+from durable_agents.runtime.messages import CancelMessage, SignalMessage
+from durable_agents.runtime.worker import Worker, WorkerOptions
+from durable_agents.runtime.workflow import definition_of, known_definition
+
+PATIENCE_SECONDS = 5.0
+"""How long a waiting caller trusts that it will be told of news, before it looks by itself."""
+
+
+class JournaledBackend(Backend):
+    """Executions in a store, replayed by our own engine."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def __aenter__(self) -> Self:
+        await self._store.__aenter__()
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        await self._store.__aexit__(*details)
+
+    async def start(
+        self,
+        workflow: type[Any] | str,
+        *args: Any,
+        id: str | None = None,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        **kwargs: Any,
+    ) -> Execution:
+        definition = definition_of(workflow)
+        arguments = definition.signature.dump_arguments(*args, **kwargs)
+        fingerprint = _fingerprint(definition.name, arguments)
+        started = ExecutionStarted(at=self._clock.now(), workflow=definition.name, arguments=arguments)
+        first = encode_record(started)
+        _check_size(f"the input of workflow {definition.name!r}", first, self._store.limit_bytes)
+        if id is not None and not id.strip():
+            raise DefinitionError("an execution's id must not be empty; leave it out to get one made")
+        new = NewExecution(
+            id=id or uuid.uuid4().hex,
+            workflow=definition.name,
+            fingerprint=fingerprint,
+            task_queue=task_queue,
+            keep_seconds=definition.keep_seconds,
+        )
+        head, created = await self._store.create(new, first)
+        if not created:
+            if head.workflow != new.workflow:
+                raise ExecutionAlreadyExists(new.id, "workflow")
+            if head.fingerprint != new.fingerprint:
+                raise ExecutionAlreadyExists(new.id, "input")
+        return JournaledExecution(new.id, self._store)
+
+    async def get(self, execution_id: str) -> Execution:
+        if await self._store.head(execution_id) is None:
+            raise ExecutionNotFound(execution_id)
+        return JournaledExecution(execution_id, self._store)
+
+    async def list(
+        self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
+    ) -> Sequence[ExecutionDescription]:
+        wanted = None if status is None else Status(status)
+        heads = await self._store.heads(workflow=workflow, status=wanted, limit=limit)
+        return [await JournaledExecution(head.id, self._store).describe_head(head) for head in heads]
+
+    async def prune(self, older_than: timedelta) -> int:
+        """Forget executions that ended longer ago than that; return how many."""
+        return await self._store.prune(self._clock.now() - older_than.total_seconds())
+
+    def worker(
+        self,
+        workflows: Sequence[type[Any]],
+        *,
+        lease: timedelta = timedelta(seconds=10),
+        max_concurrent_executions: int = 100,
+        max_concurrent_activities: int = 100,
+        max_cached_executions: int = 1000,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        graceful_shutdown_timeout: timedelta = timedelta(seconds=30),
+        identity: str | None = None,
+    ) -> Worker:
+        options = WorkerOptions(
+            lease,
+            max_concurrent_executions,
+            max_concurrent_activities,
+            max_cached_executions,
+            task_queue,
+            graceful_shutdown_timeout,
+            identity,
+        )
+        return Worker(self._store, self._clock, workflows, options)
+
+
+class JournaledExecution(Execution):
+    """A handle on an execution in a store."""
+
+    def __init__(self, execution_id: str, store: Store) -> None:
+        self._id = execution_id
+        self._store = store
+
+    def __repr__(self) -> str:
+        return f"<execution {self._id}>"
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    async def result(self) -> Any:
+        head = await self._head()
+        while head.status is Status.RUNNING:
+            await self._store.follow(self._id, head.length, PATIENCE_SECONDS)
+            head = await self._head()
+        return self._outcome(await self._closing(head), head)
+
+    def _outcome(self, closed: ExecutionClosed, head: Head) -> Any:
+        if closed.status is Status.CANCELLED:
+            raise ExecutionCancelled(self._id)
+        if closed.failure is not None:
+            failed = ExecutionFailed(self._id, closed.failure.kind, closed.failure.message)
+            raise failed from closed.failure.error()
+        definition = known_definition(head.workflow)
+        return closed.result if definition is None else definition.signature.load_result(closed.result)
+
+    async def signal(self, name: str, *args: Any, **kwargs: Any) -> None:
+        definition = known_definition((await self._head()).workflow)
+        handler = None if definition is None else definition.signals.get(name)
+        if definition is not None and handler is None:
+            known = ", ".join(sorted(definition.signals)) or "none"
+            raise InvalidArguments(f"signal {name}", [f"no such signal; the workflow has {known}"])
+        if handler is None:
+            message = SignalMessage(name=name, arguments=_plain(name, args), named=_plain(name, kwargs))
+        else:
+            try:
+                named = handler.signature.dump_arguments(*args, **kwargs)
+            except TypeError as error:
+                raise InvalidArguments(f"signal {name}", [str(error)]) from None
+            message = SignalMessage(name=name, named=named)
+        await self._send(f"signal {name!r}", message)
+
+    async def cancel(self) -> None:
+        await self._send("a cancel request", CancelMessage())
+
+    async def _send(self, what: str, message: SignalMessage | CancelMessage) -> None:
+        body = message.model_dump_json().encode()
+        _check_size(what, body, self._store.limit_bytes)
+        await self._store.send(self._id, Message(uuid.uuid4().hex, body))
+
+    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Return what a query handler says of the present state.
+
+        The journal is replayed here, in the caller's process, without doing anything: a query needs no
+        worker, costs the workers nothing, and works on finished executions too. The workflow must be
+        defined in this process (`UnknownDefinition` otherwise).
+        """
+        head = await self._head()
+        definition = known_definition(head.workflow)
+        if definition is None:
+            raise UnknownDefinition("workflow", head.workflow)
+        records = [decode_record(record) for record in await self._store.read(self._id)]
+        info = WorkflowInfo(self._id, head.workflow, head.task_queue)
+        live = LiveExecution(definition, info, records, limit_bytes=self._store.limit_bytes)
+        try:
+            answer = live.ask(name, _plain(name, args), _plain(name, kwargs))
+            return definition.queries[name].signature.load_result(answer)
+        finally:
+            live.close()
+
+    async def describe(self) -> ExecutionDescription:
+        return await self.describe_head(await self._head())
+
+    async def describe_head(self, head: Head) -> ExecutionDescription:
+        """Return what `head`, and the last record if it failed, tell."""
+        error = head.note
+        if head.status is Status.FAILED:
+            failure = (await self._closing(head)).failure
+            error = None if failure is None else f"{failure.kind}: {failure.message}"
+        return ExecutionDescription(
+            id=head.id,
+            workflow=head.workflow,
+            status=head.status,
+            created_at=datetime.fromtimestamp(head.created_at, UTC),
+            closed_at=None if head.closed_at is None else datetime.fromtimestamp(head.closed_at, UTC),
+            error=error,
+        )
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        reader, length = EventReader(), 0
+        await self._head()
+        while True:
+            records = await self._store.read(self._id, length)
+            for record in records:
+                for event in reader.read(decode_record(record)):
+                    if event.position > after:
+                        yield event
+            length += len(records)
+            if reader.ended:
+                return
+            if not records:
+                await self._store.follow(self._id, length, PATIENCE_SECONDS)
+
+    async def _head(self) -> Head:
+        head = await self._store.head(self._id)
+        if head is None:
+            raise ExecutionNotFound(self._id)
+        return head
+
+    async def _closing(self, head: Head) -> ExecutionClosed:
+        (last,) = await self._store.read(self._id, head.length - 1)
+        record = decode_record(last)
+        assert isinstance(record, ExecutionClosed)
+        return record
+
+
+def _fingerprint(workflow: str, arguments: dict[str, JSON]) -> str:
+    return hashlib.sha256(canonical([workflow, arguments]).encode()).hexdigest()
+
+
+def _check_size(what: str, data: bytes, limit: int) -> None:
+    if len(data) > limit:
+        raise PayloadTooLarge(what, len(data), limit)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return positional or named arguments as JSON, by their own types."""
+    try:
+        return to_jsonable_python(value, inf_nan_mode="strings")
+    except PydanticSerializationError as error:
+        raise Unserialisable(f"an argument of {name!r}", type(value).__name__, str(error)) from error

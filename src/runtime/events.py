@@ -1,0 +1,102 @@
+"""The event stream of an execution: what its journal means to someone who watches.
+
+Each record is at most one event, and an event's position is that of its record, counted from 1: the stream
+is complete and ordered because the journal is, and can be read from any position by any process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON
+from durable_agents.core.records import (
+    AttemptFailed,
+    CancelRequested,
+    EventEmitted,
+    ExecutionClosed,
+    ExecutionRecovered,
+    ExecutionStarted,
+    SignalReceived,
+    StepCompleted,
+    StepFailed,
+    StepKind,
+    StepScheduled,
+    TimerFired,
+    TimerStarted,
+)
+from durable_agents.core.workflow_machine import AnyRecord
+from durable_agents.ports.durability import Event
+
+_KINDS: dict[StepKind, tuple[str, str, str]] = {
+    StepKind.ACTIVITY: ("activity_started", "activity_completed", "activity_failed"),
+    StepKind.MODEL: ("turn_started", "model_replied", "model_failed"),
+    StepKind.TOOL: ("tool_called", "tool_returned", "tool_failed"),
+}
+"""What the scheduling, the result and the failure of a step are called in the stream."""
+
+
+class EventReader:
+    """Turns records, given in order from the first, into events."""
+
+    def __init__(self) -> None:
+        self._position = 0
+        self._at = 0.0
+        self._steps: dict[str, StepScheduled] = {}
+        self.ended = False
+        """Whether the last event of the stream has been given."""
+
+    def read(self, record: AnyRecord) -> Iterator[Event]:
+        """Yield the event that `record` is, if it is one."""
+        self._position += 1
+        self._at = getattr(record, "at", self._at)
+        found = self._event(record)
+        if found is not None:
+            kind, data = found
+            yield Event(self._position, kind, datetime.fromtimestamp(self._at, UTC), data)
+
+    def _event(self, record: AnyRecord) -> tuple[str, dict[str, JSON]] | None:
+        match record:
+            case ExecutionStarted():
+                return "execution_started", {"workflow": record.workflow, "arguments": dict(record.arguments)}
+            case StepScheduled():
+                self._steps[record.key] = record
+                arguments = {} if record.arguments is None else {"arguments": record.arguments}
+                return _KINDS[record.kind][0], {**_about(record), **arguments}
+            case StepCompleted():
+                step = self._steps.pop(record.key)
+                return _KINDS[step.kind][1], {**_about(step), "result": record.result}
+            case StepFailed():
+                step = self._steps.pop(record.key)
+                return _KINDS[step.kind][2], {**_about(step), "failure": _data(record.failure)}
+            case AttemptFailed(key=key) if key in self._steps:
+                told = {**_about(self._steps[key]), "attempt": record.attempt}
+                return "attempt_failed", {**told, "failure": _data(record.failure)}
+            case SignalReceived():
+                given: dict[str, JSON] = {"arguments": list(record.arguments), "named": dict(record.named)}
+                return "signal_received", {"name": record.name, **given}
+            case CancelRequested():
+                return "cancel_requested", {}
+            case TimerStarted():
+                return "timer_started", {"key": record.key, "due_at": record.due_at}
+            case TimerFired():
+                return "timer_fired", {"key": record.key}
+            case EventEmitted():
+                return record.kind, dict(record.data)
+            case ExecutionClosed():
+                self.ended = True
+                ending = {"result": record.result, "failure": _data(record.failure)}
+                return f"execution_{record.status}", ending
+            case ExecutionRecovered():
+                return "execution_recovered", {}
+            case AttemptFailed():
+                return None
+
+
+def _about(step: StepScheduled) -> dict[str, JSON]:
+    return {"name": step.name, "key": step.key, **step.about}
+
+
+def _data(failure: Failure | None) -> JSON:
+    return None if failure is None else failure.model_dump(mode="json")

@@ -1,0 +1,317 @@
+"""What workflow code may not call, refused at the call instead of at a replay that differs.
+
+`with workflow_code():` stands around whatever runs workflow code, in the thread that runs it. Meanwhile, in
+that thread only:
+
+- sockets, threads, subprocesses and `time.sleep` are refused wherever in the call stack they are reached
+  from. Python announces them to audit hooks; one is installed, once, when the guard is first used.
+- clocks and randomness are refused to *callers that are user code*: logging, asyncio and installed libraries
+  read clocks with good reason. No audit hook hears of these calls. On Python 3.12 and later `sys.monitoring`
+  reports each call site of user code until it has called something harmless once, so that the cost vanishes;
+  there it coexists with debuggers and coverage. On Python 3.11 only a profile function hears of them. It
+  costs about 0.3 microseconds per function call made in the block, so it is off there unless asked for
+  (`profile=True`), and does nothing while another profiler runs in the thread.
+
+Excused is what happens in the course of logging (handlers send and read clocks) and of an import. User code
+is every file outside the standard library, site-packages and this package; `watch` adds an application that
+is installed.
+
+This finds honest mistakes early. It is no sandbox: a clock that is only ever called from C (`map(time.time,
+…)`), or by a call site that was harmless at first, gets through, and then the journal's comparison is what
+finds it.
+"""
+
+import datetime
+import logging
+import os
+import random
+import secrets
+import sys
+import sysconfig
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, MethodType
+from typing import Any
+
+from durable_agents.core.errors import DeterminismError
+
+logger = logging.getLogger("durable_agents.runtime")
+
+_Refusal = tuple[str] | tuple[str, str]
+"""The arguments of the `DeterminismError`."""
+
+
+def workflow_code(*, profile: bool = False) -> "_WorkflowCode":
+    """Return a context in which this thread runs workflow code; it may be entered again inside itself.
+
+    A refused call raises `DeterminismError`, which says what to use instead. `profile` turns on the refusal
+    of clocks and randomness on Python 3.11, at a cost per function call; later versions refuse them always.
+    """
+    _install()
+    return _PROFILED if profile and sys.version_info < (3, 12) else _PLAIN
+
+
+def watch(module_name: str) -> None:
+    """Treat the top-level package of a module that has been imported as user code, even if it is in site-packages."""
+    module = sys.modules[module_name.partition(".")[0]]
+    directories = [os.path.join(directory, "") for directory in getattr(module, "__path__", ())]
+    files = directories or [file for file in (getattr(module, "__file__", None),) if file is not None]
+    added = [file for file in files if not _is_user_code(file)]
+    _watched.extend(added)
+    if added and sys.version_info >= (3, 12):
+        sys.monitoring.restart_events()
+
+
+class _Here(threading.local):
+    """What this thread is doing: how many guards, and profiled guards, it is in; what entered the outermost."""
+
+    depth = 0
+    profiled = 0
+    entered_by: FrameType | None = None
+
+
+_here = _Here()
+
+
+class _WorkflowCode:
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        if not _here.depth:
+            _here.entered_by = sys._getframe(1)
+        _here.depth += 1
+
+    def __exit__(self, *_failure: object) -> None:
+        _here.depth -= 1
+        if not _here.depth:
+            _here.entered_by = None
+
+
+class _ProfiledWorkflowCode(_WorkflowCode):
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        _here.profiled += 1
+        if sys.getprofile() is None:
+            sys.setprofile(_on_profile)
+
+    def __exit__(self, *_failure: object) -> None:
+        _here.profiled -= 1
+        if not _here.profiled and sys.getprofile() is _on_profile:
+            sys.setprofile(None)
+        super().__exit__()
+
+
+_PLAIN = _WorkflowCode()
+_PROFILED = _ProfiledWorkflowCode()
+
+
+# Refused anywhere below workflow code
+
+_BY_ACTIVITY = "do it in an activity and await its result"
+_EVENTS: dict[str, _Refusal] = {
+    "time.sleep": ("time.sleep()", "await asyncio.sleep(), which is durable here"),
+    "_thread.start_new_thread": (
+        "starting a thread",
+        "do it in an activity, or start a task: asyncio.create_task()",
+    ),
+    "os.fork": ("os.fork()",),
+    "os.forkpty": ("os.forkpty()",),
+    "os.exec": ("replacing the process (os.exec*)",),
+    "os.posix_spawn": ("a subprocess (os.posix_spawn())",),
+    "os.spawn": ("a subprocess (os.spawn*)",),
+    "os.startfile": ("os.startfile()",),
+    "os.system": ("a subprocess (os.system())",),
+    "pty.spawn": ("a subprocess (pty.spawn())",),
+    "subprocess.Popen": ("a subprocess",),
+    "socket.__new__": ("a socket",),
+    **{
+        f"socket.{call}": (f"the network (socket.{call}())",)
+        for call in ["bind", "connect", "getaddrinfo", "gethostbyaddr", "gethostbyname", "getnameinfo", "sendmsg", "sendto"]
+    },
+}
+_EVENTS["_thread.start_joinable_thread"] = _EVENTS["_thread.start_new_thread"]
+
+
+def _on_audit(event: str, _arguments: tuple[Any, ...]) -> None:
+    if event in _EVENTS and _here.depth and not _is_excused(sys._getframe(1)):
+        raise DeterminismError(*_EVENTS[event])
+
+
+def _is_excused(frame: FrameType | None) -> bool:
+    """Tell whether a call, somewhere between `frame` and the guard, is part of logging or of an import."""
+    while frame is not None and frame is not _here.entered_by:
+        module = frame.f_globals.get("__name__")
+        if module == "logging" or (isinstance(module, str) and module.startswith("logging.")):
+            return True
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+# Refused to user code
+
+_NOW = "use workflow.now()"
+_RANDOM = "use workflow.random()"
+_GENERATOR = random.random.__self__  # type: ignore[attr-defined]  # what the functions of `random` are methods of
+
+
+def _clocks() -> dict[Callable[..., Any], _Refusal]:
+    names = ["time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"]
+    names += [f"{name}_ns" for name in names]
+    return {getattr(time, name): (f"time.{name}()", _NOW) for name in names if hasattr(time, name)}
+
+
+def _randomness() -> dict[Callable[..., Any], _Refusal]:
+    found: dict[Callable[..., Any], _Refusal] = {
+        function: (f"random.{name}()", _RANDOM)
+        for name, function in vars(random).items()
+        if getattr(function, "__self__", None) is _GENERATOR
+    }
+    for name in ("token_bytes", "token_hex", "token_urlsafe", "randbelow", "randbits", "choice"):
+        found[getattr(secrets, name)] = (f"secrets.{name}()", _RANDOM)
+    for name in ("uuid1", "uuid4", "uuid6", "uuid7"):
+        if hasattr(uuid, name):
+            found[getattr(uuid, name)] = (f"uuid.{name}()", "use workflow.uuid4()")
+    for name in ("urandom", "getrandom"):
+        if hasattr(os, name):
+            found[getattr(os, name)] = (f"os.{name}()", "use workflow.random().randbytes()")
+    return found
+
+
+_CALLS = _clocks() | _randomness()
+_UNSEEDED: _Refusal = ("random.Random() without a seed", _RANDOM)
+_SYSTEM_RANDOM: _Refusal = ("random.SystemRandom()", _RANDOM)
+_DATE_CLOCKS = frozenset({"now", "utcnow", "today"})
+
+
+def _refusal_of_builtin(called: BuiltinFunctionType) -> _Refusal | None:
+    if (refusal := _CALLS.get(called)) is not None:
+        return refusal
+    owner = called.__self__
+    if called.__name__ in _DATE_CLOCKS and isinstance(owner, type) and issubclass(owner, datetime.date):
+        return (f"{owner.__name__}.{called.__name__}()", _NOW)
+    return None
+
+
+_LIBRARIES = tuple(
+    os.path.join(directory, "")
+    for directory in (
+        os.path.dirname(os.__file__),
+        *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+    )
+)
+_OWN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_OWN_WORKFLOWS = os.path.join(_OWN, "testing", "")
+_watched: list[str] = []
+
+
+def _is_user_code(file: str) -> bool:
+    if file.startswith("<"):
+        return not file.startswith("<frozen ")  # a notebook, a prompt, generated code
+    if file.startswith((_OWN_WORKFLOWS, *_watched)):
+        return True
+    return not file.startswith((_OWN, *_LIBRARIES)) and f"{os.sep}dist-packages{os.sep}" not in file
+
+
+if sys.version_info >= (3, 12):
+    _CALL = sys.monitoring.events.CALL
+    _PY_START = sys.monitoring.events.PY_START
+    _DISABLE = sys.monitoring.DISABLE
+    _MISSING = sys.monitoring.MISSING
+    _TOOLS = (4, 3)  # the two numbers that Python assigns to no kind of tool
+
+    def _install_call_watch() -> None:
+        tool = next((number for number in _TOOLS if sys.monitoring.get_tool(number) is None), None)
+        if tool is None:
+            logger.warning(
+                "clocks and randomness in workflow code go unnoticed: sys.monitoring has no tool id left"
+            )
+            return
+
+        def on_start(code: CodeType, _offset: int) -> Any:
+            if _is_user_code(code.co_filename):
+                sys.monitoring.set_local_events(tool, code, _CALL)
+            return _DISABLE
+
+        sys.monitoring.use_tool_id(tool, "durable_agents")
+        sys.monitoring.register_callback(tool, _PY_START, on_start)
+        sys.monitoring.register_callback(tool, _CALL, _on_call)
+        sys.monitoring.set_events(tool, _PY_START)
+
+    def _on_call(_code: CodeType, _offset: int, called: object, first: object) -> Any:
+        refusal = _refusal_of(called, first)
+        if refusal is None:
+            return _DISABLE
+        if _here.depth and not _is_excused(sys._getframe(1)):
+            raise DeterminismError(*refusal)
+        return None
+
+    def _refusal_of(called: object, first: object) -> _Refusal | None:
+        if isinstance(called, BuiltinFunctionType):
+            return _refusal_of_builtin(called)
+        if isinstance(called, FunctionType) and first is _GENERATOR:  # as Python 3.14 reports a bound method
+            return _CALLS.get(MethodType(called, first))
+        if isinstance(called, FunctionType | MethodType):
+            return _CALLS.get(called)
+        if called is random.SystemRandom:
+            return _SYSTEM_RANDOM
+        return _UNSEEDED if called is random.Random and (first is _MISSING or first is None) else None
+
+else:
+
+    def _install_call_watch() -> None:
+        """Nothing to install: the profile function is set when a profiled guard is entered."""
+
+
+# A call of a Python function is reported as the frame it starts, so here functions are known by their code.
+_FUNCTION_CODES = {id(f.__code__): refusal for f, refusal in _CALLS.items() if isinstance(f, FunctionType)}
+_METHOD_CODES = {id(f.__func__.__code__) for f in _CALLS if isinstance(f, MethodType)}
+_RANDOM_INIT = random.Random.__init__.__code__
+
+
+def _on_profile(frame: FrameType, event: str, called: Any) -> None:
+    caller: FrameType | None = frame
+    refusal: _Refusal | None = None
+    if event == "c_call":
+        refusal = _refusal_of_builtin(called) if isinstance(called, BuiltinFunctionType) else None
+    elif event == "call":
+        caller = frame.f_back
+        refusal = _refusal_of_function(frame)
+    if refusal is None or caller is None:
+        return
+    if _here.depth and _is_user_code(caller.f_code.co_filename) and not _is_excused(caller):
+        raise DeterminismError(*refusal)
+
+
+def _refusal_of_function(frame: FrameType) -> _Refusal | None:
+    code = frame.f_code
+    if (refusal := _FUNCTION_CODES.get(id(code))) is not None:
+        return refusal
+    if id(code) not in _METHOD_CODES and code is not _RANDOM_INIT:
+        return None
+    generator = frame.f_locals["self"]
+    if isinstance(generator, random.SystemRandom):
+        return _SYSTEM_RANDOM
+    if code is _RANDOM_INIT:
+        return _UNSEEDED if frame.f_locals["x"] is None else None
+    return (f"random.{code.co_name}()", _RANDOM) if generator is _GENERATOR else None
+
+
+_install_lock = threading.Lock()
+_installed = False
+
+
+def _install() -> None:
+    global _installed
+    if _installed:
+        return
+    with _install_lock:
+        if not _installed:
+            sys.addaudithook(_on_audit)
+            _install_call_watch()
+            _installed = True

@@ -1,0 +1,339 @@
+"""One execution in memory: its workflow object, its loop, and the machine that holds both to the journal.
+
+Nothing here waits. A driver hands in inputs; each is delivered, the code runs until it can go no further,
+and what it asked for is with the machine, which says what to write before any of it may begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from durable_agents.core.errors import (
+    ActivityError,
+    ActivityFailed,
+    ForeignError,
+    InvalidArguments,
+    ModelError,
+    NonDeterminismError,
+    PayloadTooLarge,
+    Unserialisable,
+)
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON
+from durable_agents.core.records import (
+    CancelRequested,
+    EventEmitted,
+    ExecutionClosed,
+    ExecutionStarted,
+    Input,
+    Request,
+    SignalReceived,
+    Status,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+    TimerFired,
+    TimerStarted,
+    encode_record,
+)
+from durable_agents.core.workflow_machine import AnyRecord, MachinePhase, WorkflowMachine
+from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
+from durable_agents.ports.durability import Step, WorkflowContext, WorkflowInfo, current_context
+from durable_agents.runtime.guard import workflow_code
+from durable_agents.runtime.loop import WorkflowLoop
+
+logger = logging.getLogger("durable_agents.workflow")
+
+
+class _Departed(BaseException):
+    """Unwinds workflow code that left its journal. Not an Exception, so that the code cannot swallow it."""
+
+
+class LiveExecution(WorkflowContext):
+    """The workflow code of one execution, caught up with its journal, and the context it runs in.
+
+    Raises `NonDeterminismError` from `__init__` and `deliver` when the code departs from the journal; then
+    the object is of no further use but for `close`.
+    """
+
+    def __init__(
+        self,
+        definition: WorkflowDefinition,
+        info: WorkflowInfo,
+        records: Sequence[AnyRecord],
+        *,
+        limit_bytes: int,
+    ) -> None:
+        self.definition = definition
+        self.machine = WorkflowMachine(info.execution_id, records)
+        self.requested: dict[str, Step] = {}
+        """The steps that wait for a result, by key."""
+        self.consumed = 0
+        """The number of the last message that was delivered."""
+        self._info = info
+        self._limit_bytes = limit_bytes
+        seed = hashlib.sha256(info.execution_id.encode()).digest()
+        self._random = Random(seed)
+        self._state: dict[Any, Any] = {}
+        self._futures: dict[str, asyncio.Future[JSON]] = {}
+        self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._emitted = 0
+        self._cancelled = False
+        self._departure: NonDeterminismError | None = None
+        self._failure: BaseException | None = None
+        self._root: asyncio.Task[Any] | None = None
+        self._instance: Any = None
+        self._context = copy_context()
+        self._context.run(current_context.set, self)
+        start = records[0].at if records and isinstance(records[0], ExecutionStarted) else 0.0
+        self._loop = WorkflowLoop(
+            on_timer=self._start_timer, on_timer_cancelled=self.machine.abandon, start_time=start
+        )
+        while (record := self.machine.advance()) is not None:
+            self._run(record)
+
+    def deliver(self, record: Input) -> bool:
+        """Give the code an input and let it run as far as it can; False if nobody waits for it any more."""
+        if self.machine.phase is not MachinePhase.LIVE or not self.machine.accept(record):
+            return False
+        self._run(record)
+        return True
+
+    def ask(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
+        """Return what the query handler `name` answers.
+
+        Raises:
+            DurableAgentsError: there is no such handler, or the arguments do not fit it.
+        """
+        handler = self.definition.queries.get(name)
+        if handler is None:
+            raise InvalidArguments(
+                f"query {name}", [f"workflow {self.definition.name!r} has no query of that name"]
+            )
+        args, kwargs = load_handler_arguments(handler, arguments, named)
+        method = getattr(self._instance, handler.method)
+        with workflow_code():
+            answer = self._context.copy().run(functools.partial(method, *args, **kwargs))
+        return handler.signature.dump_result(answer)
+
+    def close(self) -> None:
+        """Drop the code from memory; nothing of it runs on, whatever it was doing."""
+        with workflow_code():
+            self._loop.close()
+
+    # Running the code
+
+    def _run(self, record: Input) -> None:
+        self._loop.advance(self.machine.now)
+        with workflow_code():
+            self._context.copy().run(self._hand_over, record)
+            self._loop.drain()
+            while self._settle_conditions():
+                self._loop.drain()
+        if self._departure is not None:
+            raise self._departure
+        if self._root is not None and self.machine.closed is None:
+            self._close_if_ended(self._root)
+
+    def _hand_over(self, record: Input) -> None:
+        match record:
+            case ExecutionStarted(arguments=arguments):
+                self._start(arguments)
+            case StepCompleted(key=key, result=result):
+                self.requested.pop(key, None)
+                self._futures.pop(key).set_result(result)
+            case StepFailed(key=key):
+                step = self.requested.pop(key, None)
+                self._futures.pop(key).set_exception(_error_of(record, step))
+            case TimerFired(key=key):
+                self._loop.fire(key)
+            case SignalReceived():
+                self._signal(record)
+            case CancelRequested():
+                # Only the first one interrupts: a second must not cut short the cleaning up.
+                if self._root is not None and not self._cancelled:
+                    self._cancelled = True
+                    self._root.cancel()
+
+    def _start(self, arguments: Mapping[str, JSON]) -> None:
+        self._instance = self.definition.cls()
+        self._root = self._loop.start(self._main(dict(arguments)))
+
+    async def _main(self, arguments: dict[str, JSON]) -> JSON:
+        args, kwargs = self.definition.signature.load_arguments(arguments)
+        result = await getattr(self._instance, self.definition.entrypoint)(*args, **kwargs)
+        return self.definition.signature.dump_result(result)
+
+    def _signal(self, record: SignalReceived) -> None:
+        handler = self.definition.signals.get(record.name)
+        if handler is None:
+            logger.warning(
+                "execution %s: workflow %r has no signal %r; the signal is dropped",
+                self._info.execution_id,
+                self.definition.name,
+                record.name,
+            )
+            return
+        self._loop.create_task(self._handle(handler, record))
+
+    async def _handle(self, handler: HandlerDefinition, record: SignalReceived) -> None:
+        """Run a signal handler; what it raises ends the execution, as in Temporal."""
+        try:
+            args, kwargs = load_handler_arguments(handler, record.arguments, record.named)
+            answer = getattr(self._instance, handler.method)(*args, **kwargs)
+            if inspect.isawaitable(answer):
+                await answer
+        except (asyncio.CancelledError, GeneratorExit, _Departed):
+            raise
+        except Exception as error:
+            self._failure = self._failure or error
+
+    def _close_if_ended(self, root: asyncio.Task[Any]) -> None:
+        if self._failure is None and not root.done():
+            return
+        closed = self._outcome(root)
+        if len(encode_record(closed)) > self._limit_bytes:
+            too_large = PayloadTooLarge(
+                f"the result of workflow {self.definition.name!r}",
+                len(encode_record(closed)),
+                self._limit_bytes,
+            )
+            closed = ExecutionClosed(status=Status.FAILED, failure=Failure.of(too_large))
+        self.machine.request(closed)
+
+    def _outcome(self, root: asyncio.Task[Any]) -> ExecutionClosed:
+        if self._failure is not None:
+            return ExecutionClosed(status=Status.FAILED, failure=Failure.of(self._failure))
+        if root.cancelled():
+            if self._cancelled:
+                return ExecutionClosed(status=Status.CANCELLED)
+            lost = ForeignError("CancelledError", "the workflow let a CancelledError of its own escape")
+            return ExecutionClosed(status=Status.FAILED, failure=Failure.of(lost))
+        error = root.exception()
+        if error is not None:
+            return ExecutionClosed(status=Status.FAILED, failure=Failure.of(error))
+        return ExecutionClosed(status=Status.COMPLETED, result=root.result())
+
+    def _settle_conditions(self) -> bool:
+        moved = False
+        for entry in list(self._conditions):
+            condition, future = entry
+            if future.done():
+                self._conditions.remove(entry)
+                continue
+            try:
+                holds = self._context.copy().run(condition)
+            except Exception as error:
+                self._conditions.remove(entry)
+                future.set_exception(error)
+                moved = True
+                continue
+            if holds:
+                self._conditions.remove(entry)
+                future.set_result(None)
+                moved = True
+        return moved
+
+    def _request(self, request: Request) -> None:
+        try:
+            self.machine.request(request)
+        except NonDeterminismError as error:
+            self._departure = self._departure or error
+            raise _Departed from error
+
+    def _start_timer(self, key: str, when: float) -> None:
+        self._request(TimerStarted(key=key, due_at=when))
+
+    # What the code can ask for (WorkflowContext)
+
+    async def run_step(self, step: Step) -> JSON:
+        scheduled = StepScheduled(
+            key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
+        )
+        size = len(encode_record(scheduled))
+        if size > self._limit_bytes:
+            raise PayloadTooLarge(f"the arguments of {step.name!r}", size, self._limit_bytes)
+        future: asyncio.Future[JSON] = self._loop.create_future()
+        self._request(scheduled)
+        self._futures[step.key] = future
+        self.requested[step.key] = step
+        try:
+            return await future
+        finally:
+            if future.cancelled() and not self._loop.is_closed():
+                self._futures.pop(step.key, None)
+                self.requested.pop(step.key, None)
+                self.machine.abandon(step.key)
+
+    def next_key(self) -> str:
+        return self._loop.next_key()
+
+    def emit(self, kind: str, data: dict[str, JSON]) -> None:
+        self._emitted += 1
+        event = EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data)
+        size = len(encode_record(event))
+        if size > self._limit_bytes:
+            raise PayloadTooLarge(f"an event of kind {kind!r}", size, self._limit_bytes)
+        self._request(event)
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.machine.now, UTC)
+
+    async def wait_condition(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> None:
+        if condition():
+            return
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._conditions.append((condition, future))
+        async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+            await future
+
+    @property
+    def is_replaying(self) -> bool:
+        return self.machine.phase is MachinePhase.REPLAYING
+
+    @property
+    def info(self) -> WorkflowInfo:
+        return self._info
+
+    @property
+    def random(self) -> Random:
+        return self._random
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        return self._state
+
+
+def load_handler_arguments(
+    handler: HandlerDefinition, arguments: Sequence[JSON], named: Mapping[str, JSON]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the Python arguments of a signal or query for what was sent.
+
+    Raises:
+        InvalidArguments, DefinitionError: they do not fit the handler.
+    """
+    try:
+        bound = handler.signature.python.bind(*arguments, **named)
+    except TypeError as error:
+        raise InvalidArguments(handler.name, [str(error)]) from None
+    rest = next((p.name for p in bound.signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+    by_name = {name: value for name, value in bound.arguments.items() if name != rest}
+    return handler.signature.load_arguments({**by_name, **bound.arguments.get(rest or "", {})})
+
+
+def _error_of(record: StepFailed, step: Step | None) -> BaseException:
+    """Return what the code sees of a step that failed for good: ours as they are, others wrapped."""
+    error = record.failure.error()
+    if isinstance(error, (ActivityError, ModelError)) or type(error) in (PayloadTooLarge, Unserialisable):
+        return error
+    name = record.key if step is None else step.name
+    return ActivityFailed(name, record.attempts, record.failure.kind, record.failure.message)

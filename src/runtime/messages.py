@@ -1,0 +1,41 @@
+"""What is put into an execution's inbox."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, TypeAdapter, ValidationError
+
+from durable_agents.core.errors import StorageCorrupt
+from durable_agents.core.json import JSON
+from durable_agents.core.model import Value
+
+
+class SignalMessage(Value):
+    """A signal for a handler, with its arguments as they were given."""
+
+    type: Literal["signal"] = "signal"
+    name: str
+    arguments: tuple[JSON, ...] = ()
+    named: dict[str, JSON] = Field(default_factory=dict)
+
+
+class CancelMessage(Value):
+    """A request to end."""
+
+    type: Literal["cancel"] = "cancel"
+
+
+_message: TypeAdapter[SignalMessage | CancelMessage] = TypeAdapter(
+    Annotated[SignalMessage | CancelMessage, Discriminator("type")]
+)
+
+
+def decode_message(body: bytes) -> SignalMessage | CancelMessage:
+    """Return the message that `body` is; raises `StorageCorrupt` if it is none."""
+    try:
+        return _message.validate_json(body)
+    except ValidationError as error:
+        raise StorageCorrupt(
+            "an inbox holds bytes that are no message of ours; it was written by other code"
+        ) from error

@@ -1,0 +1,216 @@
+"""Defining workflows, and what their code can ask for: `import durable_agents as da; da.workflow.now()`.
+
+Inside a workflow, `asyncio` does the rest: `sleep`, `gather`, `timeout`, `TaskGroup`, `Event`, `Queue` are
+durable and reproducible there.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import uuid
+from collections.abc import Callable, MutableMapping
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any, TypeVar, overload
+
+from durable_agents.core.errors import DefinitionError, NotInWorkflow
+from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
+from durable_agents.ports.durability import WorkflowContext, WorkflowInfo, current_context
+from durable_agents.runtime.signature import Signature
+
+C = TypeVar("C", bound=type[Any])
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DEFINITION = "__durable_workflow__"
+_ROLE = "__durable_role__"
+
+_defined: dict[str, WorkflowDefinition] = {}
+
+
+def define(*, name: str | None = None, keep: timedelta | None = None) -> Callable[[C], C]:
+    """Make a class a workflow; exactly one of its methods is the `entrypoint`, an `async def`.
+
+    Args:
+        name: The name in journals; the class's own by default.
+        keep: How long an execution is kept after it has ended; for ever (until `prune`) by default.
+
+    Raises:
+        DefinitionError: no entrypoint or more than one, an entrypoint that is no `async def`, a parameter
+            without a type hint, a constructor that needs arguments, or two handlers with one name.
+    """
+
+    def decorate(cls: C) -> C:
+        definition = _read(cls, name or cls.__name__, keep)
+        setattr(cls, _DEFINITION, definition)
+        _defined[definition.name] = definition
+        return cls
+
+    return decorate
+
+
+def entrypoint(method: F) -> F:
+    """Mark the method that is the workflow."""
+    setattr(method, _ROLE, ("entrypoint", None))
+    return method
+
+
+@overload
+def signal(name: F, /) -> F: ...
+@overload
+def signal(name: str | None = None, /) -> Callable[[F], F]: ...
+def signal(name: Any = None, /) -> Any:
+    """Mark a method that takes a signal; `def` or `async def`. Its name is the method's unless given."""
+    return _handler("signal", name)
+
+
+@overload
+def query(name: F, /) -> F: ...
+@overload
+def query(name: str | None = None, /) -> Callable[[F], F]: ...
+def query(name: Any = None, /) -> Any:
+    """Mark a `def` method that answers a query without changing anything."""
+    return _handler("query", name)
+
+
+def now() -> datetime:
+    """Return workflow time (UTC): it stands still while code runs, and is the same in every replay."""
+    return _context("workflow.now()").now()
+
+
+def uuid4() -> uuid.UUID:
+    """Return a random UUID that is the same in every replay."""
+    return uuid.UUID(int=_context("workflow.uuid4()").random.getrandbits(128), version=4)
+
+
+def random() -> Random:
+    """Return the execution's source of random numbers, the same in every replay."""
+    return _context("workflow.random()").random
+
+
+async def wait_condition(condition: Callable[[], bool], timeout: timedelta | float | None = None) -> None:
+    """Return once `condition()` holds; it is looked at whenever something has happened to the execution.
+
+    Raises:
+        TimeoutError: it did not hold within `timeout` (a number means seconds).
+    """
+    if isinstance(timeout, (int, float)):
+        timeout = timedelta(seconds=timeout)
+    await _context("workflow.wait_condition()").wait_condition(condition, timeout)
+
+
+def info() -> WorkflowInfo:
+    """Return the identity of the running execution."""
+    return _context("workflow.info()").info
+
+
+class _ExecutionLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds the execution's id; silent while an execution is replayed, so that nothing is logged twice."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        context = current_context.get()
+        if context is not None:
+            kwargs = {
+                **kwargs,
+                "extra": {**kwargs.get("extra", {}), "execution_id": context.info.execution_id},
+            }
+            msg = f"[{context.info.execution_id}] {msg}"
+        return msg, kwargs
+
+    def isEnabledFor(self, level: int) -> bool:
+        context = current_context.get()
+        return (context is None or not context.is_replaying) and super().isEnabledFor(level)
+
+
+logger = _ExecutionLogger(logging.getLogger("durable_agents.workflow"), {})
+"""A logger for workflow code."""
+
+
+def definition_of(workflow: Any) -> WorkflowDefinition:
+    """Return the definition of a workflow class, or of the one that this process defines by that name.
+
+    Raises:
+        DefinitionError: it is no workflow; the message says what to write.
+    """
+    if isinstance(workflow, str):
+        if workflow not in _defined:
+            raise DefinitionError(
+                f"workflow {workflow!r} is not defined in this process; import the module that defines it"
+            )
+        return _defined[workflow]
+    definition = workflow.__dict__.get(_DEFINITION) if isinstance(workflow, type) else None
+    if not isinstance(definition, WorkflowDefinition):
+        shown = workflow.__name__ if isinstance(workflow, type) else repr(workflow)
+        raise DefinitionError(f"{shown} is no workflow; decorate its class with @workflow.define(name=...)")
+    return definition
+
+
+def known_definition(name: str) -> WorkflowDefinition | None:
+    """Return the definition that this process has under `name`, if any."""
+    return _defined.get(name)
+
+
+def _context(what: str) -> WorkflowContext:
+    context = current_context.get()
+    if context is None:
+        raise NotInWorkflow(what)
+    return context
+
+
+def _handler(role: str, name: Any) -> Any:
+    def decorate(method: F, given: str | None = None) -> F:
+        setattr(method, _ROLE, (role, given))
+        return method
+
+    return decorate(name) if callable(name) else lambda method: decorate(method, name)
+
+
+def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefinition:
+    entrypoints: list[str] = []
+    handlers: dict[str, dict[str, HandlerDefinition]] = {"signal": {}, "query": {}}
+    for attribute in dir(cls):
+        method = getattr(cls, attribute)
+        role, given = getattr(method, _ROLE, (None, None))
+        if role == "entrypoint":
+            entrypoints.append(attribute)
+        elif role is not None:
+            handler = HandlerDefinition(given or attribute, attribute, _signature(method))
+            if handler.name in handlers[role]:
+                raise DefinitionError(f"workflow {name!r} has two {role} handlers called {handler.name!r}")
+            handlers[role][handler.name] = handler
+    if len(entrypoints) != 1:
+        found = f"has {len(entrypoints)}: {', '.join(entrypoints)}" if entrypoints else "has none"
+        raise DefinitionError(
+            f"workflow {name!r} needs exactly one method marked @workflow.entrypoint; it {found}"
+        )
+    method = getattr(cls, entrypoints[0])
+    if not inspect.iscoroutinefunction(method):
+        raise DefinitionError(f"the entrypoint of workflow {name!r} must be an `async def`")
+    for handler in handlers["query"].values():
+        if inspect.iscoroutinefunction(getattr(cls, handler.method)):
+            raise DefinitionError(
+                f"query {handler.name!r} of workflow {name!r} must be a plain `def`: it may not wait"
+            )
+    if cls.__init__ is not object.__init__ and _needs_arguments(cls):
+        raise DefinitionError(
+            f"workflow {name!r} has a constructor that needs arguments; give them to the entrypoint instead"
+        )
+    return WorkflowDefinition(
+        name=name,
+        cls=cls,
+        entrypoint=entrypoints[0],
+        signature=_signature(method),
+        signals=handlers["signal"],
+        queries=handlers["query"],
+        keep_seconds=None if keep is None else keep.total_seconds(),
+    )
+
+
+def _signature(method: Callable[..., Any]) -> Signature:
+    return Signature.of(functools.partial(method, None))  # `self` is no argument
+
+
+def _needs_arguments(cls: type[Any]) -> bool:
+    parameters = list(inspect.signature(cls).parameters.values())
+    return any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)

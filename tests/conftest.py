@@ -1,0 +1,40 @@
+"""How every test here runs: the Hypothesis profiles, and asyncio for `async def` tests.
+
+An `async def` test or fixture just works, in a function, in a class and under `@given`: anyio's pytest plugin
+runs it, each test (and each example) as a task of a fresh event loop unless a wider fixture holds one open.
+A state machine's rules are synchronous; they await with an `asyncio.Runner` that the machine owns and closes.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Nothing is derandomised: each run explores anew, and a failure prints the blob that reproduces it.
+settings.register_profile(
+    "default",
+    settings(
+        deadline=None,
+        derandomize=False,
+        max_examples=100,
+        print_blob=True,
+        # A contract suite is one class that several adapters inherit, so its tests have several executors.
+        suppress_health_check=[HealthCheck.differing_executors],
+    ),
+)
+settings.register_profile(
+    "ci",
+    settings.get_profile("default"),
+    # A shared machine is slow now and then; that is not the test's fault.
+    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
+)
+settings.register_profile("nightly", settings.get_profile("ci"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The event loop of every async test; of session scope, so that a fixture of any scope may be async."""
+    return "asyncio"
