@@ -80,7 +80,9 @@ class AgentGraph(Value):
             raise DefinitionError(f"the start agent {self.start!r} is not in the graph")
         for name, agent in self.agents.items():
             if agent.name != name:
-                raise DefinitionError(f"agent {agent.name!r} stands in the graph as {name!r}; use its own name")
+                raise DefinitionError(
+                    f"agent {agent.name!r} stands in the graph as {name!r}; use its own name"
+                )
             _check(agent, self.agents)
 
 

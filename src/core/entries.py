@@ -138,10 +138,15 @@ def messages(inputs: str | Sequence[Entry | Chunk | Mapping[str, Any]]) -> tuple
             pieces.clear()
 
     for item in inputs:
-        wire = dict(item) if isinstance(item, Mapping) else item.to_wire()
-        if "role" in wire and "type" not in wire:
-            wire["type"] = "message.input"
-        if wire.get("type") in _KNOWN:
+        match item:
+            case Mapping():
+                wire = {"type": "message.input", **item} if "role" in item else dict(item)
+            case WireValue():
+                wire = item.to_wire()
+            case _:
+                what = type(item).__name__
+                raise ValueError(f"an input is a {what}; give entries, chunks or their JSON objects")
+        if isinstance(item, UnknownEntry) or wire.get("type") in _KNOWN:
             flush()
             found.append(_entry.validate_python(wire))
         else:

@@ -175,6 +175,7 @@ Note = AttemptFailed | ExecutionRecovered
 Record = Annotated[Input | Request | Note, Discriminator("type")]
 
 INPUTS = (ExecutionStarted, StepCompleted, StepFailed, TimerFired, SignalReceived, CancelRequested)
+REQUESTS = (StepScheduled, TimerStarted, EventEmitted, ExecutionClosed)
 NOTES = (AttemptFailed, ExecutionRecovered)
 
 _record: TypeAdapter[Any] = TypeAdapter(Record)

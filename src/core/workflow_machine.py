@@ -19,7 +19,7 @@ branches which run at the same time never depend on the order in which they happ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -28,6 +28,7 @@ from durable_agents.core.json import JSON, canonical
 from durable_agents.core.records import (
     INPUTS,
     NOTES,
+    REQUESTS,
     AttemptFailed,
     CancelRequested,
     EventEmitted,
@@ -58,9 +59,14 @@ class MachinePhase(StrEnum):
 
 @dataclass(slots=True)
 class OpenStep:
-    """A step without a result: its next attempt, and whether an earlier one may have taken effect."""
+    """A step without a result: its next attempt, and whether the one before it was lost without a word.
+
+    The latter is `in_doubt`: that attempt may have taken effect, and nobody knows.
+    """
 
     scheduled: StepScheduled
+    position: int
+    """That of its record, as far as it is known before it is written."""
     attempt: int = 1
     in_doubt: bool = False
     retry_at: float = 0.0
@@ -78,11 +84,14 @@ class Batch:
 
 @dataclass(slots=True)
 class _Window:
-    """The requests that the journal says the last input caused, by key."""
+    """The requests that the journal says the last input caused, by key, each with its position.
+
+    Behind an open window the journal ends, and the code may ask for more than it says.
+    """
 
     expected: dict[str, tuple[int, Request]] = field(default_factory=dict)
     end: int = 0
-    is_last: bool = False
+    is_open: bool = False
 
 
 class WorkflowMachine:
@@ -94,8 +103,9 @@ class WorkflowMachine:
         self._next = 0
         self._window = _Window()
         self._fresh: list[AnyRecord] = []
-        self._to_start: list[str] = []
-        self._seen: set[str] = set()
+        self._to_start: dict[str, None] = {}
+        self._seen: dict[str, int] = {}
+        self._has_started = False
         self.position = len(records)
         """The number of records that are durable, or have been handed out by `take_batch`."""
         self.phase = MachinePhase.REPLAYING
@@ -119,20 +129,22 @@ class WorkflowMachine:
         """
         if self.phase is not MachinePhase.REPLAYING:
             raise IllegalTransition(self.phase, "advance")
-        for position, missed in self._window.expected.values():
-            raise self._departure(position, _tell(missed), "nothing more: the code waits or has ended")
+        if self._window.expected:
+            asked_instead = next((record for record in self._fresh if isinstance(record, REQUESTS)), None)
+            raise self._departure(*next(iter(self._window.expected.values())), asked_instead)
         while self._next < len(self._records):
             record = self._records[self._next]
             if isinstance(record, INPUTS):
-                self._check_awaited(record)
+                if not self._awaited(record):
+                    raise self._departure(self._next, record, "nothing: the code does not wait for that")
                 self._next += 1
                 self._look_ahead()
                 self._take(record)
                 return record
             if isinstance(record, NOTES):
-                self._note(record)
+                self._note(record, self._next)
             elif self._next >= self._window.end:
-                raise self._departure(self._next, _tell(record), "nothing: no input has come yet")
+                raise self._departure(self._next, record, "nothing: no input has come yet")
             self._next += 1
         self._records.clear()
         self.phase = MachinePhase.CLOSED if self.closed is not None else MachinePhase.LIVE
@@ -141,12 +153,13 @@ class WorkflowMachine:
     def _look_ahead(self) -> None:
         """Collect the requests up to the next input; notes between them do not end a window."""
         expected: dict[str, tuple[int, Request]] = {}
-        end = self._next
+        end, is_final = self._next, False
         while end < len(self._records) and not isinstance(record := self._records[end], INPUTS):
             if not isinstance(record, NOTES):
                 expected[record.key] = (end, record)
+                is_final = isinstance(record, ExecutionClosed)
             end += 1
-        self._window = _Window(expected, end, is_last=end == len(self._records))
+        self._window = _Window(expected, end, is_open=end == len(self._records) and not is_final)
 
     # What workflow code asks for -------------------------------------------------------------------------
 
@@ -156,45 +169,38 @@ class WorkflowMachine:
         Raises:
             NonDeterminismError: the journal says that the code asked for something else here, or the code
                 asks twice under one key.
+            IllegalTransition: the code has asked for the end of the execution before.
         """
-        if self.phase is MachinePhase.CLOSED:
-            raise IllegalTransition(self.phase, f"request {asked.key}")
+        if self.closed is not None:
+            raise IllegalTransition(MachinePhase.CLOSED, f"request {asked.key}")
         if asked.key in self._seen:
-            raise self._departure(self.position, f"{asked.key} was asked for before", _tell(asked))
-        if self.phase is MachinePhase.REPLAYING:
-            if asked.key in self._window.expected:
-                position, recorded = self._window.expected.pop(asked.key)
-                self._match(position, recorded, asked)
-                self._apply(recorded)
-                return
-            if not self._window.is_last:
-                raise self._departure(*self._what_is_recorded_instead(), _tell(asked))
+            raise self._departure(self._seen[asked.key], "the same key, before", asked)
+        if asked.key in self._window.expected:
+            position, recorded = self._window.expected.pop(asked.key)
+            if _difference(recorded, asked):
+                raise self._departure(position, recorded, asked)
+            self._apply(asked, position)
+            return
+        if self.phase is MachinePhase.REPLAYING and not self._window.is_open:
+            raise self._departure(*self._what_is_recorded_instead(), asked)
+        position = self.position + len(self._fresh)
         self._fresh.append(asked)
         if isinstance(asked, StepScheduled):
-            self._to_start.append(asked.key)
-        self._apply(asked)
+            self._to_start[asked.key] = None
+        self._apply(asked, position)
 
     def abandon(self, key: str) -> None:
         """Forget a step or timer that the code no longer waits for; a late answer is not accepted."""
         self.steps.pop(key, None)
         self.timers.pop(key, None)
-        if key in self._to_start:
-            self._to_start.remove(key)
+        self._to_start.pop(key, None)
 
-    def _what_is_recorded_instead(self) -> tuple[int, str]:
-        for position, record in self._window.expected.values():
-            return position, _tell(record)
-        return self._window.end, _tell(self._records[self._window.end])
-
-    def _match(self, position: int, recorded: Request, asked: Request) -> None:
-        before, after = recorded.model_dump(mode="json"), asked.model_dump(mode="json")
-        differs = [
-            f"{name}: {canonical(before.get(name))} is not {canonical(after.get(name))}"
-            for name in sorted({*before, *after})
-            if before.get(name) != after.get(name)
-        ]
-        if differs:
-            raise self._departure(position, _tell(recorded), _tell(asked), differs)
+    def _what_is_recorded_instead(self) -> tuple[int, AnyRecord | str]:
+        if self._window.expected:
+            return next(iter(self._window.expected.values()))
+        if self._window.end:
+            return self._window.end, self._records[self._window.end]
+        return 0, "nothing: no input has come yet"
 
     # Live ------------------------------------------------------------------------------------------------
 
@@ -212,14 +218,23 @@ class WorkflowMachine:
         return True
 
     def note(self, record: Note) -> None:
-        """Take a piece of the engine's own bookkeeping, to be written with the next batch."""
+        """Take a piece of the engine's own bookkeeping, to be written with the next batch.
+
+        An attempt of a step that nobody waits for leaves no note.
+        """
         if self.phase is not MachinePhase.LIVE:
             raise IllegalTransition(self.phase, type(record).__name__)
-        self._fresh.append(record)
-        self._note(record)
+        if isinstance(record, ExecutionRecovered):
+            # First in the batch: a step that this worker asked for while it caught up is not in doubt.
+            self._fresh.insert(0, record)
+        elif record.key in self.steps:
+            self._fresh.append(record)
+        self._note(record, self.position)
 
     def take_batch(self) -> Batch:
         """Return what is not durable yet, and count it as written: append it before acting on it."""
+        if self.phase is MachinePhase.REPLAYING:
+            raise IllegalTransition(self.phase, "take_batch")
         batch = Batch(self.position, tuple(self._fresh), tuple(self._to_start))
         self.position += len(self._fresh)
         self._fresh.clear()
@@ -242,50 +257,41 @@ class WorkflowMachine:
                 del self.steps[key]
             case TimerFired(key=key):
                 del self.timers[key]
-            case ExecutionStarted() | SignalReceived() | CancelRequested():
+            case ExecutionStarted():
+                self._has_started = True
+            case SignalReceived() | CancelRequested():
                 pass
 
     def _awaited(self, record: Input) -> bool:
         match record:
             case StepCompleted(key=key) | StepFailed(key=key):
-                return key in self.steps and self.closed is None
+                return key in self.steps
             case TimerFired(key=key):
-                return key in self.timers and self.closed is None
+                return key in self.timers
             case ExecutionStarted():
-                return self.position == 0 and not self._fresh
+                return not self._has_started
             case SignalReceived() | CancelRequested():
-                return self.closed is None
+                return self._has_started and self.closed is None
 
-    def _check_awaited(self, record: Input) -> None:
-        match record:
-            case ExecutionStarted() if self._next > 0:
-                raise self._departure(self._next, _tell(record), "nothing: the execution has started before")
-            case ExecutionStarted():
-                return
-            case _ if self._next == 0 and not self._seen and self.now == 0.0:
-                raise self._departure(self._next, _tell(record), "nothing: the execution has not started")
-            case _ if not self._awaited(record):
-                raise self._departure(self._next, _tell(record), "the code does not wait for that")
-
-    def _apply(self, request: Request) -> None:
-        self._seen.add(request.key)
+    def _apply(self, request: Request, position: int) -> None:
+        self._seen[request.key] = position
         match request:
             case StepScheduled(key=key):
-                self.steps[key] = OpenStep(request)
+                self.steps[key] = OpenStep(request, position)
             case TimerStarted(key=key, due_at=due_at):
                 self.timers[key] = due_at
             case ExecutionClosed():
                 self.closed = request
                 self.steps.clear()
                 self.timers.clear()
+                self._to_start.clear()
             case EventEmitted():
                 pass
 
-    def _note(self, note: Note) -> None:
+    def _note(self, note: Note, position: int) -> None:
         match note:
             case AttemptFailed(key=key):
-                if key in self.steps:
-                    opened = self.steps[key]
+                if (opened := self.steps.get(key)) is not None:
                     opened.attempt = note.attempt + 1
                     opened.retry_at = note.retry_at
                     opened.last_failure = note
@@ -293,21 +299,33 @@ class WorkflowMachine:
             case ExecutionRecovered(at=at):
                 for opened in self.steps.values():
                     # A step that was still backing off when its worker was lost had no attempt under way.
-                    if opened.retry_at <= at and not self._is_fresh(opened):
+                    if opened.retry_at <= at and opened.position < position:
                         opened.attempt += 1
                         opened.in_doubt = True
 
-    def _is_fresh(self, opened: OpenStep) -> bool:
-        return opened.scheduled.key in self._to_start
-
     def _departure(
-        self, position: int, recorded: str, attempted: str, difference: Iterable[str] = ()
+        self, position: int, recorded: AnyRecord | str, attempted: AnyRecord | str | None
     ) -> NonDeterminismError:
-        return NonDeterminismError(self._id, position, recorded, attempted, tuple(difference))
+        difference: tuple[str, ...] = ()
+        if isinstance(recorded, REQUESTS) and isinstance(attempted, REQUESTS):
+            difference = _difference(recorded, attempted)
+        what = attempted or "nothing more: the code waits or has ended"
+        return NonDeterminismError(self._id, position, _tell(recorded), _tell(what), difference)
 
 
-def _tell(record: AnyRecord) -> str:
+def _difference(recorded: Request, asked: Request) -> tuple[str, ...]:
+    """Return one line for each field in which the two differ, as JSON: 1, 1.0 and true are three values."""
+    before, after = recorded.model_dump(), asked.model_dump()
+    pairs = {
+        name: (canonical(before.get(name)), canonical(after.get(name))) for name in sorted({*before, *after})
+    }
+    return tuple(f"{name}: {old} is not {new}" for name, (old, new) in pairs.items() if old != new)
+
+
+def _tell(record: AnyRecord | str) -> str:
     """Return one line that names the record in words, with the fields that tell it from others."""
+    if isinstance(record, str):
+        return record
     shown: Mapping[str, JSON] = {}
     words = record.type.replace("_", " ")
     match record:

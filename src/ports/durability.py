@@ -204,7 +204,14 @@ class ToolCallOf:
     arguments: dict[str, JSON]
 
 
-Call = ActivityCall | ModelCall | ToolCallOf
+@dataclass(frozen=True, slots=True)
+class ListTools:
+    """Ask a source for its tools."""
+
+    source: ToolSource
+
+
+Call = ActivityCall | ModelCall | ToolCallOf | ListTools
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +227,8 @@ class Step:
     about: dict[str, JSON] = field(default_factory=dict)
 
 
-class WorkflowContext(Protocol):
-    """What workflow code can ask of its backend. `asyncio` does the rest: sleeping, tasks, events, queues.
-
-    W1  Everything here gives the same answers when the execution is replayed.
-    W2  `run_step` returns the journaled result if there is one, and performs the step otherwise (D3, D4).
-    """
+class StepContext(Protocol):
+    """What a run of an agent asks for. Workflow code has one; so has a run in a plain script, undurably."""
 
     @abstractmethod
     async def run_step(self, step: Step) -> JSON:
@@ -238,6 +241,14 @@ class WorkflowContext(Protocol):
     @abstractmethod
     def emit(self, kind: str, data: dict[str, JSON]) -> None:
         """Add an event to the execution's stream."""
+
+
+class WorkflowContext(StepContext, Protocol):
+    """What workflow code can ask of its backend. `asyncio` does the rest: sleeping, tasks, events, queues.
+
+    W1  Everything here gives the same answers when the execution is replayed.
+    W2  `run_step` returns the journaled result if there is one, and performs the step otherwise (D3, D4).
+    """
 
     @abstractmethod
     def now(self) -> datetime:

@@ -10,7 +10,7 @@ from durable_agents.core.errors import ActivityTimedOut
 from durable_agents.core.json import JSON
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import ActivityOptions
-from durable_agents.ports.durability import ActivityCall, Attempt, Call, ModelCall, ToolCallOf
+from durable_agents.ports.durability import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.activity import current_attempt
 from durable_agents.runtime.threads import in_thread
@@ -37,6 +37,8 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
         case ToolCallOf(source=source, tool=tool, arguments=arguments):
             output = await source.call(tool, arguments, resources)
             return output.model_dump(mode="json")
+        case ListTools(source=source):
+            return [tool.model_dump(mode="json") for tool in await source.list_tools(resources)]
 
 
 class Pulse:

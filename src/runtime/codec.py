@@ -12,7 +12,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import ConfigDict, PydanticUserError, RootModel, TypeAdapter, ValidationError
@@ -108,9 +108,7 @@ class Codec:
             text = encode(value)
             if self.untyped:
                 return decode(text)
-            if by_name:
-                return self.adapter.validate_json(text, by_name=True, by_alias=False)
-            return self.adapter.validate_json(text)
+            return self._read(text, by_name)
         except ValidationError as error:
             raise Misfit(_faults(error, at, value)) from error
         except DefinitionError:
@@ -128,7 +126,7 @@ class Codec:
             text = encode(self._serialised(value))
             if not self.untyped:
                 # What cannot be read again must fail here, at the call, and not in a replay.
-                self.adapter.validate_json(text, by_name=True, by_alias=False)
+                self._read(text, by_name=True)
             return decode(text)  # type: ignore[no-any-return]
         except ValidationError as error:
             raise Misfit(
@@ -141,6 +139,16 @@ class Codec:
             raise
         except Exception as error:  # Serialisers are user code too, as are the values they meet.
             raise Misfit([_reason(error)]) from error
+
+    def _read(self, text: bytes, by_name: bool) -> Any:
+        read = partial(
+            self.adapter.validate_json, text, by_name=by_name or None, by_alias=False if by_name else None
+        )
+        try:
+            # Strictly first, for the sake of unions: to be lenient, 1 is a moment in 1970 as well.
+            return read(strict=True)
+        except ValidationError:
+            return read()
 
     def _serialised(self, value: Any) -> Any:
         try:

@@ -1,26 +1,27 @@
 """What workflow code may not call, refused at the call instead of at a replay that differs.
 
-`with workflow_code():` stands around whatever runs workflow code, in the thread that runs it. Meanwhile, in
-that thread only:
+`with workflow_code():` stands around whatever runs workflow code, in the thread that runs it. Meanwhile, in that
+thread only:
 
-- sockets, threads, subprocesses and `time.sleep` are refused wherever in the call stack they are reached
-  from. Python announces them to audit hooks; one is installed, once, when the guard is first used.
-- clocks and randomness are refused to *callers that are user code*: logging, asyncio and installed libraries
-  read clocks with good reason. No audit hook hears of these calls. On Python 3.12 and later `sys.monitoring`
-  reports each call site of user code until it has called something harmless once, so that the cost vanishes;
-  there it coexists with debuggers and coverage. On Python 3.11 only a profile function hears of them. It
-  costs about 0.3 microseconds per function call made in the block, so it is off there unless asked for
-  (`profile=True`), and does nothing while another profiler runs in the thread.
+- sockets, threads, subprocesses and `time.sleep` are refused wherever below workflow code they are reached. Python
+  announces them to audit hooks; one is installed, once, when the guard is first used.
+- clocks and randomness are refused to *callers that are user code*: logging, asyncio and installed libraries read
+  clocks with good reason. No audit hook hears of these calls. On Python 3.12 and later `sys.monitoring` reports each
+  call site in user code until it has called something harmless, so that the cost vanishes; debuggers and coverage
+  use numbers of their own there. On Python 3.11 only a profile function hears of them, and of threads and
+  `time.sleep`, which that version does not announce (nor does 3.12 announce `time.sleep`, refused there to user code).
+  It costs 0.1 to 0.3 microseconds per function called in the block, so there is a switch; it stays out of the way of
+  another profiler of the thread; and Python removes it when it raises, so that, should workflow code catch the error,
+  it hears nothing more until the block is entered again.
 
-Excused is what happens in the course of logging (handlers send and read clocks) and of an import. User code
-is every file outside the standard library, site-packages and this package; `watch` adds an application that
-is installed.
+Excused is what happens in the course of logging (handlers send, and read clocks) and of an import. User code is every
+file outside the standard library, site-packages and this package; `watch` adds an application that is installed.
 
-This finds honest mistakes early. It is no sandbox: a clock that is only ever called from C (`map(time.time,
-…)`), or by a call site that was harmless at first, gets through, and then the journal's comparison is what
-finds it.
+This finds honest mistakes early. It is no sandbox: a clock that is only ever called from C (`map(time.time, …)`), or
+by a call site that was harmless at first, gets through, and then the comparison with the journal is what finds it.
 """
 
+import _thread
 import datetime
 import logging
 import os
@@ -54,7 +55,7 @@ def workflow_code(*, profile: bool = False) -> "_WorkflowCode":
 
 
 def watch(module_name: str) -> None:
-    """Treat the top-level package of a module that has been imported as user code, even if it is in site-packages."""
+    """Treat an imported module's top-level package as user code, even if it is in site-packages."""
     module = sys.modules[module_name.partition(".")[0]]
     directories = [os.path.join(directory, "") for directory in getattr(module, "__path__", ())]
     files = directories or [file for file in (getattr(module, "__file__", None),) if file is not None]
@@ -65,7 +66,7 @@ def watch(module_name: str) -> None:
 
 
 class _Here(threading.local):
-    """What this thread is doing: how many guards, and profiled guards, it is in; what entered the outermost."""
+    """What this thread is in: how many guards, how many of them profiled, and what entered the outermost."""
 
     depth = 0
     profiled = 0
@@ -130,7 +131,10 @@ _EVENTS: dict[str, _Refusal] = {
     "socket.__new__": ("a socket",),
     **{
         f"socket.{call}": (f"the network (socket.{call}())",)
-        for call in ["bind", "connect", "getaddrinfo", "gethostbyaddr", "gethostbyname", "getnameinfo", "sendmsg", "sendto"]
+        for call in (
+            *("bind", "connect", "getaddrinfo", "gethostbyaddr", "gethostbyname", "getnameinfo"),
+            *("sendmsg", "sendto"),
+        )
     },
 }
 _EVENTS["_thread.start_joinable_thread"] = _EVENTS["_thread.start_new_thread"]
@@ -183,7 +187,12 @@ def _randomness() -> dict[Callable[..., Any], _Refusal]:
     return found
 
 
-_CALLS = _clocks() | _randomness()
+# Not every version announces these to audit hooks; called by a library, they are refused all the same.
+_CALLS_ANYWHERE: dict[Callable[..., Any], _Refusal] = {
+    time.sleep: _EVENTS["time.sleep"],
+    _thread.start_new_thread: _EVENTS["_thread.start_new_thread"],
+}
+_CALLS = _clocks() | _randomness() | _CALLS_ANYWHERE
 _UNSEEDED: _Refusal = ("random.Random() without a seed", _RANDOM)
 _SYSTEM_RANDOM: _Refusal = ("random.SystemRandom()", _RANDOM)
 _DATE_CLOCKS = frozenset({"now", "utcnow", "today"})
@@ -284,7 +293,8 @@ def _on_profile(frame: FrameType, event: str, called: Any) -> None:
         refusal = _refusal_of_function(frame)
     if refusal is None or caller is None:
         return
-    if _here.depth and _is_user_code(caller.f_code.co_filename) and not _is_excused(caller):
+    by_user = called in _CALLS_ANYWHERE or _is_user_code(caller.f_code.co_filename)
+    if _here.depth and by_user and not _is_excused(caller):
         raise DeterminismError(*refusal)
 
 

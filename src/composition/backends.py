@@ -1,0 +1,81 @@
+"""From a URL to a backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Literal
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from durable_agents.core.errors import ConfigurationError, UnknownBackend
+from durable_agents.ports.durability import Backend
+from durable_agents.runtime.backend import JournaledBackend
+from durable_agents.runtime.clock import SystemClock
+
+BACKEND_VARIABLE = "DURABLE_AGENTS_BACKEND"
+DEFAULT_BACKEND = "sqlite:///durable_agents.db"
+ENTRY_POINTS = "durable_agents.backends"
+
+
+def connect(url: str | None = None) -> Backend:
+    """Return the backend at `url`; by default at `DURABLE_AGENTS_BACKEND`, else an SQLite file here.
+
+    It is an async context manager, and connects when it is entered. `memory:` lives in this process;
+    `sqlite:///runs.db` is a relative path, `sqlite:////var/runs.db` an absolute one; a package can add a
+    scheme by an entry point in the group `durable_agents.backends`, a function from the URL to a `Backend`.
+
+    Raises:
+        UnknownBackend: nobody answers to the URL's scheme.
+        MissingExtra: the adapter's dependency is not installed.
+        ConfigurationError: the rest of the URL makes no sense to the adapter.
+    """
+    url = url or os.environ.get(BACKEND_VARIABLE) or DEFAULT_BACKEND
+    parts = urlsplit(url)
+    if (make := _OURS.get(parts.scheme)) is not None:
+        return make(parts)
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == parts.scheme:
+            backend: Backend = point.load()(url)
+            return backend
+    # Only the scheme is repeated: the rest may hold a password.
+    others = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+    raise UnknownBackend(f"{parts.scheme}:" if parts.scheme else url.partition("@")[0], (*_OURS, *others))
+
+
+def _memory(parts: SplitResult) -> Backend:
+    from durable_agents.adapters.memory import MemoryStore
+
+    if parts.netloc or parts.path or parts.query:
+        raise ConfigurationError("the in-memory backend takes no more than its scheme: write `memory:`")
+    clock = SystemClock()
+    return JournaledBackend(MemoryStore(clock), clock)
+
+
+def _sqlite(parts: SplitResult) -> Backend:
+    from durable_agents.adapters.sqlite import SqliteStore
+
+    path = unquote(parts.path).removeprefix("/")
+    if parts.netloc or not path:
+        raise ConfigurationError(
+            "an SQLite URL is sqlite:///runs.db for a file in the working directory, "
+            "or sqlite:////var/lib/runs.db for an absolute path"
+        )
+    levels: dict[str, Literal["full", "normal", "off"]] = {"full": "full", "normal": "normal", "off": "off"}
+    options = _options(parts, {"synchronous": tuple(levels)})
+    clock = SystemClock()
+    store = SqliteStore(Path(path), clock, synchronous=levels[options.get("synchronous", "full")])
+    return JournaledBackend(store, clock)
+
+
+def _options(parts: SplitResult, known: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name, value in options.items():
+        if name not in known or value not in known[name]:
+            allowed = "; ".join(f"{option}={'|'.join(values)}" for option, values in known.items())
+            raise ConfigurationError(f"unknown option {name}={value} in the URL; it can have: {allowed}")
+    return options
+
+
+_OURS: dict[str, Callable[[SplitResult], Backend]] = {"memory": _memory, "sqlite": _sqlite}

@@ -1,0 +1,210 @@
+"""The short forms: run a worker, run one execution, run an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from durable_agents.adapters.mistral import RemoteSession
+from durable_agents.composition.backends import connect
+from durable_agents.core import entries as wire
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.errors import DefinitionError, ExecutionFailed, MaxTurnsExceeded
+from durable_agents.core.json import JSON
+from durable_agents.ports.durability import Backend, Execution, current_context
+from durable_agents.ports.llm import Session
+from durable_agents.runtime import workflow
+from durable_agents.runtime.agent import Agent, reachable, team_of
+from durable_agents.runtime.clock import SystemClock
+from durable_agents.runtime.plain import PlainContext
+from durable_agents.runtime.resources import SharedResources
+from durable_agents.runtime.results import RunRecord, RunResult
+from durable_agents.runtime.runner import check_run, run_agent
+
+
+async def run_worker(
+    workflows: Sequence[type[Any]], backend: Backend | str | None = None, **options: Any
+) -> None:
+    """Run a worker until SIGINT or SIGTERM; then stop gracefully. `options` are those of `Backend.worker`."""
+    stop = asyncio.Event()
+    async with _opened(backend) as opened, opened.worker(workflows, **options) as worker:
+        with _signals(stop):
+            await _first(worker.run(), stop.wait())
+
+
+async def execute_workflow(
+    workflow_class: type[Any],
+    *args: Any,
+    id: str | None = None,
+    backend: Backend | str | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Start an execution, carry it on in this process until it has ended, and return its result.
+
+    The same call with the same id, after a crash, goes on where the first one stopped.
+    """
+    async with _opened(backend) as opened:
+        execution = await opened.start(workflow_class, *args, id=id, **kwargs)
+        async with opened.worker([workflow_class]) as worker:
+            return await _first(execution.result(), worker.run())
+
+
+class Runner:
+    """Runs agents: in workflows durably, in plain scripts as they are, or durably there too by an id."""
+
+    @staticmethod
+    async def run(
+        agent: Agent,
+        inputs: Any,
+        session: Session | None = None,
+        max_turns: int = 10,
+        *,
+        id: str | None = None,
+        backend: Backend | str | None = None,
+    ) -> RunResult:
+        """Run `agent` until it answers.
+
+        In workflow code of any backend every step is journaled. In a plain script the run is not durable,
+        unless it is given an `id` (and perhaps a `backend`): then the same line after a crash, in any
+        process, goes on where it stopped, or returns the result that there is.
+
+        Args:
+            agent: The agent to start with.
+            inputs: A text, or messages.
+            session: The way to the model; Mistral's API by default. A session used again goes on with its
+                conversation.
+            max_turns: How often the model may be called.
+            id: Outside workflows: the id of the durable execution that the run is.
+            backend: Outside workflows: where it lives; see `connect`.
+
+        Raises:
+            DefinitionError: agent, inputs or session cannot be used so; nothing was done.
+            MaxTurnsExceeded, ModelError, ToolError: the run ended without an answer.
+            ExecutionAlreadyExists: the id belongs to a run of another agent or input.
+        """
+        session = RemoteSession() if session is None else session
+        context = current_context.get()
+        if context is not None:
+            if id is not None or backend is not None:
+                raise DefinitionError("inside a workflow a run is durable already; leave out id and backend")
+            return await run_agent(agent, inputs, session, max_turns, context)
+        if id is not None:
+            return await _run_durably(agent, inputs, session, max_turns, id, backend)
+        if backend is not None:
+            raise DefinitionError("a durable run needs an id by which the same line finds it: give id=")
+        async with SharedResources() as resources:
+            plain = PlainContext(resources, SystemClock())
+            return await run_agent(agent, inputs, session, max_turns, plain)
+
+
+@workflow.define(name="durable_agents.run")
+class DurableRun:
+    """The workflow that a durable run outside any workflow is.
+
+    Its input says what the run is, so that another agent under the same id is refused. The agent itself
+    and its session, which no journal could hold, are those of the caller.
+    """
+
+    @workflow.entrypoint
+    async def run(
+        self, graph: dict[str, JSON], inputs: list[dict[str, JSON]], max_turns: int
+    ) -> dict[str, Any]:
+        context = current_context.get()
+        assert context is not None
+        agent, session = _callers[context.info.execution_id]
+        try:
+            result = await run_agent(agent, inputs, session, max_turns, context)
+        except MaxTurnsExceeded as error:
+            failed = RunRecord(
+                agent=error.agent,
+                final=(),
+                entries=tuple(error.entries),
+                usage=error.usage,
+                turns=error.max_turns,
+            )
+            return {"exceeded": True, "record": failed.model_dump(mode="json")}
+        return {"exceeded": False, "record": result.record.model_dump(mode="json")}
+
+
+_callers: dict[str, tuple[Agent, Session]] = {}
+"""The agents and sessions of the durable runs that this process is waiting for, by execution."""
+
+
+async def _run_durably(
+    agent: Agent, inputs: Any, session: Session, max_turns: int, id: str, backend: Backend | str | None
+) -> RunResult:
+    given = wire.to_wire(check_run(agent, inputs, max_turns))
+    graph = _graph_without_sources(agent)
+    session.check(graph)
+    if id in _callers:
+        raise DefinitionError(f"run {id!r} is being waited for in this process already")
+    async with _opened(backend) as opened:
+        # A queue of its own: no other process has the agent, so none may claim the execution.
+        queue = f"run/{id}"
+        described = graph.model_dump(mode="json")
+        _callers[id] = (agent, session)
+        try:
+            execution = await opened.start(DurableRun, described, given, max_turns, id=id, task_queue=queue)
+            async with opened.worker([DurableRun], task_queue=queue) as worker:
+                outcome = await _first(_result_of_run(execution), worker.run())
+        finally:
+            del _callers[id]
+    record = RunRecord.model_validate(outcome["record"])
+    if outcome["exceeded"]:
+        exceeded = MaxTurnsExceeded(record.agent, max_turns)
+        exceeded.entries, exceeded.usage = record.entries, record.usage
+        raise exceeded
+    return RunResult(record, reachable(agent)[record.agent])
+
+
+async def _result_of_run(execution: Execution) -> Any:
+    try:
+        return await execution.result()
+    except ExecutionFailed as failed:
+        raise failed.__cause__ or failed from None
+
+
+def _graph_without_sources(agent: Agent) -> AgentGraph:
+    names = {source.name for one in reachable(agent).values() for source in one.sources}
+    return team_of(agent, dict.fromkeys(names, ())).graph
+
+
+@contextlib.asynccontextmanager
+async def _opened(backend: Backend | str | None) -> AsyncIterator[Backend]:
+    """Connect to a URL for the time of the block; a backend that was given is the caller's to close."""
+    if backend is None or isinstance(backend, str):
+        async with connect(backend) as opened:
+            yield opened
+    else:
+        yield backend
+
+
+async def _first(*awaitables: Any) -> Any:
+    """Return what the first to end returns, or raise what it raises; the others are cancelled."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Any:
+    """Set `stop` on SIGINT and SIGTERM for the time of the block, where the platform and the thread allow."""
+    loop = asyncio.get_running_loop()
+    handled = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+            loop.add_signal_handler(number, stop.set)
+            handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)

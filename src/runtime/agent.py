@@ -1,0 +1,234 @@
+"""Agents as users write them, and what becomes of their tools."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter
+
+from durable_agents.core.agents import AgentGraph, AgentSpec, ToolSpec
+from durable_agents.core.built_in_tools import BUILT_IN_TYPES
+from durable_agents.core.errors import DefinitionError
+from durable_agents.core.json import JSON
+from durable_agents.ports import definitions as ports
+from durable_agents.ports.tools import ToolSource
+from durable_agents.runtime.activity import Activity
+from durable_agents.runtime.signature import Signature
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """A model with instructions, tools, and other agents that it may hand off to.
+
+    Args:
+        model: The model's name.
+        name: The agent's name, unique among the agents that can reach each other.
+        description: What it is good at; the agents that may hand off to it are told.
+        instructions: The system prompt.
+        tools: Activities; plain functions, which run inside the workflow and so must be pure (or `async`,
+            using activities themselves); built-in tools; tool sources. A model can call only what stands
+            here, never an activity that is merely defined somewhere.
+        handoffs: Agents; or, where they do not exist yet, functions that return them; or the names of
+            agents that can be reached another way. Cycles are fine.
+        mcp_clients: MCP servers whose tools the agent has.
+        completion_args: Sampling parameters, as the API names them.
+        output_type: The type of the answer; it is asked for as JSON and parsed.
+        id: An agent that exists on Mistral's side and is used as it is.
+        metadata: Kept with the agent on Mistral's side.
+    """
+
+    model: str
+    name: str
+    description: str = ""
+    instructions: str = ""
+    tools: Sequence[Any] = ()
+    handoffs: Sequence[Agent | str | Callable[[], Agent]] = ()
+    mcp_clients: Sequence[ToolSource] = ()
+    completion_args: Any = None
+    output_type: Any = None
+    id: str | None = None
+    metadata: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "name"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
+                raise DefinitionError(f"an agent's {name} must be a text that is not empty")
+
+    @property
+    def sources(self) -> tuple[ToolSource, ...]:
+        """The places where tools come from that must be asked first."""
+        return (*(tool for tool in self.tools if _is_source(tool)), *self.mcp_clients)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityTool:
+    """A tool that is an activity."""
+
+    activity: Activity[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTool:
+    """A tool that is a plain function, run inside the workflow."""
+
+    fn: Callable[..., Any]
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTool:
+    """A tool of a source."""
+
+    source: ToolSource
+    name: str
+
+
+Binding = ActivityTool | FunctionTool | SourceTool
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """An agent and all that it can reach: the graph as data, and what stands behind every tool."""
+
+    graph: AgentGraph
+    agents: Mapping[str, Agent]
+    bindings: Mapping[tuple[str, str], Binding]
+    """By agent and tool name."""
+
+
+def reachable(start: Agent) -> dict[str, Agent]:
+    """Return the agents that a run starting with `start` may reach, by name.
+
+    Raises:
+        DefinitionError: two different agents have one name, or a handoff is none of what it may be.
+    """
+    found: dict[str, Agent] = {}
+    waiting = [start]
+    while waiting:
+        agent = waiting.pop(0)
+        if agent.name in found:
+            if found[agent.name] is not agent and found[agent.name] != agent:
+                raise DefinitionError(
+                    f"two agents are called {agent.name!r}; agents that can reach each other need own names"
+                )
+            continue
+        found[agent.name] = agent
+        waiting += [target for target in map(_target, agent.handoffs) if isinstance(target, Agent)]
+    return found
+
+
+def team_of(start: Agent, catalogues: Mapping[str, Sequence[ToolSpec]]) -> Team:
+    """Return what a run of `start` works with; `catalogues` holds the tools of each source, by its name.
+
+    Raises:
+        DefinitionError: names clash, a tool is none, a handoff leads nowhere.
+    """
+    agents = reachable(start)
+    bindings: dict[tuple[str, str], Binding] = {}
+    specs = {name: _spec(agent, catalogues, bindings) for name, agent in agents.items()}
+    return Team(AgentGraph(start=start.name, agents=specs), agents, bindings)
+
+
+def _spec(
+    agent: Agent, catalogues: Mapping[str, Sequence[ToolSpec]], bindings: dict[tuple[str, str], Binding]
+) -> AgentSpec:
+    tools: list[ToolSpec] = []
+    built_in: list[dict[str, JSON]] = []
+    for tool in agent.tools:
+        if _is_source(tool):
+            continue
+        wire = _built_in(tool)
+        if wire is not None:
+            built_in.append(wire)
+            continue
+        spec, binding = _function(agent, tool)
+        tools.append(spec)
+        bindings[agent.name, spec.name] = binding
+    for source in agent.sources:
+        for spec in catalogues[source.name]:
+            tools.append(spec)
+            bindings[agent.name, spec.name] = SourceTool(source, spec.name)
+    return AgentSpec(
+        name=agent.name,
+        model=agent.model,
+        description=agent.description,
+        instructions=agent.instructions,
+        tools=tuple(tools),
+        built_in_tools=tuple(built_in),
+        handoffs=tuple(_name_of(_target(handoff)) for handoff in agent.handoffs),
+        completion_args=_wire(agent.completion_args) if agent.completion_args is not None else {},
+        output_schema=_output_schema(agent),
+        id=agent.id,
+        metadata=dict(agent.metadata),
+    )
+
+
+def _function(agent: Agent, tool: Any) -> tuple[ToolSpec, Binding]:
+    if isinstance(tool, Activity):
+        return _tool_spec(tool.definition.signature), ActivityTool(tool)
+    if callable(tool) and not isinstance(tool, type):
+        signature = Signature.of(tool)
+        return _tool_spec(signature), FunctionTool(tool, signature)
+    raise DefinitionError(
+        f"agent {agent.name!r} has a tool that is none: {type(tool).__name__}; "
+        "give an activity, a function with type hints, or a built-in tool"
+    )
+
+
+def _tool_spec(signature: ports.Signature) -> ToolSpec:
+    return ToolSpec(
+        name=signature.name,
+        description=signature.description,
+        parameters=dict(signature.parameters),
+    )
+
+
+def _built_in(tool: Any) -> dict[str, JSON] | None:
+    """Return the wire form of a built-in tool: ours, Mistral's own object, or a mapping."""
+    if isinstance(tool, (BaseModel, Mapping)):
+        wire = _wire(tool)
+        if wire.get("type") in BUILT_IN_TYPES:
+            return wire
+    return None
+
+
+def _wire(value: Any) -> dict[str, JSON]:
+    if isinstance(value, BaseModel):
+        dumped = value.model_dump(mode="json", by_alias=True)
+        return {name: item for name, item in dumped.items() if item is not None}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise DefinitionError(f"expected a mapping or one of the API's own objects, not {type(value).__name__}")
+
+
+def _is_source(tool: Any) -> bool:
+    return all(callable(getattr(tool, name, None)) for name in ("list_tools", "call", "effect"))
+
+
+def _target(handoff: Any) -> Agent | str:
+    target = handoff() if inspect.isroutine(handoff) else handoff
+    if not isinstance(target, (Agent, str)):
+        raise DefinitionError(
+            f"a handoff must be an Agent, its name, or a function that returns it; "
+            f"not {type(target).__name__}"
+        )
+    return target
+
+
+def _name_of(target: Agent | str) -> str:
+    return target.name if isinstance(target, Agent) else target
+
+
+def _output_schema(agent: Agent) -> dict[str, JSON] | None:
+    if agent.output_type is None:
+        return None
+    try:
+        return TypeAdapter(agent.output_type).json_schema()
+    except (PydanticSchemaGenerationError, ValueError) as error:
+        raise DefinitionError(
+            f"the output_type of agent {agent.name!r} has no JSON schema ({type(error).__name__}); "
+            "use a pydantic model, a dataclass or a plain type"
+        ) from error

@@ -1,0 +1,48 @@
+"""What a session object has been through, kept apart for every execution.
+
+A session is a value, perhaps made once at the top of a module and used by a thousand executions. The
+conversation it carries on belongs to the execution that uses it (or, in a plain script, to the object), and
+is rebuilt from the journal when that execution is replayed.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+from durable_agents.core.entries import Entry
+from durable_agents.core.json import JSON
+from durable_agents.ports.durability import WorkflowContext
+from durable_agents.ports.llm import Session
+
+
+@dataclass(slots=True)
+class Conversation:
+    """The state of one conversation."""
+
+    history: list[Entry] = field(default_factory=list)
+    """What the model has been told and has said, in order."""
+    unsent: tuple[Entry, ...] = ()
+    """What the model must be told first next time: results of calls that an ended run left behind."""
+    handle: JSON = None
+    in_use: bool = False
+
+
+def conversation_of(session: Session, context: WorkflowContext | None) -> Conversation:
+    """Return the conversation of `session` in this execution; with no context, that of the object itself."""
+    if context is None:
+        return _of_object(session)
+    ours: dict[int, tuple[Session, Conversation]] = context.state.setdefault(Conversation, {})
+    # The session is kept beside its conversation, so that its id is not given to another object.
+    return ours.setdefault(id(session), (session, Conversation()))[1]
+
+
+_plain: dict[int, tuple[weakref.ref[Any], Conversation]] = {}
+
+
+def _of_object(session: Session) -> Conversation:
+    key = id(session)
+    if key not in _plain:
+        _plain[key] = (weakref.ref(session, lambda _: _plain.pop(key, None)), Conversation())
+    return _plain[key][1]

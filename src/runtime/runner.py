@@ -1,0 +1,374 @@
+"""Running an agent: the agent machine's effects, carried out through the context at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from durable_agents.core import entries as wire
+from durable_agents.core.agent_events import (
+    AgentEffect,
+    AgentEvent,
+    AnnounceHandoff,
+    AnswerCall,
+    AskApproval,
+    CallModel,
+    CallTool,
+    Fail,
+    Finish,
+    KeepReply,
+    ModelFailed,
+    ModelReplied,
+    RunCancelled,
+    RunStarted,
+    Stop,
+    ToolCallFailed,
+    ToolReturned,
+)
+from durable_agents.core.agent_machine import step
+from durable_agents.core.agent_run import AgentRun, Phase
+from durable_agents.core.agents import HANDOFF_PREFIX, ToolSpec
+from durable_agents.core.chunks import text_of
+from durable_agents.core.entries import Entry, FunctionResult
+from durable_agents.core.errors import (
+    DefinitionError,
+    InvalidArguments,
+    MaxTurnsExceeded,
+    NotSupported,
+    ToolFailed,
+)
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON, encode
+from durable_agents.core.model import faults
+from durable_agents.core.records import StepKind
+from durable_agents.core.retry import RetryPolicy
+from durable_agents.ports.definitions import ActivityOptions, Signature
+from durable_agents.ports.durability import (
+    ActivityCall,
+    Attempt,
+    ListTools,
+    ModelCall,
+    Step,
+    StepContext,
+    ToolCallOf,
+    current_context,
+)
+from durable_agents.ports.llm import ModelReply, ModelRequest, Session
+from durable_agents.ports.tools import ToolOutput
+from durable_agents.runtime.agent import (
+    ActivityTool,
+    Agent,
+    FunctionTool,
+    SourceTool,
+    Team,
+    reachable,
+    team_of,
+)
+from durable_agents.runtime.conversation import Conversation, conversation_of
+from durable_agents.runtime.results import RunRecord, RunResult
+
+MODEL_OPTIONS = ActivityOptions(
+    start_to_close_timeout=600.0,
+    retry=RetryPolicy(max_attempts=10, initial_interval=1.0, backoff_coefficient=2.0, max_interval=30.0),
+    effect="idempotent",
+)
+"""How a model call is tried: patiently, since a busy conversation stays locked for up to 90 s."""
+
+TOOL_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="idempotent")
+ONCE_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, retry=RetryPolicy(max_attempts=1), effect="once")
+
+_tool_specs: TypeAdapter[tuple[ToolSpec, ...]] = TypeAdapter(tuple[ToolSpec, ...])
+
+
+def check_run(agent: Agent, inputs: Any, max_turns: int) -> tuple[Entry, ...]:
+    """Return the inputs as entries.
+
+    Raises:
+        DefinitionError: `max_turns < 1`, an empty input, or one that is no message.
+    """
+    if not isinstance(agent, Agent):
+        raise DefinitionError(f"the agent must be an Agent, not {type(agent).__name__}")
+    if max_turns < 1:
+        raise DefinitionError(f"max_turns is {max_turns}; it must be at least 1")
+    try:
+        return wire.messages(inputs)
+    except ValidationError as error:
+        raise DefinitionError(f"the inputs are no messages: {'; '.join(faults(error))}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DefinitionError(f"the inputs cannot be used: {error}") from error
+
+
+async def run_agent(
+    agent: Agent, inputs: Any, session: Session, max_turns: int, context: StepContext
+) -> RunResult:
+    """Run `agent` until it answers. The steps are journaled as far as `context` journals.
+
+    Raises:
+        DefinitionError: the agent, the inputs or the session cannot be used so; nothing was done.
+        MaxTurnsExceeded: no answer came in `max_turns` turns; `.entries` and `.usage` say what did.
+        ModelError: the model gave no usable reply.
+        ToolError: a tool failed, and the session says `raise_on_tool_fail`.
+    """
+    given = check_run(agent, inputs, max_turns)
+    conversation = conversation_of(session, current_context.get())
+    if conversation.in_use:
+        raise DefinitionError(
+            "this session is being used by another run; runs at the same time need sessions of their own"
+        )
+    conversation.in_use = True
+    try:
+        team = team_of(agent, await _catalogues(agent, context))
+        session.check(team.graph)
+        run = _Run(team, session, conversation, max_turns, context)
+        return await run.to_the_end((*conversation.unsent, *given))
+    finally:
+        conversation.in_use = False
+
+
+async def _catalogues(start: Agent, context: StepContext) -> Mapping[str, Sequence[ToolSpec]]:
+    """Ask every tool source what it has, once a run; the answers are journaled."""
+    found: dict[str, Sequence[ToolSpec]] = {}
+    for agent in reachable(start).values():
+        for source in agent.sources:
+            if source.name not in found:
+                listed = Step(
+                    key=context.next_key(),
+                    kind=StepKind.ACTIVITY,
+                    name=f"list tools of {source.name}",
+                    call=ListTools(source),
+                    options=TOOL_OPTIONS,
+                )
+                found[source.name] = _tool_specs.validate_python(await context.run_step(listed))
+    return found
+
+
+class _Run:
+    """One run: holds the machine's state, and turns its effects into steps."""
+
+    def __init__(
+        self, team: Team, session: Session, conversation: Conversation, max_turns: int, context: StepContext
+    ) -> None:
+        self._team = team
+        self._session = session
+        self._conversation = conversation
+        self._context = context
+        self._key = f"run{context.next_key()}"
+        self._state = AgentRun(
+            graph=team.graph, max_turns=max_turns, raise_on_tool_fail=session.raise_on_tool_fail
+        )
+        self._events: asyncio.Queue[AgentEvent] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._entries: list[Entry] = []
+        self._result: RunResult | None = None
+
+    async def to_the_end(self, inputs: tuple[Entry, ...]) -> RunResult:
+        """Run until the machine has ended, and return its result or raise its failure."""
+        try:
+            self._take(RunStarted(inputs=inputs))
+            while self._result is None:
+                self._take(await self._events.get())
+        except asyncio.CancelledError:
+            if self._state.phase in (Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS):
+                self._take(RunCancelled())
+            raise
+        finally:
+            for task in self._tasks:
+                task.cancel()
+        return self._result
+
+    def _take(self, event: AgentEvent) -> None:
+        self._state, effects = step(self._state, event)
+        for effect in effects:
+            self._do(effect)
+
+    def _do(self, effect: AgentEffect) -> None:
+        match effect:
+            case CallModel():
+                self._tasks = [asyncio.create_task(self._call_model(effect))]
+            case CallTool():
+                self._tasks.append(asyncio.create_task(self._call_tool(effect)))
+            case KeepReply(entries=entries):
+                self._conversation.history += entries
+                self._entries += entries
+            case AnswerCall():
+                self._tell_answer(effect)
+            case AnnounceHandoff():
+                data: dict[str, JSON] = {"turn": effect.turn, "from": effect.previous, "to": effect.next}
+                self._context.emit("handed_off", {"run": self._key, **data})
+            case Finish():
+                self._finish(effect)
+            case Fail(failure=failure, unsent=unsent):
+                self._leave(unsent)
+                raise self._error(failure)
+            case Stop(unsent=unsent):
+                self._leave(unsent)
+            case AskApproval(tool=tool):
+                raise NotSupported(f"tool {tool!r} requires approval, which this version cannot ask for")
+
+    # The model
+
+    async def _call_model(self, effect: CallModel) -> None:
+        """Ask the model; the entries it is told become history only when its reply has come."""
+        conversation = self._conversation
+        history, handle = tuple(conversation.history), conversation.handle
+        conversation.unsent = effect.entries
+        graph = self._team.graph
+
+        def request(attempt: Attempt) -> ModelRequest:
+            return ModelRequest(
+                graph=graph,
+                agent=effect.agent,
+                turn=effect.turn,
+                history=history,
+                new=effect.entries,
+                handle=handle,
+                idempotency_key=attempt.idempotency_key,
+                attempt=attempt.attempt,
+            )
+
+        call = Step(
+            key=f"{self._key}/t{effect.turn}/model",
+            kind=StepKind.MODEL,
+            name="call_model",
+            call=ModelCall(self._session, request),
+            options=MODEL_OPTIONS,
+            about={"run": self._key, "agent": effect.agent, "turn": effect.turn},
+        )
+        try:
+            reply = ModelReply.model_validate(await self._context.run_step(call))
+        except Exception as error:
+            self._events.put_nowait(ModelFailed(failure=Failure.of(error)))
+            return
+        conversation.history += effect.entries
+        conversation.unsent = ()
+        conversation.handle = reply.handle
+        self._entries += effect.entries
+        self._events.put_nowait(ModelReplied(entries=reply.entries, usage=reply.usage))
+
+    # Tools
+
+    async def _call_tool(self, effect: CallTool) -> None:
+        """Run one tool, and put how it ended where the run finds it. Only what must unwind it gets past."""
+        try:
+            result = await self._result_of(effect)
+        except Exception as error:
+            self._events.put_nowait(ToolCallFailed(call_id=effect.call_id, failure=Failure.of(error)))
+        else:
+            self._events.put_nowait(ToolReturned(call_id=effect.call_id, result=result))
+
+    async def _result_of(self, effect: CallTool) -> str:
+        key = f"{self._key}/t{effect.turn}/{effect.call_id}"
+        about = self._about(effect)
+        match self._team.bindings[effect.agent, effect.tool]:
+            case ActivityTool(activity=activity):
+                signature = activity.definition.signature
+                args, kwargs = self._bound(signature, effect)
+                arguments = signature.dump_arguments(*args, **kwargs)
+                call = Step(
+                    key=key,
+                    kind=StepKind.TOOL,
+                    name=activity.definition.name,
+                    call=ActivityCall(activity.definition, arguments),
+                    options=activity.definition.options,
+                    about=about,
+                )
+                return told(await self._context.run_step(call))
+            case FunctionTool(fn=fn, signature=signature):
+                args, kwargs = self._bound(signature, effect)
+                self._context.emit("tool_called", about)
+                try:
+                    value = fn(*args, **kwargs)
+                    if inspect.isawaitable(value):
+                        value = await value
+                    result = told(signature.dump_result(value))
+                except Exception as error:
+                    self._context.emit("tool_failed", {**about, "failure": _failure(error)})
+                    raise
+                self._context.emit("tool_returned", {**about, "result": result})
+                return result
+            case SourceTool(source=source, name=name):
+                call = Step(
+                    key=key,
+                    kind=StepKind.TOOL,
+                    name=name,
+                    call=ToolCallOf(source, name, effect.arguments),
+                    options=ONCE_OPTIONS if source.effect(name) == "once" else TOOL_OPTIONS,
+                    about=about,
+                )
+                output = ToolOutput.model_validate(await self._context.run_step(call))
+                if output.is_error:
+                    raise ToolFailed(name, "ToolError", text_of(output.content))
+                return told_output(output)
+
+    def _bound(self, signature: Signature, effect: CallTool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        try:
+            return signature.bind(effect.arguments)
+        except InvalidArguments as error:
+            self._context.emit("tool_called", self._about(effect))
+            self._context.emit("tool_failed", {**self._about(effect), "failure": _failure(error)})
+            raise
+
+    def _about(self, effect: CallTool | AnswerCall) -> dict[str, JSON]:
+        return {
+            "run": self._key,
+            "agent": effect.agent,
+            "turn": effect.turn,
+            "call_id": effect.call_id,
+            "tool": effect.tool,
+        }
+
+    def _tell_answer(self, answer: AnswerCall) -> None:
+        """Put a call that the machine answered itself into the event stream; a handoff is announced apart."""
+        if answer.tool.startswith(HANDOFF_PREFIX) and not answer.failed:
+            return
+        about = self._about(answer)
+        self._context.emit("tool_called", about)
+        kind = "tool_failed" if answer.failed else "tool_returned"
+        self._context.emit(kind, {**about, "result": answer.result})
+
+    # Ends
+
+    def _finish(self, effect: Finish) -> None:
+        record = RunRecord(
+            agent=effect.agent,
+            final=effect.entries,
+            entries=tuple(self._entries),
+            usage=self._state.usage,
+            turns=self._state.turn,
+        )
+        self._result = RunResult(record, self._team.agents[effect.agent])
+
+    def _leave(self, unsent: tuple[Entry, ...]) -> None:
+        """Keep what the model was not told for the conversation's next run, and say so in the stream."""
+        self._conversation.unsent = unsent or self._conversation.unsent
+        for entry in unsent:
+            if isinstance(entry, FunctionResult):
+                data: dict[str, JSON] = {"run": self._key, "call_id": entry.tool_call_id}
+                self._context.emit("tool_closed", {**data, "result": entry.result})
+
+    def _error(self, failure: Failure) -> Exception:
+        error = failure.error()
+        if isinstance(error, MaxTurnsExceeded):
+            error.entries = tuple(self._entries)
+            error.usage = self._state.usage
+        return error
+
+
+def told(value: JSON) -> str:
+    """Return what a model is told of a tool's result: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else encode(value).decode()
+
+
+def told_output(output: ToolOutput) -> str:
+    """Return what a model is told of what a tool source gave."""
+    if output.structured is not None:
+        return told(output.structured)
+    return text_of(output.content)
+
+
+def _failure(error: Exception) -> JSON:
+    return Failure.of(error).model_dump(mode="json")
