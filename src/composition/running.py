@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from durable_agents.adapters.mistral import RemoteSession
@@ -23,6 +24,9 @@ from durable_agents.runtime.plain import PlainContext
 from durable_agents.runtime.resources import SharedResources
 from durable_agents.runtime.results import RunRecord, RunResult
 from durable_agents.runtime.runner import check_run, run_agent
+
+_AT_ONCE: Mapping[str, Any] = {"graceful_shutdown_timeout": timedelta(0)}
+"""Whoever stops waiting for one execution (Ctrl-C, a timeout) wants to be gone, not wait for an activity."""
 
 
 async def run_worker(
@@ -48,7 +52,7 @@ async def execute_workflow(
     """
     async with _opened(backend) as opened:
         execution = await opened.start(workflow_class, *args, id=id, **kwargs)
-        async with opened.worker([workflow_class]) as worker:
+        async with opened.worker([workflow_class], **_AT_ONCE) as worker:
             return await _first(execution.result(), worker.run())
 
 
@@ -148,7 +152,7 @@ async def _run_durably(
         _callers[id] = (agent, session)
         try:
             execution = await opened.start(DurableRun, described, given, max_turns, id=id, task_queue=queue)
-            async with opened.worker([DurableRun], task_queue=queue) as worker:
+            async with opened.worker([DurableRun], task_queue=queue, **_AT_ONCE) as worker:
                 outcome = await _first(_result_of_run(execution), worker.run())
         finally:
             del _callers[id]

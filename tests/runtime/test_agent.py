@@ -1,0 +1,129 @@
+"""What becomes of an agent's tools and handoffs, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+import durable_agents as da
+from durable_agents.core.agents import ToolSpec
+from durable_agents.core.errors import DefinitionError, NotSupported
+from durable_agents.runtime.agent import reachable, team_of
+
+
+@da.activity(name="agent_look_up")
+async def look_up(city: str) -> str:
+    """Look something up.
+
+    Args:
+        city: Where
+    """
+    return city
+
+
+def double(x: int) -> int:
+    """Twice."""
+    return 2 * x
+
+
+class Odd:
+    """Nothing that pydantic knows."""
+
+
+def agent(name: str, **more: Any) -> da.Agent:
+    return da.Agent(model="m", name=name, **more)
+
+
+def graph(start: da.Agent) -> Any:
+    return team_of(start, {}).graph
+
+
+def test_a_model_is_told_of_activities_and_functions_alike() -> None:
+    spec = graph(agent("a", tools=[look_up, double]))["a"]
+    assert [tool.name for tool in spec.tools] == ["agent_look_up", "double"]
+    assert spec.tools[0] == ToolSpec(
+        name="agent_look_up",
+        description="Look something up.",
+        parameters={
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "Where"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    )
+
+
+def test_built_in_tools_come_as_ours_as_mistrals_or_as_mappings() -> None:
+    from mistralai.client import models
+
+    tools = [
+        da.WebSearchTool(),
+        models.CodeInterpreterTool(),
+        {"type": "document_library", "library_ids": ["l"]},
+        da.DocumentLibraryTool(library_ids=("l",)),
+    ]
+    spec = graph(agent("a", tools=tools))["a"]
+    assert [tool["type"] for tool in spec.built_in_tools] == [
+        "web_search",
+        "code_interpreter",
+        "document_library",
+        "document_library",
+    ]
+    assert spec.built_in_tools[2] == spec.built_in_tools[3]
+
+
+def test_a_graph_with_cycles_is_walked_once() -> None:
+    a = agent("a", handoffs=[lambda: b])
+    b = agent("b", handoffs=["a", lambda: c])
+    c = agent("c", handoffs=[a, b])
+    assert list(reachable(a)) == ["a", "b", "c"]
+    assert graph(a)["c"].handoffs == ("a", "b")
+
+
+def test_completion_args_may_be_the_apis_own_object() -> None:
+    from mistralai.client import models
+
+    spec = graph(agent("a", completion_args=models.CompletionArgs(temperature=0.1)))["a"]
+    assert spec.completion_args["temperature"] == 0.1
+    mapping: Mapping[str, Any] = {"temperature": 0.2}
+    assert graph(agent("a", completion_args=mapping))["a"].completion_args == mapping
+
+
+@pytest.mark.parametrize(
+    ("start", "wording"),
+    [
+        (
+            lambda: agent("a", handoffs=[agent("b"), agent("c", handoffs=[agent("b", tools=[double])])]),
+            "two agents",
+        ),
+        (lambda: agent("a", handoffs=["a"]), "itself"),
+        (lambda: agent("a", handoffs=["nobody"]), "cannot reach"),
+        (lambda: agent("a", handoffs=[7]), "a handoff must be"),
+        (lambda: agent("a", tools=[double, double]), "two tools or handoffs called 'double'"),
+        (lambda: agent("a", tools=[lambda x: x]), "type hint"),
+        (lambda: agent("a", tools=[7]), "a tool that is none: int"),
+        (lambda: agent("a", tools=[{"type": "nonsense"}]), "a tool that is none: dict"),
+        (lambda: agent(""), "name"),
+        (lambda: agent("a", output_type=Odd), "JSON schema"),
+        (lambda: agent("a", completion_args=3), "expected a mapping"),
+    ],
+)
+def test_what_no_run_could_honour_is_refused(start: Any, wording: str) -> None:
+    with pytest.raises((DefinitionError, TypeError), match=wording):
+        graph(start())
+
+
+def test_a_tool_name_that_the_api_refuses_is_refused_first() -> None:
+    @da.activity(name="not a name")
+    async def spaced() -> None: ...
+
+    with pytest.raises(DefinitionError, match="'not a name'"):
+        graph(agent("a", tools=[spaced]))
+
+
+async def test_a_session_refuses_what_it_cannot_do_before_the_first_call() -> None:
+    session = da.LocalSession(server_url="http://127.0.0.1:9", api_key="k")
+    with pytest.raises(NotSupported, match="web_search"):
+        await da.Runner.run(agent("a", tools=[da.WebSearchTool()]), "go", session)

@@ -1,0 +1,356 @@
+"""Running agents: in workflows, in plain scripts, and durably by an id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+import durable_agents as da
+from durable_agents.adapters.scripted import call, handoff, say
+from durable_agents.core.entries import Entry
+from durable_agents.core.errors import DefinitionError, MalformedReply, ModelRefused
+
+ran: list[str] = []
+hanging = asyncio.Event()
+"""Holds up `runner_hang`."""
+
+
+@da.activity(name="runner_add")
+async def add(left: int, right: int) -> int:
+    """Add two numbers."""
+    ran.append(da.activity.info().idempotency_key)
+    return left + right
+
+
+@da.activity(name="runner_fail", retry_policy_max_attempts=1)
+async def fail(why: str) -> str:
+    """Fail."""
+    raise ValueError(why)
+
+
+@da.activity(name="runner_hang")
+async def hang() -> str:
+    """Never return."""
+    await hanging.wait()
+    return "at last"
+
+
+def shout(text: str) -> str:
+    """Say it loudly."""
+    return text.upper()
+
+
+def agent(name: str = "solo", **more: Any) -> da.Agent:
+    return da.Agent(model="m", name=name, **{"tools": [add, fail, hang, shout], **more})
+
+
+@da.workflow.define(name="runner_script")
+class Script:
+    """Runs one agent on a script that the test leaves in `scripts`."""
+
+    @da.workflow.entrypoint
+    async def run(self, script: str, inputs: str, raise_on_tool_fail: bool = False) -> dict[str, Any]:
+        session = da.ScriptedSession(scripts[script], raise_on_tool_fail=raise_on_tool_fail)
+        result = await da.Runner.run(agent(), inputs, session)
+        return {"text": result.text, "turns": result.turns, "entries": wire(result.entries)}
+
+
+scripts: dict[str, Any] = {}
+
+
+def wire(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    return [entry.to_wire() for entry in entries]
+
+
+async def run_in_memory(workflow: type[Any], *args: Any) -> tuple[da.Execution, Any]:
+    async with da.connect("memory:") as backend:
+        execution = await backend.start(workflow, *args)
+        async with backend.worker([workflow]):
+            return execution, await execution.result()
+
+
+async def test_tools_run_at_once_and_are_answered_in_call_order() -> None:
+    scripts["parallel"] = {
+        "solo": [
+            [call("runner_add", {"left": 1, "right": 2}), call("shout", {"text": "hey"}), call("nothing")],
+            say("done"),
+        ]
+    }
+    _, result = await run_in_memory(Script, "parallel", "go")
+    answers = [entry["result"] for entry in result["entries"] if entry["type"] == "function.result"]
+    assert answers[:2] == ["3", "HEY"]
+    assert "there is no tool 'nothing'" in answers[2]
+    assert (result["text"], result["turns"]) == ("done", 2)
+
+
+async def test_a_failing_tool_is_told_to_the_model() -> None:
+    scripts["failing"] = {"solo": [call("runner_fail", {"why": "no luck"}), say("I see")]}
+    _, result = await run_in_memory(Script, "failing", "go")
+    (answer,) = [entry["result"] for entry in result["entries"] if entry["type"] == "function.result"]
+    assert "no luck" in answer
+    assert "ValueError" in answer
+
+
+async def test_a_failing_tool_ends_the_run_if_the_session_says_so() -> None:
+    scripts["strict"] = {"solo": [[call("runner_hang"), call("runner_fail", {"why": "no luck"})]]}
+    with pytest.raises(da.ExecutionFailed) as failed:
+        await run_in_memory(Script, "strict", "go", True)
+    assert isinstance(failed.value.__cause__, da.ToolFailed)
+
+
+async def test_a_handoff_goes_on_with_the_other_agent_and_its_tools_only() -> None:
+    helper = agent("helper", tools=[shout])
+    front = agent("front", tools=[add], handoffs=[helper])
+    session = da.ScriptedSession(
+        {
+            "front": [handoff("helper")],
+            "helper": [
+                call("runner_add", {"left": 1, "right": 1}),
+                call("shout", {"text": "hi"}),
+                say("bye"),
+            ],
+        }
+    )
+    result = await da.Runner.run(front, "go", session)
+    assert result.agent is helper
+    answers = [entry["result"] for entry in wire(result.entries) if entry["type"] == "function.result"]
+    assert answers[0] == '{"handed_off_to":"helper"}'
+    assert "there is no tool 'runner_add' for agent 'helper'" in answers[1]
+    assert answers[2] == "HI"
+
+
+async def test_agents_may_hand_off_in_circles_until_max_turns() -> None:
+    ping = agent("ping", handoffs=[lambda: pong])
+    pong = agent("pong", handoffs=["ping"])
+    session = da.ScriptedSession({"ping": [handoff("pong")] * 9, "pong": [handoff("ping")] * 9})
+    with pytest.raises(da.MaxTurnsExceeded) as exceeded:
+        await da.Runner.run(ping, "go", session, max_turns=5)
+    calls = [entry for entry in wire(exceeded.value.entries) if entry["type"] == "function.call"]
+    assert len(calls) == 5
+
+
+async def test_a_session_used_again_goes_on_with_its_conversation() -> None:
+    heard: list[list[str]] = []
+
+    def listen(request: Any) -> str:
+        heard.append([entry.type for entry in (*request.history, *request.new)])
+        return f"reply {len(heard)}"
+
+    session = da.ScriptedSession(listen)
+    await da.Runner.run(agent(), "one", session)
+    await da.Runner.run(agent(), "two", session)
+    assert heard[1] == ["message.input", "message.output", "message.input"]
+
+
+async def test_a_session_of_the_module_starts_afresh_in_every_execution() -> None:
+    shared = da.ScriptedSession(lambda request: f"{len(request.history)} before")
+
+    @da.workflow.define(name="runner_shared")
+    class Shared:
+        @da.workflow.entrypoint
+        async def run(self) -> list[str]:
+            return [(await da.Runner.run(agent(), "hi", shared)).text for _ in range(2)]
+
+    async with da.connect("memory:") as backend, backend.worker([Shared]):
+        for _ in range(2):
+            assert await (await backend.start(Shared)).result() == ["0 before", "2 before"]
+
+
+async def test_runs_at_the_same_time_need_sessions_of_their_own() -> None:
+    session = da.ScriptedSession(lambda request: "ok")
+    first = asyncio.create_task(da.Runner.run(agent(), "one", session))
+    with pytest.raises(DefinitionError, match="used by another run"):
+        await asyncio.gather(first, da.Runner.run(agent(), "two", session))
+    await first
+
+
+async def test_parallel_runs_in_one_workflow_do_not_disturb_each_other() -> None:
+    @da.workflow.define(name="runner_gather")
+    class Gather:
+        @da.workflow.entrypoint
+        async def run(self) -> list[str]:
+            script = {"solo": [call("runner_add", {"left": 1, "right": 1}), say("two")]}
+            runs = (da.Runner.run(agent(), "go", da.ScriptedSession(script)) for _ in range(3))
+            return [result.text for result in await asyncio.gather(*runs)]
+
+    _, texts = await run_in_memory(Gather)
+    assert texts == ["two"] * 3
+
+
+async def test_cancelling_closes_the_open_calls_in_the_same_write() -> None:
+    @da.workflow.define(name="runner_cancelled")
+    class Cancelled:
+        @da.workflow.entrypoint
+        async def run(self) -> str:
+            session = da.ScriptedSession(
+                lambda request: (
+                    call("runner_hang")
+                    if not request.history
+                    else say(" ".join(entry.type for entry in (*request.history, *request.new)))
+                )
+            )
+            try:
+                await da.Runner.run(agent(), "go", session)
+            except asyncio.CancelledError:
+                return (await da.Runner.run(agent(), "what was that?", session)).text
+            return "not cancelled"
+
+    async with da.connect("memory:") as backend:
+        execution = await backend.start(Cancelled)
+        async with backend.worker([Cancelled]):
+            async for event in execution.events():
+                if event.kind == "tool_called":
+                    await execution.cancel()
+                    break
+            text = await execution.result()
+        kinds = [event.kind async for event in execution.events()]
+    assert text == "message.input function.call function.result message.input"
+    assert kinds.index("tool_closed") == kinds.index("cancel_requested") + 1
+
+
+async def test_output_is_parsed_as_the_output_type() -> None:
+    class Score(BaseModel):
+        value: int
+
+    scored = agent(output_type=Score)
+    result = await da.Runner.run(scored, "go", da.ScriptedSession({"solo": [say('{"value": 3}')]}))
+    assert result.output == Score(value=3)
+    with pytest.raises(MalformedReply, match="value"):
+        await da.Runner.run(scored, "go", da.ScriptedSession({"solo": [say("{}")]}))
+
+
+async def test_a_refused_model_call_ends_the_run() -> None:
+    with pytest.raises(ModelRefused):
+        await da.Runner.run(agent(), "go", da.ScriptedSession({}))
+
+
+@pytest.mark.parametrize("inputs", ["", "  ", [], [{"nonsense": 1}], 7, None])
+async def test_empty_or_meaningless_input_is_refused_before_anything_happens(inputs: Any) -> None:
+    with pytest.raises(DefinitionError):
+        await da.Runner.run(agent(), inputs, da.ScriptedSession(lambda request: pytest.fail("was asked")))
+
+
+async def test_max_turns_below_one_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="max_turns"):
+        await da.Runner.run(agent(), "go", da.ScriptedSession({}), max_turns=0)
+
+
+async def test_a_durable_run_returns_its_result_again_without_asking_the_model(tmp_path: Any) -> None:
+    url = f"sqlite:///{tmp_path}/runs.db"
+    asked: list[int] = []
+
+    def reply(request: Any) -> Any:
+        asked.append(request.turn)
+        return call("runner_add", {"left": 2, "right": 3}) if request.turn == 1 else say("five")
+
+    session = da.ScriptedSession(reply)
+    first = await da.Runner.run(agent(), "go", session, id="q-1", backend=url)
+    again = await da.Runner.run(agent(), "go", session, id="q-1", backend=url)
+    assert (first.text, again.text, asked) == ("five", "five", [1, 2])
+    assert wire(first.entries) == wire(again.entries)
+    with pytest.raises(da.ExecutionAlreadyExists):
+        await da.Runner.run(agent(), "something else", session, id="q-1", backend=url)
+
+
+async def test_a_durable_run_goes_on_where_it_was_interrupted(tmp_path: Any) -> None:
+    url = f"sqlite:///{tmp_path}/runs.db"
+    ran.clear()
+    asked: list[int] = []
+
+    def reply(request: Any) -> Any:
+        asked.append(request.turn)
+        match request.turn:
+            case 1:
+                return call("runner_add", {"left": 2, "right": 3})
+            case 2:
+                return call("runner_hang")
+            case _:
+                return say("done")
+
+    def run() -> Any:
+        return da.Runner.run(agent(), "go", da.ScriptedSession(reply), id="q-2", backend=url)
+
+    first = asyncio.create_task(run())
+    async with da.connect(url) as backend:
+        await first_event(backend, "q-2", "tool_called", tool="runner_hang")
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    hanging.set()
+    try:
+        result = await run()
+    finally:
+        hanging.clear()
+    assert (result.text, len(ran), asked) == ("done", 1, [1, 2, 3])
+
+
+async def first_event(backend: da.Backend, execution_id: str, kind: str, **data: Any) -> None:
+    """Return once the execution exists and such an event is in its stream."""
+    async with asyncio.timeout(30):
+        while execution_id not in [found.id for found in await backend.list()]:
+            await asyncio.sleep(0)
+        async for event in (await backend.get(execution_id)).events():
+            if event.kind == kind and all(event.data.get(name) == value for name, value in data.items()):
+                return
+
+
+async def test_a_durable_run_that_exceeds_its_turns_raises_the_same_again(tmp_path: Any) -> None:
+    url = f"sqlite:///{tmp_path}/runs.db"
+    session = da.ScriptedSession(lambda request: call("shout", {"text": "again"}))
+    for _ in range(2):
+        with pytest.raises(da.MaxTurnsExceeded) as exceeded:
+            await da.Runner.run(agent(), "go", session, max_turns=2, id="q-3", backend=url)
+        assert len(exceeded.value.entries) >= 4
+
+
+async def test_id_and_backend_go_together_outside_workflows_and_are_refused_inside() -> None:
+    with pytest.raises(DefinitionError, match="give id="):
+        await da.Runner.run(agent(), "go", da.ScriptedSession({}), backend="memory:")
+
+    @da.workflow.define(name="runner_nested")
+    class Nested:
+        @da.workflow.entrypoint
+        async def run(self) -> str:
+            return (await da.Runner.run(agent(), "go", da.ScriptedSession({}), id="x")).text
+
+    with pytest.raises(da.ExecutionFailed, match="durable already"):
+        await run_in_memory(Nested)
+
+
+replies = st.lists(
+    st.lists(
+        st.one_of(
+            st.text(max_size=5).map(say),
+            st.builds(
+                call,
+                st.just("runner_add"),
+                st.fixed_dictionaries({"left": st.integers(0, 9), "right": st.integers(0, 9)}),
+            ),
+            st.builds(call, st.just("runner_add"), st.just({"left": "no"})),
+            st.builds(call, st.just("shout"), st.fixed_dictionaries({"text": st.text(max_size=3)})),
+            st.builds(
+                call, st.sampled_from(["runner_fail", "unknown", "transfer_to_x"]), st.just({"why": "x"})
+            ),
+            st.builds(call, st.just("shout"), st.sampled_from(["{", "[1]", '{"text": NaN}'])),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    max_size=4,
+)
+
+
+@given(script=replies)
+async def test_a_run_in_a_workflow_and_a_plain_run_have_the_same_transcript(script: list[Any]) -> None:
+    whole = {"solo": [*script, say("end")]}
+    scripts["random"] = whole
+    _, durable = await run_in_memory(Script, "random", "go")
+    plain = await da.Runner.run(agent(), "go", da.ScriptedSession(whole))
+    assert durable["entries"] == wire(plain.entries)
+    assert durable["turns"] == plain.turns
