@@ -1,0 +1,86 @@
+"""A stand-in for Mistral's cloud: an HTTP server on loopback that imitates the API, driven by your model.
+
+It keeps agents with their versions, conversations with their histories and ordering rules, streams, handoffs
+on the server, built-in tools, confirmations and chat completions. Its errors have the shapes of the live
+server's. On demand it fails as a network or a cloud does (see `Fault`), at any point of a request's life.
+
+    model = ScriptedModel({"weather": [[Call("get_weather", {"city": "Lyon"})], [Say("It rains.")]]})
+    with MistralServer(model) as server:
+        client = Mistral(api_key=server.api_key, server_url=server.url)
+        server.faults.add(Fault(Drop("answer"), method="POST", path="/v1/conversations/*"))
+        ...
+        server.raise_errors()
+
+The imitation is itself held against Mistral's published OpenAPI description by the tests of this project.
+"""
+
+try:
+    import starlette  # noqa: F401
+    import uvicorn  # noqa: F401
+except ImportError as error:
+    from durable_agents.core.errors import MissingExtra
+
+    raise MissingExtra("testing") from error
+
+from durable_agents.testing.mistral_server.conversations import Conversation
+from durable_agents.testing.mistral_server.faults import (
+    Answer,
+    Delay,
+    Drop,
+    EndStream,
+    Fault,
+    Faults,
+    Hang,
+    not_json,
+    not_the_schema,
+    rate_limited,
+    unavailable,
+)
+from durable_agents.testing.mistral_server.model import (
+    Call,
+    Execute,
+    Handoff,
+    Model,
+    ModelCall,
+    Output,
+    Refuse,
+    Reply,
+    Say,
+    ScriptedModel,
+    ScriptExhausted,
+    Think,
+)
+from durable_agents.testing.mistral_server.server import MistralServer, serve
+from durable_agents.testing.mistral_server.wire import Exchange, RecordedRequest, RecordedResponse
+
+__all__ = [
+    "Answer",
+    "Call",
+    "Conversation",
+    "Delay",
+    "Drop",
+    "EndStream",
+    "Exchange",
+    "Execute",
+    "Fault",
+    "Faults",
+    "Handoff",
+    "Hang",
+    "MistralServer",
+    "Model",
+    "ModelCall",
+    "Output",
+    "RecordedRequest",
+    "RecordedResponse",
+    "Refuse",
+    "Reply",
+    "Say",
+    "ScriptExhausted",
+    "ScriptedModel",
+    "Think",
+    "not_json",
+    "not_the_schema",
+    "rate_limited",
+    "serve",
+    "unavailable",
+]

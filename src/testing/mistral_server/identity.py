@@ -1,0 +1,58 @@
+"""Identifiers and times that are the same in every run of the same program."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+_ALPHANUMERICS = string.ascii_letters + string.digits
+_EPOCH = datetime(2026, 8, 20, 9, 0, 0, tzinfo=UTC)
+_TICK = timedelta(milliseconds=100)
+
+
+class Identifiers:
+    """Hands out identifiers of the documented shapes, numbered within a scope.
+
+    A scope is the conversation (or agent) that an identifier belongs to, so that concurrent conversations do
+    not change one another's identifiers. Two servers with different seeds share none.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._counts: Counter[str] = Counter()
+
+    def new(self, prefix: str, scope: str = "") -> str:
+        """Return `prefix` and 32 hexadecimal digits."""
+        return f"{prefix}_{self._digest(prefix, scope).hex()[:32]}"
+
+    def tool_call(self, scope: str) -> str:
+        """Return nine letters and digits."""
+        return "".join(_ALPHANUMERICS[byte % len(_ALPHANUMERICS)] for byte in self._digest("call", scope)[:9])
+
+    def completion(self) -> str:
+        """Return 32 hexadecimal digits."""
+        return self._digest("completion", "").hex()[:32]
+
+    def _digest(self, kind: str, scope: str) -> bytes:
+        name = f"{self._seed}/{scope}/{kind}"
+        self._counts[name] += 1
+        return hashlib.sha256(f"{name}/{self._counts[name]}".encode()).digest()
+
+
+class Clock:
+    """A clock that moves a tenth of a second whenever it is read, so that times show the order of events."""
+
+    def __init__(self) -> None:
+        self._ticks = 0
+
+    def now(self) -> str:
+        """Return the next instant in ISO 8601."""
+        self._ticks += 1
+        return (_EPOCH + self._ticks * _TICK).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+    def seconds(self) -> int:
+        """Return the next instant in whole seconds since 1970."""
+        self._ticks += 1
+        return int((_EPOCH + self._ticks * _TICK).timestamp())
