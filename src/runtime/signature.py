@@ -41,7 +41,8 @@ class Signature:
 
     name: str
     function: Callable[..., Any] = field(repr=False)
-    python: inspect.Signature
+    python: inspect.Signature = field(repr=False)
+    bound_names: frozenset[str] = field(default=frozenset(), repr=False)
     given_description: str | None = field(default=None, repr=False)
     local_hints: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -77,6 +78,9 @@ class Signature:
             name=name,
             function=function,
             python=python.replace(parameters=parameters),
+            bound_names=frozenset(
+                (_accepted_names(function) | bound.keys()) - {one.name for one in parameters}
+            ),
             given_description=description,
             local_hints=_local_hints(function),
         )
@@ -118,7 +122,7 @@ class Signature:
             raise InvalidArguments(self.name, faults)
         return self._placed(values)
 
-    def dump_arguments(self, *args: Any, **kwargs: Any) -> dict[str, JSON]:
+    def dump_arguments(self, /, *args: Any, **kwargs: Any) -> dict[str, JSON]:
         """Return the arguments of a call as JSON by parameter name, without those left to their default.
 
         Raises:
@@ -132,11 +136,11 @@ class Signature:
         rest = self._rest
         named = {name: value for name, value in bound.arguments.items() if name != rest}
         more = bound.arguments.get(rest, {}) if rest is not None else {}
-        for clash in named.keys() & more.keys():
+        for clash in more.keys() & (named.keys() | self.bound_names):
             raise Unserialisable(
                 f"argument {clash!r} of {self.name!r}",
                 type(more[clash]).__name__,
-                "a positional-only parameter has the same name",
+                "its name is taken by a positional-only parameter, or by an argument that is bound already",
             )
         return {name: self._dump_argument(name, value) for name, value in {**named, **more}.items()}
 
@@ -261,7 +265,7 @@ class Signature:
         values: dict[str, Any] = {}
         faults: list[str] = []
         for name, value in arguments.items():
-            codec = self._codecs.get(name if name in self._named else self._rest or "")
+            codec = self._codec(name)
             if codec is None:
                 faults.append(_unknown(name, list(self._named)))
                 continue
@@ -290,6 +294,12 @@ class Signature:
             if one.kind is Parameter.POSITIONAL_ONLY
         ]
         return tuple(positional), values
+
+    def _codec(self, name: str) -> Codec | None:
+        if name in self._named:
+            return self._codecs[name]
+        # Through **kwargs a model could otherwise replace `self`, or what a partial has bound.
+        return None if self._rest is None or name in self.bound_names else self._codecs[self._rest]
 
     def _dump_argument(self, name: str, value: Any) -> JSON:
         try:
@@ -320,6 +330,13 @@ def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
     if isinstance(fn, type) or inspect.isroutine(fn):
         return fn
     return type(fn).__call__
+
+
+def _accepted_names(function: Callable[..., Any]) -> set[str]:
+    """Return the names by which `function`, without what is bound, takes an argument."""
+    unbound = getattr(function, "__func__", function)
+    by_name = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return {one.name for one in inspect.signature(unbound).parameters.values() if one.kind in by_name}
 
 
 def _check(name: str, parameters: list[Parameter], strict: bool) -> None:
