@@ -1,24 +1,27 @@
 """What workflow code may not call, refused at the call instead of at a replay that differs.
 
-`with workflow_code():` stands around whatever runs workflow code, in the thread that runs it. Meanwhile, in that
-thread only:
+`with workflow_code():` stands around whatever runs workflow code, in the thread that runs it. Meanwhile, in
+that thread only:
 
-- sockets, threads, subprocesses and `time.sleep` are refused wherever below workflow code they are reached. Python
-  announces them to audit hooks; one is installed, once, when the guard is first used.
-- clocks and randomness are refused to *callers that are user code*: logging, asyncio and installed libraries read
-  clocks with good reason. No audit hook hears of these calls. On Python 3.12 and later `sys.monitoring` reports each
-  call site in user code until it has called something harmless, so that the cost vanishes; debuggers and coverage
-  use numbers of their own there. On Python 3.11 only a profile function hears of them, and of threads and
-  `time.sleep`, which that version does not announce (nor does 3.12 announce `time.sleep`, refused there to user code).
-  It costs 0.1 to 0.3 microseconds per function called in the block, so there is a switch; it stays out of the way of
-  another profiler of the thread; and Python removes it when it raises, so that, should workflow code catch the error,
-  it hears nothing more until the block is entered again.
+- sockets, threads, subprocesses and `time.sleep` are refused wherever below workflow code they are reached.
+  Python announces them to audit hooks; one is installed, once, when the guard is first used.
+- clocks and randomness are refused to *callers that are user code*: logging, asyncio and installed libraries
+  read clocks with good reason. No audit hook hears of these calls. On Python 3.12 and later `sys.monitoring`
+  reports each call site in user code until it has called something harmless, so that the cost vanishes;
+  debuggers and coverage use numbers of their own there. On Python 3.11 only a profile function hears of them,
+  and of threads and `time.sleep`, which that version does not announce (nor does 3.12 announce `time.sleep`,
+  refused there to user code). It costs about half a microsecond for each call and each return in the block,
+  so there is a switch; it stays out of the way of another profiler of the thread; and Python removes it when
+  it raises, so that, should workflow code catch the error, it hears nothing more until the block is entered
+  again.
 
-Excused is what happens in the course of logging (handlers send, and read clocks) and of an import. User code is every
-file outside the standard library, site-packages and this package; `watch` adds an application that is installed.
+Excused is what happens in the course of logging (handlers send, and read clocks) and of an import. User code
+is every file outside the standard library, site-packages and this package; `watch` adds an application that
+is installed.
 
-This finds honest mistakes early. It is no sandbox: a clock that is only ever called from C (`map(time.time, …)`), or
-by a call site that was harmless at first, gets through, and then the comparison with the journal is what finds it.
+This finds honest mistakes early. It is no sandbox: a clock that is only ever called from C (`map(time.time,
+…)`), or by a call site that was harmless at first, gets through, and then the comparison with the journal is
+what finds it.
 """
 
 import _thread
@@ -44,11 +47,12 @@ _Refusal = tuple[str] | tuple[str, str]
 """The arguments of the `DeterminismError`."""
 
 
-def workflow_code(*, profile: bool = False) -> "_WorkflowCode":
+def workflow_code(*, profile: bool = True) -> "_WorkflowCode":
     """Return a context in which this thread runs workflow code; it may be entered again inside itself.
 
-    A refused call raises `DeterminismError`, which says what to use instead. `profile` turns on the refusal
-    of clocks and randomness on Python 3.11, at a cost per function call; later versions refuse them always.
+    A refused call raises `DeterminismError`, which says what to use instead. `profile=False` saves what the
+    refusal of clocks, randomness, threads and `time.sleep` costs on Python 3.11; later versions refuse them
+    always.
     """
     _install()
     return _PROFILED if profile and sys.version_info < (3, 12) else _PLAIN
@@ -281,16 +285,22 @@ else:
 _FUNCTION_CODES = {id(f.__code__): refusal for f, refusal in _CALLS.items() if isinstance(f, FunctionType)}
 _METHOD_CODES = {id(f.__func__.__code__) for f in _CALLS if isinstance(f, MethodType)}
 _RANDOM_INIT = random.Random.__init__.__code__
+_CODES = frozenset({*_FUNCTION_CODES, *_METHOD_CODES, id(_RANDOM_INIT)})
 
 
 def _on_profile(frame: FrameType, event: str, called: Any) -> None:
-    caller: FrameType | None = frame
-    refusal: _Refusal | None = None
+    # Runs at every call and return: first of all, the two cheap tests that tell most of them apart.
+    caller: FrameType | None
     if event == "c_call":
-        refusal = _refusal_of_builtin(called) if isinstance(called, BuiltinFunctionType) else None
+        if called not in _CALLS and called.__name__ not in _DATE_CLOCKS:
+            return
+        caller, refusal = frame, _refusal_of_builtin(called)
     elif event == "call":
-        caller = frame.f_back
-        refusal = _refusal_of_function(frame)
+        if id(frame.f_code) not in _CODES:
+            return
+        caller, refusal = frame.f_back, _refusal_of_function(frame)
+    else:
+        return
     if refusal is None or caller is None:
         return
     by_user = called in _CALLS_ANYWHERE or _is_user_code(caller.f_code.co_filename)
@@ -302,8 +312,6 @@ def _refusal_of_function(frame: FrameType) -> _Refusal | None:
     code = frame.f_code
     if (refusal := _FUNCTION_CODES.get(id(code))) is not None:
         return refusal
-    if id(code) not in _METHOD_CODES and code is not _RANDOM_INIT:
-        return None
     generator = frame.f_locals["self"]
     if isinstance(generator, random.SystemRandom):
         return _SYSTEM_RANDOM

@@ -29,7 +29,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
-from typing import Any, Never, TypeVar, TypeVarTuple
+from typing import Any, Never, TypeVar, TypeVarTuple, cast
 
 from durable_agents.core.errors import DeterminismError
 
@@ -80,7 +80,11 @@ class WorkflowTask(asyncio.Task[T]):
         self.children = 0
         self.context = context
         super().__init__(
-            coroutine, loop=loop, name=name or f"Task-{path or 'main'}", context=context, **options
+            cast("Coroutine[Any, Any, T]", coroutine),
+            loop=loop,
+            name=name or f"Task-{path or 'main'}",
+            context=context,
+            **options,
         )
 
     def __hash__(self) -> int:
@@ -211,11 +215,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
         Python gives no way to discard a suspended coroutine without unwinding it, so `finally` blocks and
         `__exit__` methods of unfinished tasks do run, and this is what they can do: nothing durable. They are
-        unwound by `ExecutionEvicted`, which `except Exception` and `except CancelledError` let pass, each task
-        in its own context, younger tasks first. Every request (`next_key`), timer and task that they ask for
-        raises it again; so does an await of anything pending; cancelling a timer tells the driver nothing,
-        since in the journal the timer lives on. What they raise is logged at debug level. The driver holds
-        the guard around this call as around `drain`, so that sockets and the like stay refused; and
+        unwound by `ExecutionEvicted`, which `except Exception` and `except CancelledError` let pass, each
+        task in its own context, younger tasks first. Every request (`next_key`), timer and task that they ask
+        for raises it again; so does an await of anything pending; cancelling a timer tells the driver
+        nothing, since in the journal the timer lives on. What they raise is logged at debug level. The driver
+        holds the guard around this call as around `drain`, so that sockets and the like stay refused; and
         `is_closed()` is true, for a logger to be silent.
 
         Afterwards no coroutine of the execution is left suspended, and unfinished tasks stay pending for
