@@ -1,0 +1,60 @@
+"""What of the runtime an adapter with an engine of its own is given, since it may not import it.
+
+Temporal schedules, retries and replays by itself; but what a definition is, how one attempt is performed and
+what an execution's records mean to a reader is the same everywhere. The composition root fills this in.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON
+from durable_agents.core.records import Input, Note, Request
+from durable_agents.ports.definitions import ActivityDefinition, HandlerDefinition, WorkflowDefinition
+from durable_agents.ports.durability import Event, Performer
+from durable_agents.ports.resources import Resources
+
+
+class RecordReader(Protocol):
+    """Turns the records of one execution, given in order from the first, into its events."""
+
+    @property
+    @abstractmethod
+    def ended(self) -> bool:
+        """Whether the last event of the stream has been given."""
+
+    @abstractmethod
+    def read(self, record: Input | Request | Note) -> Iterator[Event]:
+        """Yield the event that `record` is, if it is one; its position is that of the record, from 1."""
+
+
+HandlerArguments = Callable[
+    [HandlerDefinition, Sequence[JSON], Mapping[str, JSON]], tuple[tuple[Any, ...], dict[str, Any]]
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Toolkit:
+    """The runtime's part of a backend with an engine of its own."""
+
+    definition_of: Callable[[Any], WorkflowDefinition]
+    """Returns the definition of a workflow class or name; raises `DefinitionError`."""
+    known_definition: Callable[[str], WorkflowDefinition | None]
+    defined_activity: Callable[[str], ActivityDefinition]
+    """Returns the activity of that name; raises `UnknownDefinition`."""
+    handler_arguments: HandlerArguments
+    """Returns the Python arguments of a signal or query; raises `InvalidArguments` or `DefinitionError`."""
+    failure_of: Callable[[BaseException, int], Failure]
+    """Returns any exception as a failure that fits into a record of so many bytes."""
+    perform: Performer
+    """Performs one attempt within its timeouts; raises what it raises, or `ActivityTimedOut`."""
+    open_resources: Callable[[], AbstractAsyncContextManager[Resources]]
+    """Returns the resources of one worker."""
+    workflow_code: Callable[[], AbstractContextManager[None]]
+    """Returns the guard that stands around workflow code in the thread that runs it."""
+    record_reader: Callable[[], RecordReader]

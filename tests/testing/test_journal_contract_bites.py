@@ -1,0 +1,126 @@
+"""Each broken store is caught by a test that has the name of the promise that it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from contextlib import AsyncExitStack
+
+import pytest
+from hypothesis import Phase, settings
+
+from durable_agents.adapters.memory import Medium, MemoryStore
+from durable_agents.core.errors import DurableAgentsError
+from durable_agents.ports.journal import Catalogue, Inbox, Journal, Leases
+from durable_agents.testing.broken_stores import BROKEN_STORES, BrokenStore
+from durable_agents.testing.clock import VirtualClock
+from durable_agents.testing.journal_contract import JournalContract
+from durable_agents.testing.storage import ALL, Capability
+
+
+def contract_for(store_class: type[MemoryStore]) -> type[JournalContract]:
+    class StorageOfIt:
+        def __init__(self) -> None:
+            self.clock = VirtualClock()
+            self.medium = Medium()
+
+        def open(self) -> MemoryStore:
+            return store_class(self.clock, medium=self.medium, limit_bytes=2048)
+
+        async def dispose(self) -> None:
+            self.medium.executions.clear()
+
+    class ContractOfIt(JournalContract):
+        new_storage = StorageOfIt
+        capabilities = ALL - {Capability.PARALLEL_OPENING}
+        patience_seconds = 0.25
+
+    return ContractOfIt
+
+
+def names_of_tests(beginning: str = "") -> list[str]:
+    return [
+        name for name in dir(JournalContract) if name.startswith(f"test_{beginning}") and "random" not in name
+    ]
+
+
+def run(contract: type[JournalContract], name: str) -> None:
+    """Do with one test what pytest does."""
+
+    async def run_async() -> None:
+        async with AsyncExitStack() as closing:
+            storage = contract.new_storage()
+            closing.push_async_callback(storage.dispose)
+            arguments = {"storage": storage}
+            if "store" in parameters:
+                arguments["store"] = await closing.enter_async_context(storage.open())
+            await method(**{parameter: arguments[parameter] for parameter in parameters})
+
+    method = getattr(contract(), name)
+    parameters = inspect.signature(method).parameters
+    if inspect.iscoroutinefunction(method):
+        asyncio.run(run_async())
+    else:
+        method()
+
+
+def failures(store_class: type[MemoryStore], names: list[str]) -> list[str]:
+    contract, failed = contract_for(store_class), []
+    for name in names:
+        try:
+            run(contract, name)
+        except pytest.skip.Exception:
+            continue
+        except (Exception, pytest.fail.Exception):
+            failed.append(name)
+    return failed
+
+
+def explore(store_class: type[MemoryStore]) -> None:
+    contract_for(store_class).explore(
+        settings(
+            max_examples=100,
+            stateful_step_count=40,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
+            report_multiple_bugs=False,
+            print_blob=False,
+        )
+    )
+
+
+def test_a_store_without_a_mistake_passes_as_it_is_run_here() -> None:
+    assert failures(MemoryStore, names_of_tests()) == []
+
+
+@pytest.mark.parametrize("store_class", BROKEN_STORES, ids=lambda store_class: store_class.__name__)
+def test_a_broken_store_fails_a_test_of_what_it_breaks(store_class: type[BrokenStore]) -> None:
+    names = names_of_tests(store_class.breaks)
+    assert names
+    assert failures(store_class, names) != []
+
+
+@pytest.mark.parametrize(
+    "store_class",
+    [store_class for store_class in BROKEN_STORES if store_class.found_by_random_programs],
+    ids=lambda store_class: store_class.__name__,
+)
+def test_random_programs_find_a_broken_store(store_class: type[BrokenStore]) -> None:
+    with pytest.raises((AssertionError, DurableAgentsError, LookupError)):
+        explore(store_class)
+
+
+def test_every_promise_is_tested_and_broken() -> None:
+    ports = " ".join(
+        inspect.getdoc(method) or ""
+        for port in (Journal, Inbox, Leases, Catalogue)
+        for _, method in inspect.getmembers(port)
+    )
+    promises = {
+        f"{kind}{number}" for kind in "JILK" for number in range(1, 10) if f"{kind}{number}  " in ports
+    }
+    assert promises >= {"J1", "J7", "I1", "I3", "L1", "L5", "K1"}
+    for promise in promises:
+        assert names_of_tests(f"{promise.lower()}_")
+        assert [s for s in BROKEN_STORES if s.breaks == f"{promise.lower()}_"]
