@@ -1,0 +1,97 @@
+"""What the reading methods of the port do: one statement each, so that each sees one moment."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from durable_agents.core.records import Status
+from durable_agents.ports.journal import Delivery, Head, Message
+
+# By whether a workflow and a status are asked for; each walks an index from its end.
+_NEWEST = {
+    (False, False): """
+        SELECT * FROM head
+        ORDER BY created_at DESC, key DESC LIMIT :limit
+        """,
+    (True, False): """
+        SELECT * FROM head WHERE workflow = :workflow
+        ORDER BY created_at DESC, key DESC LIMIT :limit
+        """,
+    (False, True): """
+        SELECT * FROM head WHERE status = :status
+        ORDER BY created_at DESC, key DESC LIMIT :limit
+        """,
+    (True, True): """
+        SELECT * FROM head WHERE workflow = :workflow AND status = :status
+        ORDER BY created_at DESC, key DESC LIMIT :limit
+        """,
+}
+
+
+def records(connection: sqlite3.Connection, execution_id: str, after: int) -> Sequence[bytes]:
+    rows = connection.execute(
+        """
+        SELECT body FROM record
+        WHERE execution = (SELECT key FROM execution WHERE id = ?) AND position >= ?
+        ORDER BY position
+        """,
+        (execution_id, after),
+    )
+    return [body for (body,) in rows.fetchall()]
+
+
+def length(connection: sqlite3.Connection, execution_id: str) -> int:
+    """Return how many records there are; 0 for an unknown id."""
+    row = connection.execute("SELECT length FROM execution WHERE id = ?", (execution_id,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def messages(connection: sqlite3.Connection, execution_id: str, after: int) -> Sequence[Delivery]:
+    rows = connection.execute(
+        """
+        SELECT number, id, body FROM message
+        WHERE execution = (SELECT key FROM execution WHERE id = ?) AND number > ?
+        ORDER BY number
+        """,
+        (execution_id, after),
+    )
+    return [Delivery(number, Message(id, body)) for number, id, body in rows.fetchall()]
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """Return the version of the claimable work."""
+    (number,) = connection.execute("SELECT version FROM counter").fetchone()
+    return int(number)
+
+
+def head(connection: sqlite3.Connection, execution_id: str) -> Head | None:
+    row = connection.execute("SELECT * FROM head WHERE id = ?", (execution_id,)).fetchone()
+    return None if row is None else _head(row)
+
+
+def heads(
+    connection: sqlite3.Connection, workflow: str | None, status: Status | None, limit: int
+) -> Sequence[Head]:
+    rows = connection.execute(
+        _NEWEST[workflow is not None, status is not None],
+        {"workflow": workflow, "status": status, "limit": limit},
+    )
+    return [_head(row) for row in rows.fetchall()]
+
+
+def _head(row: tuple[Any, ...]) -> Head:
+    _, id, workflow, fingerprint, task_queue, status, length, created_at, closed_at, note, owner = row
+    return Head(
+        id=id,
+        workflow=workflow,
+        fingerprint=fingerprint,
+        task_queue=task_queue,
+        status=Status(status),
+        length=length,
+        created_at=created_at,
+        closed_at=closed_at,
+        note=note,
+        owner=owner,
+    )

@@ -1,0 +1,261 @@
+"""The tables of a store, and opening a file that has them.
+
+Everything an execution needs to be found, claimed and fenced is in one row of `execution`, so that an append
+writes two pages whatever the journal's length: that row's and the journal's last. `ready_at` says in one
+number when an execution can be claimed: the end of its lease while it has an owner, else its wake-up time
+or the moment since which a message waits, and NULL when only a message can wake it or it has ended.
+
+`counter` holds one row: the last fencing token, which is never given out twice in a file, not even for two
+executions of one id; and the version of the claimable work, which grows with every change that may give a
+worker something to do. `garbage` names executions that are forgotten but whose rows are not all deleted yet.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from durable_agents.adapters.sqlite.errors import is_busy, read_only, storage_error
+from durable_agents.core.errors import (
+    ConfigurationError,
+    StorageCorrupt,
+    StorageError,
+    StorageTooNew,
+)
+
+Synchronous = Literal["full", "normal", "off"]
+
+SQLITE_OLDEST: Final = (3, 37, 0)
+"""The first one with STRICT tables."""
+
+APPLICATION_ID: Final = int.from_bytes(b"DAgt")
+
+_VERSION_1 = (
+    """
+    CREATE TABLE execution (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        workflow TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        task_queue TEXT NOT NULL,
+        keep_seconds REAL,
+        status TEXT NOT NULL,
+        length INTEGER NOT NULL,
+        created_at REAL NOT NULL,
+        closed_at REAL,
+        forget_at REAL,
+        note TEXT,
+        owner TEXT,
+        token INTEGER NOT NULL DEFAULT 0,
+        ready_at REAL,
+        sent INTEGER NOT NULL DEFAULT 0,
+        consumed INTEGER NOT NULL DEFAULT 0
+    ) STRICT
+    """,
+    """
+    CREATE VIEW head AS SELECT
+        key, id, workflow, fingerprint, task_queue, status, length, created_at, closed_at, note, owner
+    FROM execution
+    """,
+    "CREATE INDEX execution_ready ON execution (task_queue, workflow, ready_at) WHERE ready_at IS NOT NULL",
+    "CREATE INDEX execution_mail ON execution (owner) WHERE owner IS NOT NULL AND sent > consumed",
+    "CREATE INDEX execution_created ON execution (created_at)",
+    "CREATE INDEX execution_workflow ON execution (workflow, created_at)",
+    "CREATE INDEX execution_status ON execution (status, created_at)",
+    """
+    CREATE INDEX execution_closed ON execution (closed_at)
+    WHERE closed_at IS NOT NULL AND keep_seconds IS NULL
+    """,
+    "CREATE INDEX execution_forget ON execution (forget_at) WHERE forget_at IS NOT NULL",
+    """
+    CREATE TABLE record (
+        execution INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (execution, position)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE message (
+        execution INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (execution, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE UNIQUE INDEX message_id ON message (execution, id)",
+    "CREATE TABLE garbage (execution INTEGER PRIMARY KEY) STRICT",
+    "CREATE TABLE counter (token INTEGER NOT NULL, version INTEGER NOT NULL) STRICT",
+    "INSERT INTO counter VALUES (0, 0)",
+)
+
+MIGRATIONS: Final = (_VERSION_1,)
+"""What makes version 1 of an empty file, version 2 of version 1, and so on."""
+
+_SYNCHRONOUS: Final[dict[Synchronous, str]] = {
+    "full": "PRAGMA synchronous = FULL",
+    "normal": "PRAGMA synchronous = NORMAL",
+    "off": "PRAGMA synchronous = OFF",
+}
+
+RETRY_SECONDS = 0.001
+"""How long to wait before asking again for a lock that somebody else holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """How to open one file."""
+
+    path: Path
+    synchronous: Synchronous
+    busy_timeout_seconds: float
+
+    def open(self) -> sqlite3.Connection:
+        """Return a connection for writing; the file exists afterwards and has this version's tables.
+
+        Any number of processes may open a new file at once: one of them makes the tables. A file that is
+        not ours is left untouched.
+        """
+        self._check_surroundings()
+        give_up_at = time.monotonic() + self.busy_timeout_seconds
+        while True:
+            connection = self._connect("rwc")
+            try:
+                self._configure(connection)
+                self._prepare(connection)
+            except sqlite3.Error as error:
+                connection.close()
+                # Two processes that turn a new file to WAL at once get in each other's way, and there
+                # SQLite does not ask its busy handler.
+                if not is_busy(error) or time.monotonic() > give_up_at:
+                    raise storage_error(error, self.path) from error
+                time.sleep(RETRY_SECONDS)
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                # From here on `begin` does the waiting.
+                connection.execute("PRAGMA busy_timeout = 0")
+                return connection
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Begin a transaction that may write; wait for those of others, but no longer than the busy timeout.
+
+        SQLite's own waiting sleeps longer and longer, up to 100 ms: against a process that writes all the
+        time, whose pauses are shorter than that, it may wait for seconds.
+        """
+        give_up_at = time.monotonic() + self.busy_timeout_seconds
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                if not is_busy(error) or time.monotonic() > give_up_at:
+                    raise
+                time.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def open_for_reading(self) -> sqlite3.Connection:
+        """Return a connection that cannot write, to a file that `open` has prepared."""
+        connection = self._connect("rw")
+        try:
+            self._configure(connection)
+            connection.execute("PRAGMA query_only = ON")
+        except sqlite3.Error as error:
+            connection.close()
+            raise storage_error(error, self.path) from error
+        return connection
+
+    def _check_surroundings(self) -> None:
+        if sqlite3.sqlite_version_info < SQLITE_OLDEST:
+            raise ConfigurationError(
+                f"this Python has SQLite {sqlite3.sqlite_version}, and the store needs "
+                f"{'.'.join(map(str, SQLITE_OLDEST))} or newer: use a newer Python or a newer libsqlite3"
+            )
+        if self.path.is_dir():
+            raise StorageError(
+                f"{self.path} is a directory; name a file in it, such as {self.path / 'runs.db'}"
+            )
+        if not self.path.parent.is_dir():
+            raise StorageError(
+                f"the directory {self.path.parent} of {self.path.name} does not exist; create it first"
+            )
+        # Asked before SQLite opens it: that would leave a -wal and a -shm file behind that are read-only too.
+        # (And asked, not tried: closing a file takes away the locks of this process's connections to it.)
+        effective = os.access in os.supports_effective_ids
+        if self.path.exists() and not os.access(self.path, os.W_OK, effective_ids=effective):
+            raise read_only(self.path, "its permissions do not let this user write")
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        try:
+            return sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=self.busy_timeout_seconds,
+                isolation_level=None,  # Transactions begin and end where the code says so.
+            )
+        except sqlite3.OperationalError as error:
+            if not self.path.exists():
+                raise read_only(
+                    self.path, f"its directory does not let this user create it: {error}"
+                ) from error
+            raise storage_error(error, self.path) from error
+
+    def _configure(self, connection: sqlite3.Connection) -> None:
+        connection.execute(_SYNCHRONOUS[self.synchronous])
+        if self.synchronous == "full":
+            # On macOS a plain fsync leaves the data in the drive's cache.
+            connection.execute("PRAGMA fullfsync = ON")
+            connection.execute("PRAGMA checkpoint_fullfsync = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")
+        self._version(connection)
+        connection.execute("COMMIT")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StorageError(
+                f"{self.path} cannot use a write-ahead log (its journal mode stays {mode!r}); "
+                "keep it on a local disk, not on a network file system"
+            )
+        # Now that nobody else can write: the same question again, and the answer holds.
+        connection.execute("BEGIN IMMEDIATE")
+        version = self._version(connection)
+        for migration in MIGRATIONS[version:]:
+            for statement in migration:
+                connection.execute(statement)
+        if version < len(MIGRATIONS):
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        # On a read-only file SQLite takes IMMEDIATE for a wish. A write that changes nothing finds out.
+        connection.execute("UPDATE counter SET version = version WHERE FALSE")
+        connection.execute("COMMIT")
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """Return which version of the tables the file has, 0 if it is new; raise if it is not ours."""
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if (application_id, version, objects) == (0, 0, 0):
+            return 0
+        if application_id != APPLICATION_ID:
+            raise StorageCorrupt(
+                f"{self.path} is an SQLite file of another application and was left as it is; "
+                "choose another path for the store"
+            )
+        if version > len(MIGRATIONS):
+            raise StorageTooNew(
+                f"{self.path} was written by a newer durable-agents (schema version {version}, this one "
+                f"knows {len(MIGRATIONS)}); upgrade durable-agents here, or use another file"
+            )
+        if not version or not objects:
+            raise StorageCorrupt(
+                f"{self.path} has lost its tables or their version; restore it from a backup"
+            )
+        return int(version)

@@ -1,0 +1,212 @@
+"""The store on an SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from durable_agents.adapters.sqlite import reading
+from durable_agents.adapters.sqlite.announcements import Announcements
+from durable_agents.adapters.sqlite.errors import storage_error
+from durable_agents.adapters.sqlite.schema import Database, Synchronous
+from durable_agents.adapters.sqlite.thread import ConnectionThread
+from durable_agents.adapters.sqlite.transaction import FORGET_EXECUTIONS
+from durable_agents.adapters.sqlite.writer import Committed, Writer
+from durable_agents.core.errors import ConfigurationError
+from durable_agents.core.records import Status
+from durable_agents.ports.clock import Clock
+from durable_agents.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Store, Work
+
+LIMIT_BYTES = 64 * 1024 * 1024
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a store has while it is open."""
+
+    loop: asyncio.AbstractEventLoop
+    writer: Writer
+    reader: ConnectionThread
+    announcements: Announcements
+    stack: AsyncExitStack
+
+
+class SqliteStore(Store):
+    """A store in one file, which any number of stores in any processes of one machine may have open.
+
+    It is used in the event loop in which it was opened.
+
+    Args:
+        path: The file; it is made if it does not exist, its directory is not. SQLite puts two more files
+            next to it (`-wal` and `-shm`). It must be on a local disk.
+        clock: What the times of executions and leases, and the timeouts of waits, go by.
+        synchronous: "full" survives a power failure; "normal" survives the death of any process, but a
+            power failure may take back the last commits; "off" may damage the file then.
+        busy_timeout_seconds: How long a write waits while another process is writing.
+        poll_seconds: How soon, in real time, a wait notices a change that another process made.
+        clean_seconds: How often, while the store is written to, it forgets what is past its `keep_seconds`,
+            a bounded number at a time; None leaves that to `prune`.
+        limit_bytes: The longest record or message.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        synchronous: Synchronous = "full",
+        busy_timeout_seconds: float = 10.0,
+        poll_seconds: float = 0.05,
+        clean_seconds: float | None = 60.0,
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> None:
+        self._database = Database(path, synchronous, busy_timeout_seconds)
+        self._clock = clock
+        self._poll_seconds = poll_seconds
+        self._clean_seconds = clean_seconds
+        self._limit_bytes = limit_bytes
+        self._opened: Opened | None = None
+
+    async def __aenter__(self) -> SqliteStore:
+        if self._opened is not None:
+            raise ConfigurationError(
+                "this store is open already; open one more store on the same path instead"
+            )
+        async with AsyncExitStack() as stack:
+            # The writer is closed last, so that it is the one that empties the write-ahead log.
+            thread = await self._start(stack, self._database.open, "sqlite-writer")
+            reader = await self._start(stack, self._database.open_for_reading, "sqlite-reader")
+            announcements = Announcements(thread, self._clock, self._poll_seconds)
+
+            def announce(committed: Committed) -> None:
+                announcements.announce(committed.longer)
+                if committed.new_work:
+                    announcements.announce([None])
+
+            self._opened = Opened(
+                loop=asyncio.get_running_loop(),
+                writer=Writer(
+                    thread,
+                    self._database,
+                    self._clock,
+                    clean_seconds=self._clean_seconds,
+                    limit_bytes=self._limit_bytes,
+                    announce=announce,
+                ),
+                reader=reader,
+                announcements=announcements,
+                stack=stack.pop_all(),
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        opened = self._here()
+        self._opened = None
+        async with opened.stack:
+            opened.announcements.close()
+            await opened.writer.flush()
+
+    # Journal ---------------------------------------------------------------------------------------------
+
+    @property
+    def limit_bytes(self) -> int:
+        return self._limit_bytes
+
+    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        return await self._here().writer.run(lambda transaction: transaction.create(new, first))
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await self._here().writer.run(
+            lambda transaction: transaction.append(claim, position, records, commit)
+        )
+
+    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+        return await self._read(lambda connection: reading.records(connection, execution_id, after))
+
+    async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
+        async def is_longer() -> bool:
+            return await self._read(lambda connection: reading.length(connection, execution_id)) > length
+
+        await self._here().announcements.until(execution_id, is_longer, timeout_seconds)
+
+    # Inbox -----------------------------------------------------------------------------------------------
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        await self._here().writer.run(lambda transaction: transaction.send(execution_id, message))
+
+    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+        return await self._read(lambda connection: reading.messages(connection, execution_id, after))
+
+    # Leases ----------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        return await self._here().writer.run(
+            lambda transaction: transaction.claim(worker, workflows, task_queue, limit, lease_seconds)
+        )
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        return await self._here().writer.run(lambda transaction: transaction.renew(claims, lease_seconds))
+
+    async def wait(self, version: int, timeout_seconds: float) -> None:
+        async def is_newer() -> bool:
+            return await self._read(reading.version) != version
+
+        await self._here().announcements.until(None, is_newer, timeout_seconds)
+
+    # Catalogue -------------------------------------------------------------------------------------------
+
+    async def head(self, execution_id: str) -> Head | None:
+        return await self._read(lambda connection: reading.head(connection, execution_id))
+
+    async def heads(
+        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+    ) -> Sequence[Head]:
+        return await self._read(lambda connection: reading.heads(connection, workflow, status, limit))
+
+    async def prune(self, closed_before: float | None = None) -> int:
+        """Forget executions a chunk at a time, so that other writes go on in between."""
+        writer = self._here().writer
+        total = 0
+        while True:
+            forgotten = await writer.run(lambda transaction: transaction.forget(closed_before))
+            total += forgotten
+            if forgotten < FORGET_EXECUTIONS:
+                break
+        while await writer.run(lambda transaction: transaction.delete_garbage()):
+            pass
+        return total
+
+    # What the methods share ------------------------------------------------------------------------------
+
+    async def _start(
+        self, stack: AsyncExitStack, connect: Callable[[], sqlite3.Connection], name: str
+    ) -> ConnectionThread:
+        thread = ConnectionThread(connect, name)
+        stack.push_async_callback(thread.close)
+        await thread.open()
+        return thread
+
+    async def _read(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
+        try:
+            return await self._here().reader.run(call)
+        except sqlite3.Error as error:
+            raise storage_error(error, self._database.path) from error
+
+    def _here(self) -> Opened:
+        """Return what is open, to whoever may use it."""
+        if self._opened is None:
+            raise ConfigurationError("this store is not open; use it inside `async with SqliteStore(…):`")
+        if self._opened.loop is not asyncio.get_running_loop():
+            raise ConfigurationError(
+                "this store was opened in another event loop; open one for each loop, on the same path"
+            )
+        return self._opened

@@ -1,0 +1,263 @@
+"""What the writing methods of the port do, each within a transaction that someone else begins and commits."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from durable_agents.adapters.sqlite.reading import head, version
+from durable_agents.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from durable_agents.core.records import Status
+from durable_agents.ports.journal import Claim, Commit, Head, Message, NewExecution, Work
+
+FORGET_EXECUTIONS = 100
+"""How many executions one transaction forgets at most."""
+
+DELETE_ROWS = 1000
+"""How many rows of forgotten executions one transaction deletes at most."""
+
+
+class Transaction:
+    """An open transaction. A method that raises may leave rows behind: the caller rolls back to before it."""
+
+    def __init__(self, connection: sqlite3.Connection, now: float, limit_bytes: int) -> None:
+        self._connection = connection
+        self._now = now
+        self._limit_bytes = limit_bytes
+        self.longer: set[str] = set()
+        """The executions whose journals have grown."""
+        self.new_work = False
+        """Whether something may have become claimable, or some inbox may have mail."""
+
+    def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        existing = head(self._connection, new.id)
+        if existing is not None:
+            return existing, False
+        self._check_size(f"the first record of execution {new.id!r}", first)
+        cursor = self._connection.execute(
+            """
+            INSERT INTO execution
+                (id, workflow, fingerprint, task_queue, keep_seconds, status, length, created_at, ready_at)
+            VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?)
+            """,
+            (
+                new.id,
+                new.workflow,
+                new.fingerprint,
+                new.task_queue,
+                new.keep_seconds,
+                Status.RUNNING,
+                self._now,
+                self._now,
+            ),
+        )
+        self._connection.execute("INSERT INTO record VALUES (?, 0, ?)", (cursor.lastrowid, first))
+        self._announce_work()
+        created = Head(
+            id=new.id,
+            workflow=new.workflow,
+            fingerprint=new.fingerprint,
+            task_queue=new.task_queue,
+            status=Status.RUNNING,
+            length=1,
+            created_at=self._now,
+        )
+        return created, True
+
+    def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        row = self._row(
+            """
+            SELECT key, sent, consumed, keep_seconds FROM execution
+            WHERE id = ? AND token = ? AND owner IS NOT NULL AND length = ?
+            """,
+            (claim.execution_id, claim.token, position),
+        )
+        if row is None:
+            raise LeaseLost(claim.execution_id)
+        for record in records:
+            self._check_size(f"a record of execution {claim.execution_id!r}", record)
+        key, sent, consumed, keep_seconds = row
+        self._connection.executemany(
+            "INSERT INTO record VALUES (?, ?, ?)",
+            ((key, number, record) for number, record in enumerate(records, start=position)),
+        )
+        self._connection.execute(
+            "UPDATE execution SET length = ?, note = ? WHERE key = ?",
+            (position + len(records), commit.note, key),
+        )
+        if commit.consumed is not None and commit.consumed > consumed:
+            # A statement of its own, for it writes to the index of unread messages.
+            consumed = commit.consumed
+            self._connection.execute("UPDATE execution SET consumed = ? WHERE key = ?", (consumed, key))
+        if commit.status is not None:
+            forget_at = None if keep_seconds is None else self._now + keep_seconds
+            self._connection.execute(
+                """
+                UPDATE execution SET status = ?, closed_at = ?, forget_at = ?, owner = NULL, ready_at = NULL
+                WHERE key = ?
+                """,
+                (commit.status, self._now, forget_at, key),
+            )
+        elif commit.release:
+            ready_at = self._now if sent > consumed else commit.wake_at
+            self._connection.execute(
+                "UPDATE execution SET owner = NULL, ready_at = ? WHERE key = ?",
+                (None if ready_at is None else max(self._now, ready_at), key),
+            )
+            self._announce_work()
+        self.longer.add(claim.execution_id)
+
+    def send(self, execution_id: str, message: Message) -> None:
+        row = self._row("SELECT key, status, sent FROM execution WHERE id = ?", (execution_id,))
+        if row is None:
+            raise ExecutionNotFound(execution_id)
+        key, status, sent = row
+        if self._row("SELECT 1 FROM message WHERE execution = ? AND id = ?", (key, message.id)):
+            return
+        if status != Status.RUNNING:
+            raise ExecutionClosed(execution_id, status)
+        self._check_size(f"a message to execution {execution_id!r}", message.body)
+        self._connection.execute(
+            "INSERT INTO message VALUES (?, ?, ?, ?)", (key, sent + 1, message.id, message.body)
+        )
+        self._connection.execute("UPDATE execution SET sent = ? WHERE key = ?", (sent + 1, key))
+        self._connection.execute(
+            """
+            UPDATE execution SET ready_at = ?
+            WHERE key = ? AND owner IS NULL AND (ready_at IS NULL OR ready_at > ?)
+            """,
+            (self._now, key, self._now),
+        )
+        self._announce_work()
+
+    def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, limit: int, lease_seconds: float
+    ) -> Work:
+        workflows = set(workflows)
+        ready: list[tuple[Any, ...]] = []
+        for workflow in workflows:
+            ready += self._connection.execute(
+                """
+                SELECT ready_at, key, id, workflow, length, consumed, owner IS NOT NULL FROM execution
+                WHERE task_queue = ? AND workflow = ? AND ready_at <= ?
+                ORDER BY ready_at, key LIMIT ?
+                """,
+                (task_queue, workflow, self._now, limit),
+            ).fetchall()
+        claims = tuple(
+            self._take(worker, lease_seconds, key, id, workflow, length, consumed, bool(owned))
+            for _, key, id, workflow, length, consumed, owned in sorted(ready)[:limit]
+        )
+        mail = self._connection.execute(
+            "SELECT id FROM execution WHERE owner = ? AND sent > consumed", (worker,)
+        ).fetchall()
+        wake_ats = [
+            row[0]
+            for workflow in workflows
+            if (
+                row := self._row(
+                    """
+                    SELECT ready_at FROM execution
+                    WHERE task_queue = ? AND workflow = ? AND ready_at IS NOT NULL
+                    ORDER BY ready_at LIMIT 1
+                    """,
+                    (task_queue, workflow),
+                )
+            )
+        ]
+        return Work(
+            claims=claims,
+            mail=frozenset(id for (id,) in mail),
+            next_wake_at=min(wake_ats, default=None),
+            version=version(self._connection),
+        )
+
+    def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        lost = set()
+        for claim in claims:
+            cursor = self._connection.execute(
+                "UPDATE execution SET ready_at = ? WHERE id = ? AND token = ? AND owner IS NOT NULL",
+                (self._now + lease_seconds, claim.execution_id, claim.token),
+            )
+            if not cursor.rowcount:
+                lost.add(claim.execution_id)
+        return frozenset(lost)
+
+    def forget(self, closed_before: float | None) -> int:
+        """Forget up to `FORGET_EXECUTIONS` that are over; `delete_garbage` then deletes what they leave."""
+        over = self._connection.execute(
+            """
+            SELECT key FROM execution WHERE closed_at < ? AND keep_seconds IS NULL
+            UNION ALL
+            SELECT key FROM execution WHERE forget_at <= ?
+            LIMIT ?
+            """,
+            (closed_before, self._now, FORGET_EXECUTIONS),
+        ).fetchall()
+        self._connection.executemany("INSERT INTO garbage VALUES (?)", over)
+        self._connection.executemany("DELETE FROM execution WHERE key = ?", over)
+        return len(over)
+
+    def delete_garbage(self) -> bool:
+        """Delete up to `DELETE_ROWS` records and as many messages; return whether there may be more."""
+        row = self._row("SELECT execution FROM garbage LIMIT 1", ())
+        if row is None:
+            return False
+        (key,) = row
+        deleted = self._connection.execute(
+            """
+            DELETE FROM record WHERE execution = :key AND position <
+                (SELECT min(position) FROM record WHERE execution = :key) + :rows
+            """,
+            {"key": key, "rows": DELETE_ROWS},
+        ).rowcount
+        deleted += self._connection.execute(
+            """
+            DELETE FROM message WHERE execution = :key AND number <
+                (SELECT min(number) FROM message WHERE execution = :key) + :rows
+            """,
+            {"key": key, "rows": DELETE_ROWS},
+        ).rowcount
+        if not deleted:
+            self._connection.execute("DELETE FROM garbage WHERE execution = ?", (key,))
+        return True
+
+    def _take(
+        self,
+        worker: str,
+        lease_seconds: float,
+        key: int,
+        id: str,
+        workflow: str,
+        length: int,
+        consumed: int,
+        recovered: bool,
+    ) -> Claim:
+        self._connection.execute("UPDATE counter SET token = token + 1")
+        (token,) = self._connection.execute("SELECT token FROM counter").fetchone()
+        self._connection.execute(
+            "UPDATE execution SET owner = ?, token = ?, ready_at = ? WHERE key = ?",
+            (worker, token, self._now + lease_seconds, key),
+        )
+        return Claim(
+            execution_id=id,
+            workflow=workflow,
+            worker=worker,
+            token=token,
+            length=length,
+            consumed=consumed,
+            recovered=recovered,
+        )
+
+    def _announce_work(self) -> None:
+        self._connection.execute("UPDATE counter SET version = version + 1")
+        self.new_work = True
+
+    def _row(self, query: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = self._connection.execute(query, parameters).fetchone()
+        return row
+
+    def _check_size(self, what: str, data: bytes) -> None:
+        if len(data) > self._limit_bytes:
+            raise PayloadTooLarge(what, len(data), self._limit_bytes)
