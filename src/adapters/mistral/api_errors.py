@@ -1,0 +1,120 @@
+"""What the SDK and the network raise, as our errors."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from durable_agents.core.errors import (
+    DurableAgentsError,
+    MalformedReply,
+    ModelOverloaded,
+    ModelRefused,
+    ModelUnreachable,
+)
+from durable_agents.core.model import faults
+
+_MESSAGE_MAX = 500
+_COME_BACK = frozenset({408, 409, 425, 429})
+_REFUSED_IN_STREAM = frozenset({3001, *range(400, 500)}) - _COME_BACK
+BUSY_SECONDS = 15.0
+"""How long to leave a conversation alone that the server says it is still working on."""
+
+
+def translated(error: Exception, secret: str | None) -> DurableAgentsError | None:
+    """Return our error for one of the SDK's, of httpx2's or of pydantic's; None for any other.
+
+    Afterwards neither holds `secret` in what it prints, even if the server sent it back.
+    """
+    import httpx2
+    from mistralai.client.errors import MistralError, NoResponseError
+    from pydantic import ValidationError
+
+    if isinstance(error, MistralError):
+        _hide(error, secret)
+        return of_status(error.status_code, told_by(error.body, secret), error.headers)
+    if isinstance(error, (httpx2.HTTPError, NoResponseError, UnicodeDecodeError)):
+        return ModelUnreachable(_bounded(f"{type(error).__name__} {error}".strip(), secret))
+    if isinstance(error, (httpx2.InvalidURL, httpx2.StreamError)):
+        return ModelUnreachable(_bounded(f"{type(error).__name__} {error}".strip(), secret))
+    if isinstance(error, ValidationError):
+        # The SDK checks a request before it sends it: the API would say the same.
+        return ModelRefused(422, _bounded("; ".join(faults(error)), secret))
+    return None
+
+
+def of_status(status: int, message: str, headers: Mapping[str, str]) -> DurableAgentsError:
+    """Return the error that an answer with this status is."""
+    if status in _COME_BACK or status >= 500:
+        wait = _retry_after(headers)
+        if status == 409:
+            wait = max(wait or 0.0, BUSY_SECONDS)
+        return ModelOverloaded(status, message, wait)
+    if status >= 400:
+        return ModelRefused(status, message)
+    return MalformedReply(f"status {status} with {message!r}")
+
+
+def of_event(code: int, message: str) -> DurableAgentsError:
+    """Return the error that a stream ended with."""
+    if code in _REFUSED_IN_STREAM:
+        return ModelRefused(code, _bounded(message, None))
+    return ModelOverloaded(code, _bounded(message, None))
+
+
+def told_by(body: str, secret: str | None) -> str:
+    """Return what an error body says to a reader: bounded, on one line, without the offending input."""
+    try:
+        said: Any = json.loads(body)
+    except ValueError:
+        said = body
+    if isinstance(said, Mapping):
+        said = said.get("message") or said.get("detail") or said.get("error") or said
+    if isinstance(said, Mapping):
+        said = said.get("detail") or said.get("message") or said
+    if isinstance(said, list):
+        said = "; ".join(_fault(item) for item in said)
+    return _bounded(said if isinstance(said, str) else json.dumps(said), secret) or "no message"
+
+
+def _fault(item: Any) -> str:
+    if not isinstance(item, Mapping):
+        return str(item)
+    place = ".".join(str(part) for part in item.get("loc") or ())
+    return f"{place}: {item.get('msg')}" if place else str(item.get("msg"))
+
+
+def _bounded(text: str, secret: str | None) -> str:
+    if secret:
+        text = text.replace(secret, "***")
+    text = " ".join(text.split())
+    return text if len(text) <= _MESSAGE_MAX else f"{text[:_MESSAGE_MAX]}..."
+
+
+def _hide(error: Any, secret: str | None) -> None:
+    if not secret or not (secret in error.message or secret in error.body):
+        return
+    for name in ("message", "body"):
+        object.__setattr__(error, name, getattr(error, name).replace(secret, "***"))
+    error.args = (error.message,)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait that the server asks for, in any of the ways it may ask."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    try:
+        at = parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())

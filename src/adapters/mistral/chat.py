@@ -1,0 +1,211 @@
+"""Between our entries and the messages of chat completions: pure.
+
+The endpoint keeps nothing, so every request carries the whole conversation, in the only order that it takes:
+
+- first the instructions of the agent that answers now;
+- the calls of one reply in one assistant message, with what the reply said;
+- right behind it one result for each call, in call order;
+- no user message between results and what the model does with them: one that came while tools were running
+  goes in front of the errand (replies that called tools, one after another), so that the results are still
+  what the model sees last.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from pydantic import ValidationError
+
+from durable_agents.adapters.mistral.definitions import completion_args, function_tool, function_tools
+from durable_agents.adapters.mistral.wire import plain, repaired, said_by_model, said_by_user
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.chunks import to_wire
+from durable_agents.core.entries import (
+    Entry,
+    FunctionResult,
+    MessageInput,
+    MessageOutput,
+    entries,
+)
+from durable_agents.core.errors import MalformedReply, ModelOverloaded
+from durable_agents.core.json import encode
+from durable_agents.core.model import faults
+from durable_agents.core.replies import open_function_calls
+
+Wire = dict[str, Any]
+
+_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
+_ALPHANUMERICS = string.ascii_letters + string.digits
+_CHUNKS = frozenset(
+    {
+        "text",
+        "image_url",
+        "document_url",
+        "reference",
+        "file",
+        "thinking",
+        "input_audio",
+        "resource",
+        "resource_link",
+    }
+)
+_CUT = frozenset({"length", "model_length"})
+
+
+def call_id_of(tool_call_id: str) -> str:
+    """Return the id as the API takes it: nine letters and digits, always the same ones for the same id."""
+    if _CALL_ID.fullmatch(tool_call_id):
+        return tool_call_id
+    digest = sha256(tool_call_id.encode("utf-8", "surrogatepass")).digest()
+    return "".join(_ALPHANUMERICS[byte % len(_ALPHANUMERICS)] for byte in digest[:9])
+
+
+def request_of(graph: AgentGraph, active: str, conversation: Sequence[Entry]) -> Wire:
+    """Return the body of a completion by the active agent, but for `stream`."""
+    agent = graph[active]
+    system = [{"role": "system", "content": agent.instructions}] if agent.instructions else []
+    tools = function_tools(agent)
+    for name, target in agent.handoff_tools().items():
+        about = graph[target].description
+        description = f"Hand the conversation over to {target}." + (f" {about}" if about else "")
+        tools.append(function_tool(name, description, {"type": "object", "properties": {}}))
+    body = {"model": agent.model, "messages": [*system, *messages_of(conversation)], **completion_args(agent)}
+    return {name: plain(value) for name, value in (body | ({"tools": tools} if tools else {})).items()}
+
+
+def messages_of(conversation: Iterable[Entry]) -> list[Wire]:
+    """Return the conversation as messages, in an order that the API takes.
+
+    A call that has no result was given up (by a server, at a handoff) and is left out, and so is a result
+    whose call is not there. Built-in tools and handoffs of a server are no messages: what came of them is in
+    the text.
+    """
+    messages: list[Wire] = []
+    errand = 0
+    for reply in _replies(conversation):
+        made = reply.messages()
+        if made and not _is_result(messages):
+            errand = len(messages)
+        messages += made
+        for message in reply.followed_by:
+            if _is_result(messages):
+                messages.insert(errand, message)
+                errand += 1
+            else:
+                messages.append(message)
+    return messages
+
+
+def _is_result(messages: Sequence[Wire]) -> bool:
+    return bool(messages) and messages[-1]["role"] == "tool"
+
+
+class _Reply:
+    """One reply of the model, with the results of its calls and what was said to the model after it."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Entry] = []
+        self.results: dict[str, str] = {}
+        self.followed_by: list[Wire] = []
+
+    def messages(self) -> list[Wire]:
+        """Return the reply and the results as messages; nothing when nothing was said or called."""
+        calls = [
+            call for call in open_function_calls(tuple(self.outputs)) if call.tool_call_id in self.results
+        ]
+        said = [output.content for output in self.outputs if isinstance(output, MessageOutput)]
+        content = _joined([said_by_model(to_wire(one), _CHUNKS) for one in said])
+        message: Wire = {"role": "assistant", "content": content}
+        if not calls:
+            return [message] if content else []
+        message["tool_calls"] = [
+            {
+                "id": call_id_of(call.tool_call_id),
+                "type": "function",
+                "index": index,
+                "function": {"name": call.name, "arguments": repaired(call.arguments)},
+            }
+            for index, call in enumerate(calls)
+        ]
+        results = [
+            {
+                "role": "tool",
+                "tool_call_id": call_id_of(call.tool_call_id),
+                "name": call.name,
+                "content": self.results[call.tool_call_id],
+            }
+            for call in calls
+        ]
+        return [message, *results]
+
+
+def _replies(conversation: Iterable[Entry]) -> list[_Reply]:
+    """Return the replies in order; the first is an empty one, which what opens the conversation follows."""
+    replies = [_Reply()]
+    for entry in conversation:
+        reply = replies[-1]
+        if isinstance(entry, FunctionResult):
+            reply.results.setdefault(entry.tool_call_id, entry.result)
+        elif isinstance(entry, MessageInput):
+            message: Wire = {"role": entry.role, "content": said_by_user(to_wire(entry.content), _CHUNKS)}
+            has_prefix = entry.role == "assistant" and (entry.model_extra or {}).get("prefix") is True
+            reply.followed_by.append({**message, "prefix": True} if has_prefix else message)
+        else:
+            if reply.results or reply.followed_by:
+                replies.append(reply := _Reply())
+            reply.outputs.append(entry)
+    return replies
+
+
+def _joined(contents: Sequence[str | list[Wire]]) -> str | list[Wire]:
+    """Return several messages of one reply as the content of one message."""
+    if all(isinstance(content, str) for content in contents):
+        return "\n".join(content for content in contents if isinstance(content, str) and content)
+    chunks: list[Wire] = []
+    for content in contents:
+        chunks += [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return [chunk for chunk in chunks if chunk.get("type") != "text" or chunk.get("text")]
+
+
+def entries_of(completion: Any) -> tuple[Entry, ...]:
+    """Return the first choice of a completion as entries: what it says, then what it calls.
+
+    Raises:
+        MalformedReply: there is no message, it is none, or it was cut while it called tools.
+        ModelOverloaded: the server gave up while it was generating.
+    """
+    choices = completion.get("choices") if isinstance(completion, Mapping) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, Mapping) else None
+    if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
+        raise MalformedReply("the answer has no choice with a message")
+    finish_reason = choice.get("finish_reason")
+    calls = message.get("tool_calls") or []
+    if finish_reason == "error":
+        raise ModelOverloaded(500, "the server gave up while it was generating")
+    if finish_reason in _CUT and calls:
+        raise MalformedReply("it was cut at the token limit within its tool calls; raise max_tokens")
+    content = message.get("content")
+    said = [{"type": "message.output", "content": content or ""}] if content or not calls else []
+    try:
+        return entries.validate_python((*said, *(_call(call) for call in calls)))
+    except (ValidationError, TypeError, AttributeError) as error:
+        why = "; ".join(faults(error)[:3]) if isinstance(error, ValidationError) else "it is not a message"
+        raise MalformedReply(why) from error
+
+
+def _call(call: Any) -> Wire:
+    function = call.get("function") or {}
+    arguments = function.get("arguments")
+    identifier = call.get("id")
+    return {
+        "type": "function.call",
+        # "null" is what Mistral's SDK calls a missing id; the core makes up another for both.
+        "tool_call_id": identifier if identifier and identifier != "null" else "",
+        "name": function.get("name"),
+        "arguments": encode(arguments).decode() if isinstance(arguments, dict) else arguments or "",
+    }

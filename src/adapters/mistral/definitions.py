@@ -1,0 +1,149 @@
+"""Agents as the API takes them: tools, completion arguments and response formats."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import Any
+
+from durable_agents.core.agents import AgentGraph, AgentSpec
+from durable_agents.core.errors import DefinitionError
+from durable_agents.core.json import canonical
+
+Wire = dict[str, Any]
+
+COMPLETION_ARGS = frozenset(
+    {
+        "frequency_penalty",
+        "max_tokens",
+        "prediction",
+        "presence_penalty",
+        "random_seed",
+        "reasoning_effort",
+        "response_format",
+        "stop",
+        "temperature",
+        "tool_choice",
+        "top_p",
+    }
+)
+"""What agents and conversations take (OpenAPI: CompletionArgs)."""
+
+CHAT_ARGS = COMPLETION_ARGS | {
+    "guardrails",
+    "metadata",
+    "min_tokens",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_mode",
+    "safe_prompt",
+    "service_tier",
+}
+"""What chat completions take."""
+
+TOOLS_MAX = 128
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+def check_definitions(graph: AgentGraph, completion_args: frozenset[str]) -> None:
+    """Refuse what the API would refuse in the middle of a run.
+
+    Raises:
+        DefinitionError: an unknown completion argument, or more tools than a request may carry.
+    """
+    for agent in graph.agents.values():
+        unknown = sorted(set(agent.completion_args) - completion_args)
+        if unknown:
+            raise DefinitionError(
+                f"agent {agent.name!r} has completion_args {', '.join(unknown)}, which the API refuses; "
+                f"it takes {', '.join(sorted(completion_args))}"
+            )
+        if len(agent.tools) + len(agent.built_in_tools) + len(agent.handoffs) > TOOLS_MAX:
+            raise DefinitionError(
+                f"agent {agent.name!r} has more than {TOOLS_MAX} tools and handoffs; "
+                "split it into several agents"
+            )
+
+
+def function_tools(agent: AgentSpec) -> list[Wire]:
+    """Return the tools that run on our side."""
+    return [function_tool(tool.name, tool.description, dict(tool.parameters)) for tool in agent.tools]
+
+
+def function_tool(name: str, description: str, parameters: Wire) -> Wire:
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def completion_args(agent: AgentSpec) -> Wire:
+    """Return the completion arguments; an output schema becomes the response format."""
+    arguments: Wire = dict(agent.completion_args)
+    if agent.output_schema is not None and "response_format" not in arguments:
+        schema = _closed(agent.output_schema)
+        arguments["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {
+                "name": _NOT_IN_A_NAME.sub("_", agent.name)[:64],
+                "schema": schema,
+                "strict": not _is_open(schema),
+            },
+        }
+    return arguments
+
+
+def definition(agent: AgentSpec) -> Wire:
+    """Return the fields of a remote agent that its definition decides, without handoffs and metadata."""
+    fields: Wire = {
+        "model": agent.model,
+        "name": agent.name,
+        "tools": [*function_tools(agent), *(dict(tool) for tool in agent.built_in_tools)],
+        "completion_args": completion_args(agent),
+    }
+    if agent.description:
+        fields["description"] = agent.description
+    if agent.instructions:
+        fields["instructions"] = agent.instructions
+    return fields
+
+
+def graph_fingerprint(graph: AgentGraph) -> str:
+    """Return what is equal for equal agents and handoffs, wherever a run starts among them."""
+    return _digest([graph[name].model_dump(mode="json") for name in sorted(graph.agents)])
+
+
+def agent_fingerprint(graph: AgentGraph, name: str) -> str:
+    """Return what is equal for equal agents that reach equal agents.
+
+    It covers the whole reach, so that a remote agent's handoffs, once set, never have to change: another
+    version of a specialist gets remote agents of its own, and runs of the older program go on undisturbed.
+    """
+    reached = [name]
+    for reaching in reached:
+        reached += [target for target in graph[reaching].handoffs if target not in reached]
+    return _digest([name, *(graph[one].model_dump(mode="json") for one in sorted(reached))])
+
+
+def _digest(value: Any) -> str:
+    return sha256(canonical(value).encode()).hexdigest()[:32]
+
+
+def _closed(schema: Any) -> Any:
+    """Return a copy in which objects with listed properties have no others, as strict schemas must."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(value) for name, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+def _is_open(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return any(_is_open(one) for one in schema)
+    if not isinstance(schema, dict):
+        return False
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        return True
+    return any(_is_open(value) for value in schema.values())

@@ -1,0 +1,58 @@
+"""A session with any server that speaks chat completions: the conversation is kept here and sent whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from durable_agents.adapters.mistral.chat import entries_of, request_of
+from durable_agents.adapters.mistral.client import events_of, json_of, open_client
+from durable_agents.adapters.mistral.definitions import CHAT_ARGS, check_definitions
+from durable_agents.adapters.mistral.session import ApiSession, Endpoint
+from durable_agents.adapters.mistral.streams import CompletionStream
+from durable_agents.adapters.mistral.wire import usage_of
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.errors import NotSupported
+from durable_agents.ports.llm import ModelReply, ModelRequest
+from durable_agents.ports.resources import Resources
+
+
+@asynccontextmanager
+async def open_chat(endpoint: Endpoint) -> AsyncIterator[Any]:
+    """Open the part of the SDK that makes chat completions."""
+    async with open_client(endpoint, ("chat", "Chat")) as client:
+        yield client.parts[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSession(ApiSession):
+    """Chat completions, with the conversation kept in the journal.
+
+    Handoffs are functions that the model calls. Built-in tools need a server that runs them, so an agent
+    that has any is refused. Repeating a request asks the model again; nothing is kept that it could add to.
+    """
+
+    def check(self, graph: AgentGraph) -> None:
+        for agent in graph.agents.values():
+            for tool in agent.built_in_tools:
+                raise NotSupported(
+                    f"LocalSession cannot run built-in tool {tool.get('type')!r} of agent {agent.name!r}; "
+                    "use RemoteSession, or give the agent a function of your own"
+                )
+        check_definitions(graph, CHAT_ARGS)
+
+    async def _reply(self, endpoint: Endpoint, request: ModelRequest, resources: Resources) -> ModelReply:
+        chat = await resources.get(("mistral", "chat", *endpoint.identity), lambda: open_chat(endpoint))
+        body = request_of(request.graph, request.agent, (*request.history, *request.new))
+        body |= {"timeout_ms": round(self.timeout_seconds * 1000), "retries": None}
+        if self.stream:
+            pieces = CompletionStream()
+            async with aclosing(events_of(chat.stream_async(**body))) as events:
+                async for event in events:
+                    pieces.take(event)
+            completion = pieces.wire()
+        else:
+            completion = await json_of(chat.complete_async(**body))
+        return ModelReply(entries=entries_of(completion), usage=usage_of(completion.get("usage")))

@@ -1,0 +1,148 @@
+"""What both sessions have in common: their settings, their credentials, and one guarded call."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from durable_agents.adapters.mistral.api_errors import translated
+from durable_agents.core.errors import (
+    ConfigurationError,
+    DurableAgentsError,
+    MissingCredentials,
+    ModelUnreachable,
+)
+from durable_agents.ports.llm import ModelReply, ModelRequest, Session
+from durable_agents.ports.resources import Resources
+
+MISTRAL_URL = "https://api.mistral.ai"
+API_KEY = "MISTRAL_API_KEY"
+SERVER_URL = "MISTRAL_SERVER_URL"
+TIMEOUT_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server and the key for it, known once a worker is about to call."""
+
+    url: str
+    key: SecretStr | None
+
+    @property
+    def secret(self) -> str | None:
+        return self.key.get_secret_value() if self.key is not None else None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What tells this endpoint from others, without the key itself."""
+        return self.url, sha256((self.secret or "").encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiSession(Session):
+    """A session that calls an HTTP server through Mistral's SDK.
+
+    A value: two of them with the same settings are equal, and no conversation is kept in it. `timeout`, in
+    seconds, is the longest that one reply may take in all. The key and the server's address, when they are
+    not given, are read from the environment by the worker that makes the call, so that a workflow need not
+    hold them.
+
+    Raises:
+        ConfigurationError: a setting that no call could work with.
+    """
+
+    api_key: SecretStr | str | None = None
+    server_url: str | None = None
+    timeout: float | timedelta | None = None
+    raise_on_tool_fail: bool = False
+    stream: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.api_key, str):
+            object.__setattr__(self, "api_key", SecretStr(self.api_key))
+        if isinstance(self.api_key, SecretStr):
+            _checked_key(self.api_key.get_secret_value(), "api_key")
+        if self.server_url is not None:
+            _checked_url(self.server_url, "server_url")
+        if not (math.isfinite(self.timeout_seconds) and self.timeout_seconds > 0):
+            raise ConfigurationError(f"timeout is {self.timeout!r}; give a positive number of seconds")
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The longest that one reply may take."""
+        if isinstance(self.timeout, timedelta):
+            return self.timeout.total_seconds()
+        return TIMEOUT_SECONDS if self.timeout is None else float(self.timeout)
+
+    def endpoint(self) -> Endpoint:
+        """Return where to call and with which key: the settings, else the environment of this process.
+
+        Raises:
+            MissingCredentials: there is no key, and Mistral's own server wants one.
+            ConfigurationError: the environment holds something that cannot work.
+        """
+        if self.server_url is not None:
+            url = _checked_url(self.server_url, "server_url")
+        else:
+            url = _checked_url(os.environ.get(SERVER_URL) or MISTRAL_URL, SERVER_URL)
+        key: SecretStr | None = None
+        if isinstance(self.api_key, SecretStr):
+            key = SecretStr(_checked_key(self.api_key.get_secret_value(), "api_key"))
+        elif from_environment := os.environ.get(API_KEY, "").strip():
+            key = SecretStr(_checked_key(from_environment, API_KEY))
+        if key is None and (urlsplit(url).hostname or "").endswith("mistral.ai"):
+            raise MissingCredentials(
+                f"no API key for {url}: give the session an api_key, or set {API_KEY} where the worker runs"
+            )
+        return Endpoint(url, key)
+
+    async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
+        endpoint = self.endpoint()
+        async with self._guarded(endpoint):
+            return await self._reply(endpoint, request, resources)
+
+    @abstractmethod
+    async def _reply(self, endpoint: Endpoint, request: ModelRequest, resources: Resources) -> ModelReply: ...
+
+    @asynccontextmanager
+    async def _guarded(self, endpoint: Endpoint) -> AsyncIterator[None]:
+        """Turn whatever the SDK or the network raises inside into one of our errors, without the key."""
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                yield
+        except TimeoutError as error:
+            raise ModelUnreachable(f"it was not complete after {self.timeout_seconds:g} s") from error
+        except DurableAgentsError:
+            raise
+        except Exception as error:
+            ours = translated(error, endpoint.secret)
+            if ours is None:
+                raise
+            raise ours from error
+
+
+def _checked_key(key: str, where: str) -> str:
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise ConfigurationError(f"{where} is empty or holds characters that no key has; copy the key again")
+    return key
+
+
+def _checked_url(url: str, where: str) -> str:
+    """Return the address without a trailing slash or version, which the SDK adds itself."""
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise ConfigurationError(f"{where} holds credentials; give them as api_key")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ConfigurationError(f"{where} is {url!r}; it looks like https://host or http://host:port/path")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")

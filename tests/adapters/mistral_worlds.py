@@ -1,0 +1,118 @@
+"""Worlds for the session contract: Mistral's stand-in, with a session of either kind in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from durable_agents.adapters.mistral import LocalSession, RemoteSession
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.chunks import to_wire
+from durable_agents.core.entries import FunctionCall, MessageOutput
+from durable_agents.ports.llm import ModelRequest
+from durable_agents.testing.mistral_server import (
+    Answer,
+    Call,
+    Drop,
+    EndStream,
+    Fault,
+    Handoff,
+    Hang,
+    MistralServer,
+    ModelCall,
+    Output,
+    Say,
+    not_the_schema,
+    rate_limited,
+    unavailable,
+)
+from durable_agents.testing.session_programs import Program, Trouble, graph_for, target_of
+
+KEY = "key-7f3a9c51e2"
+
+_numbers = count()
+
+
+@dataclass
+class Cloud:
+    """One server for many programs: a program is known by the names of its models."""
+
+    programs: dict[str, Program] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.server = MistralServer(self._answer, api_key=KEY, inputs_visible_at_once=True)
+
+    def _answer(self, call: ModelCall) -> Sequence[Output]:
+        name = call.model.rpartition("-")[0]
+        self.asked[name] += 1
+        reply = self.programs[name].replies[call.turn]
+        outputs: list[Output] = []
+        for entry in reply:
+            match entry:
+                case MessageOutput(content=content):
+                    outputs.append(Say(to_wire(content)))
+                case FunctionCall(name=tool, arguments=arguments):
+                    target = target_of((entry,))
+                    by_server = target is not None and call.endpoint == "conversations"
+                    outputs.append(Handoff(target or "") if by_server else Call(tool, arguments))
+        return outputs
+
+
+@dataclass
+class MistralWorld:
+    """A program on the stand-in, and a session that talks to it."""
+
+    cloud: Cloud
+    name: str
+    session: RemoteSession | LocalSession
+    graph: AgentGraph
+    secret: str = KEY
+
+    def asked(self) -> int:
+        return self.cloud.asked[self.name]
+
+    def trouble(self, trouble: Trouble, request: ModelRequest) -> None:
+        early_end = EndStream(-1) if self.session.stream else Drop("body")
+        refusal = {"object": "Error", "message": "no", "type": "invalid_request_error", "code": 3001}
+        actions: dict[Trouble, Any] = {
+            Trouble.RATE_LIMITED: rate_limited(7),
+            Trouble.UNAVAILABLE: unavailable(),
+            Trouble.REFUSED: Answer(400, refusal),
+            Trouble.UNAUTHORISED: Answer(401, {"detail": f"Invalid key: Bearer {KEY}"}),
+            Trouble.DROPPED: Drop("request"),
+            Trouble.LOST: Drop("answer"),
+            Trouble.CUT: early_end,
+            Trouble.GARBLED: not_the_schema(),
+        }
+        self.cloud.server.faults.add(Fault(actions[trouble], method="POST", path=self._path(request)))
+
+    def hang(self, request: ModelRequest) -> Hang:
+        hanging = Hang("request")
+        self.cloud.server.faults.add(Fault(hanging, method="POST", path=self._path(request)))
+        return hanging
+
+    def _path(self, request: ModelRequest) -> str:
+        if isinstance(self.session, LocalSession):
+            return "/v1/chat/completions"
+        return "/v1/conversations" if request.handle is None else "/v1/conversations/*"
+
+
+@contextmanager
+def mistral_world(
+    cloud: Cloud, program: Program, make: Callable[..., RemoteSession | LocalSession], **options: Any
+) -> Iterator[MistralWorld]:
+    """Open a world of its own on a server that others use as well."""
+    name = f"program{next(_numbers)}"
+    cloud.programs[name] = program
+    cloud.asked[name] = 0
+    session = make(api_key=KEY, server_url=cloud.server.url, **options)
+    try:
+        yield MistralWorld(cloud, name, session, graph_for(name))
+        cloud.server.raise_errors()
+    finally:
+        cloud.server.faults.clear()
+        cloud.server.errors.clear()

@@ -1,0 +1,54 @@
+"""Both sessions of Mistral's SDK keep the session contract, streamed or not, over a real HTTP server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+import pytest
+
+from durable_agents.adapters.mistral import LocalSession, RemoteSession
+from durable_agents.testing.session_contract import Capability, SessionContract
+from durable_agents.testing.session_programs import Program, World
+from tests.adapters.mistral_worlds import Cloud, mistral_world
+
+
+class MistralContract(SessionContract):
+    make: ClassVar[Any]
+    stream: ClassVar[bool]
+    cloud: ClassVar[Cloud]
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def serve(cls, request: pytest.FixtureRequest) -> Iterator[None]:
+        request.cls.cloud = cloud = Cloud()
+        with cloud.server:
+            yield
+
+    def open(self, program: Program) -> AbstractContextManager[World]:
+        return mistral_world(self.cloud, program, type(self).make, stream=self.stream)
+
+
+@pytest.mark.server
+class TestRemoteSession(MistralContract):
+    make = RemoteSession
+    stream = False
+    capabilities = frozenset({Capability.SERVER, Capability.MEMORY, Capability.USAGE})
+
+
+@pytest.mark.server
+class TestRemoteSessionStreamed(TestRemoteSession):
+    stream = True
+
+
+@pytest.mark.server
+class TestLocalSession(MistralContract):
+    make = LocalSession
+    stream = False
+    capabilities = frozenset({Capability.SERVER, Capability.USAGE})
+
+
+@pytest.mark.server
+class TestLocalSessionStreamed(TestLocalSession):
+    stream = True

@@ -1,0 +1,209 @@
+"""Errors of servers and networks, and pieces of streams, as ours: without a server, for every shape seen."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_agents.adapters.mistral.api_errors import of_event, of_status, told_by, translated
+from durable_agents.adapters.mistral.reconciliation import outputs_behind
+from durable_agents.adapters.mistral.streams import ConversationStream
+from durable_agents.core.errors import (
+    MalformedReply,
+    ModelError,
+    ModelOverloaded,
+    ModelRefused,
+    ModelUnreachable,
+)
+
+
+@given(status=st.integers(100, 599))
+def test_every_status_is_one_of_our_errors(status: int) -> None:
+    error = of_status(status, "m", {})
+    assert isinstance(error, ModelError)
+    assert error.retryable == (status >= 500 or status in (408, 409, 425, 429))
+    assert isinstance(error, MalformedReply) == (status < 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('{"object":"Error","message":"Bad call","type":"x","code":3001}', "Bad call"),
+        ('{"detail":"Unauthorized"}', "Unauthorized"),
+        ('{"detail":[{"loc":["body","tools"],"msg":"No.","input":"the user"}]}', "body.tools: No."),
+        ('{"object":"error","message":{"detail":[{"loc":["body"],"msg":"No."}]}}', "body: No."),
+        ('{"error":{"message":"of another vendor"}}', "of another vendor"),
+        ("Bad\n Gateway", "Bad Gateway"),
+        ("", "no message"),
+        ("[]", "no message"),
+        ('{"message":null}', '{"message": null}'),
+    ],
+)
+def test_messages_are_found_in_every_shape_of_body(body: str, told: str) -> None:
+    assert told_by(body, None) == told
+
+
+@given(body=st.text(), secret=st.text("abc0", min_size=4))
+def test_messages_are_bounded_and_hide_the_key(body: str, secret: str) -> None:
+    told = told_by(body + secret + body * 300, secret)
+    assert secret not in told
+    assert len(told) <= 503
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after-ms": "1500", "retry-after": "7"}, 1.5),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_read_as_seconds(headers: dict[str, str], seconds: float | None) -> None:
+    error = of_status(429, "m", httpx2.Headers(headers))
+    assert isinstance(error, ModelOverloaded)
+    assert error.retry_after_seconds == seconds
+
+
+def test_retry_after_is_read_as_a_date() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    error = of_status(503, "m", {"retry-after": later})
+    assert isinstance(error, ModelOverloaded)
+    assert error.retry_after_seconds is not None
+    assert 3500 < error.retry_after_seconds <= 3600
+
+
+def test_a_busy_conversation_is_left_alone_for_a_while() -> None:
+    for headers, least in (({}, 15), ({"retry-after": "2"}, 15), ({"retry-after": "40"}, 40)):
+        error = of_status(409, "m", headers)
+        assert isinstance(error, ModelOverloaded)
+        assert error.retry_after_seconds == least
+
+
+@pytest.mark.parametrize("kind", [httpx2.ConnectError, httpx2.ReadTimeout, httpx2.RemoteProtocolError])
+def test_network_trouble_is_unreachable(kind: type[httpx2.TransportError]) -> None:
+    error = translated(kind("at key-1"), "key-1")
+    assert isinstance(error, ModelUnreachable)
+    assert "key-1" not in str(error)
+
+
+def test_errors_of_a_program_are_not_taken_for_the_server_s() -> None:
+    assert translated(KeyError("x"), None) is None
+
+
+def test_streams_may_end_with_an_error() -> None:
+    assert isinstance(of_event(3001, "m"), ModelRefused)
+    assert isinstance(of_event(400, "m"), ModelRefused)
+    for code in (3000, 1300, 429, 500):
+        assert isinstance(of_event(code, "m"), ModelOverloaded)
+
+
+EVENTS: list[dict[str, Any]] = [
+    {"type": "conversation.response.started", "conversation_id": "conv_1"},
+    {"type": "agent.handoff.started", "id": "h", "previous_agent_id": "ag_1", "previous_agent_name": "a"},
+    {"type": "agent.handoff.done", "id": "h", "next_agent_id": "ag_2", "next_agent_name": "b"},
+    {"type": "tool.execution.started", "output_index": 1, "id": "t", "name": "web_search", "arguments": "{"},
+    {"type": "tool.execution.delta", "output_index": 1, "id": "t", "name": "web_search", "arguments": "}"},
+    {"type": "tool.execution.done", "output_index": 1, "id": "t", "name": "web_search", "info": {"n": 1}},
+    {"type": "message.output.delta", "output_index": 2, "id": "m", "content": "It "},
+    {"type": "message.output.delta", "output_index": 2, "id": "m", "content": "rains"},
+    {
+        "type": "message.output.delta",
+        "output_index": 2,
+        "content_index": 1,
+        "id": "m",
+        "content": {"type": "tool_reference", "tool": "web_search", "title": "T"},
+    },
+    {"type": "message.output.delta", "output_index": 2, "content_index": 2, "id": "m", "content": "."},
+    {"type": "sound.output.delta", "output_index": 3, "id": "s"},
+    {
+        "type": "function.call.delta",
+        "output_index": 4,
+        "id": "f",
+        "name": "g",
+        "tool_call_id": "c",
+        "arguments": "{",
+    },
+    {
+        "type": "function.call.delta",
+        "output_index": 4,
+        "id": "f",
+        "name": "g",
+        "tool_call_id": "c",
+        "arguments": "}",
+    },
+    {"type": "conversation.response.done", "usage": {"total_tokens": 9}},
+]
+
+
+@given(length=st.integers(0, len(EVENTS)))
+def test_a_stream_is_whole_only_with_its_done_event(length: int) -> None:
+    stream = ConversationStream()
+    for event in EVENTS[:length]:
+        stream.take(event)
+    if length < len(EVENTS):
+        with pytest.raises(ModelUnreachable):
+            stream.wire()
+        return
+    whole = stream.wire()
+    handed, executed, said, called = whole["outputs"]
+    assert handed == {
+        "type": "agent.handoff",
+        "id": "h",
+        "previous_agent_id": "ag_1",
+        "previous_agent_name": "a",
+        "next_agent_id": "ag_2",
+        "next_agent_name": "b",
+    }
+    assert (executed["arguments"], executed["info"]) == ("{}", {"n": 1})
+    assert said["content"] == [
+        {"type": "text", "text": "It rains"},
+        {"type": "tool_reference", "tool": "web_search", "title": "T"},
+        {"type": "text", "text": "."},
+    ]
+    assert (called["name"], called["tool_call_id"], called["arguments"]) == ("g", "c", "{}")
+    assert whole["usage"] == {"total_tokens": 9}
+
+
+def test_an_event_that_was_cut_is_no_event() -> None:
+    with pytest.raises(ModelUnreachable, match="cut within an event"):
+        ConversationStream().take('{"type": "message.out')
+
+
+def test_a_stream_that_fails_raises_what_the_server_says() -> None:
+    with pytest.raises(ModelOverloaded, match="orchestration"):
+        ConversationStream().take(
+            {"type": "conversation.response.error", "message": "handoff orchestration", "code": 3000}
+        )
+
+
+# Histories -----------------------------------------------------------------------------------------------
+
+SAID: list[dict[str, Any]] = [
+    {"id": "1", "type": "message.input", "role": "user", "content": "yes"},
+    {"id": "2", "type": "message.output", "content": "Sure?"},
+]
+
+
+def test_an_input_counts_as_applied_only_behind_what_was_known() -> None:
+    again = [{"type": "message.input", "role": "user", "content": [{"type": "text", "text": "yes"}]}]
+    assert outputs_behind(SAID, "2", again) is None
+    assert outputs_behind(SAID, None, again) == SAID[1:]
+    assert outputs_behind([*SAID, {**SAID[0], "id": "3"}, {**SAID[1], "id": "4"}], "2", again) == [
+        {**SAID[1], "id": "4"}
+    ]
+
+
+@pytest.mark.parametrize("last", [None, {"type": "agent.handoff"}, {"type": "tool.execution"}])
+def test_inputs_without_a_whole_answer_are_still_being_answered(last: dict[str, Any] | None) -> None:
+    result = {"type": "function.result", "tool_call_id": "c", "result": "r"}
+    with pytest.raises(ModelOverloaded, match="still being answered"):
+        outputs_behind([*SAID, result, *([last] if last else [])], "2", [result])

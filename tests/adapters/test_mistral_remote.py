@@ -1,0 +1,401 @@
+"""What is particular to the session whose server keeps agents and conversations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+
+from durable_agents.adapters.mistral import RemoteSession
+from durable_agents.adapters.mistral.agents import FINGERPRINT
+from durable_agents.core.agents import AgentGraph, AgentSpec
+from durable_agents.core.chunks import ImageURLChunk
+from durable_agents.core.entries import (
+    AgentHandoff,
+    Entry,
+    FunctionCall,
+    FunctionResult,
+    MessageInput,
+    MessageOutput,
+    ToolExecution,
+    UnknownEntry,
+)
+from durable_agents.core.errors import (
+    DefinitionError,
+    MalformedReply,
+    ModelOverloaded,
+    ModelRefused,
+    ModelUnreachable,
+)
+from durable_agents.ports.llm import ModelReply, ModelRequest
+from durable_agents.ports.resources import Resources
+from durable_agents.runtime.resources import SharedResources
+from durable_agents.testing.mistral_server import (
+    Answer,
+    Call,
+    Drop,
+    Execute,
+    Fault,
+    Handoff,
+    Hang,
+    MistralServer,
+    Output,
+    Reply,
+    Say,
+    ScriptedModel,
+    not_json,
+    not_the_schema,
+)
+from durable_agents.testing.session_programs import graph_for
+
+pytestmark = pytest.mark.server
+
+START, APPEND = "/v1/conversations", "/v1/conversations/*"
+
+
+@contextmanager
+def server_of(*replies: Sequence[Output], **options: Any) -> Iterator[MistralServer]:
+    script: list[Reply] = list(replies)
+    with MistralServer(ScriptedModel(script), **options) as server:
+        yield server
+        server.raise_errors()
+
+
+@asynccontextmanager
+async def worker() -> AsyncIterator[Resources]:
+    async with SharedResources() as resources:
+        yield resources
+
+
+def session_for(server: MistralServer, **options: Any) -> RemoteSession:
+    return RemoteSession(api_key=server.api_key, server_url=server.url, **options)
+
+
+def start(graph: AgentGraph, text: str = "Go.", key: str = "k1", agent: str | None = None) -> ModelRequest:
+    new = (MessageInput(content=text),)
+    return ModelRequest(
+        graph=graph, agent=agent or graph.start, turn=1, history=(), new=new, idempotency_key=key
+    )
+
+
+def after(
+    request: ModelRequest, reply: ModelReply, *new: Entry, key: str = "k2", **changes: Any
+) -> ModelRequest:
+    history = (*request.history, *request.new, *reply.entries)
+    return request.with_(
+        turn=request.turn + 1,
+        history=history,
+        new=new,
+        handle=reply.handle,
+        idempotency_key=key,
+        attempt=1,
+        **changes,
+    )
+
+
+def posts(server: MistralServer, path: str) -> int:
+    return sum(request.method == "POST" and request.path == path for request in server.requests)
+
+
+def text(reply: ModelReply) -> list[Any]:
+    return [entry.content for entry in reply.entries if isinstance(entry, MessageOutput)]
+
+
+# Agents --------------------------------------------------------------------------------------------------
+
+
+async def test_equal_definitions_share_one_remote_agent_across_workers() -> None:
+    with server_of([Say("1")], [Say("2")]) as server:
+        for key in ("a", "b"):
+            async with worker() as resources:
+                await session_for(server).reply(start(graph_for("m"), key=key), resources)
+        assert len(server.agents) == 2
+        assert {agent["name"]: agent["version"] for agent in server.agents.values()} == {
+            "front": 1,
+            "poet": 1,
+        }
+
+
+async def test_conversations_that_start_together_make_the_agents_once() -> None:
+    with server_of(*[[Say("Hello.")]] * 8) as server:
+        async with worker() as resources:
+            session = session_for(server)
+            requests = [start(graph_for("m"), key=str(number)) for number in range(8)]
+            await asyncio.gather(*(session.reply(request, resources) for request in requests))
+        assert len(server.agents) == 2
+
+
+async def test_handoffs_lead_round_in_circles_between_remote_agents() -> None:
+    with server_of([Say("Hello.")]) as server:
+        async with worker() as resources:
+            await session_for(server).reply(start(graph_for("m")), resources)
+        ids = {agent["name"]: agent["id"] for agent in server.agents.values()}
+        handoffs = {agent["name"]: agent["handoffs"] for agent in server.agents.values()}
+        assert handoffs == {"front": [ids["poet"]], "poet": [ids["front"]]}
+
+
+async def test_a_found_agent_is_not_written_again() -> None:
+    with server_of([Say("1")], [Say("2")]) as server:
+        for key in ("a", "b"):
+            async with worker() as resources:
+                await session_for(server).reply(start(graph_for("m"), key=key), resources)
+        assert posts(server, "/v1/agents") == 2
+        assert sum(request.method == "PATCH" for request in server.requests) == 2
+
+
+async def test_an_agent_is_found_on_whatever_page_it_is() -> None:
+    """Others with the same name fill the first pages."""
+    graph = AgentGraph(start="a", agents={"a": AgentSpec(name="a", model="m")})
+    with server_of([Say("1")], [Say("2")]) as server:
+        from mistralai.client import Mistral
+
+        async with Mistral(api_key=server.api_key, server_url=server.url) as client:
+            for _ in range(101):
+                await client.beta.agents.create_async(model="m", name="a")
+        for key in ("a", "b"):
+            async with worker() as resources:
+                await session_for(server).reply(start(graph, key=key), resources)
+        assert len(server.agents) == 102
+
+
+async def test_agents_that_someone_deleted_are_made_anew() -> None:
+    graph = AgentGraph(start="a", agents={"a": AgentSpec(name="a", model="m")})
+    with server_of([Say("1")], [Say("2")]) as server:
+        async with worker() as resources:
+            session = session_for(server)
+            await session.reply(start(graph), resources)
+            from mistralai.client import Mistral
+
+            async with Mistral(api_key=server.api_key, server_url=server.url) as client:
+                await client.beta.agents.delete_async(agent_id=next(iter(server.agents)))
+            assert text(await session.reply(start(graph, key="k2"), resources)) == ["2"]
+
+
+async def test_an_agent_with_an_id_is_used_as_it_is_and_keeps_its_name_in_the_graph() -> None:
+    with server_of([Handoff("Remote Expert")], [Say("Done.")]) as server:
+        from mistralai.client import Mistral
+
+        async with Mistral(api_key=server.api_key, server_url=server.url) as client:
+            remote = await client.beta.agents.create_async(model="m", name="Remote Expert")
+        expert = AgentSpec(name="expert", model="m", id=remote.id, instructions="not sent")
+        front = AgentSpec(name="front", model="m", handoffs=("expert",))
+        graph = AgentGraph(start="front", agents={"front": front, "expert": expert})
+        async with worker() as resources:
+            reply = await session_for(server).reply(start(graph), resources)
+        (handed,) = [entry for entry in reply.entries if isinstance(entry, AgentHandoff)]
+        assert (handed.previous_agent_name, handed.next_agent_name) == ("front", "expert")
+        assert isinstance(reply.handle, dict)
+        assert reply.handle["agent"] == "expert"
+        assert server.agents[remote.id]["version"] == 0
+        assert server.agents[remote.id]["instructions"] is None
+
+
+async def test_a_definition_arrives_whole() -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    agent = AgentSpec(
+        name="the agent",
+        model="m",
+        description="d",
+        instructions="i",
+        built_in_tools=({"type": "web_search"},),
+        completion_args={"temperature": 0.5},
+        output_schema=schema,
+        metadata={"team": "tides"},
+    )
+    with server_of([Say('{"n": 1}')]) as server:
+        async with worker() as resources:
+            await session_for(server).reply(
+                start(AgentGraph(start=agent.name, agents={agent.name: agent})), resources
+            )
+        (made,) = server.agents.values()
+    assert (made["name"], made["description"], made["instructions"]) == ("the agent", "d", "i")
+    assert made["tools"] == [{"type": "web_search"}]
+    assert made["completion_args"]["temperature"] == 0.5
+    wanted = made["completion_args"]["response_format"]["json_schema"]
+    assert wanted["schema"] == schema | {"additionalProperties": False}
+    assert wanted["strict"] is True
+    assert wanted["name"] == "the_agent"
+    assert made["metadata"]["team"] == "tides"
+    assert len(made["metadata"][FINGERPRINT]) == 32
+
+
+# Conversations -------------------------------------------------------------------------------------------
+
+
+async def test_a_turn_is_one_request_however_long_the_conversation_is() -> None:
+    with server_of(*[[Say(str(number))] for number in range(6)]) as server:
+        async with worker() as resources:
+            session = session_for(server)
+            request = start(graph_for("m"))
+            reply = await session.reply(request, resources)
+            sizes = []
+            for number in range(5):
+                before = len(server.requests)
+                request = after(request, reply, MessageInput(content="More."), key=f"more {number}")
+                reply = await session.reply(request, resources)
+                assert len(server.requests) == before + 1
+                sizes.append(len(server.requests[-1].body))
+            assert len(set(sizes)) == 1
+
+
+async def test_results_of_calls_that_the_server_abandoned_are_not_sent() -> None:
+    with server_of([Call("look_up"), Handoff("poet")], [Call("rhyme")], [Say("Done.")]) as server:
+        async with worker() as resources:
+            session = session_for(server)
+            request = start(graph_for("m"))
+            reply = await session.reply(request, resources)
+            results = [
+                FunctionResult(tool_call_id=entry.tool_call_id, result="r")
+                for entry in reply.entries
+                if isinstance(entry, FunctionCall)
+            ]
+            assert len(results) == 2
+            last = await session.reply(after(request, reply, *results, agent="poet"), resources)
+            assert text(last) == ["Done."]
+
+
+async def test_a_changed_definition_goes_on_in_a_new_conversation_with_all_that_was_said() -> None:
+    graph = graph_for("m")
+    changed = graph.with_(agents={**graph.agents, "front": graph["front"].with_(instructions="Be brief.")})
+    with server_of([Say("1")], [Say("2")]) as server:
+        async with worker() as resources:
+            session = session_for(server)
+            request = start(graph)
+            reply = await session.reply(request, resources)
+            more = after(request, reply, MessageInput(content="More."), graph=changed)
+            assert text(await session.reply(more, resources)) == ["2"]
+        _, second = server.conversations.values()
+        assert [entry.get("content") for entry in second.entries] == ["Go.", "1", "More.", "2"]
+
+
+async def test_built_in_tools_run_on_the_server_and_are_counted() -> None:
+    search = AgentSpec(name="s", model="m", built_in_tools=({"type": "web_search"},))
+    with server_of([Execute("web_search", {"q": "x"}, {"hits": 1}), Say("Found.")]) as server:
+        async with worker() as resources:
+            request = start(AgentGraph(start="s", agents={"s": search}))
+            reply = await session_for(server).reply(request, resources)
+    executed, said = reply.entries
+    assert isinstance(executed, ToolExecution)
+    assert (executed.name, executed.arguments, executed.info) == ("web_search", '{"q": "x"}', {"hits": 1})
+    assert isinstance(said, MessageOutput)
+    assert reply.usage.connectors == {"web_search": 1}
+    assert reply.usage.connector_tokens > 0
+
+
+async def test_a_handle_of_another_session_is_refused() -> None:
+    with server_of() as server:
+        async with worker() as resources:
+            request = start(graph_for("m")).with_(handle={"replies": {"front": 1}})
+            with pytest.raises(DefinitionError, match="another kind of session"):
+                await session_for(server).reply(request, resources)
+
+
+async def test_answers_of_newer_servers_are_read_as_far_as_they_are_known() -> None:
+    body = {
+        "conversation_id": "conv_1",
+        "outputs": [
+            {"type": "tool.execution", "name": "web_search"},
+            {"type": "function.call", "tool_call_id": "a1B2c3D4e", "name": "f", "arguments": {"a": 1}},
+            {"object": "entry", "type": "video.output", "id": "v_1", "frames": [1, 2], "note": None},
+        ],
+        "usage": {"prompt_tokens": 1, "connectors": None},
+        "new_field": 1,
+    }
+    with server_of() as server:
+        server.faults.add(Fault(Answer(200, body), method="POST", path=START))
+        async with worker() as resources:
+            reply = await session_for(server).reply(start(graph_for("m")), resources)
+    assert reply.entries == (
+        ToolExecution(name="web_search", arguments=""),
+        FunctionCall(tool_call_id="a1B2c3D4e", name="f", arguments='{"a":1}'),
+        UnknownEntry.model_validate({"type": "video.output", "id": "v_1", "frames": [1, 2]}),
+    )
+    assert reply.usage.prompt_tokens == 1
+
+
+# Repetition ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("filter_works", [True, False])
+@pytest.mark.parametrize("garbled", [not_json, not_the_schema])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_that_cannot_be_read_is_found_in_the_history(
+    garbled: Any, stream: bool, filter_works: bool
+) -> None:
+    with server_of([Say("1")], [Say("2")], metadata_filter_works=filter_works) as server:
+        server.faults.add(Fault(garbled(), method="POST", path=START))
+        server.faults.add(Fault(garbled(), method="POST", path=APPEND))
+        async with worker() as resources:
+            session = session_for(server, stream=stream)
+            request = start(graph_for("m"))
+            reply = await session.reply(request, resources)
+            assert text(reply) == ["1"]
+            more = await session.reply(after(request, reply, MessageInput(content="More.")), resources)
+            assert text(more) == ["2"]
+        assert (posts(server, START), len(server.conversations)) == (1, 1)
+
+
+async def test_an_answer_that_is_nowhere_is_malformed() -> None:
+    with server_of() as server:
+        server.faults.add(Fault(Answer(200, "<html>"), method="POST", path=START))
+        async with worker() as resources:
+            with pytest.raises(MalformedReply, match="not JSON: '<html>'"):
+                await session_for(server).reply(start(graph_for("m")), resources)
+
+
+@pytest.mark.parametrize("visible", [True, False])
+async def test_a_repeated_request_waits_for_the_first_one(visible: bool) -> None:
+    """The connection is cut while the model is thinking, and the server goes on all the same."""
+    thinking = Hang("work")
+    with server_of([Say("1")], [Say("2")], inputs_visible_at_once=visible) as server:
+        async with worker() as resources:
+            session = session_for(server, timeout=30)
+            request = start(graph_for("m"))
+            reply = await session.reply(request, resources)
+            more = after(request, reply, MessageInput(content="More."))
+            server.faults.add(Fault(Drop("work"), thinking, method="POST", path=APPEND))
+            with pytest.raises(ModelUnreachable):
+                await session.reply(more, resources)
+            with pytest.raises(ModelOverloaded) as busy:
+                await session.reply(more.with_(attempt=2), resources)
+            assert busy.value.status == 409
+            assert busy.value.retry_after_seconds is not None
+            assert busy.value.retry_after_seconds >= 15
+            thinking.release()
+            for attempt in range(3, 200):
+                try:
+                    last = await session.reply(more.with_(attempt=attempt), resources)
+                    break
+                except ModelOverloaded:
+                    continue
+            else:
+                pytest.fail("the server never finished")
+            assert text(last) == ["2"]
+            assert last.usage.total_tokens == 0
+        (conversation,) = server.conversations.values()
+        assert [entry.get("content") for entry in conversation.entries] == ["Go.", "1", "More.", "2"]
+
+
+async def test_a_reply_that_takes_too_long_is_given_up() -> None:
+    held = Hang("request")
+    with server_of([Say("1")], [Say("2")]) as server:
+        async with worker() as resources:
+            patient, hasty = session_for(server), session_for(server, timeout=0.05)
+            await patient.reply(start(graph_for("m")), resources)
+            server.faults.add(Fault(held, method="POST", path=START))
+            with pytest.raises(ModelUnreachable, match=r"0\.05 s"):
+                await hasty.reply(start(graph_for("m"), key="k2"), resources)
+        held.release()
+
+
+async def test_what_the_sdk_refuses_to_send_is_a_refusal() -> None:
+    image: Any = {"type": "image_url", "image_url": {"link": "https://example.org"}}
+    with server_of() as server:
+        async with worker() as resources:
+            request = start(graph_for("m")).with_(new=(MessageInput(content=(ImageURLChunk(**image),)),))
+            with pytest.raises(ModelRefused, match="422"):
+                await session_for(server).reply(request, resources)
+        assert posts(server, START) == 0

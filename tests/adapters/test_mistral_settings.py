@@ -1,0 +1,138 @@
+"""The settings of both sessions: what they refuse at once, and what they read only when they call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from durable_agents.adapters.mistral import LocalSession, RemoteSession
+from durable_agents.core.agents import AgentGraph, AgentSpec
+from durable_agents.core.entries import MessageInput
+from durable_agents.core.errors import (
+    ConfigurationError,
+    DefinitionError,
+    MissingCredentials,
+    MissingExtra,
+    NotSupported,
+)
+from durable_agents.ports.llm import ModelRequest
+from durable_agents.runtime.resources import SharedResources
+
+both = pytest.mark.parametrize("make", [RemoteSession, LocalSession])
+
+
+def graph(**fields: Any) -> AgentGraph:
+    agent = AgentSpec(name="a", model="m", **fields)
+    return AgentGraph(start="a", agents={"a": agent})
+
+
+def request() -> ModelRequest:
+    new = (MessageInput(content="Go."),)
+    return ModelRequest(graph=graph(), agent="a", turn=1, history=(), new=new, idempotency_key="k")
+
+
+@both
+def test_sessions_with_equal_settings_are_equal_and_show_no_key(make: Callable[..., Any]) -> None:
+    session = make(api_key="key-123", timeout=timedelta(minutes=1))
+    assert session == make(api_key="key-123", timeout=timedelta(minutes=1))
+    assert session != make(api_key="key-124", timeout=timedelta(minutes=1))
+    assert hash(session) == hash(make(api_key="key-123", timeout=timedelta(minutes=1)))
+    assert "key-123" not in f"{session!r} {session}"
+    assert session.timeout_seconds == 60
+    assert make().timeout_seconds == 300
+
+
+@both
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"api_key": ""},
+        {"api_key": "two\nlines"},
+        {"api_key": "schlüssel"},
+        {"server_url": "localhost:8000"},
+        {"server_url": "ftp://host"},
+        {"server_url": "https://host?key=1"},
+        {"timeout": 0},
+        {"timeout": float("inf")},
+        {"timeout": timedelta(seconds=-1)},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused_at_once(
+    make: Callable[..., Any], settings: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError):
+        make(**settings)
+
+
+@both
+def test_credentials_in_the_address_are_refused_and_not_repeated(make: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigurationError, match="give them as api_key") as refusal:
+        make(server_url="https://user:secret@host")
+    assert "secret" not in str(refusal.value)
+
+
+@both
+def test_the_address_may_end_with_its_version(make: Callable[..., Any]) -> None:
+    for url in ("http://host:8000", "http://host:8000/", "http://host:8000/v1", "http://host:8000/v1/"):
+        assert make(server_url=url).endpoint().url == "http://host:8000"
+    assert make(server_url="http://host/models/v1").endpoint().url == "http://host/models"
+
+
+@both
+def test_the_environment_is_read_when_a_call_is_made(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make()
+    monkeypatch.setenv("MISTRAL_API_KEY", "key-from-environment\n")
+    monkeypatch.setenv("MISTRAL_SERVER_URL", "http://gateway/v1")
+    assert session.endpoint().secret == "key-from-environment"
+    assert session.endpoint().url == "http://gateway"
+    given = make(api_key="key-given", server_url="http://given").endpoint()
+    assert (given.secret, given.url) == ("key-given", "http://given")
+
+
+@both
+async def test_without_a_key_mistral_is_not_called_and_other_servers_are(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MISTRAL_API_KEY", raising=False)
+    monkeypatch.delenv("MISTRAL_SERVER_URL", raising=False)
+    async with SharedResources() as resources:
+        with pytest.raises(MissingCredentials, match="set MISTRAL_API_KEY where the worker runs"):
+            await make().reply(request(), resources)
+    assert make(server_url="http://127.0.0.1:1").endpoint().secret is None
+
+
+@both
+async def test_without_the_sdk_the_extra_is_named(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mistralai.client", None)
+    async with SharedResources() as resources:
+        with pytest.raises(MissingExtra, match=r"durable-agents\[mistral\]"):
+            await make(server_url="http://127.0.0.1:1").reply(request(), resources)
+
+
+@both
+def test_completion_arguments_that_the_api_does_not_know_are_refused(make: Callable[..., Any]) -> None:
+    make().check(graph(completion_args={"temperature": 0.1}))
+    with pytest.raises(DefinitionError, match="'a' has completion_args temprature"):
+        make().check(graph(completion_args={"temprature": 0.1}))
+
+
+def test_a_local_session_refuses_built_in_tools_by_name() -> None:
+    searching = graph(built_in_tools=({"type": "web_search"},))
+    RemoteSession().check(searching)
+    with pytest.raises(NotSupported, match="LocalSession cannot run built-in tool 'web_search' of agent 'a'"):
+        LocalSession().check(searching)
+
+
+def test_a_remote_session_refuses_tools_that_ask_for_confirmation() -> None:
+    asking = {"type": "web_search", "tool_configuration": {"requires_confirmation": ["web_search"]}}
+    with pytest.raises(NotSupported, match="requires confirmation"):
+        RemoteSession().check(graph(built_in_tools=(asking,)))

@@ -1,0 +1,122 @@
+"""The scripted session keeps the session contract, and plays its script as it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from durable_agents.adapters.scripted import ScriptedSession, call, handoff, say
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.entries import Entry, FunctionCall, MessageInput
+from durable_agents.core.errors import DefinitionError, ModelRefused
+from durable_agents.ports.llm import ModelReply, ModelRequest
+from durable_agents.runtime.resources import SharedResources
+from durable_agents.testing.session_contract import SessionContract
+from durable_agents.testing.session_programs import Hanging, Program, Trouble, World, graph_for
+
+
+@dataclass
+class ScriptedWorld:
+    session: ScriptedSession
+    graph: AgentGraph
+    secret: str = "a scripted session has no key"
+
+    def asked(self) -> int:
+        raise NotImplementedError("a scripted session has no server")
+
+    def trouble(self, trouble: Trouble, request: ModelRequest) -> None:
+        raise NotImplementedError("a scripted session has no server")
+
+    def hang(self, request: ModelRequest) -> Hanging:
+        raise NotImplementedError("a scripted session has no server")
+
+
+class TestScriptedSession(SessionContract):
+    @contextmanager
+    def open(self, program: Program) -> Iterator[World]:
+        script: dict[str, list[tuple[Entry, ...]]] = {}
+        for speaker, reply in zip(program.speakers, program.replies, strict=True):
+            script.setdefault(speaker, []).append(reply)
+        yield ScriptedWorld(ScriptedSession(script), graph_for("scripted"))
+
+
+def request(handle: object = None, agent: str = "front") -> ModelRequest:
+    return ModelRequest.model_validate(
+        {
+            "graph": graph_for("scripted"),
+            "agent": agent,
+            "turn": 1,
+            "history": (),
+            "new": (MessageInput(content="Go."),),
+            "handle": handle,
+            "idempotency_key": "k",
+        }
+    )
+
+
+async def ask(session: ScriptedSession, handle: object = None, agent: str = "front") -> ModelReply:
+    async with SharedResources() as resources:
+        return await session.reply(request(handle, agent), resources)
+
+
+async def test_a_text_is_something_said_and_a_reply_may_be_one_output() -> None:
+    session = ScriptedSession({"front": ["Hello.", call("look_up"), ["One.", handoff("poet")]]})
+    first = await ask(session)
+    second = await ask(session, first.handle)
+    third = await ask(session, second.handle)
+    assert first.entries == (say("Hello."),)
+    assert [entry.name for entry in second.entries if isinstance(entry, FunctionCall)] == ["look_up"]
+    assert [entry.to_wire()["type"] for entry in third.entries] == ["message.output", "function.call"]
+
+
+async def test_every_agent_has_its_own_place_in_the_script() -> None:
+    session = ScriptedSession({"front": ["1", "2"], "poet": ["A"]})
+    first = await ask(session)
+    poem = await ask(session, first.handle, "poet")
+    second = await ask(session, poem.handle)
+    assert (first.entries, poem.entries, second.entries) == ((say("1"),), (say("A"),), (say("2"),))
+
+
+async def test_a_function_of_the_request_may_be_the_script() -> None:
+    def echo(asked: ModelRequest) -> str:
+        return f"{asked.agent} heard {len(asked.new)}"
+
+    assert (await ask(ScriptedSession(echo))).entries == (say("front heard 1"),)
+
+
+async def test_calls_get_ids_that_are_the_same_in_every_run_and_differ_in_one() -> None:
+    script: Mapping[str, list[list[FunctionCall]]] = {"front": [[call("a"), call("b")], [call("c")]]}
+    ids = []
+    for _ in range(2):
+        session = ScriptedSession(script)
+        first = await ask(session)
+        second = await ask(session, first.handle)
+        made = (*first.entries, *second.entries)
+        ids.append([entry.tool_call_id for entry in made if isinstance(entry, FunctionCall)])
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 3
+    assert all(len(one) == 9 and one.isalnum() for one in ids[0])
+
+
+async def test_a_script_that_is_used_up_says_so() -> None:
+    session = ScriptedSession({"front": ["Hello."]})
+    first = await ask(session)
+    with pytest.raises(ModelRefused, match="1 replies of agent 'front', and this is its request 2"):
+        await ask(session, first.handle)
+    with pytest.raises(ModelRefused, match="0 replies of agent 'poet'"):
+        await ask(session, agent="poet")
+
+
+async def test_the_handle_of_another_session_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="another kind of session"):
+        await ask(ScriptedSession({"front": ["Hello."]}), {"conversation_id": "conv_1"})
+
+
+def test_replies_without_outputs_and_scripts_without_replies_are_refused_at_once() -> None:
+    with pytest.raises(DefinitionError, match="reply 2 of agent 'front' is empty"):
+        ScriptedSession({"front": ["Hello.", []]})
+    with pytest.raises(DefinitionError, match="give a list of replies"):
+        ScriptedSession({"front": "Hello."})
