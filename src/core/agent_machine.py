@@ -18,7 +18,7 @@ calls that stand before it are abandoned (the server answers for them).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, assert_never
 
 from durable_agents.core.agent_events import (
     AgentEffect,
@@ -120,6 +120,8 @@ def step(run: AgentRun, event: AgentEvent) -> Moved:
         case RunCancelled(why=why):
             closed = _close(run, why)
             return closed.with_(phase=Phase.CANCELLED), (Stop(unsent=_unsent(closed)),)
+        case _:
+            assert_never(event)
 
 
 def _ask_model(run: AgentRun, entries: tuple[Entry, ...]) -> Moved:
@@ -206,13 +208,11 @@ def _open(run: AgentRun, call: ToolCall, text: str) -> tuple[ToolCall, ToolError
 
 def _effect_of(run: AgentRun, call: ToolCall, *, failed: bool) -> AgentEffect:
     about: dict[str, Any] = {"agent": run.agent, "turn": run.turn, "call_id": call.call_id, "tool": call.tool}
-    match call.state:
-        case CallState.RUNNING:
-            return CallTool(**about, arguments=call.arguments)
-        case CallState.AWAITING_APPROVAL:
-            return AskApproval(**about, arguments=call.arguments)
-        case CallState.DONE:
-            return AnswerCall(**about, result=call.result or "", failed=failed)
+    if call.state is CallState.RUNNING:
+        return CallTool(**about, arguments=call.arguments)
+    if call.state is CallState.AWAITING_APPROVAL:
+        return AskApproval(**about, arguments=call.arguments)
+    return AnswerCall(**about, result=call.result or "", failed=failed)
 
 
 def _take_tool_failure(run: AgentRun, call_id: str, failure: Failure, event: ToolCallFailed) -> Moved:

@@ -8,7 +8,9 @@ that code and the journal. It is in one of three phases:
 - LIVE: every record has been matched. The driver offers inputs as they come (`accept`); what the code asks
   for is collected. `take_batch` gives everything that must be durable *before* anything of it may be acted
   upon, and `Batch.steps` which steps may start once it is.
-- CLOSED: the execution has ended.
+- CLOSED: the execution has ended, and its end is written.
+
+What is legal stands in `OPERATIONS`.
 
 The order is a promise: an input and the requests it caused are one batch, hence one append. So a journal
 never holds half of what an input caused, and a step that is not in the journal has not been started.
@@ -30,7 +32,6 @@ from durable_agents.core.records import (
     NOTES,
     REQUESTS,
     AttemptFailed,
-    CancelRequested,
     EventEmitted,
     ExecutionClosed,
     ExecutionRecovered,
@@ -55,6 +56,24 @@ class MachinePhase(StrEnum):
     REPLAYING = "replaying"
     LIVE = "live"
     CLOSED = "closed"
+
+
+OPERATIONS: dict[MachinePhase, dict[str, frozenset[MachinePhase]]] = {
+    MachinePhase.REPLAYING: {
+        "advance": frozenset({MachinePhase.REPLAYING, MachinePhase.LIVE, MachinePhase.CLOSED}),
+        "request": frozenset({MachinePhase.REPLAYING}),
+    },
+    MachinePhase.LIVE: {
+        "accept": frozenset({MachinePhase.LIVE}),
+        "request": frozenset({MachinePhase.LIVE}),
+        "note": frozenset({MachinePhase.LIVE}),
+        "take_batch": frozenset({MachinePhase.LIVE, MachinePhase.CLOSED}),
+    },
+    MachinePhase.CLOSED: {
+        "take_batch": frozenset({MachinePhase.CLOSED}),
+    },
+}
+"""What a driver and the code may do in a phase, and the phases that it may lead to."""
 
 
 @dataclass(slots=True)
@@ -127,8 +146,7 @@ class WorkflowMachine:
         Raises:
             NonDeterminismError: the journal holds a request that the code did not make.
         """
-        if self.phase is not MachinePhase.REPLAYING:
-            raise IllegalTransition(self.phase, "advance")
+        self._check("advance")
         if self._window.expected:
             asked_instead = next((record for record in self._fresh if isinstance(record, REQUESTS)), None)
             raise self._departure(*next(iter(self._window.expected.values())), asked_instead)
@@ -147,7 +165,9 @@ class WorkflowMachine:
                 raise self._departure(self._next, record, "nothing: no input has come yet")
             self._next += 1
         self._records.clear()
-        self.phase = MachinePhase.CLOSED if self.closed is not None else MachinePhase.LIVE
+        # An end that is news must still be written, in `LIVE`.
+        is_over = self.closed is not None and not self._fresh
+        self.phase = MachinePhase.CLOSED if is_over else MachinePhase.LIVE
         return None
 
     def _look_ahead(self) -> None:
@@ -172,7 +192,7 @@ class WorkflowMachine:
             IllegalTransition: the code has asked for the end of the execution before.
         """
         if self.closed is not None:
-            raise IllegalTransition(MachinePhase.CLOSED, f"request {asked.key}")
+            raise IllegalTransition(MachinePhase.CLOSED, "request")
         if asked.key in self._seen:
             raise self._departure(self._seen[asked.key], "the same key, before", asked)
         if asked.key in self._window.expected:
@@ -209,8 +229,7 @@ class WorkflowMachine:
 
         When it returns True, give the input to the code at once, let it come to rest, then offer the next.
         """
-        if self.phase is not MachinePhase.LIVE:
-            raise IllegalTransition(self.phase, type(record).__name__)
+        self._check("accept")
         if not self._awaited(record):
             return False
         self._fresh.append(record)
@@ -222,8 +241,7 @@ class WorkflowMachine:
 
         An attempt of a step that nobody waits for leaves no note.
         """
-        if self.phase is not MachinePhase.LIVE:
-            raise IllegalTransition(self.phase, type(record).__name__)
+        self._check("note")
         if isinstance(record, ExecutionRecovered):
             # First in the batch: a step that this worker asked for while it caught up is not in doubt.
             self._fresh.insert(0, record)
@@ -233,8 +251,7 @@ class WorkflowMachine:
 
     def take_batch(self) -> Batch:
         """Return what is not durable yet, and count it as written: append it before acting on it."""
-        if self.phase is MachinePhase.REPLAYING:
-            raise IllegalTransition(self.phase, "take_batch")
+        self._check("take_batch")
         batch = Batch(self.position, tuple(self._fresh), tuple(self._to_start))
         self.position += len(self._fresh)
         self._fresh.clear()
@@ -250,6 +267,10 @@ class WorkflowMachine:
 
     # Both ------------------------------------------------------------------------------------------------
 
+    def _check(self, operation: str) -> None:
+        if operation not in OPERATIONS[self.phase]:
+            raise IllegalTransition(self.phase, operation)
+
     def _take(self, record: Input) -> None:
         self.now = max(self.now, record.at)
         match record:
@@ -259,8 +280,6 @@ class WorkflowMachine:
                 del self.timers[key]
             case ExecutionStarted():
                 self._has_started = True
-            case SignalReceived() | CancelRequested():
-                pass
 
     def _awaited(self, record: Input) -> bool:
         match record:
@@ -270,7 +289,7 @@ class WorkflowMachine:
                 return key in self.timers
             case ExecutionStarted():
                 return not self._has_started
-            case SignalReceived() | CancelRequested():
+            case _:  # Signals and cancellations wait for nobody to wait for them.
                 return self._has_started and self.closed is None
 
     def _apply(self, request: Request, position: int) -> None:
@@ -285,23 +304,20 @@ class WorkflowMachine:
                 self.steps.clear()
                 self.timers.clear()
                 self._to_start.clear()
-            case EventEmitted():
-                pass
 
     def _note(self, note: Note, position: int) -> None:
-        match note:
-            case AttemptFailed(key=key):
-                if (opened := self.steps.get(key)) is not None:
-                    opened.attempt = note.attempt + 1
-                    opened.retry_at = note.retry_at
-                    opened.last_failure = note
-                    opened.in_doubt = False
-            case ExecutionRecovered(at=at):
-                for opened in self.steps.values():
-                    # A step that was still backing off when its worker was lost had no attempt under way.
-                    if opened.retry_at <= at and opened.position < position:
-                        opened.attempt += 1
-                        opened.in_doubt = True
+        if isinstance(note, AttemptFailed):
+            if (opened := self.steps.get(note.key)) is not None:
+                opened.attempt = note.attempt + 1
+                opened.retry_at = note.retry_at
+                opened.last_failure = note
+                opened.in_doubt = False
+            return
+        for opened in self.steps.values():
+            # A step that was still backing off when its worker was lost had no attempt under way.
+            if opened.retry_at <= note.at and opened.position < position:
+                opened.attempt += 1
+                opened.in_doubt = True
 
     def _departure(
         self, position: int, recorded: AnyRecord | str, attempted: AnyRecord | str | None
@@ -344,7 +360,5 @@ def _tell(record: AnyRecord | str) -> str:
             words = f"signal {record.name!r}"
         case ExecutionStarted():
             shown, words = record.arguments, f"start of workflow {record.workflow!r}"
-        case CancelRequested() | ExecutionRecovered():
-            pass
     text = canonical(dict(shown)) if shown else ""
     return words if not text else f"{words}, {text if len(text) <= 200 else text[:200] + '…'}"

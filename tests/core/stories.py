@@ -1,0 +1,189 @@
+"""Runs of the agent machine as stories: what came, where it led, what the driver was told to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from durable_agents.core.agent_events import (
+    AgentEffect,
+    AgentEvent,
+    ApprovalGiven,
+    ApprovalRefused,
+    AskApproval,
+    CallModel,
+    CallTool,
+    Fail,
+    Finish,
+    KeepReply,
+    ModelFailed,
+    ModelReplied,
+    RunCancelled,
+    RunStarted,
+    Stop,
+    ToolCallFailed,
+    ToolReturned,
+    UserMessageAdded,
+)
+from durable_agents.core.agent_machine import TRANSITIONS, step
+from durable_agents.core.agent_run import AgentRun, CallState, Phase
+from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall
+from tests.core.strategies import (
+    agent_runs,
+    any_text,
+    call_replies,
+    failures,
+    json_objects,
+    replies,
+    usages,
+    user_messages,
+)
+
+
+@dataclass(frozen=True)
+class Move:
+    """One step of a run."""
+
+    before: AgentRun
+    event: AgentEvent
+    after: AgentRun
+    effects: tuple[AgentEffect, ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A run from its beginning to its end, or to where we stopped looking."""
+
+    start: AgentRun
+    moves: tuple[Move, ...]
+
+    @property
+    def end(self) -> AgentRun:
+        return self.moves[-1].after if self.moves else self.start
+
+    @property
+    def events(self) -> tuple[AgentEvent, ...]:
+        return tuple(move.event for move in self.moves)
+
+    @property
+    def effects(self) -> tuple[AgentEffect, ...]:
+        return tuple(effect for move in self.moves for effect in move.effects)
+
+
+def fold(start: AgentRun, events: Sequence[AgentEvent]) -> Story:
+    """Return the story that the events tell."""
+    run, moves = start, []
+    for event in events:
+        after, effects = step(run, event)
+        moves.append(Move(run, event, after, effects))
+        run = after
+    return Story(start, tuple(moves))
+
+
+def outstanding(story: Story) -> list[AgentEffect]:
+    """Return what the driver has been told to do and has not answered, in order."""
+    open_effects: list[AgentEffect] = []
+    for move in story.moves:
+        match move.event:
+            case ModelReplied() | ModelFailed():
+                open_effects = []
+            case ToolReturned() | ToolCallFailed() | ApprovalGiven() | ApprovalRefused():
+                answered = move.event.call_id
+                open_effects = [
+                    effect for effect in open_effects if getattr(effect, "call_id", None) != answered
+                ]
+            case RunStarted() | UserMessageAdded() | RunCancelled():
+                pass
+        for effect in move.effects:
+            if isinstance(effect, (CallModel, CallTool, AskApproval)):
+                open_effects.append(effect)
+            elif isinstance(effect, (Finish, Fail, Stop)):
+                open_effects = []
+    return open_effects
+
+
+def conversation(story: Story) -> tuple[Entry, ...]:
+    """Return the transcript that a driver has which does as it is told."""
+    entries: list[Entry] = []
+    for effect in story.effects:
+        match effect:
+            case CallModel() | KeepReply():
+                entries += effect.entries
+            case Fail() | Stop():
+                entries += effect.unsent
+            case _:
+                pass
+    return tuple(entries)
+
+
+def _within(run: AgentRun, reply: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Make most of a reply possible: handoffs to agents that there are, calls that the agent knows."""
+    agent, made = run.graph[run.agent], list[Entry]()
+    for entry in reply:
+        match entry:
+            case AgentHandoff(next_agent_name=name) if name != "nobody":
+                agent = run.graph.agents.get(name, agent)
+                entry = entry.model_copy(update={"next_agent_name": agent.name})
+            case FunctionCall(name=name) if name.isdigit():
+                known = [*(tool.name for tool in agent.tools), *agent.handoff_tools()] or ["none"]
+                entry = entry.model_copy(update={"name": known[int(name) % len(known)]})
+        made.append(entry)
+    return tuple(made)
+
+
+def enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
+    """Draw an event that the run accepts."""
+    if run.phase is Phase.READY:
+        return RunStarted(inputs=tuple(draw(st.lists(user_messages, max_size=2))))
+    chance = draw(st.integers(0, 19))
+    if chance == 19:
+        return RunCancelled(why=draw(any_text))
+    if chance >= 17:
+        return UserMessageAdded(entry=draw(user_messages))
+    if run.phase is Phase.AWAITING_MODEL:
+        if chance == 16:
+            return ModelFailed(failure=draw(failures))
+        reply = draw(call_replies) if chance <= 11 else draw(replies)
+        return ModelReplied(entries=_within(run, reply), usage=draw(usages))
+    call = draw(st.sampled_from(run.open_calls))
+    if call.state is CallState.AWAITING_APPROVAL:
+        if chance >= 12:
+            return ApprovalRefused(call_id=call.call_id, reason=draw(st.none() | any_text))
+        return ApprovalGiven(call_id=call.call_id, edited_arguments=draw(st.none() | json_objects))
+    if chance >= 14:
+        return ToolCallFailed(call_id=call.call_id, failure=draw(failures))
+    return ToolReturned(call_id=call.call_id, result=draw(any_text))
+
+
+@st.composite
+def stories(draw: st.DrawFn, max_moves: int = 14) -> Story:
+    """Stories of random agents, models, tools and people, in any order of completion."""
+    start = draw(agent_runs())
+    run, moves = start, []
+    for _ in range(max_moves):
+        if not TRANSITIONS[run.phase]:
+            break
+        event = enabled(draw, run)
+        after, effects = step(run, event)
+        moves.append(Move(run, event, after, effects))
+        run = after
+    return Story(start, tuple(moves))
+
+
+def any_events(run: AgentRun) -> SearchStrategy[AgentEvent]:
+    """Events of every type, about a call that there is or is not."""
+    call_ids = st.sampled_from(["", *(call.call_id for call in run.calls)])
+    return st.one_of(
+        st.builds(ToolReturned, call_id=call_ids, result=any_text),
+        st.builds(ToolCallFailed, call_id=call_ids, failure=failures),
+        st.builds(ApprovalGiven, call_id=call_ids, edited_arguments=st.none() | json_objects),
+        st.builds(ApprovalRefused, call_id=call_ids, reason=st.none() | any_text),
+        st.builds(RunStarted, inputs=st.lists(user_messages, max_size=1).map(tuple)),
+        st.builds(ModelReplied, entries=replies, usage=usages),
+        st.builds(ModelFailed, failure=failures),
+        st.builds(UserMessageAdded, entry=user_messages),
+        st.builds(RunCancelled, why=any_text),
+    )

@@ -1,0 +1,227 @@
+"""What the properties of the core range over: JSON, agent graphs, replies, entries, records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from durable_agents.core import records
+from durable_agents.core.agent_run import AgentRun
+from durable_agents.core.agents import AgentGraph, AgentSpec, ToolSpec, handoff_tool
+from durable_agents.core.chunks import Content, TextChunk, UnknownChunk
+from durable_agents.core.entries import (
+    AgentHandoff,
+    Entry,
+    FunctionCall,
+    MessageInput,
+    MessageOutput,
+    ToolExecution,
+    UnknownEntry,
+)
+from durable_agents.core.errors import ModelRefused, ToolFailed
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON
+from durable_agents.core.records import StepKind
+from durable_agents.core.usage import Usage
+
+# JSON --------------------------------------------------------------------------------------------------
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=6)
+"""Text with everything that a Python string may hold, lone surrogates included."""
+
+unicode_text = st.text(max_size=6)
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def _json(text: SearchStrategy[str]) -> SearchStrategy[JSON]:
+    leaves = st.none() | st.booleans() | st.integers() | finite | text
+    return st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+        max_leaves=5,
+    )
+
+
+json_values = _json(any_text)
+json_objects = st.dictionaries(any_text, json_values, max_size=3)
+unicode_objects = st.dictionaries(unicode_text, _json(unicode_text), max_size=3)
+
+instants = st.floats(min_value=0, max_value=1e10)
+
+
+def nested(levels: int) -> Any:
+    """Return `levels` lists, each in the other."""
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+# Agents ------------------------------------------------------------------------------------------------
+
+AGENTS = ("front", "risk", "legal desk", "größe")
+HANDOFFS = tuple(handoff_tool(agent) for agent in AGENTS)
+TOOLS = (
+    ToolSpec(name="search", parameters={"type": "object"}),
+    ToolSpec(name="send", parameters={"type": "object"}),
+    ToolSpec(name="pay", parameters={"type": "object"}, requires_approval=True),
+)
+
+
+@st.composite
+def agent_graphs(draw: st.DrawFn) -> AgentGraph:
+    """Graphs of one to four agents, cycles included."""
+    names = AGENTS[: draw(st.integers(1, len(AGENTS)))]
+    agents = {}
+    for name in names:
+        others = [other for other in names if other != name]
+        # Each bit is a tool or a handoff that the agent has, or has not.
+        has = draw(st.integers(0, 2 ** (len(TOOLS) + len(others)) - 1))
+        chosen = [one for bit, one in enumerate([*TOOLS, *others]) if not has >> bit & 1]
+        agents[name] = AgentSpec(
+            name=name,
+            model="m",
+            tools=tuple(one for one in chosen if isinstance(one, ToolSpec)),
+            handoffs=tuple(one for one in chosen if isinstance(one, str)),
+        )
+    return AgentGraph(start=names[0], agents=agents)
+
+
+@st.composite
+def agent_runs(draw: st.DrawFn) -> AgentRun:
+    """Runs that have not begun."""
+    return AgentRun(
+        graph=draw(agent_graphs()),
+        max_turns=draw(st.sampled_from([6, 9, 3, 1])),
+        raise_on_tool_fail=draw(st.sampled_from([False] * 7 + [True])),
+    )
+
+
+# Replies -----------------------------------------------------------------------------------------------
+
+UNUSABLE_ARGUMENTS = (
+    "{",
+    "[1]",
+    "null",
+    "7",
+    '"text"',
+    '{"x": NaN}',
+    '{"x": -Infinity}',
+    '{"x": 1e999}',
+    "{'x': 1}",
+    "\ud800",
+    '{"x":' + "[" * 150 + "]" * 150 + "}",
+    '{"x":' * 2_000,
+    '{"x": ' + "9" * 5000 + "}",
+)
+"""What models write, and no tool can be given."""
+
+
+USABLE_ARGUMENTS = ("{}", "", " \n", '{"x": "\\ud800"}', '{"x": [1, {"y": null}]}')
+
+# A name that is a number stands for one that the active agent knows (see `stories`).
+# One draw from a pool is many times faster than a draw for each field; it leaves time for longer stories.
+function_calls = st.sampled_from(
+    [
+        FunctionCall(tool_call_id=call_id, name=name, arguments=text)
+        for text in (*USABLE_ARGUMENTS * 6, *UNUSABLE_ARGUMENTS)
+        for name in (
+            "0",
+            "1",
+            "2",
+            "3",
+            "4",
+            "5",
+            *map(handoff_tool, AGENTS),
+            "send",
+            "transfer_to_nobody",
+            "",
+        )
+        for call_id in ("a", "b", "c", "d", "", "call00000", "\ud800")
+    ]
+)
+contents: list[Content] = [
+    "",
+    "hello",
+    "\ud800\x00",
+    (TextChunk(text="hello"),),
+    (UnknownChunk.model_validate({"type": "hologram", "x": [{"\ud800": nested(50)}]}), TextChunk(text="")),
+]
+user_messages = st.sampled_from([MessageInput(content=content) for content in contents])
+server_handoffs = st.sampled_from(
+    [AgentHandoff(previous_agent_name="front", next_agent_name=agent) for agent in (*AGENTS * 3, "nobody")]
+)
+other_entries: SearchStrategy[Entry] = st.sampled_from(
+    [
+        *(MessageOutput(content=content) for content in contents),
+        ToolExecution(name="web_search", info={"x": [1]}),
+        UnknownEntry.model_validate({"type": "", "x": nested(50)}),
+        UnknownEntry.model_validate({"type": "agent.dreamt", "\x00": {"\ud800": 1e300}}),
+    ]
+)
+call_replies: SearchStrategy[list[FunctionCall]] = st.lists(function_calls, min_size=2, max_size=4)
+replies: SearchStrategy[tuple[Entry, ...]] = st.lists(
+    st.one_of(function_calls, function_calls, other_entries, server_handoffs), max_size=5
+).map(tuple)
+
+usages = st.sampled_from(
+    [Usage(), Usage(prompt_tokens=1, connectors={"b": 1}), Usage(connectors={"a": 2, "b": 1})]
+)
+failures = st.sampled_from(
+    [
+        Failure(kind="ValueError", message="no", retryable=True),
+        Failure.of(ToolFailed("send", "ValueError", "no")),
+        Failure.of(ModelRefused(400, "no")),
+        Failure(kind="InvalidArguments", message="of old", details={"tool": "send", "faults": 1}),
+        Failure(kind="Disposition", message="\ud800", details={}),
+        Failure(kind="\ud800", message="", details={"\ud800": nested(50)}),
+    ]
+)
+
+# Records -----------------------------------------------------------------------------------------------
+
+_keys = any_text
+any_record: SearchStrategy[Any] = st.one_of(
+    st.builds(records.ExecutionStarted, at=instants, workflow=any_text, arguments=json_objects),
+    st.builds(records.StepCompleted, at=instants, key=_keys, result=json_values),
+    st.builds(records.StepFailed, at=instants, key=_keys, attempts=st.integers(1, 9), failure=failures),
+    st.builds(records.TimerFired, at=instants, key=_keys),
+    st.builds(
+        records.SignalReceived,
+        at=instants,
+        message_id=any_text,
+        name=any_text,
+        arguments=st.lists(json_values, max_size=2).map(tuple),
+        named=json_objects,
+    ),
+    st.builds(records.CancelRequested, at=instants, message_id=any_text),
+    st.builds(
+        records.StepScheduled,
+        key=_keys,
+        kind=st.sampled_from(StepKind),
+        name=any_text,
+        arguments=json_values,
+        about=json_objects,
+    ),
+    st.builds(records.TimerStarted, key=_keys, due_at=instants),
+    st.builds(records.EventEmitted, key=_keys, kind=any_text, data=json_objects),
+    st.builds(
+        records.ExecutionClosed,
+        status=st.sampled_from([s for s in records.Status if s is not records.Status.RUNNING]),
+        result=json_values,
+        failure=st.none() | failures,
+    ),
+    st.builds(
+        records.AttemptFailed,
+        at=instants,
+        key=_keys,
+        attempt=st.integers(1, 9),
+        failure=failures,
+        retry_at=instants,
+        heartbeat=json_values,
+    ),
+    st.builds(records.ExecutionRecovered, at=instants),
+)

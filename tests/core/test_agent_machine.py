@@ -1,0 +1,427 @@
+"""The invariants A1 to A7 of the agent machine, each for random agents, models, tools and people."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from durable_agents.core.agent_events import (
+    AgentEvent,
+    AnnounceHandoff,
+    AnswerCall,
+    ApprovalRefused,
+    AskApproval,
+    CallModel,
+    CallTool,
+    Fail,
+    Finish,
+    KeepReply,
+    ModelFailed,
+    ModelReplied,
+    RunCancelled,
+    RunStarted,
+    ToolCallFailed,
+    ToolReturned,
+    UserMessageAdded,
+    agent_event,
+)
+from durable_agents.core.agent_machine import TRANSITIONS, step
+from durable_agents.core.agent_run import AgentRun, CallState, Phase
+from durable_agents.core.agents import AgentSpec
+from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall, FunctionResult, entries
+from durable_agents.core.errors import IllegalTransition, ToolError
+from durable_agents.core.json import decode
+from durable_agents.core.replies import open_function_calls
+from durable_agents.core.usage import Usage
+from tests.core.stories import (
+    Move,
+    Story,
+    any_events,
+    conversation,
+    fold,
+    outstanding,
+    stories,
+)
+from tests.core.strategies import UNUSABLE_ARGUMENTS, agent_runs, replies
+
+
+def calls_without_answer(told: tuple[Entry, ...]) -> list[str]:
+    """Return the ids of the calls that wait at the end of `told`.
+
+    Fails unless every earlier call has exactly one result, in call order, before anything else is said.
+    """
+    waiting: list[str] = []
+    reply: list[str] = []
+    for entry in told:
+        match entry:
+            case FunctionCall():
+                reply.append(entry.tool_call_id)
+            case AgentHandoff():
+                reply.clear()
+            case FunctionResult():
+                waiting, reply = waiting or reply, [] if not waiting else reply
+                assert waiting, f"a result for {entry.tool_call_id!r}, which nobody asked for"
+                assert entry.tool_call_id == waiting.pop(0)
+            case _:
+                assert not waiting, "something else was said before all results were"
+    return waiting or reply
+
+
+def kept(move: Move) -> tuple[Entry, ...]:
+    """Return the entries of a move's reply, as they were kept."""
+    return next(effect.entries for effect in move.effects if isinstance(effect, KeepReply))
+
+
+def replied(story: Story) -> list[Move]:
+    """Return the moves in which the model replied."""
+    return [move for move in story.moves if isinstance(move.event, ModelReplied)]
+
+
+def active_agent(move: Move) -> AgentSpec:
+    """Return the agent that is active when a reply's open calls are made."""
+    server = [entry.next_agent_name for entry in kept(move) if isinstance(entry, AgentHandoff)]
+    return move.after.graph[server[-1] if server else move.before.agent]
+
+
+def accepts(run: AgentRun, tried: AgentEvent) -> bool:
+    """Whether the machine must take `tried`, from what its documentation says."""
+    waiting: CallState
+    match tried:
+        case RunStarted():
+            return run.phase is Phase.READY
+        case RunCancelled():
+            return run.phase in (Phase.READY, Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS)
+        case ModelReplied() | ModelFailed():
+            return run.phase is Phase.AWAITING_MODEL
+        case UserMessageAdded():
+            return run.phase in (Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS)
+        case ToolReturned() | ToolCallFailed():
+            waiting = CallState.RUNNING
+        case _:
+            waiting = CallState.AWAITING_APPROVAL
+    return run.phase is Phase.AWAITING_TOOLS and (tried.call_id, waiting) in {
+        (call.call_id, call.state) for call in run.calls
+    }
+
+
+@given(stories())
+def test_a1_every_call_gets_one_result_in_call_order_before_the_model_is_called_again(story: Story) -> None:
+    told: list[Entry] = []
+    for effect in story.effects:
+        if isinstance(effect, CallModel):
+            told += effect.entries
+            assert calls_without_answer(tuple(told)) == []
+        elif isinstance(effect, KeepReply):
+            told += effect.entries
+            ids = [entry.tool_call_id for entry in effect.entries if isinstance(entry, FunctionCall)]
+            assert len({*ids}) == len(ids)
+            assert "" not in ids
+
+
+@given(stories())
+def test_a1_a_run_that_ended_leaves_no_call_without_an_answer(story: Story) -> None:
+    event(story.end.phase)
+    if story.end.phase in (Phase.FINISHED, Phase.FAILED, Phase.CANCELLED):
+        assert calls_without_answer(conversation(story)) == []
+    elif story.end.phase is Phase.AWAITING_TOOLS:
+        assert calls_without_answer(conversation(story)) == [call.call_id for call in story.end.calls]
+
+
+@given(stories())
+def test_a1_calls_are_started_exactly_once_and_only_with_the_approval_they_need(story: Story) -> None:
+    asked: set[tuple[int, str]] = set()
+    started: set[tuple[int, str]] = set()
+    for effect in story.effects:
+        if isinstance(effect, AskApproval):
+            assert (effect.turn, effect.call_id) not in asked | started
+            asked.add((effect.turn, effect.call_id))
+        elif isinstance(effect, CallTool):
+            assert (effect.turn, effect.call_id) not in started
+            started.add((effect.turn, effect.call_id))
+            tool = story.start.graph[effect.agent].tool(effect.tool)
+            assert tool is not None
+            assert not tool.requires_approval or (effect.turn, effect.call_id) in asked
+
+
+@given(stories())
+def test_a2_folding_the_events_again_gives_the_same_state_and_the_same_outstanding_effects(
+    story: Story,
+) -> None:
+    again = fold(story.start, story.events)
+    assert again == story
+    assert outstanding(again) == outstanding(story)
+
+
+@given(stories())
+def test_a2_a_state_that_went_through_json_goes_on_the_same_way(story: Story) -> None:
+    for move in story.moves:
+        before = AgentRun.from_json(move.before.to_json())
+        event = agent_event.validate_python(decode(move.event.to_json()))
+        after, effects = step(before, event)
+        assert (before, event, after, effects) == (move.before, move.event, move.after, move.effects)
+
+
+@given(stories())
+def test_a2_the_state_knows_what_is_outstanding(story: Story) -> None:
+    waiting = outstanding(story)
+    match story.end.phase:
+        case Phase.AWAITING_MODEL:
+            assert [(type(effect), story.end.turn) for effect in waiting] == [(CallModel, story.end.turn)]
+        case Phase.AWAITING_TOOLS:
+            kinds = {CallState.RUNNING: CallTool, CallState.AWAITING_APPROVAL: AskApproval}
+            told = {
+                (type(effect), effect.call_id, effect.tool, repr(effect.arguments))
+                for effect in waiting
+                if isinstance(effect, (CallTool, AskApproval))
+            }
+            assert len(told) == len(waiting)
+            assert told == {
+                (kinds[call.state], call.call_id, call.tool, repr(call.arguments))
+                for call in story.end.open_calls
+            }
+        case _:
+            assert waiting == []
+
+
+@given(stories())
+def test_a3_the_active_agent_is_always_in_the_graph(story: Story) -> None:
+    for move in story.moves:
+        assert move.before.agent in story.start.graph
+        assert move.after.agent in story.start.graph
+    for effect in story.effects:
+        assert getattr(effect, "agent", story.start.graph.start) in story.start.graph
+
+
+@given(stories())
+def test_a3_the_active_agent_changes_only_when_it_is_announced(story: Story) -> None:
+    for move in story.moves:
+        agent = move.before.agent
+        for effect in move.effects:
+            if isinstance(effect, AnnounceHandoff):
+                assert effect.previous == agent
+                agent = effect.next
+        assert move.after.agent == agent
+
+
+@given(stories())
+def test_a3_a_handoff_that_the_agent_does_not_declare_is_answered_with_those_it_does(story: Story) -> None:
+    for move in replied(story):
+        answers = {effect.call_id: effect for effect in move.effects if isinstance(effect, AnswerCall)}
+        if move.after.phase is Phase.FAILED:
+            continue
+        agent = active_agent(move)
+        for call in open_function_calls(kept(move)):
+            if call.name.startswith("transfer_to_") and call.name not in agent.handoff_tools():
+                assert answers[call.tool_call_id].failed
+                assert all(name in answers[call.tool_call_id].result for name in agent.handoffs)
+
+
+@given(stories())
+def test_a4_tools_run_first_and_the_first_handoff_wins(story: Story) -> None:
+    for number, move in enumerate(story.moves):
+        if not isinstance(move.event, ModelReplied) or move.after.phase is Phase.FAILED:
+            continue
+        targets = active_agent(move).handoff_tools()
+        handoffs = [call for call in open_function_calls(kept(move)) if call.name in targets]
+        if not handoffs:
+            continue
+        event("handoff")
+        winner, *others = handoffs
+        answers = {effect.call_id: effect for effect in move.effects if isinstance(effect, AnswerCall)}
+        assert not answers[winner.tool_call_id].failed
+        for other in others:
+            event("another handoff")
+            assert answers[other.tool_call_id].failed
+            assert "came first" in answers[other.tool_call_id].result
+        for later in story.moves[number:]:
+            if later.after.phase is Phase.AWAITING_TOOLS:
+                assert later.after.agent == active_agent(move).name
+                continue
+            if later.after.phase is Phase.AWAITING_MODEL:
+                announced = [effect for effect in later.effects if isinstance(effect, AnnounceHandoff)]
+                assert announced[-1].next == targets[winner.name] == later.after.agent
+                assert isinstance(later.effects[-1], CallModel)
+            break
+
+
+@given(agent_runs(), st.data())
+def test_a4_cycles_are_bounded_by_max_turns(start: AgentRun, data: st.DataObject) -> None:
+    run, effects = step(start.with_(raise_on_tool_fail=False), RunStarted(inputs=()))
+    for turn in range(1, start.max_turns + 1):
+        assert (run.phase, run.turn) == (Phase.AWAITING_MODEL, turn)
+        names = sorted(run.graph[run.agent].handoff_tools()) or ["none"]
+        call = FunctionCall(tool_call_id="c", name=data.draw(st.sampled_from(names)), arguments="{}")
+        run, effects = step(run, ModelReplied(entries=(call,)))
+    assert run.phase is Phase.FAILED
+    assert [effect.failure.kind for effect in effects if isinstance(effect, Fail)] == ["MaxTurnsExceeded"]
+
+
+@given(stories())
+def test_a5_the_model_is_called_at_most_max_turns_times(story: Story) -> None:
+    asked = [effect.turn for effect in story.effects if isinstance(effect, CallModel)]
+    assert asked == list(range(1, len(asked) + 1))
+    assert len(asked) <= story.start.max_turns
+    for failed in (effect for effect in story.effects if isinstance(effect, Fail)):
+        if failed.failure.kind == "MaxTurnsExceeded":
+            event("max_turns")
+            assert len(asked) == story.start.max_turns
+
+
+@given(stories())
+def test_a5_usage_is_that_of_all_replies(story: Story) -> None:
+    spent = sum(
+        (move.event.usage for move in replied(story) if isinstance(move.event, ModelReplied)), Usage()
+    )
+    assert story.end.usage == spent
+
+
+@given(stories())
+def test_a6_what_cannot_be_called_is_answered_with_a_message_to_act_on(story: Story) -> None:
+    for move in replied(story):
+        if any(isinstance(e, Fail) and e.failure.kind == "MalformedReply" for e in move.effects):
+            continue
+        agent = active_agent(move)
+        known = {tool.name for tool in agent.tools} | set(agent.handoff_tools())
+        answers = {effect.call_id: effect for effect in move.effects if isinstance(effect, AnswerCall)}
+        broken = False
+        for call in open_function_calls(kept(move)):
+            told = answers.get(call.tool_call_id)
+            if call.name not in known:
+                broken = True
+                assert told is not None
+                assert told.failed
+                assert repr(call.name.removeprefix("transfer_to_")) in told.result
+            elif call.name not in agent.handoff_tools() and call.arguments in UNUSABLE_ARGUMENTS:
+                broken = True
+                assert told is not None
+                assert told.failed
+                assert "send one" in told.result
+            elif call.name not in agent.handoff_tools():
+                assert told is None
+        ended = [effect.failure for effect in move.effects if isinstance(effect, Fail)]
+        if story.start.raise_on_tool_fail and broken:
+            assert isinstance(ended[0].error(), ToolError)
+        elif not story.start.raise_on_tool_fail:
+            assert all(failure.kind == "MaxTurnsExceeded" for failure in ended)
+
+
+@given(stories())
+def test_a6_a_failed_tool_ends_the_run_only_if_that_was_asked_for(story: Story) -> None:
+    for move in story.moves:
+        if isinstance(move.event, (ToolCallFailed, ApprovalRefused)):
+            ended = [effect.failure for effect in move.effects if isinstance(effect, Fail)]
+            if story.start.raise_on_tool_fail:
+                assert [type(failure.error()).__mro__[1] for failure in ended] == [ToolError]
+            else:
+                assert all(failure.kind == "MaxTurnsExceeded" for failure in ended)
+
+
+@given(stories(), st.data())
+def test_a7_any_event_moves_within_the_table_or_is_refused_and_changes_nothing(
+    story: Story, data: st.DataObject
+) -> None:
+    run = data.draw(st.sampled_from([story.start, *(move.after for move in story.moves)][::-1]))
+    before = run.model_copy(deep=True)
+    tried = data.draw(any_events(run))
+    if accepts(run, tried):
+        event(f"{run.phase} takes {type(tried).__name__}")
+        after, _ = step(run, tried)
+        assert after.phase in TRANSITIONS[run.phase][type(tried)]
+    else:
+        event(f"{run.phase} refuses {type(tried).__name__}")
+        with pytest.raises(IllegalTransition, match=f"{type(tried).__name__}.*{run.phase}"):
+            step(run, tried)
+    assert run == before
+
+
+@given(stories())
+def test_a7_every_move_stays_within_the_table(story: Story) -> None:
+    for move in story.moves:
+        assert move.after.phase in TRANSITIONS[move.before.phase][type(move.event)]
+
+
+wire_garbage = st.lists(
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(
+                ["function.call", "agent.handoff", "message.output", "surprise", "", None, 7]
+            )
+        },
+        optional={
+            name: st.none() | st.floats() | st.text(max_size=3) | st.lists(st.floats(), max_size=2)
+            for name in (
+                "tool_call_id",
+                "name",
+                "arguments",
+                "content",
+                "next_agent_name",
+                "previous_agent_name",
+            )
+        },
+    ),
+    max_size=3,
+)
+
+
+@given(agent_runs(), wire_garbage)
+def test_a7_a_reply_is_refused_at_the_door_or_taken(start: AgentRun, wire: list[dict[str, object]]) -> None:
+    run, _ = step(start, RunStarted(inputs=()))
+    try:
+        taken = entries.validate_python(wire)
+    except ValueError:
+        return
+    after, effects = step(run, ModelReplied(entries=taken))
+    assert after.phase in TRANSITIONS[Phase.AWAITING_MODEL][ModelReplied]
+    assert isinstance(effects[0], KeepReply)
+
+
+@given(stories())
+def test_messages_of_people_reach_the_model_after_all_results_and_are_never_lost(story: Story) -> None:
+    said = [move.event.entry for move in story.moves if isinstance(move.event, UserMessageAdded)]
+    if not isinstance(story.moves[0].event, RunStarted) or story.end.phase is Phase.FINISHED:
+        return
+    inputs = story.moves[0].event.inputs
+    told = [
+        entry
+        for entry in (*conversation(story), *story.end.added)
+        if getattr(entry, "type", "") == "message.input"
+    ]
+    if story.end.phase in (Phase.FAILED, Phase.CANCELLED):
+        told = [entry for entry in conversation(story) if entry.type == "message.input"]
+    assert told == [*inputs, *said]
+
+
+@given(stories())
+def test_a_run_finishes_only_with_a_reply_that_asks_for_nothing_and_nobody_has_more_to_say(
+    story: Story,
+) -> None:
+    for move in story.moves:
+        for effect in move.effects:
+            if isinstance(effect, Finish):
+                assert open_function_calls(effect.entries) == ()
+                assert move.before.added == ()
+                assert effect.entries == kept(move)
+                assert effect.agent == move.after.agent
+
+
+@given(agent_runs(), replies)
+def test_a_call_keeps_the_id_it_came_with_unless_it_is_missing_or_taken(
+    start: AgentRun, reply: tuple[Entry, ...]
+) -> None:
+    run, _ = step(start, RunStarted(inputs=()))
+    _, effects = step(run, ModelReplied(entries=reply))
+    assert isinstance(effects[0], KeepReply)
+    seen = {""}
+    for came, stays in zip(reply, effects[0].entries, strict=True):
+        if isinstance(came, FunctionCall) and isinstance(stays, FunctionCall):
+            assert (came.tool_call_id == stays.tool_call_id) == (came.tool_call_id not in seen)
+            seen.add(came.tool_call_id)
+        else:
+            assert came == stays
+
+
+def test_a_run_needs_at_least_one_turn() -> None:
+    graph = {"start": "a", "agents": {"a": {"name": "a", "model": "m"}}}
+    with pytest.raises(ValueError, match="max_turns"):
+        AgentRun.model_validate({"graph": graph, "max_turns": 0})

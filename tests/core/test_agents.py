@@ -1,0 +1,64 @@
+"""Agent graphs: closed, and nothing in them that a model API would refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_agents.core.agents import TOOL_NAME, AgentGraph, AgentSpec, ToolSpec, handoff_tool
+from durable_agents.core.errors import DefinitionError
+from tests.core.strategies import agent_graphs, unicode_text
+
+
+def agent(name: str, *, tools: tuple[str, ...] = (), handoffs: tuple[str, ...] = ()) -> AgentSpec:
+    """Return an agent with tools of these names."""
+    specs = tuple(ToolSpec(name=tool, parameters={}) for tool in tools)
+    return AgentSpec(name=name, model="m", tools=specs, handoffs=handoffs)
+
+
+def graph(*agents: AgentSpec) -> AgentGraph:
+    """Return the graph that starts with the first of the agents."""
+    return AgentGraph(start=agents[0].name, agents={one.name: one for one in agents})
+
+
+@given(agent_graphs())
+def test_a_graph_is_the_same_after_json(one: AgentGraph) -> None:
+    assert AgentGraph.from_json(one.to_json()) == one
+    for name in one.agents:
+        assert name in one
+        assert one[name].name == name
+    assert "nobody" not in one
+
+
+@given(unicode_text | st.text(min_size=60))
+def test_the_function_of_a_handoff_has_a_name_that_the_api_takes(name: str) -> None:
+    assert TOOL_NAME.match(handoff_tool(name))
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"start": "b", "agents": {"a": agent("a")}}, "start agent 'b'"),
+    ({"start": "a", "agents": {"a": agent("b")}}, "use its own name"),
+    ({"start": "a", "agents": {"a": agent("a", handoffs=("a",))}}, "hands off to itself"),
+    ({"start": "a", "agents": {"a": agent("a", handoffs=("b",))}}, "cannot reach"),
+    *(
+        ({"start": "a", "agents": {"a": agent("a", tools=(name,))}}, "the model API refuses")
+        for name in ("", "a b", "é", "x" * 65, "search\n")
+    ),
+    ({"start": "a", "agents": {"a": agent("a", tools=("x", "x"))}}, "two tools or handoffs called 'x'"),
+]
+
+
+@pytest.mark.parametrize(("given_graph", "message"), REFUSED, ids=[str(n) for n in range(len(REFUSED))])
+def test_a_graph_that_no_run_could_honour_is_refused(given_graph: dict[str, Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        AgentGraph(**given_graph)
+
+
+def test_two_agents_whose_handoffs_would_have_one_name_are_refused() -> None:
+    with pytest.raises(DefinitionError, match="transfer_to_b_c"):
+        graph(agent("a", handoffs=("b c", "b_c")), agent("b c"), agent("b_c"))
+    with pytest.raises(DefinitionError, match="transfer_to_b"):
+        graph(agent("a", tools=("transfer_to_b",), handoffs=("b",)), agent("b"))

@@ -1,0 +1,50 @@
+"""The diagrams in the docs say what the tables say."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import get_args
+
+from durable_agents.core.agent_events import AgentEvent
+from durable_agents.core.agent_machine import TRANSITIONS
+from durable_agents.core.agent_run import Phase
+from durable_agents.core.workflow_machine import OPERATIONS, MachinePhase, WorkflowMachine
+
+DOCS = Path(__file__).parents[2] / "docs"
+draw = runpy.run_path(str(DOCS / "diagrams.py"))
+
+
+def test_the_page_is_drawn_from_the_tables() -> None:
+    page = (DOCS / "agent-machine.md").read_text(encoding="utf-8")
+    assert draw["redrawn"](page) == page, "run `python docs/diagrams.py`"
+
+
+def test_every_move_is_drawn_once_and_nothing_else() -> None:
+    drawing = draw["diagrams"]()["agent-machine"]
+    arrows = [line.strip() for line in drawing.splitlines() if " --> " in line and "[*]" not in line]
+    drawn = [
+        (*arrow.split(": ")[0].split(" --> "), name)
+        for arrow in arrows
+        for name in arrow.split(": ")[1].split("<br/>")
+    ]
+    told = [
+        (str(phase), str(after), event.__name__)
+        for phase, accepted in TRANSITIONS.items()
+        for event, following in accepted.items()
+        for after in following
+    ]
+    assert sorted(drawn) == sorted(told)
+    assert [line for line in drawing.splitlines() if line.endswith("--> [*]")] == [
+        f"    {phase} --> [*]" for phase in (Phase.FINISHED, Phase.FAILED, Phase.CANCELLED)
+    ]
+
+
+def test_the_tables_name_every_phase_every_event_and_only_operations_that_there_are() -> None:
+    assert list(TRANSITIONS) == list(Phase)
+    assert list(OPERATIONS) == list(MachinePhase)
+    events = {kind for accepted in TRANSITIONS.values() for kind in accepted}
+    assert events == {*get_args(get_args(AgentEvent)[0])}
+    assert all(
+        callable(getattr(WorkflowMachine, operation)) for taken in OPERATIONS.values() for operation in taken
+    )

@@ -1,0 +1,184 @@
+"""The tree of errors, and errors as data."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_agents.core import errors
+from durable_agents.core.errors import (
+    Disposition,
+    DurableAgentsError,
+    ForeignError,
+    MaxTurnsExceeded,
+    ToolFailed,
+)
+from durable_agents.core.failure import Failure
+from tests.core.strategies import any_text, failures, finite
+
+
+def subclasses(of: type[DurableAgentsError]) -> Iterator[type[DurableAgentsError]]:
+    """Yield the class and everything below it, as far as the library itself defines it."""
+    yield of
+    for kind in of.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield from subclasses(kind)
+
+
+ERRORS = list(subclasses(DurableAgentsError))
+
+_values = {
+    "str": any_text,
+    "str | None": st.none() | any_text,
+    "int": st.integers(),
+    "bool": st.booleans(),
+    "float": finite,
+    "float | None": st.none() | finite,
+    "Sequence[str]": st.lists(any_text, max_size=3),
+}
+
+
+@st.composite
+def any_error(draw: st.DrawFn) -> DurableAgentsError:
+    """Errors of every class, with any fields."""
+    kind = draw(st.sampled_from(ERRORS))
+    return kind(**{field.name: draw(_values[str(field.type)]) for field in fields(kind)})
+
+
+def same(one: DurableAgentsError, other: DurableAgentsError) -> bool:
+    """Whether two errors say the same."""
+    return (type(one), str(one), one.details()) == (type(other), str(other), other.details())
+
+
+@given(any_error())
+def test_an_error_comes_back_from_a_journal_as_it_was(error: DurableAgentsError) -> None:
+    failure = Failure.from_json(Failure.of(error).to_json())
+    assert failure == Failure.of(error)
+    assert same(failure.error(), error)
+    assert failure.retryable == error.retryable
+    assert failure.message == str(error)
+
+
+@given(any_error())
+def test_an_error_can_be_copied(error: DurableAgentsError) -> None:
+    error.add_note("a note")
+    for copied in (copy.copy(error), copy.deepcopy(error)):
+        assert same(copied, error)
+        assert copied.__notes__ == ["a note"]
+
+
+def test_a_copy_keeps_what_a_run_produced() -> None:
+    error = MaxTurnsExceeded("front", 3)
+    assert (list(error.entries), error.usage) == ([], None)
+    error.entries, error.usage = ["entry"], 7
+    assert (copy.copy(error).entries, copy.copy(error).usage) == (["entry"], 7)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_keeps_all_it_was_given_and_has_a_disposition(kind: type[DurableAgentsError]) -> None:
+    parameters = list(inspect.signature(kind).parameters)
+    assert parameters == [field.name for field in fields(kind)]
+    assert isinstance(kind.disposition, Disposition)
+    assert isinstance(kind.retryable, bool)
+    assert kind.__doc__
+    assert set(get_type_hints(kind)) >= set(parameters)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_tells_its_fields(kind: type[DurableAgentsError]) -> None:
+    """Only a wait asked for by a server is for the retry policy alone, and a flag chooses the words."""
+    samples = {
+        "str": "Wörter",
+        "str | None": "Wörter",
+        "int": 4711,
+        "float": 47.5,
+        "Sequence[str]": ["Wörter"],
+    }
+    given_fields = {
+        field.name: samples[str(field.type)] for field in fields(kind) if str(field.type) in samples
+    }
+    told = str(kind(**given_fields))
+    for name, value in given_fields.items():
+        assert str(value if not isinstance(value, list) else value[0]) in told, name
+
+
+def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
+    drawn: dict[str, str] = {}
+    path = ["DurableAgentsError"]
+    for line in (errors.__doc__ or "").splitlines():
+        if match := re.match(r"((?:│   |    )*)(?:├── |└── )(\w+)", line):
+            depth = len(match[1]) // 4 + 1
+            path[depth:] = [match[2]]
+            assert match[2] not in drawn
+            drawn[match[2]] = path[depth - 1]
+    bases = {kind.__name__: base.__name__ for kind in ERRORS[1:] if (base := kind.__base__)}
+    assert drawn == bases
+
+
+def test_no_other_class_in_the_module_is_an_exception() -> None:
+    defined = {
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type)
+        and issubclass(value, BaseException)
+        and value.__module__ == errors.__name__
+    }
+    assert defined == {*ERRORS}
+
+
+class Rude(Exception):
+    """An exception of a user, who keeps secrets in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.secret = "hunter2"
+
+
+class Own(DurableAgentsError):
+    """An error that an adapter of somebody else derives from ours."""
+
+
+def test_an_exception_that_is_not_ours_is_kept_by_name_and_message_only() -> None:
+    for error, message in (
+        (ValueError("no"), "no"),
+        (Rude(), "Rude"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ):
+        failure = Failure.of(error)
+        kept = failure.error()
+        assert isinstance(kept, ForeignError)
+        assert (kept.kind, kept.message, failure.retryable) == (type(error).__name__, message, True)
+        assert b"hunter2" not in failure.to_json()
+    assert isinstance(Failure.of(Own()).error(), ForeignError)
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_whoever_made_an_attempt_may_know_better_whether_to_retry(retryable: bool) -> None:
+    for error in (ValueError("no"), ToolFailed("send", "ValueError", "no"), errors.ModelUnreachable("gone")):
+        assert Failure.of(error, retryable=retryable).retryable is retryable
+
+
+@given(failures, st.dictionaries(st.sampled_from(["tool", "kind", "message", "x"]), st.none() | any_text))
+def test_what_another_version_wrote_is_still_an_error_with_its_message(
+    failure: Failure, details: dict[str, Any]
+) -> None:
+    for kind in ("ToolFailed", "ActivityTimedOut", "Sequence", "fields", failure.kind):
+        error = failure.with_(kind=kind, details=details).error()
+        assert isinstance(error, DurableAgentsError)
+        assert isinstance(error, ForeignError) <= (failure.message in str(error))
+
+
+def test_fields_that_are_not_json_are_kept_as_text() -> None:
+    class Strange(DurableAgentsError):
+        def details(self) -> dict[str, Any]:
+            return {"inf": float("inf"), "tuple": (1, (b"x",)), "none": None}
+
+    assert Failure.of(Strange()).details == {"inf": "inf", "tuple": [1, ["b'x'"]], "none": None}

@@ -1,0 +1,87 @@
+"""Journal records: written and read again they are the same; what is not ours is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_agents.core import records
+from durable_agents.core.errors import StorageCorrupt, StorageTooNew
+from durable_agents.core.json import decode, encode
+from durable_agents.core.records import (
+    FORMAT,
+    INPUTS,
+    NOTES,
+    REQUESTS,
+    ExecutionStarted,
+    StepCompleted,
+    decode_record,
+    encode_record,
+)
+from tests.core.strategies import any_record, json_values, nested
+
+
+@given(any_record)
+def test_a_record_is_read_as_it_was_written(record: Any) -> None:
+    assert decode_record(encode_record(record)) == record
+    assert type(decode_record(encode_record(record))) is type(record)
+
+
+@given(any_record)
+def test_the_same_record_is_always_the_same_bytes(record: Any) -> None:
+    assert encode_record(decode_record(encode_record(record))) == encode_record(record)
+
+
+@given(json_values)
+def test_a_result_is_kept_to_the_letter(value: Any) -> None:
+    kept = decode_record(encode_record(StepCompleted(at=0, key="k", result=value)))
+    assert isinstance(kept, StepCompleted)
+    assert repr(kept.result) == repr(value)
+
+
+def test_every_record_is_an_input_a_request_or_a_note() -> None:
+    assert set(get_args(records.Input)) == {*INPUTS}
+    assert set(get_args(records.Request)) == {*REQUESTS}
+    assert set(get_args(records.Note)) == {*NOTES}
+
+
+@given(st.binary() | json_values.map(encode))
+def test_foreign_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(StorageCorrupt, match="restore it from a copy"):
+        decode_record(data)
+
+
+@given(any_record, st.data())
+def test_damaged_bytes_are_refused(record: Any, data: st.DataObject) -> None:
+    whole = encode_record(record)
+    with pytest.raises(StorageCorrupt):
+        decode_record(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(StorageCorrupt):
+        decode_record(encode({**decode(whole), "one more": 1}))
+
+
+def test_a_message_about_damaged_bytes_shows_none_of_them() -> None:
+    with pytest.raises(StorageCorrupt) as caught:
+        decode_record(b'{"type": "timer_fired", "at": "a secret", "key": "k"}')
+    assert "timer_fired.at" in str(caught.value)
+    assert "a secret" not in str(caught.value)
+
+
+@given(any_record, st.integers(min_value=FORMAT + 1))
+def test_a_journal_of_a_newer_format_is_refused_whatever_else_it_holds(record: Any, newer: int) -> None:
+    started = ExecutionStarted(at=0, workflow="w", arguments={})
+    for ours in (started, record):
+        with pytest.raises(StorageTooNew, match=f"format {newer}.*upgrade"):
+            decode_record(encode({**decode(encode_record(ours)), "format": newer}))
+
+
+def test_values_as_deep_as_json_may_be_still_fit_into_a_record_and_deeper_ones_are_refused() -> None:
+    deep = StepCompleted(at=0, key="k", result=nested(100))
+    assert decode_record(encode_record(deep)) == deep
+    with pytest.raises(ValueError, match="levels deep"):
+        encode_record(StepCompleted(at=0, key="k", result=nested(150)))
+    with pytest.raises(StorageCorrupt):
+        decode_record(b'{"type":"step_completed","at":0,"key":"k","result":' + b"[" * 100_000)

@@ -1,0 +1,451 @@
+"""Deterministic replay: the workflow machine, for random programs and everything that can happen to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, event, given
+from hypothesis import strategies as st
+
+from durable_agents.core.errors import IllegalTransition, NonDeterminismError
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON
+from durable_agents.core.records import (
+    INPUTS,
+    NOTES,
+    REQUESTS,
+    AttemptFailed,
+    CancelRequested,
+    EventEmitted,
+    ExecutionClosed,
+    ExecutionRecovered,
+    ExecutionStarted,
+    SignalReceived,
+    Status,
+    StepCompleted,
+    StepFailed,
+    StepKind,
+    StepScheduled,
+    TimerFired,
+    TimerStarted,
+)
+from durable_agents.core.workflow_machine import AnyRecord, MachinePhase, WorkflowMachine
+from tests.core.programs import (
+    Call,
+    Emit,
+    Instruction,
+    Listen,
+    Program,
+    Recording,
+    Sleep,
+    executions,
+    instructions,
+    replay,
+)
+
+STARTED = ExecutionStarted(at=1.0, workflow="w", arguments={})
+FAILURE = Failure(kind="ValueError", message="no", retryable=True)
+
+
+def scheduled(key: str, arguments: JSON = None) -> StepScheduled:
+    """Return a request for a step."""
+    return StepScheduled(key=key, kind=StepKind.ACTIVITY, name="search", arguments=arguments)
+
+
+def live_machine(*asked: str) -> WorkflowMachine:
+    """Return a machine whose code has started, and has asked for these steps; they are durable."""
+    machine = WorkflowMachine("e-1", [])
+    assert machine.advance() is None
+    assert machine.accept(STARTED)
+    for key in asked:
+        machine.request(scheduled(key))
+    machine.take_batch()
+    return machine
+
+
+def view(machine: WorkflowMachine) -> tuple[object, ...]:
+    """Return what a driver can see of a machine."""
+    steps = {
+        key: (one.scheduled, one.attempt, one.in_doubt, one.retry_at, one.last_failure)
+        for key, one in machine.steps.items()
+    }
+    return machine.phase, machine.now, steps, machine.timers, machine.closed, machine.position
+
+
+# Replaying ---------------------------------------------------------------------------------------------
+
+
+@given(executions())
+def test_a_replayed_machine_stands_where_the_live_one_stood(recording: Recording) -> None:
+    assert recording.last is not None
+    again = replay(recording.program, recording.journal)
+    event(again.machine.phase)
+    assert view(again.machine) == view(recording.last.machine)
+    assert not again.machine.has_news
+
+
+@given(executions())
+def test_replaying_a_whole_journal_asks_for_nothing_new(recording: Recording) -> None:
+    machine = replay(recording.program, recording.journal).machine
+    batch = machine.take_batch()
+    assert (batch.records, batch.steps) == ((), ())
+    if isinstance(recording.journal[-1], ExecutionClosed):
+        assert machine.phase is MachinePhase.CLOSED
+
+
+@given(executions(), st.integers(min_value=0))
+def test_any_prefix_of_the_journal_leads_to_the_same_requests(recording: Recording, cut: int) -> None:
+    cut %= len(recording.journal) + 1
+    resumed = replay(recording.program, recording.journal[:cut])
+    written: list[AnyRecord] = [*recording.journal[:cut], *resumed.machine.take_batch().records]
+    for record in recording.journal[cut:]:
+        if isinstance(record, INPUTS):
+            assert resumed.offer(record)
+            written += resumed.machine.take_batch().records
+    assert [r for r in written if not isinstance(r, NOTES)] == [
+        r for r in recording.journal if not isinstance(r, NOTES)
+    ]
+
+
+@given(executions(), st.integers(min_value=0))
+def test_a_crash_before_a_write_loses_only_what_nobody_has_acted_upon(recording: Recording, cut: int) -> None:
+    """Whatever the cut, no step is begun by the resumed machine that the journal does not hold."""
+    cut %= len(recording.journal) + 1
+    machine = replay(recording.program, recording.journal[:cut]).machine
+    held = {record.key for record in recording.journal[:cut] if isinstance(record, StepScheduled)}
+    fresh = {record.key for record in machine.take_batch().records if isinstance(record, StepScheduled)}
+    assert set(machine.steps) <= held | fresh
+    assert not held & fresh
+
+
+# Departing ---------------------------------------------------------------------------------------------
+
+
+def asks(instruction: Instruction) -> bool:
+    """Whether the instruction leaves a record of its own."""
+    return not isinstance(instruction, Listen)
+
+
+def other(instruction: Instruction) -> st.SearchStrategy[Instruction]:
+    """Instructions that ask for something else than this one."""
+    return instructions.filter(lambda new: bool(asks(new) and repr(new) != repr(instruction)))
+
+
+completed = executions(complete=True).filter(
+    lambda recording: any(asks(instruction) for task in recording.program.tasks for instruction in task)
+)
+
+
+def mutated(draw: st.DataObject, program: Program) -> Program:
+    """Draw one change of the program that its journal must show."""
+    places = [(t, i) for t, task in enumerate(program.tasks) for i, one in enumerate(task) if asks(one)]
+    number, position = draw.draw(st.sampled_from(places))
+    task = list(program.tasks[number])
+    match draw.draw(st.sampled_from(["change", "leave out", "add", "swap"])):
+        case "change":
+            task[position] = draw.draw(other(task[position]))
+        case "leave out":
+            del task[position]
+        case "add":
+            task.insert(position, draw.draw(other(task[position])))
+        case _:
+            swap = draw.draw(st.sampled_from([i for t, i in places if t == number]))
+            assume(repr(task[swap]) != repr(task[position]))
+            task[position], task[swap] = task[swap], task[position]
+    tasks = list(program.tasks)
+    tasks[number] = tuple(task)
+    return Program(tuple(tasks))
+
+
+@given(completed, st.data())
+def test_any_change_of_the_program_is_found(recording: Recording, data: st.DataObject) -> None:
+    changed = mutated(data, recording.program)
+    with pytest.raises(NonDeterminismError) as caught:
+        replay(changed, recording.journal)
+    departure = caught.value
+    assert departure.execution_id == "e-1"
+    named = recording.journal[departure.position]
+    event(f"at {named.type}")
+    assert getattr(named, "key", "") in departure.recorded
+    assert "usual cause" in str(departure)
+    assert departure.attempted in str(departure)
+
+
+@given(completed, st.data())
+def test_a_changed_request_is_named_with_every_field_that_differs(
+    recording: Recording, data: st.DataObject
+) -> None:
+    calls = [record for record in recording.journal if isinstance(record, StepScheduled)]
+    assume(calls)
+    assert isinstance(recording.journal[-1], ExecutionClosed)
+    call = data.draw(st.sampled_from(calls))
+    number, position = (int(part) for part in call.key.split("."))
+    task = list(recording.program.tasks[number])
+    was = task[position]
+    assert isinstance(was, Call)
+    new_name = data.draw(st.sampled_from(["search", "send"]))
+    others: list[JSON] = [1, True, 1.0, [1], [1.0], {"x": None}, None]
+    new_arguments = data.draw(st.sampled_from(others))
+    assume((new_name, repr(new_arguments)) != (was.name, repr(was.arguments)))
+    task[position] = replace(was, name=new_name, arguments=new_arguments)
+    tasks = list(recording.program.tasks)
+    tasks[number] = tuple(task)
+    with pytest.raises(NonDeterminismError) as caught:
+        replay(Program(tuple(tasks)), recording.journal)
+    assert recording.journal[caught.value.position] == call
+    fields = [line.split(":")[0] for line in caught.value.difference]
+    assert ("name" in fields) == (new_name != was.name)
+    assert ("arguments" in fields) == (repr(new_arguments) != repr(was.arguments))
+    assert set(fields) <= {"name", "arguments"}
+
+
+def test_a_departure_reads_like_this() -> None:
+    journal: list[AnyRecord] = [
+        STARTED,
+        scheduled("0.0", {"q": "tides"}),
+        TimerStarted(key="1.0", due_at=6.0),
+    ]
+    program = Program(((Call("search", {"q": "tide tables"}),), (Sleep(5.0),)))
+    with pytest.raises(NonDeterminismError) as caught:
+        replay(program, journal)
+    assert str(caught.value).splitlines()[:4] == [
+        "execution e-1 departed from its journal at record 1",
+        """  recorded:  activity 'search' at 0.0, {"arguments":{"q":"tides"}}""",
+        """  attempted: activity 'search' at 0.0, {"arguments":{"q":"tide tables"}}""",
+        """  differs:   arguments: {"q":"tides"} is not {"q":"tide tables"}""",
+    ]
+
+
+def test_a_request_left_out_at_the_end_of_the_journal_is_compared_with_the_one_made_instead() -> None:
+    journal: list[AnyRecord] = [STARTED, EventEmitted(key="0.0", kind="text", data={"n": 1})]
+    machine = WorkflowMachine("e-1", journal)
+    machine.advance()
+    machine.request(EventEmitted(key="1.0", kind="text", data={"n": 1}))
+    with pytest.raises(NonDeterminismError) as caught:
+        machine.advance()
+    assert (caught.value.position, caught.value.difference) == (1, ('key: "0.0" is not "1.0"',))
+
+
+def test_code_that_asks_for_less_than_its_journal_says_has_departed() -> None:
+    with pytest.raises(NonDeterminismError, match="the code waits or has ended"):
+        replay(Program(((Listen(),),)), [STARTED, scheduled("0.0")])
+
+
+def test_code_that_asks_twice_under_one_key_has_departed() -> None:
+    machine = live_machine("0.0")
+    with pytest.raises(NonDeterminismError) as caught:
+        machine.request(scheduled("0.0"))
+    assert caught.value.position == 1
+    assert "same key" in caught.value.recorded
+
+
+def test_code_that_asks_before_anything_has_happened_has_departed() -> None:
+    with pytest.raises(NonDeterminismError, match="no input has come yet"):
+        WorkflowMachine("e-1", [STARTED]).request(scheduled("0.0"))
+
+
+def test_code_that_asks_too_early_is_shown_the_input_it_should_have_waited_for() -> None:
+    signal = SignalReceived(at=2.0, message_id="m", name="go", arguments=())
+    machine = WorkflowMachine("e-1", [STARTED, signal, scheduled("0.0")])
+    machine.advance()
+    with pytest.raises(NonDeterminismError, match="signal 'go'") as caught:
+        machine.request(scheduled("0.0"))
+    assert caught.value.position == 1
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [
+        [scheduled("0.0")],
+        [TimerFired(at=1.0, key="0.0")],
+        [CancelRequested(at=0.0, message_id="c")],
+        [ExecutionRecovered(at=0.0), SignalReceived(at=0.0, message_id="m", name="s", arguments=())],
+        [STARTED, STARTED],
+        [STARTED, StepCompleted(at=1.0, key="9.9", result=None)],
+        [STARTED, StepFailed(at=1.0, key="9.9", attempts=1, failure=FAILURE)],
+        [STARTED, TimerFired(at=1.0, key="9.9")],
+    ],
+    ids=lambda journal: " ".join(record.type for record in journal),
+)
+def test_a_journal_that_no_code_could_have_caused_is_refused(journal: list[AnyRecord]) -> None:
+    with pytest.raises(NonDeterminismError) as caught:
+        replay(Program(((Listen(),),)), journal)
+    assert caught.value.position == len(journal) - 1
+
+
+def test_nothing_follows_the_end() -> None:
+    end = ExecutionClosed(status=Status.CANCELLED, result=[[]])
+    cancelled = CancelRequested(at=1.0, message_id="c")
+    with pytest.raises(NonDeterminismError, match="cancel requested"):
+        replay(Program(((Listen(),),)), [STARTED, cancelled, end, cancelled])
+    machine = live_machine("0.0")
+    machine.request(scheduled("0.1"))
+    machine.request(ExecutionClosed(status=Status.COMPLETED))
+    assert not machine.accept(cancelled)
+    with pytest.raises(IllegalTransition):
+        machine.request(scheduled("0.2"))
+    assert machine.take_batch().steps == ()
+    assert machine.phase is MachinePhase.CLOSED
+
+
+# Inputs that nobody waits for --------------------------------------------------------------------------
+
+
+@given(executions())
+def test_a_late_or_unwanted_answer_is_refused_and_changes_nothing(recording: Recording) -> None:
+    live = replay(recording.program, recording.journal)
+    assume(live.machine.phase is MachinePhase.LIVE)
+    before = view(live.machine)
+    asked = [record.key for record in recording.journal if isinstance(record, (StepScheduled, TimerStarted))]
+    for key in ["never asked for", *asked]:
+        if key not in live.machine.steps:
+            assert not live.offer(StepCompleted(at=9e9, key=key, result=None))
+            assert not live.offer(StepFailed(at=9e9, key=key, attempts=1, failure=FAILURE))
+            live.machine.note(
+                AttemptFailed(at=9e9, key=key, attempt=1, failure=FAILURE, retry_at=9e9),
+            )
+        if key not in live.machine.timers:
+            assert not live.offer(TimerFired(at=9e9, key=key))
+    assert not live.offer(STARTED)
+    assert view(live.machine) == before
+    assert not live.machine.has_news
+
+
+def test_an_abandoned_step_is_neither_started_nor_answered() -> None:
+    machine = live_machine()
+    machine.request(scheduled("0.0"))
+    machine.request(scheduled("0.1"))
+    machine.abandon("0.0")
+    machine.abandon("never asked for")
+    assert machine.has_news
+    assert machine.take_batch().steps == ("0.1",)
+    assert not machine.accept(StepCompleted(at=2.0, key="0.0", result=None))
+
+
+def test_nothing_but_the_start_is_accepted_first() -> None:
+    machine = WorkflowMachine("e-1", [])
+    assert machine.advance() is None
+    assert not machine.accept(SignalReceived(at=1.0, message_id="m", name="s", arguments=()))
+    assert not machine.accept(CancelRequested(at=1.0, message_id="c"))
+    assert machine.accept(STARTED)
+    assert not machine.accept(STARTED)
+
+
+def test_each_phase_takes_what_belongs_to_it() -> None:
+    replaying = WorkflowMachine("e-1", [STARTED])
+    note = ExecutionRecovered(at=1.0)
+    for misplaced in (
+        lambda: replaying.accept(STARTED),
+        lambda: replaying.note(note),
+        lambda: replaying.take_batch(),
+        lambda: live_machine().advance(),
+    ):
+        with pytest.raises(IllegalTransition):
+            misplaced()
+    closed = replay(Program(((Emit("text", 1),),)), [])
+    closed.offer(STARTED)
+    closed.machine.take_batch()
+    for misplaced in (
+        lambda: closed.machine.accept(STARTED),
+        lambda: closed.machine.note(note),
+        lambda: closed.machine.advance(),
+    ):
+        with pytest.raises(IllegalTransition, match="closed"):
+            misplaced()
+
+
+# What must be durable before what ----------------------------------------------------------------------
+
+
+@given(executions())
+def test_an_input_and_the_requests_it_caused_are_in_one_batch(recording: Recording) -> None:
+    alone = replay(recording.program, [])
+    written: list[AnyRecord] = []
+    for record in recording.journal:
+        if isinstance(record, INPUTS):
+            assert alone.offer(record)
+            batch = alone.machine.take_batch()
+            assert batch.records[0] == record
+            assert all(isinstance(one, REQUESTS) for one in batch.records[1:])
+            assert batch.position == len(written)
+            assert set(batch.steps) <= {r.key for r in batch.records if isinstance(r, StepScheduled)}
+            assert set(batch.steps) <= set(alone.machine.steps)
+            written += batch.records
+
+
+@given(executions())
+def test_batches_are_the_journal_cut_in_pieces_without_gap_or_overlap(recording: Recording) -> None:
+    position = len(recording.journal) - sum(len(batch.records) for batch in recording.batches)
+    assert position in (0, 1)
+    for batch in recording.batches:
+        assert batch.position == position
+        assert recording.journal[position : position + len(batch.records)] == list(batch.records)
+        position += len(batch.records)
+
+
+@given(executions())
+def test_workflow_time_is_that_of_the_latest_input(recording: Recording) -> None:
+    machine = WorkflowMachine("e-1", recording.journal)
+    latest = machine.now
+    assert latest == 0.0
+    assert recording.last is not None
+    for record in recording.journal:
+        latest = max(latest, record.at) if isinstance(record, INPUTS) else latest
+    assert recording.last.machine.now == latest
+
+
+# Attempts (D4, D5) -------------------------------------------------------------------------------------
+
+
+@given(executions(max_moves=40))
+def test_d4_no_two_attempts_of_a_step_have_the_same_number(recording: Recording) -> None:
+    for attempts in recording.attempts.values():
+        numbers = [number for number, _ in attempts]
+        event(f"{len(numbers)} attempts")
+        assert numbers == sorted(set(numbers))
+        assert numbers[0] == 1 or attempts[0][1]
+
+
+def test_d4_after_a_crash_a_durable_step_is_in_doubt_and_its_attempt_is_counted() -> None:
+    machine = replay(Program(((Call("search", 1),),)), [STARTED]).machine
+    machine.take_batch()
+    machine.note(ExecutionRecovered(at=2.0))
+    assert (machine.steps["0.0"].attempt, machine.steps["0.0"].in_doubt) == (2, True)
+
+
+def test_d4_a_step_first_asked_for_by_the_recovering_worker_is_not_in_doubt_then_or_ever() -> None:
+    program = Program(((Call("search", 1),),))
+    first = replay(program, [STARTED])
+    first.machine.note(ExecutionRecovered(at=2.0))
+    batch = first.machine.take_batch()
+    assert [record.type for record in batch.records] == ["execution_recovered", "step_scheduled"]
+    again = replay(program, [STARTED, *batch.records])
+    for machine in (first.machine, again.machine):
+        assert (machine.steps["0.0"].attempt, machine.steps["0.0"].in_doubt) == (1, False)
+    again.machine.note(ExecutionRecovered(at=3.0))
+    assert (again.machine.steps["0.0"].attempt, again.machine.steps["0.0"].in_doubt) == (2, True)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 10.0])), max_size=6))
+def test_d5_failed_attempts_count_on_and_back_off_also_across_a_crash(
+    notes: list[tuple[bool, float]],
+) -> None:
+    machine = live_machine("0.0")
+    journal: list[AnyRecord] = [STARTED, scheduled("0.0")]
+    now, attempt, in_doubt, retry_at = 2.0, 1, False, 0.0
+    for crashed, delay in notes:
+        now += 5.0
+        if crashed:
+            note: AttemptFailed | ExecutionRecovered = ExecutionRecovered(at=now)
+            if retry_at <= now:  # While it backs off, no attempt is under way.
+                attempt, in_doubt = attempt + 1, True
+        else:
+            retry_at = now + delay
+            note = AttemptFailed(at=now, key="0.0", attempt=attempt, failure=FAILURE, retry_at=retry_at)
+            attempt, in_doubt = attempt + 1, False
+        machine.note(note)
+        journal += machine.take_batch().records
+        again = replay(Program(((Call("search", None),),)), journal).machine
+        for one in (machine.steps["0.0"], again.steps["0.0"]):
+            assert (one.attempt, one.in_doubt, one.retry_at) == (attempt, in_doubt, retry_at)
