@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from durable_agents.adapters.sqlite import SqliteStore
 from durable_agents.adapters.sqlite.schema import Database
-from durable_agents.adapters.sqlite.transaction import DELETE_ROWS, FORGET_EXECUTIONS
+from durable_agents.adapters.sqlite.transaction import DELETE_ROWS, FORGET_EXECUTIONS, Transaction
 from durable_agents.core.errors import ConfigurationError, LeaseLost
 from durable_agents.core.records import Status
 from durable_agents.ports.journal import Claim, Commit, Message, NewExecution
@@ -245,6 +246,51 @@ async def test_writes_that_arrive_during_a_commit_share_the_next_one(path: Path,
 
         await asyncio.gather(*map(append_some, claims))
         assert 10 <= database.statements.count("COMMIT") <= 40
+
+
+async def test_an_operation_that_fails_halfway_leaves_nothing_and_does_not_touch_its_neighbours(
+    path: Path, clock: VirtualClock
+) -> None:
+    async with observed(path, clock) as (store, database):
+        first, second = await create(store, "e", "f")
+        database.statements.clear()
+        no_bytes = cast("bytes", [b"a list of bytes is refused by SQLite after the first record was written"])
+        outcomes = await asyncio.gather(
+            store.append(first, 1, [b"1", no_bytes], Commit(release=True)),
+            store.append(second, 1, [b"1"], Commit()),
+            return_exceptions=True,
+        )
+        assert isinstance(outcomes[0], sqlite3.Error)
+        assert outcomes[1] is None
+        assert database.statements.count("COMMIT") == 1
+        assert list(await store.read("f")) == [b"0", b"1"]
+        await store.append(first, 1, [b"another"], Commit())
+        assert list(await store.read("e")) == [b"0", b"another"]
+
+
+async def test_who_is_cancelled_in_the_middle_of_a_write_leaves_when_its_fate_is_known(
+    path: Path, clock: VirtualClock
+) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def send_slowly(transaction: Transaction) -> None:
+        begun.set()
+        may_go_on.wait(PATIENCE_SECONDS)
+        transaction.send("e", Message("slow", b""))
+
+    async with open_store(path, clock) as store:
+        await create(store, "e")
+        sending = asyncio.create_task(store._here().writer.run(send_slowly))
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+        for _ in range(2):
+            sending.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not sending.done()
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert [delivery.message.id for delivery in await store.messages("e", 1)] == ["slow"]
 
 
 # Forgetting ----------------------------------------------------------------------------------------------

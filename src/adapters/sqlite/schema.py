@@ -185,8 +185,8 @@ class Database:
             raise StorageError(
                 f"the directory {self.path.parent} of {self.path.name} does not exist; create it first"
             )
-        # Asked before SQLite opens it: that would leave a -wal and a -shm file behind that are read-only too.
-        # (And asked, not tried: closing a file takes away the locks of this process's connections to it.)
+        # Asked before SQLite opens it: that would succeed, and leave behind -wal and -shm files that are
+        # read-only too. And not tried: closing a file drops the locks of this process's connections to it.
         effective = os.access in os.supports_effective_ids
         if self.path.exists() and not os.access(self.path, os.W_OK, effective_ids=effective):
             raise read_only(self.path, "its permissions do not let this user write")
@@ -233,8 +233,6 @@ class Database:
         if version < len(MIGRATIONS):
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        # On a read-only file SQLite takes IMMEDIATE for a wish. A write that changes nothing finds out.
-        connection.execute("UPDATE counter SET version = version WHERE FALSE")
         connection.execute("COMMIT")
 
     def _version(self, connection: sqlite3.Connection) -> int:
