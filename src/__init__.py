@@ -1,71 +1,81 @@
-"""LLM agents that survive crashes: agents, tools and handoffs in durable workflows."""
+"""LLM agents that survive crashes: agents, tools and handoffs in durable workflows.
 
-from durable_agents.adapters.mistral import LocalSession, RemoteSession
-from durable_agents.adapters.scripted import ScriptedSession
-from durable_agents.composition.backends import connect
-from durable_agents.composition.running import Runner, execute_workflow, run_worker
-from durable_agents.core.built_in_tools import (
-    CodeInterpreterTool,
-    DocumentLibraryTool,
-    ImageGenerationTool,
-    WebSearchPremiumTool,
-    WebSearchTool,
-)
-from durable_agents.core.chunks import (
-    DocumentURLChunk,
-    ImageURLChunk,
-    TextChunk,
-    ThinkingChunk,
-    ToolFileChunk,
-    ToolReferenceChunk,
-    UnknownChunk,
-)
-from durable_agents.core.entries import (
-    AgentHandoff,
-    FunctionCall,
-    FunctionResult,
-    MessageInput,
-    MessageOutput,
-    ToolExecution,
-    UnknownEntry,
-)
-from durable_agents.core.errors import (
-    ActivityError,
-    ActivityFailed,
-    ActivityTimedOut,
-    ConfigurationError,
-    DefinitionError,
-    DeterminismError,
-    DurabilityError,
-    DurableAgentsError,
-    ExecutionAlreadyExists,
-    ExecutionCancelled,
-    ExecutionClosed,
-    ExecutionFailed,
-    ExecutionNotFound,
-    InvalidArguments,
-    MaxTurnsExceeded,
-    MissingCredentials,
-    MissingExtra,
-    ModelError,
-    NonDeterminismError,
-    NotSupported,
-    OutcomeUnknown,
-    PayloadTooLarge,
-    RunError,
-    StorageError,
-    ToolError,
-    ToolFailed,
-    UnknownBackend,
-    UnknownTool,
-    Unserialisable,
-)
-from durable_agents.core.usage import Usage
-from durable_agents.ports.durability import Backend, Event, Execution, ExecutionDescription
-from durable_agents.runtime import workflow
-from durable_agents.runtime.activity import activity
-from durable_agents.runtime.agent import Agent
-from durable_agents.runtime.results import RunResult
+Every public name is here, and is loaded from where it lives when it is first used, so that importing the
+package costs next to nothing and loads nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durable_agents.adapters.mistral import LocalSession, RemoteSession
+    from durable_agents.adapters.scripted import ScriptedSession
+    from durable_agents.composition.backends import connect
+    from durable_agents.composition.running import Runner, execute_workflow, run_worker
+    from durable_agents.core.built_in_tools import (
+        CodeInterpreterTool,
+        DocumentLibraryTool,
+        ImageGenerationTool,
+        WebSearchPremiumTool,
+        WebSearchTool,
+    )
+    from durable_agents.core.chunks import (
+        DocumentURLChunk,
+        ImageURLChunk,
+        TextChunk,
+        ThinkingChunk,
+        ToolFileChunk,
+        ToolReferenceChunk,
+        UnknownChunk,
+    )
+    from durable_agents.core.entries import (
+        AgentHandoff,
+        FunctionCall,
+        FunctionResult,
+        MessageInput,
+        MessageOutput,
+        ToolExecution,
+        UnknownEntry,
+    )
+    from durable_agents.core.errors import (
+        ActivityError,
+        ActivityFailed,
+        ActivityTimedOut,
+        ConfigurationError,
+        DefinitionError,
+        DeterminismError,
+        DurabilityError,
+        DurableAgentsError,
+        ExecutionAlreadyExists,
+        ExecutionCancelled,
+        ExecutionClosed,
+        ExecutionFailed,
+        ExecutionNotFound,
+        InvalidArguments,
+        MaxTurnsExceeded,
+        MissingCredentials,
+        MissingExtra,
+        ModelError,
+        NonDeterminismError,
+        NotSupported,
+        OutcomeUnknown,
+        PayloadTooLarge,
+        RunError,
+        StorageError,
+        ToolError,
+        ToolFailed,
+        UnknownBackend,
+        UnknownTool,
+        Unserialisable,
+    )
+    from durable_agents.core.usage import Usage
+    from durable_agents.ports.durability import Backend, Event, Execution, ExecutionDescription
+    from durable_agents.runtime import workflow
+    from durable_agents.runtime.activity import activity
+    from durable_agents.runtime.agent import Agent
+    from durable_agents.runtime.results import RunResult
 
 __all__ = [
     "ActivityError",
@@ -133,3 +143,37 @@ __all__ = [
     "run_worker",
     "workflow",
 ]
+
+_HOMES = (
+    "core.errors",
+    "core.usage",
+    "core.chunks",
+    "core.entries",
+    "core.built_in_tools",
+    "ports.durability",
+    "runtime.activity",
+    "runtime.agent",
+    "runtime.results",
+    "adapters.scripted",
+    "adapters.mistral",
+    "composition.backends",
+    "composition.running",
+)
+"""The modules where the public names live, the light ones first."""
+
+
+def __getattr__(name: str) -> Any:
+    value: Any
+    if name == "workflow":
+        value = import_module(f"{__name__}.runtime.workflow")
+    elif name in __all__:
+        homes = (import_module(f"{__name__}.{home}") for home in _HOMES)
+        value = next(getattr(home, name) for home in homes if hasattr(home, name))
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import durable_agents
 
@@ -29,6 +33,22 @@ def test_every_public_name_exists_and_is_listed() -> None:
     names = durable_agents.__all__
     assert len(set(names)) == len(names)
     assert all(hasattr(durable_agents, name) for name in names)
+    assert not [name for name in names if name not in dir(durable_agents)]
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        durable_agents.nonsense  # noqa: B018
+
+
+def test_type_checkers_see_the_names_that_are_there() -> None:
+    """The names load lazily, so `__init__.py` says twice what they are; both must mean the same objects."""
+    tree = ast.parse((REPOSITORY / "src" / "__init__.py").read_text())
+    (seen,) = [node for node in tree.body if isinstance(node, ast.If)]
+    found: dict[str, object] = {}
+    for statement in seen.body:
+        assert isinstance(statement, ast.ImportFrom)
+        for alias in statement.names:
+            module = importlib.import_module(str(statement.module))
+            found[alias.name] = getattr(module, alias.name)
+    assert found == {name: getattr(durable_agents, name) for name in durable_agents.__all__}
 
 
 def test_importing_loads_no_sdk() -> None:
