@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
+import sys
 from typing import Any
 
-from durable_agents.core.errors import ActivityTimedOut
-from durable_agents.core.json import JSON
+from durable_agents.core.errors import ActivityTimedOut, PayloadTooLarge, Unserialisable
+from durable_agents.core.json import JSON, decode, encode
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import ActivityOptions
 from durable_agents.ports.durability import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.activity import current_attempt
 from durable_agents.runtime.threads import in_thread
+
+logger = logging.getLogger("durable_agents.worker")
+
+UNWINDING_SECONDS = 10.0
+"""How long an attempt that was cancelled may take to clean up before it is left to itself."""
 
 
 async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
@@ -44,14 +51,27 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
 class Pulse:
     """The heartbeat of one attempt, called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int = sys.maxsize) -> None:
+        self._limit_bytes = limit_bytes // 2  # the record that keeps the last beat keeps a failure as well
         self._loop = asyncio.get_running_loop()
         self._beaten = asyncio.Event()
         self.details: tuple[JSON, ...] = ()
 
     def beat(self, details: tuple[JSON, ...]) -> None:
-        """Take a sign of life."""
-        self.details = details
+        """Take a sign of life.
+
+        Raises:
+            Unserialisable: `details` are not JSON.
+            PayloadTooLarge: they are too long to be kept.
+        """
+        what = "what a heartbeat tells"
+        try:
+            text = encode(list(details))
+        except (TypeError, ValueError) as error:
+            raise Unserialisable(what, type(details[-1]).__name__, str(error)) from error
+        if len(text) > self._limit_bytes:
+            raise PayloadTooLarge(what, len(text), self._limit_bytes)
+        self.details = tuple(decode(text))
         self._loop.call_soon_threadsafe(self._beaten.set)
 
     async def missed(self, timeout: float, clock: Clock) -> None:
@@ -73,11 +93,13 @@ async def perform_in_time(
 ) -> JSON:
     """Perform `call` within its timeouts.
 
+    If it is cancelled, so is the attempt; a result that comes all the same is returned.
+
     Raises:
         ActivityTimedOut: it took longer than `start_to_close_timeout`, or was silent for longer than
             `heartbeat_timeout`; the attempt has been cancelled (a thread cannot be, and is left alone).
     """
-    work = asyncio.create_task(perform(call, attempt, resources))
+    work = asyncio.create_task(perform(call, attempt, resources), name=f"attempt at {attempt.activity}")
     limits: dict[asyncio.Task[Any], tuple[str, float]] = {
         asyncio.create_task(clock.sleep(options.start_to_close_timeout)): (
             "start_to_close_timeout",
@@ -89,11 +111,38 @@ async def perform_in_time(
         limits[watch] = ("heartbeat_timeout", options.heartbeat_timeout)
     try:
         await asyncio.wait({work, *limits}, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return await work
-        option, seconds = next(limits[task] for task in limits if task.done())
-        raise ActivityTimedOut(attempt.activity, option, seconds)
+        if not work.done():
+            option, seconds = next(limits[task] for task in limits if task.done())
+            await _end(work, clock)
+            raise ActivityTimedOut(attempt.activity, option, seconds)
+    except asyncio.CancelledError:
+        await _end(work, clock)
+        if not work.done() or work.cancelled():
+            raise
     finally:
-        for task in (work, *limits):
-            task.cancel()
-        await asyncio.gather(work, *limits, return_exceptions=True)
+        for limit in limits:
+            limit.cancel()
+    if work.cancelled():
+        # Left to itself, a CancelledError would pass for one of ours.
+        raise RuntimeError(f"activity {attempt.activity!r} let a CancelledError of its own escape")
+    return work.result()
+
+
+async def _end(work: asyncio.Task[JSON], clock: Clock) -> None:
+    """Cancel `work` and wait until it has ended; code that goes on for too long is left to itself."""
+    work.cancel()
+    patience = asyncio.create_task(clock.sleep(UNWINDING_SECONDS))
+    try:
+        await asyncio.wait({work, patience}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        patience.cancel()
+    if not work.done():
+        logger.warning("%s was cancelled and goes on all the same", work.get_name())
+        work.add_done_callback(_retrieve)
+    else:
+        _retrieve(work)
+
+
+def _retrieve(work: asyncio.Task[JSON]) -> None:
+    if not work.cancelled():
+        work.exception()

@@ -21,7 +21,7 @@ from durable_agents.core.errors import (
     UnknownDefinition,
     Unserialisable,
 )
-from durable_agents.core.json import JSON, canonical
+from durable_agents.core.json import JSON, canonical, decode, encode
 from durable_agents.core.records import (
     ExecutionClosed,
     ExecutionStarted,
@@ -40,6 +40,10 @@ from durable_agents.runtime.workflow import definition_of, known_definition
 
 PATIENCE_SECONDS = 5.0
 """How long a waiting caller trusts that it will be told of news, before it looks by itself."""
+
+
+ENVELOPE_BYTES = 256
+"""By how much the record of a message may be longer than the message."""
 
 
 class JournaledBackend(Backend):
@@ -72,13 +76,16 @@ class JournaledBackend(Backend):
         _check_size(f"the input of workflow {definition.name!r}", first, self._store.limit_bytes)
         if id is not None and not id.strip():
             raise DefinitionError("an execution's id must not be empty; leave it out to get one made")
-        new = NewExecution(
-            id=id or uuid.uuid4().hex,
-            workflow=definition.name,
-            fingerprint=fingerprint,
-            task_queue=task_queue,
-            keep_seconds=definition.keep_seconds,
-        )
+        try:
+            new = NewExecution(
+                id=id or uuid.uuid4().hex,
+                workflow=definition.name,
+                fingerprint=fingerprint,
+                task_queue=task_queue,
+                keep_seconds=definition.keep_seconds,
+            )
+        except ValueError as error:
+            raise DefinitionError(str(error)) from error
         head, created = await self._store.create(new, first)
         if not created:
             if head.workflow != new.workflow:
@@ -177,8 +184,11 @@ class JournaledExecution(Execution):
         await self._send("a cancel request", CancelMessage())
 
     async def _send(self, what: str, message: SignalMessage | CancelMessage) -> None:
-        body = message.model_dump_json().encode()
-        _check_size(what, body, self._store.limit_bytes)
+        try:
+            body = message.to_json()
+        except (TypeError, ValueError) as error:
+            raise Unserialisable(what, "JSON", str(error)) from error
+        _check_size(what, body, self._store.limit_bytes - ENVELOPE_BYTES)
         await self._store.send(self._id, Message(uuid.uuid4().hex, body))
 
     async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -233,6 +243,7 @@ class JournaledExecution(Execution):
                 return
             if not records:
                 await self._store.follow(self._id, length, PATIENCE_SECONDS)
+                await self._head()  # it may have been forgotten, and then no end will ever come
 
     async def _head(self) -> Head:
         head = await self._store.head(self._id)
@@ -241,8 +252,10 @@ class JournaledExecution(Execution):
         return head
 
     async def _closing(self, head: Head) -> ExecutionClosed:
-        (last,) = await self._store.read(self._id, head.length - 1)
-        record = decode_record(last)
+        records = await self._store.read(self._id, head.length - 1)
+        if not records:
+            raise ExecutionNotFound(self._id)
+        record = decode_record(records[-1])
         assert isinstance(record, ExecutionClosed)
         return record
 
@@ -259,6 +272,6 @@ def _check_size(what: str, data: bytes, limit: int) -> None:
 def _plain(name: str, value: Any) -> Any:
     """Return positional or named arguments as JSON, by their own types."""
     try:
-        return to_jsonable_python(value, inf_nan_mode="strings")
-    except PydanticSerializationError as error:
+        return decode(encode(to_jsonable_python(value)))
+    except (PydanticSerializationError, TypeError, ValueError) as error:
         raise Unserialisable(f"an argument of {name!r}", type(value).__name__, str(error)) from error

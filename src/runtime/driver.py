@@ -8,13 +8,15 @@ refused means that someone else owns the execution: everything in memory is drop
 from __future__ import annotations
 
 import asyncio
-import logging
+import functools
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from durable_agents.core.errors import (
     ActivityInterrupted,
     ActivityTimedOut,
+    LeaseLost,
     OutcomeUnknown,
     PayloadTooLarge,
     StorageError,
@@ -35,13 +37,13 @@ from durable_agents.core.records import (
 from durable_agents.core.workflow_machine import Batch, OpenStep
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.durability import Attempt, Step
-from durable_agents.ports.journal import Claim, Commit, Store
+from durable_agents.ports.journal import Claim, Commit, Delivery, Store
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.attempts import Pulse, perform_in_time
+from durable_agents.runtime.failures import failure_of
 from durable_agents.runtime.live import LiveExecution
 from durable_agents.runtime.messages import CancelMessage, decode_message
-
-logger = logging.getLogger("durable_agents.worker")
+from durable_agents.runtime.patience import patiently
 
 LINGER_SECONDS = 1.0
 """An execution with nothing to do but a wait shorter than this is kept, not released and claimed again."""
@@ -61,15 +63,17 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How one attempt ended: with a result, or a failure."""
+    """How an attempt that was begun ended: with a result, or a failure."""
 
-    key: str
-    attempt: int
     result: JSON = None
     failure: Failure | None = None
     outcome_unknown: bool = False
     interrupted: bool = False
     heartbeat: JSON = None
+
+
+_Attempting = asyncio.Task[_Ended | None]
+"""An attempt under way; None, and being cancelled, mean that it was never begun."""
 
 
 class Driver:
@@ -80,11 +84,20 @@ class Driver:
         self._live = live
         self._machine = live.machine
         self._services = services
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._ended: deque[_Ended] = deque()
+        self._running: dict[str, _Attempting] = {}
+        self._unwinding: set[_Attempting] = set()
+        """Attempts that were cancelled because the code no longer waits for them."""
+        self._ended: deque[tuple[str, _Attempting]] = deque()
         self._wake = asyncio.Event()
         self._has_mail = True
+        self._recovery_due = claim.recovered
+        self._begun: set[str] = set()
         live.consumed = max(live.consumed, claim.consumed)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether an attempt may have taken effect of which the journal says nothing."""
+        return self._recovery_due or bool(self._begun)
 
     def notify_mail(self) -> None:
         """Tell that the inbox holds something unread."""
@@ -111,7 +124,7 @@ class Driver:
         try:
             if self.claim.recovered:
                 self._machine.note(ExecutionRecovered(at=self._now()))
-                self._give_up_on_doubtful_steps()
+            self._give_up_on_doubtful_steps()
             while True:
                 await self._take_inputs()
                 if self._may_release():
@@ -120,12 +133,8 @@ class Driver:
                 batch = self._machine.take_batch()
                 closed = self._machine.closed
                 if batch.records or closed is not None:
-                    await self._append(
-                        batch,
-                        Commit(
-                            consumed=self._live.consumed, status=None if closed is None else closed.status
-                        ),
-                    )
+                    status = None if closed is None else closed.status
+                    await self._append(batch, Commit(consumed=self._live.consumed, status=status))
                 if closed is not None:
                     return False
                 self._begin_steps()
@@ -138,7 +147,7 @@ class Driver:
     async def _take_inputs(self) -> None:
         if self._has_mail:
             self._has_mail = False
-            for delivery in await self._services.store.messages(self.claim.execution_id, self._live.consumed):
+            for delivery in await self._messages():
                 self._live.deliver(self._input_of(delivery.message.id, delivery.message.body))
                 self._live.consumed = delivery.number
         now = self._now()
@@ -149,9 +158,19 @@ class Driver:
         ):
             self._live.deliver(TimerFired(at=now, key=key))
         while self._ended:
-            self._take(self._ended.popleft())
+            key, task = self._ended.popleft()
+            # An attempt that the code no longer waits for is not among the running any more.
+            if self._running.pop(key, None) is not None and not task.cancelled():
+                self._take(key, task.result())
         for key in [key for key in self._running if key not in self._machine.steps]:
-            self._running.pop(key).cancel()  # the code no longer waits for it
+            self._unwind(self._running.pop(key))
+
+    async def _messages(self) -> Sequence[Delivery]:
+        return await patiently(
+            lambda: self._services.store.messages(self.claim.execution_id, self._live.consumed),
+            self._services.clock,
+            doing=f"execution {self.claim.execution_id}",
+        )
 
     def _input_of(self, message_id: str, body: bytes) -> Input:
         message = decode_message(body)
@@ -165,43 +184,41 @@ class Driver:
             named=message.named,
         )
 
-    def _take(self, ended: _Ended) -> None:
-        self._running.pop(ended.key, None)
-        opened = self._machine.steps.get(ended.key)
-        if opened is None:
+    def _take(self, key: str, ended: _Ended | None) -> None:
+        opened = self._machine.steps.get(key)
+        if ended is None or opened is None:
             return
         if ended.failure is None:
-            self._complete(opened, ended)
+            self._complete(opened, ended.result)
             return
-        step = self._live.requested[ended.key]
+        step = self._live.requested[key]
         if ended.outcome_unknown:
-            unknown = Failure.of(OutcomeUnknown(step.name))
-            self._fail(ended.key, ended.attempt, unknown)
+            self._fail(key, opened.attempt, Failure.of(OutcomeUnknown(step.name)))
             return
         # Being interrupted by an orderly stop is nobody's failure: it does not use up the last attempt.
-        delay = 0.0 if ended.interrupted else step.options.retry.delay_after(ended.attempt, ended.failure)
+        delay = 0.0 if ended.interrupted else step.options.retry.delay_after(opened.attempt, ended.failure)
         if delay is None:
-            self._fail(ended.key, ended.attempt, ended.failure)
+            self._fail(key, opened.attempt, ended.failure)
             return
         now = self._now()
         self._machine.note(
             AttemptFailed(
                 at=now,
-                key=ended.key,
-                attempt=ended.attempt,
+                key=key,
+                attempt=opened.attempt,
                 failure=ended.failure,
                 retry_at=now + delay,
                 heartbeat=ended.heartbeat,
             )
         )
 
-    def _complete(self, opened: OpenStep, ended: _Ended) -> None:
-        record = StepCompleted(at=self._now(), key=ended.key, result=ended.result)
+    def _complete(self, opened: OpenStep, result: JSON) -> None:
+        record = StepCompleted(at=self._now(), key=opened.scheduled.key, result=result)
         size, limit = len(encode_record(record)), self._services.store.limit_bytes
         if size > limit:
             # Running it again would give the same: the error goes to the code, once.
             failure = Failure.of(PayloadTooLarge(f"the result of {opened.scheduled.name!r}", size, limit))
-            self._fail(ended.key, ended.attempt, failure)
+            self._fail(record.key, opened.attempt, failure)
             return
         self._live.deliver(record)
 
@@ -209,11 +226,16 @@ class Driver:
         self._live.deliver(StepFailed(at=self._now(), key=key, attempts=attempts, failure=failure))
 
     def _give_up_on_doubtful_steps(self) -> None:
-        """End the steps that a lost worker may have run and that must not be run again."""
+        """End the steps that a lost worker may have run and that must not be run again.
+
+        Also when this claim is a regular one: the worker that wrote down the recovery may not have been able
+        to carry the execution on.
+        """
         for key, opened in list(self._machine.steps.items()):
-            step = self._live.requested[key]
-            if not opened.in_doubt:
+            # The failure of one step may have made the code give up another one.
+            if key not in self._machine.steps or not opened.in_doubt:
                 continue
+            step = self._live.requested[key]
             if step.options.effect == "once":
                 self._fail(key, opened.attempt - 1, Failure.of(OutcomeUnknown(step.name)))
             elif opened.attempt > step.options.retry.max_attempts:
@@ -227,13 +249,28 @@ class Driver:
         now = self._now()
         for key, opened in self._machine.steps.items():
             if key not in self._running and opened.retry_at <= now:
-                self._running[key] = asyncio.create_task(
+                task = asyncio.create_task(
                     self._attempt(self._live.requested[key], opened), name=f"{self.claim.execution_id}/{key}"
                 )
+                self._running[key] = task
+                task.add_done_callback(functools.partial(self._attempt_ended, key))
 
-    async def _attempt(self, step: Step, opened: OpenStep) -> None:
-        """Make one attempt, and put how it ended where the driver finds it."""
-        pulse = Pulse()
+    def _attempt_ended(self, key: str, task: _Attempting) -> None:
+        self._ended.append((key, task))
+        self._wake.set()
+
+    async def _attempt(self, step: Step, opened: OpenStep) -> _Ended | None:
+        """Make one attempt, and return how it ended; None if the worker stopped before it was begun."""
+        services = self._services
+        async with services.activity_slots:
+            if services.stopping.is_set():
+                return None
+            self._begun.add(step.key)
+            return await self._perform(step, opened)
+
+    async def _perform(self, step: Step, opened: OpenStep) -> _Ended:
+        services, limit_bytes = self._services, self._services.store.limit_bytes
+        pulse = Pulse(limit_bytes)
         last = opened.last_failure
         attempt = Attempt(
             execution_id=self.claim.execution_id,
@@ -243,66 +280,67 @@ class Driver:
             heartbeat=pulse.beat,
             heartbeat_details=tuple(last.heartbeat) if last and isinstance(last.heartbeat, list) else (),
         )
-        begun = False
         once = step.options.effect == "once"
-        services = self._services
         try:
-            async with services.activity_slots:
-                if services.stopping.is_set():
-                    return
-                begun = True
-                result = await perform_in_time(
-                    step.call, attempt, step.options, services.resources, services.clock, pulse
-                )
-            ended = _Ended(step.key, opened.attempt, result=result)
+            result = await perform_in_time(
+                step.call, attempt, step.options, services.resources, services.clock, pulse
+            )
         except asyncio.CancelledError:
-            if not begun or step.key not in self._machine.steps:
-                raise
-            failure = Failure.of(ActivityInterrupted(step.name))
-            ended = _Ended(step.key, opened.attempt, failure=failure, outcome_unknown=once, interrupted=True)
-        except Exception as error:
-            unknown = once and isinstance(error, ActivityTimedOut)
-            ended = _Ended(
-                step.key,
-                opened.attempt,
-                failure=Failure.of(error),
-                outcome_unknown=unknown,
+            return _Ended(
+                failure=Failure.of(ActivityInterrupted(step.name)),
+                outcome_unknown=once,
+                interrupted=True,
                 heartbeat=list(pulse.details),
             )
-        finally:
-            self._wake.set()
-        self._ended.append(ended)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            return _Ended(
+                failure=failure_of(error, limit_bytes),
+                outcome_unknown=once and isinstance(error, ActivityTimedOut),
+                heartbeat=list(pulse.details),
+            )
+        return _Ended(result=result)
+
+    def _unwind(self, task: _Attempting) -> None:
+        task.cancel()
+        self._unwinding.add(task)
+        task.add_done_callback(self._unwinding.discard)
 
     async def _stop_attempts(self) -> None:
-        for task in self._running.values():
+        tasks = {*self._running.values(), *self._unwinding}
+        for task in tasks:
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running.values())
+        if tasks:
+            await asyncio.wait(tasks)
         self._running.clear()
 
     # Writing
 
     async def _append(self, batch: Batch, commit: Commit) -> None:
-        store = self._services.store
         records = [encode_record(record) for record in batch.records]
-        delay = 0.05
-        while True:
-            try:
-                await store.append(self.claim, batch.position, records, commit)
-                return
-            except StorageError as error:
-                if not error.retryable or delay > 5:
-                    raise
-                logger.warning("execution %s: %s; trying again", self.claim.execution_id, error)
-            await self._services.clock.sleep(delay)
-            delay *= 2
-            if records and await self._is_written(batch.position + len(records)):
-                return
+        in_question = False
 
-    async def _is_written(self, length: int) -> bool:
-        """Whether an append that raised has happened all the same: nobody else can have written."""
-        head = await self._services.store.head(self.claim.execution_id)
-        return head is not None and head.length >= length and head.owner == self.claim.worker
+        async def write() -> None:
+            nonlocal in_question
+            try:
+                await self._services.store.append(self.claim, batch.position, records, commit)
+            except LeaseLost:
+                # An append that raised may have happened all the same, and then this one is refused.
+                if not in_question or not await self._is_written(batch.position, records):
+                    raise
+            except StorageError:
+                in_question = True
+                raise
+
+        await patiently(write, self._services.clock, doing=f"execution {self.claim.execution_id}")
+        self._recovery_due = False
+        self._begun.intersection_update(self._running)
+
+    async def _is_written(self, position: int, records: Sequence[bytes]) -> bool:
+        """Whether just these records stand there. (Another owner would have begun with its recovery.)"""
+        written = await self._services.store.read(self.claim.execution_id, position)
+        return list(written[: len(records)]) == list(records)
 
     def _may_release(self) -> bool:
         if self._machine.closed is not None or self._running or self._ended or self._has_mail:
@@ -317,34 +355,30 @@ class Driver:
 
     def _next_due(self) -> float | None:
         """When the next thing happens by itself: a timer, or a step that may begin."""
-        dues = [*self._machine.timers.values(), *(s.retry_at for s in self._machine.steps.values())]
-        return min(dues, default=None)
+        begin = (opened.retry_at for key, opened in self._machine.steps.items() if key not in self._running)
+        return min([*self._machine.timers.values(), *begin], default=None)
 
     # Waiting
 
     async def _wait(self) -> None:
         """Return when an attempt has ended, there is mail, something is due, or the worker stops."""
-        dues = [
-            *self._machine.timers.values(),
-            *(s.retry_at for key, s in self._machine.steps.items() if key not in self._running),
-        ]
-        if self._services.stopping.is_set():
-            dues = []
-        due = min(dues, default=None)
-        if not self._running and self._services.stopping.is_set():
+        stopping = self._services.stopping.is_set()
+        if self._ended or self._has_mail or (stopping and not self._running):
             return
-        if self._ended or self._has_mail:
-            return
-        sleeper = None
-        if due is not None:
-            sleeper = asyncio.create_task(self._services.clock.sleep(due - self._now()))
-            sleeper.add_done_callback(lambda _: self._wake.set())
+        due = None if stopping else self._next_due()
+        alarm = None if due is None else asyncio.create_task(self._services.clock.sleep(due - self._now()))
+        if alarm is not None:
+            alarm.add_done_callback(self._ring)
         try:
             await self._wake.wait()
         finally:
             self._wake.clear()
-            if sleeper is not None:
-                sleeper.cancel()
+            if alarm is not None:
+                alarm.cancel()
+
+    def _ring(self, alarm: asyncio.Task[None]) -> None:
+        if not alarm.cancelled():  # else nobody waits for it any more
+            self._wake.set()
 
     def _now(self) -> float:
         return self._services.clock.now()

@@ -20,6 +20,7 @@ from typing import Any
 from durable_agents.core.errors import (
     ActivityError,
     ActivityFailed,
+    DefinitionError,
     ForeignError,
     InvalidArguments,
     ModelError,
@@ -27,7 +28,6 @@ from durable_agents.core.errors import (
     PayloadTooLarge,
     Unserialisable,
 )
-from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
 from durable_agents.core.records import (
     CancelRequested,
@@ -48,6 +48,7 @@ from durable_agents.core.records import (
 from durable_agents.core.workflow_machine import AnyRecord, MachinePhase, WorkflowMachine
 from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
 from durable_agents.ports.durability import Step, WorkflowContext, WorkflowInfo, current_context
+from durable_agents.runtime.failures import failure_of
 from durable_agents.runtime.guard import workflow_code
 from durable_agents.runtime.loop import WorkflowLoop
 
@@ -61,8 +62,8 @@ class _Departed(BaseException):
 class LiveExecution(WorkflowContext):
     """The workflow code of one execution, caught up with its journal, and the context it runs in.
 
-    Raises `NonDeterminismError` from `__init__` and `deliver` when the code departs from the journal; then
-    the object is of no further use but for `close`.
+    Raises `NonDeterminismError` from `__init__` and `deliver` when the code departs from the journal; after
+    the latter the object is of no further use but for `close`.
     """
 
     def __init__(
@@ -98,8 +99,12 @@ class LiveExecution(WorkflowContext):
         self._loop = WorkflowLoop(
             on_timer=self._start_timer, on_timer_cancelled=self.machine.abandon, start_time=start
         )
-        while (record := self.machine.advance()) is not None:
-            self._run(record)
+        try:
+            while (record := self.machine.advance()) is not None:
+                self._run(record)
+        except BaseException:
+            self.close()
+            raise
 
     def deliver(self, record: Input) -> bool:
         """Give the code an input and let it run as far as it can; False if nobody waits for it any more."""
@@ -120,6 +125,8 @@ class LiveExecution(WorkflowContext):
                 f"query {name}", [f"workflow {self.definition.name!r} has no query of that name"]
             )
         args, kwargs = load_handler_arguments(handler, arguments, named)
+        if self._instance is None:
+            raise InvalidArguments(f"query {name}", ["the workflow failed before it could be asked anything"])
         method = getattr(self._instance, handler.method)
         with workflow_code():
             answer = self._context.copy().run(functools.partial(method, *args, **kwargs))
@@ -165,30 +172,32 @@ class LiveExecution(WorkflowContext):
                     self._root.cancel()
 
     def _start(self, arguments: Mapping[str, JSON]) -> None:
-        self._instance = self.definition.cls()
         self._root = self._loop.start(self._main(dict(arguments)))
 
     async def _main(self, arguments: dict[str, JSON]) -> JSON:
+        self._instance = self.definition.cls()
         args, kwargs = self.definition.signature.load_arguments(arguments)
         result = await getattr(self._instance, self.definition.entrypoint)(*args, **kwargs)
         return self.definition.signature.dump_result(result)
 
     def _signal(self, record: SignalReceived) -> None:
         handler = self.definition.signals.get(record.name)
-        if handler is None:
-            logger.warning(
-                "execution %s: workflow %r has no signal %r; the signal is dropped",
-                self._info.execution_id,
-                self.definition.name,
-                record.name,
-            )
+        try:
+            if handler is None:
+                raise InvalidArguments(f"signal {record.name}", ["the workflow has no signal of that name"])
+            args, kwargs = load_handler_arguments(handler, record.arguments, record.named)
+        except (InvalidArguments, DefinitionError) as error:
+            # The sender's mistake must not end an execution that others rely on.
+            if not self.is_replaying:
+                logger.warning("execution %s drops a signal: %s", self._info.execution_id, error)
             return
-        self._loop.create_task(self._handle(handler, record))
+        self._loop.create_task(self._handle(handler, args, kwargs))
 
-    async def _handle(self, handler: HandlerDefinition, record: SignalReceived) -> None:
+    async def _handle(
+        self, handler: HandlerDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         """Run a signal handler; what it raises ends the execution, as in Temporal."""
         try:
-            args, kwargs = load_handler_arguments(handler, record.arguments, record.named)
             answer = getattr(self._instance, handler.method)(*args, **kwargs)
             if inspect.isawaitable(answer):
                 await answer
@@ -201,27 +210,27 @@ class LiveExecution(WorkflowContext):
         if self._failure is None and not root.done():
             return
         closed = self._outcome(root)
-        if len(encode_record(closed)) > self._limit_bytes:
-            too_large = PayloadTooLarge(
-                f"the result of workflow {self.definition.name!r}",
-                len(encode_record(closed)),
-                self._limit_bytes,
-            )
-            closed = ExecutionClosed(status=Status.FAILED, failure=Failure.of(too_large))
+        size = len(encode_record(closed))
+        if size > self._limit_bytes:
+            what = f"the result of workflow {self.definition.name!r}"
+            closed = self._failed(PayloadTooLarge(what, size, self._limit_bytes))
         self.machine.request(closed)
 
     def _outcome(self, root: asyncio.Task[Any]) -> ExecutionClosed:
         if self._failure is not None:
-            return ExecutionClosed(status=Status.FAILED, failure=Failure.of(self._failure))
+            return self._failed(self._failure)
         if root.cancelled():
             if self._cancelled:
                 return ExecutionClosed(status=Status.CANCELLED)
             lost = ForeignError("CancelledError", "the workflow let a CancelledError of its own escape")
-            return ExecutionClosed(status=Status.FAILED, failure=Failure.of(lost))
+            return self._failed(lost)
         error = root.exception()
         if error is not None:
-            return ExecutionClosed(status=Status.FAILED, failure=Failure.of(error))
+            return self._failed(error)
         return ExecutionClosed(status=Status.COMPLETED, result=root.result())
+
+    def _failed(self, error: BaseException) -> ExecutionClosed:
+        return ExecutionClosed(status=Status.FAILED, failure=failure_of(error, self._limit_bytes))
 
     def _settle_conditions(self) -> bool:
         moved = False
@@ -298,7 +307,7 @@ class LiveExecution(WorkflowContext):
 
     @property
     def is_replaying(self) -> bool:
-        return self.machine.phase is MachinePhase.REPLAYING
+        return self.machine.phase is MachinePhase.REPLAYING or self._loop.is_closed()
 
     @property
     def info(self) -> WorkflowInfo:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, TypeAdapter, ValidationError
+from pydantic import Discriminator, Field, TypeAdapter
 
 from durable_agents.core.errors import StorageCorrupt
-from durable_agents.core.json import JSON
+from durable_agents.core.json import JSON, decode
 from durable_agents.core.model import Value
 
 
@@ -34,8 +34,8 @@ _message: TypeAdapter[SignalMessage | CancelMessage] = TypeAdapter(
 def decode_message(body: bytes) -> SignalMessage | CancelMessage:
     """Return the message that `body` is; raises `StorageCorrupt` if it is none."""
     try:
-        return _message.validate_json(body)
-    except ValidationError as error:
+        return _message.validate_python(decode(body))
+    except ValueError as error:
         raise StorageCorrupt(
             "an inbox holds bytes that are no message of ours; it was written by other code"
         ) from error

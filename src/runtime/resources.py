@@ -36,13 +36,19 @@ class SharedResources(Resources):
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        """Close what is open, the newest first; raises the first error that gives, once all is closed."""
         self._closed = True
+        errors: list[BaseException] = []
         while self._owners:
             owner = self._owners.popitem()[1]
             owner.leave.set()
+            if not owner.ready.done():
+                owner.task.cancel()  # nobody waits any more for what is still being opened
             await asyncio.wait([owner.task])
             if not owner.task.cancelled() and (error := owner.task.exception()) is not None:
-                raise error
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 class _Owner(Generic[T]):
@@ -56,12 +62,13 @@ class _Owner(Generic[T]):
     async def _hold(self, manager: AbstractAsyncContextManager[T]) -> None:
         try:
             thing = await manager.__aenter__()
-        except BaseException as error:
+        except Exception as error:
             self.ready.set_exception(error)
             self.ready.exception()  # marked as seen: nobody may be waiting any more
-            if not isinstance(error, Exception):
-                raise
             return
+        except BaseException:
+            self.ready.cancel()
+            raise
         self.ready.set_result(thing)
         try:
             await self.leave.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -22,13 +21,14 @@ from durable_agents.core.errors import (
     NonDeterminismError,
     StorageError,
 )
-from durable_agents.core.records import decode_record
+from durable_agents.core.records import ExecutionRecovered, decode_record, encode_record
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import WorkflowDefinition
 from durable_agents.ports.durability import WorkflowInfo
 from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, Claim, Commit, Store, Work
 from durable_agents.runtime.driver import Driver, Services
 from durable_agents.runtime.live import LiveExecution
+from durable_agents.runtime.patience import patiently
 from durable_agents.runtime.resources import SharedResources
 from durable_agents.runtime.workflow import definition_of
 
@@ -36,6 +36,9 @@ logger = logging.getLogger("durable_agents.worker")
 
 HOLD_SECONDS = 10.0
 """How long an execution that cannot go on is left alone before someone tries again."""
+
+PAUSE_SECONDS = 0.02
+"""The shortest wait between two looks at the store, when nothing happens there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,22 @@ class WorkerOptions:
             raise ConfigurationError("the worker's max_cached_executions must not be negative")
 
 
+@dataclass(slots=True, eq=False)
+class _Activation:
+    """One claim of this worker, the task that drives it, and its driver once the execution is loaded."""
+
+    claim: Claim
+    task: asyncio.Task[None]
+    driver: Driver | None = None
+
+
 class Worker:
     """Runs executions of some workflows while its `async with` block does.
 
     On leaving the block it stops: it begins nothing more, waits for running activities up to
     `graceful_shutdown_timeout`, records those that did not make it as interrupted, and releases everything
-    it owns, so that another worker can go on at once (D15).
+    it owns, so that another worker can go on at once (D15). If that is cancelled, it drops everything at
+    once; its leases then run out by themselves.
     """
 
     def __init__(
@@ -77,10 +90,10 @@ class Worker:
         self._options = options
         self.identity = options.identity or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         """The name under which this worker holds leases."""
-        self._drivers: dict[str, Driver] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._claims: dict[str, Claim] = {}
+        self._activations: dict[str, _Activation] = {}
         self._cache: OrderedDict[str, LiveExecution] = OrderedDict()
+        self._held_until: dict[str, float] = {}
+        """Executions that cannot go on here, and when to try them again."""
         self._resources = SharedResources()
         self._stopping = asyncio.Event()
         self._slot_freed = asyncio.Event()
@@ -99,6 +112,8 @@ class Worker:
             asyncio.create_task(self._claim_forever(), name="durable-agents claim"),
             asyncio.create_task(self._renew_forever(), name="durable-agents renew"),
         ]
+        for loop in self._loops:
+            loop.add_done_callback(self._report)
         return self
 
     async def __aexit__(
@@ -106,13 +121,15 @@ class Worker:
     ) -> None:
         claiming, renewing = self._loops
         self._stopping.set()
-        claiming.cancel()
-        await asyncio.wait([claiming])
         try:
-            await self._finish_drivers()
+            # Not cancelled: a claim that is under way may succeed, and must then be released again.
+            await asyncio.wait([claiming])
+            await self._finish_activations()
         finally:
-            renewing.cancel()
-            await asyncio.wait([renewing])
+            tasks = [claiming, renewing, *(activation.task for activation in self._activations.values())]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             for live in self._cache.values():
                 live.close()
             self._cache.clear()
@@ -127,21 +144,27 @@ class Worker:
         for task in done:
             task.result()
 
-    async def _finish_drivers(self) -> None:
-        for driver in self._drivers.values():
-            driver.notify_stop()
-        if not self._tasks:
-            return
+    def _report(self, loop: asyncio.Task[None]) -> None:
+        if not loop.cancelled() and (failure := loop.exception()) is not None:
+            logger.error("worker %s can no longer work", self.identity, exc_info=failure)
+
+    async def _finish_activations(self) -> None:
+        for activation in self._activations.values():
+            if activation.driver is not None:
+                activation.driver.notify_stop()
+        left = {activation.task for activation in self._activations.values()}
         patience = asyncio.create_task(
             self._clock.sleep(self._options.graceful_shutdown_timeout.total_seconds())
         )
-        left: set[asyncio.Task[None]] = set(self._tasks.values())
-        while left and not patience.done():
-            _, left = await asyncio.wait({patience, *left}, return_when=asyncio.FIRST_COMPLETED)
-            left.discard(patience)
-        patience.cancel()
-        for driver in list(self._drivers.values()):
-            driver.interrupt()
+        try:
+            while left and not patience.done():
+                _, left = await asyncio.wait({patience, *left}, return_when=asyncio.FIRST_COMPLETED)
+                left.discard(patience)
+        finally:
+            patience.cancel()
+        for activation in self._activations.values():
+            if activation.driver is not None:
+                activation.driver.interrupt()
         if left:
             await asyncio.wait(left)
 
@@ -149,82 +172,100 @@ class Worker:
 
     async def _claim_forever(self) -> None:
         """Claim what there is room for, then wait for news, for a free slot, or for a lease to run out."""
-        patience = self._options.lease.total_seconds() / 4
-        while True:
+        lease_seconds = self._options.lease.total_seconds()
+        while not self._stopping.is_set():
             self._slot_freed.clear()
-            room = self._options.max_concurrent_executions - len(self._tasks)
+            room = self._options.max_concurrent_executions - len(self._activations)
             try:
                 work = await self._store.claim(
                     self.identity,
                     frozenset(self._definitions),
                     self._options.task_queue,
-                    limit=room,
-                    lease_seconds=self._options.lease.total_seconds(),
+                    limit=max(0, room),
+                    lease_seconds=lease_seconds,
                 )
+                for claim in work.claims:
+                    self._begin(claim)
+                for execution_id in work.mail:
+                    activation = self._activations.get(execution_id)
+                    if activation is not None and activation.driver is not None:
+                        activation.driver.notify_mail()
+                await self._news(work, is_full=len(work.claims) >= room)
             except StorageError as error:
                 if not error.retryable:
                     raise
                 logger.warning("worker %s: %s; trying again", self.identity, error)
-                await self._clock.sleep(min(1.0, patience))
-                continue
-            for claim in work.claims:
-                self._begin(claim)
-            for execution_id in work.mail:
-                if (driver := self._drivers.get(execution_id)) is not None:
-                    driver.notify_mail()
-            if len(work.claims) == room:
-                await self._slot_freed_or_news(work, patience)
-            else:
-                await self._news(work, self._until(work, patience))
+                await self._stopped_within(min(1.0, lease_seconds / 4))
 
-    def _until(self, work: Work, patience: float) -> float:
-        if work.next_wake_at is None:
-            return patience
-        return min(patience, max(0.0, work.next_wake_at - self._clock.now()))
-
-    async def _news(self, work: Work, timeout: float) -> None:
-        await self._store.wait(work.version, timeout)
-
-    async def _slot_freed_or_news(self, work: Work, patience: float) -> None:
-        waits = {
-            asyncio.create_task(self._slot_freed.wait()),
-            asyncio.create_task(self._news(work, patience)),
-        }
+    async def _news(self, work: Work, *, is_full: bool) -> None:
+        """Return when there may be something to claim, or mail, or the worker stops."""
+        patience = self._options.lease.total_seconds() / 4
+        if not is_full and work.next_wake_at is not None:
+            # Never at once: the store's clock may be a little behind ours.
+            patience = min(patience, max(work.next_wake_at - self._clock.now(), PAUSE_SECONDS))
+        news = asyncio.create_task(self._store.wait(work.version, patience))
+        waits: set[asyncio.Task[Any]] = {news, asyncio.create_task(self._stopping.wait())}
+        if is_full:
+            waits.add(asyncio.create_task(self._slot_freed.wait()))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+        if not news.cancelled():
+            news.result()
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        """Wait so long, but not longer than the worker works; tell whether it is stopping."""
+        waits = {
+            asyncio.create_task(self._clock.sleep(seconds)),
+            asyncio.create_task(self._stopping.wait()),
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return self._stopping.is_set()
 
     def _begin(self, claim: Claim) -> None:
-        self._claims[claim.execution_id] = claim
-        task = asyncio.create_task(self._drive(claim), name=f"durable-agents drive {claim.execution_id}")
-        self._tasks[claim.execution_id] = task
+        previous = self._activations.get(claim.execution_id)
+        task = asyncio.create_task(
+            self._drive(claim, previous), name=f"durable-agents drive {claim.execution_id}"
+        )
+        self._activations[claim.execution_id] = _Activation(claim, task)
 
     # Driving
 
-    async def _drive(self, claim: Claim) -> None:
+    async def _drive(self, claim: Claim, previous: _Activation | None) -> None:
         """Carry one claimed execution on; whatever happens, this worker's claim is given up afterwards."""
         execution_id = claim.execution_id
+        activation = self._activations[execution_id]
         live: LiveExecution | None = None
         keep = False
         try:
+            if previous is not None:
+                # Our own lease had run out, and it was we who claimed the execution again.
+                previous.task.cancel()
+                await asyncio.wait([previous.task])
+            held_for = self._held_until.pop(execution_id, 0.0) - self._clock.now()
+            if held_for > 0:
+                await self._stopped_within(held_for)
             live = await self._load(claim)
-            driver = self._drivers[execution_id] = Driver(live, claim, self._services)
-            keep = await driver.run()
+            activation.driver = Driver(live, claim, self._services)
+            keep = await activation.driver.run()
         except LeaseLost as error:
             logger.warning("worker %s: %s", self.identity, error)
         except NonDeterminismError as error:
             logger.error("%s", error)
-            await self._hold(claim, str(error))
+            await self._hold(activation, str(error))
         except Exception as error:
             logger.exception("worker %s cannot carry execution %s on", self.identity, execution_id)
-            await self._hold(claim, f"{type(error).__name__}: {error}")
+            await self._hold(activation, f"{type(error).__name__}: {error}")
         finally:
-            self._drivers.pop(execution_id, None)
-            self._tasks.pop(execution_id, None)
-            self._claims.pop(execution_id, None)
+            if self._activations.get(execution_id) is activation:
+                del self._activations[execution_id]
             self._slot_freed.set()
             if live is not None:
                 self._park(execution_id, live) if keep else live.close()
@@ -236,7 +277,11 @@ class Worker:
             if cached.machine.position == claim.length and not claim.recovered:
                 return cached
             cached.close()
-        records = await self._store.read(claim.execution_id)
+        records = await patiently(
+            lambda: self._store.read(claim.execution_id),
+            self._clock,
+            doing=f"execution {claim.execution_id}",
+        )
         return LiveExecution(
             self._definitions[claim.workflow],
             WorkflowInfo(claim.execution_id, claim.workflow, self._options.task_queue),
@@ -250,25 +295,27 @@ class Worker:
             _, evicted = self._cache.popitem(last=False)
             evicted.close()
 
-    async def _hold(self, claim: Claim, note: str) -> None:
-        """Give an execution up that cannot go on here, and leave it alone for a while."""
-        head = await self._head_of(claim)
-        if head is None:
-            return
-        commit = Commit(release=True, wake_at=self._clock.now() + HOLD_SECONDS, note=note)
-        with contextlib.suppress(LeaseLost):
-            try:
-                await self._store.append(claim, head, (), commit)
-            except StorageError as error:
-                logger.warning("execution %s keeps its lease for now: %s", claim.execution_id, error)
+    async def _hold(self, activation: _Activation, note: str) -> None:
+        """Give an execution up that cannot go on here, and leave it alone for a while.
 
-    async def _head_of(self, claim: Claim) -> int | None:
+        Attempts that were under way are cut short by now, and the journal does not say how they ended: then
+        it is told that they are in doubt, since whoever claims a released execution would not think so.
+        """
+        claim, now = activation.claim, self._clock.now()
+        self._held_until = {key: until for key, until in self._held_until.items() if until > now}
+        # Unread mail makes it claimable at once, whatever the commit says; then we sit it out.
+        self._held_until[claim.execution_id] = now + HOLD_SECONDS
+        in_doubt = claim.recovered if activation.driver is None else activation.driver.in_doubt
+        records = (encode_record(ExecutionRecovered(at=now)),) if in_doubt else ()
+        commit = Commit(release=True, wake_at=now + HOLD_SECONDS, note=note)
         try:
             head = await self._store.head(claim.execution_id)
+            if head is not None:
+                await self._store.append(claim, head.length, records, commit)
+        except LeaseLost:
+            return
         except StorageError as error:
-            logger.warning("execution %s: %s", claim.execution_id, error)
-            return None
-        return None if head is None else head.length
+            logger.warning("execution %s keeps its lease for now: %s", claim.execution_id, error)
 
     # Leases
 
@@ -276,20 +323,20 @@ class Worker:
         seconds = self._options.lease.total_seconds()
         while True:
             await self._clock.sleep(seconds / 3)
-            claims = list(self._claims.values())
-            if not claims:
+            activations = list(self._activations.values())
+            if not activations:
                 continue
             try:
-                lost = await self._store.renew(claims, seconds)
+                lost = await self._store.renew([activation.claim for activation in activations], seconds)
             except StorageError as error:
                 if not error.retryable:
                     raise
                 logger.warning("worker %s cannot renew its leases: %s", self.identity, error)
                 continue
-            for execution_id in lost:
+            for activation in activations:
                 # Its next append would be refused anyway; this only spares the work until then.
-                if execution_id in self._claims and self._claims[execution_id] in claims:
-                    self._tasks[execution_id].cancel()
+                if activation.claim.execution_id in lost:
+                    activation.task.cancel()
 
 
 def _by_name(definitions: Sequence[WorkflowDefinition]) -> dict[str, WorkflowDefinition]:
