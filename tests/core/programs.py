@@ -228,7 +228,7 @@ class Recording:
 
 
 @st.composite
-def executions(draw: st.DrawFn, max_moves: int = 25, complete: bool = False) -> Recording:
+def executions(draw: st.DrawFn, max_moves: int = 18, complete: bool = False) -> Recording:
     """Executions with everything that can happen to one: also crashes before and after a write.
 
     With `complete` nobody cancels them, and in the end they get all that they wait for.

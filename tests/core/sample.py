@@ -23,17 +23,7 @@ from durable_agents.core.json import decode, encode
 from durable_agents.core.records import INPUTS, NOTES, EventEmitted, decode_record, encode_record
 from durable_agents.core.workflow_machine import WorkflowMachine
 
-FORBIDDEN = (
-    "open",
-    "import",
-    "socket.",
-    "subprocess.",
-    "os.",
-    "time.sleep",
-    "_thread.",
-    "shutil.",
-    "sqlite3.",
-)
+FORBIDDEN = ("open", "import", "time.", "socket.", "subprocess.", "os.", "_thread.", "shutil.", "sqlite3.")
 CLOCKS = ("sleep", "time", "time_ns", "monotonic", "perf_counter")
 """Reading these is not audited by every version of Python."""
 

@@ -159,7 +159,7 @@ def enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
 
 
 @st.composite
-def stories(draw: st.DrawFn, max_moves: int = 14) -> Story:
+def stories(draw: st.DrawFn, max_moves: int = 11) -> Story:
     """Stories of random agents, models, tools and people, in any order of completion."""
     start = draw(agent_runs())
     run, moves = start, []

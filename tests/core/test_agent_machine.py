@@ -21,6 +21,7 @@ from durable_agents.core.agent_events import (
     ModelReplied,
     RunCancelled,
     RunStarted,
+    Stop,
     ToolCallFailed,
     ToolReturned,
     UserMessageAdded,
@@ -29,7 +30,14 @@ from durable_agents.core.agent_events import (
 from durable_agents.core.agent_machine import TRANSITIONS, step
 from durable_agents.core.agent_run import AgentRun, CallState, Phase
 from durable_agents.core.agents import AgentSpec
-from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall, FunctionResult, entries
+from durable_agents.core.entries import (
+    AgentHandoff,
+    Entry,
+    FunctionCall,
+    FunctionResult,
+    MessageInput,
+    entries,
+)
 from durable_agents.core.errors import IllegalTransition, ToolError
 from durable_agents.core.json import decode
 from durable_agents.core.replies import open_function_calls
@@ -63,9 +71,17 @@ def calls_without_answer(told: tuple[Entry, ...]) -> list[str]:
                 waiting, reply = waiting or reply, [] if not waiting else reply
                 assert waiting, f"a result for {entry.tool_call_id!r}, which nobody asked for"
                 assert entry.tool_call_id == waiting.pop(0)
+            case MessageInput():
+                assert not reply, "a person was heard before the calls had their results"
+                assert not waiting, "a person was heard before all results were given"
             case _:
-                assert not waiting, "something else was said before all results were"
+                assert not waiting, "the model was heard before all results were given"
     return waiting or reply
+
+
+def results_in(told: tuple[Entry, ...]) -> dict[str, str]:
+    """Return the results among the entries, by call id."""
+    return {entry.tool_call_id: entry.result for entry in told if isinstance(entry, FunctionResult)}
 
 
 def kept(move: Move) -> tuple[Entry, ...]:
@@ -126,6 +142,37 @@ def test_a1_a_run_that_ended_leaves_no_call_without_an_answer(story: Story) -> N
         assert calls_without_answer(conversation(story)) == []
     elif story.end.phase is Phase.AWAITING_TOOLS:
         assert calls_without_answer(conversation(story)) == [call.call_id for call in story.end.calls]
+
+
+@given(stories())
+def test_a1_the_result_of_a_call_is_what_came_of_it_and_the_model_hears_of_nothing_before(
+    story: Story,
+) -> None:
+    came: dict[str, str] = {}
+    for move in story.moves:
+        if isinstance(move.event, ToolReturned):
+            came[move.event.call_id] = move.event.result
+        elif isinstance(move.event, ToolCallFailed):
+            error = move.event.failure.error()
+            came[move.event.call_id] = (
+                str(error) if isinstance(error, ToolError) else move.event.failure.message
+            )
+        for effect in move.effects:
+            match effect:
+                case AnswerCall():
+                    came[effect.call_id] = effect.result
+                case CallModel():
+                    told = results_in(effect.entries)
+                    assert told.keys() == came.keys()
+                    assert all(came[call_id] in told[call_id] for call_id in told)
+                    came = {}
+                case Fail() | Stop():
+                    told = results_in(effect.unsent)
+                    assert told.keys() >= came.keys()
+                    for call_id, result in told.items():
+                        assert came[call_id] in result if call_id in came else "was cancelled" in result
+                case _:
+                    pass
 
 
 @given(stories())

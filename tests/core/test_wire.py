@@ -12,6 +12,14 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import TypeAdapter
 
+from durable_agents.core.built_in_tools import (
+    BUILT_IN_TYPES,
+    CodeInterpreterTool,
+    DocumentLibraryTool,
+    ImageGenerationTool,
+    WebSearchPremiumTool,
+    WebSearchTool,
+)
 from durable_agents.core.chunks import (
     DocumentURLChunk,
     ImageURLChunk,
@@ -97,6 +105,14 @@ entries_of = {
     ),
 }
 
+tools_of = {
+    kind.__name__: built(kind, {})
+    for kind in (WebSearchTool, WebSearchPremiumTool, CodeInterpreterTool, ImageGenerationTool)
+}
+tools_of["DocumentLibraryTool"] = built(
+    DocumentLibraryTool, {"library_ids": st.lists(unicode_text, min_size=1).map(tuple)}
+)
+
 
 @cache
 def schema(name: str) -> Draft202012Validator:
@@ -115,6 +131,14 @@ def test_what_is_built_is_what_the_api_describes_and_is_read_back(name: str, dat
     (read,) = adapter.validate_python([wire])
     assert (type(read), read) == (type(value), value)
     assert read.to_wire() == wire
+
+
+@pytest.mark.parametrize("name", tools_of)
+@given(data=st.data())
+def test_a_built_in_tool_is_declared_as_the_api_describes_it(name: str, data: st.DataObject) -> None:
+    tool = data.draw(tools_of[name])
+    schema(name).validate(tool.to_wire())
+    assert tool.type in BUILT_IN_TYPES
 
 
 known_types = [
