@@ -1,0 +1,94 @@
+"""Three agents analyse a deal, durably: kill this program while it runs, start it again, and it goes on.
+
+The execution is known by its id, so once it has ended, the same line returns the same result. (Only the
+stand-in forgets its conversations when this program ends: for the kill, use Mistral's API, or `make demo`.)
+
+Run it: python examples/deal_analysis.py
+Look at it: durable-agents show deal-1 --backend sqlite:///deal_analysis.db
+"""
+
+import asyncio
+
+from stand_in import Call, Handoff, ModelCall, Reply, Say, mistral
+
+import durable_agents as da
+
+
+@da.activity()
+async def calculate_risk_score(deal_type: str, amount: float) -> dict[str, float]:
+    """Calculate the financial risk score of a deal, from 0 to 100.
+
+    Args:
+        deal_type: The type of deal being analysed
+        amount: The amount in euros
+    """
+    return {"risk_score": min(100.0, amount / 10_000)}
+
+
+@da.activity(effect="read", retry_policy_max_attempts=3)
+async def check_compliance(company: str) -> str:
+    """Look a company up in the sanctions lists.
+
+    Args:
+        company: The company's name
+    """
+    print(f"  looking {company} up for {da.activity.info().idempotency_key}")
+    return "no entry"
+
+
+@da.workflow.define(name="deal_analysis_example")
+class DealAnalysis:
+    @da.workflow.entrypoint
+    async def run(self, deal_request: str) -> dict[str, str]:
+        compliance = da.Agent(
+            model="mistral-medium-latest",
+            name="compliance-agent",
+            description="Checks that a deal is lawful",
+            instructions="Use the compliance tool, then sum all findings up in one sentence.",
+            tools=[check_compliance],
+        )
+        risk = da.Agent(
+            model="mistral-medium-latest",
+            name="risk-agent",
+            description="Analyses the financial risk of deals",
+            instructions="Use the risk tool, then hand off to compliance-agent.",
+            tools=[calculate_risk_score],
+            handoffs=[compliance],
+        )
+        coordinator = da.Agent(
+            model="mistral-medium-latest",
+            name="deal-coordinator",
+            description="Coordinates deal analysis",
+            instructions="Hand off to risk-agent.",
+            handoffs=[risk],
+        )
+        outputs = await da.Runner.run(agent=coordinator, inputs=deal_request, session=da.RemoteSession())
+        return {"analysis": "\n".join(o.text for o in outputs if isinstance(o, da.TextChunk))}
+
+
+def stand_in(call: ModelCall) -> Reply:
+    """Each agent uses its tool, if it has one, and then hands off, if it can."""
+    match call.agent_name:
+        case "deal-coordinator":
+            return [Handoff("risk-agent")]
+        case "risk-agent" if not call.results:
+            return [Call("calculate_risk_score", {"deal_type": "loan", "amount": 400_000})]
+        case "risk-agent":
+            return [Handoff("compliance-agent")]
+        case _ if not call.results:
+            return [Call("check_compliance", {"company": "Northwind"})]
+        case _:
+            return [Say("The loan to Northwind has a risk score of 40, and nothing speaks against it.")]
+
+
+async def main() -> None:
+    async with da.connect("sqlite:///deal_analysis.db") as backend, backend.worker([DealAnalysis]):
+        execution = await backend.start(DealAnalysis, "A loan of 400000 euros to Northwind", id="deal-1")
+        async for event in execution.events():
+            print(f"{event.position:>3} {event.kind} {event.data.get('tool', '')}")
+        print((await execution.result())["analysis"])
+
+
+if __name__ == "__main__":
+    with mistral(stand_in):
+        asyncio.run(main())

@@ -1,0 +1,53 @@
+"""One agent with one tool, in a workflow: every model reply and tool result is journaled.
+
+Run it: python examples/interest_rates.py
+"""
+
+import asyncio
+
+from stand_in import Call, ModelCall, Reply, Say, mistral
+
+import durable_agents as da
+
+RATES = {"france": 2.15, "united kingdom": 4.0, "united states": 4.25}
+
+
+@da.activity()
+async def get_interest_rate(country: str) -> float:
+    """Return the policy interest rate of a country, in percent.
+
+    Args:
+        country: The country's English name
+    """
+    return RATES[country.lower()]
+
+
+economist = da.Agent(
+    model="mistral-medium-latest",
+    name="economist",
+    description="Knows interest rates",
+    instructions="Answer in one sentence. Look rates up with your tool.",
+    tools=[get_interest_rate],
+)
+
+
+@da.workflow.define(name="interest_rates")
+class InterestRates:
+    @da.workflow.entrypoint
+    async def run(self, question: str) -> str:
+        outputs = await da.Runner.run(agent=economist, inputs=question, session=da.RemoteSession())
+        return outputs.text
+
+
+def stand_in(call: ModelCall) -> Reply:
+    """Look France's rate up, then say it."""
+    if call.results:
+        [rate] = call.results.values()
+        return [Say(f"The policy rate in France is {rate} %.")]
+    return [Call("get_interest_rate", {"country": "France"})]
+
+
+if __name__ == "__main__":
+    with mistral(stand_in):
+        question = "What is the policy interest rate in France?"
+        print(asyncio.run(da.execute_workflow(InterestRates, question, backend="memory:")))

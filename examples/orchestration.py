@@ -1,0 +1,96 @@
+"""A workflow around agents: two at a time, a timer, a decision from outside, and a cancellation.
+
+Run it: python examples/orchestration.py
+"""
+
+import asyncio
+from datetime import timedelta
+
+from stand_in import ModelCall, Reply, Say, mistral
+
+import durable_agents as da
+
+analyst = da.Agent(
+    model="mistral-medium-latest",
+    name="analyst",
+    description="Knows markets",
+    instructions="Judge the company's market in one sentence.",
+)
+lawyer = da.Agent(
+    model="mistral-medium-latest",
+    name="lawyer",
+    description="Knows the law",
+    instructions="Name the company's biggest legal risk in one sentence.",
+)
+
+
+@da.activity()
+async def withdraw_offer(company: str) -> None:
+    print(f"offer to {company} withdrawn")
+
+
+@da.workflow.define(name="due_diligence")
+class DueDiligence:
+    def __init__(self) -> None:
+        self.findings: list[str] = []
+        self.decision: str | None = None
+
+    @da.workflow.signal
+    def decide(self, decision: str) -> None:
+        self.decision = decision
+
+    @da.workflow.query
+    def found(self) -> list[str]:
+        return self.findings
+
+    @da.workflow.entrypoint
+    async def run(self, company: str) -> str:
+        try:
+            # Runs that go on at the same time need sessions of their own.
+            opinions = await asyncio.gather(
+                da.Runner.run(analyst, company, da.RemoteSession()),
+                da.Runner.run(lawyer, company, da.RemoteSession()),
+            )
+            self.findings = [opinion.text for opinion in opinions]
+            await asyncio.sleep(0.2)  # A durable timer; it could as well be a month.
+            await da.workflow.wait_condition(lambda: self.decision is not None, timeout=timedelta(days=1))
+        except asyncio.CancelledError:
+            await withdraw_offer(company)
+            raise
+        return f"{company}: {self.decision}"
+
+
+def stand_in(call: ModelCall) -> Reply:
+    """Each has an opinion of its own."""
+    opinions = {"analyst": "a growing market", "lawyer": "a pending patent case"}
+    return [Say(f"{call.last_user_text} has {opinions[call.agent_name or '']}.")]
+
+
+async def both_have_answered(execution: da.Execution) -> None:
+    """Return once the execution waits for its decision: its second timer is the limit of that."""
+    timers = 0
+    async for event in execution.events():
+        timers += event.kind == "timer_started"
+        if timers == 2:
+            return
+
+
+async def main() -> None:
+    async with da.connect("memory:") as backend, backend.worker([DueDiligence]):
+        bought = await backend.start(DueDiligence, "Northwind")
+        dropped = await backend.start(DueDiligence, "Contoso")
+        for execution in (bought, dropped):
+            await both_have_answered(execution)
+            print(*await execution.query("found"), sep="\n")
+        await bought.signal("decide", "buy")
+        print(await bought.result())
+        await dropped.cancel()
+        try:
+            await dropped.result()
+        except da.ExecutionCancelled as error:
+            print(error)
+
+
+if __name__ == "__main__":
+    with mistral(stand_in):
+        asyncio.run(main())

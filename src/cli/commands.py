@@ -1,0 +1,216 @@
+"""The commands: what is read from the command line, and what is printed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+from typer.core import TyperGroup
+
+from durable_agents.cli import rendering
+from durable_agents.cli.loading import arguments_of, workflow_called, workflows_in
+from durable_agents.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, connect
+from durable_agents.composition.running import run_worker
+from durable_agents.core.errors import DurableAgentsError
+from durable_agents.core.records import Status
+from durable_agents.ports.durability import Backend, Event
+
+QUIET_SECONDS = 1.0
+"""A stream of events that was silent for so long has nothing more to show of what has happened."""
+
+
+class _Group(TyperGroup):
+    """Tells errors of ours in their own words; any other is a bug, and keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DurableAgentsError as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+# Typer's own tracebacks show local variables, and those may hold a key.
+app = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+BackendOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="URL",
+        help=f"Where executions live (default: {BACKEND_VARIABLE}, else {DEFAULT_BACKEND}).",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document a line.")]
+
+
+@app.callback()
+def durable_agents(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error was raised.")] = False,
+) -> None:
+    """LLM agents that survive crashes."""
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path | None,
+        typer.Option(help="Keep the demo's files here; by default they go to a temporary folder."),
+    ] = None,
+) -> None:
+    """Kill a process in the middle of a multi-agent analysis, and see another one finish it.
+
+    Uses Mistral's API if MISTRAL_API_KEY is set, else a stand-in for it on this machine. Exits with 0 only
+    if nothing was lost and no tool ran twice.
+    """
+    from durable_agents.cli.demo.stage import perform
+
+    if not asyncio.run(perform(directory, rendering.console())):
+        raise typer.Exit(1)
+
+
+@app.command()
+def worker(
+    modules: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODULE[:NAME]", help="Modules that define workflows, or one workflow of a module."
+        ),
+    ],
+    backend: BackendOption = None,
+    lease: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long after its death another worker takes over.")
+    ] = 10.0,
+    max_concurrent_executions: Annotated[
+        int, typer.Option(metavar="N", help="How many executions to carry on at a time.")
+    ] = 100,
+) -> None:
+    """Run workflows until Ctrl-C or SIGTERM; then finish or hand over what is under way."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    definitions = workflows_in(modules)
+    names = ", ".join(definition.name for definition in definitions)
+    typer.echo(f"worker {os.getpid()} runs {names} on {_place(backend)}; Ctrl-C stops it", err=True)
+    work = run_worker(
+        [definition.cls for definition in definitions],
+        backend,
+        lease=timedelta(seconds=lease),
+        max_concurrent_executions=max_concurrent_executions,
+    )
+    asyncio.run(work)
+
+
+@app.command()
+def start(
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Its name; or MODULE:NAME.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARGS", help="Text for parameters of type str, JSON for others."),
+    ] = None,
+    id: Annotated[str | None, typer.Option(help="The execution's id; by default a new one.")] = None,
+    backend: BackendOption = None,
+    module: Annotated[str | None, typer.Option(help="The module that defines the workflow.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result, and print it as JSON.")] = False,
+) -> None:
+    """Start an execution, for a worker to carry on, and print its id."""
+    definition = workflow_called(workflow, module)
+    try:
+        values = arguments_of(definition, arguments or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="ARGS") from error
+
+    async def started() -> None:
+        async with connect(backend) as opened:
+            execution = await opened.start(definition.cls, *values, id=id)
+            typer.echo(execution.id)
+            if wait:
+                typer.echo(rendering.value_json(await execution.result()))
+
+    asyncio.run(started())
+
+
+@app.command("list")
+def list_executions(
+    workflow: Annotated[str | None, typer.Option(help="Only executions of this workflow.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only executions with this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, from the newest on.")] = 100,
+    backend: BackendOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List executions, the newest first."""
+
+    async def listed() -> None:
+        async with connect(backend) as opened:
+            executions = await opened.list(workflow=workflow, status=status, limit=limit)
+        if json:
+            for execution in executions:
+                typer.echo(rendering.execution_json(execution))
+        elif executions:
+            rendering.console().print(rendering.executions_table(executions))
+        else:
+            typer.echo("no executions", err=True)
+
+    asyncio.run(listed())
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
+    backend: BackendOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until the execution ends, printing events as they come.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show an execution: what is known of it, and what has happened."""
+
+    async def shown() -> None:
+        async with connect(backend) as opened:
+            await _show(opened, id, follow=follow, json=json)
+
+    asyncio.run(shown())
+
+
+async def _show(backend: Backend, id: str, *, follow: bool, json: bool) -> None:
+    execution = await backend.get(id)
+    description = await execution.describe()
+    console = rendering.console()
+    if json:
+        typer.echo(rendering.execution_json(description))
+    else:
+        console.print(rendering.execution_table(description))
+        console.print()
+    is_whole = follow or description.status is not Status.RUNNING
+    patience = None if is_whole else QUIET_SECONDS
+    async with contextlib.aclosing(_until_quiet(execution.events(), patience)) as events:
+        async for event in events:
+            if json:
+                typer.echo(rendering.event_json(event))
+            else:
+                console.print(rendering.event_line(event))
+
+
+async def _until_quiet(events: AsyncIterator[Event], seconds: float | None) -> AsyncGenerator[Event, None]:
+    """Yield events until there are none for `seconds`; with None, to the end of the stream."""
+    with contextlib.suppress(TimeoutError, StopAsyncIteration):
+        while True:
+            yield await asyncio.wait_for(anext(events), seconds)
+
+
+def _place(backend: str | None) -> str:
+    """Return a backend's URL without what may be a password."""
+    url = backend or os.environ.get(BACKEND_VARIABLE) or DEFAULT_BACKEND
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}").geturl()

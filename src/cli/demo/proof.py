@@ -1,0 +1,146 @@
+"""The proof: what the journal says was done, against what was done to the world."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from durable_agents.cli.demo.effects import Effect
+from durable_agents.cli.rendering import agent_of
+from durable_agents.ports.durability import Event
+
+_BEGINNINGS = ("turn_started", "tool_called")
+_ENDINGS = ("model_replied", "tool_returned")
+
+
+@dataclass(frozen=True, slots=True)
+class StepProof:
+    """One step: how often its result is in the journal, how often it was tried and had an effect."""
+
+    name: str
+    agent: str
+    journaled: int
+    attempts: int
+    effects: int | None
+    """None for a model's turn, which has no effect in the file."""
+    processes: Sequence[str]
+
+    @property
+    def holds(self) -> bool:
+        return self.journaled == 1 and self.effects in (1, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What must be true after the demonstration; `problems` says what is not."""
+
+    steps: Sequence[StepProof]
+    problems: Sequence[str]
+    questions: int | None
+    """How many questions the model answered, where that is known."""
+
+    @property
+    def conclusions(self) -> list[str]:
+        """Return what follows if there are no problems, a line each."""
+        tools = sum(step.effects is not None for step in self.steps)
+        lines = [f"Proven: {tools} tools were called and had {tools} effects; none ran twice, none was lost."]
+        if self.questions is not None:
+            lines.append(
+                f"The model answered {self.questions} questions, none twice: what it had answered when the "
+                "first worker died was found in the conversation."
+            )
+        return lines
+
+    @classmethod
+    def of(
+        cls,
+        execution_id: str,
+        events: Sequence[Event],
+        effects: Sequence[Effect],
+        processes: Mapping[int, str],
+        questions: Counter[tuple[str | None, int]] | None,
+    ) -> Proof:
+        """Hold the events of an execution that ended against the effects that were left.
+
+        `processes` names the two workers by process id, the killed one first; `questions` says how often the
+        model was asked what, where that is known.
+        """
+        steps = _steps(execution_id, events, effects, processes)
+        left = Counter(effect.idempotency_key for effect in effects)
+        known = {f"{execution_id}/{event.data.get('key')}" for event in events}
+        kinds = [event.kind for event in events]
+        problems = [f"{step.name} did not happen exactly once" for step in steps if not step.holds]
+        problems += [f"an effect of {key} is not in the journal" for key in left if key not in known]
+        problems += [
+            f"{agent} was asked the same {times} times"
+            for (agent, _), times in (questions or {}).items()
+            if times > 1
+        ]
+        if kinds[-1] != "execution_completed":
+            problems.append("the analysis did not come to its end")
+        if "execution_recovered" not in kinds:
+            problems.append("nobody had to take over: the worker was not killed in time")
+        return cls(steps, problems, None if questions is None else questions.total())
+
+    def table(self) -> Table:
+        """Return the steps as a table."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("step", "agent", "in the journal", "attempts", "effects", "by"):
+            table.add_column(title, no_wrap=True)
+        for step in self.steps:
+            style = "" if step.attempts == 1 else "yellow"
+            table.add_row(
+                Text(step.name, style=style),
+                step.agent,
+                Text(_times(step.journaled), style="green" if step.journaled == 1 else "red"),
+                Text(str(step.attempts), style=style),
+                Text(_times(step.effects), style="green" if step.holds else "red"),
+                ", then ".join(step.processes),
+            )
+        return table
+
+
+def _steps(
+    execution_id: str, events: Sequence[Event], effects: Sequence[Effect], processes: Mapping[int, str]
+) -> list[StepProof]:
+    recoveries = [event.position for event in events if event.kind == "execution_recovered"]
+    recovered_at = recoveries[-1] if recoveries else events[-1].position
+    first, *others = processes.values()
+    steps = []
+    # A call that does not fit its tool is answered without being made, and has no key.
+    for begun in (event for event in events if event.kind in _BEGINNINGS and "key" in event.data):
+        key = begun.data["key"]
+        of_step = [event for event in events if event.data.get("key") == key]
+        ends = [event for event in of_step if event.kind in _ENDINGS]
+        failed = sum(event.kind == "attempt_failed" for event in of_step)
+        # An attempt that died with its worker could not say so: the next worker does, by taking over.
+        was_cut = begun.position < recovered_at and all(end.position > recovered_at for end in ends)
+        is_tool = begun.kind == "tool_called"
+        own = [effect for effect in effects if effect.idempotency_key == f"{execution_id}/{key}"]
+        by = [first] if begun.position < recovered_at else []
+        by += others if not ends or ends[-1].position > recovered_at else []
+        steps.append(
+            StepProof(
+                name=str(begun.data["tool"]) if is_tool else f"model, turn {begun.data['turn']}",
+                agent=agent_of(begun),
+                journaled=len(ends),
+                attempts=1 + failed + was_cut,
+                effects=len(own) if is_tool else None,
+                processes=[processes.get(effect.process, "?") for effect in own] if is_tool else by,
+            )
+        )
+    return steps
+
+
+def _times(count: int | None) -> str:
+    match count:
+        case None:
+            return "-"
+        case 1:
+            return "once"
+        case _:
+            return f"{count} times"

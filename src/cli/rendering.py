@@ -1,0 +1,201 @@
+"""Executions and events as people read them, and as programs do: one JSON document a line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic_core import to_json
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from durable_agents.core.json import JSON, encode
+from durable_agents.ports.durability import Event, ExecutionDescription
+
+PLAIN_WIDTH = 200
+"""How wide a table may be where nobody says how wide the terminal is, for there is none."""
+
+_LENGTH_MAX = 90
+_STATUS_STYLES = {"running": "cyan", "completed": "green", "failed": "red", "cancelled": "yellow"}
+_KIND_STYLES = {"failed": "red", "cancelled": "yellow", "recovered": "bold yellow", "completed": "green"}
+
+
+def console() -> Console:
+    """Return a console on standard output; plain, and wide enough for any table, if that is no terminal."""
+    is_terminal = sys.stdout.isatty()
+    return Console(
+        highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if is_terminal else PLAIN_WIDTH
+    )
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line, without characters that would steer a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def shortened(text: str, length: int = _LENGTH_MAX) -> str:
+    """Return `text` on one line, cut to `length`."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def local_time(at: datetime) -> str:
+    """Return date and time to the second, where the reader is."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def execution_json(execution: ExecutionDescription) -> str:
+    """Return a description as one line of JSON; times are exact, in UTC."""
+    return to_json(
+        {
+            "id": execution.id,
+            "workflow": execution.workflow,
+            "status": execution.status,
+            "created_at": execution.created_at,
+            "closed_at": execution.closed_at,
+            "error": execution.error,
+        }
+    ).decode()
+
+
+def event_json(event: Event) -> str:
+    """Return an event as one line of JSON; its time is exact, in UTC."""
+    return to_json(
+        {"position": event.position, "kind": event.kind, "at": event.at, "data": dict(event.data)}
+    ).decode()
+
+
+def value_json(value: Any) -> str:
+    """Return a result as JSON."""
+    return to_json(value).decode()
+
+
+def executions_table(executions: Sequence[ExecutionDescription]) -> Table:
+    """Return executions as a table, a row each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("id", "workflow", "status", "started", "took", "error"):
+        table.add_column(title, no_wrap=title != "error", overflow="fold")
+    for execution in executions:
+        table.add_row(
+            Text(printable(execution.id)),
+            Text(printable(execution.workflow)),
+            _status(execution),
+            local_time(execution.created_at),
+            _duration(execution),
+            Text(shortened(execution.error or "")),
+        )
+    return table
+
+
+def execution_table(execution: ExecutionDescription) -> Table:
+    """Return one execution as a table, a row for each thing known of it."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    rows = {
+        "id": Text(printable(execution.id)),
+        "workflow": Text(printable(execution.workflow)),
+        "status": _status(execution),
+        "started": Text(local_time(execution.created_at)),
+        "took": Text(_duration(execution)),
+        # A message may have several lines, such as what differs from a journal.
+        "error": Text("\n".join(map(printable, (execution.error or "").splitlines()))),
+    }
+    for name, value in rows.items():
+        if value.plain:
+            table.add_row(Text(name, style="dim"), value)
+    return table
+
+
+def event_line(event: Event) -> Text:
+    """Return an event as a line: its position and time, the agent that it is about, what happened."""
+    line = Text(f"{event.position:>4}  ")
+    line.append(event.at.astimezone().strftime("%H:%M:%S.%f")[:-3], style="dim")
+    return line.append("  ").append_text(agent_and_event(event))
+
+
+def agent_and_event(event: Event) -> Text:
+    """Return the agent that an event is about, in a column, and what happened."""
+    line = Text()
+    line.append(f"{agent_of(event):<18}  ", style="magenta")
+    style = _KIND_STYLES.get(event.kind.rpartition("_")[2], "")
+    return line.append(told(event), style=style)
+
+
+def agent_of(event: Event) -> str:
+    """Return the name of the agent that an event is about, or nothing."""
+    return shortened(str(event.data.get("agent") or event.data.get("from") or ""), 18)
+
+
+def told(event: Event) -> str:
+    """Return what an event says, in a line."""
+    tell = _TELLERS.get(event.kind)
+    if tell is None:
+        return shortened(f"{event.kind.replace('_', ' ')}  {_short(dict(event.data))}".rstrip(" {}"))
+    return shortened(tell(event.data))
+
+
+def _status(execution: ExecutionDescription) -> Text:
+    return Text(execution.status, style=_STATUS_STYLES.get(execution.status, ""))
+
+
+def _duration(execution: ExecutionDescription) -> str:
+    if execution.closed_at is None:
+        return ""
+    seconds = (execution.closed_at - execution.created_at).total_seconds()
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _short(value: JSON) -> str:
+    return value if isinstance(value, str) else encode(value).decode()
+
+
+def _failure(data: Mapping[str, JSON]) -> str:
+    failure = data.get("failure")
+    if not isinstance(failure, dict):
+        return _short(data.get("result"))
+    return f"{failure.get('kind')}: {failure.get('message')}"
+
+
+def _replied(data: Mapping[str, JSON]) -> str:
+    """Say what a model's reply holds: what it calls, to whom it hands off, what it says."""
+    result = data.get("result")
+    entries = result.get("entries") if isinstance(result, dict) else None
+    said: list[str] = []
+    for entry in entries if isinstance(entries, list) else []:
+        match entry:
+            case {"type": "function.call", "name": name}:
+                said.append(f"call {name}")
+            case {"type": "agent.handoff", "next_agent_name": name}:
+                said.append(f"hand off to {name}")
+            case {"type": "tool.execution", "name": name}:
+                said.append(f"{name} used")
+            case {"type": "message.output", "content": content}:
+                said.append(f'"{_short(content)}"')
+    return f"model replied: {', '.join(said)}"
+
+
+_TELLERS: dict[str, Callable[[Mapping[str, JSON]], str]] = {
+    "execution_started": lambda data: f"execution of {data['workflow']} started",
+    "execution_completed": lambda data: "execution completed",
+    "execution_failed": lambda data: f"execution failed: {_failure(data)}",
+    "execution_cancelled": lambda data: "execution cancelled",
+    "execution_recovered": lambda data: "execution recovered from a worker that was lost",
+    "turn_started": lambda data: f"turn {data['turn']}: model asked",
+    "model_replied": _replied,
+    "model_failed": lambda data: f"model failed: {_failure(data)}",
+    "handed_off": lambda data: f"handed off to {data['to']}",
+    "tool_called": lambda data: f"tool {data['tool']} called",
+    "tool_returned": lambda data: f"tool {data['tool']} returned {_short(data.get('result'))}",
+    "tool_failed": lambda data: f"tool {data['tool']} failed: {_failure(data)}",
+    "activity_started": lambda data: f"activity {data['name']} started",
+    "activity_completed": lambda data: f"activity {data['name']} completed: {_short(data.get('result'))}",
+    "activity_failed": lambda data: f"activity {data['name']} failed: {_failure(data)}",
+    "attempt_failed": lambda data: f"attempt {data['attempt']} at {data['name']} failed: {_failure(data)}",
+    "signal_received": lambda data: f"signal {data['name']} received",
+    "cancel_requested": lambda data: "cancel requested",
+    "timer_started": lambda data: "timer started",
+    "timer_fired": lambda data: "timer fired",
+}
+"""What is said of each kind of event; of any other, its data."""

@@ -1,0 +1,44 @@
+"""A folder with a user's module, as the command line finds it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHOP = """
+import asyncio
+import durable_agents as da
+
+
+@da.activity()
+async def price_of(article: str) -> float:
+    return 2.5
+
+
+@da.workflow.define(name="order")
+class Order:
+    @da.workflow.entrypoint
+    async def run(self, article: str, count: int = 1) -> dict[str, float]:
+        return {"total": count * await price_of(article)}
+
+
+@da.workflow.define(name="refusal")
+class Refusal:
+    @da.workflow.entrypoint
+    async def run(self, reason: str = "out of stock") -> None:
+        raise ValueError(reason)
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory: it holds `shop.py`, and executions go to an SQLite file beside it."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("DURABLE_AGENTS_BACKEND", "sqlite:///shop.db")
+    yield tmp_path
+    sys.modules.pop("shop", None)

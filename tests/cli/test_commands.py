@@ -1,0 +1,156 @@
+"""The commands, as a shell sees them: what they print, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import durable_agents as da
+from durable_agents.cli.commands import app
+
+COMMAND = [sys.executable, "-m", "durable_agents.cli"]
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def lines(*arguments: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in call(*arguments).stdout.splitlines()]
+
+
+@contextmanager
+def running_worker(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([*COMMAND, "worker", *arguments], stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_started_execution_is_carried_on_by_a_worker_and_can_be_looked_at() -> None:
+    started = call("start", "order", "apple", "4", "--id", "o-1", "--module", "shop")
+    assert (started.exit_code, started.stdout) == (0, "o-1\n")
+    assert lines("list", "--json")[0]["status"] == "running"
+    with running_worker("shop:Order", "--lease", "2"):
+        waited = call("start", "shop:order", "apple", "4", "--id", "o-1", "--wait")
+    assert (waited.exit_code, waited.stdout) == (0, 'o-1\n{"total":10.0}\n')
+    [listed] = lines("list", "--workflow", "order", "--status", "completed", "--json")
+    description, *events = lines("show", "o-1", "--json")
+    assert description == listed
+    assert [event["kind"] for event in events] == [
+        "execution_started",
+        "activity_started",
+        "activity_completed",
+        "execution_completed",
+    ]
+    assert "activity price_of completed: 2.5" in call("show", "o-1").stdout
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_worker_stops_in_order_when_it_is_asked_to() -> None:
+    with running_worker("shop") as worker:
+        assert worker.stderr is not None
+        assert "runs order, refusal on sqlite:///shop.db" in worker.stderr.readline()
+        assert call("start", "shop:order", "apple", "--wait").exit_code == 0
+    assert worker.returncode == 0
+
+
+@pytest.mark.usefixtures("shop")
+def test_following_shows_an_execution_to_its_end() -> None:
+    call("start", "shop:order", "apple", "--id", "o-1")
+    with running_worker("shop"):
+        followed = call("show", "o-1", "--follow")
+    assert followed.stdout.rstrip().endswith("execution completed")
+
+
+@pytest.mark.usefixtures("shop")
+def test_an_execution_that_nobody_carries_on_is_shown_as_far_as_it_came() -> None:
+    call("start", "shop:order", "apple", "--id", "o-1")
+    shown = call("show", "o-1")
+    assert shown.exit_code == 0
+    assert "running" in shown.stdout
+    assert shown.stdout.rstrip().endswith("execution of order started")
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_failed_execution_says_why() -> None:
+    with running_worker("shop"):
+        failed = call("start", "shop:refusal", "--id", "r-1", "--wait")
+    assert failed.exit_code == 1
+    assert "failed with ValueError: out of stock" in failed.stderr
+    assert "ValueError: out of stock" in call("list").stdout
+
+
+@pytest.mark.usefixtures("shop")
+def test_text_from_outside_cannot_steer_the_terminal() -> None:
+    with running_worker("shop"):
+        call("start", "shop:refusal", "[red]gone\x1b[2J", "--id", "[red]r-1", "--wait")
+    for shown in (call("list").stdout, call("show", "[red]r-1").stdout):
+        assert "[red]r-1" in shown
+        assert "[red]gone [2J" in shown
+        assert "\x1b" not in shown
+
+
+@pytest.mark.usefixtures("shop")
+def test_an_empty_list_says_so_beside_the_output() -> None:
+    listed = call("list")
+    assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "no executions\n")
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("list", "--backend", "carrier-pigeon://loft"), 1, "error: no backend for 'carrier-pigeon:'"),
+        (("show", "nobody"), 1, "error: no execution 'nobody' in this backend"),
+        (("worker", "no_such_module"), 1, "error: there is no module 'no_such_module'"),
+        (("worker", "json"), 1, "error: module 'json' has no workflow"),
+        (("worker", "shop", "--lease", "0"), 1, "error: the worker's lease must be longer than nothing"),
+        (("start", "order", "apple"), 1, "error: where is workflow 'order' defined?"),
+        (("start", "shop:order", "apple", '{"open'), 2, "Invalid JSON"),
+        (("start", "shop:order", "apple", "many"), 2, "valid integer"),
+        (("start", "shop:order"), 2, "takes article, count; 0 were given"),
+        (("list", "--status", "odd"), 2, "is not one of"),
+        (("dance",), 2, "No such command"),
+    ],
+)
+def test_an_error_is_one_message_and_an_exit_code(arguments: tuple[str, ...], code: int, told: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == code
+    assert told in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.usefixtures("shop")
+def test_debug_shows_where_an_error_was_raised() -> None:
+    result = call("--debug", "show", "nobody")
+    assert isinstance(result.exception, da.ExecutionNotFound)
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_its_extra_the_command_names_it(missing: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; from durable_agents.cli import main; main()"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    assert 'pip install "durable-agents[cli]"' in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_password_in_a_backend_is_not_printed(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DURABLE_AGENTS_BACKEND", "carrier-pigeon://ann:hunter2@loft/1")
+    for arguments in (["worker", "shop"], ["list"]):
+        result = call(*arguments)
+        assert result.exit_code == 1
+        assert "hunter2" not in result.output

@@ -1,0 +1,71 @@
+"""Each example runs as a reader would run it, in a process of its own and without a key."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+OUTCOMES = {
+    "interest_rates": ["The policy rate in France is 2.15 %."],
+    "local_session": [
+        "The policy rate in France is 2.15 %.",
+        "The policy rate in France is 2.15 %. (2 and 2 turns)",
+    ],
+    "handoff": ["receptionist hands off to cashier", "cashier: That makes 7.5 euros."],
+    "web_search": [
+        "With its antennas, the Eiffel Tower is 330 m high.",
+        "source: Tour Eiffel, https://www.toureiffel.paris/en",
+    ],
+    "deal_analysis": ["The loan to Northwind has a risk score of 40, and nothing speaks against it."],
+    "orchestration": [
+        "Northwind has a growing market.",
+        "Northwind has a pending patent case.",
+        "Contoso has a growing market.",
+        "Contoso has a pending patent case.",
+        "Northwind: buy",
+        "offer to Contoso withdrawn",
+    ],
+}
+"""Lines that each example prints, in this order."""
+
+
+def run(example: str, folder: Path) -> list[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MISTRAL_")}
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / f"{example}.py"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    return finished.stdout.splitlines()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("example", sorted(OUTCOMES))
+def test_an_example_says_whom_it_talks_to_and_comes_to_its_outcome(example: str, tmp_path: Path) -> None:
+    first, *lines = run(example, tmp_path)
+    assert first.startswith("(MISTRAL_API_KEY is not set: talking to a stand-in")
+    wanted = OUTCOMES[example]
+    assert [line for line in lines if line in wanted] == wanted
+
+
+@pytest.mark.server
+def test_the_deal_analysis_run_again_returns_its_result_without_calling_a_tool(tmp_path: Path) -> None:
+    first, second = run("deal_analysis", tmp_path), run("deal_analysis", tmp_path)
+    called = [line for line in first if "looking Northwind up" in line]
+    assert len(called) == 1
+    assert [line for line in first if line not in called] == second
+
+
+def test_every_example_has_an_outcome() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} - {"stand_in"} == set(OUTCOMES)
