@@ -6,7 +6,7 @@ is complete and ordered because the journal is, and can be read from any positio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from durable_agents.core.failure import Failure
@@ -44,6 +44,8 @@ class EventReader:
         self._position = 0
         self._at = 0.0
         self._steps: dict[str, StepScheduled] = {}
+        self._arguments: dict[tuple[JSON, JSON], JSON] = {}
+        """What the last replies asked tools with, by run and call: the journal holds it only there."""
         self.ended = False
         """Whether the last event of the stream has been given."""
 
@@ -63,9 +65,11 @@ class EventReader:
             case StepScheduled():
                 self._steps[record.key] = record
                 arguments = {} if record.arguments is None else {"arguments": record.arguments}
-                return _KINDS[record.kind][0], {**_about(record), **arguments}
+                return _KINDS[record.kind][0], self._with_arguments({**_about(record), **arguments})
             case StepCompleted():
                 step = self._steps.pop(record.key)
+                if step.kind is StepKind.MODEL:
+                    self._remember_calls(step.about.get("run"), record.result)
                 return _KINDS[step.kind][1], {**_about(step), "result": record.result}
             case StepFailed():
                 step = self._steps.pop(record.key)
@@ -83,7 +87,7 @@ class EventReader:
             case TimerFired():
                 return "timer_fired", {"key": record.key}
             case EventEmitted():
-                return record.kind, dict(record.data)
+                return record.kind, self._with_arguments(record.data)
             case ExecutionClosed():
                 self.ended = True
                 ending = {"result": record.result, "failure": _data(record.failure)}
@@ -92,6 +96,17 @@ class EventReader:
                 return "execution_recovered", {}
             case AttemptFailed():
                 return None
+
+    def _remember_calls(self, run: JSON, reply: JSON) -> None:
+        entries = reply.get("entries") if isinstance(reply, dict) else None
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and entry.get("type") == "function.call":
+                self._arguments[run, entry.get("tool_call_id")] = entry.get("arguments")
+
+    def _with_arguments(self, data: Mapping[str, JSON]) -> dict[str, JSON]:
+        """Return `data`, with the arguments as the model wrote them if it tells of a tool call being made."""
+        call = (data.get("run"), data.get("call_id"))
+        return {**data, "arguments": self._arguments.pop(call)} if call in self._arguments else dict(data)
 
 
 def _about(step: StepScheduled) -> dict[str, JSON]:
