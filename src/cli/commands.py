@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,10 +19,7 @@ from durable_agents.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEN
 from durable_agents.composition.running import run_worker
 from durable_agents.core.errors import DurableAgentsError
 from durable_agents.core.records import Status
-from durable_agents.ports.durability import Backend, Event
-
-QUIET_SECONDS = 1.0
-"""A stream of events that was silent for so long has nothing more to show of what has happened."""
+from durable_agents.ports.durability import Backend
 
 
 class _Group(TyperGroup):
@@ -190,21 +185,11 @@ async def _show(backend: Backend, id: str, *, follow: bool, json: bool) -> None:
     else:
         console.print(rendering.execution_table(description))
         console.print()
-    is_whole = follow or description.status is not Status.RUNNING
-    patience = None if is_whole else QUIET_SECONDS
-    async with contextlib.aclosing(_until_quiet(execution.events(), patience)) as events:
-        async for event in events:
-            if json:
-                typer.echo(rendering.event_json(event))
-            else:
-                console.print(rendering.event_line(event))
-
-
-async def _until_quiet(events: AsyncIterator[Event], seconds: float | None) -> AsyncGenerator[Event, None]:
-    """Yield events until there are none for `seconds`; with None, to the end of the stream."""
-    with contextlib.suppress(TimeoutError, StopAsyncIteration):
-        while True:
-            yield await asyncio.wait_for(anext(events), seconds)
+    async for event in execution.events(follow=follow):
+        if json:
+            typer.echo(rendering.event_json(event))
+        else:
+            console.print(rendering.event_line(event))
 
 
 def _place(backend: str | None) -> str:

@@ -102,8 +102,11 @@ class Execution(Protocol):
         """Return where the execution stands."""
 
     @abstractmethod
-    def events(self, after: int = 0) -> AsyncIterator[Event]:
-        """Yield the events with a position above `after`, as they come, to the execution's end (D13)."""
+    def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
+        """Yield the events with a position above `after` as they come, to the execution's end (D13).
+
+        Without `follow`, only those that there are.
+        """
 
 
 class Backend(Protocol):

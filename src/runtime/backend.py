@@ -229,7 +229,7 @@ class JournaledExecution(Execution):
             error=error,
         )
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+    async def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
         reader, length = EventReader(), 0
         await self._head()
         while True:
@@ -239,7 +239,7 @@ class JournaledExecution(Execution):
                     if event.position > after:
                         yield event
             length += len(records)
-            if reader.ended:
+            if reader.ended or not follow:
                 return
             if not records:
                 await self._store.follow(self._id, length, PATIENCE_SECONDS)
