@@ -17,9 +17,8 @@ def failure_of(error: BaseException, limit_bytes: int) -> Failure:
     except Exception as unreadable:  # The text of an exception is made by its author's code.
         message = f"its message cannot be shown: {type(unreadable).__name__}"
         return Failure(kind=type(error).__name__, message=message, retryable=True)
-    # JSON writes a character as six bytes at most (twelve for the few beyond U+FFFF, which count as two).
-    characters_max = min(MESSAGE_CHARACTERS_MAX, limit_bytes // 32)
-    if len(failure.message) <= characters_max and len(failure.to_json()) <= limit_bytes // 2:
+    if len(failure.message) <= MESSAGE_CHARACTERS_MAX and len(failure.to_json()) <= limit_bytes // 4:
         return failure
-    cut = failure.message[:characters_max] + "… (cut)"
+    # JSON writes a character as six bytes at most (twelve for the few beyond U+FFFF).
+    cut = failure.message[: min(MESSAGE_CHARACTERS_MAX, limit_bytes // 64)] + "… (cut)"
     return Failure(kind=failure.kind, message=cut, retryable=failure.retryable)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 import uuid
 
 from durable_agents.core.errors import ActivityError, ActivityFailed, ModelError
-from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.durability import Attempt, Step, StepContext
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.attempts import Pulse, perform_in_time
+from durable_agents.runtime.failures import failure_of
 
 logger = logging.getLogger("durable_agents.runner")
 
@@ -35,7 +36,7 @@ class PlainContext(StepContext):
                     step.call, attempt, step.options, self._resources, self._clock, pulse
                 )
             except Exception as error:
-                failure = Failure.of(error)
+                failure = failure_of(error, sys.maxsize)
                 delay = step.options.retry.delay_after(attempt_number, failure)
                 if delay is None:
                     if isinstance(error, (ActivityError, ModelError)):

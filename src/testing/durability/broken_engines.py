@@ -1,0 +1,198 @@
+"""Backends that break one promise each, since a part of the engine is replaced by one with a mistake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON
+from durable_agents.core.records import ExecutionClosed, Status, decode_record, encode_record
+from durable_agents.core.retry import RetryPolicy
+from durable_agents.ports.clock import Clock
+from durable_agents.ports.definitions import ActivityOptions
+from durable_agents.ports.durability import Attempt, Call, Event
+from durable_agents.ports.journal import Commit, Head
+from durable_agents.ports.resources import Resources
+from durable_agents.runtime import driver, worker
+from durable_agents.runtime.attempts import Pulse, perform_in_time
+from durable_agents.runtime.backend import JournaledExecution
+from durable_agents.runtime.events import EventReader
+from durable_agents.runtime.live import LiveExecution
+from durable_agents.testing.durability.broken import BrokenBackend
+
+_worker_exit = worker.Worker.__aexit__
+_outcome_of = JournaledExecution._outcome
+_events_of = JournaledExecution.events
+_delay_after = RetryPolicy.delay_after
+_close_if_ended = LiveExecution._close_if_ended
+_take_ended = driver.Driver._take
+_may_be_released = driver.Driver._may_release
+
+
+async def _forgets_results(self: worker.Worker, *details: Any) -> None:
+    await _worker_exit(self, *details)
+    await self._store.prune(float("inf"))
+
+
+class ForgetsResults(BrokenBackend):
+    """A worker clears away what has ended when it stops."""
+
+    breaks = "d2_"
+    replaced = ((worker.Worker, "__aexit__", _forgets_results),)
+
+
+def _returns_results_as_they_are_stored(self: JournaledExecution, closed: ExecutionClosed, head: Head) -> Any:
+    _outcome_of(self, closed, head)
+    return closed.result
+
+
+class ReturnsResultsAsTheyAreStored(BrokenBackend):
+    """The result is not read by the workflow's signature."""
+
+    breaks = "d2_"
+    replaced = ((JournaledExecution, "_outcome", _returns_results_as_they_are_stored),)
+
+
+async def _under_another_key(
+    call: Call, attempt: Attempt, options: ActivityOptions, resources: Resources, clock: Clock, pulse: Pulse
+) -> JSON:
+    other = replace(attempt, idempotency_key=f"{attempt.idempotency_key}#{attempt.attempt}")
+    return await perform_in_time(call, other, options, resources, clock, pulse)
+
+
+class MakesAKeyForEachAttempt(BrokenBackend):
+    """The idempotency key holds the attempt's number."""
+
+    breaks = "d4_"
+    replaced = ((driver, "perform_in_time", _under_another_key),)
+
+
+class RepeatsWhatMustNotBeRepeated(BrokenBackend):
+    """The effect that an activity declares is not looked at after a crash."""
+
+    breaks = "d4_"
+    replaced = ((driver.Driver, "_give_up_on_doubtful_steps", lambda self: None),)
+
+
+def _tries_again_at_once(self: RetryPolicy, attempt: int, failure: Failure) -> float | None:
+    return None if _delay_after(self, attempt, failure) is None else 0.0
+
+
+class TriesAgainAtOnce(BrokenBackend):
+    """The back-off is left out."""
+
+    breaks = "d5_"
+    replaced = ((RetryPolicy, "delay_after", _tries_again_at_once),)
+
+
+def _tries_once_too_often(self: RetryPolicy, attempt: int, failure: Failure) -> float | None:
+    return _delay_after(self, attempt - 1, failure)
+
+
+class TriesOnceTooOften(BrokenBackend):
+    """The bound on attempts is off by one."""
+
+    breaks = "d5_"
+    replaced = ((RetryPolicy, "delay_after", _tries_once_too_often),)
+
+
+async def _without_end(
+    call: Call, attempt: Attempt, options: ActivityOptions, resources: Resources, clock: Clock, pulse: Pulse
+) -> JSON:
+    endless = replace(options, start_to_close_timeout=1e9)
+    return await perform_in_time(call, attempt, endless, resources, clock, pulse)
+
+
+class HasNoTimeouts(BrokenBackend):
+    """An attempt may take as long as it likes."""
+
+    breaks = "d5_"
+    replaced = ((driver, "perform_in_time", _without_end),)
+
+
+class FiresTimersInTheOrderOfTheirMaking(BrokenBackend):
+    """Timers that are found due together fire in no order of time."""
+
+    breaks = "d8_"
+    replaced = ((driver, "sorted", lambda timers, key: list(timers)),)
+
+
+def _cancels_without_cleaning_up(self: LiveExecution, root: asyncio.Task[Any]) -> None:
+    if self._cancelled:
+        self.machine.request(ExecutionClosed(status=Status.CANCELLED))
+    else:
+        _close_if_ended(self, root)
+
+
+class CancelsWithoutCleaningUp(BrokenBackend):
+    """An execution is closed as soon as it is cancelled."""
+
+    breaks = "d10_"
+    replaced = ((LiveExecution, "_close_if_ended", _cancels_without_cleaning_up),)
+
+
+async def _fails_what_departs(self: worker.Worker, activation: Any, note: str) -> None:
+    failure = Failure(kind="NonDeterminismError", message=note)
+    closed = encode_record(ExecutionClosed(status=Status.FAILED, failure=failure))
+    claim = activation.claim
+    await self._store.append(claim, claim.length, (closed,), Commit(status=Status.FAILED))
+
+
+class FailsWhatDeparts(BrokenBackend):
+    """An execution that cannot go on has failed."""
+
+    breaks = "d11_"
+    replaced = ((worker.Worker, "_hold", _fails_what_departs),)
+
+
+async def _skips_events(self: JournaledExecution, after: int = 0) -> AsyncIterator[Event]:
+    async for event in _events_of(self, after and after + 1):
+        yield event
+
+
+class SkipsEvents(BrokenBackend):
+    """A stream that is read from a position leaves one event out."""
+
+    breaks = "d13_"
+    replaced = ((JournaledExecution, "events", _skips_events),)
+
+
+async def _ends_the_stream_where_it_is(self: JournaledExecution, after: int = 0) -> AsyncIterator[Event]:
+    reader = EventReader()
+    for record in await self._store.read(self.id):
+        for event in reader.read(decode_record(record)):
+            if event.position > after:
+                yield event
+
+
+class EndsTheStreamWhereItIs(BrokenBackend):
+    """The stream tells what has happened so far, and does not wait for more."""
+
+    breaks = "d13_"
+    replaced = ((JournaledExecution, "events", _ends_the_stream_where_it_is),)
+
+
+def _does_not_record_what_it_cuts_short(self: driver.Driver, key: str, ended: Any) -> None:
+    if ended is None or not ended.interrupted:
+        _take_ended(self, key, ended)
+
+
+class DoesNotRecordWhatItCutsShort(BrokenBackend):
+    """An attempt that is cut short by a stop counts as never made."""
+
+    breaks = "d15_"
+    replaced = ((driver.Driver, "_take", _does_not_record_what_it_cuts_short),)
+
+
+def _keeps_what_waits(self: driver.Driver) -> bool:
+    return self._services.stopping.is_set() and _may_be_released(self)
+
+
+class KeepsWhatWaits(BrokenBackend):
+    """An execution that only waits keeps its place."""
+
+    breaks = "d16_"
+    replaced = ((driver.Driver, "_may_release", _keeps_what_waits),)

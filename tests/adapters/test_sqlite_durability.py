@@ -1,0 +1,47 @@
+"""Executions in an SQLite file keep the durability port's promises."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from durable_agents.adapters.sqlite import SqliteStore
+from durable_agents.testing.clock import VirtualClock
+from durable_agents.testing.durability.in_store import InStore
+from durable_agents.testing.durability_contract import DurabilityContract
+
+
+class TemporaryFile:
+    """Storage in a file of its own, which a new directory holds."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.directory = Path(tempfile.mkdtemp(prefix="durable-agents-"))
+
+    def open(self) -> SqliteStore:
+        return SqliteStore(
+            self.directory / "runs.db",
+            self.clock,
+            synchronous="off",
+            poll_seconds=0.005,
+            limit_bytes=1024 * 1024,
+        )
+
+    async def dispose(self) -> None:
+        shutil.rmtree(self.directory)
+
+
+class InFile(InStore):
+    """The same, with what is really in the files to look at."""
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile()
+        super().__init__(self._file)
+
+    async def stored_bytes(self) -> bytes:
+        return b"".join(path.read_bytes() for path in sorted(self._file.directory.iterdir()))
+
+
+class TestSqliteDurability(DurabilityContract):
+    new_storage = InFile

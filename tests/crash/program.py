@@ -1,0 +1,93 @@
+"""What the worker processes run.
+
+Each attempt writes a line to the file that `EFFECTS` names, opened for appending, so that the lines of
+processes that are killed are kept whole and in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import durable_agents as da
+
+EFFECTS = "DURABLE_AGENTS_CRASH_EFFECTS"
+"""The environment variable with the path of the file of effects; next to it stand the gates."""
+
+
+def note(word: str, what: str) -> None:
+    info = da.activity.info()
+    line = f"{info.idempotency_key}\t{info.attempt}\t{what}\t{word}\n".encode()
+    descriptor = os.open(os.environ[EFFECTS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+@da.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
+async def work(what: str, seconds: float) -> str:
+    """Take a while."""
+    note("begin", what)
+    await asyncio.sleep(seconds)
+    note("end", what)
+    return f"{what} done"
+
+
+@da.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
+def work_in_a_thread(what: str) -> str:
+    """Take no time."""
+    note("begin", what)
+    return f"{what} done"
+
+
+@da.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
+async def pass_gate(what: str) -> str:
+    """Wait until the test makes a file."""
+    note("begin", what)
+    gate = Path(os.environ[EFFECTS]).with_name(what)
+    while not gate.exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.01)
+    note("end", what)
+    return f"{what} done"
+
+
+@da.workflow.define(name="crash.program")
+class Program:
+    """Some of everything: steps one by one and at once, a timer, a signal."""
+
+    def __init__(self) -> None:
+        self.letters: list[int] = []
+
+    @da.workflow.entrypoint
+    async def run(self, steps: int) -> list[str]:
+        done = [await work(f"first {step}", 0.02) for step in range(steps)]
+        done += await asyncio.gather(
+            *(work(f"at once {step}", 0.03) for step in range(steps)),
+            *(work_in_a_thread(f"in a thread {step}") for step in range(steps)),
+        )
+        await asyncio.sleep(0.05)
+        await da.workflow.wait_condition(lambda: len(self.letters) == 3)
+        return [*done, *map(str, self.letters), await work("last", 0.02)]
+
+    @da.workflow.signal
+    def put(self, letter: int) -> None:
+        self.letters.append(letter)
+
+
+@da.workflow.define(name="crash.gated")
+class Gated:
+    """Waits at a gate between two deeds."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> list[str]:
+        return [await work("before", 0.0), await pass_gate("gate"), await work("after", 0.0)]
+
+
+def work_in_this_process(database: str, effects: str, lease_seconds: float) -> None:
+    """Run a worker until it is told to stop; what a process of the tests does."""
+    os.environ[EFFECTS] = effects
+    lease = timedelta(seconds=lease_seconds)
+    asyncio.run(da.run_worker([Program, Gated], f"sqlite:///{database}", lease=lease))

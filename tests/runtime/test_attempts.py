@@ -1,0 +1,177 @@
+"""One attempt: its timeouts, its cancellation, its heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from durable_agents.core.errors import ActivityTimedOut, PayloadTooLarge, Unserialisable
+from durable_agents.core.json import JSON
+from durable_agents.ports.definitions import ActivityDefinition, ActivityOptions
+from durable_agents.ports.durability import ActivityCall, Attempt
+from durable_agents.runtime.activity import activity
+from durable_agents.runtime.attempts import UNWINDING_SECONDS, Pulse, perform_in_time
+from durable_agents.runtime.resources import SharedResources
+from durable_agents.runtime.signature import Signature
+from durable_agents.testing.clock import VirtualClock
+
+
+def attempt_at(
+    fn: Callable[..., Any], clock: VirtualClock, pulse: Pulse | None = None, **options: Any
+) -> Coroutine[Any, Any, JSON]:
+    definition = ActivityDefinition(
+        "a", fn, asyncio.iscoroutinefunction(fn), Signature.of(fn), ActivityOptions(**options)
+    )
+    pulse = pulse or Pulse()
+    attempt = Attempt("x", "a", 1, "x/a", pulse.beat)
+    return perform_in_time(
+        ActivityCall(definition, {}), attempt, definition.options, SharedResources(), clock, pulse
+    )
+
+
+async def others_left() -> set[asyncio.Task[Any]]:
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def test_the_result_comes_as_soon_as_it_is_there_and_leaves_nothing_behind() -> None:
+    async def answer() -> int:
+        return 42
+
+    before = await others_left()
+    assert await attempt_at(answer, VirtualClock(), heartbeat_timeout=1.0) == 42
+    assert await others_left() == before
+
+
+@pytest.mark.parametrize("option", ["start_to_close_timeout", "heartbeat_timeout"])
+async def test_an_attempt_out_of_time_is_cancelled_and_told_by_option(option: str) -> None:
+    ended = []
+
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    clock = VirtualClock()
+    before = await others_left()
+    task = asyncio.create_task(attempt_at(never, clock, None, **{option: 3.0}))
+    await clock.advance(2.9)
+    assert not task.done()
+    await clock.advance(0.2)
+    with pytest.raises(ActivityTimedOut) as told:
+        await task
+    assert (told.value.option, told.value.seconds) == (option, 3.0)
+    assert ended == [True]
+    assert await others_left() == before
+
+
+async def test_a_result_that_comes_in_spite_of_a_cancellation_counts() -> None:
+    async def stubborn() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "done all the same"
+        return "never"
+
+    task = asyncio.create_task(attempt_at(stubborn, VirtualClock()))
+    await others_left()
+    task.cancel()
+    assert await task == "done all the same"
+
+
+async def test_an_error_while_cleaning_up_does_not_replace_the_cancellation() -> None:
+    async def bad_loser() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ZeroDivisionError
+
+    task = asyncio.create_task(attempt_at(bad_loser, VirtualClock()))
+    await others_left()
+    task.cancel()
+    with pytest.raises((asyncio.CancelledError, ZeroDivisionError)):
+        await task
+
+
+async def test_code_that_ignores_its_cancellation_is_left_to_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "durable_agents.worker")
+    over = asyncio.Event()
+
+    async def deaf() -> None:
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                continue
+
+    clock = VirtualClock()
+    task = asyncio.create_task(attempt_at(deaf, clock, start_to_close_timeout=1.0))
+    await clock.advance(1.0 + UNWINDING_SECONDS + 0.1)
+    with pytest.raises(ActivityTimedOut):
+        await task
+    assert "goes on all the same" in caplog.text
+    over.set()
+    await others_left()
+
+
+async def test_a_cancelled_error_of_its_own_is_a_failure() -> None:
+    async def confused() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="CancelledError of its own"):
+        await attempt_at(confused, VirtualClock())
+
+
+async def test_a_heartbeat_from_a_thread_keeps_the_attempt_alive() -> None:
+    beat_now, finish = threading.Event(), threading.Event()
+    beaten = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow() -> str:
+        beat_now.wait(10)
+        activity.heartbeat("half way")
+        loop.call_soon_threadsafe(beaten.set)
+        finish.wait(10)
+        return "done"
+
+    clock, pulse = VirtualClock(), Pulse()
+    task = asyncio.create_task(attempt_at(slow, clock, pulse, heartbeat_timeout=2.0))
+    await clock.advance(1.5)
+    beat_now.set()
+    await beaten.wait()
+    await clock.advance(1.5)
+    assert not task.done()
+    assert pulse.details == ("half way",)
+    finish.set()
+    assert await task == "done"
+
+
+async def test_what_a_heartbeat_tells_is_json_and_not_too_long() -> None:
+    pulse = Pulse(limit_bytes=100)
+    pulse.beat(("a", [1, None]))
+    refused: tuple[tuple[Any, type[Exception]], ...] = (
+        (object(), Unserialisable),
+        (float("nan"), Unserialisable),
+        ("x" * 60, PayloadTooLarge),
+    )
+    for detail, error in refused:
+        with pytest.raises(error):
+            pulse.beat((detail,))
+    assert pulse.details == ("a", [1, None])
+
+
+async def test_details_are_kept_as_they_were_when_they_were_told() -> None:
+    pulse = Pulse()
+    pages: list[JSON] = [1]
+    pulse.beat((pages,))
+    pages.append(2)
+    assert pulse.details == ([1],)

@@ -1,0 +1,47 @@
+"""A process may die at any call of its store, before it took effect or after, and nothing comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from durable_agents.testing.durability.in_store import InStore
+from durable_agents.testing.durability.lifeline import Lifeline
+from durable_agents.testing.durability.programs import CRASHES_MAX, Operation, Program, Run, compare, programs
+from durable_agents.testing.durability.stage import Stage
+from tests.adapters.test_memory_durability import MemoryStorage
+
+LEASE = timedelta(seconds=10)
+
+
+def new_stage() -> Stage:
+    return Stage(InStore(MemoryStorage()), LEASE, 30.0)
+
+
+@settings(max_examples=40)
+@given(
+    program=programs(),
+    crashes=st.lists(st.integers(min_value=1, max_value=25), min_size=1, max_size=CRASHES_MAX),
+    dies_after_effect=st.booleans(),
+    cached=st.sampled_from([0, 1000]),
+)
+async def test_a_crash_at_any_call_of_the_store_changes_nothing(
+    program: list[Operation], crashes: list[int], dies_after_effect: bool, cached: int
+) -> None:
+    async def crash(stage: Stage, run: Run, call: int) -> None:
+        assert isinstance(stage.storage, InStore)
+        store = stage.storage.storage.open()
+        lifeline = Lifeline(store, dies_at=call, dies_after_effect=dies_after_effect)
+        backend = await stage.enter(stage.storage.open_on(lifeline))
+        process = await stage.worker(Program, backend=backend, max_cached_executions=cached)
+        died = asyncio.ensure_future(lifeline.died.wait())
+        ended = asyncio.ensure_future(run.execution.result())
+        await stage.later(asyncio.wait({died, ended}, return_when=asyncio.FIRST_COMPLETED), 60)
+        for task in (died, ended):
+            task.cancel()
+        await process.kill()
+
+    await compare(new_stage, program, crash, crashes, max_cached_executions=cached)

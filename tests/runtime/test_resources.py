@@ -1,0 +1,103 @@
+"""Things that a worker opens once and shares."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from durable_agents.runtime.resources import SharedResources
+
+
+class Shop:
+    """Makes things, and takes down what becomes of them."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.tasks: list[object] = []
+        self.fails = False
+        self.may_open = asyncio.Event()
+        self.may_open.set()
+
+    def thing(self, name: str) -> Callable[[], AbstractAsyncContextManager[str]]:
+        @asynccontextmanager
+        async def make() -> AsyncIterator[str]:
+            await self.may_open.wait()
+            if self.fails:
+                raise ConnectionError(name)
+            self.told.append(f"open {name}")
+            self.tasks.append(asyncio.current_task())
+            yield name
+            assert asyncio.current_task() is self.tasks.pop()
+            self.told.append(f"close {name}")
+
+        return make
+
+
+async def test_a_thing_is_opened_once_and_closed_by_the_task_that_opened_it() -> None:
+    shop = Shop()
+    async with SharedResources() as resources:
+        things = await asyncio.gather(*(resources.get("a", shop.thing("a")) for _ in range(5)))
+        assert things == ["a"] * 5
+        assert await resources.get("b", shop.thing("b")) == "b"
+    assert shop.told == ["open a", "open b", "close b", "close a"]
+
+
+async def test_who_gives_up_waiting_does_not_take_the_thing_from_others() -> None:
+    shop = Shop()
+    shop.may_open.clear()
+    async with SharedResources() as resources:
+        waiting = [asyncio.create_task(resources.get("a", shop.thing("a"))) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+        shop.may_open.set()
+        assert await asyncio.gather(*waiting[1:]) == ["a", "a"]
+    assert shop.told == ["open a", "close a"]
+
+
+async def test_what_could_not_be_opened_is_tried_again_by_the_next_who_asks() -> None:
+    shop = Shop()
+    async with SharedResources() as resources:
+        shop.fails = True
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                await resources.get("a", shop.thing("a"))
+        shop.fails = False
+        assert await resources.get("a", shop.thing("a")) == "a"
+
+
+async def test_closing_does_not_wait_for_what_is_still_being_opened() -> None:
+    shop = Shop()
+    shop.may_open.clear()
+    async with asyncio.timeout(10):
+        async with SharedResources() as resources:
+            waiting = asyncio.create_task(resources.get("a", shop.thing("a")))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert shop.told == []
+
+
+async def test_an_error_in_closing_one_does_not_keep_the_others_open() -> None:
+    @asynccontextmanager
+    async def bad() -> AsyncIterator[str]:
+        yield "bad"
+        raise ZeroDivisionError
+
+    shop, resources = Shop(), SharedResources()
+    await resources.get("a", shop.thing("a"))
+    await resources.get("bad", bad)
+    with pytest.raises(ZeroDivisionError):
+        await resources.__aexit__(None, None, None)
+    assert shop.told == ["open a", "close a"]
+
+
+async def test_closed_resources_open_nothing() -> None:
+    async with SharedResources() as resources:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        await resources.get("a", Shop().thing("a"))

@@ -1,0 +1,368 @@
+"""The worker: what it costs, what it does when its store is in trouble, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from durable_agents.adapters.memory import MemoryStore
+from durable_agents.core.errors import ExecutionCancelled, StorageReadOnly, StorageUnavailable
+from durable_agents.ports.durability import Execution
+from durable_agents.ports.journal import Claim, Commit, Delivery, Work
+from durable_agents.runtime.backend import JournaledBackend
+from durable_agents.testing.clock import VirtualClock
+from durable_agents.testing.durability.lifeline import WAITS, Lifeline
+from durable_agents.testing.durability.waiting import Mailbox, Sleeper
+from durable_agents.testing.durability.workflows import (
+    Counter,
+    Gated,
+    GatedOnce,
+    ManyGates,
+    Steps,
+    version,
+)
+from tests.runtime.stages import LEASE, in_memory, worker_on
+
+
+def calls(store: Lifeline) -> int:
+    return sum(times for name, times in store.calls.items() if name not in WAITS)
+
+
+# What it costs -----------------------------------------------------------------------------------------
+
+
+async def test_an_idle_worker_looks_at_its_store_a_few_times_in_a_lease() -> None:
+    async with in_memory() as stage:
+        _, store = await worker_on(stage, Lifeline, Steps)
+        await stage.pass_time(10 * LEASE.total_seconds())
+        assert set(store.calls) == {"claim", "wait"}
+        assert calls(store) <= 4 * 10 + 1
+
+
+async def test_executions_that_wait_cost_a_worker_nothing() -> None:
+    async with in_memory() as stage:
+        for _ in range(5):
+            await stage.start(Mailbox)
+            await stage.start(Sleeper, 1e6)
+        _, store = await worker_on(stage, Lifeline, Mailbox, Sleeper)
+        await stage.pass_time(1)
+        before = calls(store)
+        await stage.pass_time(10 * LEASE.total_seconds())
+        assert calls(store) - before <= 4 * 10 + 1
+
+
+async def test_a_running_activity_costs_renewals_only() -> None:
+    async with in_memory() as stage:
+        _, world = await stage.start(Gated)
+        _, store = await worker_on(stage, Lifeline, Gated)
+        await stage.soon(world.happened("gate reached"))
+        before = store.calls.copy()
+        await stage.pass_time(10 * LEASE.total_seconds())
+        more = store.calls - before
+        assert set(more) == {"claim", "wait", "renew"}
+        assert more["renew"] <= 3 * 10 + 1
+
+
+class CountingClock(VirtualClock):
+    """Counts how often somebody went to sleep."""
+
+    sleeps = 0
+
+    async def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        await super().sleep(seconds)
+
+
+async def test_waiting_for_something_near_is_no_busy_loop() -> None:
+    clock = CountingClock()
+    async with JournaledBackend(MemoryStore(clock), clock) as backend:
+        await backend.start(Sleeper, 0.9)
+        async with backend.worker([Sleeper]):
+            await clock.advance(0.1)
+            before = clock.sleeps
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert clock.sleeps == before
+
+
+async def cost_of(steps: int) -> tuple[Lifeline, int]:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Counter, steps)
+        process, store = await worker_on(stage, Lifeline, Counter)
+        assert await stage.soon(execution.result()) == sum(range(steps))
+        await process.stop()
+        return store, calls(store)
+
+
+async def test_a_step_costs_the_same_however_long_the_journal_is() -> None:
+    short, short_calls = await cost_of(10)
+    long, long_calls = await cost_of(1000)
+    assert (short.calls["read"], long.calls["read"]) == (1, 1)
+    assert (long_calls - short_calls) / 990 <= 1.0 + 1e-9
+    assert long.bytes_read == short.bytes_read + 2
+    assert long.bytes_written / 1000 <= 1.1 * short.bytes_written / 10
+
+
+async def test_a_message_costs_the_same_however_long_the_journal_is() -> None:
+    async with in_memory() as stage:
+        execution, world = await stage.start(Mailbox, True)
+        _, store = await worker_on(stage, Lifeline, Mailbox)
+        costs = []
+        for letter in range(1, 200):
+            before = calls(store)
+            await execution.signal("put", letter)
+            await stage.soon(world.happened(f"letter {letter}"))
+            await stage.event(execution, "activity_completed", letter)
+            await stage.pass_time(0.01)
+            costs.append(calls(store) - before)
+        assert max(costs[100:]) <= max(costs[:10])
+        assert store.calls["read"] == 1
+
+
+async def test_the_wrong_code_does_not_try_all_the_time_because_there_is_mail(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.CRITICAL, "durable_agents.worker")
+    right, wrong = version(["first", "gate"]), version(["other", "gate"])
+    async with in_memory() as stage:
+        execution, world = await stage.start(right)
+        process = await stage.worker(right)
+        await stage.soon(world.happened("gate reached"))
+        await stage.lose(process)
+        await execution.signal("poke")
+        process, store = await worker_on(stage, Lifeline, wrong)
+        await stage.pass_time(30)
+        assert 2 <= store.calls["read"] <= 5
+        assert calls(store) <= 60
+        await stage.soon(process.stop())
+        world.gate("gate").set()
+        await stage.worker(right)
+        assert await stage.later(execution.result(), 10) == ["first done", "gate done"]
+        assert world.attempts("gate reached") == [1, 2]
+
+
+async def test_what_has_ended_leaves_nothing_in_the_worker() -> None:
+    async with in_memory() as stage:
+        started = [await stage.start(Steps, ["a"]) for _ in range(30)]
+        waiting = [await stage.start(Mailbox) for _ in range(8)]
+        backend = await stage.backend()
+        async with backend.worker([Steps, Mailbox], max_cached_executions=5) as worker:
+            for execution, _ in started:
+                await stage.soon(execution.result())
+            await stage.pass_time(1)
+            assert not worker._activations
+            assert len(worker._cache) == 5
+            for execution, _ in waiting:
+                await execution.signal("stop")
+                await stage.soon(execution.result())
+            await stage.pass_time(1)
+            assert not worker._activations
+            assert len(worker._cache) <= 5
+
+
+# A store in trouble ------------------------------------------------------------------------------------
+
+
+class Failing(Lifeline):
+    """Fails as `plan` says: a word for each call, of those that are no waits."""
+
+    plan: tuple[str, ...] = ()
+
+    async def _pass_on(self, name: str, call: Any) -> Any:
+        number = calls(self)
+        word = self.plan[number] if number < len(self.plan) and name not in WAITS else "works"
+        if word == "fails":
+            self.calls[name] += 1
+            raise StorageUnavailable("not now")
+        result = await super()._pass_on(name, call)
+        if word == "fails afterwards":
+            raise StorageUnavailable("no answer")
+        return result
+
+
+@asynccontextmanager
+async def without_the_log() -> AsyncIterator[None]:
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+words = st.lists(st.sampled_from(["works", "works", "fails", "fails afterwards"]), max_size=40)
+
+
+@settings(max_examples=40)
+@given(plan=words)
+async def test_a_store_in_passing_trouble_changes_nothing(plan: list[str]) -> None:
+    class Planned(Failing):
+        pass
+
+    Planned.plan = tuple(plan)
+    async with in_memory() as stage, without_the_log():
+        execution, world = await stage.start(Mailbox, True)
+        both, both_world = await stage.start(ManyGates, ["a", "b"])
+        both_world.gate("a").set()
+        both_world.gate("b").set()
+        process, _ = await worker_on(stage, Planned, Mailbox, ManyGates)
+        for letter in range(3):
+            await execution.signal("put", letter)
+            await stage.pass_time(0.2)
+        await execution.signal("stop")
+        # A claim of which the worker did not hear is free when its lease has run out.
+        assert await stage.later(execution.result(), 60) == [0, 1, 2]
+        assert await stage.later(both.result(), 60) == ["a done", "b done"]
+        for effects in (world.effects, both_world.effects):
+            seen = [(effect.what, effect.attempt) for effect in effects]
+            assert len(set(seen)) == len(seen)
+        await stage.later(process.stop(), 60)
+
+
+class BreaksAtMail(Lifeline):
+    """Cannot read messages once there are any; and not for a passing reason."""
+
+    broken = False
+
+    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+        if self.broken:
+            self.broken = False
+            raise StorageReadOnly("the disk is read-only")
+        return await super().messages(execution_id, after)
+
+
+@pytest.mark.parametrize("workflow", [GatedOnce, Gated])
+async def test_attempts_that_are_dropped_because_of_the_store_are_in_doubt(
+    workflow: type[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "durable_agents.worker")
+    async with in_memory() as stage:
+        execution, world = await stage.start(workflow)
+        _, store = await worker_on(stage, BreaksAtMail, workflow)
+        await stage.soon(world.happened("gate reached"))
+        assert isinstance(store, BreaksAtMail)
+        store.broken = True
+        await execution.cancel()
+        assert "StorageReadOnly" in await stage.until(lambda: _error(execution))
+        assert world.running == 0
+        with pytest.raises(ExecutionCancelled):
+            await stage.later(execution.result(), 15)
+        assert world.attempts("gate reached") == [1]
+        kinds = [event.kind async for event in execution.events()]
+        assert kinds.count("execution_recovered") == 1
+        if workflow is GatedOnce:
+            assert kinds.index("activity_failed") < kinds.index("cancel_requested")
+
+
+async def _error(execution: Execution) -> str | None:
+    return (await execution.describe()).error
+
+
+async def test_a_worker_whose_store_is_broken_for_good_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Lifeline):
+        async def claim(
+            self,
+            worker: str,
+            workflows: Collection[str],
+            task_queue: str,
+            *,
+            limit: int,
+            lease_seconds: float,
+        ) -> Work:
+            raise StorageReadOnly("the disk is read-only")
+
+    clock = VirtualClock()
+    async with JournaledBackend(Broken(MemoryStore(clock)), clock) as backend:
+        with pytest.raises(StorageReadOnly):
+            async with backend.worker([Steps]) as worker, asyncio.timeout(10):
+                await worker.run()
+    assert "can no longer work" in caplog.text
+
+
+# Stopping ----------------------------------------------------------------------------------------------
+
+
+class SlowToClaim(Lifeline):
+    """Answers a claim, which has had its effect, when it is told to."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.claimed = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        work = await super().claim(worker, workflows, task_queue, limit=limit, lease_seconds=lease_seconds)
+        if work.claims:
+            self.claimed.set()
+            await self.answer.wait()
+        return work
+
+
+async def test_what_is_being_claimed_while_the_worker_stops_is_given_back() -> None:
+    async with in_memory() as stage:
+        execution, world = await stage.start(Steps, ["a"])
+        process, store = await worker_on(stage, SlowToClaim, Steps)
+        assert isinstance(store, SlowToClaim)
+        await stage.soon(store.claimed.wait())
+        process.ask_to_stop()
+        await asyncio.sleep(0)
+        store.answer.set()
+        await stage.soon(process.stop())
+        assert not world.effects
+        await stage.worker(Steps)
+        assert await stage.soon(execution.result()) == ["a done"]
+        assert "execution_recovered" not in [event.kind async for event in execution.events()]
+
+
+class SlowToAppend(Lifeline):
+    """Answers an append, which has had its effect, when it is told to."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.appended = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, commit)
+        self.appended.set()
+        await self.answer.wait()
+
+
+async def test_a_worker_that_is_cancelled_while_it_stops_drops_everything_at_once() -> None:
+    clock = VirtualClock()
+    store = SlowToAppend(MemoryStore(clock))
+    async with JournaledBackend(store, clock) as backend:
+        await backend.start(Steps, ["a"])
+        worker = backend.worker([Steps])
+
+        async def work() -> None:
+            async with worker:
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(work())
+        await store.appended.wait()
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.01)
+        assert not worker._activations
+        left = {one.get_name() for one in asyncio.all_tasks()}
+        assert not [name for name in left if name.startswith("durable-agents")]
+
+
+async def test_a_zero_timeout_interrupts_at_once() -> None:
+    async with in_memory() as stage:
+        execution, world = await stage.start(Gated)
+        process = await stage.worker(Gated, graceful_shutdown_timeout=timedelta(0))
+        await stage.soon(world.happened("gate reached"))
+        await stage.soon(process.stop())
+        assert world.running == 0
+        assert (await execution.describe()).error is None

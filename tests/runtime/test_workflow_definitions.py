@@ -1,0 +1,162 @@
+"""Defining workflows: what is read from a class, and what is refused as early as that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from durable_agents.core.errors import DefinitionError, NotInWorkflow
+from durable_agents.runtime import workflow
+from durable_agents.runtime.workflow import definition_of, known_definition
+
+
+@workflow.define(name="definition-tests.full", keep=timedelta(hours=1))
+class Full:
+    """Has one of everything."""
+
+    def __init__(self, default: int = 1) -> None:
+        self.default = default
+
+    @workflow.entrypoint
+    async def run(self, value: int) -> int:
+        return value
+
+    @workflow.signal
+    def one(self) -> None: ...
+
+    @workflow.signal("second")
+    async def two(self, value: int) -> None: ...
+
+    @workflow.query
+    def three(self) -> int:
+        return 3
+
+    @workflow.query("fourth")
+    def four(self) -> int:
+        return 4
+
+
+def test_a_definition_holds_what_the_class_says() -> None:
+    definition = definition_of(Full)
+    assert (definition.name, definition.entrypoint, definition.keep_seconds) == (
+        "definition-tests.full",
+        "run",
+        3600,
+    )
+    assert {name: handler.method for name, handler in definition.signals.items()} == {
+        "one": "one",
+        "second": "two",
+    }
+    assert set(definition.queries) == {"three", "fourth"}
+    assert definition_of("definition-tests.full") is known_definition("definition-tests.full") is definition
+
+
+def test_the_name_is_that_of_the_class_unless_it_is_given() -> None:
+    @workflow.define()
+    class NamedByItself:
+        @workflow.entrypoint
+        async def run(self) -> None: ...
+
+    assert definition_of(NamedByItself).name == "NamedByItself"
+
+
+def test_a_subclass_is_no_workflow_until_it_is_defined() -> None:
+    class Heir(Full):
+        pass
+
+    with pytest.raises(DefinitionError, match="Heir is no workflow"):
+        definition_of(Heir)
+    defined = workflow.define(name="definition-tests.heir")(Heir)
+    assert set(definition_of(defined).signals) == {"one", "second"}
+
+
+class NoEntrypoint:
+    async def run(self) -> None: ...
+
+
+class TwoEntrypoints:
+    @workflow.entrypoint
+    async def run(self) -> None: ...
+
+    @workflow.entrypoint
+    async def walk(self) -> None: ...
+
+
+class PlainEntrypoint:
+    @workflow.entrypoint
+    def run(self) -> None: ...
+
+
+class WaitingQuery:
+    @workflow.entrypoint
+    async def run(self) -> None: ...
+
+    @workflow.query
+    async def ask(self) -> None: ...
+
+
+class NeedsArguments:
+    def __init__(self, needed: int) -> None: ...
+
+    @workflow.entrypoint
+    async def run(self) -> None: ...
+
+
+class TwoSignalsOfOneName:
+    @workflow.entrypoint
+    async def run(self) -> None: ...
+
+    @workflow.signal("same")
+    def one(self) -> None: ...
+
+    @workflow.signal("same")
+    def other(self) -> None: ...
+
+
+class VariableArguments:
+    @workflow.entrypoint
+    async def run(self, *values: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (NoEntrypoint, "it has none"),
+        (TwoEntrypoints, "it has 2: run, walk"),
+        (PlainEntrypoint, "must be an `async def`"),
+        (WaitingQuery, "must be a plain `def`"),
+        (NeedsArguments, "constructor that needs arguments"),
+        (TwoSignalsOfOneName, "two signal handlers called 'same'"),
+        (VariableArguments, "values"),
+    ],
+)
+def test_a_class_that_cannot_be_a_workflow_is_refused(cls: type[Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        workflow.define(name=f"definition-tests.{cls.__name__}")(cls)
+    assert known_definition(f"definition-tests.{cls.__name__}") is None
+
+
+@pytest.mark.parametrize("wrong", [object, object(), 3, None, "definition-tests.never", lambda: None])
+def test_what_is_no_workflow_is_refused_with_what_to_do(wrong: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"decorate|import the module"):
+        definition_of(wrong)
+
+
+@pytest.mark.parametrize("ask", [workflow.now, workflow.uuid4, workflow.random, workflow.info])
+def test_outside_a_workflow_there_is_nothing_to_ask(ask: Callable[[], Any]) -> None:
+    with pytest.raises(NotInWorkflow, match=r"workflow\."):
+        ask()
+
+
+async def test_outside_a_workflow_there_is_nothing_to_wait_for() -> None:
+    with pytest.raises(NotInWorkflow):
+        await workflow.wait_condition(lambda: True)
+
+
+def test_outside_a_workflow_the_logger_is_a_plain_one(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "durable_agents.workflow"):
+        workflow.logger.info("hello")
+    assert caplog.messages == ["hello"]
