@@ -75,9 +75,9 @@ def test_built_in_tools_come_as_ours_as_mistrals_or_as_mappings() -> None:
 
 
 def test_a_graph_with_cycles_is_walked_once() -> None:
-    a = agent("a", handoffs=[lambda: b])
-    b = agent("b", handoffs=["a", lambda: c])
-    c = agent("c", handoffs=[a, b])
+    a: da.Agent = agent("a", handoffs=[lambda: b])
+    b: da.Agent = agent("b", handoffs=["a", lambda: c])
+    c: da.Agent = agent("c", handoffs=[a, b])
     assert list(reachable(a)) == ["a", "b", "c"]
     assert graph(a)["c"].handoffs == ("a", "b")
 

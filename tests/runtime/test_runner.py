@@ -126,8 +126,8 @@ async def test_a_handoff_goes_on_with_the_other_agent_and_its_tools_only() -> No
 
 
 async def test_agents_may_hand_off_in_circles_until_max_turns() -> None:
-    ping = agent("ping", handoffs=[lambda: pong])
-    pong = agent("pong", handoffs=["ping"])
+    ping: da.Agent = agent("ping", handoffs=[lambda: pong])
+    pong: da.Agent = agent("pong", handoffs=["ping"])
     session = da.ScriptedSession({"ping": [handoff("pong")] * 9, "pong": [handoff("ping")] * 9})
     with pytest.raises(da.MaxTurnsExceeded) as exceeded:
         await da.Runner.run(ping, "go", session, max_turns=5)
@@ -175,7 +175,7 @@ async def test_parallel_runs_in_one_workflow_do_not_disturb_each_other() -> None
     class Gather:
         @da.workflow.entrypoint
         async def run(self) -> list[str]:
-            script = {"solo": [call("runner_add", {"left": 1, "right": 1}), say("two")]}
+            script: dict[str, Any] = {"solo": [call("runner_add", {"left": 1, "right": 1}), say("two")]}
             runs = (da.Runner.run(agent(), "go", da.ScriptedSession(script)) for _ in range(3))
             return [result.text for result in await asyncio.gather(*runs)]
 
@@ -293,8 +293,8 @@ async def test_a_durable_run_goes_on_where_it_was_interrupted(tmp_path: Any) -> 
 async def first_event(backend: da.Backend, execution_id: str, kind: str, **data: Any) -> None:
     """Return once the execution exists and such an event is in its stream."""
     async with asyncio.timeout(30):
-        while execution_id not in [found.id for found in await backend.list()]:
-            await asyncio.sleep(0)
+        while execution_id not in [found.id for found in await backend.list()]:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # another connection makes it, and tells nobody who does not know its id
         async for event in (await backend.get(execution_id)).events():
             if event.kind == kind and all(event.data.get(name) == value for name, value in data.items()):
                 return
