@@ -23,6 +23,7 @@ class BrokenStore(MemoryStore):
     breaks: ClassVar[str]
     """How the names of the tests that must catch it begin, after `test_`."""
     found_by_random_programs: ClassVar[bool] = True
+    """Whether a few hundred of them are enough. No random program looks for what needs two tasks at once."""
 
 
 # Creating ----------------------------------------------------------------------------------------------
@@ -346,6 +347,7 @@ class TakesBackWhatWasConsumed(BrokenStore):
     """The last commit decides what is consumed, even if it is less than before."""
 
     breaks = "messages_are_consumed_"
+    found_by_random_programs = False
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         if (execution := self._owned(claim)) is not None and commit.consumed is not None:
@@ -556,6 +558,7 @@ class LetsAPastWakeUpTimeJumpTheQueue(BrokenStore):
     """Who releases with an old wake-up time comes before all who really wait."""
 
     breaks = "those_that_have_waited_longest"
+    found_by_random_programs = False
 
     def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
         return self._clock.now() if execution.has_mail else wake_at

@@ -8,7 +8,7 @@ Two stores are open on the storage at any time, and every step picks one: what o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -38,15 +38,14 @@ IDS = ("e", "f")
 
 ids = st.sampled_from(IDS)
 workflows = st.sampled_from(["v", "w"])
-workers = st.sampled_from(["a", "b", "c"])
-stores = st.sampled_from([0, 1])
+workers = st.sampled_from(["a", "b"])
 seconds = st.sampled_from([0.0, 0.25, 1.0, 5.0, 10.0])
 leases = st.sampled_from([1.0, 5.0, 10.0])
 contents = st.binary(max_size=8)
 batches = st.lists(contents, max_size=2)
-shares = st.none() | st.sampled_from([1.0, 0.5, 0.0])
+shares = st.sampled_from([1.0, None, 0.5, 0.0])
 """Which share of the messages an append consumes."""
-wake_ins = st.sampled_from([None, 0.0, 0.25, 5.0, -100.0])
+wake_ins = st.sampled_from([None, 0.0, 5.25, 100.0, -100.0])
 notes = st.none() | st.sampled_from(["", "a note", "ünïcode 'quoted'"])
 ends = st.sampled_from([status for status in Status if status is not Status.RUNNING])
 nths = st.integers(min_value=0, max_value=len(IDS) - 1)
@@ -107,6 +106,25 @@ class ModelExecution:
         return [Delivery(number, message) for number, (message, _) in enumerate(self.inbox, start=1)]
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When a step happens, and through which of the stores that are open."""
+
+    store: int
+    after_seconds: float
+    reopens: bool = False
+    """The store is closed and opened first. What a worker owned it still owns: its leases must run out."""
+
+
+moments = st.builds(
+    Moment,
+    store=st.sampled_from([0, 1]),
+    after_seconds=st.sampled_from([0.0, 0.0, 0.25, 5.0, 10.0]),
+    reopens=st.sampled_from([False, False, False, True]),
+)
+NOW = Moment(store=0, after_seconds=0.0)
+
+
 class JournalMachine(RuleBasedStateMachine):
     """One random program. It has an event loop and storage of its own, and gives both back."""
 
@@ -131,6 +149,14 @@ class JournalMachine(RuleBasedStateMachine):
         good_claims = self.good_claims()
         return good_claims[nth % len(good_claims)]
 
+    def store_at(self, moment: Moment) -> Store:
+        if moment.after_seconds:
+            self.call(self.storage.clock.advance(moment.after_seconds))
+        if moment.reopens:
+            self.call(self.stores[moment.store].__aexit__(None, None, None))
+            self.stores[moment.store] = self.opened()
+        return self.stores[moment.store]
+
     def opened(self) -> Store:
         return self.call(self.storage.open().__aenter__())
 
@@ -142,24 +168,32 @@ class JournalMachine(RuleBasedStateMachine):
         execution = self.model.get(claim.execution_id)
         return execution if execution is not None and execution.claim == claim else None
 
-    @initialize(first=contents)
-    def create_one(self, first: bytes) -> None:
-        """A program without any execution shows nothing."""
-        self.create(which=0, id=IDS[0], workflow="w", fingerprint="1", keep_seconds=None, first=first)
+    @initialize(target=claims, limit=st.integers(min_value=0, max_value=len(IDS)))
+    def begin(self, limit: int) -> MultipleResults[Claim]:
+        """Most programs need an execution, and a claim on it."""
+        for id, keep_seconds in zip(IDS, (None, 20.0), strict=True):
+            self.create(NOW, id, "w", "1", keep_seconds, b"first")
+        return multiple(*self.take(self.stores[0], "a", {"w"}, limit, 5.0))
 
     @rule(
-        which=stores,
+        moment=moments,
         id=ids,
         workflow=workflows,
         fingerprint=st.sampled_from(["1", "2"]),
-        keep_seconds=st.sampled_from([None, 0.0, 5.0]),
+        keep_seconds=st.sampled_from([None, 0.0, 20.0]),
         first=contents,
     )
     def create(
-        self, which: int, id: str, workflow: str, fingerprint: str, keep_seconds: float | None, first: bytes
+        self,
+        moment: Moment,
+        id: str,
+        workflow: str,
+        fingerprint: str,
+        keep_seconds: float | None,
+        first: bytes,
     ) -> None:
         new = NewExecution(id, workflow, fingerprint, keep_seconds=keep_seconds)
-        head, created = self.call(self.stores[which].create(new, first))
+        head, created = self.call(self.store_at(moment).create(new, first))
         assert created == (id not in self.model)
         if created:
             self.model[id] = ModelExecution(new, self.now, [first], free_since=self.now, wake_at=self.now)
@@ -167,16 +201,20 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(
         target=claims,
-        which=stores,
+        moment=moments,
         worker=workers,
         names=st.sampled_from([{"v", "w"}, {"v", "w"}, {"v"}, {"w"}, set()]),
         limit=st.sampled_from([3, 2, 1, 0]),
         lease_seconds=leases,
     )
     def claim(
-        self, which: int, worker: str, names: set[str], limit: int, lease_seconds: float
+        self, moment: Moment, worker: str, names: set[str], limit: int, lease_seconds: float
     ) -> MultipleResults[Claim]:
-        store = self.stores[which]
+        return multiple(*self.take(self.store_at(moment), worker, names, limit, lease_seconds))
+
+    def take(
+        self, store: Store, worker: str, names: set[str], limit: int, lease_seconds: float
+    ) -> tuple[Claim, ...]:
         waiting = {
             id: since
             for id, execution in self.model.items()
@@ -210,49 +248,52 @@ class JournalMachine(RuleBasedStateMachine):
             and execution.claim.worker == worker
             and len(execution.inbox) > execution.consumed
         }
+        # Whether leases of the worker itself count is left to the store.
         others = [at for id, at in waiting.items() if not self.is_owned_by(id, worker)]
-        allowed = [min(times, default=None) for times in (waiting.values(), others)]
-        assert any(self.is_near(work.next_wake_at, time) for time in allowed)
-        return multiple(*work.claims)
+        assert self.is_next(work.next_wake_at, waiting.values()) or self.is_next(work.next_wake_at, others)
+        return work.claims
 
     @precondition(lambda self: self.good_claims())
-    @rule(which=stores, nth=nths, records=batches, consumed=shares)
-    def append(self, which: int, nth: int, records: list[bytes], consumed: float | None) -> None:
-        self.write(which, self.good_claim(nth), 0, records, Commit(), consumed)
+    @rule(moment=moments, nth=nths, records=batches, consumed=shares)
+    def append(self, moment: Moment, nth: int, records: list[bytes], consumed: float | None) -> None:
+        store = self.store_at(moment)
+        self.write(store, self.good_claim(nth), 0, records, Commit(), consumed)
 
     @precondition(lambda self: self.good_claims())
-    @rule(which=stores, nth=nths, records=batches, consumed=shares, wake_in=wake_ins, note=notes)
+    @rule(moment=moments, nth=nths, records=batches, consumed=shares, wake_in=wake_ins, note=notes)
     def release(
         self,
-        which: int,
+        moment: Moment,
         nth: int,
         records: list[bytes],
         consumed: float | None,
         wake_in: float | None,
         note: str | None,
     ) -> None:
+        store = self.store_at(moment)
         wake_at = None if wake_in is None else self.now + wake_in
         commit = Commit(release=True, wake_at=wake_at, note=note)
-        self.write(which, self.good_claim(nth), 0, records, commit, consumed)
+        self.write(store, self.good_claim(nth), 0, records, commit, consumed)
 
     @precondition(lambda self: self.good_claims())
-    @rule(which=stores, nth=nths, records=batches, status=ends)
-    def close(self, which: int, nth: int, records: list[bytes], status: Status) -> None:
-        self.write(which, self.good_claim(nth), 0, records, Commit(status=status), None)
+    @rule(moment=moments, nth=nths, records=batches, status=ends)
+    def close(self, moment: Moment, nth: int, records: list[bytes], status: Status) -> None:
+        store = self.store_at(moment)
+        self.write(store, self.good_claim(nth), 0, records, Commit(status=status), None)
 
     @rule(
-        which=stores,
+        moment=moments,
         claim=claims,
-        off_by=st.sampled_from([0, 0, -1, 1]),
+        off_by=st.sampled_from([0, 0, 0, -1, 1]),
         records=batches,
         repeats_last=st.booleans(),
-        too_long_at=st.sampled_from([None, None, 0, 1]),
+        too_long_at=st.sampled_from([None, None, None, 0, 1]),
         commit=st.builds(Commit, release=st.booleans(), status=st.none() | ends),
         consumed=shares,
     )
     def append_what_may_be_refused(
         self,
-        which: int,
+        moment: Moment,
         claim: Claim,
         off_by: int,
         records: list[bytes],
@@ -262,20 +303,27 @@ class JournalMachine(RuleBasedStateMachine):
         consumed: float | None,
     ) -> None:
         """An append under any claim there ever was, at a position that is right or not quite."""
+        store = self.store_at(moment)
         if repeats_last and off_by == -1 and claim.execution_id in self.model:
             records = self.model[claim.execution_id].records[-1:]
         if too_long_at is not None:
             records = [
                 *records[:too_long_at],
-                bytes(self.stores[which].limit_bytes + 1),
+                bytes(store.limit_bytes + 1),
                 *records[too_long_at:],
             ]
-        self.write(which, claim, off_by, records, commit, consumed)
+        self.write(store, claim, off_by, records, commit, consumed)
 
     def write(
-        self, which: int, claim: Claim, off_by: int, records: list[bytes], commit: Commit, share: float | None
+        self,
+        store: Store,
+        claim: Claim,
+        off_by: int,
+        records: list[bytes],
+        commit: Commit,
+        share: float | None,
     ) -> None:
-        store, known, execution = self.stores[which], self.model.get(claim.execution_id), self.owned(claim)
+        known, execution = self.model.get(claim.execution_id), self.owned(claim)
         if execution is not None and share is not None:
             commit = replace(commit, consumed=round(share * len(execution.inbox)))
         position = off_by + (claim.length if known is None else len(known.records))
@@ -298,10 +346,10 @@ class JournalMachine(RuleBasedStateMachine):
         if commit.status is not None or commit.release:
             execution.claim, execution.free_since, execution.wake_at = None, self.now, commit.wake_at
 
-    @rule(which=stores, id=ids, message_id=st.sampled_from("nom"), body=contents)
-    def send(self, which: int, id: str, message_id: str, body: bytes) -> None:
-        message = Message(message_id, body)
-        outcome = self.outcome(self.stores[which].send(id, message))
+    @rule(moment=moments, id=ids, message_id=st.sampled_from("nom"), body=contents)
+    def send(self, moment: Moment, id: str, message_id: str, body: bytes) -> None:
+        store, message = self.store_at(moment), Message(message_id, body)
+        outcome = self.outcome(store.send(id, message))
         execution = self.model.get(id)
         if execution is None:
             assert isinstance(outcome, ExecutionNotFound)
@@ -315,64 +363,68 @@ class JournalMachine(RuleBasedStateMachine):
             assert outcome is None
             execution.inbox.append((message, self.now))
 
-    @rule(which=stores, claim=claims, other=claims, lease_seconds=leases)
-    def renew(self, which: int, claim: Claim, other: Claim, lease_seconds: float) -> None:
+    @rule(moment=moments, claim=claims, other=claims, lease_seconds=leases)
+    def renew(self, moment: Moment, claim: Claim, other: Claim, lease_seconds: float) -> None:
+        store = self.store_at(moment)
         one_each = list({held.execution_id: held for held in (claim, other)}.values())
-        lost = self.call(self.stores[which].renew(one_each, lease_seconds))
+        lost = self.call(store.renew(one_each, lease_seconds))
         assert lost == {claim.execution_id for claim in one_each if self.owned(claim) is None}
         for claim in one_each:
             if (execution := self.owned(claim)) is not None:
                 execution.lease_until = self.now + lease_seconds
 
     @precondition(lambda self: any(execution.closed_at for execution in self.model.values()))
-    @rule(which=stores, ago=st.none() | seconds)
-    def prune(self, which: int, ago: float | None) -> None:
+    @rule(moment=moments, ago=st.none() | seconds)
+    def prune(self, moment: Moment, ago: float | None) -> None:
+        store = self.store_at(moment)
         closed_before = None if ago is None else self.now - ago
         over = [id for id, execution in self.model.items() if execution.is_over(closed_before, self.now)]
-        assert self.call(self.stores[which].prune(closed_before)) == len(over)
+        assert self.call(store.prune(closed_before)) == len(over)
         for id in over:
             del self.model[id]
-
-    @rule(seconds=seconds)
-    def let_time_pass(self, seconds: float) -> None:
-        self.call(self.storage.clock.advance(seconds))
-
-    @rule(which=stores)
-    def reopen(self, which: int) -> None:
-        """Whatever it owned stays owned: the leases of a worker that is gone must run out."""
-        self.call(self.stores[which].__aexit__(None, None, None))
-        self.stores[which] = self.opened()
 
     @invariant()
     def both_stores_agree_with_the_model(self) -> None:
         self.call(self.check())
 
     async def check(self) -> None:
-        for store in self.stores:
-            await self.check_heads(store)
-            for id in IDS:
-                execution, head = self.model.get(id), await store.head(id)
-                if execution is None:
-                    assert head is None
-                    continue
-                self.assert_equal(head, execution.head())
-                assert list(await store.read(id)) == execution.records
-                assert list(await store.read(id, 2)) == execution.records[2:]
-                if execution.status is Status.RUNNING:
-                    unread = await store.messages(id, execution.consumed)
-                    assert list(unread) == execution.deliveries()[execution.consumed :]
+        one, other = self.stores
+        await self.check_heads(one, workflow="v", status=Status.RUNNING)
+        await self.check_heads(other)
+        await self.check_wake_up(other)
+        for id in IDS:
+            await self.check_execution(one, id, after=0)
+            await self.check_execution(other, id, after=2)
 
-    async def check_heads(self, store: Store) -> None:
-        for workflow in ("v", None):
-            for status in (Status.RUNNING, None):
-                heads = await store.heads(workflow=workflow, status=status)
-                created = [head.created_at for head in heads]
-                assert created == sorted(created, reverse=True)
-                assert sorted(head.id for head in heads) == sorted(
-                    id
-                    for id, execution in self.model.items()
-                    if workflow in (None, execution.new.workflow) and status in (None, execution.status)
-                )
+    async def check_heads(
+        self, store: Store, *, workflow: str | None = None, status: Status | None = None
+    ) -> None:
+        heads = await store.heads(workflow=workflow, status=status)
+        created = [head.created_at for head in heads]
+        assert created == sorted(created, reverse=True)
+        assert sorted(head.id for head in heads) == sorted(
+            id
+            for id, execution in self.model.items()
+            if workflow in (None, execution.new.workflow) and status in (None, execution.status)
+        )
+
+    async def check_wake_up(self, store: Store) -> None:
+        """A worker that has no room for more learns how long it may sleep."""
+        work = await store.claim("idle", {"v", "w"}, "default", limit=0, lease_seconds=1.0)
+        assert (work.claims, work.mail) == ((), frozenset())
+        times = [execution.claimable_since() for execution in self.model.values()]
+        assert self.is_next(work.next_wake_at, [time for time in times if time is not None])
+
+    async def check_execution(self, store: Store, id: str, after: int) -> None:
+        execution, head = self.model.get(id), await store.head(id)
+        if execution is None:
+            assert head is None
+            return
+        self.assert_equal(head, execution.head())
+        assert list(await store.read(id, after)) == execution.records[after:]
+        if execution.status is Status.RUNNING:
+            unread = await store.messages(id, execution.consumed)
+            assert list(unread) == execution.deliveries()[execution.consumed :]
 
     def teardown(self) -> None:
         try:
@@ -392,6 +444,12 @@ class JournalMachine(RuleBasedStateMachine):
     def is_owned_by(self, id: str, worker: str) -> bool:
         claim = self.model[id].claim
         return claim is not None and claim.worker == worker
+
+    def is_next(self, time: float | None, expected: Collection[float]) -> bool:
+        next_time = min(expected, default=None)
+        if time is None or next_time is None or next_time > self.now:
+            return self.is_near(time, next_time)
+        return time <= self.now
 
     def is_near(self, time: float | None, expected: float | None) -> bool:
         if time is None or expected is None:

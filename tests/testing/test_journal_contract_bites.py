@@ -51,9 +51,10 @@ def run(contract: type[JournalContract], name: str) -> None:
         async with AsyncExitStack() as closing:
             storage = contract.new_storage()
             closing.push_async_callback(storage.dispose)
-            arguments = {"storage": storage}
+            arguments: dict[str, object] = {"storage": storage}
             if "store" in parameters:
-                arguments["store"] = await closing.enter_async_context(storage.open())
+                arguments["store"] = store = await storage.open().__aenter__()
+                closing.push_async_exit(store)
             await method(**{parameter: arguments[parameter] for parameter in parameters})
 
     method = getattr(contract(), name)
@@ -79,8 +80,8 @@ def failures(store_class: type[MemoryStore], names: list[str]) -> list[str]:
 def explore(store_class: type[MemoryStore]) -> None:
     contract_for(store_class).explore(
         settings(
-            max_examples=100,
-            stateful_step_count=40,
+            max_examples=1500,
+            stateful_step_count=30,
             derandomize=True,
             database=None,
             phases=[Phase.generate],
