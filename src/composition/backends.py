@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from durable_agents.core.errors import ConfigurationError, UnknownBackend
-from durable_agents.ports.durability import Backend
+from durable_agents.core.errors import ConfigurationError, MissingExtra, UnknownBackend
+from durable_agents.core.json import JSON
+from durable_agents.ports.definitions import ActivityOptions
+from durable_agents.ports.durability import Attempt, Backend, Call
+from durable_agents.ports.resources import Resources
+from durable_agents.ports.toolkit import Toolkit
+from durable_agents.runtime.activity import defined_activity
+from durable_agents.runtime.attempts import Pulse, perform_in_time
 from durable_agents.runtime.backend import JournaledBackend
 from durable_agents.runtime.clock import SystemClock
+from durable_agents.runtime.events import EventReader
+from durable_agents.runtime.failures import failure_of
+from durable_agents.runtime.guard import workflow_code
+from durable_agents.runtime.live import load_handler_arguments
+from durable_agents.runtime.resources import SharedResources
+from durable_agents.runtime.workflow import definition_of, known_definition
 
 BACKEND_VARIABLE = "DURABLE_AGENTS_BACKEND"
 DEFAULT_BACKEND = "sqlite:///durable_agents.db"
@@ -69,6 +82,47 @@ def _sqlite(parts: SplitResult) -> Backend:
     return JournaledBackend(store, clock)
 
 
+def _temporal(parts: SplitResult) -> Backend:
+    try:
+        from durable_agents.adapters.temporal import TemporalBackend
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "temporalio":
+            raise
+        raise MissingExtra("temporal") from error
+
+    namespace = unquote(parts.path).strip("/") or "default"
+    if not parts.hostname or parts.username or parts.query or "/" in namespace:
+        raise ConfigurationError("a Temporal URL is temporal://host:port/namespace")
+    return TemporalBackend(f"{parts.hostname}:{parts.port or 7233}", namespace, toolkit())
+
+
+def toolkit() -> Toolkit:
+    """Return what of the runtime an adapter with an engine of its own works with."""
+    clock = SystemClock()
+
+    async def perform(call: Call, attempt: Attempt, options: ActivityOptions, resources: Resources) -> JSON:
+        pulse = Pulse()
+
+        def beat(details: tuple[JSON, ...]) -> None:
+            pulse.beat(details)
+            attempt.heartbeat(pulse.details)
+
+        told = replace(attempt, heartbeat=beat)
+        return await perform_in_time(call, told, options, resources, clock, pulse)
+
+    return Toolkit(
+        definition_of=definition_of,
+        known_definition=known_definition,
+        defined_activity=defined_activity,
+        handler_arguments=load_handler_arguments,
+        failure_of=failure_of,
+        perform=perform,
+        open_resources=SharedResources,
+        workflow_code=workflow_code,
+        record_reader=EventReader,
+    )
+
+
 def _options(parts: SplitResult, known: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name, value in options.items():
@@ -78,4 +132,8 @@ def _options(parts: SplitResult, known: Mapping[str, tuple[str, ...]]) -> dict[s
     return options
 
 
-_OURS: dict[str, Callable[[SplitResult], Backend]] = {"memory": _memory, "sqlite": _sqlite}
+_OURS: dict[str, Callable[[SplitResult], Backend]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "temporal": _temporal,
+}

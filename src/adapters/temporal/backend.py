@@ -1,0 +1,385 @@
+"""The Temporal backend: the durability port, from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Self
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowHistoryEventFilterType,
+    WorkflowQueryFailedError,
+)
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import CancelledError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from durable_agents.adapters.temporal.failures import failure_in
+from durable_agents.adapters.temporal.payloads import check_size, data_converter
+from durable_agents.adapters.temporal.worker import TemporalWorker, WorkerOptions
+from durable_agents.adapters.temporal.workflows import RECORDS_QUERY, sent
+from durable_agents.core.errors import (
+    DefinitionError,
+    ExecutionAlreadyExists,
+    ExecutionCancelled,
+    ExecutionClosed,
+    ExecutionFailed,
+    ExecutionNotFound,
+    InvalidArguments,
+    StorageError,
+    StorageUnavailable,
+    Unserialisable,
+)
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON, canonical, encode
+from durable_agents.core.records import Status, decode_record
+from durable_agents.ports.definitions import HandlerDefinition
+from durable_agents.ports.durability import Backend, Event, Execution, ExecutionDescription
+from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, check_id
+from durable_agents.ports.toolkit import Toolkit
+
+FINGERPRINT = "durable_agents_input"
+"""The memo field that tells whether two starts with one id mean the same."""
+
+PAUSE_SECONDS = 0.5
+"""How long a reader waits for a worker, without which nobody answers queries."""
+
+_STATUS = {
+    WorkflowExecutionStatus.RUNNING: Status.RUNNING,
+    WorkflowExecutionStatus.CONTINUED_AS_NEW: Status.RUNNING,
+    WorkflowExecutionStatus.COMPLETED: Status.COMPLETED,
+    WorkflowExecutionStatus.CANCELED: Status.CANCELLED,
+    WorkflowExecutionStatus.FAILED: Status.FAILED,
+    WorkflowExecutionStatus.TERMINATED: Status.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT: Status.FAILED,
+}
+_VISIBLE = {
+    Status.RUNNING: "ExecutionStatus = 'Running'",
+    Status.COMPLETED: "ExecutionStatus = 'Completed'",
+    Status.CANCELLED: "ExecutionStatus = 'Canceled'",
+    Status.FAILED: "ExecutionStatus IN ('Failed', 'Terminated', 'TimedOut')",
+}
+_NEWS = frozenset(
+    {
+        EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
+    }
+)
+"""History events after which there may be new records."""
+
+
+class TemporalBackend(Backend):
+    """Executions on a Temporal service; an execution's id is its workflow id."""
+
+    def __init__(self, address: str, namespace: str, toolkit: Toolkit) -> None:
+        self._address = address
+        self._namespace = namespace
+        self._toolkit = toolkit
+        self._connected: Client | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._connected = await Client.connect(
+                self._address, namespace=self._namespace, data_converter=data_converter
+            )
+        except RuntimeError as error:
+            raise StorageUnavailable(
+                f"no Temporal service answers at {self._address}; start it, or correct the URL"
+            ) from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._connected = None
+
+    @property
+    def client(self) -> Client:
+        """Temporal's own client, for what this port does not offer."""
+        if self._connected is None:
+            raise StorageUnavailable("the backend is not connected; use it in an `async with` block")
+        return self._connected
+
+    async def start(
+        self,
+        workflow: type[Any] | str,
+        *args: Any,
+        id: str | None = None,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        **kwargs: Any,
+    ) -> Execution:
+        definition = self._toolkit.definition_of(workflow)
+        arguments = definition.signature.dump_arguments(*args, **kwargs)
+        check_size(f"the input of workflow {definition.name!r}", arguments)
+        fingerprint = hashlib.sha256(canonical([definition.name, arguments]).encode()).hexdigest()
+        execution_id = uuid.uuid4().hex if id is None else id
+        try:
+            if not execution_id.strip():
+                raise ValueError("an execution's id must not be empty; leave it out to get one made")
+            check_id(execution_id)
+        except ValueError as error:
+            raise DefinitionError(str(error)) from error
+        execution = TemporalExecution(self.client.get_workflow_handle(execution_id), self._toolkit)
+        with _translated(execution_id):
+            try:
+                await self.client.start_workflow(
+                    definition.name,
+                    arguments,
+                    id=execution_id,
+                    task_queue=task_queue,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    memo={FINGERPRINT: fingerprint},
+                )
+            except WorkflowAlreadyStartedError:
+                existing = await execution.handle.describe()
+                if existing.workflow_type != definition.name:
+                    raise ExecutionAlreadyExists(execution_id, "workflow") from None
+                if await existing.memo_value(FINGERPRINT, None) != fingerprint:
+                    raise ExecutionAlreadyExists(execution_id, "input") from None
+        return execution
+
+    async def get(self, execution_id: str) -> Execution:
+        execution = TemporalExecution(self.client.get_workflow_handle(execution_id), self._toolkit)
+        with _translated(execution_id):
+            await execution.handle.describe()
+        return execution
+
+    async def list(
+        self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
+    ) -> Sequence[ExecutionDescription]:
+        conditions = [] if workflow is None else [f"WorkflowType = {_quoted(workflow)}"]
+        if status is not None:
+            conditions.append(_VISIBLE[Status(status)])
+        found: list[WorkflowExecution] = []
+        with _translated(""):
+            async for one in self.client.list_workflows(" AND ".join(conditions), limit=limit):
+                found.append(one)
+        found.sort(key=lambda one: one.start_time, reverse=True)
+        handles = [self.client.get_workflow_handle(one.id, run_id=one.run_id) for one in found]
+        return [
+            await TemporalExecution(handle, self._toolkit).described(one)
+            for handle, one in zip(handles, found, strict=True)
+        ]
+
+    def worker(
+        self,
+        workflows: Sequence[type[Any]],
+        *,
+        lease: timedelta = timedelta(seconds=10),
+        max_concurrent_executions: int = 100,
+        max_concurrent_activities: int = 100,
+        max_cached_executions: int = 1000,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        graceful_shutdown_timeout: timedelta = timedelta(seconds=30),
+        identity: str | None = None,
+    ) -> TemporalWorker:
+        definitions = [self._toolkit.definition_of(workflow) for workflow in workflows]
+        options = WorkerOptions(
+            lease,
+            max_concurrent_executions,
+            max_concurrent_activities,
+            max_cached_executions,
+            task_queue,
+            graceful_shutdown_timeout,
+            identity,
+        )
+        by_name = {definition.name: definition for definition in definitions}
+        if len(by_name) < len(set(map(id, definitions))):
+            raise DefinitionError("two workflows of one worker have the same name; give each its own")
+        return TemporalWorker(self.client, self._toolkit, by_name, options)
+
+
+class TemporalExecution(Execution):
+    """A handle on an execution that is a Temporal workflow."""
+
+    def __init__(self, handle: WorkflowHandle[Any, Any], toolkit: Toolkit) -> None:
+        self.handle = handle
+        self._toolkit = toolkit
+
+    def __repr__(self) -> str:
+        return f"<execution {self.id}>"
+
+    @property
+    def id(self) -> str:
+        return self.handle.id
+
+    async def result(self) -> Any:
+        with _translated(self.id):
+            name = (await self.handle.describe()).workflow_type
+            try:
+                result = await self.handle.result()
+            except WorkflowFailureError as error:
+                if isinstance(error.cause, CancelledError):
+                    raise ExecutionCancelled(self.id) from None
+                failure = failure_in(error.cause)
+                raise ExecutionFailed(self.id, failure.kind, failure.message) from failure.error()
+        definition = self._toolkit.known_definition(name)
+        return result if definition is None else definition.signature.load_result(result)
+
+    async def signal(self, name: str, *args: Any, **kwargs: Any) -> None:
+        handler = await self._handler("signal", name)
+        message = _message(f"signal {name}", handler, args, kwargs)
+        with _translated(self.id):
+            await self._while_running(self.handle.signal(name, message))
+
+    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Return what a query handler says; a worker that runs this workflow answers."""
+        handler = await self._handler("query", name)
+        message = _message(f"query {name}", handler, args, kwargs)
+        with _translated(self.id):
+            told = await self.handle.query(name, message)
+        if "failure" in told:
+            raise Failure.model_validate(told["failure"]).error()
+        return told["answer"] if handler is None else handler.signature.load_result(told["answer"])
+
+    async def cancel(self) -> None:
+        with _translated(self.id):
+            # Temporal takes a second request even after the end, and does nothing about it.
+            status = _STATUS[(await self.handle.describe()).status or WorkflowExecutionStatus.RUNNING]
+            if status is not Status.RUNNING:
+                raise ExecutionClosed(self.id, status)
+            await self._while_running(self.handle.cancel())
+
+    async def describe(self) -> ExecutionDescription:
+        with _translated(self.id):
+            return await self.described(await self.handle.describe())
+
+    async def described(self, found: WorkflowExecution) -> ExecutionDescription:
+        """Return what Temporal's description, and the last event if it failed, tell."""
+        status = _STATUS[found.status or WorkflowExecutionStatus.RUNNING]
+        error = None
+        if status is Status.FAILED:
+            failure = await self._failure()
+            error = f"{failure.kind}: {failure.message}"
+        elif (
+            isinstance(found, WorkflowExecutionDescription)
+            and found.raw_description.pending_workflow_task.attempt > 1
+        ):
+            error = f"execution {self.id} cannot go on: {await self._obstacle()}"
+        return ExecutionDescription(
+            found.id, found.workflow_type, status, found.start_time, found.close_time, error
+        )
+
+    async def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
+        """Yield the events. The records behind them are asked of a worker; the history says when."""
+        reader, length = self._toolkit.record_reader(), 0
+        news = self.handle.fetch_history_events(wait_new_event=True)
+        while True:
+            page, history_length = await self._records(length)
+            for record in page:
+                for event in reader.read(decode_record(record.encode())):
+                    if event.position > after:
+                        yield event
+            length += len(page)
+            if reader.ended or (not page and not follow):
+                return
+            if not page:
+                with _translated(self.id):
+                    async for past in news:
+                        if past.event_id > history_length and past.event_type in _NEWS:
+                            break
+                    else:
+                        return
+
+    async def _records(self, position: int) -> tuple[Sequence[str], int]:
+        while True:
+            try:
+                with _translated(self.id):
+                    told = await self.handle.query(RECORDS_QUERY, position)
+                return told["records"], told["history_length"]
+            except StorageError:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _failure(self) -> Failure:
+        closing = WorkflowHistoryEventFilterType.CLOSE_EVENT
+        async for event in self.handle.fetch_history_events(event_filter_type=closing):
+            if event.HasField("workflow_execution_failed_event_attributes"):
+                failed = event.workflow_execution_failed_event_attributes.failure
+                return failure_in(await data_converter.decode_failure(failed))
+            return Failure(kind="Stopped", message=EventType.Name(event.event_type))
+        return failure_in(None)
+
+    async def _obstacle(self) -> str:
+        """Return why the last workflow task failed; Temporal tries it again until the code is right."""
+        message, activities = "its workflow task fails", dict[int, str]()
+        async for event in self.handle.fetch_history_events():
+            if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+                scheduled = event.activity_task_scheduled_event_attributes
+                activities[event.event_id] = scheduled.activity_type.name
+            elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                message = event.workflow_task_failed_event_attributes.failure.message or message
+        # Temporal tells where the code departed from the history by a number only.
+        place = re.search(r"HistoryEvent\(id: (\d+)", message)
+        recorded = activities.get(int(place[1])) if place else None
+        return message if recorded is None else f"{message}; recorded there: activity {recorded!r}"
+
+    async def _handler(self, sort: str, name: str) -> HandlerDefinition | None:
+        """Return the handler, if this process defines the workflow; raises if that has none of the name."""
+        with _translated(self.id):
+            definition = self._toolkit.known_definition((await self.handle.describe()).workflow_type)
+        if definition is None:
+            return None
+        handlers = definition.signals if sort == "signal" else definition.queries
+        if name not in handlers:
+            known = ", ".join(sorted(handlers)) or "none"
+            raise InvalidArguments(f"{sort} {name}", [f"no such {sort}; the workflow has {known}"])
+        return handlers[name]
+
+    async def _while_running(self, sending: Any) -> None:
+        try:
+            await sending
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            status = _STATUS[(await self.handle.describe()).status or WorkflowExecutionStatus.RUNNING]
+            raise ExecutionClosed(self.id, status) from error
+
+
+@contextmanager
+def _translated(execution_id: str) -> Iterator[None]:
+    """Turn what the service or the network raises inside into our errors."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise ExecutionNotFound(execution_id) from error
+        if error.status is RPCStatusCode.INVALID_ARGUMENT:
+            raise DefinitionError(f"Temporal refuses it: {error.message}") from error
+        raise StorageUnavailable(f"Temporal does not answer: {error.message}") from error
+    except WorkflowQueryFailedError as error:
+        raise StorageUnavailable(f"no worker can answer: {error}") from error
+
+
+def _message(
+    what: str, handler: HandlerDefinition | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    try:
+        named: dict[str, JSON] = dict(kwargs)
+        if handler is not None:
+            named = handler.signature.dump_arguments(*args, **kwargs)
+            args = ()
+        message = sent(args, named)
+        encode(message)
+    except TypeError as error:
+        if handler is not None:
+            raise InvalidArguments(what, [str(error)]) from None
+        raise Unserialisable(f"an argument of {what}", "object", str(error)) from error
+    except ValueError as error:
+        raise Unserialisable(f"an argument of {what}", "object", str(error)) from error
+    check_size(what, message)
+    return message
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

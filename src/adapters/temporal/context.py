@@ -1,0 +1,176 @@
+"""What workflow code can ask of Temporal, in the terms of the durability port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
+
+from durable_agents.adapters.temporal.failures import step_error, step_failure
+from durable_agents.adapters.temporal.payloads import check_size
+from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.core.json import JSON
+from durable_agents.core.records import (
+    EventEmitted,
+    Input,
+    Request,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+    TimerFired,
+    TimerStarted,
+    encode_record,
+)
+from durable_agents.ports.durability import ActivityCall, Step, WorkflowContext, WorkflowInfo
+
+GRACE_SECONDS = 60.0
+"""By how much Temporal's own timeout is longer than an attempt's, which the worker watches over."""
+
+
+class TemporalContext(WorkflowContext):
+    """The context of one execution. It keeps the records that our own engine would have journaled.
+
+    Temporal's history is the truth; the records are derived from it by running the code, like everything
+    else in a workflow, and are there for the readers of the event stream.
+    """
+
+    def __init__(self, steps: OpenSteps, lease: timedelta) -> None:
+        info = workflow.info()
+        self.records: list[str] = []
+        self._info = WorkflowInfo(info.workflow_id, info.workflow_type, info.task_queue)
+        self._run_id = info.run_id
+        self._steps = steps
+        self._lease = lease
+        self._random = workflow.random()
+        self._state: dict[Any, Any] = {}
+        self._keys = 0
+        self._emitted = 0
+        self._tell_timers()
+
+    def record(self, record: Input | Request) -> None:
+        """Keep what has happened, for the readers of the event stream."""
+        self.records.append(encode_record(record).decode())
+
+    @property
+    def time(self) -> float:
+        """Workflow time, in seconds since the epoch."""
+        return workflow.time()
+
+    async def run_step(self, step: Step) -> JSON:
+        arguments: list[JSON] = [step.call.arguments] if isinstance(step.call, ActivityCall) else []
+        check_size(f"the arguments of {step.name!r}", arguments)
+        self.record(
+            StepScheduled(
+                key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
+            )
+        )
+        with self._steps.open(self._info.execution_id, self._run_id, step):
+            try:
+                result: JSON = await workflow.execute_activity(
+                    step.name,
+                    args=arguments,
+                    activity_id=step.key,
+                    start_to_close_timeout=timedelta(
+                        seconds=step.options.start_to_close_timeout + GRACE_SECONDS
+                    ),
+                    heartbeat_timeout=self._lease,
+                    retry_policy=_retry_policy(step),
+                )
+            except ActivityError as error:
+                ended = step_failure(error, step)
+            else:
+                self.record(StepCompleted(at=self.time, key=step.key, result=result))
+                return result
+        if ended is None:
+            raise asyncio.CancelledError
+        failure, attempts = ended
+        self.record(StepFailed(at=self.time, key=step.key, attempts=attempts, failure=failure))
+        raise step_error(step, failure, attempts)
+
+    def next_key(self) -> str:
+        key = f":{self._keys}"
+        self._keys += 1
+        return key
+
+    def emit(self, kind: str, data: dict[str, JSON]) -> None:
+        check_size(f"an event of kind {kind!r}", data)
+        self._emitted += 1
+        self.record(EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data))
+
+    def now(self) -> datetime:
+        return workflow.now()
+
+    async def wait_condition(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> None:
+        if condition():
+            return
+        context = copy_context()
+        failed: list[Exception] = []
+
+        def holds() -> bool:
+            # Temporal asks outside of any task, and takes an exception for a fault of the worker.
+            try:
+                return context.copy().run(condition)
+            except Exception as error:
+                failed.append(error)
+                return True
+
+        await workflow.wait_condition(holds, timeout=timeout)
+        if failed:
+            raise failed[0]
+
+    @property
+    def is_replaying(self) -> bool:
+        return workflow.unsafe.is_replaying()
+
+    @property
+    def info(self) -> WorkflowInfo:
+        return self._info
+
+    @property
+    def random(self) -> Random:
+        return self._random
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        return self._state
+
+    def _tell_timers(self) -> None:
+        """Record the timers that asyncio starts. Temporal has no interceptor for them; asyncio has a name."""
+        loop = asyncio.get_running_loop()
+        start_timer = loop.call_later
+
+        def call_later(
+            delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        ) -> asyncio.TimerHandle:
+            key = self.next_key()
+
+            def fire() -> None:
+                self.record(TimerFired(at=self.time, key=key))
+                callback(*args)
+
+            self.record(TimerStarted(key=key, due_at=self.time + delay))
+            return start_timer(delay, fire, context=context)
+
+        loop.call_later = call_later  # type: ignore[method-assign, assignment]
+
+
+def _retry_policy(step: Step) -> RetryPolicy:
+    """Return how Temporal retries a step whose worker is lost; failures bring their own delay along."""
+    policy = step.options.retry
+    initial = max(policy.initial_interval, 0.001)
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=initial),
+        backoff_coefficient=policy.backoff_coefficient,
+        maximum_interval=timedelta(seconds=max(policy.max_interval, initial)),
+        maximum_attempts=policy.max_attempts,
+        non_retryable_error_types=["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
+        if step.options.effect == "once"
+        else None,
+    )

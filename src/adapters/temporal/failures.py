@@ -1,0 +1,78 @@
+"""Failures on their way through Temporal: as the details of an `ApplicationError`, and back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio.exceptions import ActivityError as TemporalActivityError
+from temporalio.exceptions import ApplicationError, CancelledError, TimeoutError, TimeoutType
+
+from durable_agents.core.errors import (
+    ActivityError,
+    ActivityFailed,
+    ActivityInterrupted,
+    ActivityTimedOut,
+    ModelError,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    Unserialisable,
+)
+from durable_agents.core.failure import Failure
+from durable_agents.ports.durability import Step
+
+
+def application_error(
+    failure: Failure, *, attempt: int = 1, retry_after_seconds: float | None = None
+) -> ApplicationError:
+    """Return what carries `failure` through Temporal; without a `retry_after_seconds` it is final.
+
+    Raise it `from None`: Temporal would store the texts of causes, which are not ours to vouch for.
+    """
+    return ApplicationError(
+        failure.message,
+        failure.model_dump(mode="json"),
+        attempt,
+        type=failure.kind,
+        non_retryable=retry_after_seconds is None,
+        # Temporal takes a delay of nothing for none given.
+        next_retry_delay=None
+        if retry_after_seconds is None
+        else timedelta(seconds=max(retry_after_seconds, 0.001)),
+    )
+
+
+def failure_in(error: BaseException | None) -> Failure:
+    """Return the failure that Temporal hands back: ours, or as much as is known of another's."""
+    if isinstance(error, ApplicationError):
+        if error.details and isinstance(error.details[0], dict):
+            return Failure.model_validate(error.details[0])
+        return Failure(kind=error.type or "ApplicationError", message=error.message)
+    return Failure.of(error) if error is not None else Failure(kind="Unknown", message="no failure was kept")
+
+
+def step_failure(error: TemporalActivityError, step: Step) -> tuple[Failure, int] | None:
+    """Return why a step failed for good, and after how many attempts; None if it was cancelled."""
+    cause = error.cause
+    if isinstance(cause, CancelledError):
+        return None
+    if isinstance(cause, TimeoutError):
+        return Failure.of(_after_timeout(cause, step)), step.options.retry.max_attempts
+    attempts = cause.details[1] if isinstance(cause, ApplicationError) and len(cause.details) > 1 else 1
+    return failure_in(cause), attempts
+
+
+def step_error(step: Step, failure: Failure, attempts: int) -> BaseException:
+    """Return what workflow code sees of a step that failed: ours as they are, others wrapped."""
+    error = failure.error()
+    if isinstance(error, (ActivityError, ModelError)) or type(error) in (PayloadTooLarge, Unserialisable):
+        return error
+    return ActivityFailed(step.name, attempts, failure.kind, failure.message)
+
+
+def _after_timeout(timeout: TimeoutError, step: Step) -> ActivityError:
+    """A worker keeps an attempt's own timeouts; when Temporal's strike, the worker is gone."""
+    if step.options.effect == "once":
+        return OutcomeUnknown(step.name)
+    if timeout.type is TimeoutType.HEARTBEAT:
+        return ActivityInterrupted(step.name)
+    return ActivityTimedOut(step.name, "start_to_close_timeout", step.options.start_to_close_timeout)

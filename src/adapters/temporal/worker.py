@@ -1,0 +1,108 @@
+"""A worker: Temporal's own, with our one workflow and our one activity."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from durable_agents.adapters.temporal.activities import Attempts
+from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.adapters.temporal.workflows import DurableWorkflow, GuardedRunner, Host
+from durable_agents.core.errors import ConfigurationError
+from durable_agents.ports.definitions import WorkflowDefinition
+from durable_agents.ports.toolkit import Toolkit
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker works; see `Backend.worker`. Temporal's name for the lease is heartbeat timeout."""
+
+    lease: timedelta
+    max_concurrent_executions: int
+    max_concurrent_activities: int
+    max_cached_executions: int
+    task_queue: str
+    graceful_shutdown_timeout: timedelta
+    identity: str | None
+
+    def __post_init__(self) -> None:
+        if self.lease <= timedelta(0):
+            raise ConfigurationError("the worker's lease must be longer than nothing; 10 s is the default")
+        for name in ("max_concurrent_executions", "max_concurrent_activities"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"the worker's {name} must be at least 1")
+        if self.max_cached_executions < 0:
+            raise ConfigurationError("the worker's max_cached_executions must not be negative")
+
+
+class TemporalWorker:
+    """Runs executions of some workflows while its `async with` block does, and stops gracefully.
+
+    If stopping is cancelled, it drops everything at once; Temporal notices when the lease has run out.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        toolkit: Toolkit,
+        definitions: Mapping[str, WorkflowDefinition],
+        options: WorkerOptions,
+    ) -> None:
+        self._client = client
+        self._host = Host(toolkit, definitions, OpenSteps(), options.lease)
+        self._options = options
+        self._stack = AsyncExitStack()
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        host, options = self._host, self._options
+        resources = await self._stack.enter_async_context(host.toolkit.open_resources())
+        attempts = Attempts(self._client, host, resources)
+        worker = Worker(
+            self._client,
+            task_queue=options.task_queue,
+            workflows=[DurableWorkflow],
+            activities=[attempts.perform],
+            interceptors=[host],
+            unsandboxed_workflow_runner=GuardedRunner(host.toolkit),
+            identity=options.identity,
+            max_cached_workflows=options.max_cached_executions,
+            # Of workflow tasks, which take milliseconds. Temporal needs two to have a cache.
+            max_concurrent_workflow_tasks=max(options.max_concurrent_executions, 2),
+            max_concurrent_activities=options.max_concurrent_activities,
+            sticky_queue_schedule_to_start_timeout=options.lease,
+            max_heartbeat_throttle_interval=options.lease / 4,
+            default_heartbeat_throttle_interval=options.lease / 4,
+            graceful_shutdown_timeout=options.graceful_shutdown_timeout,
+        )
+        self._running = asyncio.create_task(worker.run(), name="durable-agents temporal worker")
+        self._stack.push_async_callback(_stop, worker, self._running, attempts)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def run(self) -> None:
+        """Return when the worker can no longer work: raises what stopped it. Cancel it to stop waiting."""
+        assert self._running is not None
+        await asyncio.shield(self._running)
+
+
+async def _stop(worker: Worker, running: asyncio.Task[None], attempts: Attempts) -> None:
+    try:
+        if not running.done():
+            await worker.shutdown()
+        await running
+    except asyncio.CancelledError:
+        attempts.abandon()
+        raise

@@ -1,0 +1,257 @@
+"""The one Temporal workflow that every workflow of a user is.
+
+It is dynamic: it answers to any name, and looks up what the user has defined by it. What it needs of its
+worker comes through Temporal's door for that, the extern functions of an interceptor.
+"""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RawValue
+from temporalio.worker import (
+    Interceptor,
+    UnsandboxedWorkflowRunner,
+    WorkflowInboundInterceptor,
+    WorkflowInstance,
+    WorkflowInstanceDetails,
+    WorkflowInterceptorClassInput,
+)
+
+from durable_agents.adapters.temporal.context import TemporalContext
+from durable_agents.adapters.temporal.failures import application_error
+from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size
+from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.core.errors import (
+    DefinitionError,
+    ForeignError,
+    InvalidArguments,
+    UnknownDefinition,
+)
+from durable_agents.core.json import JSON
+from durable_agents.core.records import (
+    CancelRequested,
+    ExecutionClosed,
+    ExecutionStarted,
+    SignalReceived,
+    Status,
+)
+from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
+from durable_agents.ports.durability import current_context
+from durable_agents.ports.toolkit import Toolkit
+
+RECORDS_QUERY = "durable_agents.records"
+PAGE_BYTES = 1024 * 1024
+_HOST = "durable_agents.host"
+
+
+@dataclass(frozen=True, slots=True)
+class Host(Interceptor):
+    """What a worker, or a replay, lends to the workflows that it runs."""
+
+    toolkit: Toolkit
+    definitions: Mapping[str, WorkflowDefinition]
+    steps: OpenSteps
+    lease: timedelta
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        input.unsafe_extern_functions[_HOST] = lambda: self
+        return None
+
+
+class GuardedRunner(UnsandboxedWorkflowRunner):
+    """Runs workflow code as it is, behind our own guard instead of in Temporal's sandbox.
+
+    The sandbox imports every module again for each execution, SDKs included. Our guard refuses the same
+    things at the call, with the same errors as on every other backend.
+    """
+
+    def __init__(self, toolkit: Toolkit) -> None:
+        self._toolkit = toolkit
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        instance = super().create_instance(det)
+        activate = instance.activate
+
+        def guarded(act: Any) -> Any:
+            with self._toolkit.workflow_code():
+                return activate(act)
+
+        instance.activate = guarded  # type: ignore[method-assign]
+        return instance
+
+
+@workflow.defn(dynamic=True, sandboxed=False)
+class DurableWorkflow:
+    """Runs the entrypoint of the user's workflow.
+
+    Raises:
+        UnknownDefinition: this worker does not run that workflow. Temporal tries again, elsewhere perhaps.
+    """
+
+    @workflow.init
+    def __init__(self, args: Sequence[RawValue]) -> None:
+        self._host: Host = workflow.extern_functions()[_HOST]()
+        name = workflow.info().workflow_type
+        if name not in self._host.definitions:
+            raise UnknownDefinition("workflow", name)
+        self._definition = self._host.definitions[name]
+        self._context = TemporalContext(self._host.steps, self._host.lease)
+        self._scope = copy_context()
+        self._scope.run(current_context.set, self._context)
+        self._arguments: dict[str, JSON] = _values(args)[0] if args else {}
+        self._instance: Any = None
+        self._begun = asyncio.Event()
+        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        """Gets what a signal handler raises: that ends the execution."""
+        self._context.record(
+            ExecutionStarted(at=self._context.time, workflow=name, arguments=self._arguments)
+        )
+
+    @workflow.run
+    async def run(self, args: Sequence[RawValue]) -> Any:
+        main = asyncio.get_running_loop().create_task(self._main(), context=self._scope)
+        ends: list[asyncio.Future[Any]] = [main, self._broken]
+        try:
+            await workflow.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._context.record(CancelRequested(at=self._context.time, message_id="cancel"))
+            main.cancel()
+            await workflow.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        closed = self._outcome(main)
+        self._context.record(closed)
+        if closed.failure is not None:
+            raise application_error(closed.failure)
+        if closed.status is Status.CANCELLED:
+            raise asyncio.CancelledError
+        return closed.result
+
+    async def _main(self) -> JSON:
+        self._begun.set()
+        self._instance = self._definition.cls()
+        args, kwargs = self._definition.signature.load_arguments(self._arguments)
+        result = await getattr(self._instance, self._definition.entrypoint)(*args, **kwargs)
+        dumped: JSON = self._definition.signature.dump_result(result)
+        check_size(f"the result of workflow {self._definition.name!r}", dumped)
+        return dumped
+
+    def _outcome(self, main: asyncio.Task[JSON]) -> ExecutionClosed:
+        if self._broken.done():
+            return self._failed(self._broken.result())
+        if main.cancelled():
+            if workflow.cancellation_reason() is not None:
+                return ExecutionClosed(status=Status.CANCELLED)
+            lost = ForeignError("CancelledError", "the workflow let a CancelledError of its own escape")
+            return self._failed(lost)
+        error = main.exception()
+        if error is not None:
+            return self._failed(error)
+        return ExecutionClosed(status=Status.COMPLETED, result=main.result())
+
+    def _failed(self, error: BaseException) -> ExecutionClosed:
+        failure = self._host.toolkit.failure_of(error, LIMIT_BYTES)
+        return ExecutionClosed(status=Status.FAILED, failure=failure)
+
+    @workflow.signal(dynamic=True)
+    async def signal(self, name: str, args: Sequence[RawValue]) -> None:
+        # Temporal hands over early signals before the entrypoint begins; users meet them after.
+        await self._begun.wait()
+        arguments, named = _sent(_values(args))
+        self._context.record(
+            SignalReceived(
+                at=self._context.time,
+                message_id=f"signal:{len(self._context.records)}",
+                name=name,
+                arguments=tuple(arguments),
+                named=dict(named),
+            )
+        )
+        try:
+            method, given, by_name = self._handler(self._definition.signals, "signal", name, arguments, named)
+        except (InvalidArguments, DefinitionError) as error:
+            # The sender's mistake must not end an execution that others rely on.
+            workflow.logger.warning("a signal is dropped: %s", error)
+            return
+        handling = asyncio.get_running_loop().create_task(
+            _handled(method, given, by_name), context=self._scope.copy()
+        )
+        try:
+            await handling
+        except Exception as error:
+            if not self._broken.done():
+                self._broken.set_result(error)
+
+    @workflow.query(dynamic=True)
+    def query(self, name: str, args: Sequence[RawValue]) -> Any:
+        try:
+            handler = self._definition.queries.get(name)
+            arguments, named = _sent(_values(args))
+            method, given, by_name = self._handler(self._definition.queries, "query", name, arguments, named)
+            assert handler is not None
+            answer = self._scope.copy().run(functools.partial(method, *given, **by_name))
+            answer = handler.signature.dump_result(answer)
+            check_size(f"the answer to query {name!r}", answer)
+            return {"answer": answer}
+        except Exception as error:
+            # As data, because of a query that fails Temporal keeps nothing but the message.
+            return {"failure": self._host.toolkit.failure_of(error, LIMIT_BYTES).model_dump(mode="json")}
+
+    @workflow.query(name=RECORDS_QUERY)
+    def records(self, position: int) -> Any:
+        """Return the records from `position` on, as many as fit, and how long the history is by now."""
+        page: list[str] = []
+        size = 0
+        for record in self._context.records[position:]:
+            if page and size + len(record) > PAGE_BYTES:
+                break
+            page.append(record)
+            size += len(record)
+        return {"records": page, "history_length": workflow.info().get_current_history_length()}
+
+    def _handler(
+        self,
+        handlers: Mapping[str, HandlerDefinition],
+        sort: str,
+        name: str,
+        arguments: Sequence[JSON],
+        named: Mapping[str, JSON],
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        handler = handlers.get(name)
+        if handler is None:
+            raise InvalidArguments(f"{sort} {name}", [f"the workflow has no {sort} of that name"])
+        if self._instance is None:
+            raise InvalidArguments(f"{sort} {name}", ["the workflow has not begun, or could not be made"])
+        given, by_name = self._host.toolkit.handler_arguments(handler, arguments, named)
+        return getattr(self._instance, handler.method), given, by_name
+
+
+async def _handled(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    answer = method(*args, **kwargs)
+    if inspect.isawaitable(answer):
+        await answer
+
+
+def _values(args: Sequence[RawValue]) -> list[Any]:
+    converter = workflow.payload_converter()
+    return [converter.from_payload(arg.payload) for arg in args]
+
+
+def _sent(values: Sequence[Any]) -> tuple[Sequence[JSON], Mapping[str, JSON]]:
+    """Return positional and named arguments: of our own senders, who name them, or of `temporal signal`."""
+    match values:
+        case [{"durable_agents": {"arguments": list(arguments), "named": dict(named)}}]:
+            return arguments, named
+    return values, {}
+
+
+def sent(arguments: Sequence[JSON], named: Mapping[str, JSON]) -> dict[str, Any]:
+    """Return what carries the arguments of a signal or a query."""
+    return {"durable_agents": {"arguments": list(arguments), "named": dict(named)}}

@@ -1,0 +1,254 @@
+"""The programs of the Temporal tests. Run as a module with a URL and a task queue, it is a worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import durable_agents as da
+from durable_agents.adapters.scripted import Reply, call, handoff, say
+from durable_agents.core.entries import FunctionCall
+
+LEASE = timedelta(seconds=2)
+
+attempts: dict[str, list[int]] = {}
+"""The attempts at activities in this process, by idempotency key."""
+
+
+def tried() -> int:
+    info = da.activity.info()
+    attempts.setdefault(info.idempotency_key, []).append(info.attempt)
+    return info.attempt
+
+
+@da.activity(name="temporal_risk")
+async def calculate_risk_score(deal_type: str, amount: float) -> dict[str, Any]:
+    """Calculate the financial risk score of a deal.
+
+    Args:
+        deal_type: The type of deal being analysed
+        amount: The monetary amount of the deal
+    """
+    tried()
+    return {"risk_score": min(100.0, amount / 10_000), "deal": deal_type, "amount": amount}
+
+
+def shout(text: str) -> str:
+    """Say it loudly."""
+    return text.upper()
+
+
+RISK: FunctionCall = call("temporal_risk", {"deal_type": "merger", "amount": 5e5})
+SCRIPT: dict[str, list[Reply]] = {
+    "deal-coordinator": [handoff("risk-agent")],
+    "risk-agent": [[RISK, call("shout", {"text": "risk"}), call("nothing")], say("It is risky.")],
+}
+
+
+async def analyse(deal_request: str, session: Any) -> dict[str, Any]:
+    risk = da.Agent(
+        model="mistral-medium-latest",
+        name="risk-agent",
+        description="Analyses the financial risk of deals",
+        instructions="Use the risk tool.",
+        tools=[calculate_risk_score, shout],
+    )
+    coordinator = da.Agent(
+        model="mistral-medium-latest",
+        name="deal-coordinator",
+        description="Coordinates deal analysis",
+        instructions="Hand off to specialists.",
+        handoffs=[risk],
+    )
+    outputs = await da.Runner.run(agent=coordinator, inputs=deal_request, session=session)
+    return {
+        "analysis": "\n".join(o.text for o in outputs if isinstance(o, da.TextChunk)),
+        "told": [one.result for one in outputs.entries if isinstance(one, da.FunctionResult)],
+    }
+
+
+@da.workflow.define(name="temporal_deal_analysis")
+class DealAnalysis:
+    """The example of the documentation, on a script."""
+
+    @da.workflow.entrypoint
+    async def run(self, deal_request: str) -> dict[str, Any]:
+        return await analyse(deal_request, da.ScriptedSession(SCRIPT))
+
+
+@da.workflow.define(name="temporal_remote_analysis")
+class RemoteAnalysis:
+    """The same, with a model behind HTTP, at an address and with a key that only the process knows."""
+
+    session = da.RemoteSession()
+
+    @da.workflow.entrypoint
+    async def run(self, deal_request: str) -> dict[str, Any]:
+        return await analyse(deal_request, type(self).session)
+
+
+@da.activity(name="temporal_note", retry_policy_initial_interval=timedelta(0))
+async def note(what: str) -> str:
+    """Do something."""
+    tried()
+    return f"{what} noted"
+
+
+@da.activity(
+    name="temporal_unsteady", retry_policy_initial_interval=timedelta(0), retry_policy_max_attempts=3
+)
+def fail(times: int) -> int:
+    """Fail so many times, in a thread."""
+    if tried() <= times:
+        raise LookupError("not yet")
+    return da.activity.info().attempt
+
+
+@da.workflow.define(name="temporal_unsteady_work")
+class Unsteady:
+    @da.workflow.entrypoint
+    async def run(self, times: int) -> int:
+        return await fail(times)
+
+
+@da.workflow.define(name="temporal_approval")
+class Approval:
+    """Waits for a signal or a deadline, and cleans up when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.decisions: list[str] = []
+
+    @da.workflow.entrypoint
+    async def run(self, needed: int) -> list[str]:
+        try:
+            await note("asked")
+            await asyncio.sleep(0.05)
+            await da.workflow.wait_condition(lambda: len(self.decisions) >= needed)
+        finally:
+            await note("cleaned up")
+        return self.decisions
+
+    @da.workflow.signal
+    async def decide(self, decision: str, by: str = "nobody") -> None:
+        self.decisions.append(await note(f"{decision} by {by}"))
+
+    @da.workflow.query
+    def decided(self, since: int = 0) -> list[str]:
+        return self.decisions[since:]
+
+
+@da.workflow.define(name="temporal_steps")
+class Steps:
+    """Does what it is told, step by step."""
+
+    @da.workflow.entrypoint
+    async def run(self, steps: list[str]) -> list[str]:
+        told: list[str] = []
+        for step in steps:
+            try:
+                async with asyncio.timeout(0.005 if step == "time out" else None):
+                    told.append(await self._do(step))
+            except (da.ActivityFailed, TimeoutError) as error:
+                told.append(type(error).__name__)
+        return told
+
+    async def _do(self, step: str) -> str:
+        match step:
+            case "sleep":
+                await asyncio.sleep(0.001)
+            case "fail":
+                return str(await fail(3))
+            case "time out":
+                await da.workflow.wait_condition(lambda: False)
+            case "together":
+                return " ".join(await asyncio.gather(note("left"), note("right")))
+            case "draw":
+                return str(len(str(da.workflow.uuid4())) + int(da.workflow.random().random()))
+            case "broken condition":
+                try:
+                    await da.workflow.wait_condition(lambda: bool([][0]))
+                except IndexError:
+                    return "broken"
+            case _:
+                return await note(step)
+        return step
+
+
+@da.workflow.define(name="temporal_clock_reader")
+class ClockReader:
+    """Does what no workflow may do."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> float:
+        import time
+
+        await note("before")
+        return time.time()
+
+
+def witnessed(what: str) -> int:
+    """Write down that this attempt did `what`; return the attempt's number."""
+    info = da.activity.info()
+    write_down(f"{what} {info.attempt} {info.idempotency_key}")
+    return info.attempt
+
+
+def write_down(line: str) -> None:
+    """Tell the parent process, and all that come after."""
+    with Path(os.environ["TEMPORAL_WITNESS"]).open("a") as file:
+        file.write(f"{line}\n")
+    print(line, flush=True)
+
+
+@da.activity(name="temporal_first", retry_policy_initial_interval=timedelta(0))
+async def first() -> str:
+    """Be done before the crash."""
+    witnessed("first")
+    return "first"
+
+
+@da.activity(name="temporal_hang", retry_policy_initial_interval=timedelta(0))
+async def hang() -> str:
+    """Hang in the first attempt, for the process to be killed."""
+    if witnessed("hang") == 1:
+        await asyncio.Event().wait()
+    return "survived"
+
+
+@da.activity(name="temporal_hang_once", effect="once")
+async def hang_once() -> str:
+    """The same, as something that must not be repeated."""
+    if witnessed("once") == 1:
+        await asyncio.Event().wait()
+    return "repeated"
+
+
+def play(request: Any) -> Any:
+    """Call the tools one after the other."""
+    write_down(f"model {request.attempt} {request.idempotency_key}")
+    return [call("temporal_first"), call("temporal_hang"), say("All done.")][request.turn - 1]
+
+
+@da.workflow.define(name="temporal_crash")
+class Crash:
+    """An agent whose second tool outlives its process, and then a step that does not."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> list[str]:
+        agent = da.Agent(model="m", name="solo", tools=[first, hang])
+        answer = await da.Runner.run(agent, "go", da.ScriptedSession(play))
+        try:
+            return [answer.text, await hang_once()]
+        except da.OutcomeUnknown as unknown:
+            return [answer.text, type(unknown).__name__]
+
+
+WORKFLOWS = [DealAnalysis, RemoteAnalysis, Unsteady, Approval, Steps, ClockReader, Crash]
+
+
+if __name__ == "__main__":
+    asyncio.run(da.run_worker([Crash], sys.argv[1], task_queue=sys.argv[2], lease=LEASE))

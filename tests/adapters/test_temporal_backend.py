@@ -1,0 +1,371 @@
+"""The Temporal backend, on a real server, against the backend in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from temporalio.client import WorkflowHistory
+from temporalio.exceptions import ApplicationError
+from temporalio.workflow import NondeterminismError
+
+import durable_agents as da
+from durable_agents.adapters.temporal import TemporalBackend
+from durable_agents.adapters.temporal.activities import replay
+from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.adapters.temporal.workflows import Host
+from durable_agents.composition.backends import toolkit
+from durable_agents.core.records import Status
+from durable_agents.runtime.workflow import definition_of
+from durable_agents.testing.mistral_server import Call, Handoff, MistralServer, Say, ScriptedModel
+from tests.adapters import temporal_programs as programs
+from tests.adapters.temporal_programs import (
+    LEASE,
+    WORKFLOWS,
+    Approval,
+    ClockReader,
+    Crash,
+    DealAnalysis,
+    RemoteAnalysis,
+    Steps,
+    Unsteady,
+)
+from tests.adapters.temporal_server import temporal_server
+
+pytestmark = pytest.mark.server
+
+SECRET = "sk-7f3a9c51e2d84b06"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with temporal_server() as address:
+        yield f"temporal://{address}/default"
+
+
+@dataclass
+class Run:
+    """What one execution came to, and what its readers saw."""
+
+    id: str
+    result: Any
+    events: list[tuple[str, dict[str, Any]]]
+
+
+def told(event: da.Event) -> tuple[str, dict[str, Any]]:
+    """Return the event without what is different in every run."""
+    return event.kind, {name: value for name, value in event.data.items() if name not in ("due_at", "handle")}
+
+
+@asynccontextmanager
+async def working(url: str, **options: Any) -> AsyncIterator[tuple[da.Backend, str]]:
+    """Connect, and run a worker on a task queue of its own."""
+    queue = f"queue-{uuid.uuid4().hex}"
+    async with da.connect(url) as backend, backend.worker(WORKFLOWS, task_queue=queue, **options):
+        yield backend, queue
+
+
+async def run(url: str, workflow: type[Any], *args: Any, **options: Any) -> Run:
+    async with working(url, **options) as (backend, queue):
+        execution = await backend.start(workflow, *args, task_queue=queue)
+        result = await execution.result()
+        return Run(execution.id, result, [told(event) async for event in execution.events()])
+
+
+async def history_of(url: str, execution_id: str) -> WorkflowHistory:
+    async with da.connect(url) as backend:
+        assert isinstance(backend, TemporalBackend)
+        return await backend.client.get_workflow_handle(execution_id).fetch_history()
+
+
+def host(*workflows: type[Any]) -> Host:
+    definitions = [definition_of(workflow) for workflow in workflows]
+    return Host(toolkit(), {one.name: one for one in definitions}, OpenSteps(), LEASE)
+
+
+# Agents --------------------------------------------------------------------------------------------------
+
+
+# Without a cache every step that holds a session is found by replaying the history, as after a crash.
+@pytest.mark.parametrize("cached", [1000, 0])
+async def test_agents_run_as_they_do_in_memory(url: str, cached: int) -> None:
+    here = await run("memory:", DealAnalysis, "Analyse the merger.")
+    there = await run(url, DealAnalysis, "Analyse the merger.", max_cached_executions=cached)
+    assert there.result == here.result == {"analysis": "It is risky.", "told": there.result["told"]}
+    assert there.events == here.events
+    assert [kind for kind, _ in there.events].count("turn_started") == 3
+
+
+async def test_a_remote_session_works_as_in_memory_and_its_key_is_in_no_stored_byte(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[Run] = []
+    for where in ("memory:", url):
+        risk = {"deal_type": "merger", "amount": 5e5}
+        model = ScriptedModel(
+            {
+                "deal-coordinator": [[Handoff("risk-agent")]],
+                "risk-agent": [[Call("temporal_risk", risk)], [Say("It is risky.")]],
+            }
+        )
+        with MistralServer(model, api_key=SECRET) as server:
+            session = da.RemoteSession(api_key=SECRET, server_url=server.url)
+            monkeypatch.setattr(RemoteAnalysis, "session", session)
+            runs.append(await run(where, RemoteAnalysis, "Analyse the merger."))
+            assert any(SECRET in str(request.headers) for request in server.requests)
+            server.raise_errors()
+    here, there = runs
+    assert there.result == here.result
+    assert there.result["analysis"] == "It is risky."
+    assert [kind for kind, _ in there.events] == [kind for kind, _ in here.events]
+    history = await history_of(url, there.id)
+    assert "call_model" in history.to_json()
+    assert SECRET not in history.to_json()
+    assert SECRET.encode() not in b"".join(event.SerializeToString() for event in history.events)
+
+
+STEPS = ["a", "sleep", "fail", "time out", "together", "draw", "broken condition"]
+
+
+@given(steps=st.lists(st.sampled_from(STEPS), max_size=6))
+@settings(max_examples=15)
+async def test_any_program_does_the_same_as_in_memory(url: str, steps: list[str]) -> None:
+    here, there = await run("memory:", Steps, steps), await run(url, Steps, steps)
+    assert there.result == here.result
+    kinds = [[kind for kind, _ in run.events if kind != "attempt_failed"] for run in (here, there)]
+    assert kinds[1] == kinds[0]
+    await replay(host(Steps), await history_of(url, there.id))
+
+
+# Activities ----------------------------------------------------------------------------------------------
+
+
+async def test_a_failing_activity_is_tried_again_with_the_same_key(url: str) -> None:
+    there = await run(url, Unsteady, 2)
+    assert there.result == 3
+    assert programs.attempts[f"{there.id}/:0"] == [1, 2, 3]
+
+
+async def test_an_activity_that_fails_for_good_fails_the_execution_with_its_cause(url: str) -> None:
+    async with working(url) as (backend, queue):
+        execution = await backend.start(Unsteady, 3, task_queue=queue)
+        for _ in range(2):
+            with pytest.raises(da.ExecutionFailed) as failed:
+                await execution.result()
+            cause = failed.value.__cause__
+            assert isinstance(cause, da.ActivityFailed)
+            assert (cause.attempts, cause.kind, cause.message) == (3, "LookupError", "not yet")
+            description = await execution.describe()
+            assert (description.status, description.error) == (Status.FAILED, f"ActivityFailed: {cause}")
+
+
+async def test_code_that_no_workflow_may_contain_is_refused_as_elsewhere(url: str) -> None:
+    async with working(url) as (backend, queue):
+        execution = await backend.start(ClockReader, task_queue=queue)
+        with pytest.raises(da.ExecutionFailed, match="time") as failed:
+            await execution.result()
+        assert isinstance(failed.value.__cause__, da.DeterminismError)
+
+
+# Messages ------------------------------------------------------------------------------------------------
+
+
+async def converse(url: str) -> Run:
+    """Decide twice, once before the worker is there."""
+    queue = f"queue-{uuid.uuid4().hex}"
+    async with da.connect(url) as backend:
+        execution = await backend.start(Approval, 2, task_queue=queue)
+        await execution.signal("decide", "yes")
+        async with backend.worker(WORKFLOWS, task_queue=queue):
+            async for event in execution.events():
+                if event.kind == "timer_fired":
+                    break
+            assert await execution.query("decided") == ["yes by nobody noted"]
+            assert "timer_fired" in [event.kind async for event in execution.events(follow=False)]
+            await execution.signal("decide", "no", "Ada")
+            result = await execution.result()
+            assert await execution.query("decided", 1) == ["no by Ada noted"]
+            with pytest.raises(da.ExecutionClosed):
+                await execution.signal("decide", "late")
+            with pytest.raises(da.InvalidArguments):
+                await execution.query("undefined")
+            return Run(execution.id, result, [told(event) async for event in execution.events()])
+
+
+async def test_signals_timers_and_queries_work_as_in_memory(url: str) -> None:
+    there = await converse(url)
+    assert there.result == ["yes by nobody noted", "no by Ada noted"]
+    kinds = [kind for kind, _ in there.events]
+    assert sorted(kinds) == sorted(kind for kind, _ in (await converse("memory:")).events)
+    await replay(host(Approval), await history_of(url, there.id))
+
+
+async def cancel(url: str) -> list[str]:
+    async with working(url) as (backend, queue):
+        execution = await backend.start(Approval, 1, task_queue=queue)
+        async for event in execution.events():
+            if event.kind == "timer_fired":
+                break
+        await execution.cancel()
+        with pytest.raises(da.ExecutionCancelled):
+            await execution.result()
+        assert (await execution.describe()).status is Status.CANCELLED
+        with pytest.raises(da.ExecutionClosed):
+            await execution.cancel()
+        return [event.kind async for event in execution.events()]
+
+
+async def test_a_cancelled_execution_cleans_up_as_in_memory(url: str) -> None:
+    kinds = await cancel(url)
+    assert kinds == await cancel("memory:")
+    at = kinds.index("cancel_requested")
+    assert kinds[at:] == ["cancel_requested", "activity_started", "activity_completed", "execution_cancelled"]
+
+
+# Identity ------------------------------------------------------------------------------------------------
+
+
+async def test_an_id_belongs_to_one_workflow_and_one_input_for_good(url: str) -> None:
+    async with working(url) as (backend, queue):
+        first = await backend.start(Steps, ["a"], id=f"one-{queue}", task_queue=queue)
+        started = await asyncio.gather(
+            *(backend.start(Steps, steps=["a"], id=first.id, task_queue=queue) for _ in range(5))
+        )
+        for _ in ("running", "completed"):
+            for workflow, arguments, differs in ((Steps, (["b"],), "input"), (ClockReader, (), "workflow")):
+                with pytest.raises(da.ExecutionAlreadyExists) as refused:
+                    await backend.start(workflow, *arguments, id=first.id, task_queue=queue)
+                assert refused.value.differs == differs
+            again = await backend.start(Steps, ["a"], id=first.id, task_queue=queue)
+            results = [await one.result() for one in (first, again, *started)]
+            assert results == [["a noted"]] * 7
+        assert programs.attempts[f"{first.id}/:0"] == [1]
+
+
+async def test_what_does_not_exist_is_not_found_and_what_exists_is_listed(url: str) -> None:
+    async with working(url) as (backend, queue):
+        with pytest.raises(da.ExecutionNotFound):
+            await backend.get("never started")
+        execution = await backend.start(Steps, [], id=f"it's {queue}", task_queue=queue)
+        assert await (await backend.get(execution.id)).result() == []
+        async with asyncio.timeout(30):
+            # Temporal's list lags behind, and nothing tells when it has caught up.
+            while not (found := [one for one in await completed(backend) if one.id == execution.id]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert found == [await execution.describe()]
+
+
+async def completed(backend: da.Backend) -> list[da.ExecutionDescription]:
+    return list(await backend.list(workflow="temporal_steps", status="completed"))
+
+
+@pytest.mark.parametrize("value", [object(), "x" * 3_000_000])
+async def test_what_cannot_be_stored_is_refused_at_the_call(url: str, value: Any) -> None:
+    error = da.PayloadTooLarge if isinstance(value, str) else da.Unserialisable
+    async with working(url) as (backend, queue):
+        with pytest.raises(error):
+            await backend.start(Steps, [value], id=f"too much {queue}", task_queue=queue)
+        with pytest.raises(da.ExecutionNotFound):
+            await backend.get(f"too much {queue}")
+
+
+# Crashes and changes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.crash
+async def test_another_process_finishes_what_a_killed_one_began(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = tmp_path / "witness"
+    witness.touch()
+    monkeypatch.setenv("TEMPORAL_WITNESS", str(witness))
+    queue = f"queue-{uuid.uuid4().hex}"
+    async with da.connect(url) as backend:
+        execution = await backend.start(Crash, task_queue=queue)
+        for hanging in ("hang 1", "once 1"):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.adapters.temporal_programs", url, queue),
+                stdout=subprocess.PIPE,
+            )
+            assert process.stdout is not None
+            async with asyncio.timeout(60):
+                while not (await process.stdout.readline()).startswith(hanging.encode()):
+                    assert process.returncode is None
+            process.kill()
+            await process.wait()
+        async with backend.worker([Crash], task_queue=queue, lease=LEASE), asyncio.timeout(60):
+            assert await execution.result() == ["All done.", "OutcomeUnknown"]
+            kinds = [event.kind async for event in execution.events()]
+    done = [line.split() for line in witness.read_text().splitlines()]
+    assert [(what, attempt) for what, attempt, _ in done] == [
+        *(("model", "1"), ("first", "1"), ("model", "1"), ("hang", "1"), ("hang", "2")),
+        *(("model", "1"), ("once", "1")),
+    ]
+    assert [key for what, _, key in done if what == "hang"] == [done[3][2]] * 2
+    assert kinds.count("turn_started") == 3
+
+
+async def test_a_history_replays_with_the_code_that_made_it_and_no_other(url: str) -> None:
+    there = await run(url, DealAnalysis, "Analyse the merger.")
+    history = await history_of(url, there.id)
+    await replay(host(DealAnalysis), history)
+    changed = host(DealAnalysis)
+    definition = changed.definitions["temporal_deal_analysis"]
+    edited = replace(definition, cls=Edited)
+    with pytest.raises(NondeterminismError):
+        await replay(replace(changed, definitions={definition.name: edited}), history)
+
+
+class Edited:
+    """The deal analysis, edited while it ran."""
+
+    async def run(self, deal_request: str) -> dict[str, Any]:
+        await programs.note("something new")
+        return {}
+
+
+# Configuration -------------------------------------------------------------------------------------------
+
+
+async def test_a_service_that_does_not_answer_is_told() -> None:
+    with pytest.raises(da.StorageError, match=r"127\.0\.0\.1:1;"):
+        async with da.connect("temporal://127.0.0.1:1/default"):
+            pass
+
+
+@pytest.mark.parametrize(
+    "url", ["temporal:", "temporal:///default", "temporal://a:7233/b/c", "temporal://a?b=c"]
+)
+def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
+    with pytest.raises(da.ConfigurationError, match="temporal://host:port/namespace"):
+        da.connect(url)
+
+
+def test_a_missing_sdk_is_told_by_its_extra() -> None:
+    program = (
+        "import sys; sys.modules['temporalio'] = None\n"
+        "import durable_agents as da\n"
+        "try: da.connect('temporal://localhost:7233')\n"
+        "except da.MissingExtra as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "durable-agents[temporal]" in done.stdout
+
+
+def test_a_failure_of_another_author_keeps_its_kind_and_message() -> None:
+    from durable_agents.adapters.temporal.failures import failure_in
+
+    assert failure_in(ApplicationError("no luck", type="Theirs")).error().details() == {
+        "kind": "Theirs",
+        "message": "no luck",
+    }
