@@ -60,5 +60,5 @@ coverage: setup ## check that tests/core alone covers the core, under two hash s
 bench: setup ## run the benchmarks
 	$(BIN)/python -m benchmarks
 
-fuzz: setup ## run the property tests with 2000 examples each
-	$(PYTEST) --hypothesis-profile nightly --override-ini faulthandler_timeout=7200
+fuzz: setup ## run the property tests with 2000 examples each, and the tests that take long
+	$(PYTEST) -m "" --hypothesis-profile nightly --override-ini faulthandler_timeout=7200

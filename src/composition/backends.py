@@ -21,7 +21,6 @@ from durable_agents.runtime.attempts import Pulse, perform_in_time
 from durable_agents.runtime.backend import JournaledBackend
 from durable_agents.runtime.clock import SystemClock
 from durable_agents.runtime.events import EventReader
-from durable_agents.runtime.failures import failure_of
 from durable_agents.runtime.guard import workflow_code
 from durable_agents.runtime.live import load_handler_arguments
 from durable_agents.runtime.resources import SharedResources
@@ -115,7 +114,6 @@ def toolkit() -> Toolkit:
         known_definition=known_definition,
         defined_activity=defined_activity,
         handler_arguments=load_handler_arguments,
-        failure_of=failure_of,
         perform=perform,
         open_resources=SharedResources,
         workflow_code=workflow_code,

@@ -6,9 +6,18 @@ from math import isfinite
 from typing import Any, Self
 
 from durable_agents.core import errors
-from durable_agents.core.errors import DurableAgentsError
+from durable_agents.core.errors import (
+    ActivityError,
+    ActivityFailed,
+    DurableAgentsError,
+    ModelError,
+    PayloadTooLarge,
+    Unserialisable,
+)
 from durable_agents.core.json import JSON
 from durable_agents.core.model import Value
+
+MESSAGE_CHARACTERS_MAX = 10_000
 
 
 class Failure(Value):
@@ -42,6 +51,31 @@ class Failure(Value):
             except (TypeError, ValueError):
                 pass  # Another version of this library wrote it, with other fields: its message still stands.
         return errors.ForeignError(kind=self.kind, message=self.message)
+
+
+def failure_of(error: BaseException, limit_bytes: int) -> Failure:
+    """Return the failure that `error` is, small enough to be part of a record of at most `limit_bytes`.
+
+    A long message is cut, and an error of ours that is too long to be rebuilt is told by its message alone.
+    """
+    try:
+        failure = Failure.of(error)
+    except Exception as unreadable:  # The text of an exception is made by its author's code.
+        message = f"its message cannot be shown: {type(unreadable).__name__}"
+        return Failure(kind=type(error).__name__, message=message, retryable=True)
+    if len(failure.message) <= MESSAGE_CHARACTERS_MAX and len(failure.to_json()) <= limit_bytes // 4:
+        return failure
+    # JSON writes a character as six bytes at most (twelve for the few beyond U+FFFF).
+    cut = failure.message[: min(MESSAGE_CHARACTERS_MAX, limit_bytes // 64)] + "… (cut)"
+    return Failure(kind=failure.kind, message=cut, retryable=failure.retryable)
+
+
+def step_error(failure: Failure, step: str, attempts: int) -> DurableAgentsError:
+    """Return what workflow code sees of a step that failed for good: ours as they are, others wrapped."""
+    error = failure.error()
+    if isinstance(error, (ActivityError, ModelError, PayloadTooLarge, Unserialisable)):
+        return error
+    return ActivityFailed(step, attempts, failure.kind, failure.message)
 
 
 def _plain(value: Any) -> JSON:

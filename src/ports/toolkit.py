@@ -12,7 +12,6 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
 from durable_agents.core.records import Input, Note, Request
 from durable_agents.ports.definitions import ActivityDefinition, HandlerDefinition, WorkflowDefinition
@@ -49,8 +48,6 @@ class Toolkit:
     """Returns the activity of that name; raises `UnknownDefinition`."""
     handler_arguments: HandlerArguments
     """Returns the Python arguments of a signal or query; raises `InvalidArguments` or `DefinitionError`."""
-    failure_of: Callable[[BaseException, int], Failure]
-    """Returns any exception as a failure that fits into a record of so many bytes."""
     perform: Performer
     """Performs one attempt within its timeouts; raises what it raises, or `ActivityTimedOut`."""
     open_resources: Callable[[], AbstractAsyncContextManager[Resources]]

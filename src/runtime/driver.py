@@ -21,7 +21,7 @@ from durable_agents.core.errors import (
     PayloadTooLarge,
     StorageError,
 )
-from durable_agents.core.failure import Failure
+from durable_agents.core.failure import Failure, failure_of
 from durable_agents.core.json import JSON
 from durable_agents.core.records import (
     AttemptFailed,
@@ -40,7 +40,6 @@ from durable_agents.ports.durability import Attempt, Step
 from durable_agents.ports.journal import Claim, Commit, Delivery, Store
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.attempts import Pulse, perform_in_time
-from durable_agents.runtime.failures import failure_of
 from durable_agents.runtime.live import LiveExecution
 from durable_agents.runtime.messages import CancelMessage, decode_message
 from durable_agents.runtime.patience import patiently

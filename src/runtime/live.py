@@ -18,16 +18,13 @@ from random import Random
 from typing import Any
 
 from durable_agents.core.errors import (
-    ActivityError,
-    ActivityFailed,
     DefinitionError,
     ForeignError,
     InvalidArguments,
-    ModelError,
     NonDeterminismError,
     PayloadTooLarge,
-    Unserialisable,
 )
+from durable_agents.core.failure import failure_of, step_error
 from durable_agents.core.json import JSON
 from durable_agents.core.records import (
     CancelRequested,
@@ -48,7 +45,6 @@ from durable_agents.core.records import (
 from durable_agents.core.workflow_machine import AnyRecord, MachinePhase, WorkflowMachine
 from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
 from durable_agents.ports.durability import Step, WorkflowContext, WorkflowInfo, current_context
-from durable_agents.runtime.failures import failure_of
 from durable_agents.runtime.guard import workflow_code
 from durable_agents.runtime.loop import WorkflowLoop
 
@@ -160,7 +156,9 @@ class LiveExecution(WorkflowContext):
                 self._futures.pop(key).set_result(result)
             case StepFailed(key=key):
                 step = self.requested.pop(key, None)
-                self._futures.pop(key).set_exception(_error_of(record, step))
+                self._futures.pop(key).set_exception(
+                    step_error(record.failure, record.key if step is None else step.name, record.attempts)
+                )
             case TimerFired(key=key):
                 self._loop.fire(key)
             case SignalReceived():
@@ -337,12 +335,3 @@ def load_handler_arguments(
     rest = next((p.name for p in bound.signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
     by_name = {name: value for name, value in bound.arguments.items() if name != rest}
     return handler.signature.load_arguments({**by_name, **bound.arguments.get(rest or "", {})})
-
-
-def _error_of(record: StepFailed, step: Step | None) -> BaseException:
-    """Return what the code sees of a step that failed for good: ours as they are, others wrapped."""
-    error = record.failure.error()
-    if isinstance(error, (ActivityError, ModelError)) or type(error) in (PayloadTooLarge, Unserialisable):
-        return error
-    name = record.key if step is None else step.name
-    return ActivityFailed(name, record.attempts, record.failure.kind, record.failure.message)

@@ -7,12 +7,12 @@ import sys
 import uuid
 
 from durable_agents.core.errors import ActivityError, ActivityFailed, ModelError
+from durable_agents.core.failure import failure_of
 from durable_agents.core.json import JSON
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.durability import Attempt, Step, StepContext
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.attempts import Pulse, perform_in_time
-from durable_agents.runtime.failures import failure_of
 
 logger = logging.getLogger("durable_agents.runner")
 

@@ -15,13 +15,17 @@ from hypothesis import strategies as st
 
 from durable_agents.core import errors
 from durable_agents.core.errors import (
+    ActivityFailed,
+    ActivityTimedOut,
     Disposition,
     DurableAgentsError,
     ForeignError,
+    InvalidArguments,
     MaxTurnsExceeded,
+    ModelRefused,
     ToolFailed,
 )
-from durable_agents.core.failure import Failure
+from durable_agents.core.failure import Failure, failure_of, step_error
 from tests.core.strategies import any_text, failures, finite
 
 
@@ -182,3 +186,32 @@ def test_fields_that_are_not_json_are_kept_as_text() -> None:
             return {"inf": float("inf"), "tuple": (1, (b"x",)), "none": None}
 
     assert Failure.of(Strange()).details == {"inf": "inf", "tuple": [1, ["b'x'"]], "none": None}
+
+
+class Mute(Exception):
+    """An exception whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@given(message=st.text(max_size=500), limit=st.integers(min_value=2_000, max_value=20_000))
+def test_any_exception_becomes_a_failure_that_fits_into_a_record(message: str, limit: int) -> None:
+    for error in (ValueError(message * 200), InvalidArguments("tool", [message * 200]), Mute()):
+        failure = failure_of(error, limit)
+        assert failure.kind == type(error).__name__
+        assert len(failure.to_json()) <= limit // 2
+
+
+@given(message=st.text(max_size=50))
+def test_a_failure_that_fits_is_kept_whole(message: str) -> None:
+    assert failure_of(ValueError(message), 10_000) == Failure.of(ValueError(message))
+
+
+def test_workflow_code_sees_a_failed_step_as_ours_or_as_the_activity_that_failed() -> None:
+    timed_out = ActivityTimedOut("a", "heartbeat_timeout", 3.0)
+    assert isinstance(step_error(Failure.of(timed_out), "a", 2), ActivityTimedOut)
+    assert isinstance(step_error(Failure.of(ModelRefused(404, "no")), "a", 2), ModelRefused)
+    wrapped = step_error(Failure.of(KeyError("x")), "a", 2)
+    assert isinstance(wrapped, ActivityFailed)
+    assert (wrapped.activity, wrapped.attempts, wrapped.kind) == ("a", 2, "KeyError")

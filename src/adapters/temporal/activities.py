@@ -32,7 +32,7 @@ from durable_agents.core.errors import (
     OutcomeUnknown,
     StorageUnavailable,
 )
-from durable_agents.core.failure import Failure
+from durable_agents.core.failure import Failure, failure_of
 from durable_agents.core.json import JSON
 from durable_agents.core.records import StepKind
 from durable_agents.ports.durability import ActivityCall, Attempt, Step
@@ -85,7 +85,7 @@ class Attempts:
                 error, lost = raised, isinstance(raised, ActivityTimedOut)
         if lost and step.options.effect == "once":
             error = OutcomeUnknown(step.name)
-        failure = self._host.toolkit.failure_of(error, LIMIT_BYTES)
+        failure = failure_of(error, LIMIT_BYTES)
         delay = step.options.retry.delay_after(info.attempt, failure)
         raise application_error(failure, attempt=info.attempt, retry_after_seconds=delay) from None
 

@@ -13,9 +13,10 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
-from durable_agents.adapters.temporal.failures import step_error, step_failure
+from durable_agents.adapters.temporal.failures import step_failure
 from durable_agents.adapters.temporal.payloads import check_size
 from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.core.failure import step_error
 from durable_agents.core.json import JSON
 from durable_agents.core.records import (
     EventEmitted,
@@ -92,7 +93,7 @@ class TemporalContext(WorkflowContext):
             raise asyncio.CancelledError
         failure, attempts = ended
         self.record(StepFailed(at=self.time, key=step.key, attempts=attempts, failure=failure))
-        raise step_error(step, failure, attempts)
+        raise step_error(failure, step.name, attempts)
 
     def next_key(self) -> str:
         key = f":{self._keys}"

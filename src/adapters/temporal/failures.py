@@ -9,13 +9,9 @@ from temporalio.exceptions import ApplicationError, CancelledError, TimeoutError
 
 from durable_agents.core.errors import (
     ActivityError,
-    ActivityFailed,
     ActivityInterrupted,
     ActivityTimedOut,
-    ModelError,
     OutcomeUnknown,
-    PayloadTooLarge,
-    Unserialisable,
 )
 from durable_agents.core.failure import Failure
 from durable_agents.ports.durability import Step
@@ -59,14 +55,6 @@ def step_failure(error: TemporalActivityError, step: Step) -> tuple[Failure, int
         return Failure.of(_after_timeout(cause, step)), step.options.retry.max_attempts
     attempts = cause.details[1] if isinstance(cause, ApplicationError) and len(cause.details) > 1 else 1
     return failure_in(cause), attempts
-
-
-def step_error(step: Step, failure: Failure, attempts: int) -> BaseException:
-    """Return what workflow code sees of a step that failed: ours as they are, others wrapped."""
-    error = failure.error()
-    if isinstance(error, (ActivityError, ModelError)) or type(error) in (PayloadTooLarge, Unserialisable):
-        return error
-    return ActivityFailed(step.name, attempts, failure.kind, failure.message)
 
 
 def _after_timeout(timeout: TimeoutError, step: Step) -> ActivityError:

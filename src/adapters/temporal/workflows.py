@@ -34,6 +34,7 @@ from durable_agents.core.errors import (
     InvalidArguments,
     UnknownDefinition,
 )
+from durable_agents.core.failure import failure_of
 from durable_agents.core.json import JSON
 from durable_agents.core.records import (
     CancelRequested,
@@ -157,7 +158,7 @@ class DurableWorkflow:
         return ExecutionClosed(status=Status.COMPLETED, result=main.result())
 
     def _failed(self, error: BaseException) -> ExecutionClosed:
-        failure = self._host.toolkit.failure_of(error, LIMIT_BYTES)
+        failure = failure_of(error, LIMIT_BYTES)
         return ExecutionClosed(status=Status.FAILED, failure=failure)
 
     @workflow.signal(dynamic=True)
@@ -202,7 +203,7 @@ class DurableWorkflow:
             return {"answer": answer}
         except Exception as error:
             # As data, because of a query that fails Temporal keeps nothing but the message.
-            return {"failure": self._host.toolkit.failure_of(error, LIMIT_BYTES).model_dump(mode="json")}
+            return {"failure": failure_of(error, LIMIT_BYTES).model_dump(mode="json")}
 
     @workflow.query(name=RECORDS_QUERY)
     def records(self, position: int) -> Any:
