@@ -148,6 +148,7 @@ NOT_KEPT = {
 """What Temporal does differently, by test."""
 
 
+@pytest.mark.nightly
 @pytest.mark.server
 class TestTemporalDurability(DurabilityContract):
     new_storage = OnServer
