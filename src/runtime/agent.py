@@ -56,6 +56,12 @@ class Agent:
         for name in ("model", "name"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise DefinitionError(f"an agent's {name} must be a text that is not empty")
+        for client in self.mcp_clients:
+            if not _is_source(client):
+                raise DefinitionError(
+                    f"agent {self.name!r} has something among its mcp_clients that is no tool source: "
+                    f"{type(client).__name__}"
+                )
 
     @property
     def sources(self) -> tuple[ToolSource, ...]:
@@ -117,6 +123,24 @@ def reachable(start: Agent) -> dict[str, Agent]:
             continue
         found[agent.name] = agent
         waiting += [target for target in map(_target, agent.handoffs) if isinstance(target, Agent)]
+    return found
+
+
+def sources_of(start: Agent) -> dict[str, ToolSource]:
+    """Return the tool sources of the agents that a run starting with `start` may reach, by name.
+
+    Raises:
+        DefinitionError: two different sources have one name, or `reachable` raises it.
+    """
+    found: dict[str, ToolSource] = {}
+    for agent in reachable(start).values():
+        for source in agent.sources:
+            known = found.setdefault(source.name, source)
+            if known is not source and known != source:
+                raise DefinitionError(
+                    f"two tool sources are called {source.name!r}; give one of them another name, so that "
+                    "each keeps its own tools"
+                )
     return found
 
 
@@ -205,6 +229,8 @@ def _wire(value: Any) -> dict[str, JSON]:
 
 
 def _is_source(tool: Any) -> bool:
+    if isinstance(tool, type):
+        return False  # The class of a source; it has the methods, but there is none to call them on.
     return all(callable(getattr(tool, name, None)) for name in ("list_tools", "call", "effect"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -32,7 +32,7 @@ from durable_agents.core.agent_events import (
 from durable_agents.core.agent_machine import step
 from durable_agents.core.agent_run import AgentRun, Phase
 from durable_agents.core.agents import HANDOFF_PREFIX, ToolSpec
-from durable_agents.core.chunks import text_of
+from durable_agents.core.chunks import TextChunk, as_chunks, text_of, to_wire
 from durable_agents.core.entries import Entry, FunctionResult
 from durable_agents.core.errors import (
     DefinitionError,
@@ -65,7 +65,7 @@ from durable_agents.runtime.agent import (
     FunctionTool,
     SourceTool,
     Team,
-    reachable,
+    sources_of,
     team_of,
 )
 from durable_agents.runtime.conversation import Conversation, conversation_of
@@ -132,17 +132,15 @@ async def run_agent(
 async def _catalogues(start: Agent, context: StepContext) -> Mapping[str, Sequence[ToolSpec]]:
     """Ask every tool source what it has, once a run; the answers are journaled."""
     found: dict[str, Sequence[ToolSpec]] = {}
-    for agent in reachable(start).values():
-        for source in agent.sources:
-            if source.name not in found:
-                listed = Step(
-                    key=context.next_key(),
-                    kind=StepKind.ACTIVITY,
-                    name=f"list tools of {source.name}",
-                    call=ListTools(source),
-                    options=TOOL_OPTIONS,
-                )
-                found[source.name] = _tool_specs.validate_python(await context.run_step(listed))
+    for name, source in sources_of(start).items():
+        listed = Step(
+            key=context.next_key(),
+            kind=StepKind.ACTIVITY,
+            name=f"list tools of {name}",
+            call=ListTools(source),
+            options=TOOL_OPTIONS,
+        )
+        found[name] = _tool_specs.validate_python(await context.run_step(listed))
     return found
 
 
@@ -301,7 +299,7 @@ class _Run:
                 )
                 output = ToolOutput.model_validate(await self._context.run_step(call))
                 if output.is_error:
-                    raise ToolFailed(name, "ToolError", text_of(output.content))
+                    raise ToolFailed(name, "ToolError", told_output(output))
                 return told_output(output)
 
     def _bound(self, signature: Signature, effect: CallTool) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -364,10 +362,15 @@ def told(value: JSON) -> str:
 
 
 def told_output(output: ToolOutput) -> str:
-    """Return what a model is told of what a tool source gave."""
-    if output.structured is not None:
-        return told(output.structured)
-    return text_of(output.content)
+    """Return what a model is told of what a tool source gave: text as it is, anything else as JSON.
+
+    That is its content; a structure is told only where there is no content, which mostly says the same.
+    """
+    if not output.content:
+        return "" if output.structured is None else told(output.structured)
+    if all(isinstance(chunk, TextChunk) for chunk in as_chunks(output.content)):
+        return text_of(output.content)
+    return told(cast(JSON, to_wire(output.content)))
 
 
 def _failure(error: Exception) -> JSON:
