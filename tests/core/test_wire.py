@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -219,11 +220,10 @@ def test_a_text_is_one_message_of_the_user() -> None:
 @given(st.lists(st.one_of(*entries_of.values(), *chunks_of.values()), min_size=1))
 def test_inputs_keep_their_order_and_chunks_in_a_row_are_one_message(items: list[Any]) -> None:
     found = messages(items)
-    flat: list[Any] = []
-    for entry in found:
-        loose = isinstance(entry, MessageInput) and entry not in items
-        flat += entry.content if loose and isinstance(entry, MessageInput) else [entry]
-    assert flat == items
+    expected: list[Any] = []
+    for is_chunk, run in itertools.groupby(items, key=lambda item: type(item).__name__ in chunks_of):
+        expected += [MessageInput(content=tuple(run))] if is_chunk else run
+    assert list(found) == expected
     assert messages([item.to_wire() for item in items]) == found
 
 
