@@ -221,8 +221,9 @@ def test_a_text_is_one_message_of_the_user() -> None:
 def test_inputs_keep_their_order_and_chunks_in_a_row_are_one_message(items: list[Any]) -> None:
     found = messages(items)
     expected: list[Any] = []
-    for is_chunk, run in itertools.groupby(items, key=lambda item: type(item).__name__ in chunks_of):
-        expected += [MessageInput(content=tuple(run))] if is_chunk else run
+    for is_chunk, run in itertools.groupby(items, key=lambda item: type(item).__name__.endswith("Chunk")):
+        together = tuple(run)
+        expected += [MessageInput(content=together)] if is_chunk else together
     assert list(found) == expected
     assert messages([item.to_wire() for item in items]) == found
 
