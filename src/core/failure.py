@@ -12,6 +12,7 @@ from durable_agents.core.errors import (
     DurableAgentsError,
     ModelError,
     PayloadTooLarge,
+    ToolError,
     Unserialisable,
 )
 from durable_agents.core.json import JSON
@@ -73,7 +74,7 @@ def failure_of(error: BaseException, limit_bytes: int) -> Failure:
 def step_error(failure: Failure, step: str, attempts: int) -> DurableAgentsError:
     """Return what workflow code sees of a step that failed for good: ours as they are, others wrapped."""
     error = failure.error()
-    if isinstance(error, (ActivityError, ModelError, PayloadTooLarge, Unserialisable)):
+    if isinstance(error, (ActivityError, ModelError, ToolError, PayloadTooLarge, Unserialisable)):
         return error
     return ActivityFailed(step, attempts, failure.kind, failure.message)
 

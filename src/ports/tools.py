@@ -37,7 +37,7 @@ class ToolSource(Protocol):
     @property
     @abstractmethod
     def name(self) -> str:
-        """The source's name, unique within an agent."""
+        """The source's name, unique among the agents that a run can reach."""
 
     @abstractmethod
     async def list_tools(self, resources: Resources) -> Sequence[ToolSpec]:

@@ -42,7 +42,11 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
             reply = await session.reply(request(attempt), resources)
             return reply.model_dump(mode="json")
         case ToolCallOf(source=source, tool=tool, arguments=arguments):
-            output = await source.call(tool, arguments, resources)
+            token = current_attempt.set(attempt)
+            try:
+                output = await source.call(tool, arguments, resources)
+            finally:
+                current_attempt.reset(token)
             return output.model_dump(mode="json")
         case ListTools(source=source):
             return [tool.model_dump(mode="json") for tool in await source.list_tools(resources)]

@@ -6,8 +6,7 @@ import logging
 import sys
 import uuid
 
-from durable_agents.core.errors import ActivityError, ActivityFailed, ModelError
-from durable_agents.core.failure import failure_of
+from durable_agents.core.failure import failure_of, step_error
 from durable_agents.core.json import JSON
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.durability import Attempt, Step, StepContext
@@ -39,9 +38,7 @@ class PlainContext(StepContext):
                 failure = failure_of(error, sys.maxsize)
                 delay = step.options.retry.delay_after(attempt_number, failure)
                 if delay is None:
-                    if isinstance(error, (ActivityError, ModelError)):
-                        raise
-                    raise ActivityFailed(step.name, attempt_number, failure.kind, failure.message) from error
+                    raise step_error(failure, step.name, attempt_number) from error
                 logger.warning("%s: %s; trying again in %.1f s", step.name, failure.message, delay)
             await self._clock.sleep(delay)
             attempt_number += 1

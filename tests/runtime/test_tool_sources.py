@@ -1,0 +1,345 @@
+"""Tool sources in a run: what is journaled of them, and what becomes of what they give and how they fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+import durable_agents as da
+from durable_agents.adapters.scripted import call, say
+from durable_agents.core.agents import ToolSpec
+from durable_agents.core.errors import DefinitionError, UnknownTool
+from durable_agents.core.json import JSON
+from durable_agents.ports.durability import Execution
+from durable_agents.ports.resources import Resources
+from durable_agents.ports.tools import Effect, ToolOutput, ToolSource
+from durable_agents.runtime.activity_source import ActivitySource
+from durable_agents.testing.durability.stage import all_events
+from tests.runtime.stages import in_memory
+
+OBJECT: dict[str, JSON] = {"type": "object", "properties": {}}
+
+
+class Shelf(ToolSource):
+    """A source whose tools a test can hold up, and which it can take away."""
+
+    def __init__(self, name: str = "shelf", effect: Effect = "once") -> None:
+        self._name = name
+        self._effect = effect
+        self.is_gone = False
+        self.failures: list[Exception] = []
+        """What the next calls and listings raise, one each."""
+        self.outputs: dict[str, ToolOutput] = {}
+        self.gate = asyncio.Event()
+        self.reached = asyncio.Event()
+        self.cancelled = 0
+        self.done: Counter[str] = Counter()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def list_tools(self, resources: Resources) -> Sequence[ToolSpec]:
+        self.done["list"] += 1
+        self._stumble()
+        return [ToolSpec(name=tool, description=tool, parameters=OBJECT) for tool in ("take", "wait")]
+
+    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+        self.done[tool] += 1
+        self._stumble()
+        if tool == "wait":
+            self.reached.set()
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        return self.outputs.get(tool, ToolOutput(content=f"{tool} done"))
+
+    def effect(self, tool: str) -> Effect:
+        return self._effect
+
+    def _stumble(self) -> None:
+        if self.is_gone:
+            raise ConnectionError("the shelf is gone")
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+class Scene:
+    """What the workflow of a test works with."""
+
+    tools: Sequence[Any]
+    script: Any
+
+
+@da.workflow.define(name="sources.script")
+class Script:
+    """Runs an agent with the scene's tools on the scene's script, and waits to be let go."""
+
+    def __init__(self) -> None:
+        self.is_over = True
+
+    @da.workflow.entrypoint
+    async def run(self, waits: bool = False) -> list[str]:
+        session = da.ScriptedSession({"solo": Scene.script})
+        agent = da.Agent(model="m", name="solo", tools=Scene.tools)
+        result = await da.Runner.run(agent, "go", session)
+        self.is_over = not waits
+        await da.workflow.wait_condition(lambda: self.is_over)
+        return answers(result)
+
+    @da.workflow.signal
+    def leave(self) -> None:
+        self.is_over = True
+
+    @da.workflow.query
+    def has_run(self) -> bool:
+        return not self.is_over
+
+
+def answers(result: da.RunResult) -> list[str]:
+    wire = [entry.to_wire() for entry in result.entries]
+    return [entry["result"] for entry in wire if entry["type"] == "function.result"]
+
+
+def kinds(events: Sequence[da.Event], kind: str) -> list[Any]:
+    return [event.data for event in events if event.kind == kind]
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    shelf = Shelf()
+    Scene.tools = [shelf]
+    Scene.script = [call("take"), say("done")]
+    return shelf
+
+
+async def run_plainly(*tools: Any, script: Any = None) -> list[str]:
+    agent = da.Agent(model="m", name="solo", tools=tools)
+    return answers(await da.Runner.run(agent, "go", da.ScriptedSession({"solo": script or Scene.script})))
+
+
+async def test_the_catalogue_and_each_call_are_journaled_once_and_replay_without_the_source(
+    shelf: Shelf,
+) -> None:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Script, True)
+        process = await stage.worker(Script)
+        await stage.event(execution, "tool_returned")
+        await stage.until(lambda: has_run(execution))
+        await stage.lose(process)
+        shelf.is_gone = True
+        await stage.worker(Script)
+        await (await stage.again(execution)).signal("leave")
+        assert await stage.soon((await stage.again(execution)).result()) == ["take done"]
+        assert shelf.done == {"list": 1, "take": 1}
+        events = await all_events(execution)
+        (listed,) = kinds(events, "activity_completed")
+        assert listed["name"] == "list tools of shelf"
+        assert [tool["name"] for tool in listed["result"]] == ["take", "wait"]
+        (called,), (returned,) = kinds(events, "tool_called"), kinds(events, "tool_returned")
+        assert called["tool"] == returned["tool"] == "take"
+
+
+async def has_run(execution: Execution) -> bool | None:
+    return (await execution.query("has_run")) or None
+
+
+@pytest.mark.parametrize(("effect", "times"), [("once", 1), ("idempotent", 2), ("read", 2)])
+async def test_after_a_crash_a_call_is_repeated_only_as_its_effect_allows(
+    shelf: Shelf, effect: Effect, times: int
+) -> None:
+    shelf = Shelf(effect=effect)
+    Scene.tools, Scene.script = [shelf], [call("wait"), say("done")]
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Script)
+        process = await stage.worker(Script)
+        await stage.soon(shelf.reached.wait())
+        await stage.lose(process)
+        shelf.gate.set()
+        await stage.worker(Script)
+        (answer,) = await stage.later((await stage.again(execution)).result(), 60)
+        assert shelf.done == {"list": 1, "wait": times}
+        if effect == "once":
+            assert "OutcomeUnknown" in answer
+            assert "may have taken effect" in answer
+        else:
+            assert answer == "wait done"
+
+
+@pytest.mark.parametrize(("effect", "told"), [("idempotent", "take done"), ("once", "ConnectionError: cut")])
+async def test_a_call_that_fails_is_tried_again_only_as_its_effect_allows(effect: Effect, told: str) -> None:
+    class Cut(Shelf):
+        async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+            if not self.done[tool]:
+                self.failures.append(ConnectionError("cut"))
+            return await super().call(tool, arguments, resources)
+
+    Scene.tools, Scene.script = [Cut(effect=effect)], [call("take"), say("done")]
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Script)
+        await stage.worker(Script)
+        (answer,) = await stage.later(execution.result(), 60)
+        assert told in answer
+
+
+async def test_what_a_tool_reports_as_an_error_is_told_to_the_model(shelf: Shelf) -> None:
+    shelf.outputs["take"] = ToolOutput(content="the shelf is empty", is_error=True)
+    (answer,) = await run_plainly(shelf)
+    assert "'take' failed" in answer
+    assert "the shelf is empty" in answer
+    assert shelf.done["take"] == 1
+
+
+async def test_what_a_tool_reports_as_an_error_ends_the_run_if_the_session_says_so(shelf: Shelf) -> None:
+    shelf.outputs["take"] = ToolOutput(content="the shelf is empty", is_error=True)
+    session = da.ScriptedSession({"solo": [call("take")]}, raise_on_tool_fail=True)
+    with pytest.raises(da.ToolFailed, match="the shelf is empty"):
+        await da.Runner.run(da.Agent(model="m", name="solo", tools=[shelf]), "go", session)
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        (ToolOutput(content="three", structured={"result": 3}), "three"),
+        (ToolOutput(content="", structured={"result": 3}), '{"result":3}'),
+        (ToolOutput(content=""), ""),
+        (ToolOutput(content=(da.TextChunk(text="one "), da.TextChunk(text="two"))), "one two"),
+        (
+            ToolOutput(content=(da.TextChunk(text="see"), da.DocumentURLChunk(document_url="https://a.b/c"))),
+            '[{"type":"text","text":"see"},{"type":"document_url","document_url":"https://a.b/c"}]',
+        ),
+    ],
+)
+async def test_the_model_is_told_the_whole_content(shelf: Shelf, output: ToolOutput, told: str) -> None:
+    shelf.outputs["take"] = output
+    assert await run_plainly(shelf) == [told]
+
+
+@da.activity(name="sources_add", effect="read")
+async def add(left: int, right: int) -> int:
+    """Add."""
+    return left + right
+
+
+@da.activity(name="take")
+async def take() -> str:
+    """Take."""
+    return "taken"
+
+
+async def test_arguments_that_do_not_fit_are_told_to_the_model_and_not_tried_again() -> None:
+    script = [call("sources_add", {"left": "many"}), call("sources_add", {"left": 1, "right": 2}), say("3")]
+    refused, answer = await run_plainly(ActivitySource(add), script=script)
+    assert refused.startswith("invalid arguments for tool 'sources_add'")
+    assert "right: missing" in refused
+    assert "left: " in refused
+    assert answer == "3"
+
+
+async def test_a_tool_that_has_gone_since_it_was_listed_is_told_to_the_model(shelf: Shelf) -> None:
+    class Emptied(Shelf):
+        async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+            raise UnknownTool(tool, self.name)
+
+    (answer,) = await run_plainly(Emptied())
+    assert "there is no tool 'take'" in answer
+
+
+async def test_names_that_clash_are_refused_before_the_model_is_asked(shelf: Shelf) -> None:
+    never = da.ScriptedSession(lambda request: pytest.fail("the model was asked"))
+
+    async def refused(match: str, start: da.Agent) -> None:
+        with pytest.raises(DefinitionError, match=match):
+            await da.Runner.run(start, "go", never)
+
+    def agent(*tools: Any, **more: Any) -> da.Agent:
+        return da.Agent(model="m", name="solo", tools=tools, **more)
+
+    await refused("two tools or handoffs called 'take'", agent(shelf, take))
+    await refused("two tools or handoffs called 'take'", agent(shelf, Shelf("cupboard")))
+    await refused("two tools or handoffs called 'take'", agent(shelf, mcp_clients=[shelf]))
+    await refused("two tool sources are called 'shelf'", agent(shelf, Shelf()))
+    other = da.Agent(model="m", name="other", tools=[Shelf()])
+    await refused("two tool sources are called 'shelf'", agent(shelf, handoffs=[other]))
+
+
+async def test_agents_may_share_a_source_which_is_then_listed_once(shelf: Shelf) -> None:
+    other = da.Agent(model="m", name="other", mcp_clients=[shelf])
+    start = da.Agent(model="m", name="solo", tools=[shelf], handoffs=[other])
+    result = await da.Runner.run(start, "go", da.ScriptedSession({"solo": Scene.script}))
+    assert answers(result) == ["take done"]
+    assert shelf.done == {"list": 1, "take": 1}
+
+
+@pytest.mark.parametrize("tools", [[Shelf], [object()], ["shelf"]])
+async def test_a_tool_that_is_none_is_refused(tools: list[Any]) -> None:
+    with pytest.raises(DefinitionError, match="a tool that is none"):
+        await run_plainly(*tools, script=[say("no")])
+
+
+def test_an_mcp_client_that_is_none_is_refused_without_being_shown() -> None:
+    with pytest.raises(DefinitionError, match="no tool source: dict") as refusal:
+        da.Agent(model="m", name="solo", mcp_clients=[{"token": "key-51e2"}])  # type: ignore[list-item]
+    assert "key-51e2" not in str(refusal.value)
+
+
+async def test_a_source_that_cannot_be_listed_ends_the_run_with_a_clear_error(shelf: Shelf) -> None:
+    shelf.is_gone = True
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Script)
+        await stage.worker(Script)
+        with pytest.raises(da.ExecutionFailed, match="list tools of shelf") as failed:
+            await stage.later(execution.result(), 600)
+        assert isinstance(failed.value.__cause__, da.ActivityFailed)
+        assert "the shelf is gone" in str(failed.value)
+        assert shelf.done == {"list": 5}
+
+
+async def test_a_listing_that_fails_now_and_then_is_tried_again(shelf: Shelf) -> None:
+    shelf.failures = [ConnectionError("cut"), ConnectionError("cut again")]
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Script)
+        await stage.worker(Script)
+        assert await stage.later(execution.result(), 60) == ["take done"]
+        assert shelf.done == {"list": 3, "take": 1}
+
+
+async def test_cancelling_a_run_cancels_its_call(shelf: Shelf) -> None:
+    Scene.script = [call("wait"), say("done")]
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Script)
+        await stage.worker(Script)
+        await stage.soon(shelf.reached.wait())
+        await execution.cancel()
+        with pytest.raises(da.ExecutionCancelled):
+            await stage.soon(execution.result())
+        await stage.pass_time(1)
+        assert shelf.cancelled == 1
+        assert len(kinds(await all_events(execution), "tool_closed")) == 1
+
+
+async def test_an_activity_that_a_source_offers_is_a_step_of_the_workflow() -> None:
+    Scene.tools = [ActivitySource(add, take, name="desk")]
+    Scene.script = [[call("sources_add", {"left": 1, "right": 2}), call("take")], say("done")]
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Script)
+        await stage.worker(Script)
+        assert await stage.soon(execution.result()) == ["3", "taken"]
+        assert len(kinds(await all_events(execution), "tool_returned")) == 2
+
+
+@da.activity(name="sources_key")
+async def key() -> str:
+    """Tell the idempotency key."""
+    return da.activity.info().idempotency_key
+
+
+async def test_an_activity_behind_a_source_knows_its_attempt() -> None:
+    (told,) = await run_plainly(ActivitySource(key), script=[call("sources_key"), say("done")])
+    assert "/run:" in told
