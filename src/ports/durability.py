@@ -86,11 +86,11 @@ class Execution(Protocol):
         """
 
     @abstractmethod
-    async def signal(self, name: str, *args: Any) -> None:
+    async def signal(self, name: str, *args: Any, **kwargs: Any) -> None:
         """Send a signal; it is durable when this returns (D9)."""
 
     @abstractmethod
-    async def query(self, name: str, *args: Any) -> Any:
+    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Return what a query handler says of the execution's present state; nothing is changed."""
 
     @abstractmethod
@@ -132,6 +132,14 @@ class Backend(Protocol):
         self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
     ) -> Sequence[ExecutionDescription]:
         """Return executions, the newest first."""
+
+    @abstractmethod
+    async def prune(self, older_than: timedelta) -> int:
+        """Forget executions that ended longer ago than that; return how many. None that runs is forgotten.
+
+        Raises:
+            NotSupported: the backend's server forgets by rules of its own.
+        """
 
     @abstractmethod
     def worker(

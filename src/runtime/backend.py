@@ -107,7 +107,6 @@ class JournaledBackend(Backend):
         return [await JournaledExecution(head.id, self._store).describe_head(head) for head in heads]
 
     async def prune(self, older_than: timedelta) -> int:
-        """Forget executions that ended longer ago than that; return how many."""
         return await self._store.prune(self._clock.now() - older_than.total_seconds())
 
     def worker(

@@ -38,6 +38,7 @@ from durable_agents.core.errors import (
     ExecutionFailed,
     ExecutionNotFound,
     InvalidArguments,
+    NotSupported,
     StorageError,
     StorageUnavailable,
     Unserialisable,
@@ -171,6 +172,11 @@ class TemporalBackend(Backend):
             await TemporalExecution(handle, self._toolkit).described(one)
             for handle, one in zip(handles, found, strict=True)
         ]
+
+    async def prune(self, older_than: timedelta) -> int:
+        raise NotSupported(
+            "Temporal forgets ended executions by itself: set the namespace's retention period instead"
+        )
 
     def worker(
         self,
