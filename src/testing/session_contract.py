@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_agents.adapters.scripted import call, handoff, say
@@ -43,6 +43,7 @@ from durable_agents.core.failure import Failure
 from durable_agents.core.replies import open_function_calls
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.resources import SharedResources
+from durable_agents.testing.examples import few_examples
 from durable_agents.testing.session_programs import (
     ERRORS,
     TRANSIENT,
@@ -198,7 +199,7 @@ class SessionContract:
                 assert seen(conversation.history)[-1] == ("says", "Anything else?")
 
     @given(program=programs())
-    @settings(max_examples=12)
+    @few_examples(12)
     async def test_any_conversation_says_what_its_program_says(self, program: Program) -> None:
         await self.converse(program)
 
@@ -278,7 +279,7 @@ class SessionContract:
                     assert world.asked() == 2
 
     @given(program=programs(), troubles=st.lists(st.none() | st.sampled_from(TRANSIENT), max_size=6))
-    @settings(max_examples=12)
+    @few_examples(12)
     async def test_troubles_that_pass_change_nothing(
         self, program: Program, troubles: list[Trouble | None]
     ) -> None:

@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import BaseModel
@@ -39,6 +39,7 @@ from durable_agents.core.json import JSON, decode, encode
 from durable_agents.ports.resources import Resources
 from durable_agents.ports.tools import Effect, ToolOutput, ToolSource
 from durable_agents.runtime.resources import SharedResources
+from durable_agents.testing.examples import few_examples
 
 EFFECTS: Mapping[str, Effect] = MappingProxyType(
     {
@@ -292,7 +293,7 @@ class ToolsContract:
 
     @given(left=integers, right=integers)
     @example(left=2**52, right=1)
-    @settings(max_examples=10)
+    @few_examples(10)
     async def test_t2_numbers_arrive_as_they_were_sent(self, left: int, right: int) -> None:
         async with self.calling() as caller:
             assert await caller.text("add", left=left, right=right) == str(left + right)
@@ -300,7 +301,7 @@ class ToolsContract:
     @given(text=st.text())
     @example(text="")
     @example(text=" \t小明 👋\r\n\x00\u2028 ")
-    @settings(max_examples=20)
+    @few_examples(20)
     async def test_t2_text_arrives_as_it_was_sent(self, text: str) -> None:
         async with self.calling() as caller:
             assert await caller.text("echo", text=text) == text
@@ -349,7 +350,7 @@ class ToolsContract:
     @given(arguments=misfits)
     @example(arguments={})
     @example(arguments={"left": "many", "right": 1})
-    @settings(max_examples=20)
+    @few_examples(20)
     async def test_t3_arguments_that_do_not_fit_are_refused_before_anything_runs(
         self, arguments: dict[str, JSON]
     ) -> None:
@@ -363,7 +364,7 @@ class ToolsContract:
     @given(name=st.text(max_size=10).filter(lambda name: name not in EFFECTS))
     @example(name="subtract")
     @example(name="")
-    @settings(max_examples=10)
+    @few_examples(10)
     async def test_t3_an_unknown_tool_is_refused(self, name: str) -> None:
         async with self.calling() as caller:
             with pytest.raises(UnknownTool) as refusal:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from temporalio.client import WorkflowHistory
 from temporalio.exceptions import ApplicationError
@@ -27,6 +27,7 @@ from durable_agents.adapters.temporal.workflows import Host
 from durable_agents.composition.backends import toolkit
 from durable_agents.core.records import Status
 from durable_agents.runtime.workflow import definition_of
+from durable_agents.testing.examples import few_examples
 from durable_agents.testing.mistral_server import Call, Handoff, MistralServer, Say, ScriptedModel
 from tests.adapters import temporal_programs as programs
 from tests.adapters.temporal_programs import (
@@ -138,7 +139,7 @@ STEPS = ["a", "sleep", "fail", "time out", "together", "draw", "broken condition
 
 
 @given(steps=st.lists(st.sampled_from(STEPS), max_size=6))
-@settings(max_examples=15)
+@few_examples(15)
 async def test_any_program_does_the_same_as_in_memory(url: str, steps: list[str]) -> None:
     here, there = await run("memory:", Steps, steps), await run(url, Steps, steps)
     assert there.result == here.result

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mistralai.client import errors
 
+from durable_agents.testing.examples import few_examples
 from durable_agents.testing.mistral_server import Say
 from tests.mistral_server.cloud import RATE_TOOL, cloud
 
@@ -118,7 +119,7 @@ async def test_a_deleted_agent_is_gone() -> None:
         assert world.server.agents == {}
 
 
-@settings(max_examples=10)
+@few_examples(10)
 @given(count=st.integers(0, 12), page_size=st.integers(1, 5))
 async def test_pages_hold_every_agent_once_and_in_order(count: int, page_size: int) -> None:
     async with cloud(silent) as world:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mistralai.client import errors
 
+from durable_agents.testing.examples import few_examples
 from durable_agents.testing.mistral_server import Call, Execute, Handoff, ModelCall, Output, Say, Think
 from tests.mistral_server.cloud import Cloud, Json, cloud
 from tests.mistral_server.streams import rebuilt, shown
@@ -146,7 +147,7 @@ async def run_step(world: Cloud, step: Step, agents: list[str], transcripts: lis
         assert raised.value.status_code == 400
 
 
-@settings(max_examples=20)
+@few_examples(20)
 @given(
     drawn=st.lists(replies_with_handoffs, max_size=4),
     last=replies,

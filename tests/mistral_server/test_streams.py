@@ -7,10 +7,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mistralai.client import errors
 
+from durable_agents.testing.examples import few_examples
 from durable_agents.testing.mistral_server import (
     Answer,
     Call,
@@ -70,7 +71,7 @@ async def test_a_stream_tells_all_that_the_history_shows() -> None:
         assert events[-1].usage.total_tokens > 0
 
 
-@settings(max_examples=25)
+@few_examples(25)
 @given(text=st.text(min_size=1), arguments=st.dictionaries(st.text(), st.text() | st.integers(), max_size=3))
 async def test_no_text_is_changed_by_cutting_it_into_pieces(text: str, arguments: Json) -> None:
     model = ScriptedModel({"chat": [[Say(text)]], "*": [[Say(text), Call("f", arguments)]]})

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_agents.adapters.memory import MemoryStore
@@ -29,6 +29,7 @@ from durable_agents.testing.durability.workflows import (
     Steps,
     version,
 )
+from durable_agents.testing.examples import few_examples
 from tests.runtime.stages import in_memory
 
 LIMIT_BYTES = 4096
@@ -69,7 +70,7 @@ async def test_who_watches_an_execution_that_is_forgotten_is_told() -> None:
             await stage.later(anext(stream), 10)
 
 
-@settings(max_examples=60)
+@few_examples(60)
 @given(
     size=st.integers(min_value=LIMIT_BYTES - 2 * ENVELOPE_BYTES, max_value=LIMIT_BYTES + 10),
     character=st.sampled_from('x"é🦉'),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_agents.testing.durability.in_store import InStore
 from durable_agents.testing.durability.lifeline import Lifeline
 from durable_agents.testing.durability.programs import CRASHES_MAX, Operation, Program, Run, compare, programs
 from durable_agents.testing.durability.stage import Stage
+from durable_agents.testing.examples import few_examples
 from tests.adapters.test_memory_durability import MemoryStorage
 
 LEASE = timedelta(seconds=10)
@@ -21,7 +22,7 @@ def new_stage() -> Stage:
     return Stage(InStore(MemoryStorage()), LEASE, 30.0)
 
 
-@settings(max_examples=40)
+@few_examples(40)
 @given(
     program=programs(),
     crashes=st.lists(st.integers(min_value=1, max_value=25), min_size=1, max_size=CRASHES_MAX),

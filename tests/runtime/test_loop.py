@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_agents.core.errors import DeterminismError
@@ -1021,7 +1021,6 @@ def play(program: Program, choices: list[int]) -> tuple[list[tuple[str, ...]], l
 
 
 @given(program=programs(), choices=st.lists(st.integers(min_value=0, max_value=5), max_size=8))
-@settings(deadline=None, max_examples=150)
 def test_a_program_with_its_timers_fired_in_the_same_order_runs_the_same(
     program: Program, choices: list[int]
 ) -> None:
@@ -1041,7 +1040,6 @@ branches = st.lists(
 
 
 @given(branches=branches, orders=st.tuples(*[st.lists(st.integers(0, 9), max_size=20)] * 2))
-@settings(deadline=None, max_examples=150)
 def test_the_key_of_a_request_does_not_depend_on_how_far_other_branches_got(
     branches: list[list[int | list[int]]], orders: tuple[list[int], list[int]]
 ) -> None:
