@@ -12,6 +12,9 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+# A contract that is not kept shows the values it compared, as the tests here do.
+pytest.register_assert_rewrite("durable_agents.testing")
+
 # Nothing is derandomised: each run explores anew, and a failure prints the blob that reproduces it.
 settings.register_profile(
     "default",

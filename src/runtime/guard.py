@@ -25,6 +25,7 @@ what finds it.
 """
 
 import _thread
+import atexit
 import datetime
 import logging
 import os
@@ -59,8 +60,15 @@ def workflow_code(*, profile: bool = True) -> "_WorkflowCode":
 
 
 def watch(module_name: str) -> None:
-    """Treat an imported module's top-level package as user code, even if it is in site-packages."""
-    module = sys.modules[module_name.partition(".")[0]]
+    """Treat an imported module's top-level package as user code, even if it is in site-packages.
+
+    Of this package, which reads clocks with good reason, nothing becomes user code; nor does a module that is
+    not in `sys.modules`.
+    """
+    package = module_name.partition(".")[0]
+    if package == __name__.partition(".")[0]:
+        return
+    module = sys.modules.get(package)
     directories = [os.path.join(directory, "") for directory in getattr(module, "__path__", ())]
     files = directories or [file for file in (getattr(module, "__file__", None),) if file is not None]
     added = [file for file in files if not _is_user_code(file)]
@@ -144,9 +152,12 @@ _EVENTS: dict[str, _Refusal] = {
 _EVENTS["_thread.start_joinable_thread"] = _EVENTS["_thread.start_new_thread"]
 
 
-def _on_audit(event: str, _arguments: tuple[Any, ...]) -> None:
-    if event in _EVENTS and _here.depth and not _is_excused(sys._getframe(1)):
-        raise DeterminismError(*_EVENTS[event])
+def _on_audit(
+    event: str, _arguments: tuple[Any, ...], refused: dict[str, _Refusal] = _EVENTS, here: _Here = _here
+) -> None:
+    # Parameters, because the interpreter, when it ends, empties this module and goes on telling of events.
+    if event in refused and here.depth and not _is_excused(sys._getframe(1)):
+        raise DeterminismError(*refused[event])
 
 
 def _is_excused(frame: FrameType | None) -> bool:
@@ -255,6 +266,8 @@ if sys.version_info >= (3, 12):
         sys.monitoring.register_callback(tool, _PY_START, on_start)
         sys.monitoring.register_callback(tool, _CALL, _on_call)
         sys.monitoring.set_events(tool, _PY_START)
+        for event in (_PY_START, _CALL):  # when the interpreter ends, user code may outlive this module
+            atexit.register(sys.monitoring.register_callback, tool, event, None)
 
     def _on_call(_code: CodeType, _offset: int, called: object, first: object) -> Any:
         refusal = _refusal_of(called, first)

@@ -26,6 +26,7 @@ from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import WorkflowDefinition
 from durable_agents.ports.durability import WorkflowInfo
 from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, Claim, Commit, Store, Work
+from durable_agents.runtime import guard
 from durable_agents.runtime.driver import Driver, Services
 from durable_agents.runtime.live import LiveExecution
 from durable_agents.runtime.patience import patiently
@@ -85,6 +86,8 @@ class Worker:
         self, store: Store, clock: Clock, workflows: Sequence[type[Any]], options: WorkerOptions
     ) -> None:
         self._definitions = _by_name([definition_of(workflow) for workflow in workflows])
+        for definition in self._definitions.values():
+            guard.watch(definition.cls.__module__)
         self._store = store
         self._clock = clock
         self._options = options

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.examples.interpreter import PYTHON
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -38,7 +39,7 @@ OUTCOMES = {
 def run(example: str, folder: Path) -> list[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MISTRAL_")}
     finished = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / f"{example}.py"],
+        [*PYTHON, EXAMPLES / f"{example}.py"],
         cwd=folder,
         env=environment,
         capture_output=True,

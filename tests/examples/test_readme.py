@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from durable_agents.testing.mistral_server import Call, Handoff, MistralServer, ModelCall, Reply, Say
+from tests.examples.interpreter import PYTHON
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -39,7 +39,7 @@ def test_a_program_of_the_readme_runs(number: int, tmp_path: Path) -> None:
     program.write_text(BLOCKS[number])
     with MistralServer(model) as server:
         finished = subprocess.run(
-            [sys.executable, "-W", "error", program],
+            [*PYTHON, program],
             cwd=tmp_path,
             env={**os.environ, "MISTRAL_API_KEY": server.api_key, "MISTRAL_SERVER_URL": server.url},
             capture_output=True,

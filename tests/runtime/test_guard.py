@@ -289,6 +289,16 @@ def test_installed_libraries_may_read_clocks_until_they_are_watched(monkeypatch:
         installed.now()
 
 
+def test_nothing_of_this_package_and_nothing_that_is_not_imported_is_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched: list[str] = []
+    monkeypatch.setattr(guard, "_watched", watched)
+    watch(guard.__name__)
+    watch("a_module_that_nobody_imported")
+    assert not watched
+
+
 @pytest.mark.parametrize("name", ["<stdin>", "<ipython-input-1>", "/app/main.py", "<string>"])
 def test_code_typed_at_a_prompt_or_generated_is_user_code(name: str) -> None:
     assert guard._is_user_code(name)
@@ -361,6 +371,27 @@ def test_importing_and_never_using_the_guard_installs_nothing() -> None:
     """
     ran = run_apart("-c", textwrap.dedent(script))
     assert ran.returncode == 0, ran.stderr
+
+
+def test_code_that_runs_while_the_interpreter_ends_does_not_meet_the_emptied_guard() -> None:
+    script = """
+        import atexit, sys
+        from durable_agents.runtime import guard
+
+        def never_called_before():
+            return len("late")
+
+        def last():
+            vars(guard).update(dict.fromkeys(vars(guard)))  # as the interpreter does with modules in use
+            sys.audit("cpython.an_event")
+            print(never_called_before())
+
+        atexit.register(last)
+        with guard.workflow_code():
+            pass
+    """
+    ran = run_apart("-c", textwrap.dedent(script))
+    assert (ran.stdout, ran.stderr) == ("4\n", "")
 
 
 MEASURED = """

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_agents.adapters.memory import MemoryStore
 from durable_agents.core.errors import ExecutionCancelled, StorageReadOnly, StorageUnavailable
 from durable_agents.ports.durability import Execution
 from durable_agents.ports.journal import Claim, Commit, Delivery, Work
+from durable_agents.runtime import guard
 from durable_agents.runtime.backend import JournaledBackend
 from durable_agents.testing.clock import VirtualClock
 from durable_agents.testing.durability.lifeline import WAITS, Lifeline
@@ -29,6 +34,7 @@ from durable_agents.testing.durability.workflows import (
     Steps,
     version,
 )
+from durable_agents.testing.examples import few_examples
 from tests.runtime.stages import LEASE, in_memory, worker_on
 
 
@@ -200,7 +206,7 @@ async def without_the_log() -> AsyncIterator[None]:
 words = st.lists(st.sampled_from(["works", "works", "fails", "fails afterwards"]), max_size=40)
 
 
-@settings(max_examples=40)
+@few_examples(40)
 @given(plan=words)
 async def test_a_store_in_passing_trouble_changes_nothing(plan: list[str]) -> None:
     class Planned(Failing):
@@ -366,3 +372,38 @@ async def test_a_zero_timeout_interrupts_at_once() -> None:
         await stage.soon(process.stop())
         assert world.running == 0
         assert (await execution.describe()).error is None
+
+
+# What it takes for user code -----------------------------------------------------------------------------
+
+INSTALLED = """
+import time
+import durable_agents as da
+
+@da.workflow.define(name="installed")
+class Installed:
+    @da.workflow.entrypoint
+    async def run(self) -> str:
+        try:
+            return f"it was {time.time()}"
+        except da.DeterminismError as error:
+            return f"{error.what} is refused"
+"""
+
+
+async def test_the_workflows_of_an_installed_application_are_user_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "an_installed_application"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "workflows.py").write_text(INSTALLED)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(guard, "_LIBRARIES", (*guard._LIBRARIES, os.path.join(tmp_path, "")))
+    monkeypatch.setattr(guard, "_watched", [])
+    module = import_module(f"{package.name}.workflows")
+    try:
+        async with in_memory() as stage:
+            assert await stage.run(module.Installed) == "time.time() is refused"
+    finally:
+        del sys.modules[package.name], sys.modules[module.__name__]

@@ -2,6 +2,9 @@
 
 Nobody offers an idempotency key: a start or append whose answer was lost may have been applied or not, and
 sending it again would add a second turn. So the history is asked, from the last entry we know on.
+
+One gap is left, since no append can be made conditional: where the history does not show the inputs of a
+request that is still worked on, that request may end between this look and the repetition, and both count.
 """
 
 from __future__ import annotations
