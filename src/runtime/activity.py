@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -38,11 +39,16 @@ class Activity(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Return a coroutine that gives the activity's result.
 
+        Outside of any event loop, where nothing can be awaited, a plain `def` just runs: its value is returned.
+
         Raises (when awaited in a workflow):
             Unserialisable: an argument or the result is not JSON; nothing was written.
             ActivityFailed, ActivityTimedOut, OutcomeUnknown: it did not succeed within its retry policy.
         """
         if current_context.get() is None:
+            if not self.definition.is_async and asyncio._get_running_loop() is None:
+                value: Coroutine[Any, Any, R] = self.definition.fn(*args, **kwargs)
+                return value
             return self._call_plainly(args, kwargs)
         return self._call_durably(args, kwargs)
 

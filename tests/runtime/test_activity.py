@@ -30,6 +30,15 @@ async def test_called_outside_a_workflow_it_just_runs() -> None:
     assert await thread_name() != threading.current_thread().name
 
 
+def test_called_where_nothing_can_be_awaited_a_plain_function_just_runs() -> None:
+    @activity()
+    def twice(number: int) -> int:
+        return 2 * number
+
+    value: Any = twice(4)
+    assert value == 8
+
+
 async def test_an_exception_of_a_plain_call_is_the_functions_own() -> None:
     @activity()
     def fail() -> None:
