@@ -39,7 +39,7 @@ class Activity(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Return a coroutine that gives the activity's result.
 
-        Outside of any event loop, where nothing can be awaited, a plain `def` just runs: its value is returned.
+        Outside of any event loop nothing can be awaited: there a plain `def` just runs and returns its value.
 
         Raises (when awaited in a workflow):
             Unserialisable: an argument or the result is not JSON; nothing was written.
