@@ -217,7 +217,8 @@ class _Run:
         graph = self._team.graph
 
         def request(attempt: Attempt) -> ModelRequest:
-            return ModelRequest(
+            # Not validated again: that would make a turn cost more the longer the conversation is.
+            return ModelRequest.model_construct(
                 graph=graph,
                 agent=effect.agent,
                 turn=effect.turn,
