@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -354,3 +355,28 @@ async def test_a_run_in_a_workflow_and_a_plain_run_have_the_same_transcript(scri
     plain = await da.Runner.run(agent(), "go", da.ScriptedSession(whole))
     assert durable["entries"] == wire(plain.entries)
     assert durable["turns"] == plain.turns
+
+
+async def test_a_turn_costs_the_same_however_long_the_conversation_is() -> None:
+    """Counted in calls of Python functions, so that it does not depend on the machine."""
+    made = 0
+    at_turn: list[int] = []
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal made
+        made += event == "call"
+
+    def reply(request: Any) -> Any:
+        at_turn.append(made)
+        return say("done") if request.turn == 120 else call("shout", {"text": "hey"})
+
+    session = da.ScriptedSession(reply)
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        await da.Runner.run(agent(), "go", session, max_turns=120)
+    finally:
+        sys.setprofile(before)
+    early = at_turn[20] - at_turn[10]
+    late = at_turn[119] - at_turn[109]
+    assert late <= early * 1.1
