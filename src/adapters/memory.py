@@ -14,7 +14,18 @@ from dataclasses import dataclass, field
 from durable_agents.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
 from durable_agents.core.records import Status
 from durable_agents.ports.clock import Clock
-from durable_agents.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Store, Work
+from durable_agents.ports.journal import (
+    Claim,
+    Commit,
+    Delivery,
+    Head,
+    Message,
+    NewExecution,
+    PresentWorker,
+    Store,
+    Work,
+    WorkerCard,
+)
 
 LIMIT_BYTES = 2 * 1024 * 1024
 
@@ -68,6 +79,8 @@ class Medium:
     executions: dict[str, StoredExecution] = field(default_factory=dict)
     running: dict[str, StoredExecution] = field(default_factory=dict)
     """Those of `executions` that have not ended: what a claim must look at."""
+    announced: dict[str, tuple[WorkerCard, float]] = field(default_factory=dict)
+    """Workers by identity, and how long each is taken to be alive."""
     last_token: int = 0
     version: int = 0
     """Grows with every change that `Leases.wait` announces."""
@@ -205,6 +218,23 @@ class MemoryStore(Store):
     async def wait(self, version: int, timeout_seconds: float) -> None:
         await self._until(lambda: self._medium.version != version, timeout_seconds)
 
+    # Presence --------------------------------------------------------------------------------------------
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        self._forget_the_dead()
+        self._medium.announced[card.identity] = (card, self._clock.now() + lease_seconds)
+
+    async def leave(self, identity: str) -> None:
+        self._medium.announced.pop(identity, None)
+
+    async def workers(self) -> Sequence[PresentWorker]:
+        self._forget_the_dead()
+        cards = sorted(
+            (card for card, _ in self._medium.announced.values()),
+            key=lambda card: (card.started_at, card.identity),
+        )
+        return [PresentWorker(card, self._owned_by(card.identity)) for card in cards]
+
     # Catalogue -------------------------------------------------------------------------------------------
 
     async def head(self, execution_id: str) -> Head | None:
@@ -238,6 +268,15 @@ class MemoryStore(Store):
         if execution is None or execution.owner is None or execution.token != claim.token:
             return None
         return execution
+
+    def _owned_by(self, worker: str) -> tuple[str, ...]:
+        running = self._medium.running.values()
+        return tuple(sorted(execution.new.id for execution in running if execution.owner == worker))
+
+    def _forget_the_dead(self) -> None:
+        now, announced = self._clock.now(), self._medium.announced
+        for identity in [identity for identity, (_, until) in announced.items() if until <= now]:
+            del announced[identity]
 
     def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
         recovered = execution.owner is not None

@@ -159,6 +159,24 @@ def list_executions(
 
 
 @app.command()
+def workers(backend: BackendOption = None, json: JsonOption = False) -> None:
+    """List the workers that are alive, and the executions that each carries on at the moment."""
+
+    async def listed() -> None:
+        async with connect(backend) as opened:
+            alive = await opened.workers()
+        if json:
+            for one in alive:
+                typer.echo(rendering.worker_json(one))
+        elif alive:
+            rendering.console().print(rendering.workers_table(alive))
+        else:
+            typer.echo("no workers", err=True)
+
+    asyncio.run(listed())
+
+
+@app.command()
 def show(
     id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
     backend: BackendOption = None,

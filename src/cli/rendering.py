@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from durable_agents.core.json import JSON, encode
-from durable_agents.ports.durability import Event, ExecutionDescription
+from durable_agents.ports.durability import Event, ExecutionDescription, WorkerDescription
 
 PLAIN_WIDTH = 200
 """How wide a table may be where nobody says how wide the terminal is, for there is none."""
@@ -61,6 +61,19 @@ def execution_json(execution: ExecutionDescription) -> str:
     ).decode()
 
 
+def worker_json(worker: WorkerDescription) -> str:
+    """Return a worker as one line of JSON; its time is exact, in UTC."""
+    return to_json(
+        {
+            "identity": worker.identity,
+            "task_queue": worker.task_queue,
+            "workflows": list(worker.workflows),
+            "started_at": worker.started_at,
+            "executions": list(worker.executions),
+        }
+    ).decode()
+
+
 def event_json(event: Event) -> str:
     """Return an event as one line of JSON; its time is exact, in UTC."""
     return to_json(
@@ -86,6 +99,22 @@ def executions_table(executions: Sequence[ExecutionDescription]) -> Table:
             local_time(execution.created_at),
             _duration(execution),
             Text(shortened(execution.error or "")),
+        )
+    return table
+
+
+def workers_table(workers: Sequence[WorkerDescription]) -> Table:
+    """Return workers as a table, a row each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("worker", "task queue", "started", "workflows", "executions"):
+        table.add_column(title, no_wrap=title in ("worker", "started"), overflow="fold")
+    for worker in workers:
+        table.add_row(
+            Text(printable(worker.identity)),
+            Text(printable(worker.task_queue)),
+            local_time(worker.started_at),
+            Text(shortened(", ".join(worker.workflows))),
+            Text(_counted(worker.executions)),
         )
     return table
 
@@ -134,6 +163,12 @@ def told(event: Event) -> str:
     if tell is None:
         return shortened(f"{event.kind.replace('_', ' ')}  {_short(dict(event.data))}".rstrip(" {}"))
     return shortened(tell(event.data))
+
+
+def _counted(ids: Sequence[str]) -> str:
+    """Return how many there are, and the first ones by name."""
+    named = shortened(", ".join(ids), 60)
+    return f"{len(ids)}: {named}" if ids else "0"
 
 
 def _status(execution: ExecutionDescription) -> Text:

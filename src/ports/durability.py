@@ -59,6 +59,20 @@ class ExecutionDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerDescription:
+    """What `workers` tells of a worker that is alive."""
+
+    identity: str
+    task_queue: str
+    workflows: Sequence[str]
+    """The names of the workflows that it runs, sorted."""
+    started_at: datetime
+    """Timezone-aware (UTC)."""
+    executions: Sequence[str]
+    """The ids of those that it carries on at the moment, sorted; an execution that only waits is nobody's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One item of an execution's event stream. Positions grow; they need not be consecutive."""
 
@@ -139,6 +153,16 @@ class Backend(Protocol):
 
         Raises:
             NotSupported: the backend's server forgets by rules of its own.
+        """
+
+    @abstractmethod
+    async def workers(self) -> Sequence[WorkerDescription]:
+        """Return the workers that are alive, in any process; the first to have started comes first.
+
+        One that was killed is listed until its lease has run out, one that stops until it has stopped.
+
+        Raises:
+            NotSupported: the backend's server has tools of its own for this.
         """
 
     @abstractmethod

@@ -2,11 +2,12 @@
 
 An execution in a store is a *head* (who and where it is), a *journal* (numbered records, append-only) and an
 *inbox* (messages that nobody has taken yet). Records and messages are bytes to the store: it never looks
-inside. Four small ports, implemented by one object:
+inside. Five small ports, implemented by one object:
 
 - `Journal`: create, append, read, follow;
 - `Inbox`: send, read;
 - `Leases`: who works on what;
+- `Presence`: which workers are alive;
 - `Catalogue`: look at heads, and forget old ones.
 
 Ownership. A worker *claims* an execution and gets a `Claim` with a *fencing token*, greater than every
@@ -172,6 +173,27 @@ class Work:
     """What `Leases.wait` of the same store object must be given."""
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerCard:
+    """What a worker tells of itself."""
+
+    identity: str
+    """The name under which it claims: the `worker` of its claims, the `owner` in a head."""
+    workflows: tuple[str, ...]
+    """The names of the workflows that it runs, sorted."""
+    task_queue: str
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PresentWorker:
+    """A worker that is alive, as far as the store knows, and what it owns."""
+
+    card: WorkerCard
+    executions: tuple[str, ...]
+    """The ids of the executions that it owns, sorted."""
+
+
 class Journal(Protocol):
     """The ordered, append-only records of executions."""
 
@@ -276,6 +298,34 @@ class Leases(Protocol):
         """
 
 
+class Presence(Protocol):
+    """Which workers are alive. It is for people to look at: no claim and no lease depends on it."""
+
+    @abstractmethod
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        """Say that the worker is alive, and will be for `lease_seconds` from now.
+
+        P1  Once it returns, every store lists the worker until `lease_seconds` have passed since its last
+            announcement, and not longer.
+        P2  Under one identity the last announcement counts, also if its time is shorter.
+        """
+
+    @abstractmethod
+    async def leave(self, identity: str) -> None:
+        """Say that the worker has stopped.
+
+        P3  Once it returns, no store lists the worker, until it is announced again. Its claims stay. To
+            leave without having been announced changes nothing.
+        """
+
+    @abstractmethod
+    async def workers(self) -> Sequence[PresentWorker]:
+        """Return the workers that are alive, those that started first at the front.
+
+        P4  The executions of each are those whose head names it as the owner.
+        """
+
+
 class Catalogue(Protocol):
     """Looking at executions from outside."""
 
@@ -300,8 +350,8 @@ class Catalogue(Protocol):
         """
 
 
-class Store(Journal, Inbox, Leases, Catalogue, Protocol):
-    """All four, as one store offers them. Opening and closing it is an async context manager's business."""
+class Store(Journal, Inbox, Leases, Presence, Catalogue, Protocol):
+    """All five, as one store offers them. Opening and closing it is an async context manager's business."""
 
     @abstractmethod
     async def __aenter__(self) -> Store:

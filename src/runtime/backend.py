@@ -30,7 +30,14 @@ from durable_agents.core.records import (
     encode_record,
 )
 from durable_agents.ports.clock import Clock
-from durable_agents.ports.durability import Backend, Event, Execution, ExecutionDescription, WorkflowInfo
+from durable_agents.ports.durability import (
+    Backend,
+    Event,
+    Execution,
+    ExecutionDescription,
+    WorkerDescription,
+    WorkflowInfo,
+)
 from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, Head, Message, NewExecution, Store
 from durable_agents.runtime.events import EventReader
 from durable_agents.runtime.live import LiveExecution
@@ -108,6 +115,18 @@ class JournaledBackend(Backend):
 
     async def prune(self, older_than: timedelta) -> int:
         return await self._store.prune(self._clock.now() - older_than.total_seconds())
+
+    async def workers(self) -> Sequence[WorkerDescription]:
+        return [
+            WorkerDescription(
+                identity=present.card.identity,
+                task_queue=present.card.task_queue,
+                workflows=present.card.workflows,
+                started_at=datetime.fromtimestamp(present.card.started_at, UTC),
+                executions=present.executions,
+            )
+            for present in await self._store.workers()
+        ]
 
     def worker(
         self,

@@ -25,7 +25,7 @@ from durable_agents.core.records import ExecutionRecovered, decode_record, encod
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import WorkflowDefinition
 from durable_agents.ports.durability import WorkflowInfo
-from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, Claim, Commit, Store, Work
+from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, Claim, Commit, Store, Work, WorkerCard
 from durable_agents.runtime import guard
 from durable_agents.runtime.driver import Driver, Services
 from durable_agents.runtime.live import LiveExecution
@@ -128,6 +128,9 @@ class Worker:
             # Not cancelled: a claim that is under way may succeed, and must then be released again.
             await asyncio.wait([claiming])
             await self._finish_activations()
+            renewing.cancel()
+            await asyncio.wait([renewing])
+            await self._leave()
         finally:
             tasks = [claiming, renewing, *(activation.task for activation in self._activations.values())]
             for task in tasks:
@@ -323,23 +326,41 @@ class Worker:
     # Leases
 
     async def _renew_forever(self) -> None:
+        """Say that this worker is alive, and make its leases last, three times in the time of a lease."""
         seconds = self._options.lease.total_seconds()
+        card = WorkerCard(
+            self.identity, tuple(sorted(self._definitions)), self._options.task_queue, self._clock.now()
+        )
         while True:
-            await self._clock.sleep(seconds / 3)
-            activations = list(self._activations.values())
-            if not activations:
-                continue
             try:
-                lost = await self._store.renew([activation.claim for activation in activations], seconds)
+                await self._store.announce(card, seconds)
+            except StorageError as error:
+                if not error.retryable:
+                    raise
+                logger.warning("worker %s cannot say that it is alive: %s", self.identity, error)
+            await self._clock.sleep(seconds / 3)
+            try:
+                await self._renew(seconds)
             except StorageError as error:
                 if not error.retryable:
                     raise
                 logger.warning("worker %s cannot renew its leases: %s", self.identity, error)
-                continue
-            for activation in activations:
-                # Its next append would be refused anyway; this only spares the work until then.
-                if activation.claim.execution_id in lost:
-                    activation.task.cancel()
+
+    async def _renew(self, seconds: float) -> None:
+        activations = list(self._activations.values())
+        if not activations:
+            return
+        lost = await self._store.renew([activation.claim for activation in activations], seconds)
+        for activation in activations:
+            # Its next append would be refused anyway; this only spares the work until then.
+            if activation.claim.execution_id in lost:
+                activation.task.cancel()
+
+    async def _leave(self) -> None:
+        try:
+            await self._store.leave(self.identity)
+        except StorageError as error:
+            logger.warning("worker %s is still listed until its lease runs out: %s", self.identity, error)
 
 
 def _by_name(definitions: Sequence[WorkflowDefinition]) -> dict[str, WorkflowDefinition]:

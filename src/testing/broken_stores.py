@@ -14,7 +14,17 @@ from typing import Any, ClassVar
 from durable_agents.adapters.memory import MemoryStore, StoredExecution
 from durable_agents.core.errors import LeaseLost
 from durable_agents.core.records import Status
-from durable_agents.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Work
+from durable_agents.ports.journal import (
+    Claim,
+    Commit,
+    Delivery,
+    Head,
+    Message,
+    NewExecution,
+    PresentWorker,
+    Work,
+    WorkerCard,
+)
 
 
 class BrokenStore(MemoryStore):
@@ -23,7 +33,8 @@ class BrokenStore(MemoryStore):
     breaks: ClassVar[str]
     """How the names of the tests that must catch it begin, after `test_`."""
     found_by_random_programs: ClassVar[bool] = True
-    """Whether a few hundred of them are enough. No random program looks for what needs two tasks at once."""
+    """Whether a few hundred of them are enough. No random program looks for what needs two tasks at once, nor
+    at who is present."""
 
 
 # Creating ----------------------------------------------------------------------------------------------
@@ -628,6 +639,88 @@ class DoesNotTellWhenToWake(BrokenStore):
 
     async def claim(self, *args: Any, **options: Any) -> Work:
         return replace(await super().claim(*args, **options), next_wake_at=None)
+
+
+# Presence ----------------------------------------------------------------------------------------------
+
+
+class KnowsItsOwnWorkersOnly(BrokenStore):
+    """Who is alive is kept in the process."""
+
+    breaks = "p1_"
+    found_by_random_programs = False
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        self._own = [*getattr(self, "_own", []), PresentWorker(card, ())]
+
+    async def workers(self) -> Sequence[PresentWorker]:
+        return list(getattr(self, "_own", []))
+
+
+class ListsTheDead(BrokenStore):
+    """A worker that says nothing is taken to be alive until it leaves."""
+
+    breaks = "p1_"
+    found_by_random_programs = False
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        await super().announce(card, 1e9)
+
+
+class TakesTheFirstCardForGood(BrokenStore):
+    """Announcing again makes the time longer, and changes nothing else."""
+
+    breaks = "p2_"
+    found_by_random_programs = False
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        known, _ = self._medium.announced.get(card.identity, (card, 0.0))
+        await super().announce(known, lease_seconds)
+
+
+class NeverShortensAnAnnouncement(BrokenStore):
+    """The longest time counts, not the last one."""
+
+    breaks = "p2_"
+    found_by_random_programs = False
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        _, until = self._medium.announced.get(card.identity, (card, 0.0))
+        await super().announce(card, max(lease_seconds, until - self._clock.now()))
+
+
+class KeepsThoseWhoLeft(BrokenStore):
+    """A worker that has stopped is listed until its time has passed."""
+
+    breaks = "p3_"
+    found_by_random_programs = False
+
+    async def leave(self, identity: str) -> None:
+        return None
+
+
+class FreesWhatALeavingWorkerOwns(BrokenStore):
+    """To leave gives up every claim."""
+
+    breaks = "p3_"
+    found_by_random_programs = False
+
+    async def leave(self, identity: str) -> None:
+        await super().leave(identity)
+        for execution in self._medium.running.values():
+            if execution.owner == identity:
+                execution.release(self._clock.now())
+
+
+class CountsOnlyGoodLeases(BrokenStore):
+    """An execution whose lease ran out is nobody's, though its head names an owner."""
+
+    breaks = "p4_"
+    found_by_random_programs = False
+
+    def _owned_by(self, worker: str) -> tuple[str, ...]:
+        running, now = self._medium.running, self._clock.now()
+        return tuple(id for id in super()._owned_by(worker) if (running[id].claimable_at or 0.0) > now)
 
 
 # Looking and forgetting --------------------------------------------------------------------------------

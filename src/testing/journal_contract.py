@@ -4,10 +4,10 @@
         capabilities = ALL - {Capability.PUSH_WAKEUP}
         new_storage = SqliteStorage.in_temporary_file
 
-Behind each guarantee of `ports.journal` (J1 to J7, I1 to I3, L1 to L5, K1) stands at least one test with its
-number; the others are about what the docstrings there say besides. `test_random_programs_agree_with_a_list`
-then grows programs that nobody thought of. `testing.broken_stores` holds stores that break one guarantee
-each, and the tests of this library prove that each is caught.
+Behind each guarantee of `ports.journal` (J1 to J7, I1 to I3, L1 to L5, P1 to P4, K1) stands at least one test
+with its number; the others are about what the docstrings there say besides.
+`test_random_programs_agree_with_a_list` then grows programs that nobody thought of. `testing.broken_stores`
+holds stores that break one guarantee each, and the tests of this library prove that each is caught.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from durable_agents.testing.journal.claiming import ClaimingContract
 from durable_agents.testing.journal.creating import CreatingContract
 from durable_agents.testing.journal.forgetting import CatalogueContract
 from durable_agents.testing.journal.messages import MessageContract
+from durable_agents.testing.journal.presence import PresenceContract
 from durable_agents.testing.journal.stage import MEBIBYTE
 from durable_agents.testing.journal.waking import WakingContract
 from durable_agents.testing.journal_machine import JournalMachine
@@ -34,6 +35,7 @@ class JournalContract(
     MessageContract,
     ClaimingContract,
     WakingContract,
+    PresenceContract,
     CatalogueContract,
 ):
     """Every store passes all of it, but for tests of a capability that its storage lacks."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_agents.adapters.sqlite import SqliteStore
+from durable_agents.adapters.sqlite import SqliteStore, schema
 from durable_agents.adapters.sqlite.schema import APPLICATION_ID, MIGRATIONS, Database, Synchronous
 from durable_agents.core.errors import (
     ConfigurationError,
@@ -32,7 +32,7 @@ from durable_agents.core.errors import (
     StorageUnavailable,
 )
 from durable_agents.core.records import Status
-from durable_agents.ports.journal import Claim, Commit, Message, NewExecution
+from durable_agents.ports.journal import Claim, Commit, Message, NewExecution, WorkerCard
 from durable_agents.runtime.clock import SystemClock
 
 PATIENCE_SECONDS = 60.0
@@ -491,6 +491,20 @@ async def test_a_store_of_a_newer_version_asks_for_an_upgrade(tmp_path: Path) ->
     tamper(path, f"PRAGMA user_version = {len(MIGRATIONS)}")
     async with open_store(path) as store:
         assert list(await store.read("e")) == [b"0"]
+
+
+async def test_a_store_of_an_older_version_is_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "runs.db"
+    with monkeypatch.context() as older:
+        older.setattr(schema, "MIGRATIONS", MIGRATIONS[:1])
+        async with open_store(path) as store:
+            await create_and_claim(store)
+    async with open_store(path) as store:
+        await store.announce(WorkerCard("a", ("w",), "default", 1.0), 1e6)
+        [worker] = await store.workers()
+        assert worker.executions == ("e",)
 
 
 async def test_a_store_that_has_lost_its_tables_is_corrupt(tmp_path: Path) -> None:

@@ -67,6 +67,23 @@ def test_a_worker_stops_in_order_when_it_is_asked_to() -> None:
 
 
 @pytest.mark.usefixtures("shop")
+def test_workers_that_are_alive_are_listed() -> None:
+    idle = call("workers")
+    assert (idle.exit_code, idle.stdout, idle.stderr) == (0, "", "no workers\n")
+    with running_worker("shop") as worker:
+        # It has done something, so it works by now.
+        assert call("start", "shop:order", "apple", "--wait").exit_code == 0
+        [alive] = lines("workers", "--json")
+        assert f":{worker.pid}:" in alive["identity"]
+        assert alive["workflows"] == ["order", "refusal"]
+        assert (alive["task_queue"], alive["executions"]) == ("default", [])
+        table = call("workers").stdout
+        assert alive["identity"] in table
+        assert "order, refusal" in table
+    assert call("workers").stderr == "no workers\n"
+
+
+@pytest.mark.usefixtures("shop")
 def test_following_shows_an_execution_to_its_end() -> None:
     call("start", "shop:order", "apple", "--id", "o-1")
     with running_worker("shop"):

@@ -49,8 +49,8 @@ async def test_an_idle_worker_looks_at_its_store_a_few_times_in_a_lease() -> Non
     async with in_memory() as stage:
         _, store = await worker_on(stage, Lifeline, Steps)
         await stage.pass_time(10 * LEASE.total_seconds())
-        assert set(store.calls) == {"claim", "wait"}
-        assert calls(store) <= 4 * 10 + 1
+        assert set(store.calls) == {"claim", "wait", "announce"}
+        assert calls(store) <= 7 * 10 + 2
 
 
 async def test_executions_that_wait_cost_a_worker_nothing() -> None:
@@ -62,7 +62,7 @@ async def test_executions_that_wait_cost_a_worker_nothing() -> None:
         await stage.pass_time(1)
         before = calls(store)
         await stage.pass_time(10 * LEASE.total_seconds())
-        assert calls(store) - before <= 4 * 10 + 1
+        assert calls(store) - before <= 7 * 10 + 2
 
 
 async def test_a_running_activity_costs_renewals_only() -> None:
@@ -73,7 +73,7 @@ async def test_a_running_activity_costs_renewals_only() -> None:
         before = store.calls.copy()
         await stage.pass_time(10 * LEASE.total_seconds())
         more = store.calls - before
-        assert set(more) == {"claim", "wait", "renew"}
+        assert set(more) == {"claim", "wait", "renew", "announce"}
         assert more["renew"] <= 3 * 10 + 1
 
 

@@ -11,7 +11,7 @@ from hypothesis import Phase, settings
 
 from durable_agents.adapters.memory import Medium, MemoryStore
 from durable_agents.core.errors import DurableAgentsError
-from durable_agents.ports.journal import Catalogue, Inbox, Journal, Leases
+from durable_agents.ports.journal import Catalogue, Inbox, Journal, Leases, Presence
 from durable_agents.testing.broken_stores import BROKEN_STORES, BrokenStore
 from durable_agents.testing.clock import VirtualClock
 from durable_agents.testing.journal_contract import JournalContract
@@ -115,13 +115,13 @@ def test_random_programs_find_a_broken_store(store_class: type[BrokenStore]) -> 
 def test_every_promise_is_tested_and_broken() -> None:
     ports = " ".join(
         inspect.getdoc(method) or ""
-        for port in (Journal, Inbox, Leases, Catalogue)
+        for port in (Journal, Inbox, Leases, Presence, Catalogue)
         for _, method in inspect.getmembers(port)
     )
     promises = {
-        f"{kind}{number}" for kind in "JILK" for number in range(1, 10) if f"{kind}{number}  " in ports
+        f"{kind}{number}" for kind in "JILPK" for number in range(1, 10) if f"{kind}{number}  " in ports
     }
-    assert promises >= {"J1", "J7", "I1", "I3", "L1", "L5", "K1"}
+    assert promises >= {"J1", "J7", "I1", "I3", "L1", "L5", "P1", "P4", "K1"}
     for promise in promises:
         assert names_of_tests(f"{promise.lower()}_")
         assert [s for s in BROKEN_STORES if s.breaks == f"{promise.lower()}_"]

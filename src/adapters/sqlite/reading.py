@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
+from durable_agents.core.json import decode
 from durable_agents.core.records import Status
-from durable_agents.ports.journal import Delivery, Head, Message
+from durable_agents.ports.journal import Delivery, Head, Message, PresentWorker, WorkerCard
 
 # By whether a workflow and a status are asked for; each walks an index from its end.
 _NEWEST = {
@@ -64,6 +66,27 @@ def version(connection: sqlite3.Connection) -> int:
     """Return the version of the claimable work."""
     (number,) = connection.execute("SELECT version FROM counter").fetchone()
     return int(number)
+
+
+def workers(connection: sqlite3.Connection, now: float) -> Sequence[PresentWorker]:
+    """Return the workers that are alive at `now`."""
+    rows = connection.execute(
+        """
+        SELECT worker.identity, worker.workflows, worker.task_queue, worker.started_at, execution.id
+        FROM worker LEFT JOIN execution ON execution.owner = worker.identity
+        WHERE worker.alive_until > ?
+        ORDER BY worker.started_at, worker.identity, execution.id
+        """,
+        (now,),
+    ).fetchall()
+    return [
+        PresentWorker(_card(*columns), tuple(id for *_, id in group if id is not None))
+        for columns, group in groupby(rows, key=lambda row: row[:4])
+    ]
+
+
+def _card(identity: str, workflows: str, task_queue: str, started_at: float) -> WorkerCard:
+    return WorkerCard(identity, tuple(decode(workflows.encode())), task_queue, started_at)
 
 
 def head(connection: sqlite3.Connection, execution_id: str) -> Head | None:

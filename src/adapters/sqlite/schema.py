@@ -7,7 +7,8 @@ or the moment since which a message waits, and NULL when only a message can wake
 
 `counter` holds one row: the last fencing token, which is never given out twice in a file, not even for two
 executions of one id; and the version of the claimable work, which grows with every change that may give a
-worker something to do. `garbage` names executions that are forgotten but whose rows are not all deleted yet.
+worker something to do. `worker` holds those that announced themselves (`workflows` is a JSON array), and some
+that have died since. `garbage` names executions that are forgotten but whose rows are not all deleted yet.
 """
 
 from __future__ import annotations
@@ -94,7 +95,20 @@ _VERSION_1 = (
     "INSERT INTO counter VALUES (0, 0)",
 )
 
-MIGRATIONS: Final = (_VERSION_1,)
+_VERSION_2 = (
+    """
+    CREATE TABLE worker (
+        identity TEXT PRIMARY KEY,
+        workflows TEXT NOT NULL,
+        task_queue TEXT NOT NULL,
+        started_at REAL NOT NULL,
+        alive_until REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX execution_owner ON execution (owner, id) WHERE owner IS NOT NULL",
+)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 """What makes version 1 of an empty file, version 2 of version 1, and so on."""
 
 _SYNCHRONOUS: Final[dict[Synchronous, str]] = {

@@ -20,7 +20,18 @@ from durable_agents.adapters.sqlite.writer import Committed, Writer
 from durable_agents.core.errors import ConfigurationError
 from durable_agents.core.records import Status
 from durable_agents.ports.clock import Clock
-from durable_agents.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Store, Work
+from durable_agents.ports.journal import (
+    Claim,
+    Commit,
+    Delivery,
+    Head,
+    Message,
+    NewExecution,
+    PresentWorker,
+    Store,
+    Work,
+    WorkerCard,
+)
 
 LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -161,6 +172,17 @@ class SqliteStore(Store):
             return await self._read(reading.version) != version
 
         await self._here().announcements.until(None, is_newer, timeout_seconds)
+
+    # Presence --------------------------------------------------------------------------------------------
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        await self._here().writer.run(lambda transaction: transaction.announce(card, lease_seconds))
+
+    async def leave(self, identity: str) -> None:
+        await self._here().writer.run(lambda transaction: transaction.leave(identity))
+
+    async def workers(self) -> Sequence[PresentWorker]:
+        return await self._read(lambda connection: reading.workers(connection, self._clock.now()))
 
     # Catalogue -------------------------------------------------------------------------------------------
 

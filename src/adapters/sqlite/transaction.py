@@ -8,8 +8,9 @@ from typing import Any
 
 from durable_agents.adapters.sqlite.reading import head, version
 from durable_agents.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from durable_agents.core.json import encode
 from durable_agents.core.records import Status
-from durable_agents.ports.journal import Claim, Commit, Head, Message, NewExecution, Work
+from durable_agents.ports.journal import Claim, Commit, Head, Message, NewExecution, Work, WorkerCard
 
 FORGET_EXECUTIONS = 100
 """How many executions one transaction forgets at most."""
@@ -183,6 +184,22 @@ class Transaction:
             if not cursor.rowcount:
                 lost.add(claim.execution_id)
         return frozenset(lost)
+
+    def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        self._connection.execute("DELETE FROM worker WHERE alive_until <= ?", (self._now,))
+        self._connection.execute(
+            "INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?)",
+            (
+                card.identity,
+                encode([*card.workflows]).decode(),
+                card.task_queue,
+                card.started_at,
+                self._now + lease_seconds,
+            ),
+        )
+
+    def leave(self, identity: str) -> None:
+        self._connection.execute("DELETE FROM worker WHERE identity = ?", (identity,))
 
     def forget(self, closed_before: float | None) -> int:
         """Forget up to `FORGET_EXECUTIONS` that are over; `delete_garbage` then deletes what they leave."""

@@ -47,7 +47,13 @@ from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON, canonical, encode
 from durable_agents.core.records import Status, decode_record
 from durable_agents.ports.definitions import HandlerDefinition
-from durable_agents.ports.durability import Backend, Event, Execution, ExecutionDescription
+from durable_agents.ports.durability import (
+    Backend,
+    Event,
+    Execution,
+    ExecutionDescription,
+    WorkerDescription,
+)
 from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, check_id
 from durable_agents.ports.toolkit import Toolkit
 
@@ -176,6 +182,12 @@ class TemporalBackend(Backend):
     async def prune(self, older_than: timedelta) -> int:
         raise NotSupported(
             "Temporal forgets ended executions by itself: set the namespace's retention period instead"
+        )
+
+    async def workers(self) -> Sequence[WorkerDescription]:
+        raise NotSupported(
+            "Temporal knows its workers by task queue: "
+            f"run `temporal task-queue describe --task-queue {DEFAULT_TASK_QUEUE}` instead"
         )
 
     def worker(

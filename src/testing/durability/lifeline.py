@@ -9,7 +9,18 @@ from typing import TypeVar
 
 from durable_agents.core.errors import StorageError
 from durable_agents.core.records import Status
-from durable_agents.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Store, Work
+from durable_agents.ports.journal import (
+    Claim,
+    Commit,
+    Delivery,
+    Head,
+    Message,
+    NewExecution,
+    PresentWorker,
+    Store,
+    Work,
+    WorkerCard,
+)
 
 T = TypeVar("T")
 
@@ -135,6 +146,15 @@ class Lifeline(Store):
 
     async def wait(self, version: int, timeout_seconds: float) -> None:
         await self._pass_on("wait", lambda: self._store.wait(version, timeout_seconds))
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        await self._pass_on("announce", lambda: self._store.announce(card, lease_seconds))
+
+    async def leave(self, identity: str) -> None:
+        await self._pass_on("leave", lambda: self._store.leave(identity))
+
+    async def workers(self) -> Sequence[PresentWorker]:
+        return await self._pass_on("workers", self._store.workers)
 
     async def head(self, execution_id: str) -> Head | None:
         return await self._pass_on("head", lambda: self._store.head(execution_id))

@@ -8,7 +8,17 @@ from dataclasses import replace
 
 from durable_agents.core.records import Status
 from durable_agents.ports.clock import Clock
-from durable_agents.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Store, Work
+from durable_agents.ports.journal import (
+    Claim,
+    Commit,
+    Delivery,
+    Head,
+    Message,
+    NewExecution,
+    Store,
+    Work,
+    WorkerCard,
+)
 from durable_agents.runtime.backend import JournaledBackend
 from durable_agents.testing.durability.broken import BrokenBackend
 from durable_agents.testing.durability.lifeline import Lifeline
@@ -285,3 +295,24 @@ class TakesAllThereIs(BrokenBackend):
             return await super().claim(
                 worker, workflows, task_queue, limit=limit + 100, lease_seconds=lease_seconds
             )
+
+
+class AnnouncesItsWorkersOnce(BrokenBackend):
+    """A worker that lives longer than a lease is taken for dead."""
+
+    breaks = "workers_that_are_alive_"
+
+    class lifeline(Lifeline):
+        async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+            if not self.calls["announce"]:
+                await super().announce(card, lease_seconds)
+
+
+class StopsWithoutLeaving(BrokenBackend):
+    """A worker that has stopped is listed until its lease has run out."""
+
+    breaks = "workers_that_are_alive_"
+
+    class lifeline(Lifeline):
+        async def leave(self, identity: str) -> None:
+            return None

@@ -16,6 +16,7 @@ class Capability(Enum):
     MOVABLE_CLOCK = "time passes only when the test moves it"
     PAUSABLE = "a process can be stopped for a while and go on afterwards, as by SIGSTOP and SIGCONT"
     KEEPS_ATTEMPTS = "failed attempts and heartbeats are durable as soon as they have happened"
+    LISTS_WORKERS = "it tells which workers are alive and what each carries on"
     SHOWS_ITS_BYTES = "what is stored can be looked at, byte by byte"
 
 

@@ -247,6 +247,38 @@ class WorkerContract(ContractBase):
         assert await stage.soon(execution.result()) == list(range(1, 16))
         assert [effect.attempt for effect in world.effects] == [1] * 15
 
+    # Who works -------------------------------------------------------------------------------------------
+
+    async def test_workers_that_are_alive_are_listed_with_what_each_carries_on(self, stage: Stage) -> None:
+        self.needs(Capability.LISTS_WORKERS)
+        backend = await stage.backend()
+
+        async def listed(*expected: tuple[str, str, list[str], list[str]]) -> bool | None:
+            found = [
+                (one.identity, one.task_queue, list(one.workflows), list(one.executions))
+                for one in await backend.workers()
+            ]
+            return found == list(expected) or None
+
+        assert list(await backend.workers()) == []
+        gated, gated_world = await stage.start(Gated)
+        before = stage.storage.clock.now()
+        first = await stage.worker(Gated, Steps, identity="first")
+        await stage.soon(gated_world.happened("gate reached"))
+        own = ("first", "default", ["contract.gated", "contract.steps"], [gated.id])
+        await stage.until(lambda: listed(own))
+        [told] = await backend.workers()
+        assert before <= told.started_at.timestamp() <= stage.storage.clock.now()
+        second = await stage.worker(Steps, identity="second", task_queue="elsewhere")
+        other = ("second", "elsewhere", ["contract.steps"], list[str]())
+        await stage.until(lambda: listed(own, other))
+        await stage.pass_time(3 * stage.lease.total_seconds())
+        assert await listed(own, other)
+        await second.stop()
+        assert await listed(own)
+        await stage.lose(first)
+        assert await listed()
+
     # What a worker takes ---------------------------------------------------------------------------------
 
     async def test_a_worker_takes_its_own_task_queue_and_its_own_workflows_only(self, stage: Stage) -> None:
