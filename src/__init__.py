@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from durable_agents.adapters.scripted import ScriptedSession
     from durable_agents.composition.backends import connect
     from durable_agents.composition.running import Runner, execute_workflow, run_worker
+    from durable_agents.core.approvals import PendingApproval
     from durable_agents.core.built_in_tools import (
         CodeInterpreterTool,
         DocumentLibraryTool,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         ModelError,
         NonDeterminismError,
         NotInWorkflow,
+        NotPending,
         NotSupported,
         OutcomeUnknown,
         PayloadTooLarge,
@@ -116,9 +118,11 @@ __all__ = [
     "ModelError",
     "NonDeterminismError",
     "NotInWorkflow",
+    "NotPending",
     "NotSupported",
     "OutcomeUnknown",
     "PayloadTooLarge",
+    "PendingApproval",
     "RemoteSession",
     "RunError",
     "RunResult",
@@ -154,6 +158,7 @@ _HOMES = (
     "core.chunks",
     "core.entries",
     "core.built_in_tools",
+    "core.approvals",
     "ports.durability",
     "runtime.activity",
     "runtime.agent",

@@ -17,7 +17,9 @@ from durable_agents.cli import rendering
 from durable_agents.cli.loading import arguments_of, workflow_called, workflows_in
 from durable_agents.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, connect
 from durable_agents.composition.running import run_worker
+from durable_agents.core.approvals import Verdict
 from durable_agents.core.errors import DurableAgentsError
+from durable_agents.core.json import JSON, decode
 from durable_agents.core.records import Status
 from durable_agents.ports.durability import Backend
 
@@ -208,6 +210,82 @@ async def _show(backend: Backend, id: str, *, follow: bool, json: bool) -> None:
             typer.echo(rendering.event_json(event))
         else:
             console.print(rendering.event_line(event))
+
+
+@app.command()
+def pending(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
+    backend: BackendOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List the tool calls of an execution that wait for a person's decision."""
+
+    async def listed() -> None:
+        async with connect(backend) as opened:
+            waiting = await (await opened.get(id)).pending()
+        if json:
+            for approval in waiting:
+                typer.echo(rendering.approval_json(approval))
+        elif waiting:
+            rendering.console().print(rendering.approvals_table(waiting))
+        else:
+            typer.echo("no call waits for a decision", err=True)
+
+    asyncio.run(listed())
+
+
+CallArgument = Annotated[
+    str, typer.Argument(metavar="CALL", help="The call's id or key, as `pending` shows it.")
+]
+
+
+@app.command()
+def approve(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
+    call: CallArgument,
+    reason: Annotated[str | None, typer.Option(help="Kept with the decision.")] = None,
+    arguments: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Make the call with these arguments instead.")
+    ] = None,
+    backend: BackendOption = None,
+) -> None:
+    """Allow a tool call that waits for a decision."""
+    try:
+        edited = None if arguments is None else _object(arguments)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--arguments") from error
+    asyncio.run(_decide(backend, id, call, "allow", reason, edited))
+
+
+@app.command()
+def deny(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
+    call: CallArgument,
+    reason: Annotated[str | None, typer.Option(help="Told to the model.")] = None,
+    backend: BackendOption = None,
+) -> None:
+    """Deny a tool call that waits for a decision; the model is told."""
+    asyncio.run(_decide(backend, id, call, "deny", reason, None))
+
+
+async def _decide(
+    backend: str | None,
+    id: str,
+    call: str,
+    verdict: Verdict,
+    reason: str | None,
+    edited_arguments: dict[str, JSON] | None,
+) -> None:
+    async with connect(backend) as opened:
+        execution = await opened.get(id)
+        await execution.decide(call, verdict, reason, edited_arguments=edited_arguments)
+
+
+def _object(text: str) -> dict[str, JSON]:
+    value = decode(text)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return value
 
 
 def _place(backend: str | None) -> str:

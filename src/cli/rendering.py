@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from durable_agents.core.approvals import PendingApproval
 from durable_agents.core.json import JSON, encode
 from durable_agents.ports.durability import Event, ExecutionDescription, WorkerDescription
 
@@ -84,6 +85,24 @@ def event_json(event: Event) -> str:
 def value_json(value: Any) -> str:
     """Return a result as JSON."""
     return to_json(value).decode()
+
+
+def approval_json(approval: PendingApproval) -> str:
+    """Return a call that waits for a decision as one line of JSON."""
+    return approval.model_dump_json()
+
+
+def approvals_table(waiting: Sequence[PendingApproval]) -> Table:
+    """Return calls that wait for a decision as a table, a row each; arguments are shown whole."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("call", "agent", "tool", "arguments"):
+        table.add_column(title, no_wrap=title != "arguments", overflow="fold")
+    ids = [approval.call_id for approval in waiting]
+    for approval in waiting:
+        name = approval.call_id if ids.count(approval.call_id) == 1 else approval.key
+        shown = (name, approval.agent, approval.tool, encode(approval.arguments).decode())
+        table.add_row(*(Text(printable(cell)) for cell in shown))
+    return table
 
 
 def executions_table(executions: Sequence[ExecutionDescription]) -> Table:
@@ -193,6 +212,10 @@ def _failure(data: Mapping[str, JSON]) -> str:
     return f"{failure.get('kind')}: {failure.get('message')}"
 
 
+def _because(data: Mapping[str, JSON]) -> str:
+    return f": {data['reason']}" if data.get("reason") else ""
+
+
 def _replied(data: Mapping[str, JSON]) -> str:
     """Say what a model's reply holds: what it calls, to whom it hands off, what it says."""
     result = data.get("result")
@@ -224,6 +247,11 @@ _TELLERS: dict[str, Callable[[Mapping[str, JSON]], str]] = {
     "tool_called": lambda data: f"tool {data['tool']} called",
     "tool_returned": lambda data: f"tool {data['tool']} returned {_short(data.get('result'))}",
     "tool_failed": lambda data: f"tool {data['tool']} failed: {_failure(data)}",
+    "approval_requested": lambda data: (
+        f"approval of {data['tool']} asked for: {_short(data.get('arguments'))}"
+    ),
+    "approval_given": lambda data: f"{data['tool']} approved{_because(data)}",
+    "approval_refused": lambda data: f"{data['tool']} denied{_because(data)}",
     "activity_started": lambda data: f"activity {data['name']} started",
     "activity_completed": lambda data: f"activity {data['name']} completed: {_short(data.get('result'))}",
     "activity_failed": lambda data: f"activity {data['name']} failed: {_failure(data)}",

@@ -54,18 +54,20 @@ class ToolCallFailed(Value):
 
 
 class ApprovalGiven(Value):
-    """A person allowed a call, perhaps with other arguments."""
+    """A person allowed the call that has this fingerprint, perhaps with other arguments."""
 
     type: Literal["approval_given"] = "approval_given"
     call_id: str
+    fingerprint: str
     edited_arguments: dict[str, JSON] | None = None
 
 
 class ApprovalRefused(Value):
-    """A person refused a call."""
+    """A person refused the call that has this fingerprint."""
 
     type: Literal["approval_refused"] = "approval_refused"
     call_id: str
+    fingerprint: str
     reason: str | None = None
 
 
@@ -122,7 +124,7 @@ class CallTool(Value):
 
 
 class AskApproval(Value):
-    """Ask a person whether the call may run."""
+    """Ask a person whether the call may run; the answer must carry the fingerprint."""
 
     type: Literal["ask_approval"] = "ask_approval"
     agent: str
@@ -130,6 +132,7 @@ class AskApproval(Value):
     call_id: str
     tool: str
     arguments: dict[str, JSON]
+    fingerprint: str
 
 
 class KeepReply(Value):
@@ -140,7 +143,7 @@ class KeepReply(Value):
 
 
 class AnswerCall(Value):
-    """Tell the world that a call was answered by the machine itself, with an error or a handoff."""
+    """Tell the world that a call was answered by the machine itself: an error, a handoff, a person's no."""
 
     type: Literal["answer_call"] = "answer_call"
     agent: str
@@ -149,6 +152,7 @@ class AnswerCall(Value):
     tool: str
     result: str
     failed: bool
+    denied: bool = False
 
 
 class AnnounceHandoff(Value):

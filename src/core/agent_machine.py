@@ -44,6 +44,7 @@ from durable_agents.core.agent_events import (
 )
 from durable_agents.core.agent_run import AgentRun, CallState, Phase, ToolCall
 from durable_agents.core.agents import HANDOFF_PREFIX
+from durable_agents.core.approvals import fingerprint_of
 from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall, FunctionResult
 from durable_agents.core.errors import (
     CallCancelled,
@@ -59,7 +60,7 @@ from durable_agents.core.errors import (
     UnknownTool,
 )
 from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON, encode
+from durable_agents.core.json import encode
 from durable_agents.core.model import Value
 from durable_agents.core.replies import open_function_calls, parsed_arguments, with_own_call_ids
 
@@ -95,8 +96,8 @@ def step(run: AgentRun, event: AgentEvent) -> Moved:
     """Return the run after `event`, and what the driver must now do, in order.
 
     Raises:
-        IllegalTransition: the phase does not accept the event, or it names no call that waits for it;
-            `run` is as it was.
+        IllegalTransition: the phase does not accept the event, it names no call that waits for it, or it
+            decides about other arguments than the call has; `run` is as it was.
     """
     if type(event) not in TRANSITIONS[run.phase]:
         raise IllegalTransition(run.phase, type(event).__name__)
@@ -111,10 +112,10 @@ def step(run: AgentRun, event: AgentEvent) -> Moved:
             return _settle(_answer(run, call_id, result, CallState.RUNNING, event))
         case ToolCallFailed(call_id=call_id, failure=failure):
             return _take_tool_failure(run, call_id, failure, event)
-        case ApprovalGiven(call_id=call_id, edited_arguments=edited):
-            return _approve(run, call_id, edited, event)
-        case ApprovalRefused(call_id=call_id, reason=reason):
-            return _deny(run, call_id, reason, event)
+        case ApprovalGiven():
+            return _approve(run, event)
+        case ApprovalRefused():
+            return _deny(run, event)
         case UserMessageAdded(entry=entry):
             return run.with_(added=(*run.added, entry)), ()
         case RunCancelled(why=why):
@@ -206,13 +207,14 @@ def _open(run: AgentRun, call: ToolCall, text: str) -> tuple[ToolCall, ToolError
     return call.with_(arguments=arguments, state=state), None
 
 
-def _effect_of(run: AgentRun, call: ToolCall, *, failed: bool) -> AgentEffect:
+def _effect_of(run: AgentRun, call: ToolCall, *, failed: bool, denied: bool = False) -> AgentEffect:
     about: dict[str, Any] = {"agent": run.agent, "turn": run.turn, "call_id": call.call_id, "tool": call.tool}
     if call.state is CallState.RUNNING:
         return CallTool(**about, arguments=call.arguments)
     if call.state is CallState.AWAITING_APPROVAL:
-        return AskApproval(**about, arguments=call.arguments)
-    return AnswerCall(**about, result=call.result or "", failed=failed)
+        fingerprint = fingerprint_of(run.agent, call.tool, call.arguments)
+        return AskApproval(**about, arguments=call.arguments, fingerprint=fingerprint)
+    return AnswerCall(**about, result=call.result or "", failed=failed, denied=denied)
 
 
 def _take_tool_failure(run: AgentRun, call_id: str, failure: Failure, event: ToolCallFailed) -> Moved:
@@ -223,18 +225,19 @@ def _take_tool_failure(run: AgentRun, call_id: str, failure: Failure, event: Too
     return _fail(answered, Failure.of(told)) if run.raise_on_tool_fail else _settle(answered)
 
 
-def _approve(run: AgentRun, call_id: str, edited: dict[str, JSON] | None, event: ApprovalGiven) -> Moved:
-    call = _call(run, call_id, CallState.AWAITING_APPROVAL, event)
+def _approve(run: AgentRun, event: ApprovalGiven) -> Moved:
+    call = _decided(run, event)
+    edited = event.edited_arguments
     allowed = call.with_(state=CallState.RUNNING, arguments=call.arguments if edited is None else edited)
     return _replace(run, allowed), (_effect_of(run, allowed, failed=False),)
 
 
-def _deny(run: AgentRun, call_id: str, reason: str | None, event: ApprovalRefused) -> Moved:
-    call = _call(run, call_id, CallState.AWAITING_APPROVAL, event)
-    denial = CallDenied(call.tool, reason)
+def _deny(run: AgentRun, event: ApprovalRefused) -> Moved:
+    call = _decided(run, event)
+    denial = CallDenied(call.tool, event.reason)
     denied = call.with_(state=CallState.DONE, result=str(denial))
     answered = _replace(run, denied)
-    told = _effect_of(run, denied, failed=True)
+    told = _effect_of(run, denied, failed=True, denied=True)
     after, more = _fail(answered, Failure.of(denial)) if run.raise_on_tool_fail else _settle(answered)
     return after, (told, *more)
 
@@ -278,6 +281,15 @@ def _call(run: AgentRun, call_id: str, state: CallState, event: Value) -> ToolCa
         if call.call_id == call_id and call.state is state:
             return call
     raise IllegalTransition(run.phase, f"{type(event).__name__} for call {call_id!r}")
+
+
+def _decided(run: AgentRun, event: ApprovalGiven | ApprovalRefused) -> ToolCall:
+    """Return the call that a decision is about; one that was shown otherwise is not decided by it."""
+    call = _call(run, event.call_id, CallState.AWAITING_APPROVAL, event)
+    if event.fingerprint != fingerprint_of(run.agent, call.tool, call.arguments):
+        what = f"{type(event).__name__} for another agent, tool or arguments than call {event.call_id!r} has"
+        raise IllegalTransition(run.phase, what)
+    return call
 
 
 def _answer(run: AgentRun, call_id: str, result: str, state: CallState, event: Value) -> AgentRun:

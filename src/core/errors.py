@@ -17,6 +17,7 @@ DurableAgentsError
 │   ├── ExecutionAlreadyExists
 │   ├── ExecutionNotFound
 │   ├── ExecutionClosed
+│   ├── NotPending
 │   ├── LeaseLost
 │   ├── PayloadTooLarge
 │   ├── UnknownDefinition
@@ -247,6 +248,29 @@ class ExecutionClosed(DurabilityError):
 
     def wording(self) -> str:
         return f"execution {self.execution_id!r} is {self.status} and takes no more messages"
+
+
+@dataclass(eq=False)
+class NotPending(DurabilityError):
+    """A decision was made about a call that waits for none, or about one of several with the same id."""
+
+    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
+    execution_id: str
+    call_id: str
+    waiting: Sequence[str] = ()
+    ambiguous: bool = False
+
+    def wording(self) -> str:
+        waiting = ", ".join(self.waiting) or "none"
+        if self.ambiguous:
+            return (
+                f"several calls of execution {self.execution_id!r} have the id {self.call_id!r}; "
+                f"decide about one of their keys: {waiting}"
+            )
+        return (
+            f"no call {self.call_id!r} of execution {self.execution_id!r} waits for a decision: it was "
+            f"decided, closed or never asked about; the calls that wait: {waiting}"
+        )
 
 
 @dataclass(eq=False)

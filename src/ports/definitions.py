@@ -38,6 +38,10 @@ class Signature(Protocol):
     def load_result(self, value: JSON) -> Any: ...
 
 
+Approval = bool | Callable[[Mapping[str, JSON]], bool]
+"""Whether a person must allow each call that a model makes; or what says so of a call by its arguments."""
+
+
 @dataclass(frozen=True, slots=True)
 class ActivityOptions:
     """How an activity's attempts are run. Times are in seconds."""
@@ -46,7 +50,7 @@ class ActivityOptions:
     heartbeat_timeout: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     effect: Effect = "idempotent"
-    requires_approval: bool = False
+    requires_approval: Approval = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The durability port: what a backend offers, from outside and to workflow code.
 
-Every backend keeps the promises D1 to D16, which stand as tests in `testing.durability_contract`:
+Every backend keeps the promises D1 to D17, which stand as tests in `testing.durability_contract`:
 
 D1   `start` with an id that exists returns the same execution when workflow and input are equal, else raises
      `ExecutionAlreadyExists`; two concurrent starts create one execution.
@@ -21,6 +21,8 @@ D13  The event stream of an execution is complete and ordered, and can be read f
 D14  A secret given to a session or tool source is in no stored byte.
 D15  A worker that is asked to stop finishes or hands over; nothing is lost, nothing runs twice.
 D16  N workers share the executions; adding one raises throughput, losing one loses nothing.
+D17  A tool call that needs a person's approval waits for it as long as it takes, across crashes; it is made
+     only as it was shown, at most once, and never after it was denied.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Protocol
 
+from durable_agents.core.approvals import Decision, PendingApproval, Verdict
 from durable_agents.core.json import JSON
 from durable_agents.core.records import Status, StepKind
 from durable_agents.ports.definitions import ActivityDefinition, ActivityOptions
@@ -114,6 +117,29 @@ class Execution(Protocol):
     @abstractmethod
     async def describe(self) -> ExecutionDescription:
         """Return where the execution stands."""
+
+    @abstractmethod
+    async def pending(self) -> Sequence[PendingApproval]:
+        """Return the tool calls that wait for a person's decision, the first asked first (D17)."""
+
+    @abstractmethod
+    async def decide(
+        self,
+        call_id: str,
+        verdict: Verdict,
+        reason: str | None = None,
+        *,
+        edited_arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Decide about a call, by its `call_id` or `key`; the decision is durable when this returns (D17).
+
+        A denied call is answered to the model with the reason; an allowed one is made, with the
+        `edited_arguments` if there are any. Of two decisions about one call the first counts.
+
+        Raises:
+            NotPending: no such call waits, or several do; nothing was sent.
+            ExecutionClosed: the execution has ended.
+        """
 
     @abstractmethod
     def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
@@ -272,6 +298,10 @@ class StepContext(Protocol):
     @abstractmethod
     def next_key(self) -> str:
         """Return a key for what the current task does next: its path and position, never used before."""
+
+    @abstractmethod
+    async def decision(self, key: str, fingerprint: str) -> Decision:
+        """Return what a person has decided about the call at `key` with that fingerprint, once they have."""
 
     @abstractmethod
     def emit(self, kind: str, data: dict[str, JSON]) -> None:

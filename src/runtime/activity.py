@@ -14,7 +14,7 @@ from durable_agents.core.errors import DefinitionError, NotInWorkflow, UnknownDe
 from durable_agents.core.json import JSON
 from durable_agents.core.records import StepKind
 from durable_agents.core.retry import RetryPolicy
-from durable_agents.ports.definitions import ActivityDefinition, ActivityOptions
+from durable_agents.ports.definitions import ActivityDefinition, ActivityOptions, Approval
 from durable_agents.ports.durability import ActivityCall, Attempt, Step, current_context
 from durable_agents.ports.tools import Effect
 from durable_agents.runtime.signature import Signature
@@ -100,6 +100,7 @@ class _ActivityDecorator:
         retry_policy_max_interval: timedelta = ...,
         retry_policy_non_retryable: Sequence[type[BaseException] | str] = (),
         effect: Effect = "idempotent",
+        requires_approval: Approval = False,
     ) -> _Decorate: ...
 
     def __call__(
@@ -115,6 +116,7 @@ class _ActivityDecorator:
         retry_policy_max_interval: timedelta = timedelta(seconds=60),
         retry_policy_non_retryable: Sequence[type[BaseException] | str] = (),
         effect: Effect = "idempotent",
+        requires_approval: Approval = False,
     ) -> Any:
         """Define an activity from an `async def`, or from a `def`, which then runs in a thread.
 
@@ -131,6 +133,9 @@ class _ActivityDecorator:
             effect: What running it does to the world: "read" nothing, "idempotent" the same however often
                 it is run with one idempotency key, "once" something each time. A "once" activity whose
                 outcome is unknown after a crash or a timeout is not repeated: `OutcomeUnknown` is raised.
+            requires_approval: Whether a person must allow each call that a model makes of it: True, or a
+                function of the arguments (a dict) that says so of one call; it runs in the workflow and must
+                be pure. Workflow code that awaits the activity itself needs no approval.
 
         Raises:
             DefinitionError: a parameter has no type hint, an option makes no sense, or two functions share
@@ -143,6 +148,7 @@ class _ActivityDecorator:
         attempts = retry_policy_max_attempts
         if attempts is None:
             attempts = 1 if effect == "once" else 5
+        check_approval(requires_approval, "requires_approval")
         _check_options(attempts, retry_policy_backoff_coefficient, start_to_close_timeout, heartbeat_timeout)
         options = ActivityOptions(
             start_to_close_timeout=start_to_close_timeout.total_seconds(),
@@ -158,6 +164,7 @@ class _ActivityDecorator:
                 ),
             ),
             effect=effect,
+            requires_approval=requires_approval,
         )
 
         def decorate(fn: Callable[..., Any]) -> Activity[Any, Any]:
@@ -218,6 +225,19 @@ def _check_options(
         raise DefinitionError("start_to_close_timeout must be longer than nothing")
     if heartbeat_timeout is not None and heartbeat_timeout <= timedelta(0):
         raise DefinitionError("heartbeat_timeout must be longer than nothing; leave it out for none")
+
+
+def check_approval(approval: Any, what: str) -> None:
+    """Refuse what says of no call whether it needs approval.
+
+    Raises:
+        DefinitionError: it is neither a bool nor a plain function.
+    """
+    if isinstance(approval, bool) or (callable(approval) and not inspect.iscoroutinefunction(approval)):
+        return
+    raise DefinitionError(
+        f"{what} must be True, False or a plain `def` that takes the arguments and returns one of them"
+    )
 
 
 def _register(definition: ActivityDefinition) -> None:

@@ -45,9 +45,10 @@ class ActivitySource(ToolSource):
       reports as an error (T2): the output tells it, with `is_error`, and it is not tried again.
     - Any other is a failed attempt, and is raised as it is (T3): it may pass.
 
-    Of an activity's options, its effect and those non-retryable exceptions count here. Its timeouts and its
-    number of attempts do not: a source is called as every source is. An activity that needs its own belongs
-    among the agent's tools as it is.
+    Of an activity's options, its effect, those non-retryable exceptions and `requires_approval` count here (a
+    function as True: an agent's own `requires_approval` can be finer). Its timeouts and its number of
+    attempts do not: a source is called as every source is. An activity that needs its own belongs among the agent's
+    tools as it is.
     """
 
     def __init__(self, *activities: Activity[..., Any], name: str = "activities") -> None:
@@ -120,7 +121,7 @@ def _spec(definition: ActivityDefinition) -> ToolSpec:
         name=definition.name,
         description=signature.description,
         parameters=dict(signature.parameters),
-        requires_approval=definition.options.requires_approval,
+        requires_approval=definition.options.requires_approval is not False,
     )
 
 

@@ -14,8 +14,9 @@ from durable_agents.core.built_in_tools import BUILT_IN_TYPES
 from durable_agents.core.errors import DefinitionError
 from durable_agents.core.json import JSON
 from durable_agents.ports import definitions as ports
+from durable_agents.ports.definitions import Approval
 from durable_agents.ports.tools import ToolSource
-from durable_agents.runtime.activity import Activity
+from durable_agents.runtime.activity import Activity, check_approval
 from durable_agents.runtime.signature import Signature
 
 
@@ -35,6 +36,9 @@ class Agent:
             agents that can be reached another way. Cycles are fine.
         mcp_clients: MCP servers whose tools the agent has.
         completion_args: Sampling parameters, as the API names them.
+        requires_approval: Tools, of any kind and by name, of which a person must allow each call: True, or a
+            pure function of the arguments (a dict) that says so of one call. It goes before what an activity
+            or a tool source says itself.
         output_type: The type of the answer; it is asked for as JSON and parsed.
         id: An agent that exists on Mistral's side and is used as it is.
         metadata: Kept with the agent on Mistral's side.
@@ -48,6 +52,7 @@ class Agent:
     handoffs: Sequence[Agent | str | Callable[[], Agent]] = ()
     mcp_clients: Sequence[ToolSource] = ()
     completion_args: Any = None
+    requires_approval: Mapping[str, Approval] = field(default_factory=dict)
     output_type: Any = None
     id: str | None = None
     metadata: Mapping[str, JSON] = field(default_factory=dict)
@@ -56,6 +61,8 @@ class Agent:
         for name in ("model", "name"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise DefinitionError(f"an agent's {name} must be a text that is not empty")
+        for tool, approval in self.requires_approval.items():
+            check_approval(approval, f"requires_approval of {tool!r}, a tool of agent {self.name!r},")
         for client in self.mcp_clients:
             if not _is_source(client):
                 raise DefinitionError(
@@ -103,6 +110,33 @@ class Team:
     agents: Mapping[str, Agent]
     bindings: Mapping[tuple[str, str], Binding]
     """By agent and tool name."""
+
+    def approval(self, agent: str, tool: str) -> Approval:
+        """Return whether calls of a tool need a person's approval, or what says so of one call."""
+        own = self.agents[agent].requires_approval
+        if tool in own:
+            return own[tool]
+        match self.bindings[agent, tool]:
+            case ActivityTool(activity=activity):
+                return activity.definition.options.requires_approval
+            case _:
+                known = self.graph[agent].tool(tool)
+                return known is not None and known.requires_approval
+
+    def check_approvals(self) -> None:
+        """Refuse approvals of tools that there are not: a misspelt name would let every call through.
+
+        Raises:
+            DefinitionError: an agent names a tool that it has not.
+        """
+        for name, agent in self.agents.items():
+            for tool in agent.requires_approval:
+                if self.graph[name].tool(tool) is None:
+                    known = ", ".join(sorted(one.name for one in self.graph[name].tools)) or "none"
+                    raise DefinitionError(
+                        f"agent {name!r} requires approval of a tool {tool!r}, which it has not; "
+                        f"its tools: {known}"
+                    )
 
 
 def reachable(start: Agent) -> dict[str, Agent]:
@@ -175,6 +209,11 @@ def _spec(
         for spec in catalogues[source.name]:
             tools.append(spec)
             bindings[agent.name, spec.name] = SourceTool(source, spec.name)
+    own = agent.requires_approval
+    tools = [
+        tool.with_(requires_approval=own[tool.name] is not False) if tool.name in own else tool
+        for tool in tools
+    ]
     return AgentSpec(
         name=agent.name,
         model=agent.model,
@@ -192,7 +231,9 @@ def _spec(
 
 def _function(agent: Agent, tool: Any) -> tuple[ToolSpec, Binding]:
     if isinstance(tool, Activity):
-        return _tool_spec(tool.definition.signature), ActivityTool(tool)
+        spec = _tool_spec(tool.definition.signature)
+        needed = tool.definition.options.requires_approval is not False
+        return spec.with_(requires_approval=needed), ActivityTool(tool)
     if callable(tool) and not isinstance(tool, type):
         signature = Signature.of(tool)
         return _tool_spec(signature), FunctionTool(tool, signature)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from durable_agents.core.approvals import (
+    DECISION_SIGNAL,
+    PendingApproval,
+    Verdict,
+    decision_on,
+    pending_in,
+)
 from durable_agents.core.errors import (
     DefinitionError,
     ExecutionAlreadyExists,
     ExecutionCancelled,
+    ExecutionClosed,
     ExecutionFailed,
     ExecutionNotFound,
     InvalidArguments,
@@ -23,7 +31,9 @@ from durable_agents.core.errors import (
 )
 from durable_agents.core.json import JSON, canonical, decode, encode
 from durable_agents.core.records import (
-    ExecutionClosed,
+    ExecutionClosed as ClosedRecord,
+)
+from durable_agents.core.records import (
     ExecutionStarted,
     Status,
     decode_record,
@@ -173,7 +183,7 @@ class JournaledExecution(Execution):
             head = await self._head()
         return self._outcome(await self._closing(head), head)
 
-    def _outcome(self, closed: ExecutionClosed, head: Head) -> Any:
+    def _outcome(self, closed: ClosedRecord, head: Head) -> Any:
         if closed.status is Status.CANCELLED:
             raise ExecutionCancelled(self._id)
         if closed.failure is not None:
@@ -197,6 +207,24 @@ class JournaledExecution(Execution):
                 raise InvalidArguments(f"signal {name}", [str(error)]) from None
             message = SignalMessage(name=name, named=named)
         await self._send(f"signal {name!r}", message)
+
+    async def pending(self) -> Sequence[PendingApproval]:
+        return pending_in([(event.kind, event.data) async for event in self.events(follow=False)])
+
+    async def decide(
+        self,
+        call_id: str,
+        verdict: Verdict,
+        reason: str | None = None,
+        *,
+        edited_arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        head = await self._head()
+        if head.status is not Status.RUNNING:
+            raise ExecutionClosed(self._id, head.status)
+        decision = decision_on(self._id, await self.pending(), call_id, verdict, reason, edited_arguments)
+        message = SignalMessage(name=DECISION_SIGNAL, named=decision.model_dump(mode="json"))
+        await self._send("a decision", message)
 
     async def cancel(self) -> None:
         await self._send("a cancel request", CancelMessage())
@@ -269,12 +297,12 @@ class JournaledExecution(Execution):
             raise ExecutionNotFound(self._id)
         return head
 
-    async def _closing(self, head: Head) -> ExecutionClosed:
+    async def _closing(self, head: Head) -> ClosedRecord:
         records = await self._store.read(self._id, head.length - 1)
         if not records:
             raise ExecutionNotFound(self._id)
         record = decode_record(records[-1])
-        assert isinstance(record, ExecutionClosed)
+        assert isinstance(record, ClosedRecord)
         return record
 
 

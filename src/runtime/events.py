@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
+from durable_agents.core import entries as wire
+from durable_agents.core.approvals import DECISION_SIGNAL
+from durable_agents.core.entries import FunctionCall
 from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON
+from durable_agents.core.json import JSON, encode
 from durable_agents.core.records import (
     AttemptFailed,
     CancelRequested,
@@ -26,6 +29,7 @@ from durable_agents.core.records import (
     TimerFired,
     TimerStarted,
 )
+from durable_agents.core.replies import with_own_call_ids
 from durable_agents.core.workflow_machine import AnyRecord
 from durable_agents.ports.durability import Event
 
@@ -35,6 +39,7 @@ _KINDS: dict[StepKind, tuple[str, str, str]] = {
     StepKind.TOOL: ("tool_called", "tool_returned", "tool_failed"),
 }
 """What the scheduling, the result and the failure of a step are called in the stream."""
+_BEFORE_THE_CALL = frozenset({"approval_requested", "approval_given", "approval_refused"})
 
 
 class EventReader:
@@ -77,6 +82,8 @@ class EventReader:
             case AttemptFailed(key=key) if key in self._steps:
                 told = {**_about(self._steps[key]), "attempt": record.attempt}
                 return "attempt_failed", {**told, "failure": _data(record.failure)}
+            case SignalReceived(name=name) if name == DECISION_SIGNAL:
+                return None  # What comes of a decision is told when it is applied, once.
             case SignalReceived():
                 given: dict[str, JSON] = {"arguments": list(record.arguments), "named": dict(record.named)}
                 return "signal_received", {"name": record.name, **given}
@@ -87,7 +94,7 @@ class EventReader:
             case TimerFired():
                 return "timer_fired", {"key": record.key}
             case EventEmitted():
-                return record.kind, self._with_arguments(record.data)
+                return record.kind, self._emitted(record)
             case ExecutionClosed():
                 self.ended = True
                 ending = {"result": record.result, "failure": _data(record.failure)}
@@ -98,15 +105,25 @@ class EventReader:
                 return None
 
     def _remember_calls(self, run: JSON, reply: JSON) -> None:
-        entries = reply.get("entries") if isinstance(reply, dict) else None
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict) and entry.get("type") == "function.call":
-                self._arguments[run, entry.get("tool_call_id")] = entry.get("arguments")
+        written = reply.get("entries") if isinstance(reply, dict) else None
+        for entry in with_own_call_ids(wire.entries.validate_python(written or ())):
+            if isinstance(entry, FunctionCall):
+                self._arguments[run, entry.tool_call_id] = entry.arguments
 
     def _with_arguments(self, data: Mapping[str, JSON]) -> dict[str, JSON]:
         """Return `data`, with the arguments as the model wrote them if it tells of a tool call being made."""
         call = (data.get("run"), data.get("call_id"))
         return {**data, "arguments": self._arguments.pop(call)} if call in self._arguments else dict(data)
+
+    def _emitted(self, record: EventEmitted) -> dict[str, JSON]:
+        """Return the data of an event of ours; a person is shown the arguments before the call is made."""
+        call = (record.data.get("run"), record.data.get("call_id"))
+        if record.kind not in _BEFORE_THE_CALL or call not in self._arguments:
+            return self._with_arguments(record.data)
+        if (edited := record.data.get("edited_arguments")) is not None:
+            self._arguments[call] = encode(edited).decode()
+            return dict(record.data)
+        return {**record.data, "arguments": self._arguments[call]}
 
 
 def _about(step: StepScheduled) -> dict[str, JSON]:

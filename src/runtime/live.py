@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+from durable_agents.core.approvals import DECISION_SIGNAL, Decision, read_decision
 from durable_agents.core.errors import (
     DefinitionError,
     ForeignError,
@@ -83,6 +84,7 @@ class LiveExecution(WorkflowContext):
         self._state: dict[Any, Any] = {}
         self._futures: dict[str, asyncio.Future[JSON]] = {}
         self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._decisions: dict[tuple[str, str], Decision] = {}
         self._emitted = 0
         self._cancelled = False
         self._departure: NonDeterminismError | None = None
@@ -181,6 +183,9 @@ class LiveExecution(WorkflowContext):
     def _signal(self, record: SignalReceived) -> None:
         handler = self.definition.signals.get(record.name)
         try:
+            if record.name == DECISION_SIGNAL:
+                self._decide(read_decision(record.named))
+                return
             if handler is None:
                 raise InvalidArguments(f"signal {record.name}", ["the workflow has no signal of that name"])
             args, kwargs = load_handler_arguments(handler, record.arguments, record.named)
@@ -190,6 +195,10 @@ class LiveExecution(WorkflowContext):
                 logger.warning("execution %s drops a signal: %s", self._info.execution_id, error)
             return
         self._loop.create_task(self._handle(handler, args, kwargs))
+
+    def _decide(self, decision: Decision) -> None:
+        """Keep what a person decided; of two decisions about one call the first counts."""
+        self._decisions.setdefault((decision.key, decision.fingerprint), decision)
 
     async def _handle(
         self, handler: HandlerDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -291,6 +300,10 @@ class LiveExecution(WorkflowContext):
         if size > self._limit_bytes:
             raise PayloadTooLarge(f"an event of kind {kind!r}", size, self._limit_bytes)
         self._request(event)
+
+    async def decision(self, key: str, fingerprint: str) -> Decision:
+        await self.wait_condition(lambda: (key, fingerprint) in self._decisions)
+        return self._decisions[key, fingerprint]
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.machine.now, UTC)

@@ -6,12 +6,19 @@ import logging
 import sys
 import uuid
 
+from durable_agents.core.approvals import Decision
+from durable_agents.core.errors import NotSupported
 from durable_agents.core.failure import failure_of, step_error
 from durable_agents.core.json import JSON
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.durability import Attempt, Step, StepContext
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.attempts import Pulse, perform_in_time
+
+NO_APPROVALS = (
+    "a tool of this run requires approval, for which a run in a plain script cannot wait: "
+    "run it in a workflow, or give it an id and a backend"
+)
 
 logger = logging.getLogger("durable_agents.runner")
 
@@ -46,6 +53,14 @@ class PlainContext(StepContext):
     def next_key(self) -> str:
         self._keys += 1
         return f":{self._keys}"
+
+    async def decision(self, key: str, fingerprint: str) -> Decision:
+        """Refuse: what nobody can find, nobody can decide.
+
+        Raises:
+            NotSupported: always.
+        """
+        raise NotSupported(NO_APPROVALS)
 
     def emit(self, kind: str, data: dict[str, JSON]) -> None:
         logger.debug("%s %s", kind, data)

@@ -15,6 +15,8 @@ from durable_agents.core.agent_events import (
     AgentEvent,
     AnnounceHandoff,
     AnswerCall,
+    ApprovalGiven,
+    ApprovalRefused,
     AskApproval,
     CallModel,
     CallTool,
@@ -31,7 +33,8 @@ from durable_agents.core.agent_events import (
 )
 from durable_agents.core.agent_machine import step
 from durable_agents.core.agent_run import AgentRun, Phase
-from durable_agents.core.agents import HANDOFF_PREFIX, ToolSpec
+from durable_agents.core.agents import HANDOFF_PREFIX, AgentGraph, ToolSpec
+from durable_agents.core.approvals import Verdict, call_key
 from durable_agents.core.chunks import TextChunk, as_chunks, text_of, to_wire
 from durable_agents.core.entries import Entry, FunctionResult
 from durable_agents.core.errors import (
@@ -69,6 +72,7 @@ from durable_agents.runtime.agent import (
     team_of,
 )
 from durable_agents.runtime.conversation import Conversation, conversation_of
+from durable_agents.runtime.plain import NO_APPROVALS, PlainContext
 from durable_agents.runtime.results import RunRecord, RunResult
 
 MODEL_OPTIONS = ActivityOptions(
@@ -123,6 +127,9 @@ async def run_agent(
     try:
         team = team_of(agent, await _catalogues(agent, context))
         session.check(team.graph)
+        team.check_approvals()
+        if isinstance(context, PlainContext) and _requires_approval(team.graph):
+            raise NotSupported(NO_APPROVALS)
         run = _Run(team, session, conversation, max_turns, context)
         return await run.to_the_end((*conversation.unsent, *given))
     finally:
@@ -142,6 +149,10 @@ async def _catalogues(start: Agent, context: StepContext) -> Mapping[str, Sequen
         )
         found[name] = _tool_specs.validate_python(await context.run_step(listed))
     return found
+
+
+def _requires_approval(graph: AgentGraph) -> bool:
+    return any(tool.requires_approval for agent in graph.agents.values() for tool in agent.tools)
 
 
 class _Run:
@@ -204,8 +215,8 @@ class _Run:
                 raise self._error(failure)
             case Stop(unsent=unsent):
                 self._leave(unsent)
-            case AskApproval(tool=tool):
-                raise NotSupported(f"tool {tool!r} requires approval, which this version cannot ask for")
+            case AskApproval():
+                self._ask_approval(effect)
 
     # The model
 
@@ -260,7 +271,7 @@ class _Run:
             self._events.put_nowait(ToolReturned(call_id=effect.call_id, result=result))
 
     async def _result_of(self, effect: CallTool) -> str:
-        key = f"{self._key}/t{effect.turn}/{effect.call_id}"
+        key = call_key(self._key, effect.turn, effect.call_id)
         about = self._about(effect)
         match self._team.bindings[effect.agent, effect.tool]:
             case ActivityTool(activity=activity):
@@ -311,7 +322,7 @@ class _Run:
             self._context.emit("tool_failed", {**self._about(effect), "failure": _failure(error)})
             raise
 
-    def _about(self, effect: CallTool | AnswerCall) -> dict[str, JSON]:
+    def _about(self, effect: CallTool | AskApproval | AnswerCall) -> dict[str, JSON]:
         return {
             "run": self._key,
             "agent": effect.agent,
@@ -325,9 +336,57 @@ class _Run:
         if answer.tool.startswith(HANDOFF_PREFIX) and not answer.failed:
             return
         about = self._about(answer)
-        self._context.emit("tool_called", about)
+        if not answer.denied:
+            self._context.emit("tool_called", about)
         kind = "tool_failed" if answer.failed else "tool_returned"
         self._context.emit(kind, {**about, "result": answer.result})
+
+    # Approvals
+
+    def _ask_approval(self, effect: AskApproval) -> None:
+        """Wait for a person's decision, unless the tool's own check says that the call needs none."""
+        approval = self._team.approval(effect.agent, effect.tool)
+        if callable(approval):
+            try:
+                needed = bool(approval(effect.arguments))
+            except Exception as error:
+                # A call that cannot be judged is not made.
+                reason = f"the check whether it needs approval failed with {type(error).__name__}: {error}"
+                self._take_decision(effect, "deny", reason)
+                return
+            if not needed:
+                given = ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint)
+                self._events.put_nowait(given)
+                return
+        self._context.emit("approval_requested", {**self._about(effect), "fingerprint": effect.fingerprint})
+        self._tasks.append(asyncio.create_task(self._await_decision(effect)))
+
+    async def _await_decision(self, effect: AskApproval) -> None:
+        key = call_key(self._key, effect.turn, effect.call_id)
+        decision = await self._context.decision(key, effect.fingerprint)
+        self._take_decision(effect, decision.verdict, decision.reason, decision.edited_arguments)
+
+    def _take_decision(
+        self,
+        effect: AskApproval,
+        verdict: Verdict,
+        reason: str | None = None,
+        edited_arguments: dict[str, JSON] | None = None,
+    ) -> None:
+        told: dict[str, JSON] = {**self._about(effect), "reason": reason}
+        event: AgentEvent
+        if verdict == "allow":
+            kind = "approval_given"
+            if edited_arguments is not None:
+                told["edited_arguments"] = edited_arguments
+            event = ApprovalGiven(
+                call_id=effect.call_id, fingerprint=effect.fingerprint, edited_arguments=edited_arguments
+            )
+        else:
+            kind = "approval_refused"
+            event = ApprovalRefused(call_id=effect.call_id, fingerprint=effect.fingerprint, reason=reason)
+        self._context.emit(kind, told)
+        self._events.put_nowait(event)
 
     # Ends
 

@@ -5,12 +5,13 @@
 
 It knows a backend only as users do (`start`, `get`, `list`, `worker`, handles, workflows and activities), and
 storage only as something that several processes have open, one of which may die. Behind each of the promises
-D1 to D16 of `ports.durability` stands at least one test with its number. `testing.broken_backends` holds
+D1 to D17 of `ports.durability` stands at least one test with its number. `testing.broken_backends` holds
 backends that break one promise each, and the tests of this library prove that each is caught.
 """
 
 from __future__ import annotations
 
+from durable_agents.testing.durability.approvals import ApprovalContract
 from durable_agents.testing.durability.code import CodeContract
 from durable_agents.testing.durability.executions import ExecutionContract
 from durable_agents.testing.durability.messages import MessageContract
@@ -24,6 +25,7 @@ __all__ = ["ALL", "Capability", "DurabilityContract", "DurabilityStorage"]
 
 
 class DurabilityContract(
+    ApprovalContract,
     ExecutionContract,
     StepContract,
     MessageContract,

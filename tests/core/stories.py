@@ -30,6 +30,7 @@ from durable_agents.core.agent_events import (
 )
 from durable_agents.core.agent_machine import TRANSITIONS, step
 from durable_agents.core.agent_run import AgentRun, CallState, Phase
+from durable_agents.core.approvals import fingerprint_of
 from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall
 from tests.core.strategies import (
     agent_runs,
@@ -150,9 +151,12 @@ def enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
         return ModelReplied(entries=_within(run, reply), usage=draw(usages))
     call = draw(st.sampled_from(run.open_calls))
     if call.state is CallState.AWAITING_APPROVAL:
+        shown = fingerprint_of(run.agent, call.tool, call.arguments)
         if chance >= 12:
-            return ApprovalRefused(call_id=call.call_id, reason=draw(st.none() | any_text))
-        return ApprovalGiven(call_id=call.call_id, edited_arguments=draw(st.none() | json_objects))
+            reason = draw(st.none() | any_text)
+            return ApprovalRefused(call_id=call.call_id, fingerprint=shown, reason=reason)
+        edited = draw(st.none() | json_objects)
+        return ApprovalGiven(call_id=call.call_id, fingerprint=shown, edited_arguments=edited)
     if chance >= 14:
         return ToolCallFailed(call_id=call.call_id, failure=draw(failures))
     return ToolReturned(call_id=call.call_id, result=draw(any_text))
@@ -176,11 +180,16 @@ def stories(draw: st.DrawFn, max_moves: int = 11) -> Story:
 def any_events(run: AgentRun) -> SearchStrategy[AgentEvent]:
     """Events of every type, about a call that there is or is not."""
     call_ids = st.sampled_from(["", *(call.call_id for call in run.calls)])
+    shown = st.sampled_from(
+        ["", *(fingerprint_of(run.agent, call.tool, call.arguments) for call in run.calls)][::-1]
+    )
     return st.one_of(
         st.builds(ToolReturned, call_id=call_ids, result=any_text),
         st.builds(ToolCallFailed, call_id=call_ids, failure=failures),
-        st.builds(ApprovalGiven, call_id=call_ids, edited_arguments=st.none() | json_objects),
-        st.builds(ApprovalRefused, call_id=call_ids, reason=st.none() | any_text),
+        st.builds(
+            ApprovalGiven, call_id=call_ids, fingerprint=shown, edited_arguments=st.none() | json_objects
+        ),
+        st.builds(ApprovalRefused, call_id=call_ids, fingerprint=shown, reason=st.none() | any_text),
         st.builds(RunStarted, inputs=st.lists(user_messages, max_size=1).map(tuple)),
         st.builds(ModelReplied, entries=replies, usage=usages),
         st.builds(ModelFailed, failure=failures),

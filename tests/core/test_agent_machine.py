@@ -30,6 +30,7 @@ from durable_agents.core.agent_events import (
 from durable_agents.core.agent_machine import TRANSITIONS, step
 from durable_agents.core.agent_run import AgentRun, CallState, Phase
 from durable_agents.core.agents import AgentSpec
+from durable_agents.core.approvals import fingerprint_of
 from durable_agents.core.entries import (
     AgentHandoff,
     Entry,
@@ -116,6 +117,12 @@ def accepts(run: AgentRun, tried: AgentEvent) -> bool:
             waiting = CallState.RUNNING
         case _:
             waiting = CallState.AWAITING_APPROVAL
+            if tried.fingerprint not in {
+                fingerprint_of(run.agent, call.tool, call.arguments)
+                for call in run.calls
+                if call.call_id == tried.call_id
+            }:
+                return False
     return run.phase is Phase.AWAITING_TOOLS and (tried.call_id, waiting) in {
         (call.call_id, call.state) for call in run.calls
     }

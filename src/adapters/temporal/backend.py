@@ -30,6 +30,13 @@ from durable_agents.adapters.temporal.failures import failure_in
 from durable_agents.adapters.temporal.payloads import check_size, data_converter
 from durable_agents.adapters.temporal.worker import TemporalWorker, WorkerOptions
 from durable_agents.adapters.temporal.workflows import RECORDS_QUERY, sent
+from durable_agents.core.approvals import (
+    DECISION_SIGNAL,
+    PendingApproval,
+    Verdict,
+    decision_on,
+    pending_in,
+)
 from durable_agents.core.errors import (
     DefinitionError,
     ExecutionAlreadyExists,
@@ -260,6 +267,27 @@ class TemporalExecution(Execution):
         if "failure" in told:
             raise Failure.model_validate(told["failure"]).error()
         return told["answer"] if handler is None else handler.signature.load_result(told["answer"])
+
+    async def pending(self) -> Sequence[PendingApproval]:
+        """Return the calls that wait; a worker that runs this workflow tells."""
+        return pending_in([(event.kind, event.data) async for event in self.events(follow=False)])
+
+    async def decide(
+        self,
+        call_id: str,
+        verdict: Verdict,
+        reason: str | None = None,
+        *,
+        edited_arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        status = (await self.describe()).status
+        if status is not Status.RUNNING:
+            raise ExecutionClosed(self.id, status)
+        decision = decision_on(self.id, await self.pending(), call_id, verdict, reason, edited_arguments)
+        message = sent((), decision.model_dump(mode="json"))
+        check_size("a decision", message)
+        with _translated(self.id):
+            await self._while_running(self.handle.signal(DECISION_SIGNAL, message))
 
     async def cancel(self) -> None:
         with _translated(self.id):

@@ -16,6 +16,7 @@ from temporalio.exceptions import ActivityError
 from durable_agents.adapters.temporal.failures import step_failure
 from durable_agents.adapters.temporal.payloads import check_size
 from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.core.approvals import Decision
 from durable_agents.core.failure import step_error
 from durable_agents.core.json import JSON
 from durable_agents.core.records import (
@@ -51,6 +52,7 @@ class TemporalContext(WorkflowContext):
         self._lease = lease
         self._random = workflow.random()
         self._state: dict[Any, Any] = {}
+        self._decisions: dict[tuple[str, str], Decision] = {}
         self._keys = 0
         self._emitted = 0
         self._tell_timers()
@@ -99,6 +101,14 @@ class TemporalContext(WorkflowContext):
         key = f":{self._keys}"
         self._keys += 1
         return key
+
+    def decide(self, decision: Decision) -> None:
+        """Keep what a person decided; of two decisions about one call the first counts."""
+        self._decisions.setdefault((decision.key, decision.fingerprint), decision)
+
+    async def decision(self, key: str, fingerprint: str) -> Decision:
+        await self.wait_condition(lambda: (key, fingerprint) in self._decisions)
+        return self._decisions[key, fingerprint]
 
     def emit(self, kind: str, data: dict[str, JSON]) -> None:
         check_size(f"an event of kind {kind!r}", data)

@@ -28,6 +28,7 @@ from durable_agents.adapters.temporal.context import TemporalContext
 from durable_agents.adapters.temporal.failures import application_error
 from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size
 from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.core.approvals import DECISION_SIGNAL, read_decision
 from durable_agents.core.errors import (
     DefinitionError,
     ForeignError,
@@ -176,6 +177,9 @@ class DurableWorkflow:
             )
         )
         try:
+            if name == DECISION_SIGNAL:
+                self._context.decide(read_decision(named))
+                return
             method, given, by_name = self._handler(self._definition.signals, "signal", name, arguments, named)
         except (InvalidArguments, DefinitionError) as error:
             # The sender's mistake must not end an execution that others rely on.

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+from durable_agents.core.approvals import Decision
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
 from durable_agents.core.records import ExecutionClosed, Status, decode_record, encode_record
@@ -196,3 +197,26 @@ class KeepsWhatWaits(BrokenBackend):
 
     breaks = "d16_"
     replaced = ((driver.Driver, "_may_release", _keeps_what_waits),)
+
+
+async def _allows_every_call(self: LiveExecution, key: str, fingerprint: str) -> Decision:
+    return Decision(key=key, fingerprint=fingerprint, verdict="allow")
+
+
+class AllowsEveryCall(BrokenBackend):
+    """A call that needs approval waits for none."""
+
+    breaks = "d17_"
+    replaced = ((LiveExecution, "decision", _allows_every_call),)
+
+
+async def _takes_any_decision(self: LiveExecution, key: str, fingerprint: str) -> Decision:
+    await self.wait_condition(lambda: bool(self._decisions))
+    return next(iter(self._decisions.values()))
+
+
+class TakesAnyDecision(BrokenBackend):
+    """A decision counts for whichever call waits."""
+
+    breaks = "d17_"
+    replaced = ((LiveExecution, "decision", _takes_any_decision),)

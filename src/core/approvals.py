@@ -1,0 +1,134 @@
+"""Approvals: what a person decides about one tool call, bound to what that person was shown.
+
+A call that waits is found in the event stream, which is the same on every backend: it was asked about, and
+neither decided nor closed since. A decision carries the call's place in the execution and a fingerprint of
+agent, tool and arguments, so it can never count for another call, or for the same one with other arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+
+from durable_agents.core.errors import DefinitionError, InvalidArguments, NotPending, Unserialisable
+from durable_agents.core.json import JSON, canonical, encode
+from durable_agents.core.model import Value, faults
+from durable_agents.core.replies import parsed_arguments
+
+DECISION_SIGNAL = "durable_agents.decision"
+"""The name under which a decision is sent to an execution, among its signals."""
+
+Verdict = Literal["allow", "deny"]
+
+
+class PendingApproval(Value):
+    """A tool call that waits for a person; nothing of it has been done."""
+
+    key: str
+    """Its place in the execution, unlike that of any other call."""
+    call_id: str
+    """What the model calls it; of several runs at once, two might use the same."""
+    agent: str
+    tool: str
+    arguments: dict[str, JSON]
+    fingerprint: str
+    """What is equal only for the same agent, tool and arguments."""
+
+
+class Decision(Value):
+    """What was decided about the call at `key`, as it was shown."""
+
+    key: str
+    fingerprint: str
+    verdict: Verdict
+    reason: str | None = None
+    edited_arguments: dict[str, JSON] | None = None
+
+
+def fingerprint_of(agent: str, tool: str, arguments: dict[str, JSON]) -> str:
+    """Return what is equal only for the same agent, tool and arguments."""
+    return sha256(canonical([agent, tool, arguments]).encode()).hexdigest()
+
+
+def call_key(run: str, turn: JSON, call_id: str) -> str:
+    """Return the place of a call in its execution."""
+    return f"{run}/t{turn}/{call_id}"
+
+
+def read_decision(named: Mapping[str, JSON]) -> Decision:
+    """Return the decision that a signal's arguments are.
+
+    Raises:
+        InvalidArguments: they are none.
+    """
+    try:
+        return Decision.model_validate(dict(named))
+    except ValidationError as error:
+        raise InvalidArguments(DECISION_SIGNAL, faults(error)) from error
+
+
+def pending_in(events: Iterable[tuple[str, Mapping[str, JSON]]]) -> tuple[PendingApproval, ...]:
+    """Return the calls that wait at the end of an event stream (kinds and data), the first asked first."""
+    waiting: dict[tuple[JSON, JSON], PendingApproval] = {}
+    for kind, data in events:
+        match kind:
+            case "approval_requested":
+                waiting[data["run"], data["call_id"]] = _asked(data)
+            case "approval_given" | "approval_refused" | "tool_closed":
+                waiting.pop((data["run"], data["call_id"]), None)
+            case "execution_completed" | "execution_failed" | "execution_cancelled":
+                waiting.clear()
+            case _:
+                pass
+    return tuple(waiting.values())
+
+
+def _asked(data: Mapping[str, JSON]) -> PendingApproval:
+    call_id = str(data["call_id"])
+    return PendingApproval(
+        key=call_key(str(data["run"]), data["turn"], call_id),
+        call_id=call_id,
+        agent=str(data["agent"]),
+        tool=str(data["tool"]),
+        arguments=parsed_arguments(str(data.get("arguments") or "")) or {},
+        fingerprint=str(data["fingerprint"]),
+    )
+
+
+def decision_on(
+    execution_id: str,
+    pending: Sequence[PendingApproval],
+    call_id: str,
+    verdict: Verdict,
+    reason: str | None = None,
+    edited_arguments: Mapping[str, Any] | None = None,
+) -> Decision:
+    """Return the decision about the call that has `call_id` for its id or its key.
+
+    Raises:
+        DefinitionError: the verdict is neither "allow" nor "deny", or a denied call is given arguments.
+        NotPending: no such call waits, or several do.
+        Unserialisable: the edited arguments are no JSON object.
+    """
+    if verdict not in get_args(Verdict):
+        raise DefinitionError(f'a decision is "allow" or "deny", not {verdict!r}')
+    if verdict == "deny" and edited_arguments is not None:
+        raise DefinitionError("a denied call is not made, so it takes no edited_arguments; give a reason")
+    found = [one for one in pending if call_id in (one.call_id, one.key)]
+    if len(found) != 1:
+        raise NotPending(execution_id, call_id, [one.key for one in found or pending], bool(found))
+    try:
+        edited = None if edited_arguments is None else dict(edited_arguments)
+        encode(edited)
+    except (TypeError, ValueError) as error:
+        raise Unserialisable("edited_arguments", type(edited_arguments).__name__, str(error)) from error
+    return Decision(
+        key=found[0].key,
+        fingerprint=found[0].fingerprint,
+        verdict=verdict,
+        reason=reason,
+        edited_arguments=edited,
+    )

@@ -1,0 +1,78 @@
+"""Deciding about tool calls from a shell."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_commands import call, lines, running_worker
+
+BANK = """
+import durable_agents as da
+from durable_agents.adapters.scripted import call, say
+
+
+@da.activity(requires_approval=True)
+async def transfer(to: str, amount: int) -> str:
+    return f"{amount} to {to}"
+
+
+@da.workflow.define(name="transfers")
+class Transfers:
+    @da.workflow.entrypoint
+    async def run(self) -> list[str]:
+        calls = [call("transfer", {"to": name, "amount": 5}) for name in ("Ann", "Bob", "Cid")]
+        session = da.ScriptedSession({"clerk": [calls, say("Done.")]})
+        agent = da.Agent(model="m", name="clerk", tools=[transfer])
+        result = await da.Runner.run(agent, "Go.", session)
+        return [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+"""
+
+
+def waiting(number: int) -> list[dict[str, Any]]:
+    """Return the calls that wait, once there are so many."""
+    deadline = time.monotonic() + 30
+    while len(found := lines("pending", "t-1", "--json")) != number:
+        assert time.monotonic() < deadline
+    return found
+
+
+@pytest.mark.usefixtures("shop")
+def test_calls_are_listed_approved_edited_and_denied(tmp_path: Path) -> None:
+    (tmp_path / "bank.py").write_text(BANK)
+    call("start", "transfers", "--id", "t-1", "--module", "bank")
+    assert call("pending", "t-1").stderr == "no call waits for a decision\n"
+    with running_worker("bank"):
+        ann, bob, cid = (one["call_id"] for one in waiting(3))
+        table = call("pending", "t-1").stdout
+        assert '{"to":"Bob","amount":5}' in table
+        assert bob in table
+        assert call("approve", "t-1", ann).exit_code == 0
+        edited = json.dumps({"to": "Bob", "amount": 3})
+        assert call("approve", "t-1", bob, "--arguments", edited, "--reason", "less").exit_code == 0
+        assert call("deny", "t-1", cid, "--reason", "too much").exit_code == 0
+        result = call("start", "transfers", "--id", "t-1", "--module", "bank", "--wait").stdout
+    told = json.loads(result.splitlines()[-1])
+    assert told[:2] == ["5 to Ann", "3 to Bob"]
+    assert "too much" in told[2]
+    shown = call("show", "t-1").stdout
+    assert 'approval of transfer asked for: {"to":"Ann","amount":5}' in shown
+    assert "transfer approved: less" in shown
+    assert "transfer denied: too much" in shown
+    again = call("approve", "t-1", ann)
+    assert (again.exit_code, "takes no more messages" in again.stderr) == (1, True)
+
+
+@pytest.mark.usefixtures("shop")
+def test_what_cannot_be_decided_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "bank.py").write_text(BANK)
+    call("start", "transfers", "--id", "t-1", "--module", "bank")
+    refused = call("deny", "t-1", "none-such")
+    assert refused.exit_code == 1
+    assert "no call 'none-such' of execution 't-1' waits for a decision" in refused.stderr
+    for text in ("{", "[1]"):
+        assert call("approve", "t-1", "x", "--arguments", text).exit_code == 2

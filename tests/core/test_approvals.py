@@ -1,0 +1,136 @@
+"""Decisions are bound to what was shown, and what waits is read from the event stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_agents.core.agent_events import ApprovalGiven, AskApproval, CallTool, ModelReplied, RunStarted
+from durable_agents.core.agent_machine import step
+from durable_agents.core.agent_run import AgentRun
+from durable_agents.core.agents import AgentGraph, AgentSpec
+from durable_agents.core.approvals import (
+    PendingApproval,
+    decision_on,
+    fingerprint_of,
+    pending_in,
+    read_decision,
+)
+from durable_agents.core.entries import FunctionCall
+from durable_agents.core.errors import (
+    DefinitionError,
+    IllegalTransition,
+    InvalidArguments,
+    NotPending,
+    Unserialisable,
+)
+from durable_agents.core.json import JSON, canonical, encode
+from tests.core.strategies import TOOLS, any_text, json_objects, nested
+
+shown = st.tuples(any_text, any_text, json_objects)
+
+
+@given(shown, shown)
+def test_only_the_same_agent_tool_and_arguments_have_the_same_fingerprint(
+    one: tuple[str, str, Any], other: tuple[str, str, Any]
+) -> None:
+    same = canonical(list(one)) == canonical(list(other))
+    assert (fingerprint_of(*one) == fingerprint_of(*other)) == same
+
+
+def test_a_decision_about_other_arguments_is_refused_and_changes_nothing() -> None:
+    agent = AgentSpec(name="a", model="m", tools=TOOLS)
+    run = AgentRun(graph=AgentGraph(start="a", agents={"a": agent}))
+    run, _ = step(run, RunStarted(inputs=()))
+    asks = FunctionCall(tool_call_id="c", name="pay", arguments='{"amount":7}')
+    run, effects = step(run, ModelReplied(entries=(asks,)))
+    [asked] = [effect for effect in effects if isinstance(effect, AskApproval)]
+    assert asked.fingerprint == fingerprint_of("a", "pay", {"amount": 7})
+    for agent_name, tool, arguments in (("b", "pay", 7), ("a", "send", 7), ("a", "pay", 8)):
+        other = fingerprint_of(agent_name, tool, {"amount": arguments})
+        with pytest.raises(IllegalTransition, match="another agent, tool or arguments"):
+            step(run, ApprovalGiven(call_id="c", fingerprint=other))
+    _, effects = step(run, ApprovalGiven(call_id="c", fingerprint=asked.fingerprint))
+    assert [type(effect) for effect in effects] == [CallTool]
+
+
+def asked(run: str, call_id: str, arguments: str = "{}", turn: int = 1) -> tuple[str, Mapping[str, JSON]]:
+    about: dict[str, JSON] = {"run": run, "turn": turn, "call_id": call_id, "agent": "a", "tool": "pay"}
+    return "approval_requested", {**about, "fingerprint": "f", "arguments": arguments}
+
+
+def closed(kind: str, run: str, call_id: str) -> tuple[str, Mapping[str, JSON]]:
+    return kind, {"run": run, "call_id": call_id}
+
+
+calls = st.tuples(st.sampled_from(["r0", "r1"]), st.sampled_from(["a", "b", "c"]))
+closings = st.sampled_from(["approval_given", "approval_refused", "tool_closed"])
+
+
+@given(st.lists(st.tuples(closings | st.sampled_from(["asked", "asked", "other"]), calls)))
+def test_what_waits_is_what_was_asked_about_and_not_decided_or_closed_since(story: list[Any]) -> None:
+    events, expected = [], dict[tuple[str, str], None]()
+    for kind, (run, call_id) in story:
+        match kind:
+            case "asked":
+                events.append(asked(run, call_id))
+                expected[run, call_id] = None
+            case "other":
+                events.append(closed("tool_returned", run, call_id))
+            case _:
+                events.append(closed(kind, run, call_id))
+                expected.pop((run, call_id), None)
+    assert [(one.key.partition("/")[0], one.call_id) for one in pending_in(events)] == list(expected)
+    for end in ("execution_completed", "execution_failed", "execution_cancelled"):
+        assert pending_in([*events, (end, {})]) == ()
+
+
+@given(json_objects)
+def test_a_call_that_waits_is_shown_with_its_arguments(arguments: dict[str, JSON]) -> None:
+    [waiting] = pending_in([asked("r", "c", encode(arguments).decode(), turn=3)])
+    assert (waiting.key, waiting.agent, waiting.tool) == ("r/t3/c", "a", "pay")
+    assert canonical(waiting.arguments) == canonical(arguments)
+
+
+PENDING = [
+    PendingApproval(key=key, call_id=call_id, agent="a", tool="t", arguments={}, fingerprint=key)
+    for key, call_id in (("r0/t1/x", "x"), ("r1/t1/x", "x"), ("r1/t1/y", "y"))
+]
+
+
+def test_a_call_is_named_by_its_key_or_by_an_id_that_no_other_has() -> None:
+    assert decision_on("e", PENDING, "y", "allow").key == "r1/t1/y"
+    assert decision_on("e", PENDING, "r1/t1/x", "deny", "no").fingerprint == "r1/t1/x"
+    with pytest.raises(NotPending, match=r"several calls.*r0/t1/x, r1/t1/x") as several:
+        decision_on("e", PENDING, "x", "allow")
+    assert several.value.ambiguous
+    with pytest.raises(NotPending, match=r"no call 'z'.*r1/t1/y"):
+        decision_on("e", PENDING, "z", "allow")
+    with pytest.raises(NotPending, match="none"):
+        decision_on("e", [], "z", "allow")
+
+
+@given(json_objects | st.none())
+def test_a_decision_comes_back_from_its_message_as_it_was(edited: dict[str, JSON] | None) -> None:
+    decision = decision_on("e", PENDING, "y", "allow", "why not", edited)
+    assert read_decision(decision.model_dump(mode="json")) == decision
+
+
+@pytest.mark.parametrize("edited", [{"x": {1}}, {"x": float("nan")}, {"x": nested(200)}, ["x"]])
+def test_edited_arguments_must_be_a_json_object(edited: Any) -> None:
+    with pytest.raises(Unserialisable):
+        decision_on("e", PENDING, "y", "allow", edited_arguments=edited)
+
+
+def test_a_decision_must_be_one() -> None:
+    verdict: Any = "maybe"
+    with pytest.raises(DefinitionError, match="maybe"):
+        decision_on("e", PENDING, "y", verdict)
+    with pytest.raises(DefinitionError, match="reason"):
+        decision_on("e", PENDING, "y", "deny", edited_arguments={})
+    with pytest.raises(InvalidArguments, match="verdict"):
+        read_decision({"key": "k", "fingerprint": "f", "verdict": "maybe"})

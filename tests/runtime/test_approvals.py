@@ -1,0 +1,189 @@
+"""Which calls need a person, and what a decision can and cannot do; the waiting itself is in the contract."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import durable_agents as da
+from durable_agents.adapters.memory import MemoryStore
+from durable_agents.adapters.scripted import call, say
+from durable_agents.core.approvals import DECISION_SIGNAL, Decision
+from durable_agents.core.errors import DefinitionError, NotSupported
+from durable_agents.ports.journal import Message
+from durable_agents.runtime.activity_source import ActivitySource
+from durable_agents.runtime.backend import JournaledBackend
+from durable_agents.runtime.clock import SystemClock
+from durable_agents.runtime.messages import SignalMessage
+
+sent: list[str] = []
+
+
+@da.activity(name="mail", requires_approval=True)
+async def mail(to: str) -> str:
+    """Send a mail."""
+    sent.append(to)
+    return f"sent to {to}"
+
+
+@da.activity(name="post")
+async def post(to: str) -> str:
+    """Send a letter."""
+    sent.append(to)
+    return f"posted to {to}"
+
+
+def wave(to: str) -> str:
+    """Wave at somebody."""
+    sent.append(to)
+    return f"waved at {to}"
+
+
+@da.workflow.define(name="approvals.errand")
+class Errand:
+    """Runs the agent that the test leaves in `agents`, which calls one tool."""
+
+    @da.workflow.entrypoint
+    async def run(self, agent: str, tool: str) -> str:
+        session = da.ScriptedSession({"clerk": [call(tool, {"to": "Ann"}), say("Done.")]})
+        result = await da.Runner.run(agents[agent], "Go.", session)
+        [answer] = [entry for entry in result.entries if isinstance(entry, da.FunctionResult)]
+        return answer.result
+
+
+agents: dict[str, da.Agent] = {}
+
+
+def clerk(**more: Any) -> da.Agent:
+    return da.Agent(model="m", name="clerk", **more)
+
+
+async def outcome(agent: da.Agent, tool: str) -> tuple[str, list[str]]:
+    """Return the answer to one call, allowed if anybody is asked; and the kinds of events about it."""
+    sent.clear()
+    agents["one"] = agent
+    async with da.connect("memory:") as backend, backend.worker([Errand]):
+        execution = await backend.start(Errand, "one", tool)
+        kinds: list[str] = []
+        async for event in execution.events():
+            kinds.append(event.kind)
+            if event.kind == "approval_requested":
+                assert sent == []
+                [waiting] = await execution.pending()
+                await execution.decide(waiting.call_id, "allow")
+        about_call = [kind for kind in kinds if kind.startswith(("approval", "tool"))]
+        return await execution.result(), about_call
+
+
+ASKED = ["approval_requested", "approval_given", "tool_called", "tool_returned"]
+NOT_ASKED = ["tool_called", "tool_returned"]
+
+
+@pytest.mark.parametrize("tool", ["mail", "post", "wave"])
+async def test_an_agent_says_of_tools_of_any_kind_whether_they_need_approval(tool: str) -> None:
+    agent = clerk(tools=[wave, post, ActivitySource(mail)], requires_approval={tool: True})
+    assert (await outcome(agent, tool))[1] == ASKED
+    for answer in (False, lambda arguments: arguments["to"] != "Ann"):
+        agent = clerk(tools=[wave, post, ActivitySource(mail)], requires_approval={tool: answer})
+        assert (await outcome(agent, tool))[1] == NOT_ASKED
+
+
+async def test_an_activity_says_so_for_every_agent_also_through_a_source() -> None:
+    assert (await outcome(clerk(tools=[mail]), "mail"))[1] == ASKED
+    assert (await outcome(clerk(tools=[ActivitySource(mail)]), "mail"))[1] == ASKED
+
+
+async def test_a_check_that_fails_lets_nothing_through() -> None:
+    def check(arguments: Any) -> bool:
+        raise LookupError("no such price")
+
+    told, kinds = await outcome(clerk(tools=[post], requires_approval={"post": check}), "post")
+    assert "LookupError: no such price" in told
+    assert kinds == ["approval_refused", "tool_failed"]
+    assert sent == []
+
+
+async def test_approval_of_a_tool_that_is_not_there_is_refused_before_anything_happens() -> None:
+    agents["one"] = clerk(tools=[post], requires_approval={"pots": True})
+    async with da.connect("memory:") as backend, backend.worker([Errand]):
+        with pytest.raises(da.ExecutionFailed, match=r"'pots'.*its tools: post"):
+            await (await backend.start(Errand, "one", "post")).result()
+
+
+async def ask(arguments: Any) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("approval", ["yes", None, 1, ask])
+def test_what_cannot_say_yes_or_no_is_refused_at_the_definition(approval: Any) -> None:
+    with pytest.raises(DefinitionError, match="requires_approval"):
+        da.activity(name="odd", requires_approval=approval)
+    with pytest.raises(DefinitionError, match="requires_approval of 'post'"):
+        clerk(tools=[post], requires_approval={"post": approval})
+
+
+async def test_a_plain_run_cannot_wait_for_anybody_and_says_so_before_it_begins() -> None:
+    session = da.ScriptedSession(lambda request: pytest.fail("was asked"))
+    with pytest.raises(NotSupported, match="give it an id"):
+        await da.Runner.run(clerk(tools=[mail]), "Go.", session)
+
+
+async def test_a_durable_run_waits_for_a_decision_that_comes_from_elsewhere(tmp_path: Path) -> None:
+    sent.clear()
+    url = f"sqlite:///{tmp_path}/runs.db"
+    session = da.ScriptedSession({"clerk": [call("mail", {"to": "Ann"}), say("Done.")]})
+
+    async def decide() -> None:
+        async with da.connect(url) as backend:
+            while not await backend.list():  # noqa: ASYNC110
+                await asyncio.sleep(0)  # another connection makes it, and tells nobody
+            execution = await backend.get("a-1")
+            async for event in execution.events():
+                if event.kind == "approval_requested":
+                    await execution.decide(str(event.data["call_id"]), "allow", "fine")
+                    return
+
+    async with asyncio.timeout(30):
+        run = da.Runner.run(clerk(tools=[mail]), "Go.", session, id="a-1", backend=url)
+        result, _ = await asyncio.gather(run, decide())
+    assert (result.text, sent) == ("Done.", ["Ann"])
+
+
+async def test_a_message_that_is_no_decision_about_the_call_as_it_was_shown_does_nothing() -> None:
+    sent.clear()
+    agents["one"] = clerk(tools=[mail])
+    clock = SystemClock()
+    store = MemoryStore(clock)
+    async with JournaledBackend(store, clock) as backend, backend.worker([Errand]):
+        execution = await backend.start(Errand, "one", "mail")
+        async for event in execution.events():
+            if event.kind == "approval_requested":
+                break
+        [waiting] = await execution.pending()
+        forged = Decision(key=waiting.key, fingerprint="0" * 64, verdict="allow")
+        for named in (forged.model_dump(mode="json"), {"nonsense": 1}, {}):
+            body = SignalMessage(name=DECISION_SIGNAL, named=named).to_json()
+            await store.send(execution.id, Message(f"m{named!r}"[:40], body))
+        await execution.decide(waiting.call_id, "deny", "really not")
+        assert "really not" in await execution.result()
+    assert sent == []
+
+
+async def test_the_stream_tells_with_which_arguments_a_call_was_made() -> None:
+    agents["one"] = clerk(tools=[mail])
+    async with da.connect("memory:") as backend, backend.worker([Errand]):
+        execution = await backend.start(Errand, "one", "mail")
+        shown: dict[str, Any] = {}
+        async for event in execution.events():
+            shown[event.kind] = event.data
+            if event.kind == "approval_requested":
+                [waiting] = await execution.pending()
+                edited = {"to": "Bob"}
+                await execution.decide(waiting.key, "allow", edited_arguments=edited)
+    assert shown["approval_requested"]["arguments"] == '{"to":"Ann"}'
+    assert shown["approval_given"]["edited_arguments"] == {"to": "Bob"}
+    assert shown["tool_called"]["arguments"] == '{"to":"Bob"}'
+    assert shown["tool_returned"]["result"] == "sent to Bob"
