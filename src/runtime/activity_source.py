@@ -47,8 +47,8 @@ class ActivitySource(ToolSource):
 
     Of an activity's options, its effect, those non-retryable exceptions and `requires_approval` count here (a
     function as True: an agent's own `requires_approval` can be finer). Its timeouts and its number of
-    attempts do not: a source is called as every source is. An activity that needs its own belongs among the agent's
-    tools as it is.
+    attempts do not: a source is called as every source is. An activity that needs its own belongs among the
+    agent's tools as it is.
     """
 
     def __init__(self, *activities: Activity[..., Any], name: str = "activities") -> None:
