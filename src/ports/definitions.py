@@ -38,7 +38,7 @@ class Signature(Protocol):
     def load_result(self, value: JSON) -> Any: ...
 
 
-Approval = bool | Callable[[Mapping[str, JSON]], bool]
+Approval = bool | Callable[[Mapping[str, Any]], bool]
 """Whether a person must allow each call that a model makes; or what says so of a call by its arguments."""
 
 

@@ -164,7 +164,8 @@ async def test_a_message_that_is_no_decision_about_the_call_as_it_was_shown_does
                 break
         [waiting] = await execution.pending()
         forged = Decision(key=waiting.key, fingerprint="0" * 64, verdict="allow")
-        for named in (forged.model_dump(mode="json"), {"nonsense": 1}, {}):
+        messages: list[dict[str, Any]] = [forged.model_dump(mode="json"), {"nonsense": 1}, {}]
+        for named in messages:
             body = SignalMessage(name=DECISION_SIGNAL, named=named).to_json()
             await store.send(execution.id, Message(f"m{named!r}"[:40], body))
         await execution.decide(waiting.call_id, "deny", "really not")
