@@ -29,6 +29,9 @@ class ModelRequest(Value):
     idempotency_key: str
     """The same for every attempt of this call, and for no other call."""
     attempt: int = 1
+    in_doubt: bool = False
+    """Whether an earlier request of this conversation ended without a reply, so that the server may have been
+    told some of `new` already."""
 
 
 class ModelReply(Value):
@@ -38,6 +41,8 @@ class ModelReply(Value):
     usage: Usage = Usage()
     handle: JSON = None
     """What the next request of this conversation must carry: ids, anchors, no transcript and no secret."""
+    notes: tuple[str, ...] = ()
+    """What was out of the ordinary, for people: journaled with the reply, and so in the event stream."""
 
 
 class Session(Protocol):

@@ -26,6 +26,8 @@ class Conversation:
     unsent: tuple[Entry, ...] = ()
     """What the model must be told first next time: results of calls that an ended run left behind."""
     handle: JSON = None
+    in_doubt: bool = False
+    """Whether the last request ended without a reply, so that the server may have been told `unsent`."""
     in_use: bool = False
 
 

@@ -225,6 +225,7 @@ class _Run:
         conversation = self._conversation
         history, handle = tuple(conversation.history), conversation.handle
         conversation.unsent = effect.entries
+        in_doubt, conversation.in_doubt = conversation.in_doubt, True
         graph = self._team.graph
 
         def request(attempt: Attempt) -> ModelRequest:
@@ -238,6 +239,7 @@ class _Run:
                 handle=handle,
                 idempotency_key=attempt.idempotency_key,
                 attempt=attempt.attempt,
+                in_doubt=in_doubt,
             )
 
         call = Step(
@@ -255,6 +257,7 @@ class _Run:
             return
         conversation.history += effect.entries
         conversation.unsent = ()
+        conversation.in_doubt = False
         conversation.handle = reply.handle
         self._entries += effect.entries
         self._events.put_nowait(ModelReplied(entries=reply.entries, usage=reply.usage))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_agents.adapters.mistral.api_errors import of_event, of_status, told_by, translated
-from durable_agents.adapters.mistral.reconciliation import outputs_behind
+from durable_agents.adapters.mistral.reconciliation import Sight, Trace, trace_of
 from durable_agents.adapters.mistral.streams import ConversationStream
 from durable_agents.core.errors import (
     MalformedReply,
@@ -193,17 +193,27 @@ SAID: list[dict[str, Any]] = [
 ]
 
 
+AGAIN = [{"type": "message.input", "role": "user", "content": [{"type": "text", "text": "yes"}]}]
+SAID_AGAIN = [{**SAID[0], "id": "3"}, {**SAID[1], "id": "4"}]
+
+
 def test_an_input_counts_as_applied_only_behind_what_was_known() -> None:
-    again = [{"type": "message.input", "role": "user", "content": [{"type": "text", "text": "yes"}]}]
-    assert outputs_behind(SAID, "2", again) is None
-    assert outputs_behind(SAID, None, again) == SAID[1:]
-    assert outputs_behind([*SAID, {**SAID[0], "id": "3"}, {**SAID[1], "id": "4"}], "2", again) == [
-        {**SAID[1], "id": "4"}
-    ]
+    assert trace_of(SAID, "2", AGAIN) == Trace(Sight.NOTHING)
+    assert trace_of([], None, AGAIN) == Trace(Sight.NOTHING)
+    assert trace_of(SAID, None, AGAIN) == Trace(Sight.ANSWERED, (SAID[1],))
+    assert trace_of([*SAID, *SAID_AGAIN], "2", AGAIN) == Trace(Sight.ANSWERED, (SAID_AGAIN[1],))
+
+
+def test_of_two_applications_the_first_counts_and_the_other_is_told() -> None:
+    assert trace_of([*SAID, *SAID_AGAIN], None, AGAIN) == Trace(Sight.ANSWERED, (SAID[1],), has_more=True)
+
+
+@pytest.mark.parametrize("anchor", ["9", "", "1"])
+def test_a_conversation_that_went_a_way_of_its_own_is_known(anchor: str) -> None:
+    assert trace_of([*SAID, *SAID_AGAIN], anchor, AGAIN).sight is Sight.SOMETHING_ELSE
 
 
 @pytest.mark.parametrize("last", [None, {"type": "agent.handoff"}, {"type": "tool.execution"}])
 def test_inputs_without_a_whole_answer_are_still_being_answered(last: dict[str, Any] | None) -> None:
     result = {"type": "function.result", "tool_call_id": "c", "result": "r"}
-    with pytest.raises(ModelOverloaded, match="still being answered"):
-        outputs_behind([*SAID, result, *([last] if last else [])], "2", [result])
+    assert trace_of([*SAID, result, *([last] if last else [])], "2", [result]) == Trace(Sight.PENDING)

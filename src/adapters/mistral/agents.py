@@ -1,102 +1,211 @@
-"""Remote agents: found by what they are, made when there are none, kept for all conversations of a worker."""
+"""Remote agents: found by what they are, made when there are none, kept for all conversations of a worker.
+
+A conversation is pinned to the version of the agent that it starts with, but a handoff names an agent and no
+version: the server would lead a running conversation to whatever version is current by then. So an agent that
+others hand off to is never changed: each of its definitions is a remote agent of its own, known by its name
+and the fingerprint of all that it reaches. The agent that nobody hands off to is one remote agent for ever;
+a changed definition is a new version of it, and an old one is found among its versions again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from durable_agents.adapters.mistral.client import json_of
 from durable_agents.adapters.mistral.definitions import agent_fingerprint, definition, graph_fingerprint
-from durable_agents.adapters.mistral.wire import plain
+from durable_agents.adapters.mistral.wire import Wire, plain
 from durable_agents.core.agents import AgentGraph, AgentSpec
 from durable_agents.core.errors import MalformedReply
 
 FINGERPRINT = "durable_agents_fingerprint"
-"""The metadata key that says which definition a remote agent was made from."""
+"""The metadata key that says which definition a version of a remote agent was made from, and that we did."""
+KIND = "durable_agents_kind"
+"""The metadata key that says whether an agent's definition may change."""
+VERSIONED, FIXED = "versioned", "fixed"
 
 _KEPT_GRAPHS = 256
 _PAGE_SIZE = 100
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteAgent:
+    """An agent on the server, at a version; None is the version that is current when it is used."""
+
+    id: str
+    version: int | None
+
+
 class RemoteAgents:
     """The remote agents of graphs, by graph and name.
 
-    An agent with an `id` is used as it is. Any other is looked up by its name and the fingerprint of its
-    definition, and made if there is none; nothing is ever deleted. Asked for at the same time, a graph is
-    looked up once.
+    An agent with an `id` is used as it is. Asked for at the same time, a graph is looked up once. Workers
+    that make the same agent at the same time all use the one that was made first, and remove their own.
     """
 
     def __init__(self, agents: Any) -> None:
         self._agents = agents
-        self._ids: OrderedDict[str, dict[str, str]] = OrderedDict()
+        self._known: OrderedDict[str, dict[str, RemoteAgent]] = OrderedDict()
         self._lock = asyncio.Lock()
 
-    async def ids(self, graph: AgentGraph) -> dict[str, str]:
-        """Return the id of each agent of the graph, with handoffs in place."""
+    async def of(self, graph: AgentGraph) -> Mapping[str, RemoteAgent]:
+        """Return the remote agent for each agent of the graph, with handoffs in place."""
         key = graph_fingerprint(graph)
         async with self._lock:
-            known = self._ids.get(key)
+            known = self._known.get(key)
             if known is None:
-                known = self._ids[key] = await self._find_or_create(graph)
-            self._ids.move_to_end(key)
-            if len(self._ids) > _KEPT_GRAPHS:
-                self._ids.popitem(last=False)
+                known = self._known[key] = await self._find_or_create(graph)
+            self._known.move_to_end(key)
+            if len(self._known) > _KEPT_GRAPHS:
+                self._known.popitem(last=False)
             return known
 
     def forget(self, graph: AgentGraph) -> None:
         """Look these agents up again when they are next asked for."""
-        self._ids.pop(graph_fingerprint(graph), None)
+        self._known.pop(graph_fingerprint(graph), None)
 
-    async def _find_or_create(self, graph: AgentGraph) -> dict[str, str]:
-        ids: dict[str, str] = {}
-        ours: dict[str, dict[str, Any]] = {}
-        for name, agent in graph.agents.items():
-            if agent.id is None:
-                ours[name] = await self._one(agent, agent_fingerprint(graph, name))
-            ids[name] = agent.id if agent.id is not None else ours[name]["id"]
+    async def _find_or_create(self, graph: AgentGraph) -> dict[str, RemoteAgent]:
+        known = {
+            name: RemoteAgent(agent.id, None) for name, agent in graph.agents.items() if agent.id is not None
+        }
+        targets = {target for agent in graph.agents.values() for target in agent.handoffs}
+        made = {name: await self._fixed(graph, name) for name in graph.agents if name in targets - set(known)}
         # Handoffs are ids and may go round in circles: they can only be set once every agent has one.
-        for name, remote in ours.items():
+        ids = {name: agent.id for name, agent in known.items()} | {
+            name: one["id"] for name, one in made.items()
+        }
+        for name, wire in made.items():
             wanted = [ids[target] for target in graph[name].handoffs]
-            if sorted(remote.get("handoffs") or ()) != sorted(wanted):
-                await json_of(
-                    self._agents.update_async(agent_id=remote["id"], handoffs=wanted or None, retries=None)
-                )
-        return ids
+            if not _hands_off_to(wire, wanted):
+                made[name] = await self._update(wire["id"], {"handoffs": wanted or None})
+        known |= {name: _remote(wire) for name, wire in made.items()}
+        # Whoever is left is handed off to by nobody: the start.
+        for name in graph.agents:
+            if name not in known:
+                known[name] = await self._versioned(graph, name, [ids[to] for to in graph[name].handoffs])
+        return known
 
-    async def _one(self, agent: AgentSpec, fingerprint: str) -> dict[str, Any]:
-        found = await self._find(agent.name, fingerprint)
-        if found is not None:
-            return found
-        metadata = {**agent.metadata, FINGERPRINT: fingerprint}
-        return _agent(
+    async def _fixed(self, graph: AgentGraph, name: str) -> Wire:
+        """Return the agent with this definition, made without handoffs if there is none."""
+        marks = {FINGERPRINT: agent_fingerprint(graph, name), KIND: FIXED}
+        return await self._oldest(graph[name], marks, marks)
+
+    async def _versioned(self, graph: AgentGraph, name: str, handoffs: list[str]) -> RemoteAgent:
+        """Return the agent at the version with this definition, which is made if there is none."""
+        agent, fingerprint = graph[name], agent_fingerprint(graph, name)
+        marks = {FINGERPRINT: fingerprint, KIND: VERSIONED}
+        current = await self._oldest(agent, {KIND: VERSIONED}, marks, handoffs=handoffs or None)
+
+        def fits(wire: Wire) -> bool:
+            return _has(wire, marks) and _hands_off_to(wire, handoffs)
+
+        found = current if fits(current) else await self._version(current["id"], fits)
+        if found is None:
+            unset = {"description": None, "instructions": None}
+            fields = unset | definition(agent) | {"metadata": {**agent.metadata, **marks}}
+            found = await self._update(current["id"], fields | {"handoffs": handoffs or None})
+        return _remote(found)
+
+    async def _oldest(
+        self, agent: AgentSpec, wanted: Mapping[str, str], marks: Mapping[str, str], **fields: Any
+    ) -> Wire:
+        """Return the oldest agent of this name that has the wanted marks; if there is none, it is made."""
+        found = await self._find(agent.name, wanted)
+        if found:
+            return found[0]
+        created = _agent(
             await json_of(
-                self._agents.create_async(**plain(definition(agent)), metadata=metadata, retries=None)
+                self._agents.create_async(
+                    **plain(definition(agent)), **fields, metadata={**agent.metadata, **marks}, retries=None
+                )
             )
         )
+        # Somebody else may have made it at the same time: all look again, and agree on the first.
+        first = (*await self._find(agent.name, wanted), created)[0]
+        if first["id"] != created["id"]:
+            await self._agents.delete_async(agent_id=created["id"], retries=None)
+        return first
 
-    async def _find(self, name: str, fingerprint: str) -> dict[str, Any] | None:
-        """Return the oldest agent with this name and fingerprint."""
-        found: list[dict[str, Any]] = []
+    async def _find(self, name: str, marks: Mapping[str, str]) -> Sequence[Wire]:
+        """Return the agents with this name and these marks, oldest first."""
+        found = [one for one in await self.all(name) if one.get("name") == name and _has(one, marks)]
+        return sorted(found, key=lambda one: (one.get("created_at") or "", one["id"]))
+
+    async def all(self, name: str | None = None) -> Sequence[Wire]:
+        """Return the current versions of all agents that the key can see, or of those with this name."""
+        found: list[Wire] = []
         token: str | None = None
         while True:
             # Without `metadata` the SDK sends its own marker for "unset" as a filter.
-            after = {} if token is None else {"page_token": token}
+            filters = {"name": name, "page_token": token}
             page = await json_of(
                 self._agents.list_pages_async(
-                    name=name, page_size=_PAGE_SIZE, metadata={}, retries=None, **after
+                    page_size=_PAGE_SIZE,
+                    metadata={},
+                    retries=None,
+                    **{key: value for key, value in filters.items() if value is not None},
                 )
             )
-            for item in page.get("data") or ():
-                if item.get("name") == name and (item.get("metadata") or {}).get(FINGERPRINT) == fingerprint:
-                    found.append(_agent(item))
+            if not isinstance(page, dict):
+                raise MalformedReply("the API returned no page of agents")
+            found += [_agent(item) for item in page.get("data") or ()]
             token = page.get("next_page_token")
             if not token:
+                return found
+
+    async def delete(self, agent_id: str) -> None:
+        """Remove an agent with all its versions."""
+        await self._agents.delete_async(agent_id=agent_id, retries=None)
+
+    async def _version(self, agent_id: str, fits: Callable[[Wire], bool]) -> Wire | None:
+        """Return the newest version that fits."""
+        found: Wire | None = None
+        for page in range(1000):
+            versions = await json_of(
+                self._agents.list_versions_async(
+                    agent_id=agent_id, page=page, page_size=_PAGE_SIZE, retries=None
+                )
+            )
+            versions = [_agent(one) for one in versions] if isinstance(versions, list) else []
+            fitting = [one for one in (*versions, *([found] if found else [])) if fits(one)]
+            found = max(fitting, key=lambda one: one.get("version") or 0, default=None)
+            if len(versions) < _PAGE_SIZE:
                 break
-        return min(found, key=lambda one: (one.get("created_at") or "", one["id"]), default=None)
+        return found
+
+    async def _update(self, agent_id: str, fields: Wire) -> Wire:
+        return _agent(
+            await json_of(self._agents.update_async(agent_id=agent_id, **plain(fields), retries=None))
+        )
 
 
-def _agent(wire: Any) -> dict[str, Any]:
+def is_ours(wire: Wire) -> bool:
+    """Whether this library made the agent."""
+    return isinstance(_metadata(wire).get(FINGERPRINT), str)
+
+
+def _has(wire: Wire, marks: Mapping[str, str]) -> bool:
+    return is_ours(wire) and marks.items() <= _metadata(wire).items()
+
+
+def _metadata(wire: Wire) -> Mapping[str, Any]:
+    metadata = wire.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _hands_off_to(wire: Wire, ids: Sequence[str]) -> bool:
+    return sorted(wire.get("handoffs") or ()) == sorted(ids)
+
+
+def _remote(wire: Wire) -> RemoteAgent:
+    version = wire.get("version")
+    return RemoteAgent(wire["id"], version if isinstance(version, int) else None)
+
+
+def _agent(wire: Any) -> Wire:
     if not isinstance(wire, dict) or not isinstance(wire.get("id"), str):
         raise MalformedReply("the API returned an agent without an id")
     return wire

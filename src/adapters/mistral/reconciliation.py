@@ -1,44 +1,78 @@
-"""Whether a request was applied, read from the conversation's history.
+"""Whether a request was applied, read from the conversation's history: pure.
 
 Nobody offers an idempotency key: a start or append whose answer was lost may have been applied or not, and
-sending it again would add a second turn. So the history is asked, from the last entry we know on.
+sending it again would add a second turn. So the history is asked, from the last entry we know on. It shows
+the inputs of a request at once or only together with the outputs, and a busy conversation refuses everything
+with a 409; both are answers. What can be found behind the anchor:
 
-One gap is left, since no append can be made conditional: where the history does not show the inputs of a
-request that is still worked on, that request may end between this look and the repetition, and both count.
+- nothing: the request was not applied, or is still being worked on unseen. Sending it again is then
+  safe: it is refused with a 409 as long as the first one runs.
+- its inputs, and what the model answered: that is the reply, and nothing is sent.
+- its inputs alone: the server is still answering; come back later.
+- anything else: the conversation has gone a way of its own, and is left to itself.
+
+One gap cannot be closed beforehand, since no append can be made conditional: a request that runs unseen may
+end between the look and the repetition, and then both count. So after a repetition the history is read once
+more; the reply that was made first is the one that counts, and the conversation is left to itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
-
-from durable_agents.adapters.mistral.api_errors import BUSY_SECONDS
-from durable_agents.core.errors import ModelOverloaded
 
 Wire = dict[str, Any]
 
 _NEVER_LAST = frozenset({"agent.handoff", "tool.execution"})
 """After these the server goes on by itself."""
+_INPUTS = frozenset({"message.input", "function.result"})
 
 
-def outputs_behind(history: Sequence[Wire], anchor: str | None, inputs: Sequence[Wire]) -> list[Wire] | None:
-    """Return what the model answered to `inputs`, or None if they are not in the history after `anchor`.
+class Sight(Enum):
+    """What the history shows of a request."""
 
-    `anchor` is the id of the last entry known from before; None, or an id that the history does not have,
-    stands for the beginning.
+    NOTHING = auto()
+    PENDING = auto()
+    ANSWERED = auto()
+    SOMETHING_ELSE = auto()
 
-    Raises:
-        ModelOverloaded: the inputs are there, but the server is still answering them.
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is behind the anchor; `has_more` tells that other requests follow the one looked for."""
+
+    sight: Sight
+    outputs: tuple[Wire, ...] = ()
+    has_more: bool = False
+
+
+def trace_of(history: Sequence[Wire], anchor: str | None, inputs: Sequence[Wire]) -> Trace:
+    """Return what the history shows of a request with `inputs`, made when `anchor` was the last entry.
+
+    `anchor` is an entry's id; None stands for an empty conversation.
     """
-    begin = next((at + 1 for at, entry in enumerate(history) if anchor and entry.get("id") == anchor), 0)
-    for at in range(len(history) - len(inputs), begin - 1, -1):
-        behind = at + len(inputs)
-        if all(map(_is_same, history[at:behind], inputs)):
-            outputs = list(history[behind:])
-            if not outputs or outputs[-1].get("type") in _NEVER_LAST:
-                raise ModelOverloaded(409, "the request is still being answered", BUSY_SECONDS)
-            return outputs
-    return None
+    begin = _behind(history, anchor)
+    if begin is None:
+        return Trace(Sight.SOMETHING_ELSE)
+    seen = history[begin : begin + len(inputs)]
+    if not history[begin:]:
+        return Trace(Sight.NOTHING)
+    if len(seen) < len(inputs) or not all(map(_is_same, seen, inputs)):
+        return Trace(Sight.SOMETHING_ELSE)
+    rest = history[begin + len(inputs) :]
+    length = next((at for at, entry in enumerate(rest) if entry.get("type") in _INPUTS), len(rest))
+    outputs, has_more = tuple(rest[:length]), length < len(rest)
+    if not has_more and (not outputs or outputs[-1].get("type") in _NEVER_LAST):
+        return Trace(Sight.PENDING)
+    return Trace(Sight.ANSWERED, outputs, has_more)
+
+
+def _behind(history: Sequence[Wire], anchor: str | None) -> int | None:
+    if anchor is None:
+        return 0
+    return next((at + 1 for at, entry in enumerate(history) if entry.get("id") == anchor), None)
 
 
 def _is_same(seen: Wire, sent: Wire) -> bool:

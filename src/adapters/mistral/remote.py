@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from durable_agents.adapters.mistral.agents import RemoteAgents
-from durable_agents.adapters.mistral.client import events_of, json_of, open_client
+from durable_agents.adapters.mistral.api_errors import BUSY_SECONDS
+from durable_agents.adapters.mistral.conversations import Answer, Call, ConversationsApi
 from durable_agents.adapters.mistral.definitions import COMPLETION_ARGS, check_definitions, graph_fingerprint
-from durable_agents.adapters.mistral.reconciliation import outputs_behind
+from durable_agents.adapters.mistral.reconciliation import Sight, Trace, trace_of
 from durable_agents.adapters.mistral.session import ApiSession, Endpoint
-from durable_agents.adapters.mistral.streams import ConversationStream
 from durable_agents.adapters.mistral.wire import (
     Wire,
     entries_of,
+    has_own_call_ids,
     inputs_of,
     is_poisoned,
     usage_of,
@@ -25,31 +25,33 @@ from durable_agents.adapters.mistral.wire import (
 )
 from durable_agents.core.agents import AgentGraph
 from durable_agents.core.entries import AgentHandoff
-from durable_agents.core.errors import DefinitionError, MalformedReply, NotSupported
+from durable_agents.core.errors import DefinitionError, MalformedReply, ModelOverloaded, NotSupported
 from durable_agents.core.json import JSON
 from durable_agents.core.model import Value
 from durable_agents.ports.llm import ModelReply, ModelRequest
 from durable_agents.ports.resources import Resources
 
-REQUEST = "durable_agents_request"
-"""The metadata key that says which request a conversation was started by."""
+logger = logging.getLogger("durable_agents.mistral")
 
-_PAGE_SIZE = 100
-_PAGES_MAX = 20
+FOUND = "the reply was lost on its way and found in the conversation's history, which does not tell its usage"
+TWICE = "a request that was repeated has been applied twice; its first reply counts"
+ANONYMOUS = "calls in it have no ids of their own, and cannot be answered there"
 
 
 class Handle(Value):
     """Where a conversation stands: of the size of the agents' names, however long the conversation is."""
 
     conversation_id: str
-    last_entry_id: str | None
-    """The last entry known, behind which the effect of the next request must be."""
+    last_entry_id: str
+    """The last entry known, behind which the effect of the next request must be; "" if it has no id."""
     agent: str
     """Who answers now, by name."""
     graph: str
     """The fingerprint of the agents that the conversation runs with."""
     agents: dict[str, str]
     """The id of every agent, by name."""
+    is_left: str | None = None
+    """Why the conversation cannot be gone on with; what comes next begins a new one."""
 
     @classmethod
     def of(cls, handle: JSON) -> Handle | None:
@@ -64,89 +66,13 @@ class Handle(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the server answered to a start or an append."""
+class Turn:
+    """One answer, and what is to be said of how it was got."""
 
-    conversation_id: str
-    outputs: list[Any]
-    usage: Any = None
-
-    @classmethod
-    def of(cls, wire: Any) -> Answer:
-        if not isinstance(wire, dict) or not isinstance(wire.get("outputs"), list):
-            raise MalformedReply("the answer is no conversation response")
-        if not isinstance(wire.get("conversation_id"), str):
-            raise MalformedReply("the answer does not say which conversation it belongs to")
-        return cls(wire["conversation_id"], wire["outputs"], wire.get("usage"))
-
-
-class ConversationsApi:
-    """The calls that a session makes, in one worker."""
-
-    def __init__(self, conversations: Any, agents: RemoteAgents) -> None:
-        self._conversations = conversations
-        self.agents = agents
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, endpoint: Endpoint) -> AsyncIterator[ConversationsApi]:
-        parts = (("conversations", "Conversations"), ("beta_agents", "BetaAgents"))
-        async with open_client(endpoint, *parts) as client:
-            conversations, agents = client.parts
-            yield cls(conversations, RemoteAgents(agents))
-
-    async def start(self, graph: AgentGraph, agent: str, *, stream: bool, **body: Any) -> Answer:
-        """Start a conversation with a remote agent; the agents are made anew if someone has deleted them."""
-        from mistralai.client.errors import MistralError
-
-        call = self._conversations.start_stream_async if stream else self._conversations.start_async
-        ids = await self.agents.ids(graph)
-        try:
-            return await _answer(call(agent_id=ids[agent], retries=None, **body), stream=stream)
-        except MistralError as error:
-            if error.status_code != 404:
-                raise
-        self.agents.forget(graph)
-        ids = await self.agents.ids(graph)
-        return await _answer(call(agent_id=ids[agent], retries=None, **body), stream=stream)
-
-    async def append(self, *, stream: bool, **body: Any) -> Answer:
-        call = self._conversations.append_stream_async if stream else self._conversations.append_async
-        return await _answer(call(retries=None, **body), stream=stream)
-
-    async def history(self, conversation_id: str) -> list[Wire]:
-        wire = await json_of(
-            self._conversations.get_history_async(conversation_id=conversation_id, retries=None)
-        )
-        entries = wire.get("entries") if isinstance(wire, dict) else None
-        if not isinstance(entries, list):
-            raise MalformedReply("the API returned no history of the conversation")
-        return [entry for entry in entries if isinstance(entry, dict)]
-
-    async def started_by(self, request_key: str) -> str | None:
-        """Return the conversation that carries this marker; the server's own filter is not relied on."""
-        marker = {REQUEST: request_key}
-        for page in range(_PAGES_MAX):
-            wire = await json_of(
-                self._conversations.list_async(page=page, page_size=_PAGE_SIZE, metadata=marker, retries=None)
-            )
-            found = wire if isinstance(wire, list) else []
-            for item in found:
-                if (item.get("metadata") or {}).get(REQUEST) == request_key:
-                    return str(item["id"])
-            if len(found) < _PAGE_SIZE:
-                break
-        return None
-
-
-async def _answer(call: Awaitable[Any], *, stream: bool) -> Answer:
-    if not stream:
-        return Answer.of(await json_of(call))
-    pieces = ConversationStream()
-    async with aclosing(events_of(call)) as events:
-        async for event in events:
-            pieces.take(event)
-    return Answer.of(pieces.wire())
+    answer: Answer
+    notes: tuple[str, ...] = ()
+    is_left: str | None = None
+    agents: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +80,11 @@ class RemoteSession(ApiSession):
     """Mistral's agents, in a conversation that the server keeps.
 
     Agents are made on the server as they are defined here, once for equal definitions. Handoffs and built-in
-    tools happen on the server, within one reply. Repeating a request whose answer was lost looks for its
-    effect first; usage is then reported as zero, for the history does not tell it.
+    tools happen on the server, within one reply. A request whose answer was lost is looked for on the server
+    before it is sent again, so that a conversation has each turn once; the usage of a reply found so is
+    reported as zero, for the history does not tell it. A conversation that cannot be gone on with (it was
+    deleted, a call in it cannot be read, somebody else added to it) is left for a new one that gets all
+    that was said; the reply's `notes` say so.
     """
 
     def check(self, graph: AgentGraph) -> None:
@@ -173,94 +102,169 @@ class RemoteSession(ApiSession):
         api = await resources.get(
             ("mistral", "conversations", *endpoint.identity), lambda: ConversationsApi.open(endpoint)
         )
-        known = Handle.of(request.handle)
-        graph = graph_fingerprint(request.graph)
-        if (
-            known is None
-            or (known.agent, known.graph) != (request.agent, graph)
-            or is_poisoned(request.history)
-        ):
-            # A conversation belongs to its agents for good, and takes nothing more after a call that cannot
-            # be read: a new one gets all that was said, with such calls made readable.
-            answer = await self._start(api, request)
-            agents, anchor = await api.agents.ids(request.graph), None
-        else:
-            answer = await self._append(api, request, known)
-            agents, anchor = known.agents, known.last_entry_id
-        names = {agent_id: name for name, agent_id in agents.items()}
-        entries = entries_of(answer.outputs, names)
-        active = request.agent
+        # A socket that is silent is never the first limit to bite.
+        call = Call(self.stream, round(self.timeout_seconds * 1000))
+        return await Exchange(api, request, call).reply()
+
+
+class Exchange:
+    """One attempt at getting one reply."""
+
+    def __init__(self, api: ConversationsApi, request: ModelRequest, call: Call) -> None:
+        self._api = api
+        self._request = request
+        self._call = call
+        self._graph = graph_fingerprint(request.graph)
+        self._known = Handle.of(request.handle)
+
+    async def reply(self) -> ModelReply:
+        """Return the reply that the server has made, or makes now."""
+        known = self._known
+        why = None if known is None else self._why_anew(known)
+        turn = None
+        if known is not None and why is None:
+            try:
+                turn = await self._append(known)
+                why = "the old one holds what this run did not say"
+            except Exception as error:
+                if _status_of(error) != 404:
+                    raise
+                self._api.agents.forget(self._request.graph)
+                why = "the server does not have the old one, or one of its agents, any more"
+        if turn is None:
+            turn = await self._start(() if why is None else (f"a new conversation was begun: {why}",))
+        for note in turn.notes:
+            logger.warning("model call %s: %s", self._request.idempotency_key, note)
+        return self._reply_of(turn)
+
+    def _why_anew(self, known: Handle) -> str | None:
+        """Return why the next request must begin a new conversation, if it must."""
+        if known.is_left is not None:
+            return known.is_left
+        if known.graph != self._graph:
+            return "the definitions of the agents have changed"
+        if known.agent != self._request.agent:
+            return f"a conversation with {known.agent!r} cannot be gone on with by {self._request.agent!r}"
+        if is_poisoned(self._request.history):
+            return "the server takes nothing after a call whose arguments are no JSON object"
+        return None
+
+    async def _start(self, notes: tuple[str, ...]) -> Turn:
+        """Begin a conversation with all that was said, be it nothing; find it if it was begun before."""
+        request, api = self._request, self._api
+        inputs = inputs_of((*request.history, *without_abandoned(request.new, request.history)))
+        agents = {name: known.id for name, known in (await api.agents.of(request.graph)).items()}
+        turn = None
+        if request.attempt > 1:
+            conversation_id = await api.started_by(request.idempotency_key)
+            if conversation_id is not None:
+                # Where nothing is seen it is being answered all the same, and then refuses what comes; or
+                # nobody would ever have answered.
+                turn = await self._settled(conversation_id, None, inputs)
+        if turn is None:
+            turn = await self._started(inputs)
+        return replace(turn, notes=(*notes, *turn.notes), agents=agents)
+
+    async def _started(self, inputs: list[Wire]) -> Turn:
+        request, api = self._request, self._api
+        try:
+            return Turn(
+                await api.start(request.graph, request.agent, inputs, request.idempotency_key, self._call)
+            )
+        except MalformedReply:
+            # It was applied, but the answer cannot be read.
+            conversation_id = await api.started_by(request.idempotency_key)
+            if conversation_id is None:
+                raise
+            turn = _found(conversation_id, await self._look(conversation_id, None, inputs))
+            if turn is None:
+                raise
+            return turn
+
+    async def _append(self, known: Handle) -> Turn | None:
+        """Go on with the conversation; None if it has gone a way of its own."""
+        request = self._request
+        inputs = inputs_of(without_abandoned(request.new, request.history))
+        turn = await self._settled(known.conversation_id, known.last_entry_id, inputs)
+        return None if turn is None else replace(turn, agents=known.agents)
+
+    async def _settled(self, conversation_id: str, anchor: str | None, inputs: list[Wire]) -> Turn | None:
+        """Return what the conversation answers to `inputs`, sent now unless it has them already.
+
+        None: it holds something else behind `anchor`.
+        """
+        if self._is_in_doubt:
+            trace = await self._look(conversation_id, anchor, inputs)
+            if trace.sight is not Sight.NOTHING:
+                return _found(conversation_id, trace)
+        try:
+            answer = await self._api.append(conversation_id, inputs, self._call)
+        except Exception as error:
+            if _status_of(error) != 400 and not isinstance(error, MalformedReply):
+                raise
+            # What is refused may be a repetition of what was applied; what cannot be read was applied.
+            trace = await self._look(conversation_id, anchor, inputs)
+            if trace.sight is Sight.NOTHING:
+                raise
+            return _found(conversation_id, trace)
+        if not self._is_in_doubt:
+            return Turn(answer)
+        trace = trace_of(await self._api.history(conversation_id), anchor, inputs)
+        if trace.sight is Sight.ANSWERED and not trace.has_more:
+            return Turn(answer)
+        if trace.sight is Sight.ANSWERED:
+            answer = replace(answer, outputs=list(trace.outputs))
+        return Turn(answer, (TWICE,), is_left=TWICE)
+
+    @property
+    def _is_in_doubt(self) -> bool:
+        return self._request.attempt > 1 or self._request.in_doubt
+
+    async def _look(self, conversation_id: str, anchor: str | None, inputs: Sequence[Wire]) -> Trace:
+        """Return what the history shows of the request.
+
+        Raises:
+            ModelOverloaded: it is still being answered.
+        """
+        trace = trace_of(await self._api.history(conversation_id), anchor, inputs)
+        if trace.sight is Sight.PENDING:
+            raise ModelOverloaded(409, "the request is still being answered", BUSY_SECONDS)
+        return trace
+
+    # The reply
+
+    def _reply_of(self, turn: Turn) -> ModelReply:
+        answer = turn.answer
+        entries = entries_of(answer.outputs, {agent_id: name for name, agent_id in turn.agents.items()})
+        active = self._request.agent
         for entry in entries:
             if isinstance(entry, AgentHandoff):
                 active = entry.next_agent_name
         ids = [output["id"] for output in answer.outputs if isinstance(output.get("id"), str)]
         handle = Handle(
             conversation_id=answer.conversation_id,
-            last_entry_id=ids[-1] if ids else anchor,
+            last_entry_id=ids[-1] if ids else "",
             agent=active,
-            graph=graph,
-            agents=agents,
+            graph=self._graph,
+            agents=turn.agents,
+            is_left=turn.is_left if has_own_call_ids(entries) else ANONYMOUS,
         )
         return ModelReply(
-            entries=entries, usage=usage_of(answer.usage), handle=handle.model_dump(mode="json")
+            entries=entries,
+            usage=usage_of(answer.usage),
+            handle=handle.model_dump(mode="json"),
+            notes=turn.notes,
         )
 
-    async def _start(self, api: ConversationsApi, request: ModelRequest) -> Answer:
-        inputs = inputs_of((*request.history, *without_abandoned(request.new, request.history)))
-        if request.attempt > 1:
-            found = await self._started(api, request, inputs)
-            if found is not None:
-                return found
-        try:
-            return await api.start(
-                request.graph,
-                request.agent,
-                stream=self.stream,
-                timeout_ms=self._timeout_ms,
-                inputs=inputs,
-                metadata={REQUEST: request.idempotency_key},
-            )
-        except MalformedReply:
-            # It was applied, but the answer cannot be read.
-            found = await self._started(api, request, inputs)
-            if found is None:
-                raise
-            return found
 
-    async def _started(
-        self, api: ConversationsApi, request: ModelRequest, inputs: list[Wire]
-    ) -> Answer | None:
-        conversation_id = await api.started_by(request.idempotency_key)
-        if conversation_id is None:
-            return None
-        outputs = outputs_behind(await api.history(conversation_id), None, inputs)
-        return None if outputs is None else Answer(conversation_id, outputs)
+def _found(conversation_id: str, trace: Trace) -> Turn | None:
+    """Return the turn that the history shows, if it does not show something else."""
+    if trace.sight is not Sight.ANSWERED:
+        return None
+    is_left = TWICE if trace.has_more else None
+    return Turn(Answer(conversation_id, list(trace.outputs)), (FOUND,), is_left)
 
-    async def _append(self, api: ConversationsApi, request: ModelRequest, known: Handle) -> Answer:
-        inputs = inputs_of(without_abandoned(request.new, request.history))
-        if request.attempt > 1:
-            found = await self._appended(api, known, inputs)
-            if found is not None:
-                return found
-        try:
-            return await api.append(
-                stream=self.stream,
-                timeout_ms=self._timeout_ms,
-                conversation_id=known.conversation_id,
-                inputs=inputs,
-            )
-        except MalformedReply:
-            found = await self._appended(api, known, inputs)
-            if found is None:
-                raise
-            return found
 
-    async def _appended(self, api: ConversationsApi, known: Handle, inputs: list[Wire]) -> Answer | None:
-        history = await api.history(known.conversation_id)
-        outputs = outputs_behind(history, known.last_entry_id, inputs)
-        return None if outputs is None else Answer(known.conversation_id, outputs)
-
-    @property
-    def _timeout_ms(self) -> int:
-        """How long a socket may be silent: never the first limit to bite."""
-        return round(self.timeout_seconds * 1000)
+def _status_of(error: Exception) -> Any:
+    """Return the HTTP status of an SDK's error, or of ours; None of any other."""
+    return getattr(error, "status_code", None) or getattr(error, "status", None)

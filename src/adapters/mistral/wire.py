@@ -24,7 +24,7 @@ _SENT_BACK = frozenset(
 _NEEDED: dict[str, dict[str, Any]] = {
     "message.input": {"role": "user"},
     "message.output": {"content": ""},
-    "function.call": {"arguments": ""},
+    "function.call": {"arguments": "", "tool_call_id": ""},
     "tool.execution": {"arguments": ""},
 }
 """What an entry must have to be one of ours, or to be sent back, and a server may leave out."""
@@ -146,6 +146,12 @@ def is_poisoned(history: Sequence[Entry]) -> bool:
         isinstance(entry, FunctionCall) and parsed_arguments(entry.arguments) is None
         for entry in last_reply(history)
     )
+
+
+def has_own_call_ids(reply: Sequence[Entry]) -> bool:
+    """Whether every call that waits for a result has an id, and one of its own."""
+    ids = [call.tool_call_id for call in open_function_calls(tuple(reply))]
+    return all(ids) and len(set(ids)) == len(ids)
 
 
 def repaired(arguments: str) -> str:

@@ -1,0 +1,155 @@
+"""The calls of the Conversations API that a session makes, in one worker."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from durable_agents.adapters.mistral.agents import RemoteAgents
+from durable_agents.adapters.mistral.client import events_of, json_of, open_client
+from durable_agents.adapters.mistral.session import Endpoint
+from durable_agents.adapters.mistral.streams import ConversationStream
+from durable_agents.adapters.mistral.wire import Wire
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.errors import MalformedReply
+
+REQUEST = "durable_agents_request"
+"""The metadata key that says which request a conversation was started by."""
+
+_PAGE_SIZE = 100
+_PAGES_MAX = 20
+_KEPT_STARTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server answered to a start or an append."""
+
+    conversation_id: str
+    outputs: list[Any]
+    usage: Any = None
+
+    @classmethod
+    def of(cls, wire: Any) -> Answer:
+        if not isinstance(wire, dict) or not isinstance(wire.get("outputs"), list):
+            raise MalformedReply("the answer is no conversation response")
+        if not isinstance(wire.get("conversation_id"), str):
+            raise MalformedReply("the answer does not say which conversation it belongs to")
+        return cls(wire["conversation_id"], wire["outputs"], wire.get("usage"))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How to make one request: streamed or not, and how long a socket may be silent."""
+
+    stream: bool
+    timeout_ms: int
+
+
+class ConversationsApi:
+    """Conversations on the server, with the agents that hold them."""
+
+    def __init__(self, conversations: Any, agents: RemoteAgents) -> None:
+        self._conversations = conversations
+        self.agents = agents
+        self._begun: OrderedDict[str, str] = OrderedDict()
+        """Which conversations the first events of streams told of, by request."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, endpoint: Endpoint) -> AsyncIterator[ConversationsApi]:
+        parts = (("conversations", "Conversations"), ("beta_agents", "BetaAgents"))
+        async with open_client(endpoint, *parts) as client:
+            conversations, agents = client.parts
+            yield cls(conversations, RemoteAgents(agents))
+
+    async def start(
+        self, graph: AgentGraph, agent: str, inputs: list[Wire], request_key: str, call: Call
+    ) -> Answer:
+        """Start a conversation with a remote agent; the agents are made anew if someone has deleted them."""
+        from mistralai.client.errors import MistralError
+
+        send = self._conversations.start_stream_async if call.stream else self._conversations.start_async
+
+        async def started() -> Answer:
+            known = (await self.agents.of(graph))[agent]
+            return await _answer(
+                send(
+                    agent_id=known.id,
+                    inputs=inputs,
+                    metadata={REQUEST: request_key},
+                    timeout_ms=call.timeout_ms,
+                    retries=None,
+                    **({} if known.version is None else {"agent_version": known.version}),
+                ),
+                call,
+                lambda conversation_id: self._remember(request_key, conversation_id),
+            )
+
+        try:
+            return await started()
+        except MistralError as error:
+            if error.status_code != 404:
+                raise
+        self.agents.forget(graph)
+        return await started()
+
+    async def append(self, conversation_id: str, inputs: list[Wire], call: Call) -> Answer:
+        """Add to a conversation, and return what the model answers."""
+        send = self._conversations.append_stream_async if call.stream else self._conversations.append_async
+        request = send(
+            conversation_id=conversation_id, inputs=inputs, timeout_ms=call.timeout_ms, retries=None
+        )
+        return await _answer(request, call)
+
+    async def history(self, conversation_id: str) -> list[Wire]:
+        """Return the entries of a conversation, in order."""
+        wire = await json_of(
+            self._conversations.get_history_async(conversation_id=conversation_id, retries=None)
+        )
+        entries = wire.get("entries") if isinstance(wire, dict) else None
+        if not isinstance(entries, list):
+            raise MalformedReply("the API returned no history of the conversation")
+        return [entry for entry in entries if isinstance(entry, dict)]
+
+    async def started_by(self, request_key: str) -> str | None:
+        """Return the conversation that a request has started: the one that its stream told of, or the one
+        that carries its marker. The server's own filter is not relied on.
+        """
+        if request_key in self._begun:
+            return self._begun[request_key]
+        marker = {REQUEST: request_key}
+        for page in range(_PAGES_MAX):
+            wire = await json_of(
+                self._conversations.list_async(page=page, page_size=_PAGE_SIZE, metadata=marker, retries=None)
+            )
+            found = wire if isinstance(wire, list) else []
+            for item in found:
+                if (item.get("metadata") or {}).get(REQUEST) == request_key:
+                    return str(item["id"])
+            if len(found) < _PAGE_SIZE:
+                break
+        return None
+
+    def _remember(self, request_key: str, conversation_id: str) -> None:
+        self._begun[request_key] = conversation_id
+        if len(self._begun) > _KEPT_STARTS:
+            self._begun.popitem(last=False)
+
+
+async def _answer(
+    request: Awaitable[Any], call: Call, on_started: Callable[[str], None] = lambda conversation_id: None
+) -> Answer:
+    if not call.stream:
+        return Answer.of(await json_of(request))
+    pieces = ConversationStream()
+    async with aclosing(events_of(request)) as events:
+        async for event in events:
+            is_known = pieces.conversation_id is not None
+            pieces.take(event)
+            if pieces.conversation_id is not None and not is_known:
+                on_started(pieces.conversation_id)
+    return Answer.of(pieces.wire())
