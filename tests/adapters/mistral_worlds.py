@@ -42,9 +42,16 @@ class Cloud:
 
     programs: dict[str, Program] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
+    inputs_visible_at_once: bool = True
+    metadata_filter_works: bool = True
 
     def __post_init__(self) -> None:
-        self.server = MistralServer(self._answer, api_key=KEY, inputs_visible_at_once=True)
+        self.server = MistralServer(
+            self._answer,
+            api_key=KEY,
+            inputs_visible_at_once=self.inputs_visible_at_once,
+            metadata_filter_works=self.metadata_filter_works,
+        )
 
     def _answer(self, call: ModelCall) -> Sequence[Output]:
         name = call.model.rpartition("-")[0]

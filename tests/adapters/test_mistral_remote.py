@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 
 from durable_agents.adapters.mistral import RemoteSession
 from durable_agents.adapters.mistral.agents import FINGERPRINT
-from durable_agents.core.agents import AgentGraph, AgentSpec
+from durable_agents.core.agents import AgentGraph, AgentSpec, ToolSpec
 from durable_agents.core.chunks import ImageURLChunk
 from durable_agents.core.entries import (
     AgentHandoff,
@@ -30,6 +30,7 @@ from durable_agents.core.errors import (
     ModelRefused,
     ModelUnreachable,
 )
+from durable_agents.core.json import JSON
 from durable_agents.ports.llm import ModelReply, ModelRequest
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.resources import SharedResources
@@ -42,6 +43,7 @@ from durable_agents.testing.mistral_server import (
     Handoff,
     Hang,
     MistralServer,
+    ModelCall,
     Output,
     Reply,
     Say,
@@ -220,6 +222,120 @@ async def test_a_definition_arrives_whole() -> None:
     assert wanted["name"] == "the_agent"
     assert made["metadata"]["team"] == "tides"
     assert len(made["metadata"][FINGERPRINT]) == 32
+
+
+def solo(**changes: Any) -> AgentGraph:
+    """Return the graph of an agent that nobody hands off to."""
+    return AgentGraph(start="a", agents={"a": AgentSpec(name="a", model="m", **changes)})
+
+
+def version_of(server: MistralServer, reply: ModelReply) -> Any:
+    assert isinstance(reply.handle, dict)
+    return server.conversations[str(reply.handle["conversation_id"])].agent_version
+
+
+async def test_any_number_of_runs_leaves_the_agents_of_one() -> None:
+    graph = graph_for("m")
+    start_agent = AgentSpec(name="start", model="m", handoffs=("front",))
+    wide = AgentGraph(start="start", agents={**graph.agents, "start": start_agent})
+    with server_of(*[[Say("Hello.")]] * 5) as server:
+        for number in range(5):
+            async with worker() as resources:
+                await session_for(server).reply(start(wide, key=str(number)), resources)
+        assert sorted(agent["name"] for agent in server.agents.values()) == ["front", "poet", "start"]
+        assert {agent["name"]: agent["versions"] for agent in server.agents.values()} == {
+            "front": [0, 1],
+            "poet": [0, 1],
+            "start": [0],
+        }
+
+
+async def test_a_changed_definition_is_a_new_version_and_who_began_with_the_old_one_keeps_it() -> None:
+    old, new = solo(instructions="Be long."), solo(instructions="Be brief.")
+    with server_of([Say("1")], [Say("2")], [Say("3")], [Say("4")]) as server:
+        async with worker() as resources, worker() as others:
+            session = session_for(server)
+            begun = start(old)
+            reply = await session.reply(begun, resources)
+            other = await session.reply(start(new, key="k2"), others)
+            assert (version_of(server, reply), version_of(server, other)) == (0, 1)
+            more = await session.reply(after(begun, reply, MessageInput(content="More.")), resources)
+            assert version_of(server, more) == 0
+            # A worker that still has the old program, and starts after the change.
+            async with worker() as late:
+                again = await session.reply(start(old, key="k4"), late)
+            assert version_of(server, again) == 0
+        (agent,) = server.agents.values()
+        assert agent["versions"] == [0, 1]
+        assert agent["instructions"] == "Be brief."
+
+
+async def test_what_a_definition_no_longer_has_is_taken_from_the_new_version() -> None:
+    schema: dict[str, JSON] = {"type": "object", "properties": {}}
+    full = solo(
+        description="d", instructions="i", tools=(ToolSpec(name="t", parameters=schema),), metadata={"x": 1}
+    )
+    with server_of([Say("1")], [Say("2")]) as server:
+        async with worker() as resources:
+            await session_for(server).reply(start(full), resources)
+            await session_for(server).reply(start(solo(), key="k2"), resources)
+        (agent,) = server.agents.values()
+        assert (agent["description"], agent["instructions"], agent["tools"]) == (None, None, [])
+        assert "x" not in agent["metadata"]
+
+
+async def test_an_agent_that_is_handed_off_to_is_never_changed_under_a_running_conversation() -> None:
+    """The server hands off to whatever version is current, so a changed specialist is another agent."""
+
+    def graph(instructions: str) -> AgentGraph:
+        front = AgentSpec(name="front", model="m", handoffs=("poet",))
+        poet = AgentSpec(name="poet", model="m", instructions=instructions)
+        return AgentGraph(start="front", agents={"front": front, "poet": poet})
+
+    told: list[str | None] = []
+
+    def model(call: ModelCall) -> Reply:
+        if call.agent_name == "poet":
+            told.append(call.instructions)
+            return [Say("A poem.")]
+        return [Handoff("poet")] if call.last_user_text == "A poem!" else [Say("Hello.")]
+
+    with MistralServer(model) as server:
+        async with worker() as resources:
+            session = session_for(server)
+            begun = start(graph("Rhyme."))
+            reply = await session.reply(begun, resources)
+            await session.reply(start(graph("Do not rhyme."), key="k2"), resources)
+            await session.reply(after(begun, reply, MessageInput(content="A poem!")), resources)
+        assert told == ["Rhyme."]
+        assert sorted(agent["name"] for agent in server.agents.values()) == ["front", "poet", "poet"]
+
+
+@pytest.mark.parametrize("graph", [graph_for("m"), solo()], ids=["handed off to", "start"])
+async def test_workers_that_make_the_same_agents_at_the_same_time_leave_no_doubles(graph: AgentGraph) -> None:
+    with server_of(*[[Say("Hello.")]] * 4) as server:
+        # Nobody may create before everybody has looked.
+        held = [Hang("request") for _ in range(4)]
+        for one in held:
+            server.faults.add(Fault(one, method="POST", path="/v1/agents"))
+        async with AsyncExitStack() as stack:
+            requests = [
+                asyncio.create_task(
+                    session_for(server).reply(
+                        start(graph, key=str(number)), await stack.enter_async_context(worker())
+                    )
+                )
+                for number in range(4)
+            ]
+            for one in held:
+                await one.reached()
+            for one in held:
+                one.release()
+            replies = await asyncio.gather(*requests)
+        assert len(server.agents) == len(graph.agents)
+        for reply in replies:
+            assert isinstance(reply.handle, dict)
+            assert set(reply.handle["agents"].values()) == set(server.agents)  # type: ignore[union-attr]  # JSON
 
 
 # Conversations -------------------------------------------------------------------------------------------

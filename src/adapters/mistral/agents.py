@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from durable_agents.adapters.mistral.client import json_of
+from durable_agents.adapters.mistral.client import read_json
 from durable_agents.adapters.mistral.definitions import agent_fingerprint, definition, graph_fingerprint
 from durable_agents.adapters.mistral.wire import Wire, plain
 from durable_agents.core.agents import AgentGraph, AgentSpec
-from durable_agents.core.errors import MalformedReply
+from durable_agents.core.errors import ModelUnreachable
 
 FINGERPRINT = "durable_agents_fingerprint"
 """The metadata key that says which definition a version of a remote agent was made from, and that we did."""
@@ -116,13 +116,10 @@ class RemoteAgents:
         found = await self._find(agent.name, wanted)
         if found:
             return found[0]
-        created = _agent(
-            await json_of(
-                self._agents.create_async(
-                    **plain(definition(agent)), **fields, metadata={**agent.metadata, **marks}, retries=None
-                )
-            )
+        request = self._agents.create_async(
+            **plain(definition(agent)), **fields, metadata={**agent.metadata, **marks}, retries=None
         )
+        created = _agent(await read_json(request, dict, "the agent that was made"))
         # Somebody else may have made it at the same time: all look again, and agree on the first.
         first = (*await self._find(agent.name, wanted), created)[0]
         if first["id"] != created["id"]:
@@ -141,17 +138,16 @@ class RemoteAgents:
         while True:
             # Without `metadata` the SDK sends its own marker for "unset" as a filter.
             filters = {"name": name, "page_token": token}
-            page = await json_of(
-                self._agents.list_pages_async(
-                    page_size=_PAGE_SIZE,
-                    metadata={},
-                    retries=None,
-                    **{key: value for key, value in filters.items() if value is not None},
-                )
+            request = self._agents.list_pages_async(
+                page_size=_PAGE_SIZE,
+                metadata={},
+                retries=None,
+                **{key: value for key, value in filters.items() if value is not None},
             )
-            if not isinstance(page, dict):
-                raise MalformedReply("the API returned no page of agents")
-            found += [_agent(item) for item in page.get("data") or ()]
+            page = await read_json(request, dict, "the list of agents")
+            if not isinstance(page.get("data"), list):
+                raise ModelUnreachable("the list of agents came garbled")
+            found += [_agent(item) for item in page["data"]]
             token = page.get("next_page_token")
             if not token:
                 return found
@@ -164,12 +160,11 @@ class RemoteAgents:
         """Return the newest version that fits."""
         found: Wire | None = None
         for page in range(1000):
-            versions = await json_of(
-                self._agents.list_versions_async(
-                    agent_id=agent_id, page=page, page_size=_PAGE_SIZE, retries=None
-                )
+            request = self._agents.list_versions_async(
+                agent_id=agent_id, page=page, page_size=_PAGE_SIZE, retries=None
             )
-            versions = [_agent(one) for one in versions] if isinstance(versions, list) else []
+            listed = await read_json(request, list, "the list of an agent's versions")
+            versions = [_agent(one) for one in listed]
             fitting = [one for one in (*versions, *([found] if found else [])) if fits(one)]
             found = max(fitting, key=lambda one: one.get("version") or 0, default=None)
             if len(versions) < _PAGE_SIZE:
@@ -177,9 +172,8 @@ class RemoteAgents:
         return found
 
     async def _update(self, agent_id: str, fields: Wire) -> Wire:
-        return _agent(
-            await json_of(self._agents.update_async(agent_id=agent_id, **plain(fields), retries=None))
-        )
+        request = self._agents.update_async(agent_id=agent_id, **plain(fields), retries=None)
+        return _agent(await read_json(request, dict, "the agent that was changed"))
 
 
 def is_ours(wire: Wire) -> bool:
@@ -207,5 +201,5 @@ def _remote(wire: Wire) -> RemoteAgent:
 
 def _agent(wire: Any) -> Wire:
     if not isinstance(wire, dict) or not isinstance(wire.get("id"), str):
-        raise MalformedReply("the API returned an agent without an id")
+        raise ModelUnreachable("an agent without an id came")
     return wire

@@ -14,16 +14,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable_agents.adapters.mistral.api_errors import told_by
-from durable_agents.core.errors import MalformedReply, MissingExtra
+from durable_agents.core.errors import MalformedReply, MissingExtra, ModelUnreachable
 
 if TYPE_CHECKING:
     import httpx2
     from mistralai.client import Mistral
 
     from durable_agents.adapters.mistral.session import Endpoint
+
+T = TypeVar("T")
 
 _KEEPALIVE_CONNECTIONS = 100
 _responses: ContextVar[list[httpx2.Response]] = ContextVar("responses")
@@ -123,6 +125,22 @@ async def json_of(call: Awaitable[object]) -> Any:
         return answer.json()
     except ValueError as error:
         raise MalformedReply(f"the answer is not JSON: {told_by(answer.text, None)!r}") from error
+
+
+async def read_json(call: Awaitable[object], kind: type[T], what: str) -> T:
+    """Await a call that may be made again, and return the JSON that the server answered with.
+
+    Raises:
+        ModelUnreachable: what came is something else; asking again does no harm, and may help.
+        MistralError: the server refused.
+    """
+    try:
+        answer = await json_of(call)
+    except MalformedReply as error:
+        raise ModelUnreachable(f"{what} came garbled") from error
+    if not isinstance(answer, kind):
+        raise ModelUnreachable(f"{what} came garbled")
+    return answer
 
 
 async def events_of(call: Awaitable[Any]) -> AsyncGenerator[Any, None]:

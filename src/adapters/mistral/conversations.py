@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from durable_agents.adapters.mistral.agents import RemoteAgents
-from durable_agents.adapters.mistral.client import events_of, json_of, open_client
+from durable_agents.adapters.mistral.client import events_of, json_of, open_client, read_json
 from durable_agents.adapters.mistral.session import Endpoint
 from durable_agents.adapters.mistral.streams import ConversationStream
 from durable_agents.adapters.mistral.wire import Wire
 from durable_agents.core.agents import AgentGraph
-from durable_agents.core.errors import MalformedReply
+from durable_agents.core.errors import MalformedReply, ModelUnreachable
 
 REQUEST = "durable_agents_request"
 """The metadata key that says which request a conversation was started by."""
@@ -107,12 +107,11 @@ class ConversationsApi:
 
     async def history(self, conversation_id: str) -> list[Wire]:
         """Return the entries of a conversation, in order."""
-        wire = await json_of(
-            self._conversations.get_history_async(conversation_id=conversation_id, retries=None)
-        )
-        entries = wire.get("entries") if isinstance(wire, dict) else None
+        what = "the history of the conversation"
+        request = self._conversations.get_history_async(conversation_id=conversation_id, retries=None)
+        entries = (await read_json(request, dict, what)).get("entries")
         if not isinstance(entries, list):
-            raise MalformedReply("the API returned no history of the conversation")
+            raise ModelUnreachable(f"{what} came garbled")
         return [entry for entry in entries if isinstance(entry, dict)]
 
     async def started_by(self, request_key: str) -> str | None:
@@ -123,10 +122,10 @@ class ConversationsApi:
             return self._begun[request_key]
         marker = {REQUEST: request_key}
         for page in range(_PAGES_MAX):
-            wire = await json_of(
-                self._conversations.list_async(page=page, page_size=_PAGE_SIZE, metadata=marker, retries=None)
+            request = self._conversations.list_async(
+                page=page, page_size=_PAGE_SIZE, metadata=marker, retries=None
             )
-            found = wire if isinstance(wire, list) else []
+            found = await read_json(request, list, "the list of conversations")
             for item in found:
                 if (item.get("metadata") or {}).get(REQUEST) == request_key:
                     return str(item["id"])
