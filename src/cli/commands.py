@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import typer
 from typer.core import TyperGroup
 
-from durable_agents.cli import rendering
+from durable_agents.cli import agents, rendering
 from durable_agents.cli.loading import arguments_of, workflow_called, workflows_in
 from durable_agents.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, connect
 from durable_agents.composition.running import run_worker
@@ -39,6 +39,7 @@ class _Group(TyperGroup):
 
 # Typer's own tracebacks show local variables, and those may hold a key.
 app = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app.add_typer(agents.app, name="agents")
 
 BackendOption = Annotated[
     str | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from durable_agents.adapters.mistral.housekeeping import OwnAgent
 from durable_agents.core.approvals import PendingApproval
 from durable_agents.core.json import JSON, encode
 from durable_agents.ports.durability import Event, ExecutionDescription, WorkerDescription
@@ -102,6 +104,24 @@ def approvals_table(waiting: Sequence[PendingApproval]) -> Table:
         name = approval.call_id if ids.count(approval.call_id) == 1 else approval.key
         shown = (name, approval.agent, approval.tool, encode(approval.arguments).decode())
         table.add_row(*(Text(printable(cell)) for cell in shown))
+    return table
+
+
+def agent_json(agent: OwnAgent) -> str:
+    """Return a remote agent as one line of JSON; times are exact, in UTC."""
+    return to_json(asdict(agent)).decode()
+
+
+def agents_table(agents: Sequence[OwnAgent]) -> Table:
+    """Return remote agents as a table, a row each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("id", "name", "model", "versions", "made", "last used", "needed"):
+        table.add_column(title, no_wrap=True, justify="right" if title == "versions" else "left")
+    for agent in agents:
+        made, used = local_time(agent.created_at), local_time(agent.last_used_at)
+        needed = "yes" if agent.is_needed else "no"
+        cells = (agent.id, shortened(agent.name, 40), agent.model, str(agent.versions), made, used, needed)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
 

@@ -123,7 +123,7 @@ class RemoteAgents:
         # Somebody else may have made it at the same time: all look again, and agree on the first.
         first = (*await self._find(agent.name, wanted), created)[0]
         if first["id"] != created["id"]:
-            await self._agents.delete_async(agent_id=created["id"], retries=None)
+            await self.delete(created["id"])
         return first
 
     async def _find(self, name: str, marks: Mapping[str, str]) -> Sequence[Wire]:
@@ -155,6 +155,11 @@ class RemoteAgents:
     async def delete(self, agent_id: str) -> None:
         """Remove an agent with all its versions."""
         await self._agents.delete_async(agent_id=agent_id, retries=None)
+
+    async def at(self, agent_id: str, version: int) -> Wire:
+        """Return an agent as it is at a version."""
+        request = self._agents.get_async(agent_id=agent_id, agent_version=version, retries=None)
+        return _agent(await read_json(request, dict, "an agent's version"))
 
     async def _version(self, agent_id: str, fits: Callable[[Wire], bool]) -> Wire | None:
         """Return the newest version that fits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -120,18 +120,25 @@ class ConversationsApi:
         """
         if request_key in self._begun:
             return self._begun[request_key]
-        marker = {REQUEST: request_key}
-        for page in range(_PAGES_MAX):
+        async for item in self.all({REQUEST: request_key}, _PAGES_MAX):
+            if (item.get("metadata") or {}).get(REQUEST) == request_key:
+                return str(item["id"])
+        return None
+
+    async def all(
+        self, metadata: Mapping[str, str] | None = None, pages_max: int = 10_000
+    ) -> AsyncIterator[Wire]:
+        """Yield the conversations that the key can see; whether `metadata` is heeded is up to the server."""
+        for page in range(pages_max):
             request = self._conversations.list_async(
-                page=page, page_size=_PAGE_SIZE, metadata=marker, retries=None
+                page=page, page_size=_PAGE_SIZE, metadata=dict(metadata or {}), retries=None
             )
             found = await read_json(request, list, "the list of conversations")
             for item in found:
-                if (item.get("metadata") or {}).get(REQUEST) == request_key:
-                    return str(item["id"])
+                if isinstance(item, dict) and "id" in item:
+                    yield item
             if len(found) < _PAGE_SIZE:
-                break
-        return None
+                return
 
     def _remember(self, request_key: str, conversation_id: str) -> None:
         self._begun[request_key] = conversation_id

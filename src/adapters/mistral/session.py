@@ -108,14 +108,14 @@ class ApiSession(Session):
 
     async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
         endpoint = self.endpoint()
-        async with self._guarded(endpoint):
+        async with self.guarded(endpoint):
             return await self._reply(endpoint, request, resources)
 
     @abstractmethod
     async def _reply(self, endpoint: Endpoint, request: ModelRequest, resources: Resources) -> ModelReply: ...
 
     @asynccontextmanager
-    async def _guarded(self, endpoint: Endpoint) -> AsyncIterator[None]:
+    async def guarded(self, endpoint: Endpoint) -> AsyncIterator[None]:
         """Turn whatever the SDK or the network raises inside into one of our errors, without the key."""
         try:
             async with asyncio.timeout(self.timeout_seconds):

@@ -1,0 +1,117 @@
+"""What this library has made in an account: remote agents, which nobody but us would ever remove."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from durable_agents.adapters.mistral.agents import is_ours
+from durable_agents.adapters.mistral.conversations import ConversationsApi
+from durable_agents.adapters.mistral.session import ApiSession
+from durable_agents.adapters.mistral.wire import Wire
+
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAgent:
+    """A remote agent that this library has made, as it is now."""
+
+    id: str
+    name: str
+    model: str
+    versions: int
+    created_at: datetime
+    last_used_at: datetime
+    """When it was made or changed, or a conversation that began with it was last added to."""
+    is_needed: bool
+    """Whether it was used since the time asked about, or an agent that is kept hands off to it."""
+
+
+class Account:
+    """The agents of one account."""
+
+    def __init__(self, api: ConversationsApi) -> None:
+        self._api = api
+
+    async def agents(self, used_since: datetime) -> Sequence[OwnAgent]:
+        """Return the agents that this library has made, the oldest first.
+
+        All conversations that the key can see are looked at, to know which agents are in use.
+        """
+        everything = {wire["id"]: wire for wire in await self._api.agents.all()}
+        used: dict[str, datetime] = {}
+        pinned: dict[str, set[int]] = defaultdict(set)
+        async for conversation in self._api.all():
+            agent_id, at = conversation.get("agent_id"), _time(conversation.get("updated_at"))
+            if isinstance(agent_id, str):
+                used[agent_id] = max(at, used.get(agent_id, NEVER))
+                version = conversation.get("agent_version")
+                if at >= used_since and isinstance(version, int):
+                    pinned[agent_id].add(version)
+        last_used = {
+            agent_id: max(
+                _time(wire.get("created_at")), _time(wire.get("updated_at")), used.get(agent_id, NEVER)
+            )
+            for agent_id, wire in everything.items()
+        }
+        roots = [one for one in everything if not is_ours(everything[one]) or last_used[one] >= used_since]
+        needed = await self._reached(roots, everything, pinned)
+        ours = [
+            OwnAgent(
+                id=agent_id,
+                name=str(wire.get("name")),
+                model=str(wire.get("model")),
+                versions=len(wire.get("versions") or ()) or 1,
+                created_at=_time(wire.get("created_at")),
+                last_used_at=last_used[agent_id],
+                is_needed=agent_id in needed,
+            )
+            for agent_id, wire in everything.items()
+            if is_ours(wire)
+        ]
+        return sorted(ours, key=lambda agent: (agent.created_at, agent.id))
+
+    async def _reached(
+        self, roots: Iterable[str], everything: Mapping[str, Wire], pinned: Mapping[str, Collection[int]]
+    ) -> set[str]:
+        """Return the roots and whom they hand off to, now or at a version that a conversation has."""
+        reached: set[str] = set()
+        waiting = list(roots)
+        while waiting:
+            agent_id = waiting.pop()
+            if agent_id in reached or agent_id not in everything:
+                continue
+            reached.add(agent_id)
+            wire = everything[agent_id]
+            waiting += wire.get("handoffs") or ()
+            for version in pinned.get(agent_id, ()):
+                if version != wire.get("version"):
+                    waiting += (await self._api.agents.at(agent_id, version)).get("handoffs") or ()
+        return reached
+
+    async def remove(self, agent: OwnAgent) -> None:
+        """Remove an agent with all its versions. A conversation that still needs it begins anew."""
+        await self._api.agents.delete(agent.id)
+
+
+@asynccontextmanager
+async def open_account(session: ApiSession) -> AsyncIterator[Account]:
+    """Open the account that `session` would use; whatever goes wrong inside is one of our errors."""
+    endpoint = session.endpoint()
+    async with session.guarded(endpoint), ConversationsApi.open(endpoint) as api:
+        yield Account(api)
+
+
+def _time(text: object) -> datetime:
+    """Return a time of the API's; one that cannot be read is long ago."""
+    if not isinstance(text, str):
+        return NEVER
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return NEVER
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -1,0 +1,92 @@
+"""The commands for remote agents: what `RemoteSession` has made in an account."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from durable_agents.adapters.mistral import RemoteSession
+from durable_agents.adapters.mistral.housekeeping import OwnAgent, open_account
+from durable_agents.cli import rendering
+
+PATIENCE = timedelta(hours=1)
+"""An account may have very many conversations to look at."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Remote agents that this library has made (key: MISTRAL_API_KEY).",
+)
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server-url",
+        metavar="URL",
+        help="The API (default: MISTRAL_SERVER_URL, else Mistral's own).",
+        show_default=False,
+    ),
+]
+DaysOption = Annotated[
+    float,
+    typer.Option("--unused-for", metavar="DAYS", min=0, help="How long nobody has used what is not needed."),
+]
+
+
+@app.command("list")
+def list_agents(
+    server_url: UrlOption = None,
+    unused_for: DaysOption = 30.0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document a line.")] = False,
+) -> None:
+    """List our remote agents, and whether they are needed."""
+
+    async def listed() -> None:
+        async with open_account(RemoteSession(server_url=server_url, timeout=PATIENCE)) as account:
+            agents = await account.agents(_ago(unused_for))
+        if json:
+            for agent in agents:
+                typer.echo(rendering.agent_json(agent))
+        elif agents:
+            rendering.console().print(rendering.agents_table(agents))
+        else:
+            typer.echo("no agents of ours", err=True)
+
+    asyncio.run(listed())
+
+
+@app.command()
+def gc(
+    server_url: UrlOption = None,
+    unused_for: DaysOption = 30.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before removing.")] = False,
+) -> None:
+    """Remove those of our remote agents that are not needed any more, and nothing else."""
+
+    async def collected() -> None:
+        async with open_account(RemoteSession(server_url=server_url, timeout=PATIENCE)) as account:
+            agents = await account.agents(_ago(unused_for))
+            removable = [agent for agent in agents if not agent.is_needed]
+            if not removable:
+                typer.echo(f"nothing to remove: {len(agents)} agents of ours are needed", err=True)
+                return
+            if dry_run or not yes:
+                rendering.console().print(rendering.agents_table(removable))
+            if dry_run or not (yes or typer.confirm(_question(removable))):
+                return
+            for agent in removable:
+                await account.remove(agent)
+                typer.echo(agent.id)
+
+    asyncio.run(collected())
+
+
+def _question(agents: list[OwnAgent]) -> str:
+    return f"Remove {'these' if len(agents) > 1 else 'this'} {len(agents)} for good?"
+
+
+def _ago(days: float) -> datetime:
+    return datetime.now(UTC) - timedelta(days=days)

@@ -1,0 +1,125 @@
+"""`durable-agents agents`: what we have made in an account is shown and removed, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from mistralai.client import Mistral
+from typer.testing import CliRunner, Result
+
+from durable_agents.adapters.mistral import RemoteSession
+from durable_agents.adapters.mistral.housekeeping import open_account
+from durable_agents.cli.commands import app
+from durable_agents.core.agents import AgentGraph, AgentSpec
+from durable_agents.core.entries import MessageInput
+from durable_agents.ports.llm import ModelRequest
+from durable_agents.runtime.resources import SharedResources
+from durable_agents.testing.mistral_server import MistralServer, Say
+
+pytestmark = pytest.mark.server
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MistralServer]:
+    with MistralServer(lambda _: [Say("Hello.")]) as server:
+        monkeypatch.setenv("MISTRAL_API_KEY", server.api_key)
+        monkeypatch.setenv("MISTRAL_SERVER_URL", server.url)
+        yield server
+        server.raise_errors()
+
+
+def graph(instructions: str) -> AgentGraph:
+    front = AgentSpec(name="front", model="m", handoffs=("poet",))
+    poet = AgentSpec(name="poet", model="m", instructions=instructions)
+    return AgentGraph(start="front", agents={"front": front, "poet": poet})
+
+
+async def converse(*graphs: AgentGraph) -> None:
+    async with SharedResources() as worker:
+        for number, one in enumerate(graphs):
+            request = ModelRequest(
+                graph=one,
+                agent=one.start,
+                turn=1,
+                history=(),
+                new=(MessageInput(content="Go."),),
+                idempotency_key=str(number),
+            )
+            await RemoteSession().reply(request, worker)
+
+
+async def agents(*words: str, answer: str | None = None) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, app, ["agents", *words], input=answer)
+
+
+async def their_agent(server: MistralServer, **fields: Any) -> str:
+    async with Mistral(api_key=server.api_key, server_url=server.url) as client:
+        return str((await client.beta.agents.create_async(model="m", name="theirs", **fields)).id)
+
+
+async def test_only_our_agents_are_shown(server: MistralServer) -> None:
+    await their_agent(server)
+    await converse(graph("Rhyme."))
+    told = await agents("list", "--json")
+    listed = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [(agent["name"], agent["versions"]) for agent in listed] == [("poet", 1), ("front", 1)]
+    shown = (await agents("list")).stdout
+    assert all(agent["id"] in shown for agent in listed)
+
+
+async def test_what_nobody_used_is_removed_and_nothing_else(server: MistralServer) -> None:
+    theirs = await their_agent(server)
+    await converse(graph("Rhyme."))
+    removed = await agents("gc", "--yes", "--unused-for", "0")
+    assert removed.exit_code == 0, removed.output
+    assert len(removed.stdout.split()) == 2
+    assert list(server.agents) == [theirs]
+    await converse(graph("Rhyme."))
+    assert len(server.agents) == 3
+
+
+async def test_what_was_used_is_kept_with_all_that_it_reaches(server: MistralServer) -> None:
+    """The poet of the old version is reached by a conversation alone, which is pinned to that version."""
+    await converse(graph("Rhyme."), graph("Do not rhyme."))
+    assert len(server.agents) == 3
+    async with open_account(RemoteSession()) as account:
+        assert all(agent.is_needed for agent in await account.agents(LONG_AGO))
+        assert not any(agent.is_needed for agent in await account.agents(datetime.now(UTC)))
+    conversations = list(server.conversations.values())
+    since = datetime.fromisoformat(conversations[0].updated_at) + timedelta(milliseconds=1)
+    async with open_account(RemoteSession()) as account:
+        kept = [(agent.name, agent.is_needed) for agent in await account.agents(since)]
+    assert kept == [("poet", False), ("front", True), ("poet", True)]
+
+
+async def test_an_agent_of_someone_else_keeps_whom_it_hands_off_to(server: MistralServer) -> None:
+    await converse(graph("Rhyme."))
+    (poet,) = [agent["id"] for agent in server.agents.values() if agent["name"] == "poet"]
+    theirs = await their_agent(server, handoffs=[poet])
+    await agents("gc", "--yes", "--unused-for", "0")
+    assert set(server.agents) == {poet, theirs}
+
+
+@pytest.mark.parametrize(("options", "answer"), [(["--dry-run"], None), ([], "n\n")], ids=["dry run", "no"])
+async def test_nothing_is_removed_unasked(
+    server: MistralServer, options: list[str], answer: str | None
+) -> None:
+    await converse(graph("Rhyme."))
+    told = await agents("gc", "--unused-for", "0", *options, answer=answer)
+    assert len(server.agents) == 2
+    assert all(agent in told.stdout for agent in server.agents)
+
+
+async def test_a_wrong_key_is_told_without_it(server: MistralServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISTRAL_API_KEY", "wrong-key-0123")
+    told = await agents("gc", "--yes")
+    assert told.exit_code == 1
+    assert "401" in told.stderr
+    assert "wrong-key-0123" not in told.output
