@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from durable_agents.adapters.mcp import MCPSSEConfig, MCPStdioConfig, MCPStreamableHTTPConfig
     from durable_agents.adapters.mistral import LocalSession, RemoteSession
     from durable_agents.adapters.scripted import ScriptedSession
     from durable_agents.composition.backends import connect
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
         StorageError,
         ToolError,
         ToolFailed,
+        ToolServerError,
+        ToolServerUnavailable,
         UnknownBackend,
         UnknownDefinition,
         UnknownTool,
@@ -110,6 +113,9 @@ __all__ = [
     "ImageURLChunk",
     "InvalidArguments",
     "LocalSession",
+    "MCPSSEConfig",
+    "MCPStdioConfig",
+    "MCPStreamableHTTPConfig",
     "MaxTurnsExceeded",
     "MessageInput",
     "MessageOutput",
@@ -136,6 +142,8 @@ __all__ = [
     "ToolFailed",
     "ToolFileChunk",
     "ToolReferenceChunk",
+    "ToolServerError",
+    "ToolServerUnavailable",
     "UnknownBackend",
     "UnknownChunk",
     "UnknownDefinition",
@@ -164,6 +172,7 @@ _HOMES = (
     "runtime.agent",
     "runtime.results",
     "adapters.scripted",
+    "adapters.mcp",
     "adapters.mistral",
     "composition.backends",
     "composition.running",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}\Z")
 
 HANDOFF_PREFIX = "transfer_to_"
 
+Effect = Literal["read", "idempotent", "once"]
+"""What calling a tool does to the world: nothing; the same however often; something each time."""
+
 
 class ToolSpec(Value):
     """A tool that runs on our side, as the model is told of it."""
@@ -25,6 +28,10 @@ class ToolSpec(Value):
     description: str = ""
     parameters: dict[str, JSON]
     requires_approval: bool = False
+    effect: Effect | None = None
+    """What calling it does to the world, where its source says so when it lists it."""
+    timeout_seconds: float | None = None
+    """How long an attempt at calling it may take, where its source says so when it lists it."""
 
 
 class AgentSpec(Value):

@@ -43,6 +43,8 @@ DurableAgentsError
 │       ├── ModelOverloaded
 │       ├── ModelUnreachable
 │       └── MalformedReply
+├── ToolServerError             the operator looks after a server that tools come from
+│   └── ToolServerUnavailable
 └── ToolError                   told to the model as the result of its call
     ├── UnknownTool
     ├── InvalidArguments
@@ -523,6 +525,24 @@ class MalformedReply(ModelError):
 
     def wording(self) -> str:
         return f"the model's reply cannot be used: {self.message}"
+
+
+@dataclass(eq=False)
+class ToolServerError(DurableAgentsError):
+    """A server that tools come from cannot be used, and trying again cannot help."""
+
+    server: str
+    problem: str
+
+    def wording(self) -> str:
+        return f"MCP server {self.server!r}: {self.problem}"
+
+
+class ToolServerUnavailable(ToolServerError):
+    """A server that tools come from did not answer, or was lost; trying again may help."""
+
+    disposition = Disposition.INFRASTRUCTURE
+    retryable = True
 
 
 class ToolError(DurableAgentsError):

@@ -13,6 +13,7 @@ from durable_agents.core.errors import (
     ModelError,
     PayloadTooLarge,
     ToolError,
+    ToolServerError,
     Unserialisable,
 )
 from durable_agents.core.json import JSON
@@ -74,7 +75,8 @@ def failure_of(error: BaseException, limit_bytes: int) -> Failure:
 def step_error(failure: Failure, step: str, attempts: int) -> DurableAgentsError:
     """Return what workflow code sees of a step that failed for good: ours as they are, others wrapped."""
     error = failure.error()
-    if isinstance(error, (ActivityError, ModelError, ToolError, PayloadTooLarge, Unserialisable)):
+    ours = (ActivityError, ModelError, ToolError, ToolServerError, PayloadTooLarge, Unserialisable)
+    if isinstance(error, ours):
         return error
     return ActivityFailed(step, attempts, failure.kind, failure.message)
 

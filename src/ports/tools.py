@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
-from durable_agents.core.agents import ToolSpec
+from durable_agents.core.agents import Effect, ToolSpec
 from durable_agents.core.chunks import Content
 from durable_agents.core.json import JSON
 from durable_agents.core.model import Value
 from durable_agents.ports.resources import Resources
 
-Effect = Literal["read", "idempotent", "once"]
-"""What calling a tool does to the world: nothing; the same however often; something each time."""
+__all__ = ["Effect", "ToolOutput", "ToolSource"]
 
 
 class ToolOutput(Value):

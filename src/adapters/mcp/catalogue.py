@@ -1,0 +1,154 @@
+"""A server's tools as the model is told of them, and the check of arguments before a call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]  # it ships no types
+from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # it ships no types
+from mcp.types import Tool
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from durable_agents.adapters.mcp.naming import ANY_TOOL, tool_name
+from durable_agents.core.agents import Effect, ToolSpec
+from durable_agents.core.errors import DefinitionError, InvalidArguments, UnknownTool
+from durable_agents.core.json import JSON, encode
+
+if TYPE_CHECKING:
+    from durable_agents.adapters.mcp.config import MCPServer
+
+logger = logging.getLogger("durable_agents.mcp")
+
+FAULTS_MAX = 10
+FAULT_CHARACTERS_MAX = 300
+NOWHERE: Registry[Any] = Registry()
+"""Where a schema's references to other documents lead: nothing is fetched because a server says so."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A tool that a server has."""
+
+    remote: str
+    """What the server calls it."""
+    spec: ToolSpec
+
+    @cached_property
+    def _validator(self) -> Any:
+        schema = dict(self.spec.parameters)
+        return validator_for(schema)(schema, registry=NOWHERE)
+
+    def check(self, arguments: Mapping[str, JSON]) -> None:
+        """Raise InvalidArguments, which says what does not fit, and the schema as it is now."""
+        try:
+            faults = [_told(error) for error in self._validator.iter_errors(dict(arguments))]
+        except Unresolvable:
+            return  # It refers to another document. The server knows it, and checks for itself.
+        if faults:
+            more = len(faults) - FAULTS_MAX
+            rest = [f"and {more} more"] if more > 0 else []
+            schema = encode(self.spec.parameters).decode()
+            raise InvalidArguments(
+                self.spec.name, [*faults[:FAULTS_MAX], *rest, f"the tool's schema is now {schema}"]
+            )
+
+
+class Catalogue:
+    """The tools that a server has and that its configuration lets through."""
+
+    def __init__(self, server: MCPServer, tools: Sequence[Tool]) -> None:
+        """Take what can be offered to a model; anything else is logged and left out.
+
+        Raises:
+            DefinitionError: two tools have one name once it is made valid.
+        """
+        self._server = server.name
+        self._tools: dict[str, Listed] = {}
+        for tool in tools:
+            name = tool_name(server.name, tool.name)
+            if not _is_let_through(server, tool.name):
+                continue
+            problem = _problem(tool)
+            if problem is not None:
+                logger.warning("MCP server %s: tool %r is left out: %s", server.name, tool.name, problem)
+                continue
+            if name in self._tools:
+                raise DefinitionError(
+                    f"MCP server {server.name!r} has tools {self._tools[name].remote!r} and {tool.name!r}, "
+                    f"which would both be called {name!r}; exclude one of them"
+                )
+            self._tools[name] = Listed(tool.name, _spec(server, name, tool))
+        missing = set(server.include or ()) - {tool.name for tool in tools}
+        if missing:
+            logger.warning("MCP server %s has no tool called %s", server.name, ", ".join(sorted(missing)))
+
+    @property
+    def specs(self) -> Sequence[ToolSpec]:
+        """The tools, sorted by name."""
+        return [self._tools[name].spec for name in sorted(self._tools)]
+
+    @property
+    def effects(self) -> Mapping[str, Effect]:
+        """What calling each of them does to the world."""
+        return {name: tool.spec.effect or "once" for name, tool in self._tools.items()}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tools
+
+    def __getitem__(self, name: str) -> Listed:
+        """Return the tool; raises UnknownTool."""
+        if name not in self._tools:
+            raise UnknownTool(name, self._server, sorted(self._tools))
+        return self._tools[name]
+
+
+def _is_let_through(server: MCPServer, tool: str) -> bool:
+    return (server.include is None or tool in server.include) and tool not in server.exclude
+
+
+def _problem(tool: Tool) -> str | None:
+    if tool.execution is not None and tool.execution.task_support == "required":
+        return "it can be called only as a task, which this client does not do"
+    schema = tool.input_schema
+    if schema.get("type", "object") != "object":
+        return "its arguments are not an object"
+    try:
+        validator_for(schema).check_schema(schema)
+    except SchemaError as error:
+        return f"its schema is not valid: {error.message[:FAULT_CHARACTERS_MAX]}"
+    try:
+        encode(schema)
+    except (ValueError, TypeError) as error:
+        return f"its schema cannot be kept: {error}"
+    return None
+
+
+def _spec(server: MCPServer, name: str, tool: Tool) -> ToolSpec:
+    return ToolSpec(
+        name=name,
+        description=tool.description or tool.title or "",
+        parameters={"type": "object", **tool.input_schema},
+        effect=_effect(server, tool),
+        timeout_seconds=server.call_seconds,
+    )
+
+
+def _effect(server: MCPServer, tool: Tool) -> Effect:
+    for name in (tool.name, ANY_TOOL):
+        if name in server.effects:
+            return server.effects[name]
+    hints = tool.annotations
+    if hints is not None and hints.read_only_hint:
+        return "read"
+    return "idempotent" if hints is not None and hints.idempotent_hint else "once"
+
+
+def _told(error: Any) -> str:
+    place = ".".join(str(part) for part in error.absolute_path) or "arguments"
+    said: str = error.message
+    return f"{place}: {said if len(said) <= FAULT_CHARACTERS_MAX else said[:FAULT_CHARACTERS_MAX] + '…'}"

@@ -1,0 +1,216 @@
+"""MCP's SDK: how each kind of server is reached, and what became of a request on its way.
+
+The SDK has three stand-ins for all the errors of HTTP, and a request that cannot be sent ends the whole
+connection, whoever else is using it. So the HTTP client that it gets is ours: it notes what becomes of a
+request with the `Exchange` of the call that it is made for, and answers for a server that it cannot reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import anyio
+import httpx2
+from mcp import Client, StdioServerParameters
+from mcp.client.session import MessageHandlerFnT
+from mcp.client.sse import sse_client
+from mcp.client.stdio import get_default_environment, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import Implementation
+
+from durable_agents.adapters.mcp.secrets import Redaction
+from durable_agents.core.errors import ToolServerError
+
+if TYPE_CHECKING:
+    from durable_agents.adapters.mcp.config import MCPServer, MCPStdioConfig
+
+logger = logging.getLogger("durable_agents.mcp")
+
+EVENT_BYTES_MAX = 64 * 1024 * 1024
+LINE_BYTES_MAX = 4096
+LAST_WORDS = 5
+GUARDIAN = Path(__file__).with_name("guardian.py")
+QUIET_SECONDS = 900.0
+"""How long a stream of events may be silent beyond a call's own time; an idle one is closed before that."""
+
+
+@dataclass
+class Exchange:
+    """What became of the HTTP requests of one call."""
+
+    sent: bool = False
+    """Whether one may have reached the server."""
+    status: int | None = None
+    """The status that refused it."""
+    error: Exception | None = None
+    """Why the server could not be reached."""
+    scope: anyio.CancelScope | None = None
+    """Cancelled when no answer can come any more and the SDK would go on waiting for one."""
+
+
+current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
+
+
+@dataclass
+class Line:
+    """What the user of a connection hears of its server, besides answers."""
+
+    redaction: Redaction
+    on_message: MessageHandlerFnT
+    on_end: Callable[[], None]
+    """Called when the server's process has ended."""
+    last_words: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_WORDS))
+    """What it last wrote to stderr, without secrets."""
+
+
+@asynccontextmanager
+async def open_client(server: MCPServer, values: Mapping[str, str], line: Line) -> AsyncIterator[Client]:
+    """Connect to `server`, whose secrets are `values`. What goes wrong is raised as the SDK raises it."""
+    from durable_agents.adapters.mcp.config import MCPSSEConfig, MCPStdioConfig, MCPStreamableHTTPConfig
+
+    connect = partial(
+        Client,
+        client_info=Implementation(name="durable-agents", version=version("durable-agents")),
+        message_handler=line.on_message,
+        cache=None,
+    )
+    match server:
+        case MCPStdioConfig():
+            async with _stderr_of(server, line) as stderr:
+                transport = stdio_client(_parameters(server, values), errlog=stderr)
+                async with connect(transport) as client:
+                    stderr.close()  # from here on, its end is the end of the server
+                    yield client
+        case MCPSSEConfig(url=url):
+            quiet = QUIET_SECONDS + server.call_seconds
+            make = partial(_HTTPClient, answers_apart=True)
+            opened = sse_client(
+                url, dict(values), server.opening_seconds, sse_read_timeout=quiet, httpx_client_factory=make
+            )
+            async with connect(opened) as client:
+                yield client
+        case MCPStreamableHTTPConfig(url=url):
+            timeout = httpx2.Timeout(server.opening_seconds, read=QUIET_SECONDS + server.call_seconds)
+            async with _HTTPClient(headers=dict(values), timeout=timeout) as http:
+                opened = streamable_http_client(url, http_client=http, max_sse_event_size=EVENT_BYTES_MAX)
+                async with connect(opened) as client:
+                    yield client
+        case _:
+            raise TypeError(f"{type(server).__name__} is no way to an MCP server that is known here")
+
+
+# HTTP
+
+
+class _HTTPClient(httpx2.AsyncClient):
+    """Notes what becomes of requests, and answers for a server that cannot be reached."""
+
+    def __init__(self, *, answers_apart: bool = False, **options: Any) -> None:
+        """Make a client; with `answers_apart`, for a protocol whose answers do not come to its requests."""
+        super().__init__(**options)
+        self._answers_apart = answers_apart
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        exchange = current_exchange.get() or Exchange()
+        if request.method != "POST" and not self._answers_apart:
+            exchange = Exchange()  # the stream of what the server says unasked, which it need not have
+        exchange.status = exchange.error = None
+        try:
+            exchange.sent = True
+            response = await super().send(request, **options)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            exchange.sent, exchange.error = False, error
+            response = httpx2.Response(503, request=request)
+        except httpx2.TransportError as error:
+            exchange.error = error
+            response = httpx2.Response(503, request=request)
+        if exchange.error is None and not response.is_success:
+            exchange.status = response.status_code
+        if self._answers_apart and exchange.scope is not None and not response.is_success:
+            exchange.scope.cancel()
+        return response
+
+
+# stdio
+
+
+def _parameters(server: MCPStdioConfig, values: Mapping[str, str]) -> StdioServerParameters:
+    """Return what starts the server.
+
+    Raises:
+        ToolServerError: there is no such command or directory.
+    """
+    cwd = os.fspath(server.cwd) if server.cwd is not None else None
+    if cwd is not None and not os.path.isdir(cwd):
+        raise ToolServerError(server.name, f"its working directory {cwd!r} does not exist; correct cwd")
+    environment = {**get_default_environment(), **values}
+    # A bare name is looked up; a path is relative to the child's directory, as for a shell.
+    name = os.path.join(cwd or "", server.command) if os.path.dirname(server.command) else server.command
+    found = shutil.which(name, path=environment.get("PATH"))
+    if found is None:
+        raise ToolServerError(
+            server.name, f"there is no command {server.command!r}; install it, or correct command or env PATH"
+        )
+    command = [found, *server.args]
+    if sys.platform != "win32":  # there, the SDK puts its children into a job that ends with this process
+        command = [sys.executable, "-I", "-S", str(GUARDIAN), *command]
+    return StdioServerParameters(command=command[0], args=command[1:], env=dict(values), cwd=cwd)
+
+
+@asynccontextmanager
+async def _stderr_of(server: MCPStdioConfig, line: Line) -> AsyncIterator[TextIO]:
+    """Yield a file for the server's stderr, the lines of which go to the log for the time of the block."""
+    if sys.platform == "win32":
+        with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230 - nothing is waited for
+            yield nowhere
+        return
+    reading, writing = os.pipe()
+    with cast(TextIO, os.fdopen(writing, "w")) as stderr:
+        reader = _Lines(server.name, line)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: reader, os.fdopen(reading, "rb")
+        )
+        try:
+            yield stderr
+        finally:
+            transport.close()
+
+
+class _Lines(asyncio.Protocol):
+    """Writes what it receives to the log, line by line."""
+
+    def __init__(self, server: str, line: Line) -> None:
+        self._server = server
+        self._line = line
+        self._rest = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        if len(rest) > LINE_BYTES_MAX:
+            lines, rest = [*lines, rest], b""
+        self._rest = rest
+        for line in lines:
+            self._say(line)
+
+    def eof_received(self) -> None:
+        self._say(self._rest)
+        self._line.on_end()
+
+    def _say(self, raw: bytes) -> None:
+        text = self._line.redaction.text(raw[:LINE_BYTES_MAX].decode(errors="replace").rstrip())
+        if text:
+            self._line.last_words.append(text)
+            logger.info("%s: %s", self._server, text)

@@ -1,0 +1,280 @@
+"""One life of a connection: a task that opens it, keeps it and closes it, and the calls that share it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import TYPE_CHECKING, NoReturn
+
+import anyio
+from mcp import Client, MCPError
+from mcp.client import InputRequiredRoundsExceededError
+from mcp.client.session import IncomingMessage
+from mcp.types import REQUEST_TIMEOUT, Tool, ToolListChangedNotification
+from pydantic import ValidationError
+
+from durable_agents.adapters.mcp.catalogue import Catalogue
+from durable_agents.adapters.mcp.client import Exchange, Line, current_exchange, open_client
+from durable_agents.adapters.mcp.connection import NotSent
+from durable_agents.adapters.mcp.content import error_output, output_of
+from durable_agents.adapters.mcp.failures import (
+    GONE,
+    bounded,
+    is_answer,
+    leaves_of,
+    of_status,
+    opening_failure,
+)
+from durable_agents.adapters.mcp.secrets import Redaction, resolved
+from durable_agents.core.errors import (
+    ActivityTimedOut,
+    DurableAgentsError,
+    ToolServerError,
+    ToolServerUnavailable,
+)
+from durable_agents.core.json import JSON
+from durable_agents.core.model import faults
+from durable_agents.ports.tools import ToolOutput
+
+if TYPE_CHECKING:
+    from durable_agents.adapters.mcp.config import MCPServer
+
+logger = logging.getLogger("durable_agents.mcp")
+
+IDLE_SECONDS = 600.0
+LIST_SECONDS = 300.0
+"""How long a list is taken to be true; a server that can tell of changes may do so earlier."""
+CLOSING_SECONDS = 10.0
+TOOLS_MAX = 10_000
+PAGES_MAX = 1_000
+NOT_TAKEN = frozenset({400, 404, 410})
+"""Statuses of a server that does not know this connection (any more): nothing has run."""
+
+
+class Life:
+    """A connection while it lasts. It begins to open when it is made."""
+
+    def __init__(self, server: MCPServer) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = server
+        self._client: Client | None = None
+        self._line = Line(Redaction(), self._hear, self._server_ended)
+        self._catalogue: Catalogue | None = None
+        self._listing = asyncio.Lock()
+        self._listed_at = -math.inf
+        self._calls = 0
+        self._used_at = loop.time()
+        self._leave = asyncio.Event()
+        self._scope = anyio.CancelScope()
+        self.retired = False
+        """Whether new calls must go elsewhere."""
+        self.failed = False
+        """Whether it could not be opened, or was lost."""
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.task = asyncio.create_task(self._live(), name=f"MCP server {server.name}")
+
+    # Its task
+
+    async def _live(self) -> None:
+        exchange = Exchange(scope=self._scope)
+        current_exchange.set(exchange)
+        error: BaseException | None = None
+        try:
+            with self._scope:
+                self._scope.deadline = anyio.current_time() + self._server.opening_seconds
+                values = resolved(self._server.secrets, self._server.name)
+                self._line.redaction = Redaction.of(self._server.secrets, values)
+                async with open_client(self._server, values, self._line) as self._client:
+                    await self._list()
+                    exchange.scope = None
+                    self._scope.deadline = math.inf
+                    self.ready.set_result(None)
+                    await self._until_left()
+                    self._scope.deadline = anyio.current_time() + CLOSING_SECONDS
+        except Exception as raised:
+            error = raised
+        finally:
+            self._end(error, exchange)
+
+    async def _until_left(self) -> None:
+        """Return when told to leave, or when nobody has called for so long that nobody will."""
+        while not self._leave.is_set():
+            idle = asyncio.get_running_loop().time() - self._used_at
+            if idle >= IDLE_SECONDS and not self._calls:
+                self.retired = True
+                return
+            with anyio.move_on_after(max(IDLE_SECONDS - idle, 1.0)):
+                await self._leave.wait()
+
+    def _end(self, error: BaseException | None, exchange: Exchange) -> None:
+        name, place = self._server.name, self._server.place
+        self.retired = True
+        if self.ready.done():
+            if error is not None:
+                self.failed = True
+                told = bounded(self._line.redaction.text(", ".join(map(repr, leaves_of(error)))))
+                logger.warning("MCP server %s: the connection was lost: %s", name, told)
+            return
+        self.failed = True
+        failure: DurableAgentsError
+        if self._leave.is_set():
+            failure = ToolServerUnavailable(name, "this worker is stopping")
+        elif error is None and exchange.status is None and exchange.error is None:
+            seconds = self._server.opening_seconds
+            problem = f"{place} did not answer within {seconds:g} s; look what it does, or raise timeout"
+            failure = ToolServerUnavailable(name, problem)
+        else:
+            failure = opening_failure(name, place, error, exchange, self._line)
+        failure.__cause__ = error
+        self.ready.set_exception(failure)
+        self.ready.exception()  # marked as seen: nobody may be waiting any more
+
+    def end(self) -> None:
+        """Let it end now, whatever is under way."""
+        self.retired = True
+        self._leave.set()
+        if not self.ready.done():
+            self._scope.cancel()
+
+    def retire(self) -> None:
+        """Take no new calls, and end when those under way have ended."""
+        self.retired = True
+        if not self._calls:
+            self._leave.set()
+
+    def _server_ended(self) -> None:
+        if self.ready.done() and not self._leave.is_set():
+            said = " / ".join(self._line.last_words)
+            logger.warning("MCP server %s: its process has ended: %s", self._server.name, said)
+            self._distrust()
+
+    async def _hear(self, message: IncomingMessage) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            self._listed_at = -math.inf
+
+    # What it is used for
+
+    async def listed(self) -> Catalogue:
+        """Return the tools; they are listed again when the list is old or the server says that it is."""
+        self._used_at = asyncio.get_running_loop().time()
+        if self._catalogue is not None and not self._is_old():
+            return self._catalogue
+        async with self._listing:
+            if self._is_old():
+                await self._list_again()
+        assert self._catalogue is not None
+        return self._catalogue
+
+    def _is_old(self) -> bool:
+        return asyncio.get_running_loop().time() - self._listed_at > LIST_SECONDS
+
+    async def _list(self) -> None:
+        assert self._client is not None
+        self._listed_at = asyncio.get_running_loop().time()  # a change that is told from now on is not in it
+        tools: list[Tool] = []
+        cursor: str | None = None
+        for _ in range(PAGES_MAX):
+            page = await self._client.list_tools(cursor=cursor, cache_mode="bypass")
+            tools += page.tools
+            cursor = page.next_cursor
+            if cursor is None or len(tools) > TOOLS_MAX:
+                break
+        if cursor is not None:
+            problem = f"its list of tools does not end: there are {len(tools)} and more to come"
+            raise ToolServerError(self._server.name, problem)
+        self._catalogue = Catalogue(self._server, tools)
+
+    async def _list_again(self) -> None:
+        """List the tools on a connection that is open."""
+        exchange = Exchange(sent=True)
+        current_exchange.set(exchange)
+        self._begin()
+        try:
+            with anyio.fail_after(self._server.opening_seconds):
+                await self._list()
+        except DurableAgentsError:
+            raise
+        except Exception as error:
+            self._distrust()
+            raise opening_failure(
+                self._server.name, self._server.place, error, exchange, self._line
+            ) from error
+        finally:
+            self._finish()
+
+    async def call(self, tool: str, arguments: dict[str, JSON]) -> ToolOutput:
+        """Call a tool once. See `MCPServer.call` for what else it raises.
+
+        Raises:
+            NotSent: the connection has ended, and the call was not sent.
+        """
+        catalogue = await self.listed()
+        if tool not in catalogue:
+            await self._list_again()
+            catalogue = await self.listed()
+        listed = catalogue[tool]
+        listed.check(arguments)
+        if self.retired or self._client is None:
+            raise NotSent("the connection has ended")
+        exchange = Exchange(sent=not self._server.over_http)
+        before = current_exchange.set(exchange)
+        self._begin()
+        try:
+            with anyio.CancelScope() as exchange.scope:
+                result = await self._client.call_tool(
+                    listed.remote, arguments, read_timeout_seconds=self._server.call_seconds
+                )
+                return output_of(result, self._line.redaction)
+            self._lose(tool, exchange, None)
+        except MCPError as error:
+            if error.code == REQUEST_TIMEOUT and exchange.error is None and exchange.status is None:
+                raise ActivityTimedOut(tool, "call_timeout", self._server.call_seconds) from error
+            if is_answer(error, exchange):
+                return error_output(error.message, self._line.redaction)
+            self._lose(tool, exchange, error)
+        except GONE as error:
+            self._lose(tool, exchange, error)
+        except ValidationError as error:
+            # The tool has run, and running it again would not change how the server writes its answers.
+            told = f"the answer of the tool is not what MCP prescribes: {'; '.join(faults(error)[:3])}"
+            return error_output(told, self._line.redaction)
+        except (RuntimeError, InputRequiredRoundsExceededError) as error:
+            return error_output(bounded(str(error)), self._line.redaction)
+        finally:
+            current_exchange.reset(before)
+            self._finish()
+
+    def _begin(self) -> None:
+        self._calls += 1
+        self._used_at = asyncio.get_running_loop().time()
+
+    def _finish(self) -> None:
+        self._calls -= 1
+        self._used_at = asyncio.get_running_loop().time()
+        if self.retired and not self._calls:
+            self._leave.set()
+
+    def _distrust(self) -> None:
+        self.failed = True
+        self.retire()
+
+    def _lose(self, tool: str, exchange: Exchange, error: Exception | None) -> NoReturn:
+        """Raise what a call is told that got no answer."""
+        name, place = self._server.name, self._server.place
+        self._distrust()
+        if exchange.status in NOT_TAKEN:
+            raise NotSent(f"{place} answered with status {exchange.status}") from error
+        if not exchange.sent:
+            reason = "" if exchange.error is None else f": {exchange.error}"
+            raise NotSent(bounded(self._line.redaction.text(f"{place} cannot be reached{reason}"))) from error
+        if exchange.status is not None:
+            kind, problem = of_status(exchange.status, place)
+        else:
+            kind, problem = ToolServerUnavailable, "the connection was lost"
+            if isinstance(error, MCPError) and error.message != "Connection closed":
+                problem += f" ({error.message})"
+        problem = bounded(self._line.redaction.text(problem))
+        raise kind(
+            name, f"{problem} during the call of {tool!r}, which may or may not have taken effect"
+        ) from error
