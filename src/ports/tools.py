@@ -38,9 +38,15 @@ class ToolSource(Protocol):
     def name(self) -> str:
         """The source's name, unique among the agents that a run can reach."""
 
+    @property
+    def required(self) -> bool:
+        """Whether a run fails when the tools cannot be listed; else it goes on without them, and says so."""
+        return True
+
     @abstractmethod
     async def list_tools(self, resources: Resources) -> Sequence[ToolSpec]:
-        """Return the tools, sorted by name."""
+        """Return the tools, sorted by name. An execution keeps to this answer, also to what a spec says of
+        the tool's effect and time."""
 
     @abstractmethod
     async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:

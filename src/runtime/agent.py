@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -178,20 +178,27 @@ def sources_of(start: Agent) -> dict[str, ToolSource]:
     return found
 
 
-def team_of(start: Agent, catalogues: Mapping[str, Sequence[ToolSpec]]) -> Team:
+def team_of(
+    start: Agent, catalogues: Mapping[str, Sequence[ToolSpec]], missing: Collection[str] = ()
+) -> Team:
     """Return what a run of `start` works with; `catalogues` holds the tools of each source, by its name.
+
+    An agent that has a source which is `missing` is told so at the end of its instructions.
 
     Raises:
         DefinitionError: names clash, a tool is none, a handoff leads nowhere.
     """
     agents = reachable(start)
     bindings: dict[tuple[str, str], Binding] = {}
-    specs = {name: _spec(agent, catalogues, bindings) for name, agent in agents.items()}
+    specs = {name: _spec(agent, catalogues, missing, bindings) for name, agent in agents.items()}
     return Team(AgentGraph(start=start.name, agents=specs), agents, bindings)
 
 
 def _spec(
-    agent: Agent, catalogues: Mapping[str, Sequence[ToolSpec]], bindings: dict[tuple[str, str], Binding]
+    agent: Agent,
+    catalogues: Mapping[str, Sequence[ToolSpec]],
+    missing: Collection[str],
+    bindings: dict[tuple[str, str], Binding],
 ) -> AgentSpec:
     tools: list[ToolSpec] = []
     built_in: list[dict[str, JSON]] = []
@@ -218,7 +225,7 @@ def _spec(
         name=agent.name,
         model=agent.model,
         description=agent.description,
-        instructions=agent.instructions,
+        instructions=_instructions(agent, missing),
         tools=tuple(tools),
         built_in_tools=tuple(built_in),
         handoffs=tuple(_name_of(_target(handoff)) for handoff in agent.handoffs),
@@ -227,6 +234,14 @@ def _spec(
         id=agent.id,
         metadata=dict(agent.metadata),
     )
+
+
+def _instructions(agent: Agent, missing: Collection[str]) -> str:
+    names = sorted({source.name for source in agent.sources} & set(missing))
+    if not names:
+        return agent.instructions
+    note = f"The tools of {', '.join(names)} are not available in this conversation; do without, and say so."
+    return f"{agent.instructions}\n\n{note}".strip()
 
 
 def _function(agent: Agent, tool: Any) -> tuple[ToolSpec, Binding]:

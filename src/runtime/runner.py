@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from durable_agents.core import entries as wire
 from durable_agents.core.agent_events import (
@@ -33,7 +33,7 @@ from durable_agents.core.agent_events import (
 )
 from durable_agents.core.agent_machine import step
 from durable_agents.core.agent_run import AgentRun, Phase
-from durable_agents.core.agents import HANDOFF_PREFIX, AgentGraph, ToolSpec
+from durable_agents.core.agents import HANDOFF_PREFIX, AgentGraph
 from durable_agents.core.approvals import Verdict, call_key
 from durable_agents.core.chunks import TextChunk, as_chunks, text_of, to_wire
 from durable_agents.core.entries import Entry, FunctionResult
@@ -53,7 +53,6 @@ from durable_agents.ports.definitions import ActivityOptions, Signature
 from durable_agents.ports.durability import (
     ActivityCall,
     Attempt,
-    ListTools,
     ModelCall,
     Step,
     StepContext,
@@ -61,7 +60,7 @@ from durable_agents.ports.durability import (
     current_context,
 )
 from durable_agents.ports.llm import ModelReply, ModelRequest, Session
-from durable_agents.ports.tools import ToolOutput
+from durable_agents.ports.tools import ToolOutput, ToolSource
 from durable_agents.runtime.agent import (
     ActivityTool,
     Agent,
@@ -71,6 +70,7 @@ from durable_agents.runtime.agent import (
     sources_of,
     team_of,
 )
+from durable_agents.runtime.catalogues import catalogues_of
 from durable_agents.runtime.conversation import Conversation, conversation_of
 from durable_agents.runtime.plain import NO_APPROVALS, PlainContext
 from durable_agents.runtime.results import RunRecord, RunResult
@@ -83,9 +83,9 @@ MODEL_OPTIONS = ActivityOptions(
 """How a model call is tried: patiently, since a busy conversation stays locked for up to 90 s."""
 
 TOOL_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="idempotent")
+CONNECTING_SECONDS = 120.0
+"""What an attempt may take beyond the time of a source's own: for a connection to be opened first."""
 ONCE_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, retry=RetryPolicy(max_attempts=1), effect="once")
-
-_tool_specs: TypeAdapter[tuple[ToolSpec, ...]] = TypeAdapter(tuple[ToolSpec, ...])
 
 
 def check_run(agent: Agent, inputs: Any, max_turns: int) -> tuple[Entry, ...]:
@@ -116,6 +116,7 @@ async def run_agent(
         MaxTurnsExceeded: no answer came in `max_turns` turns; `.entries` and `.usage` say what did.
         ModelError: the model gave no usable reply.
         ToolError: a tool failed, and the session says `raise_on_tool_fail`.
+        ToolServerError: a server that is required cannot be used.
     """
     given = check_run(agent, inputs, max_turns)
     conversation = conversation_of(session, current_context.get())
@@ -125,7 +126,8 @@ async def run_agent(
         )
     conversation.in_use = True
     try:
-        team = team_of(agent, await _catalogues(agent, context))
+        catalogues = await catalogues_of(sources_of(agent), context)
+        team = team_of(agent, catalogues.tools, catalogues.missing)
         session.check(team.graph)
         team.check_approvals()
         if isinstance(context, PlainContext) and _requires_approval(team.graph):
@@ -134,21 +136,6 @@ async def run_agent(
         return await run.to_the_end((*conversation.unsent, *given))
     finally:
         conversation.in_use = False
-
-
-async def _catalogues(start: Agent, context: StepContext) -> Mapping[str, Sequence[ToolSpec]]:
-    """Ask every tool source what it has, once a run; the answers are journaled."""
-    found: dict[str, Sequence[ToolSpec]] = {}
-    for name, source in sources_of(start).items():
-        listed = Step(
-            key=context.next_key(),
-            kind=StepKind.ACTIVITY,
-            name=f"list tools of {name}",
-            call=ListTools(source),
-            options=TOOL_OPTIONS,
-        )
-        found[name] = _tool_specs.validate_python(await context.run_step(listed))
-    return found
 
 
 def _requires_approval(graph: AgentGraph) -> bool:
@@ -309,13 +296,22 @@ class _Run:
                     kind=StepKind.TOOL,
                     name=name,
                     call=ToolCallOf(source, name, effect.arguments),
-                    options=ONCE_OPTIONS if source.effect(name) == "once" else TOOL_OPTIONS,
+                    options=self._options(effect.agent, source, name),
                     about=about,
                 )
                 output = ToolOutput.model_validate(await self._context.run_step(call))
                 if output.is_error:
                     raise ToolFailed(name, "ToolError", told_output(output))
                 return told_output(output)
+
+    def _options(self, agent: str, source: ToolSource, tool: str) -> ActivityOptions:
+        """Return how a call is tried: by what the source said when it was listed, which is journaled."""
+        spec = self._team.graph[agent].tool(tool)
+        assert spec is not None
+        options = ONCE_OPTIONS if (spec.effect or source.effect(tool)) == "once" else TOOL_OPTIONS
+        if spec.timeout_seconds is None:
+            return options
+        return replace(options, start_to_close_timeout=spec.timeout_seconds + CONNECTING_SECONDS)
 
     def _bound(self, signature: Signature, effect: CallTool) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:

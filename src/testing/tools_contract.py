@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import BaseModel
 
-from durable_agents.core.agents import TOOL_NAME
+from durable_agents.core.agents import TOOL_NAME, ToolSpec
 from durable_agents.core.chunks import text_of
 from durable_agents.core.errors import InvalidArguments, ToolError, UnknownTool
 from durable_agents.core.json import JSON, decode, encode
@@ -183,19 +183,34 @@ class World:
     source: ToolSource
     break_down: Callable[[], None]
     """From when this returns, no call gets through to a tool any more."""
+    prefix: str = ""
+    """What the source puts before the name of every tool."""
 
 
 @dataclass(frozen=True)
 class Caller:
     """Calls tools as a worker does."""
 
-    source: ToolSource
+    world: World
     resources: Resources
-    break_down: Callable[[], None]
+
+    @property
+    def source(self) -> ToolSource:
+        return self.world.source
+
+    def name(self, tool: str) -> str:
+        """Return what the source calls a tool of the toolbox."""
+        return self.world.prefix + tool
+
+    async def listed(self) -> dict[str, ToolSpec]:
+        """Return the tools that the source lists, by their names in the toolbox, in the source's order."""
+        tools = await self.source.list_tools(self.resources)
+        assert all(tool.name.startswith(self.world.prefix) for tool in tools)
+        return {tool.name.removeprefix(self.world.prefix): tool for tool in tools}
 
     async def call(self, tool: str, /, **arguments: JSON) -> ToolOutput:
         """Return what the tool gave. The arguments cannot be changed on their way."""
-        return await self.source.call(tool, MappingProxyType(arguments), self.resources)
+        return await self.source.call(self.name(tool), MappingProxyType(arguments), self.resources)
 
     async def text(self, tool: str, /, **arguments: JSON) -> str:
         """Return the text of what the tool gave, which was no error."""
@@ -248,14 +263,14 @@ class ToolsContract:
     async def calling(self) -> AsyncIterator[Caller]:
         """Open a world and what its source shares; nothing in it may take longer than the patience."""
         async with asyncio.timeout(self.patience_seconds), self.open() as world, SharedResources() as shared:
-            yield Caller(world.source, shared, world.break_down)
+            yield Caller(world, shared)
 
     # T1: every tool once, with a valid schema ----------------------------------------------------------
 
     async def test_t1_every_tool_is_listed_once_and_by_name(self) -> None:
         async with self.calling() as caller:
             listed = await caller.source.list_tools(caller.resources)
-            assert [tool.name for tool in listed] == sorted(EFFECTS)
+            assert [tool.name for tool in listed] == [caller.name(tool) for tool in sorted(EFFECTS)]
             assert all(TOOL_NAME.match(tool.name) for tool in listed)
 
     async def test_t1_listing_again_gives_the_same(self) -> None:
@@ -267,9 +282,7 @@ class ToolsContract:
 
     async def test_t1_a_schema_is_valid_and_accepts_the_arguments_that_fit(self) -> None:
         async with self.calling() as caller:
-            schemas = {
-                tool.name: tool.parameters for tool in await caller.source.list_tools(caller.resources)
-            }
+            schemas = {name: tool.parameters for name, tool in (await caller.listed()).items()}
         for schema in schemas.values():
             Draft202012Validator.check_schema(schema)
             assert schema["type"] == "object"
@@ -281,8 +294,8 @@ class ToolsContract:
 
     async def test_t1_a_tool_is_described_in_the_words_of_its_author(self) -> None:
         async with self.calling() as caller:
-            for tool in await caller.source.list_tools(caller.resources):
-                assert tool.description == inspect.getdoc(getattr(Toolbox, tool.name))
+            for name, tool in (await caller.listed()).items():
+                assert tool.description == inspect.getdoc(getattr(Toolbox, name))
 
     async def test_t1_listing_runs_nothing(self) -> None:
         async with self.calling() as caller:
@@ -357,7 +370,7 @@ class ToolsContract:
         async with self.calling() as caller:
             with pytest.raises(InvalidArguments) as refusal:
                 await caller.call("add", **arguments)
-            assert refusal.value.tool == "add"
+            assert refusal.value.tool == caller.name("add")
             assert refusal.value.faults
             assert await caller.runs("add") == 0
 
@@ -369,13 +382,13 @@ class ToolsContract:
         async with self.calling() as caller:
             with pytest.raises(UnknownTool) as refusal:
                 await caller.call(name)
-            assert refusal.value.tool == name
-            assert caller.source.effect(name) == "once"
+            assert refusal.value.tool == caller.name(name)
+            assert caller.source.effect(caller.name(name)) == "once"
 
     async def test_t3_an_infrastructure_failure_is_raised(self) -> None:
         async with self.calling() as caller:
             assert await caller.text("echo", text="yes") == "yes"
-            caller.break_down()
+            caller.world.break_down()
             (outcome,) = await asyncio.gather(caller.call("echo", text="no"), return_exceptions=True)
             assert isinstance(outcome, Exception)
             # A `ToolError` would be told to the model, and not be tried again.
@@ -383,17 +396,18 @@ class ToolsContract:
 
     async def test_t3_an_effect_is_never_said_to_be_less_than_it_is(self) -> None:
         async with self.calling() as caller:
-            before = {tool: caller.source.effect(tool) for tool in EFFECTS}
+            before = {tool: caller.source.effect(caller.name(tool)) for tool in EFFECTS}
             await caller.source.list_tools(caller.resources)
-            after = {tool: caller.source.effect(tool) for tool in EFFECTS}
+            after = {tool: caller.source.effect(caller.name(tool)) for tool in EFFECTS}
             for tool, effect in EFFECTS.items():
                 assert CARE[before[tool]] >= CARE[after[tool]] >= CARE[effect]
 
     async def test_t3_a_source_that_knows_the_effects_tells_them(self) -> None:
         self.needs(Capability.EFFECTS)
         async with self.calling() as caller:
-            await caller.source.list_tools(caller.resources)
-            assert {tool: caller.source.effect(tool) for tool in EFFECTS} == EFFECTS
+            listed = await caller.listed()
+            assert {tool: caller.source.effect(caller.name(tool)) for tool in EFFECTS} == EFFECTS
+            assert all(spec.effect in (None, EFFECTS[tool]) for tool, spec in listed.items())
 
     # T4: many at once ----------------------------------------------------------------------------------
 
@@ -444,7 +458,7 @@ class ToolsContract:
     async def test_t4_one_source_serves_several_workers(self) -> None:
         async with self.calling() as caller:
             async with SharedResources() as shared:
-                other = Caller(caller.source, shared, caller.break_down)
+                other = Caller(caller.world, shared)
                 assert await other.text("echo", text="there") == "there"
                 assert await caller.text("echo", text="here") == "here"
             # What the other worker has closed was its own.

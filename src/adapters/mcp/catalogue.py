@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,8 +20,6 @@ from durable_agents.core.json import JSON, encode
 
 if TYPE_CHECKING:
     from durable_agents.adapters.mcp.config import MCPServer
-
-logger = logging.getLogger("durable_agents.mcp")
 
 FAULTS_MAX = 10
 FAULT_CHARACTERS_MAX = 300
@@ -62,20 +59,22 @@ class Catalogue:
     """The tools that a server has and that its configuration lets through."""
 
     def __init__(self, server: MCPServer, tools: Sequence[Tool]) -> None:
-        """Take what can be offered to a model; anything else is logged and left out.
+        """Take what can be offered to a model, and leave out anything else.
 
         Raises:
             DefinitionError: two tools have one name once it is made valid.
         """
         self._server = server.name
         self._tools: dict[str, Listed] = {}
+        self.left_out: dict[str, str] = {}
+        """Tools that cannot be offered, by the server's names, and why."""
         for tool in tools:
             name = tool_name(server.name, tool.name)
             if not _is_let_through(server, tool.name):
                 continue
             problem = _problem(tool)
             if problem is not None:
-                logger.warning("MCP server %s: tool %r is left out: %s", server.name, tool.name, problem)
+                self.left_out[tool.name] = problem
                 continue
             if name in self._tools:
                 raise DefinitionError(
@@ -83,9 +82,8 @@ class Catalogue:
                     f"which would both be called {name!r}; exclude one of them"
                 )
             self._tools[name] = Listed(tool.name, _spec(server, name, tool))
-        missing = set(server.include or ()) - {tool.name for tool in tools}
-        if missing:
-            logger.warning("MCP server %s has no tool called %s", server.name, ", ".join(sorted(missing)))
+        for name in set(server.include or ()) - {tool.name for tool in tools}:
+            self.left_out[name] = "the server has no such tool"
 
     @property
     def specs(self) -> Sequence[ToolSpec]:

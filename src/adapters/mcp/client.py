@@ -11,13 +11,14 @@ import asyncio
 import logging
 import os
 import shutil
+import ssl
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -120,7 +121,7 @@ class _HTTPClient(httpx2.AsyncClient):
 
     def __init__(self, *, answers_apart: bool = False, **options: Any) -> None:
         """Make a client; with `answers_apart`, for a protocol whose answers do not come to its requests."""
-        super().__init__(**options)
+        super().__init__(verify=_tls(), **options)
         self._answers_apart = answers_apart
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
@@ -142,6 +143,12 @@ class _HTTPClient(httpx2.AsyncClient):
         if self._answers_apart and exchange.scope is not None and not response.is_success:
             exchange.scope.cancel()
         return response
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Return what connections are verified with; reading it takes longer than connecting."""
+    return httpx2.create_ssl_context()
 
 
 # stdio

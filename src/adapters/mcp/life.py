@@ -183,7 +183,10 @@ class Life:
         if cursor is not None:
             problem = f"its list of tools does not end: there are {len(tools)} and more to come"
             raise ToolServerError(self._server.name, problem)
+        before = {} if self._catalogue is None else self._catalogue.left_out
         self._catalogue = Catalogue(self._server, tools)
+        for tool, why in self._catalogue.left_out.items() - before.items():
+            logger.warning("MCP server %s: tool %r is left out: %s", self._server.name, tool, why)
 
     async def _list_again(self) -> None:
         """List the tools on a connection that is open."""

@@ -1,0 +1,53 @@
+"""A process that has imported what servers need, and forks one for whoever connects: `nursery.py SOCKET`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+from tests.adapters.mcp.servers import serve_over_http, serve_over_stdio
+
+
+def main(path: str) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the servers
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(100)
+        print("ready", flush=True)
+        while True:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                try:
+                    serve(connection)
+                finally:
+                    os._exit(0)
+            connection.close()
+
+
+def serve(connection: socket.socket) -> None:
+    """Be the server of one connection, which stays open until this process ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    message, streams, _, _ = socket.recv_fds(connection, 4096, 3)
+    notes, *words = message.decode().split()
+    with open(notes, "a") as written:
+        written.write(f"{os.getpid()}\n")
+    if streams:
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        serve_over_stdio(words)
+        return
+    port, *words = words
+    with socket.create_server(("127.0.0.1", int(port))) as listener:
+        connection.sendall(str(listener.getsockname()[1]).encode())
+        serve_over_http(listener, words)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
