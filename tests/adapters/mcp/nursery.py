@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -10,10 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from tests.adapters.mcp.servers import serve_over_http, serve_over_stdio
+from tests.adapters.mcp.servers import make_ready, serve_over_http, serve_over_stdio
 
 
 def main(path: str) -> None:
+    make_ready()
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the servers
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)

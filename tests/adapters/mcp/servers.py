@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
+from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
@@ -50,15 +52,33 @@ SERVERS: dict[str, Callable[[], MCPServer]] = {
 }
 
 
+READY: dict[str, MCPServer] = {}
+"""Servers that are made already, for the forks of this process."""
+
+
+def make_ready() -> None:
+    """Do what takes time, once: make every server, and use one so that all it imports is there."""
+    READY.update({kind: make() for kind, make in SERVERS.items()})
+
+    async def use() -> None:
+        async with Client(SERVERS["toolbox"](), mode="legacy") as client:
+            await client.list_tools()
+            await client.call_tool("echo", {"text": "warm"})
+
+    asyncio.run(use())
+    for app in (READY["toolbox"].sse_app(), SERVERS["toolbox"]().streamable_http_app()):
+        uvicorn.Config(app, log_level="critical").load()
+
+
 def serve_over_stdio(words: Sequence[str]) -> None:
     """Serve until stdin ends."""
     (kind,) = words
-    SERVERS[kind]().run("stdio")
+    READY[kind].run("stdio")
 
 
 def serve_over_http(listener: socket.socket, words: Sequence[str]) -> None:
     """Serve for ever."""
     way, kind = words
-    server = SERVERS[kind]()
+    server = READY[kind]
     app = server.sse_app() if way == "sse" else server.streamable_http_app()
-    uvicorn.Server(uvicorn.Config(app, log_level="critical")).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on")).run(sockets=[listener])

@@ -11,6 +11,8 @@ import durable_agents as da
 from durable_agents.testing.tools_contract import Capability, ToolsContract, World
 from tests.adapters.mcp.serving import Nursery
 
+pytestmark = pytest.mark.server
+
 NAME = "box"
 PREFIX = "box_"
 
@@ -18,7 +20,6 @@ PREFIX = "box_"
 class OverMCP(ToolsContract):
     """The contract of a server that offers the toolbox."""
 
-    pytestmark = [pytest.mark.anyio, pytest.mark.server]
     capabilities = frozenset(Capability)
 
     @pytest.fixture(autouse=True)
