@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from durable_agents.core.errors import ConfigurationError, MissingExtra, UnknownBackend
@@ -31,12 +31,18 @@ DEFAULT_BACKEND = "sqlite:///durable_agents.db"
 ENTRY_POINTS = "durable_agents.backends"
 
 
-def connect(url: str | None = None) -> Backend:
+def connect(url: str | None = None, **options: Any) -> Backend:
     """Return the backend at `url`; by default at `DURABLE_AGENTS_BACKEND`, else an SQLite file here.
 
     It is an async context manager, and connects when it is entered. `memory:` lives in this process;
     `sqlite:///runs.db` is a relative path, `sqlite:////var/runs.db` an absolute one; a package can add a
-    scheme by an entry point in the group `durable_agents.backends`, a function from the URL to a `Backend`.
+    scheme by an entry point in the group `durable_agents.backends`, a function from the URL (and options, if
+    there are any) to a `Backend`.
+
+    `temporal://host:port/namespace` takes in its query `tls=true`, `tls_ca`, `tls_cert`, `tls_key` (paths of
+    PEM files), `tls_server_name`, and `api_key_env` (the name of a variable that holds the key); and as
+    `options`, for what no URL could hold, those of `adapters.temporal.TemporalBackend`: `payload_codec`,
+    `data_converter`, `interceptors`, `runtime`, `tls`, `api_key` and so on.
 
     Raises:
         UnknownBackend: nobody answers to the URL's scheme.
@@ -46,28 +52,30 @@ def connect(url: str | None = None) -> Backend:
     url = url or os.environ.get(BACKEND_VARIABLE) or DEFAULT_BACKEND
     parts = urlsplit(url)
     if (make := _OURS.get(parts.scheme)) is not None:
-        return make(parts)
+        return make(parts, options)
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == parts.scheme:
-            backend: Backend = point.load()(url)
+            backend: Backend = point.load()(url, **options)
             return backend
     # Only the scheme is repeated: the rest may hold a password.
     others = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
     raise UnknownBackend(f"{parts.scheme}:" if parts.scheme else url.partition("@")[0], (*_OURS, *others))
 
 
-def _memory(parts: SplitResult) -> Backend:
+def _memory(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     from durable_agents.adapters.memory import MemoryStore
 
+    _no_options("in-memory", options)
     if parts.netloc or parts.path or parts.query:
         raise ConfigurationError("the in-memory backend takes no more than its scheme: write `memory:`")
     clock = SystemClock()
     return JournaledBackend(MemoryStore(clock), clock)
 
 
-def _sqlite(parts: SplitResult) -> Backend:
+def _sqlite(parts: SplitResult, given: Mapping[str, Any]) -> Backend:
     from durable_agents.adapters.sqlite import SqliteStore
 
+    _no_options("SQLite", given)
     path = unquote(parts.path).removeprefix("/")
     if parts.netloc or not path:
         raise ConfigurationError(
@@ -81,18 +89,25 @@ def _sqlite(parts: SplitResult) -> Backend:
     return JournaledBackend(store, clock)
 
 
-def _temporal(parts: SplitResult) -> Backend:
+def _no_options(what: str, options: Mapping[str, Any]) -> None:
+    if options:
+        raise ConfigurationError(f"the {what} backend takes no options beside its URL: {', '.join(options)}")
+
+
+def _temporal(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     try:
-        from durable_agents.adapters.temporal import TemporalBackend
+        from durable_agents.adapters.temporal import TemporalBackend, connection_options
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "temporalio":
             raise
         raise MissingExtra("temporal") from error
 
     namespace = unquote(parts.path).strip("/") or "default"
-    if not parts.hostname or parts.username or parts.query or "/" in namespace:
+    if not parts.hostname or parts.username or "/" in namespace:
         raise ConfigurationError("a Temporal URL is temporal://host:port/namespace")
-    return TemporalBackend(f"{parts.hostname}:{parts.port or 7233}", namespace, toolkit())
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    address = f"{parts.hostname}:{parts.port or 7233}"
+    return TemporalBackend(address, namespace, toolkit(), **{**connection_options(query), **options})
 
 
 def toolkit() -> Toolkit:
@@ -130,7 +145,7 @@ def _options(parts: SplitResult, known: Mapping[str, tuple[str, ...]]) -> dict[s
     return options
 
 
-_OURS: dict[str, Callable[[SplitResult], Backend]] = {
+_OURS: dict[str, Callable[[SplitResult, Mapping[str, Any]], Backend]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "temporal": _temporal,

@@ -2,43 +2,87 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-FAST = ("history.transferProcessorMaxPollRPS=100000", "history.timerProcessorMaxPollRPS=100000")
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
+
+FAST = (
+    "history.transferProcessorMaxPollRPS=100000",
+    "history.timerProcessorMaxPollRPS=100000",
+    'history.timerProcessorMaxTimeShift="1ms"',
+)
 """The dev server holds tasks back for 50 ms each, unless it is told not to."""
 
+EXECUTABLE = str(Path(sys.executable).parent / "temporal")
 
-@contextmanager
-def temporal_server() -> Iterator[str]:
-    """Run Temporal's dev server on loopback, in memory, for the time of the block; yield host and port."""
+
+def free_port() -> int:
+    """Return a port that nobody listened at a moment ago."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = [option for setting in FAST for option in ("--dynamic-config-value", setting)]
-    executable, address = str(Path(sys.executable).parent / "temporal"), f"127.0.0.1:{port}"
+        port: int = free.getsockname()[1]
+        return port
+
+
+def start_server(port: int, *options: str) -> subprocess.Popen[bytes]:
+    """Start Temporal's dev server on loopback; return once it serves."""
+    fast = [option for setting in FAST for option in ("--dynamic-config-value", setting)]
     process = subprocess.Popen(
         [
-            *(executable, "server", "start-dev", "--headless", "--log-level", "error"),
-            *("--ip", "127.0.0.1", "--port", str(port), *options),
+            *(EXECUTABLE, "server", "start-dev", "--headless", "--log-level", "error"),
+            *("--ip", "127.0.0.1", "--port", str(port), *fast, *options),
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    # It listens before it can serve; it can once it knows its namespace.
+    deadline = time.monotonic() + 30
+    counting = [EXECUTABLE, "workflow", "count", "--address", f"127.0.0.1:{port}"]
+    while subprocess.run(counting, capture_output=True, check=False).returncode:
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise AssertionError("the Temporal server does not answer")
+    return process
+
+
+@contextmanager
+def temporal_server(options: Sequence[str] = ()) -> Iterator[str]:
+    """Run a server, in memory unless told otherwise, for the time of the block; yield host and port."""
+    port = free_port()
+    process = start_server(port, *options)
     try:
-        # It listens before it can serve; it can once it knows its namespace.
-        deadline = time.monotonic() + 30
-        while subprocess.run(
-            [executable, "workflow", "count", "--address", address], capture_output=True, check=False
-        ).returncode:
-            assert process.poll() is None, "the Temporal server has ended"
-            assert time.monotonic() < deadline, "the Temporal server does not answer"
-        yield address
+        yield f"127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
+
+
+@functools.cache
+def shared_server() -> str:
+    """Return host and port of the one server that all tests of this process share, started at first use."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(temporal_server())
+
+
+async def new_namespace(address: str) -> str:
+    """Return a namespace that holds nothing yet."""
+    name = f"n-{uuid.uuid4().hex}"
+    client = await Client.connect(address)
+    day = Duration(seconds=86_400)
+    await client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=day)
+    )
+    return name

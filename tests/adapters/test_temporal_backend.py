@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +21,9 @@ from temporalio.workflow import NondeterminismError
 
 import durable_agents as da
 from durable_agents.adapters.temporal import TemporalBackend
-from durable_agents.adapters.temporal.activities import replay
+from durable_agents.adapters.temporal.replays import replay
 from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.adapters.temporal.worker import replayer_of
 from durable_agents.adapters.temporal.workflows import Host
 from durable_agents.composition.backends import toolkit
 from durable_agents.core.records import Status
@@ -41,7 +42,7 @@ from tests.adapters.temporal_programs import (
     Steps,
     Unsteady,
 )
-from tests.adapters.temporal_server import temporal_server
+from tests.adapters.temporal_server import shared_server
 
 pytestmark = pytest.mark.server
 
@@ -49,9 +50,8 @@ SECRET = "sk-7f3a9c51e2d84b06"
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with temporal_server() as address:
-        yield f"temporal://{address}/default"
+def url() -> str:
+    return f"temporal://{shared_server()}/default"
 
 
 @dataclass
@@ -92,6 +92,10 @@ async def history_of(url: str, execution_id: str) -> WorkflowHistory:
 def host(*workflows: type[Any]) -> Host:
     definitions = [definition_of(workflow) for workflow in workflows]
     return Host(toolkit(), {one.name: one for one in definitions}, OpenSteps(), LEASE)
+
+
+async def replayed(host: Host, history: WorkflowHistory) -> None:
+    await replay(replayer_of(host), history)
 
 
 # Agents --------------------------------------------------------------------------------------------------
@@ -145,7 +149,7 @@ async def test_any_program_does_the_same_as_in_memory(url: str, steps: list[str]
     assert there.result == here.result
     kinds = [[kind for kind, _ in run.events if kind != "attempt_failed"] for run in (here, there)]
     assert kinds[1] == kinds[0]
-    await replay(host(Steps), await history_of(url, there.id))
+    await replayed(host(Steps), await history_of(url, there.id))
 
 
 # Activities ----------------------------------------------------------------------------------------------
@@ -208,7 +212,7 @@ async def test_signals_timers_and_queries_work_as_in_memory(url: str) -> None:
     assert there.result == ["yes by nobody noted", "no by Ada noted"]
     kinds = [kind for kind, _ in there.events]
     assert sorted(kinds) == sorted(kind for kind, _ in (await converse("memory:")).events)
-    await replay(host(Approval), await history_of(url, there.id))
+    await replayed(host(Approval), await history_of(url, there.id))
 
 
 async def cancel(url: str) -> list[str]:
@@ -319,12 +323,12 @@ async def test_another_process_finishes_what_a_killed_one_began(
 async def test_a_history_replays_with_the_code_that_made_it_and_no_other(url: str) -> None:
     there = await run(url, DealAnalysis, "Analyse the merger.")
     history = await history_of(url, there.id)
-    await replay(host(DealAnalysis), history)
+    await replayed(host(DealAnalysis), history)
     changed = host(DealAnalysis)
     definition = changed.definitions["temporal_deal_analysis"]
     edited = replace(definition, cls=Edited)
     with pytest.raises(NondeterminismError):
-        await replay(replace(changed, definitions={definition.name: edited}), history)
+        await replayed(replace(changed, definitions={definition.name: edited}), history)
 
 
 class Edited:

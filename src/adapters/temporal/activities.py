@@ -7,25 +7,29 @@ itself. Temporal prefers to give an activity to the worker that has just run the
 at hand. Another worker (after a crash, under load) replays the execution's history up to now, in its own
 process and without any effect, and finds the step that the code asks for there. So nothing is ever sent
 between workers, and it costs nothing where nothing has gone wrong.
+
+Temporal counts every attempt. Ours do not count those that an orderly stop cut short, nor those that began in
+a worker which cannot know the step; how many there were is the first thing that each heartbeat tells, because
+Temporal hands the last heartbeat to the next attempt.
 """
+
+from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from contextvars import copy_context
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowHistory
 from temporalio.common import RawValue
-from temporalio.worker import Replayer
 
+from durable_agents.adapters.temporal.context import SPARED_MAX
 from durable_agents.adapters.temporal.failures import application_error
-from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size, data_converter
-from durable_agents.adapters.temporal.steps import OpenSteps
-from durable_agents.adapters.temporal.workflows import DurableWorkflow, GuardedRunner, Host
+from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size
+from durable_agents.adapters.temporal.replays import Replays
+from durable_agents.adapters.temporal.steps import Place, key_of
+from durable_agents.adapters.temporal.workflows import Host
 from durable_agents.core.errors import (
     ActivityInterrupted,
     ActivityTimedOut,
@@ -38,21 +42,40 @@ from durable_agents.core.records import StepKind
 from durable_agents.ports.durability import ActivityCall, Attempt, Step
 from durable_agents.ports.resources import Resources
 
+HURRY_SECONDS = 0.05
+"""The time between heartbeats of an attempt that nobody waits for; one of them hears that it is cancelled."""
+
 
 @dataclass(slots=True)
 class _Pulse:
-    """What the attempt last said of itself, repeated to Temporal for as long as the worker lives."""
+    """What heartbeats tell: how many attempts did not count, and what the attempt said of itself."""
 
-    details: tuple[JSON, ...]
+    spared: int = 0
+    details: tuple[JSON, ...] = ()
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    def after(cls, heartbeat: Sequence[Any]) -> Self:
+        return cls(heartbeat[0], tuple(heartbeat[1:])) if heartbeat else cls()
+
+    def beat(self) -> None:
+        activity.heartbeat(self.spared, *self.details)
+
+    def spare(self) -> bool:
+        """Let this attempt not count; return False if too many did not."""
+        if self.spared >= SPARED_MAX:
+            return False
+        self.spared += 1
+        return True
 
 
 class Attempts:
     """Performs attempts at steps, in one worker."""
 
-    def __init__(self, client: Client, host: Host, resources: Resources) -> None:
-        self._client = client
+    def __init__(self, host: Host, resources: Resources, replays: Replays) -> None:
         self._host = host
         self._resources = resources
+        self._replays = replays
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def abandon(self) -> None:
@@ -64,32 +87,44 @@ class Attempts:
     async def perform(self, args: Sequence[RawValue]) -> JSON:
         """Make one attempt. What it raises tells Temporal whether, and after what time, to make another."""
         info = activity.info()
-        pulse = _Pulse(tuple(info.heartbeat_details))
-        async with self._under_way(pulse):
-            step = await self._step(info, args)
+        place = Place(info.workflow_id or "", info.workflow_run_id or "", info.activity_id)
+        pulse = _Pulse.after(info.heartbeat_details)
+        async with self._under_way(place, pulse):
+            step = await self._step(place, info, args, pulse)
+            number = info.attempt - pulse.spared
+            if number > step.options.retry.max_attempts:
+                # The worker of the last one is lost.
+                raise _final(ActivityInterrupted(step.name), step, number - 1)
             try:
                 result = await self._host.toolkit.perform(
-                    step.call, _attempt(info, pulse), step.options, self._resources
+                    step.call, _attempt(info, pulse, self._host.limit_bytes), step.options, self._resources
                 )
-                check_size(f"the result of {step.name!r}", result)
+                check_size(f"the result of {step.name!r}", result, self._host.limit_bytes)
                 return result
             except asyncio.CancelledError:
                 cancelled = activity.cancellation_details()
                 if cancelled is not None and not cancelled.worker_shutdown:
                     raise
-                error: BaseException = ActivityInterrupted(step.name)
-                lost = True
+                stopped = ActivityInterrupted(step.name)
+                if step.options.effect == "once":
+                    raise _final(stopped, step, number) from None
+                if pulse.spare():
+                    pulse.beat()
+                    raise application_error(Failure.of(stopped), retry_after_seconds=0.0) from None
+                error: BaseException = stopped
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as raised:
-                error, lost = raised, isinstance(raised, ActivityTimedOut)
-        if lost and step.options.effect == "once":
-            error = OutcomeUnknown(step.name)
-        failure = failure_of(error, LIMIT_BYTES)
-        delay = step.options.retry.delay_after(info.attempt, failure)
-        raise application_error(failure, attempt=info.attempt, retry_after_seconds=delay) from None
+                error = raised
+            if isinstance(error, ActivityTimedOut) and step.options.effect == "once":
+                raise _final(error, step, number) from None
+            failure = failure_of(error, LIMIT_BYTES)
+            delay = step.options.retry.delay_after(number, failure)
+            if delay is not None:
+                pulse.beat()
+        raise application_error(failure, attempt=number, retry_after_seconds=delay) from None
 
-    async def _step(self, info: activity.Info, args: Sequence[RawValue]) -> Step:
+    async def _step(self, place: Place, info: activity.Info, args: Sequence[RawValue], pulse: _Pulse) -> Step:
         """Return the step.
 
         Raises:
@@ -100,76 +135,65 @@ class Attempts:
                 definition = self._host.toolkit.defined_activity(info.activity_type)
                 arguments = activity.payload_converter().from_payload(args[0].payload)
                 call = ActivityCall(definition, arguments)
-                return Step(info.activity_id, StepKind.ACTIVITY, definition.name, call, definition.options)
-            where = (info.workflow_id or "", info.workflow_run_id or "", info.activity_id)
-            step = self._host.steps.find(*where) or (await self._replayed(*where[:2])).find(*where)
+                key = key_of(place.activity_id)
+                return Step(key, StepKind.ACTIVITY, definition.name, call, definition.options)
+            step = self._host.steps.find(place) or await self._replays.find(place)
             if step is None:
-                raise StorageUnavailable(
-                    f"the code of execution {where[0]!r} does not ask for step {where[2]!r}"
-                )
+                execution, wanted = place.execution_id, place.activity_id
+                raise StorageUnavailable(f"the code of execution {execution!r} asks for no step {wanted!r}")
             return step
         except Exception as error:
-            failure = Failure.of(error)
-            wait = self._host.lease.total_seconds()
+            failure = failure_of(error, LIMIT_BYTES)
+            wait = self._host.lease.total_seconds() if pulse.spare() else None
+            pulse.beat()
             raise application_error(failure, attempt=info.attempt, retry_after_seconds=wait) from None
 
-    async def _replayed(self, execution_id: str, run_id: str) -> OpenSteps:
-        """Return every step that the execution has asked for, found by running its code over its history."""
-        history = await self._client.get_workflow_handle(execution_id, run_id=run_id).fetch_history()
-        steps = OpenSteps(forgetting=False)
-        await replay(replace(self._host, steps=steps), history)
-        return steps
-
     @asynccontextmanager
-    async def _under_way(self, pulse: _Pulse) -> AsyncIterator[None]:
+    async def _under_way(self, place: Place, pulse: _Pulse) -> AsyncIterator[None]:
         """Tell Temporal that this worker lives, often enough for it to notice soon when it does not."""
-        task = asyncio.current_task()
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         self._tasks.add(task)
 
         async def beat() -> None:
             while True:
-                await asyncio.sleep(self._host.lease.total_seconds() / 4)
-                activity.heartbeat(*pulse.details)
+                try:
+                    async with asyncio.timeout(self._host.lease.total_seconds() / 4):
+                        await pulse.hurry.wait()
+                    await asyncio.sleep(HURRY_SECONDS)
+                except TimeoutError:
+                    pass
+                pulse.beat()
+
+        def given_up() -> None:
+            loop.call_soon_threadsafe(pulse.hurry.set)
 
         beating = asyncio.create_task(beat())
         try:
-            yield
+            with self._host.steps.watched(place, given_up):
+                yield
         finally:
             beating.cancel()
             self._tasks.discard(task)
 
 
-def _attempt(info: activity.Info, pulse: _Pulse) -> Attempt:
-    loop, scope = asyncio.get_running_loop(), copy_context()
+def _final(error: BaseException, step: Step, attempts: int) -> Exception:
+    """Return what ends a step whose outcome cannot be known."""
+    if step.options.effect == "once":
+        error = OutcomeUnknown(step.name)
+    return application_error(failure_of(error, LIMIT_BYTES), attempt=attempts)
 
+
+def _attempt(info: activity.Info, pulse: _Pulse, limit_bytes: int) -> Attempt:
     def beat(details: tuple[JSON, ...]) -> None:
-        check_size("what a heartbeat tells", list(details))
+        check_size("what a heartbeat tells", list(details), limit_bytes)
         pulse.details = details
-        loop.call_soon_threadsafe(activity.heartbeat, *details, context=scope.copy())
 
     return Attempt(
         execution_id=info.workflow_id or "",
         activity=info.activity_type,
         attempt=info.attempt,
-        idempotency_key=f"{info.workflow_id}/{info.activity_id}",
+        idempotency_key=f"{info.workflow_id}/{key_of(info.activity_id)}",
         heartbeat=beat,
         heartbeat_details=pulse.details,
     )
-
-
-async def replay(host: Host, history: WorkflowHistory) -> None:
-    """Run the code of an execution over its history, without any effect.
-
-    Raises:
-        temporalio.workflow.NondeterminismError: the code is not what made the history.
-    """
-    with ThreadPoolExecutor(1) as executor:
-        replayer = Replayer(
-            workflows=[DurableWorkflow],
-            interceptors=[host],
-            unsandboxed_workflow_runner=GuardedRunner(host.toolkit),
-            workflow_task_executor=executor,
-            data_converter=data_converter,
-        )
-        await replayer.replay_workflow(history)

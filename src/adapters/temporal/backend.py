@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Self
 
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -23,11 +27,12 @@ from temporalio.client import (
     WorkflowQueryFailedError,
 )
 from temporalio.common import WorkflowIDReusePolicy
+from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from durable_agents.adapters.temporal.failures import failure_in
-from durable_agents.adapters.temporal.payloads import check_size, data_converter
+from durable_agents.adapters.temporal.payloads import TellingCodec, check_size, data_converter, limit_of
 from durable_agents.adapters.temporal.worker import TemporalWorker, WorkerOptions
 from durable_agents.adapters.temporal.workflows import RECORDS_QUERY, sent
 from durable_agents.core.approvals import (
@@ -38,13 +43,16 @@ from durable_agents.core.approvals import (
     pending_in,
 )
 from durable_agents.core.errors import (
+    ConfigurationError,
     DefinitionError,
+    DurableAgentsError,
     ExecutionAlreadyExists,
     ExecutionCancelled,
     ExecutionClosed,
     ExecutionFailed,
     ExecutionNotFound,
     InvalidArguments,
+    MissingCredentials,
     NotSupported,
     StorageError,
     StorageUnavailable,
@@ -66,6 +74,13 @@ from durable_agents.ports.toolkit import Toolkit
 
 FINGERPRINT = "durable_agents_input"
 """The memo field that tells whether two starts with one id mean the same."""
+
+CONNECT_SECONDS = 30.0
+"""How long connecting may take in all."""
+
+_CONNECTION = frozenset(inspect.signature(Client.connect).parameters) - {
+    *("target_host", "namespace", "data_converter", "lazy")
+}
 
 PAUSE_SECONDS = 0.5
 """How long a reader waits for a worker, without which nobody answers queries."""
@@ -96,24 +111,80 @@ _NEWS = frozenset(
 
 
 class TemporalBackend(Backend):
-    """Executions on a Temporal service; an execution's id is its workflow id."""
+    """Executions on a Temporal service; an execution's id is its workflow id.
 
-    def __init__(self, address: str, namespace: str, toolkit: Toolkit) -> None:
+    Args:
+        address: Host and port of the service.
+        namespace: It must exist.
+        toolkit: The runtime's part; see `ports.toolkit`.
+        data_converter: Instead of ours. A variant of `adapters.temporal.data_converter` keeps the order of
+            keys, which models read; with `external_storage` in it, values may have any size.
+        payload_codec: What encrypts or compresses whatever Temporal stores of arguments and results.
+        options: Whatever else `temporalio.client.Client.connect` takes: `tls`, `api_key`, `interceptors`,
+            `runtime` (metrics), `plugins`, `rpc_metadata` and so on. Workers use them as well.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        namespace: str,
+        toolkit: Toolkit,
+        *,
+        data_converter: DataConverter = data_converter,
+        payload_codec: PayloadCodec | None = None,
+        **options: Any,
+    ) -> None:
+        if payload_codec is not None:
+            data_converter = replace(data_converter, payload_codec=TellingCodec(payload_codec))
+        unknown = sorted(options.keys() - _CONNECTION)
+        if unknown:
+            known = ", ".join(sorted(_CONNECTION))
+            raise ConfigurationError(f"Temporal's client has no option {', '.join(unknown)}; it has {known}")
         self._address = address
         self._namespace = namespace
         self._toolkit = toolkit
+        self._converter = data_converter
+        self._limit_bytes = limit_of(data_converter)
+        self._options = options
         self._connected: Client | None = None
 
     async def __aenter__(self) -> Self:
         try:
-            self._connected = await Client.connect(
-                self._address, namespace=self._namespace, data_converter=data_converter
-            )
-        except RuntimeError as error:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                client = await Client.connect(
+                    self._address, namespace=self._namespace, data_converter=self._converter, **self._options
+                )
+                await client.workflow_service.describe_namespace(
+                    DescribeNamespaceRequest(namespace=self._namespace), retry=True
+                )
+        except (RuntimeError, TimeoutError) as error:
+            # What Temporal's client raises may quote headers.
             raise StorageUnavailable(
-                f"no Temporal service answers at {self._address}; start it, or correct the URL"
+                f"no Temporal service answers at {self._address}; start it, or correct the URL "
+                "(a service with TLS needs tls=true)"
+            ) from (error if "api_key" not in self._options else None)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"Temporal's client refuses the connection's options: {error}"
             ) from error
+        except RPCError as error:
+            raise self._refused(error) from error
+        self._connected = client
         return self
+
+    def _refused(self, error: RPCError) -> DurableAgentsError:
+        place = f"namespace {self._namespace!r} at {self._address}"
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return ConfigurationError(
+                f"Temporal has no {place}; correct the URL, or create it: "
+                f"temporal operator namespace create --namespace {self._namespace}"
+            )
+        if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
+            return MissingCredentials(
+                f"Temporal refuses access to {place}: {error.message}; check the API key or the certificate, "
+                "and that it is meant for this namespace"
+            )
+        return StorageUnavailable(f"Temporal does not answer for {place}: {error.message}")
 
     async def __aexit__(self, *_: object) -> None:
         self._connected = None
@@ -135,7 +206,7 @@ class TemporalBackend(Backend):
     ) -> Execution:
         definition = self._toolkit.definition_of(workflow)
         arguments = definition.signature.dump_arguments(*args, **kwargs)
-        check_size(f"the input of workflow {definition.name!r}", arguments)
+        check_size(f"the input of workflow {definition.name!r}", arguments, self._limit_bytes)
         fingerprint = hashlib.sha256(canonical([definition.name, arguments]).encode()).hexdigest()
         execution_id = uuid.uuid4().hex if id is None else id
         try:
@@ -144,7 +215,7 @@ class TemporalBackend(Backend):
             check_id(execution_id)
         except ValueError as error:
             raise DefinitionError(str(error)) from error
-        execution = TemporalExecution(self.client.get_workflow_handle(execution_id), self._toolkit)
+        execution = self._execution(self.client.get_workflow_handle(execution_id))
         with _translated(execution_id):
             try:
                 await self.client.start_workflow(
@@ -164,7 +235,7 @@ class TemporalBackend(Backend):
         return execution
 
     async def get(self, execution_id: str) -> Execution:
-        execution = TemporalExecution(self.client.get_workflow_handle(execution_id), self._toolkit)
+        execution = self._execution(self.client.get_workflow_handle(execution_id))
         with _translated(execution_id):
             await execution.handle.describe()
         return execution
@@ -182,9 +253,11 @@ class TemporalBackend(Backend):
         found.sort(key=lambda one: one.start_time, reverse=True)
         handles = [self.client.get_workflow_handle(one.id, run_id=one.run_id) for one in found]
         return [
-            await TemporalExecution(handle, self._toolkit).described(one)
-            for handle, one in zip(handles, found, strict=True)
+            await self._execution(handle).described(one) for handle, one in zip(handles, found, strict=True)
         ]
+
+    def _execution(self, handle: WorkflowHandle[Any, Any]) -> TemporalExecution:
+        return TemporalExecution(handle, self._toolkit, self._converter)
 
     async def prune(self, older_than: timedelta) -> int:
         raise NotSupported(
@@ -228,9 +301,10 @@ class TemporalBackend(Backend):
 class TemporalExecution(Execution):
     """A handle on an execution that is a Temporal workflow."""
 
-    def __init__(self, handle: WorkflowHandle[Any, Any], toolkit: Toolkit) -> None:
+    def __init__(self, handle: WorkflowHandle[Any, Any], toolkit: Toolkit, converter: DataConverter) -> None:
         self.handle = handle
         self._toolkit = toolkit
+        self._converter = converter
 
     def __repr__(self) -> str:
         return f"<execution {self.id}>"
@@ -254,14 +328,14 @@ class TemporalExecution(Execution):
 
     async def signal(self, name: str, *args: Any, **kwargs: Any) -> None:
         handler = await self._handler("signal", name)
-        message = _message(f"signal {name}", handler, args, kwargs)
+        message = _message(f"signal {name}", handler, args, kwargs, limit_of(self._converter))
         with _translated(self.id):
             await self._while_running(self.handle.signal(name, message))
 
     async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Return what a query handler says; a worker that runs this workflow answers."""
         handler = await self._handler("query", name)
-        message = _message(f"query {name}", handler, args, kwargs)
+        message = _message(f"query {name}", handler, args, kwargs, limit_of(self._converter))
         with _translated(self.id):
             told = await self.handle.query(name, message)
         if "failure" in told:
@@ -285,7 +359,7 @@ class TemporalExecution(Execution):
             raise ExecutionClosed(self.id, status)
         decision = decision_on(self.id, await self.pending(), call_id, verdict, reason, edited_arguments)
         message = sent((), decision.model_dump(mode="json"))
-        check_size("a decision", message)
+        check_size("a decision", message, limit_of(self._converter))
         with _translated(self.id):
             await self._while_running(self.handle.signal(DECISION_SIGNAL, message))
 
@@ -352,23 +426,28 @@ class TemporalExecution(Execution):
         async for event in self.handle.fetch_history_events(event_filter_type=closing):
             if event.HasField("workflow_execution_failed_event_attributes"):
                 failed = event.workflow_execution_failed_event_attributes.failure
-                return failure_in(await data_converter.decode_failure(failed))
+                return failure_in(await self._converter.decode_failure(failed))
             return Failure(kind="Stopped", message=EventType.Name(event.event_type))
         return failure_in(None)
 
     async def _obstacle(self) -> str:
         """Return why the last workflow task failed; Temporal tries it again until the code is right."""
-        message, activities = "its workflow task fails", dict[int, str]()
+        message, activities = "its workflow task fails", dict[int, ActivityTaskScheduledEventAttributes]()
         async for event in self.handle.fetch_history_events():
             if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-                scheduled = event.activity_task_scheduled_event_attributes
-                activities[event.event_id] = scheduled.activity_type.name
+                activities[event.event_id] = event.activity_task_scheduled_event_attributes
             elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
                 message = event.workflow_task_failed_event_attributes.failure.message or message
         # Temporal tells where the code departed from the history by a number only.
         place = re.search(r"HistoryEvent\(id: (\d+)", message)
         recorded = activities.get(int(place[1])) if place else None
-        return message if recorded is None else f"{message}; recorded there: activity {recorded!r}"
+        if recorded is None:
+            return message
+        told = f"{message}; recorded there: activity {recorded.activity_type.name!r}"
+        if recorded.HasField("input"):
+            arguments = await self._converter.decode(recorded.input.payloads)
+            told += f" with arguments {encode(arguments[0]).decode()}"
+        return told
 
     async def _handler(self, sort: str, name: str) -> HandlerDefinition | None:
         """Return the handler, if this process defines the workflow; raises if that has none of the name."""
@@ -400,6 +479,10 @@ def _translated(execution_id: str) -> Iterator[None]:
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise ExecutionNotFound(execution_id) from error
+        if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
+            raise MissingCredentials(
+                f"Temporal refuses access: {error.message}; check the credentials"
+            ) from error
         if error.status is RPCStatusCode.INVALID_ARGUMENT:
             raise DefinitionError(f"Temporal refuses it: {error.message}") from error
         raise StorageUnavailable(f"Temporal does not answer: {error.message}") from error
@@ -408,7 +491,11 @@ def _translated(execution_id: str) -> Iterator[None]:
 
 
 def _message(
-    what: str, handler: HandlerDefinition | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+    what: str,
+    handler: HandlerDefinition | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    limit_bytes: int,
 ) -> dict[str, Any]:
     try:
         named: dict[str, JSON] = dict(kwargs)
@@ -423,7 +510,7 @@ def _message(
         raise Unserialisable(f"an argument of {what}", "object", str(error)) from error
     except ValueError as error:
         raise Unserialisable(f"an argument of {what}", "object", str(error)) from error
-    check_size(what, message)
+    check_size(what, message, limit_bytes)
     return message
 
 

@@ -15,7 +15,7 @@ from temporalio.exceptions import ActivityError
 
 from durable_agents.adapters.temporal.failures import step_failure
 from durable_agents.adapters.temporal.payloads import check_size
-from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from durable_agents.core.approvals import Decision
 from durable_agents.core.failure import step_error
 from durable_agents.core.json import JSON
@@ -32,6 +32,9 @@ from durable_agents.core.records import (
 )
 from durable_agents.ports.durability import ActivityCall, Step, WorkflowContext, WorkflowInfo
 
+SPARED_MAX = 20
+"""How many attempts at a step may end without counting; see `activities`."""
+
 GRACE_SECONDS = 60.0
 """By how much Temporal's own timeout is longer than an attempt's, which the worker watches over."""
 
@@ -43,13 +46,14 @@ class TemporalContext(WorkflowContext):
     else in a workflow, and are there for the readers of the event stream.
     """
 
-    def __init__(self, steps: OpenSteps, lease: timedelta) -> None:
+    def __init__(self, steps: OpenSteps, lease: timedelta, limit_bytes: int) -> None:
         info = workflow.info()
         self.records: list[str] = []
         self._info = WorkflowInfo(info.workflow_id, info.workflow_type, info.task_queue)
         self._run_id = info.run_id
         self._steps = steps
         self._lease = lease
+        self._limit_bytes = limit_bytes
         self._random = workflow.random()
         self._state: dict[Any, Any] = {}
         self._decisions: dict[tuple[str, str], Decision] = {}
@@ -68,18 +72,19 @@ class TemporalContext(WorkflowContext):
 
     async def run_step(self, step: Step) -> JSON:
         arguments: list[JSON] = [step.call.arguments] if isinstance(step.call, ActivityCall) else []
-        check_size(f"the arguments of {step.name!r}", arguments)
+        check_size(f"the arguments of {step.name!r}", arguments, self._limit_bytes)
+        place = Place(self._info.execution_id, self._run_id, activity_id_of(step))
         self.record(
             StepScheduled(
                 key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
             )
         )
-        with self._steps.open(self._info.execution_id, self._run_id, step):
+        with self._steps.open(place, step):
             try:
                 result: JSON = await workflow.execute_activity(
                     step.name,
                     args=arguments,
-                    activity_id=step.key,
+                    activity_id=place.activity_id,
                     start_to_close_timeout=timedelta(
                         seconds=step.options.start_to_close_timeout + GRACE_SECONDS
                     ),
@@ -92,6 +97,7 @@ class TemporalContext(WorkflowContext):
                 self.record(StepCompleted(at=self.time, key=step.key, result=result))
                 return result
         if ended is None:
+            self._steps.give_up(place)
             raise asyncio.CancelledError
         failure, attempts = ended
         self.record(StepFailed(at=self.time, key=step.key, attempts=attempts, failure=failure))
@@ -111,7 +117,7 @@ class TemporalContext(WorkflowContext):
         return self._decisions[key, fingerprint]
 
     def emit(self, kind: str, data: dict[str, JSON]) -> None:
-        check_size(f"an event of kind {kind!r}", data)
+        check_size(f"an event of kind {kind!r}", data, self._limit_bytes)
         self._emitted += 1
         self.record(EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data))
 
@@ -180,7 +186,8 @@ def _retry_policy(step: Step) -> RetryPolicy:
         initial_interval=timedelta(seconds=initial),
         backoff_coefficient=policy.backoff_coefficient,
         maximum_interval=timedelta(seconds=max(policy.max_interval, initial)),
-        maximum_attempts=policy.max_attempts,
+        # Workers watch over the policy's bound; one more attempt tells that the last one's worker is lost.
+        maximum_attempts=policy.max_attempts + SPARED_MAX + 1,
         non_retryable_error_types=["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
         if step.options.effect == "once"
         else None,

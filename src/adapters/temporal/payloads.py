@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
@@ -11,9 +13,10 @@ from temporalio.converter import (
     CompositePayloadConverter,
     DataConverter,
     EncodingPayloadConverter,
+    PayloadCodec,
 )
 
-from durable_agents.core.errors import PayloadTooLarge
+from durable_agents.core.errors import ConfigurationError, PayloadTooLarge
 from durable_agents.core.json import JSON, decode, encode
 
 LIMIT_BYTES = 2 * 1024 * 1024 - 16 * 1024
@@ -38,12 +41,48 @@ class _Payloads(CompositePayloadConverter):
     def __init__(self) -> None:
         super().__init__(BinaryNullPayloadConverter(), _JsonPayloads())
 
+    def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
+        for payload in payloads:
+            encoding = payload.metadata.get("encoding", b"").decode("ascii", "replace")
+            if encoding.encode() not in self.converters:
+                raise ConfigurationError(
+                    f"a payload is encoded as {encoding!r}, which this process cannot read: connect with the "
+                    "payload_codec or data_converter that its writer has"
+                )
+        return super().from_payloads(payloads, type_hints)
+
 
 data_converter = dataclasses.replace(DataConverter.default, payload_converter_class=_Payloads)
+"""What `TemporalBackend` converts with unless told otherwise; `dataclasses.replace` makes variants of it."""
 
 
-def check_size(what: str, value: JSON) -> None:
+class TellingCodec(PayloadCodec):
+    """A codec whose failures say what they mean: mostly that writer and reader have different keys."""
+
+    def __init__(self, codec: PayloadCodec) -> None:
+        self._codec = codec
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return await self._codec.encode(payloads)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        try:
+            return await self._codec.decode(payloads)
+        except Exception as error:
+            name = type(self._codec).__name__
+            raise ConfigurationError(
+                f"payload codec {name} cannot decode what Temporal holds ({type(error).__name__}); "
+                "connect with the codec and the key that its writer has"
+            ) from error
+
+
+def limit_of(converter: DataConverter) -> int:
+    """Return how large a value may be: any size, where Temporal stores large ones elsewhere."""
+    return LIMIT_BYTES if converter.external_storage is None else sys.maxsize
+
+
+def check_size(what: str, value: JSON, limit_bytes: int) -> None:
     """Raise `PayloadTooLarge` if Temporal would not take `value`."""
     size = len(encode(value))
-    if size > LIMIT_BYTES:
-        raise PayloadTooLarge(what, size, LIMIT_BYTES)
+    if size > limit_bytes:
+        raise PayloadTooLarge(what, size, limit_bytes)

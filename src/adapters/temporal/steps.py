@@ -2,31 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
+from typing import NamedTuple
 
+from durable_agents.core.json import canonical
+from durable_agents.core.records import StepKind
 from durable_agents.ports.durability import Step
 
 
-class OpenSteps:
-    """Steps by execution and key. A session or a tool source stands in them, which no payload could carry."""
+class Place(NamedTuple):
+    """Where a step is: in which execution, in which run of it, under which activity id."""
 
-    def __init__(self, *, forgetting: bool = True) -> None:
-        """Keep steps for as long as the code waits for them; for ever if not `forgetting`."""
-        self._steps: dict[tuple[str, str, str], Step] = {}
-        self._forgetting = forgetting
+    execution_id: str
+    run_id: str
+    activity_id: str
+
+
+def activity_id_of(step: Step) -> str:
+    """Return the step's key; with a digest of its arguments, where these are the workflow code's own.
+
+    Temporal compares ids and names when it replays. So code that calls the same activity with other
+    arguments than before is noticed, as it is on every other backend.
+    """
+    if step.kind is not StepKind.ACTIVITY or step.arguments is None:
+        return step.key
+    return f"{step.key}#{sha256(canonical(step.arguments).encode()).hexdigest()[:8]}"
+
+
+def key_of(activity_id: str) -> str:
+    """Return the key of the step that has this activity id."""
+    # Keys of workflow code begin with a colon and hold no `#`; those of tool calls hold what a model wrote.
+    return activity_id.partition("#")[0] if activity_id.startswith(":") else activity_id
+
+
+class OpenSteps:
+    """Steps by place. A session or a tool source stands in them, which no payload could carry."""
+
+    def __init__(self, *, keeps_unfinished: bool = False) -> None:
+        """Keep a step while the code waits for it; if `keeps_unfinished`, also when the code is dropped."""
+        self._steps: dict[Place, Step] = {}
+        self._keeps_unfinished = keeps_unfinished
+        self._watched: dict[Place, Callable[[], object]] = {}
 
     @contextmanager
-    def open(self, execution_id: str, run_id: str, step: Step) -> Iterator[None]:
+    def open(self, place: Place, step: Step) -> Iterator[None]:
         """Let `find` find the step for the time of the block."""
-        place = (execution_id, run_id, step.key)
         self._steps[place] = step
         try:
             yield
-        finally:
-            if self._forgetting:
+        except BaseException:
+            if not self._keeps_unfinished:
                 self._steps.pop(place, None)
+            raise
+        self._steps.pop(place, None)
 
-    def find(self, execution_id: str, run_id: str, key: str) -> Step | None:
+    def find(self, place: Place) -> Step | None:
         """Return the step, if code in this process waits for it."""
-        return self._steps.get((execution_id, run_id, key))
+        return self._steps.get(place)
+
+    def give_up(self, place: Place) -> None:
+        """Tell whoever watches that the code no longer waits for the step. From any thread."""
+        if (told := self._watched.get(place)) is not None:
+            told()
+
+    @contextmanager
+    def watched(self, place: Place, told: Callable[[], object]) -> Iterator[None]:
+        """Have `told` called, in whatever thread, when the step is given up during the block."""
+        self._watched[place] = told
+        try:
+            yield
+        finally:
+            del self._watched[place]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.converter import DataConverter
+from temporalio.worker import Replayer, Worker
 
-from durable_agents.adapters.temporal.activities import Attempts
+from durable_agents.adapters.temporal.activities import HURRY_SECONDS, Attempts
+from durable_agents.adapters.temporal.payloads import data_converter, limit_of
+from durable_agents.adapters.temporal.replays import MakeReplayer, Replays
 from durable_agents.adapters.temporal.steps import OpenSteps
 from durable_agents.adapters.temporal.workflows import DurableWorkflow, GuardedRunner, Host
 from durable_agents.core.errors import ConfigurationError
@@ -57,7 +61,8 @@ class TemporalWorker:
         options: WorkerOptions,
     ) -> None:
         self._client = client
-        self._host = Host(toolkit, definitions, OpenSteps(), options.lease)
+        converter = client.data_converter
+        self._host = Host(toolkit, definitions, OpenSteps(), options.lease, limit_of(converter))
         self._options = options
         self._stack = AsyncExitStack()
         self._running: asyncio.Task[None] | None = None
@@ -65,7 +70,11 @@ class TemporalWorker:
     async def __aenter__(self) -> Self:
         host, options = self._host, self._options
         resources = await self._stack.enter_async_context(host.toolkit.open_resources())
-        attempts = Attempts(self._client, host, resources)
+        replays = Replays(
+            self._client, replayer_of(host, self._client.namespace, self._client.data_converter)
+        )
+        self._stack.push_async_callback(replays.close)
+        attempts = Attempts(host, resources, replays)
         worker = Worker(
             self._client,
             task_queue=options.task_queue,
@@ -79,8 +88,9 @@ class TemporalWorker:
             max_concurrent_workflow_tasks=max(options.max_concurrent_executions, 2),
             max_concurrent_activities=options.max_concurrent_activities,
             sticky_queue_schedule_to_start_timeout=options.lease,
-            max_heartbeat_throttle_interval=options.lease / 4,
-            default_heartbeat_throttle_interval=options.lease / 4,
+            # Attempts pace their heartbeats themselves.
+            max_heartbeat_throttle_interval=timedelta(seconds=HURRY_SECONDS),
+            default_heartbeat_throttle_interval=timedelta(seconds=HURRY_SECONDS),
             graceful_shutdown_timeout=options.graceful_shutdown_timeout,
         )
         self._running = asyncio.create_task(worker.run(), name="durable-agents temporal worker")
@@ -106,3 +116,21 @@ async def _stop(worker: Worker, running: asyncio.Task[None], attempts: Attempts)
     except asyncio.CancelledError:
         attempts.abandon()
         raise
+
+
+def replayer_of(
+    host: Host, namespace: str = "default", data_converter: DataConverter = data_converter
+) -> MakeReplayer:
+    """Return what makes a replayer of the workflows that `host` defines."""
+
+    def make(steps: OpenSteps, executor: ThreadPoolExecutor) -> Replayer:
+        return Replayer(
+            workflows=[DurableWorkflow],
+            interceptors=[replace(host, steps=steps)],
+            unsandboxed_workflow_runner=GuardedRunner(host.toolkit),
+            workflow_task_executor=executor,
+            namespace=namespace,
+            data_converter=data_converter,
+        )
+
+    return make

@@ -61,6 +61,7 @@ class Host(Interceptor):
     definitions: Mapping[str, WorkflowDefinition]
     steps: OpenSteps
     lease: timedelta
+    limit_bytes: int = LIMIT_BYTES
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
@@ -106,7 +107,7 @@ class DurableWorkflow:
         if name not in self._host.definitions:
             raise UnknownDefinition("workflow", name)
         self._definition = self._host.definitions[name]
-        self._context = TemporalContext(self._host.steps, self._host.lease)
+        self._context = TemporalContext(self._host.steps, self._host.lease, self._host.limit_bytes)
         self._scope = copy_context()
         self._scope.run(current_context.set, self._context)
         self._arguments: dict[str, JSON] = _values(args)[0] if args else {}
@@ -142,7 +143,7 @@ class DurableWorkflow:
         args, kwargs = self._definition.signature.load_arguments(self._arguments)
         result = await getattr(self._instance, self._definition.entrypoint)(*args, **kwargs)
         dumped: JSON = self._definition.signature.dump_result(result)
-        check_size(f"the result of workflow {self._definition.name!r}", dumped)
+        check_size(f"the result of workflow {self._definition.name!r}", dumped, self._host.limit_bytes)
         return dumped
 
     def _outcome(self, main: asyncio.Task[JSON]) -> ExecutionClosed:
@@ -203,7 +204,7 @@ class DurableWorkflow:
             assert handler is not None
             answer = self._scope.copy().run(functools.partial(method, *given, **by_name))
             answer = handler.signature.dump_result(answer)
-            check_size(f"the answer to query {name!r}", answer)
+            check_size(f"the answer to query {name!r}", answer, self._host.limit_bytes)
             return {"answer": answer}
         except Exception as error:
             # As data, because of a query that fails Temporal keeps nothing but the message.
