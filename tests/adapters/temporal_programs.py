@@ -7,7 +7,7 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import durable_agents as da
 from durable_agents.adapters.scripted import Reply, call, handoff, say
@@ -188,6 +188,24 @@ class ClockReader:
 
         await note("before")
         return time.time()
+
+
+@da.activity(name="temporal_inflate")
+async def inflate(size: int) -> str:
+    """Return a text of so many characters."""
+    Large.attempts[da.activity.info().execution_id] = da.activity.info().attempt
+    return "x" * size
+
+
+@da.workflow.define(name="temporal_large")
+class Large:
+    """Has a large result in its history."""
+
+    attempts: ClassVar[dict[str, int]] = {}
+
+    @da.workflow.entrypoint
+    async def run(self, size: int) -> int:
+        return len(await inflate(size))
 
 
 def witnessed(what: str) -> int:

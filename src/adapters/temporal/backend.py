@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.failure.v1 import Failure as TemporalFailure
 from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import (
@@ -437,7 +438,7 @@ class TemporalExecution(Execution):
             if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
                 activities[event.event_id] = event.activity_task_scheduled_event_attributes
             elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-                message = event.workflow_task_failed_event_attributes.failure.message or message
+                message = _told(event.workflow_task_failed_event_attributes.failure) or message
         # Temporal tells where the code departed from the history by a number only.
         place = re.search(r"HistoryEvent\(id: (\d+)", message)
         recorded = activities.get(int(place[1])) if place else None
@@ -488,6 +489,15 @@ def _translated(execution_id: str) -> Iterator[None]:
         raise StorageUnavailable(f"Temporal does not answer: {error.message}") from error
     except WorkflowQueryFailedError as error:
         raise StorageUnavailable(f"no worker can answer: {error}") from error
+
+
+def _told(failure: TemporalFailure) -> str:
+    """Return the messages of a failure and of its causes."""
+    messages = [failure.message]
+    while failure.HasField("cause"):
+        failure = failure.cause
+        messages.append(failure.message)
+    return ": ".join(filter(None, messages))
 
 
 def _message(
