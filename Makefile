@@ -9,7 +9,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadscope
 TYPED := $(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py)))
 # By file times, uv notices that a module was added or changed, but not that one was moved or removed.
-MODULES := find . -name '*.py' | sort
+MODULES := find . -name '*.py' -o -name '*.lua' | sort
 
 # The project's own environment, whatever the caller's shell has active.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH

@@ -1,0 +1,147 @@
+"""What Redis, its client and the network say, in the words of `core.errors`."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import exceptions
+
+from durable_agents.adapters.redis.settings import RedisSettings
+from durable_agents.core.errors import (
+    StorageCorrupt,
+    StorageError,
+    StorageFull,
+    StorageReadOnly,
+    StorageUnavailable,
+)
+
+REDIS_ERRORS = (exceptions.RedisError, exceptions.RedisClusterException, OSError, TimeoutError)
+"""All that a call of the client may raise when the server is in trouble."""
+
+
+@contextmanager
+def translated(settings: RedisSettings) -> Iterator[None]:
+    """Turn what the client raises in the block into a `StorageError` that says what to do."""
+    try:
+        yield
+    except REDIS_ERRORS as error:
+        raise storage_error(error, settings.place) from error
+
+
+def storage_error(error: Exception, place: str) -> StorageError:
+    """Return what `error` means to whoever operates the server at `place`."""
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    match error:
+        case exceptions.AuthenticationError() | exceptions.AuthenticationWrongNumberOfArgsError():
+            return _refused(place, reason)
+        case exceptions.NoPermissionError() | exceptions.AuthorizationError():
+            return _not_permitted(place, reason)
+        case exceptions.ReadOnlyError():
+            return _replica(place, reason)
+        case exceptions.OutOfMemoryError():
+            return _full(place, reason)
+        case exceptions.BusyLoadingError():
+            return StorageUnavailable(f"{place} is still loading its data ({reason}); it will be there soon")
+        case exceptions.InvalidResponse():
+            return _other_protocol(place, reason)
+        case exceptions.MaxConnectionsError():
+            return StorageUnavailable(
+                f"all connections to {place} are in use ({reason}); raise max_connections in the URL"
+            )
+        case exceptions.ClusterError() | exceptions.RedisClusterException() | exceptions.TryAgainError():
+            return StorageUnavailable(f"the cluster at {place} does not serve all slots now ({reason})")
+        case exceptions.MovedError() | exceptions.AskError():
+            return StorageUnavailable(f"the cluster at {place} is moving slots ({reason})")
+        case exceptions.TimeoutError() | TimeoutError():
+            return StorageUnavailable(
+                f"{place} did not answer in time ({reason}); see whether it is overloaded or unreachable, or "
+                "raise timeout in the URL"
+            )
+        case exceptions.ResponseError():
+            return _response_error(error, place, reason)
+        case exceptions.ConnectionError() | OSError():
+            return _unreachable(error, place, reason)
+    return StorageError(f"Redis at {place} could not do what was asked: {reason}")
+
+
+def _response_error(error: exceptions.ResponseError, place: str, reason: str) -> StorageError:
+    text = str(error)
+    if text.startswith(("WRONGTYPE", "ORPHAN")) or "WRONGTYPE" in text:
+        return StorageCorrupt(
+            f"a key under our prefix on {place} was not written by this library ({reason}); "
+            "remove it, or choose another prefix=… in the URL"
+        )
+    if text.startswith(("WRONGPASS", "NOAUTH", "ERR invalid password", "invalid username")):
+        return _refused(place, reason)
+    if "READONLY" in text:
+        return _replica(place, reason)
+    if "OOM" in text:
+        return _full(place, reason)
+    if "NOPERM" in text or "ACL failure" in text:
+        return _not_permitted(place, reason)
+    if text.startswith("MISCONF"):
+        return StorageFull(
+            f"{place} takes no writes because it cannot save them ({reason}); see its log, and its disk"
+        )
+    if text.startswith(("NOREPLICAS", "UNBLOCKED", "MASTERDOWN", "BUSY", "UNKILLABLE")):
+        return StorageUnavailable(f"{place} cannot take writes now ({reason}); try again")
+    if "DB index is out of range" in text:
+        return StorageError(f"{place}: the server has no such database ({reason}); use a smaller number")
+    return StorageError(f"Redis at {place} could not do what was asked: {reason}")
+
+
+def _unreachable(error: Exception, place: str, reason: str) -> StorageError:
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    if any(isinstance(cause, exceptions.InvalidResponse) for cause in causes):
+        return _other_protocol(place, reason)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return StorageError(
+                f"the certificate of {place} is not trusted ({cause.verify_message}); name its authority by "
+                "ssl_ca_certs=FILE in the URL"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return StorageError(
+                f"{place} does not speak TLS, or not as we do ({cause.reason}); for a server without TLS "
+                "write redis://, and for one that asks for a certificate give ssl_certfile and ssl_keyfile"
+            )
+    if "rotocol" in str(error):
+        return _other_protocol(place, reason)
+    return StorageUnavailable(
+        f"no connection to {place} ({reason}); see whether the server runs there, and whether it wants TLS "
+        "(then the URL begins with rediss://)"
+    )
+
+
+def _refused(place: str, reason: str) -> StorageError:
+    return StorageError(
+        f"{place} refuses these credentials ({reason}); correct user and password in the URL: "
+        "redis://user:password@host, or redis://:password@host for the default user"
+    )
+
+
+def _not_permitted(place: str, reason: str) -> StorageError:
+    return StorageError(
+        f"the user of the Redis URL may not do what is needed on {place} ({reason}); grant it the keys and "
+        "channels of the prefix and the commands that the documentation lists (ACL SETUSER)"
+    )
+
+
+def _replica(place: str, reason: str) -> StorageReadOnly:
+    return StorageReadOnly(
+        f"{place} is a replica and cannot be written to ({reason}); put the primary's address into the URL"
+    )
+
+
+def _full(place: str, reason: str) -> StorageFull:
+    return StorageFull(
+        f"{place} has reached its maxmemory ({reason}); raise maxmemory, or prune old executions"
+    )
+
+
+def _other_protocol(place: str, reason: str) -> StorageError:
+    return StorageError(f"what answers at {place} is not a Redis server ({reason}); correct host and port")

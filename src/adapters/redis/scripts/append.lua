@@ -1,0 +1,52 @@
+-- Appends records under a claim and makes the rest of the commit true; returns 1, or 0 if it was refused.
+local id, token, position = ARGV[4], ARGV[5], tonumber(ARGV[6])
+local consumed, status, release, wake_at, has_note, note = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+local FIRST_RECORD = 13
+
+local head, journal, inbox = head_of(id), journal_of(id), inbox_of(id)
+local fields = redis.call('HMGET', head,
+    'token', 'owner', 'sent', 'consumed', 'workflow', 'queue', 'keep', 'created', 'note')
+local owner, workflow, queue, keep, created, old_note =
+    fields[2], fields[5], fields[6], fields[7], fields[8], fields[9]
+if fields[1] ~= token or not owner or redis.call('LLEN', journal) ~= position then return 0 end
+local sent, read = tonumber(fields[3]), tonumber(fields[4])
+redis.call('LLEN', inbox)
+redis.call('SISMEMBER', mail_of(owner), id)
+local ends, ready = status ~= '', ready_of(queue, workflow)
+if ends or release == '1' then redis.call('ZSCORE', ready, id) end
+local shelf, due = CLOSED, now
+if ends then
+    if keep then shelf, due = EXPIRING, string.format('%.17g', tonumber(now) + tonumber(keep)) end
+    redis.call('ZSCORE', listed_of('running', workflow), id)
+    redis.call('ZSCORE', listed_of(status, workflow), id)
+    redis.call('ZSCORE', shelf, id)
+end
+
+for number = FIRST_RECORD, #ARGV do redis.call('RPUSH', journal, ARGV[number]) end
+if has_note == '1' then redis.call('HSET', head, 'note', note)
+elseif old_note then redis.call('HDEL', head, 'note') end
+if consumed ~= '' and tonumber(consumed) > read then
+    redis.call('LTRIM', inbox, 2 * (tonumber(consumed) - read), -1)
+    redis.call('HSET', head, 'consumed', consumed)
+    read = tonumber(consumed)
+    if read >= sent then redis.call('SREM', mail_of(owner), id) end
+end
+if ends then
+    redis.call('HSET', head, 'status', status, 'closed', now)
+    redis.call('HDEL', head, 'owner')
+    redis.call('ZREM', ready, id)
+    redis.call('SREM', mail_of(owner), id)
+    redis.call('UNLINK', inbox, message_ids_of(id))
+    redis.call('ZREM', listed_of('running', workflow), id)
+    redis.call('ZADD', listed_of(status, workflow), created, id)
+    redis.call('ZADD', shelf, due, id)
+elseif release == '1' then
+    redis.call('HDEL', head, 'owner')
+    redis.call('SREM', mail_of(owner), id)
+    if sent > read then redis.call('ZADD', ready, now, id)
+    elseif wake_at ~= '' then redis.call('ZADD', ready, later(now, wake_at), id)
+    else redis.call('ZREM', ready, id) end
+    announce_work(queue)
+end
+announce_journal(id, redis.call('LLEN', journal))
+return 1

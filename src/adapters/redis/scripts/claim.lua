@@ -1,0 +1,44 @@
+-- Claims up to `limit` executions of a queue and some workflows, those first that have waited longest.
+-- Returns the claims, this worker's mail, the next wake-up time ('' if there is none), and the times since
+-- which the first `peek` that could be claimed, but were not, have waited.
+local worker, queue, lease_until, limit, peek = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local FIRST_WORKFLOW = 9
+
+local waiting = {}
+for number = FIRST_WORKFLOW, #ARGV do
+    local ready = ready_of(queue, ARGV[number])
+    local found = redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit + peek)
+    for entry = 1, #found, 2 do
+        waiting[#waiting + 1] = {id = found[entry], since = tonumber(found[entry + 1]), at = found[entry + 1]}
+    end
+end
+table.sort(waiting, function (one, other)
+    return one.since < other.since or (one.since == other.since and one.id < other.id)
+end)
+
+local claims = {}
+for number = 1, math.min(limit, #waiting) do
+    local id = waiting[number].id
+    local head = head_of(id)
+    local fields = redis.call('HMGET', head, 'workflow', 'sent', 'consumed', 'owner')
+    local workflow, sent, consumed, owner = fields[1], tonumber(fields[2]), tonumber(fields[3]), fields[4]
+    local length = redis.call('LLEN', journal_of(id))
+    redis.call('SISMEMBER', mail_of(worker), id)
+    local token = redis.call('INCR', TOKEN)
+    redis.call('HSET', head, 'owner', worker, 'token', token)
+    redis.call('ZADD', ready_of(queue, workflow), lease_until, id)
+    if owner then redis.call('SREM', mail_of(owner), id) end
+    if sent > consumed then redis.call('SADD', mail_of(worker), id) end
+    claims[number] = {id, workflow, token, length, consumed, owner and 1 or 0}
+end
+
+local next_wake_at = ''
+for number = FIRST_WORKFLOW, #ARGV do
+    local first = redis.call('ZRANGE', ready_of(queue, ARGV[number]), 0, 0, 'WITHSCORES')
+    if first[2] and (next_wake_at == '' or tonumber(first[2]) < tonumber(next_wake_at)) then
+        next_wake_at = first[2]
+    end
+end
+local left = {}
+for number = limit + 1, math.min(limit + peek, #waiting) do left[#left + 1] = waiting[number].at end
+return {claims, redis.call('SMEMBERS', mail_of(worker)), next_wake_at, left}

@@ -1,0 +1,31 @@
+-- What every script begins with. ARGV[1] is the prefix of all keys, ARGV[2] the hash tag of the shard,
+-- ARGV[3] the time. Times are decimal strings and are handed on as they came, since Lua's own way of writing
+-- a number drops digits; only comparisons make numbers of them.
+--
+-- Redis does not take back what a script wrote before it failed. So each script first reads every key that it
+-- will write, where a key of another type fails it, and writes only then. (Memory is checked by the server at
+-- the first write of a script, permissions when the store is opened.)
+
+local prefix, now = ARGV[1], ARGV[3]
+local shard = prefix .. ARGV[2] .. ':'
+local TOKEN, WORKFLOWS, CLOSED, EXPIRING = shard .. 'token', shard .. 'workflows', shard .. 'closed', shard .. 'expiring'
+local ENDS = {'completed', 'failed', 'cancelled'}
+
+local function head_of(id) return shard .. 'head:' .. id end
+local function journal_of(id) return shard .. 'journal:' .. id end
+local function inbox_of(id) return shard .. 'inbox:' .. id end
+local function message_ids_of(id) return shard .. 'message-ids:' .. id end
+local function mail_of(worker) return shard .. 'mail:' .. worker end
+-- The length keeps two names apart that hold colons themselves.
+local function ready_of(queue, workflow) return shard .. 'ready:' .. #queue .. ':' .. queue .. ':' .. workflow end
+local function listed_of(status, workflow) return shard .. 'listed:' .. status .. ':' .. workflow end
+
+local function announce_work(queue) redis.call('PUBLISH', prefix .. 'work:' .. queue, '') end
+local function announce_journal(id, length) redis.call('PUBLISH', prefix .. 'journal:' .. id, length) end
+
+local function later(one, other) if tonumber(one) > tonumber(other) then return one end return other end
+
+-- An execution's head: its fields, one after another, and the length of its journal.
+local function read_head(id)
+    return {redis.call('HGETALL', head_of(id)), redis.call('LLEN', journal_of(id))}
+end

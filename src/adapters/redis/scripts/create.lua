@@ -1,0 +1,20 @@
+-- Creates an execution; returns {1 if it is new, head}.
+local id, workflow, queue, fingerprint, keep, first =
+    ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+
+if redis.call('EXISTS', head_of(id)) == 1 then return {0, read_head(id)} end
+redis.call('ZSCORE', ready_of(queue, workflow), id)
+redis.call('ZSCORE', listed_of('running', workflow), id)
+redis.call('SISMEMBER', WORKFLOWS, workflow)
+if redis.call('LLEN', journal_of(id)) > 0 then return redis.error_reply('ORPHAN a journal without a head') end
+
+redis.call('HSET', head_of(id), 'workflow', workflow, 'queue', queue, 'fingerprint', fingerprint,
+    'status', 'running', 'created', now, 'sent', 0, 'consumed', 0)
+if keep ~= '' then redis.call('HSET', head_of(id), 'keep', keep) end
+redis.call('RPUSH', journal_of(id), first)
+redis.call('ZADD', ready_of(queue, workflow), now, id)
+redis.call('ZADD', listed_of('running', workflow), now, id)
+redis.call('SADD', WORKFLOWS, workflow)
+announce_work(queue)
+announce_journal(id, 1)
+return {1, read_head(id)}

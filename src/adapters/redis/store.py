@@ -1,0 +1,440 @@
+"""The store on Redis.
+
+Executions are divided into shards, as Temporal divides its histories: an execution's keys and the queues that
+it waits in carry the same hash tag, so that one script changes them as a whole, on a single server and on a
+cluster. No change spans two shards; nothing is left half done for somebody to repair. In a shard there are
+
+    token                       the last fencing token
+    head:ID                     a hash: workflow, queue, status, owner, token, times, counters
+    journal:ID                  a list: the records
+    inbox:ID, message-ids:ID    a list: the messages not consumed; a set: the ids of all, until the end
+    ready:QUEUE:WORKFLOW        a sorted set: when each execution can be claimed (see `ports.journal`)
+    mail:WORKER                 a set: executions that it owns and whose inbox holds unread messages
+    listed:STATUS:WORKFLOW      a sorted set: all executions, by when they were created
+    closed, expiring            sorted sets: those that ended, by when they ended or are to be forgotten
+    workflows                   a set: the names for which there is a `listed`
+
+and a claim looks at every shard. What happened is published on the channels `work:QUEUE` and `journal:ID`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from durable_agents.adapters.redis.announcements import Announcements, Topic
+from durable_agents.adapters.redis.clock import ServerClock
+from durable_agents.adapters.redis.connection import Server, open_server
+from durable_agents.adapters.redis.errors import translated
+from durable_agents.adapters.redis.scripts import Argument, script
+from durable_agents.adapters.redis.settings import RedisSettings
+from durable_agents.core.errors import (
+    ConfigurationError,
+    ExecutionClosed,
+    ExecutionNotFound,
+    LeaseLost,
+    PayloadTooLarge,
+    StorageError,
+    StorageUnavailable,
+)
+from durable_agents.core.records import Status
+from durable_agents.ports.clock import Clock
+from durable_agents.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Store, Work
+
+logger = logging.getLogger("durable_agents.redis")
+
+LIMIT_BYTES = 16 * 1024 * 1024
+
+FORGET_EXECUTIONS = 100
+"""How many executions one script forgets at most: it keeps the server from doing anything else."""
+
+SYNCHRONISE_SECONDS = 60.0
+"""How often the server is asked again what time it is."""
+
+TASK_QUEUES_MAX = 1 << 20
+"""How many task queues one store can serve; a version says which one it is about."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """What a store has while it is open."""
+
+    server: Server
+    announcements: Announcements
+    stack: AsyncExitStack
+    queues: dict[str, int] = field(default_factory=dict)
+    """The number of each task queue that this store claims from, an index into `work`."""
+    work: list[Topic] = field(default_factory=list)
+    cleans: bool = False
+    loops: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class RedisStore(Store):
+    """A store under one prefix of a server or cluster, which any number of stores may have open anywhere.
+
+    It is used in the event loop in which it was opened.
+
+    Args:
+        settings: Which server, and how to use it.
+        clock: What the times of executions and leases, and the timeouts of waits, go by: the server's own
+            time by default, which is then `clock`.
+        clean_seconds: How often a store that claims forgets what is past its `keep_seconds` (or those of the
+            settings); None leaves that to `prune`.
+        limit_bytes: The longest record or message.
+    """
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        clock: Clock | None = None,
+        *,
+        clean_seconds: float | None = 60.0,
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> None:
+        self.clock = ServerClock() if clock is None else clock
+        self._settings = settings
+        self._clean_seconds = clean_seconds
+        self._limit_bytes = limit_bytes
+        self._maybe_opened: Opened | None = None
+
+    async def __aenter__(self) -> RedisStore:
+        if self._maybe_opened is not None:
+            raise ConfigurationError("this store is open already; open one more store with the same settings")
+        async with AsyncExitStack() as stack:
+            server = await open_server(self._settings)
+            stack.push_async_callback(server.close)
+            announcements = Announcements(server.subscriber, self.clock, self._settings)
+            stack.push_async_callback(announcements.close)
+            opened = self._maybe_opened = Opened(server, announcements, stack)
+            stack.callback(self._forget_that_it_was_open)
+            stack.push_async_callback(_end, opened.loops)
+            await self._run("probe", 0)
+            if isinstance(self.clock, ServerClock):
+                await self._synchronise(self.clock)
+                opened.loops.append(asyncio.create_task(self._synchronise_forever(self.clock)))
+            opened.stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._opened.stack.aclose()
+
+    def _forget_that_it_was_open(self) -> None:
+        self._maybe_opened = None
+
+    @property
+    def _opened(self) -> Opened:
+        if self._maybe_opened is None:
+            raise StorageError("this store is not open; use it within `async with store`")
+        return self._maybe_opened
+
+    # Journal ---------------------------------------------------------------------------------------------
+
+    @property
+    def limit_bytes(self) -> int:
+        return self._limit_bytes
+
+    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        self._check_size(f"the first record of execution {new.id!r}", first)
+        is_new, head = await self._write(
+            "create",
+            self._shard_of(new.id),
+            new.id,
+            new.workflow,
+            new.task_queue,
+            new.fingerprint,
+            _optional(new.keep_seconds),
+            first,
+        )
+        return _head(new.id, head), bool(is_new)
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        for record in records:
+            self._check_size(f"a record of execution {claim.execution_id!r}", record)
+        done = await self._write(
+            "append",
+            self._shard_of(claim.execution_id),
+            claim.execution_id,
+            claim.token,
+            position,
+            "" if commit.consumed is None else commit.consumed,
+            "" if commit.status is None else commit.status.value,
+            int(commit.release),
+            _optional(commit.wake_at),
+            int(commit.note is not None),
+            commit.note or "",
+            *records,
+        )
+        if not done:
+            raise LeaseLost(claim.execution_id)
+
+    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+        key = f"{self._base(self._shard_of(execution_id))}journal:{execution_id}"
+        with translated(self._settings):
+            return await self._opened.server.client.lrange(key, after, -1)  # type: ignore[return-value]  # not decoded
+
+    async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
+        give_up_at = self.clock.now() + timeout_seconds
+        async with self._opened.announcements.listening(self._topic("journal", execution_id)) as topic:
+            while True:
+                heard = topic.heard
+                if await self._length(execution_id) > length or self.clock.now() >= give_up_at:
+                    return
+                await topic.changed(heard, give_up_at - self.clock.now())
+
+    async def _length(self, execution_id: str) -> int:
+        key = f"{self._base(self._shard_of(execution_id))}journal:{execution_id}"
+        with translated(self._settings):
+            return int(await self._opened.server.client.llen(key))
+
+    # Inbox -----------------------------------------------------------------------------------------------
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        self._check_size(f"a message to execution {execution_id!r}", message.body)
+        said = await self._write("send", self._shard_of(execution_id), execution_id, message.id, message.body)
+        if said == b"unknown":
+            raise ExecutionNotFound(execution_id)
+        if said != b"sent":
+            raise ExecutionClosed(execution_id, Status(said.decode()))
+
+    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+        last, items = await self._run("messages", self._shard_of(execution_id), execution_id, after)
+        pairs = zip(items[::2], items[1::2], strict=True)
+        return [
+            Delivery(number, Message(id.decode(), body)) for number, (id, body) in enumerate(pairs, last + 1)
+        ]
+
+    # Leases ----------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        opened = self._opened
+        topic = await self._work_of(task_queue)
+        # What is announced while the scripts run may or may not be in their answers.
+        version = topic.heard * TASK_QUEUES_MAX + opened.queues[task_queue]
+        lease_until = self.clock.now() + lease_seconds
+        names = sorted(set(workflows))
+
+        async def claim_in(shard: int, limit: int, peek: int) -> _Claimed:
+            answer = await self._run(
+                "claim", shard, worker, task_queue, repr(lease_until), limit, peek, *names
+            )
+            return _Claimed.read(shard, worker, answer)
+
+        if opened.server.shards == 1:
+            found = [await claim_in(0, limit, 0)]
+        else:
+            found = await asyncio.gather(*(claim_in(n, 0, limit) for n in range(opened.server.shards)))
+            longest = sorted((since, one.shard) for one in found for since in one.waiting)[:limit]
+            shares = [sum(shard == one.shard for _, shard in longest) for one in found]
+            found = await asyncio.gather(
+                *(
+                    claim_in(one.shard, share, 0) if share else _done(one)
+                    for one, share in zip(found, shares, strict=True)
+                )
+            )
+        wake_ats = (one.next_wake_at for one in found)
+        return Work(
+            claims=tuple(claim for one in found for claim in one.claims),
+            mail=frozenset(id for one in found for id in one.mail),
+            next_wake_at=min((wake_at for wake_at in wake_ats if wake_at is not None), default=None),
+            version=version,
+        )
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        lease_until = repr(self.clock.now() + lease_seconds)
+        by_shard: dict[int, list[Argument]] = {}
+        for claim in claims:
+            by_shard.setdefault(self._shard_of(claim.execution_id), []).extend(
+                (claim.execution_id, claim.token)
+            )
+        lost = await asyncio.gather(
+            *(self._run("renew", shard, lease_until, *pairs) for shard, pairs in by_shard.items())
+        )
+        return frozenset(id.decode() for ids in lost for id in ids)
+
+    async def wait(self, version: int, timeout_seconds: float) -> None:
+        heard, number = divmod(version, TASK_QUEUES_MAX)
+        await self._opened.work[number].changed(heard, timeout_seconds)
+
+    async def _work_of(self, task_queue: str) -> Topic:
+        """Return the topic of a task queue, which this store listens to from now on."""
+        opened = self._opened
+        if task_queue not in opened.queues:
+            name = self._topic("work", task_queue)
+            topic = await opened.stack.enter_async_context(opened.announcements.listening(name))
+            if task_queue not in opened.queues:  # else another claim came first
+                opened.queues[task_queue] = len(opened.work)
+                opened.work.append(topic)
+            if self._clean_seconds is not None and not opened.cleans:
+                opened.cleans = True
+                opened.loops.append(asyncio.create_task(self._clean_forever(self._clean_seconds)))
+        return opened.work[opened.queues[task_queue]]
+
+    # Catalogue -------------------------------------------------------------------------------------------
+
+    async def head(self, execution_id: str) -> Head | None:
+        head = await self._run("head", self._shard_of(execution_id), execution_id)
+        return _head(execution_id, head) if head[0] else None
+
+    async def heads(
+        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+    ) -> Sequence[Head]:
+        if limit < 1:
+            return []
+        statuses = [status.value] if status is not None else [status.value for status in Status]
+        found = await asyncio.gather(
+            *(
+                self._run("heads", shard, limit, workflow or "", *statuses)
+                for shard in range(self._opened.server.shards)
+            )
+        )
+        heads = [_head(id.decode(), head) for shard in found for id, head in shard]
+        heads.sort(key=lambda head: head.created_at, reverse=True)
+        return heads[:limit]
+
+    async def prune(self, closed_before: float | None = None) -> int:
+        forgotten = await asyncio.gather(
+            *(self._forget(shard, closed_before) for shard in range(self._opened.server.shards))
+        )
+        return sum(forgotten)
+
+    async def _forget(self, shard: int, closed_before: float | None) -> int:
+        forgotten = 0
+        while True:
+            number = int(await self._run("forget", shard, _optional(closed_before), FORGET_EXECUTIONS))
+            forgotten += number
+            if number < FORGET_EXECUTIONS:
+                return forgotten
+
+    # In the background -----------------------------------------------------------------------------------
+
+    async def _clean_forever(self, seconds: float) -> None:
+        while True:
+            await self.clock.sleep(seconds)
+            try:
+                await self.prune(self.clock.now() - self._settings.keep_seconds)
+            except StorageError as error:
+                logger.warning("ended executions are not forgotten for now: %s", error)
+
+    async def _synchronise_forever(self, clock: ServerClock) -> None:
+        while True:
+            await asyncio.sleep(SYNCHRONISE_SECONDS)
+            try:
+                await self._synchronise(clock)
+            except StorageError as error:
+                logger.warning("the server's time is not known anew: %s", error)
+
+    async def _synchronise(self, clock: ServerClock) -> None:
+        with translated(self._settings):
+            await clock.synchronise(self._opened.server.time)
+
+    # What the methods share ------------------------------------------------------------------------------
+
+    def _shard_of(self, execution_id: str) -> int:
+        return zlib.crc32(execution_id.encode()) % self._opened.server.shards
+
+    def _base(self, shard: int) -> str:
+        return f"{self._settings.prefix}:{{{shard}}}:"
+
+    def _topic(self, kind: str, name: str) -> str:
+        return f"{self._settings.prefix}:{kind}:{name}"
+
+    def _arguments(self, shard: int, arguments: Sequence[Argument]) -> tuple[str, list[Argument]]:
+        now = repr(self.clock.now())
+        return f"{self._base(shard)}token", [f"{self._settings.prefix}:", f"{{{shard}}}", now, *arguments]
+
+    async def _run(self, name: str, shard: int, *arguments: Argument) -> Any:
+        key, all_arguments = self._arguments(shard, arguments)
+        with translated(self._settings):
+            return await script(name).run(self._opened.server.client, key, all_arguments)
+
+    async def _write(self, name: str, shard: int, *arguments: Argument) -> Any:
+        """Run a script whose effect must be durable when this returns."""
+        if self._settings.wait_aof is None:
+            return await self._run(name, shard, *arguments)
+        replicas = int(self._settings.wait_aof == "replica")
+        milliseconds = max(1, int(self._settings.timeout_seconds * 1000 / 2))
+        key, all_arguments = self._arguments(shard, arguments)
+        with translated(self._settings):
+            outcome, synced = await script(name).run_and_wait(
+                self._opened.server.client, key, all_arguments, ("WAITAOF", 1, replicas, milliseconds)
+            )
+        if synced[0] < 1 or synced[1] < replicas:
+            raise StorageUnavailable(
+                f"{self._settings.place} did not say in time that the write is in its append-only file"
+                f"{' and that of a replica' if replicas else ''}; it may be there or not"
+            )
+        return outcome
+
+    def _check_size(self, what: str, data: bytes) -> None:
+        if len(data) > self._limit_bytes:
+            raise PayloadTooLarge(what, len(data), self._limit_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """What the claim script says of one shard."""
+
+    shard: int
+    claims: tuple[Claim, ...]
+    mail: tuple[str, ...]
+    next_wake_at: float | None
+    waiting: tuple[float, ...]
+
+    @classmethod
+    def read(cls, shard: int, worker: str, answer: Sequence[Any]) -> _Claimed:
+        claims, mail, next_wake_at, waiting = answer
+        return cls(
+            shard,
+            tuple(
+                Claim(id.decode(), workflow.decode(), worker, token, length, consumed, bool(recovered))
+                for id, workflow, token, length, consumed, recovered in claims
+            ),
+            tuple(id.decode() for id in mail),
+            float(next_wake_at) if next_wake_at else None,
+            tuple(float(since) for since in waiting),
+        )
+
+
+async def _done(claimed: _Claimed) -> _Claimed:
+    return claimed
+
+
+async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
+    for loop in loops:
+        loop.cancel()
+    if loops:
+        await asyncio.wait(loops)
+
+
+def _optional(number: float | None) -> str:
+    return "" if number is None else repr(float(number))
+
+
+def _head(id: str, answer: Sequence[Any]) -> Head:
+    flat, length = answer
+    fields = _fields(flat)
+    closed_at, note, owner = fields.get("closed"), fields.get("note"), fields.get("owner")
+    return Head(
+        id=id,
+        workflow=fields["workflow"],
+        fingerprint=fields["fingerprint"],
+        task_queue=fields["queue"],
+        status=Status(fields["status"]),
+        length=length,
+        created_at=float(fields["created"]),
+        closed_at=None if closed_at is None else float(closed_at),
+        note=note,
+        owner=owner,
+    )
+
+
+def _fields(flat: Sequence[bytes]) -> dict[str, str]:
+    texts = [part.decode() for part in flat]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
