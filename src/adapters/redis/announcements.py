@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from redis.asyncio.client import PubSub
 
-from durable_agents.adapters.redis.errors import REDIS_ERRORS, storage_error
+from durable_agents.adapters.redis.errors import REDIS_ERRORS, storage_error, translated
 from durable_agents.adapters.redis.settings import RedisSettings
 from durable_agents.core.errors import StorageError, StorageUnavailable
 from durable_agents.ports.clock import Clock
@@ -133,13 +133,14 @@ class Announcements:
         if self._pubsub is not None:
             await self._tell(self._pubsub.unsubscribe, name)
 
-    async def _tell(self, command: Callable[..., object], *names: str) -> None:
+    async def _tell(self, command: Callable[..., Awaitable[object]], *names: str) -> None:
         async with self._sending:
             try:
-                await command(*names)  # type: ignore[misc]  # a coroutine, whatever redis-py says of it
-            except REDIS_ERRORS as error:
+                with translated(self._settings):
+                    await command(*names)
+            except StorageError as error:
                 # The listener finds the same connection broken, and then subscribes to every topic anew.
-                logger.debug("%s: %s", self._settings.place, error)
+                logger.debug("%s", error)
 
     async def _confirmation(self, topic: Topic) -> None:
         def is_decided() -> bool:

@@ -179,7 +179,7 @@ async def _agree_on_format(client: Client, settings: RedisSettings, default_shar
         )
     if settings.shards not in (None, shards):
         raise ConfigurationError(
-            f"prefix {settings.prefix!r} on {settings.place} has {shards} shards; shards={settings.shards} in "
-            "the URL cannot change that: leave it out, or choose another prefix"
+            f"prefix {settings.prefix!r} on {settings.place} has {shards} shards; shards={settings.shards} "
+            "in the URL cannot change that: leave it out, or choose another prefix"
         )
     return shards

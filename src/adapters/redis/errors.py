@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,11 +24,19 @@ REDIS_ERRORS = (exceptions.RedisError, exceptions.RedisClusterException, OSError
 
 @contextmanager
 def translated(settings: RedisSettings) -> Iterator[None]:
-    """Turn what the client raises in the block into a `StorageError` that says what to do."""
+    """Turn what the client raises in the block into a `StorageError` that says what to do.
+
+    Being cancelled in the block is not lost: on Python 3.11 `asyncio.wait_for`, which the client uses,
+    returns as if nothing had happened when its answer comes in the same moment (fixed in 3.12).
+    """
+    task = asyncio.current_task()
+    cancelled_before = 0 if task is None else task.cancelling()
     try:
         yield
     except REDIS_ERRORS as error:
         raise storage_error(error, settings.place) from error
+    if task is not None and task.cancelling() > cancelled_before:
+        raise asyncio.CancelledError
 
 
 def storage_error(error: Exception, place: str) -> StorageError:

@@ -9,22 +9,26 @@ cluster. No change spans two shards; nothing is left half done for somebody to r
     journal:ID                  a list: the records
     inbox:ID, message-ids:ID    a list: the messages not consumed; a set: the ids of all, until the end
     ready:QUEUE:WORKFLOW        a sorted set: when each execution can be claimed (see `ports.journal`)
-    mail:WORKER                 a set: executions that it owns and whose inbox holds unread messages
+    owned:WORKER                a set: the executions that it owns
+    mail:WORKER                 a set: those of them whose inbox holds unread messages
     listed:STATUS:WORKFLOW      a sorted set: all executions, by when they were created
     closed, expiring            sorted sets: those that ended, by when they ended or are to be forgotten
     workflows                   a set: the names for which there is a `listed`
 
-and a claim looks at every shard. What happened is published on the channels `work:QUEUE` and `journal:ID`.
+and a claim looks at every shard. Shard 0 also has `workers`, a hash of who they are, and `alive`, a sorted
+set of until when. What happened is published on the channels `work:QUEUE` and `journal:ID`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import zlib
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from durable_agents.adapters.redis.announcements import Announcements, Topic
@@ -44,7 +48,18 @@ from durable_agents.core.errors import (
 )
 from durable_agents.core.records import Status
 from durable_agents.ports.clock import Clock
-from durable_agents.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Store, Work
+from durable_agents.ports.journal import (
+    Claim,
+    Commit,
+    Delivery,
+    Head,
+    Message,
+    NewExecution,
+    PresentWorker,
+    Store,
+    Work,
+    WorkerCard,
+)
 
 logger = logging.getLogger("durable_agents.redis")
 
@@ -52,6 +67,8 @@ LIMIT_BYTES = 16 * 1024 * 1024
 
 FORGET_EXECUTIONS = 100
 """How many executions one script forgets at most: it keeps the server from doing anything else."""
+
+PRESENCE_SHARD = 0
 
 SYNCHRONISE_SECONDS = 60.0
 """How often the server is asked again what time it is."""
@@ -229,20 +246,13 @@ class RedisStore(Store):
         if opened.server.shards == 1:
             found = [await claim_in(0, limit, 0)]
         else:
-            found = await asyncio.gather(*(claim_in(n, 0, limit) for n in range(opened.server.shards)))
-            longest = sorted((since, one.shard) for one in found for since in one.waiting)[:limit]
-            shares = [sum(shard == one.shard for _, shard in longest) for one in found]
-            found = await asyncio.gather(
-                *(
-                    claim_in(one.shard, share, 0) if share else _done(one)
-                    for one, share in zip(found, shares, strict=True)
-                )
-            )
-        wake_ats = (one.next_wake_at for one in found)
+            found = await _claim_everywhere(claim_in, opened.server.shards, limit)
+        claimed = sorted((claimed for one in found for claimed in one.claims), key=lambda pair: pair[0])
+        wake_ats = [one.next_wake_at for one in found if one.next_wake_at is not None]
         return Work(
-            claims=tuple(claim for one in found for claim in one.claims),
+            claims=tuple(claim for _, claim in claimed),
             mail=frozenset(id for one in found for id in one.mail),
-            next_wake_at=min((wake_at for wake_at in wake_ats if wake_at is not None), default=None),
+            next_wake_at=min(wake_ats, default=None),
             version=version,
         )
 
@@ -275,6 +285,28 @@ class RedisStore(Store):
                 opened.cleans = True
                 opened.loops.append(asyncio.create_task(self._clean_forever(self._clean_seconds)))
         return opened.work[opened.queues[task_queue]]
+
+    # Presence --------------------------------------------------------------------------------------------
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        text = json.dumps([card.identity, card.workflows, card.task_queue, card.started_at])
+        alive_until = repr(self.clock.now() + lease_seconds)
+        await self._run("announce", PRESENCE_SHARD, card.identity, text, alive_until)
+
+    async def leave(self, identity: str) -> None:
+        await self._run("leave", PRESENCE_SHARD, identity)
+
+    async def workers(self) -> Sequence[PresentWorker]:
+        cards = [_card(text) for text in await self._run("workers", PRESENCE_SHARD)]
+        cards.sort(key=lambda card: (card.started_at, card.identity))
+        identities = [card.identity for card in cards]
+        by_shard = await asyncio.gather(
+            *(self._run("owned", shard, *identities) for shard in range(self._opened.server.shards))
+        )
+        return [
+            PresentWorker(card, tuple(sorted(id.decode() for owned in by_shard for id in owned[number])))
+            for number, card in enumerate(cards)
+        ]
 
     # Catalogue -------------------------------------------------------------------------------------------
 
@@ -382,10 +414,12 @@ class _Claimed:
     """What the claim script says of one shard."""
 
     shard: int
-    claims: tuple[Claim, ...]
+    claims: tuple[tuple[float, Claim], ...]
+    """Each with the time since which it had waited."""
     mail: tuple[str, ...]
     next_wake_at: float | None
-    waiting: tuple[float, ...]
+    waiting: tuple[tuple[float, str], ...]
+    """Some that could still be claimed: the time since which they have waited, and their ids."""
 
     @classmethod
     def read(cls, shard: int, worker: str, answer: Sequence[Any]) -> _Claimed:
@@ -393,17 +427,36 @@ class _Claimed:
         return cls(
             shard,
             tuple(
-                Claim(id.decode(), workflow.decode(), worker, token, length, consumed, bool(recovered))
-                for id, workflow, token, length, consumed, recovered in claims
+                (
+                    float(since),
+                    Claim(id.decode(), workflow.decode(), worker, token, length, consumed, bool(recovered)),
+                )
+                for since, id, workflow, token, length, consumed, recovered in claims
             ),
             tuple(id.decode() for id in mail),
             float(next_wake_at) if next_wake_at else None,
-            tuple(float(since) for since in waiting),
+            tuple((float(since), id.decode()) for since, id in waiting),
         )
 
 
-async def _done(claimed: _Claimed) -> _Claimed:
-    return claimed
+async def _claim_everywhere(
+    claim_in: Callable[[int, int, int], Awaitable[_Claimed]], shards: int, limit: int
+) -> list[_Claimed]:
+    """Claim from several shards what has waited longest in any of them.
+
+    First all are looked at, then each gives its share of the oldest. Others may claim in between: what they
+    took is made up for with what is left, as long as there is something.
+    """
+    claims: list[tuple[float, Claim]] = []
+    while True:
+        room = limit - len(claims)
+        found = list(await asyncio.gather(*(claim_in(shard, 0, room) for shard in range(shards))))
+        oldest = sorted((since, id, one.shard) for one in found for since, id in one.waiting)[:room]
+        if not oldest:
+            return [replace(found[0], claims=(*claims, *found[0].claims)), *found[1:]]
+        shares = Counter(shard for _, _, shard in oldest)
+        for taken in await asyncio.gather(*(claim_in(shard, share, 0) for shard, share in shares.items())):
+            claims += taken.claims
 
 
 async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
@@ -433,6 +486,11 @@ def _head(id: str, answer: Sequence[Any]) -> Head:
         note=note,
         owner=owner,
     )
+
+
+def _card(text: bytes) -> WorkerCard:
+    identity, workflows, task_queue, started_at = json.loads(text)
+    return WorkerCard(identity, tuple(workflows), task_queue, started_at)
 
 
 def _fields(flat: Sequence[bytes]) -> dict[str, str]:

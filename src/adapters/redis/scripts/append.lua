@@ -13,7 +13,10 @@ local sent, read = tonumber(fields[3]), tonumber(fields[4])
 redis.call('LLEN', inbox)
 redis.call('SISMEMBER', mail_of(owner), id)
 local ends, ready = status ~= '', ready_of(queue, workflow)
-if ends or release == '1' then redis.call('ZSCORE', ready, id) end
+if ends or release == '1' then
+    redis.call('ZSCORE', ready, id)
+    redis.call('SISMEMBER', owned_by(owner), id)
+end
 local shelf, due = CLOSED, now
 if ends then
     if keep then shelf, due = EXPIRING, string.format('%.17g', tonumber(now) + tonumber(keep)) end
@@ -36,6 +39,7 @@ if ends then
     redis.call('HDEL', head, 'owner')
     redis.call('ZREM', ready, id)
     redis.call('SREM', mail_of(owner), id)
+    redis.call('SREM', owned_by(owner), id)
     redis.call('UNLINK', inbox, message_ids_of(id))
     redis.call('ZREM', listed_of('running', workflow), id)
     redis.call('ZADD', listed_of(status, workflow), created, id)
@@ -43,6 +47,7 @@ if ends then
 elseif release == '1' then
     redis.call('HDEL', head, 'owner')
     redis.call('SREM', mail_of(owner), id)
+    redis.call('SREM', owned_by(owner), id)
     if sent > read then redis.call('ZADD', ready, now, id)
     elseif wake_at ~= '' then redis.call('ZADD', ready, later(now, wake_at), id)
     else redis.call('ZREM', ready, id) end

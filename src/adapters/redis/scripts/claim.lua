@@ -1,6 +1,6 @@
 -- Claims up to `limit` executions of a queue and some workflows, those first that have waited longest.
--- Returns the claims, this worker's mail, the next wake-up time ('' if there is none), and the times since
--- which the first `peek` that could be claimed, but were not, have waited.
+-- Returns the claims, each with the time since which it had waited; this worker's mail; the next wake-up time
+-- ('' if there is none); and of the first `peek` that could be claimed but were not, that time and the id.
 local worker, queue, lease_until, limit, peek = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local FIRST_WORKFLOW = 9
 
@@ -24,12 +24,17 @@ for number = 1, math.min(limit, #waiting) do
     local workflow, sent, consumed, owner = fields[1], tonumber(fields[2]), tonumber(fields[3]), fields[4]
     local length = redis.call('LLEN', journal_of(id))
     redis.call('SISMEMBER', mail_of(worker), id)
+    redis.call('SISMEMBER', owned_by(worker), id)
     local token = redis.call('INCR', TOKEN)
     redis.call('HSET', head, 'owner', worker, 'token', token)
     redis.call('ZADD', ready_of(queue, workflow), lease_until, id)
-    if owner then redis.call('SREM', mail_of(owner), id) end
+    if owner then
+        redis.call('SREM', mail_of(owner), id)
+        redis.call('SREM', owned_by(owner), id)
+    end
+    redis.call('SADD', owned_by(worker), id)
     if sent > consumed then redis.call('SADD', mail_of(worker), id) end
-    claims[number] = {id, workflow, token, length, consumed, owner and 1 or 0}
+    claims[number] = {waiting[number].at, id, workflow, token, length, consumed, owner and 1 or 0}
 end
 
 local next_wake_at = ''
@@ -40,5 +45,7 @@ for number = FIRST_WORKFLOW, #ARGV do
     end
 end
 local left = {}
-for number = limit + 1, math.min(limit + peek, #waiting) do left[#left + 1] = waiting[number].at end
+for number = limit + 1, math.min(limit + peek, #waiting) do
+    left[#left + 1] = {waiting[number].at, waiting[number].id}
+end
 return {claims, redis.call('SMEMBERS', mail_of(worker)), next_wake_at, left}

@@ -8,7 +8,9 @@
 
 local prefix, now = ARGV[1], ARGV[3]
 local shard = prefix .. ARGV[2] .. ':'
-local TOKEN, WORKFLOWS, CLOSED, EXPIRING = shard .. 'token', shard .. 'workflows', shard .. 'closed', shard .. 'expiring'
+local TOKEN, WORKFLOWS = shard .. 'token', shard .. 'workflows'
+local CLOSED, EXPIRING = shard .. 'closed', shard .. 'expiring'
+local WORKERS, ALIVE = shard .. 'workers', shard .. 'alive'
 local ENDS = {'completed', 'failed', 'cancelled'}
 
 local function head_of(id) return shard .. 'head:' .. id end
@@ -16,6 +18,7 @@ local function journal_of(id) return shard .. 'journal:' .. id end
 local function inbox_of(id) return shard .. 'inbox:' .. id end
 local function message_ids_of(id) return shard .. 'message-ids:' .. id end
 local function mail_of(worker) return shard .. 'mail:' .. worker end
+local function owned_by(worker) return shard .. 'owned:' .. worker end
 -- The length keeps two names apart that hold colons themselves.
 local function ready_of(queue, workflow) return shard .. 'ready:' .. #queue .. ':' .. queue .. ':' .. workflow end
 local function listed_of(status, workflow) return shard .. 'listed:' .. status .. ':' .. workflow end
