@@ -94,6 +94,19 @@ def _no_options(what: str, options: Mapping[str, Any]) -> None:
         raise ConfigurationError(f"the {what} backend takes no options beside its URL: {', '.join(options)}")
 
 
+def _redis(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
+    try:
+        from durable_agents.adapters.redis import RedisSettings, RedisStore
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("redis", "hiredis"):
+            raise
+        raise MissingExtra("redis") from error
+
+    _no_options("Redis", options)
+    store = RedisStore(RedisSettings.from_url(parts.geturl()))
+    return JournaledBackend(store, store.clock)
+
+
 def _temporal(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     try:
         from durable_agents.adapters.temporal import TemporalBackend, connection_options
@@ -148,5 +161,7 @@ def _options(parts: SplitResult, known: Mapping[str, tuple[str, ...]]) -> dict[s
 _OURS: dict[str, Callable[[SplitResult, Mapping[str, Any]], Backend]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "redis": _redis,
+    "rediss": _redis,
     "temporal": _temporal,
 }

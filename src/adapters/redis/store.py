@@ -452,11 +452,12 @@ async def _claim_everywhere(
         room = limit - len(claims)
         found = list(await asyncio.gather(*(claim_in(shard, 0, room) for shard in range(shards))))
         oldest = sorted((since, id, one.shard) for one in found for since, id in one.waiting)[:room]
-        if not oldest:
-            return [replace(found[0], claims=(*claims, *found[0].claims)), *found[1:]]
         shares = Counter(shard for _, _, shard in oldest)
         for taken in await asyncio.gather(*(claim_in(shard, share, 0) for shard, share in shares.items())):
             claims += taken.claims
+            found[taken.shard] = taken
+        if len(claims) == limit - room + len(oldest):
+            return [replace(one, claims=()) for one in found[1:]] + [replace(found[0], claims=tuple(claims))]
 
 
 async def _end(loops: Sequence[asyncio.Task[None]]) -> None:

@@ -1,0 +1,49 @@
+"""Storage for the contract suites on a real server."""
+
+from __future__ import annotations
+
+import uuid
+
+from redis.asyncio import Redis
+
+from durable_agents.adapters.redis import RedisSettings, RedisStore
+from durable_agents.testing.clock import VirtualClock
+from tests.adapters.redis_servers import REDIS, VALKEY, shared_url
+
+
+class Prefix:
+    """Storage under a prefix of its own on a server."""
+
+    def __init__(self, url: str, **query: str) -> None:
+        self.clock = VirtualClock()
+        self.prefix = uuid.uuid4().hex
+        options = "&".join(f"{name}={value}" for name, value in {"prefix": self.prefix, **query}.items())
+        self.settings = RedisSettings.from_url(f"{url}{'&' if '?' in url else '?'}{options}")
+
+    def open(self) -> RedisStore:
+        return RedisStore(self.settings, self.clock, clean_seconds=None, limit_bytes=1024 * 1024)
+
+    async def dump(self) -> dict[bytes, bytes]:
+        """Return every key under the prefix, and what it holds in the server's own form."""
+        async with Redis.from_url(self.settings.url) as client:
+            return {key: await client.dump(key) or b"" for key in await self._keys(client)}
+
+    async def dispose(self) -> None:
+        async with Redis.from_url(self.settings.url) as client:
+            if keys := await self._keys(client):
+                await client.unlink(*keys)
+
+    async def _keys(self, client: Redis) -> list[bytes]:
+        return [key async for key in client.scan_iter(f"{self.prefix}:*", count=1000)]
+
+
+def on_valkey() -> Prefix:
+    return Prefix(shared_url(VALKEY))
+
+
+def on_valkey_in_shards() -> Prefix:
+    return Prefix(shared_url(VALKEY), shards="5")
+
+
+def on_redis() -> Prefix:
+    return Prefix(shared_url(REDIS))

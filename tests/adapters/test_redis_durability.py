@@ -1,0 +1,43 @@
+"""Executions on Redis keep the durability port's promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from durable_agents.testing.durability.in_store import InStore
+from durable_agents.testing.durability_contract import DurabilityContract
+from tests.adapters.redis_servers import REDIS
+from tests.adapters.redis_storage import Prefix, on_redis, on_valkey_in_shards
+
+pytestmark = pytest.mark.server
+
+
+class OnServer(InStore):
+    """Executions under a prefix, with what is really in its keys to look at."""
+
+    def __init__(self, prefix: Prefix) -> None:
+        self._prefix = prefix
+        super().__init__(prefix)
+
+    async def stored_bytes(self) -> bytes:
+        dumped = await self._prefix.dump()
+        return b"\n".join(part for item in sorted(dumped.items()) for part in item)
+
+
+def sharded_on_valkey() -> OnServer:
+    return OnServer(on_valkey_in_shards())
+
+
+def whole_on_redis() -> OnServer:
+    return OnServer(on_redis())
+
+
+class TestValkeyDurability(DurabilityContract):
+    worker_life_seconds = 0.05
+    new_storage = sharded_on_valkey
+
+
+@pytest.mark.skipif(REDIS.executable is None, reason="redis-server is not on the PATH")
+class TestRedisDurability(DurabilityContract):
+    worker_life_seconds = 0.05
+    new_storage = whole_on_redis
