@@ -26,6 +26,7 @@ logger = logging.getLogger("durable_agents.redis")
 IDLE_TOPICS_MAX = 100
 """How many topics are still listened to though nobody uses them just now: mostly somebody soon does again."""
 
+CANCEL_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 2.0
 
@@ -116,8 +117,10 @@ class Announcements:
     async def close(self) -> None:
         """Listen no more; everyone who waits looks once more."""
         if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait({self._listening})
+            while not self._listening.done():
+                # On Python 3.11 one cancellation may be lost (see `translated`).
+                self._listening.cancel()
+                await asyncio.wait({self._listening}, timeout=CANCEL_SECONDS)
             self._listening = None
         for topic in self._topics.values():
             topic.announce()
