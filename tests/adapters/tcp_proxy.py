@@ -59,11 +59,10 @@ class TcpProxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._listener is not None
         self._listener.close()
+        self.heal()
         self.drop()
-        tasks = list(self._connections)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._connections:
+            await asyncio.wait(self._connections)
 
     @property
     def connections(self) -> int:

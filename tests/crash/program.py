@@ -86,8 +86,28 @@ class Gated:
         return [await work("before", 0.0), await pass_gate("gate"), await work("after", 0.0)]
 
 
-def work_in_this_process(database: str, effects: str, lease_seconds: float) -> None:
+@da.workflow.define(name="crash.brief")
+class Brief:
+    """A little of everything; thousands of it can be run."""
+
+    def __init__(self) -> None:
+        self.is_released = False
+
+    @da.workflow.entrypoint
+    async def run(self) -> list[str]:
+        first = await work("first", 0.0)
+        both = await asyncio.gather(work("second", 0.01), work_in_a_thread("third"))
+        await asyncio.sleep(0.02)
+        await da.workflow.wait_condition(lambda: self.is_released)
+        return [first, *both, await work("last", 0.0)]
+
+    @da.workflow.signal
+    def release(self) -> None:
+        self.is_released = True
+
+
+def work_in_this_process(url: str, effects: str, lease_seconds: float) -> None:
     """Run a worker until it is told to stop; what a process of the tests does."""
     os.environ[EFFECTS] = effects
     lease = timedelta(seconds=lease_seconds)
-    asyncio.run(da.run_worker([Program, Gated], f"sqlite:///{database}", lease=lease))
+    asyncio.run(da.run_worker([Program, Gated, Brief], url, lease=lease))

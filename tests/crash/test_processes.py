@@ -1,104 +1,51 @@
-"""Worker processes on one SQLite file are killed, paused and stopped, at moments that a printed seed chooses.
+"""Worker processes on one SQLite file, or on one server, are killed, paused and stopped.
 
-`DURABLE_AGENTS_KILLS` is the number of rounds of killing, `DURABLE_AGENTS_SEED` repeats one.
+The moments are chosen by a seed that is printed: `DURABLE_AGENTS_KILLS` is the number of rounds of killing,
+`DURABLE_AGENTS_SEED` repeats one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import multiprocessing
 import os
 import random
 import signal
 import time
+import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from multiprocessing.context import ForkServerProcess
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 import durable_agents as da
-from tests.crash.program import Gated, Program, work_in_this_process
+from tests.adapters.redis_servers import VALKEY, shared_server
+from tests.crash.processes import LEASE_SECONDS, PATIENCE_SECONDS, Effects, Processes
+from tests.crash.program import Gated, Program
 
 pytestmark = pytest.mark.crash
 
-# Processes that are forked from one that has imported everything are there at once.
-FORK_SERVER = multiprocessing.get_context("forkserver")
-FORK_SERVER.set_forkserver_preload(["tests.crash.program"])
-
-LEASE_SECONDS = 1.0
-PATIENCE_SECONDS = 60.0
 STEPS = 4
 ROUNDS = int(
-    os.environ.get("DURABLE_AGENTS_KILLS") or (50 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 5)
+    os.environ.get("DURABLE_AGENTS_KILLS") or (50 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 3)
 )
-
-
-class Effects:
-    """What attempts did, by the file that they wrote."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def lines(self) -> list[tuple[str, int, str, str]]:
-        text = self.path.read_text() if self.path.exists() else ""
-        split = (line.split("\t") for line in text.splitlines())
-        return [(key, int(attempt), what, word) for key, attempt, what, word in split]
-
-    def attempts(self, what: str, word: str = "begin") -> list[int]:
-        return [attempt for _, attempt, one, said in self.lines() if (one, said) == (what, word)]
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not holds():  # noqa: ASYNC110 - another process writes the file
-                await asyncio.sleep(0.01)
-
-    def check(self) -> None:
-        """No attempt was made twice, and none after one that was known to have ended well."""
-        begun = [(key, attempt) for key, attempt, _, word in self.lines() if word == "begin"]
-        assert [again for again, times in Counter(begun).items() if times > 1] == []
 
 
 def _has_lines(effects: Effects, least: int) -> bool:
     return len(effects.lines()) >= least
 
 
-class Processes:
-    """The worker processes of one test, all on one file."""
-
-    def __init__(self, directory: Path) -> None:
-        self.database = directory / "runs.db"
-        self.effects = Effects(directory / "effects")
-        self.alive: list[ForkServerProcess] = []
-
-    def begin(self) -> ForkServerProcess:
-        process = FORK_SERVER.Process(
-            target=work_in_this_process, args=(str(self.database), str(self.effects.path), LEASE_SECONDS)
-        )
-        process.start()
-        self.alive.append(process)
-        return process
-
-    async def end(self, process: ForkServerProcess, by: signal.Signals) -> int | None:
-        self.send(process, by)
-        self.alive.remove(process)
-        await asyncio.to_thread(process.join, PATIENCE_SECONDS)
-        return process.exitcode
-
-    def send(self, process: ForkServerProcess, what: signal.Signals) -> None:
-        assert process.pid is not None
-        os.kill(process.pid, what)
-
-    async def close(self) -> None:
-        for process in list(self.alive):
-            await self.end(process, signal.SIGKILL)
+@pytest.fixture(params=["sqlite", VALKEY], ids=str)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'runs.db'}"
+    return f"{shared_server(request.param).url()}?prefix={uuid.uuid4().hex}"
 
 
 @pytest.fixture
-async def processes(tmp_path: Path) -> AsyncIterator[Processes]:
-    processes = Processes(tmp_path)
+async def processes(url: str, tmp_path: Path) -> AsyncIterator[Processes]:
+    processes = Processes(url, tmp_path)
     try:
         yield processes
     finally:
@@ -107,7 +54,7 @@ async def processes(tmp_path: Path) -> AsyncIterator[Processes]:
 
 @pytest.fixture
 async def backend(processes: Processes) -> AsyncIterator[da.Backend]:
-    async with da.connect(f"sqlite:///{processes.database}") as backend:
+    async with da.connect(processes.url) as backend:
         yield backend
 
 

@@ -1,0 +1,244 @@
+"""A server, and the way to it, fail under executions that run: nothing is lost, and nothing is done twice.
+
+The faults are real: processes are killed, connections cut at a byte, memory is full. What activities do is
+counted in a file outside. Moments are chosen by a seed that is printed; `DURABLE_AGENTS_SEED` repeats one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import durable_agents as da
+from durable_agents.core.errors import StorageFull, StorageUnavailable
+from tests.adapters.redis_cluster import promote, replicated
+from tests.adapters.redis_servers import VALKEY, RedisServer, ServerOptions, temporary_server
+from tests.adapters.tcp_proxy import LOOPBACK, Direction, TcpProxy
+from tests.crash.processes import PATIENCE_SECONDS, Effects
+from tests.crash.program import EFFECTS, Gated, Program
+
+pytestmark = [pytest.mark.crash, pytest.mark.server]
+
+STEPS = 3
+EXPECTED = [
+    *(f"first {step} done" for step in range(STEPS)),
+    *(f"at once {step} done" for step in range(STEPS)),
+    *(f"in a thread {step} done" for step in range(STEPS)),
+    *("0", "1", "2", "last done"),
+]
+LEASE = timedelta(seconds=1)
+TIMEOUT_SECONDS = 0.25
+"""How long a reply may take in these tests, so that a server which is silent is soon noticed."""
+
+
+@pytest.fixture
+def effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Effects:
+    """What the workers of this process do is counted here."""
+    monkeypatch.setenv(EFFECTS, str(tmp_path / "effects"))
+    return Effects(tmp_path / "effects")
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with temporary_server(VALKEY, ServerOptions(append_only=True)) as server:
+        yield server
+
+
+@pytest.fixture
+async def proxy(server: RedisServer) -> AsyncIterator[TcpProxy]:
+    async with TcpProxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    seed = int(os.environ.get("DURABLE_AGENTS_SEED") or random.randrange(2**32))
+    print(f"DURABLE_AGENTS_SEED={seed}")
+    return random.Random(seed)
+
+
+def url_of(port: int, **options: str) -> str:
+    query = "&".join(
+        f"{name}={value}" for name, value in {"timeout": str(TIMEOUT_SECONDS), **options}.items()
+    )
+    return f"redis://{LOOPBACK}:{port}/0?{query}"
+
+
+@asynccontextmanager
+async def running(
+    url: str, *, through: str | None = None, count: int = 3
+) -> AsyncIterator[asyncio.Future[list[object]]]:
+    """Carry executions on in this process, `through` another URL than they are started by; yield results."""
+    async with da.connect(url) as starting, da.connect(through or url) as working:
+        executions = [await started(starting, f"x-{number}") for number in range(count)]
+        async with working.worker([Program, Gated], lease=LEASE):
+            results = asyncio.gather(*(patient_result(execution) for execution in executions))
+            yield results
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert await results == [EXPECTED] * count
+
+
+async def started(backend: da.Backend, id: str) -> da.Execution:
+    """Start an execution and send it its signals, before anything fails."""
+    execution = await backend.start(Program, STEPS, id=id)
+    for letter in range(3):
+        await execution.signal("put", letter)
+    return execution
+
+
+async def patient_result(execution: da.Execution) -> object:
+    """Return the result, asking again as long as the server does not answer."""
+    while True:
+        try:
+            return await execution.result()
+        except StorageUnavailable:
+            await asyncio.sleep(0.05)
+
+
+async def meanwhile(results: asyncio.Future[list[object]], seconds: float) -> None:
+    """Let the executions go on for a while."""
+    await asyncio.wait([results], timeout=seconds)
+
+
+def check(effects: Effects, count: int = 3) -> None:
+    """Every step was done, and no attempt twice."""
+    effects.check()
+    keys = {key for key, _, _, _ in effects.lines()}
+    assert len(keys) == count * (3 * STEPS + 1)
+
+
+async def test_a_server_that_is_killed_and_comes_back_has_lost_nothing(
+    server: RedisServer, effects: Effects, chance: random.Random
+) -> None:
+    async with running(url_of(server.port)) as results:
+        for _ in range(3):
+            await meanwhile(results, chance.uniform(0.02, 0.3))
+            await asyncio.to_thread(server.restart)
+    check(effects)
+
+
+async def test_a_connection_that_is_cut_at_any_byte_of_a_script_or_its_answer_does_no_harm(
+    server: RedisServer, proxy: TcpProxy, effects: Effects, chance: random.Random
+) -> None:
+    cuts = 0
+    async with running(url_of(server.port), through=url_of(proxy.port)) as results:
+        while not results.done():
+            proxy.cut_after(chance.randrange(1500), chance.choice(list(Direction)))
+            cut = asyncio.create_task(proxy.was_cut.wait())
+            first: set[asyncio.Future[Any]] = {cut, results}
+            await asyncio.wait(first, timeout=LEASE.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+            cuts += proxy.was_cut.is_set()
+            cut.cancel()
+        proxy.heal()
+    assert cuts
+    check(effects)
+
+
+@pytest.mark.parametrize("sort", ["normal", "pubsub"])
+async def test_clients_that_the_operator_kills_come_back(
+    sort: str, server: RedisServer, effects: Effects, chance: random.Random
+) -> None:
+    async with running(url_of(server.port)) as results:
+        for _ in range(5):
+            await meanwhile(results, chance.uniform(0.02, 0.1))
+            server.ask("CLIENT", "KILL", "TYPE", sort)
+    check(effects)
+
+
+async def test_scripts_that_the_operator_flushes_are_loaded_again(
+    server: RedisServer, effects: Effects, chance: random.Random
+) -> None:
+    async with running(url_of(server.port)) as results:
+        for _ in range(5):
+            await meanwhile(results, chance.uniform(0.02, 0.1))
+            server.ask("SCRIPT", "FLUSH")
+    check(effects)
+
+
+async def test_a_replica_that_takes_over_goes_on_with_all_that_it_was_sent(effects: Effects) -> None:
+    with replicated(VALKEY) as (primary, replica):
+        async with TcpProxy(primary.port) as proxy, da.connect(url_of(proxy.port)) as backend:
+            execution = await backend.start(Gated, id="x")
+            async with backend.worker([Gated], lease=LEASE):
+                await effects.until(lambda: effects.attempts("gate") == [1])
+                assert primary.ask("WAIT", 1, int(PATIENCE_SECONDS * 1000)) == 1
+                primary.kill()
+                promote(replica)
+                proxy.server_port = replica.port
+                effects.path.with_name("gate").touch()
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    assert await patient_result(execution) == ["before done", "gate done", "after done"]
+    assert [effects.attempts(what) for what in ("before", "gate", "after")] == [[1], [1], [1]]
+
+
+@pytest.mark.parametrize("wait_aof", ["local", pytest.param("replica", marks=pytest.mark.nightly)])
+async def test_a_write_that_waits_for_the_append_only_file_survives_the_server(
+    wait_aof: str, effects: Effects, chance: random.Random
+) -> None:
+    """A replica says only once a second what it has synced, so then each step takes about as long."""
+    with replicated(VALKEY, ServerOptions(append_only=True)) as (primary, _):
+        url = url_of(primary.port, wait_aof=wait_aof, timeout="4")
+        async with running(url, count=2) as results:
+            await meanwhile(results, chance.uniform(0.1, 0.5))
+            await asyncio.to_thread(primary.restart)
+    check(effects, count=2)
+
+
+async def test_a_server_whose_memory_is_full_refuses_whole_and_goes_on_with_more(
+    server: RedisServer, effects: Effects
+) -> None:
+    async with running(url_of(server.port)) as results, da.connect(url_of(server.port)) as backend:
+        await effects.until(lambda: len(effects.lines()) > 4)
+        server.ask("CONFIG", "SET", "maxmemory", 1)
+        before = sorted(server.ask("KEYS", "*"))
+        with pytest.raises(StorageFull, match="maxmemory"):
+            await backend.start(Program, STEPS, id="refused")
+        with pytest.raises(StorageFull):
+            await (await backend.get("x-0")).signal("put", 4)
+        await meanwhile(results, 0.2)
+        assert not results.done()
+        assert sorted(server.ask("KEYS", "*")) == before
+        server.ask("CONFIG", "SET", "maxmemory", 0)
+    check(effects)
+
+
+async def test_a_server_that_is_silent_is_an_error_in_time_and_no_hang(
+    server: RedisServer, proxy: TcpProxy
+) -> None:
+    async with da.connect(url_of(proxy.port)) as backend:
+        execution = await backend.start(Gated, id="x")
+        for silence in (proxy.freeze, server.pause, proxy.refuse):
+            silence()
+            for call in (execution.describe, execution.cancel, backend.workers, backend.list):
+                began = time.monotonic()
+                with pytest.raises(StorageUnavailable):
+                    await call()
+                assert time.monotonic() - began < 4 * TIMEOUT_SECONDS + 1.0
+            server.resume()
+            proxy.heal()
+            assert (await execution.describe()).id == "x"
+        proxy.freeze()
+        began = time.monotonic()
+        with pytest.raises(StorageUnavailable):
+            await da.connect(url_of(proxy.port)).__aenter__()
+        assert time.monotonic() - began < 4 * TIMEOUT_SECONDS + 1.0
+
+
+async def test_a_worker_sits_out_a_server_that_is_silent_longer_than_its_lease(
+    server: RedisServer, effects: Effects
+) -> None:
+    async with running(url_of(server.port)):
+        await effects.until(lambda: len(effects.lines()) > 4)
+        server.pause()
+        await asyncio.sleep(1.5 * LEASE.total_seconds())
+        server.resume()
+    check(effects)
