@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         ActivityError,
         ActivityFailed,
         ActivityTimedOut,
+        BudgetExceeded,
         ConfigurationError,
         DefinitionError,
         DeterminismError,
@@ -55,7 +56,10 @@ if TYPE_CHECKING:
         ExecutionClosed,
         ExecutionFailed,
         ExecutionNotFound,
+        InputRejected,
         InvalidArguments,
+        InvalidOutput,
+        LimitExceeded,
         MaxTurnsExceeded,
         MissingCredentials,
         MissingExtra,
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
         NotPending,
         NotSupported,
         OutcomeUnknown,
+        OutputRejected,
         PayloadTooLarge,
         RunError,
         StorageError,
@@ -82,6 +87,7 @@ if TYPE_CHECKING:
     from durable_agents.runtime import workflow
     from durable_agents.runtime.activity import activity
     from durable_agents.runtime.agent import Agent
+    from durable_agents.runtime.guardrails import Reject, Replace
     from durable_agents.runtime.results import RunResult
 
 __all__ = [
@@ -91,6 +97,7 @@ __all__ = [
     "Agent",
     "AgentHandoff",
     "Backend",
+    "BudgetExceeded",
     "CodeInterpreterTool",
     "ConfigurationError",
     "DefinitionError",
@@ -111,7 +118,10 @@ __all__ = [
     "FunctionResult",
     "ImageGenerationTool",
     "ImageURLChunk",
+    "InputRejected",
     "InvalidArguments",
+    "InvalidOutput",
+    "LimitExceeded",
     "LocalSession",
     "MCPSSEConfig",
     "MCPStdioConfig",
@@ -127,9 +137,12 @@ __all__ = [
     "NotPending",
     "NotSupported",
     "OutcomeUnknown",
+    "OutputRejected",
     "PayloadTooLarge",
     "PendingApproval",
+    "Reject",
     "RemoteSession",
+    "Replace",
     "RunError",
     "RunResult",
     "Runner",
@@ -170,6 +183,7 @@ _HOMES = (
     "ports.durability",
     "runtime.activity",
     "runtime.agent",
+    "runtime.guardrails",
     "runtime.results",
     "adapters.scripted",
     "adapters.mcp",

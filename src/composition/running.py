@@ -7,23 +7,29 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from durable_agents.adapters.mistral import RemoteSession
 from durable_agents.composition.backends import connect
 from durable_agents.core import entries as wire
 from durable_agents.core.agents import AgentGraph
-from durable_agents.core.errors import DefinitionError, ExecutionFailed, MaxTurnsExceeded
+from durable_agents.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
+from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
+from durable_agents.core.limits import OnLimit
+from durable_agents.core.usage import Usage
 from durable_agents.ports.durability import Backend, Execution, current_context
 from durable_agents.ports.llm import Session
 from durable_agents.runtime import workflow
 from durable_agents.runtime.agent import Agent, reachable, team_of
+from durable_agents.runtime.bounds import DEFAULT_MAX_TURNS, Bounds
 from durable_agents.runtime.clock import SystemClock
 from durable_agents.runtime.plain import PlainContext
 from durable_agents.runtime.resources import SharedResources
 from durable_agents.runtime.results import RunRecord, RunResult
 from durable_agents.runtime.runner import check_run, run_agent
+
+T = TypeVar("T")
 
 _AT_ONCE: Mapping[str, Any] = {"graceful_shutdown_timeout": timedelta(0)}
 """Whoever stops waiting for one execution (Ctrl-C, a timeout) wants to be gone, not wait for an activity."""
@@ -61,14 +67,18 @@ class Runner:
 
     @staticmethod
     async def run(
-        agent: Agent,
+        agent: Agent[T],
         inputs: Any,
         session: Session | None = None,
-        max_turns: int = 10,
+        max_turns: int = DEFAULT_MAX_TURNS,
         *,
+        max_total_tokens: int | None = None,
+        max_tool_calls: int | None = None,
+        max_wall_time: timedelta | float | None = None,
+        on_limit: OnLimit = "raise",
         id: str | None = None,
         backend: Backend | str | None = None,
-    ) -> RunResult:
+    ) -> RunResult[T]:
         """Run `agent` until it answers.
 
         In workflow code of any backend every step is journaled. In a plain script the run is not durable,
@@ -81,27 +91,40 @@ class Runner:
             session: The way to the model; Mistral's API by default. A session used again goes on with its
                 conversation.
             max_turns: How often the model may be called.
+            max_total_tokens: How many tokens its replies may cost together; looked at before each call.
+            max_tool_calls: How many tool calls are made; those above it are not, and the model is told.
+            max_wall_time: How long the run may take (a number means seconds), waiting and crashes included;
+                looked at before each call of the model, so a tool under way is not cut short.
+            on_limit: At a limit, "raise" the error, or "finish": one more call, to answer without tools.
             id: Outside workflows: the id of the durable execution that the run is.
             backend: Outside workflows: where it lives; see `connect`.
 
         Raises:
             DefinitionError: agent, inputs or session cannot be used so; nothing was done.
-            MaxTurnsExceeded, ModelError, ToolError: the run ended without an answer.
+            RunError, ToolError: the run ended without an answer: `MaxTurnsExceeded`, `BudgetExceeded`,
+                `InvalidOutput`, `InputRejected`, `OutputRejected`, `ModelError`.
             ExecutionAlreadyExists: the id belongs to a run of another agent or input.
         """
         session = RemoteSession() if session is None else session
+        bounds = Bounds.of(
+            max_turns=max_turns,
+            max_total_tokens=max_total_tokens,
+            max_tool_calls=max_tool_calls,
+            max_wall_time=max_wall_time,
+            on_limit=on_limit,
+        )
         context = current_context.get()
         if context is not None:
             if id is not None or backend is not None:
                 raise DefinitionError("inside a workflow a run is durable already; leave out id and backend")
-            return await run_agent(agent, inputs, session, max_turns, context)
+            return await run_agent(agent, inputs, session, bounds, context)
         if id is not None:
-            return await _run_durably(agent, inputs, session, max_turns, id, backend)
+            return await _run_durably(agent, inputs, session, bounds, id, backend)
         if backend is not None:
             raise DefinitionError("a durable run needs an id by which the same line finds it: give id=")
         async with SharedResources() as resources:
             plain = PlainContext(resources, SystemClock())
-            return await run_agent(agent, inputs, session, max_turns, plain)
+            return await run_agent(agent, inputs, session, bounds, plain)
 
 
 @workflow.define(name="durable_agents.run")
@@ -114,23 +137,17 @@ class DurableRun:
 
     @workflow.entrypoint
     async def run(
-        self, graph: dict[str, JSON], inputs: list[dict[str, JSON]], max_turns: int
+        self, graph: dict[str, JSON], inputs: list[dict[str, JSON]], bounds: Bounds
     ) -> dict[str, Any]:
         context = current_context.get()
         assert context is not None
         agent, session = _callers[context.info.execution_id]
         try:
-            result = await run_agent(agent, inputs, session, max_turns, context)
-        except MaxTurnsExceeded as error:
-            failed = RunRecord(
-                agent=error.agent,
-                final=(),
-                entries=tuple(error.entries),
-                usage=error.usage,
-                turns=error.max_turns,
-            )
-            return {"exceeded": True, "record": failed.model_dump(mode="json")}
-        return {"exceeded": False, "record": result.record.model_dump(mode="json")}
+            result = await run_agent(agent, inputs, session, bounds, context)
+        except LimitExceeded as error:
+            failed = {"entries": wire.to_wire(error.entries), "usage": error.usage.model_dump(mode="json")}
+            return {"exceeded": Failure.of(error).model_dump(mode="json"), **failed}
+        return {"exceeded": None, "record": result.record.model_dump(mode="json")}
 
 
 _callers: dict[str, tuple[Agent, Session]] = {}
@@ -138,9 +155,9 @@ _callers: dict[str, tuple[Agent, Session]] = {}
 
 
 async def _run_durably(
-    agent: Agent, inputs: Any, session: Session, max_turns: int, id: str, backend: Backend | str | None
-) -> RunResult:
-    given = wire.to_wire(check_run(agent, inputs, max_turns))
+    agent: Agent[T], inputs: Any, session: Session, bounds: Bounds, id: str, backend: Backend | str | None
+) -> RunResult[T]:
+    given = wire.to_wire(check_run(agent, inputs))
     graph = _graph_without_sources(agent)
     session.check(graph)
     if id in _callers:
@@ -151,16 +168,18 @@ async def _run_durably(
         described = graph.model_dump(mode="json")
         _callers[id] = (agent, session)
         try:
-            execution = await opened.start(DurableRun, described, given, max_turns, id=id, task_queue=queue)
+            execution = await opened.start(DurableRun, described, given, bounds, id=id, task_queue=queue)
             async with opened.worker([DurableRun], task_queue=queue, **_AT_ONCE) as worker:
                 outcome = await _first(_result_of_run(execution), worker.run())
         finally:
             del _callers[id]
-    record = RunRecord.model_validate(outcome["record"])
-    if outcome["exceeded"]:
-        exceeded = MaxTurnsExceeded(record.agent, max_turns)
-        exceeded.entries, exceeded.usage = record.entries, record.usage
+    if outcome["exceeded"] is not None:
+        exceeded = Failure.model_validate(outcome["exceeded"]).error()
+        assert isinstance(exceeded, LimitExceeded)
+        exceeded.entries = wire.entries.validate_python(outcome["entries"])
+        exceeded.usage = Usage.model_validate(outcome["usage"])
         raise exceeded
+    record = RunRecord.model_validate(outcome["record"])
     return RunResult(record, reachable(agent)[record.agent])
 
 

@@ -15,14 +15,22 @@ from durable_agents.core.usage import Usage
 # Events ------------------------------------------------------------------------------------------------
 
 
-class RunStarted(Value):
+class Happened(Value):
+    """What every event has: when the driver heard of it, in seconds since the epoch."""
+
+    at: float = 0.0
+
+
+class RunStarted(Happened):
     """The run begins with `inputs`."""
 
     type: Literal["run_started"] = "run_started"
     inputs: tuple[Entry, ...]
+    usage: Usage = Usage()
+    """What was spent before, on checking the inputs."""
 
 
-class ModelReplied(Value):
+class ModelReplied(Happened):
     """The model's reply is whole."""
 
     type: Literal["model_replied"] = "model_replied"
@@ -30,14 +38,14 @@ class ModelReplied(Value):
     usage: Usage = Usage()
 
 
-class ModelFailed(Value):
+class ModelFailed(Happened):
     """The model gave no usable reply, for good."""
 
     type: Literal["model_failed"] = "model_failed"
     failure: Failure
 
 
-class ToolReturned(Value):
+class ToolReturned(Happened):
     """A tool succeeded; `result` is what the model is told."""
 
     type: Literal["tool_returned"] = "tool_returned"
@@ -45,7 +53,7 @@ class ToolReturned(Value):
     result: str
 
 
-class ToolCallFailed(Value):
+class ToolCallFailed(Happened):
     """A tool failed for good, or refused its arguments."""
 
     type: Literal["tool_failed"] = "tool_failed"
@@ -53,7 +61,7 @@ class ToolCallFailed(Value):
     failure: Failure
 
 
-class ApprovalGiven(Value):
+class ApprovalGiven(Happened):
     """A person allowed the call that has this fingerprint, perhaps with other arguments."""
 
     type: Literal["approval_given"] = "approval_given"
@@ -62,7 +70,7 @@ class ApprovalGiven(Value):
     edited_arguments: dict[str, JSON] | None = None
 
 
-class ApprovalRefused(Value):
+class ApprovalRefused(Happened):
     """A person refused the call that has this fingerprint."""
 
     type: Literal["approval_refused"] = "approval_refused"
@@ -71,14 +79,41 @@ class ApprovalRefused(Value):
     reason: str | None = None
 
 
-class UserMessageAdded(Value):
+class AnswerChecked(Happened):
+    """What checking an answer came to, and what it cost."""
+
+    usage: Usage = Usage()
+
+
+class AnswerAccepted(AnswerChecked):
+    """The answer may stand, or stand as `replacement`."""
+
+    type: Literal["answer_accepted"] = "answer_accepted"
+    replacement: str | None = None
+
+
+class AnswerRejected(AnswerChecked):
+    """The answer is not what was asked for; the model is told why, and may answer again."""
+
+    type: Literal["answer_rejected"] = "answer_rejected"
+    problem: str
+
+
+class AnswerBlocked(AnswerChecked):
+    """The answer must not be given; the run ends."""
+
+    type: Literal["answer_blocked"] = "answer_blocked"
+    failure: Failure
+
+
+class UserMessageAdded(Happened):
     """Someone has more to say; the model is told at its next call."""
 
     type: Literal["user_message_added"] = "user_message_added"
     entry: Entry
 
 
-class RunCancelled(Value):
+class RunCancelled(Happened):
     """The run must end now."""
 
     type: Literal["run_cancelled"] = "run_cancelled"
@@ -93,6 +128,9 @@ AgentEvent = Annotated[
     | ToolCallFailed
     | ApprovalGiven
     | ApprovalRefused
+    | AnswerAccepted
+    | AnswerRejected
+    | AnswerBlocked
     | UserMessageAdded
     | RunCancelled,
     Discriminator("type"),
@@ -104,12 +142,16 @@ agent_event: TypeAdapter[AgentEvent] = TypeAdapter(AgentEvent)
 
 
 class CallModel(Value):
-    """Ask the model, as `agent`, telling it `entries`, which it has not seen."""
+    """Ask the model, as `agent`, telling it `entries`, which it has not seen.
+
+    `limit` says that a limit is reached, and which: the model must answer without calling tools.
+    """
 
     type: Literal["call_model"] = "call_model"
     agent: str
     turn: int
     entries: tuple[Entry, ...]
+    limit: Failure | None = None
 
 
 class CallTool(Value):
@@ -164,8 +206,17 @@ class AnnounceHandoff(Value):
     next: str
 
 
+class CheckAnswer(Value):
+    """Check the answer; say so with `AnswerAccepted`, `AnswerRejected` or `AnswerBlocked`."""
+
+    type: Literal["check_answer"] = "check_answer"
+    agent: str
+    turn: int
+    entries: tuple[Entry, ...]
+
+
 class Finish(Value):
-    """End the run with `entries`, the reply without open calls."""
+    """End the run with `entries`: the reply without open calls, or what replaces it."""
 
     type: Literal["finish"] = "finish"
     agent: str
@@ -192,6 +243,15 @@ class Stop(Value):
 
 
 AgentEffect = Annotated[
-    CallModel | CallTool | AskApproval | KeepReply | AnswerCall | AnnounceHandoff | Finish | Fail | Stop,
+    CallModel
+    | CallTool
+    | AskApproval
+    | KeepReply
+    | AnswerCall
+    | AnnounceHandoff
+    | CheckAnswer
+    | Finish
+    | Fail
+    | Stop,
     Discriminator("type"),
 ]

@@ -9,6 +9,7 @@ A turn is one model reply and the tool calls that it asked for. The phases:
 - AWAITING_MODEL: the model has been asked; its reply (or its failure) is the next thing of interest.
 - AWAITING_TOOLS: the reply asked for calls; every one of them gets exactly one result before the model is
   asked again, in the order of the calls, whatever the order of completion.
+- CHECKING_ANSWER: the reply is an answer, and the agent's answers are checked before they count.
 - FINISHED, FAILED, CANCELLED: the run is over and accepts nothing.
 
 What is legal stands in `TRANSITIONS`, from which the diagram in the docs is drawn. A handoff made by us is
@@ -24,12 +25,17 @@ from durable_agents.core.agent_events import (
     AgentEffect,
     AgentEvent,
     AnnounceHandoff,
+    AnswerAccepted,
+    AnswerBlocked,
     AnswerCall,
+    AnswerChecked,
+    AnswerRejected,
     ApprovalGiven,
     ApprovalRefused,
     AskApproval,
     CallModel,
     CallTool,
+    CheckAnswer,
     Fail,
     Finish,
     KeepReply,
@@ -45,13 +51,23 @@ from durable_agents.core.agent_events import (
 from durable_agents.core.agent_run import AgentRun, CallState, Phase, ToolCall
 from durable_agents.core.agents import HANDOFF_PREFIX
 from durable_agents.core.approvals import fingerprint_of
-from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall, FunctionResult
+from durable_agents.core.entries import (
+    AgentHandoff,
+    Entry,
+    FunctionCall,
+    FunctionResult,
+    MessageInput,
+    MessageOutput,
+)
 from durable_agents.core.errors import (
+    BudgetExceeded,
     CallCancelled,
     CallDenied,
+    CallOverLimit,
     IgnoredHandoff,
     IllegalTransition,
     InvalidArguments,
+    InvalidOutput,
     MalformedReply,
     MaxTurnsExceeded,
     ToolError,
@@ -70,7 +86,15 @@ TRANSITIONS: dict[Phase, dict[type[Value], frozenset[Phase]]] = {
         RunCancelled: frozenset({Phase.CANCELLED}),
     },
     Phase.AWAITING_MODEL: {
-        ModelReplied: frozenset({Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS, Phase.FINISHED, Phase.FAILED}),
+        ModelReplied: frozenset(
+            {
+                Phase.AWAITING_MODEL,
+                Phase.AWAITING_TOOLS,
+                Phase.CHECKING_ANSWER,
+                Phase.FINISHED,
+                Phase.FAILED,
+            }
+        ),
         ModelFailed: frozenset({Phase.FAILED}),
         UserMessageAdded: frozenset({Phase.AWAITING_MODEL}),
         RunCancelled: frozenset({Phase.CANCELLED}),
@@ -81,6 +105,13 @@ TRANSITIONS: dict[Phase, dict[type[Value], frozenset[Phase]]] = {
         ApprovalGiven: frozenset({Phase.AWAITING_TOOLS}),
         ApprovalRefused: frozenset({Phase.AWAITING_TOOLS, Phase.AWAITING_MODEL, Phase.FAILED}),
         UserMessageAdded: frozenset({Phase.AWAITING_TOOLS}),
+        RunCancelled: frozenset({Phase.CANCELLED}),
+    },
+    Phase.CHECKING_ANSWER: {
+        AnswerAccepted: frozenset({Phase.FINISHED, Phase.AWAITING_MODEL, Phase.FAILED}),
+        AnswerRejected: frozenset({Phase.AWAITING_MODEL, Phase.FAILED}),
+        AnswerBlocked: frozenset({Phase.FAILED}),
+        UserMessageAdded: frozenset({Phase.CHECKING_ANSWER}),
         RunCancelled: frozenset({Phase.CANCELLED}),
     },
     Phase.FINISHED: {},
@@ -101,9 +132,10 @@ def step(run: AgentRun, event: AgentEvent) -> Moved:
     """
     if type(event) not in TRANSITIONS[run.phase]:
         raise IllegalTransition(run.phase, type(event).__name__)
+    run = run.with_(now=max(run.now, event.at))
     match event:
         case RunStarted(inputs=inputs):
-            return _ask_model(run, inputs)
+            return _ask_model(run.with_(started_at=run.now, usage=event.usage), inputs)
         case ModelReplied():
             return _take_reply(run, event)
         case ModelFailed(failure=failure):
@@ -116,6 +148,12 @@ def step(run: AgentRun, event: AgentEvent) -> Moved:
             return _approve(run, event)
         case ApprovalRefused():
             return _deny(run, event)
+        case AnswerAccepted(replacement=replacement):
+            return _accept(_charged(run, event), replacement)
+        case AnswerRejected(problem=problem):
+            return _reject(_charged(run, event), problem)
+        case AnswerBlocked(failure=failure):
+            return _fail(_charged(run, event), failure)
         case UserMessageAdded(entry=entry):
             return run.with_(added=(*run.added, entry)), ()
         case RunCancelled(why=why):
@@ -126,12 +164,33 @@ def step(run: AgentRun, event: AgentEvent) -> Moved:
 
 
 def _ask_model(run: AgentRun, entries: tuple[Entry, ...]) -> Moved:
-    if run.turn >= run.max_turns:
-        failure = Failure.of(MaxTurnsExceeded(run.agent, run.max_turns))
-        return run.with_(phase=Phase.FAILED, added=()), (Fail(failure=failure, unsent=entries),)
+    limit = run.limit or _limit_reached(run)
+    if limit is not None and _is_final(run):
+        return run.with_(phase=Phase.FAILED, calls=(), added=()), (Fail(failure=limit, unsent=entries),)
     turn = run.turn + 1
-    asked = run.with_(phase=Phase.AWAITING_MODEL, turn=turn, calls=(), added=())
-    return asked, (CallModel(agent=run.agent, turn=turn, entries=entries),)
+    asked = run.with_(phase=Phase.AWAITING_MODEL, turn=turn, calls=(), added=(), limit=limit)
+    return asked, (CallModel(agent=run.agent, turn=turn, entries=entries, limit=limit),)
+
+
+def _is_final(run: AgentRun) -> bool:
+    """Whether a limit ends the run; else the model is asked once more."""
+    return run.on_limit == "raise" or run.limit is not None
+
+
+def _limit_reached(run: AgentRun) -> Failure | None:
+    """Return the error that says which limit stands in the way of another call of the model."""
+    if run.turn >= run.max_turns:
+        return Failure.of(MaxTurnsExceeded(run.agent, run.max_turns))
+    allowed, usage = run.limits, run.usage
+    tokens = max(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens)
+    if allowed.total_tokens is not None and tokens >= allowed.total_tokens:
+        return Failure.of(BudgetExceeded(run.agent, "total_tokens", allowed.total_tokens, tokens))
+    if allowed.tool_calls is not None and run.tool_calls > allowed.tool_calls:
+        return Failure.of(BudgetExceeded(run.agent, "tool_calls", allowed.tool_calls, run.tool_calls))
+    seconds = run.now - run.started_at
+    if allowed.seconds is not None and seconds >= allowed.seconds:
+        return Failure.of(BudgetExceeded(run.agent, "seconds", allowed.seconds, seconds))
+    return None
 
 
 def _take_reply(run: AgentRun, reply: ModelReplied) -> Moved:
@@ -143,18 +202,51 @@ def _take_reply(run: AgentRun, reply: ModelReplied) -> Moved:
         if isinstance(entry, AgentHandoff):
             if entry.next_agent_name not in run.graph:
                 why = f"it hands off to {entry.next_agent_name!r}, which is not an agent of this run"
-                calls = tuple(ToolCall(call_id=call.tool_call_id, tool=call.name) for call in asked)
-                failed, ending = _fail(run.with_(calls=calls), Failure.of(MalformedReply(why)), started=False)
+                failure = Failure.of(MalformedReply(why))
+                failed, ending = _fail(run.with_(calls=_unmade(asked)), failure, started=False)
                 return failed, (*effects, *ending)
             effects.append(AnnounceHandoff(turn=run.turn, previous=run.agent, next=entry.next_agent_name))
-            run = run.with_(agent=entry.next_agent_name)
-    if not asked:
-        if run.added:
-            run, more = _ask_model(run, run.added)
-            return run, (*effects, *more)
-        finish = Finish(agent=run.agent, entries=entries)
-        return run.with_(phase=Phase.FINISHED), (*effects, finish)
-    return _dispatch(run, asked, effects)
+            run = run.with_(agent=entry.next_agent_name, rejections=0)
+    if asked:
+        if run.limit is not None:
+            failed, ending = _fail(run.with_(calls=_unmade(asked)), run.limit, started=False)
+            return failed, (*effects, *ending)
+        return _dispatch(run, asked, effects)
+    if run.added:
+        run, more = _ask_model(run, run.added)
+        return run, (*effects, *more)
+    if run.agent in run.checked:
+        check = CheckAnswer(agent=run.agent, turn=run.turn, entries=entries)
+        return run.with_(phase=Phase.CHECKING_ANSWER, calls=(), answer=entries), (*effects, check)
+    return run.with_(phase=Phase.FINISHED), (*effects, Finish(agent=run.agent, entries=entries))
+
+
+def _unmade(asked: tuple[FunctionCall, ...]) -> tuple[ToolCall, ...]:
+    return tuple(ToolCall(call_id=call.tool_call_id, tool=call.name) for call in asked)
+
+
+def _charged(run: AgentRun, checked: AnswerChecked) -> AgentRun:
+    return run.with_(usage=run.usage + checked.usage)
+
+
+def _accept(run: AgentRun, replacement: str | None) -> Moved:
+    """End the run with its answer; one that somebody has spoken after is not the last word."""
+    if run.added:
+        return _ask_model(run, run.added)
+    entries = run.answer if replacement is None else (MessageOutput(content=replacement),)
+    return run.with_(phase=Phase.FINISHED), (Finish(agent=run.agent, entries=entries),)
+
+
+def _reject(run: AgentRun, problem: str) -> Moved:
+    """Tell the model what is wrong with its answer, as often as it may try again."""
+    rejections = run.rejections + 1
+    if rejections > run.checked[run.agent]:
+        return _fail(run, Failure.of(InvalidOutput(run.agent, rejections, problem)))
+    limit = run.limit or _limit_reached(run)
+    if limit is not None and _is_final(run):
+        return _fail(run, limit)
+    told = MessageInput(content=f"This answer cannot be used. {problem}\nAnswer again.")
+    return _ask_model(run.with_(rejections=rejections), (told, *run.added))
 
 
 def _dispatch(run: AgentRun, asked: tuple[FunctionCall, ...], effects: list[AgentEffect]) -> Moved:
@@ -164,6 +256,7 @@ def _dispatch(run: AgentRun, asked: tuple[FunctionCall, ...], effects: list[Agen
     calls: list[ToolCall] = []
     winner: str | None = None
     broken: Failure | None = None
+    tool_calls, allowed = run.tool_calls, run.limits.tool_calls
     for call in asked:
         made = ToolCall(call_id=call.tool_call_id, tool=call.name)
         refusal: ToolError | None = None
@@ -177,12 +270,17 @@ def _dispatch(run: AgentRun, asked: tuple[FunctionCall, ...], effects: list[Agen
                 refusal = IgnoredHandoff(target, winner)
         else:
             made, refusal = _open(run, made, call.arguments)
+            tool_calls += refusal is None
+            if refusal is None and allowed is not None and tool_calls > allowed:
+                refusal = CallOverLimit(call.name, allowed)
         if refusal is not None:
             made = made.with_(state=CallState.DONE, result=str(refusal))
-            broken = broken or Failure.of(refusal)
+            # A call over the limit is no fault of its own: the run ends at its next call of the model.
+            if not isinstance(refusal, CallOverLimit):
+                broken = broken or Failure.of(refusal)
         calls.append(made)
         effects.append(_effect_of(run, made, failed=refusal is not None))
-    run = run.with_(phase=Phase.AWAITING_TOOLS, calls=tuple(calls))
+    run = run.with_(phase=Phase.AWAITING_TOOLS, calls=tuple(calls), tool_calls=tool_calls)
     if broken is not None and run.raise_on_tool_fail:
         # Nothing has been started yet: what would have been is closed before the driver hears of it.
         started = [effect for effect in effects if not isinstance(effect, (CallTool, AskApproval))]
@@ -251,7 +349,7 @@ def _settle(run: AgentRun) -> Moved:
     if winner is None:
         return _ask_model(run, entries)
     announced = AnnounceHandoff(turn=run.turn, previous=run.agent, next=winner)
-    after, effects = _ask_model(run.with_(agent=winner), entries)
+    after, effects = _ask_model(run.with_(agent=winner, rejections=0), entries)
     return after, (announced, *effects)
 
 

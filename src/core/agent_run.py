@@ -8,7 +8,9 @@ from pydantic import Field
 
 from durable_agents.core.agents import AgentGraph
 from durable_agents.core.entries import Entry
+from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
+from durable_agents.core.limits import Limits, OnLimit
 from durable_agents.core.model import Value
 from durable_agents.core.usage import Usage
 
@@ -19,6 +21,7 @@ class Phase(StrEnum):
     READY = "ready"
     AWAITING_MODEL = "awaiting_model"
     AWAITING_TOOLS = "awaiting_tools"
+    CHECKING_ANSWER = "checking_answer"
     FINISHED = "finished"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -48,6 +51,10 @@ class AgentRun(Value):
 
     graph: AgentGraph
     max_turns: int = Field(default=10, ge=1)
+    limits: Limits = Limits()
+    on_limit: OnLimit = "raise"
+    checked: dict[str, int] = Field(default_factory=dict)
+    """The agents whose answers are checked, each with how often it may answer again."""
     raise_on_tool_fail: bool = False
     phase: Phase = Phase.READY
     agent: str = Field(default_factory=lambda given: given["graph"].start)
@@ -56,6 +63,17 @@ class AgentRun(Value):
     calls: tuple[ToolCall, ...] = ()
     added: tuple[Entry, ...] = ()
     usage: Usage = Usage()
+    started_at: float = 0.0
+    now: float = 0.0
+    """When the last event happened; time does not go back."""
+    tool_calls: int = 0
+    """How many calls of tools were asked for, those above the limit included."""
+    limit: Failure | None = None
+    """The limit that is reached, once the last call of the model has been made because of it."""
+    answer: tuple[Entry, ...] = ()
+    """The answer that is being checked."""
+    rejections: int = 0
+    """How many answers of the active agent were rejected."""
 
     @property
     def open_calls(self) -> tuple[ToolCall, ...]:

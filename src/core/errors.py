@@ -37,7 +37,12 @@ DurableAgentsError
 │   ├── ActivityInterrupted
 │   └── OutcomeUnknown
 ├── RunError                    a run of an agent ended without an answer
-│   ├── MaxTurnsExceeded
+│   ├── LimitExceeded
+│   │   ├── MaxTurnsExceeded
+│   │   └── BudgetExceeded
+│   ├── InvalidOutput
+│   ├── InputRejected
+│   ├── OutputRejected
 │   └── ModelError
 │       ├── ModelRefused
 │       ├── ModelOverloaded
@@ -51,6 +56,7 @@ DurableAgentsError
     ├── UnknownHandoff
     ├── IgnoredHandoff
     ├── CallDenied
+    ├── CallOverLimit
     ├── CallCancelled
     └── ToolFailed
 ```
@@ -455,25 +461,85 @@ class RunError(DurableAgentsError):
 
 
 @dataclass(eq=False)
-class MaxTurnsExceeded(RunError):
-    """The model was called `max_turns` times and still asked for more.
+class LimitExceeded(RunError):
+    """A run reached one of its limits without an answer.
 
     What was produced is on `entries` and `usage` (set by the `Runner`; both survive in the journal).
     """
-
-    agent: str
-    max_turns: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.entries: Sequence[Any] = ()
         self.usage: Any = None
 
+
+@dataclass(eq=False)
+class MaxTurnsExceeded(LimitExceeded):
+    """The model was called `max_turns` times and still asked for more."""
+
+    agent: str
+    max_turns: int
+
     def wording(self) -> str:
         return (
             f"agent {self.agent!r} reached no answer in {self.max_turns} turns; "
             "raise max_turns, or give clearer instructions"
         )
+
+
+@dataclass(eq=False)
+class BudgetExceeded(LimitExceeded):
+    """A run used more than its limit of tokens, tool calls or seconds allows; `limit` names which."""
+
+    agent: str
+    limit: str
+    allowed: float
+    used: float
+
+    def wording(self) -> str:
+        return (
+            f"agent {self.agent!r} reached no answer within its limit of {self.allowed:g} "
+            f"{self.limit.replace('_', ' ')} (used: {self.used:g}); raise the limit, or let the run finish "
+            'without tools: on_limit="finish"'
+        )
+
+
+@dataclass(eq=False)
+class InvalidOutput(RunError):
+    """The answers of an agent were not of its output type, `attempts` of them."""
+
+    agent: str
+    attempts: int
+    problem: str
+
+    def wording(self) -> str:
+        return (
+            f"agent {self.agent!r} gave no answer of its output_type in {self.attempts} attempts; "
+            f"the last one: {self.problem}"
+        )
+
+
+@dataclass(eq=False)
+class InputRejected(RunError):
+    """A guardrail rejected what a run was given; the model was not asked."""
+
+    guardrail: str
+    reason: str
+
+    def wording(self) -> str:
+        return f"guardrail {self.guardrail!r} rejected the input: {self.reason}"
+
+
+@dataclass(eq=False)
+class OutputRejected(RunError):
+    """A guardrail rejected an agent's answer."""
+
+    guardrail: str
+    agent: str
+    reason: str
+
+    def wording(self) -> str:
+        return f"guardrail {self.guardrail!r} rejected the answer of agent {self.agent!r}: {self.reason}"
 
 
 class ModelError(RunError):
@@ -610,6 +676,20 @@ class CallDenied(ToolError):
 
     def wording(self) -> str:
         return f"the call of {self.tool!r} was denied" + (f": {self.reason}" if self.reason else "")
+
+
+@dataclass(eq=False)
+class CallOverLimit(ToolError):
+    """The call was not made: the run had used up its tool calls."""
+
+    tool: str
+    allowed: int
+
+    def wording(self) -> str:
+        return (
+            f"the call of {self.tool!r} was not made: the limit of {self.allowed} tool calls is used up; "
+            "answer with what is known"
+        )
 
 
 @dataclass(eq=False)

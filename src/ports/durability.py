@@ -296,6 +296,10 @@ class StepContext(Protocol):
         """Return the step's result; raises an `ActivityError` or `ModelError` when it failed for good."""
 
     @abstractmethod
+    def now(self) -> datetime:
+        """Return the time (UTC); in workflow code that of the last thing that happened to the execution."""
+
+    @abstractmethod
     def next_key(self) -> str:
         """Return a key for what the current task does next: its path and position, never used before."""
 
@@ -314,10 +318,6 @@ class WorkflowContext(StepContext, Protocol):
     W1  Everything here gives the same answers when the execution is replayed.
     W2  `run_step` returns the journaled result if there is one, and performs the step otherwise (D3, D4).
     """
-
-    @abstractmethod
-    def now(self) -> datetime:
-        """Return workflow time (UTC): that of the last thing that happened to the execution."""
 
     @abstractmethod
     async def wait_condition(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> None:

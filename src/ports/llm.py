@@ -26,6 +26,8 @@ class ModelRequest(Value):
     """What the model has not been told yet: results of all open calls first, then other input."""
     handle: JSON = None
     """What the session returned with its last reply; None in a new conversation."""
+    may_call: bool = True
+    """Whether the model may call tools and hand off; it must not when the run has reached a limit."""
     idempotency_key: str
     """The same for every attempt of this call, and for no other call."""
     attempt: int = 1

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Generic
 
-from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter
+from pydantic import BaseModel
 
 from durable_agents.core.agents import AgentGraph, AgentSpec, ToolSpec
 from durable_agents.core.built_in_tools import BUILT_IN_TYPES
@@ -17,11 +18,16 @@ from durable_agents.ports import definitions as ports
 from durable_agents.ports.definitions import Approval
 from durable_agents.ports.tools import ToolSource
 from durable_agents.runtime.activity import Activity, check_approval
+from durable_agents.runtime.guardrails import Guardrail, check_guardrail
+from durable_agents.runtime.output import OutputType, T_co
 from durable_agents.runtime.signature import Signature
+
+if TYPE_CHECKING:
+    from typing import _SpecialForm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agent:
+class Agent(Generic[T_co]):
     """A model with instructions, tools, and other agents that it may hand off to.
 
     Args:
@@ -40,6 +46,10 @@ class Agent:
             pure function of the arguments (a dict) that says so of one call. It goes before what an activity
             or a tool source says itself.
         output_type: The type of the answer; it is asked for as JSON and parsed.
+        output_retries: How often the model is told that its answer is not of the output type, and may answer
+            again, before the run fails with `InvalidOutput`.
+        input_guardrails: Checks of what a run is given, when this agent starts it; see `runtime.guardrails`.
+        output_guardrails: Checks of this agent's answers.
         id: An agent that exists on Mistral's side and is used as it is.
         metadata: Kept with the agent on Mistral's side.
     """
@@ -49,11 +59,14 @@ class Agent:
     description: str = ""
     instructions: str = ""
     tools: Sequence[Any] = ()
-    handoffs: Sequence[Agent | str | Callable[[], Agent]] = ()
+    handoffs: Sequence[Agent[Any] | str | Callable[[], Agent[Any]]] = ()
     mcp_clients: Sequence[ToolSource] = ()
     completion_args: Any = None
     requires_approval: Mapping[str, Approval] = field(default_factory=dict)
-    output_type: Any = None
+    output_type: type[T_co] | UnionType | _SpecialForm | None = None
+    output_retries: int = 2
+    input_guardrails: Sequence[Guardrail | Agent[Any]] = ()
+    output_guardrails: Sequence[Guardrail | Agent[Any]] = ()
     id: str | None = None
     metadata: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -61,6 +74,12 @@ class Agent:
         for name in ("model", "name"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise DefinitionError(f"an agent's {name} must be a text that is not empty")
+        if self.output_retries < 0:
+            raise DefinitionError(
+                f"output_retries of agent {self.name!r} is {self.output_retries}; use 0 or more"
+            )
+        for guardrail in (*self.input_guardrails, *self.output_guardrails):
+            check_guardrail(guardrail, self.name, isinstance(guardrail, Agent))
         for tool, approval in self.requires_approval.items():
             check_approval(approval, f"requires_approval of {tool!r}, a tool of agent {self.name!r},")
         for client in self.mcp_clients:
@@ -110,6 +129,16 @@ class Team:
     agents: Mapping[str, Agent]
     bindings: Mapping[tuple[str, str], Binding]
     """By agent and tool name."""
+    outputs: Mapping[str, OutputType]
+    """The output types of the agents that have one."""
+
+    def checked(self) -> dict[str, int]:
+        """Return the agents whose answers are checked, each with how often it may answer again."""
+        return {
+            name: agent.output_retries if name in self.outputs else 0
+            for name, agent in self.agents.items()
+            if name in self.outputs or agent.output_guardrails
+        }
 
     def approval(self, agent: str, tool: str) -> Approval:
         """Return whether calls of a tool need a person's approval, or what says so of one call."""
@@ -123,13 +152,17 @@ class Team:
                 known = self.graph[agent].tool(tool)
                 return known is not None and known.requires_approval
 
-    def check_approvals(self) -> None:
+    def check_approvals(self, missing: Collection[str]) -> None:
         """Refuse approvals of tools that there are not: a misspelt name would let every call through.
+
+        An agent that has a source which is `missing` may name what cannot be seen now.
 
         Raises:
             DefinitionError: an agent names a tool that it has not.
         """
         for name, agent in self.agents.items():
+            if any(source.name in missing for source in agent.sources):
+                continue
             for tool in agent.requires_approval:
                 if self.graph[name].tool(tool) is None:
                     known = ", ".join(sorted(one.name for one in self.graph[name].tools)) or "none"
@@ -191,7 +224,8 @@ def team_of(
     agents = reachable(start)
     bindings: dict[tuple[str, str], Binding] = {}
     specs = {name: _spec(agent, catalogues, missing, bindings) for name, agent in agents.items()}
-    return Team(AgentGraph(start=start.name, agents=specs), agents, bindings)
+    outputs = {name: output for name, agent in agents.items() if (output := _output(agent)) is not None}
+    return Team(AgentGraph(start=start.name, agents=specs), agents, bindings, outputs)
 
 
 def _spec(
@@ -230,7 +264,7 @@ def _spec(
         built_in_tools=tuple(built_in),
         handoffs=tuple(_name_of(_target(handoff)) for handoff in agent.handoffs),
         completion_args=_wire(agent.completion_args) if agent.completion_args is not None else {},
-        output_schema=_output_schema(agent),
+        output_schema=None if (output := _output(agent)) is None else output.schema,
         id=agent.id,
         metadata=dict(agent.metadata),
     )
@@ -304,13 +338,5 @@ def _name_of(target: Agent | str) -> str:
     return target.name if isinstance(target, Agent) else target
 
 
-def _output_schema(agent: Agent) -> dict[str, JSON] | None:
-    if agent.output_type is None:
-        return None
-    try:
-        return TypeAdapter(agent.output_type).json_schema()
-    except (PydanticSchemaGenerationError, ValueError) as error:
-        raise DefinitionError(
-            f"the output_type of agent {agent.name!r} has no JSON schema ({type(error).__name__}); "
-            "use a pydantic model, a dataclass or a plain type"
-        ) from error
+def _output(agent: Agent) -> OutputType | None:
+    return OutputType.of(agent.output_type, agent.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import uuid
+from datetime import UTC, datetime
 
 from durable_agents.core.approvals import Decision
 from durable_agents.core.errors import NotSupported
@@ -49,6 +50,9 @@ class PlainContext(StepContext):
                 logger.warning("%s: %s; trying again in %.1f s", step.name, failure.message, delay)
             await self._clock.sleep(delay)
             attempt_number += 1
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
 
     def next_key(self) -> str:
         self._keys += 1

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, Generic, cast, overload
 
 from durable_agents.core.chunks import Chunk, as_chunks, text_of
 from durable_agents.core.entries import Entry, MessageOutput
-from durable_agents.core.errors import MalformedReply
-from durable_agents.core.model import Value, faults
+from durable_agents.core.errors import InvalidOutput
+from durable_agents.core.model import Value
 from durable_agents.core.usage import Usage
 from durable_agents.runtime.agent import Agent
+from durable_agents.runtime.output import OutputType, T_co
 
 
 class RunRecord(Value):
@@ -28,10 +27,21 @@ class RunRecord(Value):
     turns: int
 
 
-class RunResult(Sequence[Chunk]):
-    """The content of the final answer, a sequence of chunks; and what it took to get there."""
+def said_in(entries: Sequence[Entry]) -> str:
+    """Return the text of a reply, without its other chunks."""
+    return text_of(
+        [chunk for entry in entries if isinstance(entry, MessageOutput) for chunk in as_chunks(entry.content)]
+    )
 
-    def __init__(self, record: RunRecord, agent: Agent) -> None:
+
+class RunResult(Sequence[Chunk], Generic[T_co]):
+    """The content of the final answer, a sequence of chunks; and what it took to get there.
+
+    Its type is that of the agent that the run started with; after a handoff, `output` is what the agent that
+    answered gives.
+    """
+
+    def __init__(self, record: RunRecord, agent: Agent[Any]) -> None:
         self.record = record
         self.agent = agent
         """The agent that gave the answer."""
@@ -47,7 +57,7 @@ class RunResult(Sequence[Chunk]):
             if isinstance(entry, MessageOutput)
             for chunk in as_chunks(entry.content)
         )
-        self._output = _parsed(agent, self.text) if agent.output_type is not None else None
+        self._output = self._parsed()
 
     @property
     def text(self) -> str:
@@ -55,9 +65,18 @@ class RunResult(Sequence[Chunk]):
         return text_of(self._chunks)
 
     @property
-    def output(self) -> Any:
+    def output(self) -> T_co:
         """The answer as the agent's `output_type`; its text where there is none."""
-        return self.text if self.agent.output_type is None else self._output
+        return cast(T_co, self._output)
+
+    def _parsed(self) -> Any:
+        output = OutputType.of(self.agent.output_type, self.agent.name)
+        if output is None:
+            return self.text
+        try:
+            return output.parse(self.text)
+        except ValueError as error:  # The type was changed since the answer was accepted.
+            raise InvalidOutput(self.agent.name, 1, str(error)) from error
 
     @overload
     def __getitem__(self, index: int) -> Chunk: ...
@@ -71,12 +90,3 @@ class RunResult(Sequence[Chunk]):
 
     def __repr__(self) -> str:
         return f"<RunResult of {self.agent.name!r} after {self.turns} turns: {self.text!r}>"
-
-
-def _parsed(agent: Agent, text: str) -> Any:
-    try:
-        return TypeAdapter(agent.output_type).validate_json(text)
-    except ValidationError as error:
-        raise MalformedReply(
-            f"the answer of agent {agent.name!r} is not of its output_type: {'; '.join(faults(error))}"
-        ) from error

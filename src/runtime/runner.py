@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import inspect
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
+from durable_agents.core import approvals
 from durable_agents.core import entries as wire
 from durable_agents.core.agent_events import (
     AgentEffect,
     AgentEvent,
     AnnounceHandoff,
+    AnswerAccepted,
+    AnswerBlocked,
     AnswerCall,
+    AnswerRejected,
     ApprovalGiven,
     ApprovalRefused,
     AskApproval,
     CallModel,
     CallTool,
+    CheckAnswer,
     Fail,
     Finish,
     KeepReply,
@@ -34,14 +39,17 @@ from durable_agents.core.agent_events import (
 from durable_agents.core.agent_machine import step
 from durable_agents.core.agent_run import AgentRun, Phase
 from durable_agents.core.agents import HANDOFF_PREFIX, AgentGraph
-from durable_agents.core.approvals import Verdict, call_key
+from durable_agents.core.approvals import call_key
 from durable_agents.core.chunks import TextChunk, as_chunks, text_of, to_wire
-from durable_agents.core.entries import Entry, FunctionResult
+from durable_agents.core.entries import Entry, FunctionResult, MessageInput
 from durable_agents.core.errors import (
     DefinitionError,
+    InputRejected,
     InvalidArguments,
-    MaxTurnsExceeded,
+    InvalidOutput,
+    LimitExceeded,
     NotSupported,
+    OutputRejected,
     ToolFailed,
 )
 from durable_agents.core.failure import Failure
@@ -49,6 +57,7 @@ from durable_agents.core.json import JSON, encode
 from durable_agents.core.model import faults
 from durable_agents.core.records import StepKind
 from durable_agents.core.retry import RetryPolicy
+from durable_agents.core.usage import Usage
 from durable_agents.ports.definitions import ActivityOptions, Signature
 from durable_agents.ports.durability import (
     ActivityCall,
@@ -70,10 +79,23 @@ from durable_agents.runtime.agent import (
     sources_of,
     team_of,
 )
+from durable_agents.runtime.bounds import Bounds
 from durable_agents.runtime.catalogues import catalogues_of
 from durable_agents.runtime.conversation import Conversation, conversation_of
+from durable_agents.runtime.guardrails import (
+    GuardrailAnswer,
+    Reject,
+    Replace,
+    Verdict,
+    as_guardrail,
+    guardrail_name,
+    verdict_of,
+)
+from durable_agents.runtime.output import OutputType
 from durable_agents.runtime.plain import NO_APPROVALS, PlainContext
-from durable_agents.runtime.results import RunRecord, RunResult
+from durable_agents.runtime.results import RunRecord, RunResult, said_in
+
+T = TypeVar("T")
 
 MODEL_OPTIONS = ActivityOptions(
     start_to_close_timeout=600.0,
@@ -88,16 +110,14 @@ CONNECTING_SECONDS = 120.0
 ONCE_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, retry=RetryPolicy(max_attempts=1), effect="once")
 
 
-def check_run(agent: Agent, inputs: Any, max_turns: int) -> tuple[Entry, ...]:
+def check_run(agent: Agent, inputs: Any) -> tuple[Entry, ...]:
     """Return the inputs as entries.
 
     Raises:
-        DefinitionError: `max_turns < 1`, an empty input, or one that is no message.
+        DefinitionError: the agent is none, or the input is empty or no message.
     """
     if not isinstance(agent, Agent):
         raise DefinitionError(f"the agent must be an Agent, not {type(agent).__name__}")
-    if max_turns < 1:
-        raise DefinitionError(f"max_turns is {max_turns}; it must be at least 1")
     try:
         return wire.messages(inputs)
     except ValidationError as error:
@@ -107,18 +127,20 @@ def check_run(agent: Agent, inputs: Any, max_turns: int) -> tuple[Entry, ...]:
 
 
 async def run_agent(
-    agent: Agent, inputs: Any, session: Session, max_turns: int, context: StepContext
-) -> RunResult:
+    agent: Agent[T], inputs: Any, session: Session, bounds: Bounds, context: StepContext
+) -> RunResult[T]:
     """Run `agent` until it answers. The steps are journaled as far as `context` journals.
 
     Raises:
         DefinitionError: the agent, the inputs or the session cannot be used so; nothing was done.
-        MaxTurnsExceeded: no answer came in `max_turns` turns; `.entries` and `.usage` say what did.
+        LimitExceeded: no answer came within the bounds; `.entries` and `.usage` say what did.
+        InvalidOutput: the answers were not of the agent's output type.
+        InputRejected, OutputRejected: a guardrail rejected what was given or answered.
         ModelError: the model gave no usable reply.
         ToolError: a tool failed, and the session says `raise_on_tool_fail`.
         ToolServerError: a server that is required cannot be used.
     """
-    given = check_run(agent, inputs, max_turns)
+    given = check_run(agent, inputs)
     conversation = conversation_of(session, current_context.get())
     if conversation.in_use:
         raise DefinitionError(
@@ -126,16 +148,26 @@ async def run_agent(
         )
     conversation.in_use = True
     try:
-        catalogues = await catalogues_of(sources_of(agent), context)
-        team = team_of(agent, catalogues.tools, catalogues.missing)
-        session.check(team.graph)
-        team.check_approvals()
-        if isinstance(context, PlainContext) and _requires_approval(team.graph):
-            raise NotSupported(NO_APPROVALS)
-        run = _Run(team, session, conversation, max_turns, context)
-        return await run.to_the_end((*conversation.unsent, *given))
+        return await _run_in(conversation, agent, given, session, bounds, context)
     finally:
         conversation.in_use = False
+
+
+async def _run_in(
+    conversation: Conversation,
+    agent: Agent[T],
+    given: tuple[Entry, ...],
+    session: Session,
+    bounds: Bounds,
+    context: StepContext,
+) -> RunResult[T]:
+    catalogues = await catalogues_of(sources_of(agent), context)
+    team = team_of(agent, catalogues.tools, catalogues.missing)
+    session.check(team.graph)
+    team.check_approvals(catalogues.missing)
+    if isinstance(context, PlainContext) and _requires_approval(team.graph):
+        raise NotSupported(NO_APPROVALS)
+    return await _Run(team, session, conversation, bounds, context).to_the_end(given)
 
 
 def _requires_approval(graph: AgentGraph) -> bool:
@@ -146,7 +178,12 @@ class _Run:
     """One run: holds the machine's state, and turns its effects into steps."""
 
     def __init__(
-        self, team: Team, session: Session, conversation: Conversation, max_turns: int, context: StepContext
+        self,
+        team: Team,
+        session: Session,
+        conversation: Conversation,
+        bounds: Bounds,
+        context: StepContext,
     ) -> None:
         self._team = team
         self._session = session
@@ -154,21 +191,27 @@ class _Run:
         self._context = context
         self._key = f"run{context.next_key()}"
         self._state = AgentRun(
-            graph=team.graph, max_turns=max_turns, raise_on_tool_fail=session.raise_on_tool_fail
+            graph=team.graph,
+            max_turns=bounds.max_turns,
+            limits=bounds.limits,
+            on_limit=bounds.on_limit,
+            checked=team.checked(),
+            raise_on_tool_fail=session.raise_on_tool_fail,
         )
         self._events: asyncio.Queue[AgentEvent] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._entries: list[Entry] = []
-        self._result: RunResult | None = None
+        self._result: RunResult[Any] | None = None
 
-    async def to_the_end(self, inputs: tuple[Entry, ...]) -> RunResult:
+    async def to_the_end(self, given: tuple[Entry, ...]) -> RunResult[Any]:
         """Run until the machine has ended, and return its result or raise its failure."""
         try:
-            self._take(RunStarted(inputs=inputs))
+            given, usage = await self._let_in(given)
+            self._take(RunStarted(inputs=(*self._conversation.unsent, *given), usage=usage))
             while self._result is None:
                 self._take(await self._events.get())
         except asyncio.CancelledError:
-            if self._state.phase in (Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS):
+            if self._state.phase is not Phase.READY:
                 self._take(RunCancelled())
             raise
         finally:
@@ -177,7 +220,7 @@ class _Run:
         return self._result
 
     def _take(self, event: AgentEvent) -> None:
-        self._state, effects = step(self._state, event)
+        self._state, effects = step(self._state, event.with_(at=self._context.now().timestamp()))
         for effect in effects:
             self._do(effect)
 
@@ -204,11 +247,16 @@ class _Run:
                 self._leave(unsent)
             case AskApproval():
                 self._ask_approval(effect)
+            case CheckAnswer():
+                self._tasks = [asyncio.create_task(self._check_answer(effect))]
 
     # The model
 
     async def _call_model(self, effect: CallModel) -> None:
         """Ask the model; the entries it is told become history only when its reply has come."""
+        if effect.limit is not None:
+            about: dict[str, JSON] = {"run": self._key, "agent": effect.agent, "turn": effect.turn}
+            self._context.emit("limit_reached", {**about, "limit": effect.limit.message})
         conversation = self._conversation
         history, handle = tuple(conversation.history), conversation.handle
         conversation.unsent = effect.entries
@@ -224,6 +272,7 @@ class _Run:
                 history=history,
                 new=effect.entries,
                 handle=handle,
+                may_call=effect.limit is None,
                 idempotency_key=attempt.idempotency_key,
                 attempt=attempt.attempt,
                 in_doubt=in_doubt,
@@ -368,7 +417,7 @@ class _Run:
     def _take_decision(
         self,
         effect: AskApproval,
-        verdict: Verdict,
+        verdict: approvals.Verdict,
         reason: str | None = None,
         edited_arguments: dict[str, JSON] | None = None,
     ) -> None:
@@ -386,6 +435,76 @@ class _Run:
             event = ApprovalRefused(call_id=effect.call_id, fingerprint=effect.fingerprint, reason=reason)
         self._context.emit(kind, told)
         self._events.put_nowait(event)
+
+    # Checks
+
+    async def _let_in(self, given: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], Usage]:
+        """Return what the model may be told of what the run was given, and what finding out cost.
+
+        Raises:
+            InputRejected: a guardrail of the start agent rejects it.
+        """
+        start = self._state.agent
+        usage = Usage()
+        for guardrail in self._team.agents[start].input_guardrails:
+            said = "\n".join(text_of(entry.content) for entry in given if isinstance(entry, MessageInput))
+            verdict, cost = await self._judge(guardrail, said)
+            usage += cost
+            self._tell_verdict(verdict, guardrail, start, "input")
+            if isinstance(verdict, Reject):
+                raise InputRejected(guardrail_name(guardrail), verdict.reason)
+            if isinstance(verdict, Replace):
+                given = (MessageInput(content=verdict.text),)
+        return given, usage
+
+    async def _check_answer(self, effect: CheckAnswer) -> None:
+        """Put what the checks say of an answer where the run finds it; one that fails lets nothing out."""
+        try:
+            event = await self._checked(effect)
+        except Exception as error:
+            event = AnswerBlocked(failure=Failure.of(error))
+        self._events.put_nowait(event)
+
+    async def _checked(self, effect: CheckAnswer) -> AnswerAccepted | AnswerRejected | AnswerBlocked:
+        text = said_in(effect.entries)
+        output = self._team.outputs.get(effect.agent)
+        if output is not None and (problem := _problem(output, text)) is not None:
+            about: dict[str, JSON] = {"run": self._key, "agent": effect.agent, "turn": effect.turn}
+            self._context.emit("answer_rejected", {**about, "reason": problem})
+            return AnswerRejected(problem=problem)
+        usage, replacement = Usage(), None
+        for guardrail in self._team.agents[effect.agent].output_guardrails:
+            verdict, cost = await self._judge(guardrail, text)
+            usage += cost
+            self._tell_verdict(verdict, guardrail, effect.agent, "output")
+            if isinstance(verdict, Reject):
+                rejected = OutputRejected(guardrail_name(guardrail), effect.agent, verdict.reason)
+                return AnswerBlocked(failure=Failure.of(rejected), usage=usage)
+            if isinstance(verdict, Replace):
+                text = replacement = verdict.text
+        if output is not None and (problem := _problem(output, text)) is not None:
+            invalid = InvalidOutput(effect.agent, 1, f"what a guardrail replaced it with: {problem}")
+            return AnswerBlocked(failure=Failure.of(invalid), usage=usage)
+        return AnswerAccepted(replacement=replacement, usage=usage)
+
+    async def _judge(self, guardrail: Any, text: str) -> tuple[Verdict, Usage]:
+        """Return what a guardrail says, and what its own model calls cost."""
+        if not isinstance(guardrail, Agent):
+            return await verdict_of(guardrail, text), Usage()
+        judge: Agent[GuardrailAnswer] = as_guardrail(guardrail)
+        asked = (MessageInput(content=text or "(nothing)"),)
+        result = await _run_in(Conversation(), judge, asked, self._session, Bounds(), self._context)
+        return result.output.verdict(), result.usage
+
+    def _tell_verdict(self, verdict: Verdict, guardrail: Any, agent: str, what: str) -> None:
+        if verdict is not None:
+            about: dict[str, JSON] = {"run": self._key, "agent": agent, "of": what}
+            about["guardrail"] = guardrail_name(guardrail)
+            told: dict[str, JSON] = (
+                {"reason": verdict.reason} if isinstance(verdict, Reject) else {"text": verdict.text}
+            )
+            kind = "guardrail_rejected" if isinstance(verdict, Reject) else "guardrail_replaced"
+            self._context.emit(kind, {**about, **told})
 
     # Ends
 
@@ -409,10 +528,19 @@ class _Run:
 
     def _error(self, failure: Failure) -> Exception:
         error = failure.error()
-        if isinstance(error, MaxTurnsExceeded):
+        if isinstance(error, LimitExceeded):
             error.entries = tuple(self._entries)
             error.usage = self._state.usage
         return error
+
+
+def _problem(output: OutputType, text: str) -> str | None:
+    """Return why an answer is not of the output type, or None if it is."""
+    try:
+        output.parse(text)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def told(value: JSON) -> str:

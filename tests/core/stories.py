@@ -11,11 +11,15 @@ from hypothesis.strategies import SearchStrategy
 from durable_agents.core.agent_events import (
     AgentEffect,
     AgentEvent,
+    AnswerAccepted,
+    AnswerBlocked,
+    AnswerRejected,
     ApprovalGiven,
     ApprovalRefused,
     AskApproval,
     CallModel,
     CallTool,
+    CheckAnswer,
     Fail,
     Finish,
     KeepReply,
@@ -89,7 +93,7 @@ def outstanding(story: Story) -> list[AgentEffect]:
     open_effects: list[AgentEffect] = []
     for move in story.moves:
         match move.event:
-            case ModelReplied() | ModelFailed():
+            case ModelReplied() | ModelFailed() | AnswerAccepted() | AnswerRejected() | AnswerBlocked():
                 open_effects = []
             case ToolReturned() | ToolCallFailed() | ApprovalGiven() | ApprovalRefused():
                 answered = move.event.call_id
@@ -99,7 +103,7 @@ def outstanding(story: Story) -> list[AgentEffect]:
             case RunStarted() | UserMessageAdded() | RunCancelled():
                 pass
         for effect in move.effects:
-            if isinstance(effect, (CallModel, CallTool, AskApproval)):
+            if isinstance(effect, (CallModel, CallTool, AskApproval, CheckAnswer)):
                 open_effects.append(effect)
             elif isinstance(effect, (Finish, Fail, Stop)):
                 open_effects = []
@@ -136,7 +140,11 @@ def _within(run: AgentRun, reply: Sequence[Entry]) -> tuple[Entry, ...]:
 
 
 def enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
-    """Draw an event that the run accepts."""
+    """Draw an event that the run accepts, at a time that the clock may have gone back to."""
+    return _enabled(draw, run).with_(at=run.now + draw(st.sampled_from([0, 1, -1, 0.25])))
+
+
+def _enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
     if run.phase is Phase.READY:
         return RunStarted(inputs=tuple(draw(st.lists(user_messages, max_size=2))))
     chance = draw(st.integers(0, 19))
@@ -149,6 +157,12 @@ def enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
             return ModelFailed(failure=draw(failures))
         reply = draw(call_replies) if chance <= 11 else draw(replies)
         return ModelReplied(entries=_within(run, reply), usage=draw(usages))
+    if run.phase is Phase.CHECKING_ANSWER:
+        if chance >= 15:
+            return AnswerBlocked(failure=draw(failures))
+        if chance >= 6:
+            return AnswerRejected(problem=draw(any_text))
+        return AnswerAccepted(replacement=draw(st.none() | any_text))
     call = draw(st.sampled_from(run.open_calls))
     if call.state is CallState.AWAITING_APPROVAL:
         shown = fingerprint_of(run.agent, call.tool, call.arguments)
@@ -195,4 +209,7 @@ def any_events(run: AgentRun) -> SearchStrategy[AgentEvent]:
         st.builds(ModelFailed, failure=failures),
         st.builds(UserMessageAdded, entry=user_messages),
         st.builds(RunCancelled, why=any_text),
+        st.builds(AnswerAccepted, replacement=st.none() | any_text),
+        st.builds(AnswerRejected, problem=any_text),
+        st.builds(AnswerBlocked, failure=failures),
     )

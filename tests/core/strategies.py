@@ -23,6 +23,7 @@ from durable_agents.core.entries import (
 from durable_agents.core.errors import ModelRefused, ToolFailed
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
+from durable_agents.core.limits import Limits
 from durable_agents.core.records import StepKind
 from durable_agents.core.usage import Usage
 
@@ -90,12 +91,27 @@ def agent_graphs(draw: st.DrawFn) -> AgentGraph:
     return AgentGraph(start=names[0], agents=agents)
 
 
+all_limits = st.sampled_from(
+    [
+        *[Limits()] * 3,
+        Limits(tool_calls=2),
+        Limits(total_tokens=4, tool_calls=4),
+        Limits(seconds=5),
+        Limits(total_tokens=1, seconds=0.5),
+        Limits(tool_calls=0),
+    ]
+)
+
+
 @st.composite
 def agent_runs(draw: st.DrawFn) -> AgentRun:
     """Runs that have not begun."""
     return AgentRun(
         graph=draw(agent_graphs()),
         max_turns=draw(st.sampled_from([6, 9, 3, 1])),
+        limits=draw(all_limits),
+        on_limit=draw(st.sampled_from(["raise", "finish"])),
+        checked=draw(st.sampled_from([{}, {"front": 2, "risk": 0}, dict.fromkeys(AGENTS, 1)])),
         raise_on_tool_fail=draw(st.sampled_from([False] * 7 + [True])),
     )
 

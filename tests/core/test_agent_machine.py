@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 from durable_agents.core.agent_events import (
     AgentEvent,
     AnnounceHandoff,
+    AnswerAccepted,
+    AnswerBlocked,
     AnswerCall,
+    AnswerRejected,
     ApprovalRefused,
     AskApproval,
     CallModel,
     CallTool,
+    CheckAnswer,
     Fail,
     Finish,
     KeepReply,
@@ -37,10 +41,12 @@ from durable_agents.core.entries import (
     FunctionCall,
     FunctionResult,
     MessageInput,
+    MessageOutput,
     entries,
 )
 from durable_agents.core.errors import IllegalTransition, ToolError
 from durable_agents.core.json import decode
+from durable_agents.core.limits import Limits
 from durable_agents.core.replies import open_function_calls
 from durable_agents.core.usage import Usage
 from tests.core.stories import (
@@ -53,6 +59,10 @@ from tests.core.stories import (
     stories,
 )
 from tests.core.strategies import UNUSABLE_ARGUMENTS, agent_runs, replies
+
+UNDER_WAY = (Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS, Phase.CHECKING_ANSWER)
+LIMITS = frozenset({"MaxTurnsExceeded", "BudgetExceeded"})
+"""The errors that say which limit a run has reached."""
 
 
 def calls_without_answer(told: tuple[Entry, ...]) -> list[str]:
@@ -108,11 +118,13 @@ def accepts(run: AgentRun, tried: AgentEvent) -> bool:
         case RunStarted():
             return run.phase is Phase.READY
         case RunCancelled():
-            return run.phase in (Phase.READY, Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS)
+            return run.phase in (Phase.READY, *UNDER_WAY)
         case ModelReplied() | ModelFailed():
             return run.phase is Phase.AWAITING_MODEL
         case UserMessageAdded():
-            return run.phase in (Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS)
+            return run.phase in UNDER_WAY
+        case AnswerAccepted() | AnswerRejected() | AnswerBlocked():
+            return run.phase is Phase.CHECKING_ANSWER
         case ToolReturned() | ToolCallFailed():
             waiting = CallState.RUNNING
         case _:
@@ -234,6 +246,10 @@ def test_a2_the_state_knows_what_is_outstanding(story: Story) -> None:
                 (kinds[call.state], call.call_id, call.tool, repr(call.arguments))
                 for call in story.end.open_calls
             }
+        case Phase.CHECKING_ANSWER:
+            [check] = waiting
+            assert isinstance(check, CheckAnswer)
+            assert (check.agent, check.entries) == (story.end.agent, story.end.answer)
         case _:
             assert waiting == []
 
@@ -301,7 +317,8 @@ def test_a4_tools_run_first_and_the_first_handoff_wins(story: Story) -> None:
 
 @given(agent_runs(), st.data())
 def test_a4_cycles_are_bounded_by_max_turns(start: AgentRun, data: st.DataObject) -> None:
-    run, effects = step(start.with_(raise_on_tool_fail=False), RunStarted(inputs=()))
+    plain = start.with_(raise_on_tool_fail=False, limits=Limits(), on_limit="raise", checked={})
+    run, effects = step(plain, RunStarted(inputs=()))
     for turn in range(1, start.max_turns + 1):
         assert (run.phase, run.turn) == (Phase.AWAITING_MODEL, turn)
         names = sorted(run.graph[run.agent].handoff_tools()) or ["none"]
@@ -315,11 +332,98 @@ def test_a4_cycles_are_bounded_by_max_turns(start: AgentRun, data: st.DataObject
 def test_a5_the_model_is_called_at_most_max_turns_times(story: Story) -> None:
     asked = [effect.turn for effect in story.effects if isinstance(effect, CallModel)]
     assert asked == list(range(1, len(asked) + 1))
-    assert len(asked) <= story.start.max_turns
+    last = story.start.on_limit == "finish"
+    assert len(asked) <= story.start.max_turns + last
     for failed in (effect for effect in story.effects if isinstance(effect, Fail)):
         if failed.failure.kind == "MaxTurnsExceeded":
             event("max_turns")
-            assert len(asked) == story.start.max_turns
+            assert len(asked) == story.start.max_turns + last
+
+
+def spent(story: Story, moves: int) -> tuple[int, int, int, float]:
+    """Return turns, tokens, calls of tools and seconds that the first moves took, from what came and went."""
+    told = story.moves[:moves]
+    turns = sum(isinstance(effect, CallModel) for move in told for effect in move.effects)
+    replies = [move.event.usage for move in told if isinstance(move.event, ModelReplied)]
+    tokens = sum(max(one.total_tokens, one.prompt_tokens + one.completion_tokens) for one in replies)
+    calls = {
+        (effect.turn, effect.call_id)
+        for move in told
+        for effect in move.effects
+        if isinstance(effect, (CallTool, AskApproval))
+        or (isinstance(effect, AnswerCall) and "is used up" in effect.result)
+    }
+    times = [max(move.event.at, 0.0) for move in told]
+    return turns, tokens, len(calls), max(times) - times[0]
+
+
+@given(stories())
+def test_a9_the_model_is_asked_beyond_a_limit_only_once_and_without_tools(story: Story) -> None:
+    limits = story.start.limits
+    is_last = is_reached = False
+    for number, move in enumerate(story.moves):
+        for effect in move.effects:
+            if isinstance(effect, (CallModel, Fail)):
+                # The call of the model that this move makes is not one of those that led to it.
+                turns, tokens, calls, seconds = spent(story, number + 1)
+                turns -= isinstance(effect, CallModel)
+                is_reached = (
+                    turns >= story.start.max_turns
+                    or (limits.total_tokens is not None and tokens >= limits.total_tokens)
+                    or (limits.tool_calls is not None and calls > limits.tool_calls)
+                    or (limits.seconds is not None and seconds >= limits.seconds)
+                )
+            if isinstance(effect, CallModel):
+                assert not is_last
+                is_last = is_reached
+                assert (effect.limit is not None) == is_reached
+                assert not is_reached or story.start.on_limit == "finish"
+                event(f"limit: {effect.limit and effect.limit.kind}")
+            elif isinstance(effect, Fail) and effect.failure.kind in LIMITS:
+                assert is_reached or is_last
+                assert is_last == (story.start.on_limit == "finish")
+            elif isinstance(effect, (CallTool, AskApproval)):
+                assert not is_last
+    made = {
+        (effect.turn, effect.call_id)
+        for effect in story.effects
+        if isinstance(effect, (CallTool, AskApproval))
+    }
+    assert limits.tool_calls is None or len(made) <= limits.tool_calls
+
+
+@given(stories())
+def test_a10_an_answer_that_must_be_checked_counts_only_when_it_was_accepted(story: Story) -> None:
+    rejected = 0
+    for move in story.moves:
+        if any(isinstance(effect, AnnounceHandoff) for effect in move.effects):
+            rejected = 0
+        finished = [effect for effect in move.effects if isinstance(effect, Finish)]
+        checks = [effect for effect in move.effects if isinstance(effect, CheckAnswer)]
+        for check in checks:
+            assert check.agent in story.start.checked
+            assert check.entries == kept(move)
+        match move.event:
+            case AnswerAccepted(replacement=replacement):
+                event("accepted")
+                for finish in finished:
+                    said = None if replacement is None else (MessageOutput(content=replacement),)
+                    assert finish.entries == (said or move.before.answer)
+                assert bool(finished) == (not move.before.added)
+            case AnswerRejected(problem=problem):
+                rejected += 1
+                may_go_on = rejected <= story.start.checked[move.before.agent]
+                event(f"rejected: {may_go_on}")
+                ended = [effect.failure.kind for effect in move.effects if isinstance(effect, Fail)]
+                assert ended == ["InvalidOutput"] if not may_go_on else set(ended) <= LIMITS
+                for asked in (effect for effect in move.effects if isinstance(effect, CallModel)):
+                    told = asked.entries[0]
+                    assert isinstance(told, MessageInput)
+                    assert problem in str(told.content)
+            case AnswerBlocked(failure=failure):
+                assert [effect.failure for effect in move.effects if isinstance(effect, Fail)] == [failure]
+            case _:
+                assert not finished or move.after.agent not in story.start.checked
 
 
 @given(stories())
@@ -335,6 +439,8 @@ def test_a6_what_cannot_be_called_is_answered_with_a_message_to_act_on(story: St
     for move in replied(story):
         if any(isinstance(e, Fail) and e.failure.kind == "MalformedReply" for e in move.effects):
             continue
+        if move.before.limit is not None:
+            continue  # Nothing is called any more.
         agent = active_agent(move)
         known = {tool.name for tool in agent.tools} | set(agent.handoff_tools())
         answers = {effect.call_id: effect for effect in move.effects if isinstance(effect, AnswerCall)}
@@ -352,12 +458,12 @@ def test_a6_what_cannot_be_called_is_answered_with_a_message_to_act_on(story: St
                 assert told.failed
                 assert "send one" in told.result
             elif call.name not in agent.handoff_tools():
-                assert told is None
+                assert told is None or "is used up" in told.result
         ended = [effect.failure for effect in move.effects if isinstance(effect, Fail)]
         if story.start.raise_on_tool_fail and broken:
             assert isinstance(ended[0].error(), ToolError)
         elif not story.start.raise_on_tool_fail:
-            assert all(failure.kind == "MaxTurnsExceeded" for failure in ended)
+            assert all(failure.kind in LIMITS for failure in ended)
 
 
 @given(stories())
@@ -368,7 +474,7 @@ def test_a6_a_failed_tool_ends_the_run_only_if_that_was_asked_for(story: Story) 
             if story.start.raise_on_tool_fail:
                 assert [type(failure.error()).__mro__[1] for failure in ended] == [ToolError]
             else:
-                assert all(failure.kind == "MaxTurnsExceeded" for failure in ended)
+                assert all(failure.kind in LIMITS for failure in ended)
 
 
 @given(stories(), st.data())
@@ -443,6 +549,7 @@ def test_messages_of_people_reach_the_model_after_all_results_and_are_never_lost
     ]
     if story.end.phase in (Phase.FAILED, Phase.CANCELLED):
         told = [entry for entry in conversation(story) if entry.type == "message.input"]
+    told = [entry for entry in told if "cannot be used" not in str(getattr(entry, "content", ""))]
     assert told == [*inputs, *said]
 
 
@@ -455,7 +562,7 @@ def test_a_run_finishes_only_with_a_reply_that_asks_for_nothing_and_nobody_has_m
             if isinstance(effect, Finish):
                 assert open_function_calls(effect.entries) == ()
                 assert move.before.added == ()
-                assert effect.entries == kept(move)
+                assert isinstance(move.event, AnswerAccepted) or effect.entries == kept(move)
                 assert effect.agent == move.after.agent
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 import durable_agents as da
 from durable_agents.adapters.scripted import call, handoff, say
 from durable_agents.core.entries import Entry
-from durable_agents.core.errors import DefinitionError, MalformedReply, ModelRefused
+from durable_agents.core.errors import DefinitionError, ModelRefused
 
 ran: list[str] = []
 hanging = asyncio.Event()
@@ -213,17 +212,6 @@ async def test_cancelling_closes_the_open_calls_in_the_same_write() -> None:
         kinds = [event.kind async for event in execution.events()]
     assert text == "message.input function.call function.result message.input"
     assert kinds.index("tool_closed") == kinds.index("cancel_requested") + 1
-
-
-async def test_output_is_parsed_as_the_output_type() -> None:
-    class Score(BaseModel):
-        value: int
-
-    scored = agent(output_type=Score)
-    result = await da.Runner.run(scored, "go", da.ScriptedSession({"solo": [say('{"value": 3}')]}))
-    assert result.output == Score(value=3)
-    with pytest.raises(MalformedReply, match="value"):
-        await da.Runner.run(scored, "go", da.ScriptedSession({"solo": [say("{}")]}))
 
 
 async def test_a_refused_model_call_ends_the_run() -> None:

@@ -46,6 +46,8 @@ class LocalSession(ApiSession):
     async def _reply(self, endpoint: Endpoint, request: ModelRequest, resources: Resources) -> ModelReply:
         chat = await resources.get(("mistral", "chat", *endpoint.identity), lambda: open_chat(endpoint))
         body = request_of(request.graph, request.agent, (*request.history, *request.new))
+        if not request.may_call and "tools" in body:
+            body["tool_choice"] = "none"
         body |= {"timeout_ms": round(self.timeout_seconds * 1000), "retries": None}
         if self.stream:
             pieces = CompletionStream()

@@ -1,0 +1,23 @@
+"""Limits of one run: what it may use, counted from its events, looked at before every call of the model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from durable_agents.core.model import Value
+
+OnLimit = Literal["raise", "finish"]
+"""What a run does at a limit: end with an error, or ask the model once more, for an answer without tools."""
+
+
+class Limits(Value):
+    """What one run may use; None is no limit."""
+
+    total_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of all replies together. The reply that goes over it is still used."""
+    tool_calls: int | None = Field(default=None, ge=0)
+    """Calls of tools; those above it are not made, and the model is told."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Time from the start of the run, waiting and crashes included."""

@@ -1,0 +1,178 @@
+"""Budgets of a run, as users give them; that the core keeps them is proved in tests/core."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import durable_agents as da
+from durable_agents.adapters.memory import MemoryStore
+from durable_agents.adapters.scripted import call, say
+from durable_agents.core.errors import DefinitionError
+from durable_agents.ports.llm import ModelReply, ModelRequest
+from durable_agents.runtime.backend import JournaledBackend
+from durable_agents.testing.clock import IdleAwareEventLoop, VirtualClock
+
+made: list[str] = []
+
+
+@da.activity(name="limits_step")
+async def one_step(name: str) -> str:
+    """Do one thing."""
+    made.append(name)
+    return f"{name} done"
+
+
+@da.activity(name="limits_nap")
+async def nap(seconds: float) -> str:
+    """Take so long."""
+    await naps[0].sleep(seconds)
+    return "woke"
+
+
+naps: list[VirtualClock] = []
+
+
+def worker_agent() -> da.Agent:
+    return da.Agent(model="m", name="worker", tools=[one_step, nap])
+
+
+def busy(request: ModelRequest) -> ModelReply:
+    """Call tools for as long as it may; each reply costs ten tokens."""
+    usage = da.Usage(prompt_tokens=8, completion_tokens=2, total_tokens=10)
+    if not request.may_call:
+        return ModelReply(entries=(say("So far."),), usage=usage)
+    calls = (call("limits_step", {"name": f"{request.turn}{n}"}, call_id=f"{n}") for n in ("a", "b"))
+    return ModelReply(entries=tuple(calls), usage=usage)
+
+
+async def run(**limits: Any) -> da.RunResult:
+    made.clear()
+    return await da.Runner.run(worker_agent(), "go", da.ScriptedSession(busy), **limits)
+
+
+async def test_a_run_stops_before_the_call_that_its_tokens_do_not_allow() -> None:
+    with pytest.raises(da.BudgetExceeded, match="limit of 25 total tokens") as exceeded:
+        await run(max_total_tokens=25)
+    assert (exceeded.value.limit, exceeded.value.used) == ("total_tokens", 30)
+    assert exceeded.value.usage.total_tokens == 30
+    assert len(made) == 6
+    assert len(exceeded.value.entries) == 1 + 3 * 2 + 2 * 2
+
+
+async def test_tool_calls_above_the_limit_are_not_made() -> None:
+    with pytest.raises(da.BudgetExceeded, match="limit of 3 tool calls"):
+        await run(max_tool_calls=3)
+    assert made == ["1a", "1b", "2a"]
+
+
+async def test_no_tool_calls_at_all_may_be_allowed() -> None:
+    result = await run(max_tool_calls=0, on_limit="finish")
+    assert (result.text, made, result.turns) == ("So far.", [], 2)
+
+
+@pytest.mark.parametrize(
+    ("limits", "turns", "calls"),
+    [
+        ({"max_turns": 2}, 3, 4),
+        ({"max_total_tokens": 20}, 3, 4),
+        ({"max_tool_calls": 3}, 3, 3),
+    ],
+)
+async def test_a_run_may_finish_with_one_more_call_without_tools(
+    limits: dict[str, int], turns: int, calls: int
+) -> None:
+    result = await run(**limits, on_limit="finish")
+    assert (result.text, result.turns, len(made)) == ("So far.", turns, calls)
+    told = [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+    assert sum("is used up" in one for one in told) == len(told) - calls
+
+
+async def test_a_model_that_calls_tools_all_the_same_gets_none() -> None:
+    made.clear()
+    session = da.ScriptedSession(lambda request: call("limits_step", {"name": "x"}))
+    with pytest.raises(da.MaxTurnsExceeded):
+        await da.Runner.run(worker_agent(), "go", session, max_turns=1, on_limit="finish")
+    assert made == ["x"]
+
+
+@da.workflow.define(name="limits.slow")
+class Slow:
+    """Naps for 100 seconds a turn, and may take 250."""
+
+    @da.workflow.entrypoint
+    async def run(self, on_limit: str) -> list[Any]:
+        session = da.ScriptedSession(
+            lambda request: call("limits_nap", {"seconds": 100.0}) if request.may_call else say("So far.")
+        )
+        limits: Any = {"max_wall_time": timedelta(seconds=250), "on_limit": on_limit}
+        result = await da.Runner.run(worker_agent(), "go", session, **limits)
+        return [result.text, result.turns]
+
+
+@pytest.mark.parametrize("on_limit", ["raise", "finish"])
+def test_time_is_counted_from_the_journal_also_while_nobody_works(on_limit: str) -> None:
+    clock = VirtualClock(auto=True)
+    naps[:] = [clock]
+
+    async def program() -> tuple[Any, list[str]]:
+        async with JournaledBackend(MemoryStore(clock), clock) as backend:
+            execution = await backend.start(Slow, on_limit)
+            async with backend.worker([Slow]):
+                async for event in execution.events():
+                    if event.kind == "tool_returned":
+                        break
+            await clock.advance(120)
+            async with backend.worker([Slow]):
+                outcomes = await asyncio.gather(execution.result(), return_exceptions=True)
+            return outcomes[0], [event.kind async for event in execution.events()]
+
+    with asyncio.Runner(loop_factory=IdleAwareEventLoop) as runner:
+        result, kinds = runner.run(program())
+    # Without the pause there would have been time for three.
+    assert kinds.count("tool_returned") == 2
+    assert kinds.count("limit_reached") == (on_limit == "finish")
+    if on_limit == "finish":
+        assert result == ["So far.", 3]
+    else:
+        assert isinstance(result, da.ExecutionFailed)
+        assert "limit of 250 seconds" in str(result)
+
+
+async def test_a_durable_run_raises_the_same_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/runs.db"
+    told: list[Any] = []
+    for _ in range(2):
+        with pytest.raises(da.BudgetExceeded) as exceeded:
+            await run(max_total_tokens=5, id="b-1", backend=url)
+        told.append((str(exceeded.value), exceeded.value.usage, exceeded.value.entries))
+    assert told[0] == told[1]
+    assert told[0][1].total_tokens == 10
+    with pytest.raises(da.ExecutionAlreadyExists):
+        await run(max_total_tokens=6, id="b-1", backend=url)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_turns": 0},
+        {"max_total_tokens": 0},
+        {"max_tool_calls": -1},
+        {"max_wall_time": 0},
+        {"max_wall_time": timedelta(0)},
+        {"max_wall_time": float("nan")},
+        {"max_wall_time": float("inf")},
+        {"max_tool_calls": 1.5},
+        {"max_tool_calls": "many"},
+        {"max_turns": None},
+        {"on_limit": "explode"},
+    ],
+)
+async def test_a_limit_that_makes_no_sense_is_refused_before_anything_happens(limits: dict[str, Any]) -> None:
+    with pytest.raises(DefinitionError, match=next(iter(limits))):
+        await run(**limits)
+    assert made == []

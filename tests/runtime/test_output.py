@@ -1,0 +1,178 @@
+"""Structured output: what is asked for, what is taken, and what the model is told of the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Literal
+
+import pytest
+from annotated_types import Gt
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+import durable_agents as da
+from durable_agents.adapters.scripted import handoff, say
+from durable_agents.core.errors import DefinitionError
+from durable_agents.core.json import decode
+from durable_agents.runtime.output import OutputType
+
+
+class Score(BaseModel):
+    value: int
+
+
+class Tree(BaseModel):
+    name: str
+    branches: list[Tree] = []
+
+
+@dataclass
+class Place:
+    city: str
+    since: date
+
+
+TYPES: list[Any] = [
+    Score,
+    Tree,
+    Place,
+    dict[str, int],
+    list[Score],
+    list[Tree],
+    int,
+    bool,
+    date,
+    Score | Place,
+    Literal["yes", "no"],
+    Annotated[int, Gt(0)],
+    tuple[int, str],
+    int | None,
+]
+
+
+@given(st.data())
+def test_every_value_of_a_type_fits_the_schema_and_is_read_back(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(TYPES))
+    output = OutputType.of(kind, "a")
+    assert output is not None
+    assert output.schema is not None
+    assert output.schema["type"] == "object"
+    value = data.draw(values(kind))
+    dumped = decode(to_json(value))
+    sent = {"value": dumped} if output.is_wrapped else dumped
+    Draft202012Validator(output.schema).validate(sent)
+    text = to_json(sent).decode()
+    for written in (text, f"  {text}\n", f"```json\n{text}\n```", f"```\n{text}\n```\n"):
+        assert output.parse(written) == value
+
+
+def values(kind: Any) -> st.SearchStrategy[Any]:
+    if kind is Tree:
+        return st.recursive(
+            st.builds(Tree, name=st.text(max_size=3)),
+            lambda inner: st.builds(Tree, name=st.text(max_size=3), branches=st.lists(inner, max_size=2)),
+            max_leaves=4,
+        )
+    if kind == list[Tree]:
+        return st.lists(values(Tree), max_size=2)
+    if kind == Annotated[int, Gt(0)]:
+        return st.integers(min_value=1)
+    return st.from_type(kind)
+
+
+@given(
+    st.sampled_from([kind for kind in TYPES if kind != dict[str, int]]),
+    st.text() | st.sampled_from(["{}", "[]", '{"value": NaN}', "null", '{"x": 1}', '{"value": 1, "x": 1.5}']),
+)
+def test_any_other_text_is_refused_with_a_reason(kind: Any, text: str) -> None:
+    output = OutputType.of(kind, "a")
+    assert output is not None
+    if kind is Score and text.startswith('{"value": 1'):
+        return  # What pydantic ignores by default, an answer may have.
+    with pytest.raises(ValueError, match=r"It |not JSON compliant"):
+        output.parse(text)
+
+
+def test_text_is_taken_as_it_is() -> None:
+    output = OutputType.of(str, "a")
+    assert output is not None
+    assert output.schema is None
+    assert output.parse('"quoted"') == '"quoted"'
+
+
+class Opaque:
+    pass
+
+
+@pytest.mark.parametrize("kind", [Opaque, lambda: None, "NoSuchType"])
+async def test_a_type_without_a_schema_is_refused_before_anything_happens(kind: Any) -> None:
+    agent = da.Agent(model="m", name="scorer", output_type=kind)
+    with pytest.raises(DefinitionError, match="'scorer' has no JSON schema"):
+        await da.Runner.run(agent, "go", da.ScriptedSession(lambda request: pytest.fail("was asked")))
+
+
+def scorer(**more: Any) -> da.Agent[Score]:
+    return da.Agent(model="m", name="scorer", output_type=Score, **more)
+
+
+async def test_the_output_has_the_type_of_the_agent() -> None:
+    result: da.RunResult[Score] = await da.Runner.run(
+        scorer(), "go", da.ScriptedSession({"scorer": [say('{"value": 3}')]})
+    )
+    score: int = result.output.value  # checked by mypy
+    assert score == 3
+    plain = da.Agent(model="m", name="plain")
+    assert (await da.Runner.run(plain, "go", da.ScriptedSession({"plain": ["hi"]}))).output == "hi"
+
+
+async def test_the_model_is_told_what_is_wrong_and_may_answer_again() -> None:
+    session = da.ScriptedSession({"scorer": [say("three"), say('{"value": "many"}'), say('{"value": 3}')]})
+    result = await da.Runner.run(scorer(), "go", session)
+    assert (result.output, result.turns) == (Score(value=3), 3)
+    told = [str(entry.content) for entry in result.entries if isinstance(entry, da.MessageInput)][1:]
+    assert all(one.startswith("This answer cannot be used.") for one in told)
+    assert "Invalid JSON" in told[0]
+    assert "value: Input should be a valid integer" in told[1]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+async def test_it_may_do_so_within_a_limit(retries: int) -> None:
+    session = da.ScriptedSession(lambda request: "three")
+    with pytest.raises(da.InvalidOutput) as invalid:
+        await da.Runner.run(scorer(output_retries=retries), "go", session)
+    assert invalid.value.attempts == retries + 1
+    with pytest.raises(DefinitionError, match="output_retries"):
+        scorer(output_retries=-1)
+
+
+async def test_max_turns_bounds_it_too() -> None:
+    session = da.ScriptedSession(lambda request: "three")
+    with pytest.raises(da.MaxTurnsExceeded):
+        await da.Runner.run(scorer(output_retries=9), "go", session, max_turns=3)
+
+
+async def test_after_a_handoff_the_type_is_that_of_who_answers() -> None:
+    front = da.Agent(model="m", name="front", handoffs=[scorer()])
+    session = da.ScriptedSession({"front": [handoff("scorer")], "scorer": [say("no"), say('{"value": 7}')]})
+    assert (await da.Runner.run(front, "go", session)).output == Score(value=7)
+
+
+async def test_rejections_are_in_the_stream_and_survive_a_replay() -> None:
+    @da.workflow.define(name="output.scored")
+    class Scored:
+        @da.workflow.entrypoint
+        async def run(self) -> int:
+            session = da.ScriptedSession({"scorer": [say("three"), say('{"value": 3}')]})
+            return (await da.Runner.run(scorer(), "go", session)).output.value
+
+    async with da.connect("memory:") as backend:
+        execution = await backend.start(Scored)
+        async with backend.worker([Scored], max_cached_executions=0):
+            assert await execution.result() == 3
+        [rejected] = [event async for event in execution.events() if event.kind == "answer_rejected"]
+    assert rejected.data["agent"] == "scorer"
+    assert "Invalid JSON" in str(rejected.data["reason"])
