@@ -37,14 +37,17 @@ class Topic:
     def __init__(self, clock: Clock) -> None:
         self.heard = 0
         """How many announcements there have been."""
+        self.said = b""
+        """What the last one said; nothing if one may have been missed since."""
         self.is_live = False
         """Whether every announcement from now on will be heard."""
         self.users = 0
         self._clock = clock
         self._bells: set[asyncio.Event] = set()
 
-    def announce(self) -> None:
+    def announce(self, said: bytes = b"") -> None:
         self.heard += 1
+        self.said = said
         self.ring()
 
     def ring(self) -> None:
@@ -172,7 +175,7 @@ class Announcements:
                 while True:
                     message = await pubsub.get_message(timeout=None)
                     if message is not None:
-                        self._take(message["type"], message["channel"].decode())
+                        self._take(message["type"], message["channel"].decode(), message["data"])
                         delay = FIRST_RETRY_SECONDS
             except REDIS_ERRORS as error:
                 self._failure = storage_error(error, self._settings.place)
@@ -181,20 +184,23 @@ class Announcements:
                 self._pubsub = None
                 for topic in self._topics.values():
                     topic.is_live = False
+                    topic.said = b""
                     topic.ring()
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's
             await asyncio.sleep(delay)
             delay = min(2 * delay, LAST_RETRY_SECONDS)
 
-    def _take(self, kind: str, name: str) -> None:
+    def _take(self, kind: str, name: str, data: object) -> None:
         topic = self._topics.get(name)
         if topic is None:
             return
-        if kind == "unsubscribe":
-            topic.is_live = False
-            return
-        if kind == "subscribe":
+        if kind == "message" and isinstance(data, bytes):
+            topic.announce(data)
+        elif kind == "subscribe":
             # What was said before, and since an earlier connection was lost, is not known.
             topic.is_live = True
             self._failure = None
-        topic.announce()
+            topic.announce()
+        else:
+            topic.is_live = False
+            topic.said = b""

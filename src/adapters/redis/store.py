@@ -199,7 +199,9 @@ class RedisStore(Store):
         async with self._opened.announcements.listening(self._topic("journal", execution_id)) as topic:
             while True:
                 heard = topic.heard
-                if await self._length(execution_id) > length or self.clock.now() >= give_up_at:
+                # What was announced last is what there is; only when nothing was, it must be asked for.
+                there_are = int(topic.said) if topic.said else await self._length(execution_id)
+                if there_are > length or self.clock.now() >= give_up_at:
                     return
                 await topic.changed(heard, give_up_at - self.clock.now())
 

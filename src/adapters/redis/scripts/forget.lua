@@ -11,6 +11,7 @@ for _, id in ipairs(over) do
     redis.call('UNLINK', head_of(id), journal_of(id), inbox_of(id), message_ids_of(id))
     redis.call('ZREM', EXPIRING, id)
     redis.call('ZREM', CLOSED, id)
+    announce_journal(id, 0)
     if fields[1] then
         local workflow, left = fields[1], redis.call('EXISTS', listed_of('running', fields[1]))
         redis.call('ZREM', listed_of(fields[2], workflow), id)
