@@ -8,16 +8,18 @@ session = ScriptedSession({
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 from durable_agents.core.agents import AgentGraph, handoff_tool
-from durable_agents.core.chunks import Content
+from durable_agents.core.chunks import Content, text_of
 from durable_agents.core.entries import Entry, FunctionCall, MessageOutput
 from durable_agents.core.errors import DefinitionError, ModelRefused
 from durable_agents.core.json import JSON, encode
+from durable_agents.ports.deltas import Tell
 from durable_agents.ports.llm import ModelReply, ModelRequest, Session
 from durable_agents.ports.resources import Resources
 
@@ -27,6 +29,7 @@ Reply = str | Entry | Sequence[str | Entry]
 Script = Mapping[str, Sequence[Reply]] | Callable[[ModelRequest], ModelReply | Reply]
 """The replies of each agent, in order; or a function of the request, and of nothing else."""
 
+_WORD = re.compile(r"\s*\S+|\s+")
 _ALPHANUMERICS = string.ascii_letters + string.digits
 
 
@@ -77,7 +80,18 @@ class ScriptedSession(Session):
     def check(self, graph: AgentGraph) -> None:
         """A script serves any agents."""
 
-    async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
+        reply = self._reply(request)
+        if tell is not None:
+            for entry in reply.entries:
+                if isinstance(entry, MessageOutput):
+                    for word in _WORD.findall(text_of(entry.content)):
+                        tell(word)
+        return reply
+
+    def _reply(self, request: ModelRequest) -> ModelReply:
         counts = _counts(request.handle)
         number = counts.get(request.agent, 0)
         scripted = self._next(request, number)

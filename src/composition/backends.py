@@ -64,16 +64,17 @@ def connect(url: str | None = None, **options: Any) -> Backend:
 
 def _memory(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     from durable_agents.adapters.memory import MemoryStore
+    from durable_agents.adapters.memory_deltas import MemoryDeltas
 
     _no_options("in-memory", options)
     if parts.netloc or parts.path or parts.query:
         raise ConfigurationError("the in-memory backend takes no more than its scheme: write `memory:`")
     clock = SystemClock()
-    return JournaledBackend(MemoryStore(clock), clock)
+    return JournaledBackend(MemoryStore(clock), clock, MemoryDeltas(clock))
 
 
 def _sqlite(parts: SplitResult, given: Mapping[str, Any]) -> Backend:
-    from durable_agents.adapters.sqlite import SqliteStore
+    from durable_agents.adapters.sqlite import SqliteDeltas, SqliteStore
 
     _no_options("SQLite", given)
     path = unquote(parts.path).removeprefix("/")
@@ -86,7 +87,7 @@ def _sqlite(parts: SplitResult, given: Mapping[str, Any]) -> Backend:
     options = _options(parts, {"synchronous": tuple(levels)})
     clock = SystemClock()
     store = SqliteStore(Path(path), clock, synchronous=levels[options.get("synchronous", "full")])
-    return JournaledBackend(store, clock)
+    return JournaledBackend(store, clock, SqliteDeltas(Path(path), clock))
 
 
 def _no_options(what: str, options: Mapping[str, Any]) -> None:

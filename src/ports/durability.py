@@ -40,6 +40,7 @@ from durable_agents.core.approvals import Decision, PendingApproval, Verdict
 from durable_agents.core.json import JSON
 from durable_agents.core.records import Status, StepKind
 from durable_agents.ports.definitions import ActivityDefinition, ActivityOptions
+from durable_agents.ports.deltas import Tell
 from durable_agents.ports.journal import DEFAULT_TASK_QUEUE
 from durable_agents.ports.llm import ModelRequest, Session
 from durable_agents.ports.resources import Resources
@@ -145,7 +146,13 @@ class Execution(Protocol):
     def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
         """Yield the events with a position above `after` as they come, to the execution's end (D13).
 
-        Without `follow`, only those that there are.
+        Among them, as far as they can be had, are `text_delta`s of replies that are still being written, by
+        sessions that stream: each has the turn's `key`, `run`, `agent` and `turn`, the `attempt`, and from 1
+        on the `sequence` of its `text` in that attempt. A higher attempt retracts all text of lower ones,
+        and `model_replied` brings the whole. A delta has the position of what came before it: whoever reads
+        on from there gets the text of an unfinished turn from its beginning, under the same numbers.
+
+        Without `follow`, only those events that there are, and no deltas.
         """
 
 
@@ -238,6 +245,8 @@ class Attempt:
     heartbeat: Callable[[tuple[JSON, ...]], None] = field(repr=False, default=lambda details: None)
     heartbeat_details: tuple[JSON, ...] = ()
     """What the previous attempt last said through its heartbeat, as far as it is known."""
+    tell: Tell | None = field(repr=False, default=None)
+    """Takes the text of a model's reply while it is being written; None if nobody is to hear it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from durable_agents.core.entries import Entry
 from durable_agents.core.json import JSON
 from durable_agents.core.model import Value
 from durable_agents.core.usage import Usage
+from durable_agents.ports.deltas import Tell
 from durable_agents.ports.resources import Resources
 
 
@@ -58,17 +59,21 @@ class Session(Protocol):
         that the first one has added, as far as the API allows.
     S4  Connections come from `resources`, so that they are opened once a worker and closed with it.
     S5  Cancelling `reply` ends it; the server may still finish the work.
+    S6  If `tell` is given, it is called with each piece of text of the reply's messages as it comes. Of a
+        reply that is whole when it comes, or found, nothing may be told; of one that fails, what came.
     """
 
     raise_on_tool_fail: bool
     """Whether a failed tool call ends the run instead of being told to the model."""
     stream: bool
-    """Whether text is published while it is being written."""
+    """Whether text is published while it is being written: whether a run gives `tell`."""
 
     @abstractmethod
     def check(self, graph: AgentGraph) -> None:
         """Raise `NotSupported` or `DefinitionError` if this session cannot serve these agents."""
 
     @abstractmethod
-    async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
         """Return the model's reply to `request.new` as `request.agent`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -40,6 +41,7 @@ from durable_agents.core.records import (
     encode_record,
 )
 from durable_agents.ports.clock import Clock
+from durable_agents.ports.deltas import Deltas
 from durable_agents.ports.durability import (
     Backend,
     Event,
@@ -50,6 +52,7 @@ from durable_agents.ports.durability import (
 )
 from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, Head, Message, NewExecution, Store
 from durable_agents.runtime.events import EventReader
+from durable_agents.runtime.listener import Listener
 from durable_agents.runtime.live import LiveExecution
 from durable_agents.runtime.messages import CancelMessage, SignalMessage
 from durable_agents.runtime.worker import Worker, WorkerOptions
@@ -64,18 +67,25 @@ ENVELOPE_BYTES = 256
 
 
 class JournaledBackend(Backend):
-    """Executions in a store, replayed by our own engine."""
+    """Executions in a store, replayed by our own engine.
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    Without `deltas`, the text of replies is heard of only when they are whole.
+    """
+
+    def __init__(self, store: Store, clock: Clock, deltas: Deltas | None = None) -> None:
         self._store = store
         self._clock = clock
+        self._deltas = deltas
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._store.__aenter__()
+        await self._stack.enter_async_context(self._store)
+        if self._deltas is not None:
+            await self._stack.enter_async_context(self._deltas)
         return self
 
     async def __aexit__(self, *details: object) -> None:
-        await self._store.__aexit__(*details)
+        await self._stack.aclose()
 
     async def start(
         self,
@@ -109,12 +119,12 @@ class JournaledBackend(Backend):
                 raise ExecutionAlreadyExists(new.id, "workflow")
             if head.fingerprint != new.fingerprint:
                 raise ExecutionAlreadyExists(new.id, "input")
-        return JournaledExecution(new.id, self._store)
+        return JournaledExecution(new.id, self._store, self._deltas)
 
     async def get(self, execution_id: str) -> Execution:
         if await self._store.head(execution_id) is None:
             raise ExecutionNotFound(execution_id)
-        return JournaledExecution(execution_id, self._store)
+        return JournaledExecution(execution_id, self._store, self._deltas)
 
     async def list(
         self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
@@ -159,15 +169,16 @@ class JournaledBackend(Backend):
             graceful_shutdown_timeout,
             identity,
         )
-        return Worker(self._store, self._clock, workflows, options)
+        return Worker(self._store, self._clock, workflows, options, self._deltas)
 
 
 class JournaledExecution(Execution):
     """A handle on an execution in a store."""
 
-    def __init__(self, execution_id: str, store: Store) -> None:
+    def __init__(self, execution_id: str, store: Store, deltas: Deltas | None = None) -> None:
         self._id = execution_id
         self._store = store
+        self._deltas = deltas
 
     def __repr__(self) -> str:
         return f"<execution {self._id}>"
@@ -277,18 +288,26 @@ class JournaledExecution(Execution):
 
     async def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
         reader, length = EventReader(), 0
+        listener = Listener(self._deltas, self._id)
         await self._head()
         while True:
             records = await self._store.read(self._id, length)
+            # Text is heard after the records are read, so that none of a reply among them is missing.
+            told = await listener.heard() if follow else ()
+            reader.hear(told)
             for record in records:
+                is_wanted = reader.position >= after
                 for event in reader.read(decode_record(record)):
-                    if event.position > after:
+                    if is_wanted:
                         yield event
+            for event in reader.text():
+                yield event
             length += len(records)
             if reader.ended or not follow:
                 return
-            if not records:
-                await self._store.follow(self._id, length, PATIENCE_SECONDS)
+            if not (records or told):
+                news = self._store.follow(self._id, length, PATIENCE_SECONDS)
+                await listener.until_more(news, PATIENCE_SECONDS)
                 await self._head()  # it may have been forgotten, and then no end will ever come
 
     async def _head(self) -> Head:

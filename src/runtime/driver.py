@@ -11,7 +11,8 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 from durable_agents.core.errors import (
     ActivityInterrupted,
@@ -36,13 +37,15 @@ from durable_agents.core.records import (
 )
 from durable_agents.core.workflow_machine import Batch, OpenStep
 from durable_agents.ports.clock import Clock
-from durable_agents.ports.durability import Attempt, Step
+from durable_agents.ports.deltas import Deltas
+from durable_agents.ports.durability import Attempt, ModelCall, Step
 from durable_agents.ports.journal import Claim, Commit, Delivery, Store
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.attempts import Pulse, perform_in_time
 from durable_agents.runtime.live import LiveExecution
 from durable_agents.runtime.messages import CancelMessage, decode_message
 from durable_agents.runtime.patience import patiently
+from durable_agents.runtime.publisher import Publisher
 
 LINGER_SECONDS = 1.0
 """An execution with nothing to do but a wait shorter than this is kept, not released and claimed again."""
@@ -58,6 +61,7 @@ class Services:
     activity_slots: asyncio.Semaphore
     stopping: asyncio.Event
     """Set when no further step may begin."""
+    deltas: Deltas | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +285,11 @@ class Driver:
         )
         once = step.options.effect == "once"
         try:
-            result = await perform_in_time(
-                step.call, attempt, step.options, services.resources, services.clock, pulse
-            )
+            async with self._publisher(step, opened.attempt) as publisher:
+                attempt = replace(attempt, tell=None if publisher is None else publisher.tell)
+                result = await perform_in_time(
+                    step.call, attempt, step.options, services.resources, services.clock, pulse
+                )
         except asyncio.CancelledError:
             return _Ended(
                 failure=Failure.of(ActivityInterrupted(step.name)),
@@ -300,6 +306,12 @@ class Driver:
                 heartbeat=list(pulse.details),
             )
         return _Ended(result=result)
+
+    def _publisher(self, step: Step, attempt: int) -> AbstractAsyncContextManager[Publisher | None]:
+        services = self._services
+        if services.deltas is None or not isinstance(step.call, ModelCall) or not step.call.session.stream:
+            return nullcontext()
+        return Publisher(services.deltas, services.clock, self.claim.execution_id, step.key, attempt)
 
     def _unwind(self, task: _Attempting) -> None:
         task.cancel()

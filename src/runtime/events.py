@@ -6,7 +6,7 @@ is complete and ordered because the journal is, and can be read from any positio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from durable_agents.core import entries as wire
@@ -31,6 +31,7 @@ from durable_agents.core.records import (
 )
 from durable_agents.core.replies import with_own_call_ids
 from durable_agents.core.workflow_machine import AnyRecord
+from durable_agents.ports.deltas import Delta
 from durable_agents.ports.durability import Event
 
 _KINDS: dict[StepKind, tuple[str, str, str]] = {
@@ -46,22 +47,59 @@ class EventReader:
     """Turns records, given in order from the first, into events."""
 
     def __init__(self) -> None:
-        self._position = 0
+        self.position = 0
+        """The number of the last record read, from 1."""
         self._at = 0.0
         self._steps: dict[str, StepScheduled] = {}
         self._arguments: dict[tuple[JSON, JSON], JSON] = {}
         """What the last replies asked tools with, by run and call: the journal holds it only there."""
+        self._replied: set[str] = set()
+        """The model steps that have ended."""
+        self._attempts: dict[str, int] = {}
+        """The highest attempt that has told text, by step."""
+        self._heard: list[Delta] = []
+        """Text that was heard and not told."""
         self.ended = False
         """Whether the last event of the stream has been given."""
 
     def read(self, record: AnyRecord) -> Iterator[Event]:
         """Yield the event that `record` is, if it is one."""
-        self._position += 1
+        match record:
+            case StepCompleted(key=key) | StepFailed(key=key):
+                yield from self.text(key)
+            case AttemptFailed(key=key, attempt=attempt):
+                yield from self.text(key, attempt)
+        self.position += 1
         self._at = getattr(record, "at", self._at)
         found = self._event(record)
         if found is not None:
             kind, data = found
-            yield Event(self._position, kind, datetime.fromtimestamp(self._at, UTC), data)
+            yield Event(self.position, kind, datetime.fromtimestamp(self._at, UTC), data)
+
+    def hear(self, deltas: Sequence[Delta]) -> None:
+        """Take pieces of text, to be told before the reply that they are of.
+
+        Left out is what a later attempt has retracted, and what is heard after its reply was read.
+        """
+        self._heard += [delta for delta in deltas if delta.key not in self._replied]
+        for delta in deltas:
+            self._attempts[delta.key] = max(delta.attempt, self._attempts.get(delta.key, 0))
+
+    def text(self, key: str | None = None, attempt: int | None = None) -> Iterator[Event]:
+        """Yield the events that the text of open steps is; or only of this one, up to this attempt."""
+        told = [
+            delta
+            for delta in self._heard
+            if delta.key in self._steps
+            and key in (None, delta.key)
+            and (attempt is None or delta.attempt <= attempt)
+        ]
+        self._heard = [delta for delta in self._heard if delta not in told]
+        for delta in told:
+            if delta.attempt == self._attempts[delta.key]:
+                piece: dict[str, JSON] = {"attempt": delta.attempt, "sequence": delta.sequence}
+                data = {**_about(self._steps[delta.key]), **piece, "text": delta.text}
+                yield Event(self.position, "text_delta", datetime.fromtimestamp(delta.at, UTC), data)
 
     def _event(self, record: AnyRecord) -> tuple[str, dict[str, JSON]] | None:
         match record:
@@ -72,12 +110,12 @@ class EventReader:
                 arguments = {} if record.arguments is None else {"arguments": record.arguments}
                 return _KINDS[record.kind][0], self._with_arguments({**_about(record), **arguments})
             case StepCompleted():
-                step = self._steps.pop(record.key)
+                step = self._end(record.key)
                 if step.kind is StepKind.MODEL:
                     self._remember_calls(step.about.get("run"), record.result)
                 return _KINDS[step.kind][1], {**_about(step), "result": record.result}
             case StepFailed():
-                step = self._steps.pop(record.key)
+                step = self._end(record.key)
                 return _KINDS[step.kind][2], {**_about(step), "failure": _data(record.failure)}
             case AttemptFailed(key=key) if key in self._steps:
                 told = {**_about(self._steps[key]), "attempt": record.attempt}
@@ -103,6 +141,13 @@ class EventReader:
                 return "execution_recovered", {}
             case AttemptFailed():
                 return None
+
+    def _end(self, key: str) -> StepScheduled:
+        step = self._steps.pop(key)
+        if step.kind is StepKind.MODEL:
+            self._replied.add(key)
+            self._attempts.pop(key, None)
+        return step
 
     def _remember_calls(self, run: JSON, reply: JSON) -> None:
         written = reply.get("entries") if isinstance(reply, dict) else None

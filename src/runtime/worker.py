@@ -24,6 +24,7 @@ from durable_agents.core.errors import (
 from durable_agents.core.records import ExecutionRecovered, decode_record, encode_record
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import WorkflowDefinition
+from durable_agents.ports.deltas import Deltas
 from durable_agents.ports.durability import WorkflowInfo
 from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, Claim, Commit, Store, Work, WorkerCard
 from durable_agents.runtime import guard
@@ -83,7 +84,12 @@ class Worker:
     """
 
     def __init__(
-        self, store: Store, clock: Clock, workflows: Sequence[type[Any]], options: WorkerOptions
+        self,
+        store: Store,
+        clock: Clock,
+        workflows: Sequence[type[Any]],
+        options: WorkerOptions,
+        deltas: Deltas | None = None,
     ) -> None:
         self._definitions = _by_name([definition_of(workflow) for workflow in workflows])
         for definition in self._definitions.values():
@@ -106,6 +112,7 @@ class Worker:
             self._resources,
             asyncio.Semaphore(options.max_concurrent_activities),
             self._stopping,
+            deltas,
         )
         self._loops: list[asyncio.Task[None]] = []
 

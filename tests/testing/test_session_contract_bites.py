@@ -23,6 +23,7 @@ from durable_agents.core.errors import (
 )
 from durable_agents.core.replies import open_function_calls
 from durable_agents.core.usage import Usage
+from durable_agents.ports.deltas import Tell
 from durable_agents.ports.llm import ModelReply, ModelRequest, Session
 from durable_agents.ports.resources import Resources
 from durable_agents.testing.session_contract import Capability, SessionContract
@@ -85,7 +86,9 @@ class SoundSession(Session):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(stream={self.stream})"
 
-    async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
         await resources.get(self.connection(request), connected)
         if (held := self.cloud.held) is not None:
             self.cloud.held = None
@@ -233,18 +236,22 @@ class CanBeChanged(Session):
 
     def check(self, graph: AgentGraph) -> None: ...
 
-    async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
-        return await SoundSession(self.cloud).reply(request, resources)
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
+        return await SoundSession(self.cloud).reply(request, resources, tell)
 
 
 class AsksAgain(SoundSession):
     """Does not look for the effect of a request that it repeats."""
 
-    async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
         if request.attempt > 1:
             key = f"{request.idempotency_key}/{request.attempt}"
             request = request.with_(idempotency_key=key, attempt=1)
-        return await super().reply(request, resources)
+        return await super().reply(request, resources, tell)
 
 
 class TakesACutReplyForAWholeOne(SoundSession):
@@ -283,19 +290,23 @@ class TellsItsKeyInErrors(SoundSession):
 
 
 class HidesTheCause(SoundSession):
-    async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
         try:
-            return await super().reply(request, resources)
+            return await super().reply(request, resources, tell)
         except DurableAgentsError as error:
             raise error from None
 
 
 class CannotBeCancelled(SoundSession):
-    async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
         try:
-            return await super().reply(request, resources)
+            return await super().reply(request, resources, tell)
         except asyncio.CancelledError:
-            return await super().reply(request, resources)
+            return await super().reply(request, resources, tell)
 
 
 class ConnectsForEveryRequest(SoundSession):

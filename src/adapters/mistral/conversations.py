@@ -15,6 +15,7 @@ from durable_agents.adapters.mistral.streams import ConversationStream
 from durable_agents.adapters.mistral.wire import Wire
 from durable_agents.core.agents import AgentGraph
 from durable_agents.core.errors import MalformedReply, ModelUnreachable
+from durable_agents.ports.deltas import Tell
 
 REQUEST = "durable_agents_request"
 """The metadata key that says which request a conversation was started by."""
@@ -43,9 +44,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How to make one request: streamed or not, and how long a socket may be silent."""
+    """How to make one request: streamed if there is somebody to tell, and how long a socket may be silent."""
 
-    stream: bool
+    tell: Tell | None
     timeout_ms: int
 
 
@@ -72,7 +73,7 @@ class ConversationsApi:
         """Start a conversation with a remote agent; the agents are made anew if someone has deleted them."""
         from mistralai.client.errors import MistralError
 
-        send = self._conversations.start_stream_async if call.stream else self._conversations.start_async
+        send = self._conversations.start_stream_async if call.tell else self._conversations.start_async
 
         async def started() -> Answer:
             known = (await self.agents.of(graph))[agent]
@@ -99,7 +100,7 @@ class ConversationsApi:
 
     async def append(self, conversation_id: str, inputs: list[Wire], call: Call) -> Answer:
         """Add to a conversation, and return what the model answers."""
-        send = self._conversations.append_stream_async if call.stream else self._conversations.append_async
+        send = self._conversations.append_stream_async if call.tell else self._conversations.append_async
         request = send(
             conversation_id=conversation_id, inputs=inputs, timeout_ms=call.timeout_ms, retries=None
         )
@@ -149,13 +150,13 @@ class ConversationsApi:
 async def _answer(
     request: Awaitable[Any], call: Call, on_started: Callable[[str], None] = lambda conversation_id: None
 ) -> Answer:
-    if not call.stream:
+    if call.tell is None:
         return Answer.of(await json_of(request))
     pieces = ConversationStream()
     async with aclosing(events_of(request)) as events:
         async for event in events:
             is_known = pieces.conversation_id is not None
-            pieces.take(event)
+            call.tell(pieces.take(event))
             if pieces.conversation_id is not None and not is_known:
                 on_started(pieces.conversation_id)
     return Answer.of(pieces.wire())

@@ -15,6 +15,7 @@ from durable_agents.adapters.mistral.streams import CompletionStream
 from durable_agents.adapters.mistral.wire import usage_of
 from durable_agents.core.agents import AgentGraph
 from durable_agents.core.errors import NotSupported
+from durable_agents.ports.deltas import Tell
 from durable_agents.ports.llm import ModelReply, ModelRequest
 from durable_agents.ports.resources import Resources
 
@@ -43,17 +44,19 @@ class LocalSession(ApiSession):
                 )
         check_definitions(graph, CHAT_ARGS)
 
-    async def _reply(self, endpoint: Endpoint, request: ModelRequest, resources: Resources) -> ModelReply:
+    async def _reply(
+        self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
+    ) -> ModelReply:
         chat = await resources.get(("mistral", "chat", *endpoint.identity), lambda: open_chat(endpoint))
         body = request_of(request.graph, request.agent, (*request.history, *request.new))
         if not request.may_call and "tools" in body:
             body["tool_choice"] = "none"
         body |= {"timeout_ms": round(self.timeout_seconds * 1000), "retries": None}
-        if self.stream:
+        if tell is not None:
             pieces = CompletionStream()
             async with aclosing(events_of(chat.stream_async(**body))) as events:
                 async for event in events:
-                    pieces.take(event)
+                    tell(pieces.take(event))
             completion = pieces.wire()
         else:
             completion = await json_of(chat.complete_async(**body))

@@ -28,6 +28,7 @@ from durable_agents.core.entries import AgentHandoff
 from durable_agents.core.errors import DefinitionError, MalformedReply, ModelOverloaded, NotSupported
 from durable_agents.core.json import JSON
 from durable_agents.core.model import Value
+from durable_agents.ports.deltas import Tell
 from durable_agents.ports.llm import ModelReply, ModelRequest
 from durable_agents.ports.resources import Resources
 
@@ -98,12 +99,14 @@ class RemoteSession(ApiSession):
                         "RemoteSession cannot give; remove requires_confirmation, or exclude the tool"
                     )
 
-    async def _reply(self, endpoint: Endpoint, request: ModelRequest, resources: Resources) -> ModelReply:
+    async def _reply(
+        self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
+    ) -> ModelReply:
         api = await resources.get(
             ("mistral", "conversations", *endpoint.identity), lambda: ConversationsApi.open(endpoint)
         )
         # A socket that is silent is never the first limit to bite.
-        call = Call(self.stream, round(self.timeout_seconds * 1000))
+        call = Call(tell, round(self.timeout_seconds * 1000))
         return await Exchange(api, request, call).reply()
 
 

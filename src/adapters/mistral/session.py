@@ -22,6 +22,7 @@ from durable_agents.core.errors import (
     MissingCredentials,
     ModelUnreachable,
 )
+from durable_agents.ports.deltas import Tell, untold
 from durable_agents.ports.llm import ModelReply, ModelRequest, Session
 from durable_agents.ports.resources import Resources
 
@@ -106,13 +107,20 @@ class ApiSession(Session):
             )
         return Endpoint(url, key)
 
-    async def reply(self, request: ModelRequest, resources: Resources) -> ModelReply:
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
         endpoint = self.endpoint()
+        if self.stream:
+            tell = tell or untold
         async with self.guarded(endpoint):
-            return await self._reply(endpoint, request, resources)
+            return await self._reply(endpoint, request, resources, tell)
 
     @abstractmethod
-    async def _reply(self, endpoint: Endpoint, request: ModelRequest, resources: Resources) -> ModelReply: ...
+    async def _reply(
+        self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
+    ) -> ModelReply:
+        """Return the reply, asked for as a stream if there is somebody to tell of it."""
 
     @asynccontextmanager
     async def guarded(self, endpoint: Endpoint) -> AsyncIterator[None]:

@@ -50,6 +50,18 @@ class Content:
         return [chunk for chunk in self._chunks if chunk.get("type") != "text" or chunk.get("text")]
 
 
+def text_in(piece: Any) -> str:
+    """Return the text of a piece of content: a string, a chunk or several; other chunks have none."""
+    match piece:
+        case str():
+            return piece
+        case list():
+            return "".join(map(text_in, piece))
+        case {"type": "text", "text": str(text)}:
+            return text
+    return ""
+
+
 class ConversationStream:
     """The answer of a streamed start or append.
 
@@ -64,8 +76,8 @@ class ConversationStream:
         self._contents: dict[int, Content] = {}
         self._is_done = False
 
-    def take(self, event: Any) -> None:
-        """Add one event.
+    def take(self, event: Any) -> str:
+        """Add one event, and return the text that it adds to what is said.
 
         Raises:
             ModelUnreachable: the event itself was cut.
@@ -86,6 +98,9 @@ class ConversationStream:
             entry_type, _, phase = kind.rpartition(".")
             if entry_type in ("message.output", "function.call", "tool.execution", "agent.handoff"):
                 self._add(entry_type, phase, event)
+            if entry_type == "message.output":
+                return text_in(event.get("content"))
+        return ""
 
     def _add(self, entry_type: str, phase: str, event: Mapping[str, Any]) -> None:
         index = event.get("output_index") or 0
@@ -135,8 +150,8 @@ class CompletionStream:
         self._has_choice = False
         self._is_done = False
 
-    def take(self, event: Any) -> None:
-        """Add one event.
+    def take(self, event: Any) -> str:
+        """Add one event, and return the text that it adds to what is said.
 
         Raises:
             ModelUnreachable: the event itself was cut.
@@ -144,12 +159,13 @@ class CompletionStream:
         """
         if event == self.END:
             self._is_done = True
-            return
+            return ""
         if not isinstance(event, Mapping):
             raise ModelUnreachable("the stream was cut within an event")
         if isinstance(error := event.get("error"), Mapping):
             raise of_event(500, str(error.get("message")))
         self._usage = event.get("usage") or self._usage
+        said = ""
         for choice in event.get("choices") or ():
             if choice.get("index", 0) != 0:
                 continue
@@ -158,8 +174,10 @@ class CompletionStream:
             delta = choice.get("delta") or {}
             if delta.get("content"):
                 self._content.add(delta["content"])
+                said += text_in(delta["content"])
             for position, call in enumerate(delta.get("tool_calls") or ()):
                 self._add_call(call.get("index", position), call)
+        return said
 
     def _add_call(self, index: int, call: Mapping[str, Any]) -> None:
         made = self._calls.setdefault(index, {"id": "", "function": {"name": "", "arguments": ""}})

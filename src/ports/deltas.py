@@ -1,0 +1,72 @@
+"""The deltas port: text that a model is still writing, for whoever watches.
+
+Text is told beside the journal, which holds whole replies only. Nothing depends on it: whoever misses some of
+it gets all of it with the reply. A backend with a transport of its own (a stream, heartbeats) offers it as
+this port, or makes its event stream from that in its own way.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Tell = Callable[[str], None]
+"""Takes the next piece of a reply's text, at once and without an error; called in the event loop."""
+
+KEEP_SECONDS = 60.0
+"""How long the text of a step is kept after its last piece, at least."""
+
+
+def untold(text: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the text that one attempt at a step has brought."""
+
+    key: str
+    """The step's key in its execution."""
+    attempt: int
+    """A higher attempt's text takes the place of all text of lower ones."""
+    sequence: int
+    """The pieces of an attempt are numbered from 1, without gaps."""
+    text: str
+    at: float
+    """When it was published, in seconds since the epoch."""
+
+
+class Deltas(Protocol):
+    """Pieces of text of running executions, for a while. An async context manager opens and closes it.
+
+    X1  `read` gives what was published, in that order, in every process, until it is `KEEP_SECONDS` old and
+        its step has been silent for as long; then it is forgotten in silence.
+    X2  Executions do not see each other's text. An id that nobody published to has none.
+    X3  What is published may be lost with the process or the machine; nobody is told.
+    X4  Raises `StorageError` when it cannot do its work; then nothing but text is lost.
+    """
+
+    @abstractmethod
+    async def publish(self, execution_id: str, delta: Delta) -> None:
+        """Let every reader of the execution see `delta`."""
+
+    @abstractmethod
+    async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
+        """Return what is kept and was published after the place `after`, and the place to go on from.
+
+        The first place is ""; all others are what an earlier `read` of the same execution gave.
+        """
+
+    @abstractmethod
+    async def follow(self, execution_id: str, after: str, timeout_seconds: float) -> None:
+        """Return when there is something to read after that place, or it timed out, or for no reason."""
+
+    @abstractmethod
+    async def __aenter__(self) -> Deltas:
+        """Open it."""
+
+    @abstractmethod
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""

@@ -1,0 +1,96 @@
+"""Text beside the journal, in memory and in a file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from durable_agents.adapters.memory_deltas import MemoryDeltas
+from durable_agents.adapters.sqlite import SqliteDeltas
+from durable_agents.core.errors import StorageError
+from durable_agents.ports.deltas import Delta, Deltas
+from durable_agents.testing.clock import VirtualClock
+from durable_agents.testing.deltas_contract import DeltasContract, DeltasPlace
+
+
+class InMemory(DeltasPlace):
+    """One object that everybody shares, as the backend of a process does."""
+
+    def __init__(self) -> None:
+        self._clock = VirtualClock()
+        self._deltas = MemoryDeltas(self._clock)
+
+    @property
+    def clock(self) -> VirtualClock:
+        return self._clock
+
+    def open(self) -> Deltas:
+        return _Shared(self._deltas)
+
+
+class _Shared(MemoryDeltas):
+    def __init__(self, shared: MemoryDeltas) -> None:
+        self.__dict__ = shared.__dict__
+
+    async def __aexit__(self, *_: object) -> None:
+        """The text ends with the process, not with one of its views."""
+
+
+class InFile(DeltasPlace):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._clock = VirtualClock()
+
+    @property
+    def clock(self) -> VirtualClock:
+        return self._clock
+
+    def open(self) -> Deltas:
+        return SqliteDeltas(self._path, self._clock, poll_seconds=0.001)
+
+
+class TestMemoryDeltas(DeltasContract):
+    @pytest.fixture
+    def place(self) -> DeltasPlace:
+        return InMemory()
+
+
+class TestSqliteDeltas(DeltasContract):
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> DeltasPlace:
+        return InFile(tmp_path / "runs.db")
+
+
+def piece(number: int = 1) -> Delta:
+    return Delta("run/t1", 1, number, "a", 1_700_000_000.0)
+
+
+@pytest.mark.anyio
+async def test_no_file_is_made_where_nobody_publishes(tmp_path: Path) -> None:
+    async with SqliteDeltas(tmp_path / "runs.db", VirtualClock()) as deltas:
+        assert await deltas.read("x", "") == ((), "")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.anyio
+async def test_a_file_of_another_version_is_begun_anew(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "runs.db-deltas") as connection:
+        connection.execute("CREATE TABLE delta (of_old TEXT)")
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    async with SqliteDeltas(tmp_path / "runs.db", VirtualClock()) as deltas:
+        await deltas.publish("x", piece())
+        assert list((await deltas.read("x", ""))[0]) == [piece()]
+
+
+@pytest.mark.anyio
+async def test_a_file_that_is_no_database_is_an_error_of_ours_and_can_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "runs.db-deltas").write_bytes(b"not a database" * 100)
+    async with SqliteDeltas(tmp_path / "runs.db", VirtualClock()) as deltas:
+        with pytest.raises(StorageError):
+            await deltas.publish("x", piece())
+        (tmp_path / "runs.db-deltas").unlink()
+        await deltas.publish("x", piece())

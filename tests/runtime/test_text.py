@@ -1,0 +1,283 @@
+"""Text in the event stream: it shows while it is written, goes on after a reconnect, and harms nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durable_agents import Agent, LocalSession, RemoteSession, Runner, ScriptedSession, connect, workflow
+from durable_agents.adapters.memory import Medium, MemoryStore
+from durable_agents.adapters.memory_deltas import MemoryDeltas
+from durable_agents.adapters.scripted import say
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.errors import ModelUnreachable, StorageUnavailable
+from durable_agents.ports.deltas import Delta, Tell
+from durable_agents.ports.durability import Backend, Event, Execution
+from durable_agents.ports.llm import ModelReply, ModelRequest, Session
+from durable_agents.ports.resources import Resources
+from durable_agents.runtime.backend import JournaledBackend
+from durable_agents.runtime.publisher import Publisher
+from durable_agents.testing.clock import VirtualClock
+from durable_agents.testing.mistral_server import MistralServer, Say
+
+PATIENCE_SECONDS = 20.0
+
+
+@dataclass
+class Writer(Session):
+    """A session whose text comes when the test gives it; None ends the attempt whole, an error ends it."""
+
+    raise_on_tool_fail: bool = False
+    stream: bool = True
+    pieces: asyncio.Queue[str | Exception | None] = field(default_factory=asyncio.Queue)
+    attempts: int = 0
+
+    def check(self, graph: AgentGraph) -> None:
+        """It serves any agents."""
+
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
+        self.attempts += 1
+        text = ""
+        while (piece := await self.pieces.get()) is not None:
+            if isinstance(piece, Exception):
+                raise piece
+            text += piece
+            if tell is not None:
+                tell(piece)
+        return ModelReply(entries=(say(text),))
+
+    def write(self, *pieces: str | Exception | None) -> None:
+        for piece in pieces:
+            self.pieces.put_nowait(piece)
+
+
+writer = Writer()
+
+
+@workflow.define(name="text_writing")
+class Writing:
+    @workflow.entrypoint
+    async def run(self) -> str:
+        return (await Runner.run(Agent(model="m", name="poet"), "Write.", session=writer)).text
+
+
+@pytest.fixture
+def fresh_writer() -> Writer:
+    global writer
+    writer = Writer()
+    return writer
+
+
+@pytest.fixture(params=["memory:", "sqlite"])
+async def backends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Backend, Backend]]:
+    """Two backends on one place: that of a worker, and that of somebody who only watches."""
+    async with AsyncExitStack() as stack:
+        if request.param == "memory:":
+            both = await stack.enter_async_context(connect("memory:"))
+            yield both, both
+        else:
+            url = f"sqlite:///{tmp_path}/runs.db?synchronous=off"
+            yield (
+                await stack.enter_async_context(connect(url)),
+                await stack.enter_async_context(connect(url)),
+            )
+
+
+class Reader:
+    """Somebody who reads an event stream, one event after another."""
+
+    def __init__(self, execution: Execution, after: int = 0) -> None:
+        self._events = execution.events(after)
+
+    async def next(self, kind: str) -> Event:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for event in self._events:
+                if event.kind == kind:
+                    return event
+        raise AssertionError(f"the stream ended without {kind}")
+
+    async def text(self, length: int) -> list[Event]:
+        """Return the next pieces of text that together are so long."""
+        found: list[Event] = []
+        while sum(len(str(event.data["text"])) for event in found) < length:
+            found.append(await self.next("text_delta"))
+        return found
+
+
+def joined(events: Sequence[Event]) -> str:
+    return "".join(str(event.data["text"]) for event in events)
+
+
+async def test_text_shows_in_every_process_while_it_is_written(
+    backends: tuple[Backend, Backend], fresh_writer: Writer
+) -> None:
+    working, watching = backends
+    execution = await working.start(Writing)
+    reader = Reader(await watching.get(execution.id))
+    async with working.worker([Writing]):
+        events = []
+        for piece in ("Rain, ", "rain."):
+            fresh_writer.write(piece)
+            events += await reader.text(len(piece))
+            assert events[-1].data["text"] == piece
+            about = [events[-1].data[name] for name in ("agent", "turn", "attempt")]
+            assert about == ["poet", 1, 1]
+        assert [event.data["sequence"] for event in events] == [1, 2]
+        fresh_writer.write(None)
+        replied = await reader.next("model_replied")
+        assert isinstance(replied.data["result"], dict)
+        assert replied.data["result"]["entries"] == [{"type": "message.output", "content": "Rain, rain."}]
+        assert replied.data["key"] == events[0].data["key"]
+        assert await execution.result() == "Rain, rain."
+
+
+async def test_who_comes_back_goes_on_where_the_text_is(
+    backends: tuple[Backend, Backend], fresh_writer: Writer
+) -> None:
+    working, watching = backends
+    execution = await working.start(Writing)
+    async with working.worker([Writing]):
+        fresh_writer.write("Rain, ")
+        (seen,) = await Reader(await watching.get(execution.id)).text(6)
+        fresh_writer.write("rain.")
+        again = Reader(await watching.get(execution.id), after=seen.position)
+        events = await again.text(11)
+        assert joined(events) == "Rain, rain."
+        assert [event.data["sequence"] for event in events] == [1, 2]
+        assert events[0].data == seen.data
+        fresh_writer.write(None)
+        await again.next("model_replied")
+
+
+async def test_the_stream_without_its_text_is_that_of_the_journal(
+    backends: tuple[Backend, Backend], fresh_writer: Writer
+) -> None:
+    working, watching = backends
+    execution = await working.start(Writing)
+    watched = await watching.get(execution.id)
+    async with working.worker([Writing]):
+        fresh_writer.write("Rain", ".", None)
+        events = [event async for event in watched.events()]
+    kept = [event async for event in watched.events(follow=False)]
+    assert [event for event in events if event.kind != "text_delta"] == kept
+    positions = [event.position for event in events]
+    assert positions == sorted(positions)
+
+
+async def test_a_new_attempt_retracts_the_text_of_the_old_one(fresh_writer: Writer) -> None:
+    clock = VirtualClock()
+    async with JournaledBackend(MemoryStore(clock), clock, MemoryDeltas(clock)) as backend:
+        execution = await backend.start(Writing)
+        reader = Reader(execution)
+        async with backend.worker([Writing]):
+            fresh_writer.write("It sn", ModelUnreachable("cut"))
+            (first,) = await reader.text(5)
+            await reader.next("attempt_failed")
+            fresh_writer.write("It rains.")
+            while fresh_writer.attempts < 2:
+                await clock.advance(1.0)
+            (second,) = await reader.text(9)
+            assert (first.data["attempt"], second.data["attempt"]) == (1, 2)
+            assert (first.data["sequence"], second.data["sequence"]) == (1, 1)
+            assert joined(await Reader(execution).text(9)) == "It rains."
+            fresh_writer.write(None)
+            assert await execution.result() == "It rains."
+
+
+async def test_text_of_a_worker_that_lost_its_lease_is_not_shown_any_more() -> None:
+    """It still writes attempt 1 when attempt 2 is under way elsewhere."""
+    clock, medium = VirtualClock(), Medium()
+    deltas = MemoryDeltas(clock)
+    async with JournaledBackend(MemoryStore(clock, medium=medium), clock, deltas) as backend:
+        global writer
+        writer = Writer()
+        execution = await backend.start(Writing)
+        reader = Reader(execution)
+        async with backend.worker([Writing]):
+            writer.write("new")
+            (event,) = await reader.text(3)
+            key = str(event.data["key"])
+            await deltas.publish(execution.id, Delta(key, 0, 1, "stale", clock.now()))
+            writer.write("er")
+            assert joined(await reader.text(2)) == "er"
+            writer.write(None)
+            await execution.result()
+
+
+class Broken(MemoryDeltas):
+    """Text that cannot be stored, nor read."""
+
+    async def publish(self, execution_id: str, delta: Delta) -> None:
+        raise StorageUnavailable("no")
+
+    async def read(self, execution_id: str, after: str) -> Any:
+        raise StorageUnavailable("no")
+
+
+async def test_text_that_cannot_be_told_harms_neither_the_run_nor_its_events(fresh_writer: Writer) -> None:
+    clock = VirtualClock()
+    async with JournaledBackend(MemoryStore(clock), clock, Broken(clock)) as backend:
+        execution = await backend.start(Writing)
+        fresh_writer.write("a", "b", None)
+        async with backend.worker([Writing], lease=timedelta(seconds=10)):
+            kinds = [event.kind async for event in execution.events()]
+        assert await execution.result() == "ab"
+        assert kinds == ["execution_started", "turn_started", "model_replied", "execution_completed"]
+
+
+async def test_a_slow_place_gets_few_long_pieces_and_all_of_the_text() -> None:
+    clock = VirtualClock()
+    is_free = asyncio.Event()
+
+    class Slow(MemoryDeltas):
+        async def publish(self, execution_id: str, delta: Delta) -> None:
+            await super().publish(execution_id, delta)
+            await is_free.wait()
+
+    deltas = Slow(clock)
+    async with Publisher(deltas, clock, "x", "k", 3) as publisher:
+        for letter in "abcdef":
+            publisher.tell(letter)
+            await asyncio.sleep(0)
+        is_free.set()
+    found, _ = await deltas.read("x", "")
+    assert [(delta.attempt, delta.sequence, delta.text) for delta in found] == [(3, 1, "a"), (3, 2, "bcdef")]
+
+
+# Through the sessions -------------------------------------------------------------------------------------
+
+session: Session
+
+
+@workflow.define(name="text_told")
+class Told:
+    @workflow.entrypoint
+    async def run(self) -> str:
+        return (await Runner.run(Agent(model="m", name="poet"), "Write.", session=session)).text
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("make", [RemoteSession, LocalSession, None], ids=["remote", "local", "scripted"])
+async def test_the_text_of_every_session_is_told_as_it_is_said(make: Any) -> None:
+    global session
+    poem = "Rain, rain,\n go to Spain."
+    with MistralServer(lambda _: [Say(poem)]) as server:
+        if make is None:
+            session = ScriptedSession({"poet": [poem]}, stream=True)
+        else:
+            session = make(api_key=server.api_key, server_url=server.url, stream=True)
+        async with connect("memory:") as backend:
+            execution = await backend.start(Told)
+            reader = Reader(execution)
+            async with backend.worker([Told]):
+                assert joined(await reader.text(len(poem))) == poem
+                assert await execution.result() == poem
