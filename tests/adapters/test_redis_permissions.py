@@ -1,0 +1,65 @@
+"""The user that the documentation describes may do what the backend needs, and nothing else was needed."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import durable_agents as da
+from tests.adapters.redis_servers import KINDS, VALKEY, Kind, ServerOptions, temporary_server
+
+pytestmark = pytest.mark.server
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "redis.md"
+
+
+@da.activity()
+async def permitted(text: str) -> str:
+    """Return the text."""
+    return text
+
+
+@da.workflow.define(name="redis_permissions")
+class Permitted:
+    """Uses messages, activities and waiting."""
+
+    def __init__(self) -> None:
+        self.may_end = False
+
+    @da.workflow.signal
+    def end(self) -> None:
+        self.may_end = True
+
+    @da.workflow.entrypoint
+    async def run(self) -> str:
+        result: str = await permitted("done")
+        await da.workflow.wait_condition(lambda: self.may_end)
+        return result
+
+
+def documented_user(kind: Kind) -> str:
+    [rules] = re.findall(r"ACL SETUSER agents (.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
+    words = [word for word in rules.split() if kind is VALKEY or word not in ("+waitaof", "+client|setinfo")]
+    return " ".join(["agents", *words])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_documented_user_may_do_all_that_is_needed(kind: Kind) -> None:
+    options = ServerOptions(append_only=True, users=(documented_user(kind),))
+    with temporary_server(kind, options) as server:
+        wait = {"wait_aof": "local"} if kind is VALKEY else {}
+        url = server.url(user="agents", password="PASSWORD", require_durable="1", **wait)
+        async with da.connect(url) as backend, backend.worker([Permitted]):
+            execution = await backend.start(Permitted)
+            async for event in execution.events():
+                if event.kind == "activity_completed":
+                    break
+            await execution.signal("end")
+            assert await execution.result() == "done"
+            assert len(await backend.workers()) == 1
+            assert [one.id for one in await backend.list()] == [execution.id]
+            assert await backend.prune(timedelta(0)) == 1
+        assert server.ask("ACL", "LOG") == []
