@@ -50,8 +50,9 @@ def documented_user(kind: Kind) -> str:
 async def test_the_documented_user_may_do_all_that_is_needed(kind: Kind) -> None:
     options = ServerOptions(append_only=True, users=(documented_user(kind),))
     with temporary_server(kind, options) as server:
-        wait = {"wait_aof": "local"} if kind is VALKEY else {}
-        url = server.url(user="agents", password="PASSWORD", require_durable="1", **wait)
+        url = server.url(user="agents", password="PASSWORD", require_durable="1")
+        if kind is VALKEY:
+            url += "&wait_aof=local"
         async with da.connect(url) as backend, backend.worker([Permitted]):
             execution = await backend.start(Permitted)
             async for event in execution.events():
