@@ -45,6 +45,7 @@ class TcpProxy:
         self._tls = tls
         self._cut: _Cut | None = None
         self._delay_seconds = 0.0
+        self._replaced: tuple[bytes, bytes] | None = None
         self._refuses = False
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -99,11 +100,17 @@ class TcpProxy:
         self.was_cut.clear()
         self._cut = _Cut(direction, count)
 
+    def replace(self, told: bytes, instead: bytes) -> None:
+        """Put something else of the same length into what the server says, where it says it in one piece."""
+        assert len(told) == len(instead)
+        self._replaced = (told, instead)
+
     def heal(self) -> None:
         """Take back every command; what was held goes on its way."""
         self._refuses = False
         self._delay_seconds = 0.0
         self._cut = None
+        self._replaced = None
         self._flowing.set()
 
     # What it does
@@ -147,6 +154,8 @@ class TcpProxy:
             await self._flowing.wait()
             if self._delay_seconds:
                 await asyncio.sleep(self._delay_seconds)
+            if self._replaced is not None and direction is Direction.TO_CLIENT:
+                data = data.replace(*self._replaced)
             cut = self._cut if self._cut is not None and self._cut.direction is direction else None
             passing = data if cut is None else data[: cut.bytes_left]
             if passing:

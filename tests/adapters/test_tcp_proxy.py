@@ -171,6 +171,12 @@ async def test_a_delay_is_added_each_way(proxy: TcpProxy) -> None:
         assert loop.time() - began >= 0.1
 
 
+async def test_what_the_server_says_can_be_replaced(proxy: TcpProxy) -> None:
+    proxy.replace(b"version:7", b"version:5")
+    async with connect(proxy) as client:
+        assert await client.ask(b"version:7.0 version:6") == b"version:5.0 version:6"
+
+
 async def test_a_server_that_is_not_there_ends_the_connection() -> None:
     async with Echo() as echo:
         port = echo.port

@@ -144,8 +144,9 @@ class Announcements:
             try:
                 with translated(self._settings):
                     await command(*names)
-            except StorageError as error:
-                # The listener finds the same connection broken, and then subscribes to every topic anew.
+            except (StorageError, AttributeError) as error:
+                # The listener finds the same connection broken, and then subscribes to every topic anew. An
+                # AttributeError is what redis-py raises if it has found that just now.
                 logger.debug("%s", error)
 
     async def _confirmation(self, topic: Topic) -> None:

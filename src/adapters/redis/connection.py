@@ -67,7 +67,7 @@ async def open_server(settings: RedisSettings) -> Server:
         with translated(settings):
             information = await _information(single, settings)
             _check_version(information, settings)
-            is_cluster = information.get("redis_mode") == "cluster"
+            is_cluster = information.get("cluster_enabled") == 1
             if is_cluster:
                 await client.aclose()
                 client = await _cluster(settings).initialize()

@@ -64,15 +64,21 @@ def storage_error(error: Exception, place: str) -> StorageError:
         case exceptions.MovedError() | exceptions.AskError():
             return StorageUnavailable(f"the cluster at {place} is moving slots ({reason})")
         case exceptions.TimeoutError() | TimeoutError():
-            return StorageUnavailable(
-                f"{place} did not answer in time ({reason}); see whether it is overloaded or unreachable, or "
-                "raise timeout in the URL"
-            )
+            return _late(place, reason)
         case exceptions.ResponseError():
             return _response_error(error, place, reason)
         case exceptions.ConnectionError() | OSError():
             return _unreachable(error, place, reason)
     return StorageError(f"Redis at {place} could not do what was asked: {reason}")
+
+
+def _late(place: str, reason: str) -> StorageUnavailable:
+    # A server without TLS waits for the rest of what it takes for a command.
+    hint = ", or without TLS (then write redis://)" if place.startswith("rediss:") else ""
+    return StorageUnavailable(
+        f"{place} did not answer in time ({reason}); see whether it is overloaded or unreachable{hint}, or "
+        "raise timeout in the URL"
+    )
 
 
 def _response_error(error: exceptions.ResponseError, place: str, reason: str) -> StorageError:
@@ -88,7 +94,7 @@ def _response_error(error: exceptions.ResponseError, place: str, reason: str) ->
         return _replica(place, reason)
     if "OOM" in text:
         return _full(place, reason)
-    if "NOPERM" in text or "ACL failure" in text:
+    if any(words in text for words in ("NOPERM", "ACL failure", "user executing the script can't")):
         return _not_permitted(place, reason)
     if text.startswith("MISCONF"):
         return StorageFull(
@@ -108,6 +114,11 @@ def _unreachable(error: Exception, place: str, reason: str) -> StorageError:
     if any(isinstance(cause, exceptions.InvalidResponse) for cause in causes):
         return _other_protocol(place, reason)
     for cause in causes:
+        if isinstance(cause, FileNotFoundError):
+            return StorageError(
+                f"a file that the URL of {place} names for TLS is not there; correct ssl_ca_certs, "
+                "ssl_certfile and ssl_keyfile"
+            )
         if isinstance(cause, ssl.SSLCertVerificationError):
             return StorageError(
                 f"the certificate of {place} is not trusted ({cause.verify_message}); name its authority by "
