@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from durable_agents.adapters.scripted import ScriptedSession
     from durable_agents.composition.backends import connect
     from durable_agents.composition.running import Runner, execute_workflow, run_worker
+    from durable_agents.composition.temporal import DurableAgentsPlugin
     from durable_agents.core.approvals import PendingApproval
     from durable_agents.core.built_in_tools import (
         CodeInterpreterTool,
@@ -106,6 +107,7 @@ __all__ = [
     "DocumentURLChunk",
     "DurabilityError",
     "DurableAgentsError",
+    "DurableAgentsPlugin",
     "Event",
     "Execution",
     "ExecutionAlreadyExists",
@@ -190,6 +192,7 @@ _HOMES = (
     "adapters.mistral",
     "composition.backends",
     "composition.running",
+    "composition.temporal",
 )
 """The modules where the public names live, the light ones first."""
 

@@ -20,6 +20,7 @@ from durable_agents.runtime.activity import defined_activity
 from durable_agents.runtime.attempts import Pulse, perform_in_time
 from durable_agents.runtime.backend import JournaledBackend
 from durable_agents.runtime.clock import SystemClock
+from durable_agents.runtime.copies import ignore_definitions_where
 from durable_agents.runtime.events import EventReader
 from durable_agents.runtime.guard import workflow_code
 from durable_agents.runtime.live import load_handler_arguments
@@ -147,6 +148,7 @@ def toolkit() -> Toolkit:
         open_resources=SharedResources,
         workflow_code=workflow_code,
         record_reader=EventReader,
+        ignore_definitions_where=ignore_definitions_where,
     )
 
 

@@ -55,3 +55,5 @@ class Toolkit:
     workflow_code: Callable[[], AbstractContextManager[None]]
     """Returns the guard that stands around workflow code in the thread that runs it."""
     record_reader: Callable[[], RecordReader]
+    ignore_definitions_where: Callable[[Callable[[], bool]], None]
+    """Lets definitions that are made while the given function returns True replace none that there are."""

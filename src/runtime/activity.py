@@ -17,6 +17,7 @@ from durable_agents.core.retry import RetryPolicy
 from durable_agents.ports.definitions import ActivityDefinition, ActivityOptions, Approval
 from durable_agents.ports.durability import ActivityCall, Attempt, Step, current_context
 from durable_agents.ports.tools import Effect
+from durable_agents.runtime.copies import in_copy
 from durable_agents.runtime.signature import Signature
 from durable_agents.runtime.threads import in_thread
 
@@ -242,7 +243,8 @@ def check_approval(approval: Any, what: str) -> None:
 
 def _register(definition: ActivityDefinition) -> None:
     # The same function again is a reloaded module, or a factory called twice: the newest one counts.
-    _defined[definition.name] = definition
+    if not (definition.name in _defined and in_copy()):
+        _defined[definition.name] = definition
 
 
 def defined_activity(name: str) -> ActivityDefinition:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, overload
 from durable_agents.core.errors import DefinitionError, NotInWorkflow
 from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
 from durable_agents.ports.durability import WorkflowContext, WorkflowInfo, current_context
+from durable_agents.runtime.copies import in_copy
 from durable_agents.runtime.signature import Signature
 
 C = TypeVar("C", bound=type[Any])
@@ -44,7 +45,8 @@ def define(*, name: str | None = None, keep: timedelta | None = None) -> Callabl
     def decorate(cls: C) -> C:
         definition = _read(cls, name or cls.__name__, keep)
         setattr(cls, _DEFINITION, definition)
-        _defined[definition.name] = definition
+        if not (definition.name in _defined and in_copy()):
+            _defined[definition.name] = definition
         return cls
 
     return decorate

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -70,13 +70,22 @@ class _Pulse:
 
 
 class Attempts:
-    """Performs attempts at steps, in one worker."""
+    """Performs attempts at steps, in one worker, while its `async with` block lasts."""
 
-    def __init__(self, host: Host, resources: Resources, replays: Replays) -> None:
+    def __init__(self, host: Host, replays: Replays) -> None:
         self._host = host
-        self._resources = resources
         self._replays = replays
+        self._resources: Resources | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._resources = await self._stack.enter_async_context(self._host.toolkit.open_resources())
+        self._stack.push_async_callback(self._replays.close)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
     def abandon(self) -> None:
         """Cancel all attempts under way; Temporal is told nothing of use."""
@@ -87,6 +96,7 @@ class Attempts:
     async def perform(self, args: Sequence[RawValue]) -> JSON:
         """Make one attempt. What it raises tells Temporal whether, and after what time, to make another."""
         info = activity.info()
+        assert self._resources is not None
         place = Place(info.workflow_id or "", info.workflow_run_id or "", info.activity_id)
         pulse = _Pulse.after(info.heartbeat_details)
         async with self._under_way(place, pulse):

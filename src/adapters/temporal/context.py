@@ -35,6 +35,8 @@ from durable_agents.ports.durability import ActivityCall, Step, WorkflowContext,
 SPARED_MAX = 20
 """How many attempts at a step may end without counting; see `activities`."""
 
+PAGE_BYTES = 1024 * 1024
+
 GRACE_SECONDS = 60.0
 """By how much Temporal's own timeout is longer than an attempt's, which the worker watches over."""
 
@@ -59,11 +61,22 @@ class TemporalContext(WorkflowContext):
         self._decisions: dict[tuple[str, str], Decision] = {}
         self._keys = 0
         self._emitted = 0
-        self._tell_timers()
+        self._warned = False
 
     def record(self, record: Input | Request) -> None:
         """Keep what has happened, for the readers of the event stream."""
         self.records.append(encode_record(record).decode())
+
+    def page(self, position: int) -> dict[str, Any]:
+        """Return the records from `position` on, as many as fit, and how long the history is by now."""
+        page: list[str] = []
+        size = 0
+        for record in self.records[position:]:
+            if page and size + len(record) > PAGE_BYTES:
+                break
+            page.append(record)
+            size += len(record)
+        return {"records": page, "history_length": workflow.info().get_current_history_length()}
 
     @property
     def time(self) -> float:
@@ -79,6 +92,7 @@ class TemporalContext(WorkflowContext):
                 key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
             )
         )
+        self._warn_of_length()
         with self._steps.open(place, step):
             try:
                 result: JSON = await workflow.execute_activity(
@@ -102,6 +116,18 @@ class TemporalContext(WorkflowContext):
         failure, attempts = ended
         self.record(StepFailed(at=self.time, key=step.key, attempts=attempts, failure=failure))
         raise step_error(failure, step.name, attempts)
+
+    def _warn_of_length(self) -> None:
+        """Say once that Temporal suggests to continue as new."""
+        info = workflow.info()
+        if self._warned or not info.is_continue_as_new_suggested():
+            return
+        self._warned = True
+        workflow.logger.warning(
+            "execution %s has a history of %d events and %.1f MB; Temporal ends it at 51,200 events or 50 MB. "
+            "Let the workflow continue as new between two runs of agents",
+            *(info.workflow_id, info.get_current_history_length(), info.get_current_history_size() / 1e6),
+        )
 
     def next_key(self) -> str:
         key = f":{self._keys}"
@@ -158,7 +184,7 @@ class TemporalContext(WorkflowContext):
     def state(self) -> dict[Any, Any]:
         return self._state
 
-    def _tell_timers(self) -> None:
+    def tell_timers(self) -> None:
         """Record the timers that asyncio starts. Temporal has no interceptor for them; asyncio has a name."""
         loop = asyncio.get_running_loop()
         start_timer = loop.call_later

@@ -69,12 +69,10 @@ class TemporalWorker:
 
     async def __aenter__(self) -> Self:
         host, options = self._host, self._options
-        resources = await self._stack.enter_async_context(host.toolkit.open_resources())
         replays = Replays(
             self._client, replayer_of(host, self._client.namespace, self._client.data_converter)
         )
-        self._stack.push_async_callback(replays.close)
-        attempts = Attempts(host, resources, replays)
+        attempts = await self._stack.enter_async_context(Attempts(host, replays))
         worker = Worker(
             self._client,
             task_queue=options.task_queue,

@@ -49,11 +49,10 @@ from durable_agents.ports.durability import current_context
 from durable_agents.ports.toolkit import Toolkit
 
 RECORDS_QUERY = "durable_agents.records"
-PAGE_BYTES = 1024 * 1024
 _HOST = "durable_agents.host"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Host(Interceptor):
     """What a worker, or a replay, lends to the workflows that it runs."""
 
@@ -68,6 +67,12 @@ class Host(Interceptor):
     ) -> type[WorkflowInboundInterceptor] | None:
         input.unsafe_extern_functions[_HOST] = lambda: self
         return None
+
+
+def host() -> Host:
+    """Return what the worker lends to the workflow whose code is running."""
+    lent: Host = workflow.extern_functions()[_HOST]()
+    return lent
 
 
 class GuardedRunner(UnsandboxedWorkflowRunner):
@@ -102,12 +107,13 @@ class DurableWorkflow:
 
     @workflow.init
     def __init__(self, args: Sequence[RawValue]) -> None:
-        self._host: Host = workflow.extern_functions()[_HOST]()
+        self._host = host()
         name = workflow.info().workflow_type
         if name not in self._host.definitions:
             raise UnknownDefinition("workflow", name)
         self._definition = self._host.definitions[name]
         self._context = TemporalContext(self._host.steps, self._host.lease, self._host.limit_bytes)
+        self._context.tell_timers()
         self._scope = copy_context()
         self._scope.run(current_context.set, self._context)
         self._arguments: dict[str, JSON] = _values(args)[0] if args else {}
@@ -167,7 +173,7 @@ class DurableWorkflow:
     async def signal(self, name: str, args: Sequence[RawValue]) -> None:
         # Temporal hands over early signals before the entrypoint begins; users meet them after.
         await self._begun.wait()
-        arguments, named = _sent(_values(args))
+        arguments, named = read_sent(_values(args))
         self._context.record(
             SignalReceived(
                 at=self._context.time,
@@ -199,7 +205,7 @@ class DurableWorkflow:
     def query(self, name: str, args: Sequence[RawValue]) -> Any:
         try:
             handler = self._definition.queries.get(name)
-            arguments, named = _sent(_values(args))
+            arguments, named = read_sent(_values(args))
             method, given, by_name = self._handler(self._definition.queries, "query", name, arguments, named)
             assert handler is not None
             answer = self._scope.copy().run(functools.partial(method, *given, **by_name))
@@ -212,15 +218,7 @@ class DurableWorkflow:
 
     @workflow.query(name=RECORDS_QUERY)
     def records(self, position: int) -> Any:
-        """Return the records from `position` on, as many as fit, and how long the history is by now."""
-        page: list[str] = []
-        size = 0
-        for record in self._context.records[position:]:
-            if page and size + len(record) > PAGE_BYTES:
-                break
-            page.append(record)
-            size += len(record)
-        return {"records": page, "history_length": workflow.info().get_current_history_length()}
+        return self._context.page(position)
 
     def _handler(
         self,
@@ -250,7 +248,7 @@ def _values(args: Sequence[RawValue]) -> list[Any]:
     return [converter.from_payload(arg.payload) for arg in args]
 
 
-def _sent(values: Sequence[Any]) -> tuple[Sequence[JSON], Mapping[str, JSON]]:
+def read_sent(values: Sequence[Any]) -> tuple[Sequence[JSON], Mapping[str, JSON]]:
     """Return positional and named arguments: of our own senders, who name them, or of `temporal signal`."""
     match values:
         case [{"durable_agents": {"arguments": list(arguments), "named": dict(named)}}]:

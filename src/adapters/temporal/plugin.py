@@ -1,0 +1,111 @@
+"""The plugin that brings agents to Temporal workflows of the user's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import (
+    Interceptor,
+    Replayer,
+    ReplayerConfig,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkerConfig,
+    WorkflowRunner,
+)
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from durable_agents.adapters.temporal.activities import Attempts
+from durable_agents.adapters.temporal.native import UsersHost
+from durable_agents.adapters.temporal.payloads import limit_of
+from durable_agents.adapters.temporal.replays import Replays
+from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.core.errors import ConfigurationError, DurableAgentsError
+from durable_agents.ports.toolkit import Toolkit
+
+PASSED_THROUGH = ("durable_agents", "griffe")
+"""What the sandbox takes from the worker as it is; no SDK of a model or a tool source is among it."""
+
+
+class AgentsPlugin(SimplePlugin):
+    """Agents and activities of this library in workflows of the user's own; see `DurableAgentsPlugin`."""
+
+    def __init__(self, toolkit: Toolkit, lease: timedelta) -> None:
+        if lease <= timedelta(0):
+            raise ConfigurationError("the plugin's lease must be longer than nothing; 10 s is the default")
+        super().__init__(
+            "durable-agents",
+            workflow_runner=_passing_through,
+            workflow_failure_exception_types=[DurableAgentsError],
+        )
+        self._toolkit = toolkit
+        self._lease = lease
+        # A module that the sandbox imports again must not replace what the activities are performed with.
+        toolkit.ignore_definitions_where(workflow.unsafe.in_sandbox)
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        config = super().configure_worker(config)
+        client: Client = config["client"]
+        host = UsersHost(self._toolkit, {}, OpenSteps(), self._lease, limit_of(client.data_converter))
+        others = list(config.get("interceptors", ()))
+        attempts = Attempts(host, Replays(client, _replayer_of(host, config, others, client)))
+        config["interceptors"] = [*others, host]
+        config["activities"] = [*config.get("activities", ()), attempts.perform]
+        return config
+
+    def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
+        config = super().configure_replayer(config)
+        host = UsersHost(self._toolkit, {}, OpenSteps(), self._lease)
+        config["interceptors"] = [*config.get("interceptors", ()), host]
+        return config
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        performs = worker.config(active_config=True).get("activities", ())
+        owners = (getattr(perform, "__self__", None) for perform in performs)
+        async with _attempts_among(owners):
+            await super().run_worker(worker, next)
+
+
+def _attempts_among(owners: Iterable[object]) -> Attempts:
+    return next(owner for owner in owners if isinstance(owner, Attempts))
+
+
+def _passing_through(runner: WorkflowRunner | None) -> WorkflowRunner:
+    runner = SandboxedWorkflowRunner() if runner is None else runner
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return runner
+    restrictions = runner.restrictions.with_passthrough_modules(*PASSED_THROUGH)
+    return dataclasses.replace(runner, restrictions=restrictions)
+
+
+def _replayer_of(
+    host: UsersHost, config: WorkerConfig, others: list[Interceptor], client: Client
+) -> Callable[[OpenSteps, ThreadPoolExecutor], Replayer]:
+    """Return what makes a replayer of the worker's workflows.
+
+    It has no sandbox: nothing but steps is taken from what it runs, and a sandbox takes long to make.
+    """
+    workflows = list(config.get("workflows", ()))
+
+    def make(steps: OpenSteps, executor: ThreadPoolExecutor) -> Replayer:
+        if not workflows:
+            raise ConfigurationError(
+                "this worker has none of the workflows whose agents call models; a worker that performs "
+                "their steps must have them registered"
+            )
+        return Replayer(
+            workflows=workflows,
+            interceptors=[*others, dataclasses.replace(host, steps=steps)],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            workflow_failure_exception_types=config.get("workflow_failure_exception_types", ()),
+            workflow_task_executor=executor,
+            namespace=client.namespace,
+            data_converter=client.data_converter,
+        )
+
+    return make

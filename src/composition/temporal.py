@@ -1,0 +1,35 @@
+"""The Temporal plugin, with the runtime's part in it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import durable_agents
+from durable_agents.composition.backends import toolkit
+from durable_agents.core.errors import MissingExtra
+
+try:
+    from durable_agents.adapters.temporal.plugin import AgentsPlugin
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "temporalio":
+        raise
+    raise MissingExtra("temporal") from error
+
+
+class DurableAgentsPlugin(AgentsPlugin):
+    """Agents in Temporal workflows of your own: `Client.connect(..., plugins=[DurableAgentsPlugin()])`.
+
+    In a `@temporalio.workflow.defn`, `Runner.run` and calls of activities are then durable, whatever client,
+    converter, codec, interceptors and sandbox you have. Workers made from the client perform the steps; they
+    need the workflows themselves registered, and no dynamic activity of your own beside the plugin's. Give
+    it to your `Replayer` as well. An error of this library that leaves a workflow fails it.
+
+    Args:
+        lease: After what silence of a worker its steps are tried again; Temporal's heartbeat timeout.
+    """
+
+    def __init__(self, *, lease: timedelta = timedelta(seconds=10)) -> None:
+        super().__init__(toolkit(), lease)
+        # A name that is loaded inside Temporal's sandbox would be another copy of what the worker has.
+        for name in durable_agents.__all__:
+            getattr(durable_agents, name)

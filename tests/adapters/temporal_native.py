@@ -1,0 +1,154 @@
+"""Workflows written for Temporal itself, in which agents run. Its sandbox imports this module again."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+
+import durable_agents as da
+from durable_agents.adapters.scripted import call, handoff, say
+
+performed: list[str] = []
+"""The keys of the attempts that this copy of the module has made."""
+
+
+@da.activity(name="native_look_up", retry_policy_initial_interval=timedelta(0))
+async def look_up(city: str) -> str:
+    """Look up the weather."""
+    performed.append(da.activity.info().idempotency_key)
+    return f"rain in {city}"
+
+
+@da.activity(name="native_pay", requires_approval=True)
+async def pay(amount: int) -> str:
+    """Pay."""
+    return f"paid {amount}"
+
+
+@da.activity(name="native_refuse", retry_policy_max_attempts=2, retry_policy_initial_interval=timedelta(0))
+def refuse() -> str:
+    """Never succeed, in a thread."""
+    raise LookupError("never")
+
+
+def shout(text: str) -> str:
+    """Say it loudly."""
+    return text.upper()
+
+
+def poets() -> da.Agent:
+    poet = da.Agent(model="m", name="poet", description="Writes poems", tools=[shout])
+    return da.Agent(model="m", name="front", instructions="Look it up.", tools=[look_up], handoffs=[poet])
+
+
+SCRIPT: dict[str, list[Any]] = {
+    "front": [[call("native_look_up", {"city": "Lyon"})], [say("It rains."), handoff("poet")]],
+    "poet": [[call("shout", {"text": "rain"}), call("unknown")], say("RAIN, it goes to Spain.")],
+}
+
+
+async def poem() -> list[str]:
+    """Run the agents; return the answer and what the tools gave."""
+    session = da.ScriptedSession(SCRIPT)
+    result = await da.Runner.run(poets(), "How is the weather in Lyon?", session)
+    told = [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+    again = await asyncio.gather(look_up("Nice"), look_up("Metz"))
+    return [result.text, *told, *again]
+
+
+@workflow.defn(name="native_poem")
+class Poem:
+    """Runs agents, and can be asked how far it is."""
+
+    def __init__(self) -> None:
+        self.stage = "new"
+
+    @workflow.run
+    async def run(self, waits: bool) -> list[str]:
+        self.stage = "begun"
+        if waits:
+            await workflow.wait_condition(lambda: self.stage == "released")
+        lines = await poem()
+        loaded = [name for name in ("mistralai", "mcp", "redis") if name in sys.modules]
+        return [*lines, *loaded]
+
+    @workflow.signal
+    async def release(self) -> None:
+        assert await look_up("Brest") == "rain in Brest"
+        self.stage = "released"
+
+    @workflow.query
+    def reached(self) -> str:
+        return self.stage
+
+    @workflow.update
+    async def ask(self, city: str) -> str:
+        return await look_up(city)
+
+
+@da.workflow.define(name="native_poem_here")
+class PoemHere:
+    """The same, on every other backend."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> list[str]:
+        return await poem()
+
+
+@workflow.defn(name="native_failure")
+class Failing:
+    """Fails with an error of the library."""
+
+    @workflow.run
+    async def run(self, how: str) -> str:
+        match how:
+            case "turns":
+                session = da.ScriptedSession(lambda request: call("native_look_up", {"city": "Lyon"}))
+                await da.Runner.run(poets(), "Go.", session, max_turns=2)
+            case "refused":
+                await da.Runner.run(poets(), "Go.", da.ScriptedSession({"front": []}))
+            case "tool":
+                agent = da.Agent(model="m", name="front", tools=[refuse])
+                script = da.ScriptedSession({"front": [call("native_refuse")]}, raise_on_tool_fail=True)
+                await da.Runner.run(agent, "Go.", script)
+            case "unknown":
+                script = da.ScriptedSession({"front": [call("nonsense")]}, raise_on_tool_fail=True)
+                await da.Runner.run(poets(), "Go.", script)
+            case "group":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(asyncio.sleep(3600))
+                    group.create_task(_refused())
+            case "unserialisable":
+                await look_up(object())  # type: ignore[arg-type]  # what users may do
+        return "no failure"
+
+
+async def _refused() -> None:
+    await refuse()
+
+
+@workflow.defn(name="native_payment")
+class Payment:
+    """Asks a person."""
+
+    @workflow.run
+    async def run(self) -> str:
+        agent = da.Agent(model="m", name="payer", tools=[pay])
+        script = da.ScriptedSession({"payer": [call("native_pay", {"amount": 70}), say("Done.")]})
+        return (await da.Runner.run(agent, "Pay.", script)).text
+
+
+@workflow.defn(name="native_remote")
+class Remote:
+    """Talks to a model behind HTTP; address and key are those of the process."""
+
+    @workflow.run
+    async def run(self) -> str:
+        return (await da.Runner.run(poets(), "Go.", da.LocalSession())).text
+
+
+WORKFLOWS: list[type[Any]] = [Poem, Failing, Payment, Remote]

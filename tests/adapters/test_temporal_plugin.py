@@ -1,0 +1,141 @@
+"""Agents in workflows written for Temporal itself, in its sandbox."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
+
+import durable_agents as da
+from durable_agents.testing.mistral_server import Call, MistralServer, Say, ScriptedModel
+from tests.adapters import temporal_native as native
+from tests.adapters.temporal_native import WORKFLOWS, Failing, Payment, Poem, PoemHere, Remote
+from tests.adapters.temporal_server import shared_server
+
+pytestmark = pytest.mark.server
+
+LEASE = timedelta(seconds=2)
+SECRET = "sk-41c0ffee5eedfeed"
+
+
+async def connected(**options: Any) -> Client:
+    return await Client.connect(shared_server(), plugins=[da.DurableAgentsPlugin(lease=LEASE)], **options)
+
+
+@asynccontextmanager
+async def working(**options: Any) -> AsyncIterator[tuple[Client, str]]:
+    client, queue = await connected(), f"queue-{uuid.uuid4().hex}"
+    async with Worker(client, task_queue=queue, workflows=WORKFLOWS, **options):
+        yield client, queue
+
+
+async def poem_here() -> list[str]:
+    async with da.connect("memory:") as backend, backend.worker([PoemHere]):
+        told: list[str] = await (await backend.start(PoemHere)).result()
+        return told
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"max_cached_workflows": 0}, {"workflow_runner": UnsandboxedWorkflowRunner()}],
+    ids=["sandboxed", "every task replays", "unsandboxed"],
+)
+async def test_agents_run_in_a_users_own_workflow_as_they_do_in_memory(options: dict[str, Any]) -> None:
+    async with working(**options) as (client, queue):
+        handle = await client.start_workflow(Poem.run, False, id=uuid.uuid4().hex, task_queue=queue)
+        told = await handle.result()
+    expected = await poem_here()
+    # What is more is the SDKs that are loaded where the workflow runs; in its sandbox that is none.
+    assert told[: len(expected)] == expected
+    if "workflow_runner" not in options:
+        assert told == expected
+    history = await handle.fetch_history()
+    replayer = Replayer(workflows=WORKFLOWS, plugins=[da.DurableAgentsPlugin()])
+    await replayer.replay_workflow(history)
+
+
+async def test_activities_are_performed_by_the_original_module_and_not_by_the_sandboxes_copy() -> None:
+    native.performed.clear()
+    async with working() as (client, queue):
+        await client.execute_workflow(Poem.run, False, id="a poem " + queue, task_queue=queue)
+    assert len(native.performed) == 3
+    assert all(key.startswith(f"a poem {queue}/") for key in native.performed)
+
+
+async def test_signals_queries_and_updates_of_the_user_may_use_activities_too() -> None:
+    async with working() as (client, queue):
+        handle = await client.start_workflow(Poem.run, True, id=uuid.uuid4().hex, task_queue=queue)
+        assert await handle.execute_update(Poem.ask, "Nantes") == "rain in Nantes"
+        assert await handle.query(Poem.reached) == "begun"
+        await handle.signal(Poem.release)
+        assert (await handle.result())[0].startswith("RAIN")
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ("turns", "MaxTurnsExceeded"),
+        ("refused", "ModelRefused"),
+        ("tool", "ToolFailed"),
+        ("unknown", "UnknownTool"),
+        ("group", "ExceptionGroup"),
+        ("unserialisable", "Unserialisable"),
+    ],
+)
+async def test_an_error_of_the_library_fails_the_workflow_and_not_its_task(how: str, kind: str) -> None:
+    async with working() as (client, queue):
+        with pytest.raises(WorkflowFailureError) as failed:
+            await client.execute_workflow(Failing.run, how, id=uuid.uuid4().hex, task_queue=queue)
+    cause = failed.value.cause
+    assert isinstance(cause, ApplicationError)
+    assert cause.type == kind
+
+
+async def test_a_backend_shows_the_events_of_a_users_workflow_and_takes_decisions() -> None:
+    async with working() as (client, queue):
+        handle = await client.start_workflow(Payment.run, id=uuid.uuid4().hex, task_queue=queue)
+        async with da.connect(f"temporal://{shared_server()}") as backend:
+            execution = await backend.get(handle.id)
+            async for event in execution.events():
+                if event.kind == "approval_requested":
+                    break
+            [waiting] = await execution.pending()
+            assert (waiting.tool, waiting.arguments) == ("native_pay", {"amount": 70})
+            await execution.decide(waiting.call_id, "allow")
+            assert await execution.result() == "Done."
+            kinds = [event.kind async for event in execution.events()]
+    assert kinds[0] == "execution_started"
+    assert kinds[-1] == "execution_completed"
+    assert kinds.count("turn_started") == 2
+    assert "approval_given" in kinds
+
+
+async def test_a_remote_model_is_called_outside_the_sandbox_and_its_key_is_in_no_stored_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = ScriptedModel([[Call("native_look_up", {"city": "Lyon"})], [Say("It rains.")]])
+    with MistralServer(model, api_key=SECRET) as server:
+        monkeypatch.setenv("MISTRAL_API_KEY", SECRET)
+        monkeypatch.setenv("MISTRAL_SERVER_URL", server.url)
+        client = await connected(data_converter=pydantic_data_converter)
+        queue = uuid.uuid4().hex
+        async with Worker(client, task_queue=queue, workflows=WORKFLOWS):
+            handle = await client.start_workflow(Remote.run, id=queue, task_queue=queue)
+            assert await handle.result() == "It rains."
+        assert any(SECRET in str(request.headers) for request in server.requests)
+        server.raise_errors()
+    history = await handle.fetch_history()
+    assert SECRET.encode() not in b"".join(event.SerializeToString() for event in history.events)
+
+
+async def test_a_lease_of_nothing_is_refused() -> None:
+    with pytest.raises(da.ConfigurationError, match="lease"):
+        da.DurableAgentsPlugin(lease=timedelta(0))
