@@ -124,7 +124,7 @@ class TemporalContext(WorkflowContext):
             return
         self._warned = True
         workflow.logger.warning(
-            "execution %s has a history of %d events and %.1f MB; Temporal ends it at 51,200 events or 50 MB. "
+            "execution %s has a history of %d events and %.1f MB; Temporal ends it at 51,200 or 50 MB. "
             "Let the workflow continue as new between two runs of agents",
             *(info.workflow_id, info.get_current_history_length(), info.get_current_history_size() / 1e6),
         )

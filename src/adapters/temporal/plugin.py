@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.plugin import SimplePlugin
