@@ -150,10 +150,12 @@ async def main() -> None:
     for column in ("what", "measured", "floor", "ratio"):
         table.add_column(column, justify="left" if column == "what" else "right")
     with tempfile.TemporaryDirectory() as folder:
-        async with server(Path(folder)) as address:
-            async with da.connect(f"temporal://{address}/default") as backend:
-                assert isinstance(backend, TemporalBackend)
-                await measure(backend, table)
+        async with (
+            server(Path(folder)) as address,
+            da.connect(f"temporal://{address}/default") as backend,
+        ):
+            assert isinstance(backend, TemporalBackend)
+            await measure(backend, table)
     Console().print(table)
 
 
