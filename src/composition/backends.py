@@ -98,15 +98,16 @@ def _no_options(what: str, options: Mapping[str, Any]) -> None:
 
 def _redis(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     try:
-        from durable_agents.adapters.redis import RedisSettings, RedisStore
+        from durable_agents.adapters.redis import RedisDeltas, RedisSettings, RedisStore
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("redis", "hiredis"):
             raise
         raise MissingExtra("redis") from error
 
     _no_options("Redis", options)
-    store = RedisStore(RedisSettings.from_url(parts.geturl()))
-    return JournaledBackend(store, store.clock)
+    settings = RedisSettings.from_url(parts.geturl())
+    store = RedisStore(settings)
+    return JournaledBackend(store, store.clock, RedisDeltas(settings, store.clock))
 
 
 def _temporal(parts: SplitResult, options: Mapping[str, Any]) -> Backend:

@@ -41,8 +41,8 @@ class Delta:
 class Deltas(Protocol):
     """Pieces of text of running executions, for a while. An async context manager opens and closes it.
 
-    X1  `read` gives what was published, in that order, in every process, until it is `KEEP_SECONDS` old and
-        its step has been silent for as long; then it is forgotten in silence.
+    X1  `read` gives what was published, in that order, in every process, at least until its step has been
+        silent for `KEEP_SECONDS`; then it may be forgotten, and some day it is.
     X2  Executions do not see each other's text. An id that nobody published to has none.
     X3  What is published may be lost with the process or the machine; nobody is told.
     X4  Raises `StorageError` when it cannot do its work; then nothing but text is lost.

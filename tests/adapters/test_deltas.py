@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from durable_agents.adapters.memory_deltas import MemoryDeltas
+from durable_agents.adapters.redis import RedisDeltas
 from durable_agents.adapters.sqlite import SqliteDeltas
 from durable_agents.core.errors import StorageError
-from durable_agents.ports.deltas import Delta, Deltas
+from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
 from durable_agents.testing.clock import VirtualClock
 from durable_agents.testing.deltas_contract import DeltasContract, DeltasPlace
+from tests.adapters.redis_storage import Prefix, on_valkey
 
 
 class InMemory(DeltasPlace):
@@ -64,8 +67,42 @@ class TestSqliteDeltas(DeltasContract):
         return InFile(tmp_path / "runs.db")
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_in_file", [False, True], ids=["memory", "sqlite"])
+async def test_text_of_a_silent_step_is_forgotten_when_another_one_speaks(
+    is_in_file: bool, tmp_path: Path
+) -> None:
+    clock = VirtualClock()
+    async with SqliteDeltas(tmp_path / "runs.db", clock) if is_in_file else MemoryDeltas(clock) as deltas:
+        await deltas.publish("x", Delta("run/t1", 1, 1, "a", clock.now()))
+        await clock.advance(2 * KEEP_SECONDS)
+        await deltas.publish("x", Delta("run/t2", 1, 1, "b", clock.now()))
+        assert [delta.key for delta in (await deltas.read("x", ""))[0]] == ["run/t2"]
+
+
 def piece(number: int = 1) -> Delta:
     return Delta("run/t1", 1, number, "a", 1_700_000_000.0)
+
+
+class OnRedis(DeltasPlace):
+    def __init__(self, prefix: Prefix) -> None:
+        self._prefix = prefix
+
+    @property
+    def clock(self) -> VirtualClock:
+        return self._prefix.clock
+
+    def open(self) -> Deltas:
+        return RedisDeltas(self._prefix.settings, self.clock)
+
+
+@pytest.mark.server
+class TestRedisDeltas(DeltasContract):
+    @pytest.fixture
+    async def place(self) -> AsyncIterator[DeltasPlace]:
+        prefix = on_valkey()
+        yield OnRedis(prefix)
+        await prefix.dispose()
 
 
 @pytest.mark.anyio

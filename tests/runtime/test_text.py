@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from durable_agents.runtime.backend import JournaledBackend
 from durable_agents.runtime.publisher import Publisher
 from durable_agents.testing.clock import VirtualClock
 from durable_agents.testing.mistral_server import MistralServer, Say
+from tests.adapters.redis_servers import VALKEY, shared_url
 
 PATIENCE_SECONDS = 20.0
 
@@ -77,7 +79,7 @@ def fresh_writer() -> Writer:
     return writer
 
 
-@pytest.fixture(params=["memory:", "sqlite"])
+@pytest.fixture(params=["memory:", "sqlite", pytest.param("redis", marks=pytest.mark.server)])
 async def backends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Backend, Backend]]:
     """Two backends on one place: that of a worker, and that of somebody who only watches."""
     async with AsyncExitStack() as stack:
@@ -86,6 +88,9 @@ async def backends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
             yield both, both
         else:
             url = f"sqlite:///{tmp_path}/runs.db?synchronous=off"
+            if request.param == "redis":
+                server = shared_url(VALKEY)
+                url = f"{server}{'&' if '?' in server else '?'}prefix={uuid.uuid4().hex}"
             yield (
                 await stack.enter_async_context(connect(url)),
                 await stack.enter_async_context(connect(url)),

@@ -1,0 +1,103 @@
+"""Text that models are writing, as a Redis stream for each execution that some is written in.
+
+Under the same prefix as the store's keys there is
+
+    text:ID                     a stream: the pieces, until a while after the last one
+
+and news of it are published on the channel of the same name. Nothing of the store's is read or written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from durable_agents.adapters.redis.announcements import Announcements
+from durable_agents.adapters.redis.connection import Server, open_server
+from durable_agents.adapters.redis.errors import translated
+from durable_agents.adapters.redis.settings import RedisSettings
+from durable_agents.core.errors import StorageCorrupt
+from durable_agents.ports.clock import Clock
+from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
+
+PIECES_MAX: Final = 10_000
+"""About how many pieces of one execution are kept at most."""
+_EXPIRE_MILLISECONDS: Final = round(2 * KEEP_SECONDS * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    server: Server
+    announcements: Announcements
+    stack: AsyncExitStack
+
+
+class RedisDeltas(Deltas):
+    """Deltas on the server or cluster of a store. It is connected to when there is something to do."""
+
+    def __init__(self, settings: RedisSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._maybe_opened: _Opened | None = None
+
+    async def __aenter__(self) -> RedisDeltas:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        async with self._lock:
+            opened, self._maybe_opened = self._maybe_opened, None
+        if opened is not None:
+            await opened.stack.aclose()
+
+    async def publish(self, execution_id: str, delta: Delta) -> None:
+        opened, name = await self._open(), self._name(execution_id)
+        piece = {"key": delta.key, "attempt": delta.attempt, "sequence": delta.sequence}
+        body = json.dumps({**piece, "text": delta.text, "at": delta.at})
+        client = opened.server.client
+        with translated(self._settings):
+            await client.xadd(name, {"piece": body}, maxlen=PIECES_MAX, approximate=True)
+            await client.pexpire(name, _EXPIRE_MILLISECONDS)
+            await client.publish(name, b"")
+
+    async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
+        opened = await self._open()
+        with translated(self._settings):
+            found: Any = await opened.server.client.xrange(
+                self._name(execution_id), min=f"({after}" if after else "-", max="+"
+            )
+        return [_delta(fields) for _, fields in found], found[-1][0].decode() if found else after
+
+    async def follow(self, execution_id: str, after: str, timeout_seconds: float) -> None:
+        opened = await self._open()
+        async with opened.announcements.listening(self._name(execution_id)) as topic:
+            heard = topic.heard
+            if not (await self.read(execution_id, after))[0]:
+                await topic.changed(heard, timeout_seconds)
+
+    async def _open(self) -> _Opened:
+        async with self._lock:
+            if self._maybe_opened is None:
+                async with AsyncExitStack() as stack:
+                    server = await open_server(self._settings)
+                    stack.push_async_callback(server.close)
+                    announcements = Announcements(server.subscriber, self._clock, self._settings)
+                    stack.push_async_callback(announcements.close)
+                    self._maybe_opened = _Opened(server, announcements, stack.pop_all())
+            return self._maybe_opened
+
+    def _name(self, execution_id: str) -> str:
+        return f"{self._settings.prefix}:text:{execution_id}"
+
+
+def _delta(fields: Mapping[bytes, bytes]) -> Delta:
+    try:
+        return Delta(**json.loads(fields[b"piece"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageCorrupt(
+            "a piece of text was not written by this version; it is gone in a minute"
+        ) from error
