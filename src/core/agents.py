@@ -39,6 +39,7 @@ class AgentSpec(Value):
 
     name: str
     model: str
+    fallback_models: tuple[str, ...] = ()
     description: str = ""
     instructions: str = ""
     tools: tuple[ToolSpec, ...] = ()

@@ -32,6 +32,8 @@ class Agent(Generic[T_co]):
 
     Args:
         model: The model's name.
+        fallback_models: Models to ask, in this order, when the one before is overloaded, unreachable or not
+            there; for sessions that keep the conversation here (`LocalSession`).
         name: The agent's name, unique among the agents that can reach each other.
         description: What it is good at; the agents that may hand off to it are told.
         instructions: The system prompt.
@@ -62,6 +64,7 @@ class Agent(Generic[T_co]):
     handoffs: Sequence[Agent[Any] | str | Callable[[], Agent[Any]]] = ()
     mcp_clients: Sequence[ToolSource] = ()
     completion_args: Any = None
+    fallback_models: Sequence[str] = ()
     requires_approval: Mapping[str, Approval] = field(default_factory=dict)
     output_type: type[T_co] | UnionType | _SpecialForm | None = None
     output_retries: int = 2
@@ -74,6 +77,8 @@ class Agent(Generic[T_co]):
         for name in ("model", "name"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise DefinitionError(f"an agent's {name} must be a text that is not empty")
+        if isinstance(self.fallback_models, str):
+            raise DefinitionError(f"fallback_models of agent {self.name!r} is a text; give a list of names")
         if self.output_retries < 0:
             raise DefinitionError(
                 f"output_retries of agent {self.name!r} is {self.output_retries}; use 0 or more"
@@ -258,6 +263,7 @@ def _spec(
     return AgentSpec(
         name=agent.name,
         model=agent.model,
+        fallback_models=tuple(agent.fallback_models),
         description=agent.description,
         instructions=_instructions(agent, missing),
         tools=tuple(tools),

@@ -14,10 +14,19 @@ from durable_agents.adapters.mistral.session import ApiSession, Endpoint
 from durable_agents.adapters.mistral.streams import CompletionStream
 from durable_agents.adapters.mistral.wire import usage_of
 from durable_agents.core.agents import AgentGraph
-from durable_agents.core.errors import NotSupported
+from durable_agents.core.errors import (
+    ModelError,
+    ModelOverloaded,
+    ModelRefused,
+    ModelUnreachable,
+    NotSupported,
+)
 from durable_agents.ports.deltas import Tell
 from durable_agents.ports.llm import ModelReply, ModelRequest
 from durable_agents.ports.resources import Resources
+
+_MODEL_REFUSED = frozenset({403, 404})
+"""What servers say of a model that they have not, or not for this key."""
 
 
 @asynccontextmanager
@@ -43,6 +52,45 @@ class LocalSession(ApiSession):
                     "use RemoteSession, or give the agent a function of your own"
                 )
         check_definitions(graph, CHAT_ARGS)
+
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
+        """Return the reply of the agent's model, or of the first of its fallback models that gives one.
+
+        A note says so. A model that has begun to write is not fallen back from: the next attempt takes its
+        text back. If none of them answers, the error is one that is worth that attempt, where there is one.
+        """
+        agent = request.graph[request.agent]
+        if not agent.fallback_models:
+            return await super().reply(request, resources, tell)
+        has_begun = False
+
+        def listen(text: str) -> None:
+            nonlocal has_begun
+            has_begun = has_begun or bool(text)
+            if tell is not None:
+                tell(text)
+
+        errors: list[ModelError] = []
+        notes: list[str] = []
+        for model in (agent.model, *agent.fallback_models):
+            asked = agent.with_(model=model)
+            graph = request.graph.with_(agents={**request.graph.agents, agent.name: asked})
+            try:
+                reply = await super().reply(
+                    request.with_(graph=graph), resources, None if tell is None else listen
+                )
+            except (ModelOverloaded, ModelUnreachable, ModelRefused) as error:
+                is_refused = isinstance(error, ModelRefused) and error.status not in _MODEL_REFUSED
+                if is_refused or has_begun:
+                    raise
+                errors.append(error)
+                notes.append(f"model {model!r} gave no reply: {error}")
+            else:
+                told = (*notes, f"model {model!r} replied instead") if notes else ()
+                return reply.with_(notes=(*reply.notes, *told))
+        raise next((error for error in errors if error.retryable), errors[0])
 
     async def _reply(
         self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None

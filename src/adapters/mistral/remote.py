@@ -89,6 +89,12 @@ class RemoteSession(ApiSession):
     """
 
     def check(self, graph: AgentGraph) -> None:
+        for agent in graph.agents.values():
+            if agent.fallback_models:
+                raise NotSupported(
+                    f"agent {agent.name!r} has fallback_models, which RemoteSession cannot use: "
+                    "its agents live on the server; use LocalSession, or leave them out"
+                )
         check_definitions(graph, COMPLETION_ARGS)
         for agent in graph.agents.values():
             for tool in agent.built_in_tools:

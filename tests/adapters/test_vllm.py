@@ -1,0 +1,237 @@
+"""LocalSession against a server that behaves like vLLM: whole runs, its ways of writing, its refusals."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
+
+import durable_agents as da
+from durable_agents.core.errors import (
+    DefinitionError,
+    MalformedReply,
+    ModelOverloaded,
+    ModelRefused,
+    ModelUnreachable,
+    NotSupported,
+)
+from durable_agents.ports.deltas import untold
+from durable_agents.ports.llm import ModelReply, ModelRequest
+from durable_agents.runtime.agent import team_of
+from durable_agents.runtime.resources import SharedResources
+from tests.adapters.vllm_server import KEY, CallIds, Said, VllmServer
+
+pytestmark = pytest.mark.server
+
+
+def look_up(city: str) -> str:
+    """Return the weather."""
+    return f"rain in {city}"
+
+
+def errand(messages: list[dict[str, Any]]) -> Said:
+    """Two calls at once, a call that cannot be read, an unknown one, then an answer of what came of them."""
+    results = [message["content"] for message in messages if message["role"] == "tool"]
+    match len(results):
+        case 0:
+            return [("look_up", '{"city": "Lyon"}'), ("look_up", '{"city": "Nice"}')]
+        case 2:
+            return [("look_up", "{city: Lyon}")]
+        case 3:
+            return [("no_such_tool", "")]
+        case _:
+            return "; ".join(results[:2])
+
+
+def forecaster(**more: Any) -> da.Agent:
+    return da.Agent(model="qwen", name="forecaster", instructions="Forecast.", tools=[look_up], **more)
+
+
+@contextmanager
+def serving(answer: Callable[[list[dict[str, Any]]], Said], **options: Any) -> Iterator[VllmServer]:
+    with VllmServer(answer, **options) as server:
+        yield server
+
+
+def session_with(server: VllmServer, **more: Any) -> da.LocalSession:
+    return da.LocalSession(server_url=f"{server.url}/v1", **{"api_key": KEY, **more})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("call_ids", ["long", "missing", "null", "twice"])
+@pytest.mark.parametrize("beside", ["", None])
+async def test_a_run_with_tools_comes_to_its_end(stream: bool, call_ids: CallIds, beside: str | None) -> None:
+    with serving(errand, call_ids=call_ids, content_beside_calls=beside) as server:
+        session = session_with(server, stream=stream)
+        result = await da.Runner.run(forecaster(), "Go.", session)
+        assert result.text == "rain in Lyon; rain in Nice"
+        assert result.turns == 4
+        assert result.usage.total_tokens == (0 if stream else 40)
+        again = await da.Runner.run(forecaster(), "And again?", session)
+        assert again.text == result.text
+    ids = [entry.tool_call_id for entry in result.entries if isinstance(entry, da.FunctionCall)]
+    assert len(ids) == 4
+    assert "" not in ids
+    told = server.bodies[-1]["messages"]
+    assert [message["role"] for message in told[:5]] == ["system", "user", "assistant", "tool", "tool"]
+
+
+async def test_handoffs_settings_and_schemas_are_each_agent_s_own() -> None:
+    class Forecast(BaseModel):
+        sky: str
+
+    poet = da.Agent(
+        model="qwen-small",
+        name="poet",
+        output_type=Forecast,
+        completion_args={"temperature": 0.9, "max_tokens": 50},
+    )
+    front = da.Agent(model="qwen", name="front", handoffs=[poet], completion_args={"temperature": 0.1})
+
+    def answer(messages: list[dict[str, Any]]) -> Said:
+        return '{"sky": "grey"}' if len(messages) > 1 else [("transfer_to_poet", "")]
+
+    with serving(answer) as server:
+        result = await da.Runner.run(front, "Go.", session_with(server))
+    assert result.output == Forecast(sky="grey")
+    first, second = server.bodies
+    assert (first["model"], first["temperature"]) == ("qwen", 0.1)
+    assert (second["model"], second["temperature"], second["max_tokens"]) == ("qwen-small", 0.9, 50)
+    assert "response_format" not in first
+    assert second["response_format"]["json_schema"]["schema"]["properties"]["sky"] == {
+        "title": "Sky",
+        "type": "string",
+    }
+
+
+async def test_at_a_limit_the_tools_are_shown_and_must_not_be_called() -> None:
+    def answer(messages: list[dict[str, Any]]) -> Said:
+        return "Enough." if len(messages) > 4 else [("look_up", '{"city": "Lyon"}')]
+
+    with serving(answer) as server:
+        result = await da.Runner.run(
+            forecaster(), "Go.", session_with(server), max_turns=2, on_limit="finish"
+        )
+    assert result.text == "Enough."
+    assert [body.get("tool_choice") for body in server.bodies][-1] == "none"
+    assert all(body.get("tool_choice") != "none" for body in server.bodies[:-1])
+    assert all(body["tools"] for body in server.bodies)
+
+
+async def failure_of(server: VllmServer, agent: da.Agent | None = None, **more: Any) -> BaseException:
+    """Return what one call of the model fails with."""
+    with pytest.raises(da.DurableAgentsError) as failed:
+        await one_reply(server, agent or forecaster(), **more)
+    return failed.value
+
+
+async def one_reply(
+    server: VllmServer, agent: da.Agent, tell: Callable[[str], None] | None = None, **more: Any
+) -> ModelReply:
+    session = session_with(server, **more)
+    request = ModelRequest(
+        graph=team_of(agent, {}).graph,
+        agent=agent.name,
+        turn=1,
+        history=(),
+        new=(da.MessageInput(content="Go."),),
+        idempotency_key="k",
+    )
+    async with SharedResources() as resources:
+        return await session.reply(request, resources, tell or (untold if session.stream else None))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_wrong_key_is_told_and_not_shown(stream: bool) -> None:
+    with serving(errand) as server:
+        error = await failure_of(server, api_key="wrong-key-123", stream=stream)
+    assert isinstance(error, ModelRefused)
+    assert error.status == 401
+    assert "wrong-key-123" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_unknown_model_is_named(stream: bool) -> None:
+    with serving(errand) as server:
+        error = await failure_of(server, da.Agent(model="gpt-9", name="a"), stream=stream)
+    assert isinstance(error, ModelRefused)
+    assert "The model `gpt-9` does not exist." in str(error)
+
+
+@pytest.mark.parametrize("body", [{"choices": []}, {"object": "x"}, {"choices": [{"index": 0}]}, [], "no"])
+async def test_a_reply_without_a_choice_is_never_a_result(body: Any) -> None:
+    with serving(errand, fails={"qwen": JSONResponse(body)}) as server:
+        error = await failure_of(server)
+    assert isinstance(error, MalformedReply)
+
+
+BUSY = JSONResponse({"error": {"message": "busy"}}, 503)
+
+
+async def test_a_fallback_model_answers_when_the_one_before_cannot() -> None:
+    for first in ("qwen", "no-such-model"):
+        with serving(lambda messages: "Rain.", fails={"qwen": BUSY}) as server:
+            agent = da.Agent(model=first, name="a", fallback_models=["another-one", "qwen-small"])
+            reply = await one_reply(server, agent)
+        assert [entry.to_wire() for entry in reply.entries] == [
+            {"type": "message.output", "content": "Rain."}
+        ]
+        assert f"model '{first}' gave no reply" in reply.notes[0]
+        assert reply.notes[-1] == "model 'qwen-small' replied instead"
+        assert [body["model"] for body in server.bodies] == ["qwen-small"]
+
+
+async def test_of_several_failures_the_one_that_may_pass_is_told() -> None:
+    with serving(errand, fails={"qwen": BUSY}) as server:
+        agent = da.Agent(model="no-such-model", name="a", fallback_models=["qwen", "another-one"])
+        error = await failure_of(server, agent)
+        assert isinstance(error, ModelOverloaded)
+        other = da.Agent(model="no-such-model", name="a", fallback_models=["another-one"])
+        refused = await failure_of(server, other)
+        assert isinstance(refused, ModelRefused)
+        assert "no-such-model" in str(refused)
+
+
+async def test_a_model_that_has_begun_to_write_is_not_fallen_back_from() -> None:
+    piece = {"choices": [{"index": 0, "delta": {"content": "It ra"}, "finish_reason": None}]}
+    cut = Response(f"data: {json.dumps(piece)}\n\n", media_type="text/event-stream")
+    with serving(lambda messages: "Rain.", fails={"qwen": cut}) as server:
+        agent = da.Agent(model="qwen", name="a", fallback_models=["qwen-small"])
+        told: list[str] = []
+        with pytest.raises(ModelUnreachable, match="before the reply was whole"):
+            await one_reply(server, agent, told.append)
+        assert "".join(told) == "It ra"
+        assert server.bodies == []
+
+
+async def test_what_is_wrong_with_the_request_is_not_tried_on_another_model() -> None:
+    refusal = JSONResponse({"error": {"message": "too long"}}, 400)
+    with serving(lambda messages: "Rain.", fails={"qwen": refusal}) as server:
+        error = await failure_of(server, da.Agent(model="qwen", name="a", fallback_models=["qwen-small"]))
+        assert isinstance(error, ModelRefused)
+        assert server.bodies == []
+
+
+async def test_fallback_models_are_refused_where_they_cannot_be_used() -> None:
+    agent = da.Agent(model="m", name="a", fallback_models=["n"])
+    with pytest.raises(NotSupported, match="fallback_models"):
+        await da.Runner.run(agent, "go", da.RemoteSession(api_key="k", server_url="http://127.0.0.1:9"))
+    with pytest.raises(DefinitionError, match="give a list"):
+        da.Agent(model="m", name="a", fallback_models="n")
+
+
+async def test_a_durable_run_asks_the_server_for_each_reply_once(tmp_path: Any) -> None:
+    url = f"sqlite:///{tmp_path}/runs.db"
+    with serving(errand, call_ids="missing") as server:
+        session = session_with(server)
+        first = await da.Runner.run(forecaster(), "Go.", session, id="v-1", backend=url)
+        asked = len(server.bodies)
+        again = await da.Runner.run(forecaster(), "Go.", session_with(server), id="v-1", backend=url)
+        assert (first.text, len(server.bodies)) == (again.text, asked)
+    assert KEY not in json.dumps([entry.to_wire() for entry in again.entries])
