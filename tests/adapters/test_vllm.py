@@ -64,8 +64,9 @@ def session_with(server: VllmServer, **more: Any) -> da.LocalSession:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("call_ids", ["long", "missing", "null", "twice"])
-@pytest.mark.parametrize("beside", ["", None])
+@pytest.mark.parametrize(
+    ("call_ids", "beside"), [("long", ""), ("missing", None), ("null", ""), ("twice", None)]
+)
 async def test_a_run_with_tools_comes_to_its_end(stream: bool, call_ids: CallIds, beside: str | None) -> None:
     with serving(errand, call_ids=call_ids, content_beside_calls=beside) as server:
         session = session_with(server, stream=stream)
