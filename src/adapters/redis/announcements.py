@@ -89,6 +89,7 @@ class Announcements:
         self._pubsub: PubSub | None = None
         self._sending = asyncio.Lock()
         self._listening: asyncio.Task[None] | None = None
+        self._sendings: set[asyncio.Task[None]] = set()
         self._failure: StorageError | None = None
 
     @asynccontextmanager
@@ -106,7 +107,7 @@ class Announcements:
         self._idle.pop(name, None)
         try:
             if is_new:
-                await self._subscribe(name)
+                self._subscribe(name)
             if not topic.is_live:
                 await self._confirmation(topic)
             yield topic
@@ -115,35 +116,42 @@ class Announcements:
             if not topic.users:
                 self._idle[name] = None
         while len(self._idle) > IDLE_TOPICS_MAX:
-            await self._unsubscribe(self._idle.popitem(last=False)[0])
+            self._unsubscribe(self._idle.popitem(last=False)[0])
 
     async def close(self) -> None:
         """Listen no more; everyone who waits looks once more."""
-        if self._listening is not None:
-            while not self._listening.done():
-                # On Python 3.11 one cancellation may be lost (see `translated`).
-                self._listening.cancel()
-                await asyncio.wait({self._listening}, timeout=CANCEL_SECONDS)
-            self._listening = None
+        tasks = {*self._sendings} if self._listening is None else {*self._sendings, self._listening}
+        while tasks:
+            # On Python 3.11 one cancellation may be lost (see `translated`).
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        self._listening = None
         for topic in self._topics.values():
             topic.announce()
 
-    async def _subscribe(self, name: str) -> None:
+    def _subscribe(self, name: str) -> None:
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen(), name="durable-agents redis announcements")
         elif self._pubsub is not None:
-            await self._tell(self._pubsub.subscribe, name)
+            self._send(self._pubsub.subscribe, name)
 
-    async def _unsubscribe(self, name: str) -> None:
+    def _unsubscribe(self, name: str) -> None:
         del self._topics[name]
         if self._pubsub is not None:
-            await self._tell(self._pubsub.unsubscribe, name)
+            self._send(self._pubsub.unsubscribe, name)
 
-    async def _tell(self, command: Callable[..., Awaitable[object]], *names: str) -> None:
+    def _send(self, command: Callable[[str], Awaitable[object]], name: str) -> None:
+        """Tell the server, in a task of its own: whoever asked may be cancelled, others count on it too."""
+        sending = asyncio.create_task(self._tell(command, name))
+        self._sendings.add(sending)
+        sending.add_done_callback(self._sendings.discard)
+
+    async def _tell(self, command: Callable[[str], Awaitable[object]], name: str) -> None:
         async with self._sending:
             try:
                 with translated(self._settings):
-                    await command(*names)
+                    await command(name)
             except (StorageError, AttributeError) as error:
                 # The listener finds the same connection broken, and then subscribes to every topic anew. An
                 # AttributeError is what redis-py raises if it has found that just now.

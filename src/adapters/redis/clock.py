@@ -16,16 +16,14 @@ class ServerClock(Clock):
 
     Leases, timers and wake-up times are compared with what other machines wrote. By this clock a worker
     whose own machine is minutes off does no harm. Between synchronisations it follows the machine's monotonic
-    clock; it never goes back. Before the first one it is the machine's own time.
+    clock; one may set it back, as the server's own clock may be. Before the first one it is the machine's.
     """
 
     def __init__(self) -> None:
         self._ahead_seconds = time.time() - time.monotonic()
-        self._latest = 0.0
 
     def now(self) -> float:
-        self._latest = max(self._latest, time.monotonic() + self._ahead_seconds)
-        return self._latest
+        return time.monotonic() + self._ahead_seconds
 
     async def sleep(self, seconds: float) -> None:
         until = self.now() + seconds
