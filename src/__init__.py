@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from durable_agents.runtime.agent import Agent
     from durable_agents.runtime.guardrails import Reject, Replace
     from durable_agents.runtime.results import RunResult
+    from durable_agents.runtime.streamed import StreamedRun
 
 __all__ = [
     "ActivityError",
@@ -150,6 +151,7 @@ __all__ = [
     "Runner",
     "ScriptedSession",
     "StorageError",
+    "StreamedRun",
     "TextChunk",
     "ThinkingChunk",
     "ToolError",
@@ -187,6 +189,7 @@ _HOMES = (
     "runtime.agent",
     "runtime.guardrails",
     "runtime.results",
+    "runtime.streamed",
     "adapters.scripted",
     "adapters.mcp",
     "adapters.mistral",

@@ -28,6 +28,7 @@ from durable_agents.runtime.plain import PlainContext
 from durable_agents.runtime.resources import SharedResources
 from durable_agents.runtime.results import RunRecord, RunResult
 from durable_agents.runtime.runner import check_run, run_agent
+from durable_agents.runtime.streamed import StreamedRun
 
 T = TypeVar("T")
 
@@ -125,6 +126,47 @@ class Runner:
         async with SharedResources() as resources:
             plain = PlainContext(resources, SystemClock())
             return await run_agent(agent, inputs, session, bounds, plain)
+
+    @staticmethod
+    def run_streamed(
+        agent: Agent[T],
+        inputs: Any,
+        session: Session | None = None,
+        max_turns: int = DEFAULT_MAX_TURNS,
+        *,
+        max_total_tokens: int | None = None,
+        max_tool_calls: int | None = None,
+        max_wall_time: timedelta | float | None = None,
+        on_limit: OnLimit = "raise",
+    ) -> StreamedRun[T]:
+        """Begin to run `agent` in a plain script, and return the run, to be watched while it goes on.
+
+            run = Runner.run_streamed(agent, "Write a poem.")
+            async for event in run.events():
+                if event.kind == "text_delta":
+                    print(event.data["text"], end="")
+            result = await run.result()
+
+        The arguments are those of `run`. Durable runs have the same events: give the session `stream=True`,
+        and read those of the execution.
+
+        Raises:
+            DefinitionError: inside a workflow, or when nothing could come of the run.
+        """
+        if current_context.get() is not None:
+            raise DefinitionError(
+                "run_streamed is for plain scripts; in a workflow, give the session stream=True, await "
+                "Runner.run, and read the execution's events from outside"
+            )
+        given, way = check_run(agent, inputs), RemoteSession() if session is None else session
+        bounds = Bounds.of(
+            max_turns=max_turns,
+            max_total_tokens=max_total_tokens,
+            max_tool_calls=max_tool_calls,
+            max_wall_time=max_wall_time,
+            on_limit=on_limit,
+        )
+        return StreamedRun(lambda context: run_agent(agent, given, way, bounds, context), SystemClock())
 
 
 @workflow.define(name="durable_agents.run")

@@ -46,10 +46,11 @@ _BEFORE_THE_CALL = frozenset({"approval_requested", "approval_given", "approval_
 class EventReader:
     """Turns records, given in order from the first, into events."""
 
-    def __init__(self) -> None:
+    def __init__(self, at: float = 0.0) -> None:
         self.position = 0
         """The number of the last record read, from 1."""
-        self._at = 0.0
+        self._at = at
+        """When the last thing happened that has a time."""
         self._steps: dict[str, StepScheduled] = {}
         self._arguments: dict[tuple[JSON, JSON], JSON] = {}
         """What the last replies asked tools with, by run and call: the journal holds it only there."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import count
 
 from durable_agents.core.approvals import Decision
 from durable_agents.core.errors import NotSupported
 from durable_agents.core.failure import failure_of, step_error
 from durable_agents.core.json import JSON
+from durable_agents.core.records import AttemptFailed, EventEmitted, StepCompleted, StepFailed, StepScheduled
+from durable_agents.core.workflow_machine import AnyRecord
 from durable_agents.ports.clock import Clock
+from durable_agents.ports.deltas import Delta, Tell
 from durable_agents.ports.durability import Attempt, Step, StepContext
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.attempts import Pulse, perform_in_time
@@ -25,31 +30,73 @@ logger = logging.getLogger("durable_agents.runner")
 
 
 class PlainContext(StepContext):
-    """What a run asks for outside any workflow: nothing is recorded, and a crash loses everything."""
+    """What a run asks for outside any workflow: nothing is kept, and a crash loses everything.
 
-    def __init__(self, resources: Resources, clock: Clock) -> None:
+    `on_record` is told what a journal would hold, and `on_text` what a model is writing.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        clock: Clock,
+        on_record: Callable[[AnyRecord], None] = lambda record: None,
+        on_text: Callable[[Delta], None] | None = None,
+    ) -> None:
         self._id = uuid.uuid4().hex
         self._resources = resources
         self._clock = clock
+        self._on_record = on_record
+        self._on_text = on_text
         self._keys = 0
 
     async def run_step(self, step: Step) -> JSON:
+        key, now = step.key, self._clock.now
+        scheduled = StepScheduled(
+            key=key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
+        )
+        self._on_record(scheduled)
         attempt_number = 1
         while True:
             pulse = Pulse()
-            attempt = Attempt(self._id, step.name, attempt_number, f"{self._id}/{step.key}", pulse.beat)
+            attempt = Attempt(
+                self._id,
+                step.name,
+                attempt_number,
+                f"{self._id}/{key}",
+                pulse.beat,
+                tell=self._teller(key, attempt_number),
+            )
             try:
-                return await perform_in_time(
+                result = await perform_in_time(
                     step.call, attempt, step.options, self._resources, self._clock, pulse
                 )
             except Exception as error:
                 failure = failure_of(error, sys.maxsize)
                 delay = step.options.retry.delay_after(attempt_number, failure)
                 if delay is None:
+                    self._on_record(StepFailed(at=now(), key=key, attempts=attempt_number, failure=failure))
                     raise step_error(failure, step.name, attempt_number) from error
+                failed = AttemptFailed(
+                    at=now(), key=key, attempt=attempt_number, failure=failure, retry_at=now() + delay
+                )
+                self._on_record(failed)
                 logger.warning("%s: %s; trying again in %.1f s", step.name, failure.message, delay)
+            else:
+                self._on_record(StepCompleted(at=now(), key=key, result=result))
+                return result
             await self._clock.sleep(delay)
             attempt_number += 1
+
+    def _teller(self, key: str, attempt: int) -> Tell | None:
+        on_text, numbers = self._on_text, count(1)
+        if on_text is None:
+            return None
+
+        def tell(text: str) -> None:
+            if text:
+                on_text(Delta(key, attempt, next(numbers), text, self._clock.now()))
+
+        return tell
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)
@@ -68,3 +115,4 @@ class PlainContext(StepContext):
 
     def emit(self, kind: str, data: dict[str, JSON]) -> None:
         logger.debug("%s %s", kind, data)
+        self._on_record(EventEmitted(key="", kind=kind, data=data))

@@ -16,9 +16,15 @@ import pytest
 from durable_agents import Agent, LocalSession, RemoteSession, Runner, ScriptedSession, connect, workflow
 from durable_agents.adapters.memory import Medium, MemoryStore
 from durable_agents.adapters.memory_deltas import MemoryDeltas
-from durable_agents.adapters.scripted import say
+from durable_agents.adapters.scripted import call, say
 from durable_agents.core.agents import AgentGraph
-from durable_agents.core.errors import ModelUnreachable, StorageUnavailable
+from durable_agents.core.errors import (
+    DefinitionError,
+    ExecutionFailed,
+    ModelRefused,
+    ModelUnreachable,
+    StorageUnavailable,
+)
 from durable_agents.ports.deltas import Delta, Tell
 from durable_agents.ports.durability import Backend, Event, Execution
 from durable_agents.ports.llm import ModelReply, ModelRequest, Session
@@ -286,3 +292,99 @@ async def test_the_text_of_every_session_is_told_as_it_is_said(make: Any) -> Non
             async with backend.worker([Told]):
                 assert joined(await reader.text(len(poem))) == poem
                 assert await execution.result() == poem
+
+
+# In a plain script ----------------------------------------------------------------------------------------
+
+
+async def ask_the_sky(city: str) -> str:
+    """Tell the weather.
+
+    Args:
+        city: Where
+    """
+    return f"rain in {city}"
+
+
+async def test_a_run_in_a_plain_script_can_be_watched() -> None:
+    session = ScriptedSession({"poet": [[call("ask_the_sky", {"city": "Lyon"})], "Rain, rain."]})
+    poet = Agent(model="m", name="poet", tools=[ask_the_sky])
+    run = Runner.run_streamed(poet, "Write.", session)
+    events = [event async for event in run.events()]
+    told = [event for event in events if event.kind == "text_delta"]
+    assert joined(told) == "Rain, rain."
+    assert [(event.data["turn"], event.data["sequence"]) for event in told] == [(2, 1), (2, 2)]
+    result = await run.result()
+    assert result.text == "Rain, rain."
+    assert [event async for event in run.events()] == events
+    # A session used again goes on with its conversation.
+    with pytest.raises(ModelRefused, match="2 replies"):
+        await Runner.run(poet, "More.", session)
+
+
+async def test_a_watched_run_tells_what_a_durable_one_tells() -> None:
+    """But for how the text is cut into pieces, which is a matter of speed."""
+    poet = Agent(model="m", name="poet", tools=[ask_the_sky])
+
+    def fresh() -> ScriptedSession:
+        return ScriptedSession(
+            {"poet": [[call("ask_the_sky", {"city": "Lyon"})], "Rain, rain."]}, stream=True
+        )
+
+    def told(events: Sequence[Event]) -> list[Any]:
+        ours = [event for event in events if not event.kind.startswith("execution_")]
+        return [
+            joined([event for event in ours if event.kind == "text_delta"]),
+            *(
+                (
+                    event.kind,
+                    {name: value for name, value in event.data.items() if name not in ("key", "run")},
+                )
+                for event in ours
+                if event.kind != "text_delta"
+            ),
+        ]
+
+    watched = [event async for event in Runner.run_streamed(poet, "Write.", fresh()).events()]
+    async with connect("memory:") as backend:
+        await Runner.run(poet, "Write.", fresh(), id="told", backend=backend)
+        durable = [event async for event in (await backend.get("told")).events()]
+    assert told(watched) == told(durable)
+
+
+async def test_a_watched_run_that_fails_says_so_in_its_result_alone() -> None:
+    run = Runner.run_streamed(Agent(model="m", name="poet"), "Write.", ScriptedSession({"poet": []}))
+    kinds = [event.kind async for event in run.events()]
+    assert kinds == ["turn_started", "model_failed"]
+    with pytest.raises(ModelRefused):
+        await run.result()
+
+
+async def test_a_watched_run_ends_with_its_block(fresh_writer: Writer) -> None:
+    async with Runner.run_streamed(Agent(model="m", name="poet"), "Write.", fresh_writer) as run:
+        fresh_writer.write("Rain")
+        async for event in run.events():
+            if event.kind == "text_delta":
+                break
+    with pytest.raises(asyncio.CancelledError):
+        await run.result()
+
+
+async def test_what_cannot_be_run_is_refused_at_once() -> None:
+    with pytest.raises(DefinitionError, match="empty"):
+        Runner.run_streamed(Agent(model="m", name="poet"), "", ScriptedSession({"poet": []}))
+
+
+@workflow.define(name="text_watched_inside")
+class WatchedInside:
+    @workflow.entrypoint
+    async def run(self) -> None:
+        Runner.run_streamed(Agent(model="m", name="poet"), "Write.", ScriptedSession({"poet": []}))
+
+
+async def test_a_workflow_is_told_how_its_runs_are_watched() -> None:
+    async with connect("memory:") as backend:
+        execution = await backend.start(WatchedInside)
+        async with backend.worker([WatchedInside]):
+            with pytest.raises(ExecutionFailed, match="stream=True"):
+                await execution.result()
