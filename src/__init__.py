@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from durable_agents.adapters.mcp import MCPSSEConfig, MCPStdioConfig, MCPStreamableHTTPConfig
     from durable_agents.adapters.mistral import LocalSession, RemoteSession
     from durable_agents.adapters.scripted import ScriptedSession
+    from durable_agents.composition.agent_workflow import AgentWorkflow
     from durable_agents.composition.backends import connect
     from durable_agents.composition.running import Runner, execute_workflow, run_worker
     from durable_agents.composition.temporal import DurableAgentsPlugin
@@ -98,6 +99,7 @@ __all__ = [
     "ActivityTimedOut",
     "Agent",
     "AgentHandoff",
+    "AgentWorkflow",
     "Backend",
     "BudgetExceeded",
     "CodeInterpreterTool",
@@ -195,6 +197,7 @@ _HOMES = (
     "adapters.mistral",
     "composition.backends",
     "composition.running",
+    "composition.agent_workflow",
     "composition.temporal",
 )
 """The modules where the public names live, the light ones first."""

@@ -34,7 +34,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from durable_agents.core.approvals import Decision, PendingApproval, Verdict
 from durable_agents.core.json import JSON
@@ -346,6 +346,22 @@ class WorkflowContext(StepContext, Protocol):
     @abstractmethod
     def random(self) -> Random:
         """A source of numbers that are the same in every replay, and others in every execution."""
+
+    @property
+    @abstractmethod
+    def should_continue_as_new(self) -> bool:
+        """Whether the backend would rather have what follows in a history of its own."""
+
+    @abstractmethod
+    async def continue_as_new(self, arguments: dict[str, JSON]) -> NoReturn:
+        """End here, and let the execution go on from its entrypoint with these arguments, by name.
+
+        It keeps its id, its messages and its event stream; idempotency keys stay unique. Let nothing be open.
+
+        Raises:
+            PayloadTooLarge: the arguments are over the backend's limit; the execution goes on here.
+            NotSupported: the backend's journals have no length at which it would help.
+        """
 
     @property
     @abstractmethod

@@ -8,9 +8,11 @@ is rebuilt from the journal when that execution is replayed.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from durable_agents.core import entries as wire
 from durable_agents.core.entries import Entry
 from durable_agents.core.json import JSON
 from durable_agents.ports.durability import WorkflowContext
@@ -29,6 +31,26 @@ class Conversation:
     in_doubt: bool = False
     """Whether the last request ended without a reply, so that the server may have been told `unsent`."""
     in_use: bool = False
+
+    def carried(self) -> dict[str, JSON]:
+        """Return the conversation as JSON; `restore` gives it to an execution that goes on elsewhere."""
+        return {
+            "history": _json(self.history),
+            "unsent": _json(self.unsent),
+            "handle": self.handle,
+            "in_doubt": self.in_doubt,
+        }
+
+    def restore(self, carried: Mapping[str, Any]) -> None:
+        """Take over what `carried` returned."""
+        self.history = list(wire.entries.validate_python(carried["history"]))
+        self.unsent = tuple(wire.entries.validate_python(carried["unsent"]))
+        self.handle = carried["handle"]
+        self.in_doubt = carried["in_doubt"]
+
+
+def _json(entries: Sequence[Entry]) -> list[JSON]:
+    return [*wire.to_wire(entries)]
 
 
 def conversation_of(session: Session, context: WorkflowContext | None) -> Conversation:

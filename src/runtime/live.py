@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from durable_agents.core.approvals import DECISION_SIGNAL, Decision, read_decision
 from durable_agents.core.errors import (
@@ -23,6 +23,7 @@ from durable_agents.core.errors import (
     ForeignError,
     InvalidArguments,
     NonDeterminismError,
+    NotSupported,
     PayloadTooLarge,
 )
 from durable_agents.core.failure import failure_of, step_error
@@ -327,6 +328,15 @@ class LiveExecution(WorkflowContext):
     @property
     def random(self) -> Random:
         return self._random
+
+    @property
+    def should_continue_as_new(self) -> bool:
+        return False
+
+    async def continue_as_new(self, arguments: dict[str, JSON]) -> NoReturn:
+        raise NotSupported(
+            "a journal here may have any length; continue as new only where workflow.should_continue_as_new()"
+        )
 
     @property
     def state(self) -> dict[Any, Any]:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, MutableMapping
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
 from durable_agents.core.errors import DefinitionError, NotInWorkflow
 from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
@@ -100,6 +100,26 @@ async def wait_condition(condition: Callable[[], bool], timeout: timedelta | flo
     if isinstance(timeout, (int, float)):
         timeout = timedelta(seconds=timeout)
     await _context("workflow.wait_condition()").wait_condition(condition, timeout)
+
+
+def should_continue_as_new() -> bool:
+    """Return whether the backend suggests `continue_as_new`; Temporal does when a history is long."""
+    return _context("workflow.should_continue_as_new()").should_continue_as_new
+
+
+async def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
+    """Go on from the entrypoint with these arguments, in a history of its own. What runs still is cancelled.
+
+    The execution keeps its id, its event stream and the messages that nobody has taken yet. Sessions begin
+    anew, so carry in the arguments what must be known; `AgentWorkflow` does this for a conversation.
+
+    Raises:
+        PayloadTooLarge: the arguments are over the backend's limit; the execution goes on here.
+        NotSupported: the backend never suggests it.
+    """
+    context = _context("workflow.continue_as_new()")
+    signature = definition_of(context.info.workflow).signature
+    await context.continue_as_new(signature.dump_arguments(*args, **kwargs))
 
 
 def info() -> WorkflowInfo:

@@ -208,6 +208,23 @@ class Large:
         return len(await inflate(size))
 
 
+def echo(request: Any) -> Any:
+    """Note what is said, and say how much that was."""
+    [*_, last] = request.new
+    if isinstance(last, da.MessageInput):
+        return call("temporal_note", {"what": str(last.content)})
+    heard = [*request.history, *request.new]
+    return say(f"message {sum(isinstance(entry, da.MessageInput) for entry in heard)}")
+
+
+@da.workflow.define(name="temporal_conversation")
+class Conversation(da.AgentWorkflow):
+    """A long conversation."""
+
+    agent = da.Agent(model="m", name="listener", tools=[note])
+    session = da.ScriptedSession(echo)
+
+
 def witnessed(what: str) -> int:
     """Write down that this attempt did `what`; return the attempt's number."""
     info = da.activity.info()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -37,6 +37,10 @@ SPARED_MAX = 20
 
 PAGE_BYTES = 1024 * 1024
 
+WARN_EVENTS = 10_240
+WARN_BYTES = 10 * 1024 * 1024
+"""From which length of a history on its execution is warned of; a fifth of what Temporal allows."""
+
 GRACE_SECONDS = 60.0
 """By how much Temporal's own timeout is longer than an attempt's, which the worker watches over."""
 
@@ -61,14 +65,22 @@ class TemporalContext(WorkflowContext):
         self._decisions: dict[tuple[str, str], Decision] = {}
         self._keys = 0
         self._emitted = 0
+        self._before = 0
         self._warned = False
+
+    def go_on_from(self, place: Mapping[str, int]) -> None:
+        """Count on from where the execution's earlier history ended; `place` is what that carried along."""
+        self._keys, self._emitted, self._before = place["keys"], place["emitted"], place["records"]
 
     def record(self, record: Input | Request) -> None:
         """Keep what has happened, for the readers of the event stream."""
         self.records.append(encode_record(record).decode())
 
     def page(self, position: int) -> dict[str, Any]:
-        """Return the records from `position` on, as many as fit, and how long the history is by now."""
+        """Return the records from `position` on, as many as fit, and how long the history is by now.
+
+        `before` is how many records the execution's earlier histories hold.
+        """
         page: list[str] = []
         size = 0
         for record in self.records[position:]:
@@ -76,7 +88,8 @@ class TemporalContext(WorkflowContext):
                 break
             page.append(record)
             size += len(record)
-        return {"records": page, "history_length": workflow.info().get_current_history_length()}
+        length = workflow.info().get_current_history_length()
+        return {"records": page, "before": self._before, "history_length": length}
 
     @property
     def time(self) -> float:
@@ -118,15 +131,16 @@ class TemporalContext(WorkflowContext):
         raise step_error(failure, step.name, attempts)
 
     def _warn_of_length(self) -> None:
-        """Say once that Temporal suggests to continue as new."""
+        """Say once that the history is long."""
         info = workflow.info()
-        if self._warned or not info.is_continue_as_new_suggested():
+        events, size = info.get_current_history_length(), info.get_current_history_size()
+        if self._warned or (events < WARN_EVENTS and size < WARN_BYTES):
             return
         self._warned = True
         workflow.logger.warning(
-            "execution %s has a history of %d events and %.1f MB; Temporal ends it at 51,200 or 50 MB. "
+            "the history of execution %s has %d events and %.1f MB; Temporal ends it at 51,200 or 50 MB. "
             "Let the workflow continue as new between two runs of agents",
-            *(info.workflow_id, info.get_current_history_length(), info.get_current_history_size() / 1e6),
+            *(info.workflow_id, events, size / 1e6),
         )
 
     def next_key(self) -> str:
@@ -179,6 +193,20 @@ class TemporalContext(WorkflowContext):
     @property
     def random(self) -> Random:
         return self._random
+
+    @property
+    def should_continue_as_new(self) -> bool:
+        return workflow.info().is_continue_as_new_suggested()
+
+    async def continue_as_new(self, arguments: dict[str, JSON]) -> NoReturn:
+        check_size("what is carried along to continue as new", arguments, self._limit_bytes)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        place = {
+            "keys": self._keys,
+            "emitted": self._emitted,
+            "records": self._before + len(self.records),
+        }
+        workflow.continue_as_new(args=[arguments, place])
 
     @property
     def state(self) -> dict[Any, Any]:

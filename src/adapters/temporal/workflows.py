@@ -116,14 +116,18 @@ class DurableWorkflow:
         self._context.tell_timers()
         self._scope = copy_context()
         self._scope.run(current_context.set, self._context)
-        self._arguments: dict[str, JSON] = _values(args)[0] if args else {}
+        values = _values(args)
+        self._arguments: dict[str, JSON] = values[0] if values else {}
         self._instance: Any = None
         self._begun = asyncio.Event()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets what a signal handler raises: that ends the execution."""
-        self._context.record(
-            ExecutionStarted(at=self._context.time, workflow=name, arguments=self._arguments)
-        )
+        if len(values) > 1:
+            self._context.go_on_from(values[1])
+        else:
+            self._context.record(
+                ExecutionStarted(at=self._context.time, workflow=name, arguments=self._arguments)
+            )
 
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> Any:
@@ -135,6 +139,10 @@ class DurableWorkflow:
             self._context.record(CancelRequested(at=self._context.time, message_id="cancel"))
             main.cancel()
             await workflow.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if main.done() and not main.cancelled():
+            error = main.exception()
+            if isinstance(error, workflow.ContinueAsNewError):
+                raise error
         closed = self._outcome(main)
         self._context.record(closed)
         if closed.failure is not None:

@@ -1,0 +1,237 @@
+"""A handle on one execution: the durability port, from outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.failure.v1 import Failure as TemporalFailure
+from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowHistoryEventFilterType,
+)
+from temporalio.exceptions import CancelledError
+from temporalio.service import RPCError, RPCStatusCode
+
+from durable_agents.adapters.temporal.failures import failure_in
+from durable_agents.adapters.temporal.payloads import check_size, limit_of
+from durable_agents.adapters.temporal.stream import EventStream, translated
+from durable_agents.adapters.temporal.workflows import sent
+from durable_agents.core.approvals import (
+    DECISION_SIGNAL,
+    PendingApproval,
+    Verdict,
+    decision_on,
+    pending_in,
+)
+from durable_agents.core.errors import (
+    ExecutionCancelled,
+    ExecutionClosed,
+    ExecutionFailed,
+    InvalidArguments,
+    Unserialisable,
+)
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON, encode
+from durable_agents.core.records import Status
+from durable_agents.ports.definitions import HandlerDefinition
+from durable_agents.ports.durability import Event, Execution, ExecutionDescription
+from durable_agents.ports.toolkit import Toolkit
+
+_STATUS = {
+    WorkflowExecutionStatus.RUNNING: Status.RUNNING,
+    WorkflowExecutionStatus.CONTINUED_AS_NEW: Status.RUNNING,
+    WorkflowExecutionStatus.COMPLETED: Status.COMPLETED,
+    WorkflowExecutionStatus.CANCELED: Status.CANCELLED,
+    WorkflowExecutionStatus.FAILED: Status.FAILED,
+    WorkflowExecutionStatus.TERMINATED: Status.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT: Status.FAILED,
+}
+
+
+class TemporalExecution(Execution):
+    """A handle on an execution that is a Temporal workflow."""
+
+    def __init__(self, client: Client, execution_id: str, toolkit: Toolkit) -> None:
+        self.handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(execution_id)
+        self._toolkit = toolkit
+        self._converter = client.data_converter
+        self._stream = EventStream(client, execution_id, toolkit)
+
+    def __repr__(self) -> str:
+        return f"<execution {self.id}>"
+
+    @property
+    def id(self) -> str:
+        return self.handle.id
+
+    async def result(self) -> Any:
+        with translated(self.id):
+            name = (await self.handle.describe()).workflow_type
+            try:
+                result = await self.handle.result()
+            except WorkflowFailureError as error:
+                if isinstance(error.cause, CancelledError):
+                    raise ExecutionCancelled(self.id) from None
+                failure = failure_in(error.cause)
+                raise ExecutionFailed(self.id, failure.kind, failure.message) from failure.error()
+        definition = self._toolkit.known_definition(name)
+        return result if definition is None else definition.signature.load_result(result)
+
+    async def signal(self, name: str, *args: Any, **kwargs: Any) -> None:
+        handler = await self._handler("signal", name)
+        message = _message(f"signal {name}", handler, args, kwargs, limit_of(self._converter))
+        with translated(self.id):
+            await self._while_running(self.handle.signal(name, message))
+
+    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Return what a query handler says; a worker that runs this workflow answers."""
+        handler = await self._handler("query", name)
+        message = _message(f"query {name}", handler, args, kwargs, limit_of(self._converter))
+        with translated(self.id):
+            told = await self.handle.query(name, message)
+        if "failure" in told:
+            raise Failure.model_validate(told["failure"]).error()
+        return told["answer"] if handler is None else handler.signature.load_result(told["answer"])
+
+    async def pending(self) -> Sequence[PendingApproval]:
+        """Return the calls that wait; a worker that runs this workflow tells."""
+        return pending_in([(event.kind, event.data) for event in await self._stream.events_now()])
+
+    async def decide(
+        self,
+        call_id: str,
+        verdict: Verdict,
+        reason: str | None = None,
+        *,
+        edited_arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        status = (await self.describe()).status
+        if status is not Status.RUNNING:
+            raise ExecutionClosed(self.id, status)
+        decision = decision_on(self.id, await self.pending(), call_id, verdict, reason, edited_arguments)
+        message = sent((), decision.model_dump(mode="json"))
+        check_size("a decision", message, limit_of(self._converter))
+        with translated(self.id):
+            await self._while_running(self.handle.signal(DECISION_SIGNAL, message))
+
+    async def cancel(self) -> None:
+        with translated(self.id):
+            # Temporal takes a second request even after the end, and does nothing about it.
+            status = _STATUS[(await self.handle.describe()).status or WorkflowExecutionStatus.RUNNING]
+            if status is not Status.RUNNING:
+                raise ExecutionClosed(self.id, status)
+            await self._while_running(self.handle.cancel())
+
+    async def describe(self) -> ExecutionDescription:
+        with translated(self.id):
+            return await self.described(await self.handle.describe())
+
+    async def described(self, found: WorkflowExecution) -> ExecutionDescription:
+        """Return what Temporal's description, and the last event if it failed, tell."""
+        status = _STATUS[found.status or WorkflowExecutionStatus.RUNNING]
+        error = None
+        if status is Status.FAILED:
+            failure = await self._failure()
+            error = f"{failure.kind}: {failure.message}"
+        elif (
+            isinstance(found, WorkflowExecutionDescription)
+            and found.raw_description.pending_workflow_task.attempt > 1
+        ):
+            error = f"execution {self.id} cannot go on: {await self._obstacle()}"
+        return ExecutionDescription(
+            found.id, found.workflow_type, status, found.start_time, found.close_time, error
+        )
+
+    def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
+        return self._stream.events(after, follow=follow)
+
+    async def _failure(self) -> Failure:
+        closing = WorkflowHistoryEventFilterType.CLOSE_EVENT
+        async for event in self.handle.fetch_history_events(event_filter_type=closing):
+            if event.HasField("workflow_execution_failed_event_attributes"):
+                failed = event.workflow_execution_failed_event_attributes.failure
+                return failure_in(await self._converter.decode_failure(failed))
+            return Failure(kind="Stopped", message=EventType.Name(event.event_type))
+        return failure_in(None)
+
+    async def _obstacle(self) -> str:
+        """Return why the last workflow task failed; Temporal tries it again until the code is right."""
+        message, activities = "its workflow task fails", dict[int, ActivityTaskScheduledEventAttributes]()
+        async for event in self.handle.fetch_history_events():
+            if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+                activities[event.event_id] = event.activity_task_scheduled_event_attributes
+            elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                message = _told(event.workflow_task_failed_event_attributes.failure) or message
+        # Temporal tells where the code departed from the history by a number only.
+        place = re.search(r"HistoryEvent\(id: (\d+)", message)
+        recorded = activities.get(int(place[1])) if place else None
+        if recorded is None:
+            return message
+        told = f"{message}; recorded there: activity {recorded.activity_type.name!r}"
+        if recorded.HasField("input"):
+            arguments = await self._converter.decode(recorded.input.payloads)
+            told += f" with arguments {encode(arguments[0]).decode()}"
+        return told
+
+    async def _handler(self, sort: str, name: str) -> HandlerDefinition | None:
+        """Return the handler, if this process defines the workflow; raises if that has none of the name."""
+        with translated(self.id):
+            definition = self._toolkit.known_definition((await self.handle.describe()).workflow_type)
+        if definition is None:
+            return None
+        handlers = definition.signals if sort == "signal" else definition.queries
+        if name not in handlers:
+            known = ", ".join(sorted(handlers)) or "none"
+            raise InvalidArguments(f"{sort} {name}", [f"no such {sort}; the workflow has {known}"])
+        return handlers[name]
+
+    async def _while_running(self, sending: Any) -> None:
+        try:
+            await sending
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            status = _STATUS[(await self.handle.describe()).status or WorkflowExecutionStatus.RUNNING]
+            raise ExecutionClosed(self.id, status) from error
+
+
+def _told(failure: TemporalFailure) -> str:
+    """Return the messages of a failure and of its causes."""
+    messages = [failure.message]
+    while failure.HasField("cause"):
+        failure = failure.cause
+        messages.append(failure.message)
+    return ": ".join(filter(None, messages))
+
+
+def _message(
+    what: str,
+    handler: HandlerDefinition | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    limit_bytes: int,
+) -> dict[str, Any]:
+    try:
+        named: dict[str, JSON] = dict(kwargs)
+        if handler is not None:
+            named = handler.signature.dump_arguments(*args, **kwargs)
+            args = ()
+        message = sent(args, named)
+        encode(message)
+    except TypeError as error:
+        if handler is not None:
+            raise InvalidArguments(what, [str(error)]) from None
+        raise Unserialisable(f"an argument of {what}", "object", str(error)) from error
+    except ValueError as error:
+        raise Unserialisable(f"an argument of {what}", "object", str(error)) from error
+    check_size(what, message, limit_bytes)
+    return message

@@ -1,0 +1,171 @@
+"""The event stream of an execution. The records behind it are asked of a worker; the history says when.
+
+An execution that continues as new has several histories (Temporal calls each of them a run). The stream goes
+through all of them that Temporal still has, and its positions are the same whichever these are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowHistoryEventFilterType,
+    WorkflowQueryFailedError,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from durable_agents.adapters.temporal.workflows import RECORDS_QUERY
+from durable_agents.core.errors import (
+    DefinitionError,
+    ExecutionNotFound,
+    MissingCredentials,
+    StorageError,
+    StorageUnavailable,
+)
+from durable_agents.core.records import decode_record
+from durable_agents.ports.durability import Event
+from durable_agents.ports.toolkit import RecordReader, Toolkit
+
+PAUSE_SECONDS = 0.5
+"""How long a reader waits for a worker, without which nobody answers queries."""
+
+_NEWS = frozenset(
+    {
+        EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
+    }
+)
+"""History events after which there may be new records."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Some records of one run: what the query for them answers."""
+
+    records: Sequence[str]
+    before: int
+    history_length: int
+
+
+class EventStream:
+    """Reads the events of one execution."""
+
+    def __init__(self, client: Client, execution_id: str, toolkit: Toolkit) -> None:
+        self._client = client
+        self._id = execution_id
+        self._toolkit = toolkit
+
+    async def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
+        """Yield the events with a position above `after`."""
+        with translated(self._id):
+            found = await self._client.get_workflow_handle(self._id).describe()
+        run_id = found.run_id or ""
+        before = (await self._page(self._run(run_id), 0)).before
+        if before > after:
+            run_id = await self._first_run(found.raw_description.workflow_execution_info.first_run_id, run_id)
+        async for event in self._from(run_id, after, follow):
+            yield event
+
+    async def events_now(self) -> Sequence[Event]:
+        """Return the events that there are in the last run."""
+        with translated(self._id):
+            found = await self._client.get_workflow_handle(self._id).describe()
+        return [event async for event in self._from(found.run_id or "", 0, follow=False)]
+
+    async def _from(self, run_id: str | None, after: int, follow: bool) -> AsyncIterator[Event]:
+        reader: RecordReader = self._toolkit.record_reader()
+        shift: int | None = None
+        while run_id is not None:
+            run, length = self._run(run_id), 0
+            news = run.fetch_history_events(wait_new_event=True)
+            run_id, continues = None, False
+            while not continues:
+                page = await self._page(run, length)
+                shift = page.before if shift is None else shift
+                for record in page.records:
+                    for event in reader.read(decode_record(record.encode())):
+                        if event.position + shift > after:
+                            yield replace(event, position=event.position + shift)
+                length += len(page.records)
+                if reader.ended:
+                    return
+                if page.records:
+                    continue
+                with translated(self._id):
+                    last = await _next(news, page.history_length) if follow else await _continuation(run)
+                if last is None:
+                    return
+                continues = last.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
+                if continues:
+                    attributes = last.workflow_execution_continued_as_new_event_attributes
+                    run_id = attributes.new_execution_run_id
+
+    def _run(self, run_id: str) -> WorkflowHandle[Any, Any]:
+        return self._client.get_workflow_handle(self._id, run_id=run_id)
+
+    async def _first_run(self, first: str, last: str) -> str:
+        """Return the first run, if Temporal still has it."""
+        try:
+            await self._run(first).describe()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise StorageUnavailable(f"Temporal does not answer: {error.message}") from error
+            return last
+        return first
+
+    async def _page(self, run: WorkflowHandle[Any, Any], position: int) -> _Page:
+        while True:
+            try:
+                with translated(self._id):
+                    return _Page(**await run.query(RECORDS_QUERY, position))
+            except StorageError:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _next(news: AsyncIterator[HistoryEvent], history_length: int) -> HistoryEvent | None:
+    """Wait for an event after which there may be records that a history of that length does not give.
+
+    The event by which a run continues as new is always one; a reader that comes later knows its length.
+    """
+    async for event in news:
+        continues = event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
+        if continues or (event.event_id > history_length and event.event_type in _NEWS):
+            return event
+    return None
+
+
+async def _continuation(run: WorkflowHandle[Any, Any]) -> HistoryEvent | None:
+    """Return the event by which a run has continued as new, if it has."""
+    if (await run.describe()).status is not WorkflowExecutionStatus.CONTINUED_AS_NEW:
+        return None
+    closing = WorkflowHistoryEventFilterType.CLOSE_EVENT
+    return await anext(run.fetch_history_events(event_filter_type=closing))
+
+
+@contextmanager
+def translated(execution_id: str) -> Iterator[None]:
+    """Turn what the service or the network raises inside into our errors."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise ExecutionNotFound(execution_id) from error
+        if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
+            raise MissingCredentials(
+                f"Temporal refuses access: {error.message}; check the credentials"
+            ) from error
+        if error.status is RPCStatusCode.INVALID_ARGUMENT:
+            raise DefinitionError(f"Temporal refuses it: {error.message}") from error
+        raise StorageUnavailable(f"Temporal does not answer: {error.message}") from error
+    except WorkflowQueryFailedError as error:
+        raise StorageUnavailable(f"no worker can answer: {error}") from error

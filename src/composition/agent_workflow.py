@@ -1,0 +1,146 @@
+"""A workflow that is a conversation: it waits for messages, for weeks if need be, and answers them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, ClassVar
+
+from durable_agents.composition.running import Runner
+from durable_agents.core.entries import Entry, to_wire
+from durable_agents.core.errors import DefinitionError, PayloadTooLarge, RunError, ToolError
+from durable_agents.core.json import JSON
+from durable_agents.core.usage import Usage
+from durable_agents.ports.durability import current_context
+from durable_agents.ports.llm import Session
+from durable_agents.runtime import workflow
+from durable_agents.runtime.agent import Agent, reachable
+from durable_agents.runtime.bounds import DEFAULT_MAX_TURNS
+from durable_agents.runtime.conversation import Conversation, conversation_of
+
+
+class AgentWorkflow:
+    """A durable conversation with an agent. Subclass it, give it an agent, and define it as a workflow:
+
+        @da.workflow.define(name="support")
+        class Support(da.AgentWorkflow):
+            agent = da.Agent(model="mistral-medium-latest", name="support", tools=[look_up])
+            session = da.LocalSession()
+
+        execution = await backend.start(Support, id="customer-7")
+        await execution.signal("say", "Where is my parcel?")
+        await execution.query("state")              # {"answered": 1, "answer": "On its way.", ...}
+
+    Messages are answered one after the other, in the order sent, each by a run that goes on with the same
+    conversation and begins with the agent that answered last. A run that fails is told in the state, and the
+    conversation goes on. Where the backend suggests it (Temporal, of long histories), the execution continues
+    as new between two messages, and carries the conversation along.
+    """
+
+    agent: ClassVar[Agent[Any]]
+    session: ClassVar[Session | None] = None
+    """The way to the model; Mistral's API by default."""
+    max_turns: ClassVar[int] = DEFAULT_MAX_TURNS
+    """How often the model may be called for one message."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = type(self).session
+        self._messages: deque[str] = deque()
+        self._active: Agent[Any] | None = None
+        self._state: dict[str, Any] = {"answered": 0, "answer": None, "error": None, "usage": Usage()}
+        self._busy = False
+        self._ended = False
+        self._stays = False
+
+    @workflow.entrypoint
+    async def run(self, carried: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Answer until the end is signalled; return the last state.
+
+        Args:
+            carried: What an earlier history of this execution carries along; nothing to begin with.
+        """
+        if not isinstance(getattr(type(self), "agent", None), Agent):
+            name = type(self).__name__
+            raise DefinitionError(f"{name} needs an agent: write `agent = da.Agent(...)` in its class")
+        self._active = type(self).agent
+        if self._session is None:
+            from durable_agents.adapters.mistral import RemoteSession
+
+            self._session = RemoteSession()
+        if carried is not None:
+            self._restore(carried)
+        while self._messages or not self._ended:
+            await workflow.wait_condition(lambda: bool(self._messages) or self._ended)
+            if self._messages:
+                await self._answer(self._messages.popleft())
+            if workflow.should_continue_as_new() and not self._stays:
+                await self._continue_as_new()
+        return self.state()
+
+    @workflow.signal
+    def say(self, message: str) -> None:
+        """Add a message for the agent."""
+        self._messages.append(message)
+
+    @workflow.signal
+    def end(self) -> None:
+        """Let the execution end once all messages are answered."""
+        self._ended = True
+
+    @workflow.query
+    def state(self) -> dict[str, Any]:
+        """Return how many messages are `answered` and `waiting`, whether it is `busy` with one, the `agent`
+        that comes next, the last `answer`, the `error` that came in its place, and the `usage` of all.
+        """
+        usage = self._state["usage"].model_dump(mode="json")
+        agent = self._active.name if self._active is not None else None
+        waiting = len(self._messages)
+        return {**self._state, "usage": usage, "agent": agent, "waiting": waiting, "busy": self._busy}
+
+    @workflow.query
+    def transcript(self, after: int = 0) -> list[dict[str, Any]]:
+        """Return the conversation's entries from position `after` on."""
+        history: list[Entry] = [] if self._session is None else self._conversation().history
+        return to_wire(history[after:])
+
+    async def _answer(self, message: str) -> None:
+        assert self._active is not None
+        self._busy = True
+        try:
+            result = await Runner.run(self._active, message, self._session, max_turns=type(self).max_turns)
+        except (RunError, ToolError, DefinitionError) as error:
+            self._state |= {"answer": None, "error": f"{type(error).__name__}: {error}"}
+        else:
+            self._active = result.agent
+            usage = self._state["usage"] + result.usage
+            self._state |= {"answer": result.text, "error": None, "usage": usage}
+        finally:
+            self._busy = False
+        self._state["answered"] += 1
+
+    async def _continue_as_new(self) -> None:
+        assert self._active is not None
+        carried: dict[str, JSON] = {
+            "conversation": self._conversation().carried(),
+            "agent": self._active.name,
+            "messages": list(self._messages),
+            "ended": self._ended,
+            "state": {**self._state, "usage": self._state["usage"].model_dump(mode="json")},
+        }
+        try:
+            await workflow.continue_as_new(carried)
+        except PayloadTooLarge as error:
+            # Ten times as much fits into one history: better go on than lose a conversation.
+            self._stays = True
+            workflow.logger.warning("the conversation is too long to continue as new: %s", error)
+
+    def _restore(self, carried: dict[str, Any]) -> None:
+        self._conversation().restore(carried["conversation"])
+        self._active = reachable(type(self).agent).get(carried["agent"], type(self).agent)
+        # What came in the meantime comes after what was there before.
+        self._messages = deque([*carried["messages"], *self._messages])
+        self._ended = self._ended or carried["ended"]
+        self._state = {**carried["state"], "usage": Usage.model_validate(carried["state"]["usage"])}
+
+    def _conversation(self) -> Conversation:
+        assert self._session is not None
+        return conversation_of(self._session, current_context.get())

@@ -1,0 +1,70 @@
+"""Histories that grow: their size, and conversations that continue as new."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+import durable_agents as da
+from durable_agents.adapters.temporal import TemporalBackend
+from tests.adapters import temporal_programs as programs
+from tests.adapters.temporal_programs import Conversation
+from tests.adapters.temporal_server import temporal_server
+
+pytestmark = pytest.mark.server
+
+MESSAGES = 12
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A server that soon finds a history long."""
+    with temporal_server(["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60"]) as address:
+        yield f"temporal://{address}"
+
+
+async def test_a_conversation_continues_as_new_and_nothing_of_it_is_lost(url: str) -> None:
+    queue = uuid.uuid4().hex
+    async with da.connect(url) as backend, backend.worker([Conversation], task_queue=queue):
+        assert isinstance(backend, TemporalBackend)
+        execution = await backend.start(Conversation, task_queue=queue)
+        following = asyncio.create_task(read(execution))
+        for number in range(MESSAGES):
+            await execution.signal("say", f"m{number}")
+        await execution.signal("end")
+        state = await execution.result()
+        assert (state["answered"], state["answer"]) == (MESSAGES, f"message {MESSAGES}")
+        transcript = await execution.query("transcript")
+        said = [entry["content"] for entry in transcript if entry["type"] == "message.input"]
+        assert said == [f"m{number}" for number in range(MESSAGES)]
+
+        # It has several histories by now.
+        handle = backend.client.get_workflow_handle(execution.id)
+        info = (await handle.describe()).raw_description.workflow_execution_info
+        assert info.first_run_id != info.execution.run_id
+        # Its stream is one all the same, and can be read from any position.
+        events = await following
+        assert [event.position for event in events] == sorted({event.position for event in events})
+        kinds = [event.kind for event in events]
+        assert (kinds[0], kinds[-1]) == ("execution_started", "execution_completed")
+        assert kinds.count("execution_started") == 1
+        assert kinds.count("signal_received") == MESSAGES + 1
+        assert kinds.count("model_replied") == 2 * MESSAGES
+        for after in (0, events[1].position, events[len(events) // 2].position, events[-1].position):
+            assert await read(execution, after) == [event for event in events if event.position > after]
+        # No key was used twice.
+        keys = [event.data["key"] for event in events if event.kind in ("turn_started", "tool_called")]
+        assert len(set(keys)) == len(keys) == 3 * MESSAGES
+        mine = [key for key in programs.attempts if key.startswith(execution.id)]
+        assert len(mine) == MESSAGES
+        # There is one execution, and to start it again gives it.
+        assert [one.id for one in await backend.list(workflow="temporal_conversation")] == [execution.id]
+        again = await backend.start(Conversation, id=execution.id, task_queue=queue)
+        assert await again.result() == state
+
+
+async def read(execution: da.Execution, after: int = 0) -> list[da.Event]:
+    return [event async for event in execution.events(after)]

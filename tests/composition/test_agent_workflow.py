@@ -1,0 +1,112 @@
+"""A conversation that is a workflow."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import durable_agents as da
+from durable_agents.adapters.scripted import call, handoff, say
+from durable_agents.ports.llm import ModelRequest
+
+
+def talk(request: ModelRequest) -> Any:
+    """Echo what is asked; hand off, or call a tool for ever, when told to."""
+    heard = [entry for entry in (*request.history, *request.new) if isinstance(entry, da.MessageInput)]
+    text = heard[-1].content
+    match text:
+        case "hand off" if request.agent == "first":
+            return handoff("other")
+        case "loop":
+            return call("nothing")
+    return say(f"{request.agent} {len(heard)}: {text}")
+
+
+other = da.Agent(model="m", name="other")
+
+
+@da.workflow.define(name="test_conversation")
+class Conversation(da.AgentWorkflow):
+    agent = da.Agent(model="m", name="first", handoffs=[other])
+    session = da.ScriptedSession(talk)
+    max_turns = 2
+
+
+@da.workflow.define(name="test_no_agent")
+class NoAgent(da.AgentWorkflow):
+    pass
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[da.Backend]:
+    async with da.connect("memory:") as backend, backend.worker([Conversation, NoAgent]):
+        yield backend
+
+
+async def test_messages_are_answered_in_one_conversation(backend: da.Backend) -> None:
+    execution = await backend.start(Conversation)
+    for text in ("one", "two"):
+        await execution.signal("say", text)
+    await execution.signal("end")
+    state = await execution.result()
+    assert state["answer"] == "first 2: two"
+    assert (state["answered"], state["waiting"], state["busy"], state["error"]) == (2, 0, False, None)
+    said = [entry["content"] for entry in await execution.query("transcript")]
+    assert said == ["one", "first 1: one", "two", "first 2: two"]
+    assert await execution.query("transcript", 3) == (await execution.query("transcript"))[3:]
+
+
+async def test_the_agent_that_answered_last_goes_on(backend: da.Backend) -> None:
+    execution = await backend.start(Conversation)
+    for text in ("hand off", "well"):
+        await execution.signal("say", text)
+    await execution.signal("end")
+    state = await execution.result()
+    assert state["agent"] == "other"
+    assert state["answer"] == "other 2: well"
+
+
+async def test_a_message_that_gets_no_answer_does_not_end_the_conversation(backend: da.Backend) -> None:
+    execution = await backend.start(Conversation)
+    await execution.signal("say", "loop")
+    await execution.signal("say", "")
+    await execution.signal("say", "again")
+    await execution.signal("end")
+    state = await execution.result()
+    assert (state["answered"], state["error"]) == (3, None)
+    assert state["answer"].endswith(": again")
+
+
+@pytest.mark.parametrize(("text", "error"), [("loop", "MaxTurnsExceeded"), ("", "DefinitionError")])
+async def test_why_a_message_got_no_answer_is_in_the_state(
+    backend: da.Backend, text: str, error: str
+) -> None:
+    execution = await backend.start(Conversation)
+    await execution.signal("say", text)
+    await execution.signal("end")
+    state = await execution.result()
+    assert state["answer"] is None
+    assert state["error"].startswith(error)
+
+
+async def test_a_conversation_without_an_agent_says_what_to_write(backend: da.Backend) -> None:
+    execution = await backend.start(NoAgent)
+    with pytest.raises(da.ExecutionFailed, match=r"agent = da\.Agent"):
+        await execution.result()
+
+
+async def test_to_continue_as_new_is_refused_where_it_is_never_suggested() -> None:
+    async with da.connect("memory:") as backend, backend.worker([Impatient]):
+        execution = await backend.start(Impatient)
+        with pytest.raises(da.ExecutionFailed, match="should_continue_as_new"):
+            await execution.result()
+
+
+@da.workflow.define(name="test_impatient")
+class Impatient:
+    @da.workflow.entrypoint
+    async def run(self, number: int = 0) -> None:
+        assert not da.workflow.should_continue_as_new()
+        await da.workflow.continue_as_new(number + 1)
