@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ToolReferenceChunk,
         UnknownChunk,
     )
+    from durable_agents.core.context import KeepLastTurns, TokenBudget
     from durable_agents.core.entries import (
         AgentHandoff,
         FunctionCall,
@@ -126,6 +127,7 @@ __all__ = [
     "InputRejected",
     "InvalidArguments",
     "InvalidOutput",
+    "KeepLastTurns",
     "LimitExceeded",
     "LocalSession",
     "MCPSSEConfig",
@@ -156,6 +158,7 @@ __all__ = [
     "StreamedRun",
     "TextChunk",
     "ThinkingChunk",
+    "TokenBudget",
     "ToolError",
     "ToolExecution",
     "ToolFailed",
@@ -186,6 +189,7 @@ _HOMES = (
     "core.entries",
     "core.built_in_tools",
     "core.approvals",
+    "core.context",
     "ports.durability",
     "runtime.activity",
     "runtime.agent",

@@ -80,6 +80,9 @@ class ScriptedSession(Session):
     def check(self, graph: AgentGraph) -> None:
         """A script serves any agents."""
 
+    def anew(self, handle: JSON) -> JSON:
+        return handle
+
     async def reply(
         self, request: ModelRequest, resources: Resources, tell: Tell | None = None
     ) -> ModelReply:

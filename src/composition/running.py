@@ -13,6 +13,7 @@ from durable_agents.adapters.mistral import RemoteSession
 from durable_agents.composition.backends import connect
 from durable_agents.core import entries as wire
 from durable_agents.core.agents import AgentGraph
+from durable_agents.core.entries import Entry
 from durable_agents.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
@@ -24,11 +25,13 @@ from durable_agents.runtime import workflow
 from durable_agents.runtime.agent import Agent, reachable, team_of
 from durable_agents.runtime.bounds import DEFAULT_MAX_TURNS, Bounds
 from durable_agents.runtime.clock import SystemClock
+from durable_agents.runtime.conversation import messages_of, set_messages
 from durable_agents.runtime.plain import PlainContext
 from durable_agents.runtime.resources import SharedResources
 from durable_agents.runtime.results import RunRecord, RunResult
-from durable_agents.runtime.runner import check_run, run_agent
+from durable_agents.runtime.runner import as_entries, check_run, run_agent
 from durable_agents.runtime.streamed import StreamedRun
+from durable_agents.runtime.summary import summarise
 
 T = TypeVar("T")
 
@@ -167,6 +170,44 @@ class Runner:
             on_limit=on_limit,
         )
         return StreamedRun(lambda context: run_agent(agent, given, way, bounds, context), SystemClock())
+
+    @staticmethod
+    def messages(session: Session) -> tuple[Entry, ...]:
+        """Return the entries of the conversation that `session` carries on here, oldest first.
+
+        That is the conversation of this execution; in a plain script, of the session object. A run by an `id`
+        has one of its own, which ends with it.
+        """
+        return messages_of(session, current_context.get())
+
+    @staticmethod
+    def set_messages(session: Session, messages: Any) -> None:
+        """Go on with these messages (entries, or what `run` takes as inputs) instead of those that there are.
+
+        A session whose server keeps the conversation begins a new one there, with all of them.
+
+        Raises:
+            DefinitionError: they are no messages, a call has no result or a result no call, or the session is
+                being used by a run; nothing was changed.
+        """
+        set_messages(session, current_context.get(), as_entries(messages) if messages else ())
+
+    @staticmethod
+    async def summarise(session: Session, agent: Agent[Any], *, keep_turns: int = 2) -> str | None:
+        """Replace all but the last turns of the session's conversation by a summary that `agent` makes.
+
+        Return the summary; None if nothing is older. In workflow code the summary is journaled.
+
+        Raises:
+            DefinitionError: `keep_turns < 1`, or the session is being used by a run.
+            RunError: the agent made no summary; the conversation is as it was.
+        """
+        context = current_context.get()
+        if context is not None:
+            return await summarise(session, agent, keep_turns, Bounds(), context)
+        async with SharedResources() as resources:
+            plain = PlainContext(resources, SystemClock())
+            return await summarise(session, agent, keep_turns, Bounds(), plain)
 
 
 @workflow.define(name="durable_agents.run")

@@ -72,6 +72,13 @@ class Session(Protocol):
     def check(self, graph: AgentGraph) -> None:
         """Raise `NotSupported` or `DefinitionError` if this session cannot serve these agents."""
 
+    def anew(self, handle: JSON) -> JSON:
+        """Return the handle of a conversation whose entries were changed here: None, to tell all of it again.
+
+        A session whose handle depends on no entries returns it as it is.
+        """
+        return None
+
     @abstractmethod
     async def reply(
         self, request: ModelRequest, resources: Resources, tell: Tell | None = None

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from durable_agents.core import entries as wire
+from durable_agents.core.context import paired
 from durable_agents.core.entries import Entry
+from durable_agents.core.errors import DefinitionError
 from durable_agents.core.json import JSON
 from durable_agents.ports.durability import WorkflowContext
 from durable_agents.ports.llm import Session
@@ -60,6 +62,31 @@ def conversation_of(session: Session, context: WorkflowContext | None) -> Conver
     ours: dict[int, tuple[Session, Conversation]] = context.state.setdefault(Conversation, {})
     # The session is kept beside its conversation, so that its id is not given to another object.
     return ours.setdefault(id(session), (session, Conversation()))[1]
+
+
+def messages_of(session: Session, context: WorkflowContext | None) -> tuple[Entry, ...]:
+    """Return what a conversation holds, in order, what the model must still be told at the end."""
+    conversation = conversation_of(session, context)
+    return (*conversation.history, *conversation.unsent)
+
+
+def set_messages(session: Session, context: WorkflowContext | None, entries: Sequence[Entry]) -> None:
+    """Go on with these entries instead of those that the conversation has.
+
+    Raises:
+        DefinitionError: the conversation is being used, or a call among the entries has no result behind it,
+            or a result no call before it; nothing was changed.
+    """
+    conversation = conversation_of(session, context)
+    if conversation.in_use:
+        raise DefinitionError("this session is being used by a run; change its messages when it has ended")
+    if len(paired(entries)) != len(entries):
+        raise DefinitionError(
+            "every call among the messages needs one result behind it, and every result its call before it"
+        )
+    conversation.history = list(entries)
+    conversation.unsent, conversation.in_doubt = (), False
+    conversation.handle = session.anew(conversation.handle)
 
 
 _plain: dict[int, tuple[weakref.ref[Any], Conversation]] = {}

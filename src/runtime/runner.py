@@ -118,6 +118,15 @@ def check_run(agent: Agent, inputs: Any) -> tuple[Entry, ...]:
     """
     if not isinstance(agent, Agent):
         raise DefinitionError(f"the agent must be an Agent, not {type(agent).__name__}")
+    return as_entries(inputs)
+
+
+def as_entries(inputs: Any) -> tuple[Entry, ...]:
+    """Return what a caller gave as entries.
+
+    Raises:
+        DefinitionError: it is empty, or no messages.
+    """
     try:
         return wire.messages(inputs)
     except ValidationError as error:
@@ -148,12 +157,12 @@ async def run_agent(
         )
     conversation.in_use = True
     try:
-        return await _run_in(conversation, agent, given, session, bounds, context)
+        return await run_in(conversation, agent, given, session, bounds, context)
     finally:
         conversation.in_use = False
 
 
-async def _run_in(
+async def run_in(
     conversation: Conversation,
     agent: Agent[T],
     given: tuple[Entry, ...],
@@ -161,6 +170,7 @@ async def _run_in(
     bounds: Bounds,
     context: StepContext,
 ) -> RunResult[T]:
+    """Run `agent` in a conversation of its own choice; else as `run_agent`."""
     catalogues = await catalogues_of(sources_of(agent), context)
     team = team_of(agent, catalogues.tools, catalogues.missing)
     session.check(team.graph)
@@ -493,7 +503,7 @@ class _Run:
             return await verdict_of(guardrail, text), Usage()
         judge: Agent[GuardrailAnswer] = as_guardrail(guardrail)
         asked = (MessageInput(content=text or "(nothing)"),)
-        result = await _run_in(Conversation(), judge, asked, self._session, Bounds(), self._context)
+        result = await run_in(Conversation(), judge, asked, self._session, Bounds(), self._context)
         return result.output.verdict(), result.usage
 
     def _tell_verdict(self, verdict: Verdict, guardrail: Any, agent: str, what: str) -> None:

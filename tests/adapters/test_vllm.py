@@ -236,3 +236,27 @@ async def test_a_durable_run_asks_the_server_for_each_reply_once(tmp_path: Any) 
         again = await da.Runner.run(forecaster(), "Go.", session_with(server), id="v-1", backend=url)
         assert (first.text, len(server.bodies)) == (again.text, asked)
     assert KEY not in json.dumps([entry.to_wire() for entry in again.entries])
+
+
+async def test_of_a_long_conversation_only_what_the_context_keeps_is_sent() -> None:
+    def answer(messages: list[dict[str, Any]]) -> Said:
+        return "Done." if len(server.bodies) % 5 == 0 else [("look_up", '{"city": "Lyon"}')]
+
+    with serving(answer) as server:
+        session = session_with(server, context=[da.KeepLastTurns(3), lambda told: told[:1] + told[2:]])
+        for number in range(3):
+            result = await da.Runner.run(forecaster(), f"Task {number}.", session)
+            assert result.text == "Done."
+    assert len(da.Runner.messages(session)) == 3 * (2 + 4 * 2)
+    for body in server.bodies[3:]:
+        roles = [message["role"] for message in body["messages"]]
+        assert len(roles) <= 2 + 2 * 3
+        assert roles[:2] == ["system", "user"]
+        # The second processor takes a call away, so its result goes as well.
+        assert roles.count("tool") == sum(len(m.get("tool_calls") or ()) for m in body["messages"])
+
+
+async def test_a_context_that_is_no_function_is_refused() -> None:
+    for context in (da.KeepLastTurns(3), ["text"]):
+        with pytest.raises(da.ConfigurationError, match="list of functions"):
+            da.LocalSession(context=context)  # type: ignore[arg-type]  # what users may do

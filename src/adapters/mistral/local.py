@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,9 @@ from durable_agents.adapters.mistral.session import ApiSession, Endpoint
 from durable_agents.adapters.mistral.streams import CompletionStream
 from durable_agents.adapters.mistral.wire import usage_of
 from durable_agents.core.agents import AgentGraph
+from durable_agents.core.context import ContextProcessor, processed
 from durable_agents.core.errors import (
+    ConfigurationError,
     ModelError,
     ModelOverloaded,
     ModelRefused,
@@ -42,7 +44,19 @@ class LocalSession(ApiSession):
 
     Handoffs are functions that the model calls. Built-in tools need a server that runs them, so an agent
     that has any is refused. Repeating a request asks the model again; nothing is kept that it could add to.
+
+    `context` says what of a long conversation is sent: processors such as `KeepLastTurns` and `TokenBudget`,
+    or functions of your own of the entries and of nothing else, applied in order. The conversation itself is
+    kept whole.
     """
+
+    context: Sequence[ContextProcessor] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if callable(self.context) or not all(map(callable, self.context)):
+            raise ConfigurationError("context must be a list of functions of a conversation's entries")
+        object.__setattr__(self, "context", tuple(self.context))
 
     def check(self, graph: AgentGraph) -> None:
         for agent in graph.agents.values():
@@ -96,7 +110,8 @@ class LocalSession(ApiSession):
         self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
     ) -> ModelReply:
         chat = await resources.get(("mistral", "chat", *endpoint.identity), lambda: open_chat(endpoint))
-        body = request_of(request.graph, request.agent, (*request.history, *request.new))
+        told = processed(self.context, (*request.history, *request.new))
+        body = request_of(request.graph, request.agent, told)
         if not request.may_call and "tools" in body:
             body["tool_choice"] = "none"
         body |= {"timeout_ms": round(self.timeout_seconds * 1000), "retries": None}

@@ -1,0 +1,187 @@
+"""Context processors: whatever is dropped, every call stays with its result, and the task is never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from durable_agents.core.context import (
+    KeepLastTurns,
+    TokenBudget,
+    blocks_of,
+    estimated_tokens,
+    paired,
+    processed,
+)
+from durable_agents.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
+from durable_agents.core.errors import DefinitionError
+from tests.core.stories import Story, conversation, stories
+from tests.core.strategies import other_entries, user_messages
+
+ids = st.sampled_from(["a", "b", "c"])
+calls = st.builds(FunctionCall, tool_call_id=ids, name=st.just("f"), arguments=st.just("{}"))
+results = st.builds(FunctionResult, tool_call_id=ids, result=st.text(max_size=9))
+any_entries = st.lists(st.one_of(calls, results, user_messages, other_entries), max_size=12)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Entry]:
+    """Conversations as runs leave them: every call has its result, behind its reply."""
+    told: list[Entry] = []
+    for number in range(draw(st.integers(0, 7))):
+        if draw(st.booleans()):
+            told.append(draw(user_messages))
+        made = [
+            FunctionCall(tool_call_id=f"{number}{n}", name="f", arguments="{}")
+            for n in range(draw(st.integers(0, 3)))
+        ]
+        told += draw(st.permutations([*made, MessageOutput(content="x" * draw(st.integers(0, 40)))]))
+        answers = [
+            FunctionResult(tool_call_id=call.tool_call_id, result="y" * draw(st.integers(0, 40)))
+            for call in made
+        ]
+        told += draw(st.permutations(answers))
+    return told + draw(st.lists(user_messages, max_size=2))
+
+
+processors = st.one_of(
+    st.builds(KeepLastTurns, st.integers(1, 5)),
+    st.builds(TokenBudget, st.integers(1, 120)),
+)
+
+
+def unpaired(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the calls without a result behind them, and the results without a call before them."""
+    left: list[Entry] = []
+    for entry in entries:
+        if isinstance(entry, FunctionResult):
+            match = [
+                one
+                for one in left
+                if isinstance(one, FunctionCall) and one.tool_call_id == entry.tool_call_id
+            ]
+            if match:
+                left.remove(match[-1])
+            else:
+                left.append(entry)
+        elif isinstance(entry, FunctionCall):
+            left.append(entry)
+    return left
+
+
+def is_within(part: Sequence[Entry], whole: Sequence[Entry]) -> bool:
+    """Whether `part` is some of `whole`, in its order."""
+    rest = iter(whole)
+    return all(any(one is other or one == other for other in rest) for one in part)
+
+
+@given(conversations(), st.lists(processors, max_size=3))
+def test_every_call_stays_paired_with_its_result(told: list[Entry], chain: list[Any]) -> None:
+    assert unpaired(told) == []
+    left = processed(chain, told)
+    event(f"dropped: {len(left) < len(told)}")
+    assert unpaired(left) == []
+    assert is_within(left, told)
+
+
+@given(stories(), processors)
+def test_what_a_run_leaves_can_be_shortened(story: Story, processor: Any) -> None:
+    assert unpaired(processed([processor], conversation(story))) == []
+
+
+@given(any_entries)
+def test_whatever_a_processor_returns_nothing_is_left_unpaired(entries: list[Entry]) -> None:
+    left = processed([lambda _: entries], [])
+    assert unpaired(left) == []
+    assert is_within(left, entries)
+    assert [one for one in left if not isinstance(one, (FunctionCall, FunctionResult))] == [
+        one for one in entries if not isinstance(one, (FunctionCall, FunctionResult))
+    ]
+    assert paired(left) == left
+
+
+@given(any_entries)
+def test_blocks_hold_every_entry_once_and_calls_with_their_results(entries: list[Entry]) -> None:
+    blocks = blocks_of(entries)
+    assert sorted(position for block in blocks for position in block) == list(range(len(entries)))
+    assert all(block == tuple(sorted(block)) for block in blocks)
+    if unpaired(entries) == [] and len({e.tool_call_id for e in entries if isinstance(e, FunctionCall)}) == (
+        sum(isinstance(e, FunctionCall) for e in entries)
+    ):
+        for block in blocks:
+            assert unpaired([entries[position] for position in block]) == []
+
+
+def replies_in(told: Sequence[Entry]) -> int:
+    return sum(not isinstance(told[block[0]], MessageInput) for block in blocks_of(told))
+
+
+@given(conversations(), st.integers(1, 5))
+def test_the_last_turns_are_kept_whole_with_the_message_that_led_to_them(
+    told: list[Entry], turns: int
+) -> None:
+    left = list(KeepLastTurns(turns)(told))
+    assert replies_in(left) == min(turns, replies_in(told))
+    # What follows the first reply that is kept is kept to the end.
+    tail = len(left) - next((n for n, e in enumerate(left) if not isinstance(e, MessageInput)), 0)
+    assert left[len(left) - tail :] == told[len(told) - tail :]
+    said_before = [entry for entry in told[: len(told) - tail] if isinstance(entry, MessageInput)]
+    led = left[: len(left) - tail]
+    assert bool(led) == bool(said_before)
+    assert said_before[len(said_before) - len(led) :] == led
+    assert list(KeepLastTurns(turns)(left)) == left
+
+
+@given(conversations(), st.integers(1, 150))
+def test_a_budget_is_kept_wherever_the_last_turn_alone_fits(told: list[Entry], tokens: int) -> None:
+    left = list(TokenBudget(tokens)(told))
+    size = sum(map(estimated_tokens, left))
+    least = list(TokenBudget(1)(told))
+    if sum(map(estimated_tokens, least)) <= tokens:
+        event("fits")
+        assert size <= tokens
+    else:
+        event("the last turn alone is more")
+        assert left == least
+    assert is_within(least, left)
+    assert replies_in(least) == min(1, replies_in(told))
+    if sum(map(estimated_tokens, told)) <= tokens:
+        assert left == told
+    assert list(TokenBudget(tokens)(left)) == left
+
+
+def test_entries_are_counted_as_it_is_said() -> None:
+    told: list[Entry] = []
+    for number in range(5):
+        told += [MessageInput(content=str(number)), MessageOutput(content="yes")]
+    for tokens in range(2, 12):
+        assert list(TokenBudget(tokens, count=lambda entry: 1)(told)) == told[-tokens:]
+
+
+@pytest.mark.parametrize("make", [KeepLastTurns, TokenBudget])
+def test_a_processor_that_keeps_nothing_is_refused(make: Any) -> None:
+    with pytest.raises(DefinitionError, match="use 1 or more"):
+        make(0)
+
+
+def fails(_: Sequence[Entry]) -> Sequence[Entry]:
+    raise LookupError("no idea")
+
+
+@pytest.mark.parametrize(
+    ("processor", "told"),
+    [
+        (fails, "'fails' failed with LookupError: no idea"),
+        (lambda told: None, "returned no entries"),
+        (lambda told: [{"type": "function.call"}], "returned no entries"),
+        (lambda told: "text", "returned no entries"),
+    ],
+    ids=["fails", "none", "half an entry", "text"],
+)
+def test_a_processor_that_does_not_do_its_work_is_named(processor: Any, told: str) -> None:
+    with pytest.raises(DefinitionError, match=told):
+        processed([processor], [MessageInput(content="hi")])
