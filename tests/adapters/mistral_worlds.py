@@ -64,7 +64,7 @@ class Cloud:
                     outputs.append(Say(to_wire(content)))
                 case FunctionCall(name=tool, arguments=arguments):
                     target = target_of((entry,))
-                    by_server = target is not None and call.endpoint == "conversations"
+                    by_server = target is not None and bool(call.handoffs)
                     outputs.append(Handoff(target or "") if by_server else Call(tool, arguments))
         return outputs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
@@ -32,7 +33,7 @@ class MistralContract(SessionContract):
 
 @pytest.mark.server
 class TestRemoteSession(MistralContract):
-    make = RemoteSession
+    make: ClassVar[Any] = RemoteSession
     stream = False
     capabilities = frozenset({Capability.SERVER, Capability.MEMORY, Capability.USAGE})
 
@@ -40,6 +41,12 @@ class TestRemoteSession(MistralContract):
 @pytest.mark.server
 class TestRemoteSessionStreamed(TestRemoteSession):
     stream = True
+
+
+@pytest.mark.nightly
+@pytest.mark.server
+class TestRemoteSessionThatHandsOffItself(TestRemoteSession):
+    make: ClassVar[Any] = functools.partial(RemoteSession, handoff_execution="client")
 
 
 @pytest.mark.server

@@ -24,11 +24,13 @@ from durable_agents.core.entries import (
     UnknownEntry,
 )
 from durable_agents.core.errors import (
+    ConfigurationError,
     DefinitionError,
     MalformedReply,
     ModelOverloaded,
     ModelRefused,
     ModelUnreachable,
+    NotSupported,
 )
 from durable_agents.core.json import JSON
 from durable_agents.ports.llm import ModelReply, ModelRequest
@@ -509,3 +511,71 @@ async def test_what_the_sdk_refuses_to_send_is_a_refusal() -> None:
             with pytest.raises(ModelRefused, match="422"):
                 await session_for(server).reply(request, resources)
         assert posts(server, START) == 0
+
+
+# Handoffs done by us -------------------------------------------------------------------------------------
+
+
+async def test_handoffs_can_be_done_by_the_run_and_the_server_knows_nothing_of_them() -> None:
+    made: list[list[str]] = []
+
+    def model(call: ModelCall) -> Reply:
+        made.append(list(call.tool_names))
+        if call.agent_name == "poet":
+            return [Say("A poem.")]
+        return [Call("transfer_to_poet"), Call("look_up")]
+
+    with MistralServer(model) as server:
+        session = session_for(server, handoff_execution="client")
+        async with worker() as resources:
+            request = start(graph_for("m"))
+            reply = await session.reply(request, resources)
+            results = [
+                FunctionResult(tool_call_id=entry.tool_call_id, result="r")
+                for entry in reply.entries
+                if isinstance(entry, FunctionCall)
+            ]
+            assert len(results) == 2
+            last = await session.reply(after(request, reply, *results, agent="poet"), resources)
+            assert text(last) == ["A poem."]
+            assert last.notes == ()
+        assert made[0] == ["look_up", "rhyme", "transfer_to_poet"]
+        assert all(not agent["handoffs"] for agent in server.agents.values())
+        first, second = server.conversations.values()
+        assert [entry["type"] for entry in second.entries] == [
+            "message.input",
+            "function.call",
+            "function.call",
+            "function.result",
+            "function.result",
+            "message.output",
+        ]
+        assert first.agent_id != second.agent_id
+
+
+async def test_both_ways_to_hand_off_share_no_agents_that_would_confuse_them() -> None:
+    with server_of([Say("1")], [Say("2")], [Say("3")]) as server:
+        async with worker() as resources:
+            for number, way in enumerate(["server", "client", "server"]):
+                session = session_for(server, handoff_execution=way)
+                await session.reply(start(graph_for("m"), key=str(number)), resources)
+        assert sorted((agent["name"], bool(agent["handoffs"])) for agent in server.agents.values()) == [
+            ("front", False),
+            ("front", True),
+            ("poet", False),
+            ("poet", True),
+        ]
+
+
+def test_who_hands_off_is_one_of_two() -> None:
+    anybody: Any = "anybody"
+    with pytest.raises(ConfigurationError, match="'server' or 'client'"):
+        RemoteSession(handoff_execution=anybody)
+
+
+def test_an_agent_of_the_servers_cannot_be_given_handoffs_of_ours() -> None:
+    front = AgentSpec(name="front", model="m", id="ag_1", handoffs=("poet",))
+    graph = AgentGraph(start="front", agents={"front": front, "poet": AgentSpec(name="poet", model="m")})
+    RemoteSession().check(graph)
+    with pytest.raises(NotSupported, match="knows nothing of our handoffs"):
+        RemoteSession(handoff_execution="client").check(graph)

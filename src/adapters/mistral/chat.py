@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from durable_agents.adapters.mistral.definitions import completion_args, function_tool, function_tools
+from durable_agents.adapters.mistral.definitions import completion_args, function_tools, handoff_tools
 from durable_agents.adapters.mistral.wire import plain, repaired, said_by_model, said_by_user
 from durable_agents.core.agents import AgentGraph
 from durable_agents.core.chunks import to_wire
@@ -68,11 +68,7 @@ def request_of(graph: AgentGraph, active: str, conversation: Sequence[Entry]) ->
     """Return the body of a completion by the active agent, but for `stream`."""
     agent = graph[active]
     system = [{"role": "system", "content": agent.instructions}] if agent.instructions else []
-    tools = function_tools(agent)
-    for name, target in agent.handoff_tools().items():
-        about = graph[target].description
-        description = f"Hand the conversation over to {target}." + (f" {about}" if about else "")
-        tools.append(function_tool(name, description, {"type": "object", "properties": {}}))
+    tools = function_tools([*agent.tools, *handoff_tools(graph, active)])
     body = {"model": agent.model, "messages": [*system, *messages_of(conversation)], **completion_args(agent)}
     return {name: plain(value) for name, value in (body | ({"tools": tools} if tools else {})).items()}
 

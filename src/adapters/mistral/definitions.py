@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
-from durable_agents.core.agents import AgentGraph, AgentSpec
+from durable_agents.core.agents import AgentGraph, AgentSpec, ToolSpec
 from durable_agents.core.errors import DefinitionError
 from durable_agents.core.json import canonical
 
@@ -65,9 +66,9 @@ def check_definitions(graph: AgentGraph, completion_args: frozenset[str]) -> Non
             )
 
 
-def function_tools(agent: AgentSpec) -> list[Wire]:
-    """Return the tools that run on our side."""
-    return [function_tool(tool.name, tool.description, dict(tool.parameters)) for tool in agent.tools]
+def function_tools(tools: Iterable[ToolSpec]) -> list[Wire]:
+    """Return tools that run on our side."""
+    return [function_tool(tool.name, tool.description, dict(tool.parameters)) for tool in tools]
 
 
 def function_tool(name: str, description: str, parameters: Wire) -> Wire:
@@ -91,12 +92,34 @@ def completion_args(agent: AgentSpec) -> Wire:
     return arguments
 
 
+def handoff_tools(graph: AgentGraph, name: str) -> list[ToolSpec]:
+    """Return the functions by which an agent hands off where we do it, and no server."""
+    tools = []
+    for function, target in graph[name].handoff_tools().items():
+        about = graph[target].description
+        description = f"Hand the conversation over to {target}." + (f" {about}" if about else "")
+        tools.append(
+            ToolSpec(name=function, description=description, parameters={"type": "object", "properties": {}})
+        )
+    return tools
+
+
+def with_handoffs_as_tools(graph: AgentGraph) -> AgentGraph:
+    """Return the same agents for a server that is to know nothing of their handoffs."""
+    return graph.with_(
+        agents={
+            name: agent.with_(tools=(*agent.tools, *handoff_tools(graph, name)), handoffs=())
+            for name, agent in graph.agents.items()
+        }
+    )
+
+
 def definition(agent: AgentSpec) -> Wire:
     """Return the fields of a remote agent that its definition decides, without handoffs and metadata."""
     fields: Wire = {
         "model": agent.model,
         "name": agent.name,
-        "tools": [*function_tools(agent), *(dict(tool) for tool in agent.built_in_tools)],
+        "tools": [*function_tools(agent.tools), *(dict(tool) for tool in agent.built_in_tools)],
         "completion_args": completion_args(agent),
     }
     if agent.description:

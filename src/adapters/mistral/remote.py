@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from durable_agents.adapters.mistral.api_errors import BUSY_SECONDS
 from durable_agents.adapters.mistral.conversations import Answer, Call, ConversationsApi
-from durable_agents.adapters.mistral.definitions import COMPLETION_ARGS, check_definitions, graph_fingerprint
+from durable_agents.adapters.mistral.definitions import (
+    COMPLETION_ARGS,
+    check_definitions,
+    graph_fingerprint,
+    with_handoffs_as_tools,
+)
 from durable_agents.adapters.mistral.reconciliation import Sight, Trace, trace_of
 from durable_agents.adapters.mistral.session import ApiSession, Endpoint
 from durable_agents.adapters.mistral.wire import (
@@ -25,7 +30,13 @@ from durable_agents.adapters.mistral.wire import (
 )
 from durable_agents.core.agents import AgentGraph
 from durable_agents.core.entries import AgentHandoff
-from durable_agents.core.errors import DefinitionError, MalformedReply, ModelOverloaded, NotSupported
+from durable_agents.core.errors import (
+    ConfigurationError,
+    DefinitionError,
+    MalformedReply,
+    ModelOverloaded,
+    NotSupported,
+)
 from durable_agents.core.json import JSON
 from durable_agents.core.model import Value
 from durable_agents.ports.deltas import Tell
@@ -37,6 +48,9 @@ logger = logging.getLogger("durable_agents.mistral")
 FOUND = "the reply was lost on its way and found in the conversation's history, which does not tell its usage"
 TWICE = "a request that was repeated has been applied twice; its first reply counts"
 ANONYMOUS = "calls in it have no ids of their own, and cannot be answered there"
+
+ORDINARY = ""
+"""The reason of a new conversation that goes without saying: another agent is active now."""
 
 
 class Handle(Value):
@@ -80,13 +94,24 @@ class Turn:
 class RemoteSession(ApiSession):
     """Mistral's agents, in a conversation that the server keeps.
 
-    Agents are made on the server as they are defined here, once for equal definitions. Handoffs and built-in
-    tools happen on the server, within one reply. A request whose answer was lost is looked for on the server
-    before it is sent again, so that a conversation has each turn once; the usage of a reply found so is
-    reported as zero, for the history does not tell it. A conversation that cannot be gone on with (it was
-    deleted, a call in it cannot be read, somebody else added to it) is left for a new one that gets all
-    that was said; the reply's `notes` say so.
+    Agents are made on the server as they are defined here, once for equal definitions. Built-in tools, and
+    by default handoffs, happen on the server, within one reply. A request whose answer was lost is looked for
+    on the server before it is sent again, so that a conversation has each turn once; the usage of a reply
+    found so is reported as zero, for the history does not tell it. A conversation that cannot be gone on with
+    (it was deleted, a call in it cannot be read, somebody else added to it) is left for a new one that gets
+    all that was said; the reply's `notes` say so.
     """
+
+    handoff_execution: Literal["server", "client"] = "server"
+    """Who hands off: the server, within one reply; or the run, as a turn of its own after which the next
+    agent begins a conversation that gets all that was said. The latter is slower, and relies on less."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.handoff_execution not in ("server", "client"):
+            raise ConfigurationError(
+                f"handoff_execution is {self.handoff_execution!r}; it can be 'server' or 'client'"
+            )
 
     def check(self, graph: AgentGraph) -> None:
         for agent in graph.agents.values():
@@ -97,6 +122,11 @@ class RemoteSession(ApiSession):
                 )
         check_definitions(graph, COMPLETION_ARGS)
         for agent in graph.agents.values():
+            if self.handoff_execution == "client" and agent.id is not None and agent.handoffs:
+                raise NotSupported(
+                    f"agent {agent.name!r} is an agent of the server's, which knows nothing of our handoffs; "
+                    "use handoff_execution='server', or leave its id out"
+                )
             for tool in agent.built_in_tools:
                 configuration = tool.get("tool_configuration")
                 if isinstance(configuration, dict) and configuration.get("requires_confirmation"):
@@ -113,6 +143,8 @@ class RemoteSession(ApiSession):
         )
         # A socket that is silent is never the first limit to bite.
         call = Call(tell, round(self.timeout_seconds * 1000))
+        if self.handoff_execution == "client":
+            request = request.with_(graph=with_handoffs_as_tools(request.graph))
         return await Exchange(api, request, call).reply()
 
 
@@ -141,19 +173,19 @@ class Exchange:
                 self._api.agents.forget(self._request.graph)
                 why = "the server does not have the old one, or one of its agents, any more"
         if turn is None:
-            turn = await self._start(() if why is None else (f"a new conversation was begun: {why}",))
+            turn = await self._start((f"a new conversation was begun: {why}",) if why else ())
         for note in turn.notes:
             logger.warning("model call %s: %s", self._request.idempotency_key, note)
         return self._reply_of(turn)
 
     def _why_anew(self, known: Handle) -> str | None:
-        """Return why the next request must begin a new conversation, if it must."""
+        """Return why the next request must begin a new conversation; None if it need not."""
         if known.is_left is not None:
             return known.is_left
         if known.graph != self._graph:
             return "the definitions of the agents have changed"
         if known.agent != self._request.agent:
-            return f"a conversation with {known.agent!r} cannot be gone on with by {self._request.agent!r}"
+            return ORDINARY
         if is_poisoned(self._request.history):
             return "the server takes nothing after a call whose arguments are no JSON object"
         return None
