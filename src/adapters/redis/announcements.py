@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from redis.asyncio.client import PubSub
 
-from durable_agents.adapters.redis.errors import REDIS_ERRORS, storage_error, translated
+from durable_agents.adapters.redis.errors import REDIS_ERRORS, storage_error
 from durable_agents.adapters.redis.settings import RedisSettings
 from durable_agents.core.errors import StorageError, StorageUnavailable
 from durable_agents.ports.clock import Clock
@@ -86,8 +86,8 @@ class Announcements:
         self._settings = settings
         self._topics: dict[str, Topic] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
-        self._pubsub: PubSub | None = None
-        self._sending = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._delay_seconds = FIRST_RETRY_SECONDS
         self._listening: asyncio.Task[None] | None = None
         self._sendings: set[asyncio.Task[None]] = set()
         self._failure: StorageError | None = None
@@ -107,7 +107,7 @@ class Announcements:
         self._idle.pop(name, None)
         try:
             if is_new:
-                self._subscribe(name)
+                self._topics_changed()
             if not topic.is_live:
                 await self._confirmation(topic)
             yield topic
@@ -116,46 +116,21 @@ class Announcements:
             if not topic.users:
                 self._idle[name] = None
         while len(self._idle) > IDLE_TOPICS_MAX:
-            self._unsubscribe(self._idle.popitem(last=False)[0])
+            del self._topics[self._idle.popitem(last=False)[0]]
+            self._topics_changed()
 
     async def close(self) -> None:
         """Listen no more; everyone who waits looks once more."""
-        tasks = {*self._sendings} if self._listening is None else {*self._sendings, self._listening}
-        while tasks:
-            # On Python 3.11 one cancellation may be lost (see `translated`).
-            for task in tasks:
-                task.cancel()
-            _, tasks = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
-        self._listening = None
+        if self._listening is not None:
+            await _end(self._listening)
+            self._listening = None
         for topic in self._topics.values():
             topic.announce()
 
-    def _subscribe(self, name: str) -> None:
+    def _topics_changed(self) -> None:
+        self._changed.set()
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen(), name="durable-agents redis announcements")
-        elif self._pubsub is not None:
-            self._send(self._pubsub.subscribe, name)
-
-    def _unsubscribe(self, name: str) -> None:
-        del self._topics[name]
-        if self._pubsub is not None:
-            self._send(self._pubsub.unsubscribe, name)
-
-    def _send(self, command: Callable[[str], Awaitable[object]], name: str) -> None:
-        """Tell the server, in a task of its own: whoever asked may be cancelled, others count on it too."""
-        sending = asyncio.create_task(self._tell(command, name))
-        self._sendings.add(sending)
-        sending.add_done_callback(self._sendings.discard)
-
-    async def _tell(self, command: Callable[[str], Awaitable[object]], name: str) -> None:
-        async with self._sending:
-            try:
-                with translated(self._settings):
-                    await command(name)
-            except (StorageError, AttributeError) as error:
-                # The listener finds the same connection broken, and then subscribes to every topic anew. An
-                # AttributeError is what redis-py raises if it has found that just now.
-                logger.debug("%s", error)
 
     async def _confirmation(self, topic: Topic) -> None:
         def is_decided() -> bool:
@@ -175,29 +150,54 @@ class Announcements:
             raise self._failure
 
     async def _listen(self) -> None:
-        delay = FIRST_RETRY_SECONDS
         while True:
-            pubsub = self._pubsub = self._subscriber()
+            pubsub = self._subscriber()
             try:
-                async with self._sending:
-                    await pubsub.subscribe(*self._topics)
-                while True:
-                    message = await pubsub.get_message(timeout=None)
-                    if message is not None:
-                        self._take(message["type"], message["channel"].decode(), message["data"])
-                        delay = FIRST_RETRY_SECONDS
+                await self._serve(pubsub)
             except REDIS_ERRORS as error:
                 self._failure = storage_error(error, self._settings.place)
                 logger.warning("%s; until it is back, changes are noticed late", self._failure)
             finally:
-                self._pubsub = None
                 for topic in self._topics.values():
                     topic.is_live = False
                     topic.said = b""
                     topic.ring()
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, LAST_RETRY_SECONDS)
+            await asyncio.sleep(self._delay_seconds)
+            self._delay_seconds = min(2 * self._delay_seconds, LAST_RETRY_SECONDS)
+
+    async def _serve(self, pubsub: PubSub) -> None:
+        """Listen to all topics there are, until the connection breaks.
+
+        redis-py connects again in whatever call finds the connection broken, so two calls at once would do it
+        twice and read from one connection together. Reading is therefore left off while something is said.
+        """
+        asked: dict[str, Topic] = {}
+        while True:
+            self._changed.clear()
+            gone = [name for name in asked if name not in self._topics]
+            new = [name for name, topic in self._topics.items() if asked.get(name) is not topic]
+            asked = dict(self._topics)
+            if gone:
+                await pubsub.unsubscribe(*gone)
+            if new:
+                await pubsub.subscribe(*new)
+            reading = asyncio.create_task(self._read(pubsub))
+            changing = asyncio.create_task(self._changed.wait())
+            try:
+                await asyncio.wait({reading, changing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changing.cancel()
+                await _end(reading)
+            if not reading.cancelled():
+                reading.result()
+
+    async def _read(self, pubsub: PubSub) -> None:
+        while True:
+            message = await pubsub.get_message(timeout=None)
+            if message is not None:
+                self._take(message["type"], message["channel"].decode(), message["data"])
+                self._delay_seconds = FIRST_RETRY_SECONDS
 
     def _take(self, kind: str, name: str, data: object) -> None:
         topic = self._topics.get(name)
@@ -213,3 +213,12 @@ class Announcements:
         else:
             topic.is_live = False
             topic.said = b""
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel the task, and return when it has ended. (On Python 3.11 one cancellation may be lost.)"""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+    if not task.cancelled():
+        task.exception()  # Taken note of: whoever still wants to know asks for the result.
