@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -168,6 +169,9 @@ class Steps:
                 return " ".join(await asyncio.gather(note("left"), note("right")))
             case "draw":
                 return str(len(str(da.workflow.uuid4())) + int(da.workflow.random().random()))
+            case "undefined":
+                forgotten = replace(note.definition, name="temporal_forgotten")
+                return await type(note)(forgotten)(step)
             case "broken condition":
                 try:
                     await da.workflow.wait_condition(lambda: bool([][0]))
@@ -223,6 +227,17 @@ class Conversation(da.AgentWorkflow):
 
     agent = da.Agent(model="m", name="listener", tools=[note])
     session = da.ScriptedSession(echo)
+
+
+@da.workflow.define(name="temporal_month")
+class Month:
+    """Sleeps for a month."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> float:
+        before = da.workflow.now()
+        await asyncio.sleep(timedelta(days=30).total_seconds())
+        return (da.workflow.now() - before).total_seconds()
 
 
 def witnessed(what: str) -> int:
@@ -282,7 +297,7 @@ class Crash:
             return [answer.text, type(unknown).__name__]
 
 
-WORKFLOWS = [DealAnalysis, RemoteAnalysis, Unsteady, Approval, Steps, ClockReader, Crash]
+WORKFLOWS = [DealAnalysis, RemoteAnalysis, Unsteady, Approval, Steps, ClockReader, Conversation, Crash]
 
 
 if __name__ == "__main__":

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
+from temporalio.client import Client
 
 from durable_agents.adapters.temporal import TemporalBackend
+from durable_agents.adapters.temporal.replays import replay
+from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.adapters.temporal.worker import TemporalWorker, replayer_of
+from durable_agents.adapters.temporal.workflows import Host
 from durable_agents.composition.backends import toolkit
-from durable_agents.ports.durability import Backend
+from durable_agents.ports.definitions import WorkflowDefinition
+from durable_agents.ports.durability import Backend, Execution
+from durable_agents.runtime.workflow import definition_of
 from durable_agents.testing.durability.storage import DurabilityStorage
 from durable_agents.testing.durability_contract import Capability, DurabilityContract
 from tests.adapters.temporal_server import new_namespace, shared_server
@@ -103,13 +111,27 @@ class MortalBackend(TemporalBackend):
         await super().__aexit__(*details)
         await self.lifeline.close()
 
+    async def start(self, workflow: type[Any] | str, *args: Any, **options: Any) -> Execution:
+        execution = await super().start(workflow, *args, **options)
+        self._storage.started.add(execution.id)
+        return execution
+
+    def worker(self, workflows: Sequence[type[Any]], **options: Any) -> TemporalWorker:
+        for definition in map(definition_of, workflows):
+            self._storage.codes.setdefault(definition.name, []).append(definition)
+        return super().worker(workflows, **{**options, **self._storage.worker_options})
+
 
 class InNamespace(DurabilityStorage):
     """A namespace of its own, on the server that all tests share."""
 
+    worker_options: ClassVar[dict[str, Any]] = {}
+
     def __init__(self) -> None:
         self._clock = RealClock()
         self._namespace: asyncio.Task[str] | None = None
+        self.started: set[str] = set()
+        self.codes: dict[str, list[WorkflowDefinition]] = {}
 
     @property
     def clock(self) -> Any:
@@ -131,7 +153,25 @@ class InNamespace(DurabilityStorage):
         backend.lifeline.cut()
 
     async def dispose(self) -> None:
-        """The namespace stays, and nobody looks into it again."""
+        """Replay every history that the test has made, except by code that it has edited.
+
+        The namespace stays, and nobody looks into it again.
+        """
+        codes = {name: codes[0] for name, codes in self.codes.items() if len(set(map(id, codes))) == 1}
+        if not self.started or not codes:
+            return
+        client = await Client.connect(shared_server(), namespace=await self.namespace())
+        make = replayer_of(Host(toolkit(), codes, OpenSteps(), timedelta(seconds=1)))
+        for execution_id in self.started:
+            history = await client.get_workflow_handle(execution_id).fetch_history()
+            if history.events[0].workflow_execution_started_event_attributes.workflow_type.name in codes:
+                await replay(make, history)
+
+
+class Uncached(InNamespace):
+    """The same, with workers that forget an execution as soon as it waits: every task is a replay."""
+
+    worker_options: ClassVar[dict[str, Any]] = {"max_cached_executions": 0}
 
 
 @pytest.mark.server
@@ -151,3 +191,12 @@ class TestTemporalDurability(DurabilityContract):
             "d9_signals_are_applied",
         ),
     )
+
+
+@pytest.mark.nightly
+@pytest.mark.server
+class TestTemporalDurabilityWithoutCache(DurabilityContract):
+    new_storage = Uncached
+    capabilities = frozenset[Capability]()
+    lease = timedelta(seconds=1)
+    worker_life_seconds = 0.3

@@ -1,0 +1,103 @@
+"""Histories that every later version must be able to replay. Run as a module, it adds those of this version.
+
+    python -m tests.adapters.temporal_histories
+
+A history that is there is never written again: it stands for executions that are still running somewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowHistory
+from temporalio.worker import Worker
+
+import durable_agents as da
+from durable_agents.adapters.temporal import TemporalBackend
+from tests.adapters.temporal_native import WORKFLOWS as NATIVE
+from tests.adapters.temporal_native import Poem
+from tests.adapters.temporal_programs import WORKFLOWS, Approval, Conversation, DealAnalysis, Steps
+from tests.adapters.temporal_server import shared_server
+
+FOLDER = Path(__file__).parents[1] / "data" / "temporal_histories"
+STEPS = ["a", "sleep", "fail", "time out", "together", "draw", "broken condition"]
+
+
+def pinned() -> dict[str, WorkflowHistory]:
+    """Return the histories that are kept, by name."""
+    return {
+        path.stem: WorkflowHistory.from_json(path.stem, path.read_text())
+        for path in sorted(FOLDER.glob("*.json"))
+    }
+
+
+async def record() -> Mapping[str, WorkflowHistory]:
+    """Make one history of every sort."""
+    address, queue = shared_server(), uuid.uuid4().hex
+    async with da.connect(f"temporal://{address}") as backend:
+        assert isinstance(backend, TemporalBackend)
+        async with backend.worker(WORKFLOWS, task_queue=queue):
+            deal = await backend.start(DealAnalysis, "Analyse the merger.", task_queue=queue)
+            steps = await backend.start(Steps, STEPS, task_queue=queue)
+            approval = await backend.start(Approval, 2, task_queue=queue)
+            await approval.signal("decide", "yes")
+            await approval.signal("decide", "no", by="Ada")
+            cancelled = await backend.start(Approval, 1, task_queue=queue)
+            conversation = await backend.start(Conversation, task_queue=queue)
+            await conversation.signal("say", "Hello.")
+            await conversation.signal("end")
+            for execution in (deal, steps, approval, conversation):
+                await execution.result()
+            await cancelled.cancel()
+            with contextlib.suppress(da.ExecutionCancelled):
+                await cancelled.result()
+        client = await Client.connect(address, plugins=[da.DurableAgentsPlugin(lease=timedelta(seconds=10))])
+        async with Worker(client, task_queue=f"{queue}-native", workflows=NATIVE):
+            native = await client.start_workflow(
+                Poem.run, False, id=uuid.uuid4().hex, task_queue=f"{queue}-native"
+            )
+            await native.result()
+        ids = {
+            "agents": deal.id,
+            "asyncio": steps.id,
+            "signals": approval.id,
+            "cancelled": cancelled.id,
+            "conversation": conversation.id,
+            "native": native.id,
+        }
+        return {
+            name: await backend.client.get_workflow_handle(one).fetch_history() for name, one in ids.items()
+        }
+
+
+def impersonal(value: Any) -> Any:
+    """Return a history's JSON without what tells of the machine that made it."""
+    if isinstance(value, list):
+        return [impersonal(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            name: "" if name == "stackTrace" else "worker" if name == "identity" else impersonal(item)
+            for name, item in value.items()
+        }
+    return value
+
+
+async def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    version = "v0_1"
+    for name, history in (await record()).items():
+        path = FOLDER / f"{name}-{version}.json"
+        if not path.exists():
+            path.write_text(json.dumps(impersonal(json.loads(history.to_json())), indent=1) + "\n")
+            print(path.name)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,118 @@
+"""The Temporal server and workers that die, several workers, and time that is skipped."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+import durable_agents as da
+from tests.adapters import temporal_programs as programs
+from tests.adapters.temporal_programs import LEASE, Approval, DealAnalysis, Month, Steps
+from tests.adapters.temporal_server import EXECUTABLE, FAST, free_port, shared_server, start_server
+
+pytestmark = pytest.mark.server
+
+
+@pytest.mark.crash
+async def test_executions_go_on_where_they_were_when_the_server_is_killed_and_comes_back(
+    tmp_path: Path,
+) -> None:
+    port, file = free_port(), ("--db-filename", str(tmp_path / "temporal.db"))
+    server = start_server(port, *file)
+    try:
+        async with (
+            da.connect(f"temporal://127.0.0.1:{port}") as backend,
+            backend.worker([Approval, DealAnalysis], lease=LEASE),
+        ):
+            waiting = await backend.start(Approval, 2)
+            await waiting.signal("decide", "before", "Ada")
+            async for event in waiting.events():
+                if event.kind == "timer_fired":
+                    break
+            done = await backend.start(DealAnalysis, "Analyse the merger.")
+            expected = await done.result()
+            server.kill()
+            server.wait()
+            server = start_server(port, *file)
+            async with asyncio.timeout(60):
+                await until_answering(backend)
+                await waiting.signal("decide", "after", "Bob")
+                assert await waiting.result() == ["before by Ada noted", "after by Bob noted"]
+                assert await done.result() == expected
+                again = await backend.start(DealAnalysis, "Analyse the merger.")
+                assert await again.result() == expected
+            kept = [key for key in programs.attempts if key.startswith(waiting.id)]
+            assert [programs.attempts[key] for key in kept] == [[1]] * len(kept)
+    finally:
+        server.kill()
+        server.wait()
+
+
+async def until_answering(backend: da.Backend) -> None:
+    while True:
+        try:
+            await backend.list(limit=1)
+            return
+        except da.StorageError:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_worker_performs_the_steps_of_executions_that_another_one_runs() -> None:
+    """Without the eager hand-over, half of all model calls come to the worker that lacks the session."""
+    queue = uuid.uuid4().hex
+    async with connected() as first, connected() as second:
+        workers = (
+            first.worker([DealAnalysis], task_queue=queue, max_cached_executions=0),
+            second.worker([DealAnalysis], task_queue=queue, max_cached_executions=0),
+        )
+        async with workers[0], workers[1]:
+            started = [await first.start(DealAnalysis, "Analyse it.", task_queue=queue) for _ in range(6)]
+            results = await asyncio.gather(*(execution.result() for execution in started))
+    assert all(result["analysis"] == "It is risky." for result in results)
+    mine = {one.id for one in started}
+    made = [made for key, made in programs.attempts.items() if key.partition("/")[0] in mine]
+    assert made == [[1]] * 6
+
+
+async def test_a_month_of_sleep_can_be_skipped_in_tests() -> None:
+    settings = [*FAST, "frontend.WorkflowTimeSkippingEnabled=true"]
+    options = [option for setting in settings for option in ("--dynamic-config-value", setting)]
+    environment = await WorkflowEnvironment.start_time_skipping_v2(
+        dev_server_existing_path=EXECUTABLE, dev_server_extra_args=options, dev_server_log_level="error"
+    )
+    async with environment:
+        client = environment.client
+        url = f"temporal://{client.service_client.config.target_host}"
+        interceptors = client.config()["interceptors"]
+        async with da.connect(url, interceptors=interceptors) as backend, backend.worker([Month]):
+            execution = await backend.start(Month)
+            async with asyncio.timeout(30):
+                slept = await execution.result()
+    assert slept >= timedelta(days=30).total_seconds()
+
+
+async def test_a_worker_that_has_never_seen_an_activity_says_which_and_stops_trying() -> None:
+    """A step whose activity no process defines ends, after more attempts than a deployment may take."""
+    queue = uuid.uuid4().hex
+    async with (
+        connected() as backend,
+        backend.worker([Steps], task_queue=queue, lease=timedelta(milliseconds=200)),
+    ):
+        execution = await backend.start(Steps, ["undefined"], task_queue=queue)
+        assert await execution.result() == ["ActivityFailed"]
+        [failed] = [event async for event in execution.events() if event.kind == "activity_failed"]
+    assert failed.data["failure"]["kind"] == "UnknownDefinition"  # type: ignore[index, call-overload]
+    assert "'temporal_forgotten'" in str(failed.data["failure"])
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[da.Backend]:
+    async with da.connect(f"temporal://{shared_server()}/default") as backend:
+        yield backend

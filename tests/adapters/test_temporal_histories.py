@@ -1,0 +1,34 @@
+"""Histories of released versions replay for ever."""
+
+from __future__ import annotations
+
+import pytest
+from temporalio.worker import Replayer
+
+import durable_agents as da
+from durable_agents.adapters.temporal.replays import replay
+from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.adapters.temporal.worker import replayer_of
+from durable_agents.adapters.temporal.workflows import Host
+from durable_agents.composition.backends import toolkit
+from durable_agents.runtime.workflow import definition_of
+from tests.adapters.temporal_histories import pinned
+from tests.adapters.temporal_native import WORKFLOWS as NATIVE
+from tests.adapters.temporal_programs import LEASE, WORKFLOWS
+
+HISTORIES = pinned()
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+async def test_a_history_that_was_written_once_can_be_replayed(name: str) -> None:
+    if name.startswith("native"):
+        replayer = Replayer(workflows=NATIVE, plugins=[da.DurableAgentsPlugin()])
+        await replayer.replay_workflow(HISTORIES[name])
+        return
+    definitions = {one.name: one for one in map(definition_of, WORKFLOWS)}
+    await replay(replayer_of(Host(toolkit(), definitions, OpenSteps(), LEASE)), HISTORIES[name])
+
+
+def test_there_is_a_history_of_every_sort() -> None:
+    sorts = {name.partition("-")[0] for name in HISTORIES}
+    assert sorts == {"agents", "asyncio", "cancelled", "conversation", "native", "signals"}
