@@ -44,6 +44,8 @@ EVENT_BYTES_MAX = 64 * 1024 * 1024
 LINE_BYTES_MAX = 4096
 LAST_WORDS = 5
 GUARDIAN = Path(__file__).with_name("guardian.py")
+GRACE_SECONDS = 5.0
+"""How long a child may go on without its worker; the SDK allows 2 s, and 2 s more after SIGTERM."""
 QUIET_SECONDS = 900.0
 """How long a stream of events may be silent beyond a call's own time; an idle one is closed before that."""
 
@@ -173,7 +175,7 @@ def _parameters(server: MCPStdioConfig, values: Mapping[str, str]) -> StdioServe
         )
     command = [found, *server.args]
     if sys.platform != "win32":  # there, the SDK puts its children into a job that ends with this process
-        command = [sys.executable, "-I", "-S", str(GUARDIAN), *command]
+        command = [sys.executable, "-I", "-S", str(GUARDIAN), f"{GRACE_SECONDS}", *command]
     return StdioServerParameters(command=command[0], args=command[1:], env=dict(values), cwd=cwd)
 
 

@@ -22,8 +22,10 @@ STAND_IN = "Not Found"
 GONE = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 
 
-def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions that `error` is a group of, or `error` itself."""
+def leaves_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the exceptions that `error` is a group of, or `error` itself, if there is one."""
+    if error is None:
+        return
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
             yield from leaves_of(one)
@@ -35,7 +37,7 @@ def opening_failure(
     server: str, place: str, error: BaseException | None, exchange: Exchange, line: Line
 ) -> DurableAgentsError:
     """Return what to raise to those who wait for a connection that did not come about."""
-    causes = list(leaves_of(error)) if error is not None else []
+    causes = list(leaves_of(error))
     for cause in causes:
         if isinstance(cause, DurableAgentsError):
             return cause

@@ -1,9 +1,9 @@
 """Runs one command, and sees to it that nothing of it outlives the process that asked for it.
 
 A stdio server is to end when its stdin does. Some do not, and when a worker is killed nobody is left to make
-them. This program stands between the two: `python -I -S guardian.py COMMAND ARGUMENT...`, the leader of a
-process group of its own (MCP's SDK starts it so). The command has its stdin, stdout and stderr. When the
-other end of stdin is gone, be it closed or its process killed, the group has a few seconds to end, and is
+them. This program stands between the two: `python -I -S guardian.py SECONDS COMMAND ARGUMENT...`, the
+leader of a process group of its own (MCP's SDK starts it so). The command has its stdin, stdout and stderr.
+When the other end of stdin is gone, be it closed or its process killed, the group has SECONDS to end, and is
 killed then. When the command ends first, what it has left behind is killed at once.
 
 It imports nothing but what Python has built in, so that it starts in a few milliseconds.
@@ -16,14 +16,11 @@ import signal
 import sys
 import time
 
-GRACE_SECONDS = 5.0
-"""Longer than what the SDK itself allows (2 s, and 2 s more after SIGTERM)."""
-
 LEFT_TO_THE_COMMAND = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def main(command: list[str]) -> None:
+def main(grace_seconds: float, command: list[str]) -> None:
     for number in LEFT_TO_THE_COMMAND:
         signal.signal(number, signal.SIG_IGN)
     woken, wake = os.pipe()
@@ -35,7 +32,7 @@ def main(command: list[str]) -> None:
         run(command)
     # Whoever reads the command's output must see its end, whatever becomes of this process.
     os.close(1)
-    watch(child, woken, command[0])
+    watch(child, woken, command[0], grace_seconds)
     os.killpg(0, signal.SIGKILL)
 
 
@@ -51,7 +48,7 @@ def run(command: list[str]) -> None:
     os._exit(127)
 
 
-def watch(child: int, woken: int, name: str) -> None:
+def watch(child: int, woken: int, name: str, grace_seconds: float) -> None:
     """Return once the command has ended, or has not though it should have."""
     poll = select.poll()
     poll.register(0, 0)
@@ -62,7 +59,7 @@ def watch(child: int, woken: int, name: str) -> None:
         for descriptor, _ in poll.poll(left):
             if descriptor == 0:
                 poll.unregister(0)
-                deadline = time.monotonic() + GRACE_SECONDS
+                deadline = time.monotonic() + grace_seconds
             else:
                 os.read(woken, 64)
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -79,4 +76,4 @@ def say(what: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(float(sys.argv[1]), sys.argv[2:])

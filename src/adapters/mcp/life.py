@@ -8,9 +8,11 @@ import math
 from typing import TYPE_CHECKING, NoReturn
 
 import anyio
+import httpx2
 from mcp import Client, MCPError
 from mcp.client import InputRequiredRoundsExceededError
 from mcp.client.session import IncomingMessage
+from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.types import REQUEST_TIMEOUT, Tool, ToolListChangedNotification
 from pydantic import ValidationError
 
@@ -63,6 +65,7 @@ class Life:
         self._catalogue: Catalogue | None = None
         self._listing = asyncio.Lock()
         self._listed_at = -math.inf
+        self._error: BaseException | None = None
         self._calls = 0
         self._used_at = loop.time()
         self._leave = asyncio.Event()
@@ -79,7 +82,6 @@ class Life:
     async def _live(self) -> None:
         exchange = Exchange(scope=self._scope)
         current_exchange.set(exchange)
-        error: BaseException | None = None
         try:
             with self._scope:
                 self._scope.deadline = anyio.current_time() + self._server.opening_seconds
@@ -89,13 +91,35 @@ class Life:
                     await self._list()
                     exchange.scope = None
                     self._scope.deadline = math.inf
+                    self._used_at = asyncio.get_running_loop().time()
                     self.ready.set_result(None)
-                    await self._until_left()
+                    async with anyio.create_task_group() as listening:
+                        listening.start_soon(self._listen)
+                        await self._until_left()
+                        listening.cancel_scope.cancel()
                     self._scope.deadline = anyio.current_time() + CLOSING_SECONDS
         except Exception as raised:
-            error = raised
+            self._error = raised
         finally:
-            self._end(error, exchange)
+            self._end(exchange)
+
+    async def _listen(self) -> None:
+        """Hear of changes of the list from a server that tells only those who ask for it.
+
+        An older one tells everybody who is connected (`_hear`). Where neither works, the list gets old.
+        """
+        assert self._client is not None
+        tools = self._client.server_capabilities.tools
+        if tools is None or not tools.list_changed:
+            return
+        try:
+            async with self._client.listen(tools_list_changed=True) as changes:
+                async for _ in changes:
+                    self._listed_at = -math.inf
+        except ListenNotSupportedError:
+            return
+        except (MCPError, SubscriptionLost, TimeoutError, *GONE) as error:
+            logger.debug("MCP server %s: no word of changes any more: %r", self._server.name, error)
 
     async def _until_left(self) -> None:
         """Return when told to leave, or when nobody has called for so long that nobody will."""
@@ -107,7 +131,8 @@ class Life:
             with anyio.move_on_after(max(IDLE_SECONDS - idle, 1.0)):
                 await self._leave.wait()
 
-    def _end(self, error: BaseException | None, exchange: Exchange) -> None:
+    def _end(self, exchange: Exchange) -> None:
+        error = self._error
         name, place = self._server.name, self._server.place
         self.retired = True
         if self.ready.done():
@@ -144,7 +169,7 @@ class Life:
             self._leave.set()
 
     def _server_ended(self) -> None:
-        if self.ready.done() and not self._leave.is_set():
+        if self.ready.done() and not self.retired:
             said = " / ".join(self._line.last_words)
             logger.warning("MCP server %s: its process has ended: %s", self._server.name, said)
             self._distrust()
@@ -229,15 +254,15 @@ class Life:
                     listed.remote, arguments, read_timeout_seconds=self._server.call_seconds
                 )
                 return output_of(result, self._line.redaction)
-            self._lose(tool, exchange, None)
+            await self._lose(tool, exchange, None)
         except MCPError as error:
             if error.code == REQUEST_TIMEOUT and exchange.error is None and exchange.status is None:
                 raise ActivityTimedOut(tool, "call_timeout", self._server.call_seconds) from error
             if is_answer(error, exchange):
                 return error_output(error.message, self._line.redaction)
-            self._lose(tool, exchange, error)
+            await self._lose(tool, exchange, error)
         except GONE as error:
-            self._lose(tool, exchange, error)
+            await self._lose(tool, exchange, error)
         except ValidationError as error:
             # The tool has run, and running it again would not change how the server writes its answers.
             told = f"the answer of the tool is not what MCP prescribes: {'; '.join(faults(error)[:3])}"
@@ -247,6 +272,12 @@ class Life:
         finally:
             current_exchange.reset(before)
             self._finish()
+
+    async def _choked(self) -> bool:
+        """Whether the connection ended because of a message that was too large for it."""
+        if self._server.over_http:
+            await asyncio.wait([self.task], timeout=CLOSING_SECONDS / 10)
+        return any(isinstance(error, httpx2.SSEError) for error in leaves_of(self._error))
 
     def _begin(self) -> None:
         self._calls += 1
@@ -262,7 +293,7 @@ class Life:
         self.failed = True
         self.retire()
 
-    def _lose(self, tool: str, exchange: Exchange, error: Exception | None) -> NoReturn:
+    async def _lose(self, tool: str, exchange: Exchange, error: Exception | None) -> NoReturn:
         """Raise what a call is told that got no answer."""
         name, place = self._server.name, self._server.place
         self._distrust()
@@ -273,6 +304,8 @@ class Life:
             raise NotSent(bounded(self._line.redaction.text(f"{place} cannot be reached{reason}"))) from error
         if exchange.status is not None:
             kind, problem = of_status(exchange.status, place)
+        elif await self._choked():
+            kind, problem = ToolServerError, "the server sent more than the 1 MiB that SSE carries"
         else:
             kind, problem = ToolServerUnavailable, "the connection was lost"
             if isinstance(error, MCPError) and error.message != "Connection closed":

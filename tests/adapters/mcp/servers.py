@@ -5,21 +5,37 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import json
+import os
 import socket
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
-from mcp import Client
-from mcp.server.mcpserver import MCPServer
+from mcp import Client, types
+from mcp.server import Server
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import ToolAnnotations
+from mcp.server.stdio import stdio_server
+from mcp.types import (
+    AudioContent,
+    BlobResourceContents,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+    ToolAnnotations,
+)
 
 from durable_agents.ports.tools import Effect
 from durable_agents.testing.tools_contract import EFFECTS, Refusal, Tool, Toolbox
 
+READ = ToolAnnotations(read_only_hint=True)
 HINTS: dict[Effect, ToolAnnotations | None] = {
-    "read": ToolAnnotations(read_only_hint=True),
+    "read": READ,
     "idempotent": ToolAnnotations(idempotent_hint=True),
     "once": None,
 }
@@ -47,12 +63,145 @@ def _telling(function: Tool) -> Tool:
     return run
 
 
-SERVERS: dict[str, Callable[[], MCPServer]] = {
+def troubled_server() -> MCPServer:
+    """Return a server whose tools do all that a client must live with."""
+    server = MCPServer("troubled", log_level="CRITICAL")
+    calls: Counter[str] = Counter()
+
+    @server.tool(annotations=READ)
+    async def sleep(seconds: float) -> str:
+        """Sleep."""
+        calls["sleep"] += 1
+        await asyncio.sleep(seconds)
+        return "slept"
+
+    @server.tool(annotations=READ)
+    async def count(tool: str) -> int:
+        """Return how often a tool was called in this process."""
+        return calls[tool]
+
+    @server.tool()
+    async def die() -> str:
+        """End the server's process."""
+        os._exit(1)
+
+    @server.tool(annotations=READ, structured_output=False)
+    async def big(size: int) -> str:
+        """Return a text of a size."""
+        return "x" * size
+
+    @server.tool(annotations=READ)
+    async def flood(lines: int, ctx: Context) -> str:
+        """Say more than anybody wants to hear, in every way there is."""
+        for number in range(lines):
+            await ctx.report_progress(number, lines, "y" * 100)
+        sys.stderr.write("z" * 100 * lines + "\n" + "noise\n" * lines)
+        sys.stderr.flush()
+        return "done"
+
+    @server.tool()
+    async def rename(old: str, new: str, ctx: Context) -> str:
+        """Give a tool that says hello another name."""
+        if old:
+            server.remove_tool(old)
+        server.add_tool(hello, name=new)
+        await ctx.notify_tools_changed()
+        return "renamed"
+
+    async def hello() -> str:
+        """Say hello."""
+        return "hello"
+
+    @server.tool()
+    async def make_shout(ctx: Context) -> str:
+        """Let `shout` want another argument."""
+        server.remove_tool("shout")
+        server.add_tool(louder, name="shout")
+        await ctx.notify_tools_changed()
+        return "changed"
+
+    @server.tool()
+    async def shout(text: str) -> str:
+        """Shout."""
+        return text.upper()
+
+    async def louder(text: str, times: int) -> str:
+        """Shout several times."""
+        return text.upper() * times
+
+    @server.tool(annotations=READ, structured_output=False)
+    async def environment() -> str:
+        """Return all variables of the process, as JSON."""
+        return json.dumps(dict(os.environ))
+
+    @server.tool(annotations=READ, structured_output=False)
+    async def headers(ctx: Context) -> str:
+        """Return the headers of the request, as JSON."""
+        return json.dumps(dict(ctx.headers or {}))
+
+    @server.tool(annotations=READ, structured_output=False)
+    async def everything() -> list[Any]:
+        """Return content of every kind."""
+        text = TextResourceContents(uri="file:///a.txt", text="a file")
+        blob = BlobResourceContents(uri="file:///a.pdf", blob="AAAA", mime_type="application/pdf")
+        image = BlobResourceContents(uri="file:///a.png", blob="BBBB", mime_type="image/png")
+        return [
+            TextContent(text="text"),
+            ImageContent(data="CCCC", mime_type="image/jpeg"),
+            AudioContent(data="DDDD", mime_type="audio/wav"),
+            ResourceLink(uri="file:///a.md", name="a.md"),
+            *(EmbeddedResource(resource=resource) for resource in (text, blob, image)),
+        ]
+
+    return server
+
+
+def listing_server(pages: Callable[[int], Sequence[types.Tool]], last: int | None) -> Server[Any]:
+    """Return a server whose tools come in pages, and say their names; without a last page, for ever."""
+
+    async def list_tools(_: Any, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        page = int(params.cursor) if params is not None and params.cursor is not None else 0
+        following = None if page == last else str(page + 1)
+        return types.ListToolsResult(tools=list(pages(page)), next_cursor=following)
+
+    async def call_tool(_: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        return types.CallToolResult(content=[TextContent(text=params.name)], structured_content={"far": 1})
+
+    return Server("listing", on_list_tools=list_tools, on_call_tool=call_tool)
+
+
+def plain(name: str, **schema: Any) -> types.Tool:
+    return types.Tool(name=name, input_schema={"type": "object", **schema})
+
+
+def page_of_500(page: int) -> Sequence[types.Tool]:
+    return [plain(f"tool{page * 500 + number:04}") for number in range(500)]
+
+
+NEAR = {"type": "object", "required": ["near"]}
+ODD = [
+    plain("sound"),
+    plain("no-such-type", properties={"a": {"type": "objekt"}}),
+    plain("elsewhere", properties={"a": {"$ref": "https://example.org/schema.json"}}),
+    types.Tool(name="list", input_schema={"type": "array"}),
+    types.Tool(name="untyped", input_schema={"properties": {"a": {"type": "integer"}}}),
+    types.Tool(
+        name="lying", input_schema={"type": "object"}, output_schema={"type": "object", "required": ["near"]}
+    ),
+    plain("ein Wörkzeug: " + "ü" * 100),
+]
+
+SERVERS: dict[str, Callable[[], MCPServer | Server[Any]]] = {
     "toolbox": lambda: toolbox_server(Toolbox()),
+    "troubled": troubled_server,
+    "paged": lambda: listing_server(page_of_500, last=2),
+    "endless": lambda: listing_server(page_of_500, last=None),
+    "odd": lambda: listing_server(lambda page: ODD, last=0),
+    "clashing": lambda: listing_server(lambda page: [plain("a b"), plain("a_b")], last=0),
 }
 
 
-READY: dict[str, MCPServer] = {}
+READY: dict[str, MCPServer | Server[Any]] = {}
 """Servers that are made already, for the forks of this process."""
 
 
@@ -61,24 +210,35 @@ def make_ready() -> None:
     READY.update({kind: make() for kind, make in SERVERS.items()})
 
     async def use() -> None:
-        async with Client(SERVERS["toolbox"](), mode="legacy") as client:
+        async with Client(toolbox_server(Toolbox()), mode="legacy") as client:
             await client.list_tools()
             await client.call_tool("echo", {"text": "warm"})
 
     asyncio.run(use())
-    for app in (READY["toolbox"].sse_app(), SERVERS["toolbox"]().streamable_http_app()):
+    sample = toolbox_server(Toolbox())
+    for app in (sample.sse_app(), sample.streamable_http_app()):
         uvicorn.Config(app, log_level="critical").load()
 
 
 def serve_over_stdio(words: Sequence[str]) -> None:
     """Serve until stdin ends."""
     (kind,) = words
-    READY[kind].run("stdio")
+    server = READY[kind]
+    if isinstance(server, MCPServer):
+        server.run("stdio")
+        return
+
+    async def serve() -> None:
+        async with stdio_server() as (reading, writing):
+            await server.run(reading, writing, server.create_initialization_options())
+
+    asyncio.run(serve())
 
 
 def serve_over_http(listener: socket.socket, words: Sequence[str]) -> None:
     """Serve for ever."""
     way, kind = words
     server = READY[kind]
+    assert isinstance(server, MCPServer)
     app = server.sse_app() if way == "sse" else server.streamable_http_app()
     uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on")).run(sockets=[listener])

@@ -95,6 +95,7 @@ class Nursery:
                 yield server
             finally:
                 server.close()
+                connection.recv(1)  # which ends with the process, so that its port is free
 
     def _way(self) -> tuple[Path, Path]:
         number = next(self._number)

@@ -1,0 +1,61 @@
+"""HTTP servers that are no MCP servers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Answering:
+    """A server that gives everybody the same answer."""
+
+    port: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    """The heads of the requests that came."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@asynccontextmanager
+async def answering(head: str | None) -> AsyncIterator[Answering]:
+    """Yield a server that answers with this status line and these headers, or never."""
+    answers = Answering()
+    over = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            answers.requests.append(await reader.readuntil(b"\r\n\r\n"))
+            if head is None:
+                await over.wait()
+            else:
+                answer = f"HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                writer.write(answer.encode())
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has gone, which is its right
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    answers.port = server.sockets[0].getsockname()[1]
+    try:
+        yield answers
+    finally:
+        over.set()
+        server.close()
+        await server.wait_closed()
+
+
+def unused_port() -> int:
+    """Return a port on which nobody listens."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,79 @@
+"""A worker's view of one server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import durable_agents as da
+from durable_agents.adapters.mcp.config import MCPServer
+from durable_agents.core.chunks import text_of
+from durable_agents.ports.resources import Resources
+from durable_agents.ports.tools import ToolOutput
+from tests.adapters.mcp.serving import Nursery, Servers
+
+WAYS = ["stdio", "sse", "streamable"]
+PATIENCE_SECONDS = 30.0
+
+
+class Caller:
+    """A worker's view of one server, which is called `t`."""
+
+    def __init__(self, config: MCPServer, servers: Servers, resources: Resources) -> None:
+        self.config = config
+        self.servers = servers
+        self.resources = resources
+
+    async def call(self, tool: str, /, **arguments: Any) -> ToolOutput:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.config.call(f"t_{tool}", arguments, self.resources)
+
+    async def text(self, tool: str, /, **arguments: Any) -> str:
+        output = await self.call(tool, **arguments)
+        assert not output.is_error, output
+        return text_of(output.content)
+
+    async def tools(self) -> list[str]:
+        return [tool.name.removeprefix("t_") for tool in await self.config.list_tools(self.resources)]
+
+
+@contextmanager
+def server(
+    nursery: Nursery, way: str, kind: str, port: int = 0, **options: Any
+) -> Iterator[tuple[MCPServer, Servers]]:
+    if way == "stdio":
+        with nursery.stdio(kind) as stdio:
+            yield da.MCPStdioConfig(command=stdio.command, args=stdio.args, name="t", **options), stdio
+        return
+    with nursery.http(way, kind, port=port) as http:
+        if way == "sse":
+            yield da.MCPSSEConfig(url=f"{http.url}/sse", name="t", **options), http
+        else:
+            yield da.MCPStreamableHTTPConfig(url=f"{http.url}/mcp", name="t", **options), http
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return once something is so that another process brings about."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not holds():  # noqa: ASYNC110 - another process brings it about
+            await asyncio.sleep(0.01)
+
+
+def is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{process_id}/stat").read_text().split()[2] != "Z"
+
+
+def port_of(config: MCPServer) -> int:
+    assert isinstance(config, da.MCPSSEConfig | da.MCPStreamableHTTPConfig)
+    port = urlsplit(config.url).port
+    assert port is not None
+    return port

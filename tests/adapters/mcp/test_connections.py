@@ -1,0 +1,270 @@
+"""One connection to a server: shared, lost, reopened, closed; over each transport where it matters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import durable_agents as da
+from durable_agents.adapters.mcp.client import GUARDIAN
+from durable_agents.runtime.resources import SharedResources
+from tests.adapters.mcp.calling import PATIENCE_SECONDS, WAYS, Caller, is_alive, port_of, server, until
+from tests.adapters.mcp.serving import Nursery
+
+pytestmark = pytest.mark.server
+
+
+# Sharing
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_fifty_calls_at_once_share_one_connection(way: str, calling: Callable[..., Caller]) -> None:
+    caller = calling(way)
+    await caller.tools()
+    began = time.perf_counter()
+    assert await asyncio.gather(*(caller.text("sleep", seconds=0.5) for _ in range(50))) == ["slept"] * 50
+    assert time.perf_counter() - began < 10  # one after the other they would take 25 s
+    assert len(caller.servers.processes()) == 1
+    assert await caller.text("count", tool="sleep") == "50"
+
+
+async def test_whoever_asks_first_opens_the_connection_for_all(calling: Callable[..., Caller]) -> None:
+    caller = calling()
+    lists = await asyncio.gather(*(caller.tools() for _ in range(10)))
+    assert lists == [lists[0]] * 10
+    assert len(caller.servers.processes()) == 1
+
+
+async def test_a_caller_that_gives_up_while_it_opens_leaves_it_to_the_others(
+    calling: Callable[..., Caller],
+) -> None:
+    caller = calling()
+    hasty = asyncio.create_task(caller.tools())
+    patient = asyncio.create_task(caller.tools())
+    await asyncio.sleep(0)
+    hasty.cancel()
+    assert "sleep" in await patient
+    assert len(caller.servers.processes()) == 1
+
+
+# Loss
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_server_that_dies_in_mid_call_is_told_to_all_and_used_again(
+    way: str, servers: Nursery
+) -> None:
+    async with SharedResources() as resources:
+        with server(servers, way, "troubled") as (config, first):
+            caller = Caller(config, first, resources)
+            assert await caller.text("sleep", seconds=0) == "slept"
+            waiting = [asyncio.create_task(caller.call("sleep", seconds=60)) for _ in range(3)]
+            await until_calls(caller, 4)
+            first.kill()
+            for lost in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(lost, da.ToolServerUnavailable), lost
+                assert "'t_sleep', which may or may not have taken effect" in str(lost)
+            if way == "stdio":
+                assert await caller.text("sleep", seconds=0) == "slept"
+                assert len(first.processes()) == 2
+                return
+            with pytest.raises(da.ToolServerUnavailable, match="cannot be reached"):
+                await caller.call("sleep", seconds=0)
+        with server(servers, way, "troubled", port=port_of(config)):
+            assert await caller.text("sleep", seconds=0) == "slept"
+
+
+async def until_calls(caller: Caller, number: int) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await caller.text("count", tool="sleep") != str(number):
+            pass
+
+
+async def test_a_process_that_ended_while_idle_is_started_again_for_a_call_that_may_be_made_once(
+    calling: Callable[..., Caller], caplog: pytest.LogCaptureFixture
+) -> None:
+    caller = calling()
+    assert await caller.text("shout", text="a") == "A"
+    assert caller.config.effect("t_shout") == "once"
+    caller.servers.kill()
+    await until(lambda: "its process has ended" in caplog.text)
+    assert await caller.text("shout", text="b") == "B"
+    assert len(caller.servers.processes()) == 2
+
+
+@pytest.mark.parametrize("way", ["sse", "streamable"])
+async def test_a_server_that_was_restarted_while_idle_serves_a_call_that_may_be_made_once(
+    way: str, servers: Nursery
+) -> None:
+    async with SharedResources() as resources:
+        with server(servers, way, "troubled") as (config, first):
+            caller = Caller(config, first, resources)
+            assert await caller.text("shout", text="a") == "A"
+        with server(servers, way, "troubled", port=port_of(config)):
+            assert config.effect("t_shout") == "once"
+            assert await caller.text("shout", text="b") == "B"
+
+
+async def test_a_server_that_ends_itself_in_a_call_takes_no_other_server_along(
+    calling: Callable[..., Caller],
+) -> None:
+    dying, other = calling(), calling()
+    held = asyncio.create_task(other.text("sleep", seconds=1))
+    with pytest.raises(da.ToolServerUnavailable, match="may or may not have taken effect"):
+        await dying.call("die")
+    assert await held == "slept"
+
+
+async def test_a_server_that_cannot_be_started_is_tried_less_and_less_often(
+    calling: Callable[..., Caller],
+) -> None:
+    caller = calling()
+    caller.servers.socket.unlink()  # from now on its command fails at once
+    began = time.perf_counter()
+    for _ in range(4):
+        outcomes = await asyncio.gather(*(caller.tools() for _ in range(10)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {da.ToolServerUnavailable}
+        assert "FileNotFoundError" in str(outcomes[0])  # its last words
+    assert time.perf_counter() - began >= 0.1 + 0.2 + 0.4
+
+
+# Limits
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_call_that_takes_too_long_is_given_up_and_the_connection_stays(
+    way: str, calling: Callable[..., Caller]
+) -> None:
+    caller = calling(way, call_timeout=0.3)
+    with pytest.raises(da.ActivityTimedOut, match=r"'t_sleep' went over its call_timeout of 0.3 s"):
+        await caller.call("sleep", seconds=60)
+    assert await caller.text("sleep", seconds=0) == "slept"
+    assert len(caller.servers.processes()) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_results_of_a_mebibyte_arrive(way: str, calling: Callable[..., Caller]) -> None:
+    caller = calling(way)
+    size = 1_000_000 if way == "sse" else 4 << 20
+    assert await caller.text("big", size=size) == "x" * size
+
+
+async def test_a_result_that_sse_cannot_carry_is_told_and_not_asked_for_again(
+    calling: Callable[..., Caller],
+) -> None:
+    caller = calling("sse")
+    with pytest.raises(da.ToolServerError, match="more than the 1 MiB that SSE carries") as told:
+        await caller.call("big", size=2 << 20)
+    assert not told.value.retryable
+    assert await caller.text("big", size=3) == "xxx"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_server_that_says_too_much_is_still_of_use(
+    way: str, calling: Callable[..., Caller], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "durable_agents.mcp")
+    caller = calling(way)
+    assert await caller.text("flood", lines=2000) == "done"
+    assert await caller.text("sleep", seconds=0) == "slept"
+    if way == "stdio":
+        await until(lambda: "t: noise" in caplog.text)
+        assert max(len(record.getMessage()) for record in caplog.records) < 5000
+
+
+# Stopping
+
+
+async def test_an_idle_connection_is_closed_and_opened_again_when_it_is_needed(
+    calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_agents.adapters.mcp.life.IDLE_SECONDS", 0.1)
+    caller = calling()
+    assert await caller.text("sleep", seconds=1.5) == "slept"  # which is no idleness
+    (process,) = caller.servers.processes()
+    await until(lambda: not is_alive(process))
+    assert await caller.text("sleep", seconds=0) == "slept"
+    assert len(caller.servers.processes()) == 2
+
+
+async def test_stopping_ends_the_server_whatever_is_under_way(servers: Nursery) -> None:
+    with server(servers, "stdio", "troubled") as (config, there):
+        async with SharedResources() as resources:
+            caller = Caller(config, there, resources)
+            held = asyncio.create_task(caller.call("sleep", seconds=60))
+            await until_calls(caller, 1)
+        (process,) = there.processes()
+        await until(lambda: not is_alive(process))
+        with pytest.raises(da.ToolServerUnavailable):
+            await held
+
+
+async def test_stopping_does_not_wait_for_a_server_that_is_still_starting(resources: SharedResources) -> None:
+    config = da.MCPStdioConfig(command="sleep", args=["60"], name="t")
+    async with SharedResources() as shared:
+        opening = asyncio.create_task(config.list_tools(shared))
+        await until(lambda: bool(children_of(os.getpid(), "sleep")))
+        began = time.perf_counter()
+    assert time.perf_counter() - began < 10
+    with pytest.raises((da.ToolServerUnavailable, asyncio.CancelledError)):
+        await opening
+    assert not children_of(os.getpid(), "sleep")
+
+
+def children_of(process_id: int, name: str) -> list[int]:
+    """Return the living processes below one that have `name` as their command."""
+    found, waiting = [], [process_id]
+    while waiting:
+        for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
+            for child in map(int, task.read_text().split()):
+                waiting.append(child)
+                if is_alive(child) and Path(f"/proc/{child}/comm").read_text().strip() == name:
+                    found.append(child)
+    return found
+
+
+STUBBORN = "trap '' TERM HUP INT; echo $$ > $1; sleep 1000 & while :; do wait; done"
+
+
+@pytest.mark.crash
+def test_a_stubborn_server_and_what_it_started_do_not_outlive_a_worker_that_was_killed(
+    tmp_path: Path,
+) -> None:
+    """The guardian alone, as a worker would start it: its stdin ends when the worker is killed."""
+    note = tmp_path / "pid"
+    program = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-I", "-S", {str(GUARDIAN)!r}, "0.2", "sh", "-c", {STUBBORN!r}, "sh",
+    {str(note)!r}], stdin=subprocess.PIPE, start_new_session=True)
+print("started", flush=True)
+sys.stdin.read()
+"""
+    worker = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert worker.stdin is not None
+    worker.stdout.readline()
+    wait_for(lambda: note.exists() and note.read_text().strip() != "")
+    stubborn = int(note.read_text())
+    wait_for(lambda: bool(children_of(stubborn, "sleep")))
+    (below,) = children_of(stubborn, "sleep")
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    worker.stdin.close()
+    worker.stdout.close()
+    wait_for(lambda: not is_alive(stubborn) and not is_alive(below))
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
