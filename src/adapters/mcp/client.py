@@ -43,6 +43,8 @@ logger = logging.getLogger("durable_agents.mcp")
 EVENT_BYTES_MAX = 64 * 1024 * 1024
 LINE_BYTES_MAX = 4096
 LAST_WORDS = 5
+LAST_WORDS_SECONDS = 1.0
+"""How long to listen for more of them once the process has ended."""
 GUARDIAN = Path(__file__).with_name("guardian.py")
 GRACE_SECONDS = 5.0
 """How long a child may go on without its worker; the SDK allows 2 s, and 2 s more after SIGTERM."""
@@ -195,6 +197,9 @@ async def _stderr_of(server: MCPStdioConfig, line: Line) -> AsyncIterator[TextIO
         try:
             yield stderr
         finally:
+            stderr.close()
+            with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
+                await reader.ended.wait()
             transport.close()
 
 
@@ -205,6 +210,7 @@ class _Lines(asyncio.Protocol):
         self._server = server
         self._line = line
         self._rest = b""
+        self.ended = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
@@ -216,6 +222,7 @@ class _Lines(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self._say(self._rest)
+        self.ended.set()
         self._line.on_end()
 
     def _say(self, raw: bytes) -> None:

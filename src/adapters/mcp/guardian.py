@@ -64,9 +64,11 @@ def watch(child: int, woken: int, name: str, grace_seconds: float) -> None:
                 os.read(woken, 64)
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            if deadline is None:
-                say(f"{name} ended with {os.waitstatus_to_exitcode(status)}")
+            code = os.waitstatus_to_exitcode(status)
+            if code:
+                say(f"{name} ended with {code}")
             return
+    say(f"{name} did not end by itself")
 
 
 def say(what: str) -> None:

@@ -1,0 +1,227 @@
+"""Servers that cannot be used: each way of failing has an error that names the server and says what to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+import durable_agents as da
+from durable_agents.adapters.mcp.config import MCPServer
+from durable_agents.adapters.mcp.naming import tool_name
+from durable_agents.core.agents import TOOL_NAME
+from durable_agents.runtime.resources import SharedResources
+from tests.adapters.mcp.answers import answering, unused_port
+
+OVER_HTTP = [da.MCPSSEConfig, da.MCPStreamableHTTPConfig]
+
+
+async def failure_of(config: MCPServer) -> da.ToolServerError:
+    """Return what opening the connection fails with."""
+    async with SharedResources() as resources:
+        with pytest.raises(da.ToolServerError) as failed:
+            await config.list_tools(resources)
+    assert f"MCP server {config.name!r}: " in str(failed.value)
+    return failed.value
+
+
+# stdio
+
+
+async def test_a_command_that_does_not_exist_is_not_tried_again() -> None:
+    error = await failure_of(da.MCPStdioConfig(command="no-such-command", name="files"))
+    assert "there is no command 'no-such-command'; install it" in str(error)
+    assert not error.retryable
+
+
+async def test_a_directory_that_does_not_exist_is_not_tried_again() -> None:
+    error = await failure_of(da.MCPStdioConfig(command="cat", name="files", cwd="/no/such/place"))
+    assert "'/no/such/place' does not exist; correct cwd" in str(error)
+    assert not error.retryable
+
+
+async def test_a_command_that_exits_at_once_is_told_with_its_last_words() -> None:
+    script = "echo loading >&2; echo no config for $TOKEN >&2; exit 3"
+    config = da.MCPStdioConfig(
+        command="sh", args=["-c", script], name="files", env={"TOKEN": SecretStr("tok-81d7")}
+    )
+    error = await failure_of(config)
+    assert "the command 'sh' ended the connection before it was ready" in str(error)
+    assert "its last words were: loading / no config for *** / " in str(error)
+    assert "ended with 3" in str(error)
+    assert error.retryable
+
+
+async def test_a_file_that_is_no_program_is_told(tmp_path: Any) -> None:
+    program = tmp_path / "server"
+    program.write_bytes(b"\x7fELF nothing")
+    program.chmod(0o755)
+    error = await failure_of(da.MCPStdioConfig(command=str(program), name="files"))
+    assert "Exec format error" in str(error)
+
+
+@pytest.mark.parametrize("script", ["cat >/dev/null", "while :; do echo noise; sleep 0.01; done"])
+async def test_a_command_that_never_answers_is_given_up(script: str) -> None:
+    began = time.perf_counter()
+    config = da.MCPStdioConfig(command="sh", args=["-c", script], name="files", timeout=0.5)
+    error = await failure_of(config)
+    assert "did not answer within 0.5 s" in str(error)
+    assert error.retryable
+    assert time.perf_counter() - began < 10
+
+
+async def test_a_variable_that_is_not_set_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MCP_TOKEN", raising=False)
+    error = await failure_of(da.MCPStdioConfig(command="cat", name="files", env={"TOKEN": "env:MCP_TOKEN"}))
+    assert "MCP_TOKEN is not set where the worker runs" in str(error)
+
+
+# HTTP
+
+
+@pytest.mark.parametrize("make", OVER_HTTP)
+@pytest.mark.parametrize(
+    ("head", "told", "retryable"),
+    [
+        ("401 Unauthorized", "refused with status 401; check its headers", False),
+        ("403 Forbidden", "refused with status 403; check its headers", False),
+        ("404 Not Found", "answered with status 404; check its url", False),
+        ("418 I'm a teapot", "answered with status 418", False),
+        ("429 Too Many Requests", "answered with status 429", True),
+        ("500 Internal Server Error", "answered with status 500", True),
+        ("503 Service Unavailable", "answered with status 503", True),
+    ],
+)
+async def test_a_status_is_told(make: Any, head: str, told: str, retryable: bool) -> None:
+    async with answering(head) as answers:
+        error = await failure_of(make(url=f"{answers.url}/mcp?key=seen", name="web"))
+    assert f"{answers.url}/mcp {told}" in str(error)
+    assert error.retryable is retryable
+
+
+@pytest.mark.parametrize("make", OVER_HTTP)
+async def test_a_port_that_refuses_is_told(make: Any) -> None:
+    error = await failure_of(make(url=f"http://127.0.0.1:{unused_port()}/mcp", name="web"))
+    assert "cannot be reached" in str(error)
+    assert error.retryable
+
+
+@pytest.mark.parametrize("make", OVER_HTTP)
+async def test_a_server_that_never_answers_is_given_up(make: Any) -> None:
+    async with answering(None) as answers:
+        error = await failure_of(make(url=f"{answers.url}/mcp", name="web", timeout=0.3))
+    assert error.retryable
+    assert "did not answer within 0.3 s" in str(error) or "Timeout" in str(error)
+
+
+@pytest.mark.parametrize("make", OVER_HTTP)
+@pytest.mark.parametrize("body", ["text/html", "application/json", "text/event-stream"])
+async def test_a_page_that_is_no_mcp_is_told(make: Any, body: str) -> None:
+    async with answering(f"200 OK\r\nContent-Type: {body}") as answers:
+        error = await failure_of(make(url=f"{answers.url}/mcp", name="web", timeout=0.5))
+    assert answers.url in str(error)
+
+
+@pytest.mark.parametrize("make", OVER_HTTP)
+async def test_headers_do_not_follow_a_redirect_to_another_host(make: Any) -> None:
+    async with answering("500 Internal Server Error") as other:
+        async with answering(f"307 Temporary Redirect\r\nLocation: {other.url}/mcp") as answers:
+            headers = {"Authorization": "Bearer tok-81d7"}
+            error = await failure_of(make(url=f"{answers.url}/mcp", name="web", headers=headers))
+        assert b"tok-81d7" in answers.requests[0]
+        assert other.requests == []
+    assert "redirects elsewhere (status 307); give that address as its url" in str(error)
+    assert not error.retryable
+
+
+# Configurations
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"name": ""}, "1 to 32 letters"),
+        ({"name": "a b"}, "1 to 32 letters"),
+        ({"name": "x" * 33}, "1 to 32 letters"),
+        ({"name": None}, "1 to 32 letters"),
+        ({"command": " "}, "command must be"),
+        ({"args": "one two"}, "args must be a list of texts"),
+        ({"args": [1]}, "args must be a list of texts"),
+        ({"include": "echo"}, "include must be a list of texts"),
+        ({"timeout": 0}, "timeout is 0; give a positive number of seconds"),
+        ({"timeout": float("inf")}, "timeout is inf"),
+        ({"call_timeout": timedelta(0)}, "call_timeout"),
+        ({"effects": {"echo": "often"}}, "effects says 'often' of 'echo'; it can be read, idempotent, once"),
+        ({"env": {"A=B": "c"}}, "env has a name that cannot be used: 'A=B'"),
+        ({"env": {"A": "tok-81d7\nmore"}}, "the value of A in env is no text on one line"),
+        ({"env": {"A": SecretStr("tok-81d7\0")}}, "the value of A in env is no text on one line"),
+        ({"env": {"A": 1}}, "the value of A in env is no text on one line"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_without_its_secrets(
+    options: Mapping[str, Any], told: str
+) -> None:
+    with pytest.raises(da.ConfigurationError) as refused:
+        da.MCPStdioConfig(**{"command": "npx", "name": "files", **options})
+    assert told in str(refused.value)
+    assert "tok-81d7" not in str(refused.value)
+
+
+@pytest.mark.parametrize("make", OVER_HTTP)
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"url": "example.org/mcp"}, "url must look like https://host/path"),
+        ({"url": "ftp://example.org/mcp"}, "url must look like"),
+        ({"url": "https://"}, "url must look like"),
+        ({"url": "http://[::1/mcp"}, "url is no URL"),
+        ({"url": "http://host:port/mcp"}, "url is no URL"),
+        ({"url": None}, "url"),
+        ({"url": "https://me:tok-81d7@example.org/mcp"}, "url holds credentials; give them in headers"),
+        ({"headers": {"Bad Name": "x"}}, "headers has a name that cannot be used: 'Bad Name'"),
+        ({"headers": {"Authorization": "tok-81d7\r\nHost: x"}}, "no text on one line"),
+    ],
+)
+def test_a_setting_over_http_that_cannot_work_is_refused(
+    make: Any, options: Mapping[str, Any], told: str
+) -> None:
+    with pytest.raises(da.ConfigurationError) as refused:
+        make(**{"url": "https://example.org/mcp", "name": "web", **options})
+    assert told in str(refused.value)
+    assert "tok-81d7" not in str(refused.value)
+
+
+def test_a_configuration_is_a_value_that_shows_no_secret() -> None:
+    def make(token: str) -> da.MCPStreamableHTTPConfig:
+        return da.MCPStreamableHTTPConfig(
+            url="https://example.org/mcp", name="web", headers={"Authorization": token}
+        )
+
+    assert make("Bearer tok-81d7") == make("Bearer tok-81d7")
+    assert hash(make("Bearer tok-81d7")) == hash(make("Bearer tok-81d7"))
+    assert make("Bearer tok-81d7") != make("Bearer tok-0000")
+    assert "tok-81d7" not in repr(make("Bearer tok-81d7"))
+    stdio = da.MCPStdioConfig(command="npx", args=["-y"], name="files", env={"A": "tok-81d7"})
+    assert "tok-81d7" not in repr(stdio)
+    assert "args=('-y',)" in repr(stdio)
+
+
+# Names
+
+
+@given(server=st.from_regex(r"[a-zA-Z0-9_-]{1,32}", fullmatch=True), tool=st.text())
+def test_the_name_of_a_tool_is_one_that_every_model_api_takes(server: str, tool: str) -> None:
+    name = tool_name(server, tool)
+    assert TOOL_NAME.match(name)
+    assert name.startswith(f"{server}_")
+
+
+@given(tools=st.lists(st.from_regex(r"[a-z]{60,70}", fullmatch=True), unique=True, min_size=2))
+def test_long_names_stay_apart(tools: list[str]) -> None:
+    assert len({tool_name("server", tool) for tool in tools}) == len(tools)
