@@ -113,8 +113,6 @@ def _problem(tool: Tool) -> str | None:
     if tool.execution is not None and tool.execution.task_support == "required":
         return "it can be called only as a task, which this client does not do"
     schema = tool.input_schema
-    if schema.get("type", "object") != "object":
-        return "its arguments are not an object"
     try:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
@@ -130,7 +128,7 @@ def _spec(server: MCPServer, name: str, tool: Tool) -> ToolSpec:
     return ToolSpec(
         name=name,
         description=tool.description or tool.title or "",
-        parameters={"type": "object", **tool.input_schema},
+        parameters=dict(tool.input_schema),
         effect=_effect(server, tool),
         timeout_seconds=server.call_seconds,
     )

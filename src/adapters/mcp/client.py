@@ -100,16 +100,17 @@ async def open_client(server: MCPServer, values: Mapping[str, str], line: Line) 
                     stderr.close()  # from here on, its end is the end of the server
                     yield client
         case MCPSSEConfig(url=url):
+            headers = _headers(server, values)
             quiet = QUIET_SECONDS + server.call_seconds
             make = partial(_HTTPClient, answers_apart=True)
             opened = sse_client(
-                url, dict(values), server.opening_seconds, sse_read_timeout=quiet, httpx_client_factory=make
+                url, headers, server.opening_seconds, sse_read_timeout=quiet, httpx_client_factory=make
             )
             async with connect(opened) as client:
                 yield client
         case MCPStreamableHTTPConfig(url=url):
             timeout = httpx2.Timeout(server.opening_seconds, read=QUIET_SECONDS + server.call_seconds)
-            async with _HTTPClient(headers=dict(values), timeout=timeout) as http:
+            async with _HTTPClient(headers=_headers(server, values), timeout=timeout) as http:
                 opened = streamable_http_client(url, http_client=http, max_sse_event_size=EVENT_BYTES_MAX)
                 async with connect(opened) as client:
                     yield client
@@ -147,6 +148,15 @@ class _HTTPClient(httpx2.AsyncClient):
         if self._answers_apart and exchange.scope is not None and not response.is_success:
             exchange.scope.cancel()
         return response
+
+
+def _headers(server: MCPServer, values: Mapping[str, str]) -> dict[str, str]:
+    for name, value in values.items():
+        if not (value.isascii() and value.isprintable()):
+            raise ToolServerError(
+                server.name, f"the value of {name} has characters that no header can have; copy it again"
+            )
+    return dict(values)
 
 
 @cache

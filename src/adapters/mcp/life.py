@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 import httpx2
+from anyio.abc import TaskStatus
 from mcp import Client, MCPError
 from mcp.client import InputRequiredRoundsExceededError
 from mcp.client.session import IncomingMessage
@@ -88,13 +89,14 @@ class Life:
                 values = resolved(self._server.secrets, self._server.name)
                 self._line.redaction = Redaction.of(self._server.secrets, values)
                 async with open_client(self._server, values, self._line) as self._client:
-                    await self._list()
-                    exchange.scope = None
-                    self._scope.deadline = math.inf
-                    self._used_at = asyncio.get_running_loop().time()
-                    self.ready.set_result(None)
                     async with anyio.create_task_group() as listening:
-                        listening.start_soon(self._listen)
+                        # First, so that no change is missed between the list and the word of it.
+                        await listening.start(self._listen)
+                        await self._list()
+                        exchange.scope = None
+                        self._scope.deadline = math.inf
+                        self._used_at = asyncio.get_running_loop().time()
+                        self.ready.set_result(None)
                         await self._until_left()
                         listening.cancel_scope.cancel()
                     self._scope.deadline = anyio.current_time() + CLOSING_SECONDS
@@ -103,23 +105,26 @@ class Life:
         finally:
             self._end(exchange)
 
-    async def _listen(self) -> None:
+    async def _listen(self, *, task_status: TaskStatus[None]) -> None:
         """Hear of changes of the list from a server that tells only those who ask for it.
 
         An older one tells everybody who is connected (`_hear`). Where neither works, the list gets old.
         """
         assert self._client is not None
         tools = self._client.server_capabilities.tools
-        if tools is None or not tools.list_changed:
-            return
         try:
-            async with self._client.listen(tools_list_changed=True) as changes:
-                async for _ in changes:
-                    self._listed_at = -math.inf
+            if tools is not None and tools.list_changed:
+                async with self._client.listen(tools_list_changed=True) as changes:
+                    task_status.started()
+                    async for _ in changes:
+                        self._listed_at = -math.inf
+                    return
         except ListenNotSupportedError:
-            return
+            pass
         except (MCPError, SubscriptionLost, TimeoutError, *GONE) as error:
             logger.debug("MCP server %s: no word of changes any more: %r", self._server.name, error)
+        if not self.ready.done():
+            task_status.started()
 
     async def _until_left(self) -> None:
         """Return when told to leave, or when nobody has called for so long that nobody will."""

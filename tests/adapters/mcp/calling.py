@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +15,20 @@ from urllib.parse import urlsplit
 import durable_agents as da
 from durable_agents.adapters.mcp.config import MCPServer
 from durable_agents.core.chunks import text_of
+from durable_agents.core.json import JSON
 from durable_agents.ports.resources import Resources
 from durable_agents.ports.tools import ToolOutput
 from tests.adapters.mcp.serving import Nursery, Servers
 
 WAYS = ["stdio", "sse", "streamable"]
 PATIENCE_SECONDS = 30.0
+OBJECT: dict[str, JSON] = {"type": "object"}
+
+
+def raw(result: JSON, *tools: JSON, **options: Any) -> da.MCPStdioConfig:
+    """Return a server that lists just these tools, and answers every call with this."""
+    arguments = ["-I", "-S", str(Path(__file__).with_name("raw.py")), json.dumps(tools), json.dumps(result)]
+    return da.MCPStdioConfig(command=sys.executable, args=arguments, name="t", **options)
 
 
 class Caller:
@@ -40,6 +50,12 @@ class Caller:
 
     async def tools(self) -> list[str]:
         return [tool.name.removeprefix("t_") for tool in await self.config.list_tools(self.resources)]
+
+    async def until_listed(self, tool: str) -> None:
+        """Return once the tool is there; the server's word of the change is on its way."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while tool not in await self.tools():  # noqa: ASYNC110 - another process brings it about
+                await asyncio.sleep(0.01)
 
 
 @contextmanager

@@ -117,6 +117,7 @@ def troubled_server() -> MCPServer:
         """Let `shout` want another argument."""
         server.remove_tool("shout")
         server.add_tool(louder, name="shout")
+        server.add_tool(hello, name="marked")
         await ctx.notify_tools_changed()
         return "changed"
 
@@ -178,25 +179,11 @@ def page_of_500(page: int) -> Sequence[types.Tool]:
     return [plain(f"tool{page * 500 + number:04}") for number in range(500)]
 
 
-NEAR = {"type": "object", "required": ["near"]}
-ODD = [
-    plain("sound"),
-    plain("no-such-type", properties={"a": {"type": "objekt"}}),
-    plain("elsewhere", properties={"a": {"$ref": "https://example.org/schema.json"}}),
-    types.Tool(name="list", input_schema={"type": "array"}),
-    types.Tool(name="untyped", input_schema={"properties": {"a": {"type": "integer"}}}),
-    types.Tool(
-        name="lying", input_schema={"type": "object"}, output_schema={"type": "object", "required": ["near"]}
-    ),
-    plain("ein Wörkzeug: " + "ü" * 100),
-]
-
 SERVERS: dict[str, Callable[[], MCPServer | Server[Any]]] = {
     "toolbox": lambda: toolbox_server(Toolbox()),
     "troubled": troubled_server,
     "paged": lambda: listing_server(page_of_500, last=2),
     "endless": lambda: listing_server(page_of_500, last=None),
-    "odd": lambda: listing_server(lambda page: ODD, last=0),
     "clashing": lambda: listing_server(lambda page: [plain("a b"), plain("a_b")], last=0),
 }
 

@@ -1,0 +1,35 @@
+"""A stdio server that no SDK would let anybody write: `python -I -S raw.py TOOLS RESULT`, both JSON.
+
+It says whatever RESULT is; for null, the variables of its process.
+"""
+
+import json
+import os
+import sys
+
+
+def main(tools: str, result: str) -> None:
+    variables = {"content": [{"type": "text", "text": json.dumps(dict(os.environ))}]}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "id" not in request:
+            continue
+        answers = {
+            "initialize": {
+                "protocolVersion": "2025-06-18",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "raw", "version": "1"},
+            },
+            "tools/list": {"tools": json.loads(tools)},
+            "tools/call": json.loads(result) or variables,
+        }
+        answer = {"jsonrpc": "2.0", "id": request["id"]}
+        if request["method"] in answers:
+            answer["result"] = answers[request["method"]]
+        else:
+            answer["error"] = {"code": -32601, "message": "Method not found"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,162 @@
+"""What a server is given in secret comes to it, and to nobody else."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+import durable_agents as da
+from durable_agents.adapters.mcp.secrets import HIDDEN, SHORTEST, Redaction
+from durable_agents.runtime.resources import SharedResources
+from durable_agents.testing.mistral_server import Call, MistralServer, ModelCall, Say
+from tests.adapters.mcp.calling import OBJECT, Caller, raw
+from tests.adapters.mcp.serving import Nursery
+
+SECRET = 'tok-"81d7"\\ä'
+PLAIN = "tok-91c3"
+
+
+@given(
+    secret=st.text(min_size=SHORTEST).filter(lambda text: text not in HIDDEN),
+    around=st.lists(st.text(), min_size=2, max_size=2),
+)
+def test_no_text_keeps_a_secret_however_json_spells_it(secret: str, around: list[str]) -> None:
+    redaction = Redaction([secret])
+    for spelled in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+        assert spelled not in redaction.text(HIDDEN.join([around[0], spelled, around[1]])).replace(
+            HIDDEN, "\0"
+        )
+
+
+@given(
+    value=st.recursive(
+        st.text() | st.none() | st.integers(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_a_value_without_a_secret_stays_as_it_is(value: Any) -> None:
+    assert Redaction(["not \0 in there"]).value(value) == value
+
+
+def test_a_token_is_hidden_without_its_scheme_too() -> None:
+    redaction = Redaction(["Bearer tok-81d7"])
+    assert redaction.text("you are tok-81d7 by Bearer tok-81d7") == f"you are {HIDDEN} by {HIDDEN}"
+
+
+def telling(**options: Any) -> da.MCPStdioConfig:
+    """Return a server with a tool that says the variables of its process."""
+    return raw(None, {"name": "variables", "inputSchema": OBJECT}, **options)
+
+
+@pytest.mark.server
+async def test_a_child_has_its_own_variables_and_none_of_the_workers(
+    resources: SharedResources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOBODYS_BUSINESS", PLAIN)
+    monkeypatch.setenv("TOKEN_OF_THE_WORKER", SECRET)
+    config = telling(
+        env={"TOKEN": "env:TOKEN_OF_THE_WORKER", "KEY": SecretStr("key-52aa"), "MODE": "reading-only"}
+    )
+    output = await config.call("t_variables", {}, resources)
+    assert isinstance(output.content, str)
+    variables = json.loads(output.content)
+    assert variables.pop("TOKEN") == variables.pop("KEY") == HIDDEN
+    assert variables.pop("MODE") == "reading-only"
+    allowed = {"HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"}
+    # Python adds LC_CTYPE to the environment of a process that has no locale.
+    assert set(variables) <= allowed | {"LC_CTYPE"}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("way", ["sse", "streamable"])
+@pytest.mark.parametrize("given", ["env:TOKEN_OF_THE_WORKER", "Bearer env:TOKEN_OF_THE_WORKER", "plain"])
+async def test_headers_reach_the_server_and_are_hidden_where_it_says_them(
+    way: str, given: str, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN_OF_THE_WORKER", PLAIN)
+    value = f"Bearer {PLAIN}" if given == "plain" else given
+    said = await calling(way, headers={"Authorization": value, "X-Tenant": SecretStr("tenant-7")}).text(
+        "headers"
+    )
+    headers = json.loads(said)
+    assert headers["authorization"] == HIDDEN
+    assert headers["x-tenant"] == HIDDEN
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("make", [da.MCPSSEConfig, da.MCPStreamableHTTPConfig])
+async def test_a_header_that_http_cannot_carry_is_told_without_its_value(
+    make: Any, resources: SharedResources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN_OF_THE_WORKER", SECRET)
+    config = make(url="http://127.0.0.1:9/mcp", name="t", headers={"X-Token": "env:TOKEN_OF_THE_WORKER"})
+    with pytest.raises(
+        da.ToolServerError, match="the value of X-Token has characters that no header"
+    ) as told:
+        await config.list_tools(resources)
+    assert "tok-" not in str(told.value)
+    assert not told.value.retryable
+
+
+# Durably
+
+
+def model(asked: ModelCall) -> Any:
+    tools = [tool["function"]["name"] for tool in asked.tools]
+    return [Say("Fine.")] if asked.results else [Call(name, {}) for name in tools if name.endswith("s")]
+
+
+def bytes_in(folder: Path) -> str:
+    return b"".join(file.read_bytes() for file in sorted(folder.iterdir())).decode(errors="replace")
+
+
+async def everything_stored(backend: da.Backend, id: str, folder: Path) -> str:
+    """Return all that there is to read of an execution, and every byte of the files."""
+    events = [repr(event) async for event in (await backend.get(id)).events()]
+    return "\n".join([*events, repr(await backend.list()), bytes_in(folder)])
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("session_type", [da.RemoteSession, da.LocalSession])
+@pytest.mark.parametrize("outcome", ["used", "refused"])
+async def test_a_secret_is_in_no_stored_byte_and_in_nothing_said(
+    session_type: Any,
+    outcome: str,
+    servers: Nursery,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("TOKEN_OF_THE_WORKER", SECRET)
+    secrets: dict[str, SecretStr | str] = {"TOKEN": "env:TOKEN_OF_THE_WORKER", "KEY": SecretStr("key-52aa")}
+    headers = {"X-Key": secrets["KEY"], "Authorization": f"Bearer {PLAIN}"}
+    said: list[str] = []
+    with servers.http("streamable", "troubled") as http, MistralServer(model) as api:
+        path = "mcp" if outcome == "used" else "nowhere"
+        web = da.MCPStreamableHTTPConfig(
+            url=f"{http.url}/{path}", name="web", headers=headers, include=["headers"]
+        )
+        local = telling(env=secrets)
+        agent = da.Agent(model="m", name="guide", mcp_clients=[web, local])
+        session = session_type(api_key=api.api_key, server_url=api.url)
+        async with da.connect(f"sqlite:///{tmp_path}/runs.db") as backend:
+            try:
+                result = await da.Runner.run(agent, "Go.", session, id="x", backend=backend)
+                said.append(repr(result.entries))
+            except da.ToolServerError as error:
+                said += [str(error), repr(error), "".join(traceback.format_exception(error))]
+            said += [repr(agent), await everything_stored(backend, "x", tmp_path)]
+    assert ("tool_returned" in said[-1]) == (outcome == "used")
+    for text in (*said, caplog.text):
+        for secret in (SECRET, json.dumps(SECRET)[1:-1], PLAIN, "key-52aa"):
+            assert secret not in text

@@ -1,0 +1,179 @@
+"""The tools of a server: their list, their arguments, and what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import durable_agents as da
+from durable_agents.core.agents import TOOL_NAME
+from durable_agents.core.errors import DefinitionError
+from durable_agents.core.json import JSON
+from durable_agents.ports.tools import ToolOutput
+from durable_agents.runtime.resources import SharedResources
+from tests.adapters.mcp.calling import OBJECT, WAYS, Caller, raw
+
+pytestmark = pytest.mark.server
+
+Calling = Callable[..., Caller]
+
+ODD: dict[str, JSON] = {
+    "sound": OBJECT,
+    "no-such-type": {**OBJECT, "properties": {"a": {"type": "objekt"}}},
+    "elsewhere": {**OBJECT, "properties": {"a": {"$ref": "https://example.org/schema.json"}}},
+    "ein Wörkzeug: " + "ü" * 100: OBJECT,
+}
+
+
+# The list
+
+
+async def test_a_list_in_pages_is_read_to_its_end(calling: Calling) -> None:
+    tools = await calling("stdio", "paged").tools()
+    assert tools == [f"tool{number:04}" for number in range(1500)]
+
+
+async def test_a_list_without_an_end_is_refused(calling: Calling) -> None:
+    with pytest.raises(da.ToolServerError, match="list of tools does not end") as refused:
+        await calling("stdio", "endless").tools()
+    assert not refused.value.retryable
+
+
+async def test_tools_that_no_model_could_call_are_left_out_and_logged(
+    resources: SharedResources, caplog: pytest.LogCaptureFixture
+) -> None:
+    tools: list[JSON] = [{"name": name, "inputSchema": schema} for name, schema in ODD.items()]
+    task: JSON = {"name": "task", "inputSchema": OBJECT, "execution": {"taskSupport": "required"}}
+    server = raw({"content": [{"type": "text", "text": "done"}]}, *tools, task)
+    listed = {tool.name: tool for tool in await server.list_tools(resources)}
+    long = next(name for name in listed if name.startswith("t_ein_W"))
+    assert sorted(listed) == sorted(["t_sound", "t_elsewhere", long])
+    assert TOOL_NAME.match(long)
+    for name, why in (
+        ("no-such-type", "its schema is not valid"),
+        ("task", "it can be called only as a task"),
+    ):
+        assert f"tool '{name}' is left out: {why}" in caplog.text
+    for name in (long, "t_sound"):
+        assert await server.call(name, {}, resources) == ToolOutput(content="done")
+    # What refers to another document is not fetched: the server checks for itself.
+    assert await server.call("t_elsewhere", {"a": 1}, resources) == ToolOutput(content="done")
+
+
+async def test_a_list_that_is_none_is_told(resources: SharedResources) -> None:
+    with pytest.raises(da.ToolServerError, match=r"answers with what is not MCP: .*input_?[sS]chema"):
+        await raw({}, {"name": "a", "inputSchema": {"type": "array"}}).list_tools(resources)
+
+
+async def test_two_names_that_become_one_are_refused_until_one_is_excluded(calling: Calling) -> None:
+    with pytest.raises(DefinitionError, match=r"'a b' and 'a_b', .* both be called 't_a_b'; exclude one"):
+        await calling("stdio", "clashing").tools()
+    assert await calling("stdio", "clashing", exclude=["a b"]).tools() == ["a_b"]
+
+
+async def test_only_what_is_included_and_not_excluded_is_there(
+    calling: Calling, caplog: pytest.LogCaptureFixture
+) -> None:
+    caller = calling(include=["sleep", "shout", "absent"], exclude=["shout"])
+    assert await caller.tools() == ["sleep"]
+    assert "tool 'absent' is left out: the server has no such tool" in caplog.text
+    with pytest.raises(da.UnknownTool):
+        await caller.call("shout", text="a")
+
+
+async def test_effects_are_those_of_the_configuration_then_of_the_server(calling: Calling) -> None:
+    caller = calling(effects={"shout": "idempotent", "sleep": "once"})
+    assert caller.config.effect("t_shout") == "idempotent"
+    listed = {tool.name: tool.effect for tool in await caller.config.list_tools(caller.resources)}
+    assert (listed["t_shout"], listed["t_sleep"], listed["t_big"], listed["t_die"]) == (
+        *("idempotent", "once", "read", "once"),
+    )
+    assert {name: caller.config.effect(name) for name in listed} == listed
+    other = calling(effects={"*": "read", "die": "once"})
+    listed = {tool.name: tool.effect for tool in await other.config.list_tools(other.resources)}
+    assert {effect for name, effect in listed.items() if name != "t_die"} == {"read"}
+    assert listed["t_die"] == "once"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_list_that_changes_is_listed_again(way: str, calling: Calling) -> None:
+    caller = calling(way)
+    assert "hello" not in await caller.tools()
+    assert await caller.text("rename", old="", new="hello") == "renamed"
+    await caller.until_listed("hello")
+    assert await caller.text("hello") == "hello"
+    assert await caller.text("rename", old="hello", new="hey") == "renamed"
+    await caller.until_listed("hey")
+    with pytest.raises(da.UnknownTool, match="there is no tool 't_hello'") as gone:
+        await caller.call("hello")
+    assert "t_hey" in gone.value.known
+
+
+async def test_a_tool_that_wants_other_arguments_now_is_told_with_its_schema(calling: Calling) -> None:
+    caller = calling()
+    assert await caller.text("shout", text="a") == "A"
+    await caller.text("make_shout")
+    await caller.until_listed("marked")
+    with pytest.raises(da.InvalidArguments, match="'times' is a required property") as refused:
+        await caller.call("shout", text="a")
+    assert 'the tool\'s schema is now {"type":"object"' in str(refused.value)
+    assert await caller.text("shout", text="a", times=3) == "AAA"
+
+
+async def test_an_old_list_is_not_trusted(calling: Calling, monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = calling()
+    first = await caller.tools()
+    life = "durable_agents.adapters.mcp.life"
+    monkeypatch.setattr(f"{life}.LIST_SECONDS", -1.0)
+    assert await caller.tools() == first
+
+
+# Arguments and results
+
+
+async def test_the_faults_of_arguments_are_bounded(calling: Calling) -> None:
+    with pytest.raises(da.InvalidArguments) as refused:
+        await calling().call("shout", text=["x" * 10_000])
+    assert len(str(refused.value)) < 1000
+
+
+async def test_content_of_every_kind_becomes_chunks(calling: Calling) -> None:
+    output = await calling().call("everything")
+    assert ToolOutput.model_validate(output.model_dump(mode="json")) == output
+    assert not isinstance(output.content, str)
+    assert [chunk.to_wire() for chunk in output.content] == [
+        {"type": "text", "text": "text"},
+        {"type": "image_url", "image_url": "data:image/jpeg;base64,CCCC"},
+        {"type": "input_audio", "input_audio": "DDDD"},
+        {"type": "document_url", "document_url": "file:///a.md", "document_name": "a.md"},
+        {"type": "text", "text": "a file"},
+        {
+            "type": "document_url",
+            "document_url": "data:application/pdf;base64,AAAA",
+            "document_name": "file:///a.pdf",
+        },
+        {"type": "image_url", "image_url": "data:image/png;base64,BBBB"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (
+            {"content": [], "structuredContent": {"far": 1}},
+            "Invalid structured content returned by",
+        ),
+        ({"content": []}, "has an output schema but did not return structured content"),
+        ({"content": [{"type": "smell"}], "structuredContent": {"near": 1}}, "not what MCP prescribes"),
+        ({"what": "ever"}, "not what MCP prescribes"),
+    ],
+)
+async def test_a_result_that_is_not_as_declared_is_told_and_not_asked_for_again(
+    result: JSON, told: str, resources: SharedResources
+) -> None:
+    near: JSON = {"type": "object", "required": ["near"]}
+    server = raw(result, {"name": "look", "inputSchema": OBJECT, "outputSchema": near})
+    output = await server.call("t_look", {}, resources)
+    assert output.is_error
+    assert told in str(output.content)
