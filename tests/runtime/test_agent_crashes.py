@@ -1,0 +1,183 @@
+"""Runs of agents with approvals, checks and limits come to the same wherever their processes die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+import durable_agents as da
+from durable_agents.adapters.scripted import call, say
+from durable_agents.core.errors import ExecutionClosed, NotPending
+from durable_agents.core.json import JSON, canonical
+from durable_agents.ports.durability import Execution
+from durable_agents.testing.durability.activities import AT_ONCE
+from durable_agents.testing.durability.in_store import InStore
+from durable_agents.testing.durability.lifeline import Lifeline
+from durable_agents.testing.durability.stage import Stage, transcript
+from durable_agents.testing.durability.world import World, here
+from durable_agents.testing.examples import few_examples
+from tests.adapters.test_memory_durability import MemoryStorage
+
+LEASE = timedelta(seconds=10)
+Reply = list[list[Any]]
+"""Tools with the name of the deed, all called in one reply."""
+
+
+@da.activity(name="crashes_do", retry_policy_initial_interval=AT_ONCE)
+async def do(what: str) -> str:
+    """Do something."""
+    here().happen(what)
+    return f"{what} done"
+
+
+@da.activity(name="crashes_risk", retry_policy_initial_interval=AT_ONCE, requires_approval=True)
+async def risk(what: str) -> str:
+    """Do something that a person must allow."""
+    here().happen(what)
+    return f"{what} done"
+
+
+@da.activity(name="crashes_check", retry_policy_initial_interval=AT_ONCE)
+async def check(text: str) -> da.Replace | None:
+    """Check a text."""
+    here().happen(f"checked {text}")
+    return da.Replace(text.replace("7", "8")) if "7" in text else None
+
+
+def reply_to(program: dict[str, Any], turn: int) -> Any:
+    calls: list[Reply] = program["calls"]
+    if turn <= len(calls):
+        return [call(f"crashes_{tool}", {"what": what}) for tool, what in calls[turn - 1]]
+    return say("no number" if turn <= len(calls) + program["wrong answers"] else '{"value": 7}')
+
+
+@da.workflow.define(name="crashes.agent")
+class OneRun:
+    """Runs an agent on a program that is given as data."""
+
+    @da.workflow.entrypoint
+    async def run(self, program: dict[str, Any]) -> list[Any]:
+        agent = da.Agent(
+            model="m",
+            name="solo",
+            tools=[do, risk],
+            output_type=int,
+            input_guardrails=[check],
+            output_guardrails=[check],
+        )
+        session = da.ScriptedSession(lambda request: reply_to(program, request.turn))
+        try:
+            result = await da.Runner.run(agent, "Go.", session, max_tool_calls=program["most"])
+        except da.LimitExceeded as error:
+            return [str(error), [entry.to_wire() for entry in error.entries]]
+        return [result.output, [entry.to_wire() for entry in result.entries]]
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> dict[str, Any]:
+    tools = st.sampled_from(["do", "risk", "risk"])
+    shape = draw(st.lists(st.lists(tools, min_size=1, max_size=3), max_size=3))
+    verdicts = ["allow", "deny", "edit"]
+    calls = [
+        [
+            [tool, f"{n}.{m} {draw(st.sampled_from(verdicts))}" if tool == "risk" else f"{n}.{m}"]
+            for m, tool in enumerate(reply)
+        ]
+        for n, reply in enumerate(shape)
+    ]
+    return {
+        "calls": calls,
+        "wrong answers": draw(st.integers(0, 2)),
+        "most": draw(st.sampled_from([100, 100, 3])),
+    }
+
+
+class Person:
+    """Decides about each call as its name says; asks twice where nobody heard."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._task = asyncio.create_task(self._decide())
+
+    async def _decide(self) -> None:
+        async for asked in self._execution.events():
+            if asked.kind == "approval_requested":
+                await self._decide_about(str(asked.data["call_id"]), str(asked.data["arguments"]))
+
+    async def _decide_about(self, call_id: str, arguments: str) -> None:
+        try:
+            match next(verdict for verdict in ("allow", "deny", "edit") if verdict in arguments):
+                case "deny":
+                    await self._execution.decide(call_id, "deny", "no")
+                case "allow":
+                    await self._execution.decide(call_id, "allow")
+                case _:
+                    changed = {"what": f"{call_id} changed"}
+                    await self._execution.decide(call_id, "allow", edited_arguments=changed)
+        except (NotPending, ExecutionClosed):
+            return  # The stream was behind: the run has ended.
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def outcome(
+    program: dict[str, Any], crashes: list[int], dies_after_effect: bool, cached: int
+) -> tuple[Any, list[str], World]:
+    """Return what a program comes to if a process dies at each of those calls of its store."""
+    stage = Stage(InStore(MemoryStorage()), LEASE, 30.0)
+    try:
+        execution, world = await stage.start(OneRun, program)
+        person = Person(await stage.again(execution))
+        for number in crashes:
+            assert isinstance(stage.storage, InStore)
+            lifeline = Lifeline(
+                stage.storage.storage.open(), dies_at=number, dies_after_effect=dies_after_effect
+            )
+            backend = await stage.enter(stage.storage.open_on(lifeline))
+            process = await stage.worker(OneRun, backend=backend, max_cached_executions=cached)
+            died = asyncio.ensure_future(lifeline.died.wait())
+            ended = asyncio.ensure_future(execution.result())
+            await stage.later(asyncio.wait({died, ended}, return_when=asyncio.FIRST_COMPLETED), 60)
+            event("died" if died.done() else "ended before")
+            for task in (died, ended):
+                task.cancel()
+            await stage.lose(process)
+        await stage.worker(OneRun, max_cached_executions=cached)
+        result = await stage.later(execution.result(), 60)
+        told = [canonical([kind, told_of(data)]) for kind, data in await stage.soon(transcript(execution))]
+        assert await stage.soon(execution.pending()) == ()
+        await person.close()
+        return result, sorted(told), world
+    finally:
+        await stage.close()
+
+
+def told_of(data: dict[str, Any]) -> JSON:
+    return {name: value for name, value in data.items() if name != "due_at"}
+
+
+@few_examples(30)
+@given(
+    program=programs(),
+    crashes=st.lists(st.integers(min_value=1, max_value=25), min_size=1, max_size=2),
+    dies_after_effect=st.booleans(),
+    cached=st.sampled_from([0, 1000]),
+)
+async def test_a_crash_at_any_call_of_the_store_changes_nothing_of_a_run(
+    program: dict[str, Any], crashes: list[int], dies_after_effect: bool, cached: int
+) -> None:
+    quiet = await outcome(program, [], dies_after_effect, cached)
+    troubled = await outcome(program, crashes, dies_after_effect, cached)
+    assert troubled[:2] == quiet[:2]
+    attempts = Counter((effect.key, effect.attempt) for effect in troubled[2].effects)
+    assert set(attempts.values()) <= {1}, "an attempt was made twice"
+    deeds = {effect.what for effect in quiet[2].effects}
+    assert {effect.what for effect in troubled[2].effects} == deeds
+    assert not any(str(what).endswith(("deny", "edit")) for what in deeds)
