@@ -24,6 +24,13 @@ OUTCOMES = {
         "source: Tour Eiffel, https://www.toureiffel.paris/en",
     ],
     "deal_analysis": ["The loan to Northwind has a risk score of 40, and nothing speaks against it."],
+    "approval": [
+        'may clerk call transfer with {"to": "Bob", "amount": 5000}?',
+        'may clerk call transfer with {"to": "Cid", "amount": 300}?',
+        "Ann got 20 euros",
+        "the call of 'transfer' was denied: ask him first",
+        "Cid got 150 euros",
+    ],
     "orchestration": [
         "Northwind has a growing market.",
         "Northwind has a pending patent case.",
