@@ -1,0 +1,82 @@
+"""A tool call that waits for a person: small transfers are made, others only when somebody allows them.
+
+Run it: python examples/approval.py
+
+In production the two sides are apart: the worker runs the agent, and whoever decides does so days later, from
+another process, or by `durable-agents pending | approve | deny`.
+"""
+
+import asyncio
+import json
+
+from stand_in import Call, ModelCall, Reply, Say, mistral
+
+import durable_agents as da
+
+
+@da.activity(requires_approval=lambda arguments: arguments["amount"] > 100)
+async def transfer(to: str, amount: float) -> str:
+    """Transfer money.
+
+    Args:
+        to: Who gets it
+        amount: How much, in euros
+    """
+    return f"{to} got {amount:g} euros"
+
+
+def no_account_numbers(text: str) -> da.Reject | None:
+    """Let no answer out that holds an account number."""
+    return da.Reject("it holds an account number") if "FR76" in text else None
+
+
+clerk = da.Agent(
+    model="mistral-medium-latest",
+    name="clerk",
+    instructions="Make the transfers that you are asked for, then say what came of each.",
+    tools=[transfer],
+    output_type=list[str],
+    output_guardrails=[no_account_numbers],
+)
+
+
+@da.workflow.define(name="transfers")
+class Transfers:
+    @da.workflow.entrypoint
+    async def run(self, request: str) -> list[str]:
+        result = await da.Runner.run(clerk, request, da.RemoteSession(), max_tool_calls=10)
+        return result.output
+
+
+async def main() -> None:
+    async with da.connect("memory:") as backend, backend.worker([Transfers]):
+        request = "Send 20 euros to Ann, 5000 to Bob and 300 to Cid."
+        execution = await backend.start(Transfers, request)
+        async for event in execution.events():
+            if event.kind == "approval_requested":
+                asked = {waiting.call_id: waiting for waiting in await execution.pending()}
+                waiting = asked[str(event.data["call_id"])]
+                print(f"may {waiting.agent} call {waiting.tool} with {json.dumps(waiting.arguments)}?")
+                if waiting.arguments["to"] == "Bob":
+                    await execution.decide(waiting.call_id, "deny", "ask him first")
+                else:
+                    less = {**waiting.arguments, "amount": 150}
+                    await execution.decide(waiting.call_id, "allow", edited_arguments=less)
+        for line in await execution.result():
+            print(line)
+
+
+def stand_in(call: ModelCall) -> Reply:
+    """Ask for the transfers, say first what is no JSON, and then what came of them."""
+    payments = {"Ann": 20, "Bob": 5000, "Cid": 300}
+    results = [entry["result"] for entry in call.entries if entry["type"] == "function.result"]
+    if not results:
+        return [Call("transfer", {"to": to, "amount": amount}) for to, amount in payments.items()]
+    if call.turn == 1:
+        return [Say("Done.")]
+    return [Say(json.dumps({"value": results}))]
+
+
+if __name__ == "__main__":
+    with mistral(stand_in):
+        asyncio.run(main())
