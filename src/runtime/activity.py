@@ -27,7 +27,8 @@ R = TypeVar("R")
 current_attempt: ContextVar[Attempt | None] = ContextVar("current_attempt", default=None)
 """The attempt that the running activity code belongs to."""
 
-_defined: dict[str, ActivityDefinition] = {}
+_defined: dict[str, dict[tuple[str, str], ActivityDefinition]] = {}
+"""What this process defines, by name and then by the place of the function."""
 
 
 class Activity(Generic[P, R]):
@@ -243,8 +244,10 @@ def check_approval(approval: Any, what: str) -> None:
 
 def _register(definition: ActivityDefinition) -> None:
     # The same function again is a reloaded module, or a factory called twice: the newest one counts.
-    if not (definition.name in _defined and in_copy()):
-        _defined[definition.name] = definition
+    namesakes = _defined.setdefault(definition.name, {})
+    place = (definition.fn.__module__, definition.fn.__qualname__)
+    if not (place in namesakes and in_copy()):
+        namesakes[place] = definition
 
 
 def defined_activity(name: str) -> ActivityDefinition:
@@ -252,8 +255,13 @@ def defined_activity(name: str) -> ActivityDefinition:
 
     Raises:
         UnknownDefinition: the module that defines it has not been imported.
+        DefinitionError: several functions are activities of that name.
     """
-    try:
-        return _defined[name]
-    except KeyError:
-        raise UnknownDefinition("activity", name) from None
+    namesakes = _defined.get(name)
+    if not namesakes:
+        raise UnknownDefinition("activity", name)
+    if len(namesakes) > 1:
+        places = " and ".join(".".join(place) for place in namesakes)
+        raise DefinitionError(f"{places} are all called {name!r}: give all but one another name=")
+    [definition] = namesakes.values()
+    return definition

@@ -234,7 +234,7 @@ class JournaledExecution(Execution):
         if head.status is not Status.RUNNING:
             raise ExecutionClosed(self._id, head.status)
         decision = decision_on(self._id, await self.pending(), call_id, verdict, reason, edited_arguments)
-        message = SignalMessage(name=DECISION_SIGNAL, named=decision.model_dump(mode="json"))
+        message = SignalMessage(name=DECISION_SIGNAL, named=decision.model_dump())
         await self._send("a decision", message)
 
     async def cancel(self) -> None:

@@ -43,7 +43,7 @@ def work_in_a_thread(what: str) -> str:
     return f"{what} done"
 
 
-@da.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
+@da.activity(name="crash_gate", retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
 async def pass_gate(what: str) -> str:
     """Wait until the test makes a file."""
     note("begin", what)

@@ -118,7 +118,7 @@ class TemporalExecution(Execution):
         if status is not Status.RUNNING:
             raise ExecutionClosed(self.id, status)
         decision = decision_on(self.id, await self.pending(), call_id, verdict, reason, edited_arguments)
-        message = sent((), decision.model_dump(mode="json"))
+        message = sent((), decision.model_dump())
         check_size("a decision", message, limit_of(self._converter))
         with translated(self.id):
             await self._while_running(self.handle.signal(DECISION_SIGNAL, message))
