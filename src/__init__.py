@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from durable_agents.core.approvals import PendingApproval
     from durable_agents.core.built_in_tools import (
         CodeInterpreterTool,
+        ConnectorTool,
         DocumentLibraryTool,
         ImageGenerationTool,
         WebSearchPremiumTool,
@@ -105,6 +106,7 @@ __all__ = [
     "BudgetExceeded",
     "CodeInterpreterTool",
     "ConfigurationError",
+    "ConnectorTool",
     "DefinitionError",
     "DeterminismError",
     "DocumentLibraryTool",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from durable_agents.core.built_in_tools import holds_a_secret
 from durable_agents.core.errors import DefinitionError
 from durable_agents.core.json import JSON
 from durable_agents.core.model import Value
@@ -81,8 +82,8 @@ class AgentGraph(Value):
 
         Raises:
             DefinitionError: a handoff to itself or to an agent outside the graph, an agent under a name
-                that is not its own, a tool name that the model API would refuse, or two tools or handoffs
-                of one agent with the same name.
+                that is not its own, a tool name that the model API would refuse, two tools or handoffs of
+                one agent with the same name, or a connector with a secret.
         """
         if self.start not in self.agents:
             raise DefinitionError(f"the start agent {self.start!r} is not in the graph")
@@ -95,6 +96,13 @@ class AgentGraph(Value):
 
 
 def _check(agent: AgentSpec, agents: dict[str, AgentSpec]) -> None:
+    for built_in in agent.built_in_tools:
+        if holds_a_secret(built_in):
+            raise DefinitionError(
+                f"the authorization of connector {built_in.get('connector_id')!r} of agent {agent.name!r} "
+                'holds a secret, which would be stored; write "value": "env:NAME", and set NAME where the '
+                "worker runs"
+            )
     names = [tool.name for tool in agent.tools]
     for name in names:
         if not TOOL_NAME.match(name):

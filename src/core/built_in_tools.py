@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
+from durable_agents.core.json import JSON
 from durable_agents.core.model import WireValue
 
 
@@ -50,6 +53,18 @@ class DocumentLibraryTool(BuiltInTool):
     library_ids: tuple[str, ...] = Field(min_length=1)
 
 
+class ConnectorTool(BuiltInTool):
+    """Tools of a connector that was registered with the server, by its name or id.
+
+    `authorization` is `{"type": "api-key" or "oauth2-token", "value": "env:NAME"}`: where the worker finds
+    the secret. The secret itself would be stored with the agent's definition, and is refused.
+    """
+
+    type: Literal["connector"] = "connector"
+    connector_id: str
+    authorization: dict[str, str] | None = None
+
+
 BUILT_IN_TYPES = frozenset(
     {
         "web_search",
@@ -61,3 +76,15 @@ BUILT_IN_TYPES = frozenset(
     }
 )
 """The types that a server runs; anything else in an agent's tools must run on our side."""
+
+SECRET_REFERENCE = re.compile(r"env:(?P<variable>[A-Za-z_][A-Za-z0-9_]*)\Z")
+"""How a declared tool says where the worker finds a secret."""
+
+
+def holds_a_secret(tool: Mapping[str, JSON]) -> bool:
+    """Whether a tool's wire form logs in with something that is not just a reference."""
+    authorization = tool.get("authorization")
+    if authorization is None:
+        return False
+    value = authorization.get("value") if isinstance(authorization, Mapping) else None
+    return not (isinstance(value, str) and SECRET_REFERENCE.match(value))

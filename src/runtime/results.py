@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic, cast, overload
 
-from durable_agents.core.chunks import Chunk, as_chunks, text_of
+from durable_agents.core.chunks import Chunk, ToolFileChunk, ToolReferenceChunk, as_chunks, text_of
 from durable_agents.core.entries import Entry, MessageOutput
 from durable_agents.core.errors import InvalidOutput
 from durable_agents.core.model import Value
@@ -63,6 +63,16 @@ class RunResult(Sequence[Chunk], Generic[T_co]):
     def text(self) -> str:
         """The answer's text, without its other chunks."""
         return text_of(self._chunks)
+
+    @property
+    def references(self) -> tuple[ToolReferenceChunk, ...]:
+        """The sources that built-in tools and connectors found, as far as the answer names them."""
+        return tuple(chunk for chunk in self._chunks if isinstance(chunk, ToolReferenceChunk))
+
+    @property
+    def files(self) -> tuple[ToolFileChunk, ...]:
+        """The files that built-in tools made for the answer; they stay on the server."""
+        return tuple(chunk for chunk in self._chunks if isinstance(chunk, ToolFileChunk))
 
     @property
     def output(self) -> T_co:

@@ -41,7 +41,7 @@ from durable_agents.core.agent_run import AgentRun, Phase
 from durable_agents.core.agents import HANDOFF_PREFIX, AgentGraph
 from durable_agents.core.approvals import call_key
 from durable_agents.core.chunks import TextChunk, as_chunks, text_of, to_wire
-from durable_agents.core.entries import Entry, FunctionResult, MessageInput
+from durable_agents.core.entries import Entry, FunctionResult, MessageInput, ToolExecution
 from durable_agents.core.errors import (
     DefinitionError,
     InputRejected,
@@ -243,6 +243,7 @@ class _Run:
             case KeepReply(entries=entries):
                 self._conversation.history += entries
                 self._entries += entries
+                self._tell_executions(entries)
             case AnswerCall():
                 self._tell_answer(effect)
             case AnnounceHandoff():
@@ -388,6 +389,13 @@ class _Run:
             "call_id": effect.call_id,
             "tool": effect.tool,
         }
+
+    def _tell_executions(self, reply: tuple[Entry, ...]) -> None:
+        """Put what the server has run into the event stream; what came of it is in the reply just before."""
+        for entry in reply:
+            if isinstance(entry, ToolExecution):
+                about: dict[str, JSON] = {"run": self._key, "turn": self._state.turn, "tool": entry.name}
+                self._context.emit("tool_executed", {**about, "entry": (entry.model_extra or {}).get("id")})
 
     def _tell_answer(self, answer: AnswerCall) -> None:
         """Put a call that the machine answered itself into the event stream; a handoff is announced apart."""

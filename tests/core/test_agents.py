@@ -38,7 +38,22 @@ def test_the_function_of_a_handoff_has_a_name_that_the_api_takes(name: str) -> N
     assert TOOL_NAME.match(handoff_tool(name))
 
 
+def with_connector(authorization: Any) -> dict[str, Any]:
+    """Return a graph of an agent with a connector that logs in so."""
+    tool = {"type": "connector", "connector_id": "crm", "authorization": authorization}
+    return {"start": "a", "agents": {"a": AgentSpec(name="a", model="m", built_in_tools=(tool,))}}
+
+
+def test_a_connector_may_say_where_its_secret_is() -> None:
+    AgentGraph(**with_connector({"type": "api-key", "value": "env:TOKEN"}))
+    AgentGraph(**with_connector(None))
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
+    *(
+        (with_connector(authorization), "env:NAME")
+        for authorization in ({"type": "api-key", "value": "s3cret"}, {"type": "api-key"}, "s3cret")
+    ),
     ({"start": "b", "agents": {"a": agent("a")}}, "start agent 'b'"),
     ({"start": "a", "agents": {"a": agent("b")}}, "use its own name"),
     ({"start": "a", "agents": {"a": agent("a", handoffs=("a",))}}, "hands off to itself"),

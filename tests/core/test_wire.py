@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from durable_agents.core.built_in_tools import (
     BUILT_IN_TYPES,
     CodeInterpreterTool,
+    ConnectorTool,
     DocumentLibraryTool,
     ImageGenerationTool,
     WebSearchPremiumTool,
@@ -112,6 +113,11 @@ tools_of = {
 }
 tools_of["DocumentLibraryTool"] = built(
     DocumentLibraryTool, {"library_ids": st.lists(unicode_text, min_size=1).map(tuple)}
+)
+tools_of["CustomConnector"] = built(
+    ConnectorTool,
+    {"connector_id": unicode_text},
+    {"authorization": st.just({"type": "api-key", "value": "env:TOKEN"})},
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from durable_agents.adapters.mistral.api_errors import BUSY_SECONDS
+from durable_agents.adapters.mistral.connectors import with_secrets
 from durable_agents.adapters.mistral.conversations import Answer, Call, ConversationsApi
 from durable_agents.adapters.mistral.definitions import (
     COMPLETION_ARGS,
@@ -143,8 +144,10 @@ class RemoteSession(ApiSession):
         )
         # A socket that is silent is never the first limit to bite.
         call = Call(tell, round(self.timeout_seconds * 1000))
+        graph = with_secrets(request.graph)
         if self.handoff_execution == "client":
-            request = request.with_(graph=with_handoffs_as_tools(request.graph))
+            graph = with_handoffs_as_tools(graph)
+        request = request.with_(graph=graph)
         return await Exchange(api, request, call).reply()
 
 

@@ -1,0 +1,41 @@
+"""What connectors log in with: a definition says where to find it, and the server gets the thing itself."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.built_in_tools import SECRET_REFERENCE
+from durable_agents.core.errors import MissingCredentials
+
+
+def with_secrets(graph: AgentGraph) -> AgentGraph:
+    """Return the same agents, with what their connectors' `env:NAME` refers to in this process.
+
+    What comes of it goes to the server and nowhere else; a changed secret makes another definition.
+
+    Raises:
+        MissingCredentials: a variable is not set.
+    """
+    changed = {
+        name: agent.with_(built_in_tools=tuple(_resolved(tool, name) for tool in agent.built_in_tools))
+        for name, agent in graph.agents.items()
+        if any("authorization" in tool for tool in agent.built_in_tools)
+    }
+    return graph.with_(agents={**graph.agents, **changed}) if changed else graph
+
+
+def _resolved(tool: dict[str, Any], agent: str) -> dict[str, Any]:
+    authorization = tool.get("authorization")
+    if not isinstance(authorization, dict):
+        return tool
+    reference = SECRET_REFERENCE.match(str(authorization.get("value")))
+    variable = reference["variable"] if reference else ""
+    secret = os.environ.get(variable, "").strip()
+    if not secret:
+        raise MissingCredentials(
+            f"connector {tool.get('connector_id')!r} of agent {agent!r} logs in with env:{variable}, and "
+            f"{variable} is not set where the worker runs"
+        )
+    return {**tool, "authorization": {**authorization, "value": secret}}
