@@ -43,13 +43,8 @@ REFERENCE: dict[str, Any] = {
     "title": "Rates",
     "url": "https://example.org/r",
 }
-FILE: dict[str, Any] = {
-    "type": "tool_file",
-    "tool": "image_generation",
-    "file_id": "f_1",
-    "file_name": "a.png",
-}
-REPLY = [
+FILE: dict[str, Any] = {"type": "tool_file", "tool": "image_generation", "file_id": "f_1"}
+REPLY: list[Output] = [
     Execute("web_search", {"query": "euro rate"}),
     Execute("code_interpreter", {"code": "1 + 1"}, {"code": "1 + 1", "code_output": "2"}),
     Execute("crm_find", {"name": "Ada"}),
