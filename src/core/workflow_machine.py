@@ -125,6 +125,7 @@ class WorkflowMachine:
         self._to_start: dict[str, None] = {}
         self._seen: dict[str, int] = {}
         self._has_started = False
+        self._patches: dict[str, bool] = {}
         self.position = len(records)
         """The number of records that are durable, or have been handed out by `take_batch`."""
         self.phase = MachinePhase.REPLAYING
@@ -208,6 +209,22 @@ class WorkflowMachine:
         if isinstance(asked, StepScheduled):
             self._to_start[asked.key] = None
         self._apply(asked, position)
+
+    def patched(self, patch: str) -> bool:
+        """Return whether the code that follows is to be what `patch` has made of it.
+
+        It is, once this is in the journal; where the journal goes on without, the code before the patch made
+        it, and whatever was answered first is answered always.
+        """
+        if patch not in self._patches:
+            marker = EventEmitted(key=f"patch:{patch}", kind="patched", data={"patch": patch})
+            is_new = self.phase is not MachinePhase.REPLAYING or (
+                self._window.is_open and not self._window.expected
+            )
+            self._patches[patch] = is_new or marker.key in self._window.expected
+            if self._patches[patch]:
+                self.request(marker)
+        return self._patches[patch]
 
     def abandon(self, key: str) -> None:
         """Forget a step or timer that the code no longer waits for; a late answer is not accepted."""

@@ -347,6 +347,10 @@ class WorkflowContext(StepContext, Protocol):
     def random(self) -> Random:
         """A source of numbers that are the same in every replay, and others in every execution."""
 
+    @abstractmethod
+    def patched(self, patch: str) -> bool:
+        """Return whether to run the code that the patch of that name brought; see `workflow.patched`."""
+
     @property
     @abstractmethod
     def should_continue_as_new(self) -> bool:

@@ -329,6 +329,13 @@ class LiveExecution(WorkflowContext):
     def random(self) -> Random:
         return self._random
 
+    def patched(self, patch: str) -> bool:
+        try:
+            return self.machine.patched(patch)
+        except NonDeterminismError as error:
+            self._departure = self._departure or error
+            raise _Departed from error
+
     @property
     def should_continue_as_new(self) -> bool:
         return False

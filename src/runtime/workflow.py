@@ -102,6 +102,20 @@ async def wait_condition(condition: Callable[[], bool], timeout: timedelta | flo
     await _context("workflow.wait_condition()").wait_condition(condition, timeout)
 
 
+def patched(patch: str) -> bool:
+    """Tell code that was changed while executions run which of its two ways to take.
+
+        if workflow.patched("check-limits"):
+            await check_limits(order)       # what new executions do, and old ones that were not here yet
+        else:
+            await check(order)              # what executions did that have passed here before
+
+    It is True where an execution comes here for the first time, and this is journaled; it is False where a
+    journal goes on without it. Take the old way out when no execution that went it is running any more.
+    """
+    return _context("workflow.patched()").patched(patch)
+
+
 def should_continue_as_new() -> bool:
     """Return whether the backend suggests `continue_as_new`; Temporal does when a history is long."""
     return _context("workflow.should_continue_as_new()").should_continue_as_new

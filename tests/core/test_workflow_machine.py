@@ -249,6 +249,57 @@ def test_code_that_asks_twice_under_one_key_has_departed() -> None:
     assert "same key" in caught.value.recorded
 
 
+MARKER = EventEmitted(key="patch:p", kind="patched", data={"patch": "p"})
+
+
+def test_a_patch_counts_where_an_execution_comes_for_the_first_time_and_is_journaled() -> None:
+    machine = live_machine("a")
+    assert machine.patched("p")
+    assert machine.patched("p")
+    assert machine.take_batch().records == (MARKER,)
+
+
+@pytest.mark.parametrize("asks_first", [False, True])
+def test_a_patch_does_not_count_where_the_journal_goes_on_without_it(asks_first: bool) -> None:
+    machine = WorkflowMachine("e-1", [STARTED, scheduled("a"), StepCompleted(at=2, key="a", result=1)])
+    machine.advance()
+    if asks_first:
+        assert not machine.patched("p")
+    machine.request(scheduled("a"))
+    assert not machine.patched("p")
+    machine.advance()
+    assert machine.advance() is None
+    # The first answer is the answer.
+    assert not machine.patched("p")
+    assert machine.take_batch().records == ()
+
+
+def test_a_patch_counts_at_the_end_of_a_journal_once_all_that_it_holds_was_asked_for() -> None:
+    for asks_first in (True, False):
+        machine = WorkflowMachine("e-1", [STARTED, scheduled("a")])
+        machine.advance()
+        if asks_first:
+            machine.request(scheduled("a"))
+        assert machine.patched("p") is asks_first
+
+
+def test_a_patch_that_is_journaled_counts_in_every_replay() -> None:
+    machine = WorkflowMachine("e-1", [STARTED, MARKER, scheduled("a"), CancelRequested(at=2, message_id="m")])
+    machine.advance()
+    assert machine.patched("p")
+    machine.request(scheduled("a"))
+    machine.advance()
+    assert machine.advance() is None
+    assert machine.patched("p")
+
+
+def test_code_whose_patch_was_taken_out_too_early_has_departed() -> None:
+    machine = WorkflowMachine("e-1", [STARTED, MARKER])
+    machine.advance()
+    with pytest.raises(NonDeterminismError, match="patched"):
+        machine.advance()
+
+
 def test_code_that_asks_before_anything_has_happened_has_departed() -> None:
     with pytest.raises(NonDeterminismError, match="no input has come yet"):
         WorkflowMachine("e-1", [STARTED]).request(scheduled("0.0"))

@@ -67,6 +67,7 @@ class TemporalContext(WorkflowContext):
         self._emitted = 0
         self._before = 0
         self._warned = False
+        self._patches: dict[str, bool] = {}
 
     def go_on_from(self, place: Mapping[str, int]) -> None:
         """Count on from where the execution's earlier history ended; `place` is what that carried along."""
@@ -193,6 +194,13 @@ class TemporalContext(WorkflowContext):
     @property
     def random(self) -> Random:
         return self._random
+
+    def patched(self, patch: str) -> bool:
+        if patch not in self._patches:
+            self._patches[patch] = workflow.patched(patch)
+            if self._patches[patch]:
+                self.record(EventEmitted(key=f"patch:{patch}", kind="patched", data={"patch": patch}))
+        return self._patches[patch]
 
     @property
     def should_continue_as_new(self) -> bool:

@@ -8,8 +8,8 @@ import pytest
 
 from durable_agents.core.records import Status
 from durable_agents.ports.durability import Execution, ExecutionDescription
-from durable_agents.testing.durability.stage import ContractBase, Stage, transcript
-from durable_agents.testing.durability.workflows import Asyncio, Chance, version
+from durable_agents.testing.durability.stage import ContractBase, Stage, all_events, transcript
+from durable_agents.testing.durability.workflows import Asyncio, Chance, patched_version, version
 
 
 async def _held(stage: Stage, execution: Execution) -> ExecutionDescription:
@@ -77,6 +77,29 @@ class CodeContract(ContractBase):
         world.gate("gate").set()
         await stage.worker(long)
         assert await stage.soon(execution.result()) == ["first done", "gate done", "second done"]
+
+    async def test_d11_patched_code_goes_the_old_way_where_an_execution_has_gone_it(
+        self, stage: Stage
+    ) -> None:
+        unpatched, patched = version(["first", "gate", "second"]), patched_version()
+        old, old_world = await stage.start(unpatched)
+        process = await stage.worker(unpatched)
+        await stage.soon(old_world.happened("gate reached"))
+        await stage.lose(process)
+        process = await stage.worker(patched)
+        new, new_world = await stage.start(patched)
+        await stage.soon(new_world.happened("gate reached"))
+        await stage.lose(process)
+        old_world.gate("gate").set()
+        new_world.gate("gate").set()
+        await stage.worker(patched, max_cached_executions=0)
+        assert await stage.soon(old.result()) == ["first done", "gate done", "end done"]
+        assert await stage.soon(new.result()) == ["other done", "gate done", "end done"]
+        patches = [
+            [event.data["patch"] for event in await stage.soon(all_events(one)) if event.kind == "patched"]
+            for one in (old, new)
+        ]
+        assert patches == [["end"], ["beginning", "end"]]
 
     async def test_an_execution_that_leaves_memory_goes_on_as_if_it_had_not(self, stage: Stage) -> None:
         told = []

@@ -320,6 +320,20 @@ def version(steps: list[str], *, returns_at_once: bool = False) -> type[Any]:
     return Versioned
 
 
+def patched_version() -> type[Any]:
+    """Return the same workflow after two patches: one of its beginning, one of its end."""
+
+    @workflow.define(name="contract.versioned")
+    class Patched:
+        @workflow.entrypoint
+        async def run(self) -> list[str]:
+            first = record_in_thread("other") if workflow.patched("beginning") else record("first")
+            done = [await first, await pass_gate("gate")]
+            return [*done, await record("end" if workflow.patched("end") else "second")]
+
+    return Patched
+
+
 activities = {"first": record, "second": record, "other": record_in_thread}
 
 
