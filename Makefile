@@ -59,6 +59,8 @@ coverage: setup ## check that tests/core alone covers the core, under two hash s
 
 bench: setup ## run the benchmarks
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.redis
+	$(BIN)/python -m benchmarks.temporal
 
 fuzz: setup ## run the property tests with 2000 examples each, and the tests that take long
 	$(PYTEST) -m "" --hypothesis-profile nightly --override-ini faulthandler_timeout=7200
