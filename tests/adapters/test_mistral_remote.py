@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import durable_agents as da
 from durable_agents.adapters.mistral import RemoteSession
 from durable_agents.adapters.mistral.agents import FINGERPRINT
 from durable_agents.core.agents import AgentGraph, AgentSpec, ToolSpec
@@ -579,3 +580,21 @@ def test_an_agent_of_the_servers_cannot_be_given_handoffs_of_ours() -> None:
     RemoteSession().check(graph)
     with pytest.raises(NotSupported, match="knows nothing of our handoffs"):
         RemoteSession(handoff_execution="client").check(graph)
+
+
+async def test_at_a_limit_the_model_must_answer_without_tools() -> None:
+    def model(call: ModelCall) -> Reply:
+        forbidden = call.completion_args.get("tool_choice") == "none"
+        assert call.completion_args["temperature"] == 0.5
+        return [Say("Enough.") if forbidden else Call("look_up", {})]
+
+    def look_up() -> str:
+        """Look it up."""
+        return "found"
+
+    agent = da.Agent(model="m", name="a", tools=[look_up], completion_args={"temperature": 0.5})
+    with MistralServer(model) as server:
+        session = session_for(server)
+        result = await da.Runner.run(agent, "Go.", session, max_turns=2, on_limit="finish")
+        assert (result.text, result.turns) == ("Enough.", 3)
+        server.raise_errors()

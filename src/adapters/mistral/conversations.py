@@ -48,6 +48,8 @@ class Call:
 
     tell: Tell | None
     timeout_ms: int
+    completion_args: Wire | None = None
+    """What an append says instead of the agent's own arguments."""
 
 
 class ConversationsApi:
@@ -102,7 +104,11 @@ class ConversationsApi:
         """Add to a conversation, and return what the model answers."""
         send = self._conversations.append_stream_async if call.tell else self._conversations.append_async
         request = send(
-            conversation_id=conversation_id, inputs=inputs, timeout_ms=call.timeout_ms, retries=None
+            conversation_id=conversation_id,
+            inputs=inputs,
+            completion_args=call.completion_args,
+            timeout_ms=call.timeout_ms,
+            retries=None,
         )
         return await _answer(request, call)
 

@@ -15,6 +15,7 @@ from durable_agents.adapters.mistral.conversations import Answer, Call, Conversa
 from durable_agents.adapters.mistral.definitions import (
     COMPLETION_ARGS,
     check_definitions,
+    completion_args,
     graph_fingerprint,
     with_handoffs_as_tools,
 )
@@ -144,6 +145,9 @@ class RemoteSession(ApiSession):
         )
         # A socket that is silent is never the first limit to bite.
         call = Call(tell, round(self.timeout_seconds * 1000))
+        if not request.may_call:
+            arguments = completion_args(request.graph[request.agent])
+            call = replace(call, completion_args={**arguments, "tool_choice": "none"})
         graph = with_secrets(request.graph)
         if self.handoff_execution == "client":
             graph = with_handoffs_as_tools(graph)
