@@ -11,6 +11,7 @@ backends that break one promise each, and the tests of this library prove that e
 
 from __future__ import annotations
 
+from durable_agents.testing.durability.agents import AgentContract
 from durable_agents.testing.durability.approvals import ApprovalContract
 from durable_agents.testing.durability.code import CodeContract
 from durable_agents.testing.durability.executions import ExecutionContract
@@ -25,6 +26,7 @@ __all__ = ["ALL", "Capability", "DurabilityContract", "DurabilityStorage"]
 
 
 class DurabilityContract(
+    AgentContract,
     ApprovalContract,
     ExecutionContract,
     StepContract,
