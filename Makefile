@@ -6,6 +6,7 @@
 
 UV := .tools/bin/uv
 BIN := .venv/bin
+MCP_SERVERS := .tools/mcp-servers/node_modules/.package-lock.json
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadscope
 TYPED := $(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py)))
 # By file times, uv notices that a module was added or changed, but not that one was moved or removed.
@@ -22,6 +23,9 @@ help: ## list the targets
 $(UV): .ci/bootstrap
 	@echo "Setting up .tools and .venv, once." && .ci/bootstrap && touch $@
 
+$(MCP_SERVERS): .ci/mcp-servers/package-lock.json | $(UV)
+	@.ci/mcp-servers/install
+
 setup: $(UV) ## create or update .venv from uv.lock
 	@test -x $(BIN)/python || $(UV) venv --quiet --clear --python .tools/bin/python
 	@$(UV) sync --frozen --quiet
@@ -31,10 +35,10 @@ setup: $(UV) ## create or update .venv from uv.lock
 demo: setup ## see agents survive the death of their process
 	@$(BIN)/durable-agents demo
 
-test: setup ## run all tests
+test: setup $(MCP_SERVERS) ## run all tests
 	$(PYTEST)
 
-check: lint types imports coverage ## run everything that CI runs
+check: lint types imports coverage $(MCP_SERVERS) ## run everything that CI runs
 	$(PYTEST) --ignore tests/core
 
 format: setup ## rewrite the sources in the house style
@@ -62,5 +66,5 @@ bench: setup ## run the benchmarks
 	$(BIN)/python -m benchmarks.redis
 	$(BIN)/python -m benchmarks.temporal
 
-fuzz: setup ## run the property tests with 2000 examples each, and the tests that take long
+fuzz: setup $(MCP_SERVERS) ## run the property tests with 2000 examples each, and the tests that take long
 	$(PYTEST) -m "" --hypothesis-profile nightly --override-ini faulthandler_timeout=7200

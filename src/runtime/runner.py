@@ -105,6 +105,7 @@ MODEL_OPTIONS = ActivityOptions(
 """How a model call is tried: patiently, since a busy conversation stays locked for up to 90 s."""
 
 TOOL_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="idempotent")
+BYTES_SHOWN_MAX = 1000
 CONNECTING_SECONDS = 120.0
 """What an attempt may take beyond the time of a source's own: for a connection to be opened first."""
 ONCE_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, retry=RetryPolicy(max_attempts=1), effect="once")
@@ -575,7 +576,19 @@ def told_output(output: ToolOutput) -> str:
         return "" if output.structured is None else told(output.structured)
     if all(isinstance(chunk, TextChunk) for chunk in as_chunks(output.content)):
         return text_of(output.content)
-    return told(cast(JSON, to_wire(output.content)))
+    return told(_brief(cast(JSON, to_wire(output.content))))
+
+
+def _brief(value: JSON) -> JSON:
+    """Return `value` without the bytes of images and documents, which are of no use to a model as text."""
+    match value:
+        case list():
+            return [_brief(item) for item in value]
+        case dict():
+            return {name: item if name == "text" else _brief(item) for name, item in value.items()}
+        case str() if len(value) > BYTES_SHOWN_MAX:
+            return f"{value[:40]}… ({len(value)} characters, not shown)"
+    return value
 
 
 def _failure(error: Exception) -> JSON:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from durable_agents.core.agents import ToolSpec
 from durable_agents.core.errors import DefinitionError, UnknownTool
 from durable_agents.core.json import JSON
 from durable_agents.ports.durability import Execution
+from durable_agents.ports.llm import ModelRequest
 from durable_agents.ports.resources import Resources
 from durable_agents.ports.tools import Effect, ToolOutput, ToolSource
 from durable_agents.runtime.activity_source import ActivitySource
@@ -146,6 +148,53 @@ async def test_the_catalogue_and_each_call_are_journaled_once_and_replay_without
         assert called["tool"] == returned["tool"] == "take"
 
 
+@da.workflow.define(name="sources.twice")
+class Twice:
+    """Runs the same agent several times."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> list[str]:
+        async def once() -> list[str]:
+            agent = da.Agent(model="m", name="solo", tools=Scene.tools)
+            return answers(await da.Runner.run(agent, "go", da.ScriptedSession({"solo": Scene.script})))
+
+        return [*await once(), *itertools.chain(*await asyncio.gather(once(), once())), *await once()]
+
+
+async def test_an_execution_asks_a_source_once_whatever_the_number_of_its_runs(shelf: Shelf) -> None:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Twice)
+        await stage.worker(Twice)
+        assert await stage.soon(execution.result()) == ["take done"] * 4
+        assert shelf.done == {"list": 1, "take": 4}
+
+
+class Optional(Shelf):
+    """A source that a run can do without."""
+
+    @property
+    def required(self) -> bool:
+        return False
+
+
+async def test_a_run_goes_on_without_a_source_that_is_not_required_and_says_so(shelf: Shelf) -> None:
+    gone, script = Optional("cupboard"), [call("take"), say("done")]
+    gone.is_gone = True
+    asked: list[str] = []
+
+    def reply(request: ModelRequest) -> Any:
+        asked.append(request.graph[request.agent].instructions)
+        return script[request.turn - 1]
+
+    agent = da.Agent(model="m", name="solo", instructions="Be kind.", tools=[shelf], mcp_clients=[gone])
+    for _ in range(2):
+        result = await da.Runner.run(agent, "go", da.ScriptedSession(reply))
+        assert answers(result) == ["take done"]
+    note = "The tools of cupboard are not available in this conversation; do without, and say so."
+    assert asked == [f"Be kind.\n\n{note}"] * 4
+    assert gone.done == {"list": 4}
+
+
 async def has_run(execution: Execution) -> bool | None:
     return (await execution.query("has_run")) or None
 
@@ -213,6 +262,16 @@ async def test_what_a_tool_reports_as_an_error_ends_the_run_if_the_session_says_
         (
             ToolOutput(content=(da.TextChunk(text="see"), da.DocumentURLChunk(document_url="https://a.b/c"))),
             '[{"type":"text","text":"see"},{"type":"document_url","document_url":"https://a.b/c"}]',
+        ),
+        (
+            ToolOutput(
+                content=(
+                    da.TextChunk(text="y" * 2000),
+                    da.ImageURLChunk(image_url="data:image/png;base64," + "A" * 5000),
+                )
+            ),
+            '[{"type":"text","text":"' + "y" * 2000 + '"},{"type":"image_url",'
+            '"image_url":"data:image/png;base64,AAAAAAAAAAAAAAAAAA… (5022 characters, not shown)"}]',
         ),
     ],
 )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import itertools
 import json
 import os
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -79,6 +82,15 @@ def troubled_server() -> MCPServer:
     async def count(tool: str) -> int:
         """Return how often a tool was called in this process."""
         return calls[tool]
+
+    @server.tool(annotations=READ)
+    def wait(gate: str) -> str:
+        """Wait until there is a file, and count the attempts beside it, over all processes."""
+        number = next(n for n in itertools.count(1) if not Path(f"{gate}.{n}").exists())
+        Path(f"{gate}.{number}").touch()
+        while not Path(gate).exists():
+            time.sleep(0.01)
+        return f"passed at the attempt {number}"
 
     @server.tool()
     async def die() -> str:

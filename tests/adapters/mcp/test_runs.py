@@ -1,0 +1,189 @@
+"""Agents that use MCP servers, durably: in memory, on SQLite and on Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import durable_agents as da
+from durable_agents.adapters.scripted import call, say
+from durable_agents.testing.durability.stage import all_events
+from tests.adapters.mcp.calling import Caller, server, until
+from tests.adapters.mcp.serving import Nursery
+from tests.adapters.temporal_server import shared_server
+
+pytestmark = pytest.mark.server
+
+PATIENCE_SECONDS = 60.0
+
+
+class Scene:
+    """What the workflow of a test works with; no payload could carry it."""
+
+    clients: Sequence[Any]
+    script: Sequence[Any]
+
+
+@da.workflow.define(name="mcp.script")
+class Script:
+    """Runs an agent with the scene's servers on the scene's script, and waits to be let go."""
+
+    def __init__(self) -> None:
+        self.is_over = True
+
+    @da.workflow.entrypoint
+    async def run(self, waits: bool = False) -> list[str]:
+        agent = da.Agent(model="m", name="solo", mcp_clients=Scene.clients)
+        self.is_over = not waits
+        results = [await da.Runner.run(agent, "go", da.ScriptedSession({"solo": Scene.script}))]
+        await da.workflow.wait_condition(lambda: self.is_over)
+        results.append(await da.Runner.run(agent, "again", da.ScriptedSession({"solo": [say("done")]})))
+        return [answer for result in results for answer in answers(result)]
+
+    @da.workflow.signal
+    def leave(self) -> None:
+        self.is_over = True
+
+
+def answers(result: da.RunResult) -> list[str]:
+    return [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+
+
+@pytest.fixture(params=["memory", "sqlite", "temporal"])
+async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[da.Backend]:
+    urls: Mapping[str, Callable[[], str]] = {
+        "memory": lambda: "memory:",
+        "sqlite": lambda: f"sqlite:///{tmp_path}/runs.db",
+        "temporal": lambda: f"temporal://{shared_server()}/default",
+    }
+    async with da.connect(urls[request.param]()) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def patience() -> AsyncIterator[None]:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        yield
+
+
+async def execution_of(backend: da.Backend, *args: Any) -> tuple[da.Execution, dict[str, Any]]:
+    """Start an execution, and return what its workers need to know."""
+    queue = f"queue-{uuid.uuid4().hex}"
+    execution = await backend.start(Script, *args, id=f"x-{uuid.uuid4().hex}", task_queue=queue)
+    return execution, {"task_queue": queue, "lease": timedelta(seconds=2)}
+
+
+async def result_of(backend: da.Backend) -> list[str]:
+    async with patience():
+        execution, options = await execution_of(backend)
+        async with backend.worker([Script], **options):
+            result: list[str] = await execution.result()
+            return result
+
+
+async def test_a_catalogue_and_a_call_are_journaled_and_need_no_server_any_more(
+    backend: da.Backend, calling: Callable[..., Caller]
+) -> None:
+    caller = calling()
+    Scene.clients, Scene.script = [caller.config], [call("t_shout", {"text": "a"}), say("done")]
+    async with patience():
+        execution, options = await execution_of(backend, True)
+        async with backend.worker([Script], **options):
+            async for event in execution.events():
+                if event.kind == "tool_returned":
+                    break
+        caller.servers.close()
+        await execution.signal("leave")
+        async with backend.worker([Script], **options):
+            assert await execution.result() == ["A"]
+            listed = [event for event in await all_events(execution) if event.kind == "activity_completed"]
+    assert [event.data["name"] for event in listed] == ["list tools of t"]
+    assert len(caller.servers.processes()) == 1
+
+
+async def test_a_call_that_was_lost_is_repeated_if_it_changes_nothing(
+    backend: da.Backend, calling: Callable[..., Caller], tmp_path: Path
+) -> None:
+    caller, gate = calling(), tmp_path / "gate"
+    Scene.clients, Scene.script = [caller.config], [call("t_wait", {"gate": str(gate)}), say("done")]
+    async with patience():
+        running = asyncio.create_task(result_of(backend))
+        await until(lambda: gate.with_suffix(".1").exists())
+        caller.servers.kill()
+        await until(lambda: gate.with_suffix(".2").exists())
+        gate.touch()
+        assert await running == ["passed at the attempt 2"]
+
+
+async def test_a_call_that_was_lost_is_told_to_the_model_if_it_may_be_made_once(
+    backend: da.Backend, calling: Callable[..., Caller]
+) -> None:
+    caller = calling()
+    Scene.clients = [caller.config]
+    Scene.script = [call("t_die"), call("t_shout", {"text": "still here"}), say("done")]
+    lost, shouted = await result_of(backend)
+    assert (
+        "the connection was lost during the call of 't_die', which may or may not have taken effect" in lost
+    )
+    assert shouted == "STILL HERE"
+    assert len(caller.servers.processes()) == 2
+
+
+async def test_what_a_model_gets_wrong_is_told_to_it(
+    backend: da.Backend, calling: Callable[..., Caller]
+) -> None:
+    caller = calling()
+    Scene.clients = [caller.config]
+    Scene.script = [[call("t_shout", {"text": 1}), call("t_nothing")], say("done")]
+    wrong, unknown = await result_of(backend)
+    assert "text: 1 is not of type 'string'" in wrong
+    assert "there is no tool 't_nothing'" in unknown
+    assert len(caller.servers.processes()) == 1
+
+
+async def test_a_server_that_is_required_and_not_there_ends_the_run_by_name(backend: da.Backend) -> None:
+    Scene.clients = [da.MCPStdioConfig(command="no-such-command", name="files")]
+    Scene.script = [say("done")]
+    with pytest.raises(da.ExecutionFailed, match="MCP server 'files': there is no command") as failed:
+        await result_of(backend)
+    assert isinstance(failed.value.__cause__, da.ToolServerError)
+    assert failed.value.__cause__.server == "files"
+
+
+async def test_a_server_that_is_not_required_and_not_there_is_done_without(
+    backend: da.Backend, calling: Callable[..., Caller]
+) -> None:
+    missing = da.MCPStdioConfig(command="no-such-command", name="files", required=False)
+    Scene.clients = [calling().config, missing]
+    Scene.script = [[call("t_shout", {"text": "a"}), call("files_read")], say("done")]
+    there, not_there = await result_of(backend)
+    assert there == "A"
+    assert "there is no tool 'files_read'" in not_there
+
+
+async def test_executions_share_a_connection_and_its_list(
+    backend: da.Backend, calling: Callable[..., Caller]
+) -> None:
+    caller = calling()
+    Scene.clients, Scene.script = [caller.config], [call("t_shout", {"text": "a"}), say("done")]
+    async with patience():
+        first, options = await execution_of(backend)
+        queue = options["task_queue"]
+        more = [await backend.start(Script, id=f"x-{uuid.uuid4().hex}", task_queue=queue) for _ in range(3)]
+        async with backend.worker([Script], **options):
+            assert await asyncio.gather(*(one.result() for one in (first, *more))) == [["A"]] * 4
+    assert len(caller.servers.processes()) == 1
+
+
+async def test_two_servers_of_one_name_are_refused(servers: Nursery) -> None:
+    with server(servers, "stdio", "troubled") as (one, _), server(servers, "stdio", "troubled") as (other, _):
+        agent = da.Agent(model="m", name="solo", mcp_clients=[one, other])
+        with pytest.raises(da.DefinitionError, match="two tool sources are called 't'"):
+            await da.Runner.run(agent, "go", da.ScriptedSession({"solo": [say("no")]}))
