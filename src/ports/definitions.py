@@ -51,6 +51,8 @@ class ActivityOptions:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     effect: Effect = "idempotent"
     requires_approval: Approval = False
+    local: bool = False
+    """Whether it may be run where the workflow runs, and recorded with what follows, if that is cheaper."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,7 @@ class _ActivityDecorator:
         retry_policy_non_retryable: Sequence[type[BaseException] | str] = (),
         effect: Effect = "idempotent",
         requires_approval: Approval = False,
+        local: bool = False,
     ) -> _Decorate: ...
 
     def __call__(
@@ -119,6 +120,7 @@ class _ActivityDecorator:
         retry_policy_non_retryable: Sequence[type[BaseException] | str] = (),
         effect: Effect = "idempotent",
         requires_approval: Approval = False,
+        local: bool = False,
     ) -> Any:
         """Define an activity from an `async def`, or from a `def`, which then runs in a thread.
 
@@ -138,6 +140,9 @@ class _ActivityDecorator:
             requires_approval: Whether a person must allow each call that a model makes of it: True, or a
                 function of the arguments (a dict) that says so of one call; it runs in the workflow and must
                 be pure. Workflow code that awaits the activity itself needs no approval.
+            local: For what takes milliseconds: Temporal runs it in the worker that runs the workflow, as a
+                local activity, without a round trip to the server. After a crash it may be run again, with
+                attempts counted from 1, and it has no heartbeats. On other backends it changes nothing.
 
         Raises:
             DefinitionError: a parameter has no type hint, an option makes no sense, or two functions share
@@ -151,6 +156,8 @@ class _ActivityDecorator:
         if attempts is None:
             attempts = 1 if effect == "once" else 5
         check_approval(requires_approval, "requires_approval")
+        if local and effect == "once":
+            raise DefinitionError('an activity with effect="once" must not be local: a crash would repeat it')
         _check_options(attempts, retry_policy_backoff_coefficient, start_to_close_timeout, heartbeat_timeout)
         options = ActivityOptions(
             start_to_close_timeout=start_to_close_timeout.total_seconds(),
@@ -167,6 +174,7 @@ class _ActivityDecorator:
             ),
             effect=effect,
             requires_approval=requires_approval,
+            local=local,
         )
 
         def decorate(fn: Callable[..., Any]) -> Activity[Any, Any]:

@@ -212,6 +212,29 @@ class Large:
         return len(await inflate(size))
 
 
+@da.activity(
+    name="temporal_local", local=True, retry_policy_initial_interval=timedelta(0), retry_policy_max_attempts=3
+)
+async def glance(times: int) -> str:
+    """Fail so many times, where the workflow runs."""
+    if tried() <= times:
+        raise LookupError("not yet")
+    return f"seen after {times}"
+
+
+@da.workflow.define(name="temporal_local_work")
+class Local:
+    """An agent whose tool is run as a local activity."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> list[str]:
+        agent = da.Agent(model="m", name="solo", tools=[glance])
+        calls = [call("temporal_local", {"times": times}) for times in (0, 2, 3)]
+        answer = await da.Runner.run(agent, "Look.", da.ScriptedSession({"solo": [calls, say("Seen.")]}))
+        told = [entry.result for entry in answer.entries if isinstance(entry, da.FunctionResult)]
+        return [answer.text, *told]
+
+
 def echo(request: Any) -> Any:
     """Note what is said, and say how much that was."""
     [*_, last] = request.new
@@ -297,7 +320,7 @@ class Crash:
             return [answer.text, type(unknown).__name__]
 
 
-WORKFLOWS = [DealAnalysis, RemoteAnalysis, Unsteady, Approval, Steps, ClockReader, Conversation, Crash]
+WORKFLOWS = [DealAnalysis, RemoteAnalysis, Unsteady, Approval, Steps, ClockReader, Conversation, Local, Crash]
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from tests.adapters.temporal_programs import (
     ClockReader,
     Crash,
     DealAnalysis,
+    Local,
     RemoteAnalysis,
     Steps,
     Unsteady,
@@ -180,6 +181,24 @@ async def test_code_that_no_workflow_may_contain_is_refused_as_elsewhere(url: st
         with pytest.raises(da.ExecutionFailed, match="time") as failed:
             await execution.result()
         assert isinstance(failed.value.__cause__, da.DeterminismError)
+
+
+async def test_a_local_activity_does_the_same_with_fewer_events(url: str) -> None:
+    here, there = await run("memory:", Local), await run(url, Local)
+    assert there.result == here.result
+    assert there.result[:3] == ["Seen.", "seen after 0", "seen after 2"]
+    assert [kind for kind, _ in there.events] == [kind for kind, _ in here.events if kind != "attempt_failed"]
+    assert sorted(made for key, made in programs.attempts.items() if key.startswith(there.id)) == [
+        [1],
+        [1, 2, 3],
+        [1, 2, 3],
+    ]
+    history = await history_of(url, there.id)
+    scheduled = [
+        event.activity_task_scheduled_event_attributes.activity_type.name for event in history.events
+    ]
+    assert [name for name in scheduled if name] == ["call_model", "call_model"]
+    await replayed(host(Local), history)
 
 
 # Messages ------------------------------------------------------------------------------------------------

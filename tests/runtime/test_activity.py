@@ -119,3 +119,8 @@ def test_many_plain_calls_run_at_once() -> None:
         return list(await asyncio.gather(*(add(n) for n in range(10))))
 
     assert asyncio.run(main()) == list(range(1, 11))
+
+
+def test_an_activity_that_must_not_be_repeated_cannot_be_local() -> None:
+    with pytest.raises(DefinitionError, match="local"):
+        activity(effect="once", local=True)

@@ -59,11 +59,12 @@ class _Pulse:
         return cls(heartbeat[0], tuple(heartbeat[1:])) if heartbeat else cls()
 
     def beat(self) -> None:
-        activity.heartbeat(self.spared, *self.details)
+        if not activity.info().is_local:
+            activity.heartbeat(self.spared, *self.details)
 
     def spare(self) -> bool:
-        """Let this attempt not count; return False if too many did not."""
-        if self.spared >= SPARED_MAX:
+        """Let this attempt not count; return False if too many did not, or nobody would know."""
+        if activity.info().is_local or self.spared >= SPARED_MAX:
             return False
         self.spared += 1
         return True

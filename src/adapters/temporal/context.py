@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import FailureError
 
 from durable_agents.adapters.temporal.failures import step_failure
 from durable_agents.adapters.temporal.payloads import check_size
@@ -109,17 +109,8 @@ class TemporalContext(WorkflowContext):
         self._warn_of_length()
         with self._steps.open(place, step):
             try:
-                result: JSON = await workflow.execute_activity(
-                    step.name,
-                    args=arguments,
-                    activity_id=place.activity_id,
-                    start_to_close_timeout=timedelta(
-                        seconds=step.options.start_to_close_timeout + GRACE_SECONDS
-                    ),
-                    heartbeat_timeout=self._lease,
-                    retry_policy=_retry_policy(step),
-                )
-            except ActivityError as error:
+                result = await _perform(step, place.activity_id, arguments, self._lease)
+            except FailureError as error:
                 ended = step_failure(error, step)
             else:
                 self.record(StepCompleted(at=self.time, key=step.key, result=result))
@@ -238,6 +229,29 @@ class TemporalContext(WorkflowContext):
             return start_timer(delay, fire, context=context)
 
         loop.call_later = call_later  # type: ignore[method-assign, assignment]
+
+
+async def _perform(step: Step, activity_id: str, arguments: list[JSON], lease: timedelta) -> JSON:
+    timeout = timedelta(seconds=step.options.start_to_close_timeout + GRACE_SECONDS)
+    result: JSON
+    if step.options.local:
+        result = await workflow.execute_local_activity(
+            step.name,
+            args=arguments,
+            activity_id=activity_id,
+            start_to_close_timeout=timeout,
+            retry_policy=_retry_policy(step),
+        )
+    else:
+        result = await workflow.execute_activity(
+            step.name,
+            args=arguments,
+            activity_id=activity_id,
+            start_to_close_timeout=timeout,
+            heartbeat_timeout=lease,
+            retry_policy=_retry_policy(step),
+        )
+    return result
 
 
 def _retry_policy(step: Step) -> RetryPolicy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio.exceptions import ActivityError as TemporalActivityError
-from temporalio.exceptions import ApplicationError, CancelledError, TimeoutError, TimeoutType
+from temporalio.exceptions import ApplicationError, CancelledError, FailureError, TimeoutError, TimeoutType
 
 from durable_agents.core.errors import (
     ActivityError,
@@ -46,9 +46,10 @@ def failure_in(error: BaseException | None) -> Failure:
     return Failure.of(error) if error is not None else Failure(kind="Unknown", message="no failure was kept")
 
 
-def step_failure(error: TemporalActivityError, step: Step) -> tuple[Failure, int] | None:
+def step_failure(error: FailureError, step: Step) -> tuple[Failure, int] | None:
     """Return why a step failed for good, and after how many attempts; None if it was cancelled."""
-    cause = error.cause
+    # Of a local activity there is nothing around it.
+    cause = error.cause if isinstance(error, TemporalActivityError) else error
     if isinstance(cause, CancelledError):
         return None
     if isinstance(cause, TimeoutError):
