@@ -203,7 +203,6 @@ async def test_any_mishaps_leave_the_transcript_of_an_undisturbed_run(
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(1800)
 @given(ordeal=ordeals(), mode=st.sampled_from(MODES))
 @settings(max_examples=1000, suppress_health_check=list(HealthCheck))
 async def test_a_thousand_random_runs_leave_the_transcripts_of_undisturbed_ones(
