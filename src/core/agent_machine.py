@@ -19,7 +19,7 @@ calls that stand before it are abandoned (the server answers for them).
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 from durable_agents.core.agent_events import (
     AgentEffect,
@@ -58,6 +58,7 @@ from durable_agents.core.entries import (
     FunctionResult,
     MessageInput,
     MessageOutput,
+    ToolConfirmation,
 )
 from durable_agents.core.errors import (
     BudgetExceeded,
@@ -119,6 +120,9 @@ TRANSITIONS: dict[Phase, dict[type[Value], frozenset[Phase]]] = {
     Phase.CANCELLED: {},
 }
 """Which events a phase accepts, and the phases that each may lead to."""
+
+ALLOWED = "allowed"
+"""The result of a call that the server may run now."""
 
 Moved = tuple[AgentRun, tuple[AgentEffect, ...]]
 
@@ -222,7 +226,11 @@ def _take_reply(run: AgentRun, reply: ModelReplied) -> Moved:
 
 
 def _unmade(asked: tuple[FunctionCall, ...]) -> tuple[ToolCall, ...]:
-    return tuple(ToolCall(call_id=call.tool_call_id, tool=call.name) for call in asked)
+    return tuple(_made(call) for call in asked)
+
+
+def _made(call: FunctionCall) -> ToolCall:
+    return ToolCall(call_id=call.tool_call_id, tool=call.name, by_server=call.awaits_confirmation)
 
 
 def _charged(run: AgentRun, checked: AnswerChecked) -> AgentRun:
@@ -258,9 +266,9 @@ def _dispatch(run: AgentRun, asked: tuple[FunctionCall, ...], effects: list[Agen
     broken: Failure | None = None
     tool_calls, allowed = run.tool_calls, run.limits.tool_calls
     for call in asked:
-        made = ToolCall(call_id=call.tool_call_id, tool=call.name)
+        made = _made(call)
         refusal: ToolError | None = None
-        if call.name in handoffs:
+        if call.name in handoffs and not made.by_server:
             target = handoffs[call.name]
             if winner is None:
                 winner = target
@@ -291,6 +299,9 @@ def _dispatch(run: AgentRun, asked: tuple[FunctionCall, ...], effects: list[Agen
 
 
 def _open(run: AgentRun, call: ToolCall, text: str) -> tuple[ToolCall, ToolError | None]:
+    if call.by_server:
+        waiting = {"arguments": parsed_arguments(text) or {}, "state": CallState.AWAITING_APPROVAL}
+        return call.with_(**waiting), None
     agent = run.graph[run.agent]
     tool = agent.tool(call.tool)
     if tool is None:
@@ -326,13 +337,20 @@ def _take_tool_failure(run: AgentRun, call_id: str, failure: Failure, event: Too
 def _approve(run: AgentRun, event: ApprovalGiven) -> Moved:
     call = _decided(run, event)
     edited = event.edited_arguments
+    if call.by_server:
+        if edited is not None:
+            return _refuse(run, call, "the server runs it, and takes no other arguments for it")
+        return _settle(_replace(run, call.with_(state=CallState.DONE, result=ALLOWED)))
     allowed = call.with_(state=CallState.RUNNING, arguments=call.arguments if edited is None else edited)
     return _replace(run, allowed), (_effect_of(run, allowed, failed=False),)
 
 
 def _deny(run: AgentRun, event: ApprovalRefused) -> Moved:
-    call = _decided(run, event)
-    denial = CallDenied(call.tool, event.reason)
+    return _refuse(run, _decided(run, event), event.reason)
+
+
+def _refuse(run: AgentRun, call: ToolCall, reason: str | None) -> Moved:
+    denial = CallDenied(call.tool, reason)
     denied = call.with_(state=CallState.DONE, result=str(denial))
     answered = _replace(run, denied)
     told = _effect_of(run, denied, failed=True, denied=True)
@@ -370,8 +388,15 @@ def _close(run: AgentRun, why: str, *, started: bool = True) -> AgentRun:
 
 
 def _unsent(run: AgentRun) -> tuple[Entry, ...]:
-    results = (FunctionResult(tool_call_id=call.call_id, result=call.result or "") for call in run.calls)
-    return (*results, *run.added)
+    return (*(_told(call) for call in run.calls), *run.added)
+
+
+def _told(call: ToolCall) -> Entry:
+    """Return what answers the call; one that the server runs is not run unless a person has allowed it."""
+    if call.by_server:
+        confirmation: Literal["allow", "deny"] = "allow" if call.result == ALLOWED else "deny"
+        return ToolConfirmation(tool_call_id=call.call_id, confirmation=confirmation)
+    return FunctionResult(tool_call_id=call.call_id, result=call.result or "")
 
 
 def _call(run: AgentRun, call_id: str, state: CallState, event: Value) -> ToolCall:

@@ -42,6 +42,8 @@ class ToolCall(Value):
     tool: str
     arguments: dict[str, JSON] = Field(default_factory=dict)
     handoff: str | None = None
+    by_server: bool = False
+    """Whether the server runs it, and only asks whether it may."""
     state: CallState = CallState.RUNNING
     result: str | None = None
 

@@ -48,6 +48,11 @@ class FunctionCall(WireValue):
     def _as_text(cls, value: Any) -> Any:
         return encode(dict(value)).decode() if isinstance(value, Mapping) else value
 
+    @property
+    def awaits_confirmation(self) -> bool:
+        """Whether the server will run it by itself, once it is told that it may."""
+        return (self.model_extra or {}).get("confirmation_status") == "pending"
+
 
 class FunctionResult(WireValue):
     """The answer to one `FunctionCall`."""
@@ -55,6 +60,14 @@ class FunctionResult(WireValue):
     type: Literal["function.result"] = "function.result"
     tool_call_id: str
     result: str
+
+
+class ToolConfirmation(WireValue):
+    """The answer to a `FunctionCall` that the server runs: whether it may. It is no entry of the API."""
+
+    type: Literal["tool.confirmation"] = "tool.confirmation"
+    tool_call_id: str
+    confirmation: Literal["allow", "deny"]
 
 
 class ToolExecution(WireValue):
@@ -86,6 +99,7 @@ _KNOWN = {
     "message.output",
     "function.call",
     "function.result",
+    "tool.confirmation",
     "tool.execution",
     "agent.handoff",
 }
@@ -101,6 +115,7 @@ Entry = Annotated[
     | Annotated[MessageOutput, Tag("message.output")]
     | Annotated[FunctionCall, Tag("function.call")]
     | Annotated[FunctionResult, Tag("function.result")]
+    | Annotated[ToolConfirmation, Tag("tool.confirmation")]
     | Annotated[ToolExecution, Tag("tool.execution")]
     | Annotated[AgentHandoff, Tag("agent.handoff")]
     | Annotated[UnknownEntry, Tag("unknown")],

@@ -150,7 +150,7 @@ class Team:
         own = self.agents[agent].requires_approval
         if tool in own:
             return own[tool]
-        match self.bindings[agent, tool]:
+        match self.bindings.get((agent, tool)):
             case ActivityTool(activity=activity):
                 return activity.definition.options.requires_approval
             case _:

@@ -23,7 +23,7 @@ from durable_agents import (
     workflow,
 )
 from durable_agents.core.errors import DurableAgentsError
-from durable_agents.testing.mistral_server import Execute, MistralServer, Output, Say
+from durable_agents.testing.mistral_server import Execute, MistralServer, ModelCall, Output, Say
 
 pytestmark = pytest.mark.server
 
@@ -110,3 +110,45 @@ async def test_a_connector_without_its_secret_is_told_by_name(monkeypatch: pytes
         with pytest.raises(DurableAgentsError, match="CRM_TOKEN is not set"):
             await Runner.run(agent, "Go.", RemoteSession(api_key=server.api_key, server_url=server.url))
         assert not server.agents
+
+
+# Confirmations -------------------------------------------------------------------------------------------
+
+
+@workflow.define(name="confirmed_tools")
+class Confirmed:
+    @workflow.entrypoint
+    async def run(self) -> str:
+        confirmation = {"requires_confirmation": ["web_search"]}
+        searcher = Agent(model="m", name="searcher", tools=[WebSearchTool(tool_configuration=confirmation)])
+        return (await Runner.run(searcher, "Euro rate?", session)).text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("verdict", ["allow", "deny"])
+async def test_a_person_decides_what_the_server_may_run(verdict: Any, stream: bool) -> None:
+    def model(call: ModelCall) -> list[Output]:
+        if call.turn == 0:
+            return [Execute("web_search", {"query": "euro"}), Execute("web_search", {"query": "dollar"})]
+        statuses = [entry.get("confirmation_status") for entry in call.entries]
+        return [Say(f"{statuses.count('allowed')} allowed, {statuses.count('denied')} denied")]
+
+    global session
+    with MistralServer(model) as server:
+        session = RemoteSession(api_key=server.api_key, server_url=server.url, stream=stream)
+        async with connect("memory:") as backend:
+            execution = await backend.start(Confirmed)
+            async with backend.worker([Confirmed]):
+                kinds = []
+                async for event in execution.events():
+                    kinds.append(event.kind)
+                    if kinds.count("approval_requested") == 2 and event.kind == "approval_requested":
+                        first, second = await execution.pending()
+                        assert (first.tool, first.arguments) == ("web_search", {"query": "euro"})
+                        await execution.decide(second.call_id, "deny", reason="too dear")
+                        await execution.decide(first.call_id, verdict)
+                expected = "1 allowed, 1 denied" if verdict == "allow" else "0 allowed, 2 denied"
+                assert await execution.result() == expected
+        server.raise_errors()
+    assert kinds.count("tool_executed") == (verdict == "allow")
+    assert not kinds.count("tool_called")

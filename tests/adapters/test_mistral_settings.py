@@ -130,9 +130,3 @@ def test_a_local_session_refuses_built_in_tools_by_name() -> None:
     RemoteSession().check(searching)
     with pytest.raises(NotSupported, match="LocalSession cannot run built-in tool 'web_search' of agent 'a'"):
         LocalSession().check(searching)
-
-
-def test_a_remote_session_refuses_tools_that_ask_for_confirmation() -> None:
-    asking = {"type": "web_search", "tool_configuration": {"requires_confirmation": ["web_search"]}}
-    with pytest.raises(NotSupported, match="requires confirmation"):
-        RemoteSession().check(graph(built_in_tools=(asking,)))

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core.agent_events import ApprovalGiven, AskApproval, CallTool, ModelReplied, RunStarted
+from durable_agents.core.agent_events import (
+    AnswerCall,
+    ApprovalGiven,
+    ApprovalRefused,
+    AskApproval,
+    CallModel,
+    CallTool,
+    Fail,
+    ModelReplied,
+    RunCancelled,
+    RunStarted,
+)
 from durable_agents.core.agent_machine import step
 from durable_agents.core.agent_run import AgentRun
 from durable_agents.core.agents import AgentGraph, AgentSpec
@@ -20,7 +31,7 @@ from durable_agents.core.approvals import (
     pending_in,
     read_decision,
 )
-from durable_agents.core.entries import FunctionCall
+from durable_agents.core.entries import FunctionCall, ToolConfirmation
 from durable_agents.core.errors import (
     DefinitionError,
     IllegalTransition,
@@ -134,3 +145,63 @@ def test_a_decision_must_be_one() -> None:
         decision_on("e", PENDING, "y", "deny", edited_arguments={})
     with pytest.raises(InvalidArguments, match="verdict"):
         read_decision({"key": "k", "fingerprint": "f", "verdict": "maybe"})
+
+
+# Calls that the server runs ------------------------------------------------------------------------------
+
+
+def asked_by_server(**options: Any) -> tuple[AgentRun, AskApproval]:
+    """Return a run in which the server asks whether it may search, and its question."""
+    agent = AgentSpec(name="a", model="m", tools=TOOLS, handoffs=("b",))
+    graph = AgentGraph(start="a", agents={"a": agent, "b": AgentSpec(name="b", model="m")})
+    run, _ = step(AgentRun(graph=graph, **options), RunStarted(inputs=()))
+    wire = {"tool_call_id": "s", "name": "web_search", "arguments": '{"q":"tides"}'}
+    asks = FunctionCall.model_validate({**wire, "confirmation_status": "pending"})
+    run, effects = step(run, ModelReplied(entries=(asks,)))
+    [asked] = [effect for effect in effects if isinstance(effect, AskApproval)]
+    assert (asked.tool, asked.arguments) == ("web_search", {"q": "tides"})
+    return run, asked
+
+
+def told(effects: tuple[Any, ...]) -> tuple[Any, ...]:
+    return next(one.entries if isinstance(one, CallModel) else one.unsent for one in effects[::-1])
+
+
+def test_what_the_server_may_run_is_confirmed_and_not_run_by_us() -> None:
+    run, asked = asked_by_server()
+    _, effects = step(run, ApprovalGiven(call_id="s", fingerprint=asked.fingerprint))
+    assert [type(effect) for effect in effects] == [CallModel]
+    assert told(effects) == (ToolConfirmation(tool_call_id="s", confirmation="allow"),)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_what_the_server_may_not_run_is_refused_there(raises: bool) -> None:
+    run, asked = asked_by_server(raise_on_tool_fail=raises)
+    _, effects = step(run, ApprovalRefused(call_id="s", fingerprint=asked.fingerprint, reason="no"))
+    assert isinstance(effects[-1], Fail) == raises
+    assert told(effects) == (ToolConfirmation(tool_call_id="s", confirmation="deny"),)
+
+
+def test_the_server_runs_what_it_asked_for_or_nothing() -> None:
+    run, asked = asked_by_server()
+    edited = ApprovalGiven(call_id="s", fingerprint=asked.fingerprint, edited_arguments={"q": "moon"})
+    _, effects = step(run, edited)
+    [answer] = [effect for effect in effects if isinstance(effect, AnswerCall)]
+    assert "no other arguments" in answer.result
+    assert told(effects) == (ToolConfirmation(tool_call_id="s", confirmation="deny"),)
+
+
+def test_a_run_that_ends_lets_the_server_run_nothing() -> None:
+    run, _ = asked_by_server()
+    _, effects = step(run, RunCancelled())
+    assert told(effects) == (ToolConfirmation(tool_call_id="s", confirmation="deny"),)
+
+
+def test_a_tool_of_the_servers_may_be_called_like_a_handoff() -> None:
+    agent = AgentSpec(name="a", model="m", handoffs=("b",))
+    graph = AgentGraph(start="a", agents={"a": agent, "b": AgentSpec(name="b", model="m")})
+    run, _ = step(AgentRun(graph=graph), RunStarted(inputs=()))
+    wire = {"tool_call_id": "s", "name": "transfer_to_b", "arguments": "no JSON"}
+    asks = FunctionCall.model_validate({**wire, "confirmation_status": "pending"})
+    _, effects = step(run, ModelReplied(entries=(asks,)))
+    assert [effect.arguments for effect in effects if isinstance(effect, AskApproval)] == [{}]

@@ -100,15 +100,18 @@ class ConversationsApi:
         self.agents.forget(graph)
         return await started()
 
-    async def append(self, conversation_id: str, inputs: list[Wire], call: Call) -> Answer:
-        """Add to a conversation, and return what the model answers."""
+    async def append(
+        self, conversation_id: str, inputs: list[Wire], confirmations: list[Wire], call: Call
+    ) -> Answer:
+        """Add to a conversation, say which calls the server may run, and return what the model answers."""
         send = self._conversations.append_stream_async if call.tell else self._conversations.append_async
         request = send(
             conversation_id=conversation_id,
-            inputs=inputs,
             completion_args=call.completion_args,
             timeout_ms=call.timeout_ms,
             retries=None,
+            **({"inputs": inputs} if inputs or not confirmations else {}),
+            **({"tool_confirmations": confirmations} if confirmations else {}),
         )
         return await _answer(request, call)
 

@@ -23,6 +23,7 @@ from durable_agents.adapters.mistral.reconciliation import Sight, Trace, trace_o
 from durable_agents.adapters.mistral.session import ApiSession, Endpoint
 from durable_agents.adapters.mistral.wire import (
     Wire,
+    confirmations_of,
     entries_of,
     has_own_call_ids,
     inputs_of,
@@ -129,13 +130,6 @@ class RemoteSession(ApiSession):
                     f"agent {agent.name!r} is an agent of the server's, which knows nothing of our handoffs; "
                     "use handoff_execution='server', or leave its id out"
                 )
-            for tool in agent.built_in_tools:
-                configuration = tool.get("tool_configuration")
-                if isinstance(configuration, dict) and configuration.get("requires_confirmation"):
-                    raise NotSupported(
-                        f"tool {tool.get('type')!r} of agent {agent.name!r} requires confirmation, which "
-                        "RemoteSession cannot give; remove requires_confirmation, or exclude the tool"
-                    )
 
     async def _reply(
         self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
@@ -233,10 +227,17 @@ class Exchange:
         """Go on with the conversation; None if it has gone a way of its own."""
         request = self._request
         inputs = inputs_of(without_abandoned(request.new, request.history))
-        turn = await self._settled(known.conversation_id, known.last_entry_id, inputs)
+        confirmations = confirmations_of(request.new)
+        turn = await self._settled(known.conversation_id, known.last_entry_id, inputs, confirmations)
         return None if turn is None else replace(turn, agents=known.agents)
 
-    async def _settled(self, conversation_id: str, anchor: str | None, inputs: list[Wire]) -> Turn | None:
+    async def _settled(
+        self,
+        conversation_id: str,
+        anchor: str | None,
+        inputs: list[Wire],
+        confirmations: list[Wire] | None = None,
+    ) -> Turn | None:
         """Return what the conversation answers to `inputs`, sent now unless it has them already.
 
         None: it holds something else behind `anchor`.
@@ -246,7 +247,7 @@ class Exchange:
             if trace.sight is not Sight.NOTHING:
                 return _found(conversation_id, trace)
         try:
-            answer = await self._api.append(conversation_id, inputs, self._call)
+            answer = await self._api.append(conversation_id, inputs, confirmations or [], self._call)
         except Exception as error:
             if _status_of(error) != 400 and not isinstance(error, MalformedReply):
                 raise

@@ -7,7 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from durable_agents.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, entries
+from durable_agents.core.entries import (
+    Entry,
+    FunctionCall,
+    FunctionResult,
+    MessageInput,
+    ToolConfirmation,
+    entries,
+)
 from durable_agents.core.errors import MalformedReply, ModelRefused
 from durable_agents.core.json import encode
 from durable_agents.core.model import faults
@@ -62,11 +69,15 @@ def _entry(output: Any, names: Mapping[str, str]) -> Any:
 
 
 def inputs_of(new: Iterable[Entry]) -> list[Wire]:
-    """Return entries as the inputs of a request; those of types that the API does not take are left out."""
+    """Return entries as the inputs of a request.
+
+    Left out are those of types that the API does not take, and calls that wait for a confirmation, which no
+    other conversation could give.
+    """
     sent = []
     for entry in new:
         wire = entry.to_wire()
-        if wire["type"] not in _SENT_BACK:
+        if wire["type"] not in _SENT_BACK or (isinstance(entry, FunctionCall) and entry.awaits_confirmation):
             continue
         if isinstance(entry, MessageInput):
             wire["content"] = said_by_user(wire["content"], _CHUNKS)
@@ -76,6 +87,15 @@ def inputs_of(new: Iterable[Entry]) -> list[Wire]:
             wire["arguments"] = repaired(entry.arguments)
         sent.append(plain({**_NEEDED.get(wire["type"], {}), **wire}))
     return sent
+
+
+def confirmations_of(new: Iterable[Entry]) -> list[Wire]:
+    """Return what is said of calls that the server runs, once it may, as it takes it."""
+    return [
+        {"tool_call_id": entry.tool_call_id, "confirmation": entry.confirmation}
+        for entry in new
+        if isinstance(entry, ToolConfirmation)
+    ]
 
 
 def said_by_user(content: Content, taken: frozenset[str]) -> Content:
