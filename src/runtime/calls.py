@@ -1,0 +1,145 @@
+"""Making the tool calls of a run: each kind of tool in its own way, and what a model is told of it."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any, cast
+
+from durable_agents.core.agent_events import AnswerCall, AskApproval, CallTool
+from durable_agents.core.approvals import call_key
+from durable_agents.core.chunks import TextChunk, as_chunks, text_of, to_wire
+from durable_agents.core.errors import InvalidArguments, ToolFailed
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON, encode
+from durable_agents.core.records import StepKind
+from durable_agents.core.retry import RetryPolicy
+from durable_agents.ports.definitions import ActivityOptions, Signature
+from durable_agents.ports.durability import ActivityCall, Step, StepContext, ToolCallOf
+from durable_agents.ports.tools import ToolOutput, ToolSource
+from durable_agents.runtime.agent import ActivityTool, FunctionTool, SourceTool, Team
+
+TOOL_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="idempotent")
+BYTES_SHOWN_MAX = 1000
+CONNECTING_SECONDS = 120.0
+"""What an attempt may take beyond the time of a source's own: for a connection to be opened first."""
+ONCE_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, retry=RetryPolicy(max_attempts=1), effect="once")
+
+
+class ToolCalls:
+    """Makes the calls of one run, known by its key."""
+
+    def __init__(self, team: Team, context: StepContext, run: str) -> None:
+        self._team = team
+        self._context = context
+        self._run = run
+
+    async def result_of(self, effect: CallTool) -> str:
+        """Make the call, and return what the model is told of its result.
+
+        Raises:
+            Exception: whatever the tool, or a step, fails with.
+        """
+        key = call_key(self._run, effect.turn, effect.call_id)
+        about = about_call(self._run, effect)
+        match self._team.bindings[effect.agent, effect.tool]:
+            case ActivityTool(activity=activity):
+                signature = activity.definition.signature
+                args, kwargs = self._bound(signature, effect)
+                arguments = signature.dump_arguments(*args, **kwargs)
+                call = Step(
+                    key=key,
+                    kind=StepKind.TOOL,
+                    name=activity.definition.name,
+                    call=ActivityCall(activity.definition, arguments),
+                    options=activity.definition.options,
+                    about=about,
+                )
+                return told(await self._context.run_step(call))
+            case FunctionTool(fn=fn, signature=signature):
+                args, kwargs = self._bound(signature, effect)
+                self._context.emit("tool_called", about)
+                try:
+                    value = fn(*args, **kwargs)
+                    if inspect.isawaitable(value):
+                        value = await value
+                    result = told(signature.dump_result(value))
+                except Exception as error:
+                    self._context.emit("tool_failed", {**about, "failure": _failure(error)})
+                    raise
+                self._context.emit("tool_returned", {**about, "result": result})
+                return result
+            case SourceTool(source=source, name=name):
+                call = Step(
+                    key=key,
+                    kind=StepKind.TOOL,
+                    name=name,
+                    call=ToolCallOf(source, name, effect.arguments),
+                    options=self._options(effect.agent, source, name),
+                    about=about,
+                )
+                output = ToolOutput.model_validate(await self._context.run_step(call))
+                if output.is_error:
+                    raise ToolFailed(name, "ToolError", told_output(output))
+                return told_output(output)
+
+    def _options(self, agent: str, source: ToolSource, tool: str) -> ActivityOptions:
+        """Return how a call is tried: by what the source said when it was listed, which is journaled."""
+        spec = self._team.graph[agent].tool(tool)
+        assert spec is not None
+        options = ONCE_OPTIONS if (spec.effect or source.effect(tool)) == "once" else TOOL_OPTIONS
+        if spec.timeout_seconds is None:
+            return options
+        return replace(options, start_to_close_timeout=spec.timeout_seconds + CONNECTING_SECONDS)
+
+    def _bound(self, signature: Signature, effect: CallTool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        try:
+            return signature.bind(effect.arguments)
+        except InvalidArguments as error:
+            self._context.emit("tool_called", about_call(self._run, effect))
+            self._context.emit("tool_failed", {**about_call(self._run, effect), "failure": _failure(error)})
+            raise
+
+
+def about_call(run: str, effect: CallTool | AskApproval | AnswerCall) -> dict[str, JSON]:
+    """Return what readers of the event stream are told of whose call it is."""
+    return {
+        "run": run,
+        "agent": effect.agent,
+        "turn": effect.turn,
+        "call_id": effect.call_id,
+        "tool": effect.tool,
+    }
+
+
+def told(value: JSON) -> str:
+    """Return what a model is told of a tool's result: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else encode(value).decode()
+
+
+def told_output(output: ToolOutput) -> str:
+    """Return what a model is told of what a tool source gave: text as it is, anything else as JSON.
+
+    That is its content; a structure is told only where there is no content, which mostly says the same.
+    """
+    if not output.content:
+        return "" if output.structured is None else told(output.structured)
+    if all(isinstance(chunk, TextChunk) for chunk in as_chunks(output.content)):
+        return text_of(output.content)
+    return told(_brief(cast(JSON, to_wire(output.content))))
+
+
+def _brief(value: JSON) -> JSON:
+    """Return `value` without the bytes of images and documents, which are of no use to a model as text."""
+    match value:
+        case list():
+            return [_brief(item) for item in value]
+        case dict():
+            return {name: item if name == "text" else _brief(item) for name, item in value.items()}
+        case str() if len(value) > BYTES_SHOWN_MAX:
+            return f"{value[:40]}… ({len(value)} characters, not shown)"
+    return value
+
+
+def _failure(error: Exception) -> JSON:
+    return Failure.of(error).model_dump(mode="json")

@@ -1,0 +1,293 @@
+"""One run of an agent: the agent machine's effects, carried out through the context at hand."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from durable_agents.core.agent_events import (
+    AgentEffect,
+    AgentEvent,
+    AnnounceHandoff,
+    AnswerCall,
+    ApprovalGiven,
+    ApprovalRefused,
+    AskApproval,
+    CallModel,
+    CallTool,
+    CheckAnswer,
+    Fail,
+    Finish,
+    KeepReply,
+    ModelFailed,
+    ModelReplied,
+    RunCancelled,
+    RunStarted,
+    Stop,
+    ToolCallFailed,
+    ToolReturned,
+)
+from durable_agents.core.agent_machine import step
+from durable_agents.core.agent_run import AgentRun, Phase
+from durable_agents.core.agents import HANDOFF_PREFIX
+from durable_agents.core.approvals import Verdict, call_key
+from durable_agents.core.entries import Entry, FunctionResult, ToolExecution
+from durable_agents.core.errors import LimitExceeded
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON
+from durable_agents.core.records import StepKind
+from durable_agents.core.retry import RetryPolicy
+from durable_agents.ports.definitions import ActivityOptions
+from durable_agents.ports.durability import Attempt, ModelCall, Step, StepContext
+from durable_agents.ports.llm import ModelReply, ModelRequest, Session
+from durable_agents.runtime.agent import Team
+from durable_agents.runtime.bounds import Bounds
+from durable_agents.runtime.calls import ToolCalls, about_call
+from durable_agents.runtime.checks import Checks, RunAlone
+from durable_agents.runtime.conversation import Conversation
+from durable_agents.runtime.results import RunRecord, RunResult
+
+MODEL_OPTIONS = ActivityOptions(
+    start_to_close_timeout=600.0,
+    retry=RetryPolicy(max_attempts=10, initial_interval=1.0, backoff_coefficient=2.0, max_interval=30.0),
+    effect="idempotent",
+)
+"""How a model call is tried: patiently, since a busy conversation stays locked for up to 90 s."""
+
+
+class Run:
+    """One run: holds the machine's state, and turns its effects into steps."""
+
+    def __init__(
+        self,
+        team: Team,
+        session: Session,
+        conversation: Conversation,
+        bounds: Bounds,
+        context: StepContext,
+        run_alone: RunAlone,
+    ) -> None:
+        self._team = team
+        self._session = session
+        self._conversation = conversation
+        self._context = context
+        self._key = f"run{context.next_key()}"
+        self._calls = ToolCalls(team, context, self._key)
+        self._checks = Checks(team, context, self._key, run_alone)
+        self._state = AgentRun(
+            graph=team.graph,
+            max_turns=bounds.max_turns,
+            limits=bounds.limits,
+            on_limit=bounds.on_limit,
+            checked=team.checked(),
+            raise_on_tool_fail=session.raise_on_tool_fail,
+        )
+        self._events: asyncio.Queue[AgentEvent] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._entries: list[Entry] = []
+        self._result: RunResult[Any] | None = None
+
+    async def to_the_end(self, given: tuple[Entry, ...]) -> RunResult[Any]:
+        """Run until the machine has ended, and return its result or raise its failure."""
+        try:
+            given, usage = await self._checks.let_in(given)
+            self._take(RunStarted(inputs=(*self._conversation.unsent, *given), usage=usage))
+            while self._result is None:
+                self._take(await self._events.get())
+        except asyncio.CancelledError:
+            if self._state.phase is not Phase.READY:
+                self._take(RunCancelled())
+            raise
+        finally:
+            for task in self._tasks:
+                task.cancel()
+        return self._result
+
+    def _take(self, event: AgentEvent) -> None:
+        self._state, effects = step(self._state, event.with_(at=self._context.now().timestamp()))
+        for effect in effects:
+            self._do(effect)
+
+    def _do(self, effect: AgentEffect) -> None:
+        match effect:
+            case CallModel():
+                self._tasks = [asyncio.create_task(self._call_model(effect))]
+            case CallTool():
+                self._tasks.append(asyncio.create_task(self._call_tool(effect)))
+            case KeepReply(entries=entries):
+                self._conversation.history += entries
+                self._entries += entries
+                self._tell_executions(entries)
+            case AnswerCall():
+                self._tell_answer(effect)
+            case AnnounceHandoff():
+                data: dict[str, JSON] = {"turn": effect.turn, "from": effect.previous, "to": effect.next}
+                self._context.emit("handed_off", {"run": self._key, **data})
+            case Finish():
+                self._finish(effect)
+            case Fail(failure=failure, unsent=unsent):
+                self._leave(unsent)
+                raise self._error(failure)
+            case Stop(unsent=unsent):
+                self._leave(unsent)
+            case AskApproval():
+                self._ask_approval(effect)
+            case CheckAnswer():
+                self._tasks = [asyncio.create_task(self._check_answer(effect))]
+
+    # The model
+
+    async def _call_model(self, effect: CallModel) -> None:
+        """Ask the model; the entries it is told become history only when its reply has come."""
+        if effect.limit is not None:
+            about: dict[str, JSON] = {"run": self._key, "agent": effect.agent, "turn": effect.turn}
+            self._context.emit("limit_reached", {**about, "limit": effect.limit.message})
+        conversation = self._conversation
+        history, handle = tuple(conversation.history), conversation.handle
+        conversation.unsent = effect.entries
+        in_doubt, conversation.in_doubt = conversation.in_doubt, True
+        graph = self._team.graph
+
+        def request(attempt: Attempt) -> ModelRequest:
+            # Not validated again: that would make a turn cost more the longer the conversation is.
+            return ModelRequest.model_construct(
+                graph=graph,
+                agent=effect.agent,
+                turn=effect.turn,
+                history=history,
+                new=effect.entries,
+                handle=handle,
+                may_call=effect.limit is None,
+                idempotency_key=attempt.idempotency_key,
+                attempt=attempt.attempt,
+                in_doubt=in_doubt,
+            )
+
+        call = Step(
+            key=f"{self._key}/t{effect.turn}/model",
+            kind=StepKind.MODEL,
+            name="call_model",
+            call=ModelCall(self._session, request),
+            options=MODEL_OPTIONS,
+            about={"run": self._key, "agent": effect.agent, "turn": effect.turn},
+        )
+        try:
+            reply = ModelReply.model_validate(await self._context.run_step(call))
+        except Exception as error:
+            self._events.put_nowait(ModelFailed(failure=Failure.of(error)))
+            return
+        conversation.history += effect.entries
+        conversation.unsent = ()
+        conversation.in_doubt = False
+        conversation.handle = reply.handle
+        self._entries += effect.entries
+        self._events.put_nowait(ModelReplied(entries=reply.entries, usage=reply.usage))
+
+    # Tools
+
+    async def _call_tool(self, effect: CallTool) -> None:
+        """Run one tool, and put how it ended where the run finds it. Only what must unwind it gets past."""
+        try:
+            result = await self._calls.result_of(effect)
+        except Exception as error:
+            self._events.put_nowait(ToolCallFailed(call_id=effect.call_id, failure=Failure.of(error)))
+        else:
+            self._events.put_nowait(ToolReturned(call_id=effect.call_id, result=result))
+
+    def _tell_executions(self, reply: tuple[Entry, ...]) -> None:
+        """Put what the server has run into the event stream; what came of it is in the reply just before."""
+        for entry in reply:
+            if isinstance(entry, ToolExecution):
+                about: dict[str, JSON] = {"run": self._key, "turn": self._state.turn, "tool": entry.name}
+                self._context.emit("tool_executed", {**about, "entry": (entry.model_extra or {}).get("id")})
+
+    def _tell_answer(self, answer: AnswerCall) -> None:
+        """Put a call that the machine answered itself into the event stream; a handoff is announced apart."""
+        if answer.tool.startswith(HANDOFF_PREFIX) and not answer.failed:
+            return
+        about = about_call(self._key, answer)
+        if not answer.denied:
+            self._context.emit("tool_called", about)
+        kind = "tool_failed" if answer.failed else "tool_returned"
+        self._context.emit(kind, {**about, "result": answer.result})
+
+    # Approvals
+
+    def _ask_approval(self, effect: AskApproval) -> None:
+        """Wait for a person's decision, unless the tool's own check says that the call needs none."""
+        approval = self._team.approval(effect.agent, effect.tool)
+        if callable(approval):
+            try:
+                needed = bool(approval(effect.arguments))
+            except Exception as error:
+                # A call that cannot be judged is not made.
+                reason = f"the check whether it needs approval failed with {type(error).__name__}: {error}"
+                self._take_decision(effect, "deny", reason)
+                return
+            if not needed:
+                given = ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint)
+                self._events.put_nowait(given)
+                return
+        self._context.emit(
+            "approval_requested", {**about_call(self._key, effect), "fingerprint": effect.fingerprint}
+        )
+        self._tasks.append(asyncio.create_task(self._await_decision(effect)))
+
+    async def _await_decision(self, effect: AskApproval) -> None:
+        key = call_key(self._key, effect.turn, effect.call_id)
+        decision = await self._context.decision(key, effect.fingerprint)
+        self._take_decision(effect, decision.verdict, decision.reason, decision.edited_arguments)
+
+    def _take_decision(
+        self,
+        effect: AskApproval,
+        verdict: Verdict,
+        reason: str | None = None,
+        edited_arguments: dict[str, JSON] | None = None,
+    ) -> None:
+        told: dict[str, JSON] = {**about_call(self._key, effect), "reason": reason}
+        event: AgentEvent
+        if verdict == "allow":
+            kind = "approval_given"
+            if edited_arguments is not None:
+                told["edited_arguments"] = edited_arguments
+            event = ApprovalGiven(
+                call_id=effect.call_id, fingerprint=effect.fingerprint, edited_arguments=edited_arguments
+            )
+        else:
+            kind = "approval_refused"
+            event = ApprovalRefused(call_id=effect.call_id, fingerprint=effect.fingerprint, reason=reason)
+        self._context.emit(kind, told)
+        self._events.put_nowait(event)
+
+    # Checks
+
+    async def _check_answer(self, effect: CheckAnswer) -> None:
+        self._events.put_nowait(await self._checks.verdict_on(effect))
+
+    # Ends
+
+    def _finish(self, effect: Finish) -> None:
+        record = RunRecord(
+            agent=effect.agent,
+            final=effect.entries,
+            entries=tuple(self._entries),
+            usage=self._state.usage,
+            turns=self._state.turn,
+        )
+        self._result = RunResult(record, self._team.agents[effect.agent])
+
+    def _leave(self, unsent: tuple[Entry, ...]) -> None:
+        """Keep what the model was not told for the conversation's next run, and say so in the stream."""
+        self._conversation.unsent = unsent or self._conversation.unsent
+        for entry in unsent:
+            if isinstance(entry, FunctionResult):
+                data: dict[str, JSON] = {"run": self._key, "call_id": entry.tool_call_id}
+                self._context.emit("tool_closed", {**data, "result": entry.result})
+
+    def _error(self, failure: Failure) -> Exception:
+        error = failure.error()
+        if isinstance(error, LimitExceeded):
+            error.entries = tuple(self._entries)
+            error.usage = self._state.usage
+        return error
