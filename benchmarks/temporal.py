@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +24,7 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import durable_agents as da
-from durable_agents.adapters.scripted import call, say
+from durable_agents.adapters.scripted import Reply, call, say
 from durable_agents.adapters.temporal import TemporalBackend
 from durable_agents.ports.llm import ModelRequest
 from durable_agents.testing.mistral_server import Call, MistralServer, Say, ScriptedModel
@@ -43,8 +44,14 @@ async def echo(text: str) -> str:
     return text
 
 
-def _agent() -> da.Agent:
-    return da.Agent(model="none", name="bench", tools=[echo])
+@da.activity(name="bench_temporal_glance", local=True)
+async def glance(text: str) -> str:
+    """Return the text, as a local activity."""
+    return text
+
+
+def _agent(tool: Any = echo) -> da.Agent:
+    return da.Agent(model="none", name="bench", tools=[tool])
 
 
 @da.workflow.define(name="bench_temporal_turns")
@@ -52,12 +59,14 @@ class Turns:
     """One run of an agent that calls one tool a turn, on a script."""
 
     @da.workflow.entrypoint
-    async def run(self, turns: int) -> int:
-        def reply(request: ModelRequest) -> object:
-            return say("done") if request.turn == turns else call("bench_temporal_echo", {"text": RESULT})
+    async def run(self, turns: int, local: bool = False) -> int:
+        tool = glance if local else echo
 
-        session = da.ScriptedSession(reply)  # type: ignore[arg-type]
-        return (await da.Runner.run(_agent(), "go", session, max_turns=turns)).turns
+        def reply(request: ModelRequest) -> Reply:
+            return say("done") if request.turn == turns else call(tool.definition.name, {"text": RESULT})
+
+        session = da.ScriptedSession(reply)
+        return (await da.Runner.run(_agent(tool), "go", session, max_turns=turns)).turns
 
 
 @da.workflow.define(name="bench_temporal_local")
@@ -169,8 +178,8 @@ async def measure(backend: TemporalBackend, table: Table) -> None:
     )
     async with bare, backend.worker([Turns, LocalTurns], task_queue=QUEUE):
 
-        async def run(turns: int) -> object:
-            return await (await backend.start(Turns, turns, task_queue=QUEUE)).result()
+        async def run(turns: int, local: bool = False) -> object:
+            return await (await backend.start(Turns, turns, local, task_queue=QUEUE)).result()
 
         async def run_bare(activities: int) -> object:
             return await backend.client.execute_workflow(
@@ -180,11 +189,13 @@ async def measure(backend: TemporalBackend, table: Table) -> None:
         await run(2)
         await run_bare(2)
         turns = 20
-        ours, floor = [], []
-        for _ in range(ROUNDS):  # in turn, so that both see the same machine
+        ours, locally, floor = list[float](), list[float](), list[float]()
+        for _ in range(ROUNDS):  # in turn, so that all see the same machine
             ours.append(await seconds(run(turns)) / turns)
             floor.append(await seconds(run_bare(2 * turns - 1)) / turns)
+            locally.append(await seconds(run(turns, True)) / turns)
         _row(table, f"ms per turn, {turns} turns", ours, floor, 1e3)
+        _row(table, "    with the tool as a local activity", locally, floor, 1e3)
         ours, floor = [], []
         for _ in range(3):
             ours.append(await seconds(at_once(lambda: run(5), 200, 50)))
