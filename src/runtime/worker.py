@@ -39,6 +39,10 @@ logger = logging.getLogger("durable_agents.worker")
 HOLD_SECONDS = 10.0
 """How long an execution that cannot go on is left alone before someone tries again."""
 
+CLAIMS_AT_ONCE = 5
+"""How many executions one look at the store claims at most: the next ones are for whoever looks next, so that
+workers share a burst of executions instead of one taking all it has room for."""
+
 PAUSE_SECONDS = 0.02
 """The shortest wait between two looks at the store, when nothing happens there."""
 
@@ -188,13 +192,14 @@ class Worker:
         lease_seconds = self._options.lease.total_seconds()
         while not self._stopping.is_set():
             self._slot_freed.clear()
-            room = self._options.max_concurrent_executions - len(self._activations)
+            room = max(0, self._options.max_concurrent_executions - len(self._activations))
+            limit = min(room, CLAIMS_AT_ONCE)
             try:
                 work = await self._store.claim(
                     self.identity,
                     frozenset(self._definitions),
                     self._options.task_queue,
-                    limit=max(0, room),
+                    limit=limit,
                     lease_seconds=lease_seconds,
                 )
                 for claim in work.claims:
@@ -203,7 +208,12 @@ class Worker:
                     activation = self._activations.get(execution_id)
                     if activation is not None and activation.driver is not None:
                         activation.driver.notify_mail()
-                await self._news(work, is_full=len(work.claims) >= room)
+                if len(work.claims) == limit < room:
+                    await asyncio.sleep(
+                        0
+                    )  # There may be more; others in this process are to have a look too.
+                else:
+                    await self._news(work, is_full=len(work.claims) == room)
             except StorageError as error:
                 if not error.retryable:
                     raise

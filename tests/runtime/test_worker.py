@@ -65,6 +65,17 @@ async def test_executions_that_wait_cost_a_worker_nothing() -> None:
         assert calls(store) - before <= 7 * 10 + 2
 
 
+async def test_a_burst_is_shared_by_workers_that_each_have_room_for_all_of_it() -> None:
+    async with in_memory() as stage:
+        started = [await stage.start(ManyGates, ["gate"]) for _ in range(20)]
+        await asyncio.gather(*(stage.worker(ManyGates) for _ in range(2)))
+        for _, world in started:
+            await stage.soon(world.happened("gate reached"))
+        shares = [len(worker.executions) for worker in await (await stage.backend()).workers()]
+        assert sum(shares) == 20
+        assert min(shares) >= 5
+
+
 async def test_a_running_activity_costs_renewals_only() -> None:
     async with in_memory() as stage:
         _, world = await stage.start(Gated)
