@@ -21,7 +21,7 @@ import pytest
 import durable_agents as da
 from durable_agents.core.errors import StorageFull, StorageUnavailable
 from tests.adapters.redis_cluster import promote, replicated
-from tests.adapters.redis_servers import VALKEY, RedisServer, ServerOptions, temporary_server
+from tests.adapters.redis_servers import REDIS, VALKEY, RedisServer, ServerOptions, temporary_server
 from tests.adapters.tcp_proxy import LOOPBACK, Direction, TcpProxy
 from tests.crash.processes import PATIENCE_SECONDS, Effects
 from tests.crash.program import EFFECTS, Gated, Program
@@ -38,6 +38,8 @@ EXPECTED = [
 LEASE = timedelta(seconds=1)
 TIMEOUT_SECONDS = 0.25
 """How long a reply may take in these tests, so that a server which is silent is soon noticed."""
+IN_TIME_SECONDS = 10.0
+"""Far more than that, for a machine that has much to do; what never ends takes longer."""
 
 
 @pytest.fixture
@@ -47,9 +49,9 @@ def effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Effects:
     return Effects(tmp_path / "effects")
 
 
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    with temporary_server(VALKEY, ServerOptions(append_only=True)) as server:
+@pytest.fixture(params=[VALKEY, pytest.param(REDIS, marks=pytest.mark.nightly)], ids=str)
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    with temporary_server(request.param, ServerOptions(append_only=True)) as server:
         yield server
 
 
@@ -222,7 +224,7 @@ async def test_a_server_that_is_silent_is_an_error_in_time_and_no_hang(
                 began = time.monotonic()
                 with pytest.raises(StorageUnavailable):
                     await call()
-                assert time.monotonic() - began < 4 * TIMEOUT_SECONDS + 1.0
+                assert time.monotonic() - began < IN_TIME_SECONDS
             server.resume()
             proxy.heal()
             assert (await execution.describe()).id == "x"
@@ -230,7 +232,7 @@ async def test_a_server_that_is_silent_is_an_error_in_time_and_no_hang(
         began = time.monotonic()
         with pytest.raises(StorageUnavailable):
             await da.connect(url_of(proxy.port)).__aenter__()
-        assert time.monotonic() - began < 4 * TIMEOUT_SECONDS + 1.0
+        assert time.monotonic() - began < IN_TIME_SECONDS
 
 
 async def test_a_worker_sits_out_a_server_that_is_silent_longer_than_its_lease(
