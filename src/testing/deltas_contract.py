@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,9 +21,6 @@ from hypothesis import strategies as st
 from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
 from durable_agents.testing.examples import few_examples
 from durable_agents.testing.storage import MovableClock
-
-PATIENCE_SECONDS = 10.0
-"""How long, in real time, anything may take."""
 
 texts = st.text(max_size=20)
 published = st.lists(st.tuples(st.sampled_from(["x", "y", "ü/ 1"]), st.sampled_from(["a", "b"]), texts))
@@ -45,6 +42,9 @@ class DeltasContract:
     """The tests. Inherit it, and give the fixture `place`."""
 
     pytestmark = pytest.mark.anyio
+
+    patience_seconds: ClassVar[float] = 10.0
+    """How long, in real time, anything may take."""
 
     @pytest.fixture
     def anyio_backend(self) -> str:
@@ -94,7 +94,7 @@ class DeltasContract:
             following = asyncio.create_task(reader.follow("x", "", 1_000.0))
             await asyncio.sleep(0)
             await writer.publish("x", self.delta(place, 1))
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self.patience_seconds):
                 await following
                 # What came before the call is not missed either.
                 await reader.follow("x", "", 1_000.0)
@@ -104,7 +104,7 @@ class DeltasContract:
             await writer.publish("x", self.delta(place, 1))
             _, after = await reader.read("x", "")
             following = asyncio.create_task(reader.follow("x", after, 5.0))
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self.patience_seconds):
                 while not following.done():
                     await place.clock.advance(1.0)
                     await asyncio.wait([following], timeout=0.01)

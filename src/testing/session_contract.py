@@ -122,6 +122,17 @@ class SessionContract:
     async def test_a_plain_answer_comes_back_whole(self) -> None:
         await self.converse(ANSWER)
 
+    async def test_what_is_told_meanwhile_is_the_text_of_the_reply(self) -> None:
+        """S6. Of a reply that comes whole nothing need be told."""
+        program = Program(((say("Let me see: é, 🙂.\n"), call("look_up", {})), (say("It rains."),)))
+        with self.open(program) as world:
+            async with SharedResources() as resources:
+                conversation = Conversation(world, resources)
+                request = conversation.request("front", (MessageInput(content="Go."),))
+                pieces: list[str] = []
+                await world.session.reply(request, resources, pieces.append)
+                assert "".join(pieces) in ("", "Let me see: é, 🙂.\n")
+
     async def test_parallel_calls_keep_their_order_and_get_their_own_results(self) -> None:
         made = (call("look_up", {"n": 1}), call("rhyme", {"n": 2}), call("look_up", {"n": 3}))
 

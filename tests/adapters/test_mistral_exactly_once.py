@@ -317,6 +317,62 @@ async def test_what_an_ended_run_may_have_said_is_not_said_again() -> None:
         assert [entry.get("content") for entry in second.entries] == ["Go.", "0", "More.", "And more.", "2"]
 
 
+async def test_a_reply_that_never_comes_is_given_up_for_a_new_conversation() -> None:
+    """The server took the inputs, shows them, and died while it was answering."""
+    dead = Hang("work")
+    with server_of([Say("0")], [Say("1")], [Say("too late")], inputs_visible_at_once=True) as server:
+        async with worker() as resources:
+            session = session_for(server)
+            request = start(graph_for("m"))
+            request = after(request, await session.reply(request, resources), MessageInput(content="More."))
+            server.faults.add(Fault(Drop("work"), dead, method="POST", path=APPEND))
+            with pytest.raises(ModelUnreachable):
+                await session.reply(request, resources)
+            for attempt in range(2, 9):
+                with pytest.raises(ModelOverloaded):
+                    await session.reply(request.with_(attempt=attempt), resources)
+            reply = await session.reply(request.with_(attempt=9), resources)
+            assert text(reply) == ["1"]
+            assert any("new conversation" in note for note in reply.notes)
+            dead.release()
+        *_, ours = server.conversations.values()
+        assert [entry.get("content") for entry in ours.entries][:3] == ["Go.", "0", "More."]
+
+
+@pytest.mark.parametrize("visible", [True, False])
+async def test_a_worker_killed_in_the_middle_of_a_request_leaves_its_reply_to_the_next(visible: bool) -> None:
+    model = ScriptedModel(
+        {"front": [[Call("look_up", {"city": "Lyon"})], [Handoff("poet")]], "poet": [[Say("Rain.")]]}
+    )
+    with MistralServer(model, inputs_visible_at_once=visible) as server:
+        thinking = Hang("work")
+        server.faults.add(Fault(thinking, method="POST", path=APPEND))
+        stage = Stage(InStore(MemoryStorage()), timedelta(seconds=10), 30.0)
+        try:
+            execution, _ = await stage.start(Errand, server.url)
+            ended = asyncio.ensure_future(execution.result())
+            first = await stage.worker(Errand)
+            await thinking.reached()
+            await first.kill()
+            await stage.worker(Errand)
+            # The next worker finds the conversation busy, once its predecessor's lease has run out.
+            async with asyncio.timeout(30):
+                while len([one for one in server.requests if one.path.endswith("/history")]) < 2:
+                    await stage.pass_time(1)
+                    await asyncio.wait([ended], timeout=0.01)
+                thinking.release()
+                while not ended.done():
+                    await stage.pass_time(1)
+                    await asyncio.wait([ended], timeout=0.01)
+            assert await ended == "Rain."
+        finally:
+            await stage.close()
+        server.raise_errors()
+        (conversation,) = server.conversations.values()
+        assert len(conversation.entries) == 5
+        assert len(model.calls) == 3
+
+
 # What is out of order ------------------------------------------------------------------------------------
 
 
@@ -425,7 +481,7 @@ async def test_calls_without_ids_of_their_own_are_answered_in_a_new_conversation
 @pytest.mark.parametrize(
     ("options", "status", "told"),
     [
-        ({"api_key": "wrong"}, 401, "Unauthorized"),
+        ({"api_key": "wrong"}, 401, "Unauthorized; check the session's api_key"),
         ({"agent": "ag_unknown"}, 404, "ag_unknown"),
     ],
     ids=["wrong key", "unknown agent id"],

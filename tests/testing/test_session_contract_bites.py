@@ -309,6 +309,15 @@ class CannotBeCancelled(SoundSession):
             return await super().reply(request, resources, tell)
 
 
+class TellsItsThoughtsAsWell(SoundSession):
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
+        if tell is not None:
+            tell("Hm. ")
+        return await super().reply(request, resources, tell)
+
+
 class ConnectsForEveryRequest(SoundSession):
     def connection(self, request: ModelRequest) -> str:
         return json.dumps([request.idempotency_key, request.attempt])
@@ -349,6 +358,7 @@ BROKEN: list[tuple[Callable[..., Session], str, dict[str, Any]]] = [
         {"trouble": Trouble.UNAUTHORISED, "is_first": True},
     ),
     (HidesTheCause, "test_troubles_are_our_errors", {"trouble": Trouble.UNAVAILABLE, "is_first": True}),
+    (TellsItsThoughtsAsWell, "test_what_is_told_meanwhile_is_the_text_of_the_reply", {}),
     (CannotBeCancelled, "test_cancelling_a_request_ends_it", {}),
     (ConnectsForEveryRequest, "test_conversations_of_one_session_do_not_mix", {}),
 ]

@@ -54,6 +54,8 @@ def of_status(status: int, message: str, headers: Mapping[str, str]) -> DurableA
         if status == 409:
             wait = max(wait or 0.0, BUSY_SECONDS)
         return ModelOverloaded(status, message, wait)
+    if status in (401, 403):
+        message = f"{message}; check the session's api_key, or MISTRAL_API_KEY where the worker runs"
     if status >= 400:
         return ModelRefused(status, message)
     return MalformedReply(f"status {status} with {message!r}")

@@ -52,6 +52,9 @@ FOUND = "the reply was lost on its way and found in the conversation's history, 
 TWICE = "a request that was repeated has been applied twice; its first reply counts"
 ANONYMOUS = "calls in it have no ids of their own, and cannot be answered there"
 
+HOPELESS_ATTEMPT = 9
+"""The attempt that does not wait any more for a reply that is being made: seven earlier ones have waited for
+`BUSY_SECONDS` each, and a server is done, or has given up, after 90 s."""
 ORDINARY = ""
 """The reason of a new conversation that goes without saying: another agent is active now."""
 
@@ -167,7 +170,7 @@ class Exchange:
         if known is not None and why is None:
             try:
                 turn = await self._append(known)
-                why = "the old one holds what this run did not say"
+                why = "the old one holds what this run did not say, or never answers"
             except Exception as error:
                 if _status_of(error) != 404:
                     raise
@@ -272,11 +275,15 @@ class Exchange:
     async def _look(self, conversation_id: str, anchor: str | None, inputs: Sequence[Wire]) -> Trace:
         """Return what the history shows of the request.
 
+        What has been answered for longer than any answer takes is given up, as something else.
+
         Raises:
             ModelOverloaded: it is still being answered.
         """
         trace = trace_of(await self._api.history(conversation_id), anchor, inputs)
         if trace.sight is Sight.PENDING:
+            if self._request.attempt >= HOPELESS_ATTEMPT:
+                return Trace(Sight.SOMETHING_ELSE)
             raise ModelOverloaded(409, "the request is still being answered", BUSY_SECONDS)
         return trace
 
