@@ -31,6 +31,10 @@ OUTCOMES = {
         "the call of 'transfer' was denied: ask him first",
         "Cid got 150 euros",
     ],
+    "mcp_servers": [
+        "weather_forecast is at work, and the worker is killed",
+        "It is warm, and a table on a terrace in Lyon is booked. 40 euros are 43.2 dollars.",
+    ],
     "orchestration": [
         "Northwind has a growing market.",
         "Northwind has a pending patent case.",
