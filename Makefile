@@ -63,6 +63,7 @@ coverage: setup ## check that tests/core alone covers the core, under two hash s
 
 bench: setup ## run the benchmarks
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.mcp
 	$(BIN)/python -m benchmarks.redis
 	$(BIN)/python -m benchmarks.temporal
 

@@ -1,0 +1,91 @@
+"""The MCP table: a call over the shared connection, against MCP's bare SDK and a process for every call."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from mcp import Client, StdioServerParameters
+from mcp.server.mcpserver import MCPServer
+from rich.console import Console
+from rich.table import Table
+
+import durable_agents as da
+from durable_agents.runtime.resources import SharedResources
+
+ROUNDS = 7
+CALLS = 300
+AT_ONCE = 50
+SPAWNS = 3
+ARGUMENTS = {"text": "x" * 200}
+
+server = MCPServer("bench", log_level="ERROR")
+
+
+@server.tool()
+async def echo(text: str) -> str:
+    """Return the text."""
+    return text
+
+
+COMMAND = [sys.executable, "-m", "benchmarks.mcp", "serve"]
+
+
+async def seconds_per_call(
+    call: Callable[[], Awaitable[object]], calls: int = CALLS, at_once: int = 1
+) -> float:
+    began = time.perf_counter()
+    for _ in range(calls // at_once):
+        await asyncio.gather(*(call() for _ in range(at_once)))
+    return (time.perf_counter() - began) / calls
+
+
+async def main() -> None:
+    config = da.MCPStdioConfig(command=COMMAND[0], args=COMMAND[1:], name="bench")
+    parameters = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:])
+    async with SharedResources() as resources, Client(parameters) as client:
+        await client.list_tools()
+        await config.list_tools(resources)
+
+        def ours() -> Awaitable[object]:
+            return config.call("bench_echo", ARGUMENTS, resources)
+
+        def bare() -> Awaitable[object]:
+            return client.call_tool("echo", ARGUMENTS, read_timeout_seconds=60)
+
+        async def spawning() -> None:
+            async with Client(parameters) as once:
+                await once.call_tool("echo", ARGUMENTS, read_timeout_seconds=60)
+
+        async def listing() -> None:
+            await config.list_tools(resources)
+
+        warm, floor, many, many_bare = [], [], [], []
+        for _ in range(ROUNDS):  # by turns, so that what else the machine does falls on both
+            floor.append(await seconds_per_call(bare))
+            warm.append(await seconds_per_call(ours))
+            many_bare.append(await seconds_per_call(bare, at_once=AT_ONCE))
+            many.append(await seconds_per_call(ours, at_once=AT_ONCE))
+        spawned = await seconds_per_call(spawning, SPAWNS)
+        listed = await seconds_per_call(listing, 10_000)
+    one, one_bare = statistics.median(warm), statistics.median(floor)
+    fifty, fifty_bare = statistics.median(many), statistics.median(many_bare)
+    table = Table(title="A call of a tool over stdio", title_justify="left")
+    for column in ("what", "ms per call", "ratio", "to"):
+        table.add_column(column, justify="left" if column in ("what", "to") else "right")
+    table.add_row("MCP's SDK", f"{one_bare * 1e3:.3f}", "1.00", "itself")
+    table.add_row("a warm connection", f"{one * 1e3:.3f}", f"{one / one_bare:.2f}", "MCP's SDK")
+    table.add_row(f"{AT_ONCE} at once", f"{fifty * 1e3:.3f}", f"{fifty / fifty_bare:.2f}", "the same, bare")
+    table.add_row("a process for each", f"{spawned * 1e3:.3f}", f"{spawned / one:.0f}", "a warm connection")
+    table.add_row("listing again", f"{listed * 1e3:.3f}", f"{listed / one:.3f}", "a call")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"]:
+        server.run("stdio")
+    else:
+        asyncio.run(main())
