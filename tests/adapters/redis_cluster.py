@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +37,16 @@ def cluster(kind: Kind, options: ServerOptions | None = None) -> Iterator[Sequen
             node.ask("CLUSTER", "MEET", LOOPBACK, nodes[0].port, nodes[0].bus_port)
         _until(lambda: all(map(_is_whole, nodes)), "the nodes do not come together")
         yield nodes
+
+
+_shared = ExitStack()
+atexit.register(_shared.close)
+
+
+@functools.cache
+def shared_cluster(kind: Kind) -> Sequence[RedisServer]:
+    """Return the cluster of this kind that the tests of this process share. Nobody stops it or flushes it."""
+    return _shared.enter_context(cluster(kind))
 
 
 def _is_whole(node: RedisServer) -> bool:

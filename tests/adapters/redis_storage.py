@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
 from durable_agents.adapters.redis import RedisSettings, RedisStore
 from durable_agents.testing.clock import VirtualClock
+from tests.adapters.redis_cluster import shared_cluster
 from tests.adapters.redis_servers import REDIS, VALKEY, shared_url
 
 
@@ -35,6 +37,19 @@ class Prefix:
 
     async def _keys(self, client: Redis) -> list[bytes]:
         return [key async for key in client.scan_iter(f"{self.prefix}:*", count=1000)]
+
+
+class OnCluster(Prefix):
+    """The same on a cluster, where keys are on several nodes."""
+
+    async def dispose(self) -> None:
+        async with RedisCluster.from_url(self.settings.url) as client:
+            async for key in client.scan_iter(f"{self.prefix}:*", count=1000):
+                await client.unlink(key)
+
+
+def on_cluster() -> Prefix:
+    return OnCluster(shared_cluster(VALKEY)[0].url())
 
 
 def on_valkey() -> Prefix:

@@ -1,4 +1,5 @@
-"""The store on Redis keeps the journal contract: on each server there is, in one shard and in several."""
+"""The store on Redis keeps the journal contract: on each server there is, in one shard, in several,
+and on a cluster of three nodes."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import pytest
 
 from durable_agents.testing.journal_contract import JournalContract
 from tests.adapters.redis_servers import REDIS
-from tests.adapters.redis_storage import on_redis, on_valkey, on_valkey_in_shards
+from tests.adapters.redis_storage import on_cluster, on_redis, on_valkey, on_valkey_in_shards
 
 pytestmark = pytest.mark.server
 
@@ -17,6 +18,15 @@ class TestValkeyJournal(JournalContract):
 
 class TestShardedJournal(JournalContract):
     new_storage = on_valkey_in_shards
+
+
+class TestClusterJournal(JournalContract):
+    new_storage = on_cluster
+
+    @pytest.mark.nightly
+    def test_random_programs_agree_with_a_list(self) -> None:
+        """Each of its programs opens connections to every node, many times."""
+        super().test_random_programs_agree_with_a_list()
 
 
 @pytest.mark.skipif(REDIS.executable is None, reason="redis-server is not on the PATH")

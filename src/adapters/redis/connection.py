@@ -54,8 +54,10 @@ class Server:
         await self.client.aclose()
 
 
-async def open_server(settings: RedisSettings) -> Server:
+async def open_server(settings: RedisSettings, *, for_keeps: bool = True) -> Server:
     """Return a connection to the server that `settings` name, whose format is written down afterwards.
+
+    What the server may lose is looked at only when something is to be kept there.
 
     Raises:
         StorageError: it cannot be used, or `require_durable` is set and it may lose what it acknowledged.
@@ -71,7 +73,8 @@ async def open_server(settings: RedisSettings) -> Server:
             if is_cluster:
                 await client.aclose()
                 client = await _cluster(settings).initialize()
-            _check_durability(information, settings, is_cluster=is_cluster)
+            if for_keeps:
+                _check_durability(information, settings, is_cluster=is_cluster)
             shards = await _agree_on_format(client, settings, CLUSTER_SHARDS if is_cluster else 1)
     except BaseException:
         await client.aclose()

@@ -19,6 +19,7 @@ from typing import Any, Final
 from durable_agents.adapters.redis.announcements import Announcements
 from durable_agents.adapters.redis.connection import Server, open_server
 from durable_agents.adapters.redis.errors import translated
+from durable_agents.adapters.redis.scripts import script
 from durable_agents.adapters.redis.settings import RedisSettings
 from durable_agents.core.errors import StorageCorrupt
 from durable_agents.ports.clock import Clock
@@ -59,10 +60,10 @@ class RedisDeltas(Deltas):
         piece = {"key": delta.key, "attempt": delta.attempt, "sequence": delta.sequence}
         body = json.dumps({**piece, "text": delta.text, "at": delta.at})
         client = opened.server.client
+        # One stream is one key, so it needs no shard; the place of its hash tag and the time stay empty.
+        arguments = (self._settings.prefix, "", "", name, body, PIECES_MAX, _EXPIRE_MILLISECONDS)
         with translated(self._settings):
-            await client.xadd(name, {"piece": body}, maxlen=PIECES_MAX, approximate=True)
-            await client.pexpire(name, _EXPIRE_MILLISECONDS)
-            await client.publish(name, b"")
+            await script("tell").run(client, name, arguments)
 
     async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
         opened = await self._open()
@@ -83,7 +84,8 @@ class RedisDeltas(Deltas):
         async with self._lock:
             if self._maybe_opened is None:
                 async with AsyncExitStack() as stack:
-                    server = await open_server(self._settings)
+                    # What a server may lose is the store's to say: text is no loss.
+                    server = await open_server(self._settings, for_keeps=False)
                     stack.push_async_callback(server.close)
                     announcements = Announcements(server.subscriber, self._clock, self._settings)
                     stack.push_async_callback(announcements.close)
