@@ -35,6 +35,13 @@ OUTCOMES = {
         "weather_forecast is at work, and the worker is killed",
         "It is warm, and a table on a terrace in Lyon is booked. 40 euros are 43.2 dollars.",
     ],
+    "streaming": [
+        "It rains on the town,",
+        "and the town looks down.",
+        "(1 turn)",
+        "It rains on the town,",
+        "and the town looks down.",
+    ],
     "orchestration": [
         "Northwind has a growing market.",
         "Northwind has a pending patent case.",

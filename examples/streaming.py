@@ -1,0 +1,44 @@
+"""Text while it is being written, in a plain script and in a durable run.
+
+Run it: python examples/streaming.py
+"""
+
+import asyncio
+
+from stand_in import mistral
+
+import durable_agents as da
+from durable_agents.testing.mistral_server import ModelCall, Output, Say
+
+poet = da.Agent(
+    model="mistral-medium-latest",
+    name="poet",
+    description="Writes short poems",
+    instructions="Answer with a poem of two lines.",
+)
+
+
+async def main() -> None:
+    run = da.Runner.run_streamed(poet, "A poem about rain", da.LocalSession())
+    async for event in run.events():
+        if event.kind == "text_delta":
+            print(event.data["text"], end="", flush=True)
+    result = await run.result()
+    print(f"\n({result.turns} turn)")
+
+    # A durable run has the same events, in any process that asks the backend for them.
+    async with da.connect("memory:") as backend:
+        session = da.RemoteSession(stream=True)
+        await da.Runner.run(poet, "A poem about rain", session, id="poem-1", backend=backend)
+        execution = await backend.get("poem-1")
+        pieces = [event.data["text"] async for event in execution.events() if event.kind == "text_delta"]
+        print("".join(str(piece) for piece in pieces))
+
+
+def stand_in(call: ModelCall) -> list[Output]:
+    return [Say("It rains on the town,\nand the town looks down.")]
+
+
+if __name__ == "__main__":
+    with mistral(stand_in):
+        asyncio.run(main())
