@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from durable_agents.core.json import JSON
 from durable_agents.core.records import Input, Note, Request
 from durable_agents.ports.definitions import ActivityDefinition, HandlerDefinition, WorkflowDefinition
+from durable_agents.ports.deltas import Delta
 from durable_agents.ports.durability import Event, Performer
 from durable_agents.ports.resources import Resources
 
@@ -30,6 +31,14 @@ class RecordReader(Protocol):
     @abstractmethod
     def read(self, record: Input | Request | Note) -> Iterator[Event]:
         """Yield the event that `record` is, if it is one; its position is that of the record, from 1."""
+
+    @abstractmethod
+    def hear(self, deltas: Sequence[Delta]) -> None:
+        """Take pieces of text of replies that are being written."""
+
+    @abstractmethod
+    def text(self) -> Iterator[Event]:
+        """Yield the events that the text is which was heard of steps that are still open."""
 
 
 HandlerArguments = Callable[

@@ -235,6 +235,34 @@ class Local:
         return [answer.text, *told]
 
 
+class Writer(da.ScriptedSession):
+    """Writes one word after the other; the test says when, by opening a gate."""
+
+    gates: ClassVar[dict[tuple[str, int], asyncio.Event]] = {}
+
+    async def reply(self, request: Any, resources: Any, tell: Any = None) -> Any:
+        assert tell is not None
+        execution_id = request.idempotency_key.partition("/")[0]
+        for number, word in enumerate(["Once ", "upon ", "a time."]):
+            await self.gates.setdefault((execution_id, number), asyncio.Event()).wait()
+            tell(word)
+        if request.attempt == 1:
+            await self.gates.setdefault((execution_id, 3), asyncio.Event()).wait()
+            raise ConnectionError("cut in the middle")
+        await self.gates.setdefault((execution_id, 4), asyncio.Event()).wait()
+        return await super().reply(request, resources)
+
+
+@da.workflow.define(name="temporal_story")
+class Story:
+    """Streams a reply."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> str:
+        session = Writer({"writer": [say("Once upon a time.")]}, stream=True)
+        return (await da.Runner.run(da.Agent(model="m", name="writer"), "Write.", session)).text
+
+
 def echo(request: Any) -> Any:
     """Note what is said, and say how much that was."""
     [*_, last] = request.new
@@ -320,7 +348,18 @@ class Crash:
             return [answer.text, type(unknown).__name__]
 
 
-WORKFLOWS = [DealAnalysis, RemoteAnalysis, Unsteady, Approval, Steps, ClockReader, Conversation, Local, Crash]
+WORKFLOWS = [
+    DealAnalysis,
+    RemoteAnalysis,
+    Unsteady,
+    Approval,
+    Steps,
+    ClockReader,
+    Conversation,
+    Local,
+    Story,
+    Crash,
+]
 
 
 if __name__ == "__main__":

@@ -18,15 +18,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 from temporalio import activity
 from temporalio.common import RawValue
 
-from durable_agents.adapters.temporal.context import SPARED_MAX
 from durable_agents.adapters.temporal.failures import application_error
 from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size
+from durable_agents.adapters.temporal.pulse import Pulse
 from durable_agents.adapters.temporal.replays import Replays
 from durable_agents.adapters.temporal.steps import Place, key_of
 from durable_agents.adapters.temporal.workflows import Host
@@ -39,35 +38,8 @@ from durable_agents.core.errors import (
 from durable_agents.core.failure import Failure, failure_of
 from durable_agents.core.json import JSON
 from durable_agents.core.records import StepKind
-from durable_agents.ports.durability import ActivityCall, Attempt, Step
+from durable_agents.ports.durability import ActivityCall, Attempt, ModelCall, Step
 from durable_agents.ports.resources import Resources
-
-HURRY_SECONDS = 0.05
-"""The time between heartbeats of an attempt that nobody waits for; one of them hears that it is cancelled."""
-
-
-@dataclass(slots=True)
-class _Pulse:
-    """What heartbeats tell: how many attempts did not count, and what the attempt said of itself."""
-
-    spared: int = 0
-    details: tuple[JSON, ...] = ()
-    hurry: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @classmethod
-    def after(cls, heartbeat: Sequence[Any]) -> Self:
-        return cls(heartbeat[0], tuple(heartbeat[1:])) if heartbeat else cls()
-
-    def beat(self) -> None:
-        if not activity.info().is_local:
-            activity.heartbeat(self.spared, *self.details)
-
-    def spare(self) -> bool:
-        """Let this attempt not count; return False if too many did not, or nobody would know."""
-        if activity.info().is_local or self.spared >= SPARED_MAX:
-            return False
-        self.spared += 1
-        return True
 
 
 class Attempts:
@@ -99,7 +71,7 @@ class Attempts:
         info = activity.info()
         assert self._resources is not None
         place = Place(info.workflow_id or "", info.workflow_run_id or "", info.activity_id)
-        pulse = _Pulse.after(info.heartbeat_details)
+        pulse = Pulse.after(info.heartbeat_details)
         async with self._under_way(place, pulse):
             step = await self._step(place, info, args, pulse)
             number = info.attempt - pulse.spared
@@ -108,7 +80,10 @@ class Attempts:
                 raise _final(ActivityInterrupted(step.name), step, number - 1)
             try:
                 result = await self._host.toolkit.perform(
-                    step.call, _attempt(info, pulse, self._host.limit_bytes), step.options, self._resources
+                    step.call,
+                    _attempt(info, step, pulse, self._host.limit_bytes),
+                    step.options,
+                    self._resources,
                 )
                 check_size(f"the result of {step.name!r}", result, self._host.limit_bytes)
                 return result
@@ -135,7 +110,7 @@ class Attempts:
                 pulse.beat()
         raise application_error(failure, attempt=number, retry_after_seconds=delay) from None
 
-    async def _step(self, place: Place, info: activity.Info, args: Sequence[RawValue], pulse: _Pulse) -> Step:
+    async def _step(self, place: Place, info: activity.Info, args: Sequence[RawValue], pulse: Pulse) -> Step:
         """Return the step.
 
         Raises:
@@ -160,26 +135,16 @@ class Attempts:
             raise application_error(failure, attempt=info.attempt, retry_after_seconds=wait) from None
 
     @asynccontextmanager
-    async def _under_way(self, place: Place, pulse: _Pulse) -> AsyncIterator[None]:
+    async def _under_way(self, place: Place, pulse: Pulse) -> AsyncIterator[None]:
         """Tell Temporal that this worker lives, often enough for it to notice soon when it does not."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         self._tasks.add(task)
 
-        async def beat() -> None:
-            while True:
-                try:
-                    async with asyncio.timeout(self._host.lease.total_seconds() / 4):
-                        await pulse.hurry.wait()
-                    await asyncio.sleep(HURRY_SECONDS)
-                except TimeoutError:
-                    pass
-                pulse.beat()
-
         def given_up() -> None:
-            loop.call_soon_threadsafe(pulse.hurry.set)
+            loop.call_soon_threadsafe(pulse.give_up)
 
-        beating = asyncio.create_task(beat())
+        beating = asyncio.create_task(pulse.go_on(self._host.lease.total_seconds() / 4))
         try:
             with self._host.steps.watched(place, given_up):
                 yield
@@ -195,7 +160,7 @@ def _final(error: BaseException, step: Step, attempts: int) -> Exception:
     return application_error(failure_of(error, LIMIT_BYTES), attempt=attempts)
 
 
-def _attempt(info: activity.Info, pulse: _Pulse, limit_bytes: int) -> Attempt:
+def _attempt(info: activity.Info, step: Step, pulse: Pulse, limit_bytes: int) -> Attempt:
     def beat(details: tuple[JSON, ...]) -> None:
         check_size("what a heartbeat tells", list(details), limit_bytes)
         pulse.details = details
@@ -207,4 +172,5 @@ def _attempt(info: activity.Info, pulse: _Pulse, limit_bytes: int) -> Attempt:
         idempotency_key=f"{info.workflow_id}/{key_of(info.activity_id)}",
         heartbeat=beat,
         heartbeat_details=pulse.details,
+        tell=pulse.tell if isinstance(step.call, ModelCall) and step.call.session.stream else None,
     )

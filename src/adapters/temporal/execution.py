@@ -23,6 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from durable_agents.adapters.temporal.failures import failure_in
 from durable_agents.adapters.temporal.payloads import check_size, limit_of
+from durable_agents.adapters.temporal.steps import name_in
 from durable_agents.adapters.temporal.stream import EventStream, translated
 from durable_agents.adapters.temporal.workflows import sent
 from durable_agents.core.approvals import (
@@ -165,22 +166,30 @@ class TemporalExecution(Execution):
 
     async def _obstacle(self) -> str:
         """Return why the last workflow task failed; Temporal tries it again until the code is right."""
-        message, activities = "its workflow task fails", dict[int, ActivityTaskScheduledEventAttributes]()
+        message, scheduled = (
+            "its workflow task fails",
+            list[tuple[int, ActivityTaskScheduledEventAttributes]](),
+        )
         async for event in self.handle.fetch_history_events():
             if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-                activities[event.event_id] = event.activity_task_scheduled_event_attributes
+                scheduled.append((event.event_id, event.activity_task_scheduled_event_attributes))
             elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
                 message = _told(event.workflow_task_failed_event_attributes.failure) or message
-        # Temporal tells where the code departed from the history by a number only.
-        place = re.search(r"HistoryEvent\(id: (\d+)", message)
-        recorded = activities.get(int(place[1])) if place else None
-        if recorded is None:
-            return message
-        told = f"{message}; recorded there: activity {recorded.activity_type.name!r}"
-        if recorded.HasField("input"):
-            arguments = await self._converter.decode(recorded.input.payloads)
-            told += f" with arguments {encode(arguments[0]).decode()}"
-        return told
+        # Temporal tells where the code departed from the history by a number or an id only.
+        number = re.search(r"HistoryEvent\(id: (\d+)", message)
+        activity_id = re.search(r"scheduled event '(.*?)' does not match", message)
+        command = re.search(r"activity command '(.*?)'", message)
+        for event_id, recorded in scheduled:
+            if (number and event_id == int(number[1])) or (
+                activity_id and recorded.activity_id == activity_id[1]
+            ):
+                message += f"; recorded there: activity {recorded.activity_type.name!r}"
+                if recorded.HasField("input"):
+                    [arguments] = await self._converter.decode(recorded.input.payloads)
+                    message += f" with arguments {encode(arguments).decode()}"
+        if command and (attempted := name_in(command[1])):
+            message += f"; attempted: activity {attempted!r}"
+        return message
 
     async def _handler(self, sort: str, name: str) -> HandlerDefinition | None:
         """Return the handler, if this process defines the workflow; raises if that has none of the name."""

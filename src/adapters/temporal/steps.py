@@ -21,14 +21,20 @@ class Place(NamedTuple):
 
 
 def activity_id_of(step: Step) -> str:
-    """Return the step's key; with a digest of its arguments, where these are the workflow code's own.
+    """Return the step's key; with its name and a digest of its arguments, where workflow code gave these.
 
-    Temporal compares ids and names when it replays. So code that calls the same activity with other
-    arguments than before is noticed, as it is on every other backend.
+    Temporal compares ids when it replays. So code that calls the same activity with other arguments than
+    before is noticed, as it is on every other backend, and Temporal's message says what was called.
     """
     if step.kind is not StepKind.ACTIVITY or step.arguments is None:
         return step.key
-    return f"{step.key}#{sha256(canonical(step.arguments).encode()).hexdigest()[:8]}"
+    return f"{step.key}#{step.name}#{sha256(canonical(step.arguments).encode()).hexdigest()[:8]}"
+
+
+def name_in(activity_id: str) -> str | None:
+    """Return the name that an activity id holds, if it holds one."""
+    rest = activity_id.partition("#")[2].rpartition("#")[0] if activity_id.startswith(":") else ""
+    return rest or None
 
 
 def key_of(activity_id: str) -> str:

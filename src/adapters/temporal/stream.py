@@ -7,15 +7,17 @@ through all of them that Temporal still has, and its positions are the same whic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC
 from typing import Any
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import (
     Client,
+    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowHistoryEventFilterType,
@@ -23,6 +25,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from durable_agents.adapters.temporal.pulse import TEXT_SECONDS, text_told
 from durable_agents.adapters.temporal.workflows import RECORDS_QUERY
 from durable_agents.core.errors import (
     DefinitionError,
@@ -31,12 +34,17 @@ from durable_agents.core.errors import (
     StorageError,
     StorageUnavailable,
 )
+from durable_agents.core.json import JSON
 from durable_agents.core.records import decode_record
+from durable_agents.ports.deltas import Delta
 from durable_agents.ports.durability import Event
 from durable_agents.ports.toolkit import RecordReader, Toolkit
 
 PAUSE_SECONDS = 0.5
 """How long a reader waits for a worker, without which nobody answers queries."""
+
+PACE_SECONDS_MAX = 2.0
+"""How rarely a reader looks for the text of a model that tells none."""
 
 _NEWS = frozenset(
     {
@@ -86,7 +94,7 @@ class EventStream:
         reader: RecordReader = self._toolkit.record_reader()
         shift: int | None = None
         while run_id is not None:
-            run, length = self._run(run_id), 0
+            run, length, text = self._run(run_id), 0, _Text()
             news = run.fetch_history_events(wait_new_event=True)
             run_id, continues = None, False
             while not continues:
@@ -94,6 +102,7 @@ class EventStream:
                 shift = page.before if shift is None else shift
                 for record in page.records:
                     for event in reader.read(decode_record(record.encode())):
+                        text.see(event)
                         if event.position + shift > after:
                             yield replace(event, position=event.position + shift)
                 length += len(page.records)
@@ -102,7 +111,16 @@ class EventStream:
                 if page.records:
                     continue
                 with translated(self._id):
-                    last = await _next(news, page.history_length) if follow else await _continuation(run)
+                    if follow:
+                        coming = asyncio.ensure_future(_next(news, page.history_length))
+                        async with aclosing(text.until(coming, run)) as deltas:
+                            async for delta in deltas:
+                                reader.hear([delta])
+                                for event in reader.text():
+                                    yield replace(event, position=event.position + shift)
+                        last = await coming
+                    else:
+                        last = await _continuation(run)
                 if last is None:
                     return
                 continues = last.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
@@ -130,6 +148,52 @@ class EventStream:
                     return _Page(**await run.query(RECORDS_QUERY, position))
             except StorageError:
                 await asyncio.sleep(PAUSE_SECONDS)
+
+
+class _Text:
+    """The text of replies that are being written in one run, as the heartbeats of model calls tell it."""
+
+    def __init__(self) -> None:
+        self._open: set[JSON] = set()
+        self._told: dict[tuple[str, int], int] = {}
+
+    def see(self, event: Event) -> None:
+        """Take down whether a model is being asked."""
+        if event.kind == "turn_started":
+            self._open.add(event.data["key"])
+        elif event.kind in ("model_replied", "model_failed"):
+            self._open.discard(event.data["key"])
+
+    async def until(
+        self, coming: asyncio.Future[Any], run: WorkflowHandle[Any, Any]
+    ) -> AsyncGenerator[Delta, None]:
+        """Yield what is written until `coming` is done, which it is to be however this ends."""
+        pace = TEXT_SECONDS
+        try:
+            while True:
+                await asyncio.wait([coming], timeout=pace if self._open else None)
+                if coming.done():
+                    return
+                found = [delta async for delta in self._new(await run.describe())]
+                # A model that does not stream need not be looked at often.
+                pace = TEXT_SECONDS if found else min(2 * pace, PACE_SECONDS_MAX)
+                for delta in found:
+                    yield delta
+        finally:
+            if not coming.done():
+                coming.cancel()
+
+    async def _new(self, found: WorkflowExecutionDescription) -> AsyncIterator[Delta]:
+        for pending in found.raw_description.pending_activities:
+            if pending.activity_id not in self._open or not pending.HasField("heartbeat_details"):
+                continue
+            heartbeat = await found.data_converter.decode(pending.heartbeat_details.payloads)
+            attempt, pieces = text_told(heartbeat)
+            place = (pending.activity_id, attempt)
+            at = pending.last_heartbeat_time.ToDatetime(UTC).timestamp()
+            for number in range(self._told.get(place, 0), len(pieces)):
+                yield Delta(pending.activity_id, attempt, number + 1, pieces[number], at)
+            self._told[place] = len(pieces)
 
 
 async def _next(news: AsyncIterator[HistoryEvent], history_length: int) -> HistoryEvent | None:

@@ -15,8 +15,9 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.worker import Replayer, Worker
 
-from durable_agents.adapters.temporal.activities import HURRY_SECONDS, Attempts
+from durable_agents.adapters.temporal.activities import Attempts
 from durable_agents.adapters.temporal.payloads import data_converter, limit_of
+from durable_agents.adapters.temporal.pulse import HURRY_SECONDS
 from durable_agents.adapters.temporal.replays import MakeReplayer, Replays
 from durable_agents.adapters.temporal.steps import OpenSteps
 from durable_agents.adapters.temporal.workflows import DurableWorkflow, GuardedRunner, Host
