@@ -7,19 +7,32 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import TypeVar
 
+from durable_agents.core.errors import StorageUnavailable
 from tests.crash.program import work_in_this_process
 
 # Processes that are forked from one that has imported everything are there at once.
 FORK_SERVER = multiprocessing.get_context("forkserver")
 FORK_SERVER.set_forkserver_preload(["tests.crash.program"])
 
+T = TypeVar("T")
+
 LEASE_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
+
+
+async def insist(call: Callable[[], Awaitable[T]]) -> T:
+    """Return what a call returns, made again as long as the server does not answer."""
+    while True:
+        try:
+            return await call()
+        except StorageUnavailable:
+            await asyncio.sleep(0.02)
 
 
 class Effects:

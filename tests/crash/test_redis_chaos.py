@@ -14,20 +14,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 import durable_agents as da
-from durable_agents.core.errors import StorageUnavailable
 from tests.adapters.redis_servers import VALKEY, RedisServer, ServerOptions, temporary_server
 from tests.adapters.tcp_proxy import LOOPBACK, Direction, TcpProxy
-from tests.crash.processes import LEASE_SECONDS, Processes
+from tests.crash.processes import LEASE_SECONDS, Processes, insist
 from tests.crash.program import Brief
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]
-
-T = TypeVar("T")
 
 WORKERS = 2
 AT_ONCE = 50
@@ -120,15 +116,6 @@ async def trouble(tmp_path: Path) -> AsyncIterator[Trouble]:
                 yield Trouble(server, proxy, processes, random.Random(seed))
             finally:
                 await processes.close()
-
-
-async def insist(call: Callable[[], Awaitable[T]]) -> T:
-    """Return what a call returns, made again as long as the server is not there."""
-    while True:
-        try:
-            return await call()
-        except StorageUnavailable:
-            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(3000, marks=pytest.mark.nightly)])

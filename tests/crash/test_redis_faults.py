@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 
 import durable_agents as da
+from durable_agents.adapters.redis import RedisSettings, RedisStore
 from durable_agents.core.errors import StorageFull, StorageUnavailable
+from durable_agents.ports.journal import Message, NewExecution
 from tests.adapters.redis_cluster import promote, replicated
 from tests.adapters.redis_servers import REDIS, VALKEY, RedisServer, ServerOptions, temporary_server
 from tests.adapters.tcp_proxy import LOOPBACK, Direction, TcpProxy
-from tests.crash.processes import PATIENCE_SECONDS, Effects
+from tests.crash.processes import PATIENCE_SECONDS, Effects, insist
 from tests.crash.program import EFFECTS, Gated, Program
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]
@@ -83,7 +85,7 @@ async def running(
     async with da.connect(url) as starting, da.connect(through or url) as working:
         executions = [await started(starting, f"x-{number}") for number in range(count)]
         async with working.worker([Program, Gated], lease=LEASE):
-            results = asyncio.gather(*(patient_result(execution) for execution in executions))
+            results = asyncio.gather(*(insist(execution.result) for execution in executions))
             yield results
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert await results == [EXPECTED] * count
@@ -95,15 +97,6 @@ async def started(backend: da.Backend, id: str) -> da.Execution:
     for letter in range(3):
         await execution.signal("put", letter)
     return execution
-
-
-async def patient_result(execution: da.Execution) -> object:
-    """Return the result, asking again as long as the server does not answer."""
-    while True:
-        try:
-            return await execution.result()
-        except StorageUnavailable:
-            await asyncio.sleep(0.05)
 
 
 async def meanwhile(results: asyncio.Future[list[object]], seconds: float) -> None:
@@ -145,6 +138,31 @@ async def test_a_connection_that_is_cut_at_any_byte_of_a_script_or_its_answer_do
     check(effects)
 
 
+async def test_a_start_and_a_message_that_are_cut_off_anywhere_happen_once(
+    server: RedisServer, proxy: TcpProxy
+) -> None:
+    settings, sure_settings = (RedisSettings.from_url(url_of(port)) for port in (proxy.port, server.port))
+    cuts = [(Direction.TO_CLIENT, count) for count in range(0, 12)]
+    cuts += [(Direction.TO_SERVER, count) for count in range(0, 250, 13)]
+    async with RedisStore(settings) as store, RedisStore(sure_settings) as sure:
+
+        async def cut(direction: Direction, count: int) -> None:
+            """Let the next call be cut off; that a cut comes right behind an answer is no matter for it."""
+            proxy.drop()
+            await insist(lambda: store.head("x-1"))
+            proxy.cut_after(count, direction)
+
+        for number, (direction, count) in enumerate(cuts, start=1):
+            await cut(direction, count)
+            await store.create(NewExecution(f"x-{number}", "w", "f"), b"first")
+            assert list(await sure.read(f"x-{number}")) == [b"first"]
+            await cut(direction, count)
+            await store.send("x-1", Message(f"m-{number}", b"body"))
+            deliveries = await sure.messages("x-1", 0)
+            assert [one.message.id for one in deliveries] == [f"m-{sent}" for sent in range(1, number + 1)]
+        assert len(await sure.heads()) == len(cuts)
+
+
 @pytest.mark.parametrize("sort", ["normal", "pubsub"])
 async def test_clients_that_the_operator_kills_come_back(
     sort: str, server: RedisServer, effects: Effects, chance: random.Random
@@ -178,7 +196,7 @@ async def test_a_replica_that_takes_over_goes_on_with_all_that_it_was_sent(effec
                 proxy.server_port = replica.port
                 effects.path.with_name("gate").touch()
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    assert await patient_result(execution) == ["before done", "gate done", "after done"]
+                    assert await insist(execution.result) == ["before done", "gate done", "after done"]
     assert [effects.attempts(what) for what in ("before", "gate", "after")] == [[1], [1], [1]]
 
 

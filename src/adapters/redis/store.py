@@ -31,6 +31,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from redis import exceptions
+
 from durable_agents.adapters.redis.announcements import Announcements, Topic
 from durable_agents.adapters.redis.clock import ServerClock
 from durable_agents.adapters.redis.connection import Server, open_server
@@ -157,7 +159,7 @@ class RedisStore(Store):
 
     async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
         self._check_size(f"the first record of execution {new.id!r}", first)
-        is_new, head = await self._write(
+        is_new, head = await self._insist(
             "create",
             self._shard_of(new.id),
             new.id,
@@ -214,7 +216,8 @@ class RedisStore(Store):
 
     async def send(self, execution_id: str, message: Message) -> None:
         self._check_size(f"a message to execution {execution_id!r}", message.body)
-        said = await self._write("send", self._shard_of(execution_id), execution_id, message.id, message.body)
+        shard = self._shard_of(execution_id)
+        said = await self._insist("send", shard, execution_id, message.id, message.body)
         if said == b"unknown":
             raise ExecutionNotFound(execution_id)
         if said != b"sent":
@@ -387,6 +390,15 @@ class RedisStore(Store):
         key, all_arguments = self._arguments(shard, arguments)
         with translated(self._settings):
             return await script(name).run(self._opened.server.client, key, all_arguments)
+
+    async def _insist(self, name: str, shard: int, *arguments: Argument) -> Any:
+        """Write what has no effect the second time; again, if the connection broke before it was answered."""
+        try:
+            return await self._write(name, shard, *arguments)
+        except StorageUnavailable as error:
+            if not isinstance(error.__cause__, exceptions.ConnectionError):
+                raise
+        return await self._write(name, shard, *arguments)
 
     async def _write(self, name: str, shard: int, *arguments: Argument) -> Any:
         """Run a script whose effect must be durable when this returns."""
