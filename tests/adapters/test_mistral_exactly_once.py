@@ -299,6 +299,22 @@ async def test_a_stream_tells_which_conversation_it_began_before_it_is_cut() -> 
         assert not [one for one in server.requests if (one.method, one.path) == ("GET", START)]
 
 
+async def test_a_start_that_someone_deleted_before_it_was_found_is_made_again() -> None:
+    with server_of([Say("1")], [Say("2")]) as server:
+        async with worker() as resources:
+            session = session_for(server, stream=True)
+            server.faults.add(Fault(EndStream(1), method="POST", path=START))
+            with pytest.raises(ModelUnreachable):
+                await session.reply(start(graph_for("m")), resources)
+            from mistralai.client import Mistral
+
+            async with Mistral(api_key=server.api_key, server_url=server.url) as client:
+                await client.beta.conversations.delete_async(conversation_id=next(iter(server.conversations)))
+            reply = await session.reply(start(graph_for("m")).with_(attempt=2), resources)
+            assert text(reply) == ["2"]
+        assert len(server.conversations) == 1
+
+
 async def test_what_an_ended_run_may_have_said_is_not_said_again() -> None:
     """A run was cancelled in the middle of its request, which the server answered all the same."""
     with server_of([Say("0")], [Say("nobody heard")], [Say("2")]) as server:

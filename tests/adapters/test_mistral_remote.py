@@ -273,6 +273,21 @@ async def test_a_changed_definition_is_a_new_version_and_who_began_with_the_old_
         assert agent["instructions"] == "Be brief."
 
 
+async def test_what_only_we_heed_makes_no_new_version() -> None:
+    schema: dict[str, JSON] = {"type": "object", "properties": {}}
+    free = solo(tools=(ToolSpec(name="t", parameters=schema),))
+    guarded = solo(tools=(ToolSpec(name="t", parameters=schema, requires_approval=True),))
+    with server_of([Say("1")], [Say("2")]) as server:
+        async with worker() as resources:
+            session = session_for(server)
+            request = start(free)
+            reply = await session.reply(request, resources)
+            more = after(request, reply, MessageInput(content="More."), graph=guarded)
+            assert (await session.reply(more, resources)).notes == ()
+        assert [agent["versions"] for agent in server.agents.values()] == [[0]]
+        assert len(server.conversations) == 1
+
+
 async def test_what_a_definition_no_longer_has_is_taken_from_the_new_version() -> None:
     schema: dict[str, JSON] = {"type": "object", "properties": {}}
     full = solo(

@@ -49,7 +49,7 @@ class Call:
     tell: Tell | None
     timeout_ms: int
     completion_args: Wire | None = None
-    """What an append says instead of the agent's own arguments."""
+    """What a request says instead of the agent's own arguments."""
 
 
 class ConversationsApi:
@@ -87,6 +87,7 @@ class ConversationsApi:
                     timeout_ms=call.timeout_ms,
                     retries=None,
                     **({} if known.version is None else {"agent_version": known.version}),
+                    **({} if call.completion_args is None else {"completion_args": call.completion_args}),
                 ),
                 call,
                 lambda conversation_id: self._remember(request_key, conversation_id),
@@ -149,6 +150,10 @@ class ConversationsApi:
                     yield item
             if len(found) < _PAGE_SIZE:
                 return
+
+    def forget_start(self, request_key: str) -> None:
+        """Look again for what this request has started, when it is next asked for."""
+        self._begun.pop(request_key, None)
 
     def _remember(self, request_key: str, conversation_id: str) -> None:
         self._begun[request_key] = conversation_id

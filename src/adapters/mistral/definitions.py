@@ -131,7 +131,7 @@ def definition(agent: AgentSpec) -> Wire:
 
 def graph_fingerprint(graph: AgentGraph) -> str:
     """Return what is equal for equal agents and handoffs, wherever a run starts among them."""
-    return _digest([graph[name].model_dump(mode="json") for name in sorted(graph.agents)])
+    return _digest([_described(graph[name]) for name in sorted(graph.agents)])
 
 
 def agent_fingerprint(graph: AgentGraph, name: str) -> str:
@@ -143,7 +143,12 @@ def agent_fingerprint(graph: AgentGraph, name: str) -> str:
     reached = [name]
     for reaching in reached:
         reached += [target for target in graph[reaching].handoffs if target not in reached]
-    return _digest([name, *(graph[one].model_dump(mode="json") for one in sorted(reached))])
+    return _digest([name, *(_described(graph[one]) for one in sorted(reached))])
+
+
+def _described(agent: AgentSpec) -> Any:
+    """Return all that the server is told of an agent; what only we heed may change without it."""
+    return [agent.id, definition(agent), sorted(agent.handoffs), agent.metadata]
 
 
 def _digest(value: Any) -> str:

@@ -203,12 +203,24 @@ class Exchange:
         if request.attempt > 1:
             conversation_id = await api.started_by(request.idempotency_key)
             if conversation_id is not None:
-                # Where nothing is seen it is being answered all the same, and then refuses what comes; or
-                # nobody would ever have answered.
-                turn = await self._settled(conversation_id, None, inputs)
+                turn = await self._resumed(conversation_id, inputs)
         if turn is None:
             turn = await self._started(inputs)
         return replace(turn, notes=(*notes, *turn.notes), agents=agents)
+
+    async def _resumed(self, conversation_id: str, inputs: list[Wire]) -> Turn | None:
+        """Return what a conversation that was begun before answers; None if nothing more can be had of it.
+
+        Where nothing is seen in it, it is being answered all the same, and then refuses what comes; or nobody
+        would ever have answered.
+        """
+        try:
+            return await self._settled(conversation_id, None, inputs)
+        except Exception as error:
+            if _status_of(error) != 404:
+                raise
+            self._api.forget_start(self._request.idempotency_key)
+            return None
 
     async def _started(self, inputs: list[Wire]) -> Turn:
         request, api = self._request, self._api
