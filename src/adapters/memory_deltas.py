@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import count
 
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
+
+FORGET_EVERY_SECONDS = 10.0
 
 
 class MemoryDeltas(Deltas):
@@ -17,6 +20,7 @@ class MemoryDeltas(Deltas):
         self._clock = clock
         self._numbers = count(1)
         self._kept: dict[str, list[tuple[int, Delta]]] = {}
+        self._forget_at = 0.0
         self._bells: dict[str, set[asyncio.Event]] = {}
 
     async def __aenter__(self) -> MemoryDeltas:
@@ -32,7 +36,8 @@ class MemoryDeltas(Deltas):
             bell.set()
 
     async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
-        found = [one for one in self._kept.get(execution_id, ()) if one[0] > int(after or 0)]
+        kept = self._kept.get(execution_id, [])
+        found = kept[bisect_right(kept, int(after or 0), key=lambda one: one[0]) :]
         return [delta for _, delta in found], str(found[-1][0]) if found else after
 
     async def follow(self, execution_id: str, after: str, timeout_seconds: float) -> None:
@@ -51,8 +56,12 @@ class MemoryDeltas(Deltas):
                 self._bells.pop(execution_id, None)
 
     def _forget(self) -> None:
-        """Forget the steps that have been silent for long."""
-        silent_since = self._clock.now() - KEEP_SECONDS
+        """Forget the steps that have been silent for long, now and then."""
+        now = self._clock.now()
+        if now < self._forget_at:
+            return
+        self._forget_at = now + FORGET_EVERY_SECONDS
+        silent_since = now - KEEP_SECONDS
         for execution_id, kept in list(self._kept.items()):
             last = {delta.key: delta.at for _, delta in kept}
             self._kept[execution_id] = [one for one in kept if last[one[1].key] > silent_since]

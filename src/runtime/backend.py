@@ -293,7 +293,7 @@ class JournaledExecution(Execution):
         while True:
             records = await self._store.read(self._id, length)
             # Text is heard after the records are read, so that none of a reply among them is missing.
-            told = await listener.heard() if follow else ()
+            told = await listener.heard() if follow and (records or reader.awaits_reply) else ()
             reader.hear(told)
             for record in records:
                 is_wanted = reader.position >= after
@@ -307,7 +307,7 @@ class JournaledExecution(Execution):
                 return
             if not (records or told):
                 news = self._store.follow(self._id, length, PATIENCE_SECONDS)
-                await listener.until_more(news, PATIENCE_SECONDS)
+                await (listener.until_more(news, PATIENCE_SECONDS) if reader.awaits_reply else news)
                 await self._head()  # it may have been forgotten, and then no end will ever come
 
     async def _head(self) -> Head:

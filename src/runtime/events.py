@@ -77,6 +77,11 @@ class EventReader:
             kind, data = found
             yield Event(self.position, kind, datetime.fromtimestamp(self._at, UTC), data)
 
+    @property
+    def awaits_reply(self) -> bool:
+        """Whether a model is being asked, so that there may be text to hear."""
+        return any(step.kind is StepKind.MODEL for step in self._steps.values())
+
     def hear(self, deltas: Sequence[Delta]) -> None:
         """Take pieces of text, to be told before the reply that they are of.
 
