@@ -28,7 +28,7 @@ ROUNDS = 7
 TEXT = "x" * 200
 EXECUTIONS = 1000
 TURNS = 5
-CONCURRENCY = 5
+CONCURRENCY = 3
 """How many executions a worker carries on at once, so that one worker is no matter of processor time."""
 
 
