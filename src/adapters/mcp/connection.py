@@ -21,14 +21,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from durable_agents.core.errors import MissingExtra, ToolServerUnavailable
+from durable_agents.core.errors import ToolServerUnavailable
 from durable_agents.core.json import JSON
 from durable_agents.ports.tools import ToolOutput
 
 if TYPE_CHECKING:
-    from durable_agents.adapters.mcp.catalogue import Catalogue
     from durable_agents.adapters.mcp.config import MCPServer
-    from durable_agents.adapters.mcp.life import Life
+    from durable_agents.adapters.mcp.sdk.catalogue import Catalogue
+    from durable_agents.adapters.mcp.sdk.life import Life
 
 logger = logging.getLogger("durable_agents.mcp")
 
@@ -54,12 +54,7 @@ async def open_connection(server: MCPServer) -> AsyncIterator[Connection]:
 
 
 def _load() -> type[Life]:
-    try:
-        life: type[Life] = importlib.import_module("durable_agents.adapters.mcp.life").Life
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
-            raise
-        raise MissingExtra("mcp") from error
+    life: type[Life] = importlib.import_module("durable_agents.adapters.mcp.sdk.life").Life
     return life
 
 

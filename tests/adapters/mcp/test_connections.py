@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import durable_agents as da
-from durable_agents.adapters.mcp.client import GUARDIAN
+from durable_agents.adapters.mcp.sdk.client import GUARDIAN
 from durable_agents.runtime.resources import SharedResources
 from tests.adapters.mcp.calling import PATIENCE_SECONDS, WAYS, Caller, is_alive, port_of, server, until
 from tests.adapters.mcp.serving import Nursery
@@ -187,7 +187,7 @@ async def test_a_server_that_says_too_much_is_still_of_use(
 async def test_an_idle_connection_is_closed_and_opened_again_when_it_is_needed(
     calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_agents.adapters.mcp.life.IDLE_SECONDS", 0.1)
+    monkeypatch.setattr("durable_agents.adapters.mcp.sdk.life.IDLE_SECONDS", 0.1)
     caller = calling()
     assert await caller.text("sleep", seconds=1.5) == "slept"  # which is no idleness
     (process,) = caller.servers.processes()

@@ -124,7 +124,7 @@ async def test_a_tool_that_wants_other_arguments_now_is_told_with_its_schema(cal
 async def test_an_old_list_is_not_trusted(calling: Calling, monkeypatch: pytest.MonkeyPatch) -> None:
     caller = calling()
     first = await caller.tools()
-    life = "durable_agents.adapters.mcp.life"
+    life = "durable_agents.adapters.mcp.sdk.life"
     monkeypatch.setattr(f"{life}.LIST_SECONDS", -1.0)
     assert await caller.tools() == first
 

@@ -10,7 +10,7 @@ from mcp import MCPError
 from mcp.types import CONNECTION_CLOSED, INVALID_PARAMS, METHOD_NOT_FOUND, REQUEST_TIMEOUT
 from pydantic import ValidationError
 
-from durable_agents.adapters.mcp.client import Exchange, Line
+from durable_agents.adapters.mcp.sdk.client import Exchange, Line
 from durable_agents.core.errors import DurableAgentsError, ToolServerError, ToolServerUnavailable
 from durable_agents.core.model import faults
 

@@ -45,7 +45,7 @@ LINE_BYTES_MAX = 4096
 LAST_WORDS = 5
 LAST_WORDS_SECONDS = 1.0
 """How long to listen for more of them once the process has ended."""
-GUARDIAN = Path(__file__).with_name("guardian.py")
+GUARDIAN = Path(__file__).parents[1] / "guardian.py"
 GRACE_SECONDS = 5.0
 """How long a child may go on without its worker; the SDK allows 2 s, and 2 s more after SIGTERM."""
 QUIET_SECONDS = 900.0
@@ -62,6 +62,8 @@ class Exchange:
     """The status that refused it."""
     error: Exception | None = None
     """Why the server could not be reached."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server has taken or refused it, or it was given up."""
     scope: anyio.CancelScope | None = None
     """Cancelled when no answer can come any more and the SDK would go on waiting for one."""
 
@@ -143,6 +145,8 @@ class _HTTPClient(httpx2.AsyncClient):
         except httpx2.TransportError as error:
             exchange.error = error
             response = httpx2.Response(503, request=request)
+        finally:
+            exchange.over.set()
         if exchange.error is None and not response.is_success:
             exchange.status = response.status_code
         if self._answers_apart and exchange.scope is not None and not response.is_success:

@@ -17,11 +17,11 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.types import REQUEST_TIMEOUT, Tool, ToolListChangedNotification
 from pydantic import ValidationError
 
-from durable_agents.adapters.mcp.catalogue import Catalogue
-from durable_agents.adapters.mcp.client import Exchange, Line, current_exchange, open_client
 from durable_agents.adapters.mcp.connection import NotSent
-from durable_agents.adapters.mcp.content import error_output, output_of
-from durable_agents.adapters.mcp.failures import (
+from durable_agents.adapters.mcp.sdk.catalogue import Catalogue
+from durable_agents.adapters.mcp.sdk.client import Exchange, Line, current_exchange, open_client
+from durable_agents.adapters.mcp.sdk.content import error_output, output_of
+from durable_agents.adapters.mcp.sdk.failures import (
     GONE,
     bounded,
     is_answer,
@@ -49,6 +49,7 @@ IDLE_SECONDS = 600.0
 LIST_SECONDS = 300.0
 """How long a list is taken to be true; a server that can tell of changes may do so earlier."""
 CLOSING_SECONDS = 10.0
+REFUSING_SECONDS = 1.0
 TOOLS_MAX = 10_000
 PAGES_MAX = 1_000
 NOT_TAKEN = frozenset({400, 404, 410})
@@ -302,6 +303,10 @@ class Life:
         """Raise what a call is told that got no answer."""
         name, place = self._server.name, self._server.place
         self._distrust()
+        if exchange.sent and self._server.over_http:
+            # The connection may end sooner than the request that was sent to whoever is there now.
+            with anyio.move_on_after(REFUSING_SECONDS):
+                await exchange.over.wait()
         if exchange.status in NOT_TAKEN:
             raise NotSent(f"{place} answered with status {exchange.status}") from error
         if not exchange.sent:
