@@ -106,8 +106,20 @@ class Brief:
         self.is_released = True
 
 
+@da.workflow.define(name="crash.talk")
+class Talk:
+    """A conversation that a server keeps, with a tool of ours and a handoff of the server's."""
+
+    @da.workflow.entrypoint
+    async def run(self, server_url: str) -> str:
+        poet = da.Agent(model="m", name="poet", instructions="Rhyme.")
+        front = da.Agent(model="m", name="front", instructions="Ask.", tools=[work], handoffs=[poet])
+        session = da.RemoteSession(api_key="test-key", server_url=server_url, stream=True)
+        return (await da.Runner.run(front, "Go.", session)).text
+
+
 def work_in_this_process(url: str, effects: str, lease_seconds: float) -> None:
     """Run a worker until it is told to stop; what a process of the tests does."""
     os.environ[EFFECTS] = effects
     lease = timedelta(seconds=lease_seconds)
-    asyncio.run(da.run_worker([Program, Gated, Brief], url, lease=lease))
+    asyncio.run(da.run_worker([Program, Gated, Brief, Talk], url, lease=lease))
