@@ -83,7 +83,7 @@ from durable_agents.core.replies import open_function_calls, parsed_arguments, w
 
 TRANSITIONS: dict[Phase, dict[type[Value], frozenset[Phase]]] = {
     Phase.READY: {
-        RunStarted: frozenset({Phase.AWAITING_MODEL}),
+        RunStarted: frozenset({Phase.AWAITING_MODEL, Phase.FAILED}),
         RunCancelled: frozenset({Phase.CANCELLED}),
     },
     Phase.AWAITING_MODEL: {

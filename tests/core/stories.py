@@ -146,7 +146,8 @@ def enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
 
 def _enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
     if run.phase is Phase.READY:
-        return RunStarted(inputs=tuple(draw(st.lists(user_messages, max_size=2))))
+        inputs = tuple(draw(st.lists(user_messages, max_size=2)))
+        return RunStarted(inputs=inputs, usage=draw(usages))
     chance = draw(st.integers(0, 19))
     if chance == 19:
         return RunCancelled(why=draw(any_text))
@@ -159,10 +160,10 @@ def _enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
         return ModelReplied(entries=_within(run, reply), usage=draw(usages))
     if run.phase is Phase.CHECKING_ANSWER:
         if chance >= 15:
-            return AnswerBlocked(failure=draw(failures))
+            return AnswerBlocked(failure=draw(failures), usage=draw(usages))
         if chance >= 6:
-            return AnswerRejected(problem=draw(any_text))
-        return AnswerAccepted(replacement=draw(st.none() | any_text))
+            return AnswerRejected(problem=draw(any_text), usage=draw(usages))
+        return AnswerAccepted(replacement=draw(st.none() | any_text), usage=draw(usages))
     call = draw(st.sampled_from(run.open_calls))
     if call.state is CallState.AWAITING_APPROVAL:
         shown = fingerprint_of(run.agent, call.tool, call.arguments)
@@ -177,9 +178,9 @@ def _enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
 
 
 @st.composite
-def stories(draw: st.DrawFn, max_moves: int = 11) -> Story:
+def stories(draw: st.DrawFn, runs: SearchStrategy[AgentRun] | None = None, max_moves: int = 11) -> Story:
     """Stories of random agents, models, tools and people, in any order of completion."""
-    start = draw(agent_runs())
+    start = draw(agent_runs() if runs is None else runs)
     run, moves = start, []
     for _ in range(max_moves):
         if not TRANSITIONS[run.phase]:

@@ -91,6 +91,15 @@ def agent_graphs(draw: st.DrawFn) -> AgentGraph:
     return AgentGraph(start=names[0], agents=agents)
 
 
+tight_limits = st.sampled_from(
+    [
+        Limits(total_tokens=2),
+        Limits(tool_calls=1),
+        Limits(tool_calls=2),
+        Limits(seconds=1),
+        Limits(total_tokens=3, tool_calls=3, seconds=3),
+    ]
+)
 all_limits = st.sampled_from(
     [
         *[Limits()] * 3,
@@ -101,6 +110,18 @@ all_limits = st.sampled_from(
         Limits(tool_calls=0),
     ]
 )
+
+
+@st.composite
+def bounded_runs(draw: st.DrawFn) -> AgentRun:
+    """Runs that have not begun, and will soon meet a limit or a check."""
+    return AgentRun(
+        graph=draw(agent_graphs()),
+        max_turns=draw(st.sampled_from([2, 3, 9])),
+        limits=draw(tight_limits),
+        on_limit=draw(st.sampled_from(["finish", "raise"])),
+        checked=draw(st.sampled_from([dict.fromkeys(AGENTS, 1), dict.fromkeys(AGENTS, 0), {}])),
+    )
 
 
 @st.composite

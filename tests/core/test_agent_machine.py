@@ -58,7 +58,7 @@ from tests.core.stories import (
     outstanding,
     stories,
 )
-from tests.core.strategies import UNUSABLE_ARGUMENTS, agent_runs, replies
+from tests.core.strategies import UNUSABLE_ARGUMENTS, agent_runs, bounded_runs, replies
 
 UNDER_WAY = (Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS, Phase.CHECKING_ANSWER)
 LIMITS = frozenset({"MaxTurnsExceeded", "BudgetExceeded"})
@@ -344,8 +344,9 @@ def spent(story: Story, moves: int) -> tuple[int, int, int, float]:
     """Return turns, tokens, calls of tools and seconds that the first moves took, from what came and went."""
     told = story.moves[:moves]
     turns = sum(isinstance(effect, CallModel) for move in told for effect in move.effects)
-    replies = [move.event.usage for move in told if isinstance(move.event, ModelReplied)]
-    tokens = sum(max(one.total_tokens, one.prompt_tokens + one.completion_tokens) for one in replies)
+    costs = (RunStarted, ModelReplied, AnswerAccepted, AnswerRejected, AnswerBlocked)
+    used = sum((move.event.usage for move in told if isinstance(move.event, costs)), Usage())
+    tokens = max(used.total_tokens, used.prompt_tokens + used.completion_tokens)
     calls = {
         (effect.turn, effect.call_id)
         for move in told
@@ -357,7 +358,7 @@ def spent(story: Story, moves: int) -> tuple[int, int, int, float]:
     return turns, tokens, len(calls), max(times) - times[0]
 
 
-@given(stories())
+@given(stories(bounded_runs()))
 def test_a9_the_model_is_asked_beyond_a_limit_only_once_and_without_tools(story: Story) -> None:
     limits = story.start.limits
     is_last = is_reached = False
@@ -392,7 +393,7 @@ def test_a9_the_model_is_asked_beyond_a_limit_only_once_and_without_tools(story:
     assert limits.tool_calls is None or len(made) <= limits.tool_calls
 
 
-@given(stories())
+@given(stories(bounded_runs()))
 def test_a10_an_answer_that_must_be_checked_counts_only_when_it_was_accepted(story: Story) -> None:
     rejected = 0
     for move in story.moves:
@@ -426,11 +427,10 @@ def test_a10_an_answer_that_must_be_checked_counts_only_when_it_was_accepted(sto
                 assert not finished or move.after.agent not in story.start.checked
 
 
-@given(stories())
-def test_a5_usage_is_that_of_all_replies(story: Story) -> None:
-    spent = sum(
-        (move.event.usage for move in replied(story) if isinstance(move.event, ModelReplied)), Usage()
-    )
+@given(stories(bounded_runs()))
+def test_a5_usage_is_that_of_all_replies_and_checks(story: Story) -> None:
+    costs = (RunStarted, ModelReplied, AnswerAccepted, AnswerRejected, AnswerBlocked)
+    spent = sum((move.event.usage for move in story.moves if isinstance(move.event, costs)), Usage())
     assert story.end.usage == spent
 
 
