@@ -64,8 +64,8 @@ def trace_of(history: Sequence[Wire], anchor: str | None, inputs: Sequence[Wire]
     rest = history[begin + len(inputs) :]
     length = next((at for at, entry in enumerate(rest) if entry.get("type") in _INPUTS), len(rest))
     outputs, has_more = tuple(rest[:length]), length < len(rest)
-    if not has_more and (not outputs or outputs[-1].get("type") in _NEVER_LAST):
-        return Trace(Sight.PENDING)
+    if not outputs or outputs[-1].get("type") in _NEVER_LAST:
+        return Trace(Sight.SOMETHING_ELSE if has_more else Sight.PENDING)
     return Trace(Sight.ANSWERED, outputs, has_more)
 
 

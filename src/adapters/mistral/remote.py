@@ -50,6 +50,7 @@ logger = logging.getLogger("durable_agents.mistral")
 
 FOUND = "the reply was lost on its way and found in the conversation's history, which does not tell its usage"
 TWICE = "a request that was repeated has been applied twice; its first reply counts"
+FOREIGN = "the old one holds what this run did not say, or never answers"
 ANONYMOUS = "calls in it have no ids of their own, and cannot be answered there"
 
 HOPELESS_ATTEMPT = 9
@@ -170,7 +171,7 @@ class Exchange:
         if known is not None and why is None:
             try:
                 turn = await self._append(known)
-                why = "the old one holds what this run did not say, or never answers"
+                why = FOREIGN
             except Exception as error:
                 if _status_of(error) != 404:
                     raise
@@ -277,8 +278,8 @@ class Exchange:
         if trace.sight is Sight.ANSWERED and not trace.has_more:
             return Turn(answer)
         if trace.sight is Sight.ANSWERED:
-            answer = replace(answer, outputs=list(trace.outputs))
-        return Turn(answer, (TWICE,), is_left=TWICE)
+            return Turn(replace(answer, outputs=list(trace.outputs)), (TWICE,), is_left=TWICE)
+        return Turn(answer, (FOREIGN,), is_left=FOREIGN)
 
     @property
     def _is_in_doubt(self) -> bool:
