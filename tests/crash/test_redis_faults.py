@@ -20,8 +20,8 @@ import pytest
 
 import durable_agents as da
 from durable_agents.adapters.redis import RedisSettings, RedisStore
-from durable_agents.core.errors import StorageFull, StorageUnavailable
-from durable_agents.ports.journal import Message, NewExecution
+from durable_agents.core.errors import LeaseLost, StorageFull, StorageUnavailable
+from durable_agents.ports.journal import Commit, Message, NewExecution
 from tests.adapters.redis_cluster import promote, replicated
 from tests.adapters.redis_servers import REDIS, VALKEY, RedisServer, ServerOptions, temporary_server
 from tests.adapters.tcp_proxy import LOOPBACK, Direction, TcpProxy
@@ -198,6 +198,22 @@ async def test_a_replica_that_takes_over_goes_on_with_all_that_it_was_sent(effec
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     assert await insist(execution.result) == ["before done", "gate done", "after done"]
     assert [effects.attempts(what) for what in ("before", "gate", "after")] == [[1], [1], [1]]
+
+
+async def test_d6_a_claim_that_a_failover_lost_is_fenced_all_the_same() -> None:
+    with replicated(VALKEY) as (primary, replica):
+        async with RedisStore(RedisSettings.from_url(url_of(primary.port))) as store:
+            await store.create(NewExecution("x", "w", "f"), b"first")
+            assert primary.ask("WAIT", 1, int(PATIENCE_SECONDS * 1000)) == 1
+            promote(replica)
+            [lost] = (await store.claim("a", ["w"], "default", limit=1, lease_seconds=10.0)).claims
+            primary.kill()
+        async with RedisStore(RedisSettings.from_url(url_of(replica.port))) as store:
+            [claim] = (await store.claim("b", ["w"], "default", limit=1, lease_seconds=10.0)).claims
+            with pytest.raises(LeaseLost):
+                await store.append(lost, 1, [b"stale"], Commit())
+            await store.append(claim, 1, [b"second"], Commit())
+            assert list(await store.read("x")) == [b"first", b"second"]
 
 
 @pytest.mark.parametrize("wait_aof", ["local", pytest.param("replica", marks=pytest.mark.nightly)])

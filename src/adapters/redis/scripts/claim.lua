@@ -16,6 +16,10 @@ table.sort(waiting, function (one, other)
     return one.since < other.since or (one.since == other.since and one.id < other.id)
 end)
 
+-- By the time, not only by counting: a server that lost its last writes, as a replica that takes over may have,
+-- would give a token out once more, and its first owner may still be at work.
+local token = math.max(tonumber(redis.call('GET', TOKEN) or 0), math.floor(tonumber(now) * 1e6))
+
 local claims = {}
 for number = 1, math.min(limit, #waiting) do
     local id = waiting[number].id
@@ -25,8 +29,9 @@ for number = 1, math.min(limit, #waiting) do
     local length = redis.call('LLEN', journal_of(id))
     redis.call('SISMEMBER', mail_of(worker), id)
     redis.call('SISMEMBER', owned_by(worker), id)
-    local token = redis.call('INCR', TOKEN)
-    redis.call('HSET', head, 'owner', worker, 'token', token)
+    token = token + 1
+    redis.call('SET', TOKEN, string.format('%.0f', token))
+    redis.call('HSET', head, 'owner', worker, 'token', string.format('%.0f', token))
     redis.call('ZADD', ready_of(queue, workflow), lease_until, id)
     if owner then
         redis.call('SREM', mail_of(owner), id)
