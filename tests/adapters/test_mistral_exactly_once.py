@@ -315,6 +315,35 @@ async def test_a_start_that_someone_deleted_before_it_was_found_is_made_again() 
         assert len(server.conversations) == 1
 
 
+async def test_an_attempt_that_arrives_when_a_later_one_is_done_is_noticed_and_left_behind() -> None:
+    """A worker that was paused sends what its successor has sent already; or a proxy does."""
+    late = Hang("request")
+    with server_of([Say("0")], [Say("1")], [Say("1 again")], [Say("2")], [Say("3")]) as server:
+        async with worker() as resources:
+            session = session_for(server)
+            request = start(graph_for("m"))
+            request = after(request, await session.reply(request, resources), MessageInput(content="More."))
+            server.faults.add(Fault(late, method="POST", path=APPEND))
+            zombie = asyncio.create_task(session.reply(request, resources))
+            await late.reached()
+            reply = await session.reply(request.with_(attempt=2), resources)
+            assert (text(reply), reply.notes) == (["1"], ())
+            late.release()
+            await zombie
+            request = after(request, reply, MessageInput(content="On."))
+            reply = await session.reply(request, resources)
+            assert text(reply) == ["2"]
+            assert any("did not say" in note for note in reply.notes)
+            before = len(server.requests)
+            assert text(await session.reply(after(request, reply, MessageInput(content="!")), resources)) == [
+                "3"
+            ]
+            assert len(server.requests) == before + 1
+        *_, ours = server.conversations.values()
+        said = ["Go.", "0", "More.", "1", "On.", "2", "!", "3"]
+        assert [entry.get("content") for entry in ours.entries] == said
+
+
 async def test_what_an_ended_run_may_have_said_is_not_said_again() -> None:
     """A run was cancelled in the middle of its request, which the server answered all the same."""
     with server_of([Say("0")], [Say("nobody heard")], [Say("2")]) as server:

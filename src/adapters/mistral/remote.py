@@ -74,6 +74,9 @@ class Handle(Value):
     """The id of every agent, by name."""
     is_left: str | None = None
     """Why the conversation cannot be gone on with; what comes next begins a new one."""
+    had_attempts: bool = False
+    """Whether the last request was made more than once, so that an earlier attempt may still arrive: by a
+    worker that was paused, or out of a proxy's queue."""
 
     @classmethod
     def of(cls, handle: JSON) -> Handle | None:
@@ -283,7 +286,8 @@ class Exchange:
 
     @property
     def _is_in_doubt(self) -> bool:
-        return self._request.attempt > 1 or self._request.in_doubt
+        request, known = self._request, self._known
+        return request.attempt > 1 or request.in_doubt or (known is not None and known.had_attempts)
 
     async def _look(self, conversation_id: str, anchor: str | None, inputs: Sequence[Wire]) -> Trace:
         """Return what the history shows of the request.
@@ -317,6 +321,7 @@ class Exchange:
             graph=self._graph,
             agents=turn.agents,
             is_left=turn.is_left if has_own_call_ids(entries) else ANONYMOUS,
+            had_attempts=self._request.attempt > 1,
         )
         return ModelReply(
             entries=entries,
