@@ -188,3 +188,23 @@ async def test_the_stream_tells_with_which_arguments_a_call_was_made() -> None:
     assert shown["approval_given"]["edited_arguments"] == {"to": "Bob"}
     assert shown["tool_called"]["arguments"] == '{"to":"Bob"}'
     assert shown["tool_returned"]["result"] == "sent to Bob"
+
+
+async def test_edited_arguments_that_do_not_fit_are_told_to_the_model_and_nothing_is_done() -> None:
+    sent.clear()
+    agents["one"] = clerk(tools=[mail])
+    async with da.connect("memory:") as backend, backend.worker([Errand]):
+        execution = await backend.start(Errand, "one", "mail")
+        async for event in execution.events():
+            if event.kind == "approval_requested":
+                [waiting] = await execution.pending()
+                await execution.decide(waiting.key, "allow", edited_arguments={"whom": "Bob"})
+        assert "whom" in await execution.result()
+    assert sent == []
+
+
+async def test_a_streamed_plain_run_cannot_wait_for_anybody_either() -> None:
+    session = da.ScriptedSession(lambda request: pytest.fail("was asked"))
+    run = da.Runner.run_streamed(clerk(tools=[mail]), "Go.", session)
+    with pytest.raises(NotSupported, match="give it an id"):
+        await run.result()
