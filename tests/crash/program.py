@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import durable_agents as da
+from durable_agents.adapters.scripted import call
 
 EFFECTS = "DURABLE_AGENTS_CRASH_EFFECTS"
 """The environment variable with the path of the file of effects; next to it stand the gates."""
@@ -106,6 +107,34 @@ class Brief:
         self.is_released = True
 
 
+@da.activity(
+    name="crash_pay",
+    retry_policy_max_attempts=100,
+    retry_policy_initial_interval=timedelta(0),
+    requires_approval=True,
+)
+async def pay(what: str) -> str:
+    """Do something that a person must allow."""
+    note("begin", what)
+    gate = Path(os.environ[EFFECTS]).with_name("gate")
+    while not gate.exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.01)
+    note("end", what)
+    return f"{what} done"
+
+
+@da.workflow.define(name="crash.asking")
+class Asking:
+    """An agent that calls twice what a person must allow."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> list[str]:
+        calls = [call("crash_pay", {"what": what}) for what in ("one", "other")]
+        session = da.ScriptedSession({"clerk": [calls, "Done."]})
+        result = await da.Runner.run(da.Agent(model="m", name="clerk", tools=[pay]), "Go.", session)
+        return [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+
+
 @da.workflow.define(name="crash.talk")
 class Talk:
     """A conversation that a server keeps, with a tool of ours and a handoff of the server's."""
@@ -122,4 +151,4 @@ def work_in_this_process(url: str, effects: str, lease_seconds: float) -> None:
     """Run a worker until it is told to stop; what a process of the tests does."""
     os.environ[EFFECTS] = effects
     lease = timedelta(seconds=lease_seconds)
-    asyncio.run(da.run_worker([Program, Gated, Brief, Talk], url, lease=lease))
+    asyncio.run(da.run_worker([Program, Gated, Brief, Talk, Asking], url, lease=lease))

@@ -22,7 +22,7 @@ import pytest
 import durable_agents as da
 from tests.adapters.redis_servers import VALKEY, shared_server
 from tests.crash.processes import LEASE_SECONDS, PATIENCE_SECONDS, Effects, Processes
-from tests.crash.program import Gated, Program
+from tests.crash.program import Asking, Gated, Program
 
 pytestmark = pytest.mark.crash
 
@@ -113,6 +113,34 @@ async def test_d7_another_worker_takes_over_within_the_lease_time(
         assert await execution.result() == ["before done", "gate done", "after done"]
     assert processes.effects.attempts("gate") == [1, 2]
     assert processes.effects.attempts("before") == processes.effects.attempts("after") == [1]
+
+
+async def test_d17_decisions_outlive_the_workers_that_asked_for_them(
+    processes: Processes, backend: da.Backend
+) -> None:
+    execution = await backend.start(Asking, id="x")
+    first = processes.begin()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async for event in execution.events():
+            if event.kind == "approval_requested" and len(await execution.pending()) == 2:
+                break
+    await processes.end(first, signal.SIGKILL)
+    one, other = await execution.pending()
+    await execution.decide(one.call_id, "allow", "fine")
+    await execution.decide(other.call_id, "deny", "never")
+    second = processes.begin()
+    await processes.effects.until(lambda: processes.effects.attempts("one") == [1])
+    await processes.end(second, signal.SIGKILL)
+    processes.effects.path.with_name("gate").touch()
+    processes.begin()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        made, denied = await execution.result()
+    assert made == "one done"
+    assert "never" in denied
+    assert processes.effects.attempts("one") == [1, 2]
+    assert processes.effects.attempts("other") == []
+    counted = await kinds(execution)
+    assert (counted["approval_given"], counted["approval_refused"], counted["tool_called"]) == (1, 1, 1)
 
 
 async def test_d6_a_worker_that_is_paused_past_its_lease_changes_nothing_afterwards(
