@@ -15,7 +15,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from durable_agents.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, entries
+from durable_agents.core.entries import (
+    Entry,
+    FunctionCall,
+    FunctionResult,
+    MessageInput,
+    ToolConfirmation,
+    entries,
+)
 from durable_agents.core.errors import DefinitionError
 from durable_agents.core.json import encode
 
@@ -24,6 +31,9 @@ ContextProcessor = Callable[[Sequence[Entry]], Sequence[Entry]]
 
 Block = tuple[int, ...]
 """The positions of entries that belong together, in order."""
+
+ANSWERS = (FunctionResult, ToolConfirmation)
+"""What answers a call: what came of it here, or whether the server may make it."""
 
 _CHARACTERS_PER_TOKEN = 4
 
@@ -122,7 +132,7 @@ def paired(conversation: Sequence[Entry]) -> tuple[Entry, ...]:
     kept: list[Entry | None] = []
     open_calls: dict[str, int] = {}
     for entry in conversation:
-        if isinstance(entry, FunctionResult):
+        if isinstance(entry, ANSWERS):
             position = open_calls.pop(entry.tool_call_id, None)
             kept.append(None if position is None else entry)
             continue
@@ -143,10 +153,10 @@ def blocks_of(conversation: Sequence[Entry]) -> list[Block]:
     calls: dict[str, list[int]] = {}
     reply: list[int] | None = None
     for position, entry in enumerate(conversation):
-        if isinstance(entry, FunctionResult) and entry.tool_call_id in calls:
+        if isinstance(entry, ANSWERS) and entry.tool_call_id in calls:
             calls.pop(entry.tool_call_id).append(position)
             reply = None
-        elif isinstance(entry, (MessageInput, FunctionResult)):
+        elif isinstance(entry, (MessageInput, *ANSWERS)):
             blocks.append([position])
             reply = None
         else:

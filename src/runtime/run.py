@@ -32,7 +32,7 @@ from durable_agents.core.agent_run import AgentRun, Phase
 from durable_agents.core.agents import HANDOFF_PREFIX
 from durable_agents.core.approvals import Verdict, call_key
 from durable_agents.core.entries import Entry, FunctionResult, ToolExecution
-from durable_agents.core.errors import LimitExceeded
+from durable_agents.core.errors import LimitExceeded, NotSupported
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
 from durable_agents.core.records import StepKind
@@ -235,7 +235,12 @@ class Run:
 
     async def _await_decision(self, effect: AskApproval) -> None:
         key = call_key(self._key, effect.turn, effect.call_id)
-        decision = await self._context.decision(key, effect.fingerprint)
+        try:
+            decision = await self._context.decision(key, effect.fingerprint)
+        except NotSupported as error:
+            # The server asks for a call of which the definitions said nothing, and nobody can be asked.
+            self._take_decision(effect, "deny", str(error))
+            return
         self._take_decision(effect, decision.verdict, decision.reason, decision.edited_arguments)
 
     def _take_decision(

@@ -99,4 +99,12 @@ async def run_in(
 
 
 def _requires_approval(graph: AgentGraph) -> bool:
-    return any(tool.requires_approval for agent in graph.agents.values() for tool in agent.tools)
+    """Whether a call of ours, or one that the server runs, is known to need a person."""
+    for agent in graph.agents.values():
+        if any(tool.requires_approval for tool in agent.tools):
+            return True
+        for built_in in agent.built_in_tools:
+            configuration = built_in.get("tool_configuration")
+            if isinstance(configuration, dict) and configuration.get("requires_confirmation"):
+                return True
+    return False

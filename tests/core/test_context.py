@@ -17,7 +17,14 @@ from durable_agents.core.context import (
     paired,
     processed,
 )
-from durable_agents.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
+from durable_agents.core.entries import (
+    Entry,
+    FunctionCall,
+    FunctionResult,
+    MessageInput,
+    MessageOutput,
+    ToolConfirmation,
+)
 from durable_agents.core.errors import DefinitionError
 from tests.core.stories import Story, conversation, stories
 from tests.core.strategies import other_entries, user_messages
@@ -40,8 +47,10 @@ def conversations(draw: st.DrawFn) -> list[Entry]:
             for n in range(draw(st.integers(0, 3)))
         ]
         told += draw(st.permutations([*made, MessageOutput(content="x" * draw(st.integers(0, 40)))]))
-        answers = [
-            FunctionResult(tool_call_id=call.tool_call_id, result="y" * draw(st.integers(0, 40)))
+        answers: list[Entry] = [
+            ToolConfirmation(tool_call_id=call.tool_call_id, confirmation="allow")
+            if draw(st.integers(0, 5)) == 5
+            else FunctionResult(tool_call_id=call.tool_call_id, result="y" * draw(st.integers(0, 40)))
             for call in made
         ]
         told += draw(st.permutations(answers))
@@ -58,7 +67,7 @@ def unpaired(entries: Sequence[Entry]) -> list[Entry]:
     """Return the calls without a result behind them, and the results without a call before them."""
     left: list[Entry] = []
     for entry in entries:
-        if isinstance(entry, FunctionResult):
+        if isinstance(entry, (FunctionResult, ToolConfirmation)):
             match = [
                 one
                 for one in left

@@ -208,3 +208,22 @@ async def test_a_streamed_plain_run_cannot_wait_for_anybody_either() -> None:
     run = da.Runner.run_streamed(clerk(tools=[mail]), "Go.", session)
     with pytest.raises(NotSupported, match="give it an id"):
         await run.result()
+
+
+async def test_what_the_server_would_ask_for_is_refused_in_a_plain_run_as_well() -> None:
+    connector = {"type": "connector", "tool_configuration": {"requires_confirmation": ["send"]}}
+    agent = clerk(tools=[connector | {"connector_id": "c"}])
+    session = da.ScriptedSession(lambda request: pytest.fail("was asked"))
+    with pytest.raises(NotSupported, match="give it an id"):
+        await da.Runner.run(agent, "Go.", session)
+
+
+async def test_a_call_that_only_the_server_knows_is_denied_where_nobody_can_be_asked() -> None:
+    wire = call("send", {"to": "Ann"}, call_id="serverrun").to_wire()
+    asks = da.FunctionCall.model_validate({**wire, "confirmation_status": "pending"})
+    session = da.ScriptedSession({"clerk": [asks, "Done."]})
+    result = await da.Runner.run(clerk(), "Go.", session)
+    [answer] = [entry for entry in result.entries if entry.type == "tool.confirmation"]
+    assert answer.to_wire()["confirmation"] == "deny"
+    assert da.Runner.messages(session) == result.entries
+    da.Runner.set_messages(session, da.Runner.messages(session))
