@@ -57,7 +57,7 @@ def on_valkey() -> Prefix:
 
 
 def on_valkey_in_shards() -> Prefix:
-    return Prefix(shared_url(VALKEY), shards="5")
+    return Prefix(shared_url(VALKEY), shards="3")
 
 
 def on_redis() -> Prefix:
