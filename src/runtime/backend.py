@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from functools import partial
+from typing import Any, Self, TypeVar
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -55,8 +56,11 @@ from durable_agents.runtime.events import EventReader
 from durable_agents.runtime.listener import Listener
 from durable_agents.runtime.live import LiveExecution
 from durable_agents.runtime.messages import CancelMessage, SignalMessage
+from durable_agents.runtime.patience import patiently
 from durable_agents.runtime.worker import Worker, WorkerOptions
 from durable_agents.runtime.workflow import definition_of, known_definition
+
+T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
 """How long a waiting caller trusts that it will be told of news, before it looks by itself."""
@@ -119,19 +123,19 @@ class JournaledBackend(Backend):
                 raise ExecutionAlreadyExists(new.id, "workflow")
             if head.fingerprint != new.fingerprint:
                 raise ExecutionAlreadyExists(new.id, "input")
-        return JournaledExecution(new.id, self._store, self._deltas)
+        return self._execution(new.id)
 
     async def get(self, execution_id: str) -> Execution:
         if await self._store.head(execution_id) is None:
             raise ExecutionNotFound(execution_id)
-        return JournaledExecution(execution_id, self._store, self._deltas)
+        return self._execution(execution_id)
 
     async def list(
         self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
     ) -> Sequence[ExecutionDescription]:
         wanted = None if status is None else Status(status)
         heads = await self._store.heads(workflow=workflow, status=wanted, limit=limit)
-        return [await JournaledExecution(head.id, self._store).describe_head(head) for head in heads]
+        return [await self._execution(head.id).describe_head(head) for head in heads]
 
     async def prune(self, older_than: timedelta) -> int:
         return await self._store.prune(self._clock.now() - older_than.total_seconds())
@@ -171,13 +175,17 @@ class JournaledBackend(Backend):
         )
         return Worker(self._store, self._clock, workflows, options, self._deltas)
 
+    def _execution(self, execution_id: str) -> JournaledExecution:
+        return JournaledExecution(execution_id, self._store, self._clock, self._deltas)
+
 
 class JournaledExecution(Execution):
-    """A handle on an execution in a store."""
+    """A handle on an execution in a store; waiting for its end outlasts passing trouble of the store."""
 
-    def __init__(self, execution_id: str, store: Store, deltas: Deltas | None = None) -> None:
+    def __init__(self, execution_id: str, store: Store, clock: Clock, deltas: Deltas | None = None) -> None:
         self._id = execution_id
         self._store = store
+        self._clock = clock
         self._deltas = deltas
 
     def __repr__(self) -> str:
@@ -188,11 +196,14 @@ class JournaledExecution(Execution):
         return self._id
 
     async def result(self) -> Any:
-        head = await self._head()
+        head = await self._patiently(self._head)
         while head.status is Status.RUNNING:
-            await self._store.follow(self._id, head.length, PATIENCE_SECONDS)
-            head = await self._head()
-        return self._outcome(await self._closing(head), head)
+            await self._patiently(partial(self._store.follow, self._id, head.length, PATIENCE_SECONDS))
+            head = await self._patiently(self._head)
+        return self._outcome(await self._patiently(partial(self._closing, head)), head)
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(call, self._clock, doing=f"waiting for execution {self._id}")
 
     def _outcome(self, closed: ClosedRecord, head: Head) -> Any:
         if closed.status is Status.CANCELLED:
@@ -291,7 +302,7 @@ class JournaledExecution(Execution):
         listener = Listener(self._deltas, self._id)
         await self._head()
         while True:
-            records = await self._store.read(self._id, length)
+            records = await self._patiently(partial(self._store.read, self._id, length))
             # Text is heard after the records are read, so that none of a reply among them is missing.
             told = await listener.heard() if follow and (records or reader.awaits_reply) else ()
             reader.hear(told)
@@ -306,9 +317,10 @@ class JournaledExecution(Execution):
             if reader.ended or not follow:
                 return
             if not (records or told):
-                news = self._store.follow(self._id, length, PATIENCE_SECONDS)
+                news = self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
                 await (listener.until_more(news, PATIENCE_SECONDS) if reader.awaits_reply else news)
-                await self._head()  # it may have been forgotten, and then no end will ever come
+                # It may have been forgotten, and then no end will ever come.
+                await self._patiently(self._head)
 
     async def _head(self) -> Head:
         head = await self._store.head(self._id)

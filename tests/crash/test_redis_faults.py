@@ -85,7 +85,7 @@ async def running(
     async with da.connect(url) as starting, da.connect(through or url) as working:
         executions = [await started(starting, f"x-{number}") for number in range(count)]
         async with working.worker([Program, Gated], lease=LEASE):
-            results = asyncio.gather(*(insist(execution.result) for execution in executions))
+            results = asyncio.gather(*(execution.result() for execution in executions))
             yield results
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert await results == [EXPECTED] * count
@@ -196,7 +196,7 @@ async def test_a_replica_that_takes_over_goes_on_with_all_that_it_was_sent(effec
                 proxy.server_port = replica.port
                 effects.path.with_name("gate").touch()
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    assert await insist(execution.result) == ["before done", "gate done", "after done"]
+                    assert await execution.result() == ["before done", "gate done", "after done"]
     assert [effects.attempts(what) for what in ("before", "gate", "after")] == [[1], [1], [1]]
 
 
