@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from durable_agents.adapters.memory_deltas import MemoryDeltas
 from durable_agents.adapters.redis import RedisDeltas
 from durable_agents.adapters.sqlite import SqliteDeltas
-from durable_agents.core.errors import StorageError
+from durable_agents.core.errors import StorageCorrupt
 from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
 from durable_agents.testing.clock import VirtualClock
 from durable_agents.testing.deltas_contract import DeltasContract, DeltasPlace
@@ -127,7 +129,18 @@ async def test_a_file_of_another_version_is_begun_anew(tmp_path: Path) -> None:
 async def test_a_file_that_is_no_database_is_an_error_of_ours_and_can_be_removed(tmp_path: Path) -> None:
     (tmp_path / "runs.db-deltas").write_bytes(b"not a database" * 100)
     async with SqliteDeltas(tmp_path / "runs.db", VirtualClock()) as deltas:
-        with pytest.raises(StorageError):
+        with pytest.raises(StorageCorrupt, match="delete it"):
             await deltas.publish("x", piece())
         (tmp_path / "runs.db-deltas").unlink()
         await deltas.publish("x", piece())
+
+
+@pytest.mark.anyio
+async def test_any_number_of_views_may_make_the_file_at_once(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        views = [
+            await stack.enter_async_context(SqliteDeltas(tmp_path / "runs.db", VirtualClock()))
+            for _ in range(8)
+        ]
+        await asyncio.gather(*(view.publish("x", piece(number)) for number, view in enumerate(views)))
+        assert sorted(delta.sequence for delta in (await views[0].read("x", ""))[0]) == list(range(8))

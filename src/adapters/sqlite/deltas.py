@@ -8,35 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from durable_agents.adapters.sqlite.errors import storage_error
+from durable_agents.adapters.sqlite.errors import is_busy, storage_error
+from durable_agents.adapters.sqlite.schema import RETRY_SECONDS
 from durable_agents.adapters.sqlite.thread import ConnectionThread
+from durable_agents.core.errors import StorageCorrupt
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
 
 T = TypeVar("T")
 
 VERSION: Final = 1
-_TABLES: Final = """
-BEGIN IMMEDIATE;
-DROP TABLE IF EXISTS delta;
-CREATE TABLE delta (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    execution TEXT NOT NULL,
-    step TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    text TEXT NOT NULL,
-    at REAL NOT NULL
-) STRICT;
-CREATE INDEX delta_execution ON delta (execution, number);
-CREATE INDEX delta_step ON delta (execution, step, at);
-PRAGMA user_version = 1;
-COMMIT;
-"""
+_TABLES: Final = (
+    "DROP TABLE IF EXISTS delta",
+    """
+    CREATE TABLE delta (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        execution TEXT NOT NULL,
+        step TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        at REAL NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX delta_execution ON delta (execution, number)",
+    "CREATE INDEX delta_step ON delta (execution, step, at)",
+    "PRAGMA user_version = 1",
+)
 _INSERT: Final = """
 INSERT INTO delta (execution, step, attempt, sequence, text, at) VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -118,7 +121,13 @@ class SqliteDeltas(Deltas):
             thread = await asyncio.shield(self._opening)
             return await thread.run(call)
         except sqlite3.Error as error:
-            raise storage_error(error, self._path) from error
+            ours = storage_error(error, self._path)
+            if isinstance(ours, StorageCorrupt):
+                ours = StorageCorrupt(
+                    f"{self._path} is damaged: delete it when no process runs; it holds nothing but text of "
+                    "replies that are being written"
+                )
+            raise ours from error
 
     async def _open(self) -> ConnectionThread:
         thread = ConnectionThread(self._connect, "sqlite deltas")
@@ -130,16 +139,30 @@ class SqliteDeltas(Deltas):
         return thread
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=self._busy_timeout_seconds, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("PRAGMA trusted_schema = OFF")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version != VERSION:
-                # What another version has left here is text that nobody waits for any more.
-                connection.executescript(_TABLES)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
+        give_up_at = time.monotonic() + self._busy_timeout_seconds
+        while True:
+            connection = sqlite3.connect(self._path, timeout=self._busy_timeout_seconds, isolation_level=None)
+            try:
+                _prepare(connection)
+            except sqlite3.Error as error:
+                connection.close()
+                # Two processes that turn a new file to WAL at once get in each other's way, and there
+                # SQLite does not ask its busy handler.
+                if not is_busy(error) or time.monotonic() > give_up_at:
+                    raise
+                time.sleep(RETRY_SECONDS)
+            else:
+                return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != VERSION:
+        # What another version has left here is text that nobody waits for any more.
+        for statement in _TABLES:
+            connection.execute(statement)
+    connection.execute("COMMIT")
