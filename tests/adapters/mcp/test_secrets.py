@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import traceback
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from temporalio.client import Client
 
 import durable_agents as da
 from durable_agents.adapters.mcp.secrets import HIDDEN, SHORTEST, Redaction
@@ -20,6 +23,7 @@ from durable_agents.runtime.resources import SharedResources
 from durable_agents.testing.mistral_server import Call, MistralServer, ModelCall, Say
 from tests.adapters.mcp.calling import OBJECT, Caller, raw
 from tests.adapters.mcp.serving import Nursery
+from tests.adapters.temporal_server import shared_server
 
 SECRET = 'tok-"81d7"\\ä'
 PLAIN = "tok-91c3"
@@ -115,20 +119,34 @@ def model(asked: ModelCall) -> Any:
     return [Say("Fine.")] if asked.results else [Call(name, {}) for name in tools if name.endswith("s")]
 
 
-def bytes_in(folder: Path) -> str:
-    return b"".join(file.read_bytes() for file in sorted(folder.iterdir())).decode(errors="replace")
+async def bytes_of(url: str, id: str) -> str:
+    """Return every byte that the backend at `url` keeps of an execution: files, or a server's history."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        kept = [file.read_bytes() for file in sorted(Path(parts.path[1:]).parent.iterdir())]
+    else:
+        client = await Client.connect(parts.netloc)
+        history = await client.get_workflow_handle(id).fetch_history()
+        kept = [event.SerializeToString() for event in history.events]
+    return b"".join(kept).decode(errors="replace")
 
 
-async def everything_stored(backend: da.Backend, id: str, folder: Path) -> str:
-    """Return all that there is to read of an execution, and every byte of the files."""
-    events = [repr(event) async for event in (await backend.get(id)).events()]
-    return "\n".join([*events, repr(await backend.list()), bytes_in(folder)])
+async def everything_stored(backend: da.Backend, url: str, id: str) -> str:
+    """Return all that there is to read of an execution, and every byte of it."""
+    read = [repr(await backend.list()), await bytes_of(url, id)]
+    if url.startswith("sqlite:"):  # Temporal's events are derived from its history, by a worker
+        read += [repr(event) async for event in (await backend.get(id)).events()]
+    return "\n".join(read)
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("session_type", [da.RemoteSession, da.LocalSession])
+@pytest.mark.parametrize(
+    ("scheme", "session_type"),
+    [("sqlite", da.RemoteSession), ("sqlite", da.LocalSession), ("temporal", da.LocalSession)],
+)
 @pytest.mark.parametrize("outcome", ["used", "refused"])
 async def test_a_secret_is_in_no_stored_byte_and_in_nothing_said(
+    scheme: str,
     session_type: Any,
     outcome: str,
     servers: Nursery,
@@ -136,6 +154,8 @@ async def test_a_secret_is_in_no_stored_byte_and_in_nothing_said(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    id = f"x-{uuid.uuid4().hex}"
+    url = f"sqlite:///{tmp_path}/runs.db" if scheme == "sqlite" else f"temporal://{shared_server()}/default"
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("TOKEN_OF_THE_WORKER", SECRET)
     secrets: dict[str, SecretStr | str] = {"TOKEN": "env:TOKEN_OF_THE_WORKER", "KEY": SecretStr("key-52aa")}
@@ -149,14 +169,15 @@ async def test_a_secret_is_in_no_stored_byte_and_in_nothing_said(
         local = telling(env=secrets)
         agent = da.Agent(model="m", name="guide", mcp_clients=[web, local])
         session = session_type(api_key=api.api_key, server_url=api.url)
-        async with da.connect(f"sqlite:///{tmp_path}/runs.db") as backend:
+        async with da.connect(url) as backend:
             try:
-                result = await da.Runner.run(agent, "Go.", session, id="x", backend=backend)
+                result = await da.Runner.run(agent, "Go.", session, id=id, backend=backend)
                 said.append(repr(result.entries))
             except da.ToolServerError as error:
                 said += [str(error), repr(error), "".join(traceback.format_exception(error))]
-            said += [repr(agent), await everything_stored(backend, "x", tmp_path)]
-    assert ("tool_returned" in said[-1]) == (outcome == "used")
+            said += [repr(agent), await everything_stored(backend, url, id)]
+    assert "list tools of web" in said[-1]
+    assert ("web_headers" in said[-1]) == (outcome == "used")
     for text in (*said, caplog.text):
         for secret in (SECRET, json.dumps(SECRET)[1:-1], PLAIN, "key-52aa"):
             assert secret not in text

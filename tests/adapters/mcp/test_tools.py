@@ -22,6 +22,13 @@ ODD: dict[str, JSON] = {
     "sound": OBJECT,
     "no-such-type": {**OBJECT, "properties": {"a": {"type": "objekt"}}},
     "elsewhere": {**OBJECT, "properties": {"a": {"$ref": "https://example.org/schema.json"}}},
+    "endless": {**OBJECT, "properties": {"a": {"$ref": "#/properties/a"}}},
+    "slow": {
+        **OBJECT,
+        "properties": {"a": {"type": "string", "pattern": "(a+)+$"}},
+        "patternProperties": {"(a+)+$": True},
+        "additionalProperties": False,
+    },
     "ein Wörkzeug: " + "ü" * 100: OBJECT,
 }
 
@@ -48,7 +55,7 @@ async def test_tools_that_no_model_could_call_are_left_out_and_logged(
     server = raw({"content": [{"type": "text", "text": "done"}]}, *tools, task)
     listed = {tool.name: tool for tool in await server.list_tools(resources)}
     long = next(name for name in listed if name.startswith("t_ein_W"))
-    assert sorted(listed) == sorted(["t_sound", "t_elsewhere", long])
+    assert sorted(listed) == sorted(["t_sound", "t_elsewhere", "t_endless", "t_slow", long])
     assert TOOL_NAME.match(long)
     for name, why in (
         ("no-such-type", "its schema is not valid"),
@@ -57,8 +64,16 @@ async def test_tools_that_no_model_could_call_are_left_out_and_logged(
         assert f"tool '{name}' is left out: {why}" in caplog.text
     for name in (long, "t_sound"):
         assert await server.call(name, {}, resources) == ToolOutput(content="done")
-    # What refers to another document is not fetched: the server checks for itself.
-    assert await server.call("t_elsewhere", {"a": 1}, resources) == ToolOutput(content="done")
+    # Nothing is fetched, and no regular expression runs for ever: the server checks for itself.
+    odd_calls: list[tuple[str, dict[str, JSON]]] = [
+        ("t_elsewhere", {"a": 1}),
+        ("t_endless", {"a": 1}),
+        ("t_slow", {"a": "a" * 50 + "!", "a" * 50 + "!": 1}),
+    ]
+    for name, arguments in odd_calls:
+        assert await server.call(name, arguments, resources) == ToolOutput(content="done")
+    with pytest.raises(da.InvalidArguments, match="a: 1 is not of type 'string'"):
+        await server.call("t_slow", {"a": 1}, resources)
 
 
 async def test_a_list_that_is_none_is_told(resources: SharedResources) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]  # it ships no types
-from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # it ships no types
+from jsonschema.validators import extend, validator_for  # type: ignore[import-untyped]  # it ships no types
 from mcp.types import Tool
 from referencing import Registry
 from referencing.exceptions import Unresolvable
@@ -38,21 +39,35 @@ class Listed:
     @cached_property
     def _validator(self) -> Any:
         schema = dict(self.spec.parameters)
-        return validator_for(schema)(schema, registry=NOWHERE)
+        known = validator_for(schema)
+        return extend(known, _harmless(known))(schema, registry=NOWHERE)
 
     def check(self, arguments: Mapping[str, JSON]) -> None:
-        """Raise InvalidArguments, which says what does not fit, and the schema as it is now."""
+        """Raise InvalidArguments, which says what does not fit, and the schema as it is now.
+
+        It is for the model's sake, that it may try again; the server checks for itself. So what a schema can
+        do to this process is left out: no document is fetched, and no regular expression is run.
+        """
         try:
-            faults = [_told(error) for error in self._validator.iter_errors(dict(arguments))]
-        except Unresolvable:
-            return  # It refers to another document. The server knows it, and checks for itself.
-        if faults:
-            more = len(faults) - FAULTS_MAX
-            rest = [f"and {more} more"] if more > 0 else []
+            found = list(islice(self._validator.iter_errors(dict(arguments)), FAULTS_MAX + 1))
+        except (Unresolvable, RecursionError):
+            return  # It refers to another document, or to itself without an end.
+        if found:
+            faults = [_told(error) for error in found[:FAULTS_MAX]]
+            rest = ["and more"] if len(found) > FAULTS_MAX else []
             schema = encode(self.spec.parameters).decode()
-            raise InvalidArguments(
-                self.spec.name, [*faults[:FAULTS_MAX], *rest, f"the tool's schema is now {schema}"]
-            )
+            raise InvalidArguments(self.spec.name, [*faults, *rest, f"the tool's schema is now {schema}"])
+
+
+def _harmless(known: Any) -> dict[str, Any]:
+    """Return what replaces those keywords of a validator class that run a regular expression."""
+    additional = known.VALIDATORS["additionalProperties"]
+
+    def unless_by_pattern(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterable[Any]:
+        return () if "patternProperties" in schema else additional(validator, allowed, instance, schema)
+
+    silent = dict.fromkeys(("pattern", "patternProperties", "unevaluatedProperties"), lambda *_: ())
+    return {**silent, "additionalProperties": unless_by_pattern}
 
 
 class Catalogue:
@@ -114,11 +129,10 @@ def _problem(tool: Tool) -> str | None:
         return "it can be called only as a task, which this client does not do"
     schema = tool.input_schema
     try:
+        encode(schema)
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
         return f"its schema is not valid: {error.message[:FAULT_CHARACTERS_MAX]}"
-    try:
-        encode(schema)
     except (ValueError, TypeError) as error:
         return f"its schema cannot be kept: {error}"
     return None
