@@ -1,0 +1,69 @@
+"""What work costs a Redis server: one round trip for a step, next to none for waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+import durable_agents as da
+from durable_agents.testing.durability import workflows
+from durable_agents.testing.durability.waiting import Mailbox
+from tests.adapters.redis_servers import VALKEY, RedisServer, temporary_server
+
+pytestmark = pytest.mark.server
+
+PATIENCE_SECONDS = 30.0
+SCRIPTS = {"evalsha", "eval"}
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with temporary_server(VALKEY) as server:
+        yield server
+
+
+def calls(server: RedisServer) -> Counter[str]:
+    """Return how often the server was asked to do what."""
+    told = server.ask("INFO", "commandstats")
+    return Counter({name.removeprefix("cmdstat_"): said["calls"] for name, said in told.items()})
+
+
+async def scripts_of(server: RedisServer, steps: int) -> int:
+    """Return how many scripts a worker ran for an execution with so many steps, while nobody watched it."""
+    before = calls(server)
+    async with da.connect(server.url()) as backend, backend.worker([workflows.Counter]):
+        execution = await backend.start(workflows.Counter, steps)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while server.ask("EXISTS", "durable-agents:{0}:listed:running:contract.counter"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        asked = calls(server) - before
+        assert await execution.result() == sum(range(steps))
+    return sum(asked[name] for name in SCRIPTS)
+
+
+async def test_a_step_is_one_script(server: RedisServer) -> None:
+    await scripts_of(server, 1)  # what is asked for once: the scripts themselves are loaded
+    few, many = await scripts_of(server, 10), await scripts_of(server, 60)
+    # Some more may be looks for work that time has brought about meanwhile.
+    assert 50 <= many - few <= 54
+
+
+async def test_waiting_costs_no_more_than_signs_of_life(server: RedisServer) -> None:
+    lease = timedelta(seconds=0.5)
+    async with da.connect(server.url()) as backend, backend.worker([Mailbox], lease=lease):
+        executions = [await backend.start(Mailbox) for _ in range(20)]
+        await asyncio.sleep(2 * lease.total_seconds())
+        before, began = calls(server), time.monotonic()
+        await asyncio.sleep(4 * lease.total_seconds())
+        asked, passed = calls(server) - before, time.monotonic() - began
+        # Four looks for work and three announcements in the time of a lease, and what had begun before.
+        assert sum(asked[name] for name in SCRIPTS) <= 7 * passed / lease.total_seconds() + 4
+        assert asked["subscribe"] == 0
+        for execution in executions:
+            await execution.signal("stop")
+            assert await execution.result() == []
