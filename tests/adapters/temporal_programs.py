@@ -263,6 +263,36 @@ class Story:
         return (await da.Runner.run(da.Agent(model="m", name="writer"), "Write.", session)).text
 
 
+@da.workflow.define(name="temporal_group")
+class Group:
+    """Cancels a timer and an activity together, for many reasons."""
+
+    @da.workflow.entrypoint
+    async def run(self, members: int) -> int:
+        failed = 0
+        for _ in range(3):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for number in range(members):
+                        group.create_task(asyncio.sleep(1e6) if number % 2 else hang_here())
+                    group.create_task(fail_hopelessly())
+            except* da.ActivityFailed:
+                failed += 1
+        return failed
+
+
+@da.activity(name="temporal_hang_here")
+async def hang_here() -> None:
+    """Never end."""
+    await asyncio.Event().wait()
+
+
+@da.activity(name="temporal_hopeless", retry_policy_max_attempts=1)
+async def fail_hopelessly() -> None:
+    """Fail for good."""
+    raise LookupError("no hope")
+
+
 def echo(request: Any) -> Any:
     """Note what is said, and say how much that was."""
     [*_, last] = request.new
@@ -349,16 +379,8 @@ class Crash:
 
 
 WORKFLOWS = [
-    DealAnalysis,
-    RemoteAnalysis,
-    Unsteady,
-    Approval,
-    Steps,
-    ClockReader,
-    Conversation,
-    Local,
-    Story,
-    Crash,
+    *(DealAnalysis, RemoteAnalysis, Unsteady, Approval, Steps, ClockReader, Conversation, Local, Story),
+    *(Group, Crash),
 ]
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -69,12 +72,25 @@ def temporal_server(options: Sequence[str] = ()) -> Iterator[str]:
         process.wait()
 
 
+FOLDER = Path(tempfile.gettempdir()) / f"durable-agents-temporal-{os.getpid()}"
+"""Where the shared server keeps its file; it is gone when the tests have ended."""
+
+
 @functools.cache
 def shared_server() -> str:
     """Return host and port of the one server that all tests of this process share, started at first use."""
     stack = ExitStack()
     atexit.register(stack.close)
-    return stack.enter_context(temporal_server())
+    FOLDER.mkdir()
+    stack.callback(shutil.rmtree, FOLDER)
+    # Safe against killing the server, which is all that happens to it.
+    fast = ("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=off")
+    return stack.enter_context(temporal_server(["--db-filename", str(FOLDER / "temporal.db"), *fast]))
+
+
+def stored_bytes() -> bytes:
+    """Return all that the shared server has stored."""
+    return b"".join(path.read_bytes() for path in sorted(FOLDER.iterdir()))
 
 
 async def new_namespace(address: str) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 import durable_agents as da
-from durable_agents.adapters.temporal import TemporalBackend
+from durable_agents.adapters.temporal import TemporalBackend, context
 from tests.adapters import temporal_programs as programs
-from tests.adapters.temporal_programs import Conversation
+from tests.adapters.temporal_programs import Conversation, Steps
 from tests.adapters.temporal_server import temporal_server
 
 pytestmark = pytest.mark.server
@@ -64,6 +64,19 @@ async def test_a_conversation_continues_as_new_and_nothing_of_it_is_lost(url: st
         assert [one.id for one in await backend.list(workflow="temporal_conversation")] == [execution.id]
         again = await backend.start(Conversation, id=execution.id, task_queue=queue)
         assert await again.result() == state
+
+
+async def test_the_log_warns_of_a_history_that_grows_too_long(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(context, "WARN_EVENTS", 20)
+    queue = uuid.uuid4().hex
+    async with da.connect(url) as backend, backend.worker([Steps], task_queue=queue):
+        execution = await backend.start(Steps, ["a"] * 8, task_queue=queue)
+        await execution.result()
+    warnings = [record.getMessage() for record in caplog.records if "continue as new" in record.getMessage()]
+    assert len(warnings) == 1
+    assert execution.id in warnings[0]
 
 
 async def read(execution: da.Execution, after: int = 0) -> list[da.Event]:

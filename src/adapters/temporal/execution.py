@@ -147,7 +147,8 @@ class TemporalExecution(Execution):
             isinstance(found, WorkflowExecutionDescription)
             and found.raw_description.pending_workflow_task.attempt > 1
         ):
-            error = f"execution {self.id} cannot go on: {await self._obstacle()}"
+            obstacle = await self._obstacle()
+            error = None if obstacle is None else f"execution {self.id} cannot go on: {obstacle}"
         return ExecutionDescription(
             found.id, found.workflow_type, status, found.start_time, found.close_time, error
         )
@@ -164,32 +165,41 @@ class TemporalExecution(Execution):
             return Failure(kind="Stopped", message=EventType.Name(event.event_type))
         return failure_in(None)
 
-    async def _obstacle(self) -> str:
-        """Return why the last workflow task failed; Temporal tries it again until the code is right."""
-        message, scheduled = (
-            "its workflow task fails",
-            list[tuple[int, ActivityTaskScheduledEventAttributes]](),
-        )
+    async def _obstacle(self) -> str | None:
+        """Return why the last workflow task failed; Temporal tries it again until the code is right.
+
+        None: it did not fail, its worker was lost.
+        """
+        message: str | None = None
+        scheduled: dict[int, ActivityTaskScheduledEventAttributes] = {}
         async for event in self.handle.fetch_history_events():
-            if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-                scheduled.append((event.event_id, event.activity_task_scheduled_event_attributes))
-            elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-                message = _told(event.workflow_task_failed_event_attributes.failure) or message
-        # Temporal tells where the code departed from the history by a number or an id only.
+            match event.event_type:
+                case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+                    scheduled[event.event_id] = event.activity_task_scheduled_event_attributes
+                case EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                    message = _told(event.workflow_task_failed_event_attributes.failure)
+                case EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+                    message = None
+        return None if message is None else message + await self._departure(message, scheduled)
+
+    async def _departure(
+        self, message: str, scheduled: Mapping[int, ActivityTaskScheduledEventAttributes]
+    ) -> str:
+        """Return what the history holds where code departed; Temporal tells a number or an id only."""
+        told = ""
         number = re.search(r"HistoryEvent\(id: (\d+)", message)
         activity_id = re.search(r"scheduled event '(.*?)' does not match", message)
-        command = re.search(r"activity command '(.*?)'", message)
-        for event_id, recorded in scheduled:
-            if (number and event_id == int(number[1])) or (
-                activity_id and recorded.activity_id == activity_id[1]
-            ):
-                message += f"; recorded there: activity {recorded.activity_type.name!r}"
+        for event_id, recorded in scheduled.items():
+            by_number = number is not None and event_id == int(number[1])
+            if by_number or (activity_id is not None and recorded.activity_id == activity_id[1]):
+                told += f"; recorded there: activity {recorded.activity_type.name!r}"
                 if recorded.HasField("input"):
                     [arguments] = await self._converter.decode(recorded.input.payloads)
-                    message += f" with arguments {encode(arguments).decode()}"
-        if command and (attempted := name_in(command[1])):
-            message += f"; attempted: activity {attempted!r}"
-        return message
+                    told += f" with arguments {encode(arguments).decode()}"
+        command = re.search(r"activity command '(.*?)'", message)
+        if command is not None and (attempted := name_in(command[1])) is not None:
+            told += f"; attempted: activity {attempted!r}"
+        return told
 
     async def _handler(self, sort: str, name: str) -> HandlerDefinition | None:
         """Return the handler, if this process defines the workflow; raises if that has none of the name."""

@@ -21,6 +21,7 @@ from temporalio.worker import (
 
 from durable_agents.adapters.temporal.context import TemporalContext
 from durable_agents.adapters.temporal.failures import application_error
+from durable_agents.adapters.temporal.order import keep_order
 from durable_agents.adapters.temporal.payloads import LIMIT_BYTES
 from durable_agents.adapters.temporal.workflows import RECORDS_QUERY, Host, host, read_sent
 from durable_agents.core.approvals import DECISION_SIGNAL, read_decision
@@ -54,6 +55,7 @@ class AgentsInbound(WorkflowInboundInterceptor):
         if self._context is None:
             lent = host()
             self._context = TemporalContext(lent.steps, lent.lease, lent.limit_bytes)
+            keep_order()
         current_context.set(self._context)
         return self._context
 

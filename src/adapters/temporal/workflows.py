@@ -26,6 +26,7 @@ from temporalio.worker import (
 
 from durable_agents.adapters.temporal.context import TemporalContext
 from durable_agents.adapters.temporal.failures import application_error
+from durable_agents.adapters.temporal.order import keep_order
 from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size
 from durable_agents.adapters.temporal.steps import OpenSteps
 from durable_agents.core.approvals import DECISION_SIGNAL, read_decision
@@ -114,6 +115,7 @@ class DurableWorkflow:
         self._definition = self._host.definitions[name]
         self._context = TemporalContext(self._host.steps, self._host.lease, self._host.limit_bytes)
         self._context.tell_timers()
+        keep_order()
         self._scope = copy_context()
         self._scope.run(current_context.set, self._context)
         values = _values(args)
