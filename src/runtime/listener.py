@@ -15,13 +15,15 @@ logger = logging.getLogger("durable_agents.events")
 class Listener:
     """Where one reader stands in the text of one execution. Without `deltas` there is none to hear.
 
-    Text that cannot be read is left out, for good and with one word in the log: the reader goes on without.
+    Text that cannot be read is left out, with one word in the log: the reader goes on without. It is heard
+    again when its place is there again, unless that can never be.
     """
 
     def __init__(self, deltas: Deltas | None, execution_id: str) -> None:
         self._deltas = deltas
         self._execution_id = execution_id
         self._place = ""
+        self._has_complained = False
 
     async def heard(self) -> Sequence[Delta]:
         """Return what was told since the last time."""
@@ -30,7 +32,7 @@ class Listener:
         try:
             heard, self._place = await self._deltas.read(self._execution_id, self._place)
         except StorageError as error:
-            self._give_up(error)
+            self._complain(error)
             return ()
         return heard
 
@@ -48,14 +50,17 @@ class Listener:
             await asyncio.gather(waiting, hearing, return_exceptions=True)
 
     async def _follow(self, timeout_seconds: float) -> None:
-        if self._deltas is None:
-            await asyncio.Event().wait()
-            return
-        try:
-            await self._deltas.follow(self._execution_id, self._place, timeout_seconds)
-        except StorageError as error:
-            self._give_up(error)
+        if self._deltas is not None:
+            try:
+                await self._deltas.follow(self._execution_id, self._place, timeout_seconds)
+                return
+            except StorageError as error:
+                self._complain(error)
+        await asyncio.Event().wait()  # Whoever waits beside this says when to look again.
 
-    def _give_up(self, error: StorageError) -> None:
-        logger.warning("execution %s: its text cannot be heard: %s", self._execution_id, error)
-        self._deltas = None
+    def _complain(self, error: StorageError) -> None:
+        if not self._has_complained:
+            logger.warning("execution %s: its text cannot be heard: %s", self._execution_id, error)
+            self._has_complained = True
+        if not error.retryable:
+            self._deltas = None

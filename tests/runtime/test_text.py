@@ -245,6 +245,41 @@ async def test_text_that_cannot_be_told_harms_neither_the_run_nor_its_events(fre
         assert kinds == ["execution_started", "turn_started", "model_replied", "execution_completed"]
 
 
+async def test_text_is_heard_again_when_its_place_is_there_again(fresh_writer: Writer) -> None:
+    clock = VirtualClock()
+
+    class Restarting(MemoryDeltas):
+        is_down = False
+
+        async def read(self, execution_id: str, after: str) -> Any:
+            if self.is_down:
+                raise StorageUnavailable("restarting")
+            return await super().read(execution_id, after)
+
+        async def follow(self, execution_id: str, after: str, timeout_seconds: float) -> None:
+            if self.is_down:
+                raise StorageUnavailable("restarting")
+            await super().follow(execution_id, after, timeout_seconds)
+
+    deltas = Restarting(clock)
+    async with JournaledBackend(MemoryStore(clock), clock, deltas) as backend:
+        execution = await backend.start(Writing)
+        reader = Reader(execution)
+        async with backend.worker([Writing]):
+            fresh_writer.write("a")
+            await reader.text(1)
+            deltas.is_down = True
+            fresh_writer.write("b")
+            hearing = asyncio.create_task(reader.text(1))
+            await clock.advance(6.0)
+            assert not hearing.done()
+            deltas.is_down = False
+            await clock.advance(6.0)
+            assert joined(await hearing) == "b"
+            fresh_writer.write(None)
+            assert await execution.result() == "ab"
+
+
 async def test_a_slow_place_gets_few_long_pieces_and_all_of_the_text() -> None:
     clock = VirtualClock()
     is_free = asyncio.Event()
