@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -220,14 +221,14 @@ async def test_stopping_does_not_wait_for_a_server_that_is_still_starting(resour
     assert not children_of(os.getpid(), "sleep")
 
 
-def children_of(process_id: int, name: str) -> list[int]:
-    """Return the living processes below one that have `name` as their command."""
+def children_of(process_id: int, name: str | None = None) -> list[int]:
+    """Return the living processes below one, perhaps only those that have `name` as their command."""
     found, waiting = [], [process_id]
     while waiting:
         for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
             for child in map(int, task.read_text().split()):
                 waiting.append(child)
-                if is_alive(child) and Path(f"/proc/{child}/comm").read_text().strip() == name:
+                if is_alive(child) and name in (None, Path(f"/proc/{child}/comm").read_text().strip()):
                     found.append(child)
     return found
 
@@ -261,6 +262,39 @@ sys.stdin.read()
     worker.stdin.close()
     worker.stdout.close()
     wait_for(lambda: not is_alive(stubborn) and not is_alive(below))
+
+
+WORKER = """
+import asyncio, json, sys
+import durable_agents as da
+from durable_agents.runtime.resources import SharedResources
+
+async def main():
+    command, arguments = json.loads(sys.argv[1])
+    config = da.MCPStdioConfig(command=command, args=arguments, name="t")
+    async with SharedResources() as resources:
+        await config.list_tools(resources)
+        print("connected", flush=True)
+        await config.call("t_sleep", {"seconds": 60}, resources)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.crash
+def test_a_server_does_not_outlive_a_worker_that_was_killed_in_a_call(servers: Nursery) -> None:
+    with servers.stdio("troubled") as stdio:
+        command = json.dumps([stdio.command, stdio.args])
+        worker = subprocess.Popen([sys.executable, "-c", WORKER, command], stdout=subprocess.PIPE)
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        (process,) = stdio.processes()
+        below = children_of(worker.pid)
+        assert below
+        worker.kill()
+        worker.wait()
+        worker.stdout.close()
+        wait_for(lambda: not any(map(is_alive, (process, *below))))
 
 
 def wait_for(holds: Callable[[], bool]) -> None:

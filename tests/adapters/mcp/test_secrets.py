@@ -7,6 +7,7 @@ import logging
 import traceback
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,8 +85,13 @@ async def test_a_child_has_its_own_variables_and_none_of_the_workers(
 @pytest.mark.parametrize("way", ["sse", "streamable"])
 @pytest.mark.parametrize("given", ["env:TOKEN_OF_THE_WORKER", "Bearer env:TOKEN_OF_THE_WORKER", "plain"])
 async def test_headers_reach_the_server_and_are_hidden_where_it_says_them(
-    way: str, given: str, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
+    way: str,
+    given: str,
+    calling: Callable[..., Caller],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("TOKEN_OF_THE_WORKER", PLAIN)
     value = f"Bearer {PLAIN}" if given == "plain" else given
     said = await calling(way, headers={"Authorization": value, "X-Tenant": SecretStr("tenant-7")}).text(
@@ -94,6 +100,21 @@ async def test_headers_reach_the_server_and_are_hidden_where_it_says_them(
     headers = json.loads(said)
     assert headers["authorization"] == HIDDEN
     assert headers["x-tenant"] == HIDDEN
+    assert PLAIN not in caplog.text
+
+
+@pytest.mark.server
+async def test_what_a_server_says_that_is_no_message_is_logged_without_a_secret(
+    resources: SharedResources, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    script = 'echo "my token is $TOKEN"; echo "and $TOKEN again" >&2; exec "$@"'
+    config = telling(env={"TOKEN": SecretStr(PLAIN)})
+    noisy = replace(config, command="sh", args=["-c", script, "sh", config.command, *config.args])
+    assert [tool.name for tool in await noisy.list_tools(resources)] == ["t_variables"]
+    assert f"my token is {HIDDEN}" in caplog.text
+    assert f"and {HIDDEN} again" in caplog.text
+    assert PLAIN not in caplog.text
 
 
 @pytest.mark.server

@@ -54,8 +54,9 @@ QUIET_SECONDS = 900.0
 
 @dataclass
 class Exchange:
-    """What became of the HTTP requests of one call."""
+    """What became of the HTTP requests of one call, and what must not be said of it."""
 
+    redaction: Redaction
     sent: bool = False
     """Whether one may have reached the server."""
     status: int | None = None
@@ -69,6 +70,29 @@ class Exchange:
 
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
+
+
+class _Hiding(logging.Filter):
+    """Takes secrets out of what the SDK logs: the messages of a server, which may say what it was told."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        exchange = current_exchange.get()
+        if exchange is not None and exchange.redaction.hides_anything:
+            record.msg, record.args = exchange.redaction.text(record.getMessage()), None
+            if record.exc_info:
+                record.exc_text = exchange.redaction.text(_format.formatException(record.exc_info))
+        return True
+
+
+_format = logging.Formatter()
+for _name in (
+    "client.session",
+    "client.sse",
+    "client.stdio",
+    "client.streamable_http",
+    "shared.jsonrpc_dispatcher",
+):
+    logging.getLogger(f"mcp.{_name}").addFilter(_Hiding())
 
 
 @dataclass
@@ -132,9 +156,11 @@ class _HTTPClient(httpx2.AsyncClient):
         self._answers_apart = answers_apart
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        exchange = current_exchange.get() or Exchange()
+        exchange = current_exchange.get() or Exchange(Redaction())
         if request.method != "POST" and not self._answers_apart:
-            exchange = Exchange()  # the stream of what the server says unasked, which it need not have
+            exchange = Exchange(
+                Redaction()
+            )  # the stream of what the server says unasked, which it need not have
         exchange.status = exchange.error = None
         try:
             exchange.sent = True

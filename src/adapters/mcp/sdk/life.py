@@ -82,13 +82,13 @@ class Life:
     # Its task
 
     async def _live(self) -> None:
-        exchange = Exchange(scope=self._scope)
+        exchange = Exchange(self._line.redaction, scope=self._scope)
         current_exchange.set(exchange)
         try:
             with self._scope:
                 self._scope.deadline = anyio.current_time() + self._server.opening_seconds
                 values = resolved(self._server.secrets, self._server.name)
-                self._line.redaction = Redaction.of(self._server.secrets, values)
+                exchange.redaction = self._line.redaction = Redaction.of(self._server.secrets, values)
                 async with open_client(self._server, values, self._line) as self._client:
                     async with anyio.create_task_group() as listening:
                         # First, so that no change is missed between the list and the word of it.
@@ -221,7 +221,7 @@ class Life:
 
     async def _list_again(self) -> None:
         """List the tools on a connection that is open."""
-        exchange = Exchange(sent=True)
+        exchange = Exchange(self._line.redaction, sent=True)
         current_exchange.set(exchange)
         self._begin()
         try:
@@ -251,7 +251,7 @@ class Life:
         listed.check(arguments)
         if self.retired or self._client is None:
             raise NotSent("the connection has ended")
-        exchange = Exchange(sent=not self._server.over_http)
+        exchange = Exchange(self._line.redaction, sent=not self._server.over_http)
         before = current_exchange.set(exchange)
         self._begin()
         try:
