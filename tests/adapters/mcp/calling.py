@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,11 +80,12 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def is_alive(process_id: int) -> bool:
+    """Whether there is such a process, and it has not ended without anybody having asked how."""
     try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return Path(f"/proc/{process_id}/stat").read_text().split()[2] != "Z"
+    return state != "Z"
 
 
 def port_of(config: MCPServer) -> int:

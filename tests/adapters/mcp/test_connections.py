@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -226,10 +227,12 @@ def children_of(process_id: int, name: str | None = None) -> list[int]:
     found, waiting = [], [process_id]
     while waiting:
         for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
-            for child in map(int, task.read_text().split()):
-                waiting.append(child)
-                if is_alive(child) and name in (None, Path(f"/proc/{child}/comm").read_text().strip()):
-                    found.append(child)
+            with suppress(FileNotFoundError, ProcessLookupError):  # one that ended while we looked
+                for child in map(int, task.read_text().split()):
+                    waiting.append(child)
+                    command = Path(f"/proc/{child}/comm").read_text().strip()
+                    if is_alive(child) and name in (None, command):
+                        found.append(child)
     return found
 
 
