@@ -613,3 +613,22 @@ async def test_at_a_limit_the_model_must_answer_without_tools() -> None:
         result = await da.Runner.run(agent, "Go.", session, max_turns=2, on_limit="finish")
         assert (result.text, result.turns) == ("Enough.", 3)
         server.raise_errors()
+
+
+async def test_messages_that_were_changed_here_begin_a_new_conversation_there() -> None:
+    def model(call: ModelCall) -> Reply:
+        return [Say(" / ".join(str(entry["content"]) for entry in call.entries))]
+
+    agent = da.Agent(model="m", name="a")
+    with MistralServer(model) as server:
+        session = session_for(server)
+        await da.Runner.run(agent, "one", session)
+        _, answer = da.Runner.messages(session)
+        da.Runner.set_messages(session, [da.MessageInput(content="zero"), answer])
+        result = await da.Runner.run(agent, "two", session)
+        assert result.text == "zero / one / two"
+        assert (
+            await da.Runner.run(agent, "three", session)
+        ).text == "zero / one / two / zero / one / two / three"
+        assert len(server.conversations) == 2
+        server.raise_errors()
