@@ -168,6 +168,37 @@ async def test_a_server_that_is_not_required_and_not_there_is_done_without(
     assert "there is no tool 'files_read'" in not_there
 
 
+@da.workflow.define(name="mcp.asking")
+class Asking:
+    """Runs an agent that may shout only where a person allows it, if it shouts at length."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> list[str]:
+        long = {"t_shout": lambda arguments: len(arguments["text"]) > 2}
+        agent = da.Agent(model="m", name="solo", mcp_clients=Scene.clients, requires_approval=long)
+        return answers(await da.Runner.run(agent, "go", da.ScriptedSession({"solo": Scene.script})))
+
+
+async def test_calls_of_a_server_s_tool_wait_for_a_person_where_the_agent_says_so(
+    backend: da.Backend, calling: Callable[..., Caller]
+) -> None:
+    Scene.clients = [calling().config]
+    Scene.script = [[call("t_shout", {"text": text}) for text in ("hi", "hello", "goodbye")], say("done")]
+    async with patience():
+        queue = f"queue-{uuid.uuid4().hex}"
+        execution = await backend.start(Asking, id=f"x-{uuid.uuid4().hex}", task_queue=queue)
+        async with backend.worker([Asking], task_queue=queue, lease=timedelta(seconds=2)):
+            async for event in execution.events():
+                if event.kind == "approval_requested" and len(await execution.pending()) == 2:
+                    break
+            hello, goodbye = await execution.pending()
+            await execution.decide(hello.call_id, "allow", edited_arguments={"text": "hello you"})
+            await execution.decide(goodbye.call_id, "deny", "stay")
+            short, allowed, denied = await execution.result()
+    assert (short, allowed) == ("HI", "HELLO YOU")
+    assert "stay" in denied
+
+
 async def test_executions_share_a_connection_and_its_list(
     backend: da.Backend, calling: Callable[..., Caller]
 ) -> None:
