@@ -151,4 +151,18 @@ class Remote:
         return (await da.Runner.run(poets(), "Go.", da.LocalSession())).text
 
 
-WORKFLOWS: list[type[Any]] = [Poem, Failing, Payment, Remote]
+@workflow.defn(name="native_box")
+class Box:
+    """Uses the tools of an MCP server."""
+
+    @workflow.run
+    async def run(self, url: str) -> list[str]:
+        box = da.MCPStreamableHTTPConfig(url=url, name="box")
+        agent = da.Agent(model="m", name="counter", mcp_clients=[box])
+        script = da.ScriptedSession({"counter": [call("box_add", {"left": 2, "right": 3}), say("Five.")]})
+        result = await da.Runner.run(agent, "Count.", script)
+        told = [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+        return [result.text, *told]
+
+
+WORKFLOWS: list[type[Any]] = [Poem, Failing, Payment, Remote, Box]

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 import durable_agents as da
 from durable_agents.testing.mistral_server import Call, MistralServer, Say, ScriptedModel
 from tests.adapters import temporal_native as native
-from tests.adapters.temporal_native import WORKFLOWS, Failing, Payment, Poem, PoemHere, Remote
+from tests.adapters.mcp.serving import nursery
+from tests.adapters.temporal_native import WORKFLOWS, Box, Failing, Payment, Poem, PoemHere, Remote
 from tests.adapters.temporal_server import shared_server
 
 pytestmark = pytest.mark.server
@@ -134,6 +136,17 @@ async def test_a_remote_model_is_called_outside_the_sandbox_and_its_key_is_in_no
         server.raise_errors()
     history = await handle.fetch_history()
     assert SECRET.encode() not in b"".join(event.SerializeToString() for event in history.events)
+
+
+@pytest.mark.parametrize("cached", [1000, pytest.param(0, marks=pytest.mark.nightly)])
+async def test_the_tools_of_an_mcp_server_are_called_from_a_users_workflow(
+    tmp_path: Path, cached: int
+) -> None:
+    with nursery(tmp_path) as servers, servers.http("streamable", "toolbox") as server:
+        async with working(max_cached_workflows=cached) as (client, queue):
+            arguments = f"{server.url}/mcp"
+            told = await client.execute_workflow(Box.run, arguments, id=uuid.uuid4().hex, task_queue=queue)
+    assert told == ["Five.", "5"]
 
 
 async def test_a_lease_of_nothing_is_refused() -> None:
