@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -22,8 +23,18 @@ from durable_agents import (
     connect,
     workflow,
 )
-from durable_agents.core.errors import DurableAgentsError
-from durable_agents.testing.mistral_server import Execute, MistralServer, ModelCall, Output, Say
+from durable_agents.core.agents import AgentGraph, AgentSpec
+from durable_agents.core.errors import DurableAgentsError, ModelRefused
+from durable_agents.testing.mistral_server import (
+    Answer,
+    Execute,
+    Fault,
+    MistralServer,
+    ModelCall,
+    Output,
+    Say,
+)
+from tests.adapters.test_mistral_remote import session_for, start, worker
 
 pytestmark = pytest.mark.server
 
@@ -110,6 +121,21 @@ async def test_a_connector_without_its_secret_is_told_by_name(monkeypatch: pytes
         with pytest.raises(DurableAgentsError, match="CRM_TOKEN is not set"):
             await Runner.run(agent, "Go.", RemoteSession(api_key=server.api_key, server_url=server.url))
         assert not server.agents
+
+
+async def test_a_server_that_repeats_a_connectors_secret_is_not_quoted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CRM_TOKEN", SECRET)
+    detail = {"type": "value_error", "loc": ["body", "tools"], "msg": "no such connector", "input": SECRET}
+    with MistralServer(lambda _: REPLY) as server:
+        server.faults.add(Fault(Answer(422, {"detail": [detail]}), method="POST", path="/v1/agents"))
+        crm = TOOLS[-1].to_wire()
+        graph = AgentGraph(start="a", agents={"a": AgentSpec(name="a", model="m", built_in_tools=(crm,))})
+        async with worker() as resources:
+            with pytest.raises(ModelRefused, match="no such connector") as refused:
+                await session_for(server).reply(start(graph), resources)
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
 
 
 # Confirmations -------------------------------------------------------------------------------------------

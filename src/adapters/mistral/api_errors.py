@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -35,7 +35,7 @@ def translated(error: Exception, secret: str | None) -> DurableAgentsError | Non
     from pydantic import ValidationError
 
     if isinstance(error, MistralError):
-        _hide(error, secret)
+        hide(error, {secret or ""})
         return of_status(error.status_code, told_by(error.body, secret), error.headers)
     if isinstance(error, (httpx2.HTTPError, NoResponseError, UnicodeDecodeError)):
         return ModelUnreachable(_bounded(f"{type(error).__name__} {error}".strip(), secret))
@@ -97,12 +97,17 @@ def _bounded(text: str, secret: str | None) -> str:
     return text if len(text) <= _MESSAGE_MAX else f"{text[:_MESSAGE_MAX]}..."
 
 
-def _hide(error: Any, secret: str | None) -> None:
-    if not secret or not (secret in error.message or secret in error.body):
+def hide(error: Exception, secrets: Collection[str]) -> None:
+    """Take these secrets out of what an error of the SDK's prints; leave any other error as it is."""
+    from mistralai.client.errors import MistralError
+
+    if not isinstance(error, MistralError):
         return
-    for name in ("message", "body"):
-        object.__setattr__(error, name, getattr(error, name).replace(secret, "***"))
-    error.args = (error.message,)
+    for secret in secrets:
+        if secret and (secret in error.message or secret in error.body):
+            for name in ("message", "body"):
+                object.__setattr__(error, name, getattr(error, name).replace(secret, "***"))
+            error.args = (error.message,)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

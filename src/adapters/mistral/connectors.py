@@ -10,8 +10,8 @@ from durable_agents.core.built_in_tools import SECRET_REFERENCE
 from durable_agents.core.errors import MissingCredentials
 
 
-def with_secrets(graph: AgentGraph) -> AgentGraph:
-    """Return the same agents, with what their connectors' `env:NAME` refers to in this process.
+def with_secrets(graph: AgentGraph) -> tuple[AgentGraph, frozenset[str]]:
+    """Return the same agents, with the secrets that their connectors' `env:NAME` refers to here; and those.
 
     What comes of it goes to the server and nowhere else; a changed secret makes another definition.
 
@@ -23,7 +23,11 @@ def with_secrets(graph: AgentGraph) -> AgentGraph:
         for name, agent in graph.agents.items()
         if any("authorization" in tool for tool in agent.built_in_tools)
     }
-    return graph.with_(agents={**graph.agents, **changed}) if changed else graph
+    if not changed:
+        return graph, frozenset()
+    tools = [tool for agent in changed.values() for tool in agent.built_in_tools]
+    secrets = {str(login["value"]) for tool in tools if isinstance(login := tool.get("authorization"), dict)}
+    return graph.with_(agents={**graph.agents, **changed}), frozenset(secrets)
 
 
 def _resolved(tool: dict[str, Any], agent: str) -> dict[str, Any]:

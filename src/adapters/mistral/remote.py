@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from durable_agents.adapters.mistral.api_errors import BUSY_SECONDS
+from durable_agents.adapters.mistral.api_errors import BUSY_SECONDS, hide
 from durable_agents.adapters.mistral.connectors import with_secrets
 from durable_agents.adapters.mistral.conversations import Answer, Call, ConversationsApi
 from durable_agents.adapters.mistral.definitions import (
@@ -149,11 +149,16 @@ class RemoteSession(ApiSession):
         if not request.may_call:
             arguments = completion_args(request.graph[request.agent])
             call = replace(call, completion_args={**arguments, "tool_choice": "none"})
-        graph = with_secrets(request.graph)
+        graph, secrets = with_secrets(request.graph)
         if self.handoff_execution == "client":
             graph = with_handoffs_as_tools(graph)
         request = request.with_(graph=graph)
-        return await Exchange(api, request, call).reply()
+        try:
+            return await Exchange(api, request, call).reply()
+        except Exception as error:
+            # The server may repeat what it was sent.
+            hide(error, secrets)
+            raise
 
 
 class Exchange:
