@@ -4,7 +4,9 @@ and on a cluster of three nodes."""
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
+from durable_agents.testing.examples import few_examples
 from durable_agents.testing.journal_contract import JournalContract
 from tests.adapters.redis_servers import REDIS
 from tests.adapters.redis_storage import on_cluster, on_redis, on_valkey, on_valkey_in_shards
@@ -16,7 +18,14 @@ class TestValkeyJournal(JournalContract):
     new_storage = on_valkey
 
 
-class TestShardedJournal(JournalContract):
+class FewerPrograms(JournalContract):
+    """The random programs take most of the time, and are much the same on every server."""
+
+    def test_random_programs_agree_with_a_list(self) -> None:
+        self.explore(settings(few_examples(40), stateful_step_count=30))
+
+
+class TestShardedJournal(FewerPrograms):
     new_storage = on_valkey_in_shards
 
 
@@ -30,5 +39,5 @@ class TestClusterJournal(JournalContract):
 
 
 @pytest.mark.skipif(REDIS.executable is None, reason="redis-server is not on the PATH")
-class TestRedisJournal(JournalContract):
+class TestRedisJournal(FewerPrograms):
     new_storage = on_redis

@@ -18,7 +18,9 @@ from tests.crash.program import work_in_this_process
 
 # Processes that are forked from one that has imported everything are there at once.
 FORK_SERVER = multiprocessing.get_context("forkserver")
-FORK_SERVER.set_forkserver_preload(["tests.crash.program"])
+FORK_SERVER.set_forkserver_preload(
+    ["tests.crash.program", "durable_agents.adapters.redis", "durable_agents.adapters.sqlite"]
+)
 
 T = TypeVar("T")
 

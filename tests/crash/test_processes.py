@@ -101,13 +101,16 @@ async def test_d7_another_worker_takes_over_within_the_lease_time(
     first = processes.begin()
     await processes.effects.until(lambda: processes.effects.attempts("gate") == [1])
     processes.begin()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(await backend.workers()) < 2:  # noqa: ASYNC110 - the other process announces itself
+            await asyncio.sleep(0.01)
     await processes.end(first, signal.SIGKILL)
     killed_at = time.time()
     async with asyncio.timeout(PATIENCE_SECONDS):
         async for event in execution.events():
             if event.kind == "execution_recovered":
                 # The rest is the slowness of a machine that has other things to do.
-                assert event.at.timestamp() - killed_at <= LEASE_SECONDS + 2.0
+                assert event.at.timestamp() - killed_at <= LEASE_SECONDS + 4.0
                 break
         processes.effects.path.with_name("gate").touch()
         assert await execution.result() == ["before done", "gate done", "after done"]
