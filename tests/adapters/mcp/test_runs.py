@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
 
 import durable_agents as da
 from durable_agents.adapters.scripted import call, say
 from durable_agents.testing.durability.stage import all_events
 from tests.adapters.mcp.calling import Caller, server, until
+from tests.adapters.mcp.native import Native
 from tests.adapters.mcp.serving import Nursery
 from tests.adapters.temporal_server import shared_server
 
@@ -218,3 +221,18 @@ async def test_two_servers_of_one_name_are_refused(servers: Nursery) -> None:
         agent = da.Agent(model="m", name="solo", mcp_clients=[one, other])
         with pytest.raises(da.DefinitionError, match="two tool sources are called 't'"):
             await da.Runner.run(agent, "go", da.ScriptedSession({"solo": [say("no")]}))
+
+
+async def test_an_agent_in_a_workflow_of_temporals_own_uses_a_server(
+    servers: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATIVE_TOKEN", "tok-81d7")
+    client = await Client.connect(
+        shared_server(), plugins=[da.DurableAgentsPlugin(lease=timedelta(seconds=2))]
+    )
+    queue = f"queue-{uuid.uuid4().hex}"
+    with servers.stdio("troubled") as stdio:
+        async with patience(), Worker(client, task_queue=queue, workflows=[Native]):
+            assert await client.execute_workflow(
+                Native.run, args=[stdio.command, stdio.args], id=f"x-{uuid.uuid4().hex}", task_queue=queue
+            ) == ["A"]
