@@ -8,7 +8,8 @@ the client of the life of the day. A life ends
 - when its server has gone, be it noticed by a call or because a child process ended;
 - when its connection is not to be trusted any more; calls under way may finish, new ones get a new life.
 
-The next call begins a new life, after a pause that grows as long as lives fail.
+The next call begins a new life, after a pause that grows as long as lives fail. Nobody waits through a long
+one: until it is over, whoever asks is told at once why the last life failed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ logger = logging.getLogger("durable_agents.mcp")
 
 PAUSE_SECONDS_MIN = 0.1
 PAUSE_SECONDS_MAX = 30.0
+PAUSE_SECONDS_WAITED = 1.0
 SENDINGS_MAX = 3
 """How many lives one call may see end before it was sent."""
 
@@ -72,6 +74,7 @@ class Connection:
         self._life: Life | None = None
         self._failures = 0
         self._not_before = 0.0
+        self._reason: BaseException = ToolServerUnavailable(server.name, "it ends every connection")
         self._closed = False
 
     async def catalogue(self) -> Catalogue:
@@ -114,6 +117,8 @@ class Connection:
                 await asyncio.shield(life.ready)
                 return life
             pause = self._not_before - asyncio.get_running_loop().time()
+            if pause > PAUSE_SECONDS_WAITED:
+                raise self._reason
             if pause > 0:
                 await asyncio.sleep(pause)
                 continue
@@ -129,3 +134,4 @@ class Connection:
             pause = min(PAUSE_SECONDS_MIN * 2**self._failures, PAUSE_SECONDS_MAX)
             self._failures = min(self._failures + 1, 20)
             self._not_before = asyncio.get_running_loop().time() + pause
+            self._reason = life.ready.exception() or self._reason

@@ -139,6 +139,23 @@ async def test_a_server_that_cannot_be_started_is_tried_less_and_less_often(
     assert time.perf_counter() - began >= 0.1 + 0.2 + 0.4
 
 
+async def test_nobody_waits_for_a_server_that_has_failed_for_long(
+    tmp_path: Path, resources: SharedResources
+) -> None:
+    starts = tmp_path / "starts"
+    script = f"echo start >> {starts}; echo no licence >&2; exit 1"
+    config = da.MCPStdioConfig(command="sh", args=["-c", script], name="t")
+    for _ in range(5):
+        with pytest.raises(da.ToolServerUnavailable, match="no licence"):
+            await config.list_tools(resources)
+    began = time.perf_counter()
+    for _ in range(20):
+        with pytest.raises(da.ToolServerUnavailable, match="no licence"):
+            await config.list_tools(resources)
+    assert time.perf_counter() - began < 1.0
+    assert len(starts.read_text().split()) == 5
+
+
 # Limits
 
 

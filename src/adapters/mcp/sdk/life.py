@@ -89,18 +89,20 @@ class Life:
                 self._scope.deadline = anyio.current_time() + self._server.opening_seconds
                 values = resolved(self._server.secrets, self._server.name)
                 exchange.redaction = self._line.redaction = Redaction.of(self._server.secrets, values)
-                async with open_client(self._server, values, self._line) as self._client:
-                    async with anyio.create_task_group() as listening:
-                        # First, so that no change is missed between the list and the word of it.
-                        await listening.start(self._listen)
-                        await self._list()
-                        exchange.scope = None
-                        self._scope.deadline = math.inf
-                        self._used_at = asyncio.get_running_loop().time()
-                        self.ready.set_result(None)
-                        await self._until_left()
-                        listening.cancel_scope.cancel()
+                async with (
+                    open_client(self._server, values, self._line) as self._client,
+                    anyio.create_task_group() as listening,
+                ):
+                    # First, so that no change is missed between the list and the word of it.
+                    await listening.start(self._listen)
+                    await self._list()
+                    exchange.scope = None
+                    self._scope.deadline = math.inf
+                    self._used_at = asyncio.get_running_loop().time()
+                    self.ready.set_result(None)
+                    await self._until_left()
                     self._scope.deadline = anyio.current_time() + CLOSING_SECONDS
+                    listening.cancel_scope.cancel()
         except Exception as raised:
             self._error = raised
         finally:
@@ -113,18 +115,17 @@ class Life:
         """
         assert self._client is not None
         tools = self._client.server_capabilities.tools
+        heard = False
         try:
             if tools is not None and tools.list_changed:
                 async with self._client.listen(tools_list_changed=True) as changes:
+                    heard = True
                     task_status.started()
                     async for _ in changes:
                         self._listed_at = -math.inf
-                    return
-        except ListenNotSupportedError:
-            pass
-        except (MCPError, SubscriptionLost, TimeoutError, *GONE) as error:
-            logger.debug("MCP server %s: no word of changes any more: %r", self._server.name, error)
-        if not self.ready.done():
+        except (ListenNotSupportedError, MCPError, SubscriptionLost, TimeoutError, *GONE) as error:
+            logger.debug("MCP server %s: no word of changes (any more): %r", self._server.name, error)
+        if not heard:
             task_status.started()
 
     async def _until_left(self) -> None:
