@@ -21,7 +21,12 @@ from temporalio.converter import (
 from temporalio.service import TLSConfig
 
 import durable_agents as da
-from durable_agents.adapters.temporal import TemporalBackend, connection_options, data_converter
+from durable_agents.adapters.temporal import (
+    TemporalBackend,
+    connection_options,
+    data_converter,
+    stream,
+)
 from tests.adapters.temporal_programs import LEASE, Large, Steps
 from tests.adapters.temporal_server import new_namespace, shared_server
 
@@ -182,6 +187,28 @@ async def test_a_result_that_is_too_large_is_told_once_with_its_tool_and_size(ur
     assert "'temporal_inflate'" in cause.what
     assert cause.size_bytes == 3_000_002
     assert Large.attempts[execution.id] == 1
+
+
+async def test_a_result_that_is_just_small_enough_is_in_the_event_stream(url: str) -> None:
+    queue = uuid.uuid4().hex
+    async with da.connect(url) as backend, backend.worker([Large], task_queue=queue):
+        execution = await backend.start(Large, 1_020_000, task_queue=queue)
+        assert await execution.result() == 1_020_000
+        [done] = [event async for event in execution.events() if event.kind == "activity_completed"]
+    assert done.data["result"] == '"' * 1_020_000
+
+
+async def test_whoever_wants_only_what_there_is_does_not_wait_for_a_worker_for_ever(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "PATIENCE_SECONDS", 1.0)
+    async with da.connect(url) as backend:
+        execution = await backend.start(Large, 1, task_queue=uuid.uuid4().hex)
+        with pytest.raises(da.StorageError, match="start one that runs its workflow"):
+            await execution.pending()
+        with pytest.raises(da.StorageError, match=execution.id):
+            async for _ in execution.events(follow=False):
+                pass
 
 
 class InMemory(StorageDriver):

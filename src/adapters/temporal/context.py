@@ -18,7 +18,7 @@ from durable_agents.adapters.temporal.payloads import check_size
 from durable_agents.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from durable_agents.core.approvals import Decision
 from durable_agents.core.failure import step_error
-from durable_agents.core.json import JSON
+from durable_agents.core.json import JSON, decode
 from durable_agents.core.records import (
     EventEmitted,
     Input,
@@ -54,7 +54,7 @@ class TemporalContext(WorkflowContext):
 
     def __init__(self, steps: OpenSteps, lease: timedelta, limit_bytes: int) -> None:
         info = workflow.info()
-        self.records: list[str] = []
+        self.records: list[bytes] = []
         self._info = WorkflowInfo(info.workflow_id, info.workflow_type, info.task_queue)
         self._run_id = info.run_id
         self._steps = steps
@@ -75,19 +75,19 @@ class TemporalContext(WorkflowContext):
 
     def record(self, record: Input | Request) -> None:
         """Keep what has happened, for the readers of the event stream."""
-        self.records.append(encode_record(record).decode())
+        self.records.append(encode_record(record))
 
     def page(self, position: int) -> dict[str, Any]:
         """Return the records from `position` on, as many as fit, and how long the history is by now.
 
         `before` is how many records the execution's earlier histories hold.
         """
-        page: list[str] = []
+        page: list[JSON] = []
         size = 0
         for record in self.records[position:]:
             if page and size + len(record) > PAGE_BYTES:
                 break
-            page.append(record)
+            page.append(decode(record))
             size += len(record)
         length = workflow.info().get_current_history_length()
         return {"records": page, "before": self._before, "history_length": length}

@@ -34,14 +34,17 @@ from durable_agents.core.errors import (
     StorageError,
     StorageUnavailable,
 )
-from durable_agents.core.json import JSON
+from durable_agents.core.json import JSON, encode
 from durable_agents.core.records import decode_record
 from durable_agents.ports.deltas import Delta
 from durable_agents.ports.durability import Event
 from durable_agents.ports.toolkit import RecordReader, Toolkit
 
 PAUSE_SECONDS = 0.5
-"""How long a reader waits for a worker, without which nobody answers queries."""
+"""How long a reader waits for a worker, without which nobody answers queries, before it asks again."""
+
+PATIENCE_SECONDS = 20.0
+"""How long a reader that wants only what there is goes on asking."""
 
 PACE_SECONDS_MAX = 2.0
 """How rarely a reader looks for the text of a model that tells none."""
@@ -60,7 +63,7 @@ _NEWS = frozenset(
 class _Page:
     """Some records of one run: what the query for them answers."""
 
-    records: Sequence[str]
+    records: Sequence[JSON]
     before: int
     history_length: int
 
@@ -78,7 +81,7 @@ class EventStream:
         with translated(self._id):
             found = await self._client.get_workflow_handle(self._id).describe()
         run_id = found.run_id or ""
-        before = (await self._page(self._run(run_id), 0)).before
+        before = (await self._page(self._run(run_id), 0, follow)).before
         if before > after:
             run_id = await self._first_run(found.raw_description.workflow_execution_info.first_run_id, run_id)
         async for event in self._from(run_id, after, follow):
@@ -98,10 +101,10 @@ class EventStream:
             news = run.fetch_history_events(wait_new_event=True)
             run_id, continues = None, False
             while not continues:
-                page = await self._page(run, length)
+                page = await self._page(run, length, follow)
                 shift = page.before if shift is None else shift
                 for record in page.records:
-                    for event in reader.read(decode_record(record.encode())):
+                    for event in reader.read(decode_record(encode(record))):
                         text.see(event)
                         if event.position + shift > after:
                             yield replace(event, position=event.position + shift)
@@ -141,13 +144,20 @@ class EventStream:
             return last
         return first
 
-    async def _page(self, run: WorkflowHandle[Any, Any], position: int) -> _Page:
-        while True:
-            try:
-                with translated(self._id):
-                    return _Page(**await run.query(RECORDS_QUERY, position))
-            except StorageError:
-                await asyncio.sleep(PAUSE_SECONDS)
+    async def _page(self, run: WorkflowHandle[Any, Any], position: int, follow: bool) -> _Page:
+        """Return some of the run's records; with `follow`, however long no worker answers."""
+        try:
+            async with asyncio.timeout(None if follow else PATIENCE_SECONDS):
+                while True:
+                    try:
+                        with translated(self._id):
+                            return _Page(**await run.query(RECORDS_QUERY, position))
+                    except StorageError:
+                        await asyncio.sleep(PAUSE_SECONDS)
+        except TimeoutError:
+            raise StorageUnavailable(
+                f"no worker tells what happened to execution {self._id!r}; start one that runs its workflow"
+            ) from None
 
 
 class _Text:
