@@ -168,6 +168,7 @@ class MessageContract(ContractBase):
             case "timer":
                 await stage.event(execution, "timer_started")
         await execution.cancel()
+        await stage.soon(world.happened("clean-up began"))
         with pytest.raises(ExecutionCancelled):
             await stage.later(execution.result(), 1)
         with pytest.raises(ExecutionCancelled):
