@@ -87,24 +87,21 @@ class EventReader:
 
         Left out is what a later attempt has retracted, and what is heard after its reply was read.
         """
-        self._heard += [delta for delta in deltas if delta.key not in self._replied]
         for delta in deltas:
-            self._attempts[delta.key] = max(delta.attempt, self._attempts.get(delta.key, 0))
+            if delta.key not in self._replied:
+                self._heard.append(delta)
+                self._attempts[delta.key] = max(delta.attempt, self._attempts.get(delta.key, 0))
 
     def text(self, key: str | None = None, attempt: int | None = None) -> Iterator[Event]:
         """Yield the events that the text of open steps is; or only of this one, up to this attempt."""
-        told = [
-            delta
-            for delta in self._heard
-            if delta.key in self._steps
-            and key in (None, delta.key)
-            and (attempt is None or delta.attempt <= attempt)
-        ]
-        self._heard = [delta for delta in self._heard if delta not in told]
-        for delta in told:
-            if delta.attempt == self._attempts[delta.key]:
+        heard, self._heard = self._heard, []
+        for delta in heard:
+            step = self._steps.get(delta.key)
+            if step is None or key not in (None, delta.key) or delta.attempt > (attempt or delta.attempt):
+                self._heard.append(delta)
+            elif delta.attempt == self._attempts[delta.key]:
                 piece: dict[str, JSON] = {"attempt": delta.attempt, "sequence": delta.sequence}
-                data = {**_about(self._steps[delta.key]), **piece, "text": delta.text}
+                data = {**_about(step), **piece, "text": delta.text}
                 yield Event(self.position, "text_delta", datetime.fromtimestamp(delta.at, UTC), data)
 
     def _event(self, record: AnyRecord) -> tuple[str, dict[str, JSON]] | None:
