@@ -10,7 +10,7 @@ from redis.asyncio.cluster import RedisCluster
 from durable_agents.adapters.redis import RedisSettings, RedisStore
 from durable_agents.testing.clock import VirtualClock
 from tests.adapters.redis_cluster import shared_cluster
-from tests.adapters.redis_servers import REDIS, VALKEY, shared_url
+from tests.adapters.redis_servers import REDIS, VALKEY, external_url, shared_url
 
 
 class Prefix:
@@ -62,3 +62,9 @@ def on_valkey_in_shards() -> Prefix:
 
 def on_redis() -> Prefix:
     return Prefix(shared_url(REDIS))
+
+
+def on_the_one_that_redis_url_names() -> Prefix:
+    url = external_url()
+    assert url is not None
+    return Prefix(url)

@@ -8,8 +8,14 @@ from hypothesis import settings
 
 from durable_agents.testing.examples import few_examples
 from durable_agents.testing.journal_contract import JournalContract
-from tests.adapters.redis_servers import REDIS
-from tests.adapters.redis_storage import on_cluster, on_redis, on_valkey, on_valkey_in_shards
+from tests.adapters.redis_servers import REDIS, external_url
+from tests.adapters.redis_storage import (
+    on_cluster,
+    on_redis,
+    on_the_one_that_redis_url_names,
+    on_valkey,
+    on_valkey_in_shards,
+)
 
 pytestmark = pytest.mark.server
 
@@ -41,3 +47,8 @@ class TestClusterJournal(JournalContract):
 @pytest.mark.skipif(REDIS.executable is None, reason="redis-server is not on the PATH")
 class TestRedisJournal(FewerPrograms):
     new_storage = on_redis
+
+
+@pytest.mark.skipif(external_url() is None, reason="REDIS_URL names no server")
+class TestExternalJournal(FewerPrograms):
+    new_storage = on_the_one_that_redis_url_names
