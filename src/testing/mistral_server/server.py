@@ -23,6 +23,9 @@ from durable_agents.testing.mistral_server.wire import Connection, Exchange, Rec
 
 MODELS = ("mistral-large-latest", "mistral-medium-latest", "mistral-small-latest")
 
+IDLE_SECONDS_MAX = 3600
+"""How long a connection may be idle before the server closes it."""
+
 
 class MistralServer:
     """An imitation of Mistral's cloud on a loopback port, driven by `model`.
@@ -166,7 +169,15 @@ class MistralServer:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         config = Config(
-            self._wire, interface="asgi3", lifespan="off", ws="none", proxy_headers=False, log_config=None
+            self._wire,
+            interface="asgi3",
+            lifespan="off",
+            ws="none",
+            proxy_headers=False,
+            log_config=None,
+            # A server that closes an idle connection just when a client writes to it makes for a fault that no
+            # test has asked for.
+            timeout_keep_alive=IDLE_SECONDS_MAX,
         )
         config.load()
         state = ServerState()
