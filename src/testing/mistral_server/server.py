@@ -175,8 +175,7 @@ class MistralServer:
             ws="none",
             proxy_headers=False,
             log_config=None,
-            # A server that closes an idle connection just when a client writes to it makes for a fault that no
-            # test has asked for.
+            # To close an idle connection just when a client writes to it is a fault that no test asked for.
             timeout_keep_alive=IDLE_SECONDS_MAX,
         )
         config.load()
