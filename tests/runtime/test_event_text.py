@@ -1,0 +1,99 @@
+"""Text among records: whatever is read when, each piece is told once, in place, and disturbs no record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_agents.core.failure import Failure
+from durable_agents.core.records import AttemptFailed, StepCompleted, StepKind, StepScheduled
+from durable_agents.core.workflow_machine import AnyRecord
+from durable_agents.ports.deltas import Delta
+from durable_agents.ports.durability import Event
+from durable_agents.runtime.events import EventReader
+
+FAILURE = Failure(kind="ModelUnreachable", message="cut")
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened, in the order in which it did: records, and pieces of text between them."""
+
+    timeline: tuple[AnyRecord | Delta, ...]
+
+    @property
+    def records(self) -> list[AnyRecord]:
+        return [item for item in self.timeline if not isinstance(item, Delta)]
+
+    @property
+    def deltas(self) -> list[Delta]:
+        return [item for item in self.timeline if isinstance(item, Delta)]
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> Story:
+    """Turns one after another, each of some attempts that told some text."""
+    timeline: list[AnyRecord | Delta] = []
+    for turn in range(draw(st.integers(1, 3))):
+        key = f"run/t{turn}"
+        timeline.append(StepScheduled(key=key, kind=StepKind.MODEL, name="call_model", about={"turn": turn}))
+        attempts = draw(st.integers(1, 3))
+        for attempt in range(1, attempts + 1):
+            pieces = draw(st.integers(0, 3))
+            timeline += [Delta(key, attempt, number, f"{number} ", 1.0) for number in range(1, pieces + 1)]
+            if attempt < attempts:
+                failed = AttemptFailed(at=1.0, key=key, attempt=attempt, failure=FAILURE, retry_at=2.0)
+                timeline.append(failed)
+        timeline.append(StepCompleted(at=1.0, key=key, result={"entries": []}))
+    return Story(tuple(timeline))
+
+
+def read(story: Story, looks: list[int]) -> list[Event]:
+    """Return what a reader tells that looks at these moments: at the records, then at the text."""
+    reader = EventReader()
+    events: list[Event] = []
+    records, deltas = 0, 0
+    for moment in [*sorted(looks), len(story.timeline) + 1]:
+        known = [item for item in story.timeline[:moment] if not isinstance(item, Delta)]
+        # The text is looked at when one more thing may have happened.
+        told = [item for item in story.timeline[: moment + 1] if isinstance(item, Delta)]
+        reader.hear(told[deltas:])
+        for record in known[records:]:
+            events += reader.read(record)
+        events += reader.text()
+        records, deltas = len(known), max(deltas, len(told))
+    return events
+
+
+@given(story=stories(), looks=st.lists(st.integers(0, 25), max_size=8))
+def test_each_piece_is_told_once_in_its_place_whatever_is_read_when(story: Story, looks: list[int]) -> None:
+    events = read(story, looks)
+    silent = EventReader()
+    assert [event for event in events if event.kind != "text_delta"] == [
+        event for record in story.records for event in silent.read(record)
+    ]
+    assert [event.position for event in events] == sorted(event.position for event in events)
+    told: list[tuple[object, ...]] = []
+    replied: set[object] = set()
+    for event in events:
+        if event.kind == "model_replied":
+            replied.add(event.data["key"])
+        if event.kind == "text_delta":
+            assert event.data["key"] not in replied
+            told.append(tuple(event.data[name] for name in ("key", "attempt", "sequence", "text")))
+    published = [(delta.key, delta.attempt, delta.sequence, delta.text) for delta in story.deltas]
+    # In order, none twice, and all of the last attempt that told any; of earlier ones what was heard in time.
+    assert told == [piece for piece in published if piece in set(told)]
+    assert len(told) == len(set(told))
+    last = {delta.key: delta.attempt for delta in story.deltas}
+    assert {piece for piece in published if piece[1] == last[piece[0]]} <= set(told)
+
+
+@given(story=stories())
+def test_who_comes_late_hears_only_the_last_attempt(story: Story) -> None:
+    last = {delta.key: delta.attempt for delta in story.deltas}
+    for event in read(story, []):
+        if event.kind == "text_delta":
+            assert event.data["attempt"] == last[str(event.data["key"])]
