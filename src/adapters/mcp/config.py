@@ -32,7 +32,7 @@ Secrets = Mapping[str, SecretStr | str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCPServer(ABC):
+class ServerConfig(ABC):
     """An MCP server, as a source of tools. It is a value; connections belong to the worker that uses it.
 
     It keeps the tools port (`ports.tools.ToolSource`) without inheriting it: there, `name` is a property,
@@ -176,7 +176,7 @@ class MCPServer(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCPStdioConfig(MCPServer):
+class MCPStdioConfig(ServerConfig):
     """An MCP server that the worker runs as a child process, and talks to over its stdin and stdout.
 
     One process serves all calls of a worker. It ends with the worker, also when that is killed (on Windows:
@@ -208,7 +208,7 @@ class MCPStdioConfig(MCPServer):
         self._set("env", self._values("env", self.env or {}, VARIABLE))
         self._set("timeout", self._seconds("timeout", self.timeout))
 
-    __hash__ = MCPServer.__hash__
+    __hash__ = ServerConfig.__hash__
 
     @property
     def opening_seconds(self) -> float:
@@ -228,7 +228,7 @@ class MCPStdioConfig(MCPServer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _HTTPServer(MCPServer):
+class _HTTPServer(ServerConfig):
     """What the two ways over HTTP have in common.
 
     Args:
@@ -258,7 +258,7 @@ class _HTTPServer(MCPServer):
         self._set("headers", {name: _hidden(value) for name, value in headers.items()})
         self._set("timeout", self._seconds("timeout", self.timeout))
 
-    __hash__ = MCPServer.__hash__
+    __hash__ = ServerConfig.__hash__
 
     @property
     def opening_seconds(self) -> float:
@@ -286,7 +286,7 @@ class MCPSSEConfig(_HTTPServer):
     The settings are those of `MCPStreamableHTTPConfig`.
     """
 
-    __hash__ = MCPServer.__hash__
+    __hash__ = ServerConfig.__hash__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,7 +294,7 @@ class MCPStreamableHTTPConfig(_HTTPServer):
     """An MCP server over streamable HTTP."""
 
     __doc__ += (_HTTPServer.__doc__ or "").partition("\n")[2]
-    __hash__ = MCPServer.__hash__
+    __hash__ = ServerConfig.__hash__
 
 
 def _hidden(value: SecretStr | str) -> SecretStr | str:

@@ -27,7 +27,7 @@ from durable_agents.core.json import JSON
 from durable_agents.ports.tools import ToolOutput
 
 if TYPE_CHECKING:
-    from durable_agents.adapters.mcp.config import MCPServer
+    from durable_agents.adapters.mcp.config import ServerConfig
     from durable_agents.adapters.mcp.sdk.catalogue import Catalogue
     from durable_agents.adapters.mcp.sdk.life import Life
 
@@ -41,7 +41,7 @@ SENDINGS_MAX = 3
 
 
 @asynccontextmanager
-async def open_connection(server: MCPServer) -> AsyncIterator[Connection]:
+async def open_connection(server: ServerConfig) -> AsyncIterator[Connection]:
     """Keep what connects a worker to `server`; nothing is opened until it is used.
 
     Raises:
@@ -67,7 +67,7 @@ class NotSent(Exception):
 class Connection:
     """The lives of the connection to one server."""
 
-    def __init__(self, server: MCPServer, make: type[Life]) -> None:
+    def __init__(self, server: ServerConfig, make: type[Life]) -> None:
         self._server = server
         self._make = make
         self._lives: set[Life] = set()
@@ -86,7 +86,7 @@ class Connection:
         return await (await self._alive()).listed()
 
     async def call(self, tool: str, arguments: dict[str, JSON]) -> ToolOutput:
-        """Call a tool once. See `MCPServer.call` for what it raises."""
+        """Call a tool once. See `ServerConfig.call` for what it raises."""
         reason = ""
         for _ in range(SENDINGS_MAX):
             life = await self._alive()

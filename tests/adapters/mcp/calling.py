@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import durable_agents as da
-from durable_agents.adapters.mcp.config import MCPServer
+from durable_agents.adapters.mcp.config import ServerConfig
 from durable_agents.core.chunks import text_of
 from durable_agents.core.json import JSON
 from durable_agents.ports.resources import Resources
@@ -33,7 +33,7 @@ def raw(result: JSON, *tools: JSON, **options: Any) -> da.MCPStdioConfig:
 class Caller:
     """A worker's view of one server, which is called `t`."""
 
-    def __init__(self, config: MCPServer, servers: Servers, resources: Resources) -> None:
+    def __init__(self, config: ServerConfig, servers: Servers, resources: Resources) -> None:
         self.config = config
         self.servers = servers
         self.resources = resources
@@ -60,7 +60,7 @@ class Caller:
 @contextmanager
 def server(
     nursery: Nursery, way: str, kind: str, port: int = 0, **options: Any
-) -> Iterator[tuple[MCPServer, Servers]]:
+) -> Iterator[tuple[ServerConfig, Servers]]:
     if way == "stdio":
         with nursery.stdio(kind) as stdio:
             yield da.MCPStdioConfig(command=stdio.command, args=stdio.args, name="t", **options), stdio
@@ -88,7 +88,7 @@ def is_alive(process_id: int) -> bool:
     return state != "Z"
 
 
-def port_of(config: MCPServer) -> int:
+def port_of(config: ServerConfig) -> int:
     assert isinstance(config, da.MCPSSEConfig | da.MCPStreamableHTTPConfig)
     port = urlsplit(config.url).port
     assert port is not None

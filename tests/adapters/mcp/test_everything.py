@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import durable_agents as da
-from durable_agents.adapters.mcp.config import MCPServer
+from durable_agents.adapters.mcp.config import ServerConfig
 from durable_agents.core.chunks import text_of
 from durable_agents.ports.tools import ToolOutput
 from durable_agents.runtime.resources import SharedResources
@@ -41,7 +41,7 @@ ALWAYS_THERE = {
 
 
 @contextmanager
-def everything(way: str) -> Iterator[MCPServer]:
+def everything(way: str) -> Iterator[ServerConfig]:
     """Yield the server's configuration; over HTTP it runs for the time of the block."""
     if way == "stdio":
         yield da.MCPStdioConfig(command=str(SERVER), name="ev", env={"TOKEN": "env:EVERYTHING_TOKEN"})

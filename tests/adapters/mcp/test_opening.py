@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 import durable_agents as da
-from durable_agents.adapters.mcp.config import MCPServer
+from durable_agents.adapters.mcp.config import ServerConfig
 from durable_agents.adapters.mcp.naming import tool_name
 from durable_agents.core.agents import TOOL_NAME
 from durable_agents.runtime.resources import SharedResources
@@ -22,7 +22,7 @@ from tests.adapters.mcp.answers import answering, unused_port
 OVER_HTTP = [da.MCPSSEConfig, da.MCPStreamableHTTPConfig]
 
 
-async def failure_of(config: MCPServer) -> da.ToolServerError:
+async def failure_of(config: ServerConfig) -> da.ToolServerError:
     """Return what opening the connection fails with."""
     async with SharedResources() as resources:
         with pytest.raises(da.ToolServerError) as failed:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]  # it ships no types
 from jsonschema.validators import extend, validator_for  # type: ignore[import-untyped]  # it ships no types
@@ -14,13 +14,11 @@ from mcp.types import Tool
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from durable_agents.adapters.mcp.config import ServerConfig
 from durable_agents.adapters.mcp.naming import ANY_TOOL, tool_name
 from durable_agents.core.agents import Effect, ToolSpec
 from durable_agents.core.errors import DefinitionError, InvalidArguments, UnknownTool
 from durable_agents.core.json import JSON, encode
-
-if TYPE_CHECKING:
-    from durable_agents.adapters.mcp.config import MCPServer
 
 FAULTS_MAX = 10
 FAULT_CHARACTERS_MAX = 300
@@ -73,7 +71,7 @@ def _harmless(known: Any) -> dict[str, Any]:
 class Catalogue:
     """The tools that a server has and that its configuration lets through."""
 
-    def __init__(self, server: MCPServer, tools: Sequence[Tool]) -> None:
+    def __init__(self, server: ServerConfig, tools: Sequence[Tool]) -> None:
         """Take what can be offered to a model, and leave out anything else.
 
         Raises:
@@ -120,7 +118,7 @@ class Catalogue:
         return self._tools[name]
 
 
-def _is_let_through(server: MCPServer, tool: str) -> bool:
+def _is_let_through(server: ServerConfig, tool: str) -> bool:
     return (server.include is None or tool in server.include) and tool not in server.exclude
 
 
@@ -138,7 +136,7 @@ def _problem(tool: Tool) -> str | None:
     return None
 
 
-def _spec(server: MCPServer, name: str, tool: Tool) -> ToolSpec:
+def _spec(server: ServerConfig, name: str, tool: Tool) -> ToolSpec:
     return ToolSpec(
         name=name,
         description=tool.description or tool.title or "",
@@ -148,7 +146,7 @@ def _spec(server: MCPServer, name: str, tool: Tool) -> ToolSpec:
     )
 
 
-def _effect(server: MCPServer, tool: Tool) -> Effect:
+def _effect(server: ServerConfig, tool: Tool) -> Effect:
     for name in (tool.name, ANY_TOOL):
         if name in server.effects:
             return server.effects[name]

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import Any, TextIO, cast
 
 import anyio
 import httpx2
@@ -32,11 +32,14 @@ from mcp.client.stdio import get_default_environment, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import Implementation
 
+from durable_agents.adapters.mcp.config import (
+    MCPSSEConfig,
+    MCPStdioConfig,
+    MCPStreamableHTTPConfig,
+    ServerConfig,
+)
 from durable_agents.adapters.mcp.secrets import Redaction
 from durable_agents.core.errors import ToolServerError
-
-if TYPE_CHECKING:
-    from durable_agents.adapters.mcp.config import MCPServer, MCPStdioConfig
 
 logger = logging.getLogger("durable_agents.mcp")
 
@@ -108,10 +111,8 @@ class Line:
 
 
 @asynccontextmanager
-async def open_client(server: MCPServer, values: Mapping[str, str], line: Line) -> AsyncIterator[Client]:
+async def open_client(server: ServerConfig, values: Mapping[str, str], line: Line) -> AsyncIterator[Client]:
     """Connect to `server`, whose secrets are `values`. What goes wrong is raised as the SDK raises it."""
-    from durable_agents.adapters.mcp.config import MCPSSEConfig, MCPStdioConfig, MCPStreamableHTTPConfig
-
     connect = partial(
         Client,
         client_info=Implementation(name="durable-agents", version=version("durable-agents")),
@@ -180,7 +181,7 @@ class _HTTPClient(httpx2.AsyncClient):
         return response
 
 
-def _headers(server: MCPServer, values: Mapping[str, str]) -> dict[str, str]:
+def _headers(server: ServerConfig, values: Mapping[str, str]) -> dict[str, str]:
     for name, value in values.items():
         if not (value.isascii() and value.isprintable()):
             raise ToolServerError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import anyio
 import httpx2
@@ -17,6 +17,7 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.types import REQUEST_TIMEOUT, Tool, ToolListChangedNotification
 from pydantic import ValidationError
 
+from durable_agents.adapters.mcp.config import MCPSSEConfig, ServerConfig
 from durable_agents.adapters.mcp.connection import NotSent
 from durable_agents.adapters.mcp.sdk.catalogue import Catalogue
 from durable_agents.adapters.mcp.sdk.client import Exchange, Line, current_exchange, open_client
@@ -40,16 +41,14 @@ from durable_agents.core.json import JSON
 from durable_agents.core.model import faults
 from durable_agents.ports.tools import ToolOutput
 
-if TYPE_CHECKING:
-    from durable_agents.adapters.mcp.config import MCPServer
-
 logger = logging.getLogger("durable_agents.mcp")
 
 IDLE_SECONDS = 600.0
 LIST_SECONDS = 300.0
 """How long a list is taken to be true; a server that can tell of changes may do so earlier."""
 CLOSING_SECONDS = 10.0
-REFUSING_SECONDS = 1.0
+ENDING_SECONDS = 1.0
+"""How long to wait for the reason why a connection was lost."""
 TOOLS_MAX = 10_000
 PAGES_MAX = 1_000
 NOT_TAKEN = frozenset({400, 404, 410})
@@ -59,7 +58,7 @@ NOT_TAKEN = frozenset({400, 404, 410})
 class Life:
     """A connection while it lasts. It begins to open when it is made."""
 
-    def __init__(self, server: MCPServer) -> None:
+    def __init__(self, server: ServerConfig) -> None:
         loop = asyncio.get_running_loop()
         self._server = server
         self._client: Client | None = None
@@ -239,7 +238,7 @@ class Life:
             self._finish()
 
     async def call(self, tool: str, arguments: dict[str, JSON]) -> ToolOutput:
-        """Call a tool once. See `MCPServer.call` for what else it raises.
+        """Call a tool once. See `ServerConfig.call` for what else it raises.
 
         Raises:
             NotSent: the connection has ended, and the call was not sent.
@@ -282,8 +281,9 @@ class Life:
 
     async def _choked(self) -> bool:
         """Whether the connection ended because of a message that was too large for it."""
-        if self._server.over_http:
-            await asyncio.wait([self.task], timeout=CLOSING_SECONDS / 10)
+        if not isinstance(self._server, MCPSSEConfig):
+            return False
+        await asyncio.wait([self.task], timeout=ENDING_SECONDS)
         return any(isinstance(error, httpx2.SSEError) for error in leaves_of(self._error))
 
     def _begin(self) -> None:
@@ -306,7 +306,7 @@ class Life:
         self._distrust()
         if exchange.sent and self._server.over_http:
             # The connection may end sooner than the request that was sent to whoever is there now.
-            with anyio.move_on_after(REFUSING_SECONDS):
+            with anyio.move_on_after(ENDING_SECONDS):
                 await exchange.over.wait()
         if exchange.status in NOT_TAKEN:
             raise NotSent(f"{place} answered with status {exchange.status}") from error
