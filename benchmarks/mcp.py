@@ -16,11 +16,13 @@ from rich.table import Table
 import durable_agents as da
 from durable_agents.runtime.resources import SharedResources
 
-ROUNDS = 7
-CALLS = 300
+CALLS = 2000
+ROUNDS = 40
 AT_ONCE = 50
 SPAWNS = 3
 ARGUMENTS = {"text": "x" * 200}
+
+Call = Callable[[], Awaitable[object]]
 
 server = MCPServer("bench", log_level="ERROR")
 
@@ -34,13 +36,24 @@ async def echo(text: str) -> str:
 COMMAND = [sys.executable, "-m", "benchmarks.mcp", "serve"]
 
 
-async def seconds_per_call(
-    call: Callable[[], Awaitable[object]], calls: int = CALLS, at_once: int = 1
-) -> float:
-    began = time.perf_counter()
-    for _ in range(calls // at_once):
-        await asyncio.gather(*(call() for _ in range(at_once)))
-    return (time.perf_counter() - began) / calls
+async def medians(times: int, *calls: Call) -> list[float]:
+    """Return the seconds that each of the calls takes, made in turn."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for _ in range(times):
+        for call, seconds in zip(calls, taken, strict=True):
+            began = time.perf_counter()
+            await call()
+            seconds.append(time.perf_counter() - began)
+    return [statistics.median(seconds) for seconds in taken]
+
+
+def at_once(call: Call) -> Call:
+    """Return the call made many times at once."""
+
+    async def many() -> None:
+        await asyncio.gather(*(call() for _ in range(AT_ONCE)))
+
+    return many
 
 
 async def main() -> None:
@@ -63,22 +76,19 @@ async def main() -> None:
         async def listing() -> None:
             await config.list_tools(resources)
 
-        warm, floor, many, many_bare = [], [], [], []
-        for _ in range(ROUNDS):  # by turns, so that what else the machine does falls on both
-            floor.append(await seconds_per_call(bare))
-            warm.append(await seconds_per_call(ours))
-            many_bare.append(await seconds_per_call(bare, at_once=AT_ONCE))
-            many.append(await seconds_per_call(ours, at_once=AT_ONCE))
-        spawned = await seconds_per_call(spawning, SPAWNS)
-        listed = await seconds_per_call(listing, 10_000)
-    one, one_bare = statistics.median(warm), statistics.median(floor)
-    fifty, fifty_bare = statistics.median(many), statistics.median(many_bare)
+        # By turns, call by call, so that what else the machine does falls on both.
+        one_bare, one = await medians(CALLS, bare, ours)
+        fifty_bare, fifty = await medians(ROUNDS, at_once(bare), at_once(ours))
+        (spawned,) = await medians(SPAWNS, spawning)
+        (listed,) = await medians(CALLS, listing)
     table = Table(title="A call of a tool over stdio", title_justify="left")
     for column in ("what", "ms per call", "ratio", "to"):
         table.add_column(column, justify="left" if column in ("what", "to") else "right")
     table.add_row("MCP's SDK", f"{one_bare * 1e3:.3f}", "1.00", "itself")
     table.add_row("a warm connection", f"{one * 1e3:.3f}", f"{one / one_bare:.2f}", "MCP's SDK")
-    table.add_row(f"{AT_ONCE} at once", f"{fifty * 1e3:.3f}", f"{fifty / fifty_bare:.2f}", "the same, bare")
+    table.add_row(
+        f"{AT_ONCE} at once", f"{fifty / AT_ONCE * 1e3:.3f}", f"{fifty / fifty_bare:.2f}", "the same, bare"
+    )
     table.add_row("a process for each", f"{spawned * 1e3:.3f}", f"{spawned / one:.0f}", "a warm connection")
     table.add_row("listing again", f"{listed * 1e3:.3f}", f"{listed / one:.3f}", "a call")
     Console().print(table)
