@@ -61,7 +61,10 @@ async def test_a_conversation_continues_as_new_and_nothing_of_it_is_lost(url: st
         mine = [key for key in programs.attempts if key.startswith(execution.id)]
         assert len(mine) == MESSAGES
         # There is one execution, and to start it again gives it.
-        assert [one.id for one in await backend.list(workflow="temporal_conversation")] == [execution.id]
+        async with asyncio.timeout(30):
+            # Temporal's list lags behind, and nothing tells when it has caught up.
+            while [one.id for one in await listed(backend)] != [execution.id]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         again = await backend.start(Conversation, id=execution.id, task_queue=queue)
         assert await again.result() == state
 
@@ -77,6 +80,10 @@ async def test_the_log_warns_of_a_history_that_grows_too_long(
     warnings = [record.getMessage() for record in caplog.records if "continue as new" in record.getMessage()]
     assert len(warnings) == 1
     assert execution.id in warnings[0]
+
+
+async def listed(backend: da.Backend) -> list[da.ExecutionDescription]:
+    return list(await backend.list(workflow="temporal_conversation"))
 
 
 async def read(execution: da.Execution, after: int = 0) -> list[da.Event]:
