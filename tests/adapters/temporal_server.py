@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import functools
 import os
@@ -17,8 +18,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, RegisterNamespaceRequest
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 FAST = (
     "history.transferProcessorMaxPollRPS=100000",
@@ -94,11 +97,20 @@ def stored_bytes() -> bytes:
 
 
 async def new_namespace(address: str) -> str:
-    """Return a namespace that holds nothing yet."""
+    """Return a namespace that holds nothing yet, once all of the server knows it."""
     name = f"n-{uuid.uuid4().hex}"
     client = await Client.connect(address)
     day = Duration(seconds=86_400)
     await client.workflow_service.register_namespace(
         RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=day)
     )
-    return name
+    queue = DescribeTaskQueueRequest(namespace=name, task_queue=TaskQueue(name="none"))
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await client.workflow_service.describe_task_queue(queue)
+                return name
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+            await asyncio.sleep(0.01)
