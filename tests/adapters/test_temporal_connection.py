@@ -244,6 +244,19 @@ async def test_with_external_storage_a_result_may_be_of_any_size(url: str) -> No
     assert any(len(kept) > 3_000_000 for kept in driver.kept.values())
 
 
+@pytest.mark.parametrize("given", [["a text"], [1, 2], [{"steps": 5}]])
+async def test_an_input_of_another_client_that_does_not_fit_fails_the_execution(
+    url: str, given: list[Any]
+) -> None:
+    queue = uuid.uuid4().hex
+    async with da.connect(url) as backend, backend.worker([Steps], task_queue=queue):
+        assert isinstance(backend, TemporalBackend)
+        start = backend.client.start_workflow("temporal_steps", args=given, id=queue, task_queue=queue)
+        execution = await backend.get((await start).id)
+        with pytest.raises(da.ExecutionFailed, match="steps"):
+            await execution.result()
+
+
 # Workers that cannot work --------------------------------------------------------------------------------
 
 

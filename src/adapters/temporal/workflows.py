@@ -119,17 +119,17 @@ class DurableWorkflow:
         self._scope = copy_context()
         self._scope.run(current_context.set, self._context)
         values = _values(args)
-        self._arguments: dict[str, JSON] = values[0] if values else {}
+        self._arguments: dict[str, JSON] = values[0] if values and isinstance(values[0], dict) else {}
         self._instance: Any = None
         self._begun = asyncio.Event()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets what a signal handler raises: that ends the execution."""
-        if len(values) > 1:
-            self._context.go_on_from(values[1])
-        else:
-            self._context.record(
-                ExecutionStarted(at=self._context.time, workflow=name, arguments=self._arguments)
-            )
+        match values:
+            case [_, {"keys": int(), "emitted": int(), "records": int()} as place]:
+                self._context.go_on_from(place)
+            case _:
+                started = ExecutionStarted(at=self._context.time, workflow=name, arguments=self._arguments)
+                self._context.record(started)
 
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> Any:
