@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from functools import cache
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
@@ -17,9 +18,21 @@ class Value(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def to_data(self, mode: Literal["python", "json"] = "python") -> dict[str, Any]:
+        """Return what `model_validate` makes an equal value of, without the fields that hold nothing.
+
+        That is None, or an empty collection, where that is the field's default: most fields of most records.
+        """
+        nothing = _nothing_in(type(self))
+        return {
+            name: value
+            for name, value in self.model_dump(mode=mode).items()
+            if name not in nothing or value not in nothing[name]
+        }
+
     def to_json(self) -> bytes:
         """Return JSON that `from_json` reads; raises ValueError when what it carries is nested too deep."""
-        return encode(self.model_dump(), depth_max=DEPTH_MAX + ENVELOPE_DEPTH)
+        return encode(self.to_data(), depth_max=DEPTH_MAX + ENVELOPE_DEPTH)
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -29,6 +42,18 @@ class Value(BaseModel):
     def with_(self, **changes: Any) -> Self:
         """Return a copy with `changes`, which are trusted to be of the right types."""
         return self.model_copy(update=changes)
+
+
+@cache
+def _nothing_in(cls: type[Value]) -> dict[str, tuple[Any, ...]]:
+    """Return the fields of a class whose default is nothing, each with what that looks like in a dump."""
+    defaults = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in cls.model_fields.items()
+        if not field.is_required() and not field.default_factory_takes_validated_data
+    }
+    kinds: tuple[tuple[Any, ...], ...] = ((None,), ({},), ((), []))
+    return {name: kind for name, default in defaults.items() for kind in kinds if default in kind}
 
 
 class WireValue(BaseModel):

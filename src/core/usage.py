@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from durable_agents.core.model import Value
 
@@ -15,6 +17,12 @@ class Usage(Value):
     total_tokens: int = 0
     connector_tokens: int = 0
     connectors: dict[str, int] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_unused_connectors(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Most replies use none, and each is journaled."""
+        unused = () if self.connectors or self.connector_tokens else ("connector_tokens", "connectors")
+        return {name: value for name, value in dump(self).items() if name not in unused}
 
     def __add__(self, other: Usage) -> Usage:
         names = sorted({*self.connectors, *other.connectors})

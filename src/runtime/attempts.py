@@ -40,7 +40,7 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
             return definition.signature.dump_result(result)
         case ModelCall(session=session, request=request):
             reply = await session.reply(request(attempt), resources, attempt.tell)
-            return reply.model_dump(mode="json")
+            return reply.to_data("json")
         case ToolCallOf(source=source, tool=tool, arguments=arguments):
             token = current_attempt.set(attempt)
             try:
