@@ -149,7 +149,9 @@ class MemoryStore(Store):
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
         def is_longer() -> bool:
             execution = self._medium.executions.get(execution_id)
-            return execution is not None and len(execution.records) > length
+            if execution is None:
+                return False
+            return len(execution.records) > length or execution.status is not Status.RUNNING
 
         await self._until(is_longer, timeout_seconds)
 

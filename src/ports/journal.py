@@ -32,6 +32,7 @@ object belongs to one event loop; storage may be open in several objects at once
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -194,6 +195,10 @@ class PresentWorker:
     """The ids of the executions that it owns, sorted."""
 
 
+ENDLESS = sys.maxsize
+"""More records than any journal holds: who follows from there on waits for the execution's end."""
+
+
 class Journal(Protocol):
     """The ordered, append-only records of executions."""
 
@@ -230,9 +235,10 @@ class Journal(Protocol):
 
     @abstractmethod
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
-        """Return when the journal holds more than `length` records, or it timed out, or for no reason.
+        """Return when the journal holds more than `length` records, or has ended, or it timed out.
 
-        An append that happens before the call is not missed. The time-out is by the adapter's clock.
+        It may return for no reason, too. An append that happens before the call is not missed. The time-out
+        is by the adapter's clock.
         """
 
     @property

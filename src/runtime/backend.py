@@ -51,7 +51,7 @@ from durable_agents.ports.durability import (
     WorkerDescription,
     WorkflowInfo,
 )
-from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, Head, Message, NewExecution, Store
+from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, ENDLESS, Head, Message, NewExecution, Store
 from durable_agents.runtime.events import EventReader
 from durable_agents.runtime.listener import Listener
 from durable_agents.runtime.live import LiveExecution
@@ -198,7 +198,7 @@ class JournaledExecution(Execution):
     async def result(self) -> Any:
         head = await self._patiently(self._head)
         while head.status is Status.RUNNING:
-            await self._patiently(partial(self._store.follow, self._id, head.length, PATIENCE_SECONDS))
+            await self._patiently(partial(self._store.follow, self._id, ENDLESS, PATIENCE_SECONDS))
             head = await self._patiently(self._head)
         return self._outcome(await self._patiently(partial(self._closing, head)), head)
 

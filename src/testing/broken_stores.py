@@ -749,6 +749,20 @@ class FollowsFromTheCallOn(BrokenStore):
         await super().follow(execution_id, len(execution.records) if execution else length, timeout_seconds)
 
 
+class FollowsPastTheEnd(BrokenStore):
+    """Following waits for more records of an execution that has ended."""
+
+    breaks = "following_to_the_end_"
+    found_by_random_programs = False
+
+    async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
+        def is_longer() -> bool:
+            execution = self._medium.executions.get(execution_id)
+            return execution is not None and len(execution.records) > length
+
+        await self._until(is_longer, timeout_seconds)
+
+
 class ForgetsTheRunning(BrokenStore):
     """An old execution is forgotten whether it has ended or not."""
 

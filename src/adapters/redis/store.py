@@ -72,6 +72,9 @@ FORGET_EXECUTIONS = 100
 
 PRESENCE_SHARD = 0
 
+ENDED = -1
+"""What the scripts say of the length of a journal that does not grow any more."""
+
 SYNCHRONISE_SECONDS = 60.0
 """How often the server is asked again what time it is."""
 
@@ -203,14 +206,12 @@ class RedisStore(Store):
                 heard = topic.heard
                 # What was announced last is what there is; only when nothing was, it must be asked for.
                 there_are = int(topic.said) if topic.said else await self._length(execution_id)
-                if there_are > length or self.clock.now() >= give_up_at:
+                if there_are > length or there_are == ENDED or self.clock.now() >= give_up_at:
                     return
                 await topic.changed(heard, give_up_at - self.clock.now())
 
     async def _length(self, execution_id: str) -> int:
-        key = f"{self._base(self._shard_of(execution_id))}journal:{execution_id}"
-        with translated(self._settings):
-            return int(await self._opened.server.client.llen(key))
+        return int(await self._run("length", self._shard_of(execution_id), execution_id))
 
     # Inbox -----------------------------------------------------------------------------------------------
 

@@ -44,10 +44,12 @@ def records(connection: sqlite3.Connection, execution_id: str, after: int) -> Se
     return [body for (body,) in rows.fetchall()]
 
 
-def length(connection: sqlite3.Connection, execution_id: str) -> int:
-    """Return how many records there are; 0 for an unknown id."""
-    row = connection.execute("SELECT length FROM execution WHERE id = ?", (execution_id,)).fetchone()
-    return int(row[0]) if row else 0
+def goes_beyond(connection: sqlite3.Connection, execution_id: str, length: int) -> bool:
+    """Return whether there are more records than that, or will be no more; never for an unknown id."""
+    row = connection.execute(
+        "SELECT length > ? OR status <> ? FROM execution WHERE id = ?", (length, Status.RUNNING, execution_id)
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def messages(connection: sqlite3.Connection, execution_id: str, after: int) -> Sequence[Delivery]:

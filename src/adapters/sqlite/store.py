@@ -142,10 +142,10 @@ class SqliteStore(Store):
         return await self._read(lambda connection: reading.records(connection, execution_id, after))
 
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
-        async def is_longer() -> bool:
-            return await self._read(lambda connection: reading.length(connection, execution_id)) > length
+        async def has_come() -> bool:
+            return await self._read(lambda connection: reading.goes_beyond(connection, execution_id, length))
 
-        await self._here().announcements.until(execution_id, is_longer, timeout_seconds)
+        await self._here().announcements.until(execution_id, has_come, timeout_seconds)
 
     # Inbox -----------------------------------------------------------------------------------------------
 

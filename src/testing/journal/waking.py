@@ -8,6 +8,7 @@ import pytest
 
 from durable_agents.core.records import Status
 from durable_agents.ports.journal import (
+    ENDLESS,
     Commit,
     Message,
     Store,
@@ -218,6 +219,17 @@ class WakingContract(ContractBase):
         await asyncio.sleep(0)
         await store.create(new_execution(), FIRST)
         await self.ends(storage, following)
+
+    async def test_following_to_the_end_ends_with_the_execution(self, storage: Storage, store: Store) -> None:
+        await store.create(new_execution(), FIRST)
+        claim = await self.claim_one(store)
+        async with storage.open() as second:
+            following = asyncio.create_task(second.follow("e", ENDLESS, 60.0))
+            await asyncio.sleep(0)
+            await store.append(claim, 1, [b"next"], Commit())
+            await store.append(claim, 2, [b"last"], Commit(status=Status.COMPLETED))
+            await self.ends(storage, following)
+            await self.within_patience(second.follow("e", ENDLESS, self.patience_seconds * 100))
 
     async def test_following_times_out(self, storage: Storage, store: Store) -> None:
         await store.create(new_execution(), FIRST)

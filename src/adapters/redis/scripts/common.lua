@@ -13,6 +13,9 @@ local CLOSED, EXPIRING = shard .. 'closed', shard .. 'expiring'
 local WORKERS, ALIVE = shard .. 'workers', shard .. 'alive'
 local ENDS = {'completed', 'failed', 'cancelled'}
 
+-- What is said of the length of a journal that does not grow any more.
+local ENDED = -1
+
 local function head_of(id) return shard .. 'head:' .. id end
 local function journal_of(id) return shard .. 'journal:' .. id end
 local function inbox_of(id) return shard .. 'inbox:' .. id end
