@@ -25,15 +25,16 @@ import asyncio
 import json
 import logging
 import zlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis import exceptions
 
 from durable_agents.adapters.redis.announcements import Announcements, Topic
+from durable_agents.adapters.redis.answers import card_of, head_of
+from durable_agents.adapters.redis.claiming import Claimed, claim_everywhere
 from durable_agents.adapters.redis.clock import ServerClock
 from durable_agents.adapters.redis.connection import Server, open_server
 from durable_agents.adapters.redis.errors import translated
@@ -172,7 +173,7 @@ class RedisStore(Store):
             _optional(new.keep_seconds),
             first,
         )
-        return _head(new.id, head), bool(is_new)
+        return head_of(new.id, head), bool(is_new)
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         for record in records:
@@ -243,16 +244,16 @@ class RedisStore(Store):
         lease_until = self.clock.now() + lease_seconds
         names = sorted(set(workflows))
 
-        async def claim_in(shard: int, limit: int, peek: int) -> _Claimed:
+        async def claim_in(shard: int, limit: int, peek: int) -> Claimed:
             answer = await self._run(
                 "claim", shard, worker, task_queue, repr(lease_until), limit, peek, *names
             )
-            return _Claimed.read(shard, worker, answer)
+            return Claimed.read(shard, worker, answer)
 
         if opened.server.shards == 1:
             found = [await claim_in(0, limit, 0)]
         else:
-            found = await _claim_everywhere(claim_in, opened.server.shards, limit)
+            found = await claim_everywhere(claim_in, opened.server.shards, limit)
         claimed = sorted((claimed for one in found for claimed in one.claims), key=lambda pair: pair[0])
         wake_ats = [one.next_wake_at for one in found if one.next_wake_at is not None]
         return Work(
@@ -303,7 +304,7 @@ class RedisStore(Store):
         await self._run("leave", PRESENCE_SHARD, identity)
 
     async def workers(self) -> Sequence[PresentWorker]:
-        cards = [_card(text) for text in await self._run("workers", PRESENCE_SHARD)]
+        cards = [card_of(text) for text in await self._run("workers", PRESENCE_SHARD)]
         cards.sort(key=lambda card: (card.started_at, card.identity))
         identities = [card.identity for card in cards]
         by_shard = await asyncio.gather(
@@ -318,7 +319,7 @@ class RedisStore(Store):
 
     async def head(self, execution_id: str) -> Head | None:
         head = await self._run("head", self._shard_of(execution_id), execution_id)
-        return _head(execution_id, head) if head[0] else None
+        return head_of(execution_id, head) if head[0] else None
 
     async def heads(
         self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
@@ -332,7 +333,7 @@ class RedisStore(Store):
                 for shard in range(self._opened.server.shards)
             )
         )
-        heads = [_head(id.decode(), head) for shard in found for id, head in shard]
+        heads = [head_of(id.decode(), head) for shard in found for id, head in shard]
         heads.sort(key=lambda head: head.created_at, reverse=True)
         return heads[:limit]
 
@@ -424,57 +425,6 @@ class RedisStore(Store):
             raise PayloadTooLarge(what, len(data), self._limit_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Claimed:
-    """What the claim script says of one shard."""
-
-    shard: int
-    claims: tuple[tuple[float, Claim], ...]
-    """Each with the time since which it had waited."""
-    mail: tuple[str, ...]
-    next_wake_at: float | None
-    waiting: tuple[tuple[float, str], ...]
-    """Some that could still be claimed: the time since which they have waited, and their ids."""
-
-    @classmethod
-    def read(cls, shard: int, worker: str, answer: Sequence[Any]) -> _Claimed:
-        claims, mail, next_wake_at, waiting = answer
-        return cls(
-            shard,
-            tuple(
-                (
-                    float(since),
-                    Claim(id.decode(), workflow.decode(), worker, token, length, consumed, bool(recovered)),
-                )
-                for since, id, workflow, token, length, consumed, recovered in claims
-            ),
-            tuple(id.decode() for id in mail),
-            float(next_wake_at) if next_wake_at else None,
-            tuple((float(since), id.decode()) for since, id in waiting),
-        )
-
-
-async def _claim_everywhere(
-    claim_in: Callable[[int, int, int], Awaitable[_Claimed]], shards: int, limit: int
-) -> list[_Claimed]:
-    """Claim from several shards what has waited longest in any of them.
-
-    First all are looked at, then each gives its share of the oldest. Others may claim in between: what they
-    took is made up for with what is left, as long as there is something.
-    """
-    claims: list[tuple[float, Claim]] = []
-    while True:
-        room = limit - len(claims)
-        found = list(await asyncio.gather(*(claim_in(shard, 0, room) for shard in range(shards))))
-        oldest = sorted((since, id, one.shard) for one in found for since, id in one.waiting)[:room]
-        shares = Counter(shard for _, _, shard in oldest)
-        for taken in await asyncio.gather(*(claim_in(shard, share, 0) for shard, share in shares.items())):
-            claims += taken.claims
-            found[taken.shard] = taken
-        if len(claims) == limit - room + len(oldest):
-            return [replace(one, claims=()) for one in found[1:]] + [replace(found[0], claims=tuple(claims))]
-
-
 async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
     for loop in loops:
         loop.cancel()
@@ -484,31 +434,3 @@ async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
 
 def _optional(number: float | None) -> str:
     return "" if number is None else repr(float(number))
-
-
-def _head(id: str, answer: Sequence[Any]) -> Head:
-    flat, length = answer
-    fields = _fields(flat)
-    closed_at, note, owner = fields.get("closed"), fields.get("note"), fields.get("owner")
-    return Head(
-        id=id,
-        workflow=fields["workflow"],
-        fingerprint=fields["fingerprint"],
-        task_queue=fields["queue"],
-        status=Status(fields["status"]),
-        length=length,
-        created_at=float(fields["created"]),
-        closed_at=None if closed_at is None else float(closed_at),
-        note=note,
-        owner=owner,
-    )
-
-
-def _card(text: bytes) -> WorkerCard:
-    identity, workflows, task_queue, started_at = json.loads(text)
-    return WorkerCard(identity, tuple(workflows), task_queue, started_at)
-
-
-def _fields(flat: Sequence[bytes]) -> dict[str, str]:
-    texts = [part.decode() for part in flat]
-    return dict(zip(texts[::2], texts[1::2], strict=True))
