@@ -68,4 +68,4 @@ bench: setup ## run the benchmarks
 	$(BIN)/python -m benchmarks.temporal
 
 fuzz: setup $(MCP_SERVERS) ## run the property tests with 2000 examples each, and the tests that take long
-	$(PYTEST) -m "" --hypothesis-profile nightly --override-ini faulthandler_timeout=7200
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) -m "" --override-ini faulthandler_timeout=7200
