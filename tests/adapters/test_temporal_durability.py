@@ -180,7 +180,7 @@ class Uncached(InNamespace):
 @pytest.mark.server
 class TestTemporalDurability(DurabilityContract):
     new_storage = InNamespace
-    capabilities = frozenset({Capability.SHOWS_ITS_BYTES})
+    capabilities = frozenset({Capability.SHOWS_ITS_BYTES, Capability.LISTS_WORKERS})
     lease = timedelta(seconds=1)
     worker_life_seconds = 0.3
     only_nightly = (
@@ -196,6 +196,6 @@ class TestTemporalDurability(DurabilityContract):
 @pytest.mark.server
 class TestTemporalDurabilityWithoutCache(DurabilityContract):
     new_storage = Uncached
-    capabilities = frozenset({Capability.SHOWS_ITS_BYTES})
+    capabilities = frozenset({Capability.SHOWS_ITS_BYTES, Capability.LISTS_WORKERS})
     lease = timedelta(seconds=1)
     worker_life_seconds = 0.3

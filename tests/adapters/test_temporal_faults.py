@@ -15,7 +15,14 @@ from temporalio.testing import WorkflowEnvironment
 import durable_agents as da
 from tests.adapters import temporal_programs as programs
 from tests.adapters.temporal_programs import LEASE, Approval, DealAnalysis, Month, Steps
-from tests.adapters.temporal_server import EXECUTABLE, FAST, free_port, shared_server, start_server
+from tests.adapters.temporal_server import (
+    EXECUTABLE,
+    FAST,
+    free_port,
+    shared_server,
+    start_server,
+    temporal_server,
+)
 
 pytestmark = pytest.mark.server
 
@@ -110,6 +117,14 @@ async def test_a_worker_that_has_never_seen_an_activity_says_which_and_stops_try
         [failed] = [event async for event in execution.events() if event.kind == "activity_failed"]
     assert failed.data["failure"]["kind"] == "UnknownDefinition"  # type: ignore[index, call-overload]
     assert "'temporal_forgotten'" in str(failed.data["failure"])
+
+
+async def test_a_service_that_keeps_no_list_of_workers_says_so_and_workers_work_on() -> None:
+    with temporal_server(["--dynamic-config-value", "frontend.WorkerHeartbeatsEnabled=false"]) as address:
+        async with da.connect(f"temporal://{address}") as backend, backend.worker([Steps], lease=LEASE):
+            assert await (await backend.start(Steps, ["a"])).result() == ["a noted"]
+            with pytest.raises(da.NotSupported, match="task-queue describe"):
+                await backend.workers()
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from durable_agents.testing.mistral_server import Call, MistralServer, Say, Scri
 from tests.adapters import temporal_native as native
 from tests.adapters.mcp.serving import nursery
 from tests.adapters.temporal_native import WORKFLOWS, Box, Failing, Payment, Poem, PoemHere, Remote
-from tests.adapters.temporal_server import shared_server
+from tests.adapters.temporal_server import new_namespace, shared_server
 
 pytestmark = pytest.mark.server
 
@@ -118,6 +118,20 @@ async def test_a_backend_shows_the_events_of_a_users_workflow_and_takes_decision
     assert kinds[-1] == "execution_completed"
     assert kinds.count("turn_started") == 2
     assert "approval_given" in kinds
+
+
+async def test_a_users_own_worker_is_listed_with_what_it_carries_on_while_it_works() -> None:
+    address = shared_server()
+    namespace = await new_namespace(address)
+    client = await Client.connect(
+        address, namespace=namespace, plugins=[da.DurableAgentsPlugin(lease=LEASE)], identity="native"
+    )
+    async with da.connect(f"temporal://{address}/{namespace}") as backend:
+        async with Worker(client, task_queue="agents", workflows=[Poem, Payment]):
+            [worker] = await backend.workers()
+        assert (worker.identity, worker.task_queue, worker.executions) == ("native", "agents", [])
+        assert worker.workflows == ["native_payment", "native_poem"]
+        assert list(await backend.workers()) == []
 
 
 async def test_a_remote_model_is_called_outside_the_sandbox_and_its_key_is_in_no_stored_byte(

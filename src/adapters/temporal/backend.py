@@ -23,6 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from durable_agents.adapters.temporal.execution import TemporalExecution
 from durable_agents.adapters.temporal.payloads import TellingCodec, check_size, data_converter, limit_of
+from durable_agents.adapters.temporal.presence import quoted, workers_of
 from durable_agents.adapters.temporal.stream import translated
 from durable_agents.adapters.temporal.worker import TemporalWorker, WorkerOptions
 from durable_agents.core.errors import (
@@ -198,7 +199,7 @@ class TemporalBackend(Backend):
     ) -> Sequence[ExecutionDescription]:
         # Of an execution that continues as new, only the last run counts.
         conditions = ["ExecutionStatus != 'ContinuedAsNew'"]
-        conditions += [] if workflow is None else [f"WorkflowType = {_quoted(workflow)}"]
+        conditions += [] if workflow is None else [f"WorkflowType = {quoted(workflow)}"]
         if status is not None:
             conditions.append(_VISIBLE[Status(status)])
         found: list[WorkflowExecution] = []
@@ -217,10 +218,8 @@ class TemporalBackend(Backend):
         )
 
     async def workers(self) -> Sequence[WorkerDescription]:
-        raise NotSupported(
-            "Temporal knows its workers by task queue: "
-            f"run `temporal task-queue describe --task-queue {DEFAULT_TASK_QUEUE}` instead"
-        )
+        with translated(""):
+            return await workers_of(self.client)
 
     def worker(
         self,
@@ -248,7 +247,3 @@ class TemporalBackend(Backend):
         if len(by_name) < len(set(map(id, definitions))):
             raise DefinitionError("two workflows of one worker have the same name; give each its own")
         return TemporalWorker(self.client, self._toolkit, by_name, options)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -24,9 +25,11 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from durable_agents.adapters.temporal.activities import Attempts
 from durable_agents.adapters.temporal.native import UsersHost
 from durable_agents.adapters.temporal.payloads import limit_of
+from durable_agents.adapters.temporal.presence import Presence
 from durable_agents.adapters.temporal.replays import Replays
 from durable_agents.adapters.temporal.steps import OpenSteps
 from durable_agents.core.errors import ConfigurationError, DurableAgentsError
+from durable_agents.ports.journal import WorkerCard
 from durable_agents.ports.toolkit import Toolkit
 
 PASSED_THROUGH = ("durable_agents", "griffe")
@@ -66,14 +69,21 @@ class AgentsPlugin(SimplePlugin):
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
-        performs = worker.config(active_config=True).get("activities", ())
-        owners = (getattr(perform, "__self__", None) for perform in performs)
-        async with _attempts_among(owners):
+        config = worker.config(active_config=True)
+        owners = (getattr(perform, "__self__", None) for perform in config.get("activities", ()))
+        async with _attempts_among(owners), Presence(worker.client, _card_of(worker, config), self._lease):
             await super().run_worker(worker, next)
 
 
 def _attempts_among(owners: Iterable[object]) -> Attempts:
     return next(owner for owner in owners if isinstance(owner, Attempts))
+
+
+def _card_of(worker: Worker, config: WorkerConfig) -> WorkerCard:
+    # Of a dynamic workflow there is no name.
+    names = (workflow._Definition.must_from_class(one).name for one in config.get("workflows", ()))
+    identity = config.get("identity") or worker.client.identity
+    return WorkerCard(identity, tuple(sorted(filter(None, names))), worker.task_queue, time.time())
 
 
 def _passing_through(runner: WorkflowRunner | None) -> WorkflowRunner:

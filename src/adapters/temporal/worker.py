@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -17,12 +18,14 @@ from temporalio.worker import Replayer, Worker
 
 from durable_agents.adapters.temporal.activities import Attempts
 from durable_agents.adapters.temporal.payloads import data_converter, limit_of
+from durable_agents.adapters.temporal.presence import Presence
 from durable_agents.adapters.temporal.pulse import HURRY_SECONDS
 from durable_agents.adapters.temporal.replays import MakeReplayer, Replays
 from durable_agents.adapters.temporal.steps import OpenSteps
 from durable_agents.adapters.temporal.workflows import DurableWorkflow, GuardedRunner, Host
 from durable_agents.core.errors import ConfigurationError
 from durable_agents.ports.definitions import WorkflowDefinition
+from durable_agents.ports.journal import WorkerCard
 from durable_agents.ports.toolkit import Toolkit
 
 
@@ -74,6 +77,9 @@ class TemporalWorker:
             self._client, replayer_of(host, self._client.namespace, self._client.data_converter)
         )
         attempts = await self._stack.enter_async_context(Attempts(host, replays))
+        identity = options.identity or self._client.identity
+        card = WorkerCard(identity, tuple(sorted(host.definitions)), options.task_queue, time.time())
+        await self._stack.enter_async_context(Presence(self._client, card, options.lease))
         worker = Worker(
             self._client,
             task_queue=options.task_queue,
@@ -81,7 +87,7 @@ class TemporalWorker:
             activities=[attempts.perform],
             interceptors=[host],
             unsandboxed_workflow_runner=GuardedRunner(host.toolkit),
-            identity=options.identity,
+            identity=identity,
             max_cached_workflows=options.max_cached_executions,
             # Of workflow tasks, which take milliseconds. Temporal needs two to have a cache.
             max_concurrent_workflow_tasks=max(options.max_concurrent_executions, 2),
