@@ -17,6 +17,7 @@ from durable_agents.core.errors import DefinitionError, InvalidArguments, NotPen
 from durable_agents.core.json import JSON, canonical, encode
 from durable_agents.core.model import Value, faults
 from durable_agents.core.replies import parsed_arguments
+from durable_agents.core.step_keys import call_key
 
 DECISION_SIGNAL = "durable_agents.decision"
 """The name under which a decision is sent to an execution, among its signals."""
@@ -51,11 +52,6 @@ class Decision(Value):
 def fingerprint_of(agent: str, tool: str, arguments: dict[str, JSON]) -> str:
     """Return what is equal only for the same agent, tool and arguments."""
     return sha256(canonical([agent, tool, arguments]).encode()).hexdigest()
-
-
-def call_key(run: str, turn: JSON, call_id: str) -> str:
-    """Return the place of a call in its execution."""
-    return f"{run}/t{turn}/{call_id}"
 
 
 def read_decision(named: Mapping[str, JSON]) -> Decision:

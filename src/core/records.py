@@ -108,7 +108,7 @@ class StepScheduled(Value):
     """Workflow code asked for a step; from here on an attempt may have run.
 
     `arguments` is None where they follow from earlier records; `about` is what a reader of the event stream
-    is told (agent, turn, call id).
+    is told besides what the key says (run, turn, call id): the agent.
     """
 
     type: Literal["step_scheduled"] = "step_scheduled"

@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import Any, cast
 
 from durable_agents.core.agent_events import AnswerCall, AskApproval, CallTool
-from durable_agents.core.approvals import call_key
 from durable_agents.core.chunks import TextChunk, as_chunks, text_of, to_wire
 from durable_agents.core.errors import InvalidArguments, ToolFailed
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON, encode
 from durable_agents.core.records import StepKind
 from durable_agents.core.retry import RetryPolicy
+from durable_agents.core.step_keys import call_key
 from durable_agents.ports.definitions import ActivityOptions, Signature
-from durable_agents.ports.durability import ActivityCall, Step, StepContext, ToolCallOf
+from durable_agents.ports.durability import ActivityCall, Call, Step, StepContext, ToolCallOf
 from durable_agents.ports.tools import ToolOutput, ToolSource
 from durable_agents.runtime.agent import ActivityTool, FunctionTool, SourceTool, Team
 
@@ -40,24 +40,17 @@ class ToolCalls:
         Raises:
             Exception: whatever the tool, or a step, fails with.
         """
-        key = call_key(self._run, effect.turn, effect.call_id)
-        about = about_call(self._run, effect)
         match self._team.bindings[effect.agent, effect.tool]:
             case ActivityTool(activity=activity):
                 signature = activity.definition.signature
                 args, kwargs = self._bound(signature, effect)
                 arguments = signature.dump_arguments(*args, **kwargs)
-                call = Step(
-                    key=key,
-                    kind=StepKind.TOOL,
-                    name=activity.definition.name,
-                    call=ActivityCall(activity.definition, arguments),
-                    options=activity.definition.options,
-                    about=about,
-                )
-                return told(await self._context.run_step(call))
+                call = ActivityCall(activity.definition, arguments)
+                step = self._step(effect, activity.definition.name, call, activity.definition.options)
+                return told(await self._context.run_step(step))
             case FunctionTool(fn=fn, signature=signature):
                 args, kwargs = self._bound(signature, effect)
+                about = about_call(self._run, effect)
                 self._context.emit("tool_called", about)
                 try:
                     value = fn(*args, **kwargs)
@@ -70,18 +63,20 @@ class ToolCalls:
                 self._context.emit("tool_returned", {**about, "result": result})
                 return result
             case SourceTool(source=source, name=name):
-                call = Step(
-                    key=key,
-                    kind=StepKind.TOOL,
-                    name=name,
-                    call=ToolCallOf(source, name, effect.arguments),
-                    options=self._options(effect.agent, source, name),
-                    about=about,
-                )
-                output = ToolOutput.model_validate(await self._context.run_step(call))
+                options = self._options(effect.agent, source, name)
+                step = self._step(effect, name, ToolCallOf(source, name, effect.arguments), options)
+                output = ToolOutput.model_validate(await self._context.run_step(step))
                 if output.is_error:
                     raise ToolFailed(name, "ToolError", told_output(output))
                 return told_output(output)
+
+    def _step(self, effect: CallTool, name: str, call: Call, options: ActivityOptions) -> Step:
+        """Return the call as a step. What its key and its name say already is not journaled beside them."""
+        about: dict[str, JSON] = {"agent": effect.agent}
+        if effect.tool != name:
+            about["tool"] = effect.tool
+        key = call_key(self._run, effect.turn, effect.call_id)
+        return Step(key=key, kind=StepKind.TOOL, name=name, call=call, options=options, about=about)
 
     def _options(self, agent: str, source: ToolSource, tool: str) -> ActivityOptions:
         """Return how a call is tried: by what the source said when it was listed, which is journaled."""

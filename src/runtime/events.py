@@ -30,6 +30,7 @@ from durable_agents.core.records import (
     TimerStarted,
 )
 from durable_agents.core.replies import with_own_call_ids
+from durable_agents.core.step_keys import place_in
 from durable_agents.core.workflow_machine import AnyRecord
 from durable_agents.ports.deltas import Delta
 from durable_agents.ports.durability import Event
@@ -115,7 +116,7 @@ class EventReader:
             case StepCompleted():
                 step = self._end(record.key)
                 if step.kind is StepKind.MODEL:
-                    self._remember_calls(step.about.get("run"), record.result)
+                    self._remember_calls(place_in(record.key).get("run"), record.result)
                 return _KINDS[step.kind][1], {**_about(step), "result": record.result}
             case StepFailed():
                 step = self._end(record.key)
@@ -175,7 +176,10 @@ class EventReader:
 
 
 def _about(step: StepScheduled) -> dict[str, JSON]:
-    return {"name": step.name, "key": step.key, **step.about}
+    place = {} if step.kind is StepKind.ACTIVITY else place_in(step.key)
+    if step.kind is StepKind.TOOL:
+        place["tool"] = step.name
+    return {"name": step.name, "key": step.key, **place, **step.about}
 
 
 def _data(failure: Failure | None) -> JSON:

@@ -30,13 +30,14 @@ from durable_agents.core.agent_events import (
 from durable_agents.core.agent_machine import step
 from durable_agents.core.agent_run import AgentRun, Phase
 from durable_agents.core.agents import HANDOFF_PREFIX
-from durable_agents.core.approvals import Verdict, call_key
+from durable_agents.core.approvals import Verdict
 from durable_agents.core.entries import Entry, FunctionResult, ToolExecution
 from durable_agents.core.errors import LimitExceeded, NotSupported
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
 from durable_agents.core.records import StepKind
 from durable_agents.core.retry import RetryPolicy
+from durable_agents.core.step_keys import call_key, model_key
 from durable_agents.ports.definitions import ActivityOptions
 from durable_agents.ports.durability import Attempt, ModelCall, Step, StepContext
 from durable_agents.ports.llm import ModelReply, ModelRequest, Session
@@ -164,12 +165,12 @@ class Run:
             )
 
         call = Step(
-            key=f"{self._key}/t{effect.turn}/model",
+            key=model_key(self._key, effect.turn),
             kind=StepKind.MODEL,
             name="call_model",
             call=ModelCall(self._session, request),
             options=MODEL_OPTIONS,
-            about={"run": self._key, "agent": effect.agent, "turn": effect.turn},
+            about={"agent": effect.agent},
         )
         try:
             reply = ModelReply.model_validate(await self._context.run_step(call))

@@ -49,6 +49,7 @@ def test_a_step_is_called_by_its_kind_and_its_end_tells_what_it_was_about(
     kind: StepKind, told: list[str]
 ) -> None:
     about: dict[str, JSON] = {"agent": "a", "turn": 1}
+    named = {"tool": "n"} if kind is StepKind.TOOL else {}
     events = read(
         STARTED,
         StepScheduled(key="1", kind=kind, name="n", arguments={"x": 1}, about=about),
@@ -57,9 +58,9 @@ def test_a_step_is_called_by_its_kind_and_its_end_tells_what_it_was_about(
         StepFailed(at=12.0, key="2", attempts=2, failure=FAILURE),
     )
     assert [event.kind for event in events[1:]] == [told[0], told[0], told[1], told[2]]
-    assert events[1].data == {"name": "n", "key": "1", **about, "arguments": {"x": 1}}
-    assert events[2].data == {"name": "n", "key": "2", **about}
-    assert events[3].data == {"name": "n", "key": "1", **about, "result": "r"}
+    assert events[1].data == {"name": "n", "key": "1", **named, **about, "arguments": {"x": 1}}
+    assert events[2].data == {"name": "n", "key": "2", **named, **about}
+    assert events[3].data == {"name": "n", "key": "1", **named, **about, "result": "r"}
     assert events[4].data["failure"] == FAILURE.model_dump(mode="json")
 
 

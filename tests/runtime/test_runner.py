@@ -89,6 +89,19 @@ async def test_tools_run_at_once_and_are_answered_in_call_order() -> None:
     assert (result["text"], result["turns"]) == ("done", 2)
 
 
+async def test_a_call_may_have_any_id_also_that_of_another_step() -> None:
+    ids = ("model", "t1/model", "../model")
+    calls = [call("runner_add", {"left": 1, "right": 2}, call_id=call_id) for call_id in ids]
+    scripts["odd ids"] = {"solo": [calls, say("done")]}
+    execution, result = await run_in_memory(Script, "odd ids", "go")
+    answers = [entry for entry in result["entries"] if entry["type"] == "function.result"]
+    assert [(answer["tool_call_id"], answer["result"]) for answer in answers] == [(name, "3") for name in ids]
+    told = [event.data async for event in execution.events() if event.kind == "tool_called"]
+    assert [(data["run"], data["turn"], data["call_id"]) for data in told] == [
+        ("run:0", 1, name) for name in ids
+    ]
+
+
 async def test_a_failing_tool_is_told_to_the_model() -> None:
     scripts["failing"] = {"solo": [call("runner_fail", {"why": "no luck"}), say("I see")]}
     _, result = await run_in_memory(Script, "failing", "go")
@@ -320,6 +333,7 @@ replies = st.lists(
                 call,
                 st.just("runner_add"),
                 st.fixed_dictionaries({"left": st.integers(0, 9), "right": st.integers(0, 9)}),
+                call_id=st.sampled_from(["", "model", "t1/model", "one"]),
             ),
             st.builds(call, st.just("runner_add"), st.just({"left": "no"})),
             st.builds(call, st.just("shout"), st.fixed_dictionaries({"text": st.text(max_size=3)})),

@@ -1,0 +1,33 @@
+"""The keys of an agent run's steps: which run, which turn, and the model's call or one of the tools'.
+
+A key says what a step is, so what it says is not written down again beside it.
+"""
+
+from __future__ import annotations
+
+from durable_agents.core.json import JSON
+
+_MODEL = "model"
+_ESCAPE = "~"
+
+
+def model_key(run: str, turn: JSON) -> str:
+    """Return the place of a turn's model call in its execution."""
+    return f"{run}/t{turn}/{_MODEL}"
+
+
+def call_key(run: str, turn: JSON, call_id: str) -> str:
+    """Return the place of a tool call in its execution: another one for every id that a model may make up."""
+    return f"{run}/t{turn}/{call_id}{_ESCAPE if call_id.rstrip(_ESCAPE) == _MODEL else ''}"
+
+
+def place_in(key: str) -> dict[str, JSON]:
+    """Return the `run`, `turn` and, of a tool call, `call_id` that `key` was made of; {} of any other key."""
+    run, _, rest = key.partition("/t")
+    turn, _, step = rest.partition("/")
+    if not turn.isdecimal() or not step:
+        return {}
+    if step == _MODEL:
+        return {"run": run, "turn": int(turn)}
+    call_id = step[: -len(_ESCAPE)] if step.rstrip(_ESCAPE) == _MODEL else step
+    return {"run": run, "turn": int(turn), "call_id": call_id}

@@ -1,0 +1,31 @@
+"""A key says which step of a run it is, and no two steps have the same, whatever a model calls its calls."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_agents.core.step_keys import call_key, model_key, place_in
+from tests.core.strategies import any_text
+
+runs = st.from_regex(r"run[0-9.]*:[0-9]+", fullmatch=True)
+turns = st.integers(1, 200)
+call_ids = st.sampled_from(["model", "model~", "model~~", "t1/model", "/", "~"]) | any_text.filter(len)
+
+
+@given(runs, turns, call_ids)
+def test_a_key_of_a_call_gives_back_what_it_was_made_of(run: str, turn: int, call_id: str) -> None:
+    assert place_in(call_key(run, turn, call_id)) == {"run": run, "turn": turn, "call_id": call_id}
+
+
+@given(runs, turns)
+def test_a_key_of_a_model_call_gives_back_what_it_was_made_of(run: str, turn: int) -> None:
+    assert place_in(model_key(run, turn)) == {"run": run, "turn": turn}
+
+
+@given(
+    st.from_regex(r"[0-9.]*:[0-9]+", fullmatch=True)
+    | st.sampled_from(["", "run:0/t", "run:0/tx/model", "run:0/t1"])
+)
+def test_a_key_of_another_step_tells_of_no_run(key: str) -> None:
+    assert place_in(key) == {}
