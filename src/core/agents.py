@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import Field
 
 from durable_agents.core.built_in_tools import holds_a_secret
 from durable_agents.core.errors import DefinitionError
-from durable_agents.core.json import JSON
+from durable_agents.core.json import JSON, canonical
 from durable_agents.core.model import Value
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
@@ -33,6 +34,11 @@ class ToolSpec(Value):
     """What calling it does to the world, where its source says so when it lists it."""
     timeout_seconds: float | None = None
     """How long an attempt at calling it may take, where its source says so when it lists it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What is equal only where a model is told the same: the same name, description and schema."""
+        return sha256(canonical([self.name, self.description, self.parameters]).encode()).hexdigest()
 
 
 class AgentSpec(Value):

@@ -272,6 +272,8 @@ class ToolCallOf:
     source: ToolSource
     tool: str
     arguments: dict[str, JSON]
+    known: str
+    """The fingerprint of the tool as the model knows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from hashlib import sha256
+from typing import Protocol, Self
 
 from durable_agents.core.agents import Effect, ToolSpec
 from durable_agents.core.chunks import Content
-from durable_agents.core.json import JSON
+from durable_agents.core.errors import InvalidArguments
+from durable_agents.core.json import JSON, encode
 from durable_agents.core.model import Value
 from durable_agents.ports.resources import Resources
 
-__all__ = ["Effect", "ToolOutput", "ToolSource"]
+__all__ = ["Effect", "ToolList", "ToolOutput", "ToolSource", "misfit"]
+
+
+class ToolList(Value):
+    """What a source listed, as an execution keeps it."""
+
+    tools: tuple[ToolSpec, ...]
+    fingerprint: str
+    """What is equal only for the same tools, as far as a model is told of them."""
+
+    @classmethod
+    def of(cls, tools: Sequence[ToolSpec]) -> Self:
+        """Return the list of these tools."""
+        marks = " ".join(tool.fingerprint for tool in tools)
+        return cls(tools=tuple(tools), fingerprint=sha256(marks.encode()).hexdigest())
+
+    def written(self) -> dict[str, JSON]:
+        """Return it as JSON, without what says nothing."""
+        return {"fingerprint": self.fingerprint, "tools": [tool.to_data("json") for tool in self.tools]}
 
 
 class ToolOutput(Value):
@@ -21,6 +41,18 @@ class ToolOutput(Value):
     content: Content
     structured: JSON = None
     is_error: bool = False
+    changed: ToolSpec | None = None
+    """The tool as it is now, where that is not how the caller knows it."""
+
+
+def misfit(tool: ToolSpec, faults: Sequence[str], known: str | None = None) -> InvalidArguments:
+    """Return the refusal of arguments that do not fit `tool`, with what a model needs to do better.
+
+    That is its schema, and whether it has changed from the one that the caller knows by its fingerprint.
+    """
+    changed = known is not None and known != tool.fingerprint
+    told = "the tool has changed since it was listed; its schema is now" if changed else "its schema is"
+    return InvalidArguments(tool.name, [*faults, f"{told} {encode(tool.parameters).decode()}"])
 
 
 class ToolSource(Protocol):
@@ -31,6 +63,9 @@ class ToolSource(Protocol):
     T3  Arguments that do not fit raise `InvalidArguments`, an unknown name `UnknownTool`, before anything
         runs. An infrastructure failure raises; whether it may be repeated is for `effect` to say.
     T4  Any number of calls may run at once; cancelling one leaves the others alone.
+    T5  A tool that is not any more what its caller knows, by the fingerprint it was listed with, is called if
+        the arguments fit it as it is now, and the output says how it has `changed`; arguments that do not fit
+        are refused with the schema as it is now.
     """
 
     @property
@@ -49,8 +84,10 @@ class ToolSource(Protocol):
         the tool's effect and time."""
 
     @abstractmethod
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
-        """Run the tool and return what it gave."""
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
+        """Run the tool and return what it gave; `known` is the fingerprint that the caller knows it by."""
 
     @abstractmethod
     def effect(self, tool: str) -> Effect:

@@ -18,11 +18,11 @@ from durable_agents.core.chunks import (
     UnknownChunk,
     chunks,
 )
-from durable_agents.core.errors import DefinitionError, ToolError, UnknownTool
+from durable_agents.core.errors import DefinitionError, InvalidArguments, ToolError, UnknownTool
 from durable_agents.core.json import JSON, encode
 from durable_agents.ports.definitions import ActivityDefinition
 from durable_agents.ports.resources import Resources
-from durable_agents.ports.tools import Effect, ToolOutput, ToolSource
+from durable_agents.ports.tools import Effect, ToolOutput, ToolSource, misfit
 from durable_agents.runtime.activity import Activity
 
 CHUNKS = (
@@ -84,12 +84,25 @@ class ActivitySource(ToolSource):
         """
         return [_spec(one.definition) for _, one in sorted(self._activities.items())]
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         activity = self._activities.get(tool)
         if activity is None:
             raise UnknownTool(tool, self._name, sorted(self._activities))
         definition = activity.definition
-        args, kwargs = definition.signature.bind(arguments)
+        spec = _spec(definition)
+        try:
+            args, kwargs = definition.signature.bind(arguments)
+        except InvalidArguments as error:
+            raise misfit(spec, error.faults, known) from error
+        output = await self._output_of(activity, args, kwargs)
+        return output if known in (None, spec.fingerprint) else output.with_(changed=spec)
+
+    async def _output_of(
+        self, activity: Activity[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> ToolOutput:
+        definition = activity.definition
         try:
             value = await activity(*args, **kwargs)
         except Exception as error:

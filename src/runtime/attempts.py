@@ -14,6 +14,7 @@ from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import ActivityOptions
 from durable_agents.ports.durability import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
 from durable_agents.ports.resources import Resources
+from durable_agents.ports.tools import ToolList
 from durable_agents.runtime.activity import current_attempt
 from durable_agents.runtime.threads import in_thread
 
@@ -41,15 +42,15 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
         case ModelCall(session=session, request=request):
             reply = await session.reply(request(attempt), resources, attempt.tell)
             return reply.to_data("json")
-        case ToolCallOf(source=source, tool=tool, arguments=arguments):
+        case ToolCallOf(source=source, tool=tool, arguments=arguments, known=known):
             token = current_attempt.set(attempt)
             try:
-                output = await source.call(tool, arguments, resources)
+                output = await source.call(tool, arguments, resources, known=known)
             finally:
                 current_attempt.reset(token)
-            return output.model_dump(mode="json")
+            return output.to_data("json")
         case ListTools(source=source):
-            return [tool.model_dump(mode="json") for tool in await source.list_tools(resources)]
+            return ToolList.of(await source.list_tools(resources)).written()
 
 
 class Pulse:

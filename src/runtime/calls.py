@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from durable_agents.core.agent_events import AnswerCall, AskApproval, CallTool
+from durable_agents.core.agents import ToolSpec
 from durable_agents.core.chunks import TextChunk, as_chunks, text_of, to_wire
 from durable_agents.core.errors import InvalidArguments, ToolFailed
 from durable_agents.core.failure import Failure
@@ -33,6 +34,8 @@ class ToolCalls:
         self._team = team
         self._context = context
         self._run = run
+        self._known: dict[tuple[str, str], str] = {}
+        """Fingerprints of the tools of sources, by agent and name, as the model was last told of them."""
 
     async def result_of(self, effect: CallTool) -> str:
         """Make the call, and return what the model is told of its result.
@@ -63,12 +66,19 @@ class ToolCalls:
                 self._context.emit("tool_returned", {**about, "result": result})
                 return result
             case SourceTool(source=source, name=name):
-                options = self._options(effect.agent, source, name)
-                step = self._step(effect, name, ToolCallOf(source, name, effect.arguments), options)
+                spec = self._team.graph[effect.agent].tool(name)
+                assert spec is not None
+                known = self._known.setdefault((effect.agent, name), spec.fingerprint)
+                made = ToolCallOf(source, name, effect.arguments, known)
+                step = self._step(effect, name, made, _options(spec, source))
                 output = ToolOutput.model_validate(await self._context.run_step(step))
+                result = told_output(output)
+                if output.changed is not None:
+                    self._known[effect.agent, name] = output.changed.fingerprint
+                    result = f"{result}\n\n{told_change(output.changed)}"
                 if output.is_error:
-                    raise ToolFailed(name, "ToolError", told_output(output))
-                return told_output(output)
+                    raise ToolFailed(name, "ToolError", result)
+                return result
 
     def _step(self, effect: CallTool, name: str, call: Call, options: ActivityOptions) -> Step:
         """Return the call as a step. What its key and its name say already is not journaled beside them."""
@@ -78,15 +88,6 @@ class ToolCalls:
         key = call_key(self._run, effect.turn, effect.call_id)
         return Step(key=key, kind=StepKind.TOOL, name=name, call=call, options=options, about=about)
 
-    def _options(self, agent: str, source: ToolSource, tool: str) -> ActivityOptions:
-        """Return how a call is tried: by what the source said when it was listed, which is journaled."""
-        spec = self._team.graph[agent].tool(tool)
-        assert spec is not None
-        options = ONCE_OPTIONS if (spec.effect or source.effect(tool)) == "once" else TOOL_OPTIONS
-        if spec.timeout_seconds is None:
-            return options
-        return replace(options, start_to_close_timeout=spec.timeout_seconds + CONNECTING_SECONDS)
-
     def _bound(self, signature: Signature, effect: CallTool) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
             return signature.bind(effect.arguments)
@@ -94,6 +95,14 @@ class ToolCalls:
             self._context.emit("tool_called", about_call(self._run, effect))
             self._context.emit("tool_failed", {**about_call(self._run, effect), "failure": _failure(error)})
             raise
+
+
+def _options(spec: ToolSpec, source: ToolSource) -> ActivityOptions:
+    """Return how a call is tried: by what the source said when it was listed, which is journaled."""
+    options = ONCE_OPTIONS if (spec.effect or source.effect(spec.name)) == "once" else TOOL_OPTIONS
+    if spec.timeout_seconds is None:
+        return options
+    return replace(options, start_to_close_timeout=spec.timeout_seconds + CONNECTING_SECONDS)
 
 
 def about_call(run: str, effect: CallTool | AskApproval | AnswerCall) -> dict[str, JSON]:
@@ -122,6 +131,15 @@ def told_output(output: ToolOutput) -> str:
     if all(isinstance(chunk, TextChunk) for chunk in as_chunks(output.content)):
         return text_of(output.content)
     return told(_brief(cast(JSON, to_wire(output.content))))
+
+
+def told_change(tool: ToolSpec) -> str:
+    """Return what a model is told after a call of a tool that is not any more what it was told at first."""
+    now: JSON = {"description": tool.description, "parameters": tool.parameters}
+    return (
+        f"[The tool {tool.name!r} has changed since it was listed to you; this call was made to it as it is "
+        f"now, and so will further ones: {encode(now).decode()}]"
+    )
 
 
 def _brief(value: JSON) -> JSON:

@@ -10,23 +10,19 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pydantic import TypeAdapter
-
 from durable_agents.core.agents import ToolSpec
 from durable_agents.core.errors import DurableAgentsError
 from durable_agents.core.records import StepKind
 from durable_agents.core.retry import RetryPolicy
 from durable_agents.ports.definitions import ActivityOptions
 from durable_agents.ports.durability import ListTools, Step, StepContext, current_context
-from durable_agents.ports.tools import ToolSource
+from durable_agents.ports.tools import ToolList, ToolSource
 
 REQUIRED_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="read")
 OPTIONAL_OPTIONS = ActivityOptions(
     start_to_close_timeout=300.0, retry=RetryPolicy(max_attempts=2), effect="read"
 )
 """A run does not wait long for what it can do without."""
-
-_tool_specs: TypeAdapter[tuple[ToolSpec, ...]] = TypeAdapter(tuple[ToolSpec, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,7 @@ async def _listed(name: str, source: ToolSource, context: StepContext) -> Sequen
         options=REQUIRED_OPTIONS if source.required else OPTIONAL_OPTIONS,
     )
     try:
-        return _tool_specs.validate_python(await context.run_step(step))
+        return ToolList.model_validate(await context.run_step(step)).tools
     except DurableAgentsError:
         if source.required:
             raise

@@ -37,8 +37,10 @@ class BrokenSource(ToolSource):
     def listed(self, tools: list[ToolSpec]) -> list[ToolSpec]:
         return tools
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
-        return self.given(await self._source.call(tool, arguments, resources))
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
+        return self.given(await self._source.call(tool, arguments, resources, known=known))
 
     def given(self, output: ToolOutput) -> ToolOutput:
         return output
@@ -141,12 +143,14 @@ class RoundsNumbers(BrokenSource):
 
     fails = "test_t2_numbers_arrive_as_they_were_sent"
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         rounded = {
             key: int(float(f"{value:.6g}")) if isinstance(value, int) else value
             for key, value in arguments.items()
         }
-        return await super().call(tool, rounded, resources)
+        return await super().call(tool, rounded, resources, known=known)
 
 
 class StripsText(BrokenSource):
@@ -176,10 +180,12 @@ class ExpectsArguments(BrokenSource):
 
     fails = "test_t2_a_tool_without_arguments_needs_none"
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         if not arguments:
             raise InvalidArguments(tool, ["there are none"])
-        return await super().call(tool, arguments, resources)
+        return await super().call(tool, arguments, resources, known=known)
 
 
 class KeepsTextOnly(BrokenSource):
@@ -236,9 +242,11 @@ class TriesErrorsAgain(BrokenSource):
 
     fails = "test_t2_a_call_runs_its_tool_once"
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
-        output = await super().call(tool, arguments, resources)
-        return await super().call(tool, arguments, resources) if output.is_error else output
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
+        output = await super().call(tool, arguments, resources, known=known)
+        return await super().call(tool, arguments, resources, known=known) if output.is_error else output
 
 
 class RemembersResults(BrokenSource):
@@ -250,10 +258,12 @@ class RemembersResults(BrokenSource):
         super().__init__(source)
         self._known: dict[tuple[str, str], ToolOutput] = {}
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         key = tool, repr(arguments)
         if key not in self._known:
-            self._known[key] = await super().call(tool, arguments, resources)
+            self._known[key] = await super().call(tool, arguments, resources, known=known)
         return self._known[key]
 
 
@@ -265,10 +275,12 @@ class RunsBeforeItChecks(BrokenSource):
 
     fails = "test_t3_arguments_that_do_not_fit_are_refused_before_anything_runs"
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         if tool == "add":
             await self._source.call(tool, {"left": 0, "right": 0}, resources)
-        return await super().call(tool, arguments, resources)
+        return await super().call(tool, arguments, resources, known=known)
 
 
 class FillsInWhatIsMissing(BrokenSource):
@@ -276,10 +288,12 @@ class FillsInWhatIsMissing(BrokenSource):
 
     fails = "test_t3_arguments_that_do_not_fit_are_refused_before_anything_runs"
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         if tool == "add":
             arguments = {"left": arguments.get("left", 0), "right": arguments.get("right", 0)}
-        return await super().call(tool, arguments, resources)
+        return await super().call(tool, arguments, resources, known=known)
 
 
 class TellsMisfits(BrokenSource):
@@ -287,9 +301,11 @@ class TellsMisfits(BrokenSource):
 
     fails = "test_t3_arguments_that_do_not_fit_are_refused_before_anything_runs"
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources)
+            return await super().call(tool, arguments, resources, known=known)
         except InvalidArguments as error:
             return ToolOutput(content=str(error), is_error=True)
 
@@ -299,9 +315,11 @@ class LooksUpUnknownTools(BrokenSource):
 
     fails = "test_t3_an_unknown_tool_is_refused"
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources)
+            return await super().call(tool, arguments, resources, known=known)
         except UnknownTool as error:
             raise KeyError(tool) from error
 
@@ -311,9 +329,11 @@ class TellsInfrastructureFailures(BrokenSource):
 
     fails = "test_t3_an_infrastructure_failure_is_raised"
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources)
+            return await super().call(tool, arguments, resources, known=known)
         except OSError as error:
             return ToolOutput(content=str(error), is_error=True)
 
@@ -323,9 +343,11 @@ class BlamesTheTool(BrokenSource):
 
     fails = "test_t3_an_infrastructure_failure_is_raised"
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources)
+            return await super().call(tool, arguments, resources, known=known)
         except OSError as error:
             raise ToolFailed(tool, type(error).__name__, str(error)) from error
 
@@ -370,9 +392,11 @@ class OneAtATime(BrokenSource):
         super().__init__(source)
         self._free = asyncio.Lock()
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         async with self._free:
-            return await super().call(tool, arguments, resources)
+            return await super().call(tool, arguments, resources, known=known)
 
 
 class AFewAtATime(BrokenSource):
@@ -384,9 +408,11 @@ class AFewAtATime(BrokenSource):
         super().__init__(source)
         self._free = asyncio.Semaphore(10)
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         async with self._free:
-            return await super().call(tool, arguments, resources)
+            return await super().call(tool, arguments, resources, known=known)
 
 
 class AnswersInTurn(BrokenSource):
@@ -398,12 +424,14 @@ class AnswersInTurn(BrokenSource):
         super().__init__(source)
         self._waiting: list[asyncio.Future[ToolOutput]] = []
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         if tool != "hold":
-            return await super().call(tool, arguments, resources)
+            return await super().call(tool, arguments, resources, known=known)
         answer: asyncio.Future[ToolOutput] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        output = await super().call(tool, arguments, resources)
+        output = await super().call(tool, arguments, resources, known=known)
         self._waiting.pop(0).set_result(output)
         return await answer
 
@@ -418,8 +446,10 @@ class FallsTogether(BrokenSource):
         super().__init__(source)
         self._running: set[asyncio.Task[ToolOutput]] = set()
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
-        task = asyncio.create_task(self._called(tool, arguments, resources))
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
+        task = asyncio.create_task(super().call(tool, arguments, resources, known=known))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
@@ -428,9 +458,6 @@ class FallsTogether(BrokenSource):
             for other in list(self._running):
                 other.cancel()
             raise
-
-    async def _called(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
-        return await super().call(tool, arguments, resources)
 
 
 class FailsTogether(FallsTogether):
@@ -445,9 +472,11 @@ class CannotBeCancelled(BrokenSource):
 
     fails = "test_t4_cancelling_one_call_leaves_the_others_alone"
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources)
+            return await super().call(tool, arguments, resources, known=known)
         except asyncio.CancelledError:
             return ToolOutput(content="cancelled", is_error=True)
 
@@ -461,8 +490,10 @@ class LeavesToolsRunning(BrokenSource):
         super().__init__(source)
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
-        task = asyncio.ensure_future(super().call(tool, arguments, resources))
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
+        task = asyncio.ensure_future(super().call(tool, arguments, resources, known=known))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
@@ -477,11 +508,59 @@ class BelongsToOneWorker(BrokenSource):
         super().__init__(source)
         self._first: Resources | None = None
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         self._first = self._first or resources
         if resources is not self._first:
             raise ConnectionError("connected to another worker")
-        return await super().call(tool, arguments, resources)
+        return await super().call(tool, arguments, resources, known=known)
+
+
+# T5 ------------------------------------------------------------------------------------------------------
+
+
+class NeverSeesAChange(BrokenSource):
+    """Calls a tool as it is now, and says nothing of it."""
+
+    fails = "test_t5_a_call_of_a_tool_that_has_changed_says_what_it_is_now"
+
+    def given(self, output: ToolOutput) -> ToolOutput:
+        return output.with_(changed=None)
+
+
+class SeesChangesEverywhere(BrokenSource):
+    """Tells what a tool is with every call."""
+
+    fails = "test_t5_a_call_of_a_tool_that_has_changed_says_what_it_is_now"
+
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
+        return await super().call(tool, arguments, resources, known="")
+
+
+class TellsChangesOfSuccessAlone(BrokenSource):
+    """Says nothing of a change where the tool has reported an error."""
+
+    fails = "test_t5_a_call_of_a_tool_that_has_changed_says_what_it_is_now"
+
+    def given(self, output: ToolOutput) -> ToolOutput:
+        return output.with_(changed=None) if output.is_error else output
+
+
+class KeepsTheSchemaToItself(BrokenSource):
+    """Refuses arguments that do not fit any more without saying what would."""
+
+    fails = "test_t5_arguments_that_do_not_fit_a_tool_that_has_changed_are_refused_with_its_schema"
+
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
+        try:
+            return await super().call(tool, arguments, resources, known=known)
+        except InvalidArguments as error:
+            raise InvalidArguments(error.tool, error.faults[:-1]) from error
 
 
 BROKEN_SOURCES: tuple[type[BrokenSource], ...] = tuple(

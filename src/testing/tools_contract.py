@@ -9,7 +9,7 @@
             ...  # make a source that offers each of `tools.functions()`
 
 The tools may live in this process or in another one: all that a test knows of them, it learns by calling
-them. Behind each of the promises T1 to T4 of `ports.tools` stands at least one test with its number.
+them. Behind each of the promises T1 to T5 of `ports.tools` stands at least one test with its number.
 `testing.broken_sources` holds sources that break one promise each, and the tests of this library prove that
 each is caught.
 """
@@ -235,6 +235,12 @@ misfits: st.SearchStrategy[dict[str, JSON]] = st.one_of(
     st.dictionaries(st.sampled_from(["left", "write", ""]), integers),
 )
 """Arguments that no reading of `add` accepts: of another type, or without `right`."""
+
+
+ANOTHER = "0" * 64
+"""The fingerprint of no tool: that of one which was different when its caller came to know it."""
+ADD: tuple[str, dict[str, JSON], bool] = ("add", {"left": 1, "right": 2}, False)
+FAIL: tuple[str, dict[str, JSON], bool] = ("fail", {"why": "no luck"}, True)
 
 
 class ToolsContract:
@@ -463,3 +469,29 @@ class ToolsContract:
                 assert await caller.text("echo", text="here") == "here"
             # What the other worker has closed was its own.
             assert await caller.text("echo", text="still here") == "still here"
+
+    # T5: a tool that is not what its caller knows ------------------------------------------------------
+
+    async def test_t5_a_call_of_a_tool_that_has_changed_says_what_it_is_now(self) -> None:
+        async with self.calling() as caller:
+            listed = await caller.listed()
+            for tool, arguments, failed in ADD, FAIL:
+                spec = listed[tool]
+                for known in (ANOTHER, spec.fingerprint, None):
+                    output = await caller.source.call(spec.name, arguments, caller.resources, known=known)
+                    assert output.is_error is failed
+                    assert output.changed == (spec if known == ANOTHER else None)
+            assert await caller.runs("add") == 3
+
+    @given(arguments=misfits)
+    @few_examples(5)
+    async def test_t5_arguments_that_do_not_fit_a_tool_that_has_changed_are_refused_with_its_schema(
+        self, arguments: dict[str, JSON]
+    ) -> None:
+        async with self.calling() as caller:
+            spec = (await caller.listed())["add"]
+            with pytest.raises(InvalidArguments) as refusal:
+                await caller.source.call(spec.name, arguments, caller.resources, known=ANOTHER)
+            assert "has changed" in str(refusal.value)
+            assert encode(spec.parameters).decode() in str(refusal.value)
+            assert await caller.runs("add") == 0

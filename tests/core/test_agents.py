@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from durable_agents.core.agents import TOOL_NAME, AgentGraph, AgentSpec, ToolSpec, handoff_tool
 from durable_agents.core.errors import DefinitionError
-from tests.core.strategies import agent_graphs, unicode_text
+from tests.core.strategies import agent_graphs, json_objects, unicode_text
 
 
 def agent(name: str, *, tools: tuple[str, ...] = (), handoffs: tuple[str, ...] = ()) -> AgentSpec:
@@ -31,6 +31,20 @@ def test_a_graph_is_the_same_after_json(one: AgentGraph) -> None:
         assert name in one
         assert one[name].name == name
     assert "nobody" not in one
+
+
+@given(tool=st.builds(ToolSpec, name=st.text(), description=st.text(), parameters=json_objects))
+def test_a_tool_has_another_fingerprint_just_where_a_model_is_told_something_else(tool: ToolSpec) -> None:
+    again = ToolSpec.from_json(tool.to_json())
+    backwards = again.with_(parameters=dict(reversed(again.parameters.items())))
+    for same in (again, backwards, tool.with_(effect="read", timeout_seconds=5.0, requires_approval=True)):
+        assert same.fingerprint == tool.fingerprint
+    for other in (
+        tool.with_(name=f"{tool.name}s"),
+        tool.with_(description=f"{tool.description}."),
+        tool.with_(parameters={**tool.parameters, "more than six": None}),
+    ):
+        assert other.fingerprint != tool.fingerprint
 
 
 @given(unicode_text | st.text(min_size=60))

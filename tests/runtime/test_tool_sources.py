@@ -18,7 +18,7 @@ from durable_agents.core.json import JSON
 from durable_agents.ports.durability import Execution
 from durable_agents.ports.llm import ModelRequest
 from durable_agents.ports.resources import Resources
-from durable_agents.ports.tools import Effect, ToolOutput, ToolSource
+from durable_agents.ports.tools import Effect, ToolList, ToolOutput, ToolSource
 from durable_agents.runtime.activity_source import ActivitySource
 from durable_agents.testing.durability.stage import all_events
 from tests.runtime.stages import in_memory
@@ -36,6 +36,7 @@ class Shelf(ToolSource):
         self.failures: list[Exception] = []
         """What the next calls and listings raise, one each."""
         self.outputs: dict[str, ToolOutput] = {}
+        self.tools = [ToolSpec(name=tool, description=tool, parameters=OBJECT) for tool in ("take", "wait")]
         self.gate = asyncio.Event()
         self.reached = asyncio.Event()
         self.cancelled = 0
@@ -48,9 +49,11 @@ class Shelf(ToolSource):
     async def list_tools(self, resources: Resources) -> Sequence[ToolSpec]:
         self.done["list"] += 1
         self._stumble()
-        return [ToolSpec(name=tool, description=tool, parameters=OBJECT) for tool in ("take", "wait")]
+        return self.tools
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         self.done[tool] += 1
         self._stumble()
         if tool == "wait":
@@ -143,7 +146,8 @@ async def test_the_catalogue_and_each_call_are_journaled_once_and_replay_without
         events = await all_events(execution)
         (listed,) = kinds(events, "activity_completed")
         assert listed["name"] == "list tools of shelf"
-        assert [tool["name"] for tool in listed["result"]] == ["take", "wait"]
+        assert [tool["name"] for tool in listed["result"]["tools"]] == ["take", "wait"]
+        assert listed["result"]["fingerprint"] == ToolList.of(shelf.tools).fingerprint
         (called,), (returned,) = kinds(events, "tool_called"), kinds(events, "tool_returned")
         assert called["tool"] == returned["tool"] == "take"
 
@@ -224,10 +228,12 @@ async def test_after_a_crash_a_call_is_repeated_only_as_its_effect_allows(
 @pytest.mark.parametrize(("effect", "told"), [("idempotent", "take done"), ("once", "ConnectionError: cut")])
 async def test_a_call_that_fails_is_tried_again_only_as_its_effect_allows(effect: Effect, told: str) -> None:
     class Cut(Shelf):
-        async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+        async def call(
+            self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+        ) -> ToolOutput:
             if not self.done[tool]:
                 self.failures.append(ConnectionError("cut"))
-            return await super().call(tool, arguments, resources)
+            return await super().call(tool, arguments, resources, known=known)
 
     Scene.tools, Scene.script = [Cut(effect=effect)], [call("take"), say("done")]
     async with in_memory() as stage:
@@ -303,11 +309,46 @@ async def test_arguments_that_do_not_fit_are_told_to_the_model_and_not_tried_aga
 
 async def test_a_tool_that_has_gone_since_it_was_listed_is_told_to_the_model(shelf: Shelf) -> None:
     class Emptied(Shelf):
-        async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+        async def call(
+            self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+        ) -> ToolOutput:
             raise UnknownTool(tool, self.name)
 
     (answer,) = await run_plainly(Emptied())
     assert "there is no tool 'take'" in answer
+
+
+class Changed(Shelf):
+    """A source whose tools are not any more what they were when it was listed."""
+
+    now = ToolSpec(name="take", description="take by name", parameters=OBJECT)
+
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
+        output = await super().call(tool, arguments, resources, known=known)
+        return output if known in (None, self.now.fingerprint) else output.with_(changed=self.now)
+
+
+async def test_a_tool_that_has_changed_since_it_was_listed_is_told_to_the_model_once_a_run() -> None:
+    shelf = Changed()
+    shelf.outputs["wait"] = ToolOutput(content="nothing to wait for", is_error=True)
+    shelf.gate.set()
+    Scene.tools, Scene.script = [shelf], [call("take"), call("take"), call("wait"), say("done")]
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Script, True)
+        process = await stage.worker(Script)
+        await stage.until(lambda: has_run(execution))
+        await stage.lose(process)  # what was told is in the journal: a replay tells the same
+        await stage.worker(Script)
+        await (await stage.again(execution)).signal("leave")
+        first, second, failed = await stage.soon((await stage.again(execution)).result())
+        assert first.startswith("take done\n\n[The tool 'take' has changed since it was listed to you")
+        assert '{"description":"take by name","parameters":{"type":"object","properties":{}}}' in first
+        assert second == "take done"
+        assert "nothing to wait for" in failed
+        assert "has changed since it was listed to you" in failed
+        assert shelf.done == {"list": 1, "take": 2, "wait": 1}
 
 
 async def test_names_that_clash_are_refused_before_the_model_is_asked(shelf: Shelf) -> None:

@@ -99,8 +99,12 @@ class ServerConfig(ABC):
         self._learned.update(catalogue.effects)
         return catalogue.specs
 
-    async def call(self, tool: str, arguments: Mapping[str, JSON], resources: Resources) -> ToolOutput:
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
         """Run a tool once. That a connection was lost before the call was sent, a caller does not notice.
+
+        The tool is taken as the server listed it last; see `list_tools`.
 
         Raises:
             UnknownTool: the server has no such tool, or no longer.
@@ -108,7 +112,7 @@ class ServerConfig(ABC):
             ActivityTimedOut: it took longer than `call_timeout`; the server has been told to stop.
             ToolServerError, ToolServerUnavailable: as above; whether the tool ran is in the message.
         """
-        return await (await self._connection(resources)).call(tool, dict(arguments))
+        return await (await self._connection(resources)).call(tool, dict(arguments), known)
 
     def effect(self, tool: str) -> Effect:
         """Return what this process knows of the tool: by `effects`, else by the server's last list."""

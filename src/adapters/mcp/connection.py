@@ -85,13 +85,13 @@ class Connection:
         """
         return await (await self._alive()).listed()
 
-    async def call(self, tool: str, arguments: dict[str, JSON]) -> ToolOutput:
+    async def call(self, tool: str, arguments: dict[str, JSON], known: str | None) -> ToolOutput:
         """Call a tool once. See `ServerConfig.call` for what it raises."""
         reason = ""
         for _ in range(SENDINGS_MAX):
             life = await self._alive()
             try:
-                output = await life.call(tool, arguments)
+                output = await life.call(tool, arguments, known)
             except NotSent as error:
                 reason = str(error)
                 continue

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import durable_agents as da
 from durable_agents.adapters.mcp.config import ServerConfig
+from durable_agents.core.agents import ToolSpec
 from durable_agents.core.chunks import text_of
 from durable_agents.core.json import JSON
 from durable_agents.ports.resources import Resources
@@ -49,6 +50,10 @@ class Caller:
 
     async def tools(self) -> list[str]:
         return [tool.name.removeprefix("t_") for tool in await self.config.list_tools(self.resources)]
+
+    async def spec(self, tool: str) -> ToolSpec:
+        """Return what the server says of a tool."""
+        return next(one for one in await self.config.list_tools(self.resources) if one.name == f"t_{tool}")
 
     async def until_listed(self, tool: str) -> None:
         """Return once the tool is there; the server's word of the change is on its way."""

@@ -125,12 +125,13 @@ def troubled_server() -> MCPServer:
         return "hello"
 
     @server.tool()
-    async def make_shout(ctx: Context) -> str:
-        """Let `shout` want another argument."""
+    async def make_shout(ctx: Context, compatibly: bool = False, quietly: bool = False) -> str:
+        """Let `shout` take another argument, or want it."""
         server.remove_tool("shout")
-        server.add_tool(louder, name="shout")
+        server.add_tool(louder_perhaps if compatibly else louder, name="shout")
         server.add_tool(hello, name="marked")
-        await ctx.notify_tools_changed()
+        if not quietly:
+            await ctx.notify_tools_changed()
         return "changed"
 
     @server.tool()
@@ -140,6 +141,10 @@ def troubled_server() -> MCPServer:
 
     async def louder(text: str, times: int) -> str:
         """Shout several times."""
+        return text.upper() * times
+
+    async def louder_perhaps(text: str, times: int = 1) -> str:
+        """Shout, perhaps several times."""
         return text.upper() * times
 
     @server.tool(annotations=READ, structured_output=False)

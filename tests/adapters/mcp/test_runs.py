@@ -16,6 +16,8 @@ from temporalio.worker import Worker
 
 import durable_agents as da
 from durable_agents.adapters.scripted import call, say
+from durable_agents.ports.tools import ToolList
+from durable_agents.runtime.resources import SharedResources
 from durable_agents.testing.durability.stage import all_events
 from tests.adapters.mcp.calling import Caller, server, until
 from tests.adapters.mcp.native import Native
@@ -92,7 +94,7 @@ async def result_of(backend: da.Backend) -> list[str]:
 
 
 async def test_a_catalogue_and_a_call_are_journaled_and_need_no_server_any_more(
-    backend: da.Backend, calling: Callable[..., Caller]
+    backend: da.Backend, calling: Callable[..., Caller], resources: SharedResources
 ) -> None:
     caller = calling()
     Scene.clients, Scene.script = [caller.config], [call("t_shout", {"text": "a"}), say("done")]
@@ -102,13 +104,15 @@ async def test_a_catalogue_and_a_call_are_journaled_and_need_no_server_any_more(
             async for event in execution.events():
                 if event.kind == "tool_returned":
                     break
+        listed = await caller.config.list_tools(resources)
         caller.servers.close()
         await execution.signal("leave")
         async with backend.worker([Script], **options):
             assert await execution.result() == ["A"]
-            listed = [event for event in await all_events(execution) if event.kind == "activity_completed"]
-    assert [event.data["name"] for event in listed] == ["list tools of t"]
-    assert len(caller.servers.processes()) == 1
+            steps = [event for event in await all_events(execution) if event.kind == "activity_completed"]
+    assert [step.data["name"] for step in steps] == ["list tools of t"]
+    assert ToolList.model_validate(steps[0].data["result"]) == ToolList.of(listed)
+    assert len(caller.servers.processes()) == 2  # the worker's and the test's
 
 
 async def test_a_call_that_was_lost_is_repeated_if_it_changes_nothing(
@@ -149,6 +153,29 @@ async def test_what_a_model_gets_wrong_is_told_to_it(
     assert "text: 1 is not of type 'string'" in wrong
     assert "there is no tool 't_nothing'" in unknown
     assert len(caller.servers.processes()) == 1
+
+
+async def test_a_tool_that_changes_under_way_is_told_to_the_model_with_its_schema(
+    backend: da.Backend, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_agents.adapters.mcp.sdk.life.LIST_SECONDS", -1.0)
+    Scene.clients = [calling().config]
+    change, shout = call("t_make_shout", {"compatibly": True}), call("t_shout", {"text": "a"})
+    Scene.script = [
+        shout,
+        change,
+        shout,
+        call("t_shout", {"text": "a", "times": 2}),
+        call("t_shout"),
+        say(""),
+    ]
+    before, _, noticed, after, refused = await result_of(backend)
+    assert (before, after) == ("A", "AA")
+    assert noticed.startswith("A\n\n[The tool 't_shout' has changed since it was listed to you")
+    assert "Shout, perhaps several times." in noticed
+    assert '"times":{"default":1' in noticed
+    assert "'text' is a required property" in refused
+    assert '"times":{"default":1' in refused
 
 
 async def test_a_server_that_is_required_and_not_there_ends_the_run_by_name(backend: da.Backend) -> None:

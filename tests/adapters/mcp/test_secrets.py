@@ -20,6 +20,7 @@ from temporalio.client import Client
 
 import durable_agents as da
 from durable_agents.adapters.mcp.secrets import HIDDEN, SHORTEST, Redaction
+from durable_agents.core.json import JSON
 from durable_agents.runtime.resources import SharedResources
 from durable_agents.testing.mistral_server import Call, MistralServer, ModelCall, Say
 from tests.adapters.mcp.calling import OBJECT, Caller, raw
@@ -115,6 +116,28 @@ async def test_what_a_server_says_that_is_no_message_is_logged_without_a_secret(
     assert f"my token is {HIDDEN}" in caplog.text
     assert f"and {HIDDEN} again" in caplog.text
     assert PLAIN not in caplog.text
+
+
+@pytest.mark.server
+async def test_a_list_of_tools_that_tells_a_secret_is_kept_without_it(
+    resources: SharedResources, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    schema: dict[str, JSON] = {**OBJECT, "properties": {"key": {"type": "string", "default": PLAIN}}}
+    tools: list[JSON] = [
+        {"name": f"use-{PLAIN}", "description": f"Uses {PLAIN}.", "inputSchema": schema},
+        {"name": f"odd-{PLAIN}", "inputSchema": {**OBJECT, "properties": {"a": {"type": PLAIN}}}},
+    ]
+    done: JSON = {"content": [{"type": "text", "text": "done"}]}
+    server = raw(done, *tools, env={"TOKEN": SecretStr(PLAIN)})
+    (tool,) = await server.list_tools(resources)
+    assert (tool.name, tool.description) == ("t_use-___", f"Uses {HIDDEN}.")
+    assert (await server.call(tool.name, {"key": "a"}, resources)).content == "done"
+    with pytest.raises(da.InvalidArguments, match="is not of type 'string'") as refused:
+        await server.call(tool.name, {"key": 1}, resources)
+    assert "is left out: its schema is not valid" in caplog.text
+    for text in (repr(tool), str(refused.value), caplog.text):
+        assert PLAIN not in text
 
 
 @pytest.mark.server

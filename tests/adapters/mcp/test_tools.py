@@ -132,8 +132,42 @@ async def test_a_tool_that_wants_other_arguments_now_is_told_with_its_schema(cal
     await caller.until_listed("marked")
     with pytest.raises(da.InvalidArguments, match="'times' is a required property") as refused:
         await caller.call("shout", text="a")
-    assert 'the tool\'s schema is now {"type":"object"' in str(refused.value)
+    assert 'its schema is {"type":"object"' in str(refused.value)
     assert await caller.text("shout", text="a", times=3) == "AAA"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_tool_that_takes_more_now_is_called_and_what_it_is_now_is_told(
+    way: str, calling: Calling
+) -> None:
+    caller = calling(way)
+
+    async def shout(known: str) -> ToolOutput:
+        return await caller.config.call("t_shout", {"text": "a"}, caller.resources, known=known)
+
+    before = await caller.spec("shout")
+    assert (await shout(before.fingerprint)).changed is None
+    await caller.text("make_shout", compatibly=True)
+    await caller.until_listed("marked")
+    output = await shout(before.fingerprint)
+    assert output.content == "A"
+    now = output.changed
+    assert now is not None
+    assert now == await caller.spec("shout")
+    assert now.description == "Shout, perhaps several times."
+    assert "times" in str(now.parameters)
+    assert (await shout(now.fingerprint)).changed is None
+
+
+async def test_a_change_that_a_server_keeps_to_itself_is_found_after_an_error(
+    calling: Calling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_agents.adapters.mcp.sdk.life.DOUBT_SECONDS", 0.0)
+    caller = calling()
+    await caller.text("make_shout", quietly=True)
+    assert (await caller.call("shout", text="a")).is_error  # the server's own word, which may be any
+    with pytest.raises(da.InvalidArguments, match="'times' is a required property"):
+        await caller.call("shout", text="a")
 
 
 async def test_an_old_list_is_not_trusted(calling: Calling, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,11 @@ from referencing.exceptions import Unresolvable
 
 from durable_agents.adapters.mcp.config import ServerConfig
 from durable_agents.adapters.mcp.naming import ANY_TOOL, tool_name
+from durable_agents.adapters.mcp.secrets import Redaction
 from durable_agents.core.agents import Effect, ToolSpec
-from durable_agents.core.errors import DefinitionError, InvalidArguments, UnknownTool
+from durable_agents.core.errors import DefinitionError, UnknownTool
 from durable_agents.core.json import JSON, encode
+from durable_agents.ports.tools import misfit
 
 FAULTS_MAX = 10
 FAULT_CHARACTERS_MAX = 300
@@ -35,12 +37,17 @@ class Listed:
     spec: ToolSpec
 
     @cached_property
+    def fingerprint(self) -> str:
+        """That of its specification, made once."""
+        return self.spec.fingerprint
+
+    @cached_property
     def _validator(self) -> Any:
         schema = dict(self.spec.parameters)
         known = validator_for(schema)
         return extend(known, _harmless(known))(schema, registry=NOWHERE)
 
-    def check(self, arguments: Mapping[str, JSON]) -> None:
+    def check(self, arguments: Mapping[str, JSON], known: str | None) -> None:
         """Raise InvalidArguments, which says what does not fit, and the schema as it is now.
 
         It is for the model's sake, that it may try again; the server checks for itself. So what a schema can
@@ -53,8 +60,7 @@ class Listed:
         if found:
             faults = [_told(error) for error in found[:FAULTS_MAX]]
             rest = ["and more"] if len(found) > FAULTS_MAX else []
-            schema = encode(self.spec.parameters).decode()
-            raise InvalidArguments(self.spec.name, [*faults, *rest, f"the tool's schema is now {schema}"])
+            raise misfit(self.spec, [*faults, *rest], known)
 
 
 def _harmless(known: Any) -> dict[str, Any]:
@@ -71,8 +77,8 @@ def _harmless(known: Any) -> dict[str, Any]:
 class Catalogue:
     """The tools that a server has and that its configuration lets through."""
 
-    def __init__(self, server: ServerConfig, tools: Sequence[Tool]) -> None:
-        """Take what can be offered to a model, and leave out anything else.
+    def __init__(self, server: ServerConfig, tools: Sequence[Tool], redaction: Redaction) -> None:
+        """Take what can be offered to a model, without a secret, and leave out anything else.
 
         Raises:
             DefinitionError: two tools have one name once it is made valid.
@@ -82,19 +88,20 @@ class Catalogue:
         self.left_out: dict[str, str] = {}
         """Tools that cannot be offered, by the server's names, and why."""
         for tool in tools:
-            name = tool_name(server.name, tool.name)
+            shown = redaction.text(tool.name)
+            name = tool_name(server.name, shown)
             if not _is_let_through(server, tool.name):
                 continue
             problem = _problem(tool)
             if problem is not None:
-                self.left_out[tool.name] = problem
+                self.left_out[shown] = redaction.text(problem)
                 continue
             if name in self._tools:
                 raise DefinitionError(
-                    f"MCP server {server.name!r} has tools {self._tools[name].remote!r} and {tool.name!r}, "
-                    f"which would both be called {name!r}; exclude one of them"
+                    f"MCP server {server.name!r} has tools {redaction.text(self._tools[name].remote)!r} and "
+                    f"{shown!r}, which would both be called {name!r}; exclude one of them"
                 )
-            self._tools[name] = Listed(tool.name, _spec(server, name, tool))
+            self._tools[name] = Listed(tool.name, _spec(server, name, tool, redaction))
         for name in set(server.include or ()) - {tool.name for tool in tools}:
             self.left_out[name] = "the server has no such tool"
 
@@ -136,11 +143,11 @@ def _problem(tool: Tool) -> str | None:
     return None
 
 
-def _spec(server: ServerConfig, name: str, tool: Tool) -> ToolSpec:
+def _spec(server: ServerConfig, name: str, tool: Tool, redaction: Redaction) -> ToolSpec:
     return ToolSpec(
         name=name,
-        description=tool.description or tool.title or "",
-        parameters=dict(tool.input_schema),
+        description=redaction.text(tool.description or tool.title or ""),
+        parameters=redaction.value(tool.input_schema),
         effect=_effect(server, tool),
         timeout_seconds=server.call_seconds,
     )

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from durable_agents.adapters.mcp.config import MCPSSEConfig, ServerConfig
 from durable_agents.adapters.mcp.connection import NotSent
-from durable_agents.adapters.mcp.sdk.catalogue import Catalogue
+from durable_agents.adapters.mcp.sdk.catalogue import Catalogue, Listed
 from durable_agents.adapters.mcp.sdk.client import Exchange, Line, current_exchange, open_client
 from durable_agents.adapters.mcp.sdk.content import error_output, output_of
 from durable_agents.adapters.mcp.sdk.failures import (
@@ -46,6 +46,8 @@ logger = logging.getLogger("durable_agents.mcp")
 IDLE_SECONDS = 600.0
 LIST_SECONDS = 300.0
 """How long a list is taken to be true; a server that can tell of changes may do so earlier."""
+DOUBT_SECONDS = 10.0
+"""How long it is taken to be true where calls end in errors, which an unheard-of change may explain."""
 CLOSING_SECONDS = 10.0
 ENDING_SECONDS = 1.0
 """How long to wait for the reason why a connection was lost."""
@@ -200,6 +202,11 @@ class Life:
     def _is_old(self) -> bool:
         return asyncio.get_running_loop().time() - self._listed_at > LIST_SECONDS
 
+    def _doubt_list(self) -> None:
+        """Have the tools listed before the next call: an error may mean that one is not what it was."""
+        if asyncio.get_running_loop().time() - self._listed_at > DOUBT_SECONDS:
+            self._listed_at = -math.inf
+
     async def _list(self) -> None:
         assert self._client is not None
         self._listed_at = asyncio.get_running_loop().time()  # a change that is told from now on is not in it
@@ -215,7 +222,7 @@ class Life:
             problem = f"its list of tools does not end: there are {len(tools)} and more to come"
             raise ToolServerError(self._server.name, problem)
         before = {} if self._catalogue is None else self._catalogue.left_out
-        self._catalogue = Catalogue(self._server, tools)
+        self._catalogue = Catalogue(self._server, tools, self._line.redaction)
         for tool, why in self._catalogue.left_out.items() - before.items():
             logger.warning("MCP server %s: tool %r is left out: %s", self._server.name, tool, why)
 
@@ -237,7 +244,7 @@ class Life:
         finally:
             self._finish()
 
-    async def call(self, tool: str, arguments: dict[str, JSON]) -> ToolOutput:
+    async def call(self, tool: str, arguments: dict[str, JSON], known: str | None) -> ToolOutput:
         """Call a tool once. See `ServerConfig.call` for what else it raises.
 
         Raises:
@@ -248,7 +255,14 @@ class Life:
             await self._list_again()
             catalogue = await self.listed()
         listed = catalogue[tool]
-        listed.check(arguments)
+        listed.check(arguments, known)
+        output = await self._answer(listed, arguments)
+        if output.is_error:
+            self._doubt_list()
+        return output if known in (None, listed.fingerprint) else output.with_(changed=listed.spec)
+
+    async def _answer(self, listed: Listed, arguments: dict[str, JSON]) -> ToolOutput:
+        tool = listed.spec.name
         if self.retired or self._client is None:
             raise NotSent("the connection has ended")
         exchange = Exchange(self._line.redaction, sent=not self._server.over_http)
