@@ -11,6 +11,7 @@ the epoch (UTC).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -172,7 +173,8 @@ Input = ExecutionStarted | StepCompleted | StepFailed | TimerFired | SignalRecei
 Request = StepScheduled | TimerStarted | EventEmitted | ExecutionClosed
 Note = AttemptFailed | ExecutionRecovered
 
-Record = Annotated[Input | Request | Note, Discriminator("type")]
+AnyRecord = Input | Request | Note
+Record = Annotated[AnyRecord, Discriminator("type")]
 
 INPUTS = (ExecutionStarted, StepCompleted, StepFailed, TimerFired, SignalReceived, CancelRequested)
 REQUESTS = (StepScheduled, TimerStarted, EventEmitted, ExecutionClosed)
@@ -181,12 +183,34 @@ NOTES = (AttemptFailed, ExecutionRecovered)
 _record: TypeAdapter[Any] = TypeAdapter(Record)
 
 
-def encode_record(record: Input | Request | Note) -> bytes:
+def encode_record(record: AnyRecord) -> bytes:
     """Return the record as a journal stores it; raises ValueError when it is nested too deep."""
     return record.to_json()
 
 
-def decode_record(data: bytes) -> Input | Request | Note:
+class Encoder:
+    """Encodes each record once: for its size while it is being judged, and for the append that follows."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[AnyRecord, bytes]] = {}
+
+    def size(self, record: AnyRecord) -> int:
+        """Return how many bytes the record takes; raises ValueError when it is nested too deep."""
+        data = encode_record(record)
+        self._kept[id(record)] = record, data  # the record is kept, so its id is not given to another
+        return len(data)
+
+    def forget(self) -> None:
+        """Let go of what was judged and is in the journal already."""
+        self._kept.clear()
+
+    def take(self, records: Iterable[AnyRecord]) -> list[bytes]:
+        """Return the records as a journal stores them, and forget all that were judged so far."""
+        kept, self._kept = self._kept, {}
+        return [kept[id(record)][1] if id(record) in kept else encode_record(record) for record in records]
+
+
+def decode_record(data: bytes) -> AnyRecord:
     """Return the record that `data` is.
 
     Raises:
@@ -203,7 +227,7 @@ def decode_record(data: bytes) -> Input | Request | Note:
             "upgrade durable-agents"
         )
     try:
-        record: Input | Request | Note = _record.validate_python(value)
+        record: AnyRecord = _record.validate_python(value)
     except ValidationError as error:
         raise _corrupt("; ".join(faults(error))) from error
     return record

@@ -31,6 +31,7 @@ from durable_agents.core.records import (
     INPUTS,
     NOTES,
     REQUESTS,
+    AnyRecord,
     AttemptFailed,
     EventEmitted,
     ExecutionClosed,
@@ -46,8 +47,6 @@ from durable_agents.core.records import (
     TimerFired,
     TimerStarted,
 )
-
-AnyRecord = Input | Request | Note
 
 
 class MachinePhase(StrEnum):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Protocol
 
+from pydantic import Field
+
 from durable_agents.core.agents import AgentGraph
 from durable_agents.core.entries import Entry
 from durable_agents.core.json import JSON
@@ -41,7 +43,7 @@ class ModelReply(Value):
     """A whole reply. It is journaled as it stands, so it holds this turn and nothing of earlier ones."""
 
     entries: tuple[Entry, ...]
-    usage: Usage = Usage()
+    usage: Usage = Field(default_factory=Usage)
     handle: JSON = None
     """What the next request of this conversation must carry: ids, anchors, no transcript and no secret."""
     notes: tuple[str, ...] = ()

@@ -33,7 +33,6 @@ from durable_agents.core.records import (
     StepCompleted,
     StepFailed,
     TimerFired,
-    encode_record,
 )
 from durable_agents.core.workflow_machine import Batch, OpenStep
 from durable_agents.ports.clock import Clock
@@ -217,7 +216,7 @@ class Driver:
 
     def _complete(self, opened: OpenStep, result: JSON) -> None:
         record = StepCompleted(at=self._now(), key=opened.scheduled.key, result=result)
-        size, limit = len(encode_record(record)), self._services.store.limit_bytes
+        size, limit = self._live.encoder.size(record), self._services.store.limit_bytes
         if size > limit:
             # Running it again would give the same: the error goes to the code, once.
             failure = Failure.of(PayloadTooLarge(f"the result of {opened.scheduled.name!r}", size, limit))
@@ -329,7 +328,7 @@ class Driver:
     # Writing
 
     async def _append(self, batch: Batch, commit: Commit) -> None:
-        records = [encode_record(record) for record in batch.records]
+        records = self._live.encoder.take(batch.records)
         in_question = False
 
         async def write() -> None:

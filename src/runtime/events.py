@@ -15,6 +15,7 @@ from durable_agents.core.entries import FunctionCall
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON, encode
 from durable_agents.core.records import (
+    AnyRecord,
     AttemptFailed,
     CancelRequested,
     EventEmitted,
@@ -31,7 +32,6 @@ from durable_agents.core.records import (
 )
 from durable_agents.core.replies import with_own_call_ids
 from durable_agents.core.step_keys import place_in
-from durable_agents.core.workflow_machine import AnyRecord
 from durable_agents.ports.deltas import Delta
 from durable_agents.ports.durability import Event
 

@@ -29,7 +29,9 @@ from durable_agents.core.errors import (
 from durable_agents.core.failure import failure_of, step_error
 from durable_agents.core.json import JSON
 from durable_agents.core.records import (
+    AnyRecord,
     CancelRequested,
+    Encoder,
     EventEmitted,
     ExecutionClosed,
     ExecutionStarted,
@@ -42,9 +44,8 @@ from durable_agents.core.records import (
     StepScheduled,
     TimerFired,
     TimerStarted,
-    encode_record,
 )
-from durable_agents.core.workflow_machine import AnyRecord, MachinePhase, WorkflowMachine
+from durable_agents.core.workflow_machine import MachinePhase, WorkflowMachine
 from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
 from durable_agents.ports.durability import Step, WorkflowContext, WorkflowInfo, current_context
 from durable_agents.runtime.guard import workflow_code
@@ -78,6 +79,7 @@ class LiveExecution(WorkflowContext):
         """The steps that wait for a result, by key."""
         self.consumed = 0
         """The number of the last message that was delivered."""
+        self.encoder = Encoder()
         self._info = info
         self._limit_bytes = limit_bytes
         seed = hashlib.sha256(info.execution_id.encode()).digest()
@@ -101,6 +103,7 @@ class LiveExecution(WorkflowContext):
         try:
             while (record := self.machine.advance()) is not None:
                 self._run(record)
+                self.encoder.forget()
         except BaseException:
             self.close()
             raise
@@ -218,7 +221,7 @@ class LiveExecution(WorkflowContext):
         if self._failure is None and not root.done():
             return
         closed = self._outcome(root)
-        size = len(encode_record(closed))
+        size = self.encoder.size(closed)
         if size > self._limit_bytes:
             what = f"the result of workflow {self.definition.name!r}"
             closed = self._failed(PayloadTooLarge(what, size, self._limit_bytes))
@@ -276,7 +279,7 @@ class LiveExecution(WorkflowContext):
         scheduled = StepScheduled(
             key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
         )
-        size = len(encode_record(scheduled))
+        size = self.encoder.size(scheduled)
         if size > self._limit_bytes:
             raise PayloadTooLarge(f"the arguments of {step.name!r}", size, self._limit_bytes)
         future: asyncio.Future[JSON] = self._loop.create_future()
@@ -297,7 +300,7 @@ class LiveExecution(WorkflowContext):
     def emit(self, kind: str, data: dict[str, JSON]) -> None:
         self._emitted += 1
         event = EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data)
-        size = len(encode_record(event))
+        size = self.encoder.size(event)
         if size > self._limit_bytes:
             raise PayloadTooLarge(f"an event of kind {kind!r}", size, self._limit_bytes)
         self._request(event)

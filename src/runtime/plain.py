@@ -13,8 +13,14 @@ from durable_agents.core.approvals import Decision
 from durable_agents.core.errors import NotSupported
 from durable_agents.core.failure import failure_of, step_error
 from durable_agents.core.json import JSON
-from durable_agents.core.records import AttemptFailed, EventEmitted, StepCompleted, StepFailed, StepScheduled
-from durable_agents.core.workflow_machine import AnyRecord
+from durable_agents.core.records import (
+    AnyRecord,
+    AttemptFailed,
+    EventEmitted,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+)
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.deltas import Delta, Tell
 from durable_agents.ports.durability import Attempt, Step, StepContext

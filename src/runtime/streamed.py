@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from durable_agents.core.workflow_machine import AnyRecord
+from durable_agents.core.records import AnyRecord
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.deltas import Delta
 from durable_agents.ports.durability import Event, StepContext

@@ -53,6 +53,19 @@ async def test_a_step_is_one_script(server: RedisServer) -> None:
     assert 50 <= many - few <= 54
 
 
+async def test_who_waits_for_a_result_hears_of_nothing_but_the_end(server: RedisServer) -> None:
+    async with da.connect(server.url()) as backend, backend.worker([Mailbox]):
+        execution = await backend.start(Mailbox)
+        waiting = asyncio.create_task(execution.result())
+        channel = f"durable-agents:end:{execution.id}"
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while server.ask("PUBSUB", "NUMSUB", channel) != [channel.encode(), 1]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert server.ask("PUBSUB", "CHANNELS", f"*:{execution.id}") == [channel.encode()]
+        await execution.signal("stop")
+        assert await waiting == []
+
+
 async def test_waiting_costs_no_more_than_signs_of_life(server: RedisServer) -> None:
     lease = timedelta(seconds=0.5)
     async with da.connect(server.url()) as backend, backend.worker([Mailbox], lease=lease):

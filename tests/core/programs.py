@@ -19,6 +19,7 @@ from durable_agents.core.errors import ActivityInterrupted
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
 from durable_agents.core.records import (
+    AnyRecord,
     AttemptFailed,
     CancelRequested,
     EventEmitted,
@@ -37,7 +38,7 @@ from durable_agents.core.records import (
     decode_record,
     encode_record,
 )
-from durable_agents.core.workflow_machine import AnyRecord, Batch, MachinePhase, OpenStep, WorkflowMachine
+from durable_agents.core.workflow_machine import Batch, MachinePhase, OpenStep, WorkflowMachine
 
 # Programs ----------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from durable_agents.core.records import (
     INPUTS,
     NOTES,
     REQUESTS,
+    Encoder,
     ExecutionStarted,
     StepCompleted,
     decode_record,
@@ -40,6 +41,19 @@ def test_a_result_is_kept_to_the_letter(value: Any) -> None:
     kept = decode_record(encode_record(StepCompleted(at=0, key="k", result=value)))
     assert isinstance(kept, StepCompleted)
     assert repr(kept.result) == repr(value)
+
+
+@given(st.lists(any_record, max_size=4), st.sets(st.integers(0, 3)), st.booleans())
+def test_records_are_written_the_same_whether_they_were_judged_by_their_size_or_not(
+    batch: list[Any], judged: set[int], forgotten: bool
+) -> None:
+    encoder = Encoder()
+    for number in judged & set(range(len(batch))):
+        assert encoder.size(batch[number]) == len(encode_record(batch[number]))
+    if forgotten:
+        encoder.forget()
+    for _ in range(2):
+        assert encoder.take(batch) == [encode_record(record) for record in batch]
 
 
 def test_every_record_is_an_input_a_request_or_a_note() -> None:

@@ -15,6 +15,7 @@ from durable_agents.core.records import (
     INPUTS,
     NOTES,
     REQUESTS,
+    AnyRecord,
     AttemptFailed,
     CancelRequested,
     EventEmitted,
@@ -30,7 +31,7 @@ from durable_agents.core.records import (
     TimerFired,
     TimerStarted,
 )
-from durable_agents.core.workflow_machine import AnyRecord, MachinePhase, WorkflowMachine
+from durable_agents.core.workflow_machine import MachinePhase, WorkflowMachine
 from tests.core.programs import (
     Call,
     Emit,

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_agents.core.failure import Failure
-from durable_agents.core.records import AttemptFailed, StepCompleted, StepKind, StepScheduled
-from durable_agents.core.workflow_machine import AnyRecord
+from durable_agents.core.records import AnyRecord, AttemptFailed, StepCompleted, StepKind, StepScheduled
 from durable_agents.ports.deltas import Delta
 from durable_agents.ports.durability import Event
 from durable_agents.runtime.events import EventReader

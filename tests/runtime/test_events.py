@@ -9,6 +9,7 @@ import pytest
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
 from durable_agents.core.records import (
+    AnyRecord,
     AttemptFailed,
     CancelRequested,
     EventEmitted,
@@ -24,7 +25,6 @@ from durable_agents.core.records import (
     TimerFired,
     TimerStarted,
 )
-from durable_agents.core.workflow_machine import AnyRecord
 from durable_agents.ports.durability import Event
 from durable_agents.runtime.events import EventReader
 

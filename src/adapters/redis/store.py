@@ -52,6 +52,7 @@ from durable_agents.core.errors import (
 from durable_agents.core.records import Status
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.journal import (
+    ENDLESS,
     Claim,
     Commit,
     Delivery,
@@ -202,7 +203,8 @@ class RedisStore(Store):
 
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
         give_up_at = self.clock.now() + timeout_seconds
-        async with self._opened.announcements.listening(self._topic("journal", execution_id)) as topic:
+        topic_name = self._topic("end" if length >= ENDLESS else "journal", execution_id)
+        async with self._opened.announcements.listening(topic_name) as topic:
             while True:
                 heard = topic.heard
                 # What was announced last is what there is; only when nothing was, it must be asked for.

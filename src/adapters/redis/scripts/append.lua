@@ -53,5 +53,5 @@ elseif release == '1' then
     else redis.call('ZREM', ready, id) end
     announce_work(queue)
 end
-if ends then announce_journal(id, ENDED) else announce_journal(id, redis.call('LLEN', journal)) end
+if ends then announce_end(id) else announce_journal(id, redis.call('LLEN', journal)) end
 return 1

@@ -27,7 +27,12 @@ local function ready_of(queue, workflow) return shard .. 'ready:' .. #queue .. '
 local function listed_of(status, workflow) return shard .. 'listed:' .. status .. ':' .. workflow end
 
 local function announce_work(queue) redis.call('PUBLISH', prefix .. 'work:' .. queue, '') end
+-- Those who read along and those who only wait for the end listen on channels of their own.
 local function announce_journal(id, length) redis.call('PUBLISH', prefix .. 'journal:' .. id, length) end
+local function announce_end(id)
+    announce_journal(id, ENDED)
+    redis.call('PUBLISH', prefix .. 'end:' .. id, ENDED)
+end
 
 local function later(one, other) if tonumber(one) > tonumber(other) then return one end return other end
 
