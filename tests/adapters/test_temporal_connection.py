@@ -130,7 +130,7 @@ async def test_a_namespace_that_does_not_exist_is_told_with_what_creates_it() ->
 
 
 async def test_tls_with_a_service_that_has_none_is_told(url: str) -> None:
-    with pytest.raises(da.StorageError, match="tls"):
+    with pytest.raises(da.ConfigurationError, match="tls=false"):
         async with da.connect(f"{url}?tls=true"):
             pass
 

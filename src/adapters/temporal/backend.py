@@ -19,19 +19,18 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from durable_agents.adapters.temporal.execution import TemporalExecution
 from durable_agents.adapters.temporal.payloads import TellingCodec, check_size, data_converter, limit_of
 from durable_agents.adapters.temporal.presence import quoted, workers_of
+from durable_agents.adapters.temporal.refusals import namespace_refused, unreachable
 from durable_agents.adapters.temporal.stream import translated
 from durable_agents.adapters.temporal.worker import TemporalWorker, WorkerOptions
 from durable_agents.core.errors import (
     ConfigurationError,
     DefinitionError,
-    DurableAgentsError,
     ExecutionAlreadyExists,
-    MissingCredentials,
     NotSupported,
     StorageUnavailable,
 )
@@ -94,6 +93,11 @@ class TemporalBackend(Backend):
         if unknown:
             known = ", ".join(sorted(_CONNECTION))
             raise ConfigurationError(f"Temporal's client has no option {', '.join(unknown)}; it has {known}")
+        key = options.get("api_key")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise ConfigurationError(
+                "the API key has characters that no header can hold; was it copied whole?"
+            )
         self._address = address
         self._namespace = namespace
         self._toolkit = toolkit
@@ -113,32 +117,20 @@ class TemporalBackend(Backend):
                 )
         except (RuntimeError, TimeoutError) as error:
             # What Temporal's client raises may quote headers.
-            raise StorageUnavailable(
-                f"no Temporal service answers at {self._address}; start it, or correct the URL "
-                "(a service with TLS needs tls=true)"
-            ) from (error if "api_key" not in self._options else None)
+            cause = error if "api_key" not in self._options else None
+            raise unreachable(self._address, error, tls=self._has_tls()) from cause
         except ValueError as error:
             raise ConfigurationError(
                 f"Temporal's client refuses the connection's options: {error}"
             ) from error
         except RPCError as error:
-            raise self._refused(error) from error
+            raise namespace_refused(self._namespace, self._address, error) from error
         self._connected = client
         return self
 
-    def _refused(self, error: RPCError) -> DurableAgentsError:
-        place = f"namespace {self._namespace!r} at {self._address}"
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return ConfigurationError(
-                f"Temporal has no {place}; correct the URL, or create it: "
-                f"temporal operator namespace create --namespace {self._namespace}"
-            )
-        if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
-            return MissingCredentials(
-                f"Temporal refuses access to {place}: {error.message}; check the API key or the certificate, "
-                "and that it is meant for this namespace"
-            )
-        return StorageUnavailable(f"Temporal does not answer for {place}: {error.message}")
+    def _has_tls(self) -> bool:
+        tls = self._options.get("tls")
+        return "api_key" in self._options if tls is None else bool(tls)
 
     async def __aexit__(self, *_: object) -> None:
         self._connected = None

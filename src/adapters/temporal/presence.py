@@ -53,7 +53,7 @@ logger = logging.getLogger("durable_agents.worker")
 
 
 class Presence:
-    """Says that a worker is alive while its `async with` block lasts. A word that does not arrive is logged.
+    """Says that a worker is alive while its `async with` block lasts, and logs that its word does not arrive.
 
     Args:
         lease: For how long after its last word the worker is taken to be alive.
@@ -65,6 +65,7 @@ class Presence:
         self._lease = lease
         self._key = uuid.uuid4().hex
         self._saying: asyncio.Task[None] | None = None
+        self._trouble = ""
 
     async def __aenter__(self) -> Self:
         await self._say(WorkerStatus.WORKER_STATUS_RUNNING)
@@ -103,9 +104,14 @@ class Presence:
         try:
             await self._client.workflow_service.record_worker_heartbeat(request, timeout=self._lease)
         except RPCError as error:
-            if error.status is not RPCStatusCode.UNIMPLEMENTED:
-                identity, told = self._card.identity, error.message
-                logger.warning("worker %s cannot say that it is alive: %s", identity, told)
+            if error.status is RPCStatusCode.UNIMPLEMENTED:
+                return
+            told = error.message
+            if told != self._trouble:
+                logger.warning("worker %s cannot say that it is alive: %s", self._card.identity, told)
+            self._trouble = told
+        else:
+            self._trouble = ""
 
 
 async def workers_of(client: Client) -> Sequence[WorkerDescription]:

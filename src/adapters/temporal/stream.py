@@ -26,11 +26,11 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from durable_agents.adapters.temporal.pulse import TEXT_SECONDS, text_told
+from durable_agents.adapters.temporal.refusals import REFUSALS, refused
 from durable_agents.adapters.temporal.workflows import RECORDS_QUERY
 from durable_agents.core.errors import (
     DefinitionError,
     ExecutionNotFound,
-    MissingCredentials,
     StorageError,
     StorageUnavailable,
 )
@@ -234,10 +234,8 @@ def translated(execution_id: str) -> Iterator[None]:
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise ExecutionNotFound(execution_id) from error
-        if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
-            raise MissingCredentials(
-                f"Temporal refuses access: {error.message}; check the credentials"
-            ) from error
+        if error.status in REFUSALS:
+            raise refused("", error.message) from error
         if error.status is RPCStatusCode.INVALID_ARGUMENT:
             raise DefinitionError(f"Temporal refuses it: {error.message}") from error
         raise StorageUnavailable(f"Temporal does not answer: {error.message}") from error

@@ -20,6 +20,7 @@ from durable_agents.adapters.temporal.activities import Attempts
 from durable_agents.adapters.temporal.payloads import data_converter, limit_of
 from durable_agents.adapters.temporal.presence import Presence
 from durable_agents.adapters.temporal.pulse import HURRY_SECONDS
+from durable_agents.adapters.temporal.refusals import refusal_in
 from durable_agents.adapters.temporal.replays import MakeReplayer, Replays
 from durable_agents.adapters.temporal.steps import OpenSteps
 from durable_agents.adapters.temporal.workflows import DurableWorkflow, GuardedRunner, Host
@@ -98,7 +99,7 @@ class TemporalWorker:
             default_heartbeat_throttle_interval=timedelta(seconds=HURRY_SECONDS),
             graceful_shutdown_timeout=options.graceful_shutdown_timeout,
         )
-        self._running = asyncio.create_task(worker.run(), name="durable-agents temporal worker")
+        self._running = asyncio.create_task(_work(worker), name="durable-agents temporal worker")
         self._stack.push_async_callback(_stop, worker, self._running, attempts)
         return self
 
@@ -111,6 +112,15 @@ class TemporalWorker:
         """Return when the worker can no longer work: raises what stopped it. Cancel it to stop waiting."""
         assert self._running is not None
         await asyncio.shield(self._running)
+
+
+async def _work(worker: Worker) -> None:
+    try:
+        await worker.run()
+    except RuntimeError as error:
+        if (refusal := refusal_in(error)) is not None:
+            raise refusal from error
+        raise
 
 
 async def _stop(worker: Worker, running: asyncio.Task[None], attempts: Attempts) -> None:

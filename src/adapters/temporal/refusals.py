@@ -1,0 +1,84 @@
+"""Why Temporal cannot be reached, or refuses, in terms of what a user can change.
+
+Its client tells most of it only in the text of an exception, in the words of the libraries below it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from temporalio.service import RPCError, RPCStatusCode
+
+from durable_agents.core.errors import (
+    ConfigurationError,
+    DurableAgentsError,
+    MissingCredentials,
+    StorageUnavailable,
+)
+
+REFUSALS = frozenset({RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED})
+
+_STATUS = re.compile(r'Status \{ code: (PermissionDenied|Unauthenticated), message: "(.*?)"')
+_UNTRUSTED = re.compile(r"InvalidCertificate\((\w+)")
+
+_CREDENTIALS = (
+    "check the API key (api_key_env in the URL, or api_key) or the client certificate (tls_cert, tls_key), "
+    "and that it is meant for this namespace"
+)
+
+
+def refused(place: str, message: str) -> MissingCredentials:
+    """Return the error for credentials that the service does not accept."""
+    return MissingCredentials(f"Temporal refuses access{place}: {message}; {_CREDENTIALS}")
+
+
+def refusal_in(error: BaseException) -> MissingCredentials | None:
+    """Return the refusal that an exception of Temporal's client, or its cause, tells of, if it does."""
+    for one in (error, error.__cause__):
+        if (told := _STATUS.search(str(one))) is not None:
+            return refused("", told[2])
+    return None
+
+
+def unreachable(address: str, error: Exception, *, tls: bool) -> DurableAgentsError:
+    """Return why no connection came about. No text of a header is in it."""
+    told = str(error)
+    if (refusal := refusal_in(error)) is not None:
+        return refusal
+    if (untrusted := _UNTRUSTED.search(told)) is not None:
+        remedy = (
+            "the certificate is for another name: connect by that name, or give it as tls_server_name"
+            if untrusted[1].startswith("NotValidForName")
+            else "give the certificate of the authority that signed it as tls_ca"
+        )
+        return ConfigurationError(f"the certificate of {address} is not trusted ({untrusted[1]}); {remedy}")
+    if "InconsistentKeys" in told or "PrivateKeyParseError" in told:
+        return ConfigurationError(
+            "tls_cert and tls_key are no pair of a certificate and its key, in PEM format"
+        )
+    if tls and ("AlertReceived" in told or "transport error" in told):
+        # The alert that would say so for sure is often lost, as the service closes the connection behind it.
+        sort = MissingCredentials if "AlertReceived" in told else StorageUnavailable
+        return sort(
+            f"{address} ends the TLS connection; it may want a client certificate: "
+            "give one that it trusts as tls_cert and tls_key"
+        )
+    if tls and "InvalidContentType" in told:
+        return ConfigurationError(f"{address} does not talk TLS; connect with tls=false")
+    return StorageUnavailable(
+        f"no Temporal service answers at {address}; start it, or correct the URL "
+        "(a service with TLS needs tls=true)"
+    )
+
+
+def namespace_refused(namespace: str, address: str, error: RPCError) -> DurableAgentsError:
+    """Return why the service does not let us into a namespace."""
+    place = f"namespace {namespace!r} at {address}"
+    if error.status is RPCStatusCode.NOT_FOUND:
+        return ConfigurationError(
+            f"Temporal has no {place}; correct the URL, or create it: "
+            f"temporal operator namespace create --namespace {namespace}"
+        )
+    if error.status in REFUSALS:
+        return refused(f" to {place}", error.message)
+    return StorageUnavailable(f"Temporal does not answer for {place}: {error.message}")
