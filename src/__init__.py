@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         UnknownTool,
         Unserialisable,
     )
+    from durable_agents.core.summaries import SummariseHistory
     from durable_agents.core.usage import Usage
     from durable_agents.ports.durability import Backend, Event, Execution, ExecutionDescription
     from durable_agents.runtime import workflow
@@ -158,6 +159,7 @@ __all__ = [
     "ScriptedSession",
     "StorageError",
     "StreamedRun",
+    "SummariseHistory",
     "TextChunk",
     "ThinkingChunk",
     "TokenBudget",
@@ -192,6 +194,7 @@ _HOMES = (
     "core.built_in_tools",
     "core.approvals",
     "core.context",
+    "core.summaries",
     "ports.durability",
     "runtime.activity",
     "runtime.agent",

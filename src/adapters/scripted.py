@@ -16,9 +16,11 @@ from hashlib import sha256
 
 from durable_agents.core.agents import AgentGraph, handoff_tool
 from durable_agents.core.chunks import Content, text_of
+from durable_agents.core.context import ContextProcessor, processed
 from durable_agents.core.entries import Entry, FunctionCall, MessageOutput
 from durable_agents.core.errors import DefinitionError, ModelRefused
 from durable_agents.core.json import JSON, encode
+from durable_agents.core.summaries import SummariseHistory, checked_context, summariser_in
 from durable_agents.ports.deltas import Tell
 from durable_agents.ports.llm import ModelReply, ModelRequest, Session
 from durable_agents.ports.resources import Resources
@@ -59,13 +61,17 @@ class ScriptedSession(Session):
 
     Raises:
         DefinitionError: a reply in which nothing is said or called.
+        ConfigurationError: a context that is none.
     """
 
     script: Script
     raise_on_tool_fail: bool = False
     stream: bool = False
+    context: Sequence[ContextProcessor] = ()
+    """What of a long conversation a script that is a function sees; as for `LocalSession`."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "context", checked_context(self.context))
         if callable(self.script):
             return
         for agent, replies in self.script.items():
@@ -82,6 +88,10 @@ class ScriptedSession(Session):
 
     def anew(self, handle: JSON) -> JSON:
         return handle
+
+    @property
+    def summariser(self) -> SummariseHistory | None:
+        return summariser_in(self.context)
 
     async def reply(
         self, request: ModelRequest, resources: Resources, tell: Tell | None = None
@@ -112,7 +122,8 @@ class ScriptedSession(Session):
 
     def _next(self, request: ModelRequest, number: int) -> ModelReply | Reply:
         if callable(self.script):
-            return self.script(request)
+            told = processed(self.context, (*request.history, *request.new))
+            return self.script(request.with_(history=told, new=()) if self.context else request)
         replies = self.script.get(request.agent, ())
         if number >= len(replies):
             raise ModelRefused(

@@ -29,9 +29,8 @@ from durable_agents.runtime.conversation import messages_of, set_messages
 from durable_agents.runtime.plain import PlainContext
 from durable_agents.runtime.resources import SharedResources
 from durable_agents.runtime.results import RunRecord, RunResult
-from durable_agents.runtime.runner import as_entries, check_run, run_agent
+from durable_agents.runtime.runner import as_entries, check_run, run_agent, summarise
 from durable_agents.runtime.streamed import StreamedRun
-from durable_agents.runtime.summary import summarise
 
 T = TypeVar("T")
 

@@ -41,6 +41,7 @@ class StepKind(StrEnum):
     ACTIVITY = "activity"
     MODEL = "model"
     TOOL = "tool"
+    SUMMARY = "summary"
 
 
 # Inputs ------------------------------------------------------------------------------------------------

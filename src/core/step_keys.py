@@ -1,4 +1,4 @@
-"""The keys of an agent run's steps: which run, which turn, and the model's call or one of the tools'.
+"""The keys of an agent run's steps: which run, which turn, and the model's call, a summary, or a tool's call.
 
 A key says what a step is, so what it says is not written down again beside it.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 from durable_agents.core.json import JSON
 
 _MODEL = "model"
+_SUMMARY = "summary"
+_OURS = frozenset({_MODEL, _SUMMARY})
+"""What stands in the place of a call's id in the key of another step."""
 _ESCAPE = "~"
 
 
@@ -16,9 +19,14 @@ def model_key(run: str, turn: JSON) -> str:
     return f"{run}/t{turn}/{_MODEL}"
 
 
+def summary_key(run: str, turn: JSON) -> str:
+    """Return the place, in its execution, of the summary that was made for a turn."""
+    return f"{run}/t{turn}/{_SUMMARY}"
+
+
 def call_key(run: str, turn: JSON, call_id: str) -> str:
     """Return the place of a tool call in its execution: another one for every id that a model may make up."""
-    return f"{run}/t{turn}/{call_id}{_ESCAPE if call_id.rstrip(_ESCAPE) == _MODEL else ''}"
+    return f"{run}/t{turn}/{call_id}{_ESCAPE if call_id.rstrip(_ESCAPE) in _OURS else ''}"
 
 
 def place_in(key: str) -> dict[str, JSON]:
@@ -27,7 +35,7 @@ def place_in(key: str) -> dict[str, JSON]:
     turn, _, step = rest.partition("/")
     if not turn.isdecimal() or not step:
         return {}
-    if step == _MODEL:
+    if step in _OURS:
         return {"run": run, "turn": int(turn)}
-    call_id = step[: -len(_ESCAPE)] if step.rstrip(_ESCAPE) == _MODEL else step
+    call_id = step[: -len(_ESCAPE)] if step.rstrip(_ESCAPE) in _OURS else step
     return {"run": run, "turn": int(turn), "call_id": call_id}

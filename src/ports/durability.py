@@ -298,6 +298,11 @@ class Step:
     arguments: JSON = None
     about: dict[str, JSON] = field(default_factory=dict)
 
+    @property
+    def tells(self) -> bool:
+        """Whether the text of what an attempt brings is told while it comes."""
+        return self.kind is StepKind.MODEL and isinstance(self.call, ModelCall) and self.call.session.stream
+
 
 class StepContext(Protocol):
     """What a run of an agent asks for. Workflow code has one; so has a run in a plain script, undurably."""

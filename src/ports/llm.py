@@ -11,6 +11,7 @@ from durable_agents.core.agents import AgentGraph
 from durable_agents.core.entries import Entry
 from durable_agents.core.json import JSON
 from durable_agents.core.model import Value
+from durable_agents.core.summaries import SummariseHistory
 from durable_agents.core.usage import Usage
 from durable_agents.ports.deltas import Tell
 from durable_agents.ports.resources import Resources
@@ -24,7 +25,8 @@ class ModelRequest(Value):
     """The active agent, by name."""
     turn: int
     history: tuple[Entry, ...]
-    """What the conversation holds already, for sessions whose server keeps nothing."""
+    """What the conversation holds already, for sessions whose server keeps nothing. Its older part is told in
+    short, if the session has a `summariser`."""
     new: tuple[Entry, ...]
     """What the model has not been told yet: results of all open calls first, then other input."""
     handle: JSON = None
@@ -79,6 +81,11 @@ class Session(Protocol):
 
         A session whose handle depends on no entries returns it as it is.
         """
+        return None
+
+    @property
+    def summariser(self) -> SummariseHistory | None:
+        """What says when a run has the older part of its conversation summarised; None: it never has."""
         return None
 
     @abstractmethod

@@ -17,6 +17,7 @@ from durable_agents.core.context import paired
 from durable_agents.core.entries import Entry
 from durable_agents.core.errors import DefinitionError
 from durable_agents.core.json import JSON
+from durable_agents.core.summaries import Summary
 from durable_agents.ports.durability import WorkflowContext
 from durable_agents.ports.llm import Session
 
@@ -29,6 +30,8 @@ class Conversation:
     """What the model has been told and has said, in order."""
     unsent: tuple[Entry, ...] = ()
     """What the model must be told first next time: results of calls that an ended run left behind."""
+    summary: Summary | None = None
+    """What the model is told in the place of the older part of `history`; none, and it is told all of it."""
     handle: JSON = None
     in_doubt: bool = False
     """Whether the last request ended without a reply, so that the server may have been told `unsent`."""
@@ -39,6 +42,7 @@ class Conversation:
         return {
             "history": _json(self.history),
             "unsent": _json(self.unsent),
+            "summary": None if self.summary is None else self.summary.to_data("json"),
             "handle": self.handle,
             "in_doubt": self.in_doubt,
         }
@@ -47,6 +51,8 @@ class Conversation:
         """Take over what `carried` returned."""
         self.history = list(wire.entries.validate_python(carried["history"]))
         self.unsent = tuple(wire.entries.validate_python(carried["unsent"]))
+        summary = carried.get("summary")  # Which not every release has carried.
+        self.summary = None if summary is None else Summary.model_validate(summary)
         self.handle = carried["handle"]
         self.in_doubt = carried["in_doubt"]
 
@@ -85,7 +91,7 @@ def set_messages(session: Session, context: WorkflowContext | None, entries: Seq
             "every call among the messages needs one result behind it, and every result its call before it"
         )
     conversation.history = list(entries)
-    conversation.unsent, conversation.in_doubt = (), False
+    conversation.unsent, conversation.summary, conversation.in_doubt = (), None, False
     conversation.handle = session.anew(conversation.handle)
 
 

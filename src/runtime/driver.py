@@ -37,7 +37,7 @@ from durable_agents.core.records import (
 from durable_agents.core.workflow_machine import Batch, OpenStep
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.deltas import Deltas
-from durable_agents.ports.durability import Attempt, ModelCall, Step
+from durable_agents.ports.durability import Attempt, Step
 from durable_agents.ports.journal import Claim, Commit, Delivery, Store
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.attempts import Pulse, perform_in_time
@@ -308,7 +308,7 @@ class Driver:
 
     def _publisher(self, step: Step, attempt: int) -> AbstractAsyncContextManager[Publisher | None]:
         services = self._services
-        if services.deltas is None or not isinstance(step.call, ModelCall) or not step.call.session.stream:
+        if services.deltas is None or not step.tells:
             return nullcontext()
         return Publisher(services.deltas, services.clock, self.claim.execution_id, step.key, attempt)
 

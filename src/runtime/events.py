@@ -39,6 +39,7 @@ _KINDS: dict[StepKind, tuple[str, str, str]] = {
     StepKind.ACTIVITY: ("activity_started", "activity_completed", "activity_failed"),
     StepKind.MODEL: ("turn_started", "model_replied", "model_failed"),
     StepKind.TOOL: ("tool_called", "tool_returned", "tool_failed"),
+    StepKind.SUMMARY: ("summary_started", "summary_made", "summary_failed"),
 }
 """What the scheduling, the result and the failure of a step are called in the stream."""
 _BEFORE_THE_CALL = frozenset({"approval_requested", "approval_given", "approval_refused"})

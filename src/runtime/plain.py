@@ -19,6 +19,7 @@ from durable_agents.core.records import (
     EventEmitted,
     StepCompleted,
     StepFailed,
+    StepKind,
     StepScheduled,
 )
 from durable_agents.ports.clock import Clock
@@ -70,7 +71,7 @@ class PlainContext(StepContext):
                 attempt_number,
                 f"{self._id}/{key}",
                 pulse.beat,
-                tell=self._teller(key, attempt_number),
+                tell=self._teller(key, attempt_number) if step.kind is StepKind.MODEL else None,
             )
             try:
                 result = await perform_in_time(

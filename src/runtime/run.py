@@ -38,6 +38,7 @@ from durable_agents.core.json import JSON
 from durable_agents.core.records import StepKind
 from durable_agents.core.retry import RetryPolicy
 from durable_agents.core.step_keys import call_key, model_key
+from durable_agents.core.summaries import told_of
 from durable_agents.ports.definitions import ActivityOptions
 from durable_agents.ports.durability import Attempt, ModelCall, Step, StepContext
 from durable_agents.ports.llm import ModelReply, ModelRequest, Session
@@ -47,6 +48,7 @@ from durable_agents.runtime.calls import ToolCalls, about_call
 from durable_agents.runtime.checks import Checks, RunAlone
 from durable_agents.runtime.conversation import Conversation
 from durable_agents.runtime.results import RunRecord, RunResult
+from durable_agents.runtime.summary import Summaries
 
 MODEL_OPTIONS = ActivityOptions(
     start_to_close_timeout=600.0,
@@ -74,6 +76,7 @@ class Run:
         self._context = context
         self._key = f"run{context.next_key()}"
         self._calls = ToolCalls(team, context, self._key)
+        self._summaries = Summaries(session, context, self._key)
         self._checks = Checks(team, context, self._key, run_alone)
         self._state = AgentRun(
             graph=team.graph,
@@ -111,7 +114,9 @@ class Run:
 
     def _do(self, effect: AgentEffect) -> None:
         match effect:
-            case CallModel():
+            case CallModel(entries=entries):
+                # At once, so that a run which is cancelled before the task begins leaves them to the next.
+                self._conversation.unsent = entries
                 self._tasks = [asyncio.create_task(self._call_model(effect))]
             case CallTool():
                 self._tasks.append(asyncio.create_task(self._call_tool(effect)))
@@ -139,15 +144,23 @@ class Run:
     # The model
 
     async def _call_model(self, effect: CallModel) -> None:
-        """Ask the model; the entries it is told become history only when its reply has come."""
+        """Ask the model, and put its reply, or why there is none, where the run finds it."""
+        event: AgentEvent
+        try:
+            event = await self._reply_to(effect)
+        except Exception as error:
+            event = ModelFailed(failure=Failure.of(error))
+        self._events.put_nowait(event)
+
+    async def _reply_to(self, effect: CallModel) -> ModelReplied:
+        """Return the model's reply; the entries it is told become history only when that has come."""
         if effect.limit is not None:
             about: dict[str, JSON] = {"run": self._key, "agent": effect.agent, "turn": effect.turn}
             self._context.emit("limit_reached", {**about, "limit": effect.limit.message})
-        conversation = self._conversation
-        history, handle = tuple(conversation.history), conversation.handle
-        conversation.unsent = effect.entries
+        conversation, graph = self._conversation, self._team.graph
+        spent = await self._summaries.bring_up_to_date(conversation, effect, graph)
+        history, handle = told_of(conversation.history, conversation.summary), conversation.handle
         in_doubt, conversation.in_doubt = conversation.in_doubt, True
-        graph = self._team.graph
 
         def request(attempt: Attempt) -> ModelRequest:
             # Not validated again: that would make a turn cost more the longer the conversation is.
@@ -172,17 +185,13 @@ class Run:
             options=MODEL_OPTIONS,
             about={"agent": effect.agent},
         )
-        try:
-            reply = ModelReply.model_validate(await self._context.run_step(call))
-        except Exception as error:
-            self._events.put_nowait(ModelFailed(failure=Failure.of(error)))
-            return
+        reply = ModelReply.model_validate(await self._context.run_step(call))
         conversation.history += effect.entries
         conversation.unsent = ()
         conversation.in_doubt = False
         conversation.handle = reply.handle
         self._entries += effect.entries
-        self._events.put_nowait(ModelReplied(entries=reply.entries, usage=reply.usage))
+        return ModelReplied(entries=reply.entries, usage=spent + reply.usage)
 
     # Tools
 

@@ -8,15 +8,21 @@ from pydantic import ValidationError
 
 from durable_agents.core import entries as wire
 from durable_agents.core.agents import AgentGraph
-from durable_agents.core.entries import Entry
+from durable_agents.core.entries import Entry, MessageInput
 from durable_agents.core.errors import DefinitionError, NotSupported
 from durable_agents.core.model import faults
+from durable_agents.core.summaries import heading_of, older, transcript
 from durable_agents.ports.durability import StepContext, current_context
 from durable_agents.ports.llm import Session
 from durable_agents.runtime.agent import Agent, sources_of, team_of
 from durable_agents.runtime.bounds import Bounds
 from durable_agents.runtime.catalogues import catalogues_of
-from durable_agents.runtime.conversation import Conversation, conversation_of
+from durable_agents.runtime.conversation import (
+    Conversation,
+    conversation_of,
+    messages_of,
+    set_messages,
+)
 from durable_agents.runtime.plain import NO_APPROVALS, PlainContext
 from durable_agents.runtime.results import RunResult
 from durable_agents.runtime.run import Run
@@ -108,3 +114,26 @@ def _requires_approval(graph: AgentGraph) -> bool:
             if isinstance(configuration, dict) and configuration.get("requires_confirmation"):
                 return True
     return False
+
+
+async def summarise(
+    session: Session, agent: Agent[Any], keep_turns: int, bounds: Bounds, context: StepContext
+) -> str | None:
+    """Replace all but the last turns of a conversation by a summary, and return it; None if nothing is older.
+
+    The agent is given what is replaced as text, in a conversation of its own; its reply is a step like any
+    other. The messages that led to the turns that are kept stay as they are.
+
+    Raises:
+        DefinitionError: the conversation is being used.
+        RunError: the agent gave no summary; the conversation is as it was.
+    """
+    whole = messages_of(session, current_context.get())
+    old = older(whole, keep_turns)
+    if not old:
+        return None
+    asked = (MessageInput(content=transcript(whole[position] for position in old)),)
+    result = await run_in(Conversation(), agent, asked, session, bounds, context)
+    new = [entry for position, entry in enumerate(whole) if position not in old]
+    set_messages(session, current_context.get(), (heading_of(result.text), *new))
+    return result.text

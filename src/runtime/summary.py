@@ -1,63 +1,99 @@
-"""Making a long conversation short: what is old in it is told again by a model."""
+"""Making a long conversation short in the middle of a run, by a step of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from durable_agents.core.agent_events import CallModel
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.entries import MessageInput
+from durable_agents.core.errors import (
+    ActivityError,
+    MalformedReply,
+    ModelError,
+    PayloadTooLarge,
+    Unserialisable,
+)
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON
+from durable_agents.core.records import StepKind
+from durable_agents.core.retry import RetryPolicy
+from durable_agents.core.step_keys import summary_key
+from durable_agents.core.summaries import Split, SummariseHistory
+from durable_agents.core.usage import Usage
+from durable_agents.ports.definitions import ActivityOptions
+from durable_agents.ports.durability import Attempt, ModelCall, Step, StepContext
+from durable_agents.ports.llm import ModelReply, ModelRequest, Session
+from durable_agents.runtime.conversation import Conversation
+from durable_agents.runtime.results import said_in
 
-from durable_agents.core.chunks import text_of
-from durable_agents.core.context import KeepLastTurns
-from durable_agents.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
-from durable_agents.ports.durability import StepContext, current_context
-from durable_agents.ports.llm import Session
-from durable_agents.runtime.agent import Agent
-from durable_agents.runtime.bounds import Bounds
-from durable_agents.runtime.conversation import Conversation, messages_of, set_messages
-from durable_agents.runtime.runner import run_in
-
-HEADING = "Summary of the conversation so far:"
-
-
-async def summarise(
-    session: Session, agent: Agent[Any], keep_turns: int, bounds: Bounds, context: StepContext
-) -> str | None:
-    """Replace all but the last turns of a conversation by a summary, and return it; None if nothing is older.
-
-    The agent is given what is replaced as text, in a conversation of its own; its reply is a step like any
-    other. The messages that led to the turns that are kept stay as they are.
-
-    Raises:
-        DefinitionError: the conversation is being used.
-        RunError: the agent gave no summary; the conversation is as it was.
-    """
-    whole = messages_of(session, current_context.get())
-    kept = set(KeepLastTurns(keep_turns).positions(whole))
-    old = [entry for position, entry in enumerate(whole) if position not in kept]
-    if not old:
-        return None
-    asked = (MessageInput(content=transcript(old)),)
-    result = await run_in(Conversation(), agent, asked, session, bounds, context)
-    heading = MessageInput(content=f"{HEADING}\n{result.text}")
-    new = [entry for position, entry in enumerate(whole) if position in kept]
-    set_messages(session, current_context.get(), (heading, *new))
-    return result.text
+SUMMARY_OPTIONS = ActivityOptions(
+    start_to_close_timeout=600.0,
+    retry=RetryPolicy(max_attempts=3, initial_interval=1.0, backoff_coefficient=2.0, max_interval=10.0),
+    effect="idempotent",
+)
+"""How a summary is tried: soon given up, for a run can do without."""
 
 
-def transcript(entries: Iterable[Entry]) -> str:
-    """Return a conversation as text, a line for each thing said, called and answered."""
-    lines: list[str] = []
-    names: dict[str, str] = {}
-    for entry in entries:
-        match entry:
-            case MessageInput(role=role, content=content):
-                lines.append(f"{role}: {text_of(content)}")
-            case MessageOutput(content=content):
-                lines.append(f"assistant: {text_of(content)}")
-            case FunctionCall(name=name, arguments=arguments):
-                names[entry.tool_call_id] = name
-                lines.append(f"assistant called {name}: {arguments}")
-            case FunctionResult(result=result):
-                lines.append(f"{names.get(entry.tool_call_id, 'a tool')} returned: {result}")
-            case _:
-                continue  # What a server did by itself stands in what it said afterwards.
-    return "\n".join(lines)
+class Summaries:
+    """Makes the summaries of one run, known by its key."""
+
+    def __init__(self, session: Session, context: StepContext, run: str) -> None:
+        self._session = session
+        self._context = context
+        self._run = run
+
+    async def bring_up_to_date(
+        self, conversation: Conversation, effect: CallModel, graph: AgentGraph
+    ) -> Usage:
+        """Have what is old in the conversation summarised, if it is time, and return what that cost.
+
+        If it fails, the conversation is as it was, and the event stream says so.
+
+        Raises:
+            DefinitionError: what says when it is time cannot tell.
+        """
+        summariser = self._session.summariser
+        if summariser is None:
+            return Usage()
+        split = summariser.split(conversation.history, conversation.summary, effect.entries)
+        if split is None:
+            return Usage()
+        step = Step(
+            key=summary_key(self._run, effect.turn),
+            kind=StepKind.SUMMARY,
+            name="summarise",
+            call=self._call(summariser, split, effect, graph),
+            options=SUMMARY_OPTIONS,
+            about={"agent": effect.agent},
+        )
+        try:
+            reply = ModelReply.model_validate(await self._context.run_step(step))
+        except (ModelError, ActivityError, PayloadTooLarge, Unserialisable):
+            return Usage()  # Why is in the step's own event.
+        text = said_in(reply.entries).strip()
+        if text:
+            conversation.summary = split.summarised(text)
+        else:
+            failure = Failure.of(MalformedReply("the model was asked for a summary, and said nothing"))
+            about: dict[str, JSON] = {"run": self._run, "agent": effect.agent, "turn": effect.turn}
+            self._context.emit("summary_failed", {**about, "failure": failure.model_dump(mode="json")})
+        return reply.usage
+
+    def _call(
+        self, summariser: SummariseHistory, split: Split, effect: CallModel, graph: AgentGraph
+    ) -> ModelCall:
+        asked = summariser.asked(graph[effect.agent])
+        alone = AgentGraph(start=asked.name, agents={asked.name: asked})
+        new = (MessageInput(content=split.transcript),)
+
+        def request(attempt: Attempt) -> ModelRequest:
+            return ModelRequest(
+                graph=alone,
+                agent=asked.name,
+                turn=effect.turn,
+                history=(),
+                new=new,
+                idempotency_key=attempt.idempotency_key,
+                attempt=attempt.attempt,
+            )
+
+        return ModelCall(self._session, request)

@@ -256,6 +256,31 @@ async def test_of_a_long_conversation_only_what_the_context_keeps_is_sent() -> N
         assert roles.count("tool") == sum(len(m.get("tool_calls") or ()) for m in body["messages"])
 
 
+async def test_what_is_old_is_summarised_by_the_model_that_was_chosen_for_it() -> None:
+    def answer(messages: list[dict[str, Any]]) -> Said:
+        if "Summarise" in str(messages[0]["content"]):
+            return "They asked for Lyon."
+        return "Done." if "Task" in str(messages[-1]["content"]) else [("look_up", '{"city": "Lyon"}')]
+
+    with serving(answer) as server:
+        summarise = da.SummariseHistory(40, keep_turns=1, model="qwen-small")
+        session = session_with(server, context=[summarise, da.KeepLastTurns(3)])
+        for number in range(3):
+            assert (await da.Runner.run(forecaster(), f"Task {number}.", session)).text == "Done."
+    asked = [body for body in server.bodies if body["model"] == "qwen-small"]
+    assert len(asked) == 1
+    assert [message["role"] for message in asked[0]["messages"]] == ["system", "user"]
+    assert "tools" not in asked[0]
+    assert "Task 0." in asked[0]["messages"][1]["content"]
+    last = [message["content"] for message in server.bodies[-1]["messages"][1:]]
+    assert last == [
+        "Summary of the conversation so far:\nThey asked for Lyon.",
+        "Task 1.",
+        "Done.",
+        "Task 2.",
+    ]
+
+
 async def test_a_context_that_is_no_function_is_refused() -> None:
     for context in (da.KeepLastTurns(3), ["text"]):
         with pytest.raises(da.ConfigurationError, match="list of functions"):

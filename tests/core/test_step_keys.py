@@ -5,12 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core.step_keys import call_key, model_key, place_in
+from durable_agents.core.step_keys import call_key, model_key, place_in, summary_key
 from tests.core.strategies import any_text
 
 runs = st.from_regex(r"run[0-9.]*:[0-9]+", fullmatch=True)
 turns = st.integers(1, 200)
-call_ids = st.sampled_from(["model", "model~", "model~~", "t1/model", "/", "~"]) | any_text.filter(len)
+call_ids = st.sampled_from(
+    ["model", "model~", "model~~", "summary", "summary~", "t1/model", "/", "~"]
+) | any_text.filter(len)
 
 
 @given(runs, turns, call_ids)
@@ -21,6 +23,8 @@ def test_a_key_of_a_call_gives_back_what_it_was_made_of(run: str, turn: int, cal
 @given(runs, turns)
 def test_a_key_of_a_model_call_gives_back_what_it_was_made_of(run: str, turn: int) -> None:
     assert place_in(model_key(run, turn)) == {"run": run, "turn": turn}
+    assert place_in(summary_key(run, turn)) == {"run": run, "turn": turn}
+    assert summary_key(run, turn) != model_key(run, turn)
 
 
 @given(

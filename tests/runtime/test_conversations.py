@@ -11,8 +11,8 @@ import durable_agents as da
 from durable_agents.adapters.scripted import call, say
 from durable_agents.core.entries import Entry
 from durable_agents.core.errors import DefinitionError
+from durable_agents.core.summaries import HEADING
 from durable_agents.ports.llm import ModelRequest
-from durable_agents.runtime.summary import HEADING
 
 
 def shout(text: str) -> str:

@@ -16,13 +16,13 @@ from durable_agents.adapters.mistral.wire import usage_of
 from durable_agents.core.agents import AgentGraph
 from durable_agents.core.context import ContextProcessor, processed
 from durable_agents.core.errors import (
-    ConfigurationError,
     ModelError,
     ModelOverloaded,
     ModelRefused,
     ModelUnreachable,
     NotSupported,
 )
+from durable_agents.core.summaries import SummariseHistory, checked_context, summariser_in
 from durable_agents.ports.deltas import Tell
 from durable_agents.ports.llm import ModelReply, ModelRequest
 from durable_agents.ports.resources import Resources
@@ -46,17 +46,19 @@ class LocalSession(ApiSession):
     that has any is refused. Repeating a request asks the model again; nothing is kept that it could add to.
 
     `context` says what of a long conversation is sent: processors such as `KeepLastTurns` and `TokenBudget`,
-    or functions of your own of the entries and of nothing else, applied in order. The conversation itself is
-    kept whole.
+    or functions of your own of the entries and of nothing else, applied in order; a `SummariseHistory`, which
+    comes first, has what is old summarised. The conversation itself is kept whole.
     """
 
     context: Sequence[ContextProcessor] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if callable(self.context) or not all(map(callable, self.context)):
-            raise ConfigurationError("context must be a list of functions of a conversation's entries")
-        object.__setattr__(self, "context", tuple(self.context))
+        object.__setattr__(self, "context", checked_context(self.context))
+
+    @property
+    def summariser(self) -> SummariseHistory | None:
+        return summariser_in(self.context)
 
     def check(self, graph: AgentGraph) -> None:
         for agent in graph.agents.values():

@@ -116,8 +116,16 @@ class RemoteSession(ApiSession):
     """Who hands off: the server, within one reply; or the run, as a turn of its own after which the next
     agent begins a conversation that gets all that was said. The latter is slower, and relies on less."""
 
+    context: tuple[()] = ()
+    """Nothing: what is told of a conversation is up to the server that keeps it."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.context:
+            raise NotSupported(
+                "RemoteSession takes no context processors: its server keeps the conversation, and decides "
+                "what the model is told; use LocalSession, or Runner.summarise between two runs"
+            )
         if self.handoff_execution not in ("server", "client"):
             raise ConfigurationError(
                 f"handoff_execution is {self.handoff_execution!r}; it can be 'server' or 'client'"

@@ -38,7 +38,7 @@ from durable_agents.core.errors import (
 from durable_agents.core.failure import Failure, failure_of
 from durable_agents.core.json import JSON
 from durable_agents.core.records import StepKind
-from durable_agents.ports.durability import ActivityCall, Attempt, ModelCall, Step
+from durable_agents.ports.durability import ActivityCall, Attempt, Step
 from durable_agents.ports.resources import Resources
 
 
@@ -172,5 +172,5 @@ def _attempt(info: activity.Info, step: Step, pulse: Pulse, limit_bytes: int) ->
         idempotency_key=f"{info.workflow_id}/{key_of(info.activity_id)}",
         heartbeat=beat,
         heartbeat_details=pulse.details,
-        tell=pulse.tell if isinstance(step.call, ModelCall) and step.call.session.stream else None,
+        tell=pulse.tell if step.tells else None,
     )

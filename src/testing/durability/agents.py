@@ -6,16 +6,19 @@ from typing import Any
 
 from durable_agents.adapters.scripted import ScriptedSession, call, say
 from durable_agents.composition.running import Runner
-from durable_agents.core.entries import FunctionResult
+from durable_agents.core.entries import FunctionResult, MessageInput
+from durable_agents.core.summaries import HEADING, SUMMARISER, SummariseHistory
 from durable_agents.core.usage import Usage
+from durable_agents.ports.deltas import Tell
 from durable_agents.ports.llm import ModelReply, ModelRequest
+from durable_agents.ports.resources import Resources
 from durable_agents.runtime import workflow
 from durable_agents.runtime.activity import activity
 from durable_agents.runtime.agent import Agent
 from durable_agents.runtime.guardrails import Replace
 from durable_agents.testing.durability.activities import AT_ONCE
 from durable_agents.testing.durability.stage import ContractBase, Stage, transcript
-from durable_agents.testing.durability.world import here
+from durable_agents.testing.durability.world import here, worlds
 
 KINDS = [
     "execution_started",
@@ -77,6 +80,47 @@ class Careful:
         return [result.output, result.turns, result.usage.total_tokens, *told]
 
 
+class Summariser(ScriptedSession):
+    """Plays its script; a summary is made when the test opens the gate."""
+
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
+        if request.agent == SUMMARISER:
+            world = worlds[request.idempotency_key.partition("/")[0]]
+            world.gate("summary asked for").set()
+            await world.gate("summary").wait()
+        return await super().reply(request, resources, tell)
+
+
+def long_winded(request: ModelRequest) -> ModelReply:
+    usage = Usage(total_tokens=10)
+    if request.agent == SUMMARISER:
+        [asked] = (*request.history, *request.new)
+        assert isinstance(asked, MessageInput)
+        lines = str(asked.content).splitlines()
+        return ModelReply(entries=(say(f"{len(lines)} lines, the last: {lines[-1]}"),), usage=usage)
+    if request.turn <= 4:
+        what = f"n{request.turn}"
+        return ModelReply(entries=(call("contract_note", {"what": what}, call_id=what),), usage=usage)
+    seen = [str(getattr(entry, "content", entry.type)) for entry in (*request.history, *request.new)]
+    return ModelReply(entries=(say(" | ".join(seen)),), usage=usage)
+
+
+@workflow.define(name="contract.long_winded")
+class LongWinded:
+    """Runs an agent whose conversation becomes too long for its session, twice."""
+
+    @workflow.entrypoint
+    async def run(self) -> list[Any]:
+        agent = Agent(model="m", name="solo", tools=[note])
+        summarise = SummariseHistory(over_tokens=5, keep_turns=1, count=lambda entry: 1)
+        session = Summariser(long_winded, context=[summarise])
+        result = await Runner.run(agent, "Go.", session)
+        types = [entry.type for entry in Runner.messages(session)]
+        return [result.text, result.turns, result.usage.total_tokens, len(types), len(result.entries)]
+
+
 class AgentContract(ContractBase):
     """What agents do is decided by one machine, from one journal."""
 
@@ -94,3 +138,31 @@ class AgentContract(ContractBase):
         whats = [effect.what for effect in world.effects]
         assert sorted({str(what) for what in whats}) == ["looked at Go.", 'looked at {"value": 7}', "one"]
         assert whats.count("one") == 1
+
+    async def test_an_old_part_is_summarised_in_the_middle_of_a_run_whoever_dies_meanwhile(
+        self, stage: Stage
+    ) -> None:
+        execution, world = await stage.start(LongWinded)
+        process = await stage.worker(LongWinded)
+        await stage.soon(world.gate("summary asked for").wait())
+        await stage.lose(process)
+        world.gate("summary").set()
+        await stage.worker(LongWinded)
+        text, turns, tokens, *lengths = await stage.later(execution.result(), 1)
+        first = "4 lines, the last: contract_note returned: n2 noted"
+        assert text == " | ".join(
+            [
+                f"{HEADING}\n4 lines, the last: contract_note returned: n3 noted",
+                *("Go.", "function.call", "function.result"),
+            ]
+        )
+        # Two summaries, which are no turns, and cost what turns cost; the conversation itself is whole.
+        assert (turns, tokens, lengths) == (5, 70, [10, 10])
+        told = await stage.soon(transcript(execution))
+        turn = ["turn_started", "model_replied"]
+        summary, tool = ["summary_started", "summary_made"], ["tool_called", "tool_returned"]
+        kinds = [*turn, *tool] * 3 + [*summary, *turn, *tool, *summary, *turn]
+        assert [kind for kind, _ in told] == ["execution_started", *kinds, "execution_completed"]
+        made = [data["result"] for kind, data in told if kind == "summary_made"]
+        assert made[0]["entries"][0]["content"] == first
+        assert [effect.what for effect in world.effects] == ["n1", "n2", "n3", "n4"]

@@ -1,0 +1,218 @@
+"""Summaries: the older part of a long conversation, told again in short by a model.
+
+What is to be summarised is decided here, from the entries alone; a run then asks the model, as a step of its
+own, and from then on the summary is told in the place of what it covers. The conversation itself stays whole:
+a summary is positions in it and a text. Whole blocks are covered, so that no call is parted from its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from durable_agents.core.agents import AgentSpec
+from durable_agents.core.chunks import text_of
+from durable_agents.core.context import ContextProcessor, KeepLastTurns, blocks_of, estimated_tokens
+from durable_agents.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
+from durable_agents.core.errors import ConfigurationError, DefinitionError
+from durable_agents.core.model import Value
+
+SUMMARISER = "summariser"
+HEADING = "Summary of the conversation so far:"
+
+INSTRUCTIONS = (
+    "You are given the older part of a conversation between a user and an assistant that calls tools. "
+    "Summarise it for the assistant, which will not see it any more: what the user wants, what was found and "
+    "decided, what was done and what came of it, and what is still open. Keep names, numbers and identifiers "
+    "as they are. Answer with the summary alone."
+)
+
+
+class Summary(Value):
+    """What is told in the place of a conversation's first `length` entries, but for the `kept` ones."""
+
+    text: str
+    length: int
+    kept: tuple[int, ...] = ()
+    """The positions of those that are still told as they are, in order."""
+
+    @property
+    def heading(self) -> MessageInput:
+        """The message that tells it."""
+        return heading_of(self.text)
+
+
+def heading_of(text: str) -> MessageInput:
+    """Return the message that tells a summary."""
+    return MessageInput(content=f"{HEADING}\n{text}")
+
+
+def told_of(history: Sequence[Entry], summary: Summary | None) -> tuple[Entry, ...]:
+    """Return what a model is told of a conversation, given what of it has been summarised."""
+    if summary is None:
+        return tuple(history)
+    return (summary.heading, *(history[position] for position in _uncovered(history, summary)))
+
+
+def _uncovered(history: Sequence[Entry], summary: Summary | None) -> list[int]:
+    if summary is None:
+        return list(range(len(history)))
+    return [*summary.kept, *range(summary.length, len(history))]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What is to be summarised: `transcript`, as text; and what is left of the conversation's entries."""
+
+    transcript: str
+    length: int
+    kept: tuple[int, ...]
+
+    def summarised(self, text: str) -> Summary:
+        """Return the summary that `text` is."""
+        return Summary(text=text, length=self.length, kept=self.kept)
+
+
+@dataclass(frozen=True, slots=True)
+class SummariseHistory:
+    """Has what is older than the last `keep_turns` turns summarised once all is more than `over_tokens`.
+
+    It comes first among the context processors of a session. The run asks a model for the summary, before it
+    makes the call that would have been too long: a step like any other, journaled once, and no turn. The next
+    summary covers the last one and what has come since. The messages that led to the turns that are kept are
+    kept as well. What a summary costs counts with the turn that it is made for. Should it fail, the run goes
+    on with all that was said, and tries again at its next turn.
+
+    Args:
+        over_tokens: How many tokens are told before there is a summary, as `count` counts an entry. Make it a
+            few times what the turns that are kept amount to, or there is a summary at every turn.
+        keep_turns: How many of the last replies, with their results, stay as they are.
+        model: Who makes the summary; by default the model of the agent that is active.
+        instructions: What that model is told to do with the transcript it gets.
+        count: The tokens of an entry; a pure function.
+
+    Raises:
+        DefinitionError: a number is less than 1, or there is no text where one must be.
+    """
+
+    over_tokens: int
+    keep_turns: int = 4
+    model: str | None = None
+    instructions: str = INSTRUCTIONS
+    count: Callable[[Entry], int] = estimated_tokens
+
+    def __post_init__(self) -> None:
+        for name in ("over_tokens", "keep_turns"):
+            if getattr(self, name) < 1:
+                raise DefinitionError(f"{name} of SummariseHistory is {getattr(self, name)}; use 1 or more")
+        if self.model is not None and not self.model.strip():
+            raise DefinitionError("the model of SummariseHistory is an empty text; name one, or leave it out")
+        if not self.instructions.strip():
+            raise DefinitionError("the instructions of SummariseHistory are empty; leave them out instead")
+
+    def __call__(self, conversation: Sequence[Entry]) -> Sequence[Entry]:
+        """Return the conversation as it is: the run has put a summary where one was due."""
+        return conversation
+
+    def asked(self, active: AgentSpec) -> AgentSpec:
+        """Return the agent that makes a summary for the active one."""
+        fallback_models = active.fallback_models if self.model is None else ()
+        return AgentSpec(
+            name=SUMMARISER,
+            model=self.model or active.model,
+            fallback_models=fallback_models,
+            instructions=self.instructions,
+        )
+
+    def split(
+        self, history: Sequence[Entry], summary: Summary | None, new: Sequence[Entry] = ()
+    ) -> Split | None:
+        """Return what of `history` is to be summarised before a model is told of it and of what is `new`.
+
+        None: it is short enough, or nothing is older than what is kept.
+
+        Raises:
+            DefinitionError: the tokens cannot be counted.
+        """
+        try:
+            size = sum(map(self.count, (*told_of(history, summary), *new)))
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise DefinitionError(f"the count of SummariseHistory failed with {told}") from error
+        if size <= self.over_tokens:
+            return None
+        uncovered = _uncovered(history, summary)
+        conversation = [*(history[position] for position in uncovered), *new]
+        old = set(older(conversation, self.keep_turns, len(uncovered)))
+        if not old:
+            return None
+        earlier = [] if summary is None else [summary.heading]
+        return Split(
+            transcript((*earlier, *(conversation[position] for position in sorted(old)))),
+            len(history),
+            tuple(known for position, known in enumerate(uncovered) if position not in old),
+        )
+
+
+def older(conversation: Sequence[Entry], keep_turns: int, until: int | None = None) -> list[int]:
+    """Return the positions, before `until`, of what is older than the last turns and what led to these.
+
+    With it goes an earlier summary, even where it stands among those messages.
+    """
+    until = len(conversation) if until is None else until
+    kept = set(KeepLastTurns(keep_turns).positions(conversation))
+    old = {
+        position
+        for block in blocks_of(conversation)
+        if block[-1] < until and not kept.intersection(block)
+        for position in block
+    }
+    if old:
+        old |= {position for position in range(until) if _is_heading(conversation[position])}
+    return sorted(old)
+
+
+def _is_heading(entry: Entry) -> bool:
+    return isinstance(entry, MessageInput) and text_of(entry.content).startswith(f"{HEADING}\n")
+
+
+def transcript(entries: Iterable[Entry]) -> str:
+    """Return a conversation as text, a line for each thing said, called and answered."""
+    lines: list[str] = []
+    names: dict[str, str] = {}
+    for entry in entries:
+        match entry:
+            case MessageInput(role=role, content=content):
+                lines.append(f"{role}: {text_of(content)}")
+            case MessageOutput(content=content):
+                lines.append(f"assistant: {text_of(content)}")
+            case FunctionCall(name=name, arguments=arguments):
+                names[entry.tool_call_id] = name
+                lines.append(f"assistant called {name}: {arguments}")
+            case FunctionResult(result=result):
+                lines.append(f"{names.get(entry.tool_call_id, 'a tool')} returned: {result}")
+            case _:
+                continue  # What a server did by itself stands in what it said afterwards.
+    return "\n".join(lines)
+
+
+def checked_context(context: Sequence[ContextProcessor]) -> tuple[ContextProcessor, ...]:
+    """Return a session's context processors.
+
+    Raises:
+        ConfigurationError: one is none, or a `SummariseHistory` does not come first.
+    """
+    if callable(context) or not all(map(callable, context)):
+        raise ConfigurationError("context must be a list of functions of a conversation's entries")
+    if any(isinstance(processor, SummariseHistory) for processor in context[1:]):
+        raise ConfigurationError(
+            "SummariseHistory must come first in context, and once: a summary stands for entries as they are "
+            "in the conversation, before any processor has changed them"
+        )
+    return tuple(context)
+
+
+def summariser_in(context: Sequence[ContextProcessor]) -> SummariseHistory | None:
+    """Return what says when to summarise, if anything among the context processors does."""
+    first = next(iter(context), None)
+    return first if isinstance(first, SummariseHistory) else None
