@@ -56,7 +56,7 @@ def unreachable(address: str, error: Exception, *, tls: bool) -> DurableAgentsEr
         return ConfigurationError(
             "tls_cert and tls_key are no pair of a certificate and its key, in PEM format"
         )
-    if tls and ("AlertReceived" in told or "transport error" in told):
+    if tls and ("AlertReceived" in told or "hyper::Error" in told):
         # The alert that would say so for sure is often lost, as the service closes the connection behind it.
         sort = MissingCredentials if "AlertReceived" in told else StorageUnavailable
         return sort(
