@@ -20,6 +20,7 @@ from durable_agents.testing.durability.programs import ProgramContract
 from durable_agents.testing.durability.stage import ContractBase
 from durable_agents.testing.durability.steps import StepContract
 from durable_agents.testing.durability.storage import ALL, Capability, DurabilityStorage
+from durable_agents.testing.durability.text import TextContract
 from durable_agents.testing.durability.workers import WorkerContract
 
 __all__ = ["ALL", "Capability", "DurabilityContract", "DurabilityStorage"]
@@ -31,6 +32,7 @@ class DurabilityContract(
     ExecutionContract,
     StepContract,
     MessageContract,
+    TextContract,
     CodeContract,
     WorkerContract,
     ProgramContract,

@@ -247,10 +247,6 @@ class Writer(da.ScriptedSession):
         for number, word in enumerate(["Once ", "upon ", "a time."]):
             await self.gates.setdefault((execution_id, number), asyncio.Event()).wait()
             tell(word)
-        if request.attempt == 1:
-            await self.gates.setdefault((execution_id, 3), asyncio.Event()).wait()
-            raise ConnectionError("cut in the middle")
-        await self.gates.setdefault((execution_id, 4), asyncio.Event()).wait()
         return await super().reply(request, resources)
 
 

@@ -18,6 +18,7 @@ from durable_agents.core.errors import StorageCorrupt
 from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
 from durable_agents.testing.clock import VirtualClock
 from durable_agents.testing.deltas_contract import DeltasContract, DeltasPlace
+from durable_agents.testing.durability.in_store import SharedDeltas
 from tests.adapters.redis_storage import Prefix, on_valkey
 
 
@@ -33,15 +34,7 @@ class InMemory(DeltasPlace):
         return self._clock
 
     def open(self) -> Deltas:
-        return _Shared(self._deltas)
-
-
-class _Shared(MemoryDeltas):
-    def __init__(self, shared: MemoryDeltas) -> None:
-        self.__dict__ = shared.__dict__
-
-    async def __aexit__(self, *_: object) -> None:
-        """The text ends with the process, not with one of its views."""
+        return SharedDeltas(self._deltas)
 
 
 class InFile(DeltasPlace):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from durable_agents.adapters.redis import RedisDeltas
+from durable_agents.ports.deltas import Deltas
 from durable_agents.testing.durability.in_store import InStore
 from durable_agents.testing.durability_contract import DurabilityContract
 from tests.adapters.redis_servers import REDIS
@@ -18,6 +20,9 @@ class OnServer(InStore):
     def __init__(self, prefix: Prefix) -> None:
         self._prefix = prefix
         super().__init__(prefix)
+
+    def open_deltas(self) -> Deltas:
+        return RedisDeltas(self._prefix.settings, self.clock)
 
     async def stored_bytes(self) -> bytes:
         dumped = await self._prefix.dump()

@@ -6,7 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from durable_agents.adapters.sqlite import SqliteStore
+from durable_agents.adapters.sqlite import SqliteDeltas, SqliteStore
+from durable_agents.ports.deltas import Deltas
 from durable_agents.testing.clock import VirtualClock
 from durable_agents.testing.durability.in_store import InStore
 from durable_agents.testing.durability_contract import DurabilityContract
@@ -38,6 +39,9 @@ class InFile(InStore):
     def __init__(self) -> None:
         self._file = TemporaryFile()
         super().__init__(self._file)
+
+    def open_deltas(self) -> Deltas:
+        return SqliteDeltas(self._file.directory / "runs.db", self.clock, poll_seconds=0.005)
 
     async def stored_bytes(self) -> bytes:
         return b"".join(path.read_bytes() for path in sorted(self._file.directory.iterdir()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,8 @@ from durable_agents.core.records import ExecutionClosed, Status, decode_record, 
 from durable_agents.core.retry import RetryPolicy
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import ActivityOptions
-from durable_agents.ports.durability import Attempt, Call, Event
+from durable_agents.ports.deltas import Deltas
+from durable_agents.ports.durability import Attempt, Call, Event, Step
 from durable_agents.ports.journal import Commit, Head
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime import driver, worker
@@ -22,7 +24,9 @@ from durable_agents.runtime.attempts import Pulse, perform_in_time
 from durable_agents.runtime.backend import JournaledExecution
 from durable_agents.runtime.events import EventReader
 from durable_agents.runtime.live import LiveExecution
+from durable_agents.testing.broken_deltas import Forgetful
 from durable_agents.testing.durability.broken import BrokenBackend
+from durable_agents.testing.durability.in_store import SharedDeltas
 
 _worker_exit = worker.Worker.__aexit__
 _outcome_of = JournaledExecution._outcome
@@ -30,6 +34,7 @@ _events_of = JournaledExecution.events
 _delay_after = RetryPolicy.delay_after
 _close_if_ended = LiveExecution._close_if_ended
 _take_ended = driver.Driver._take
+_publisher_of = driver.Driver._publisher
 _may_be_released = driver.Driver._may_release
 
 
@@ -174,6 +179,37 @@ class EndsTheStreamWhereItIs(BrokenBackend):
 
     breaks = "d13_"
     replaced = ((JournaledExecution, "events", _ends_the_stream_where_it_is),)
+
+
+class KeepsTextToItself(BrokenBackend):
+    """What a model is writing is told to nobody."""
+
+    breaks = "d13_"
+    replaced = ((driver.Driver, "_publisher", lambda self, step, attempt: nullcontext()),)
+
+
+class ForgetsTextThatWasRead(BrokenBackend):
+    """A piece of text is given to the first reader only."""
+
+    breaks = "d13_"
+
+    def open_deltas(self) -> Deltas:
+        return ForgetfulView(self._text)
+
+
+class ForgetfulView(Forgetful, SharedDeltas):
+    """Text that is gone when somebody has read it."""
+
+
+def _as_the_first(self: driver.Driver, step: Step, attempt: int) -> Any:
+    return _publisher_of(self, step, 1)
+
+
+class TellsEveryAttemptAsTheFirst(BrokenBackend):
+    """Who reads cannot tell the text of one attempt from that of another."""
+
+    breaks = "d13_"
+    replaced = ((driver.Driver, "_publisher", _as_the_first),)
 
 
 def _does_not_record_what_it_cuts_short(self: driver.Driver, key: str, ended: Any) -> None:

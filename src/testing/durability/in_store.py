@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+from durable_agents.adapters.memory_deltas import MemoryDeltas
+from durable_agents.ports.deltas import Deltas
 from durable_agents.ports.durability import Backend
 from durable_agents.ports.journal import Store
 from durable_agents.runtime.backend import JournaledBackend
@@ -16,6 +18,16 @@ STEP_SECONDS = 1.0
 """Time passes in steps that are shorter than any lease, so that a living worker keeps its own."""
 
 
+class SharedDeltas(MemoryDeltas):
+    """One of several views of the same text; it stays when a view is closed."""
+
+    def __init__(self, shared: MemoryDeltas) -> None:
+        self.__dict__ = shared.__dict__
+
+    async def __aexit__(self, *_: object) -> None:
+        """Leave the text to the other views."""
+
+
 class InStore(DurabilityStorage):
     """Executions in what `storage` opens; the journal contract's storage serves this one as well."""
 
@@ -24,6 +36,7 @@ class InStore(DurabilityStorage):
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.lifelines: dict[Backend, Lifeline] = {}
+        self._text = MemoryDeltas(self.clock)
 
     @property
     def clock(self) -> MovableClock:
@@ -40,7 +53,11 @@ class InStore(DurabilityStorage):
 
     def backend_on(self, store: Store) -> JournaledBackend:
         """Return the backend under test; a broken one overrides this."""
-        return JournaledBackend(store, self.clock)
+        return JournaledBackend(store, self.clock, self.open_deltas())
+
+    def open_deltas(self) -> Deltas:
+        """Return the place for text as one more process sees it; by default one that ends with the test's."""
+        return SharedDeltas(self._text)
 
     async def pass_time(self, seconds: float) -> None:
         while seconds > 0:

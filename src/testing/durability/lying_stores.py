@@ -162,7 +162,7 @@ class FiresTimersEarly(BrokenBackend):
     breaks = "d8_"
 
     def backend_on(self, store: Store) -> JournaledBackend:
-        return JournaledBackend(store, _HastyClock(self.clock))
+        return JournaledBackend(store, _HastyClock(self.clock), self.open_deltas())
 
 
 class ForgetsTimers(BrokenBackend):
