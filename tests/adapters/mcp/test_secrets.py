@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from temporalio.client import Client
 
 import durable_agents as da
 from durable_agents.adapters.mcp.secrets import HIDDEN, SHORTEST, Redaction
@@ -25,7 +23,7 @@ from durable_agents.runtime.resources import SharedResources
 from durable_agents.testing.mistral_server import Call, MistralServer, ModelCall, Say
 from tests.adapters.mcp.calling import OBJECT, Caller, raw
 from tests.adapters.mcp.serving import Nursery
-from tests.adapters.temporal_server import shared_server
+from tests.adapters.mcp.stores import storing
 
 SECRET = 'tok-"81d7"\\ä'
 PLAIN = "tok-91c3"
@@ -163,30 +161,16 @@ def model(asked: ModelCall) -> Any:
     return [Say("Fine.")] if asked.results else [Call(name, {}) for name in tools if name.endswith("s")]
 
 
-async def bytes_of(url: str, id: str) -> str:
-    """Return every byte that the backend at `url` keeps of an execution: files, or a server's history."""
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite":
-        kept = [file.read_bytes() for file in sorted(Path(parts.path[1:]).parent.iterdir())]
-    else:
-        client = await Client.connect(parts.netloc)
-        history = await client.get_workflow_handle(id).fetch_history()
-        kept = [event.SerializeToString() for event in history.events]
-    return b"".join(kept).decode(errors="replace")
-
-
-async def everything_stored(backend: da.Backend, url: str, id: str) -> str:
-    """Return all that there is to read of an execution, and every byte of it."""
-    read = [repr(await backend.list()), await bytes_of(url, id)]
-    if url.startswith("sqlite:"):  # Temporal's events are derived from its history, by a worker
-        read += [repr(event) async for event in (await backend.get(id)).events()]
-    return "\n".join(read)
-
-
 @pytest.mark.server
 @pytest.mark.parametrize(
     ("scheme", "session_type"),
-    [("sqlite", da.RemoteSession), ("sqlite", da.LocalSession), ("temporal", da.LocalSession)],
+    [
+        ("memory", da.LocalSession),
+        ("sqlite", da.RemoteSession),
+        ("sqlite", da.LocalSession),
+        ("redis", da.LocalSession),
+        ("temporal", da.LocalSession),
+    ],
 )
 @pytest.mark.parametrize("outcome", ["used", "refused"])
 async def test_a_secret_is_in_no_stored_byte_and_in_nothing_said(
@@ -199,7 +183,6 @@ async def test_a_secret_is_in_no_stored_byte_and_in_nothing_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     id = f"x-{uuid.uuid4().hex}"
-    url = f"sqlite:///{tmp_path}/runs.db" if scheme == "sqlite" else f"temporal://{shared_server()}/default"
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("TOKEN_OF_THE_WORKER", SECRET)
     secrets: dict[str, SecretStr | str] = {"TOKEN": "env:TOKEN_OF_THE_WORKER", "KEY": SecretStr("key-52aa")}
@@ -213,15 +196,19 @@ async def test_a_secret_is_in_no_stored_byte_and_in_nothing_said(
         local = telling(env=secrets)
         agent = da.Agent(model="m", name="guide", mcp_clients=[web, local])
         session = session_type(api_key=api.api_key, server_url=api.url)
-        async with da.connect(url) as backend:
+        async with storing(scheme, tmp_path) as (backend, all_kept):
             try:
                 result = await da.Runner.run(agent, "Go.", session, id=id, backend=backend)
                 said.append(repr(result.entries))
             except da.ToolServerError as error:
                 said += [str(error), repr(error), "".join(traceback.format_exception(error))]
-            said += [repr(agent), await everything_stored(backend, url, id)]
-    assert "list tools of web" in said[-1]
-    assert ("web_headers" in said[-1]) == (outcome == "used")
-    for text in (*said, caplog.text):
+            said += [repr(agent), repr(await backend.list())]
+            if scheme != "temporal":  # there, events are derived from the history, by a worker
+                said += [repr(event) async for event in (await backend.get(id)).events()]
+            places = {place: kept.decode(errors="replace") for place, kept in (await all_kept(id)).items()}
+    for text in places.values():  # each does keep what is no secret
+        assert "list tools of web" in text
+        assert ("web_headers" in text) == (outcome == "used")
+    for text in (*said, *places.values(), caplog.text):
         for secret in (SECRET, json.dumps(SECRET)[1:-1], PLAIN, "key-52aa"):
             assert secret not in text
