@@ -286,7 +286,6 @@ class _HTTPServer(ServerConfig):
 class MCPSSEConfig(_HTTPServer):
     """An MCP server over HTTP with server-sent events, the older of the two ways.
 
-    A message from the server may have 1 MiB at most; a larger result ends the connection, and is an error.
     The settings are those of `MCPStreamableHTTPConfig`.
     """
 

@@ -111,6 +111,18 @@ def troubled_server() -> MCPServer:
         sys.stderr.flush()
         return "done"
 
+    @server.tool(annotations=READ)
+    async def ramble(size: int) -> str:
+        """Write to stdout, past the SDK, and never end the line."""
+        await asyncio.to_thread(_write, b"x" * size)
+        return "done"
+
+    @server.tool(annotations=READ)
+    async def mumble() -> str:
+        """Write a line to stdout that is no UTF-8."""
+        _write(b"\xff\xfe \xc3\n")
+        return "said"
+
     @server.tool()
     async def rename(old: str, new: str, ctx: Context) -> str:
         """Give a tool that says hello another name."""
@@ -174,6 +186,15 @@ def troubled_server() -> MCPServer:
     return server
 
 
+STDOUT: list[int] = []
+"""What the client reads, since the SDK lets nobody else write to the file descriptor 1."""
+
+
+def _write(data: bytes) -> None:
+    with os.fdopen(os.dup(STDOUT[0]), "wb") as stdout:
+        stdout.write(data)
+
+
 def listing_server(pages: Callable[[int], Sequence[types.Tool]], last: int | None) -> Server[Any]:
     """Return a server whose tools come in pages, and say their names; without a last page, for ever."""
 
@@ -227,6 +248,7 @@ def make_ready() -> None:
 def serve_over_stdio(words: Sequence[str]) -> None:
     """Serve until stdin ends."""
     (kind,) = words
+    STDOUT.append(os.dup(1))
     server = READY[kind]
     if isinstance(server, MCPServer):
         server.run("stdio")

@@ -111,7 +111,7 @@ def _in_redis(server: RedisServer, folder: Path) -> Kept:
 
 
 def _whole(client: Redis, key: bytes) -> Any:
-    command, *rest = READABLE[client.type(key)].split()
+    command, *rest = READABLE[client.type(key)].split()  # type: ignore[index]  # it decodes nothing
     return client.execute_command(command, key, *rest[1:])  # type: ignore[no-untyped-call]
 
 

@@ -18,6 +18,7 @@ import pytest
 
 import durable_agents as da
 from durable_agents.adapters.mcp.sdk.client import GUARDIAN
+from durable_agents.adapters.mcp.sdk.lines import MESSAGE_BYTES_MAX
 from durable_agents.runtime.resources import SharedResources
 from tests.adapters.mcp.calling import PATIENCE_SECONDS, WAYS, Caller, is_alive, port_of, server, until
 from tests.adapters.mcp.serving import Nursery
@@ -173,18 +174,44 @@ async def test_a_call_that_takes_too_long_is_given_up_and_the_connection_stays(
 @pytest.mark.parametrize("way", WAYS)
 async def test_results_of_a_mebibyte_arrive(way: str, calling: Callable[..., Caller]) -> None:
     caller = calling(way)
-    size = 1_000_000 if way == "sse" else 4 << 20
-    assert await caller.text("big", size=size) == "x" * size
+    for size in (1 << 20, 5 << 20):
+        assert await caller.text("big", size=size) == "x" * size
+    assert len(caller.servers.processes()) == 1
 
 
-async def test_a_result_that_sse_cannot_carry_is_told_and_not_asked_for_again(
-    calling: Callable[..., Caller],
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_result_that_is_too_large_is_told_and_not_asked_for_again(
+    way: str, calling: Callable[..., Caller]
 ) -> None:
-    caller = calling("sse")
-    with pytest.raises(da.ToolServerError, match="more than the 1 MiB that SSE carries") as told:
-        await caller.call("big", size=2 << 20)
+    caller = calling(way)
+    with pytest.raises(da.ToolServerError, match=r"16 MiB in one|exceeded the 16777216 byte limit") as told:
+        await caller.call("big", size=MESSAGE_BYTES_MAX)
+    assert "MCP server 't': " in str(told.value)
+    assert "during the call of 't_big', which may or may not have taken effect" in str(told.value)
     assert not told.value.retryable
     assert await caller.text("big", size=3) == "xxx"
+
+
+async def test_a_line_that_does_not_end_ends_the_connection_for_all_and_only_that(
+    calling: Callable[..., Caller],
+) -> None:
+    caller = calling()
+    waiting = asyncio.create_task(caller.call("sleep", seconds=60))
+    await until_calls(caller, 1)
+    with pytest.raises(da.ToolServerError, match="the server sent more than 16 MiB in one message") as told:
+        await caller.call("ramble", size=MESSAGE_BYTES_MAX + 100_000)
+    with pytest.raises(da.ToolServerError):
+        await waiting
+    assert not told.value.retryable
+    assert await caller.text("sleep", seconds=0) == "slept"
+    assert len(caller.servers.processes()) == 2
+
+
+async def test_what_is_no_utf_8_is_a_line_like_any_other(calling: Callable[..., Caller]) -> None:
+    caller = calling()
+    assert await caller.text("mumble") == "said"
+    assert await caller.text("sleep", seconds=0) == "slept"
+    assert len(caller.servers.processes()) == 1
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -76,6 +76,13 @@ async def test_a_command_that_never_answers_is_given_up(script: str) -> None:
     assert time.perf_counter() - began < 10
 
 
+async def test_a_command_that_never_ends_a_line_is_told_with_the_limit() -> None:
+    script = "head -c 17000000 /dev/zero; cat >/dev/null"
+    error = await failure_of(da.MCPStdioConfig(command="sh", args=["-c", script], name="files"))
+    assert "it wrote more than 16 MiB without ending a line" in str(error)
+    assert not error.retryable
+
+
 async def test_a_variable_that_is_not_set_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MCP_TOKEN", raising=False)
     error = await failure_of(da.MCPStdioConfig(command="cat", name="files", env={"TOKEN": "env:MCP_TOKEN"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -185,6 +186,18 @@ async def test_the_faults_of_arguments_are_bounded(calling: Calling) -> None:
     with pytest.raises(da.InvalidArguments) as refused:
         await calling().call("shout", text=["x" * 10_000])
     assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_text_that_cannot_be_sent_is_refused_and_costs_no_connection(
+    way: str, calling: Calling
+) -> None:
+    caller = calling(way)
+    held = asyncio.create_task(caller.text("sleep", seconds=0.2))
+    with pytest.raises(da.InvalidArguments, match="half a character"):
+        await caller.call("shout", text="a\ud800b")
+    assert await held == "slept"
+    assert await caller.text("shout", text="ä👋") == "Ä👋"
 
 
 async def test_content_of_every_kind_becomes_chunks(calling: Calling) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,6 +54,11 @@ class Listed:
         It is for the model's sake, that it may try again; the server checks for itself. So what a schema can
         do to this process is left out: no document is fetched, and no regular expression is run.
         """
+        try:
+            json.dumps(dict(arguments), ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            # The SDK would find out when it writes, and end the connection, whoever else uses it.
+            raise misfit(self.spec, ["a text holds half a character (a lone surrogate)"], known) from None
         try:
             found = list(islice(self._validator.iter_errors(dict(arguments)), FAULTS_MAX + 1))
         except (Unresolvable, RecursionError):

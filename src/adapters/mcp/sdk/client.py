@@ -27,7 +27,6 @@ import anyio
 import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.session import MessageHandlerFnT
-from mcp.client.sse import sse_client
 from mcp.client.stdio import get_default_environment, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import Implementation
@@ -38,12 +37,13 @@ from durable_agents.adapters.mcp.config import (
     MCPStreamableHTTPConfig,
     ServerConfig,
 )
+from durable_agents.adapters.mcp.sdk.lines import ENCODING, MESSAGE_BYTES_MAX, on_endless
+from durable_agents.adapters.mcp.sdk.sse import sse_transport
 from durable_agents.adapters.mcp.secrets import Redaction
 from durable_agents.core.errors import ToolServerError
 
 logger = logging.getLogger("durable_agents.mcp")
 
-EVENT_BYTES_MAX = 64 * 1024 * 1024
 LINE_BYTES_MAX = 4096
 LAST_WORDS = 5
 LAST_WORDS_SECONDS = 1.0
@@ -106,6 +106,8 @@ class Line:
     on_message: MessageHandlerFnT
     on_end: Callable[[], None]
     """Called when the server's process has ended."""
+    on_endless: Callable[[], None]
+    """Called when it writes a line that is longer than a message may be."""
     last_words: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_WORDS))
     """What it last wrote to stderr, without secrets."""
 
@@ -113,6 +115,7 @@ class Line:
 @asynccontextmanager
 async def open_client(server: ServerConfig, values: Mapping[str, str], line: Line) -> AsyncIterator[Client]:
     """Connect to `server`, whose secrets are `values`. What goes wrong is raised as the SDK raises it."""
+    on_endless.set(line.on_endless)
     connect = partial(
         Client,
         client_info=Implementation(name="durable-agents", version=version("durable-agents")),
@@ -127,25 +130,31 @@ async def open_client(server: ServerConfig, values: Mapping[str, str], line: Lin
                     stderr.close()  # from here on, its end is the end of the server
                     yield client
         case MCPSSEConfig(url=url):
-            headers = _headers(server, values)
-            quiet = QUIET_SECONDS + server.call_seconds
-            make = partial(_HTTPClient, answers_apart=True)
-            opened = sse_client(
-                url, headers, server.opening_seconds, sse_read_timeout=quiet, httpx_client_factory=make
-            )
-            async with connect(opened) as client:
+            async with (
+                _http_client(server, values, answers_apart=True) as http,
+                connect(sse_transport(http, url)) as client,
+            ):
                 yield client
         case MCPStreamableHTTPConfig(url=url):
-            timeout = httpx2.Timeout(server.opening_seconds, read=QUIET_SECONDS + server.call_seconds)
-            async with _HTTPClient(headers=_headers(server, values), timeout=timeout) as http:
-                opened = streamable_http_client(url, http_client=http, max_sse_event_size=EVENT_BYTES_MAX)
-                async with connect(opened) as client:
-                    yield client
+            async with (
+                _http_client(server, values) as http,
+                connect(
+                    streamable_http_client(url, http_client=http, max_sse_event_size=MESSAGE_BYTES_MAX)
+                ) as client,
+            ):
+                yield client
         case _:
             raise TypeError(f"{type(server).__name__} is no way to an MCP server that is known here")
 
 
 # HTTP
+
+
+def _http_client(
+    server: ServerConfig, values: Mapping[str, str], *, answers_apart: bool = False
+) -> _HTTPClient:
+    timeout = httpx2.Timeout(server.opening_seconds, read=QUIET_SECONDS + server.call_seconds)
+    return _HTTPClient(headers=_headers(server, values), timeout=timeout, answers_apart=answers_apart)
 
 
 class _HTTPClient(httpx2.AsyncClient):
@@ -176,9 +185,29 @@ class _HTTPClient(httpx2.AsyncClient):
             exchange.over.set()
         if exchange.error is None and not response.is_success:
             exchange.status = response.status_code
+        elif not response.headers.get("content-type", "").startswith("text/event-stream"):
+            response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))
         if self._answers_apart and exchange.scope is not None and not response.is_success:
             exchange.scope.cancel()
         return response
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """The body of an answer, up to what a message may have; of events, each is measured for itself."""
+
+    def __init__(self, body: httpx2.AsyncByteStream) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for part in self._body:
+            size += len(part)
+            if size > MESSAGE_BYTES_MAX:
+                raise httpx2.StreamError(f"it exceeded the {MESSAGE_BYTES_MAX} byte limit")
+            yield part
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
 
 
 def _headers(server: ServerConfig, values: Mapping[str, str]) -> dict[str, str]:
@@ -219,7 +248,14 @@ def _parameters(server: MCPStdioConfig, values: Mapping[str, str]) -> StdioServe
     command = [found, *server.args]
     if sys.platform != "win32":  # there, the SDK puts its children into a job that ends with this process
         command = [sys.executable, "-I", "-S", str(GUARDIAN), f"{GRACE_SECONDS}", *command]
-    return StdioServerParameters(command=command[0], args=command[1:], env=dict(values), cwd=cwd)
+    return StdioServerParameters(
+        command=command[0],
+        args=command[1:],
+        env=dict(values),
+        cwd=cwd,
+        encoding=ENCODING,
+        encoding_error_handler="replace",  # a strict one would end the reading, and leave all waiting
+    )
 
 
 @asynccontextmanager

@@ -19,6 +19,8 @@ PASSING = frozenset({408, 409, 423, 425, 429})
 REFUSED = frozenset({401, 403, 407})
 STAND_IN = "Not Found"
 """What the SDK says for an answer with status 404 that is no JSON-RPC error."""
+UNREADABLE = ("SSE stream failed", "Failed to parse JSON response")
+"""How the SDK begins what it says of an answer over streamable HTTP that cannot be read, or is too large."""
 GONE = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 
 

@@ -24,12 +24,14 @@ from durable_agents.adapters.mcp.sdk.client import Exchange, Line, current_excha
 from durable_agents.adapters.mcp.sdk.content import error_output, output_of
 from durable_agents.adapters.mcp.sdk.failures import (
     GONE,
+    UNREADABLE,
     bounded,
     is_answer,
     leaves_of,
     of_status,
     opening_failure,
 )
+from durable_agents.adapters.mcp.sdk.lines import MESSAGE_BYTES_MAX
 from durable_agents.adapters.mcp.secrets import Redaction, resolved
 from durable_agents.core.errors import (
     ActivityTimedOut,
@@ -53,6 +55,8 @@ ENDING_SECONDS = 1.0
 """How long to wait for the reason why a connection was lost."""
 TOOLS_MAX = 10_000
 PAGES_MAX = 1_000
+TOO_MUCH = f"more than {MESSAGE_BYTES_MAX >> 20} MiB"
+IN_DOUBT = "during the call of {!r}, which may or may not have taken effect"
 NOT_TAKEN = frozenset({400, 404, 410})
 """Statuses of a server that does not know this connection (any more): nothing has run."""
 
@@ -64,7 +68,7 @@ class Life:
         loop = asyncio.get_running_loop()
         self._server = server
         self._client: Client | None = None
-        self._line = Line(Redaction(), self._hear, self._server_ended)
+        self._line = Line(Redaction(), self._hear, self._server_ended, self._server_rambles)
         self._catalogue: Catalogue | None = None
         self._listing = asyncio.Lock()
         self._listed_at = -math.inf
@@ -105,7 +109,8 @@ class Life:
                     self._scope.deadline = anyio.current_time() + CLOSING_SECONDS
                     listening.cancel_scope.cancel()
         except Exception as raised:
-            self._error = raised
+            if self._error is None:
+                self._error = raised
         finally:
             self._end(exchange)
 
@@ -151,7 +156,7 @@ class Life:
             return
         self.failed = True
         failure: DurableAgentsError
-        if self._leave.is_set():
+        if error is None and self._leave.is_set():
             failure = ToolServerUnavailable(name, "this worker is stopping")
         elif error is None and exchange.status is None and exchange.error is None:
             seconds = self._server.opening_seconds
@@ -159,7 +164,8 @@ class Life:
             failure = ToolServerUnavailable(name, problem)
         else:
             failure = opening_failure(name, place, error, exchange, self._line)
-        failure.__cause__ = error
+        if failure is not error:
+            failure.__cause__ = error
         self.ready.set_exception(failure)
         self.ready.exception()  # marked as seen: nobody may be waiting any more
 
@@ -181,6 +187,12 @@ class Life:
             said = " / ".join(self._line.last_words)
             logger.warning("MCP server %s: its process has ended: %s", self._server.name, said)
             self._distrust()
+
+    def _server_rambles(self) -> None:
+        """End the connection, whatever is under way: no message can be told from another any more."""
+        self._error = ToolServerError(self._server.name, f"it wrote {TOO_MUCH} without ending a line")
+        self._distrust()
+        self.end()
 
     async def _hear(self, message: IncomingMessage) -> None:
         if isinstance(message, ToolListChangedNotification):
@@ -278,6 +290,10 @@ class Life:
         except MCPError as error:
             if error.code == REQUEST_TIMEOUT and exchange.error is None and exchange.status is None:
                 raise ActivityTimedOut(tool, "call_timeout", self._server.call_seconds) from error
+            if error.message.startswith(UNREADABLE):
+                raise ToolServerError(
+                    self._server.name, bounded(f"{error.message} {IN_DOUBT.format(tool)}")
+                ) from error
             if is_answer(error, exchange):
                 return error_output(error.message, self._line.redaction)
             await self._lose(tool, exchange, error)
@@ -294,11 +310,10 @@ class Life:
             self._finish()
 
     async def _choked(self) -> bool:
-        """Whether the connection ended because of a message that was too large for it."""
-        if not isinstance(self._server, MCPSSEConfig):
-            return False
-        await asyncio.wait([self.task], timeout=ENDING_SECONDS)
-        return any(isinstance(error, httpx2.SSEError) for error in leaves_of(self._error))
+        """Whether there is no answer because it was larger than a message may be."""
+        if isinstance(self._server, MCPSSEConfig):  # whose connection is about to end
+            await asyncio.wait([self.task], timeout=ENDING_SECONDS)
+        return any(isinstance(one, (httpx2.SSEError, ToolServerError)) for one in leaves_of(self._error))
 
     def _begin(self) -> None:
         self._calls += 1
@@ -330,12 +345,10 @@ class Life:
         if exchange.status is not None:
             kind, problem = of_status(exchange.status, place)
         elif await self._choked():
-            kind, problem = ToolServerError, "the server sent more than the 1 MiB that SSE carries"
+            kind, problem = ToolServerError, f"the server sent {TOO_MUCH} in one message"
         else:
             kind, problem = ToolServerUnavailable, "the connection was lost"
             if isinstance(error, MCPError) and error.message != "Connection closed":
                 problem += f" ({error.message})"
         problem = bounded(self._line.redaction.text(problem))
-        raise kind(
-            name, f"{problem} during the call of {tool!r}, which may or may not have taken effect"
-        ) from error
+        raise kind(name, f"{problem} {IN_DOUBT.format(tool)}") from error

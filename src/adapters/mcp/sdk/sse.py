@@ -1,0 +1,114 @@
+"""The older of MCP's ways over HTTP: the server speaks in a stream of events, and is spoken to by requests.
+
+MCP's SDK has this transport, and ends the connection where an event has more than 1 MiB, which is less than
+many a result. So this is the same transport with the limit of all the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+from urllib.parse import urljoin, urlsplit
+
+import anyio
+import httpx2
+from anyio.abc import TaskGroup, TaskStatus
+from anyio.streams.memory import MemoryObjectSendStream
+from mcp.client._transport import TransportStreams
+from mcp.shared._httpx_utils import request_within_origin, sse_within_origin
+from mcp.shared.message import SessionMessage
+from mcp.types import jsonrpc_message_adapter
+from pydantic import ValidationError
+
+from durable_agents.adapters.mcp.sdk.lines import MESSAGE_BYTES_MAX
+
+logger = logging.getLogger("durable_agents.mcp")
+
+Incoming = MemoryObjectSendStream[SessionMessage | Exception]
+
+
+@asynccontextmanager
+async def sse_transport(http: httpx2.AsyncClient, url: str) -> AsyncIterator[TransportStreams]:
+    """Connect to the server at `url`; yield what its messages are read from, and what takes those to it.
+
+    A message is sent in the context of whoever gives it, after those that were given before.
+
+    Raises:
+        httpx2.HTTPStatusError: the server refuses.
+        httpx2.SSEError: it does not answer with events, or, for whoever is in the block, one is too large.
+    """
+    async with sse_within_origin(http, url, max_event_size=MESSAGE_BYTES_MAX) as events:
+        events.response.raise_for_status()
+        incoming, reading = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        async with reading, anyio.create_task_group() as tasks:
+            endpoint: str = await tasks.start(_read, events, url, incoming)
+            yield reading, _Requests(http, endpoint, tasks)
+            tasks.cancel_scope.cancel()
+
+
+async def _read(
+    events: httpx2.EventSource, url: str, incoming: Incoming, *, task_status: TaskStatus[str]
+) -> None:
+    """Pass on what the server says, to the end of its stream; report where it wants to be spoken to."""
+    async with incoming:
+        try:
+            async for event in events:
+                match event.event:
+                    case "endpoint":
+                        task_status.started(_endpoint(url, event.data))
+                    case "message" if event.data:
+                        await incoming.send(_message(event.data))
+        except httpx2.SSEError:
+            raise
+        except httpx2.TransportError as error:
+            logger.debug("the stream of events was lost: %r", error)  # which is its end like any other
+        except anyio.BrokenResourceError:
+            pass  # nobody listens any more
+
+
+def _endpoint(url: str, given: str) -> str:
+    endpoint = urljoin(url, given)
+    if urlsplit(endpoint)[:2] != urlsplit(url)[:2]:
+        raise httpx2.SSEError("it wants to be spoken to elsewhere, where its headers must not go")
+    return endpoint
+
+
+def _message(data: str) -> SessionMessage | Exception:
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_json(data, by_name=False))
+    except ValidationError as error:
+        logger.debug("what came as a message is none")
+        return error
+
+
+class _Requests:
+    """What messages for the server are given to."""
+
+    def __init__(self, http: httpx2.AsyncClient, endpoint: str, tasks: TaskGroup) -> None:
+        self._http = http
+        self._endpoint = endpoint
+        self._tasks = tasks
+        self._turn = anyio.Lock()
+        """Whose turn it is to send: the server must hear that a client is ready before what it asks."""
+
+    async def send(self, item: SessionMessage, /) -> None:
+        self._tasks.start_soon(self._post, item)
+
+    async def _post(self, item: SessionMessage) -> None:
+        body = item.message.model_dump(by_alias=True, mode="json", exclude_unset=True)
+        async with self._turn:
+            await request_within_origin(self._http, "POST", self._endpoint, json=body)
+
+    async def aclose(self) -> None:
+        """Do nothing: what is under way ends with the transport."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
