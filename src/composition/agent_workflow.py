@@ -33,7 +33,8 @@ class AgentWorkflow:
     Messages are answered one after the other, in the order sent, each by a run that goes on with the same
     conversation and begins with the agent that answered last. A run that fails is told in the state, and the
     conversation goes on. Where the backend suggests it (Temporal, of long histories), the execution continues
-    as new between two messages, and carries the conversation along.
+    as new between two messages, and carries the conversation along; of one that is too long for that, all but
+    the beginning.
     """
 
     agent: ClassVar[Agent[Any]]
@@ -47,9 +48,9 @@ class AgentWorkflow:
         self._messages: deque[str] = deque()
         self._active: Agent[Any] | None = None
         self._state: dict[str, Any] = {"answered": 0, "answer": None, "error": None, "usage": Usage()}
+        self._state["forgotten"] = 0
         self._busy = False
         self._ended = False
-        self._stays = False
 
     @workflow.entrypoint
     async def run(self, carried: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class AgentWorkflow:
             await workflow.wait_condition(lambda: bool(self._messages) or self._ended)
             if self._messages:
                 await self._answer(self._messages.popleft())
-            if workflow.should_continue_as_new() and not self._stays:
+            if workflow.should_continue_as_new():
                 await self._continue_as_new()
         return self.state()
 
@@ -89,7 +90,8 @@ class AgentWorkflow:
     @workflow.query
     def state(self) -> dict[str, Any]:
         """Return how many messages are `answered` and `waiting`, whether it is `busy` with one, the `agent`
-        that comes next, the last `answer`, the `error` that came in its place, and the `usage` of all.
+        that comes next, the last `answer`, the `error` that came in its place, the `usage` of all, and how
+        many of the conversation's first entries are `forgotten`.
         """
         usage = self._state["usage"].model_dump(mode="json")
         agent = self._active.name if self._active is not None else None
@@ -98,9 +100,9 @@ class AgentWorkflow:
 
     @workflow.query
     def transcript(self, after: int = 0) -> list[dict[str, Any]]:
-        """Return the conversation's entries from position `after` on."""
+        """Return the conversation's entries from position `after` on, without those that are forgotten."""
         history: list[Entry] = [] if self._session is None else self._conversation().history
-        return to_wire(history[after:])
+        return to_wire(history[max(after - self._state["forgotten"], 0) :])
 
     async def _answer(self, message: str) -> None:
         assert self._active is not None
@@ -118,20 +120,34 @@ class AgentWorkflow:
         self._state["answered"] += 1
 
     async def _continue_as_new(self) -> None:
+        """Go on in a new history, with as much of the conversation as one can be given.
+
+        Of what is longer than that, the beginning is left behind: it is more than models read, and to stay
+        would only put off the end, which is the backend's limit on histories.
+        """
+        while True:
+            try:
+                await workflow.continue_as_new(self._carried())
+            except PayloadTooLarge as error:
+                forgotten = self._conversation().forget(error.size_bytes - error.limit_bytes)
+                self._state["forgotten"] += forgotten
+                if not forgotten:
+                    workflow.logger.warning("the conversation goes on in its old history for now: %s", error)
+                    return
+                workflow.logger.warning(
+                    "the conversation continues as new without its first %d entries: %s",
+                    *(self._state["forgotten"], error),
+                )
+
+    def _carried(self) -> dict[str, JSON]:
         assert self._active is not None
-        carried: dict[str, JSON] = {
+        return {
             "conversation": self._conversation().carried(),
             "agent": self._active.name,
             "messages": list(self._messages),
             "ended": self._ended,
             "state": {**self._state, "usage": self._state["usage"].model_dump(mode="json")},
         }
-        try:
-            await workflow.continue_as_new(carried)
-        except PayloadTooLarge as error:
-            # Ten times as much fits into one history: better go on than lose a conversation.
-            self._stays = True
-            workflow.logger.warning("the conversation is too long to continue as new: %s", error)
 
     def _restore(self, carried: dict[str, Any]) -> None:
         self._conversation().restore(carried["conversation"])
@@ -139,7 +155,7 @@ class AgentWorkflow:
         # What came in the meantime comes after what was there before.
         self._messages = deque([*carried["messages"], *self._messages])
         self._ended = self._ended or carried["ended"]
-        self._state = {**carried["state"], "usage": Usage.model_validate(carried["state"]["usage"])}
+        self._state |= {**carried["state"], "usage": Usage.model_validate(carried["state"]["usage"])}
 
     def _conversation(self) -> Conversation:
         assert self._session is not None

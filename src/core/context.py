@@ -89,6 +89,10 @@ class TokenBudget:
             raise DefinitionError(f"TokenBudget({self.tokens}) has room for nothing; use 1 or more")
 
     def __call__(self, conversation: Sequence[Entry]) -> Sequence[Entry]:
+        return [conversation[position] for position in self.positions(conversation)]
+
+    def positions(self, conversation: Sequence[Entry]) -> Sequence[int]:
+        """Return the positions of the entries that are kept."""
         blocks = blocks_of(conversation)
         replies = [n for n, block in enumerate(blocks) if not _is_message(conversation, block)]
         first = replies[-1] if replies else max(len(blocks) - 1, 0)
@@ -102,7 +106,7 @@ class TokenBudget:
             if left < 0:
                 break
             kept.append(block)
-        return [conversation[position] for position in sorted(sum(kept, ()))]
+        return sorted(sum(kept, ()))
 
     def _size(self, conversation: Sequence[Entry], block: Block) -> int:
         return sum(self.count(conversation[position]) for position in block)

@@ -41,6 +41,15 @@ class Summary(Value):
         """The message that tells it."""
         return heading_of(self.text)
 
+    def without(self, kept: Sequence[int]) -> Summary:
+        """Return the summary of what is left of its conversation: the entries at these positions."""
+        places = {position: place for place, position in enumerate(kept)}
+        return Summary(
+            text=self.text,
+            length=sum(position < self.length for position in kept),
+            kept=tuple(places[position] for position in self.kept if position in places),
+        )
+
 
 def heading_of(text: str) -> MessageInput:
     """Return the message that tells a summary."""

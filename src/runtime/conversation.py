@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from durable_agents.core import entries as wire
-from durable_agents.core.context import paired
+from durable_agents.core.context import TokenBudget, paired
 from durable_agents.core.entries import Entry
 from durable_agents.core.errors import DefinitionError
-from durable_agents.core.json import JSON
+from durable_agents.core.json import JSON, encode
 from durable_agents.core.summaries import Summary
 from durable_agents.ports.durability import WorkflowContext
 from durable_agents.ports.llm import Session
@@ -37,6 +37,18 @@ class Conversation:
     """Whether the last request ended without a reply, so that the server may have been told `unsent`."""
     in_use: bool = False
 
+    def forget(self, size_bytes: int) -> int:
+        """Drop the first entries, until what is carried is so much smaller; return how many these were.
+
+        Calls and their results go together. The last reply, and what led to it, stays in any case.
+        """
+        sizes = sum(map(_bytes_of, self.history))
+        kept = TokenBudget(max(sizes - size_bytes, 1), count=_bytes_of).positions(self.history)
+        forgotten = len(self.history) - len(kept)
+        self.history = [self.history[position] for position in kept]
+        self.summary = None if self.summary is None else self.summary.without(kept)
+        return forgotten
+
     def carried(self) -> dict[str, JSON]:
         """Return the conversation as JSON; `restore` gives it to an execution that goes on elsewhere."""
         return {
@@ -55,6 +67,10 @@ class Conversation:
         self.summary = None if summary is None else Summary.model_validate(summary)
         self.handle = carried["handle"]
         self.in_doubt = carried["in_doubt"]
+
+
+def _bytes_of(entry: Entry) -> int:
+    return len(encode(entry.to_wire())) + 1
 
 
 def _json(entries: Sequence[Entry]) -> list[JSON]:

@@ -307,6 +307,19 @@ class Conversation(da.AgentWorkflow):
     session = da.ScriptedSession(echo)
 
 
+def repeat(request: Any) -> Reply:
+    """Say what was said."""
+    return say("".join(str(entry.content) for entry in request.new if isinstance(entry, da.MessageInput)))
+
+
+@da.workflow.define(name="temporal_parrot")
+class Parrot(da.AgentWorkflow):
+    """A conversation in which everything is said twice."""
+
+    agent = da.Agent(model="m", name="parrot")
+    session = da.ScriptedSession(repeat)
+
+
 @da.workflow.define(name="temporal_month")
 class Month:
     """Sleeps for a month."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -187,6 +188,36 @@ async def test_a_result_that_is_too_large_is_told_once_with_its_tool_and_size(ur
     assert "'temporal_inflate'" in cause.what
     assert cause.size_bytes == 3_000_002
     assert Large.attempts[execution.id] == 1
+
+
+class Wrapping(PayloadCodec):
+    """Makes payloads larger, as codecs that encrypt into text do."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [
+            Payload(metadata={"encoding": b"text/wrapped"}, data=b64encode(one.SerializeToString()))
+            for one in payloads
+        ]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload.FromString(b64decode(one.data)) for one in payloads]
+
+
+@pytest.mark.parametrize(("size", "fits"), [(700_000, True), (850_000, False)])
+async def test_with_a_codec_the_limit_leaves_room_for_what_it_adds(url: str, size: int, fits: bool) -> None:
+    queue = uuid.uuid4().hex
+    async with (
+        da.connect(url, payload_codec=Wrapping()) as backend,
+        backend.worker([Large], task_queue=queue),
+    ):
+        execution = await backend.start(Large, size, task_queue=queue)
+        if fits:
+            assert await execution.result() == size
+            return
+        with pytest.raises(da.ExecutionFailed) as failed:
+            await execution.result()
+        assert isinstance(failed.value.__cause__, da.PayloadTooLarge)
+        assert Large.attempts[execution.id] == 1
 
 
 async def test_a_result_that_is_just_small_enough_is_in_the_event_stream(url: str) -> None:

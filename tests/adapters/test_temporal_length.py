@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import durable_agents as da
 from durable_agents.adapters.temporal import TemporalBackend, context
 from tests.adapters import temporal_programs as programs
-from tests.adapters.temporal_programs import Conversation, Steps
+from tests.adapters.temporal_programs import Conversation, Parrot, Steps
 from tests.adapters.temporal_server import temporal_server
 
 pytestmark = pytest.mark.server
@@ -22,7 +23,12 @@ MESSAGES = 12
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """A server that soon finds a history long."""
-    with temporal_server(["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60"]) as address:
+    settings = (
+        "limit.historyCount.suggestContinueAsNew=60",
+        "limit.historySize.suggestContinueAsNew=1000000",
+    )
+    options = [option for setting in settings for option in ("--dynamic-config-value", setting)]
+    with temporal_server(options) as address:
         yield f"temporal://{address}"
 
 
@@ -42,8 +48,7 @@ async def test_a_conversation_continues_as_new_and_nothing_of_it_is_lost(url: st
         assert said == [f"m{number}" for number in range(MESSAGES)]
 
         # It has several histories by now.
-        handle = backend.client.get_workflow_handle(execution.id)
-        info = (await handle.describe()).raw_description.workflow_execution_info
+        info = await description_of(backend, execution)
         assert info.first_run_id != info.execution.run_id
         # Its stream is one all the same, and can be read from any position.
         events = await following
@@ -67,6 +72,61 @@ async def test_a_conversation_continues_as_new_and_nothing_of_it_is_lost(url: st
                 await asyncio.sleep(0.05)
         again = await backend.start(Conversation, id=execution.id, task_queue=queue)
         assert await again.result() == state
+
+
+async def test_a_conversation_that_is_too_long_to_be_carried_along_goes_on_without_its_beginning(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = uuid.uuid4().hex
+    messages = [str(number) * 400_000 for number in range(5)]
+    async with da.connect(url) as backend, backend.worker([Parrot], task_queue=queue):
+        execution = await backend.start(Parrot, task_queue=queue)
+        for number, message in enumerate(messages, 1):
+            await execution.signal("say", message)
+            async with asyncio.timeout(30):
+                while (await execution.query("state"))["answered"] < number:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        transcript = await execution.query("transcript")
+        forgotten = (await execution.query("state"))["forgotten"]
+        assert 0 < forgotten < 2 * len(messages)
+        said = [one for message in messages for one in (message, message)]
+        assert [entry["content"] for entry in transcript] == said[forgotten:]
+        assert await execution.query("transcript", forgotten + 1) == transcript[1:]
+        # It is in a new history, and has lost nothing but what it says.
+        info = await description_of(backend, execution)
+        assert info.first_run_id != info.execution.run_id
+        await execution.signal("end")
+        state = await execution.result()
+    assert (state["answered"], state["answer"], state["error"]) == (len(messages), messages[-1], None)
+    assert f"without its first {forgotten} entries" in caplog.text
+
+
+async def test_a_conversation_whose_last_turn_alone_is_too_long_goes_on_where_it_is_until_the_next(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = uuid.uuid4().hex
+    async with da.connect(url) as backend, backend.worker([Parrot], task_queue=queue):
+        execution = await backend.start(Parrot, task_queue=queue)
+        before = (await description_of(backend, execution)).execution.run_id
+        for number, message in enumerate(("x" * 1_200_000, "a", "b"), 1):
+            await execution.signal("say", message)
+            async with asyncio.timeout(30):
+                while (await execution.query("state"))["answered"] < number:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            stays = (await description_of(backend, execution)).execution.run_id == before
+            assert stays == (number == 1)
+        assert "in its old history for now" in caplog.text
+        transcript = await execution.query("transcript")
+        assert [len(entry["content"]) for entry in transcript] == [1_200_000, 1, 1, 1, 1]
+        await execution.signal("end")
+        state = await execution.result()
+    assert (state["answered"], state["answer"], state["forgotten"]) == (3, "b", 1)
+
+
+async def description_of(backend: da.Backend, execution: da.Execution) -> Any:
+    assert isinstance(backend, TemporalBackend)
+    handle = backend.client.get_workflow_handle(execution.id)
+    return (await handle.describe()).raw_description.workflow_execution_info
 
 
 async def test_the_log_warns_of_a_history_that_grows_too_long(

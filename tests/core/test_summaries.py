@@ -210,3 +210,18 @@ def test_summaries_come_first_among_the_processors_and_once() -> None:
     for wrong in (TokenBudget(1), [7]):
         with pytest.raises(ConfigurationError, match="must be a list of functions"):
             checked_context(wrong)
+
+
+@given(conversations(), st.integers(1, 3), st.integers(1, 200))
+def test_a_summary_tells_the_same_of_what_is_left_when_the_beginning_of_the_conversation_is_dropped(
+    told: list[Entry], keep_turns: int, tokens: int
+) -> None:
+    split = SummariseHistory(over_tokens=1, keep_turns=keep_turns).split(told, None)
+    if split is None:
+        return
+    summary = split.summarised("What was said.")
+    kept = TokenBudget(tokens).positions(told)
+    event(f"dropped: {len(kept) < len(told)}")
+    left = told_of([told[position] for position in kept], summary.without(kept))
+    told_before = [*summary.kept, *range(summary.length, len(told))]
+    assert left == (summary.heading, *(told[position] for position in told_before if position in kept))
