@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
@@ -27,9 +27,11 @@ from durable_agents.testing.mistral_server.conversations import Conversations, W
 from durable_agents.testing.mistral_server.errors import (
     ApiError,
     bad_request,
+    chat_bad_request,
     chat_invalid_body,
     details,
     invalid_body,
+    invalid_value,
     not_found,
     unauthorized,
 )
@@ -39,6 +41,10 @@ from durable_agents.testing.mistral_server.streams import chat_events, conversat
 
 BodyType = TypeVar("BodyType", bound=Body)
 QueryType = TypeVar("QueryType", bound=BaseModel)
+
+RefusesModels = Literal["never", "when an agent is made", "when it is asked"]
+"""When a model that the cloud has not is refused; the API's description says nothing of it."""
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 _EVENT_STREAM = {"content-type": "text/event-stream", "cache-control": "no-store"}
@@ -85,6 +91,7 @@ class Routes:
         *,
         api_key: str,
         models: Sequence[str],
+        refuses_unknown_models: RefusesModels,
     ) -> None:
         self._agents = agents
         self._conversations = conversations
@@ -92,6 +99,7 @@ class Routes:
         self._clock = clock
         self._api_key = api_key
         self._models = [_model_card(name) for name in models]
+        self._refuses_unknown_models = refuses_unknown_models
 
     def application(self) -> Starlette:
         endpoints: list[tuple[str, str, Endpoint]] = [
@@ -148,14 +156,25 @@ class Routes:
                 return JSONResponse(card)
         raise not_found("Model", wanted)
 
+    def _is_refused(self, model: str | None, at: RefusesModels) -> bool:
+        """Whether a model that is named there is one that the cloud has not."""
+        known = [card["id"] for card in self._models]
+        return self._refuses_unknown_models == at and model is not None and model not in known
+
     # Agents
+
+    def _check_agent(self, body: CreateAgent | UpdateAgent) -> None:
+        if self._is_refused(body.model, "when an agent is made"):
+            raise invalid_value(f"Invalid model: {body.model}", "body", "model", value=body.model)
 
     async def _create_agent(self, request: Request) -> Response:
         body, _ = await _parse(CreateAgent, request)
+        self._check_agent(body)
         return JSONResponse(self._agents.create(body))
 
     async def _update_agent(self, request: Request) -> Response:
         body, _ = await _parse(UpdateAgent, request)
+        self._check_agent(body)
         return JSONResponse(self._agents.update(_agent_id(request), body))
 
     async def _get_agent(self, request: Request) -> Response:
@@ -215,6 +234,11 @@ class Routes:
 
     async def _start(self, request: Request) -> Response:
         body, raw = await _parse(StartConversation, request)
+        model = body.model
+        if body.agent_id is not None:
+            model = self._agents.get(body.agent_id).at(body.agent_version)["model"]
+        if self._is_refused(model, "when it is asked"):
+            raise bad_request(f"Invalid model: {model}")
         return await self._answer(self._conversations.start(body, raw, request.state.at_work), body.stream)
 
     async def _append(self, request: Request) -> Response:
@@ -267,6 +291,8 @@ class Routes:
 
     async def _complete(self, request: Request) -> Response:
         body, raw = await _parse(ChatCompletion, request, chat_invalid_body)
+        if self._is_refused(body.model, "when it is asked"):
+            raise chat_bad_request(f"Invalid model: {body.model}", type="invalid_model", code="1500")
         self._chat.check(raw)
         await request.state.at_work()
         completion = await self._chat.complete(body, raw)

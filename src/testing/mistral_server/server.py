@@ -18,7 +18,7 @@ from durable_agents.testing.mistral_server.conversations import Conversation, Co
 from durable_agents.testing.mistral_server.faults import Faults
 from durable_agents.testing.mistral_server.identity import Clock, Identifiers
 from durable_agents.testing.mistral_server.model import Json, Model
-from durable_agents.testing.mistral_server.routes import Routes
+from durable_agents.testing.mistral_server.routes import RefusesModels, Routes
 from durable_agents.testing.mistral_server.wire import Connection, Exchange, RecordedRequest, Wire
 
 MODELS = ("mistral-large-latest", "mistral-medium-latest", "mistral-small-latest")
@@ -36,7 +36,9 @@ class MistralServer:
 
     `inputs_visible_at_once`: whether the history shows the inputs of a request while its outputs do not exist
     yet, or both together. `metadata_filter_works`: whether listing conversations heeds the `metadata`
-    parameter. `on_exchange` is called, on the server's thread, with every complete request and response.
+    parameter. `refuses_unknown_models`: whether a model that is not among `models` is refused when an agent
+    is made or changed, or only when it is asked for a reply. `on_exchange` is called, on the server's thread,
+    with every complete request and response.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class MistralServer:
         seed: int = 0,
         inputs_visible_at_once: bool = False,
         metadata_filter_works: bool = True,
+        refuses_unknown_models: RefusesModels = "never",
         on_exchange: Callable[[Exchange], None] | None = None,
     ) -> None:
         self.api_key = api_key
@@ -76,6 +79,7 @@ class MistralServer:
             clock,
             api_key=api_key,
             models=models,
+            refuses_unknown_models=refuses_unknown_models,
         )
         self._wire = Wire(routes.application(), self.faults, self.requests, self._report, self.errors)
         self._thread: threading.Thread | None = None
