@@ -5,37 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from durable_agents.adapters.mistral import RemoteSession
-from durable_agents.composition.backends import connect
-from durable_agents.core import entries as wire
-from durable_agents.core.agents import AgentGraph
+from durable_agents.composition.durable_run import AT_ONCE, DurableCall, first_of, opened
 from durable_agents.core.entries import Entry
-from durable_agents.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON
+from durable_agents.core.errors import DefinitionError
 from durable_agents.core.limits import OnLimit
-from durable_agents.core.usage import Usage
-from durable_agents.ports.durability import Backend, Execution, current_context
+from durable_agents.ports.durability import Backend, current_context
 from durable_agents.ports.llm import Session
-from durable_agents.runtime import workflow
-from durable_agents.runtime.agent import Agent, reachable, team_of
+from durable_agents.runtime.agent import Agent
 from durable_agents.runtime.bounds import DEFAULT_MAX_TURNS, Bounds
 from durable_agents.runtime.clock import SystemClock
 from durable_agents.runtime.conversation import messages_of, set_messages
 from durable_agents.runtime.plain import PlainContext
 from durable_agents.runtime.resources import SharedResources
-from durable_agents.runtime.results import RunRecord, RunResult
+from durable_agents.runtime.results import RunResult
 from durable_agents.runtime.runner import as_entries, check_run, run_agent, summarise
-from durable_agents.runtime.streamed import StreamedRun
+from durable_agents.runtime.streamed import StreamedRun, plainly
 
 T = TypeVar("T")
 
-_AT_ONCE: Mapping[str, Any] = {"graceful_shutdown_timeout": timedelta(0)}
-"""Whoever stops waiting for one execution (Ctrl-C, a timeout) wants to be gone, not wait for an activity."""
+NO_ID = "a durable run needs an id by which the same line finds it: give id="
 
 
 async def run_worker(
@@ -43,9 +36,9 @@ async def run_worker(
 ) -> None:
     """Run a worker until SIGINT or SIGTERM; then stop gracefully. `options` are those of `Backend.worker`."""
     stop = asyncio.Event()
-    async with _opened(backend) as opened, opened.worker(workflows, **options) as worker:
+    async with opened(backend) as backend, backend.worker(workflows, **options) as worker:
         with _signals(stop):
-            await _first(worker.run(), stop.wait())
+            await first_of(worker.run(), stop.wait())
 
 
 async def execute_workflow(
@@ -59,10 +52,10 @@ async def execute_workflow(
 
     The same call with the same id, after a crash, goes on where the first one stopped.
     """
-    async with _opened(backend) as opened:
-        execution = await opened.start(workflow_class, *args, id=id, **kwargs)
-        async with opened.worker([workflow_class], **_AT_ONCE) as worker:
-            return await _first(execution.result(), worker.run())
+    async with opened(backend) as backend:
+        execution = await backend.start(workflow_class, *args, id=id, **kwargs)
+        async with backend.worker([workflow_class], **AT_ONCE) as worker:
+            return await first_of(execution.result(), worker.run())
 
 
 class Runner:
@@ -122,9 +115,9 @@ class Runner:
                 raise DefinitionError("inside a workflow a run is durable already; leave out id and backend")
             return await run_agent(agent, inputs, session, bounds, context)
         if id is not None:
-            return await _run_durably(agent, inputs, session, bounds, id, backend)
+            return await DurableCall.of(agent, inputs, session, bounds, id, backend).result()
         if backend is not None:
-            raise DefinitionError("a durable run needs an id by which the same line finds it: give id=")
+            raise DefinitionError(NO_ID)
         async with SharedResources() as resources:
             plain = PlainContext(resources, SystemClock())
             return await run_agent(agent, inputs, session, bounds, plain)
@@ -140,8 +133,10 @@ class Runner:
         max_tool_calls: int | None = None,
         max_wall_time: timedelta | float | None = None,
         on_limit: OnLimit = "raise",
+        id: str | None = None,
+        backend: Backend | str | None = None,
     ) -> StreamedRun[T]:
-        """Begin to run `agent` in a plain script, and return the run, to be watched while it goes on.
+        """Begin to run `agent` outside any workflow, and return the run, to be watched while it goes on.
 
             run = Runner.run_streamed(agent, "Write a poem.")
             async for event in run.events():
@@ -149,8 +144,9 @@ class Runner:
                     print(event.data["text"], end="")
             result = await run.result()
 
-        The arguments are those of `run`. Durable runs have the same events: give the session `stream=True`,
-        and read those of the execution.
+        The arguments are those of `run`. With an `id` the run is durable: the same line after a crash, in any
+        process, goes on with it, and its events are those of the execution, from the beginning. To cancel it,
+        or to leave the `async with` block, then ends no more than what this process does for it.
 
         Raises:
             DefinitionError: inside a workflow, or when nothing could come of the run.
@@ -160,7 +156,7 @@ class Runner:
                 "run_streamed is for plain scripts; in a workflow, give the session stream=True, await "
                 "Runner.run, and read the execution's events from outside"
             )
-        given, way = check_run(agent, inputs), RemoteSession() if session is None else session
+        way = RemoteSession() if session is None else session
         bounds = Bounds.of(
             max_turns=max_turns,
             max_total_tokens=max_total_tokens,
@@ -168,7 +164,14 @@ class Runner:
             max_wall_time=max_wall_time,
             on_limit=on_limit,
         )
-        return StreamedRun(lambda context: run_agent(agent, given, way, bounds, context), SystemClock())
+        if id is not None:
+            return StreamedRun(DurableCall.of(agent, inputs, way, bounds, id, backend).watched)
+        if backend is not None:
+            raise DefinitionError(NO_ID)
+        given = check_run(agent, inputs)
+        return StreamedRun(
+            plainly(lambda context: run_agent(agent, given, way, bounds, context), SystemClock())
+        )
 
     @staticmethod
     def messages(session: Session) -> tuple[Entry, ...]:
@@ -207,96 +210,6 @@ class Runner:
         async with SharedResources() as resources:
             plain = PlainContext(resources, SystemClock())
             return await summarise(session, agent, keep_turns, Bounds(), plain)
-
-
-@workflow.define(name="durable_agents.run")
-class DurableRun:
-    """The workflow that a durable run outside any workflow is.
-
-    Its input says what the run is, so that another agent under the same id is refused. The agent itself
-    and its session, which no journal could hold, are those of the caller.
-    """
-
-    @workflow.entrypoint
-    async def run(
-        self, graph: dict[str, JSON], inputs: list[dict[str, JSON]], bounds: Bounds
-    ) -> dict[str, Any]:
-        context = current_context.get()
-        assert context is not None
-        agent, session = _callers[context.info.execution_id]
-        try:
-            result = await run_agent(agent, inputs, session, bounds, context)
-        except LimitExceeded as error:
-            failed = {"entries": wire.to_wire(error.entries), "usage": error.usage.model_dump(mode="json")}
-            return {"exceeded": Failure.of(error).model_dump(mode="json"), **failed}
-        return {"exceeded": None, "record": result.record.model_dump(mode="json")}
-
-
-_callers: dict[str, tuple[Agent, Session]] = {}
-"""The agents and sessions of the durable runs that this process is waiting for, by execution."""
-
-
-async def _run_durably(
-    agent: Agent[T], inputs: Any, session: Session, bounds: Bounds, id: str, backend: Backend | str | None
-) -> RunResult[T]:
-    given = wire.to_wire(check_run(agent, inputs))
-    graph = _graph_without_sources(agent)
-    session.check(graph)
-    if id in _callers:
-        raise DefinitionError(f"run {id!r} is being waited for in this process already")
-    async with _opened(backend) as opened:
-        # A queue of its own: no other process has the agent, so none may claim the execution.
-        queue = f"run/{id}"
-        described = graph.model_dump(mode="json")
-        _callers[id] = (agent, session)
-        try:
-            execution = await opened.start(DurableRun, described, given, bounds, id=id, task_queue=queue)
-            async with opened.worker([DurableRun], task_queue=queue, **_AT_ONCE) as worker:
-                outcome = await _first(_result_of_run(execution), worker.run())
-        finally:
-            del _callers[id]
-    if outcome["exceeded"] is not None:
-        exceeded = Failure.model_validate(outcome["exceeded"]).error()
-        assert isinstance(exceeded, LimitExceeded)
-        exceeded.entries = wire.entries.validate_python(outcome["entries"])
-        exceeded.usage = Usage.model_validate(outcome["usage"])
-        raise exceeded
-    record = RunRecord.model_validate(outcome["record"])
-    return RunResult(record, reachable(agent)[record.agent])
-
-
-async def _result_of_run(execution: Execution) -> Any:
-    try:
-        return await execution.result()
-    except ExecutionFailed as failed:
-        raise failed.__cause__ or failed from None
-
-
-def _graph_without_sources(agent: Agent) -> AgentGraph:
-    names = {source.name for one in reachable(agent).values() for source in one.sources}
-    return team_of(agent, dict.fromkeys(names, ())).graph
-
-
-@contextlib.asynccontextmanager
-async def _opened(backend: Backend | str | None) -> AsyncIterator[Backend]:
-    """Connect to a URL for the time of the block; a backend that was given is the caller's to close."""
-    if backend is None or isinstance(backend, str):
-        async with connect(backend) as opened:
-            yield opened
-    else:
-        yield backend
-
-
-async def _first(*awaitables: Any) -> Any:
-    """Return what the first to end returns, or raise what it raises; the others are cancelled."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return next(task for task in tasks if task in done).result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextlib.contextmanager

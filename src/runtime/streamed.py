@@ -1,11 +1,11 @@
-"""A run in a plain script that is watched while it goes on."""
+"""A run outside any workflow that is watched while it goes on."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from durable_agents.core.records import AnyRecord
 from durable_agents.ports.clock import Clock
@@ -19,6 +19,31 @@ from durable_agents.runtime.results import RunResult
 T = TypeVar("T")
 
 
+TellEvents = Callable[[Sequence[Event]], None]
+"""Takes what has happened, in order, as it happens."""
+
+
+def plainly(
+    run: Callable[[StepContext], Awaitable[RunResult[T]]], clock: Clock
+) -> Callable[[TellEvents], Coroutine[Any, Any, RunResult[T]]]:
+    """Return a run in a plain script that tells of itself."""
+
+    async def to_the_end(tell: TellEvents) -> RunResult[T]:
+        reader = EventReader(clock.now())
+
+        def record(happened: AnyRecord) -> None:
+            tell(list(reader.read(happened)))
+
+        def hear(delta: Delta) -> None:
+            reader.hear([delta])
+            tell(list(reader.text()))
+
+        async with SharedResources() as resources:
+            return await run(PlainContext(resources, clock, on_record=record, on_text=hear))
+
+    return to_the_end
+
+
 class StreamedRun(Generic[T]):
     """A run that has begun: its events as they come, and its result in the end.
 
@@ -26,27 +51,27 @@ class StreamedRun(Generic[T]):
     whether or not somebody watches.
     """
 
-    def __init__(self, run: Callable[[StepContext], Awaitable[RunResult[T]]], clock: Clock) -> None:
-        self._run = run
-        self._clock = clock
-        self._reader = EventReader(clock.now())
+    def __init__(self, run: Callable[[TellEvents], Awaitable[RunResult[T]]]) -> None:
         self._events: list[Event] = []
         self._news = asyncio.Event()
-        self._task = asyncio.create_task(self._to_the_end())
+        self._task = asyncio.ensure_future(run(self._tell))
         self._task.add_done_callback(self._ended)
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Yield what has happened and happens, to the run's end: the kinds and data of an execution's events.
 
-        Text comes as `text_delta`s, whatever the session says of `stream`. An error that ends the run is
-        raised by `result` only.
+        Those with a position above `after`, and the text that is written from there on. Text comes as
+        `text_delta`s, whatever the session says of `stream`. An error that ends the run is raised by `result`
+        only.
         """
         told = 0
         while True:
             news, is_over = self._news, self._task.done()
             while told < len(self._events):
+                event = self._events[told]
                 told += 1
-                yield self._events[told - 1]
+                if event.position > after - (event.kind == "text_delta"):
+                    yield event
             if is_over:
                 return
             await news.wait()
@@ -56,7 +81,7 @@ class StreamedRun(Generic[T]):
         return await asyncio.shield(self._task)
 
     async def cancel(self) -> None:
-        """End the run now; what it has cost and done stays so."""
+        """End the run now; what it has cost and done stays so. A durable one goes on when it is run again."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -68,19 +93,7 @@ class StreamedRun(Generic[T]):
     ) -> None:
         await self.cancel()
 
-    async def _to_the_end(self) -> RunResult[T]:
-        async with SharedResources() as resources:
-            context = PlainContext(resources, self._clock, on_record=self._record, on_text=self._hear)
-            return await self._run(context)
-
-    def _record(self, record: AnyRecord) -> None:
-        self._tell(list(self._reader.read(record)))
-
-    def _hear(self, delta: Delta) -> None:
-        self._reader.hear([delta])
-        self._tell(list(self._reader.text()))
-
-    def _tell(self, events: list[Event]) -> None:
+    def _tell(self, events: Sequence[Event]) -> None:
         self._events += events
         self._news.set()
         self._news = asyncio.Event()

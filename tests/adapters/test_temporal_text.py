@@ -39,3 +39,16 @@ async def test_a_reader_may_go_away_in_the_middle_of_a_reply() -> None:
         await execution.cancel()
         with pytest.raises(da.ExecutionCancelled):
             await execution.result()
+
+
+async def test_a_durable_run_outside_any_workflow_is_watched() -> None:
+    run_id, poet = f"watched-{uuid.uuid4().hex}", da.Agent(model="m", name="poet")
+    async with da.connect(f"temporal://{shared_server()}") as backend:
+        session = da.ScriptedSession({"poet": ["Rain, rain."]})
+        run = da.Runner.run_streamed(poet, "Write.", session, id=run_id, backend=backend)
+        kinds = [event.kind async for event in run.events() if event.kind != "text_delta"]
+        assert kinds == ["execution_started", "turn_started", "model_replied", "execution_completed"]
+        assert (await run.result()).text == "Rain, rain."
+        again = da.Runner.run_streamed(poet, "Write.", session, id=run_id, backend=backend)
+        assert [event.kind async for event in again.events()] == kinds
+        assert (await again.result()).text == "Rain, rain."

@@ -406,8 +406,56 @@ async def test_a_watched_run_ends_with_its_block(fresh_writer: Writer) -> None:
 
 
 async def test_what_cannot_be_run_is_refused_at_once() -> None:
-    with pytest.raises(DefinitionError, match="empty"):
-        Runner.run_streamed(Agent(model="m", name="poet"), "", ScriptedSession({"poet": []}))
+    poet, session = Agent(model="m", name="poet"), ScriptedSession({"poet": []})
+    for durably in ({}, {"id": "refused", "backend": "memory:"}):
+        with pytest.raises(DefinitionError, match="empty"):
+            Runner.run_streamed(poet, "", session, **durably)  # type: ignore[arg-type]  # both are texts
+    with pytest.raises(DefinitionError, match="needs an id"):
+        Runner.run_streamed(poet, "Write.", session, backend="memory:")
+
+
+async def test_a_durable_run_is_watched_and_after_a_reconnect_goes_on_where_it_was(
+    backends: tuple[Backend, Backend],
+) -> None:
+    poet, silent = Agent(model="m", name="poet"), Writer(stream=False)
+    async with Runner.run_streamed(poet, "Write.", silent, id="w-1", backend=backends[0]) as run:
+        silent.write("Rain")
+        seen = await anext(event async for event in run.events() if event.kind == "text_delta")
+        with pytest.raises(DefinitionError, match="being waited for in this process"):
+            Runner.run_streamed(poet, "Write.", silent, id="w-1", backend=backends[0])
+    assert (seen.data["text"], seen.data["attempt"]) == ("Rain", 1)
+    # This process does nothing for the run any more. Another one goes on with it, and tells all of it again.
+    again = Writer(stream=False)
+    run = Runner.run_streamed(poet, "Write.", again, id="w-1", backend=backends[1])
+    again.write("Rain", ", rain.", None)
+    events = [event async for event in run.events()]
+    result = await run.result()
+    written = [event for event in events if event.kind == "text_delta"]
+    assert joined([event for event in written if event.data["attempt"] == 2]) == "Rain, rain."
+    assert result.text == "Rain, rain."
+    assert [event.kind for event in events if event.kind != "text_delta"][:2] == [
+        "execution_started",
+        "turn_started",
+    ]
+    assert events[-1].kind == "execution_completed"
+    # Whoever knows the beginning hears the rest; and the run that has ended is told of once more.
+    rest = [event async for event in run.events(after=seen.position)]
+    assert [event for event in events if event.position > seen.position] == [
+        event for event in rest if event.position > seen.position
+    ]
+    once_more = Runner.run_streamed(poet, "Write.", again, id="w-1", backend=backends[0])
+    assert (await once_more.result()).text == "Rain, rain."
+    told = [event async for event in once_more.events() if event.kind != "text_delta"]
+    assert told == [event for event in events if event.kind != "text_delta"]
+
+
+async def test_a_durable_run_that_fails_is_told_of_to_its_end() -> None:
+    poet = Agent(model="m", name="poet")
+    run = Runner.run_streamed(poet, "Write.", ScriptedSession({"poet": []}), id="f-1", backend="memory:")
+    kinds = [event.kind async for event in run.events()]
+    assert kinds[-2:] == ["model_failed", "execution_failed"]
+    with pytest.raises(ModelRefused):
+        await run.result()
 
 
 @workflow.define(name="text_watched_inside")

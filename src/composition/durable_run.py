@@ -1,0 +1,173 @@
+"""A durable run outside any workflow: one execution, which the process that asks for it carries on itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, is_dataclass, replace
+from datetime import timedelta
+from typing import Any, Generic, TypeVar, cast
+
+from durable_agents.composition.backends import connect
+from durable_agents.core import entries as wire
+from durable_agents.core.agents import AgentGraph
+from durable_agents.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
+from durable_agents.core.failure import Failure
+from durable_agents.core.json import JSON
+from durable_agents.core.usage import Usage
+from durable_agents.ports.durability import Backend, Execution, current_context
+from durable_agents.ports.llm import Session
+from durable_agents.runtime import workflow
+from durable_agents.runtime.agent import Agent, reachable, team_of
+from durable_agents.runtime.bounds import Bounds
+from durable_agents.runtime.results import RunRecord, RunResult
+from durable_agents.runtime.runner import check_run, run_agent
+from durable_agents.runtime.streamed import TellEvents
+
+T = TypeVar("T")
+
+AT_ONCE: Mapping[str, Any] = {"graceful_shutdown_timeout": timedelta(0)}
+"""Whoever stops waiting for one execution (Ctrl-C, a timeout) wants to be gone, not wait for an activity."""
+
+
+@workflow.define(name="durable_agents.run")
+class DurableRun:
+    """The workflow that a durable run outside any workflow is.
+
+    Its input says what the run is, so that another agent under the same id is refused. The agent itself
+    and its session, which no journal could hold, are those of the caller.
+    """
+
+    @workflow.entrypoint
+    async def run(
+        self, graph: dict[str, JSON], inputs: list[dict[str, JSON]], bounds: Bounds
+    ) -> dict[str, Any]:
+        context = current_context.get()
+        assert context is not None
+        agent, session = _callers[context.info.execution_id]
+        try:
+            result = await run_agent(agent, inputs, session, bounds, context)
+        except LimitExceeded as error:
+            failed = {"entries": wire.to_wire(error.entries), "usage": error.usage.model_dump(mode="json")}
+            return {"exceeded": Failure.of(error).model_dump(mode="json"), **failed}
+        return {"exceeded": None, "record": result.record.model_dump(mode="json")}
+
+
+_callers: dict[str, tuple[Agent, Session]] = {}
+"""The agents and sessions of the durable runs that this process is waiting for, by execution."""
+
+
+@dataclass(frozen=True)
+class DurableCall(Generic[T]):
+    """A call of the runner that is to be durable, checked: nothing could be refused later that can be now."""
+
+    agent: Agent[T]
+    graph: AgentGraph
+    inputs: list[dict[str, Any]]
+    session: Session
+    bounds: Bounds
+    id: str
+    backend: Backend | str | None
+
+    @classmethod
+    def of(
+        cls,
+        agent: Agent[T],
+        inputs: Any,
+        session: Session,
+        bounds: Bounds,
+        id: str,
+        backend: Backend | str | None,
+    ) -> DurableCall[T]:
+        """Check the call.
+
+        Raises:
+            DefinitionError: nothing could come of it, or this process is waiting for such a run already.
+        """
+        given = wire.to_wire(check_run(agent, inputs))
+        names = {source.name for one in reachable(agent).values() for source in one.sources}
+        graph = team_of(agent, dict.fromkeys(names, ())).graph
+        session.check(graph)
+        if id in _callers:
+            raise DefinitionError(f"run {id!r} is being waited for in this process already")
+        return cls(agent, graph, given, session, bounds, id, backend)
+
+    async def result(self) -> RunResult[T]:
+        """Carry the run on to its end, and return its result."""
+        async with self._carried_on() as (execution, worker):
+            return self._result_of(await first_of(_outcome_of(execution), worker.run()))
+
+    async def watched(self, tell: TellEvents) -> RunResult[T]:
+        """Do the same, and tell the execution's events from the beginning, with text as it is written."""
+        watched = replace(self, session=_streaming(self.session))
+        async with watched._carried_on() as (execution, worker):
+            return self._result_of(await first_of(_outcome_of(execution, tell), worker.run()))
+
+    @asynccontextmanager
+    async def _carried_on(self) -> AsyncIterator[tuple[Execution, Any]]:
+        """Start the execution, or find it, and have a worker for it."""
+        async with opened(self.backend) as backend:
+            if self.id in _callers:
+                raise DefinitionError(f"run {self.id!r} is being waited for in this process already")
+            # A queue of its own: no other process has the agent, so none may claim the execution.
+            queue = f"run/{self.id}"
+            described = self.graph.model_dump(mode="json")
+            _callers[self.id] = (self.agent, self.session)
+            try:
+                execution = await backend.start(
+                    DurableRun, described, self.inputs, self.bounds, id=self.id, task_queue=queue
+                )
+                async with backend.worker([DurableRun], task_queue=queue, **AT_ONCE) as worker:
+                    yield execution, worker
+            finally:
+                del _callers[self.id]
+
+    def _result_of(self, outcome: Mapping[str, Any]) -> RunResult[T]:
+        if outcome["exceeded"] is not None:
+            exceeded = Failure.model_validate(outcome["exceeded"]).error()
+            assert isinstance(exceeded, LimitExceeded)
+            exceeded.entries = wire.entries.validate_python(outcome["entries"])
+            exceeded.usage = Usage.model_validate(outcome["usage"])
+            raise exceeded
+        record = RunRecord.model_validate(outcome["record"])
+        return RunResult(record, reachable(self.agent)[record.agent])
+
+
+def _streaming(session: Session) -> Session:
+    """Return the session with its text told while it is written; one that is no dataclass decides itself."""
+    if session.stream or not is_dataclass(session):
+        return session
+    return cast(Session, replace(cast(Any, session), stream=True))
+
+
+async def _outcome_of(execution: Execution, tell: TellEvents | None = None) -> Any:
+    if tell is not None:
+        async for event in execution.events():
+            tell([event])
+    try:
+        return await execution.result()
+    except ExecutionFailed as failed:
+        raise failed.__cause__ or failed from None
+
+
+@asynccontextmanager
+async def opened(backend: Backend | str | None) -> AsyncIterator[Backend]:
+    """Connect to a URL for the time of the block; a backend that was given is the caller's to close."""
+    if backend is None or isinstance(backend, str):
+        async with connect(backend) as connected:
+            yield connected
+    else:
+        yield backend
+
+
+async def first_of(*awaitables: Any) -> Any:
+    """Return what the first to end returns, or raise what it raises; the others are cancelled."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
