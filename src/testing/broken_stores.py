@@ -565,6 +565,25 @@ class ClaimsTheNewestFirst(BrokenStore):
         return work
 
 
+class ServesOneWorkflowAfterTheOther(BrokenStore):
+    """While there is anything of the first workflow, nobody gets to the second."""
+
+    breaks = "those_that_have_waited_longest_are_claimed_first_whatever"
+
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        claims: tuple[Claim, ...] = ()
+        for workflow in sorted(workflows):
+            room = limit - len(claims)
+            work = await super().claim(
+                worker, [workflow], task_queue, limit=room, lease_seconds=lease_seconds
+            )
+            claims += work.claims
+        work = await super().claim(worker, workflows, task_queue, limit=0, lease_seconds=lease_seconds)
+        return replace(work, claims=claims)
+
+
 class LetsAPastWakeUpTimeJumpTheQueue(BrokenStore):
     """Who releases with an old wake-up time comes before all who really wait."""
 

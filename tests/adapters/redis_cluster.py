@@ -1,14 +1,14 @@
-"""Several servers that belong together: a cluster of three, and a server with its replica."""
+"""Several servers that belong together: a cluster of three or more, and a server with its replica."""
 
 from __future__ import annotations
 
 import atexit
-import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 from tests.adapters.redis_servers import LOOPBACK, PATIENCE_SECONDS, Kind, RedisServer, ServerOptions
@@ -18,8 +18,13 @@ NODES = 3
 
 
 @contextmanager
-def cluster(kind: Kind, options: ServerOptions | None = None) -> Iterator[Sequence[RedisServer]]:
-    """Run three nodes that share all slots among them; yield them when each says that all is well."""
+def cluster(
+    kind: Kind, options: ServerOptions | None = None, *, replicas: int = 0
+) -> Iterator[Sequence[RedisServer]]:
+    """Run three nodes that share all slots among them; yield them when each says that all is well.
+
+    The first `replicas` of them have a replica each, which follow in the sequence and have caught up.
+    """
     options = options or ServerOptions()
     settings = {"cluster-enabled": "yes", "cluster-node-timeout": "3000", **options.settings}
     with tempfile.TemporaryDirectory(prefix=f"durable-agents-{kind}-") as directory, ExitStack() as stack:
@@ -27,15 +32,18 @@ def cluster(kind: Kind, options: ServerOptions | None = None) -> Iterator[Sequen
             stack.enter_context(
                 RedisServer(kind, Path(directory) / f"node-{number}", replace(options, settings=settings))
             )
-            for number in range(NODES)
+            for number in range(NODES + replicas)
         ]
-        for number, node in enumerate(nodes):
+        for number, node in enumerate(nodes[:NODES]):
             first, behind = number * SLOTS // NODES, (number + 1) * SLOTS // NODES
             node.ask("CLUSTER", "ADDSLOTSRANGE", first, behind - 1)
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node in nodes[1:]:
             node.ask("CLUSTER", "MEET", LOOPBACK, nodes[0].port, nodes[0].bus_port)
-        _until(lambda: all(map(_is_whole, nodes)), "the nodes do not come together")
+        until(lambda: all(is_well(node, len(nodes)) for node in nodes), "the nodes do not come together")
+        for primary, replica in zip(nodes, nodes[NODES:], strict=False):
+            replica.ask("CLUSTER", "REPLICATE", id_of(primary))
+            until(partial(is_caught_up, replica), f"{replica!r} does not catch up")
         yield nodes
 
 
@@ -43,15 +51,69 @@ _shared = ExitStack()
 atexit.register(_shared.close)
 
 
-@functools.cache
+@cache
 def shared_cluster(kind: Kind) -> Sequence[RedisServer]:
     """Return the cluster of this kind that the tests of this process share. Nobody stops it or flushes it."""
     return _shared.enter_context(cluster(kind))
 
 
-def _is_whole(node: RedisServer) -> bool:
-    told = str(node.ask("CLUSTER", "INFO"))
-    return "cluster_state:ok" in told and f"cluster_known_nodes:{NODES}" in told
+def is_well(node: RedisServer, nodes: int = NODES) -> bool:
+    told = _information(node)
+    return told["cluster_state"] == "ok" and told["cluster_known_nodes"] == str(nodes)
+
+
+def id_of(node: RedisServer) -> str:
+    return str(node.ask("CLUSTER", "MYID").decode())
+
+
+def slot_of(nodes: Sequence[RedisServer], key: str) -> int:
+    return int(nodes[0].ask("CLUSTER", "KEYSLOT", key))
+
+
+def serves(node: RedisServer, slot: int) -> bool:
+    """Return whether it is this node, by its own words, that serves the slot."""
+    return node.is_running and any(
+        first <= slot <= last and primary[1] == node.port
+        for first, last, primary, *_ in node.ask("CLUSTER", "SLOTS")
+    )
+
+
+def owner_of(nodes: Sequence[RedisServer], slot: int) -> RedisServer:
+    until(lambda: any(serves(node, slot) for node in nodes), f"nobody serves slot {slot}")
+    return next(node for node in nodes if serves(node, slot))
+
+
+def is_primary(node: RedisServer) -> bool:
+    return bool(node.ask("ROLE")[0] == b"master")
+
+
+def move_slot_key_by_key(nodes: Sequence[RedisServer], slot: int, target: RedisServer) -> Iterator[int]:
+    """Move a slot as `redis-cli --cluster reshard` does; yield how many keys have moved, after each."""
+    source = owner_of(nodes, slot)
+    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", id_of(source))
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", id_of(target))
+    moved = 0
+    yield moved
+    while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        source.ask("MIGRATE", LOOPBACK, target.port, "", 0, int(PATIENCE_SECONDS * 1000), "KEYS", *keys)
+        moved += 1
+        yield moved
+    for node in (target, source, *nodes):
+        if is_primary(node):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", id_of(target))
+
+
+def move_slot_at_once(nodes: Sequence[RedisServer], slot: int, target: RedisServer) -> None:
+    """Move a slot as Valkey 9 can: all its keys change hands in one moment."""
+    source = owner_of(nodes, slot)
+    source.ask("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", id_of(target))
+    until(lambda: serves(target, slot) and not serves(source, slot), f"slot {slot} does not move")
+
+
+def _information(node: RedisServer) -> dict[str, str]:
+    with node.client() as client:
+        told: dict[str, str] = client.cluster("INFO")
+    return told
 
 
 @contextmanager
@@ -64,14 +126,14 @@ def replicated(kind: Kind, options: ServerOptions | None = None) -> Iterator[tup
         replica = stack.enter_context(
             RedisServer(kind, Path(directory) / "replica", replace(options, settings=settings))
         )
-        _until(lambda: is_caught_up(replica), f"{replica!r} does not catch up")
+        until(lambda: is_caught_up(replica), f"{replica!r} does not catch up")
         yield primary, replica
 
 
 def is_caught_up(replica: RedisServer) -> bool:
     with replica.client() as client:
         told = client.info("replication")
-    return bool(told["master_link_status"] == "up" and not told["master_sync_in_progress"])
+    return told.get("master_link_status") == "up" and not told["master_sync_in_progress"]
 
 
 def promote(replica: RedisServer) -> None:
@@ -79,7 +141,7 @@ def promote(replica: RedisServer) -> None:
     replica.ask("REPLICAOF", "NO", "ONE")
 
 
-def _until(holds: Callable[[], bool], complaint: str) -> None:
+def until(holds: Callable[[], bool], complaint: str) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         if time.monotonic() > deadline:

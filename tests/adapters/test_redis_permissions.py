@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import durable_agents as da
-from tests.adapters.redis_servers import KINDS, VALKEY, Kind, ServerOptions, temporary_server
+from tests.adapters.redis_cluster import cluster
+from tests.adapters.redis_servers import KINDS, REDIS, VALKEY, Kind, ServerOptions, temporary_server
 
 pytestmark = pytest.mark.server
 
@@ -40,10 +41,16 @@ class Permitted:
         return result
 
 
-def documented_user(kind: Kind) -> str:
-    [rules] = re.findall(r"ACL SETUSER agents (.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
-    words = [word for word in rules.split() if kind is VALKEY or word not in ("+waitaof", "+client|setinfo")]
-    return " ".join(["agents", *words])
+def documented_user(kind: Kind, *, on_cluster: bool = False) -> str:
+    text = DOCUMENTATION.read_text()
+    [rules] = re.findall(r"ACL SETUSER agents (.*?)```", text, re.DOTALL)
+    words = rules.split()
+    if on_cluster:
+        [more] = re.findall(r"A cluster also needs (.*)", text)
+        words += re.findall(r"`(.*?)`", more)
+    return " ".join(
+        ["agents", *(word for word in words if kind is VALKEY or word not in ("+waitaof", "+client|setinfo"))]
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,14 +60,30 @@ async def test_the_documented_user_may_do_all_that_is_needed(kind: Kind) -> None
         url = server.url(user="agents", password="PASSWORD", require_durable="1")
         if kind is VALKEY:
             url += "&wait_aof=local"
-        async with da.connect(url) as backend, backend.worker([Permitted]):
-            execution = await backend.start(Permitted)
-            async for event in execution.events():
-                if event.kind == "activity_completed":
-                    break
-            await execution.signal("end")
-            assert await execution.result() == "done"
-            assert len(await backend.workers()) == 1
-            assert [one.id for one in await backend.list()] == [execution.id]
-            assert await backend.prune(timedelta(0)) == 1
+        await does_everything(url)
         assert server.ask("ACL", "LOG") == []
+
+
+@pytest.mark.parametrize("kind", [VALKEY, pytest.param(REDIS, marks=pytest.mark.nightly)])
+async def test_the_documented_user_of_a_cluster_may_do_all_that_is_needed(kind: Kind) -> None:
+    options = ServerOptions(append_only=True, users=(documented_user(kind, on_cluster=True),))
+    with cluster(kind, options) as nodes:
+        url = nodes[0].url(user="agents", password="PASSWORD", require_durable="1")
+        if kind is VALKEY:
+            url += "&wait_aof=local"
+        await does_everything(url)
+        assert [node.ask("ACL", "LOG") for node in nodes] == [[]] * len(nodes)
+
+
+async def does_everything(url: str) -> None:
+    """Check that all that a backend does can be done at this URL."""
+    async with da.connect(url) as backend, backend.worker([Permitted]):
+        execution = await backend.start(Permitted)
+        async for event in execution.events():
+            if event.kind == "activity_completed":
+                break
+        await execution.signal("end")
+        assert await execution.result() == "done"
+        assert len(await backend.workers()) == 1
+        assert [one.id for one in await backend.list()] == [execution.id]
+        assert await backend.prune(timedelta(0)) == 1

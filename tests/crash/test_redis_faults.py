@@ -7,13 +7,9 @@ counted in a file outside. Moments are chosen by a seed that is printed; `DURABL
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,31 +20,15 @@ from durable_agents.core.errors import LeaseLost, StorageFull, StorageUnavailabl
 from durable_agents.ports.journal import Commit, Message, NewExecution
 from tests.adapters.redis_cluster import promote, replicated
 from tests.adapters.redis_servers import REDIS, VALKEY, RedisServer, ServerOptions, temporary_server
-from tests.adapters.tcp_proxy import LOOPBACK, Direction, TcpProxy
+from tests.adapters.tcp_proxy import Direction, TcpProxy
+from tests.crash.carrying import LEASE, STEPS, check, meanwhile, running, url_of
 from tests.crash.processes import PATIENCE_SECONDS, Effects, insist
-from tests.crash.program import EFFECTS, Gated, Program
+from tests.crash.program import Gated, Program
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]
 
-STEPS = 3
-EXPECTED = [
-    *(f"first {step} done" for step in range(STEPS)),
-    *(f"at once {step} done" for step in range(STEPS)),
-    *(f"in a thread {step} done" for step in range(STEPS)),
-    *("0", "1", "2", "last done"),
-]
-LEASE = timedelta(seconds=1)
-TIMEOUT_SECONDS = 0.25
-"""How long a reply may take in these tests, so that a server which is silent is soon noticed."""
 IN_TIME_SECONDS = 10.0
 """Far more than that, for a machine that has much to do; what never ends takes longer."""
-
-
-@pytest.fixture
-def effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Effects:
-    """What the workers of this process do is counted here."""
-    monkeypatch.setenv(EFFECTS, str(tmp_path / "effects"))
-    return Effects(tmp_path / "effects")
 
 
 @pytest.fixture(params=[VALKEY, pytest.param(REDIS, marks=pytest.mark.nightly)], ids=str)
@@ -61,54 +41,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 async def proxy(server: RedisServer) -> AsyncIterator[TcpProxy]:
     async with TcpProxy(server.port) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def chance() -> random.Random:
-    seed = int(os.environ.get("DURABLE_AGENTS_SEED") or random.randrange(2**32))
-    print(f"DURABLE_AGENTS_SEED={seed}")
-    return random.Random(seed)
-
-
-def url_of(port: int, **options: str) -> str:
-    query = "&".join(
-        f"{name}={value}" for name, value in {"timeout": str(TIMEOUT_SECONDS), **options}.items()
-    )
-    return f"redis://{LOOPBACK}:{port}/0?{query}"
-
-
-@asynccontextmanager
-async def running(
-    url: str, *, through: str | None = None, count: int = 3
-) -> AsyncIterator[asyncio.Future[list[object]]]:
-    """Carry executions on in this process, `through` another URL than they are started by; yield results."""
-    async with da.connect(url) as starting, da.connect(through or url) as working:
-        executions = [await started(starting, f"x-{number}") for number in range(count)]
-        async with working.worker([Program, Gated], lease=LEASE):
-            results = asyncio.gather(*(execution.result() for execution in executions))
-            yield results
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                assert await results == [EXPECTED] * count
-
-
-async def started(backend: da.Backend, id: str) -> da.Execution:
-    """Start an execution and send it its signals, before anything fails."""
-    execution = await backend.start(Program, STEPS, id=id)
-    for letter in range(3):
-        await execution.signal("put", letter)
-    return execution
-
-
-async def meanwhile(results: asyncio.Future[list[object]], seconds: float) -> None:
-    """Let the executions go on for a while."""
-    await asyncio.wait([results], timeout=seconds)
-
-
-def check(effects: Effects, count: int = 3) -> None:
-    """Every step was done, and no attempt twice."""
-    effects.check()
-    keys = {key for key, _, _, _ in effects.lines()}
-    assert len(keys) == count * (3 * STEPS + 1)
 
 
 async def test_a_server_that_is_killed_and_comes_back_has_lost_nothing(

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 
 from durable_agents.adapters.redis.errors import translated
-from durable_agents.adapters.redis.scripts import Client
+from durable_agents.adapters.redis.routing import Nodes, OneServer, Route
 from durable_agents.adapters.redis.settings import RedisSettings
 from durable_agents.core.errors import ConfigurationError, StorageCorrupt, StorageError, StorageTooNew
 
@@ -38,20 +37,15 @@ CLUSTER_SHARDS: Final = 16
 class Server:
     """A server, or a cluster, that is fit for use."""
 
-    client: Client
+    route: Route
     shards: int
-
-    def subscriber(self) -> PubSub:
-        """Return a connection for listening, not yet opened."""
-        return self.client.pubsub()
+    home: str
+    """A key that is always there. The clock of the server that has it is the one that counts."""
 
     async def time(self) -> float:
         """Return the server's time, in seconds since the epoch."""
-        seconds, microseconds = await self.client.time()
+        [(seconds, microseconds)] = await self.route.send(self.home, ("TIME",))
         return int(seconds) + int(microseconds) / 1e6
-
-    async def close(self) -> None:
-        await self.client.aclose()
 
 
 async def open_server(settings: RedisSettings, *, for_keeps: bool = True) -> Server:
@@ -63,23 +57,24 @@ async def open_server(settings: RedisSettings, *, for_keeps: bool = True) -> Ser
         StorageError: it cannot be used, or `require_durable` is set and it may lose what it acknowledged.
         ConfigurationError: it cannot do what the settings ask for.
     """
-    single = _single(settings)
-    client: Client = single
+    route: Route = OneServer(_single(settings))
+    home = f"{settings.prefix}:format"
     try:
         with translated(settings):
-            information = await _information(single, settings)
+            [information] = await _information(route, settings)
             _check_version(information, settings)
             is_cluster = information.get("cluster_enabled") == 1
             if is_cluster:
-                await client.aclose()
-                client = await _cluster(settings).initialize()
+                await route.close()
+                route = await _nodes(settings)
             if for_keeps:
-                _check_durability(information, settings, is_cluster=is_cluster)
-            shards = await _agree_on_format(client, settings, CLUSTER_SHARDS if is_cluster else 1)
+                for information in await route.information():
+                    _check_durability(information, settings)
+            shards = await _agree_on_format(route, home, settings, CLUSTER_SHARDS if is_cluster else 1)
     except BaseException:
-        await client.aclose()
+        await route.close()
         raise
-    return Server(client, shards)
+    return Server(route, shards, home)
 
 
 def _single(settings: RedisSettings) -> Redis:
@@ -95,13 +90,19 @@ def _single(settings: RedisSettings) -> Redis:
     return Redis.from_pool(pool)
 
 
-def _cluster(settings: RedisSettings) -> RedisCluster:
-    return RedisCluster.from_url(
+async def _nodes(settings: RedisSettings) -> Nodes:
+    client = RedisCluster.from_url(
         settings.url,
-        max_connections=settings.max_connections + 1,
+        # One more for announcements here, too, and one to ask who has what.
+        max_connections=settings.max_connections + 2,
         socket_timeout=settings.timeout_seconds,
         socket_connect_timeout=settings.timeout_seconds,
         retry=_no_retry(),
+    )
+    return Nodes(
+        await client.initialize(),
+        at_once=settings.max_connections,
+        patience_seconds=settings.timeout_seconds,
     )
 
 
@@ -110,15 +111,14 @@ def _no_retry() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
-async def _information(client: Redis, settings: RedisSettings) -> Mapping[str, Any]:
+async def _information(route: Route, settings: RedisSettings) -> Sequence[Mapping[str, Any]]:
     try:
-        information: Mapping[str, Any] = await client.info("everything")
+        return await route.information()
     except NoPermissionError as error:
         raise StorageError(
             f"the user of the Redis URL may not run INFO on {settings.place}, which tells whether the server "
             "is a cluster and what it may lose: grant it with ACL SETUSER … +info"
         ) from error
-    return information
 
 
 def _check_version(information: Mapping[str, Any], settings: RedisSettings) -> None:
@@ -136,7 +136,7 @@ def _version(information: Mapping[str, Any], name: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", str(information[name]))[:2])
 
 
-def _check_durability(information: Mapping[str, Any], settings: RedisSettings, *, is_cluster: bool) -> None:
+def _check_durability(information: Mapping[str, Any], settings: RedisSettings) -> None:
     """Say what the server may lose of what it has acknowledged."""
     risks = []
     if not information.get("aof_enabled"):
@@ -152,20 +152,16 @@ def _check_durability(information: Mapping[str, Any], settings: RedisSettings, *
             raise StorageError(f"{said}, or leave require_durable out of the URL")
         logger.warning("%s, or say require_durable=1 in the URL to refuse such a server", said)
     if settings.wait_aof is not None:
-        if is_cluster:
-            raise ConfigurationError("wait_aof in the Redis URL works on a single server, not on a cluster")
         if "valkey_version" not in information and _version(information, "redis_version") < WAITAOF_OLDEST:
             raise ConfigurationError("wait_aof in the Redis URL needs Redis 7.2 or newer, or Valkey")
         if not information.get("aof_enabled"):
             raise ConfigurationError("wait_aof in the Redis URL needs a server with appendonly yes")
 
 
-async def _agree_on_format(client: Client, settings: RedisSettings, default_shards: int) -> int:
+async def _agree_on_format(route: Route, key: str, settings: RedisSettings, default_shards: int) -> int:
     """Return the number of shards, written down under this prefix by whoever came first."""
-    key = f"{settings.prefix}:format"
-    wanted = settings.shards or default_shards
-    await client.set(key, json.dumps({"format": FORMAT, "shards": wanted}), nx=True)
-    written = await client.get(key)
+    wanted = json.dumps({"format": FORMAT, "shards": settings.shards or default_shards})
+    _, written = await route.send(key, ("SET", key, wanted, "NX"), ("GET", key))
     try:
         known = json.loads(written or "")
         number, shards = int(known["format"]), int(known["shards"])

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from durable_agents.adapters.redis.announcements import Announcements
 from durable_agents.adapters.redis.connection import Server, open_server
@@ -59,18 +59,17 @@ class RedisDeltas(Deltas):
         opened, name = await self._open(), self._name(execution_id)
         piece = {"key": delta.key, "attempt": delta.attempt, "sequence": delta.sequence}
         body = json.dumps({**piece, "text": delta.text, "at": delta.at})
-        client = opened.server.client
         # One stream is one key, so it needs no shard; the place of its hash tag and the time stay empty.
         arguments = (self._settings.prefix, "", "", name, body, PIECES_MAX, _EXPIRE_MILLISECONDS)
         with translated(self._settings):
-            await script("tell").run(client, name, arguments)
+            await script("tell").run(opened.server.route, name, arguments)
 
     async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
         opened = await self._open()
         with translated(self._settings):
-            found: Any = await opened.server.client.xrange(
-                self._name(execution_id), min=f"({after}" if after else "-", max="+"
-            )
+            name = self._name(execution_id)
+            command = ("XRANGE", name, f"({after}" if after else "-", "+")
+            [found] = await opened.server.route.send(name, command)
         return [_delta(fields) for _, fields in found], found[-1][0].decode() if found else after
 
     async def follow(self, execution_id: str, after: str, timeout_seconds: float) -> None:
@@ -86,8 +85,8 @@ class RedisDeltas(Deltas):
                 async with AsyncExitStack() as stack:
                     # What a server may lose is the store's to say: text is no loss.
                     server = await open_server(self._settings, for_keeps=False)
-                    stack.push_async_callback(server.close)
-                    announcements = Announcements(server.subscriber, self._clock, self._settings)
+                    stack.push_async_callback(server.route.close)
+                    announcements = Announcements(server.route.subscriber, self._clock, self._settings)
                     stack.push_async_callback(announcements.close)
                     self._maybe_opened = _Opened(server, announcements, stack.pop_all())
             return self._maybe_opened

@@ -102,6 +102,10 @@ def _response_error(error: exceptions.ResponseError, place: str, reason: str) ->
         )
     if text.startswith(("NOREPLICAS", "UNBLOCKED", "MASTERDOWN", "BUSY", "UNKILLABLE")):
         return StorageUnavailable(f"{place} cannot take writes now ({reason}); try again")
+    if "non local key" in text or "cluster is down" in text:
+        return StorageUnavailable(
+            f"the cluster at {place} is moving slots, or failing over ({reason}); try again"
+        )
     if "DB index is out of range" in text:
         return StorageError(f"{place}: the server has no such database ({reason}); use a smaller number")
     return StorageError(f"Redis at {place} could not do what was asked: {reason}")

@@ -9,12 +9,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
-Client = Redis | RedisCluster
-Argument = str | bytes | int
+from durable_agents.adapters.redis.routing import Argument, Command, Route
 
 
 @dataclass(frozen=True)
@@ -25,40 +22,22 @@ class Script:
     source: str = field(repr=False)
     sha: str
 
-    async def run(self, client: Client, key: str, arguments: Sequence[Argument]) -> Any:
-        """Return what the script returns; `key` says where in a cluster it runs.
+    async def run(
+        self, route: Route, key: str, arguments: Sequence[Argument], *after: Command
+    ) -> Sequence[Any]:
+        """Return what the script returns, and what the commands `after` it do, on the same connection.
 
-        The server is sent the script itself only if it does not know it (after a restart, a failover or
-        SCRIPT FLUSH); the first try then had no effect, so the second one is the only one.
-        """
-        try:
-            return await client.evalsha(self.sha, 1, key, *arguments)
-        except NoScriptError:
-            return await client.eval(self.source, 1, key, *arguments)
-
-    async def run_and_wait(
-        self, client: Client, key: str, arguments: Sequence[Argument], wait: Sequence[Argument]
-    ) -> tuple[Any, Any]:
-        """Run it, and then the command `wait` on the same connection; return what both say.
+        `key` says where in a cluster it runs. The server is sent the script itself only if it does not know
+        it (after a restart, a failover or SCRIPT FLUSH); the first try then had no effect, so the second one
+        is the only one.
 
         Raises:
-            RedisError: either failed; the script may have had its effect.
+            RedisError, OSError: something went wrong; the script may have had its effect.
         """
-
-        async def both(*command: str) -> list[Any]:
-            pipeline = client.pipeline(transaction=False)
-            pipeline.execute_command(*command, 1, key, *arguments)
-            pipeline.execute_command(*wait)
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            return answers
-
-        outcome, waited = await both("EVALSHA", self.sha)
-        if isinstance(outcome, NoScriptError):
-            outcome, waited = await both("EVAL", self.source)
-        for answer in (outcome, waited):
-            if isinstance(answer, Exception):
-                raise answer
-        return outcome, waited
+        try:
+            return await route.send(key, ("EVALSHA", self.sha, 1, key, *arguments), *after)
+        except NoScriptError:
+            return await route.send(key, ("EVAL", self.source, 1, key, *arguments), *after)
 
 
 @cache

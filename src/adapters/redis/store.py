@@ -28,7 +28,7 @@ import zlib
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from redis import exceptions
 
@@ -38,7 +38,8 @@ from durable_agents.adapters.redis.claiming import Claimed, claim_everywhere
 from durable_agents.adapters.redis.clock import ServerClock
 from durable_agents.adapters.redis.connection import Server, open_server
 from durable_agents.adapters.redis.errors import translated
-from durable_agents.adapters.redis.scripts import Argument, script
+from durable_agents.adapters.redis.routing import Argument
+from durable_agents.adapters.redis.scripts import script
 from durable_agents.adapters.redis.settings import RedisSettings
 from durable_agents.core.errors import (
     ConfigurationError,
@@ -79,6 +80,9 @@ ENDED = -1
 
 SYNCHRONISE_SECONDS = 60.0
 """How often the server is asked again what time it is."""
+
+LOOK_AGAIN_SECONDS = 0.5
+"""How soon a shard that said nothing is looked at again."""
 
 TASK_QUEUES_MAX = 1 << 20
 """How many task queues one store can serve; a version says which one it is about."""
@@ -131,8 +135,8 @@ class RedisStore(Store):
             raise ConfigurationError("this store is open already; open one more store with the same settings")
         async with AsyncExitStack() as stack:
             server = await open_server(self._settings)
-            stack.push_async_callback(server.close)
-            announcements = Announcements(server.subscriber, self.clock, self._settings)
+            stack.push_async_callback(server.route.close)
+            announcements = Announcements(server.route.subscriber, self.clock, self._settings)
             stack.push_async_callback(announcements.close)
             opened = self._maybe_opened = Opened(server, announcements, stack)
             stack.callback(self._forget_that_it_was_open)
@@ -199,7 +203,8 @@ class RedisStore(Store):
     async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
         key = f"{self._base(self._shard_of(execution_id))}journal:{execution_id}"
         with translated(self._settings):
-            return await self._opened.server.client.lrange(key, after, -1)  # type: ignore[return-value]  # not decoded
+            [records] = await self._opened.server.route.send(key, ("LRANGE", key, after, -1))
+        return cast(list[bytes], records)
 
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
         give_up_at = self.clock.now() + timeout_seconds
@@ -252,18 +257,13 @@ class RedisStore(Store):
             )
             return Claimed.read(shard, worker, answer)
 
-        if opened.server.shards == 1:
-            found = [await claim_in(0, limit, 0)]
-        else:
-            found = await claim_everywhere(claim_in, opened.server.shards, limit)
-        claimed = sorted((claimed for one in found for claimed in one.claims), key=lambda pair: pair[0])
-        wake_ats = [one.next_wake_at for one in found if one.next_wake_at is not None]
-        return Work(
-            claims=tuple(claim for _, claim in claimed),
-            mail=frozenset(id for one in found for id in one.mail),
-            next_wake_at=min(wake_ats, default=None),
-            version=version,
-        )
+        found = await claim_everywhere(claim_in, opened.server.shards, limit)
+        next_wake_at = found.next_wake_at
+        if found.silence is not None:
+            logger.warning("what is elsewhere goes on, but %s", found.silence)
+            look_again_at = self.clock.now() + LOOK_AGAIN_SECONDS
+            next_wake_at = look_again_at if next_wake_at is None else min(next_wake_at, look_again_at)
+        return Work(found.claims, found.mail, next_wake_at, version)
 
     async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
         lease_until = repr(self.clock.now() + lease_seconds)
@@ -393,7 +393,8 @@ class RedisStore(Store):
     async def _run(self, name: str, shard: int, *arguments: Argument) -> Any:
         key, all_arguments = self._arguments(shard, arguments)
         with translated(self._settings):
-            return await script(name).run(self._opened.server.client, key, all_arguments)
+            [outcome] = await script(name).run(self._opened.server.route, key, all_arguments)
+        return outcome
 
     async def _insist(self, name: str, shard: int, *arguments: Argument) -> Any:
         """Write what has no effect the second time; again, if the connection broke before it was answered."""
@@ -412,8 +413,8 @@ class RedisStore(Store):
         milliseconds = max(1, int(self._settings.timeout_seconds * 1000 / 2))
         key, all_arguments = self._arguments(shard, arguments)
         with translated(self._settings):
-            outcome, synced = await script(name).run_and_wait(
-                self._opened.server.client, key, all_arguments, ("WAITAOF", 1, replicas, milliseconds)
+            outcome, synced = await script(name).run(
+                self._opened.server.route, key, all_arguments, ("WAITAOF", 1, replicas, milliseconds)
             )
         if synced[0] < 1 or synced[1] < replicas:
             raise StorageUnavailable(

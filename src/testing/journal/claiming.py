@@ -69,6 +69,29 @@ class ClaimingContract(ContractBase):
             order += [claim.execution_id for claim in work]
         assert order == ["new", "sleeper", "messaged", "expired", "early sleeper"]
 
+    async def test_those_that_have_waited_longest_are_claimed_first_whatever_their_workflow(
+        self, storage: Storage, store: Store
+    ) -> None:
+        """One that comes in the middle of a flood of others has its turn in the middle, with any worker."""
+        self.require(Capability.MOVABLE_CLOCK)
+        created = [f"flood {number}" for number in range(12)]
+        created[6:6] = ["late"]
+        for id in created:
+            workflow, _, _ = id.partition(" ")
+            await store.create(new_execution(id, workflow=workflow), FIRST)
+            await storage.clock.advance(1)
+        order: list[str] = []
+        async with storage.open() as second:
+            for turn in range(6):
+                work = await self.claim(
+                    (store, second)[turn % 2],
+                    worker=f"w{turn}",
+                    workflows=["late", "flood", "other"],
+                    limit=3,
+                )
+                order += [claim.execution_id for claim in work.claims]
+        assert order == created
+
     async def test_no_more_are_claimed_than_asked_for(self, store: Store) -> None:
         for number in range(5):
             await store.create(new_execution(f"e{number}"), FIRST)

@@ -1,0 +1,71 @@
+"""Executions that this process carries on while something is done to their server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import durable_agents as da
+from tests.adapters.tcp_proxy import LOOPBACK
+from tests.crash.processes import PATIENCE_SECONDS, Effects
+from tests.crash.program import Gated, Program
+
+STEPS = 3
+EXPECTED = [
+    *(f"first {step} done" for step in range(STEPS)),
+    *(f"at once {step} done" for step in range(STEPS)),
+    *(f"in a thread {step} done" for step in range(STEPS)),
+    *("0", "1", "2", "last done"),
+]
+LEASE = timedelta(seconds=1)
+TIMEOUT_SECONDS = 0.25
+"""How long a reply may take in these tests, so that a server which is silent is soon noticed."""
+
+
+def url_of(port: int, **options: str) -> str:
+    query = "&".join(
+        f"{name}={value}" for name, value in {"timeout": str(TIMEOUT_SECONDS), **options}.items()
+    )
+    return f"redis://{LOOPBACK}:{port}/0?{query}"
+
+
+@asynccontextmanager
+async def running(
+    url: str, *, through: str | None = None, count: int = 3, lease: timedelta = LEASE
+) -> AsyncIterator[asyncio.Future[list[object]]]:
+    """Carry executions on in this process, `through` another URL than they are started by; yield results."""
+    async with da.connect(url) as starting, da.connect(through or url) as working:
+        executions = [await started(starting, f"x-{number}") for number in range(count)]
+        async with working.worker([Program, Gated], lease=lease):
+            results = asyncio.gather(*(execution.result() for execution in executions))
+            yield results
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert await results == [EXPECTED] * count
+
+
+async def started(backend: da.Backend, id: str) -> da.Execution:
+    """Start an execution and send it its signals, before anything fails."""
+    execution = await backend.start(Program, STEPS, id=id)
+    for letter in range(3):
+        await execution.signal("put", letter)
+    return execution
+
+
+async def meanwhile(results: asyncio.Future[list[object]], seconds: float) -> None:
+    """Let the executions go on for a while."""
+    await asyncio.wait([results], timeout=seconds)
+
+
+def check(effects: Effects, count: int = 3) -> None:
+    """Every step was done, and no attempt twice."""
+    effects.check()
+    keys = {key for key, _, _, _ in effects.lines()}
+    assert len(keys) == count * (3 * STEPS + 1)
+
+
+def check_once(effects: Effects, count: int) -> None:
+    """Every step was done, and at the first attempt: nothing was in doubt for anybody."""
+    check(effects, count)
+    assert {attempt for _, attempt, _, _ in effects.lines()} == {1}

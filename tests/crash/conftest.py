@@ -1,0 +1,26 @@
+"""What tests of faults have in common: chance, by a seed that can be given, and a file of effects."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.crash.processes import Effects
+from tests.crash.program import EFFECTS
+
+
+@pytest.fixture
+def effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Effects:
+    """What the workers of this process do is counted here."""
+    monkeypatch.setenv(EFFECTS, str(tmp_path / "effects"))
+    return Effects(tmp_path / "effects")
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    seed = int(os.environ.get("DURABLE_AGENTS_SEED") or random.randrange(2**32))
+    print(f"DURABLE_AGENTS_SEED={seed}")
+    return random.Random(seed)
