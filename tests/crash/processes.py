@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from durable_agents.core.errors import StorageUnavailable
 from tests.crash.program import work_in_this_process
@@ -65,14 +65,17 @@ class Effects:
 class Processes:
     """The worker processes of one test, all on one backend."""
 
-    def __init__(self, url: str, directory: Path) -> None:
+    def __init__(self, url: str, directory: Path, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self.url = url
+        self.lease_seconds = lease_seconds
         self.effects = Effects(directory / "effects")
         self.alive: list[ForkServerProcess] = []
 
-    def begin(self) -> ForkServerProcess:
+    def begin(self, **options: Any) -> ForkServerProcess:
         process = FORK_SERVER.Process(
-            target=work_in_this_process, args=(self.url, str(self.effects.path), LEASE_SECONDS)
+            target=work_in_this_process,
+            args=(self.url, str(self.effects.path), self.lease_seconds),
+            kwargs=options,
         )
         process.start()
         self.alive.append(process)

@@ -10,6 +10,7 @@ import asyncio
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import durable_agents as da
 from durable_agents.adapters.scripted import call
@@ -147,8 +148,28 @@ class Talk:
         return (await da.Runner.run(front, "Go.", session)).text
 
 
-def work_in_this_process(url: str, effects: str, lease_seconds: float) -> None:
+@da.workflow.define(name="crash.flood")
+class Flood:
+    """One of very many."""
+
+    @da.workflow.entrypoint
+    async def run(self, name: str) -> str:
+        return await work(name, 0.01)
+
+
+@da.workflow.define(name="crash.late")
+class Late:
+    """One of a few that come later."""
+
+    @da.workflow.entrypoint
+    async def run(self, name: str) -> str:
+        return await work(name, 0.01)
+
+
+def work_in_this_process(url: str, effects: str, lease_seconds: float, **options: Any) -> None:
     """Run a worker until it is told to stop; what a process of the tests does."""
     os.environ[EFFECTS] = effects
     lease = timedelta(seconds=lease_seconds)
-    asyncio.run(da.run_worker([Program, Gated, Brief, Talk, Asking], url, lease=lease))
+    asyncio.run(
+        da.run_worker([Program, Gated, Brief, Talk, Asking, Flood, Late], url, lease=lease, **options)
+    )
