@@ -85,6 +85,9 @@ if TYPE_CHECKING:
         UnknownDefinition,
         UnknownTool,
         Unserialisable,
+        UpdateAbandoned,
+        UpdateFailed,
+        UpdateRejected,
     )
     from durable_agents.core.summaries import SummariseHistory
     from durable_agents.core.usage import Usage
@@ -176,6 +179,9 @@ __all__ = [
     "UnknownEntry",
     "UnknownTool",
     "Unserialisable",
+    "UpdateAbandoned",
+    "UpdateFailed",
+    "UpdateRejected",
     "Usage",
     "WebSearchPremiumTool",
     "WebSearchTool",

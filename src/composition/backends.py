@@ -23,7 +23,7 @@ from durable_agents.runtime.clock import SystemClock
 from durable_agents.runtime.copies import ignore_definitions_where
 from durable_agents.runtime.events import EventReader
 from durable_agents.runtime.guard import workflow_code
-from durable_agents.runtime.live import load_handler_arguments
+from durable_agents.runtime.handlers import load_handler_arguments
 from durable_agents.runtime.resources import SharedResources
 from durable_agents.runtime.workflow import definition_of, known_definition
 

@@ -17,6 +17,7 @@ DurableAgentsError
 │   ├── ExecutionAlreadyExists
 │   ├── ExecutionNotFound
 │   ├── ExecutionClosed
+│   │   └── UpdateAbandoned
 │   ├── NotPending
 │   ├── LeaseLost
 │   ├── PayloadTooLarge
@@ -31,6 +32,8 @@ DurableAgentsError
 ├── ForeignError                an exception of the user's, as the journal kept it
 ├── ExecutionFailed             what `result()` raises for an execution that failed
 ├── ExecutionCancelled          what `result()` raises for an execution that was cancelled
+├── UpdateFailed                what `update()` raises when its handler failed
+├── UpdateRejected              what `update()` raises when the workflow did not accept it
 ├── ActivityError               an activity did not succeed
 │   ├── ActivityFailed
 │   ├── ActivityTimedOut
@@ -259,6 +262,20 @@ class ExecutionClosed(DurabilityError):
 
 
 @dataclass(eq=False)
+class UpdateAbandoned(ExecutionClosed):
+    """An execution ended while the handler of an update was still at work; there will be no answer."""
+
+    update: str
+
+    def wording(self) -> str:
+        return (
+            f"execution {self.execution_id!r} is {self.status}, and ended before its handler of update "
+            f"{self.update!r} did: there will be no answer, and what the handler has done stays done; let "
+            "the workflow wait for its handlers: workflow.wait_condition(workflow.all_handlers_finished)"
+        )
+
+
+@dataclass(eq=False)
 class NotPending(DurabilityError):
     """A decision was made about a call that waits for none, or about one of several with the same id."""
 
@@ -399,6 +416,34 @@ class ExecutionCancelled(DurableAgentsError):
 
     def wording(self) -> str:
         return f"execution {self.execution_id!r} was cancelled"
+
+
+@dataclass(eq=False)
+class UpdateFailed(DurableAgentsError):
+    """The handler of an update raised; its error is the `__cause__`, and the execution goes on."""
+
+    execution_id: str
+    update: str
+    kind: str
+    message: str
+
+    def wording(self) -> str:
+        what = f"update {self.update!r} of execution {self.execution_id!r}"
+        return f"{what} failed with {self.kind}: {self.message}"
+
+
+@dataclass(eq=False)
+class UpdateRejected(DurableAgentsError):
+    """The workflow did not accept an update, and nothing has changed; why is the `__cause__`."""
+
+    execution_id: str
+    update: str
+    kind: str
+    message: str
+
+    def wording(self) -> str:
+        what = f"update {self.update!r} of execution {self.execution_id!r}"
+        return f"{what} was rejected, and changed nothing: {self.kind}: {self.message}"
 
 
 class ActivityError(DurableAgentsError):

@@ -95,6 +95,20 @@ class SignalReceived(Value):
     named: dict[str, JSON] = Field(default_factory=dict)
 
 
+class UpdateAccepted(Value):
+    """An update was taken from the inbox, and its validator had nothing against it; its handler begins.
+
+    `update_id` is the caller's: an execution accepts one update of an id.
+    """
+
+    type: Literal["update_accepted"] = "update_accepted"
+    at: float
+    update_id: str
+    name: str
+    arguments: tuple[JSON, ...] = ()
+    named: dict[str, JSON] = Field(default_factory=dict)
+
+
 class CancelRequested(Value):
     """Somebody asked the execution to end."""
 
@@ -138,6 +152,20 @@ class EventEmitted(Value):
     data: dict[str, JSON]
 
 
+class UpdateCompleted(Value):
+    """The handler of an accepted update has ended, with a result or with a failure: the caller's to know."""
+
+    type: Literal["update_completed"] = "update_completed"
+    update_id: str
+    result: JSON = None
+    failure: Failure | None = None
+
+    @property
+    def key(self) -> str:
+        """What the request is: the answer to this update."""
+        return f"update:{self.update_id}"
+
+
 class ExecutionClosed(Value):
     """The last record: how the execution ended."""
 
@@ -163,6 +191,19 @@ class AttemptFailed(Value):
     heartbeat: JSON = None
 
 
+class UpdateRejected(Value):
+    """The worker did not accept an update; workflow code never hears of it.
+
+    It is a note because it changes nothing: it is there for the caller, who has no other way to hear of it
+    when worker and caller are two processes. The same id may be tried again.
+    """
+
+    type: Literal["update_rejected"] = "update_rejected"
+    at: float
+    update_id: str
+    failure: Failure
+
+
 class ExecutionRecovered(Value):
     """A worker took over from one that was lost: attempts that were under way may have taken effect."""
 
@@ -170,16 +211,32 @@ class ExecutionRecovered(Value):
     at: float
 
 
-Input = ExecutionStarted | StepCompleted | StepFailed | TimerFired | SignalReceived | CancelRequested
-Request = StepScheduled | TimerStarted | EventEmitted | ExecutionClosed
-Note = AttemptFailed | ExecutionRecovered
+Input = (
+    ExecutionStarted
+    | StepCompleted
+    | StepFailed
+    | TimerFired
+    | SignalReceived
+    | UpdateAccepted
+    | CancelRequested
+)
+Request = StepScheduled | TimerStarted | EventEmitted | UpdateCompleted | ExecutionClosed
+Note = AttemptFailed | UpdateRejected | ExecutionRecovered
 
 AnyRecord = Input | Request | Note
 Record = Annotated[AnyRecord, Discriminator("type")]
 
-INPUTS = (ExecutionStarted, StepCompleted, StepFailed, TimerFired, SignalReceived, CancelRequested)
-REQUESTS = (StepScheduled, TimerStarted, EventEmitted, ExecutionClosed)
-NOTES = (AttemptFailed, ExecutionRecovered)
+INPUTS = (
+    ExecutionStarted,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+    SignalReceived,
+    UpdateAccepted,
+    CancelRequested,
+)
+REQUESTS = (StepScheduled, TimerStarted, EventEmitted, UpdateCompleted, ExecutionClosed)
+NOTES = (AttemptFailed, UpdateRejected, ExecutionRecovered)
 
 _record: TypeAdapter[Any] = TypeAdapter(Record)
 

@@ -46,6 +46,9 @@ from durable_agents.core.records import (
     StepScheduled,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateRejected,
 )
 
 
@@ -125,6 +128,7 @@ class WorkflowMachine:
         self._seen: dict[str, int] = {}
         self._has_started = False
         self._patches: dict[str, bool] = {}
+        self._updates: set[str] = set()
         self.position = len(records)
         """The number of records that are durable, or have been handed out by `take_batch`."""
         self.phase = MachinePhase.REPLAYING
@@ -252,16 +256,20 @@ class WorkflowMachine:
         self._take(record)
         return True
 
+    def takes_update(self, update_id: str) -> bool:
+        """Return whether an update of that id would be news: none was accepted, and there is an execution."""
+        return self._has_started and self.closed is None and update_id not in self._updates
+
     def note(self, record: Note) -> None:
         """Take a piece of the engine's own bookkeeping, to be written with the next batch.
 
-        An attempt of a step that nobody waits for leaves no note.
+        An attempt of a step that nobody waits for leaves no note, nor does what comes after the end.
         """
         self._check("note")
         if isinstance(record, ExecutionRecovered):
             # First in the batch: a step that this worker asked for while it caught up is not in doubt.
             self._fresh.insert(0, record)
-        elif record.key in self.steps:
+        elif self.closed is None and (isinstance(record, UpdateRejected) or record.key in self.steps):
             self._fresh.append(record)
         self._note(record, self.position)
 
@@ -294,6 +302,8 @@ class WorkflowMachine:
                 del self.steps[key]
             case TimerFired(key=key):
                 del self.timers[key]
+            case UpdateAccepted(update_id=update_id):
+                self._updates.add(update_id)
             case ExecutionStarted():
                 self._has_started = True
 
@@ -305,6 +315,8 @@ class WorkflowMachine:
                 return key in self.timers
             case ExecutionStarted():
                 return not self._has_started
+            case UpdateAccepted(update_id=update_id):
+                return self.takes_update(update_id)
             case _:  # Signals and cancellations wait for nobody to wait for them.
                 return self._has_started and self.closed is None
 
@@ -322,18 +334,21 @@ class WorkflowMachine:
                 self._to_start.clear()
 
     def _note(self, note: Note, position: int) -> None:
-        if isinstance(note, AttemptFailed):
-            if (opened := self.steps.get(note.key)) is not None:
-                opened.attempt = note.attempt + 1
-                opened.retry_at = note.retry_at
-                opened.last_failure = note
-                opened.in_doubt = False
-            return
-        for opened in self.steps.values():
-            # A step that was still backing off when its worker was lost had no attempt under way.
-            if opened.retry_at <= note.at and opened.position < position:
-                opened.attempt += 1
-                opened.in_doubt = True
+        match note:
+            case AttemptFailed(key=key):
+                if (opened := self.steps.get(key)) is not None:
+                    opened.attempt = note.attempt + 1
+                    opened.retry_at = note.retry_at
+                    opened.last_failure = note
+                    opened.in_doubt = False
+            case ExecutionRecovered():
+                for opened in self.steps.values():
+                    # A step that was still backing off when its worker was lost had no attempt under way.
+                    if opened.retry_at <= note.at and opened.position < position:
+                        opened.attempt += 1
+                        opened.in_doubt = True
+            case _:
+                pass  # A rejection changes nothing.
 
     def _departure(
         self, position: int, recorded: AnyRecord | str, attempted: AnyRecord | str | None
@@ -347,11 +362,22 @@ class WorkflowMachine:
 
 def _difference(recorded: Request, asked: Request) -> tuple[str, ...]:
     """Return one line for each field in which the two differ, as JSON: 1, 1.0 and true are three values."""
-    before, after = recorded.model_dump(), asked.model_dump()
+    before, after = _compared(recorded), _compared(asked)
     pairs = {
         name: (canonical(before.get(name)), canonical(after.get(name))) for name in sorted({*before, *after})
     }
     return tuple(f"{name}: {old} is not {new}" for name, (old, new) in pairs.items() if old != new)
+
+
+def _compared(request: Request) -> dict[str, JSON]:
+    """Return the fields that code must repeat; of how a handler failed that is the kind.
+
+    A message may hold an address, and no code relies on it: only the caller hears it, from the journal.
+    """
+    fields: dict[str, JSON] = request.model_dump()
+    if isinstance(request, UpdateCompleted) and request.failure is not None:
+        fields["failure"] = request.failure.kind
+    return fields
 
 
 def _tell(record: AnyRecord | str) -> str:
@@ -374,6 +400,11 @@ def _tell(record: AnyRecord | str) -> str:
             words = f"{words} at {record.key}"
         case SignalReceived():
             words = f"signal {record.name!r}"
+        case UpdateAccepted() | UpdateRejected():
+            words = f"{words} of id {record.update_id!r}"
+        case UpdateCompleted():
+            failed = "" if record.failure is None else f" with {record.failure.kind}"
+            shown, words = {"result": record.result}, f"answer at {record.key}{failed}"
         case ExecutionStarted():
             shown, words = record.arguments, f"start of workflow {record.workflow!r}"
     text = canonical(dict(shown)) if shown else ""

@@ -68,11 +68,13 @@ class ActivityDefinition:
 
 @dataclass(frozen=True, slots=True)
 class HandlerDefinition:
-    """A signal or query handler of a workflow; `method` is looked up on the workflow's instance."""
+    """A signal, query or update handler of a workflow; methods are looked up on the workflow's instance."""
 
     name: str
     method: str
     signature: Signature
+    validator: str | None = None
+    """Of an update: the method that raises if it is not to be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +87,5 @@ class WorkflowDefinition:
     signature: Signature
     signals: Mapping[str, HandlerDefinition] = field(default_factory=dict)
     queries: Mapping[str, HandlerDefinition] = field(default_factory=dict)
+    updates: Mapping[str, HandlerDefinition] = field(default_factory=dict)
     keep_seconds: float | None = None

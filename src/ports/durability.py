@@ -1,6 +1,6 @@
 """The durability port: what a backend offers, from outside and to workflow code.
 
-Every backend keeps the promises D1 to D17, which stand as tests in `testing.durability_contract`:
+Every backend keeps the promises D1 to D18, which stand as tests in `testing.durability_contract`:
 
 D1   `start` with an id that exists returns the same execution when workflow and input are equal, else raises
      `ExecutionAlreadyExists`; two concurrent starts create one execution.
@@ -23,6 +23,8 @@ D15  A worker that is asked to stop finishes or hands over; nothing is lost, not
 D16  N workers share the executions; adding one raises throughput, losing one loses nothing.
 D17  A tool call that needs a person's approval waits for it as long as it takes, across crashes; it is made
      only as it was shown, at most once, and never after it was denied.
+D18  An update is accepted and answered once: its caller gets what the handler returns or raises, and so does
+     whoever sends the same id again, in any process, after any crash. A rejected one changes nothing.
 """
 
 from __future__ import annotations
@@ -110,6 +112,23 @@ class Execution(Protocol):
     @abstractmethod
     async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Return what a query handler says of the execution's present state; nothing is changed."""
+
+    @abstractmethod
+    async def update(self, name: str, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
+        """Send an update, and return what its handler returns (D18); without an `id` it gets a new one.
+
+        It waits for a worker to accept the update, and for the handler to end. Whoever waited and was cut
+        off gets the answer by sending the same id again, also after the execution has ended.
+
+        Raises:
+            UpdateRejected: the workflow has not accepted it, and nothing has changed: its validator raised,
+                or the worker has no such handler. What was raised is the `__cause__`. The id is free again.
+            UpdateFailed: the handler raised; what it raised is the `__cause__`. The execution goes on.
+            UpdateAbandoned: the execution ended before the handler did.
+            ExecutionClosed: the execution has ended, and has not accepted it.
+            InvalidArguments: the workflow has no such update, or the arguments do not fit; nothing was sent.
+            Unserialisable, PayloadTooLarge: the arguments cannot be sent; nothing was.
+        """
 
     @abstractmethod
     async def cancel(self) -> None:
@@ -353,6 +372,11 @@ class WorkflowContext(StepContext, Protocol):
     @abstractmethod
     def random(self) -> Random:
         """A source of numbers that are the same in every replay, and others in every execution."""
+
+    @property
+    @abstractmethod
+    def all_handlers_finished(self) -> bool:
+        """Whether no handler of a signal or an update is at work."""
 
     @abstractmethod
     def patched(self, patch: str) -> bool:

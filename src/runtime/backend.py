@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -41,7 +41,9 @@ from durable_agents.core.records import (
     decode_record,
     encode_record,
 )
+from durable_agents.core.updates import UpdateTrace
 from durable_agents.ports.clock import Clock
+from durable_agents.ports.definitions import HandlerDefinition
 from durable_agents.ports.deltas import Deltas
 from durable_agents.ports.durability import (
     Backend,
@@ -51,11 +53,20 @@ from durable_agents.ports.durability import (
     WorkerDescription,
     WorkflowInfo,
 )
-from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, ENDLESS, Head, Message, NewExecution, Store
+from durable_agents.ports.journal import (
+    DEFAULT_TASK_QUEUE,
+    ENDLESS,
+    Head,
+    Message,
+    NewExecution,
+    Store,
+    check_id,
+)
 from durable_agents.runtime.events import EventReader
+from durable_agents.runtime.handlers import known_handler
 from durable_agents.runtime.listener import Listener
 from durable_agents.runtime.live import LiveExecution
-from durable_agents.runtime.messages import CancelMessage, SignalMessage
+from durable_agents.runtime.messages import AnyMessage, CancelMessage, SignalMessage, UpdateMessage
 from durable_agents.runtime.patience import patiently
 from durable_agents.runtime.worker import Worker, WorkerOptions
 from durable_agents.runtime.workflow import definition_of, known_definition
@@ -216,19 +227,44 @@ class JournaledExecution(Execution):
 
     async def signal(self, name: str, *args: Any, **kwargs: Any) -> None:
         definition = known_definition((await self._head()).workflow)
-        handler = None if definition is None else definition.signals.get(name)
-        if definition is not None and handler is None:
-            known = ", ".join(sorted(definition.signals)) or "none"
-            raise InvalidArguments(f"signal {name}", [f"no such signal; the workflow has {known}"])
-        if handler is None:
-            message = SignalMessage(name=name, arguments=_plain(name, args), named=_plain(name, kwargs))
-        else:
-            try:
-                named = handler.signature.dump_arguments(*args, **kwargs)
-            except TypeError as error:
-                raise InvalidArguments(f"signal {name}", [str(error)]) from None
-            message = SignalMessage(name=name, named=named)
+        handler = None if definition is None else known_handler(definition.signals, "signal", name)
+        arguments, named = _given(f"signal {name}", handler, name, args, kwargs)
+        message = SignalMessage(name=name, arguments=arguments, named=named)
         await self._send(f"signal {name!r}", message)
+
+    async def update(self, name: str, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
+        head = await self._head()
+        definition = known_definition(head.workflow)
+        handler = None if definition is None else known_handler(definition.updates, "update", name)
+        arguments, named = _given(f"update {name}", handler, name, args, kwargs)
+        update_id = uuid.uuid4().hex if id is None else _checked_id(id)
+        message = UpdateMessage(id=update_id, name=name, arguments=arguments, named=named)
+        body = self._body(f"update {name!r}", message)
+        if id is None and head.status is not Status.RUNNING:
+            raise ExecutionClosed(self._id, head.status)
+        # Of a new id there is nothing in the journal so far.
+        after = head.length if id is None else 0
+        answer: JSON = await self._answer(UpdateTrace(update_id), name, body, after)
+        return answer if handler is None else handler.signature.load_result(answer)
+
+    async def _answer(self, trace: UpdateTrace, name: str, body: bytes, length: int) -> JSON:
+        """Return the answer to an update, which is sent unless the journal says that it is there already."""
+        is_sent = False
+        while True:
+            records = await self._patiently(partial(self._store.read, self._id, length))
+            for record in records:
+                trace.read(decode_record(record))
+            length += len(records)
+            if trace.is_over:
+                return trace.answer(self._id, name)
+            if not is_sent and not trace.was_accepted:
+                # If it has ended meanwhile, the journal says so, and perhaps more.
+                with suppress(ExecutionClosed):
+                    await self._store.send(self._id, Message(trace.try_again(), body))
+                is_sent = True
+            await self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
+            # It may have been forgotten, and then no answer will ever come.
+            await self._patiently(self._head)
 
     async def pending(self) -> Sequence[PendingApproval]:
         return pending_in([(event.kind, event.data) async for event in self.events(follow=False)])
@@ -251,13 +287,16 @@ class JournaledExecution(Execution):
     async def cancel(self) -> None:
         await self._send("a cancel request", CancelMessage())
 
-    async def _send(self, what: str, message: SignalMessage | CancelMessage) -> None:
+    async def _send(self, what: str, message: AnyMessage) -> None:
+        await self._store.send(self._id, Message(uuid.uuid4().hex, self._body(what, message)))
+
+    def _body(self, what: str, message: AnyMessage) -> bytes:
         try:
             body = message.to_json()
         except (TypeError, ValueError) as error:
             raise Unserialisable(what, "JSON", str(error)) from error
         _check_size(what, body, self._store.limit_bytes - ENVELOPE_BYTES)
-        await self._store.send(self._id, Message(uuid.uuid4().hex, body))
+        return body
 
     async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Return what a query handler says of the present state.
@@ -344,6 +383,27 @@ def _fingerprint(workflow: str, arguments: dict[str, JSON]) -> str:
 def _check_size(what: str, data: bytes, limit: int) -> None:
     if len(data) > limit:
         raise PayloadTooLarge(what, len(data), limit)
+
+
+def _checked_id(update_id: str) -> str:
+    try:
+        check_id(update_id)
+        check_id(UpdateTrace(update_id).try_again())
+    except ValueError as error:
+        raise DefinitionError(f"that cannot be the id of an update: {error}") from error
+    return update_id
+
+
+def _given(
+    what: str, handler: HandlerDefinition | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[JSON, ...], dict[str, JSON]]:
+    """Return what is sent to a handler: its arguments by name, or as they are if it is not known here."""
+    if handler is None:
+        return _plain(name, args), _plain(name, kwargs)
+    try:
+        return (), handler.signature.dump_arguments(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidArguments(what, [str(error)]) from None
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -28,21 +28,21 @@ from durable_agents.core.records import (
     AttemptFailed,
     CancelRequested,
     ExecutionRecovered,
-    Input,
     SignalReceived,
     StepCompleted,
     StepFailed,
     TimerFired,
+    UpdateAccepted,
 )
 from durable_agents.core.workflow_machine import Batch, OpenStep
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.deltas import Deltas
 from durable_agents.ports.durability import Attempt, Step
-from durable_agents.ports.journal import Claim, Commit, Delivery, Store
+from durable_agents.ports.journal import Claim, Commit, Delivery, Message, Store
 from durable_agents.ports.resources import Resources
 from durable_agents.runtime.attempts import Pulse, perform_in_time
 from durable_agents.runtime.live import LiveExecution
-from durable_agents.runtime.messages import CancelMessage, decode_message
+from durable_agents.runtime.messages import CancelMessage, SignalMessage, UpdateMessage, decode_message
 from durable_agents.runtime.patience import patiently
 from durable_agents.runtime.publisher import Publisher
 
@@ -150,7 +150,7 @@ class Driver:
         if self._has_mail:
             self._has_mail = False
             for delivery in await self._messages():
-                self._live.deliver(self._input_of(delivery.message.id, delivery.message.body))
+                self._receive(delivery.message)
                 self._live.consumed = delivery.number
         now = self._now()
         # Timers that are due fire in the order of their due times, whenever we happen to look.
@@ -174,17 +174,20 @@ class Driver:
             doing=f"execution {self.claim.execution_id}",
         )
 
-    def _input_of(self, message_id: str, body: bytes) -> Input:
-        message = decode_message(body)
-        if isinstance(message, CancelMessage):
-            return CancelRequested(at=self._now(), message_id=message_id)
-        return SignalReceived(
-            at=self._now(),
-            message_id=message_id,
-            name=message.name,
-            arguments=message.arguments,
-            named=message.named,
-        )
+    def _receive(self, message: Message) -> None:
+        now, content = self._now(), decode_message(message.body)
+        match content:
+            case CancelMessage():
+                self._live.deliver(CancelRequested(at=now, message_id=message.id))
+            case SignalMessage(name=name, arguments=arguments, named=named):
+                self._live.deliver(
+                    SignalReceived(at=now, message_id=message.id, name=name, arguments=arguments, named=named)
+                )
+            case UpdateMessage(id=update_id, name=name, arguments=arguments, named=named):
+                accepted = UpdateAccepted(
+                    at=now, update_id=update_id, name=name, arguments=arguments, named=named
+                )
+                self._live.deliver_update(accepted)
 
     def _take(self, key: str, ended: _Ended | None) -> None:
         opened = self._machine.steps.get(key)

@@ -29,6 +29,9 @@ from durable_agents.core.records import (
     StepScheduled,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateRejected,
 )
 from durable_agents.core.replies import with_own_call_ids
 from durable_agents.core.step_keys import place_in
@@ -56,6 +59,8 @@ class EventReader:
         self._steps: dict[str, StepScheduled] = {}
         self._arguments: dict[tuple[JSON, JSON], JSON] = {}
         """What the last replies asked tools with, by run and call: the journal holds it only there."""
+        self._updates: dict[str, str] = {}
+        """The names of the updates that have no answer, by id."""
         self._replied: set[str] = set()
         """The model steps that have ended."""
         self._attempts: dict[str, int] = {}
@@ -130,6 +135,17 @@ class EventReader:
             case SignalReceived():
                 given: dict[str, JSON] = {"arguments": list(record.arguments), "named": dict(record.named)}
                 return "signal_received", {"name": record.name, **given}
+            case UpdateAccepted():
+                given = {"arguments": list(record.arguments), "named": dict(record.named)}
+                self._updates[record.update_id] = record.name
+                return "update_accepted", {"id": record.update_id, "name": record.name, **given}
+            case UpdateCompleted():
+                told = {"id": record.update_id, "name": self._updates.pop(record.update_id)}
+                if record.failure is not None:
+                    return "update_failed", {**told, "failure": _data(record.failure)}
+                return "update_completed", {**told, "result": record.result}
+            case UpdateRejected():
+                return None  # It has changed nothing, and on Temporal leaves nothing to be told.
             case CancelRequested():
                 return "cancel_requested", {}
             case TimerStarted():

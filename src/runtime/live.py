@@ -20,13 +20,14 @@ from typing import Any, NoReturn
 from durable_agents.core.approvals import DECISION_SIGNAL, Decision, read_decision
 from durable_agents.core.errors import (
     DefinitionError,
+    DeterminismError,
     ForeignError,
     InvalidArguments,
     NonDeterminismError,
     NotSupported,
     PayloadTooLarge,
 )
-from durable_agents.core.failure import failure_of, step_error
+from durable_agents.core.failure import Failure, failure_of, step_error
 from durable_agents.core.json import JSON
 from durable_agents.core.records import (
     AnyRecord,
@@ -44,11 +45,16 @@ from durable_agents.core.records import (
     StepScheduled,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateRejected,
 )
+from durable_agents.core.updates import GAVE_UP
 from durable_agents.core.workflow_machine import MachinePhase, WorkflowMachine
 from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
 from durable_agents.ports.durability import Step, WorkflowContext, WorkflowInfo, current_context
 from durable_agents.runtime.guard import workflow_code
+from durable_agents.runtime.handlers import load_handler_arguments, update_call
 from durable_agents.runtime.loop import WorkflowLoop
 
 logger = logging.getLogger("durable_agents.workflow")
@@ -89,6 +95,8 @@ class LiveExecution(WorkflowContext):
         self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._decisions: dict[tuple[str, str], Decision] = {}
         self._emitted = 0
+        self._handling = 0
+        self._only_reads = False
         self._cancelled = False
         self._departure: NonDeterminismError | None = None
         self._failure: BaseException | None = None
@@ -114,6 +122,17 @@ class LiveExecution(WorkflowContext):
             return False
         self._run(record)
         return True
+
+    def deliver_update(self, update: UpdateAccepted) -> None:
+        """Give the code an update, unless it is known; where it is not accepted, a note says why."""
+        if not self.machine.takes_update(update.update_id):
+            return
+        objection = self._objection(update)
+        if objection is None:
+            self.deliver(update)
+        else:
+            note = UpdateRejected(at=update.at, update_id=update.update_id, failure=objection)
+            self.machine.note(note)
 
     def ask(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
         """Return what the query handler `name` answers.
@@ -169,6 +188,8 @@ class LiveExecution(WorkflowContext):
                 self._loop.fire(key)
             case SignalReceived():
                 self._signal(record)
+            case UpdateAccepted():
+                self._loop.create_task(self._answer(record))
             case CancelRequested():
                 # Only the first one interrupts: a second must not cut short the cleaning up.
                 if self._root is not None and not self._cancelled:
@@ -208,6 +229,7 @@ class LiveExecution(WorkflowContext):
         self, handler: HandlerDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Run a signal handler; what it raises ends the execution, as in Temporal."""
+        self._handling += 1
         try:
             answer = getattr(self._instance, handler.method)(*args, **kwargs)
             if inspect.isawaitable(answer):
@@ -216,6 +238,51 @@ class LiveExecution(WorkflowContext):
             raise
         except Exception as error:
             self._failure = self._failure or error
+        finally:
+            self._handling -= 1
+
+    def _objection(self, update: UpdateAccepted) -> Failure | None:
+        """Return why an update is not to be accepted; nothing of the execution is changed by that."""
+        self._only_reads = True
+        try:
+            with workflow_code():
+                self._context.copy().run(self._validate, update)
+        except Exception as error:
+            return failure_of(error, self._limit_bytes)
+        finally:
+            self._only_reads = False
+        return None
+
+    def _validate(self, update: UpdateAccepted) -> None:
+        handler, args, kwargs = update_call(self.definition, update.name, update.arguments, update.named)
+        if handler.validator is not None:
+            getattr(self._instance, handler.validator)(*args, **kwargs)
+
+    async def _answer(self, update: UpdateAccepted) -> None:
+        """Run the handler of an update; what it raises is the caller's, and the execution goes on."""
+        self._handling += 1
+        try:
+            completed = await self._answered(update)
+        except asyncio.CancelledError:
+            completed = UpdateCompleted(update_id=update.update_id, failure=GAVE_UP)
+        except Exception as error:
+            failure = failure_of(error, self._limit_bytes)
+            completed = UpdateCompleted(update_id=update.update_id, failure=failure)
+        finally:
+            self._handling -= 1
+        self._request(completed)
+
+    async def _answered(self, update: UpdateAccepted) -> UpdateCompleted:
+        handler, args, kwargs = update_call(self.definition, update.name, update.arguments, update.named)
+        answer = getattr(self._instance, handler.method)(*args, **kwargs)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        result = handler.signature.dump_result(answer)
+        completed = UpdateCompleted(update_id=update.update_id, result=result)
+        size = self.encoder.size(completed)
+        if size > self._limit_bytes:
+            raise PayloadTooLarge(f"the result of update {update.name!r}", size, self._limit_bytes)
+        return completed
 
     def _close_if_ended(self, root: asyncio.Task[Any]) -> None:
         if self._failure is None and not root.done():
@@ -270,6 +337,10 @@ class LiveExecution(WorkflowContext):
             self._departure = self._departure or error
             raise _Departed from error
 
+    def _check_may_change(self, what: str) -> None:
+        if self._only_reads:
+            raise DeterminismError(f"{what} in a validator", "it only reads; do it in the handler")
+
     def _start_timer(self, key: str, when: float) -> None:
         self._request(TimerStarted(key=key, due_at=when))
 
@@ -295,9 +366,11 @@ class LiveExecution(WorkflowContext):
                 self.machine.abandon(step.key)
 
     def next_key(self) -> str:
+        self._check_may_change("asking for anything")
         return self._loop.next_key()
 
     def emit(self, kind: str, data: dict[str, JSON]) -> None:
+        self._check_may_change("an event")
         self._emitted += 1
         event = EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data)
         size = self.encoder.size(event)
@@ -330,9 +403,15 @@ class LiveExecution(WorkflowContext):
 
     @property
     def random(self) -> Random:
+        self._check_may_change("a random number")
         return self._random
 
+    @property
+    def all_handlers_finished(self) -> bool:
+        return self._handling == 0
+
     def patched(self, patch: str) -> bool:
+        self._check_may_change("a patch")
         try:
             return self.machine.patched(patch)
         except NonDeterminismError as error:
@@ -351,20 +430,3 @@ class LiveExecution(WorkflowContext):
     @property
     def state(self) -> dict[Any, Any]:
         return self._state
-
-
-def load_handler_arguments(
-    handler: HandlerDefinition, arguments: Sequence[JSON], named: Mapping[str, JSON]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the Python arguments of a signal or query for what was sent.
-
-    Raises:
-        InvalidArguments, DefinitionError: they do not fit the handler.
-    """
-    try:
-        bound = handler.signature.python.bind(*arguments, **named)
-    except TypeError as error:
-        raise InvalidArguments(handler.name, [str(error)]) from None
-    rest = next((p.name for p in bound.signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
-    by_name = {name: value for name, value in bound.arguments.items() if name != rest}
-    return handler.signature.load_arguments({**by_name, **bound.arguments.get(rest or "", {})})

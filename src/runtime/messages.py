@@ -20,18 +20,28 @@ class SignalMessage(Value):
     named: dict[str, JSON] = Field(default_factory=dict)
 
 
+class UpdateMessage(Value):
+    """An update for a handler; `id` is the caller's name for it, whatever the id of the message."""
+
+    type: Literal["update"] = "update"
+    id: str
+    name: str
+    arguments: tuple[JSON, ...] = ()
+    named: dict[str, JSON] = Field(default_factory=dict)
+
+
 class CancelMessage(Value):
     """A request to end."""
 
     type: Literal["cancel"] = "cancel"
 
 
-_message: TypeAdapter[SignalMessage | CancelMessage] = TypeAdapter(
-    Annotated[SignalMessage | CancelMessage, Discriminator("type")]
-)
+AnyMessage = SignalMessage | UpdateMessage | CancelMessage
+
+_message: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Discriminator("type")])
 
 
-def decode_message(body: bytes) -> SignalMessage | CancelMessage:
+def decode_message(body: bytes) -> AnyMessage:
     """Return the message that `body` is; raises `StorageCorrupt` if it is none."""
     try:
         return _message.validate_python(decode(body))

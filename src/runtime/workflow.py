@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, MutableMapping
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any, NoReturn, TypeVar, overload
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 from durable_agents.core.errors import DefinitionError, NotInWorkflow
 from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
@@ -23,9 +23,12 @@ from durable_agents.runtime.signature import Signature
 
 C = TypeVar("C", bound=type[Any])
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
 
 _DEFINITION = "__durable_workflow__"
 _ROLE = "__durable_role__"
+_VALIDATOR = "__durable_validator__"
 
 _defined: dict[str, WorkflowDefinition] = {}
 
@@ -76,6 +79,52 @@ def query(name: Any = None, /) -> Any:
     return _handler("query", name)
 
 
+class UpdateMethod(Protocol[P, R]):
+    """A method that answers an update; `validator` marks the one that is asked before it is accepted."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    def validator(self, method: F) -> F:
+        """Mark a `def` method that takes the same arguments and raises if the update is not to be accepted.
+
+        It only reads: what it changes would be lost when the execution is replayed.
+        """
+
+
+@overload
+def update(name: Callable[P, R], /) -> UpdateMethod[P, R]: ...
+@overload
+def update(name: str | None = None, /) -> Callable[[Callable[P, R]], UpdateMethod[P, R]]: ...
+def update(name: Any = None, /) -> Any:
+    """Mark a method that answers an update, `def` or `async def`; its caller gets what it returns or raises.
+
+        @da.workflow.update
+        async def add_item(self, item: str, count: int = 1) -> float:
+            self.total += count * await price_of(item)
+            return self.total
+
+        @add_item.validator
+        def check_item(self, item: str, count: int = 1) -> None:
+            if self.closed:
+                raise ValueError("the order is closed")
+
+    The validator is optional. It runs in the worker, before anything is journaled; on Temporal, that may be
+    before the entrypoint has begun. Handlers run beside the entrypoint and each other.
+    """
+
+    def marked(method: Any, given: str | None = None) -> Any:
+        def validator(check: F) -> F:
+            setattr(check, _ROLE, ("validator", method.__name__))
+            setattr(method, _VALIDATOR, check.__name__)
+            return check
+
+        setattr(method, _ROLE, ("update", given))
+        method.validator = validator
+        return method
+
+    return marked(name) if callable(name) else lambda method: marked(method, name)
+
+
 def now() -> datetime:
     """Return workflow time (UTC): it stands still while code runs, and is the same in every replay."""
     return _context("workflow.now()").now()
@@ -100,6 +149,14 @@ async def wait_condition(condition: Callable[[], bool], timeout: timedelta | flo
     if isinstance(timeout, (int, float)):
         timeout = timedelta(seconds=timeout)
     await _context("workflow.wait_condition()").wait_condition(condition, timeout)
+
+
+def all_handlers_finished() -> bool:
+    """Return whether no handler of a signal or an update is at work; a condition to wait for before the end.
+
+    await workflow.wait_condition(workflow.all_handlers_finished)
+    """
+    return _context("workflow.all_handlers_finished()").all_handlers_finished
 
 
 def patched(patch: str) -> bool:
@@ -204,14 +261,17 @@ def _handler(role: str, name: Any) -> Any:
 
 def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefinition:
     entrypoints: list[str] = []
-    handlers: dict[str, dict[str, HandlerDefinition]] = {"signal": {}, "query": {}}
+    handlers: dict[str, dict[str, HandlerDefinition]] = {"signal": {}, "query": {}, "update": {}}
     for attribute in dir(cls):
         method = getattr(cls, attribute)
         role, given = getattr(method, _ROLE, (None, None))
         if role == "entrypoint":
             entrypoints.append(attribute)
+        elif role == "validator":
+            _check_validator(cls, name, str(given), attribute)
         elif role is not None:
-            handler = HandlerDefinition(given or attribute, attribute, _signature(method))
+            validator = getattr(method, _VALIDATOR, None)
+            handler = HandlerDefinition(given or attribute, attribute, _signature(method), validator)
             if handler.name in handlers[role]:
                 raise DefinitionError(f"workflow {name!r} has two {role} handlers called {handler.name!r}")
             handlers[role][handler.name] = handler
@@ -239,8 +299,26 @@ def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefiniti
         signature=_signature(method),
         signals=handlers["signal"],
         queries=handlers["query"],
+        updates=handlers["update"],
         keep_seconds=None if keep is None else keep.total_seconds(),
     )
+
+
+def _check_validator(cls: type[Any], name: str, handler_name: str, attribute: str) -> None:
+    """Raise DefinitionError unless the method called `attribute` can be what that handler's says it is."""
+    handler, validator = getattr(cls, handler_name, None), getattr(cls, attribute)
+    what = f"the validator of update {handler_name!r} of workflow {name!r}"
+    if getattr(handler, _ROLE, ("", None))[0] != "update":
+        raise DefinitionError(f"{what} has the same name as its handler, and replaces it; call it otherwise")
+    if inspect.iscoroutinefunction(validator):
+        raise DefinitionError(f"{what} must be a plain `def`: it may not wait")
+    taken = [[(one.name, one.kind) for one in _parameters(method)] for method in (handler, validator)]
+    if taken[0] != taken[1]:
+        raise DefinitionError(f"{what} must take the same arguments as the handler, by the same names")
+
+
+def _parameters(method: Any) -> list[inspect.Parameter]:
+    return list(inspect.signature(method).parameters.values())
 
 
 def _signature(method: Callable[..., Any]) -> Signature:

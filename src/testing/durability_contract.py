@@ -5,7 +5,7 @@
 
 It knows a backend only as users do (`start`, `get`, `list`, `worker`, handles, workflows and activities), and
 storage only as something that several processes have open, one of which may die. Behind each of the promises
-D1 to D17 of `ports.durability` stands at least one test with its number. `testing.broken_backends` holds
+D1 to D18 of `ports.durability` stands at least one test with its number. `testing.broken_backends` holds
 backends that break one promise each, and the tests of this library prove that each is caught.
 """
 
@@ -21,6 +21,7 @@ from durable_agents.testing.durability.stage import ContractBase
 from durable_agents.testing.durability.steps import StepContract
 from durable_agents.testing.durability.storage import ALL, Capability, DurabilityStorage
 from durable_agents.testing.durability.text import TextContract
+from durable_agents.testing.durability.updates import UpdateContract
 from durable_agents.testing.durability.workers import WorkerContract
 
 __all__ = ["ALL", "Capability", "DurabilityContract", "DurabilityStorage"]
@@ -33,6 +34,7 @@ class DurabilityContract(
     StepContract,
     MessageContract,
     TextContract,
+    UpdateContract,
     CodeContract,
     WorkerContract,
     ProgramContract,

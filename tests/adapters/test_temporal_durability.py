@@ -189,6 +189,7 @@ class TestTemporalDurability(DurabilityContract):
         *("d17_calls_are_decided", "d3_what_is_journaled", "d4_what_may_have_run"),
         *("d5_an_attempt_that_takes_too_long", "d5_back_off", "d8_a_timer_never_fires_early[5.0]"),
         *("d8_a_timer_survives", "d8_timers_fire", "d9_signals_are_applied"),
+        *("d18_answers_are_the_same", "d18_an_answer_outlasts"),
     )
 
 

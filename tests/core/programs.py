@@ -35,6 +35,9 @@ from durable_agents.core.records import (
     StepScheduled,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateRejected,
     decode_record,
     encode_record,
 )
@@ -72,7 +75,12 @@ class Listen:
     """Wait for a signal that nobody has taken yet."""
 
 
-Instruction = Call | Sleep | Emit | Listen
+@dataclass(frozen=True)
+class Answer:
+    """Wait for an update that nobody has taken yet, and answer it."""
+
+
+Instruction = Call | Sleep | Emit | Listen | Answer
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ instructions: SearchStrategy[Instruction] = st.sampled_from(
         Emit("text", 2),
         Emit("note", 1),
         Listen(),
+        Answer(),
     ]
 )
 programs = st.lists(st.lists(instructions, min_size=1, max_size=4).map(tuple), min_size=1, max_size=3).map(
@@ -107,6 +116,7 @@ class Code:
     def __init__(self, program: Program, machine: WorkflowMachine) -> None:
         self._machine = machine
         self._signals: list[JSON] = []
+        self._updates: list[UpdateAccepted] = []
         self._answers: dict[str, JSON] = {}
         self._tasks = [self._run(number, task) for number, task in enumerate(program.tasks)]
         self._results: dict[int, list[JSON]] = {number: [] for number in range(len(self._tasks))}
@@ -125,6 +135,8 @@ class Code:
                 self._answers[key] = "fired"
             case SignalReceived(arguments=arguments):
                 self._signals.append(list(arguments))
+            case UpdateAccepted():
+                self._updates.append(record)
             case CancelRequested():
                 self._close(Status.CANCELLED)
                 return
@@ -162,10 +174,21 @@ class Code:
                     while not self._signals:
                         yield "waits"
                     done.append(self._signals.pop(0))
+                case Answer():
+                    while not self._updates:
+                        yield "waits"
+                    self._machine.request(_answer(self._updates.pop(0)))
 
     def _close(self, status: Literal[Status.COMPLETED, Status.CANCELLED]) -> None:
         result: JSON = [self._results[number] for number in sorted(self._results)]
         self._machine.request(ExecutionClosed(status=status, result=result))
+
+
+def _answer(update: UpdateAccepted) -> UpdateCompleted:
+    if update.name == "fail":
+        failure = Failure(kind="ValueError", message="no")
+        return UpdateCompleted(update_id=update.update_id, failure=failure)
+    return UpdateCompleted(update_id=update.update_id, result=list(update.arguments))
 
 
 # Replaying ---------------------------------------------------------------------------------------------
@@ -264,6 +287,7 @@ def executions(draw: st.DrawFn, max_moves: int = 18, complete: bool = False) -> 
         for key in list(live.machine.timers):
             live.offer(TimerFired(at=recording.now, key=key))
         live.offer(SignalReceived(at=recording.now, message_id="m", name="s", arguments=()))
+        live.offer(UpdateAccepted(at=recording.now, update_id=f"at {recording.now}", name="set"))
     if live.machine.phase is MachinePhase.LIVE:
         recording.write(live)
     recording.last = live
@@ -284,6 +308,23 @@ def _take_over(
     return live
 
 
+def _send_update(draw: st.DrawFn, recording: Recording, live: Replayed) -> None:
+    """Somebody sends an update, of an id that may be known; the worker accepts it or does not."""
+    update_id = draw(st.sampled_from(["a", "b", "c"]))
+    if draw(st.integers(0, 3)) == 3:
+        failure = Failure(kind="ValueError", message="no")
+        live.machine.note(UpdateRejected(at=recording.now, update_id=update_id, failure=failure))
+        return
+    is_news = live.machine.takes_update(update_id)
+    update = UpdateAccepted(
+        at=recording.now,
+        update_id=update_id,
+        name=draw(st.sampled_from(["set", "set", "fail"])),
+        arguments=(draw(st.integers(0, 9)),),
+    )
+    assert live.offer(update) == is_news
+
+
 def _happen(
     draw: st.DrawFn, recording: Recording, live: Replayed, running: dict[str, OpenStep], chance: int
 ) -> None:
@@ -291,6 +332,8 @@ def _happen(
     due = sorted(key for key, when in machine.timers.items() if when <= now)
     if chance >= 14:
         live.offer(CancelRequested(at=now, message_id="c")) if draw(st.integers(0, 5)) == 5 else None
+    elif chance >= 12 and draw(st.booleans()):
+        _send_update(draw, recording, live)
     elif chance >= 12:
         live.offer(SignalReceived(at=now, message_id="m", name="s", arguments=(draw(st.integers(0, 9)),)))
     elif chance >= 10 and due:

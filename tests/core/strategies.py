@@ -234,6 +234,14 @@ any_record: SearchStrategy[Any] = st.one_of(
         arguments=st.lists(json_values, max_size=2).map(tuple),
         named=json_objects,
     ),
+    st.builds(
+        records.UpdateAccepted,
+        at=instants,
+        update_id=any_text,
+        name=any_text,
+        arguments=st.lists(json_values, max_size=2).map(tuple),
+        named=json_objects,
+    ),
     st.builds(records.CancelRequested, at=instants, message_id=any_text),
     st.builds(
         records.StepScheduled,
@@ -245,6 +253,7 @@ any_record: SearchStrategy[Any] = st.one_of(
     ),
     st.builds(records.TimerStarted, key=_keys, due_at=instants),
     st.builds(records.EventEmitted, key=_keys, kind=any_text, data=json_objects),
+    st.builds(records.UpdateCompleted, update_id=any_text, result=json_values, failure=st.none() | failures),
     st.builds(
         records.ExecutionClosed,
         status=st.sampled_from([s for s in records.Status if s is not records.Status.RUNNING]),
@@ -260,5 +269,6 @@ any_record: SearchStrategy[Any] = st.one_of(
         retry_at=instants,
         heartbeat=json_values,
     ),
+    st.builds(records.UpdateRejected, at=instants, update_id=any_text, failure=failures),
     st.builds(records.ExecutionRecovered, at=instants),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -30,6 +31,9 @@ from durable_agents.core.records import (
     StepScheduled,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateRejected,
 )
 from durable_agents.core.workflow_machine import MachinePhase, WorkflowMachine
 from tests.core.programs import (
@@ -169,7 +173,8 @@ def test_any_change_of_the_program_is_found(recording: Recording, data: st.DataO
     assert departure.execution_id == "e-1"
     named = recording.journal[departure.position]
     event(f"at {named.type}")
-    words = "end as completed" if isinstance(named, ExecutionClosed) else getattr(named, "key", "signal")
+    sort = named.type.partition("_")[0]
+    words = "end as completed" if isinstance(named, ExecutionClosed) else getattr(named, "key", sort)
     assert words in departure.recorded
     assert "usual cause" in str(departure)
     assert departure.attempted in str(departure)
@@ -456,6 +461,99 @@ def test_workflow_time_is_that_of_the_latest_input(recording: Recording) -> None
     for record in recording.journal:
         latest = max(latest, record.at) if isinstance(record, INPUTS) else latest
     assert recording.last.machine.now == latest
+
+
+# Updates (D18) ---------------------------------------------------------------------------------------
+
+
+def accepted(update_id: str) -> UpdateAccepted:
+    """Return an update as a worker accepts it."""
+    return UpdateAccepted(at=2.0, update_id=update_id, name="set", arguments=(1,))
+
+
+@given(executions())
+def test_d18_an_update_is_accepted_once_and_answered_at_most_once(recording: Recording) -> None:
+    ids = [record.update_id for record in recording.journal if isinstance(record, UpdateAccepted)]
+    answered = [record.update_id for record in recording.journal if isinstance(record, UpdateCompleted)]
+    event(f"{len(ids)} updates, {len(answered)} answers")
+    assert len(set(ids)) == len(ids)
+    assert len(set(answered)) == len(answered)
+    assert set(answered) <= set(ids)
+
+
+@given(executions())
+def test_d18_a_replayed_machine_knows_the_updates_that_were_accepted(recording: Recording) -> None:
+    machine = replay(recording.program, recording.journal).machine
+    known = {record.update_id for record in recording.journal if isinstance(record, UpdateAccepted)}
+    is_open = machine.closed is None
+    for update_id in ("a", "b", "c", "never sent"):
+        assert machine.takes_update(update_id) == (is_open and update_id not in known)
+
+
+@given(executions())
+def test_d18_rejections_change_nothing(recording: Recording) -> None:
+    without = [record for record in recording.journal if not isinstance(record, UpdateRejected)]
+    event(f"{len(recording.journal) - len(without)} rejections")
+    whole = replay(recording.program, recording.journal).machine
+    bare = replay(recording.program, without).machine
+    assert view(whole)[:-1] == view(bare)[:-1]
+
+
+@given(executions())
+def test_d18_nothing_is_written_behind_the_end(recording: Recording) -> None:
+    ends = [number for number, one in enumerate(recording.journal) if isinstance(one, ExecutionClosed)]
+    assert ends in ([], [len(recording.journal) - 1])
+
+
+def test_d18_an_update_is_not_taken_before_the_start_nor_after_the_end() -> None:
+    machine = WorkflowMachine("e-1", [])
+    machine.advance()
+    assert not machine.takes_update("u")
+    machine.accept(STARTED)
+    assert machine.takes_update("u")
+    machine.request(ExecutionClosed(status=Status.COMPLETED))
+    assert not machine.takes_update("u")
+    assert not machine.accept(accepted("u"))
+    machine.note(UpdateRejected(at=3.0, update_id="u", failure=FAILURE))
+    assert isinstance(machine.take_batch().records[-1], ExecutionClosed)
+
+
+def test_d18_an_answer_that_differs_has_departed_but_words_of_a_failure_may_differ() -> None:
+    def departure(recorded: UpdateCompleted, asked: UpdateCompleted) -> Sequence[str]:
+        machine = WorkflowMachine("e-1", [STARTED, accepted("u"), recorded])
+        machine.advance()
+        machine.advance()
+        try:
+            machine.request(asked)
+        except NonDeterminismError as error:
+            return error.difference
+        return ()
+
+    one, other = (UpdateCompleted(update_id="u", result=result) for result in (1, 2))
+    failed = UpdateCompleted(update_id="u", failure=FAILURE)
+    reworded = UpdateCompleted(update_id="u", failure=FAILURE.with_(message="<object at 0x7f>"))
+    unlike = UpdateCompleted(update_id="u", failure=FAILURE.with_(kind="KeyError"))
+    assert departure(one, one) == departure(failed, reworded) == ()
+    assert departure(one, other) == ("result: 1 is not 2",)
+    assert departure(one, failed) == ('failure: null is not "ValueError"', "result: 1 is not null")
+    assert departure(failed, unlike) == ('failure: "ValueError" is not "KeyError"',)
+
+
+def test_d18_code_without_the_answer_that_its_journal_holds_has_departed() -> None:
+    answer = UpdateCompleted(update_id="u", failure=FAILURE)
+    machine = WorkflowMachine("e-1", [STARTED, accepted("u"), answer])
+    machine.advance()
+    machine.advance()
+    with pytest.raises(NonDeterminismError, match="answer at update:u with ValueError"):
+        machine.advance()
+
+
+def test_d18_an_update_that_the_journal_accepts_twice_is_told_by_its_id() -> None:
+    machine = WorkflowMachine("e-1", [STARTED, accepted("u"), accepted("u")])
+    machine.advance()
+    machine.advance()
+    with pytest.raises(NonDeterminismError, match="update accepted of id 'u'"):
+        machine.advance()
 
 
 # Attempts (D4, D5) -------------------------------------------------------------------------------------

@@ -24,6 +24,9 @@ from durable_agents.core.records import (
     StepScheduled,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateRejected,
 )
 from durable_agents.ports.durability import Event
 from durable_agents.runtime.events import EventReader
@@ -88,6 +91,24 @@ def test_an_event_has_the_position_of_its_record_and_the_time_of_what_caused_it(
     assert [event.at.timestamp() for event in events] == [10.0, 10.0, 10.0, 20.5, 21.0, 22.0, 23.0, 23.0]
     assert events[0].at == datetime.fromtimestamp(10.0, UTC)
     assert events[4].data == {"name": "s", "arguments": [1], "named": {"a": 2}}
+
+
+def test_an_update_is_told_with_its_name_and_its_answer_and_a_rejection_is_not() -> None:
+    events = read(
+        STARTED,
+        UpdateAccepted(at=11.0, update_id="u", name="set", arguments=(1,), named={"a": 2}),
+        UpdateAccepted(at=12.0, update_id="v", name="get"),
+        UpdateRejected(at=13.0, update_id="w", failure=FAILURE),
+        UpdateCompleted(update_id="v", failure=FAILURE),
+        UpdateCompleted(update_id="u", result=[3]),
+    )
+    failure = FAILURE.model_dump(mode="json")
+    assert [(event.position, event.kind, event.data) for event in events[1:]] == [
+        (2, "update_accepted", {"id": "u", "name": "set", "arguments": [1], "named": {"a": 2}}),
+        (3, "update_accepted", {"id": "v", "name": "get", "arguments": [], "named": {}}),
+        (5, "update_failed", {"id": "v", "name": "get", "failure": failure}),
+        (6, "update_completed", {"id": "u", "name": "set", "result": [3]}),
+    ]
 
 
 def test_an_attempt_that_failed_is_told_while_its_step_is_open() -> None:

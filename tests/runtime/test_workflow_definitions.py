@@ -38,6 +38,16 @@ class Full:
     def four(self) -> int:
         return 4
 
+    @workflow.update
+    def five(self, value: int) -> int:
+        return value
+
+    @five.validator
+    def check_five(self, value: int) -> None: ...
+
+    @workflow.update("sixth")
+    async def six(self) -> None: ...
+
 
 def test_a_definition_holds_what_the_class_says() -> None:
     definition = definition_of(Full)
@@ -51,6 +61,10 @@ def test_a_definition_holds_what_the_class_says() -> None:
         "second": "two",
     }
     assert set(definition.queries) == {"three", "fourth"}
+    assert {name: (one.method, one.validator) for name, one in definition.updates.items()} == {
+        "five": ("five", "check_five"),
+        "sixth": ("six", None),
+    }
     assert definition_of("definition-tests.full") is known_definition("definition-tests.full") is definition
 
 
@@ -116,6 +130,39 @@ class TwoSignalsOfOneName:
     def other(self) -> None: ...
 
 
+class ValidatorInTheHandlersPlace:
+    @workflow.entrypoint
+    async def run(self) -> None: ...
+
+    @workflow.update
+    def put(self, value: int) -> None: ...
+
+    @put.validator  # type: ignore[no-redef]
+    def put(self, value: int) -> None: ...
+
+
+class WaitingValidator:
+    @workflow.entrypoint
+    async def run(self) -> None: ...
+
+    @workflow.update
+    def put(self, value: int) -> None: ...
+
+    @put.validator
+    async def check(self, value: int) -> None: ...
+
+
+class ValidatorOfSomethingElse:
+    @workflow.entrypoint
+    async def run(self) -> None: ...
+
+    @workflow.update
+    def put(self, value: int, times: int = 1) -> None: ...
+
+    @put.validator
+    def check(self, value: int) -> None: ...
+
+
 class VariableArguments:
     @workflow.entrypoint
     async def run(self, *values: int) -> None: ...
@@ -130,6 +177,9 @@ class VariableArguments:
         (WaitingQuery, "must be a plain `def`"),
         (NeedsArguments, "constructor that needs arguments"),
         (TwoSignalsOfOneName, "two signal handlers called 'same'"),
+        (ValidatorInTheHandlersPlace, "replaces it; call it otherwise"),
+        (WaitingValidator, "'put' .* must be a plain `def`"),
+        (ValidatorOfSomethingElse, "'put' .* must take the same arguments"),
         (VariableArguments, "values"),
     ],
 )

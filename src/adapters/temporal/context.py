@@ -17,6 +17,7 @@ from durable_agents.adapters.temporal.failures import step_failure
 from durable_agents.adapters.temporal.payloads import check_size
 from durable_agents.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from durable_agents.core.approvals import Decision
+from durable_agents.core.errors import DeterminismError
 from durable_agents.core.failure import step_error
 from durable_agents.core.json import JSON, decode
 from durable_agents.core.records import (
@@ -135,7 +136,12 @@ class TemporalContext(WorkflowContext):
             *(info.workflow_id, events, size / 1e6),
         )
 
+    def _check_may_change(self, what: str) -> None:
+        if workflow.unsafe.is_read_only():
+            raise DeterminismError(f"{what} in a validator or a query", "it only reads; do it in a handler")
+
     def next_key(self) -> str:
+        self._check_may_change("asking for anything")
         key = f":{self._keys}"
         self._keys += 1
         return key
@@ -149,6 +155,7 @@ class TemporalContext(WorkflowContext):
         return self._decisions[key, fingerprint]
 
     def emit(self, kind: str, data: dict[str, JSON]) -> None:
+        self._check_may_change("an event")
         check_size(f"an event of kind {kind!r}", data, self._limit_bytes)
         self._emitted += 1
         self.record(EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data))
@@ -184,9 +191,15 @@ class TemporalContext(WorkflowContext):
 
     @property
     def random(self) -> Random:
+        self._check_may_change("a random number")
         return self._random
 
+    @property
+    def all_handlers_finished(self) -> bool:
+        return workflow.all_handlers_finished()
+
     def patched(self, patch: str) -> bool:
+        self._check_may_change("a patch")
         if patch not in self._patches:
             self._patches[patch] = workflow.patched(patch)
             if self._patches[patch]:

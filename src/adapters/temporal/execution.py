@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure as TemporalFailure
@@ -17,11 +18,13 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowHistoryEventFilterType,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.exceptions import CancelledError
+from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_agents.adapters.temporal.failures import failure_in
+from durable_agents.adapters.temporal.failures import failure_in, is_rejection
 from durable_agents.adapters.temporal.payloads import check_size, limit_of
 from durable_agents.adapters.temporal.steps import name_in
 from durable_agents.adapters.temporal.stream import EventStream, translated
@@ -38,7 +41,11 @@ from durable_agents.core.errors import (
     ExecutionClosed,
     ExecutionFailed,
     InvalidArguments,
+    StorageUnavailable,
     Unserialisable,
+    UpdateAbandoned,
+    UpdateFailed,
+    UpdateRejected,
 )
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON, encode
@@ -46,6 +53,11 @@ from durable_agents.core.records import Status
 from durable_agents.ports.definitions import HandlerDefinition
 from durable_agents.ports.durability import Event, Execution, ExecutionDescription
 from durable_agents.ports.toolkit import Toolkit
+
+T = TypeVar("T")
+
+_ABANDONED = "AcceptedUpdateCompletedWorkflow"
+"""What Temporal calls it when a workflow ends before the handler of an update does."""
 
 _STATUS = {
     WorkflowExecutionStatus.RUNNING: Status.RUNNING,
@@ -102,6 +114,32 @@ class TemporalExecution(Execution):
         if "failure" in told:
             raise Failure.model_validate(told["failure"]).error()
         return told["answer"] if handler is None else handler.signature.load_result(told["answer"])
+
+    async def update(self, name: str, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
+        """Send an update, and return what its handler returns.
+
+        Temporal keeps one that no worker has accepted only as long as its caller waits, and an id for one
+        history: after continuing as new, it is new.
+        """
+        handler = await self._handler("update", name)
+        message = _message(f"update {name}", handler, args, kwargs, limit_of(self._converter))
+        with translated(self.id):
+            try:
+                answer = await self._while_running(self.handle.execute_update(name, message, id=id))
+            except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+                if isinstance(error.__cause__, asyncio.CancelledError):
+                    raise error.__cause__ from None
+                raise StorageUnavailable(f"Temporal does not answer: {error.__cause__}") from error
+            except WorkflowUpdateFailedError as error:
+                raise await self._update_error(name, error.cause) from failure_in(error.cause).error()
+        return answer if handler is None else handler.signature.load_result(answer)
+
+    async def _update_error(self, name: str, cause: BaseException | None) -> Exception:
+        if isinstance(cause, ApplicationError) and cause.type == _ABANDONED:
+            return UpdateAbandoned(self.id, (await self.describe()).status, name)
+        failure = failure_in(cause)
+        kind = UpdateRejected if is_rejection(cause) else UpdateFailed
+        return kind(self.id, name, failure.kind, failure.message)
 
     async def pending(self) -> Sequence[PendingApproval]:
         """Return the calls that wait; a worker that runs this workflow tells."""
@@ -207,15 +245,16 @@ class TemporalExecution(Execution):
             definition = self._toolkit.known_definition((await self.handle.describe()).workflow_type)
         if definition is None:
             return None
-        handlers = definition.signals if sort == "signal" else definition.queries
+        sorts = {"signal": definition.signals, "query": definition.queries, "update": definition.updates}
+        handlers = sorts[sort]
         if name not in handlers:
             known = ", ".join(sorted(handlers)) or "none"
             raise InvalidArguments(f"{sort} {name}", [f"no such {sort}; the workflow has {known}"])
         return handlers[name]
 
-    async def _while_running(self, sending: Any) -> None:
+    async def _while_running(self, sending: Awaitable[T]) -> T:
         try:
-            await sending
+            return await sending
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise

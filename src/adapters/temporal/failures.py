@@ -37,6 +37,22 @@ def application_error(
     )
 
 
+REJECTED = "durable_agents.rejected"
+"""What tells the failure of an update that was not accepted from that of its handler."""
+
+
+def rejection(failure: Failure) -> ApplicationError:
+    """Return what a validator raises, so that the caller hears of `failure`."""
+    return ApplicationError(
+        failure.message, failure.model_dump(mode="json"), REJECTED, type=failure.kind, non_retryable=True
+    )
+
+
+def is_rejection(error: BaseException | None) -> bool:
+    """Return whether the failure of an update is that of its validator."""
+    return isinstance(error, ApplicationError) and REJECTED in error.details
+
+
 def failure_in(error: BaseException | None) -> Failure:
     """Return the failure that Temporal hands back: ours, or as much as is known of another's."""
     if isinstance(error, ApplicationError):

@@ -25,7 +25,7 @@ from temporalio.worker import (
 )
 
 from durable_agents.adapters.temporal.context import TemporalContext
-from durable_agents.adapters.temporal.failures import application_error
+from durable_agents.adapters.temporal.failures import application_error, rejection
 from durable_agents.adapters.temporal.order import keep_order
 from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size
 from durable_agents.adapters.temporal.steps import OpenSteps
@@ -44,7 +44,10 @@ from durable_agents.core.records import (
     ExecutionStarted,
     SignalReceived,
     Status,
+    UpdateAccepted,
+    UpdateCompleted,
 )
+from durable_agents.core.updates import GAVE_UP
 from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
 from durable_agents.ports.durability import current_context
 from durable_agents.ports.toolkit import Toolkit
@@ -130,6 +133,13 @@ class DurableWorkflow:
             case _:
                 started = ExecutionStarted(at=self._context.time, workflow=name, arguments=self._arguments)
                 self._context.record(started)
+        self._unmade: Exception | None = None
+        """What the constructor of the user's class raised: that ends the execution, when it begins."""
+        try:
+            # Now, because Temporal may ask a validator before the entrypoint begins.
+            self._instance = self._scope.run(self._definition.cls)
+        except Exception as error:
+            self._unmade = error
 
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> Any:
@@ -155,7 +165,8 @@ class DurableWorkflow:
 
     async def _main(self) -> JSON:
         self._begun.set()
-        self._instance = self._definition.cls()
+        if self._unmade is not None:
+            raise self._unmade
         args, kwargs = self._definition.signature.load_arguments(self._arguments)
         result = await getattr(self._instance, self._definition.entrypoint)(*args, **kwargs)
         dumped: JSON = self._definition.signature.dump_result(result)
@@ -211,6 +222,60 @@ class DurableWorkflow:
             if not self._broken.done():
                 self._broken.set_result(error)
 
+    @workflow.update(dynamic=True, unfinished_policy=workflow.HandlerUnfinishedPolicy.ABANDON)
+    async def update(self, name: str, args: Sequence[RawValue]) -> Any:
+        await self._begun.wait()
+        arguments, named = read_sent(_values(args))
+        info = workflow.current_update_info()
+        assert info is not None
+        self._context.record(
+            UpdateAccepted(
+                at=self._context.time,
+                update_id=info.id,
+                name=name,
+                arguments=tuple(arguments),
+                named=dict(named),
+            )
+        )
+        completed = await self._answered(info.id, name, arguments, named)
+        self._context.record(completed)
+        if completed.failure is not None:
+            raise application_error(completed.failure) from None
+        return completed.result
+
+    @update.validator
+    def validate(self, name: str, args: Sequence[RawValue]) -> None:
+        try:
+            arguments, named = read_sent(_values(args))
+            _, given, by_name = self._handler(self._definition.updates, "update", name, arguments, named)
+            validator = self._definition.updates[name].validator
+            if validator is not None:
+                method = getattr(self._instance, validator)
+                self._scope.copy().run(functools.partial(method, *given, **by_name))
+        except Exception as error:
+            raise rejection(failure_of(error, LIMIT_BYTES)) from None
+
+    async def _answered(
+        self, update_id: str, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]
+    ) -> UpdateCompleted:
+        """Return how the handler of an update has ended; what it raises is the caller's."""
+        try:
+            method, given, by_name = self._handler(self._definition.updates, "update", name, arguments, named)
+            answer = await asyncio.get_running_loop().create_task(
+                _handled(method, given, by_name), context=self._scope.copy()
+            )
+            result = self._definition.updates[name].signature.dump_result(answer)
+            check_size(f"the result of update {name!r}", result, self._host.limit_bytes)
+            return UpdateCompleted(update_id=update_id, result=result)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # The execution leaves this process.
+            failure = GAVE_UP
+        except Exception as error:
+            failure = failure_of(error, LIMIT_BYTES)
+        return UpdateCompleted(update_id=update_id, failure=failure)
+
     @workflow.query(dynamic=True)
     def query(self, name: str, args: Sequence[RawValue]) -> Any:
         try:
@@ -247,10 +312,9 @@ class DurableWorkflow:
         return getattr(self._instance, handler.method), given, by_name
 
 
-async def _handled(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+async def _handled(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     answer = method(*args, **kwargs)
-    if inspect.isawaitable(answer):
-        await answer
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def _values(args: Sequence[RawValue]) -> list[Any]:
@@ -267,5 +331,5 @@ def read_sent(values: Sequence[Any]) -> tuple[Sequence[JSON], Mapping[str, JSON]
 
 
 def sent(arguments: Sequence[JSON], named: Mapping[str, JSON]) -> dict[str, Any]:
-    """Return what carries the arguments of a signal or a query."""
+    """Return what carries the arguments of a signal, a query or an update."""
     return {"durable_agents": {"arguments": list(arguments), "named": dict(named)}}

@@ -9,10 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 from durable_agents.core.approvals import Decision
+from durable_agents.core.errors import ExecutionClosed as ClosedError
 from durable_agents.core.failure import Failure
 from durable_agents.core.json import JSON
-from durable_agents.core.records import ExecutionClosed, Status, decode_record, encode_record
+from durable_agents.core.records import (
+    ExecutionClosed,
+    Status,
+    UpdateAccepted,
+    decode_record,
+    encode_record,
+)
 from durable_agents.core.retry import RetryPolicy
+from durable_agents.core.updates import UpdateTrace
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import ActivityOptions
 from durable_agents.ports.deltas import Deltas
@@ -33,6 +41,9 @@ _outcome_of = JournaledExecution._outcome
 _events_of = JournaledExecution.events
 _delay_after = RetryPolicy.delay_after
 _close_if_ended = LiveExecution._close_if_ended
+_update_of = JournaledExecution.update
+_answer_in = UpdateTrace.answer
+_try_again = UpdateTrace.try_again
 _take_ended = driver.Driver._take
 _publisher_of = driver.Driver._publisher
 _may_be_released = driver.Driver._may_release
@@ -256,3 +267,76 @@ class TakesAnyDecision(BrokenBackend):
 
     breaks = "d17_"
     replaced = ((LiveExecution, "decision", _takes_any_decision),)
+
+
+async def _makes_every_update_a_new_one(
+    self: JournaledExecution, name: str, *args: Any, id: str | None = None, **kwargs: Any
+) -> Any:
+    return await _update_of(self, name, *args, **kwargs)
+
+
+class MakesEveryUpdateANewOne(BrokenBackend):
+    """The id that the caller gives is not looked at."""
+
+    breaks = "d18_"
+    replaced = ((JournaledExecution, "update", _makes_every_update_a_new_one),)
+
+
+class AsksNoValidator(BrokenBackend):
+    """Whatever fits the handler is accepted."""
+
+    breaks = "d18_"
+    replaced = ((LiveExecution, "_objection", lambda self, update: None),)
+
+
+def _drops_what_it_rejects(self: LiveExecution, update: UpdateAccepted) -> None:
+    if self._objection(update) is None:
+        self.deliver(update)
+
+
+class DropsWhatItRejects(BrokenBackend):
+    """An update that is not accepted is forgotten, and its caller waits for ever."""
+
+    breaks = "d18_"
+    replaced = ((LiveExecution, "deliver_update", _drops_what_it_rejects),)
+
+
+async def _ends_with_its_handler(self: LiveExecution, update: UpdateAccepted) -> None:
+    try:
+        self._request(await self._answered(update))
+    except Exception as error:
+        self._failure = error
+
+
+class EndsWithItsHandler(BrokenBackend):
+    """What the handler of an update raises ends the execution, as what that of a signal raises does."""
+
+    breaks = "d18_"
+    replaced = ((LiveExecution, "_answer", _ends_with_its_handler),)
+
+
+def _answers_at_the_end(self: UpdateTrace, execution_id: str, name: str) -> JSON:
+    try:
+        return _answer_in(self, execution_id, name)
+    except ClosedError:
+        return None
+
+
+class AnswersWithNothingAtTheEnd(BrokenBackend):
+    """An execution that ends lets all go who wait for it, with nothing."""
+
+    breaks = "d18_"
+    replaced = ((UpdateTrace, "answer", _answers_at_the_end),)
+
+
+def _remembers_rejections(self: UpdateTrace) -> str:
+    _try_again(self)
+    self._heard = 0
+    return f"update:{self._id}"
+
+
+class RemembersRejections(BrokenBackend):
+    """An id that was rejected once is never looked at again."""
+
+    breaks = "d18_"
+    replaced = ((UpdateTrace, "try_again", _remembers_rejections),)

@@ -224,6 +224,18 @@ class IgnoresCancellation(BrokenBackend):
                 await super().send(execution_id, message)
 
 
+class LosesUpdates(BrokenBackend):
+    """An update is delivered only where a worker owns the execution already."""
+
+    breaks = "d18_"
+
+    class lifeline(Lifeline):
+        async def send(self, execution_id: str, message: Message) -> None:
+            head = await self.head(execution_id)
+            if b'"update"' not in message.body or (head is not None and head.owner is not None):
+                await super().send(execution_id, message)
+
+
 class DoesNotTellWhatDeparts(BrokenBackend):
     """An execution that cannot go on looks like any other."""
 

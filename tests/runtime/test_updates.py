@@ -1,0 +1,227 @@
+"""Updates on our own engine: what is written for them, callers who know no workflow, crashes anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_agents.core.errors import (
+    DefinitionError,
+    ExecutionClosed,
+    ExecutionNotFound,
+    InvalidArguments,
+    StorageError,
+    Unserialisable,
+    UpdateRejected,
+)
+from durable_agents.core.records import ExecutionClosed as ClosedRecord
+from durable_agents.core.records import (
+    StepCompleted,
+    StepScheduled,
+    UpdateAccepted,
+    UpdateCompleted,
+)
+from durable_agents.core.records import UpdateRejected as RejectedRecord
+from durable_agents.ports.durability import Backend, Execution
+from durable_agents.runtime import backend as backend_module
+from durable_agents.testing.durability.accounts import Account, Receipt
+from durable_agents.testing.durability.in_store import InStore
+from durable_agents.testing.durability.lifeline import Lifeline
+from durable_agents.testing.durability.stage import Stage, all_events
+from durable_agents.testing.examples import few_examples
+from tests.runtime.stages import in_memory, worker_on
+from tests.runtime.test_driver import Writes
+
+
+async def test_an_update_and_its_answer_are_one_append_and_a_rejection_is_one_note() -> None:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Account)
+        _, store = await worker_on(stage, Writes, Account)
+        await stage.soon(execution.update("deposit", 1))
+        with pytest.raises(UpdateRejected):
+            await stage.soon(execution.update("book", "rent", -9))
+        await stage.soon(execution.update("book", "rent", 9))
+        await stage.soon(execution.update("settle"))
+        assert isinstance(store, Writes)
+        assert [[type(record) for record in records] for records, _ in store.appends if records] == [
+            [UpdateAccepted, UpdateCompleted],
+            [RejectedRecord],
+            [UpdateAccepted, StepScheduled],
+            [StepCompleted, UpdateCompleted],
+            [UpdateAccepted, UpdateCompleted, ClosedRecord],
+        ]
+
+
+async def test_who_waits_for_an_answer_looks_rarely_by_itself() -> None:
+    async with in_memory() as stage:
+        execution, world = await stage.start(Account)
+        await stage.worker(Account)
+        assert isinstance(stage.storage, InStore)
+        store = Lifeline(stage.storage.storage.open())
+        caller = await (await stage.enter(stage.storage.open_on(store))).get(execution.id)
+        waiting = asyncio.create_task(caller.update("book_behind", "gate", 1))
+        await stage.soon(world.happened("gate reached"))
+        before = store.calls["read"]
+        await stage.pass_time(50)
+        assert store.calls["read"] - before <= 50 / backend_module.PATIENCE_SECONDS + 1
+        world.gate("gate").set()
+        assert await stage.soon(waiting) == Receipt("gate done", 1)
+
+
+async def test_a_caller_that_does_not_know_the_workflow_is_answered_by_who_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Account)
+        await stage.worker(Account)
+        monkeypatch.setattr(backend_module, "known_definition", lambda name: None)
+        assert await stage.soon(execution.update("deposit", 5)) == {"what": "deposit", "balance": 5}
+        assert await stage.soon(execution.update("deposit", amount=1, factor=2)) == {
+            "what": "deposit",
+            "balance": 7,
+        }
+        for name, arguments in (("no_such", ()), ("deposit", ()), ("deposit", ("much",))):
+            with pytest.raises(UpdateRejected, match=name) as caught:
+                await stage.soon(execution.update(name, *arguments))
+            assert isinstance(caught.value.__cause__, (InvalidArguments, DefinitionError))
+        with pytest.raises(Unserialisable):
+            await stage.soon(execution.update("deposit", object()))
+
+
+@pytest.mark.parametrize("wrong", ["", "x" * 1000, "two\nlines"])
+async def test_an_id_that_no_store_takes_is_refused_at_the_call(wrong: str) -> None:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Account)
+        with pytest.raises(DefinitionError, match="id"):
+            await execution.update("deposit", 1, id=wrong)
+
+
+async def test_an_execution_that_is_forgotten_leaves_no_caller_waiting() -> None:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Account)
+        sent = asyncio.create_task(execution.update("deposit", 1))
+        await stage.pass_time(0)
+        worker = await stage.worker(Account)
+        assert await stage.soon(sent) == Receipt("deposit", 1)
+        await execution.signal("close")
+        await stage.soon(execution.result())
+        await worker.stop()
+        await stage.pass_time(1)
+        await (await stage.backend()).prune(stage.lease * 0)
+        with pytest.raises(ExecutionNotFound):
+            await execution.update("deposit", 1)
+
+
+# Crashes -----------------------------------------------------------------------------------------------
+
+Request = tuple[str, int]
+"""An update, and its amount."""
+
+REQUESTS: dict[str, Request] = {
+    "a": ("deposit", 2),
+    "b": ("deposit", -1),
+    "c": ("book", 3),
+    "d": ("book", -1),
+    "e": ("book", -4),
+}
+"""What is sent under each id."""
+
+
+class Model:
+    """What an account comes to, and what its callers are told, without any engine."""
+
+    def __init__(self) -> None:
+        self.balance = 0
+        self.answers: dict[str, Receipt] = {}
+
+    def update(self, id: str) -> Receipt | None:
+        """Return the answer to an update; None for a rejection."""
+        name, amount = REQUESTS[id]
+        if id not in self.answers:
+            if name == "book" and self.balance + amount < 0:
+                return None
+            self.balance += amount
+            self.answers[id] = Receipt(name if name == "deposit" else f"{id} done", self.balance)
+        return self.answers[id]
+
+
+async def ask(handle: Execution, id: str) -> Receipt | None:
+    """Send an update, and return what is answered; None for a rejection."""
+    name, amount = REQUESTS[id]
+    try:
+        receipt: Receipt = await handle.update(name, *([] if name == "deposit" else [id]), amount, id=id)
+    except UpdateRejected:
+        return None
+    return receipt
+
+
+class Mortals:
+    """A worker that dies at some call of its store, whereupon there is another one; and callers who die."""
+
+    def __init__(self, stage: Stage, deaths: list[int], dies_after_effect: bool) -> None:
+        self._stage = stage
+        self._deaths = deaths
+        self._dies_after_effect = dies_after_effect
+        self._succession: asyncio.Task[None] | None = None
+
+    async def backend(self, dies_at: int | None) -> tuple[Backend, Lifeline]:
+        """Return what one more process has, which dies at that call."""
+        assert isinstance(self._stage.storage, InStore)
+        store = Lifeline(
+            self._stage.storage.storage.open(),
+            dies_at=dies_at,
+            dies_after_effect=self._dies_after_effect,
+        )
+        return await self._stage.enter(self._stage.storage.open_on(store)), store
+
+    async def work(self) -> None:
+        """Be one worker after the other."""
+        while True:
+            backend, store = await self.backend(self._deaths.pop() if self._deaths else None)
+            process = await self._stage.worker(Account, backend=backend)
+            await store.died.wait()
+            await self._stage.lose(process)
+
+    async def call(self, execution_id: str, id: str, dies_at: int) -> Receipt | str | None:
+        """Ask in a process that dies sooner or later."""
+        backend, _ = await self.backend(dies_at)
+        try:
+            return await ask(await backend.get(execution_id), id)
+        except StorageError:
+            return "died"
+
+
+@few_examples(40)
+@given(
+    ids=st.lists(st.sampled_from(sorted(REQUESTS)), min_size=1, max_size=8),
+    deaths=st.lists(st.integers(min_value=1, max_value=15), max_size=3),
+    dies_after_effect=st.booleans(),
+    caller_dies_at=st.integers(min_value=1, max_value=6),
+)
+async def test_whoever_dies_an_update_is_handled_once_and_answered_alike(
+    ids: list[str], deaths: list[int], dies_after_effect: bool, caller_dies_at: int
+) -> None:
+    """The worker dies at any call of its store, and so does one of two callers who send the same."""
+    model = Model()
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Account)
+        mortals = Mortals(stage, deaths, dies_after_effect)
+        working = asyncio.create_task(mortals.work())
+        for id in ids:
+            dying = asyncio.create_task(mortals.call(execution.id, id, caller_dies_at))
+            answer = await stage.soon(ask(await stage.again(execution), id))
+            assert answer == model.update(id)
+            assert await stage.soon(dying) in (answer, "died")
+        await execution.signal("close")
+        assert await stage.soon(execution.result()) == model.balance
+        kinds = [event.kind for event in await all_events(execution)]
+        assert kinds.count("update_accepted") == kinds.count("update_completed") == len(model.answers)
+        for id, receipt in model.answers.items():
+            assert await stage.soon(ask(execution, id)) == receipt
+        with pytest.raises(ExecutionClosed):
+            await execution.update("deposit", 1, id="never sent")
+        working.cancel()
+        await asyncio.wait([working])
