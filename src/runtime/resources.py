@@ -45,6 +45,7 @@ class SharedResources(Resources):
             if not owner.ready.done():
                 owner.task.cancel()  # nobody waits any more for what is still being opened
             await asyncio.wait([owner.task])
+            owner.ready.cancel()  # which a task that was cancelled before it began has not done
             if not owner.task.cancelled() and (error := owner.task.exception()) is not None:
                 errors.append(error)
         if errors:

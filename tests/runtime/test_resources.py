@@ -69,14 +69,15 @@ async def test_what_could_not_be_opened_is_tried_again_by_the_next_who_asks() ->
         assert await resources.get("a", shop.thing("a")) == "a"
 
 
-async def test_closing_does_not_wait_for_what_is_still_being_opened() -> None:
+@pytest.mark.parametrize("rounds", [1, 2])
+async def test_closing_does_not_wait_for_what_is_still_being_opened_or_about_to_be(rounds: int) -> None:
     shop = Shop()
     shop.may_open.clear()
     async with asyncio.timeout(10):
         async with SharedResources() as resources:
             waiting = asyncio.create_task(resources.get("a", shop.thing("a")))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            for _ in range(rounds):
+                await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
             await waiting
     assert shop.told == []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -74,6 +77,28 @@ async def test_a_command_that_never_answers_is_given_up(script: str) -> None:
     assert "did not answer within 0.5 s" in str(error)
     assert error.retryable
     assert time.perf_counter() - began < 10
+
+
+SILENT = da.MCPStdioConfig(command="sh", args=["-c", "cat >/dev/null"], name="files")
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 0.003, 0.01])
+async def test_a_command_that_is_given_up_as_it_starts_leaves_nothing_open(seconds: float) -> None:
+    for _ in range(3):
+        error = await failure_of(replace(SILENT, timeout=seconds))
+        assert "did not answer within" in str(error)
+    gc.collect()  # what is still open warns of it, which is an error
+
+
+@pytest.mark.parametrize("rounds", [1, 3, 10, 30, 100])
+async def test_a_worker_that_stops_as_a_command_starts_leaves_nothing_open(rounds: int) -> None:
+    async with SharedResources() as resources:
+        opening = asyncio.create_task(SILENT.list_tools(resources))
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+    with pytest.raises((da.ToolServerUnavailable, asyncio.CancelledError)):
+        await opening
+    gc.collect()
 
 
 async def test_a_command_that_never_ends_a_line_is_told_with_the_limit() -> None:

@@ -15,7 +15,7 @@ import ssl
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -26,6 +26,7 @@ from typing import Any, TextIO, cast
 import anyio
 import httpx2
 from mcp import Client, StdioServerParameters
+from mcp.client._transport import TransportStreams
 from mcp.client.session import MessageHandlerFnT
 from mcp.client.stdio import get_default_environment, stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -90,7 +91,6 @@ class _Hiding(logging.Filter):
 _format = logging.Formatter()
 for _name in (
     "client.session",
-    "client.sse",
     "client.stdio",
     "client.streamable_http",
     "shared.jsonrpc_dispatcher",
@@ -103,6 +103,8 @@ class Line:
     """What the user of a connection hears of its server, besides answers."""
 
     redaction: Redaction
+    on_start: Callable[[], None]
+    """Called when opening has come so far that it may be cancelled."""
     on_message: MessageHandlerFnT
     on_end: Callable[[], None]
     """Called when the server's process has ended."""
@@ -114,7 +116,11 @@ class Line:
 
 @asynccontextmanager
 async def open_client(server: ServerConfig, values: Mapping[str, str], line: Line) -> AsyncIterator[Client]:
-    """Connect to `server`, whose secrets are `values`. What goes wrong is raised as the SDK raises it."""
+    """Connect to `server`, whose secrets are `values`. What goes wrong is raised as the SDK raises it.
+
+    It must not be cancelled before it says so: where asyncio is interrupted as it starts a process, it leaves
+    the pipes open.
+    """
     on_endless.set(line.on_endless)
     connect = partial(
         Client,
@@ -126,16 +132,18 @@ async def open_client(server: ServerConfig, values: Mapping[str, str], line: Lin
         case MCPStdioConfig():
             async with _stderr_of(server, line) as stderr:
                 transport = stdio_client(_parameters(server, values), errlog=stderr)
-                async with connect(transport) as client:
+                async with connect(_told_when_started(transport, line)) as client:
                     stderr.close()  # from here on, its end is the end of the server
                     yield client
         case MCPSSEConfig(url=url):
+            line.on_start()
             async with (
                 _http_client(server, values, answers_apart=True) as http,
                 connect(sse_transport(http, url)) as client,
             ):
                 yield client
         case MCPStreamableHTTPConfig(url=url):
+            line.on_start()
             async with (
                 _http_client(server, values) as http,
                 connect(
@@ -256,6 +264,15 @@ def _parameters(server: MCPStdioConfig, values: Mapping[str, str]) -> StdioServe
         encoding=ENCODING,
         encoding_error_handler="replace",  # a strict one would end the reading, and leave all waiting
     )
+
+
+@asynccontextmanager
+async def _told_when_started(
+    transport: AbstractAsyncContextManager[TransportStreams], line: Line
+) -> AsyncIterator[TransportStreams]:
+    async with transport as streams:
+        line.on_start()
+        yield streams
 
 
 @asynccontextmanager

@@ -68,7 +68,13 @@ class Life:
         loop = asyncio.get_running_loop()
         self._server = server
         self._client: Client | None = None
-        self._line = Line(Redaction(), self._hear, self._server_ended, self._server_rambles)
+        self._line = Line(
+            Redaction(),
+            on_start=self._started,
+            on_message=self._hear,
+            on_end=self._server_ended,
+            on_endless=self._server_rambles,
+        )
         self._catalogue: Catalogue | None = None
         self._listing = asyncio.Lock()
         self._listed_at = -math.inf
@@ -77,6 +83,7 @@ class Life:
         self._used_at = loop.time()
         self._leave = asyncio.Event()
         self._scope = anyio.CancelScope()
+        self._has_started = False
         self.retired = False
         """Whether new calls must go elsewhere."""
         self.failed = False
@@ -91,7 +98,6 @@ class Life:
         current_exchange.set(exchange)
         try:
             with self._scope:
-                self._scope.deadline = anyio.current_time() + self._server.opening_seconds
                 values = resolved(self._server.secrets, self._server.name)
                 exchange.redaction = self._line.redaction = Redaction.of(self._server.secrets, values)
                 async with (
@@ -113,6 +119,13 @@ class Life:
                 self._error = raised
         finally:
             self._end(exchange)
+
+    def _started(self) -> None:
+        """From now on opening may be cancelled, and is in time."""
+        self._has_started = True
+        self._scope.deadline = anyio.current_time() + self._server.opening_seconds
+        if self._leave.is_set():
+            self._scope.cancel()
 
     async def _listen(self, *, task_status: TaskStatus[None]) -> None:
         """Hear of changes of the list from a server that tells only those who ask for it.
@@ -173,7 +186,7 @@ class Life:
         """Let it end now, whatever is under way."""
         self.retired = True
         self._leave.set()
-        if not self.ready.done():
+        if self._has_started and not self.ready.done():
             self._scope.cancel()
 
     def retire(self) -> None:
