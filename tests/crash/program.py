@@ -14,6 +14,7 @@ from typing import Any
 
 import durable_agents as da
 from durable_agents.adapters.scripted import call
+from tests.children import end_with_parent
 
 EFFECTS = "DURABLE_AGENTS_CRASH_EFFECTS"
 """The environment variable with the path of the file of effects; next to it stand the gates."""
@@ -168,6 +169,7 @@ class Late:
 
 def work_in_this_process(url: str, effects: str, lease_seconds: float, **options: Any) -> None:
     """Run a worker until it is told to stop; what a process of the tests does."""
+    end_with_parent()
     os.environ[EFFECTS] = effects
     lease = timedelta(seconds=lease_seconds)
     asyncio.run(

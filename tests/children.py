@@ -1,0 +1,79 @@
+"""Server processes of the tests, none of which outlives the tests, also when these are killed.
+
+One more process, the reaper, reads from a pipe which of them are alive. The other end is held by the tests
+alone: when it is closed, they have ended, in whatever way, and what is left is killed.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+REAPER = """
+import os, signal, sys
+alive = set()
+for line in sys.stdin:
+    number = int(line)
+    alive.add(number) if number > 0 else alive.discard(-number)
+for number in alive:
+    try:
+        os.kill(number, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+
+
+class Child(subprocess.Popen[bytes]):
+    """A process that is killed when this one is gone."""
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        super().__init__(command, **options)
+        self._is_told = True
+        os.write(reaper(), b"%d\n" % self.pid)
+
+    def poll(self) -> int | None:
+        return self._heeded(super().poll())
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = super().wait(timeout)
+        self._heeded(code)
+        return code
+
+    def _heeded(self, code: int | None) -> int | None:
+        """Tell the reaper of the end: the number may soon be another process's."""
+        if code is not None and self._is_told:
+            self._is_told = False
+            os.write(reaper(), b"-%d\n" % self.pid)
+        return code
+
+
+@functools.cache
+def reaper() -> int:
+    """Return the end of the reaper's pipe to write to."""
+    read, write = os.pipe()
+    os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-S", "-c", REAPER],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)],
+        setsid=True,  # An interrupt from the keyboard is not for it.
+    )
+    os.close(read)
+    return write
+
+
+def end_with_parent() -> None:
+    """Let this process, which `multiprocessing` made, end at once when the one that asked for it is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
