@@ -388,6 +388,21 @@ class Crash:
             return [answer.text, type(unknown).__name__]
 
 
+@da.activity(name="temporal_halt", retry_policy_initial_interval=timedelta(0))
+async def halt() -> str:
+    """Hang in the first attempt, for the process to be stopped."""
+    if witnessed("halt") == 1:
+        await asyncio.Event().wait()
+    return "gone on"
+
+
+@da.workflow.define(name="temporal_halt_work")
+class Halt:
+    @da.workflow.entrypoint
+    async def run(self) -> str:
+        return await halt()
+
+
 WORKFLOWS = [
     *(DealAnalysis, RemoteAnalysis, Unsteady, Approval, Steps, ClockReader, Conversation, Local, Story),
     *(Group, Crash),
@@ -395,4 +410,4 @@ WORKFLOWS = [
 
 
 if __name__ == "__main__":
-    asyncio.run(da.run_worker([Crash], sys.argv[1], task_queue=sys.argv[2], lease=LEASE))
+    asyncio.run(da.run_worker([Crash, Halt], sys.argv[1], task_queue=sys.argv[2], lease=LEASE))

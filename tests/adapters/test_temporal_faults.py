@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +17,7 @@ from temporalio.testing import WorkflowEnvironment
 
 import durable_agents as da
 from tests.adapters import temporal_programs as programs
-from tests.adapters.temporal_programs import LEASE, Approval, DealAnalysis, Month, Steps
+from tests.adapters.temporal_programs import LEASE, Approval, DealAnalysis, Halt, Month, Steps
 from tests.adapters.temporal_server import (
     EXECUTABLE,
     FAST,
@@ -60,6 +63,40 @@ async def test_executions_go_on_where_they_were_when_the_server_is_killed_and_co
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.mark.crash
+@pytest.mark.nightly
+async def test_a_process_that_was_stopped_repeats_nothing_that_was_done_elsewhere_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporal hands it tasks all the while, as its connection is open: each costs a lease, or 10 s."""
+    witness = tmp_path / "witness"
+    witness.touch()
+    monkeypatch.setenv("TEMPORAL_WITNESS", str(witness))
+    url, queue = f"temporal://{shared_server()}/default", uuid.uuid4().hex
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.adapters.temporal_programs", url, queue), stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(150), connected() as backend:
+            execution = await backend.start(Halt, task_queue=queue)
+            assert (await process.stdout.readline()).startswith(b"halt 1")
+            process.send_signal(signal.SIGSTOP)
+            async with backend.worker([Halt], task_queue=queue, lease=LEASE):
+                assert await execution.result() == "gone on"
+                process.send_signal(signal.SIGCONT)
+            # It works again; so it has had the time to do what it was handed before.
+            other = await backend.start(Halt, task_queue=queue)
+            while other.id.encode() not in await process.stdout.readline():
+                pass
+    finally:
+        process.kill()
+        await process.wait()
+    done = [line.split() for line in witness.read_text().splitlines()]
+    first, second = (int(attempt) for _, attempt, key in done if key.startswith(execution.id))
+    assert first == 1 < second
 
 
 async def until_answering(backend: da.Backend) -> None:

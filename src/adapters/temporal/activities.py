@@ -18,10 +18,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from temporalio import activity
 from temporalio.common import RawValue
+from temporalio.service import RPCError, RPCStatusCode
 
 from durable_agents.adapters.temporal.failures import application_error
 from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size
@@ -117,6 +119,7 @@ class Attempts:
             ApplicationError: this worker cannot know it; another one, or a later attempt, may.
         """
         try:
+            await self._check_late(info, pulse)
             if args:
                 definition = self._host.toolkit.defined_activity(info.activity_type)
                 arguments = activity.payload_converter().from_payload(args[0].payload)
@@ -133,6 +136,23 @@ class Attempts:
             wait = self._host.lease.total_seconds() if pulse.spare() else None
             pulse.beat()
             raise application_error(failure, attempt=info.attempt, retry_after_seconds=wait) from None
+
+    async def _check_late(self, info: activity.Info, pulse: Pulse) -> None:
+        """Let an attempt that comes late be forgotten if Temporal has given it up in the meantime.
+
+        It hands tasks to a worker that is stopped for a while as to any other, as long as its connection is
+        open. By the time that worker goes on, somebody else may have done the work.
+        """
+        late_by = datetime.now(UTC) - info.started_time
+        if info.is_local or late_by < self._host.lease / 2:
+            return
+        handle = activity.client().get_async_activity_handle(task_token=info.task_token)
+        try:
+            await handle.heartbeat(pulse.spared, *pulse.details)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            activity.raise_complete_async()
 
     @asynccontextmanager
     async def _under_way(self, place: Place, pulse: Pulse) -> AsyncIterator[None]:

@@ -50,7 +50,7 @@ class OpenSteps:
         """Keep a step while the code waits for it; if `keeps_unfinished`, also when the code is dropped."""
         self._steps: dict[Place, Step] = {}
         self._keeps_unfinished = keeps_unfinished
-        self._watched: dict[Place, Callable[[], object]] = {}
+        self._watched: dict[Place, list[Callable[[], object]]] = {}
 
     @contextmanager
     def open(self, place: Place, step: Step) -> Iterator[None]:
@@ -70,14 +70,18 @@ class OpenSteps:
 
     def give_up(self, place: Place) -> None:
         """Tell whoever watches that the code no longer waits for the step. From any thread."""
-        if (told := self._watched.get(place)) is not None:
+        for told in tuple(self._watched.get(place, ())):
             told()
 
     @contextmanager
     def watched(self, place: Place, told: Callable[[], object]) -> Iterator[None]:
         """Have `told` called, in whatever thread, when the step is given up during the block."""
-        self._watched[place] = told
+        # There are several where Temporal has given up an attempt that goes on here, and made another.
+        watching = self._watched.setdefault(place, [])
+        watching.append(told)
         try:
             yield
         finally:
-            del self._watched[place]
+            watching.remove(told)
+            if not watching and self._watched.get(place) is watching:
+                del self._watched[place]

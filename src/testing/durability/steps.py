@@ -169,10 +169,9 @@ class StepContract(ContractBase):
         assert third - second >= 2 * BACKOFF_SECONDS
 
     async def test_d5_back_off_is_kept_across_a_crash(self, stage: Stage) -> None:
-        self.needs(Capability.KEEPS_ATTEMPTS)
         execution, world = await stage.start(Attempts, "slow", 1)
         process = await stage.worker(Attempts)
-        await stage.event(execution, "attempt_failed")
+        await stage.soon(stage.storage.attempt_failed(execution))
         await process.kill()
         await stage.worker(Attempts)
         assert await stage.later(execution.result(), stage.lease.total_seconds() + BACKOFF_SECONDS) == 2

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from enum import Enum
 from typing import Protocol
 
-from durable_agents.ports.durability import Backend
+from durable_agents.ports.durability import Backend, Execution
 from durable_agents.testing.storage import MovableClock
 
 
@@ -15,7 +15,6 @@ class Capability(Enum):
 
     MOVABLE_CLOCK = "time passes only when the test moves it"
     PAUSABLE = "a process can be stopped for a while and go on afterwards, as by SIGSTOP and SIGCONT"
-    KEEPS_ATTEMPTS = "failed attempts and heartbeats are durable as soon as they have happened"
     LISTS_WORKERS = "it tells which workers are alive and what each carries on"
     SHOWS_ITS_BYTES = "what is stored can be looked at, byte by byte"
 
@@ -57,6 +56,13 @@ class DurabilityStorage(Protocol):
     async def stored_bytes(self) -> bytes:
         """Return all that is stored; asked for only with `SHOWS_ITS_BYTES`."""
         raise NotImplementedError
+
+    async def attempt_failed(self, execution: Execution) -> None:
+        """Return once it is durable that an attempt has failed; to be overridden where no event tells."""
+        async for event in execution.events():
+            if event.kind == "attempt_failed":
+                return
+        raise AssertionError("the execution ended without a failed attempt")
 
     @abstractmethod
     async def dispose(self) -> None:

@@ -22,6 +22,12 @@ from durable_agents.testing.durability.workflows import (
 )
 
 
+def assert_tried_twice(attempts: list[int]) -> None:
+    """Two began, in order. Between them there may be some that a paused worker was given, and never began."""
+    first, second = attempts
+    assert first == 1 < second
+
+
 class WorkerContract(ContractBase):
     """D6, D15, D16."""
 
@@ -46,7 +52,7 @@ class WorkerContract(ContractBase):
         await stage.pass_time(stage.lease.total_seconds() + 0.1)
         await paused.stop()
         assert (world.count("before"), world.count("after")) == (1, 1)
-        assert world.attempts("gate reached") == [1, 2]
+        assert_tried_twice(world.attempts("gate reached"))
         assert await stage.soon(all_events(execution)) == told
 
     async def test_d6_a_worker_that_comes_back_in_the_middle_does_not_interfere(self, stage: Stage) -> None:
@@ -66,7 +72,8 @@ class WorkerContract(ContractBase):
         assert await stage.soon(execution.result()) == ["a done", "b done"]
         kinds = [event.kind for event in await stage.soon(all_events(execution))]
         assert kinds.count("activity_completed") == 2
-        assert (world.attempts("a reached"), world.attempts("b reached")) == ([1, 2], [1, 2])
+        assert_tried_twice(world.attempts("a reached"))
+        assert_tried_twice(world.attempts("b reached"))
 
     async def test_d6_a_worker_that_was_paused_works_on_afterwards(self, stage: Stage) -> None:
         self.needs(Capability.PAUSABLE)
