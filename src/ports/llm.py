@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pydantic import Field
 
-from durable_agents.core.agents import AgentGraph
+from durable_agents.core.agents import AgentGraph, AgentSpec
 from durable_agents.core.entries import Entry
 from durable_agents.core.json import JSON
 from durable_agents.core.model import Value
@@ -82,6 +82,10 @@ class Session(Protocol):
         A session whose handle depends on no entries returns it as it is.
         """
         return None
+
+    def seconds_max(self, agent: AgentSpec) -> float:
+        """Return the longest that a reply of that agent may take; an attempt is given a little more."""
+        return 540.0
 
     @property
     def summariser(self) -> SummariseHistory | None:

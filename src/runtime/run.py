@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from durable_agents.core.agent_events import (
@@ -29,7 +30,7 @@ from durable_agents.core.agent_events import (
 )
 from durable_agents.core.agent_machine import step
 from durable_agents.core.agent_run import AgentRun, Phase
-from durable_agents.core.agents import HANDOFF_PREFIX
+from durable_agents.core.agents import HANDOFF_PREFIX, AgentSpec
 from durable_agents.core.approvals import Verdict
 from durable_agents.core.entries import Entry, FunctionResult, ToolExecution
 from durable_agents.core.errors import LimitExceeded, NotSupported
@@ -56,6 +57,15 @@ MODEL_OPTIONS = ActivityOptions(
     effect="idempotent",
 )
 """How a model call is tried: patiently, since a busy conversation stays locked for up to 90 s."""
+
+
+SPARE_SECONDS = 60.0
+"""What an attempt may take beyond the time that the session gives to a reply: for agents to be made first."""
+
+
+def _options(session: Session, agent: AgentSpec) -> ActivityOptions:
+    longest = max(MODEL_OPTIONS.start_to_close_timeout, session.seconds_max(agent) + SPARE_SECONDS)
+    return replace(MODEL_OPTIONS, start_to_close_timeout=longest)
 
 
 class Run:
@@ -182,7 +192,7 @@ class Run:
             kind=StepKind.MODEL,
             name="call_model",
             call=ModelCall(self._session, request),
-            options=MODEL_OPTIONS,
+            options=_options(self._session, graph[effect.agent]),
             about={"agent": effect.agent},
         )
         reply = ModelReply.model_validate(await self._context.run_step(call))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,17 +11,27 @@ from typing import Any
 import pytest
 
 from durable_agents.adapters.mistral import LocalSession, RemoteSession
+from durable_agents.adapters.mistral.api_errors import of_event
 from durable_agents.core.agents import AgentGraph, AgentSpec
 from durable_agents.core.entries import MessageInput
 from durable_agents.core.errors import (
     ConfigurationError,
     DefinitionError,
+    MalformedReply,
     MissingCredentials,
     MissingExtra,
+    ModelOverloaded,
+    ModelRefused,
     NotSupported,
 )
+from durable_agents.ports.durability import Step
 from durable_agents.ports.llm import ModelRequest
+from durable_agents.runtime.agent import Agent
+from durable_agents.runtime.bounds import Bounds
+from durable_agents.runtime.clock import SystemClock
+from durable_agents.runtime.plain import PlainContext
 from durable_agents.runtime.resources import SharedResources
+from durable_agents.runtime.runner import run_agent
 
 both = pytest.mark.parametrize("make", [RemoteSession, LocalSession])
 
@@ -56,6 +67,8 @@ def test_sessions_with_equal_settings_are_equal_and_show_no_key(make: Callable[.
         {"server_url": "localhost:8000"},
         {"server_url": "ftp://host"},
         {"server_url": "https://host?key=1"},
+        {"server_url": "http://[::1"},
+        {"server_url": "http://host:port"},
         {"timeout": 0},
         {"timeout": float("inf")},
         {"timeout": timedelta(seconds=-1)},
@@ -71,9 +84,31 @@ def test_settings_that_cannot_work_are_refused_at_once(
 
 @both
 def test_credentials_in_the_address_are_refused_and_not_repeated(make: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigurationError, match="give them as api_key") as refusal:
-        make(server_url="https://user:secret@host")
-    assert "secret" not in str(refusal.value)
+    for url in ("https://user:secret@host", "user:secret@host", "https://host?api_key=secret"):
+        with pytest.raises(ConfigurationError, match="give the key as api_key") as refusal:
+            make(server_url=url)
+        assert "secret" not in str(refusal.value)
+
+
+@both
+async def test_no_error_repeats_the_key(make: Callable[..., Any]) -> None:
+    session = make(api_key="key-7f3a", server_url="http://127.0.0.1:1")
+    sent_back: list[Exception] = [
+        of_event(500, "no such key: key-7f3a"),
+        of_event(400, "no such key: key-7f3a"),
+        MalformedReply("the answer is not JSON: 'Bearer key-7f3a'"),
+    ]
+    for error in sent_back:
+        with pytest.raises(type(error)) as raised:
+            async with session.guarded(session.endpoint()):
+                raise error
+        assert "***" in str(raised.value)
+        assert "key-7f3a" not in "".join(traceback.format_exception(raised.value))
+    clean = ModelOverloaded(503, "busy", 2.5)
+    with pytest.raises(ModelOverloaded) as raised:
+        async with session.guarded(session.endpoint()):
+            raise clean
+    assert raised.value is clean
 
 
 @both
@@ -130,3 +165,27 @@ def test_a_local_session_refuses_built_in_tools_by_name() -> None:
     RemoteSession().check(searching)
     with pytest.raises(NotSupported, match="LocalSession cannot run built-in tool 'web_search' of agent 'a'"):
         LocalSession().check(searching)
+
+
+@both
+async def test_a_reply_may_take_as_long_as_the_session_says(make: Callable[..., Any]) -> None:
+    seconds: list[float] = []
+
+    class Watched(PlainContext):
+        async def run_step(self, step: Step) -> Any:
+            seconds.append(step.options.start_to_close_timeout)
+            raise ModelRefused(400, "that is all")
+
+    async with SharedResources() as resources:
+        for timeout in (None, 1200.0):
+            session = make(server_url="http://127.0.0.1:1", timeout=timeout)
+            context = Watched(resources, SystemClock())
+            with pytest.raises(ModelRefused):
+                await run_agent(Agent(model="m", name="a"), "Go.", session, Bounds(), context)
+    assert seconds[0] == 600
+    assert seconds[1] > 1200
+
+
+def test_each_fallback_model_has_the_time_of_a_reply() -> None:
+    agent = graph(fallback_models=("n", "o"))["a"]
+    assert LocalSession(timeout=300).seconds_max(agent) == 900

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+from pydantic import ValidationError
 
 from durable_agents.core.errors import (
     DurableAgentsError,
@@ -32,19 +35,54 @@ def translated(error: Exception, secret: str | None) -> DurableAgentsError | Non
     """
     import httpx2
     from mistralai.client.errors import MistralError, NoResponseError
-    from pydantic import ValidationError
 
     if isinstance(error, MistralError):
         hide(error, {secret or ""})
         return of_status(error.status_code, told_by(error.body, secret), error.headers)
-    if isinstance(error, (httpx2.HTTPError, NoResponseError, UnicodeDecodeError)):
-        return ModelUnreachable(_bounded(f"{type(error).__name__} {error}".strip(), secret))
-    if isinstance(error, (httpx2.InvalidURL, httpx2.StreamError)):
+    network = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, NoResponseError, UnicodeDecodeError)
+    if isinstance(error, network):
         return ModelUnreachable(_bounded(f"{type(error).__name__} {error}".strip(), secret))
     if isinstance(error, ValidationError):
         # The SDK checks a request before it sends it: the API would say the same.
         return ModelRefused(422, _bounded("; ".join(faults(error)), secret))
     return None
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Read JSON of a server's inside, without trust: where it has another shape than described, say so.
+
+    Raises:
+        MalformedReply: it could not be read.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise MalformedReply("; ".join(faults(error)[:3])) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise MalformedReply(f"{what} is not as the API describes it") from error
+
+
+@contextmanager
+def hiding(secrets: Collection[str]) -> Iterator[None]:
+    """Let no error out of the block that repeats one of these: a server may send back what it was sent."""
+    try:
+        yield
+    except DurableAgentsError as error:
+        told = {name: _clean(value, secrets) for name, value in error.details().items()}
+        if told == error.details():
+            raise
+        raise type(error)(**told) from None  # What it came from holds the secret as well.
+    except Exception as error:
+        hide(error, secrets)
+        raise
+
+
+def _clean(value: Any, secrets: Collection[str]) -> Any:
+    if isinstance(value, str):
+        for secret in filter(None, secrets):
+            value = value.replace(secret, "***")
+    return value
 
 
 def of_status(status: int, message: str, headers: Mapping[str, str]) -> DurableAgentsError:

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
-from pydantic import ValidationError
-
+from durable_agents.adapters.mistral.api_errors import readable
 from durable_agents.adapters.mistral.definitions import completion_args, function_tools, handoff_tools
 from durable_agents.adapters.mistral.wire import plain, repaired, said_by_model, said_by_user
 from durable_agents.core.agents import AgentGraph
@@ -33,7 +32,6 @@ from durable_agents.core.entries import (
 )
 from durable_agents.core.errors import MalformedReply, ModelOverloaded
 from durable_agents.core.json import encode
-from durable_agents.core.model import faults
 from durable_agents.core.replies import open_function_calls
 
 Wire = dict[str, Any]
@@ -174,24 +172,18 @@ def entries_of(completion: Any) -> tuple[Entry, ...]:
         MalformedReply: there is no message, it is none, or it was cut while it called tools.
         ModelOverloaded: the server gave up while it was generating.
     """
-    choices = completion.get("choices") if isinstance(completion, Mapping) else None
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, Mapping) else None
-    if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
-        raise MalformedReply("the answer has no choice with a message")
-    finish_reason = choice.get("finish_reason")
-    calls = message.get("tool_calls") or []
-    if finish_reason == "error":
-        raise ModelOverloaded(500, "the server gave up while it was generating")
-    if finish_reason in _CUT and calls:
-        raise MalformedReply("it was cut at the token limit within its tool calls; raise max_tokens")
-    content = message.get("content")
-    said = [{"type": "message.output", "content": content or ""}] if content or not calls else []
-    try:
+    with readable("the answer"):
+        choices = completion.get("choices")
+        if not choices:
+            raise MalformedReply("the answer has no choice")
+        message, finish_reason = choices[0]["message"], choices[0].get("finish_reason")
+        content, calls = message.get("content"), message.get("tool_calls") or []
+        if finish_reason == "error":
+            raise ModelOverloaded(500, "the server gave up while it was generating")
+        if finish_reason in _CUT and calls:
+            raise MalformedReply("it was cut at the token limit within its tool calls; raise max_tokens")
+        said = [{"type": "message.output", "content": content or ""}] if content or not calls else []
         return entries.validate_python((*said, *(_call(call) for call in calls)))
-    except (ValidationError, TypeError, AttributeError) as error:
-        why = "; ".join(faults(error)[:3]) if isinstance(error, ValidationError) else "it is not a message"
-        raise MalformedReply(why) from error
 
 
 def _call(call: Any) -> Wire:

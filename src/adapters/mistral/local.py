@@ -13,7 +13,7 @@ from durable_agents.adapters.mistral.definitions import CHAT_ARGS, check_definit
 from durable_agents.adapters.mistral.session import ApiSession, Endpoint
 from durable_agents.adapters.mistral.streams import CompletionStream
 from durable_agents.adapters.mistral.wire import usage_of
-from durable_agents.core.agents import AgentGraph
+from durable_agents.core.agents import AgentGraph, AgentSpec
 from durable_agents.core.context import ContextProcessor, processed
 from durable_agents.core.errors import (
     ModelError,
@@ -69,13 +69,17 @@ class LocalSession(ApiSession):
                 )
         check_definitions(graph, CHAT_ARGS)
 
+    def seconds_max(self, agent: AgentSpec) -> float:
+        return self.timeout_seconds * (1 + len(agent.fallback_models))
+
     async def reply(
         self, request: ModelRequest, resources: Resources, tell: Tell | None = None
     ) -> ModelReply:
         """Return the reply of the agent's model, or of the first of its fallback models that gives one.
 
-        A note says so. A model that has begun to write is not fallen back from: the next attempt takes its
-        text back. If none of them answers, the error is one that is worth that attempt, where there is one.
+        Each of them has the session's `timeout`. A note says which one it was. A model that has begun to
+        write is not fallen back from: the next attempt takes its text back. If none of them answers, the
+        error is one that is worth that attempt, where there is one.
         """
         agent = request.graph[request.agent]
         if not agent.fallback_models:

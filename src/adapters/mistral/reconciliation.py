@@ -62,11 +62,15 @@ def trace_of(history: Sequence[Wire], anchor: str | None, inputs: Sequence[Wire]
     if len(seen) < len(inputs) or not all(map(_is_same, seen, inputs)):
         return Trace(Sight.SOMETHING_ELSE)
     rest = history[begin + len(inputs) :]
-    length = next((at for at, entry in enumerate(rest) if entry.get("type") in _INPUTS), len(rest))
+    length = next((at for at, entry in enumerate(rest) if _type(entry) in _INPUTS), len(rest))
     outputs, has_more = tuple(rest[:length]), length < len(rest)
-    if not outputs or outputs[-1].get("type") in _NEVER_LAST:
+    if not outputs or _type(outputs[-1]) in _NEVER_LAST:
         return Trace(Sight.SOMETHING_ELSE if has_more else Sight.PENDING)
     return Trace(Sight.ANSWERED, outputs, has_more)
+
+
+def _type(entry: Wire) -> str:
+    return str(entry.get("type"))
 
 
 def _behind(history: Sequence[Wire], anchor: str | None) -> int | None:

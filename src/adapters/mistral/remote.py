@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from durable_agents.adapters.mistral.api_errors import BUSY_SECONDS, hide
+from durable_agents.adapters.mistral.api_errors import BUSY_SECONDS, hiding
 from durable_agents.adapters.mistral.connectors import with_secrets
 from durable_agents.adapters.mistral.conversations import Answer, Call, ConversationsApi
 from durable_agents.adapters.mistral.definitions import (
@@ -161,12 +161,8 @@ class RemoteSession(ApiSession):
         if self.handoff_execution == "client":
             graph = with_handoffs_as_tools(graph)
         request = request.with_(graph=graph)
-        try:
+        with hiding(secrets):
             return await Exchange(api, request, call).reply()
-        except Exception as error:
-            # The server may repeat what it was sent.
-            hide(error, secrets)
-            raise
 
 
 class Exchange:

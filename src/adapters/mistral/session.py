@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from durable_agents.adapters.mistral.api_errors import translated
+from durable_agents.adapters.mistral.api_errors import hiding, translated
+from durable_agents.core.agents import AgentSpec
 from durable_agents.core.errors import (
     ConfigurationError,
     DurableAgentsError,
@@ -85,6 +86,9 @@ class ApiSession(Session):
             return self.timeout.total_seconds()
         return TIMEOUT_SECONDS if self.timeout is None else float(self.timeout)
 
+    def seconds_max(self, agent: AgentSpec) -> float:
+        return self.timeout_seconds
+
     def endpoint(self) -> Endpoint:
         """Return where to call and with which key: the settings, else the environment of this process.
 
@@ -126,8 +130,9 @@ class ApiSession(Session):
     async def guarded(self, endpoint: Endpoint) -> AsyncIterator[None]:
         """Turn whatever the SDK or the network raises inside into one of our errors, without the key."""
         try:
-            async with asyncio.timeout(self.timeout_seconds):
-                yield
+            with hiding({endpoint.secret or ""}):
+                async with asyncio.timeout(self.timeout_seconds):
+                    yield
         except TimeoutError as error:
             raise ModelUnreachable(f"it was not complete after {self.timeout_seconds:g} s") from error
         except DurableAgentsError:
@@ -148,9 +153,14 @@ def _checked_key(key: str, where: str) -> str:
 
 def _checked_url(url: str, where: str) -> str:
     """Return the address without a trailing slash or version, which the SDK adds itself."""
-    parts = urlsplit(url)
-    if parts.username or parts.password:
-        raise ConfigurationError(f"{where} holds credentials; give them as api_key")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    # Nothing is repeated that may be a secret.
+    if "@" in url or "?" in url:
+        raise ConfigurationError(f"{where} holds credentials or a query; give the key as api_key")
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or "#" in url:
         raise ConfigurationError(f"{where} is {url!r}; it looks like https://host or http://host:port/path")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from durable_agents.adapters.mistral.api_errors import of_event
+from durable_agents.adapters.mistral.api_errors import of_event, readable
 from durable_agents.core.errors import MalformedReply, ModelUnreachable
 
 Wire = dict[str, Any]
@@ -82,12 +82,18 @@ class ConversationStream:
         Raises:
             ModelUnreachable: the event itself was cut.
             ModelRefused, ModelOverloaded: the server says that the reply has failed.
+            MalformedReply: the event is not as described.
         """
+        with readable("an event of the stream"):
+            return self._take(event)
+
+    def _take(self, event: Any) -> str:
         if not isinstance(event, Mapping):
             raise ModelUnreachable("the stream was cut within an event")
         kind = str(event.get("type"))
         if kind == _STARTED:
-            self.conversation_id = event.get("conversation_id")
+            conversation_id = event["conversation_id"]
+            self.conversation_id = conversation_id if isinstance(conversation_id, str) else None
         elif kind == _DONE:
             self.usage = event.get("usage")
             self._is_done = True
@@ -103,7 +109,7 @@ class ConversationStream:
         return ""
 
     def _add(self, entry_type: str, phase: str, event: Mapping[str, Any]) -> None:
-        index = event.get("output_index") or 0
+        index = int(event.get("output_index") or 0)
         new = {
             name: value
             for name, value in event.items()
@@ -114,6 +120,8 @@ class ConversationStream:
         entry.update({name: value for name, value in new.items() if phase == "done" or name not in entry})
         if isinstance(arguments := event.get("arguments"), str):
             entry["arguments"] = entry.get("arguments", "") + arguments
+        elif arguments is not None:
+            entry["arguments"] = arguments
         if entry_type == "message.output":
             content = self._contents.setdefault(index, Content())
             content.add(event.get("content") or "", event.get("content_index") or 0)
@@ -123,11 +131,13 @@ class ConversationStream:
 
         Raises:
             ModelUnreachable: the stream ended too early.
+            MalformedReply: what came cannot be put together.
         """
         if not self._is_done:
             raise ModelUnreachable("the stream ended before the reply was whole")
-        for index, content in self._contents.items():
-            self._outputs[index]["content"] = content.wire()
+        with readable("the stream"):
+            for index, content in self._contents.items():
+                self._outputs[index]["content"] = content.wire()
         outputs = [self._outputs[index] for index in sorted(self._outputs)]
         return {
             "object": "conversation.response",
@@ -156,7 +166,12 @@ class CompletionStream:
         Raises:
             ModelUnreachable: the event itself was cut.
             ModelOverloaded: the server says that the reply has failed.
+            MalformedReply: the event is not as described.
         """
+        with readable("an event of the stream"):
+            return self._take(event)
+
+    def _take(self, event: Any) -> str:
         if event == self.END:
             self._is_done = True
             return ""
@@ -195,14 +210,16 @@ class CompletionStream:
 
         Raises:
             ModelUnreachable: the stream ended too early.
+            MalformedReply: what came cannot be put together.
         """
         if not self._is_done:
             raise ModelUnreachable("the stream ended before the reply was whole")
-        message = {
-            "role": "assistant",
-            "content": self._content.wire(),
-            "tool_calls": [self._calls[index] for index in sorted(self._calls)],
-        }
+        with readable("the stream"):
+            message = {
+                "role": "assistant",
+                "content": self._content.wire(),
+                "tool_calls": [self._calls[index] for index in sorted(self._calls)],
+            }
         choices = [{"index": 0, "finish_reason": self._finish_reason, "message": message}]
         return {
             "object": "chat.completion",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
+from durable_agents.adapters.mistral.api_errors import readable
 from durable_agents.core.entries import (
     Entry,
     FunctionCall,
@@ -15,9 +14,8 @@ from durable_agents.core.entries import (
     ToolConfirmation,
     entries,
 )
-from durable_agents.core.errors import MalformedReply, ModelRefused
+from durable_agents.core.errors import ModelRefused
 from durable_agents.core.json import encode
-from durable_agents.core.model import faults
 from durable_agents.core.replies import open_function_calls, parsed_arguments
 from durable_agents.core.usage import Usage
 
@@ -45,10 +43,8 @@ def entries_of(outputs: Sequence[Any], names: Mapping[str, str]) -> tuple[Entry,
     Raises:
         MalformedReply: an output that is no entry at all.
     """
-    try:
+    with readable("an entry of the answer"):
         return entries.validate_python(tuple(_entry(output, names) for output in outputs))
-    except ValidationError as error:
-        raise MalformedReply("; ".join(faults(error)[:3])) from error
 
 
 def _entry(output: Any, names: Mapping[str, str]) -> Any:
@@ -196,4 +192,4 @@ def usage_of(wire: Any) -> Usage:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and value is not True and value > 0 else 0
