@@ -132,6 +132,31 @@ async def test_a_cluster(kind: Kind) -> None:
                 await backend.start(Steps, ["a"])
             assert len(await backend.list()) == 51
         assert all(node.ask("DBSIZE") for node in nodes)
+        async with refused(StorageError, "0 on a cluster"):
+            await connect(nodes[0].url(database=1))
+        # One node that may lose something is enough.
+        for node in nodes[:2]:
+            node.ask("CONFIG", "SET", "appendonly", "yes")
+        async with refused(StorageError, "appendonly"):
+            await connect(nodes[0].url(), require_durable="1")
+        async with refused(ConfigurationError, "wait_aof"):
+            await connect(nodes[0].url(), wait_aof="local")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", TLS_KINDS, ids=str)
+async def test_a_cluster_with_tls(kind: Kind, tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    options = ServerOptions(certificates=certificates, settings={"tls-cluster": "yes"})
+    with cluster(kind, options) as nodes:
+        await works(nodes[0].url())
+
+
+@pytest.mark.nightly
+async def test_a_cluster_of_which_more_databases_than_one_are_made() -> None:
+    with cluster(VALKEY, ServerOptions(settings={"cluster-databases": "2"})) as nodes:
+        async with refused(ConfigurationError, "only database 0"):
+            await connect(nodes[0].url(database=1))
 
 
 @pytest.mark.skipif(external_url() is None, reason="REDIS_URL names no server")

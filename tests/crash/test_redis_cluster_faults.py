@@ -19,7 +19,7 @@ import durable_agents as da
 from durable_agents.adapters.redis import RedisSettings, RedisStore
 from durable_agents.core.errors import StorageUnavailable
 from durable_agents.core.records import Status
-from durable_agents.ports.journal import Claim, Commit, Message, NewExecution, Work
+from durable_agents.ports.journal import Claim, Commit, Head, Message, NewExecution, Work
 from tests.adapters.redis_cluster import (
     cluster,
     is_caught_up,
@@ -41,6 +41,8 @@ pytestmark = [pytest.mark.crash, pytest.mark.server]
 LEASE = timedelta(seconds=10)
 """Longer than it takes until a replica is in the place of its primary, so that who works goes on working."""
 SHARDS = 16
+IN_TIME_SECONDS = 10.0
+"""Far more than the timeout, for a machine that has much to do; what never ends takes longer."""
 OPTIONS = ServerOptions(append_only=True, settings={"cluster-node-timeout": "1000"})
 
 Nodes = Sequence[RedisServer]
@@ -160,6 +162,23 @@ async def test_while_a_node_is_down_what_the_others_have_is_claimed(nodes: Nodes
         async with asyncio.timeout(PATIENCE_SECONDS):
             while claimed < 60:
                 claimed += len((await insist(claim_all)).claims)
+
+
+async def test_a_node_that_is_silent_is_an_error_in_time_and_no_hang(nodes: Nodes, url: str) -> None:
+    ids = [f"x-{number}" for number in range(20)]
+    async with RedisStore(RedisSettings.from_url(f"{url}&timeout=0.5")) as store:
+        for id in ids:
+            await store.create(NewExecution(id, "w", "f"), b"first")
+        nodes[1].pause()
+        try:
+            async with asyncio.timeout(IN_TIME_SECONDS):
+                answers = await asyncio.gather(*(store.head(id) for id in ids), return_exceptions=True)
+        finally:
+            nodes[1].resume()
+        assert {type(answer) for answer in answers} <= {Head, StorageUnavailable}
+        assert any(isinstance(answer, StorageUnavailable) for answer in answers)
+        for id in ids:
+            assert await insist(functools.partial(store.head, id))
 
 
 async def test_who_follows_hears_of_it_after_the_node_that_told_is_gone(nodes: Nodes, url: str) -> None:

@@ -179,6 +179,25 @@ async def test_a_server_whose_memory_is_full_refuses_whole_and_goes_on_with_more
     check(effects)
 
 
+async def test_what_nobody_hears_of_is_found_by_looking_now_and_then(
+    server: RedisServer, proxy: TcpProxy, effects: Effects
+) -> None:
+    async with (
+        da.connect(url_of(server.port)) as starting,
+        da.connect(url_of(proxy.port)) as working,
+        working.worker([Gated], lease=LEASE),
+    ):
+        before = await starting.start(Gated)
+        await effects.until(lambda: len(effects.attempts("gate")) == 1)
+        # From now on the worker takes what is announced for another task queue's.
+        proxy.replace(b"work:default", b"work:unheard")
+        executions = [before, await starting.start(Gated)]
+        effects.path.with_name("gate").touch()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.gather(*(execution.result() for execution in executions))
+    assert len(effects.attempts("after")) == 2
+
+
 async def test_a_server_that_is_silent_is_an_error_in_time_and_no_hang(
     server: RedisServer, proxy: TcpProxy
 ) -> None:

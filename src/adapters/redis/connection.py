@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,11 +65,12 @@ async def open_server(settings: RedisSettings, *, for_keeps: bool = True) -> Ser
             _check_version(information, settings)
             is_cluster = information.get("cluster_enabled") == 1
             if is_cluster:
+                if not settings.place.endswith("/0"):
+                    raise ConfigurationError(f"{settings.place} is a cluster, which has only database 0")
                 await route.close()
                 route = await _nodes(settings)
             if for_keeps:
-                for information in await route.information():
-                    _check_durability(information, settings)
+                _check_durability(await route.information(), settings)
             shards = await _agree_on_format(route, home, settings, CLUSTER_SHARDS if is_cluster else 1)
     except BaseException:
         await route.close()
@@ -136,26 +137,33 @@ def _version(information: Mapping[str, Any], name: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", str(information[name]))[:2])
 
 
-def _check_durability(information: Mapping[str, Any], settings: RedisSettings) -> None:
-    """Say what the server may lose of what it has acknowledged."""
-    risks = []
-    if not information.get("aof_enabled"):
-        risks.append("appendonly is no, so a crash of the server loses what is newer than its last snapshot")
-    policy = str(information.get("maxmemory_policy", "noeviction"))
-    if policy != "noeviction":
-        risks.append(f"maxmemory-policy is {policy}, so it may delete executions when memory is full")
-    if information.get("aof_enabled") and information.get("aof_last_write_status", "ok") != "ok":
-        risks.append("its last write to the append-only file failed")
-    if risks:
+def _check_durability(servers: Sequence[Mapping[str, Any]], settings: RedisSettings) -> None:
+    """Say what the server, or any node of a cluster, may lose of what it has acknowledged."""
+    if risks := dict.fromkeys(risk for information in servers for risk in _risks(information)):
         said = f"{settings.place} may lose executions: {'; '.join(risks)}. Set appendonly yes and noeviction"
         if settings.require_durable:
             raise StorageError(f"{said}, or leave require_durable out of the URL")
         logger.warning("%s, or say require_durable=1 in the URL to refuse such a server", said)
     if settings.wait_aof is not None:
-        if "valkey_version" not in information and _version(information, "redis_version") < WAITAOF_OLDEST:
-            raise ConfigurationError("wait_aof in the Redis URL needs Redis 7.2 or newer, or Valkey")
-        if not information.get("aof_enabled"):
-            raise ConfigurationError("wait_aof in the Redis URL needs a server with appendonly yes")
+        for information in servers:
+            _check_that_it_can_wait(information)
+
+
+def _risks(information: Mapping[str, Any]) -> Iterator[str]:
+    if not information.get("aof_enabled"):
+        yield "appendonly is no, so a crash of the server loses what is newer than its last snapshot"
+    policy = str(information.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        yield f"maxmemory-policy is {policy}, so it may delete executions when memory is full"
+    if information.get("aof_enabled") and information.get("aof_last_write_status", "ok") != "ok":
+        yield "its last write to the append-only file failed"
+
+
+def _check_that_it_can_wait(information: Mapping[str, Any]) -> None:
+    if "valkey_version" not in information and _version(information, "redis_version") < WAITAOF_OLDEST:
+        raise ConfigurationError("wait_aof in the Redis URL needs Redis 7.2 or newer, or Valkey")
+    if not information.get("aof_enabled"):
+        raise ConfigurationError("wait_aof in the Redis URL needs a server with appendonly yes")
 
 
 async def _agree_on_format(route: Route, key: str, settings: RedisSettings, default_shards: int) -> int:

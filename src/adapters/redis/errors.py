@@ -106,8 +106,10 @@ def _response_error(error: exceptions.ResponseError, place: str, reason: str) ->
         return StorageUnavailable(
             f"the cluster at {place} is moving slots, or failing over ({reason}); try again"
         )
-    if "DB index is out of range" in text:
-        return StorageError(f"{place}: the server has no such database ({reason}); use a smaller number")
+    if "DB index is out of range" in text or "SELECT is not allowed" in text:
+        return StorageError(
+            f"{place}: the server has no such database ({reason}); use a smaller number, and 0 on a cluster"
+        )
     return StorageError(f"Redis at {place} could not do what was asked: {reason}")
 
 
