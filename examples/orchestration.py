@@ -1,4 +1,4 @@
-"""A workflow around agents: two at a time, a timer, a decision from outside, and a cancellation.
+"""A workflow around agents: two at a time, a timer, a bid and a decision from outside, and a cancellation.
 
 Run it: python examples/orchestration.py
 """
@@ -34,10 +34,21 @@ class DueDiligence:
     def __init__(self) -> None:
         self.findings: list[str] = []
         self.decision: str | None = None
+        self.millions = 0
 
     @da.workflow.signal
     def decide(self, decision: str) -> None:
         self.decision = decision
+
+    @da.workflow.update
+    def bid(self, millions: int) -> str:
+        self.millions += millions
+        return f"the bid is {self.millions} million"
+
+    @bid.validator
+    def check_bid(self, millions: int) -> None:
+        if self.millions + millions > 50:
+            raise ValueError("over 50 million the board must be asked")
 
     @da.workflow.query
     def found(self) -> list[str]:
@@ -57,7 +68,7 @@ class DueDiligence:
         except asyncio.CancelledError:
             await withdraw_offer(company)
             raise
-        return f"{company}: {self.decision}"
+        return f"{company}: {self.decision} for {self.millions} million"
 
 
 def stand_in(call: ModelCall) -> Reply:
@@ -82,6 +93,11 @@ async def main() -> None:
         for execution in (bought, dropped):
             await both_have_answered(execution)
             print(*await execution.query("found"), sep="\n")
+        print(await bought.update("bid", 40))
+        try:
+            await bought.update("bid", 20)
+        except da.UpdateRejected as error:
+            print(error.message)
         await bought.signal("decide", "buy")
         print(await bought.result())
         await dropped.cancel()

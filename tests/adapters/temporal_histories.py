@@ -23,7 +23,7 @@ import durable_agents as da
 from durable_agents.adapters.temporal import TemporalBackend
 from tests.adapters.temporal_native import WORKFLOWS as NATIVE
 from tests.adapters.temporal_native import Poem
-from tests.adapters.temporal_programs import WORKFLOWS, Approval, Conversation, DealAnalysis, Steps
+from tests.adapters.temporal_programs import WORKFLOWS, Approval, Conversation, DealAnalysis, Steps, Tally
 from tests.adapters.temporal_server import shared_server
 
 FOLDER = Path(__file__).parents[1] / "data" / "temporal_histories"
@@ -53,7 +53,14 @@ async def record() -> Mapping[str, WorkflowHistory]:
             conversation = await backend.start(Conversation, task_queue=queue)
             await conversation.signal("say", "Hello.")
             await conversation.signal("end")
-            for execution in (deal, steps, approval, conversation):
+            tally = await backend.start(Tally, task_queue=queue)
+            await tally.update("add", 1, id="one")
+            with contextlib.suppress(da.UpdateRejected):
+                await tally.update("add", -1)
+            with contextlib.suppress(da.UpdateFailed):
+                await tally.update("begin_anew", id="two")
+            await tally.update("end", id="three")
+            for execution in (deal, steps, approval, conversation, tally):
                 await execution.result()
             await cancelled.cancel()
             with contextlib.suppress(da.ExecutionCancelled):
@@ -71,6 +78,7 @@ async def record() -> Mapping[str, WorkflowHistory]:
             "cancelled": cancelled.id,
             "conversation": conversation.id,
             "native": native.id,
+            "updates": tally.id,
         }
         return {
             name: await backend.client.get_workflow_handle(one).fetch_history() for name, one in ids.items()

@@ -142,6 +142,40 @@ class Approval:
         return self.decisions[since:]
 
 
+@da.workflow.define(name="temporal_tally")
+class Tally:
+    """Counts what updates add, until one of them asks for the end."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.is_over = False
+
+    @da.workflow.entrypoint
+    async def run(self) -> int:
+        await da.workflow.wait_condition(lambda: self.is_over)
+        return self.total
+
+    @da.workflow.update
+    async def add(self, number: int, again: int = 0) -> str:
+        told = await note(f"{number} and {again}")
+        self.total += number + again
+        return told
+
+    @add.validator
+    def check_number(self, number: int, again: int = 0) -> None:
+        if number < 0:
+            raise ValueError("too little")
+
+    @da.workflow.update
+    async def begin_anew(self) -> None:
+        await da.workflow.continue_as_new()
+
+    @da.workflow.update
+    def end(self) -> int:
+        self.is_over = True
+        return self.total
+
+
 @da.workflow.define(name="temporal_steps")
 class Steps:
     """Does what it is told, step by step."""
@@ -405,7 +439,7 @@ class Halt:
 
 WORKFLOWS = [
     *(DealAnalysis, RemoteAnalysis, Unsteady, Approval, Steps, ClockReader, Conversation, Local, Story),
-    *(Group, Crash),
+    *(Group, Crash, Tally),
 ]
 
 

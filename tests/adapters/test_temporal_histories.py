@@ -31,4 +31,4 @@ async def test_a_history_that_was_written_once_can_be_replayed(name: str) -> Non
 
 def test_there_is_a_history_of_every_sort() -> None:
     sorts = {name.partition("-")[0] for name in HISTORIES}
-    assert sorts == {"agents", "asyncio", "cancelled", "conversation", "native", "signals"}
+    assert sorts == {"agents", "asyncio", "cancelled", "conversation", "native", "signals", "updates"}

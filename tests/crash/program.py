@@ -88,6 +88,10 @@ class Gated:
     async def run(self) -> list[str]:
         return [await work("before", 0.0), await pass_gate("gate"), await work("after", 0.0)]
 
+    @da.workflow.update
+    async def pass_another(self, gate: str) -> str:
+        return await pass_gate(gate)
+
 
 @da.workflow.define(name="crash.brief")
 class Brief:

@@ -146,6 +146,30 @@ async def test_d17_decisions_outlive_the_workers_that_asked_for_them(
     assert (counted["approval_given"], counted["approval_refused"], counted["tool_called"]) == (1, 1, 1)
 
 
+async def test_d18_an_update_is_answered_once_though_its_worker_and_a_caller_are_killed(
+    processes: Processes, backend: da.Backend
+) -> None:
+    execution = await backend.start(Gated, id="x")
+    caller = asyncio.create_task(execution.update("pass_another", "door", id="u"))
+    first = processes.begin()
+    await processes.effects.until(lambda: processes.effects.attempts("door") == [1])
+    await processes.end(first, signal.SIGKILL)
+    caller.cancel()
+    processes.begin()
+    await processes.effects.until(lambda: processes.effects.attempts("door") == [1, 2])
+    processes.effects.path.with_name("door").touch()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async with da.connect(processes.url) as another:
+            again = await another.get("x")
+            assert await again.update("pass_another", "door", id="u") == "door done"
+        processes.effects.path.with_name("gate").touch()
+        assert await execution.result() == ["before done", "gate done", "after done"]
+        assert await execution.update("pass_another", "door", id="u") == "door done"
+    processes.effects.check()
+    counted = await kinds(execution)
+    assert (counted["update_accepted"], counted["update_completed"]) == (1, 1)
+
+
 async def test_d6_a_worker_that_is_paused_past_its_lease_changes_nothing_afterwards(
     processes: Processes, backend: da.Backend
 ) -> None:

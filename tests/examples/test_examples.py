@@ -47,7 +47,9 @@ OUTCOMES = {
         "Northwind has a pending patent case.",
         "Contoso has a growing market.",
         "Contoso has a pending patent case.",
-        "Northwind: buy",
+        "the bid is 40 million",
+        "over 50 million the board must be asked",
+        "Northwind: buy for 40 million",
         "offer to Contoso withdrawn",
     ],
 }

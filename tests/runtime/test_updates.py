@@ -161,11 +161,11 @@ async def ask(handle: Execution, id: str) -> Receipt | None:
 class Mortals:
     """A worker that dies at some call of its store, whereupon there is another one; and callers who die."""
 
-    def __init__(self, stage: Stage, deaths: list[int], dies_after_effect: bool) -> None:
+    def __init__(self, stage: Stage, deaths: list[int], dies_after_effect: bool, cached: int) -> None:
         self._stage = stage
         self._deaths = deaths
         self._dies_after_effect = dies_after_effect
-        self._succession: asyncio.Task[None] | None = None
+        self._cached = cached
 
     async def backend(self, dies_at: int | None) -> tuple[Backend, Lifeline]:
         """Return what one more process has, which dies at that call."""
@@ -181,7 +181,7 @@ class Mortals:
         """Be one worker after the other."""
         while True:
             backend, store = await self.backend(self._deaths.pop() if self._deaths else None)
-            process = await self._stage.worker(Account, backend=backend)
+            process = await self._stage.worker(Account, backend=backend, max_cached_executions=self._cached)
             await store.died.wait()
             await self._stage.lose(process)
 
@@ -200,15 +200,16 @@ class Mortals:
     deaths=st.lists(st.integers(min_value=1, max_value=15), max_size=3),
     dies_after_effect=st.booleans(),
     caller_dies_at=st.integers(min_value=1, max_value=6),
+    cached=st.sampled_from([0, 1000]),
 )
 async def test_whoever_dies_an_update_is_handled_once_and_answered_alike(
-    ids: list[str], deaths: list[int], dies_after_effect: bool, caller_dies_at: int
+    ids: list[str], deaths: list[int], dies_after_effect: bool, caller_dies_at: int, cached: int
 ) -> None:
     """The worker dies at any call of its store, and so does one of two callers who send the same."""
     model = Model()
     async with in_memory() as stage:
         execution, _ = await stage.start(Account)
-        mortals = Mortals(stage, deaths, dies_after_effect)
+        mortals = Mortals(stage, deaths, dies_after_effect, cached)
         working = asyncio.create_task(mortals.work())
         for id in ids:
             dying = asyncio.create_task(mortals.call(execution.id, id, caller_dies_at))

@@ -195,7 +195,9 @@ def test_what_is_no_workflow_is_refused_with_what_to_do(wrong: Any) -> None:
         definition_of(wrong)
 
 
-@pytest.mark.parametrize("ask", [workflow.now, workflow.uuid4, workflow.random, workflow.info])
+@pytest.mark.parametrize(
+    "ask", [workflow.now, workflow.uuid4, workflow.random, workflow.info, workflow.all_handlers_finished]
+)
 def test_outside_a_workflow_there_is_nothing_to_ask(ask: Callable[[], Any]) -> None:
     with pytest.raises(NotInWorkflow, match=r"workflow\."):
         ask()

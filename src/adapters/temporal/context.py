@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, NoReturn
@@ -17,7 +17,7 @@ from durable_agents.adapters.temporal.failures import step_failure
 from durable_agents.adapters.temporal.payloads import check_size
 from durable_agents.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from durable_agents.core.approvals import Decision
-from durable_agents.core.errors import DeterminismError
+from durable_agents.core.errors import DeterminismError, NotSupported
 from durable_agents.core.failure import step_error
 from durable_agents.core.json import JSON, decode
 from durable_agents.core.records import (
@@ -44,6 +44,10 @@ WARN_BYTES = 10 * 1024 * 1024
 
 GRACE_SECONDS = 60.0
 """By how much Temporal's own timeout is longer than an attempt's, which the worker watches over."""
+
+
+in_handler: ContextVar[bool] = ContextVar("in_handler", default=False)
+"""Whether the code that runs is that of the handler of a signal or an update."""
 
 
 class TemporalContext(WorkflowContext):
@@ -211,6 +215,8 @@ class TemporalContext(WorkflowContext):
         return workflow.info().is_continue_as_new_suggested()
 
     async def continue_as_new(self, arguments: dict[str, JSON]) -> NoReturn:
+        if in_handler.get():
+            raise NotSupported("a handler cannot continue as new, for it is waited for; let the entrypoint")
         check_size("what is carried along to continue as new", arguments, self._limit_bytes)
         await workflow.wait_condition(workflow.all_handlers_finished)
         place = {

@@ -24,7 +24,7 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from durable_agents.adapters.temporal.context import TemporalContext
+from durable_agents.adapters.temporal.context import TemporalContext, in_handler
 from durable_agents.adapters.temporal.failures import application_error, rejection
 from durable_agents.adapters.temporal.order import keep_order
 from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size
@@ -213,11 +213,8 @@ class DurableWorkflow:
             # The sender's mistake must not end an execution that others rely on.
             workflow.logger.warning("a signal is dropped: %s", error)
             return
-        handling = asyncio.get_running_loop().create_task(
-            _handled(method, given, by_name), context=self._scope.copy()
-        )
         try:
-            await handling
+            await self._handling(method, given, by_name)
         except Exception as error:
             if not self._broken.done():
                 self._broken.set_result(error)
@@ -261,9 +258,7 @@ class DurableWorkflow:
         """Return how the handler of an update has ended; what it raises is the caller's."""
         try:
             method, given, by_name = self._handler(self._definition.updates, "update", name, arguments, named)
-            answer = await asyncio.get_running_loop().create_task(
-                _handled(method, given, by_name), context=self._scope.copy()
-            )
+            answer = await self._handling(method, given, by_name)
             result = self._definition.updates[name].signature.dump_result(answer)
             check_size(f"the result of update {name!r}", result, self._host.limit_bytes)
             return UpdateCompleted(update_id=update_id, result=result)
@@ -294,6 +289,12 @@ class DurableWorkflow:
     @workflow.query(name=RECORDS_QUERY)
     def records(self, position: int) -> Any:
         return self._context.page(position)
+
+    def _handling(self, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Task[Any]:
+        """Return the task in which the handler of a signal or an update runs."""
+        scope = self._scope.copy()
+        scope.run(in_handler.set, True)
+        return asyncio.get_running_loop().create_task(_handled(method, args, kwargs), context=scope)
 
     def _handler(
         self,

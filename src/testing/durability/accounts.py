@@ -85,6 +85,10 @@ class Account:
         self.closed = True
         return f"settled at {self.balance}"
 
+    @workflow.query
+    def state(self) -> Receipt:
+        return Receipt("closed" if self.closed else "open", self.balance)
+
     @workflow.signal
     def close(self) -> None:
         self.closed = True

@@ -134,11 +134,13 @@ class UpdateContract(ContractBase):
             assert isinstance(caught.value.__cause__, DurableAgentsError)
         with pytest.raises(UpdateRejected, match="in a validator"):
             await stage.soon(execution.update("book", "chance", 0))
+        assert await stage.soon(execution.query("state")) == Receipt("open", 0)
         assert await stage.soon(execution.update("deposit", 7)) == Receipt("deposit", 7)
         # It was not accepted, so its id is free.
         assert await stage.soon(execution.update("book", "rent", -5, id="rent")) == Receipt("rent done", 2)
         await execution.signal("close")
         assert await stage.soon(execution.result()) == 2
+        assert await stage.soon(execution.query("state")) == Receipt("closed", 2)
         assert [effect.what for effect in world.effects] == ["rent"]
         told = await updates_of(execution)
         assert [(kind, data["name"]) for kind, data in told] == [
