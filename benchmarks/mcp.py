@@ -10,21 +10,35 @@ from collections.abc import Awaitable, Callable
 
 from mcp import Client, StdioServerParameters
 from mcp.server.mcpserver import MCPServer
+from mcp.types import Tool
 from rich.console import Console
 from rich.table import Table
 
 import durable_agents as da
+from durable_agents.adapters.scripted import call, say
 from durable_agents.runtime.resources import SharedResources
 
 CALLS = 2000
 ROUNDS = 40
 AT_ONCE = 50
 SPAWNS = 3
+RUNS = 50
 ARGUMENTS = {"text": "x" * 200}
 
 Call = Callable[[], Awaitable[object]]
 
-server = MCPServer("bench", log_level="ERROR")
+
+class CountingServer(MCPServer):
+    """Counts how often it is asked for its tools."""
+
+    lists = 0
+
+    async def list_tools(self) -> list[Tool]:
+        self.lists += 1
+        return await super().list_tools()
+
+
+server = CountingServer("bench", log_level="ERROR")
 
 
 @server.tool()
@@ -33,16 +47,43 @@ async def echo(text: str) -> str:
     return text
 
 
+@server.tool()
+async def lists() -> str:
+    """Return how often the server was asked for its tools."""
+    return str(server.lists)
+
+
 COMMAND = [sys.executable, "-m", "benchmarks.mcp", "serve"]
+SERVER = da.MCPStdioConfig(command=COMMAND[0], args=COMMAND[1:], name="bench")
+
+
+@da.workflow.define(name="bench_mcp")
+class Asking:
+    """One run of an agent that asks the server how often it was asked for its tools."""
+
+    @da.workflow.entrypoint
+    async def run(self) -> str:
+        agent = da.Agent(model="none", name="bench", mcp_clients=[SERVER])
+        session = da.ScriptedSession({"bench": [call("bench_lists"), say("done")]})
+        result = await da.Runner.run(agent, "go", session)
+        (told,) = [entry for entry in result.entries if isinstance(entry, da.FunctionResult)]
+        return str(told.result)
+
+
+async def lists_in_runs() -> int:
+    """Return how often runs of one worker, each an execution of its own, have the server list its tools."""
+    async with da.connect("memory:") as backend, backend.worker([Asking]):
+        executions = [await backend.start(Asking) for _ in range(RUNS)]
+        return max([int(await execution.result()) for execution in executions])
 
 
 async def medians(times: int, *calls: Call) -> list[float]:
     """Return the seconds that each of the calls takes, made in turn."""
     taken: list[list[float]] = [[] for _ in calls]
     for _ in range(times):
-        for call, seconds in zip(calls, taken, strict=True):
+        for one, seconds in zip(calls, taken, strict=True):
             began = time.perf_counter()
-            await call()
+            await one()
             seconds.append(time.perf_counter() - began)
     return [statistics.median(seconds) for seconds in taken]
 
@@ -57,14 +98,13 @@ def at_once(call: Call) -> Call:
 
 
 async def main() -> None:
-    config = da.MCPStdioConfig(command=COMMAND[0], args=COMMAND[1:], name="bench")
     parameters = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:])
     async with SharedResources() as resources, Client(parameters) as client:
         await client.list_tools()
-        await config.list_tools(resources)
+        await SERVER.list_tools(resources)
 
         def ours() -> Awaitable[object]:
-            return config.call("bench_echo", ARGUMENTS, resources)
+            return SERVER.call("bench_echo", ARGUMENTS, resources)
 
         def bare() -> Awaitable[object]:
             return client.call_tool("echo", ARGUMENTS, read_timeout_seconds=60)
@@ -74,13 +114,14 @@ async def main() -> None:
                 await once.call_tool("echo", ARGUMENTS, read_timeout_seconds=60)
 
         async def listing() -> None:
-            await config.list_tools(resources)
+            await SERVER.list_tools(resources)
 
         # By turns, call by call, so that what else the machine does falls on both.
         one_bare, one = await medians(CALLS, bare, ours)
         fifty_bare, fifty = await medians(ROUNDS, at_once(bare), at_once(ours))
         (spawned,) = await medians(SPAWNS, spawning)
         (listed,) = await medians(CALLS, listing)
+    asked = await lists_in_runs()
     table = Table(title="A call of a tool over stdio", title_justify="left")
     for column in ("what", "ms per call", "ratio", "to"):
         table.add_column(column, justify="left" if column in ("what", "to") else "right")
@@ -92,6 +133,7 @@ async def main() -> None:
     table.add_row("a process for each", f"{spawned * 1e3:.3f}", f"{spawned / one:.0f}", "a warm connection")
     table.add_row("listing again", f"{listed * 1e3:.3f}", f"{listed / one:.3f}", "a call")
     Console().print(table)
+    Console().print(f"In {RUNS} runs on one worker, the server was asked for its tools: {asked}")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ class Answering:
 
 
 @asynccontextmanager
-async def answering(head: str | None) -> AsyncIterator[Answering]:
-    """Yield a server that answers with this status line and these headers, or never."""
+async def answering(head: str | None, body: str = "") -> AsyncIterator[Answering]:
+    """Yield a server that answers with this status line, these headers and this body, or never."""
     answers = Answering()
     over = asyncio.Event()
 
@@ -33,7 +33,8 @@ async def answering(head: str | None) -> AsyncIterator[Answering]:
             if head is None:
                 await over.wait()
             else:
-                answer = f"HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                size = len(body.encode())
+                answer = f"HTTP/1.1 {head}\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n{body}"
                 writer.write(answer.encode())
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -1,6 +1,6 @@
 """A stdio server that no SDK would let anybody write: `python -I -S raw.py TOOLS RESULT`, both JSON.
 
-It says whatever RESULT is; for null, the variables of its process.
+It says whatever RESULT is; for null, the variables of its process. Each request is noted on stderr.
 """
 
 import json
@@ -14,6 +14,7 @@ def main(tools: str, result: str) -> None:
         request = json.loads(line)
         if "id" not in request:
             continue
+        print(request["method"], file=sys.stderr, flush=True)
         answers = {
             "initialize": {
                 "protocolVersion": "2025-06-18",

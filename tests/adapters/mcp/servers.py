@@ -93,6 +93,12 @@ def troubled_server() -> MCPServer:
         return f"passed at the attempt {number}"
 
     @server.tool()
+    async def lock(status: int) -> str:
+        """Have every further request over HTTP answered with a status."""
+        LOCKED.append(status)
+        return "locked"
+
+    @server.tool()
     async def die() -> str:
         """End the server's process."""
         os._exit(1)
@@ -261,10 +267,27 @@ def serve_over_stdio(words: Sequence[str]) -> None:
     asyncio.run(serve())
 
 
+LOCKED: list[int] = []
+"""The status that a server over HTTP answers everything with, once it has been told to."""
+
+
+def _lockable(app: Any) -> Any:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or not LOCKED:
+            await app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": LOCKED[-1], "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    return answer
+
+
 def serve_over_http(listener: socket.socket, words: Sequence[str]) -> None:
     """Serve for ever."""
     way, kind = words
     server = READY[kind]
     assert isinstance(server, MCPServer)
     app = server.sse_app() if way == "sse" else server.streamable_http_app()
-    uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on")).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(_lockable(app), log_level="critical", lifespan="on")).run(
+        sockets=[listener]
+    )

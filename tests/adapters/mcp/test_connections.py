@@ -117,6 +117,31 @@ async def test_a_server_that_was_restarted_while_idle_serves_a_call_that_may_be_
             assert await caller.text("shout", text="b") == "B"
 
 
+@pytest.mark.parametrize("way", ["sse", "streamable"])
+@pytest.mark.parametrize(
+    ("status", "told", "retryable"),
+    [(401, "refused with status 401; check its headers", False), (503, "answered with status 503", True)],
+)
+async def test_a_status_that_comes_in_the_middle_is_told_at_once(
+    way: str,
+    status: int,
+    told: str,
+    retryable: bool,
+    calling: Callable[..., Caller],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls, lists = calling(way), calling(way)
+    for caller in (calls, lists):
+        assert await caller.text("lock", status=status) == "locked"
+    with pytest.raises(da.ToolServerError, match=told) as refused:
+        await calls.call("shout", text="a")
+    assert refused.value.retryable is retryable
+    monkeypatch.setattr("durable_agents.adapters.mcp.sdk.life.LIST_SECONDS", -1.0)
+    with pytest.raises(da.ToolServerError, match=told) as refused:
+        await lists.tools()
+    assert refused.value.retryable is retryable
+
+
 async def test_a_server_that_ends_itself_in_a_call_takes_no_other_server_along(
     calling: Callable[..., Caller],
 ) -> None:

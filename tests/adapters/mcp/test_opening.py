@@ -49,6 +49,14 @@ async def test_a_directory_that_does_not_exist_is_not_tried_again() -> None:
     assert not error.retryable
 
 
+async def test_a_command_runs_in_its_directory_to_which_it_may_be_relative(tmp_path: Any) -> None:
+    program = tmp_path / "server"
+    program.write_text("#!/bin/sh\necho I am in $(pwd) >&2\n")
+    program.chmod(0o755)
+    error = await failure_of(da.MCPStdioConfig(command="./server", name="files", cwd=tmp_path))
+    assert f"its last words were: I am in {tmp_path}" in str(error)
+
+
 async def test_a_command_that_exits_at_once_is_told_with_its_last_words() -> None:
     script = "echo loading >&2; echo no config for $TOKEN >&2; exit 3"
     config = da.MCPStdioConfig(
@@ -170,6 +178,29 @@ async def test_headers_do_not_follow_a_redirect_to_another_host(make: Any) -> No
         assert other.requests == []
     assert "redirects elsewhere (status 307); give that address as its url" in str(error)
     assert not error.retryable
+
+
+async def test_an_sse_server_that_wants_to_be_spoken_to_on_another_host_is_refused() -> None:
+    async with answering("202 Accepted") as other:
+        body = f"event: endpoint\ndata: {other.url}/messages\n\n"
+        async with answering("200 OK\r\nContent-Type: text/event-stream", body) as answers:
+            headers = {"Authorization": "Bearer tok-81d7"}
+            error = await failure_of(da.MCPSSEConfig(url=f"{answers.url}/sse", name="web", headers=headers))
+        assert other.requests == []
+    assert "it wants to be spoken to elsewhere, where its headers must not go" in str(error)
+    assert not error.retryable
+
+
+@pytest.mark.parametrize("make", OVER_HTTP)
+async def test_a_reference_to_a_secret_is_read_whenever_it_is_used(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with answering("401 Unauthorized") as answers:
+        config = make(url=f"{answers.url}/mcp", name="web", headers={"Authorization": "Bearer env:MCP_TOKEN"})
+        for token in ("tok-old", "tok-new"):
+            monkeypatch.setenv("MCP_TOKEN", token)
+            await failure_of(config)
+            assert f"Bearer {token}".encode() in answers.requests[-1]
 
 
 # Configurations

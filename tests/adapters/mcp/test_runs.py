@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -19,7 +21,7 @@ from durable_agents.adapters.scripted import call, say
 from durable_agents.ports.tools import ToolList
 from durable_agents.runtime.resources import SharedResources
 from durable_agents.testing.durability.stage import all_events
-from tests.adapters.mcp.calling import Caller, server, until
+from tests.adapters.mcp.calling import OBJECT, Caller, raw, server, until
 from tests.adapters.mcp.native import Native
 from tests.adapters.mcp.serving import Nursery
 from tests.adapters.temporal_server import shared_server
@@ -230,17 +232,19 @@ async def test_calls_of_a_server_s_tool_wait_for_a_person_where_the_agent_says_s
 
 
 async def test_executions_share_a_connection_and_its_list(
-    backend: da.Backend, calling: Callable[..., Caller]
+    backend: da.Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caller = calling()
-    Scene.clients, Scene.script = [caller.config], [call("t_shout", {"text": "a"}), say("done")]
+    caplog.set_level(logging.INFO, "durable_agents.mcp")
+    server = raw({"content": [{"type": "text", "text": "A"}]}, {"name": "shout", "inputSchema": OBJECT})
+    Scene.clients, Scene.script = [server], [call("t_shout"), say("done")]
     async with patience():
         first, options = await execution_of(backend)
         queue = options["task_queue"]
         more = [await backend.start(Script, id=f"x-{uuid.uuid4().hex}", task_queue=queue) for _ in range(3)]
         async with backend.worker([Script], **options):
             assert await asyncio.gather(*(one.result() for one in (first, *more))) == [["A"]] * 4
-    assert len(caller.servers.processes()) == 1
+    asked = Counter(record.getMessage().removeprefix("t: ") for record in caplog.records)
+    assert (asked["initialize"], asked["tools/list"], asked["tools/call"]) == (1, 1, 4)
 
 
 async def test_two_servers_of_one_name_are_refused(servers: Nursery) -> None:

@@ -257,8 +257,10 @@ class Life:
         current_exchange.set(exchange)
         self._begin()
         try:
-            with anyio.fail_after(self._server.opening_seconds):
+            with anyio.fail_after(self._server.opening_seconds) as exchange.scope:
                 await self._list()
+                return
+            raise anyio.EndOfStream  # no answer can come any more
         except DurableAgentsError:
             raise
         except Exception as error:
