@@ -181,3 +181,14 @@ def test_a_stream_is_whole_only_with_its_end() -> None:
             whole = stream.wire()
             assert whole["usage"] == {"total_tokens": 3}
             assert entries_of(whole) == (say("Hello."), call("f", '{"a":1}', call_id="aaaaaaaaa"))
+
+
+def test_a_stream_that_fails_is_tried_again_only_where_that_may_help() -> None:
+    for code, error in (
+        (400, ModelRefused),
+        (503, ModelOverloaded),
+        ("3230", ModelOverloaded),
+        (None, ModelOverloaded),
+    ):
+        with pytest.raises(error, match="too long"):
+            CompletionStream().take({"error": {"message": "too long", "code": code}})

@@ -43,6 +43,7 @@ def test_every_status_is_one_of_our_errors(status: int) -> None:
         ("", "no message"),
         ("[]", "no message"),
         ('{"message":null}', '{"message": null}'),
+        ("[" * 100_000, "[" * 500 + "..."),
     ],
 )
 def test_messages_are_found_in_every_shape_of_body(body: str, told: str) -> None:

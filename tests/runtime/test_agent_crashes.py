@@ -1,4 +1,4 @@
-"""Runs of agents with approvals, checks and limits come to the same wherever their processes die."""
+"""Runs with approvals, checks, limits and summaries come to the same wherever their processes die."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import durable_agents as da
 from durable_agents.adapters.scripted import call, say
 from durable_agents.core.errors import ExecutionClosed, NotPending
 from durable_agents.core.json import JSON, canonical
+from durable_agents.core.summaries import SUMMARISER
 from durable_agents.ports.durability import Execution
+from durable_agents.ports.llm import ModelRequest
 from durable_agents.testing.durability.activities import AT_ONCE
 from durable_agents.testing.durability.in_store import InStore
 from durable_agents.testing.durability.lifeline import Lifeline
@@ -49,8 +51,15 @@ async def check(text: str) -> da.Replace | None:
     return da.Replace(text.replace("7", "8")) if "7" in text else None
 
 
-def reply_to(program: dict[str, Any], turn: int) -> Any:
+SHORT = da.SummariseHistory(3, keep_turns=1, count=lambda entry: 1)
+
+
+def reply_to(program: dict[str, Any], request: ModelRequest) -> Any:
+    told = [*request.history, *request.new]
+    if request.agent == SUMMARISER:
+        return say(f"{len(told)} message of {len(str(told[0].to_wire()['content']))} characters")
     calls: list[Reply] = program["calls"]
+    turn = request.turn
     if turn <= len(calls):
         return [call(f"crashes_{tool}", {"what": what}) for tool, what in calls[turn - 1]]
     return say("no number" if turn <= len(calls) + program["wrong answers"] else '{"value": 7}')
@@ -70,7 +79,9 @@ class OneRun:
             input_guardrails=[check],
             output_guardrails=[check],
         )
-        session = da.ScriptedSession(lambda request: reply_to(program, request.turn))
+        session = da.ScriptedSession(
+            lambda request: reply_to(program, request), context=[SHORT] if program["summaries"] else []
+        )
         try:
             result = await da.Runner.run(agent, "Go.", session, max_tool_calls=program["most"])
         except da.LimitExceeded as error:
@@ -93,6 +104,7 @@ def programs(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "calls": calls,
         "wrong answers": draw(st.integers(0, 2)),
+        "summaries": draw(st.booleans()),
         "most": draw(st.sampled_from([100, 100, 3])),
     }
 

@@ -19,6 +19,7 @@ from durable_agents.core.errors import (
     ModelRefused,
     ModelUnreachable,
 )
+from durable_agents.core.json import decode
 from durable_agents.core.model import faults
 
 _MESSAGE_MAX = 500
@@ -109,7 +110,7 @@ def of_event(code: int, message: str) -> DurableAgentsError:
 def told_by(body: str, secret: str | None) -> str:
     """Return what an error body says to a reader: bounded, on one line, without the offending input."""
     try:
-        said: Any = json.loads(body)
+        said: Any = decode(body)
     except ValueError:
         said = body
     if isinstance(said, Mapping):

@@ -123,7 +123,7 @@ async def json_of(call: Awaitable[object]) -> Any:
     answer = kept[-1]
     try:
         return answer.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedReply(f"the answer is not JSON: {told_by(answer.text, None)!r}") from error
 
 

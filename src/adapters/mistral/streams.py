@@ -165,7 +165,7 @@ class CompletionStream:
 
         Raises:
             ModelUnreachable: the event itself was cut.
-            ModelOverloaded: the server says that the reply has failed.
+            ModelRefused, ModelOverloaded: the server says that the reply has failed.
             MalformedReply: the event is not as described.
         """
         with readable("an event of the stream"):
@@ -178,7 +178,8 @@ class CompletionStream:
         if not isinstance(event, Mapping):
             raise ModelUnreachable("the stream was cut within an event")
         if isinstance(error := event.get("error"), Mapping):
-            raise of_event(500, str(error.get("message")))
+            code = error.get("code")
+            raise of_event(code if isinstance(code, int) else 500, str(error.get("message")))
         self._usage = event.get("usage") or self._usage
         said = ""
         for choice in event.get("choices") or ():
