@@ -209,7 +209,7 @@ async def test_a_result_that_is_too_large_is_told_and_not_asked_for_again(
     way: str, calling: Callable[..., Caller]
 ) -> None:
     caller = calling(way)
-    with pytest.raises(da.ToolServerError, match=r"16 MiB in one|exceeded the 16777216 byte limit") as told:
+    with pytest.raises(da.ToolServerError, match=r"8 MiB in one|exceeded the 8388608 byte limit") as told:
         await caller.call("big", size=MESSAGE_BYTES_MAX)
     assert "MCP server 't': " in str(told.value)
     assert "during the call of 't_big', which may or may not have taken effect" in str(told.value)
@@ -223,7 +223,7 @@ async def test_a_line_that_does_not_end_ends_the_connection_for_all_and_only_tha
     caller = calling()
     waiting = asyncio.create_task(caller.call("sleep", seconds=60))
     await until_calls(caller, 1)
-    with pytest.raises(da.ToolServerError, match="the server sent more than 16 MiB in one message") as told:
+    with pytest.raises(da.ToolServerError, match="the server sent more than 8 MiB in one message") as told:
         await caller.call("ramble", size=MESSAGE_BYTES_MAX + 100_000)
     with pytest.raises(da.ToolServerError):
         await waiting

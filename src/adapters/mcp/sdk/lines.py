@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 ENCODING = "durable_agents_lines"
-MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 """What one message of a server may have, over every transport; no journal keeps as much."""
 
 on_endless: ContextVar[Callable[[], None]] = ContextVar("on_endless")

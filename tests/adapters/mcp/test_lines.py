@@ -1,0 +1,48 @@
+"""The encoding that stdio servers are read in: UTF-8, and no line that is longer than a message may be."""
+
+from __future__ import annotations
+
+import codecs
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from durable_agents.adapters.mcp.sdk import lines
+
+LIMIT = 8
+
+reads = st.lists(st.text("aä👋\n").map(str.encode) | st.binary(), max_size=12).map(
+    lambda given: [one[:LIMIT] for one in given]
+)
+"""What is read at a time, which is less than a line may have."""
+
+
+@given(reads=reads)
+@example(reads=[b"a" * LIMIT, b"\n", b"a" * LIMIT])
+@example(reads=[b"a" * LIMIT, b"a\n"])
+@example(reads=[b"a\naaaaa", b"aaa", b"\naaa"])
+def test_all_is_read_up_to_the_first_line_that_is_too_long_which_is_told_once(reads: list[bytes]) -> None:
+    told: list[int] = []
+    token = lines.on_endless.set(lambda: told.append(len(texts)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "MESSAGE_BYTES_MAX", LIMIT)
+        decoder = codecs.getincrementaldecoder(lines.ENCODING)("replace")
+        texts: list[str] = []
+        for read in reads:
+            texts.append(decoder.decode(read))
+    lines.on_endless.reset(token)
+
+    def fits(count: int) -> bool:
+        return all(len(line) <= LIMIT for line in b"".join(reads[:count]).split(b"\n"))
+
+    readable = next((count for count in range(len(reads)) if not fits(count + 1)), len(reads))
+    assert told == ([readable] if readable < len(reads) else [])
+    utf_8 = codecs.getincrementaldecoder("utf-8")("replace")
+    assert "".join(texts) == "".join(utf_8.decode(read) for read in reads[:readable])
+
+
+@given(text=st.text())
+def test_what_is_written_is_utf_8(text: str) -> None:
+    assert text.encode(lines.ENCODING) == text.encode()
+    assert text.encode().decode(lines.ENCODING) == text
