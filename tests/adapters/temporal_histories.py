@@ -17,16 +17,35 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowHistory
-from temporalio.worker import Worker
+from temporalio.worker import Replayer, Worker
 
 import durable_agents as da
 from durable_agents.adapters.temporal import TemporalBackend
+from durable_agents.adapters.temporal.replays import replay
+from durable_agents.adapters.temporal.steps import OpenSteps
+from durable_agents.adapters.temporal.worker import replayer_of
+from durable_agents.adapters.temporal.workflows import Host
+from durable_agents.composition.backends import toolkit
+from durable_agents.runtime.workflow import definition_of
 from tests.adapters.temporal_native import WORKFLOWS as NATIVE
 from tests.adapters.temporal_native import Poem
-from tests.adapters.temporal_programs import WORKFLOWS, Approval, Conversation, DealAnalysis, Steps, Tally
+from tests.adapters.temporal_programs import (
+    LEASE,
+    WORKFLOWS,
+    Approval,
+    Conversation,
+    DealAnalysis,
+    Halt,
+    Large,
+    Month,
+    Parrot,
+    Steps,
+    Tally,
+)
 from tests.adapters.temporal_server import shared_server
 
 FOLDER = Path(__file__).parents[1] / "data" / "temporal_histories"
+PROGRAMS = [*WORKFLOWS, Halt, Large, Month, Parrot]
 STEPS = ["a", "sleep", "fail", "time out", "together", "draw", "broken condition"]
 
 
@@ -36,6 +55,24 @@ def pinned() -> dict[str, WorkflowHistory]:
         path.stem: WorkflowHistory.from_json(path.stem, path.read_text())
         for path in sorted(FOLDER.glob("*.json"))
     }
+
+
+async def replay_all(address: str) -> int:
+    """Replay every history that a server holds of the programs of these tests; return how many these are."""
+    definitions = {one.name: one for one in map(definition_of, PROGRAMS)}
+    make = replayer_of(Host(toolkit(), definitions, OpenSteps(), LEASE))
+    native = Replayer(workflows=NATIVE, plugins=[da.DurableAgentsPlugin()])
+    client, replayed = await Client.connect(address), 0
+    async for found in client.list_workflows():
+        history = await client.get_workflow_handle(found.id, run_id=found.run_id).fetch_history()
+        if found.workflow_type in definitions:
+            await replay(make, history)
+        elif found.workflow_type.startswith("native"):
+            await native.replay_workflow(history)
+        else:
+            continue
+        replayed += 1
+    return replayed
 
 
 async def record() -> Mapping[str, WorkflowHistory]:

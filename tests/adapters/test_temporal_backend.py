@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from durable_agents.runtime.workflow import definition_of
 from durable_agents.testing.examples import few_examples
 from durable_agents.testing.mistral_server import Call, Handoff, MistralServer, Say, ScriptedModel
 from tests.adapters import temporal_programs as programs
+from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import (
     LEASE,
     WORKFLOWS,
@@ -47,6 +48,13 @@ from tests.adapters.temporal_programs import (
 from tests.adapters.temporal_server import shared_server
 
 pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_history_replays() -> Iterator[None]:
+    yield
+    asyncio.run(replay_all(shared_server()))
+
 
 SECRET = "sk-7f3a9c51e2d84b06"
 

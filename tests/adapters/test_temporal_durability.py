@@ -159,6 +159,7 @@ class TestTemporalDurability(DurabilityContract):
         *(
             "d5_an_attempt_that_takes_too_long",
             "d5_back_off",
+            "d6_a_worker_that_comes_back",
             "d6_a_worker_that_lost",
             "d8_a_timer_never_fires_early[5.0]",
         ),

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from temporalio.testing import WorkflowEnvironment
 
 import durable_agents as da
 from tests.adapters import temporal_programs as programs
+from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import LEASE, Approval, DealAnalysis, Halt, Month, Steps
 from tests.adapters.temporal_server import (
     EXECUTABLE,
@@ -28,6 +29,12 @@ from tests.adapters.temporal_server import (
 )
 
 pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_history_replays() -> Iterator[None]:
+    yield
+    asyncio.run(replay_all(shared_server()))
 
 
 @pytest.mark.crash

@@ -12,6 +12,7 @@ import pytest
 import durable_agents as da
 from durable_agents.adapters.temporal import TemporalBackend, context
 from tests.adapters import temporal_programs as programs
+from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import Conversation, Parrot, Steps
 from tests.adapters.temporal_server import temporal_server
 
@@ -30,6 +31,7 @@ def url() -> Iterator[str]:
     options = [option for setting in settings for option in ("--dynamic-config-value", setting)]
     with temporal_server(options) as address:
         yield f"temporal://{address}"
+        assert asyncio.run(replay_all(address))
 
 
 async def test_a_conversation_continues_as_new_and_nothing_of_it_is_lost(url: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,10 +20,18 @@ import durable_agents as da
 from durable_agents.testing.mistral_server import Call, MistralServer, Say, ScriptedModel
 from tests.adapters import temporal_native as native
 from tests.adapters.mcp.serving import nursery
+from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_native import WORKFLOWS, Box, Failing, Payment, Poem, PoemHere, Remote
 from tests.adapters.temporal_server import new_namespace, shared_server
 
 pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_history_replays() -> Iterator[None]:
+    yield
+    asyncio.run(replay_all(shared_server()))
+
 
 LEASE = timedelta(seconds=2)
 SECRET = "sk-41c0ffee5eedfeed"

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 import durable_agents as da
+from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import LEASE, Story, Writer
 from tests.adapters.temporal_server import shared_server
 
 pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_history_replays() -> Iterator[None]:
+    yield
+    asyncio.run(replay_all(shared_server()))
 
 
 async def text(events: AsyncIterator[da.Event], length: int) -> list[da.Event]:
