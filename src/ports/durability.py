@@ -118,7 +118,8 @@ class Execution(Protocol):
         """Send an update, and return what its handler returns (D18); without an `id` it gets a new one.
 
         It waits for a worker to accept the update, and for the handler to end. Whoever waited and was cut
-        off gets the answer by sending the same id again, also after the execution has ended.
+        off gets the answer by sending the same id again, also after the execution has ended; what is sent
+        with an id that was accepted is not looked at.
 
         Raises:
             UpdateRejected: the workflow has not accepted it, and nothing has changed: its validator raised,

@@ -11,7 +11,8 @@ import functools
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -149,7 +150,7 @@ class LiveExecution(WorkflowContext):
         if self._instance is None:
             raise InvalidArguments(f"query {name}", ["the workflow failed before it could be asked anything"])
         method = getattr(self._instance, handler.method)
-        with workflow_code():
+        with self._reading():
             answer = self._context.copy().run(functools.partial(method, *args, **kwargs))
         return handler.signature.dump_result(answer)
 
@@ -243,14 +244,11 @@ class LiveExecution(WorkflowContext):
 
     def _objection(self, update: UpdateAccepted) -> Failure | None:
         """Return why an update is not to be accepted; nothing of the execution is changed by that."""
-        self._only_reads = True
         try:
-            with workflow_code():
+            with self._reading():
                 self._context.copy().run(self._validate, update)
         except Exception as error:
             return failure_of(error, self._limit_bytes)
-        finally:
-            self._only_reads = False
         return None
 
     def _validate(self, update: UpdateAccepted) -> None:
@@ -337,9 +335,19 @@ class LiveExecution(WorkflowContext):
             self._departure = self._departure or error
             raise _Departed from error
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Let code run that only looks: a query, or the validator of an update."""
+        self._only_reads = True
+        try:
+            with workflow_code():
+                yield
+        finally:
+            self._only_reads = False
+
     def _check_may_change(self, what: str) -> None:
         if self._only_reads:
-            raise DeterminismError(f"{what} in a validator", "it only reads; do it in the handler")
+            raise DeterminismError(f"{what} in a validator or a query", "it only reads; do it in a handler")
 
     def _start_timer(self, key: str, when: float) -> None:
         self._request(TimerStarted(key=key, due_at=when))

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, MutableMapping
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 from durable_agents.core.errors import DefinitionError, NotInWorkflow
 from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
@@ -92,9 +92,11 @@ class UpdateMethod(Protocol[P, R]):
 
 
 @overload
-def update(name: Callable[P, R], /) -> UpdateMethod[P, R]: ...
+def update(name: Callable[Concatenate[Any, P], R], /) -> UpdateMethod[P, R]: ...
 @overload
-def update(name: str | None = None, /) -> Callable[[Callable[P, R]], UpdateMethod[P, R]]: ...
+def update(
+    name: str | None = None, /
+) -> Callable[[Callable[Concatenate[Any, P], R]], UpdateMethod[P, R]]: ...
 def update(name: Any = None, /) -> Any:
     """Mark a method that answers an update, `def` or `async def`; its caller gets what it returns or raises.
 

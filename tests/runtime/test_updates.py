@@ -99,7 +99,21 @@ async def test_an_id_that_no_store_takes_is_refused_at_the_call(wrong: str) -> N
             await execution.update("deposit", 1, id=wrong)
 
 
-async def test_an_execution_that_is_forgotten_leaves_no_caller_waiting() -> None:
+async def test_an_update_that_comes_with_the_end_is_told_of_it() -> None:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Account)
+        await execution.signal("close")
+        waiting = asyncio.create_task(execution.update("deposit", 1))
+        rejected = asyncio.create_task(execution.update("book", "rent", -1))
+        await stage.pass_time(0)
+        await stage.worker(Account)
+        for task in (waiting, rejected):
+            with pytest.raises(ExecutionClosed, match="is completed and takes no more messages"):
+                await stage.soon(task)
+        assert await stage.soon(execution.result()) == 0
+
+
+async def test_an_execution_that_was_forgotten_takes_no_update() -> None:
     async with in_memory() as stage:
         execution, _ = await stage.start(Account)
         sent = asyncio.create_task(execution.update("deposit", 1))

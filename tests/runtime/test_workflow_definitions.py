@@ -68,6 +68,10 @@ def test_a_definition_holds_what_the_class_says() -> None:
     assert definition_of("definition-tests.full") is known_definition("definition-tests.full") is definition
 
 
+def test_handlers_can_be_called_as_the_methods_that_they_are() -> None:
+    assert Full().five(5) == 5
+
+
 def test_the_name_is_that_of_the_class_unless_it_is_given() -> None:
     @workflow.define()
     class NamedByItself:

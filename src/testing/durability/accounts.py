@@ -89,6 +89,10 @@ class Account:
     def state(self) -> Receipt:
         return Receipt("closed" if self.closed else "open", self.balance)
 
+    @workflow.query
+    def luck(self) -> float:
+        return workflow.random().random()
+
     @workflow.signal
     def close(self) -> None:
         self.closed = True

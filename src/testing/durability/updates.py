@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from durable_agents.core.errors import (
+    DeterminismError,
     DurableAgentsError,
     ExecutionClosed,
     ExecutionFailed,
@@ -134,6 +135,8 @@ class UpdateContract(ContractBase):
             assert isinstance(caught.value.__cause__, DurableAgentsError)
         with pytest.raises(UpdateRejected, match="in a validator"):
             await stage.soon(execution.update("book", "chance", 0))
+        with pytest.raises(DeterminismError, match="in a validator or a query"):
+            await stage.soon(execution.query("luck"))
         assert await stage.soon(execution.query("state")) == Receipt("open", 0)
         assert await stage.soon(execution.update("deposit", 7)) == Receipt("deposit", 7)
         # It was not accepted, so its id is free.
