@@ -271,13 +271,21 @@ LOCKED: list[int] = []
 """The status that a server over HTTP answers everything with, once it has been told to."""
 
 
-def _lockable(app: Any) -> Any:
+def _behind_a_gate(app: Any) -> Any:
+    """Return `app`, which moves whoever asks for a path below `/old`, and can be locked."""
+
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or not LOCKED:
+        if scope["type"] != "http":
             await app(scope, receive, send)
-            return
-        await send({"type": "http.response.start", "status": LOCKED[-1], "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+        elif scope["path"].startswith("/old/"):
+            moved = [(b"location", scope["path"].removeprefix("/old").encode())]
+            await send({"type": "http.response.start", "status": 307, "headers": moved})
+            await send({"type": "http.response.body", "body": b""})
+        elif LOCKED:
+            await send({"type": "http.response.start", "status": LOCKED[-1], "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await app(scope, receive, send)
 
     return answer
 
@@ -288,6 +296,6 @@ def serve_over_http(listener: socket.socket, words: Sequence[str]) -> None:
     server = READY[kind]
     assert isinstance(server, MCPServer)
     app = server.sse_app() if way == "sse" else server.streamable_http_app()
-    uvicorn.Server(uvicorn.Config(_lockable(app), log_level="critical", lifespan="on")).run(
+    uvicorn.Server(uvicorn.Config(_behind_a_gate(app), log_level="critical", lifespan="on")).run(
         sockets=[listener]
     )

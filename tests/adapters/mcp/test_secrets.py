@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -100,6 +101,17 @@ async def test_headers_reach_the_server_and_are_hidden_where_it_says_them(
     assert headers["authorization"] == HIDDEN
     assert headers["x-tenant"] == HIDDEN
     assert PLAIN not in caplog.text
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("way", ["sse", "streamable"])
+async def test_headers_follow_a_redirect_on_the_same_host(way: str, calling: Callable[..., Caller]) -> None:
+    there = calling(way, headers={"Authorization": f"Bearer {PLAIN}"})
+    assert isinstance(there.config, da.MCPSSEConfig | da.MCPStreamableHTTPConfig)
+    parts = urlsplit(there.config.url)
+    moved = replace(there.config, url=parts._replace(path=f"/old{parts.path}").geturl())
+    headers = json.loads(await Caller(moved, there.servers, there.resources).text("headers"))
+    assert headers["authorization"] == HIDDEN
 
 
 @pytest.mark.server

@@ -139,7 +139,7 @@ async def open_client(server: ServerConfig, values: Mapping[str, str], line: Lin
             line.on_start()
             async with (
                 _http_client(server, values, answers_apart=True) as http,
-                connect(sse_transport(http, url)) as client,
+                connect(sse_transport(http, url, _give_up)) as client,
             ):
                 yield client
         case MCPStreamableHTTPConfig(url=url):
@@ -195,9 +195,14 @@ class _HTTPClient(httpx2.AsyncClient):
             exchange.status = response.status_code
         elif not response.headers.get("content-type", "").startswith("text/event-stream"):
             response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))
-        if self._answers_apart and exchange.scope is not None and not response.is_success:
-            exchange.scope.cancel()
         return response
+
+
+def _give_up() -> None:
+    """Let a call end that was refused, where its answer was to come in another way."""
+    exchange = current_exchange.get()
+    if exchange is not None and exchange.scope is not None:
+        exchange.scope.cancel()
 
 
 class _Bounded(httpx2.AsyncByteStream):

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 
 ENCODING = "durable_agents_lines"
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
-"""What one message of a server may have, over every transport; no journal keeps as much."""
+"""What one message of a server may have, over every transport; no model reads as much."""
 
 on_endless: ContextVar[Callable[[], None]] = ContextVar("on_endless")
 """What is called, where reading has begun in this context, once there is a line that is too long."""

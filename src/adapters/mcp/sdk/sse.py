@@ -7,7 +7,7 @@ many a result. So this is the same transport with the limit of all the others.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -31,10 +31,13 @@ Incoming = MemoryObjectSendStream[SessionMessage | Exception]
 
 
 @asynccontextmanager
-async def sse_transport(http: httpx2.AsyncClient, url: str) -> AsyncIterator[TransportStreams]:
+async def sse_transport(
+    http: httpx2.AsyncClient, url: str, on_refusal: Callable[[], None]
+) -> AsyncIterator[TransportStreams]:
     """Connect to the server at `url`; yield what its messages are read from, and what takes those to it.
 
-    A message is sent in the context of whoever gives it, after those that were given before.
+    A message is sent in the context of whoever gives it, after those that were given before. So is
+    `on_refusal` called, when the server does not take it.
 
     Raises:
         httpx2.HTTPStatusError: the server refuses.
@@ -45,7 +48,7 @@ async def sse_transport(http: httpx2.AsyncClient, url: str) -> AsyncIterator[Tra
         incoming, reading = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         async with reading, anyio.create_task_group() as tasks:
             endpoint: str = await tasks.start(_read, events, url, incoming)
-            yield reading, _Requests(http, endpoint, tasks)
+            yield reading, _Requests(http, endpoint, tasks, on_refusal)
             tasks.cancel_scope.cancel()
 
 
@@ -87,10 +90,13 @@ def _message(data: str) -> SessionMessage | Exception:
 class _Requests:
     """What messages for the server are given to."""
 
-    def __init__(self, http: httpx2.AsyncClient, endpoint: str, tasks: TaskGroup) -> None:
+    def __init__(
+        self, http: httpx2.AsyncClient, endpoint: str, tasks: TaskGroup, on_refusal: Callable[[], None]
+    ) -> None:
         self._http = http
         self._endpoint = endpoint
         self._tasks = tasks
+        self._on_refusal = on_refusal
         self._turn = anyio.Lock()
         """Whose turn it is to send: the server must hear that a client is ready before what it asks."""
 
@@ -100,7 +106,9 @@ class _Requests:
     async def _post(self, item: SessionMessage) -> None:
         body = item.message.model_dump(by_alias=True, mode="json", exclude_unset=True)
         async with self._turn:
-            await request_within_origin(self._http, "POST", self._endpoint, json=body)
+            response = await request_within_origin(self._http, "POST", self._endpoint, json=body)
+        if not response.is_success:
+            self._on_refusal()
 
     async def aclose(self) -> None:
         """Do nothing: what is under way ends with the transport."""
