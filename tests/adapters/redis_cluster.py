@@ -6,7 +6,7 @@ import atexit
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from tests.adapters.redis_servers import LOOPBACK, PATIENCE_SECONDS, Kind, Redis
 
 SLOTS = 16384
 NODES = 3
+TRIES = 5
 
 
 @contextmanager
@@ -158,8 +159,18 @@ def promote(replica: RedisServer) -> None:
     replica.ask("REPLICAOF", "NO", "ONE")
 
 
-def until(holds: Callable[[], bool], complaint: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def take_over(replica: RedisServer) -> None:
+    """Make a replica primary, as operators do before an upgrade: nothing that was acknowledged is lost."""
+    for _ in range(TRIES):
+        replica.ask("CLUSTER", "FAILOVER")
+        # If the two do not come to terms in five seconds, they go on as they were.
+        with suppress(TimeoutError):
+            return until(lambda: is_primary(replica), "", seconds=PATIENCE_SECONDS / TRIES)
+    raise TimeoutError(f"{replica!r} does not take over")
+
+
+def until(holds: Callable[[], bool], complaint: str, *, seconds: float = PATIENCE_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             raise TimeoutError(complaint)

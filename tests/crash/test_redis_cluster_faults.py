@@ -29,6 +29,7 @@ from tests.adapters.redis_cluster import (
     move_slot_key_by_key,
     owner_of,
     slot_of,
+    take_over,
     until,
 )
 from tests.adapters.redis_servers import REDIS, VALKEY, RedisServer, ServerOptions
@@ -82,10 +83,9 @@ def pair_of(nodes: Nodes) -> tuple[RedisServer, RedisServer]:
 
 
 async def change_places(nodes: Nodes) -> None:
-    """Make the replica primary, as operators do before an upgrade: nothing that was acknowledged is lost."""
     primary, replica = pair_of(nodes)
-    replica.ask("CLUSTER", "FAILOVER")
-    await asyncio.to_thread(until, lambda: is_primary(replica) and is_caught_up(primary), "nobody takes over")
+    await asyncio.to_thread(take_over, replica)
+    await asyncio.to_thread(until, lambda: is_caught_up(primary), "it does not become a replica")
 
 
 def slots(nodes: Nodes, prefix: str) -> list[int]:
@@ -298,6 +298,8 @@ def contents(nodes: Nodes, slot: int) -> dict[bytes, bytes]:
 async def test_a_write_that_waits_for_the_append_only_file_of_its_node_survives_it(
     nodes: Nodes, url: str, effects: Effects, chance: random.Random
 ) -> None:
+    if nodes[0].kind is not VALKEY:
+        pytest.skip("this server may be too old to wait for its append-only file")
     async with running(f"{url}&wait_aof=local", count=4, lease=LEASE) as results:
         await meanwhile(results, chance.uniform(0.02, 0.2))
         await asyncio.to_thread(chance.choice(nodes[:3]).restart)
