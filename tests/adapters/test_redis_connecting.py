@@ -126,10 +126,9 @@ async def test_a_cluster(kind: Kind) -> None:
     with cluster(kind, ServerOptions(users=users)) as nodes:
         await works(nodes[0].url())
         await works(nodes[1].url(user="app", password="app-secret"), prefix="mine")
-        # Executions went to all of them.
-        async with da.connect(nodes[0].url()) as backend:
-            for _ in range(50):
-                await backend.start(Steps, ["a"])
+        # Executions go to all of them, and more at once than there are connections wait for their turn.
+        async with da.connect(with_options(nodes[0].url(), max_connections="2", timeout="10")) as backend:
+            await asyncio.gather(*(backend.start(Steps, ["a"]) for _ in range(50)))
             assert len(await backend.list()) == 51
         assert all(node.ask("DBSIZE") for node in nodes)
         async with refused(StorageError, "0 on a cluster"):
