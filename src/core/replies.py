@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import count
 from typing import Any
 
@@ -20,18 +21,30 @@ def open_function_calls(entries: tuple[Entry, ...]) -> tuple[FunctionCall, ...]:
     return tuple(calls)
 
 
+CALL_ID_MAX = 200
+"""How many characters an id of a call may have: it becomes part of ids that backends bound."""
+
+
+def has_own_id(call: FunctionCall, seen: Collection[str]) -> bool:
+    """Whether a call can be known by its id among those that have the `seen` ones, and shown by it."""
+    call_id = call.tool_call_id
+    return 0 < len(call_id) <= CALL_ID_MAX and call_id.isprintable() and call_id not in seen
+
+
 def with_own_call_ids(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Return the entries with an id of its own for every call.
 
-    The first call with an id keeps it; a missing or repeated one is made up, nine letters and digits long.
+    The first call with an id keeps it. Instead of one that is missing, repeated, longer than `CALL_ID_MAX`
+    or not to be printed (as half a surrogate pair, which no backend takes), one is made up, of nine letters
+    and digits.
     """
     given = {entry.tool_call_id for entry in entries if isinstance(entry, FunctionCall)}
     made_up = (own for number in count() if (own := f"call{number:05d}") not in given)
-    seen = {""}
+    seen: set[str] = set()
     kept: list[Entry] = []
     for entry in entries:
         if isinstance(entry, FunctionCall):
-            if entry.tool_call_id in seen:
+            if not has_own_id(entry, seen):
                 entry = entry.model_copy(update={"tool_call_id": next(made_up)})
             seen.add(entry.tool_call_id)
         kept.append(entry)

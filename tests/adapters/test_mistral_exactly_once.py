@@ -487,7 +487,11 @@ async def test_poisoned_arguments_make_one_new_conversation_and_it_is_said() -> 
         assert "no JSON object" in notes[1][0]
 
 
-@pytest.mark.parametrize("ids", [("same00000", "same00000"), (None, None)], ids=["repeated", "missing"])
+@pytest.mark.parametrize(
+    "ids",
+    [("same00000", "same00000"), (None, None), ("a" * 1000, "b" * 1000), ("\t", "\n")],
+    ids=["repeated", "missing", "too long", "not to be printed"],
+)
 async def test_calls_without_ids_of_their_own_are_answered_in_a_new_conversation(ids: Any) -> None:
     outputs = [
         {"type": "function.call", "id": f"fc_{n}", "name": "look_up", "arguments": "{}", "tool_call_id": one}

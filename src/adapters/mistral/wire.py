@@ -16,7 +16,7 @@ from durable_agents.core.entries import (
 )
 from durable_agents.core.errors import ModelRefused
 from durable_agents.core.json import encode
-from durable_agents.core.replies import open_function_calls, parsed_arguments
+from durable_agents.core.replies import has_own_id, open_function_calls, parsed_arguments
 from durable_agents.core.usage import Usage
 
 Wire = dict[str, Any]
@@ -165,9 +165,13 @@ def is_poisoned(history: Sequence[Entry]) -> bool:
 
 
 def has_own_call_ids(reply: Sequence[Entry]) -> bool:
-    """Whether every call that waits for a result has an id, and one of its own."""
-    ids = [call.tool_call_id for call in open_function_calls(tuple(reply))]
-    return all(ids) and len(set(ids)) == len(ids)
+    """Whether every call that waits for a result has an id that we can keep, and one of its own."""
+    seen: set[str] = set()
+    for call in open_function_calls(tuple(reply)):
+        if not has_own_id(call, seen):
+            return False
+        seen.add(call.tool_call_id)
+    return True
 
 
 def repaired(arguments: str) -> str:

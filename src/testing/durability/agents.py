@@ -6,7 +6,7 @@ from typing import Any
 
 from durable_agents.adapters.scripted import ScriptedSession, call, say
 from durable_agents.composition.running import Runner
-from durable_agents.core.entries import FunctionResult, MessageInput
+from durable_agents.core.entries import FunctionCall, FunctionResult, MessageInput
 from durable_agents.core.summaries import HEADING, SUMMARISER, SummariseHistory
 from durable_agents.core.usage import Usage
 from durable_agents.ports.deltas import Tell
@@ -121,6 +121,25 @@ class LongWinded:
         return [result.text, result.turns, result.usage.total_tokens, len(types), len(result.entries)]
 
 
+ODD_IDS = ("model", "summary", "t1/model", "~", "", "", "same", "same", "x" * 5000, "\ud800", "\n", "é#:/")
+
+
+@workflow.define(name="contract.odd_ids")
+class OddIds:
+    """Runs an agent whose model gives its calls ids that no API describes."""
+
+    @workflow.entrypoint
+    async def run(self) -> list[str]:
+        agent = Agent(model="m", name="odd", tools=[note])
+        calls = tuple(
+            FunctionCall(tool_call_id=one, name="contract_note", arguments=f'{{"what": "{number}"}}')
+            for number, one in enumerate(ODD_IDS)
+        )
+        session = ScriptedSession(lambda r: ModelReply(entries=calls if r.turn == 1 else (say("Done."),)))
+        result = await Runner.run(agent, "Go.", session)
+        return [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+
+
 class AgentContract(ContractBase):
     """What agents do is decided by one machine, from one journal."""
 
@@ -166,3 +185,9 @@ class AgentContract(ContractBase):
         made = [data["result"] for kind, data in told if kind == "summary_made"]
         assert made[0]["entries"][0]["content"] == first
         assert [effect.what for effect in world.effects] == ["n1", "n2", "n3", "n4"]
+
+    async def test_whatever_ids_a_model_gives_its_calls_each_is_made_and_answered(self, stage: Stage) -> None:
+        execution, world = await stage.start(OddIds)
+        await stage.worker(OddIds)
+        assert await stage.soon(execution.result()) == [f"{number} noted" for number in range(len(ODD_IDS))]
+        assert [world.count(str(number)) for number in range(len(ODD_IDS))] == [1] * len(ODD_IDS)
