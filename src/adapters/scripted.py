@@ -68,7 +68,8 @@ class ScriptedSession(Session):
     raise_on_tool_fail: bool = False
     stream: bool = False
     context: Sequence[ContextProcessor] = ()
-    """What of a long conversation a script that is a function sees; as for `LocalSession`."""
+    """What of a long conversation a script that is a function sees, as for `LocalSession`. A summary is the
+    first reply of an agent called "summariser"."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "context", checked_context(self.context))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from durable_agents.core.agents import AgentSpec
-from durable_agents.core.chunks import text_of
+from durable_agents.core.chunks import Content, TextChunk, as_chunks, text_of
 from durable_agents.core.context import ContextProcessor, KeepLastTurns, blocks_of, estimated_tokens
 from durable_agents.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
 from durable_agents.core.errors import ConfigurationError, DefinitionError
@@ -186,15 +186,18 @@ def _is_heading(entry: Entry) -> bool:
 
 
 def transcript(entries: Iterable[Entry]) -> str:
-    """Return a conversation as text, a line for each thing said, called and answered."""
+    """Return a conversation as text, a line for each thing said, called and answered.
+
+    What is no text, such as an image, is told of by its type.
+    """
     lines: list[str] = []
     names: dict[str, str] = {}
     for entry in entries:
         match entry:
             case MessageInput(role=role, content=content):
-                lines.append(f"{role}: {text_of(content)}")
+                lines.append(f"{role}: {_said(content)}")
             case MessageOutput(content=content):
-                lines.append(f"assistant: {text_of(content)}")
+                lines.append(f"assistant: {_said(content)}")
             case FunctionCall(name=name, arguments=arguments):
                 names[entry.tool_call_id] = name
                 lines.append(f"assistant called {name}: {arguments}")
@@ -203,6 +206,11 @@ def transcript(entries: Iterable[Entry]) -> str:
             case _:
                 continue  # What a server did by itself stands in what it said afterwards.
     return "\n".join(lines)
+
+
+def _said(content: Content) -> str:
+    chunks = as_chunks(content)
+    return "".join(chunk.text if isinstance(chunk, TextChunk) else f"[{chunk.type}]" for chunk in chunks)
 
 
 def checked_context(context: Sequence[ContextProcessor]) -> tuple[ContextProcessor, ...]:

@@ -10,6 +10,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from durable_agents.core.agents import AgentSpec
+from durable_agents.core.chunks import ImageURLChunk, TextChunk
 from durable_agents.core.context import KeepLastTurns, TokenBudget, processed
 from durable_agents.core.entries import (
     Entry,
@@ -148,7 +149,7 @@ def test_a_call_whose_result_is_new_is_not_summarised() -> None:
 
 def test_a_transcript_has_a_line_for_each_thing_said_called_and_answered() -> None:
     told: list[Entry] = [
-        MessageInput(content="Weather?"),
+        MessageInput(content=(TextChunk(text="Weather?"), ImageURLChunk(image_url="http://host/sky.png"))),
         FunctionCall(tool_call_id="a", name="look", arguments='{"city": "Lyon"}'),
         FunctionResult(tool_call_id="a", result="rain"),
         FunctionResult(tool_call_id="b", result="sun"),
@@ -156,7 +157,7 @@ def test_a_transcript_has_a_line_for_each_thing_said_called_and_answered() -> No
         MessageOutput(content="It rains."),
     ]
     assert transcript(told).splitlines() == [
-        "user: Weather?",
+        "user: Weather?[image_url]",
         'assistant called look: {"city": "Lyon"}',
         "look returned: rain",
         "a tool returned: sun",
