@@ -219,6 +219,12 @@ async def measure(backend: TemporalBackend, table: Table) -> None:
                 f"{size / bare_size:.2f}",
             )
             table.add_row(
+                "    bytes per turn",
+                f"{size / turns:.0f}",
+                f"{bare_size / turns:.0f}",
+                f"{size / bare_size:.2f}",
+            )
+            table.add_row(
                 "    events per turn",
                 f"{events / turns:.1f}",
                 f"{bare_events / turns:.1f}",
