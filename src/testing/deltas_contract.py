@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
@@ -119,7 +119,7 @@ class DeltasContract:
                 await following
 
     @given(pieces=published, cuts=st.lists(st.integers(0, 20), max_size=5))
-    @settings(few_examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @few_examples(25, in_one_place=True)
     async def test_reading_in_parts_gives_what_reading_at_once_gives(
         self, place: DeltasPlace, pieces: Sequence[tuple[str, str, str]], cuts: Sequence[int]
     ) -> None:

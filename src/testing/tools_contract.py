@@ -271,6 +271,12 @@ class ToolsContract:
         async with asyncio.timeout(self.patience_seconds), self.open() as world, SharedResources() as shared:
             yield Caller(world, shared)
 
+    @pytest.fixture
+    async def caller(self) -> AsyncIterator[Caller]:
+        """A caller that all examples of a test share, so that each is a call and not a connection."""
+        async with self.open() as world, SharedResources() as shared:
+            yield Caller(world, shared)
+
     # T1: every tool once, with a valid schema ----------------------------------------------------------
 
     async def test_t1_every_tool_is_listed_once_and_by_name(self) -> None:
@@ -312,17 +318,17 @@ class ToolsContract:
 
     @given(left=integers, right=integers)
     @example(left=2**52, right=1)
-    @few_examples(10)
-    async def test_t2_numbers_arrive_as_they_were_sent(self, left: int, right: int) -> None:
-        async with self.calling() as caller:
+    @few_examples(10, in_one_place=True)
+    async def test_t2_numbers_arrive_as_they_were_sent(self, caller: Caller, left: int, right: int) -> None:
+        async with asyncio.timeout(self.patience_seconds):
             assert await caller.text("add", left=left, right=right) == str(left + right)
 
     @given(text=st.text())
     @example(text="")
     @example(text=" \t小明 👋\r\n\x00\u2028 ")
-    @few_examples(20)
-    async def test_t2_text_arrives_as_it_was_sent(self, text: str) -> None:
-        async with self.calling() as caller:
+    @few_examples(20, in_one_place=True)
+    async def test_t2_text_arrives_as_it_was_sent(self, caller: Caller, text: str) -> None:
+        async with asyncio.timeout(self.patience_seconds):
             assert await caller.text("echo", text=text) == text
 
     async def test_t2_a_result_may_be_in_any_script(self) -> None:
@@ -369,11 +375,11 @@ class ToolsContract:
     @given(arguments=misfits)
     @example(arguments={})
     @example(arguments={"left": "many", "right": 1})
-    @few_examples(20)
+    @few_examples(20, in_one_place=True)
     async def test_t3_arguments_that_do_not_fit_are_refused_before_anything_runs(
-        self, arguments: dict[str, JSON]
+        self, caller: Caller, arguments: dict[str, JSON]
     ) -> None:
-        async with self.calling() as caller:
+        async with asyncio.timeout(self.patience_seconds):
             with pytest.raises(InvalidArguments) as refusal:
                 await caller.call("add", **arguments)
             assert refusal.value.tool == caller.name("add")
@@ -383,9 +389,9 @@ class ToolsContract:
     @given(name=st.text(max_size=10).filter(lambda name: name not in EFFECTS))
     @example(name="subtract")
     @example(name="")
-    @few_examples(10)
-    async def test_t3_an_unknown_tool_is_refused(self, name: str) -> None:
-        async with self.calling() as caller:
+    @few_examples(10, in_one_place=True)
+    async def test_t3_an_unknown_tool_is_refused(self, caller: Caller, name: str) -> None:
+        async with asyncio.timeout(self.patience_seconds):
             with pytest.raises(UnknownTool) as refusal:
                 await caller.call(name)
             assert refusal.value.tool == caller.name(name)
@@ -484,11 +490,11 @@ class ToolsContract:
             assert await caller.runs("add") == 3
 
     @given(arguments=misfits)
-    @few_examples(5)
+    @few_examples(5, in_one_place=True)
     async def test_t5_arguments_that_do_not_fit_a_tool_that_has_changed_are_refused_with_its_schema(
-        self, arguments: dict[str, JSON]
+        self, caller: Caller, arguments: dict[str, JSON]
     ) -> None:
-        async with self.calling() as caller:
+        async with asyncio.timeout(self.patience_seconds):
             spec = (await caller.listed())["add"]
             with pytest.raises(InvalidArguments) as refusal:
                 await caller.source.call(spec.name, arguments, caller.resources, known=ANOTHER)

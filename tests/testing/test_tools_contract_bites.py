@@ -68,16 +68,20 @@ def run(suite: ToolsContract, name: str) -> None:
         asyncio.run(test())
         return
 
+    async def with_a_caller(*args: Any, **kwargs: Any) -> None:
+        async with suite.calling() as caller:
+            await PROPERTIES[name](*args, **{**kwargs, "caller": caller})
+
     def run_example(*args: Any, **kwargs: Any) -> None:
         try:
-            asyncio.run(PROPERTIES[name](*args, **kwargs))
+            asyncio.run(with_a_caller(*args, **kwargs))
         except BaseException as error:
             raise Failed(error) from error
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(test.hypothesis, "inner_test", run_example)
         try:
-            test()
+            test(caller=None)
         except Failed as failed:
             raise failed.error from None
 
