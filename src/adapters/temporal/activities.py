@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from temporalio import activity
+from temporalio.client import AsyncActivityCancelledError
 from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -149,6 +150,8 @@ class Attempts:
         handle = activity.client().get_async_activity_handle(task_token=info.task_token)
         try:
             await handle.heartbeat(pulse.spared, *pulse.details)
+        except AsyncActivityCancelledError:
+            return  # The attempt hears of it as any other does.
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
