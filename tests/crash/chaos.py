@@ -86,14 +86,17 @@ async def carry_out(count: int, url: str, trouble: Trouble) -> None:
 
 async def check(count: int, url: str, trouble: Trouble) -> None:
     """Nothing was done twice, and every execution tells of everything once."""
-    lines = trouble.processes.effects.lines()
-    begun = Counter((key, attempt) for key, attempt, _, word in lines if word == "begin")
-    assert [attempt for attempt, times in begun.items() if times > 1] == []
-    assert len({key for key, _ in begun}) == count * len(RESULT)
+    effects = trouble.processes.effects
+    begun = Counter((key, attempt) for key, attempt, _, word in effects.lines() if word == "begin")
     async with da.connect(url) as backend:
+        for id in {key.partition("/")[0] for (key, _), times in begun.items() if times > 1}:
+            told = [line for line in effects.path.read_text().splitlines() if line.startswith(f"{id}/")]
+            told += [repr(event) async for event in (await backend.get(id)).events()]
+            raise AssertionError("\n".join(["an attempt was made twice:", *told]))
+        assert len({key for key, _ in begun}) == count * len(RESULT)
         for number in range(count):
             execution = await insist(lambda number=number: backend.get(f"x-{number}"))  # type: ignore[misc]
-            told = Counter([event.kind async for event in execution.events()])
-            assert told["activity_completed"] == told["activity_started"] == len(RESULT)
-            assert (told["execution_completed"], told["timer_fired"]) == (1, 1)
+            kinds = Counter([event.kind async for event in execution.events()])
+            assert kinds["activity_completed"] == kinds["activity_started"] == len(RESULT)
+            assert (kinds["execution_completed"], kinds["timer_fired"]) == (1, 1)
         assert await backend.list(status="running") == []

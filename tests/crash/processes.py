@@ -46,7 +46,7 @@ class Effects:
     def lines(self) -> list[tuple[str, int, str, str]]:
         text = self.path.read_text() if self.path.exists() else ""
         split = (line.split("\t") for line in text.splitlines())
-        return [(key, int(attempt), what, word) for key, attempt, what, word in split]
+        return [(key, int(attempt), what, word) for key, attempt, what, word, _ in split]
 
     def attempts(self, what: str, word: str = "begin") -> list[int]:
         return [attempt for _, attempt, one, said in self.lines() if (one, said) == (what, word)]

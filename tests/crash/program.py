@@ -22,7 +22,7 @@ EFFECTS = "DURABLE_AGENTS_CRASH_EFFECTS"
 
 def note(word: str, what: str) -> None:
     info = da.activity.info()
-    line = f"{info.idempotency_key}\t{info.attempt}\t{what}\t{word}\n".encode()
+    line = f"{info.idempotency_key}\t{info.attempt}\t{what}\t{word}\t{os.getpid()}\n".encode()
     descriptor = os.open(os.environ[EFFECTS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, line)
