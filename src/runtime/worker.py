@@ -305,6 +305,9 @@ class Worker:
             self._clock,
             doing=f"execution {claim.execution_id}",
         )
+        if len(records) != claim.length:
+            # Reading took longer than the lease: another owner has written since, and may be at work.
+            raise LeaseLost(claim.execution_id)
         return LiveExecution(
             self._definitions[claim.workflow],
             WorkflowInfo(claim.execution_id, claim.workflow, self._options.task_queue),

@@ -215,7 +215,7 @@ class RedisServer:
 
     def _process_that_answers(self) -> int:
         with self.client() as client:
-            client.ping()  # A server that is still loading its data would answer what follows, and nothing else.
+            client.ping()  # One that is still loading its data would answer what follows, and no more.
             return int(client.info("server")["process_id"])
 
     @property

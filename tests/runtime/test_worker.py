@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from durable_agents.adapters.memory import MemoryStore
 from durable_agents.core.errors import ExecutionCancelled, StorageReadOnly, StorageUnavailable
 from durable_agents.ports.durability import Execution
-from durable_agents.ports.journal import Claim, Commit, Delivery, Work
+from durable_agents.ports.journal import Claim, Commit, Delivery, Store, Work
 from durable_agents.runtime import guard
 from durable_agents.runtime.backend import JournaledBackend
 from durable_agents.testing.clock import VirtualClock
@@ -280,6 +280,49 @@ async def test_attempts_that_are_dropped_because_of_the_store_are_in_doubt(
 
 async def _error(execution: Execution) -> str | None:
     return (await execution.describe()).error
+
+
+class CutOffWhileItReads(Lifeline):
+    """Between a claim and the answer to the first look at the journal, nothing gets through for a while."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.is_cut_off = asyncio.Event()
+        self.is_back = asyncio.Event()
+
+    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+        self.is_cut_off.set()
+        await self.is_back.wait()
+        return await super().read(execution_id, after)
+
+    async def claim(self, *args: Any, **options: Any) -> Work:
+        self._check_connection()
+        return await super().claim(*args, **options)
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        self._check_connection()
+        return await super().renew(claims, lease_seconds)
+
+    def _check_connection(self) -> None:
+        if self.is_cut_off.is_set() and not self.is_back.is_set():
+            raise StorageUnavailable("cut off")
+
+
+async def test_d6_a_worker_that_reads_a_journal_after_its_lease_begins_nothing_of_its_new_owner() -> None:
+    async with in_memory() as stage:
+        execution, world = await stage.start(Gated)
+        _, store = await worker_on(stage, CutOffWhileItReads, Gated)
+        assert isinstance(store, CutOffWhileItReads)
+        await stage.soon(store.is_cut_off.wait())
+        await stage.pass_time(LEASE.total_seconds() + 0.1)
+        await stage.worker(Gated)
+        await stage.soon(world.happened("gate reached"))
+        store.is_back.set()
+        await stage.pass_time(1)
+        assert world.attempts("gate reached") == [1]
+        world.gate("gate").set()
+        await stage.soon(execution.result())
+        assert [world.attempts(what) for what in ("before", "after")] == [[1], [1]]
 
 
 async def test_a_worker_whose_store_is_broken_for_good_says_so(caplog: pytest.LogCaptureFixture) -> None:
