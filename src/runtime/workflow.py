@@ -181,7 +181,8 @@ def should_continue_as_new() -> bool:
 
 
 async def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
-    """Go on from the entrypoint with these arguments, in a history of its own. What runs still is cancelled.
+    """Go on from the entrypoint with these arguments, in a history of its own. What runs still is cancelled,
+    but handlers of signals and updates are waited for: call it in the entrypoint, and let none wait for that.
 
     The execution keeps its id, its event stream and the messages that nobody has taken yet. Sessions begin
     anew, so carry in the arguments what must be known; `AgentWorkflow` does this for a conversation.

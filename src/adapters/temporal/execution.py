@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.errordetails.v1 import WorkflowNotReadyFailure
 from temporalio.api.failure.v1 import Failure as TemporalFailure
 from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes
 from temporalio.client import (
@@ -27,7 +29,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from durable_agents.adapters.temporal.failures import failure_in, is_rejection
 from durable_agents.adapters.temporal.payloads import check_size, limit_of
 from durable_agents.adapters.temporal.steps import name_in
-from durable_agents.adapters.temporal.stream import EventStream, translated
+from durable_agents.adapters.temporal.stream import PAUSE_SECONDS, EventStream, translated
 from durable_agents.adapters.temporal.workflows import sent
 from durable_agents.core.approvals import (
     DECISION_SIGNAL,
@@ -37,6 +39,7 @@ from durable_agents.core.approvals import (
     pending_in,
 )
 from durable_agents.core.errors import (
+    DefinitionError,
     ExecutionCancelled,
     ExecutionClosed,
     ExecutionFailed,
@@ -52,6 +55,7 @@ from durable_agents.core.json import JSON, encode
 from durable_agents.core.records import Status
 from durable_agents.ports.definitions import HandlerDefinition
 from durable_agents.ports.durability import Event, Execution, ExecutionDescription
+from durable_agents.ports.journal import check_id
 from durable_agents.ports.toolkit import Toolkit
 
 T = TypeVar("T")
@@ -123,9 +127,14 @@ class TemporalExecution(Execution):
         """
         handler = await self._handler("update", name)
         message = _message(f"update {name}", handler, args, kwargs, limit_of(self._converter))
+        update_id = uuid.uuid4().hex if id is None else id
+        try:
+            check_id(update_id)
+        except ValueError as error:
+            raise DefinitionError(f"that cannot be the id of an update: {error}") from error
         with translated(self.id):
             try:
-                answer = await self._while_running(self.handle.execute_update(name, message, id=id))
+                answer = await self._while_running(self._updated(name, message, update_id))
             except WorkflowUpdateRPCTimeoutOrCancelledError as error:
                 if isinstance(error.__cause__, asyncio.CancelledError):
                     raise error.__cause__ from None
@@ -133,6 +142,21 @@ class TemporalExecution(Execution):
             except WorkflowUpdateFailedError as error:
                 raise await self._update_error(name, error.cause) from failure_in(error.cause).error()
         return answer if handler is None else handler.signature.load_result(answer)
+
+    async def _updated(self, name: str, message: Any, update_id: str) -> Any:
+        """Return the answer to an update.
+
+        Temporal drops those that are not accepted when a workflow task fails, as it does when the worker is
+        lost: then they are sent again.
+        """
+        while True:
+            try:
+                return await self.handle.execute_update(name, message, id=update_id)
+            except RPCError as error:
+                not_ready = WorkflowNotReadyFailure.DESCRIPTOR
+                if not any(detail.Is(not_ready) for detail in error.grpc_status.details):
+                    raise
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _update_error(self, name: str, cause: BaseException | None) -> Exception:
         if isinstance(cause, ApplicationError) and cause.type == _ABANDONED:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from durable_agents.core.errors import (
+    DefinitionError,
     DeterminismError,
     DurableAgentsError,
     ExecutionClosed,
@@ -21,7 +22,7 @@ from durable_agents.core.errors import (
 )
 from durable_agents.core.records import Status
 from durable_agents.ports.durability import Execution
-from durable_agents.testing.durability.accounts import Account, Receipt
+from durable_agents.testing.durability.accounts import Account, Receipt, Unmakeable
 from durable_agents.testing.durability.stage import ContractBase, Stage, all_events, transcript
 
 UPDATES = ("update_accepted", "update_completed", "update_failed")
@@ -182,6 +183,9 @@ class UpdateContract(ContractBase):
         ):
             with pytest.raises(InvalidArguments):
                 await stage.soon(execution.update(name, *arguments))
+        for wrong in ("", "x" * 1001, "two\nlines"):
+            with pytest.raises(DefinitionError, match="id of an update"):
+                await stage.soon(execution.update("deposit", 1, id=wrong))
         with pytest.raises(Unserialisable):
             await stage.soon(execution.update("deposit", object()))
         with pytest.raises(PayloadTooLarge):
@@ -266,8 +270,6 @@ class UpdateContract(ContractBase):
         assert kinds.index("activity_started") > kinds.index("update_accepted")
 
     async def test_d18_a_workflow_that_cannot_be_made_answers_no_update(self, stage: Stage) -> None:
-        from durable_agents.testing.durability.accounts import Unmakeable
-
         execution, _ = await stage.start(Unmakeable)
         waiting = asyncio.create_task(execution.update("deposit", 1))
         await stage.pass_time(0.1)
