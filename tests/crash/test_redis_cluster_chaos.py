@@ -13,6 +13,7 @@ from tests.adapters.redis_cluster import (
     cluster,
     is_caught_up,
     is_primary,
+    is_well,
     move_slot_at_once,
     move_slot_key_by_key,
     owner_of,
@@ -54,6 +55,10 @@ class ClusterTrouble(Trouble):
 
     async def node_is_killed(self) -> None:
         await asyncio.to_thread(self.chance.choice(self.nodes[1:3]).restart)
+        await asyncio.to_thread(until, self.is_well, "the cluster does not come together again")
+
+    def is_well(self) -> bool:
+        return all(is_well(node, len(self.nodes)) for node in self.nodes)
 
     async def replica_takes_over(self) -> None:
         pair = (self.nodes[0], self.nodes[3])
