@@ -54,7 +54,7 @@ from durable_agents.core.updates import GAVE_UP
 from durable_agents.core.workflow_machine import MachinePhase, WorkflowMachine
 from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
 from durable_agents.ports.durability import Step, WorkflowContext, WorkflowInfo, current_context
-from durable_agents.runtime.guard import workflow_code
+from durable_agents.runtime.guard import own_code, workflow_code
 from durable_agents.runtime.handlers import load_handler_arguments, update_call
 from durable_agents.runtime.loop import WorkflowLoop
 
@@ -355,6 +355,17 @@ class LiveExecution(WorkflowContext):
     # What the code can ask for (WorkflowContext)
 
     async def run_step(self, step: Step) -> JSON:
+        with own_code():
+            future = self._schedule(step)
+        try:
+            return await future
+        finally:
+            if future.cancelled() and not self._loop.is_closed():
+                self._futures.pop(step.key, None)
+                self.requested.pop(step.key, None)
+                self.machine.abandon(step.key)
+
+    def _schedule(self, step: Step) -> asyncio.Future[JSON]:
         scheduled = StepScheduled(
             key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
         )
@@ -365,13 +376,7 @@ class LiveExecution(WorkflowContext):
         self._request(scheduled)
         self._futures[step.key] = future
         self.requested[step.key] = step
-        try:
-            return await future
-        finally:
-            if future.cancelled() and not self._loop.is_closed():
-                self._futures.pop(step.key, None)
-                self.requested.pop(step.key, None)
-                self.machine.abandon(step.key)
+        return future
 
     def next_key(self) -> str:
         self._check_may_change("asking for anything")
@@ -380,11 +385,12 @@ class LiveExecution(WorkflowContext):
     def emit(self, kind: str, data: dict[str, JSON]) -> None:
         self._check_may_change("an event")
         self._emitted += 1
-        event = EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data)
-        size = self.encoder.size(event)
-        if size > self._limit_bytes:
-            raise PayloadTooLarge(f"an event of kind {kind!r}", size, self._limit_bytes)
-        self._request(event)
+        with own_code():
+            event = EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data)
+            size = self.encoder.size(event)
+            if size > self._limit_bytes:
+                raise PayloadTooLarge(f"an event of kind {kind!r}", size, self._limit_bytes)
+            self._request(event)
 
     async def decision(self, key: str, fingerprint: str) -> Decision:
         await self.wait_condition(lambda: (key, fingerprint) in self._decisions)

@@ -48,6 +48,7 @@ from durable_agents.runtime.bounds import Bounds
 from durable_agents.runtime.calls import ToolCalls, about_call
 from durable_agents.runtime.checks import Checks, RunAlone
 from durable_agents.runtime.conversation import Conversation
+from durable_agents.runtime.guard import own_code
 from durable_agents.runtime.results import RunRecord, RunResult
 from durable_agents.runtime.summary import Summaries
 
@@ -118,7 +119,9 @@ class Run:
         return self._result
 
     def _take(self, event: AgentEvent) -> None:
-        self._state, effects = step(self._state, event.with_(at=self._context.now().timestamp()))
+        at = self._context.now().timestamp()
+        with own_code():
+            self._state, effects = step(self._state, event.with_(at=at))
         for effect in effects:
             self._do(effect)
 
@@ -195,7 +198,9 @@ class Run:
             options=_options(self._session, graph[effect.agent]),
             about={"agent": effect.agent},
         )
-        reply = ModelReply.model_validate(await self._context.run_step(call))
+        replied = await self._context.run_step(call)
+        with own_code():
+            reply = ModelReply.model_validate(replied)
         conversation.history += effect.entries
         conversation.unsent = ()
         conversation.in_doubt = False

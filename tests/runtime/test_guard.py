@@ -25,7 +25,7 @@ import pytest
 
 from durable_agents.core.errors import DeterminismError
 from durable_agents.runtime import guard
-from durable_agents.runtime.guard import watch, workflow_code
+from durable_agents.runtime.guard import own_code, watch, workflow_code
 from durable_agents.runtime.loop import WorkflowLoop
 
 Call = Callable[[], object]
@@ -474,3 +474,40 @@ def test_without_a_free_tool_number_it_says_that_clocks_go_unnoticed() -> None:
     ran = run_apart("-c", textwrap.dedent(script))
     assert ran.stdout == "DeterminismError\n", ran.stderr
     assert "no tool id left" in ran.stderr
+
+
+def test_code_of_our_own_goes_unwatched_and_what_comes_after_it_does_not() -> None:
+    def fail() -> None:
+        with own_code(), own_code():
+            raise ValueError("ours")
+
+    with workflow_code():
+        watching = sys.getprofile()
+        with own_code():
+            assert sys.getprofile() is None or sys.version_info >= (3, 12)
+            with own_code():
+                pass
+            assert sys.getprofile() is None or sys.version_info >= (3, 12)
+            with pytest.raises(DeterminismError, match="socket"):
+                socket.socket()
+        assert sys.getprofile() is watching
+        with pytest.raises(ValueError, match="ours"):
+            fail()
+        assert sys.getprofile() is watching
+        with pytest.raises(DeterminismError, match="use workflow"):
+            time.time()
+    assert sys.getprofile() is not watching or watching is None
+
+
+def test_code_of_our_own_leaves_a_profiler_alone() -> None:
+    def profiler(*_: object) -> None:
+        pass
+
+    before = sys.getprofile()
+    sys.setprofile(profiler)
+    try:
+        with workflow_code(), own_code():
+            inside = sys.getprofile()
+    finally:
+        sys.setprofile(before)
+    assert inside is profiler
