@@ -60,6 +60,8 @@ class TemporalContext(WorkflowContext):
     def __init__(self, steps: OpenSteps, lease: timedelta, limit_bytes: int) -> None:
         info = workflow.info()
         self.records: list[bytes] = []
+        self._lengths: list[int] = []
+        """How long the history was when each record was made."""
         self._info = WorkflowInfo(info.workflow_id, info.workflow_type, info.task_queue)
         self._run_id = info.run_id
         self._steps = steps
@@ -81,21 +83,25 @@ class TemporalContext(WorkflowContext):
     def record(self, record: Input | Request) -> None:
         """Keep what has happened, for the readers of the event stream."""
         self.records.append(encode_record(record))
+        self._lengths.append(workflow.info().get_current_history_length())
 
-    def page(self, position: int) -> dict[str, Any]:
-        """Return the records from `position` on, as many as fit, and how long the history is by now.
+    def page(self, position: int, length: int) -> dict[str, Any]:
+        """Return the records from `position` on that a history of `length` events gives, as many as fit.
+
+        Temporal may ask when the history already has events whose workflow task is still to come. What code
+        makes of these alone is not yet what it will have made of them: the task can bring more, such as
+        an update, which goes first. So readers say how far workflow tasks are completed.
 
         `before` is how many records the execution's earlier histories hold.
         """
         page: list[JSON] = []
         size = 0
-        for record in self.records[position:]:
-            if page and size + len(record) > PAGE_BYTES:
+        for record, made_at in zip(self.records[position:], self._lengths[position:], strict=True):
+            if made_at > length or (page and size + len(record) > PAGE_BYTES):
                 break
             page.append(decode(record))
             size += len(record)
-        length = workflow.info().get_current_history_length()
-        return {"records": page, "before": self._before, "history_length": length}
+        return {"records": page, "before": self._before}
 
     @property
     def time(self) -> float:

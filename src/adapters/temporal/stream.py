@@ -1,5 +1,8 @@
 """The event stream of an execution. The records behind it are asked of a worker; the history says when.
 
+It also says which: those of workflow tasks that the history has as completed before the worker is asked.
+What a worker makes of later events can still change with the task that brings them.
+
 An execution that continues as new has several histories (Temporal calls each of them a run). The stream goes
 through all of them that Temporal still has, and its positions are the same whichever these are.
 """
@@ -18,9 +21,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
-    WorkflowExecutionStatus,
     WorkflowHandle,
-    WorkflowHistoryEventFilterType,
     WorkflowQueryFailedError,
 )
 from temporalio.service import RPCError, RPCStatusCode
@@ -49,15 +50,6 @@ PATIENCE_SECONDS = 20.0
 PACE_SECONDS_MAX = 2.0
 """How rarely a reader looks for the text of a model that tells none."""
 
-_NEWS = frozenset(
-    {
-        EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
-    }
-)
-"""History events after which there may be new records."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Page:
@@ -65,7 +57,6 @@ class _Page:
 
     records: Sequence[JSON]
     before: int
-    history_length: int
 
 
 class EventStream:
@@ -81,7 +72,7 @@ class EventStream:
         with translated(self._id):
             found = await self._client.get_workflow_handle(self._id).describe()
         run_id = found.run_id or ""
-        before = (await self._page(self._run(run_id), 0, follow)).before
+        before = (await self._page(self._run(run_id), 0, 0, follow)).before
         if before > after:
             run_id = await self._first_run(found.raw_description.workflow_execution_info.first_run_id, run_id)
         async for event in self._from(run_id, after, follow):
@@ -97,39 +88,35 @@ class EventStream:
         reader: RecordReader = self._toolkit.record_reader()
         shift: int | None = None
         while run_id is not None:
-            run, length, text = self._run(run_id), 0, _Text()
-            news = run.fetch_history_events(wait_new_event=True)
-            run_id, continues = None, False
-            while not continues:
-                page = await self._page(run, length, follow)
+            run, position, text = self._run(run_id), 0, _Text()
+            history = _History(run)
+            with translated(self._id):
+                await history.read((await run.describe()).history_length)
+            while True:
+                page = await self._page(run, position, history.completed, follow)
                 shift = page.before if shift is None else shift
                 for record in page.records:
                     for event in reader.read(decode_record(encode(record))):
                         text.see(event)
                         if event.position + shift > after:
                             yield replace(event, position=event.position + shift)
-                length += len(page.records)
+                position += len(page.records)
                 if reader.ended:
                     return
                 if page.records:
                     continue
+                if not follow:
+                    break
                 with translated(self._id):
-                    if follow:
-                        coming = asyncio.ensure_future(_next(news, page.history_length))
-                        async with aclosing(text.until(coming, run)) as deltas:
-                            async for delta in deltas:
-                                reader.hear([delta])
-                                for event in reader.text():
-                                    yield replace(event, position=event.position + shift)
-                        last = await coming
-                    else:
-                        last = await _continuation(run)
-                if last is None:
-                    return
-                continues = last.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
-                if continues:
-                    attributes = last.workflow_execution_continued_as_new_event_attributes
-                    run_id = attributes.new_execution_run_id
+                    coming = asyncio.ensure_future(history.wait())
+                    async with aclosing(text.until(coming, run)) as deltas:
+                        async for delta in deltas:
+                            reader.hear([delta])
+                            for event in reader.text():
+                                yield replace(event, position=event.position + shift)
+                    if not await coming:
+                        break
+            run_id = history.next_run
 
     def _run(self, run_id: str) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(self._id, run_id=run_id)
@@ -144,14 +131,14 @@ class EventStream:
             return last
         return first
 
-    async def _page(self, run: WorkflowHandle[Any, Any], position: int, follow: bool) -> _Page:
+    async def _page(self, run: WorkflowHandle[Any, Any], position: int, length: int, follow: bool) -> _Page:
         """Return some of the run's records; with `follow`, however long no worker answers."""
         try:
             async with asyncio.timeout(None if follow else PATIENCE_SECONDS):
                 while True:
                     try:
                         with translated(self._id):
-                            return _Page(**await run.query(RECORDS_QUERY, position))
+                            return _Page(**await run.query(RECORDS_QUERY, args=[position, length]))
                     except StorageError:
                         await asyncio.sleep(PAUSE_SECONDS)
         except TimeoutError:
@@ -206,24 +193,40 @@ class _Text:
             self._told[place] = len(pieces)
 
 
-async def _next(news: AsyncIterator[HistoryEvent], history_length: int) -> HistoryEvent | None:
-    """Wait for an event after which there may be records that a history of that length does not give.
+class _History:
+    """The history of one run, as far as it has been read."""
 
-    The event by which a run continues as new is always one; a reader that comes later knows its length.
-    """
-    async for event in news:
-        continues = event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
-        if continues or (event.event_id > history_length and event.event_type in _NEWS):
-            return event
-    return None
+    def __init__(self, run: WorkflowHandle[Any, Any]) -> None:
+        self._events = run.fetch_history_events(wait_new_event=True)
+        self._length = 0
+        self.completed = 0
+        """How many events there are up to the last one by which a workflow task was completed."""
+        self.next_run: str | None = None
+        """The run as which this one continues, if it does."""
 
+    async def read(self, length: int) -> None:
+        """Read what there is, which is so many events."""
+        while self._length < length and await self._event() is not None:
+            pass
 
-async def _continuation(run: WorkflowHandle[Any, Any]) -> HistoryEvent | None:
-    """Return the event by which a run has continued as new, if it has."""
-    if (await run.describe()).status is not WorkflowExecutionStatus.CONTINUED_AS_NEW:
-        return None
-    closing = WorkflowHistoryEventFilterType.CLOSE_EVENT
-    return await anext(run.fetch_history_events(event_filter_type=closing))
+    async def wait(self) -> bool:
+        """Wait until another workflow task is completed; return False if the run ends without."""
+        while (event := await self._event()) is not None:
+            if event.event_id == self.completed:
+                return True
+        return False
+
+    async def _event(self) -> HistoryEvent | None:
+        event = await anext(self._events, None)
+        if event is None:
+            return None
+        self._length = event.event_id
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+            self.completed = event.event_id
+        elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+            attributes = event.workflow_execution_continued_as_new_event_attributes
+            self.next_run = attributes.new_execution_run_id
+        return event
 
 
 @contextmanager

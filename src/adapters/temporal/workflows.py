@@ -287,8 +287,8 @@ class DurableWorkflow:
             return {"failure": failure_of(error, LIMIT_BYTES).model_dump(mode="json")}
 
     @workflow.query(name=RECORDS_QUERY)
-    def records(self, position: int) -> Any:
-        return self._context.page(position)
+    def records(self, position: int, length: int) -> Any:
+        return self._context.page(position, length)
 
     def _handling(self, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Task[Any]:
         """Return the task in which the handler of a signal or an update runs."""

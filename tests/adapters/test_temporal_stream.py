@@ -1,0 +1,206 @@
+"""The event stream of a Temporal execution tells only what stays as it was told."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType, UpdateWorkflowExecutionLifecycleStage
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.update.v1 import UpdateRef, WaitPolicy
+from temporalio.api.workflowservice.v1 import (
+    PollWorkflowExecutionUpdateRequest,
+    PollWorkflowTaskQueueRequest,
+    RespondWorkflowTaskFailedRequest,
+)
+from temporalio.client import Client, Interceptor, OutboundInterceptor, QueryWorkflowInput
+from temporalio.service import RPCError, RPCStatusCode
+
+import durable_agents as da
+from durable_agents.adapters.temporal import TemporalBackend
+from durable_agents.adapters.temporal.stream import EventStream
+from durable_agents.composition.backends import toolkit
+from tests.adapters.temporal_programs import Local, note
+from tests.adapters.temporal_server import shared_server
+
+pytestmark = pytest.mark.server
+
+
+@da.workflow.define(name="temporal_listener")
+class Listener:
+    """Notes that it has heard something, and ends when it has heard enough."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    @da.workflow.entrypoint
+    async def run(self, until: int) -> list[int]:
+        await da.workflow.wait_condition(lambda: self.heard != [])
+        await note("the first")
+        await da.workflow.wait_condition(lambda: len(self.heard) >= until)
+        return self.heard
+
+    @da.workflow.signal
+    def hear(self, number: int) -> None:
+        self.heard.append(number)
+
+    @da.workflow.update
+    def tell(self, number: int) -> int:
+        self.heard.append(number)
+        return len(self.heard)
+
+
+class Asking(Interceptor, OutboundInterceptor):
+    """Tells when a query is sent, and when one is answered."""
+
+    def __init__(self) -> None:
+        self.sent = asyncio.Event()
+        self.answered = asyncio.Event()
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        self.next = next
+        return self
+
+    async def query_workflow(self, input: QueryWorkflowInput) -> Any:
+        self.sent.set()
+        answer = await super().query_workflow(input)
+        self.answered.set()
+        return answer
+
+
+async def test_what_is_told_during_a_workflow_task_stays_when_its_next_attempt_brings_an_update() -> None:
+    for _ in range(40):
+        if await asked_during_a_workflow_task():
+            return
+    raise AssertionError("no worker was asked during a workflow task")
+
+
+async def asked_during_a_workflow_task() -> bool:
+    """Ask a worker that lacks the execution when a signal is there, but no code has met it yet.
+
+    Returns whether it came to that: chance decides whether the workflow task or the question is taken first.
+    """
+    queue, asking = uuid.uuid4().hex, Asking()
+    async with connected() as backend, connected(interceptors=[asking]) as reader:
+        async with backend.worker([Listener], task_queue=queue, max_cached_executions=0):
+            execution = await backend.start(Listener, 2, task_queue=queue)
+            await read(execution, "execution_started")
+        # No worker is there, and no workflow task is due: Temporal keeps the question for a worker.
+        answer = asyncio.create_task(EventStream(reader.client, execution.id, toolkit()).events_now())
+        await asking.sent.wait()
+        await execution.signal("hear", 1)
+        token = await workflow_task(backend.client, queue)
+        if token is None:
+            answer.cancel()
+            return False
+        async with backend.worker([Listener], task_queue=queue, max_cached_executions=0):
+            try:
+                await asyncio.wait_for(asking.answered.wait(), 5)
+            except TimeoutError:
+                answer.cancel()
+                return False
+            updating = asyncio.create_task(execution.update("tell", 7, id="seven"))
+            await admitted(backend.client, execution.id, "seven")
+            await backend.client.workflow_service.respond_workflow_task_failed(
+                RespondWorkflowTaskFailedRequest(namespace="default", task_token=token)
+            )
+            assert await updating == 2
+            assert await execution.result() == [1, 7]
+            told = await answer
+            events = [event async for event in execution.events()]
+    kinds = [event.kind for event in events]
+    assert kinds.index("update_accepted") < kinds.index("activity_started"), "the update did not go first"
+    assert events[: len(told)] == told
+    return True
+
+
+@asynccontextmanager
+async def connected(**options: Any) -> AsyncIterator[TemporalBackend]:
+    async with da.connect(f"temporal://{shared_server()}/default", **options) as backend:
+        assert isinstance(backend, TemporalBackend)
+        yield backend
+
+
+async def admitted(client: Client, execution_id: str, update_id: str) -> None:
+    """Wait until Temporal has an update, which it then gives to the next workflow task."""
+    of = WorkflowExecution(workflow_id=execution_id)
+    poll = PollWorkflowExecutionUpdateRequest(
+        namespace="default",
+        update_ref=UpdateRef(workflow_execution=of, update_id=update_id),
+        wait_policy=WaitPolicy(
+            lifecycle_stage=UpdateWorkflowExecutionLifecycleStage.Value(
+                "UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ADMITTED"
+            )
+        ),
+    )
+    while True:
+        try:
+            await client.workflow_service.poll_workflow_execution_update(poll)
+            return
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+        await asyncio.sleep(0.01)
+
+
+async def workflow_task(client: Client, queue: str) -> bytes | None:
+    """Take what a worker would be given; return the token if it is a workflow task, and no question."""
+    poll = PollWorkflowTaskQueueRequest(namespace="default", task_queue=TaskQueue(name=queue))
+    task = await client.workflow_service.poll_workflow_task_queue(poll)
+    return None if task.HasField("query") else task.task_token
+
+
+async def test_a_signal_that_no_workflow_task_came_to_handle_is_not_told_as_received() -> None:
+    queue = uuid.uuid4().hex
+    async with connected() as backend:
+        async with backend.worker([Listener], task_queue=queue, max_cached_executions=0):
+            execution = await backend.start(Listener, 3, task_queue=queue)
+            await execution.signal("hear", 1)
+            before = await read(execution, "signal_received", "activity_completed")
+        await execution.signal("hear", 2)
+        handle = backend.client.get_workflow_handle(execution.id)
+        await handle.terminate()
+        history = await handle.fetch_history()
+        assert history.events[-2].event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED
+        async with backend.worker([Listener], task_queue=queue, max_cached_executions=0):
+            for follow in (False, True):
+                assert [event async for event in execution.events(follow=follow)] == before
+
+
+@pytest.mark.parametrize("cached", [0, 1000])
+async def test_all_that_completed_workflow_tasks_have_made_is_told_while_an_execution_waits(
+    cached: int,
+) -> None:
+    """Also when the last of them have asked for nothing, so that the history ends with them."""
+    queue = uuid.uuid4().hex
+    async with (
+        connected() as backend,
+        backend.worker([Listener, Local], task_queue=queue, max_cached_executions=cached),
+    ):
+        execution = await backend.start(Listener, 4, task_queue=queue)
+        awaited = ["signal_received", "activity_completed"]
+        for number in range(3):
+            await execution.signal("hear", number)
+            told = await read(execution, *awaited)
+            assert [event async for event in execution.events(follow=False)] == told
+            awaited.append("signal_received")
+        local = await backend.start(Local, task_queue=queue)
+        followed = [event async for event in local.events()]
+        assert [event async for event in local.events(follow=False)] == followed
+        assert followed[-1].kind == "execution_completed"
+
+
+async def read(execution: da.Execution, *kinds: str) -> Sequence[da.Event]:
+    """Return the events up to the last of those kinds."""
+    events: list[da.Event] = []
+    async with asyncio.timeout(30):
+        async for event in execution.events():
+            events.append(event)
+            if [one.kind for one in events if one.kind in kinds] == [*kinds]:
+                return events
+    raise AssertionError("the stream has ended")
