@@ -569,6 +569,7 @@ class ServesOneWorkflowAfterTheOther(BrokenStore):
     """While there is anything of the first workflow, nobody gets to the second."""
 
     breaks = "those_that_have_waited_longest_are_claimed_first_whatever"
+    found_by_random_programs = False
 
     async def claim(
         self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
