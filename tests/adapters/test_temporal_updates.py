@@ -5,10 +5,20 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
+from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowUpdateFailedError
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import PollWorkflowTaskQueueRequest, RespondWorkflowTaskFailedRequest
+from temporalio.client import (
+    Interceptor,
+    OutboundInterceptor,
+    StartWorkflowUpdateInput,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateHandle,
+)
+from temporalio.service import RPCError, RPCStatusCode
 
 import durable_agents as da
 from durable_agents.adapters.temporal import TemporalBackend
@@ -67,3 +77,52 @@ async def test_a_caller_that_gives_up_does_so_as_anywhere() -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting
         await execution.cancel()
+
+
+class Sending(Interceptor, OutboundInterceptor):
+    """Keeps the ids of the updates that are sent, and tells when Temporal refuses one."""
+
+    def __init__(self) -> None:
+        self.sent: list[str | None] = []
+        self.refused: asyncio.Future[RPCStatusCode] = asyncio.get_running_loop().create_future()
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        self.next = next
+        return self
+
+    async def start_workflow_update(self, input: StartWorkflowUpdateInput) -> WorkflowUpdateHandle[Any]:
+        self.sent.append(input.update_id)
+        try:
+            return await super().start_workflow_update(input)
+        except RPCError as error:
+            if not self.refused.done():
+                self.refused.set_result(error.status)
+            raise
+
+
+FAILURES = 3
+"""After so many attempts at a workflow task Temporal refuses updates, until one succeeds."""
+
+
+async def test_an_update_that_temporal_refuses_while_workflow_tasks_fail_is_sent_until_it_is_answered() -> (
+    None
+):
+    queue, sending = uuid.uuid4().hex, Sending()
+    async with da.connect(f"temporal://{shared_server()}/default", interceptors=[sending]) as backend:
+        assert isinstance(backend, TemporalBackend)
+        service = backend.client.workflow_service
+        execution = await backend.start(Tally, task_queue=queue)
+        poll = PollWorkflowTaskQueueRequest(namespace="default", task_queue=TaskQueue(name=queue))
+        for _ in range(FAILURES):
+            task = await service.poll_workflow_task_queue(poll)
+            await service.respond_workflow_task_failed(
+                RespondWorkflowTaskFailedRequest(namespace="default", task_token=task.task_token)
+            )
+        updating = asyncio.create_task(execution.update("end", id="once"))
+        async with asyncio.timeout(30):
+            assert await sending.refused is RPCStatusCode.FAILED_PRECONDITION
+            async with backend.worker([Tally], task_queue=queue):
+                assert await updating == 0
+                assert await execution.result() == 0
+    assert len(sending.sent) > 1
+    assert set(sending.sent) == {"once"}

@@ -146,8 +146,8 @@ class TemporalExecution(Execution):
     async def _updated(self, name: str, message: Any, update_id: str) -> Any:
         """Return the answer to an update.
 
-        Temporal drops those that are not accepted when a workflow task fails, as it does when the worker is
-        lost: then they are sent again.
+        Temporal accepts none while a workflow task fails time and again, as it does when workers are lost:
+        then they are sent again.
         """
         while True:
             try:
