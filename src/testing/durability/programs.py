@@ -33,6 +33,11 @@ CRASHES_MAX = 2
 
 SIGNALS = 3
 
+UPDATES = 3
+
+UNCERTAIN = ("signal_received", "update_accepted", "update_completed")
+"""What may still happen when a program is about to end, or not."""
+
 Operation = list[Any]
 
 
@@ -42,6 +47,7 @@ class Program:
 
     def __init__(self) -> None:
         self.got: list[int] = []
+        self.counted: list[int] = []
 
     @workflow.entrypoint
     async def run(self, program: list[Any]) -> list[Any]:
@@ -50,6 +56,11 @@ class Program:
     @workflow.signal
     def put(self, number: int) -> None:
         self.got.append(number)
+
+    @workflow.update
+    def count(self, number: int) -> int:
+        self.counted.append(number)
+        return len(self.counted)
 
     async def _sequence(self, program: list[Operation]) -> list[JSON]:
         return [await self._operation(operation) for operation in program]
@@ -78,6 +89,9 @@ class Program:
             case ["await signals", count]:
                 await workflow.wait_condition(lambda: len(self.got) >= count)
                 return [*self.got[:count]]
+            case ["await updates", count]:
+                await workflow.wait_condition(lambda: len(self.counted) >= count)
+                return [*self.counted[:count]]
             case ["all", *branches]:
                 return list(await asyncio.gather(*map(self._sequence, branches)))
             case ["group", *branches]:
@@ -94,7 +108,7 @@ def _named(program: list[Operation], path: str = "") -> list[Operation]:
         place = f"{path}{index}"
         if verb in ("all", "group"):
             rest = [_named(branch, f"{place}.{n}.") for n, branch in enumerate(rest)]
-        elif verb not in ("sleep", "await signals"):
+        elif verb not in ("sleep", "await signals", "await updates"):
             rest = [*rest, place]
         named.append([verb, *rest])
     return named
@@ -111,7 +125,8 @@ def _leaves() -> st.SearchStrategy[Operation]:
         st.just(["do"]),
         _seconds().map(lambda seconds: ["sleep", seconds]),
         st.sampled_from([0.25, 1.5]).map(lambda seconds: ["give up", seconds]),
-        st.integers(min_value=1, max_value=3).map(lambda count: ["await signals", count]),
+        st.integers(min_value=1, max_value=SIGNALS).map(lambda count: ["await signals", count]),
+        st.integers(min_value=1, max_value=UPDATES).map(lambda count: ["await updates", count]),
     )
 
 
@@ -135,13 +150,15 @@ class Run:
         self._tasks: list[asyncio.Task[None]] = []
         self._deeds: dict[JSON, JSON] = {}
         self._over: set[JSON] = set()
+        self._answers: list[JSON] = []
 
     async def begin(self) -> None:
-        """Start it, watch it, and send it the signals that it may wait for."""
+        """Start it, watch it, and send it the signals and the updates that it may wait for."""
         self.execution, self.world = await self._stage.start(Program, self._program)
         watched = await self._stage.again(self.execution)
         self._tasks = [
             asyncio.create_task(self._send(self.execution)),
+            asyncio.create_task(self._update(self.execution)),
             asyncio.create_task(self._watch(watched)),
         ]
 
@@ -151,6 +168,15 @@ class Run:
                 await execution.signal("put", number)
             except ExecutionClosed:
                 return
+
+    async def _update(self, execution: Execution) -> None:
+        for number in range(UPDATES):
+            try:
+                answer = await execution.update("count", number, id=f"count {number}")
+            except ExecutionClosed:
+                return
+            assert answer == number + 1, "an update was handled twice, or not at all"
+            self._answers.append(answer)
 
     async def _watch(self, execution: Execution) -> None:
         async for event in execution.events():
@@ -169,17 +195,23 @@ class Run:
     async def end(self) -> tuple[JSON, list[str]]:
         """Return the result and the transcript, the latter without the order of what happened at once.
 
-        Whether the last signals or the end came first is chance, and no part of it.
+        Whether the last signals and updates or the end came first is chance, and no part of it.
         """
         result = await self._stage.later(self.execution.result(), 60)
         await self._stage.soon(asyncio.gather(*self._tasks))
         happened = await self._stage.soon(transcript(self.execution))
         signals = [data["named"]["number"] for kind, data in happened if kind == "signal_received"]
         assert signals == list(range(len(signals)))
+        accepted = [data["id"] for kind, data in happened if kind == "update_accepted"]
+        assert accepted == [f"count {number}" for number in range(len(accepted))]
+        results = [data["result"] for kind, data in happened if kind == "update_completed"]
+        assert results == list(range(1, len(results) + 1))
+        assert len(accepted) - len(results) in (0, 1), "an update was accepted and never answered"
+        assert self._answers == results[: len(self._answers)]
         told = [
             canonical([kind, {name: value for name, value in data.items() if name != "due_at"}])
             for kind, data in happened
-            if kind not in ("signal_received", "execution_started")
+            if kind not in (*UNCERTAIN, "execution_started")
         ]
         attempts = [(effect.key, effect.what, effect.attempt) for effect in self.world.effects]
         assert len(set(attempts)) == len(attempts), "an attempt was made twice"
