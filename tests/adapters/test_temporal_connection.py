@@ -36,7 +36,8 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture(scope="module")
 def url() -> str:
-    return f"temporal://{shared_server()}/default"
+    """Return where these tests leave histories behind that no other test can replay."""
+    return f"temporal://{shared_server()}/{asyncio.run(new_namespace(shared_server()))}"
 
 
 class Scrambling(PayloadCodec):
