@@ -22,7 +22,7 @@ from durable_agents.runtime.backend import JournaledBackend
 from durable_agents.runtime.clock import SystemClock
 from durable_agents.runtime.copies import ignore_definitions_where
 from durable_agents.runtime.events import EventReader
-from durable_agents.runtime.guard import workflow_code
+from durable_agents.runtime.guard import own_code, workflow_code
 from durable_agents.runtime.handlers import load_handler_arguments
 from durable_agents.runtime.resources import SharedResources
 from durable_agents.runtime.workflow import definition_of, known_definition
@@ -148,6 +148,7 @@ def toolkit() -> Toolkit:
         perform=perform,
         open_resources=SharedResources,
         workflow_code=workflow_code,
+        own_code=own_code,
         record_reader=EventReader,
         ignore_definitions_where=ignore_definitions_where,
     )

@@ -63,6 +63,8 @@ class Toolkit:
     """Returns the resources of one worker."""
     workflow_code: Callable[[], AbstractContextManager[None]]
     """Returns the guard that stands around workflow code in the thread that runs it."""
+    own_code: Callable[[], AbstractContextManager[None]]
+    """Returns what may stand, within that guard, around code that calls nothing of a user's, to save time."""
     record_reader: Callable[[], RecordReader]
     ignore_definitions_where: Callable[[Callable[[], bool]], None]
     """Lets definitions that are made while the given function returns True replace none that there are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, ContextVar, copy_context
 from datetime import datetime, timedelta
 from random import Random
@@ -57,7 +58,13 @@ class TemporalContext(WorkflowContext):
     else in a workflow, and are there for the readers of the event stream.
     """
 
-    def __init__(self, steps: OpenSteps, lease: timedelta, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        steps: OpenSteps,
+        lease: timedelta,
+        limit_bytes: int,
+        own_code: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         info = workflow.info()
         self.records: list[bytes] = []
         self._lengths: list[int] = []
@@ -67,6 +74,7 @@ class TemporalContext(WorkflowContext):
         self._steps = steps
         self._lease = lease
         self._limit_bytes = limit_bytes
+        self._own_code = own_code
         self._random = workflow.random()
         self._state: dict[Any, Any] = {}
         self._decisions: dict[tuple[str, str], Decision] = {}
@@ -109,22 +117,17 @@ class TemporalContext(WorkflowContext):
         return workflow.time()
 
     async def run_step(self, step: Step) -> JSON:
-        arguments: list[JSON] = [step.call.arguments] if isinstance(step.call, ActivityCall) else []
-        check_size(f"the arguments of {step.name!r}", arguments, self._limit_bytes)
         place = Place(self._info.execution_id, self._run_id, activity_id_of(step))
-        self.record(
-            StepScheduled(
-                key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
-            )
-        )
-        self._warn_of_length()
         with self._steps.open(place, step):
+            with self._own_code():
+                activity = self._schedule(step, place)
             try:
-                result = await _perform(step, place.activity_id, arguments, self._lease)
+                result: JSON = await activity
             except FailureError as error:
                 ended = step_failure(error, step)
             else:
-                self.record(StepCompleted(at=self.time, key=step.key, result=result))
+                with self._own_code():
+                    self.record(StepCompleted(at=self.time, key=step.key, result=result))
                 return result
         if ended is None:
             self._steps.give_up(place)
@@ -132,6 +135,17 @@ class TemporalContext(WorkflowContext):
         failure, attempts = ended
         self.record(StepFailed(at=self.time, key=step.key, attempts=attempts, failure=failure))
         raise step_error(failure, step.name, attempts)
+
+    def _schedule(self, step: Step, place: Place) -> workflow.ActivityHandle[Any]:
+        arguments: list[JSON] = [step.call.arguments] if isinstance(step.call, ActivityCall) else []
+        check_size(f"the arguments of {step.name!r}", arguments, self._limit_bytes)
+        self.record(
+            StepScheduled(
+                key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
+            )
+        )
+        self._warn_of_length()
+        return _start(step, place.activity_id, arguments, self._lease)
 
     def _warn_of_length(self) -> None:
         """Say once that the history is long."""
@@ -256,27 +270,26 @@ class TemporalContext(WorkflowContext):
         loop.call_later = call_later  # type: ignore[method-assign, assignment]
 
 
-async def _perform(step: Step, activity_id: str, arguments: list[JSON], lease: timedelta) -> JSON:
+def _start(
+    step: Step, activity_id: str, arguments: list[JSON], lease: timedelta
+) -> workflow.ActivityHandle[Any]:
     timeout = timedelta(seconds=step.options.start_to_close_timeout + GRACE_SECONDS)
-    result: JSON
     if step.options.local:
-        result = await workflow.execute_local_activity(
+        return workflow.start_local_activity(
             step.name,
             args=arguments,
             activity_id=activity_id,
             start_to_close_timeout=timeout,
             retry_policy=_retry_policy(step),
         )
-    else:
-        result = await workflow.execute_activity(
-            step.name,
-            args=arguments,
-            activity_id=activity_id,
-            start_to_close_timeout=timeout,
-            heartbeat_timeout=lease,
-            retry_policy=_retry_policy(step),
-        )
-    return result
+    return workflow.start_activity(
+        step.name,
+        args=arguments,
+        activity_id=activity_id,
+        start_to_close_timeout=timeout,
+        heartbeat_timeout=lease,
+        retry_policy=_retry_policy(step),
+    )
 
 
 def _retry_policy(step: Step) -> RetryPolicy:

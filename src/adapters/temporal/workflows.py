@@ -116,7 +116,8 @@ class DurableWorkflow:
         if name not in self._host.definitions:
             raise UnknownDefinition("workflow", name)
         self._definition = self._host.definitions[name]
-        self._context = TemporalContext(self._host.steps, self._host.lease, self._host.limit_bytes)
+        lent = self._host
+        self._context = TemporalContext(lent.steps, lent.lease, lent.limit_bytes, lent.toolkit.own_code)
         self._context.tell_timers()
         keep_order()
         self._scope = copy_context()
