@@ -234,12 +234,16 @@ class Routes:
 
     async def _start(self, request: Request) -> Response:
         body, raw = await _parse(StartConversation, request)
+        if self._refuses_unknown_models == "when it is asked":
+            self._check_asked(body)
+        return await self._answer(self._conversations.start(body, raw, request.state.at_work), body.stream)
+
+    def _check_asked(self, body: StartConversation) -> None:
         model = body.model
         if body.agent_id is not None:
             model = self._agents.get(body.agent_id).at(body.agent_version)["model"]
         if self._is_refused(model, "when it is asked"):
             raise bad_request(f"Invalid model: {model}")
-        return await self._answer(self._conversations.start(body, raw, request.state.at_work), body.stream)
 
     async def _append(self, request: Request) -> Response:
         body, raw = await _parse(AppendConversation, request)
