@@ -190,10 +190,11 @@ class MistralServer:
         started.set()
         await self._stopping.wait()
         server.close()
-        for connection in list(state.connections):
-            if isinstance(connection, Connection):
-                connection.cut()
-        await asyncio.sleep(0)  # lets each connection notice, so that none answers its cancelled request
+        for _ in range(3):  # One that was accepted just now is among them a turn or two of the loop later.
+            for connection in list(state.connections):
+                if isinstance(connection, Connection):
+                    connection.cut()
+            await asyncio.sleep(0)  # lets each connection notice, so that none answers its cancelled request
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
