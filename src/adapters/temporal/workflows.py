@@ -111,6 +111,16 @@ class DurableWorkflow:
 
     @workflow.init
     def __init__(self, args: Sequence[RawValue]) -> None:
+        self._begun = asyncio.Event()
+        self._unready: Exception | None = None
+        """Why this worker cannot run the workflow: that fails its first task, for another worker to try."""
+        try:
+            self._prepare(args)
+        except Exception as error:
+            # Of a workflow whose constructor raises, the SDK leaves a coroutine that nobody awaits.
+            self._unready = error
+
+    def _prepare(self, args: Sequence[RawValue]) -> None:
         self._host = host()
         name = workflow.info().workflow_type
         if name not in self._host.definitions:
@@ -125,7 +135,6 @@ class DurableWorkflow:
         values = _values(args)
         self._arguments: dict[str, JSON] = values[0] if values and isinstance(values[0], dict) else {}
         self._instance: Any = None
-        self._begun = asyncio.Event()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets what a signal handler raises: that ends the execution."""
         match values:
@@ -144,6 +153,8 @@ class DurableWorkflow:
 
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> Any:
+        if self._unready is not None:
+            raise self._unready
         main = asyncio.get_running_loop().create_task(self._main(), context=self._scope)
         ends: list[asyncio.Future[Any]] = [main, self._broken]
         try:
