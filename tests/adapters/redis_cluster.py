@@ -61,8 +61,11 @@ def shared_cluster(kind: Kind) -> Sequence[RedisServer]:
 
 
 def is_well(node: RedisServer, nodes: int = NODES) -> bool:
+    """Return whether the node serves its slots and reaches every other: so it tells of what is published."""
     told = _information(node)
-    return told["cluster_state"] == "ok" and told["cluster_known_nodes"] == str(nodes)
+    if (told["cluster_state"], told["cluster_known_nodes"]) != ("ok", str(nodes)):
+        return False
+    return sum(link[b"direction"] == b"to" for link in node.ask("CLUSTER", "LINKS")) == nodes - 1
 
 
 def id_of(node: RedisServer) -> str:
