@@ -129,15 +129,20 @@ async def test_a_backend_shows_the_events_of_a_users_workflow_and_takes_decision
     assert "approval_given" in kinds
 
 
-async def test_a_users_own_worker_is_listed_with_what_it_carries_on_while_it_works() -> None:
+async def test_a_users_own_worker_is_listed_while_it_works() -> None:
     address = shared_server()
     namespace = await new_namespace(address)
     client = await Client.connect(
-        address, namespace=namespace, plugins=[da.DurableAgentsPlugin(lease=LEASE)], identity="native"
+        address, namespace=namespace, plugins=[da.DurableAgentsPlugin()], identity="native"
     )
     async with da.connect(f"temporal://{address}/{namespace}") as backend:
         async with Worker(client, task_queue="agents", workflows=[Poem, Payment]):
+            # Temporal's worker begins some time after its block does.
+            poem = await client.start_workflow(Poem.run, True, id="a poem", task_queue="agents")
+            assert await poem.query(Poem.reached) == "begun"
             [worker] = await backend.workers()
+            await poem.signal(Poem.release)
+            await poem.result()
         assert (worker.identity, worker.task_queue, worker.executions) == ("native", "agents", [])
         assert worker.workflows == ["native_payment", "native_poem"]
         assert list(await backend.workers()) == []
