@@ -65,7 +65,8 @@ def is_well(node: RedisServer, nodes: int = NODES) -> bool:
     told = _information(node)
     if (told["cluster_state"], told["cluster_known_nodes"]) != ("ok", str(nodes)):
         return False
-    return sum(link[b"direction"] == b"to" for link in node.ask("CLUSTER", "LINKS")) == nodes - 1
+    reached = [link for link in node.ask("CLUSTER", "LINKS") if link[b"direction"] == b"to"]
+    return len(reached) == nodes - 1
 
 
 def id_of(node: RedisServer) -> str:

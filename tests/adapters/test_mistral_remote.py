@@ -166,6 +166,15 @@ async def test_an_agent_is_found_on_whatever_page_it_is() -> None:
         assert len(server.agents) == 102
 
 
+async def test_a_list_of_agents_that_goes_round_in_circles_is_an_error_and_no_endless_read() -> None:
+    page = {"object": "list", "data": [], "next_page_token": "page-1"}
+    with server_of([Say("1")]) as server:
+        server.faults.add(Fault(Answer(200, page), method="GET", path="/v1/agents/pages", count=3))
+        async with worker() as resources:
+            with pytest.raises(ModelUnreachable, match="in circles"):
+                await session_for(server).reply(start(graph_for("m")), resources)
+
+
 async def test_agents_that_someone_deleted_are_made_anew() -> None:
     graph = AgentGraph(start="a", agents={"a": AgentSpec(name="a", model="m")})
     with server_of([Say("1")], [Say("2")]) as server:

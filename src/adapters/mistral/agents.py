@@ -135,6 +135,7 @@ class RemoteAgents:
         """Return the current versions of all agents that the key can see, or of those with this name."""
         found: list[Wire] = []
         token: str | None = None
+        tokens: set[str] = set()
         while True:
             # Without `metadata` the SDK sends its own marker for "unset" as a filter.
             filters = {"name": name, "page_token": token}
@@ -151,6 +152,9 @@ class RemoteAgents:
             token = page.get("next_page_token")
             if not token:
                 return found
+            if token in tokens:
+                raise ModelUnreachable("the list of agents goes round in circles")
+            tokens.add(token)
 
     async def delete(self, agent_id: str) -> None:
         """Remove an agent with all its versions."""
