@@ -2,12 +2,14 @@
 # Needed beforehand: Python 3.11 or newer with pip, and make.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format lint types imports coverage test bench fuzz
+.PHONY: help setup demo check format lint types imports coverage test bench fuzz nightly
 
 UV := .tools/bin/uv
 BIN := .venv/bin
 MCP_SERVERS := .tools/mcp-servers/node_modules/.package-lock.json
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadscope
+# One test may take an hour here; the long ones are in the files that come first.
+NIGHTLY := HYPOTHESIS_PROFILE=nightly $(PYTEST) --no-loadscope-reorder --override-ini faulthandler_timeout=7200
 TYPED := $(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py)))
 # By file times, uv notices that a module was added or changed, but not that one was moved or removed.
 MODULES := find . -name '*.py' -o -name '*.lua' | sort
@@ -67,5 +69,8 @@ bench: setup ## run the benchmarks
 	$(BIN)/python -m benchmarks.redis
 	$(BIN)/python -m benchmarks.temporal
 
-fuzz: setup $(MCP_SERVERS) ## run the property tests with 2000 examples each, and the tests that take long
-	HYPOTHESIS_PROFILE=nightly $(PYTEST) -m "" --override-ini faulthandler_timeout=7200
+fuzz: setup $(MCP_SERVERS) ## run the property tests with 2000 examples each: two hours
+	$(NIGHTLY) -m hypothesis
+
+nightly: fuzz ## run these, and the tests that take long: crowds, chaos, and processes killed at 50 random moments
+	$(NIGHTLY) -m "(nightly or crash) and not hypothesis"
