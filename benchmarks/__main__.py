@@ -15,6 +15,8 @@ from rich.table import Table
 
 import durable_agents as da
 from durable_agents.adapters.scripted import call, say
+from durable_agents.core.entries import FunctionCall, MessageOutput
+from durable_agents.ports.llm import ModelRequest
 
 ROUNDS = 5
 
@@ -34,11 +36,10 @@ class Turns:
 
     @da.workflow.entrypoint
     async def run(self, turns: int) -> int:
-        def reply(request: object) -> object:
-            turn: int = request.turn  # type: ignore[attr-defined]
-            return say("done") if turn == turns else call("bench_echo", {"text": "x" * 200})
+        def reply(request: ModelRequest) -> MessageOutput | FunctionCall:
+            return say("done") if request.turn == turns else call("bench_echo", {"text": "x" * 200})
 
-        session = da.ScriptedSession(reply)  # type: ignore[arg-type]
+        session = da.ScriptedSession(reply)
         return (await da.Runner.run(agent, "go", session, max_turns=turns)).turns
 
 

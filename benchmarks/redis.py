@@ -19,6 +19,7 @@ from rich.table import Table
 import durable_agents as da
 from durable_agents.adapters.redis import RedisSettings, RedisStore
 from durable_agents.adapters.scripted import call, say
+from durable_agents.core.entries import FunctionCall, MessageOutput
 from durable_agents.core.json import encode
 from durable_agents.ports.journal import Commit, NewExecution
 from durable_agents.ports.llm import ModelRequest
@@ -52,10 +53,10 @@ async def clock() -> float:
 
 
 async def converse(tool: str, turns: int, text: str) -> int:
-    def reply(request: ModelRequest) -> object:
+    def reply(request: ModelRequest) -> MessageOutput | FunctionCall:
         return say("done") if request.turn > turns else call(tool, {"text": text})
 
-    session = da.ScriptedSession(reply)  # type: ignore[arg-type]
+    session = da.ScriptedSession(reply)
     agent = da.Agent(model="none", name="bench", tools=[echo, look_up])
     return (await da.Runner.run(agent, "go", session, max_turns=turns + 1)).turns
 

@@ -46,7 +46,7 @@ class Misfit(Exception):
 class QuietJsonSchema(GenerateJsonSchema):
     """pydantic's generator, without warnings about defaults that JSON cannot show."""
 
-    ignored_warning_kinds = frozenset({"skipped-choice", "non-serializable-default"})  # type: ignore[assignment]
+    ignored_warning_kinds = frozenset({"skipped-choice", "non-serializable-default"})  # type: ignore[assignment]  # a set there
 
 
 class Codec:
@@ -127,7 +127,7 @@ class Codec:
             if not self.untyped:
                 # What cannot be read again must fail here, at the call, and not in a replay.
                 self._read(text, by_name=True)
-            return decode(text)  # type: ignore[no-any-return]
+            return decode(text)  # type: ignore[no-any-return]  # whatever JSON holds
         except ValidationError as error:
             raise Misfit(
                 [

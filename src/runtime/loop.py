@@ -410,7 +410,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """
         while self._generators:
             generator = self._generators.pop(0)
-            if generator.ag_running:  # type: ignore[attr-defined]
+            if generator.ag_running:  # type: ignore[attr-defined]  # typeshed has it not
                 continue  # a task that outlives the root is inside it
             try:
                 await generator.aclose()

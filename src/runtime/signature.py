@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import Parameter
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -371,11 +371,11 @@ def _local_hints(function: Callable[..., Any]) -> Mapping[str, Any] | None:
     if code is None or "<locals>" not in function.__qualname__:
         return None
     names: dict[str, Any] = {}
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if _holds(frame.f_code, code):
             names = {**frame.f_locals, **names}
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     try:
         return typing.get_type_hints(function, localns=names, include_extras=True)
     except Exception:

@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # untyped
 from pydantic import BaseModel
 
 from durable_agents.core.agents import TOOL_NAME, ToolSpec
@@ -103,7 +103,7 @@ class Toolbox:
 
         run.__name__, run.__doc__ = tool.__name__, tool.__doc__
         run.__annotations__ = inspect.get_annotations(tool, eval_str=True)
-        run.__signature__ = inspect.signature(tool, eval_str=True)  # type: ignore[attr-defined]
+        run.__signature__ = inspect.signature(tool, eval_str=True)  # type: ignore[attr-defined]  # where inspect looks
         return run
 
     async def add(self, left: int, right: int) -> int:

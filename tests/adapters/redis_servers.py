@@ -257,7 +257,7 @@ def ask(url: str, *command: str | bytes | int | float) -> Any:
     """Return the reply to one command."""
     client = Redis.from_url(url, socket_timeout=PATIENCE_SECONDS)
     try:
-        return client.execute_command(*command)  # type: ignore[no-untyped-call]
+        return client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's
     finally:
         client.close()
 

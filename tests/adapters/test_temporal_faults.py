@@ -159,7 +159,7 @@ async def test_a_worker_that_has_never_seen_an_activity_says_which_and_stops_try
         execution = await backend.start(Steps, ["undefined"], task_queue=queue)
         assert await execution.result() == ["ActivityFailed"]
         [failed] = [event async for event in execution.events() if event.kind == "activity_failed"]
-    assert failed.data["failure"]["kind"] == "UnknownDefinition"  # type: ignore[index, call-overload]
+    assert failed.data["failure"]["kind"] == "UnknownDefinition"  # type: ignore[index, call-overload]  # JSON
     assert "'temporal_forgotten'" in str(failed.data["failure"])
 
 

@@ -92,7 +92,7 @@ async def check(count: int, url: str, trouble: Trouble) -> None:
             raise AssertionError("\n".join(["an attempt was made twice:", *told]))
         assert len({key for key, _ in begun}) == count * len(RESULT)
         for number in range(count):
-            execution = await insist(lambda number=number: backend.get(f"x-{number}"))  # type: ignore[misc]
+            execution = await insist(lambda number=number: backend.get(f"x-{number}"))  # type: ignore[misc]  # bound now
             kinds = Counter([event.kind async for event in execution.events()])
             assert kinds["activity_completed"] == kinds["activity_started"] == len(RESULT)
             assert (kinds["execution_completed"], kinds["timer_fired"]) == (1, 1)

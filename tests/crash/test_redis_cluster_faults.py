@@ -202,7 +202,7 @@ async def test_who_follows_hears_of_it_after_the_node_that_told_is_gone(nodes: N
             await asyncio.to_thread(until, lambda: all_are_well(nodes), "the cluster does not come together")
             await asyncio.to_thread(until, lambda: bool(subscribed(nodes)), "nobody listens again")
             assert not following.done()
-            await insist(lambda length=length: appended(other, claim, length))  # type: ignore[misc]
+            await insist(lambda length=length: appended(other, claim, length))  # type: ignore[misc]  # bound now
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await following
 

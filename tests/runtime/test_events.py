@@ -124,7 +124,7 @@ def test_the_stream_ends_with_the_end_of_the_execution(status: Status) -> None:
     list(reader.read(STARTED))
     assert not reader.ended
     failure = FAILURE if status is Status.FAILED else None
-    closed = ExecutionClosed(status=status, result=None, failure=failure)  # type: ignore[arg-type]
+    closed = ExecutionClosed(status=status, result=None, failure=failure)  # type: ignore[arg-type]  # the two agree
     (event,) = reader.read(closed)
     assert reader.ended
     assert event.kind == f"execution_{status}"

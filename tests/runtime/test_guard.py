@@ -262,7 +262,7 @@ def test_a_module_imported_by_workflow_code_may_read_a_clock(
     )
     monkeypatch.syspath_prepend(tmp_path)
     with workflow_code():
-        import reads_a_clock  # type: ignore[import-not-found]
+        import reads_a_clock  # type: ignore[import-not-found]  # written by the test
 
         with pytest.raises(DeterminismError):
             reads_a_clock.now()

@@ -10,7 +10,7 @@ import pytest
 from annotated_types import Gt
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # untyped
 from pydantic import BaseModel
 from pydantic_core import to_json
 

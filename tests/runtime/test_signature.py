@@ -21,7 +21,7 @@ from uuid import UUID
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # untyped
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel, SecretStr, field_validator
 from typing_extensions import TypedDict
 
@@ -122,7 +122,7 @@ LEAVES = [
 
 def containers(inner: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
     def a_list(one: Kind) -> Kind:
-        return kind(list[one.hint], st.lists(one.values, max_size=3), "array", hashable=False)  # type: ignore[name-defined]
+        return kind(list[one.hint], st.lists(one.values, max_size=3), "array", hashable=False)  # type: ignore[name-defined]  # made here
 
     def a_tuple(some: list[Kind]) -> Kind:
         hint: Any = tuple.__class_getitem__(tuple(one.hint for one in some))
@@ -131,21 +131,21 @@ def containers(inner: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
 
     def a_long_tuple(one: Kind) -> Kind:
         values = st.lists(one.values, max_size=3).map(tuple)
-        return kind(tuple[one.hint, ...], values, "array", hashable=one.hashable)  # type: ignore[name-defined]
+        return kind(tuple[one.hint, ...], values, "array", hashable=one.hashable)  # type: ignore[name-defined]  # made here
 
     def a_set(one: Kind) -> Kind:
-        return kind(set[one.hint], st.sets(one.values, max_size=3), "array", hashable=False)  # type: ignore[name-defined]
+        return kind(set[one.hint], st.sets(one.values, max_size=3), "array", hashable=False)  # type: ignore[name-defined]  # made here
 
     def a_frozenset(one: Kind) -> Kind:
-        return kind(frozenset[one.hint], st.frozensets(one.values, max_size=3), "array")  # type: ignore[name-defined]
+        return kind(frozenset[one.hint], st.frozensets(one.values, max_size=3), "array")  # type: ignore[name-defined]  # made here
 
     def a_dict(one: Kind) -> Kind:
         values = st.dictionaries(st.text(), one.values, max_size=3)
-        return kind(dict[str, one.hint], values, "object", hashable=False)  # type: ignore[name-defined]
+        return kind(dict[str, one.hint], values, "object", hashable=False)  # type: ignore[name-defined]  # made here
 
     def a_dict_by_date(one: Kind) -> Kind:
         values = st.dictionaries(st.dates(), one.values, max_size=3)
-        return kind(dict[date, one.hint], values, "object", hashable=False)  # type: ignore[name-defined]
+        return kind(dict[date, one.hint], values, "object", hashable=False)  # type: ignore[name-defined]  # made here
 
     def a_union(some: list[Kind]) -> Kind:
         # JSON tells apart what is written as different kinds of JSON, and no more.
@@ -224,7 +224,7 @@ def calls(draw: st.DrawFn) -> Call:
 
     def fn(*args: Any, **kwargs: Any) -> None: ...
 
-    fn.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    fn.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # where inspect looks
     fn.__annotations__ = {one.name: one.annotation for one in parameters}
     return Call(fn, tuple(args), kwargs)
 

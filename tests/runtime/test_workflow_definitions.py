@@ -141,7 +141,7 @@ class ValidatorInTheHandlersPlace:
     @workflow.update
     def put(self, value: int) -> None: ...
 
-    @put.validator  # type: ignore[no-redef]
+    @put.validator  # type: ignore[no-redef]  # as a property setter
     def put(self, value: int) -> None: ...
 
 

@@ -106,7 +106,7 @@ class SoundSession(Session):
         return "cloud"
 
     def number(self, request: ModelRequest) -> int:
-        return int(request.handle["replies"]) if isinstance(request.handle, dict) else 0  # type: ignore[arg-type]
+        return int(request.handle["replies"]) if isinstance(request.handle, dict) else 0  # type: ignore[arg-type]  # an object here
 
     def error(self, trouble: Trouble) -> DurableAgentsError:
         match ERRORS[trouble]:
@@ -208,12 +208,12 @@ class CountsNothing(SoundSession):
 class PutsTheTranscriptIntoTheHandle(SoundSession):
     def delivered(self, reply: ModelReply) -> ModelReply:
         said = [entry.to_wire() for made in self.cloud.made.values() for entry in made.entries]
-        return reply.with_(handle={**dict(reply.handle), "said": said})  # type: ignore[arg-type]
+        return reply.with_(handle={**dict(reply.handle), "said": said})  # type: ignore[arg-type]  # an object here
 
 
 class PutsTheKeyIntoTheHandle(SoundSession):
     def delivered(self, reply: ModelReply) -> ModelReply:
-        return reply.with_(handle={**dict(reply.handle), "key": SECRET})  # type: ignore[arg-type]
+        return reply.with_(handle={**dict(reply.handle), "key": SECRET})  # type: ignore[arg-type]  # an object here
 
 
 class ReturnsAHandleThatIsNotJson(SoundSession):

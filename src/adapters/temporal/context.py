@@ -267,7 +267,7 @@ class TemporalContext(WorkflowContext):
             self.record(TimerStarted(key=key, due_at=self.time + delay))
             return start_timer(delay, fire, context=context)
 
-        loop.call_later = call_later  # type: ignore[method-assign, assignment]
+        loop.call_later = call_later  # type: ignore[method-assign, assignment]  # no hook
 
 
 def _start(

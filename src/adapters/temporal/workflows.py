@@ -97,7 +97,7 @@ class GuardedRunner(UnsandboxedWorkflowRunner):
             with self._toolkit.workflow_code():
                 return activate(act)
 
-        instance.activate = guarded  # type: ignore[method-assign]
+        instance.activate = guarded  # type: ignore[method-assign]  # there is no hook
         return instance
 
 

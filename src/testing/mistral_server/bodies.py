@@ -191,8 +191,8 @@ class CreateAgent(Body):
 
 
 class UpdateAgent(CreateAgent):
-    model: str | None = None  # type: ignore[assignment]
-    name: str | None = None  # type: ignore[assignment]
+    model: str | None = None  # type: ignore[assignment]  # may be left out
+    name: str | None = None  # type: ignore[assignment]  # may be left out
     deployment_chat: bool | None = None
 
 

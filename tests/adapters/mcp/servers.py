@@ -62,7 +62,7 @@ def _telling(function: Tool) -> Tool:
         except Refusal as error:
             raise ToolError(str(error)) from error
 
-    run.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    run.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]  # where inspect looks
     return run
 
 

@@ -112,7 +112,7 @@ def _in_redis(server: RedisServer, folder: Path) -> Kept:
 
 def _whole(client: Redis, key: bytes) -> Any:
     command, *rest = READABLE[client.type(key)].split()  # type: ignore[index]  # it decodes nothing
-    return client.execute_command(command, key, *rest[1:])  # type: ignore[no-untyped-call]
+    return client.execute_command(command, key, *rest[1:])  # type: ignore[no-untyped-call]  # redis-py's
 
 
 def _in_temporal(address: str) -> Kept:
