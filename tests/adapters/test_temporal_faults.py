@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 import durable_agents as da
@@ -161,6 +163,23 @@ async def test_a_worker_that_has_never_seen_an_activity_says_which_and_stops_try
         [failed] = [event async for event in execution.events() if event.kind == "activity_failed"]
     assert failed.data["failure"]["kind"] == "UnknownDefinition"  # type: ignore[index, call-overload]  # JSON
     assert "'temporal_forgotten'" in str(failed.data["failure"])
+
+
+async def test_a_worker_without_the_workflow_says_which_and_another_one_carries_it_on() -> None:
+    queue = uuid.uuid4().hex
+    async with connected() as backend:
+        execution = await backend.start(Approval, 1, task_queue=queue)
+        await execution.signal("decide", "after", "Ada")
+        history = (await Client.connect(shared_server())).get_workflow_handle(execution.id)
+        async with backend.worker([Steps], task_queue=queue, lease=LEASE):
+            async for event in history.fetch_history_events(wait_new_event=True):
+                if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                    break
+        failure = event.workflow_task_failed_event_attributes.failure
+        assert failure.application_failure_info.type == "UnknownDefinition"
+        assert "'temporal_approval'" in failure.message
+        async with backend.worker([Approval], task_queue=queue, lease=LEASE):
+            assert await execution.result() == ["after by Ada noted"]
 
 
 async def test_a_service_that_keeps_no_list_of_workers_says_so_and_workers_work_on() -> None:
