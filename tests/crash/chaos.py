@@ -35,13 +35,15 @@ class Trouble:
     def faults(self) -> list[Fault]:
         return [self.worker_is_killed, self.worker_is_paused_past_its_lease]
 
-    async def make(self) -> None:
-        """Let one thing after the other go wrong, until cancelled."""
+    async def make(self, enough: asyncio.Event) -> None:
+        """Let one thing after the other go wrong, until there is `enough`; then all of it is over."""
         faults = self.faults()
         while True:
             self.chance.shuffle(faults)
             for fault in faults:
                 await asyncio.sleep(self.chance.uniform(0.0, 0.3))
+                if enough.is_set():
+                    return
                 # A worker that cannot connect when it begins has ended, as it should.
                 self.processes.supervise()
                 self.happened[fault.__name__] += 1
@@ -74,9 +76,10 @@ async def carry_out(count: int, url: str, trouble: Trouble) -> None:
             processes.begin()
         # Should making trouble fail, so does the test, at once.
         async with asyncio.timeout(150 + count / 2), asyncio.TaskGroup() as group:
-            making = group.create_task(trouble.make())
+            enough = asyncio.Event()
+            group.create_task(trouble.make(enough))
             await asyncio.gather(*(carry_out_one(number) for number in range(count)))
-            making.cancel()
+            enough.set()
         print(dict(trouble.happened))
     await check(count, url, trouble)
 
