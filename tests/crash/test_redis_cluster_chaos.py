@@ -102,7 +102,7 @@ async def trouble(tmp_path: Path, chance: random.Random) -> AsyncIterator[Cluste
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("count", [500])
+@pytest.mark.parametrize("count", [1000])
 async def test_executions_on_a_restless_cluster_are_neither_lost_nor_done_twice(
     count: int, trouble: ClusterTrouble
 ) -> None:
