@@ -77,4 +77,4 @@ async def test_a_process_killed_in_the_middle_of_a_request_leaves_its_reply_to_t
     text = "".join(str(event.data["text"]) for event in events if event.kind == "text_delta")
     # A reply that was found in the history came whole; any other was told as it was written, if in time.
     assert "Rain, rain, go to Spain.".startswith(text) if path == START else not text
-    assert [event.kind for event in events].count("execution_recovered") == 1
+    assert "execution_recovered" in [event.kind for event in events]

@@ -109,7 +109,8 @@ class TextContract(ContractBase):
         world.gate("end of 2").set()
         assert await stage.soon(execution.result()) == STORY
         ending = ["model_replied", "execution_completed"]
-        assert await stage.soon(_kinds(reading)) == ending
+        # Text is told beside the journal: that of an attempt may overtake the end of the one before.
+        assert [kind for kind in await stage.soon(_kinds(reading)) if kind != "attempt_failed"] == ending
         # What came late is told in its place, if at all, and disturbs nothing else.
         told = await stage.soon(all_events(execution))
         assert text_in([event for event in told if event.kind == "text_delta"]) in ("", STORY)
