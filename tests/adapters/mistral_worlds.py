@@ -112,7 +112,7 @@ class MistralWorld:
 def mistral_world(
     cloud: Cloud, program: Program, make: Callable[..., RemoteSession | LocalSession], **options: Any
 ) -> Iterator[MistralWorld]:
-    """Open a world of its own on a server that others use as well."""
+    """Open a world on a server that others use before and after it."""
     name = f"program{next(_numbers)}"
     cloud.programs[name] = program
     cloud.asked[name] = 0
@@ -123,3 +123,4 @@ def mistral_world(
     finally:
         cloud.server.faults.clear()
         cloud.server.errors.clear()
+        cloud.server.forget()

@@ -94,6 +94,9 @@ class Agents:
         self.get(agent_id)
         del self._agents[agent_id]
 
+    def clear(self) -> None:
+        self._agents.clear()
+
     def switch(self, agent_id: str, version: int) -> Json:
         agent = self.get(agent_id)
         agent.current = agent.number_of(version)

@@ -115,6 +115,15 @@ class MistralServer:
         work = asyncio.run_coroutine_threadsafe(self._conversations.settled(), self._loop)
         await asyncio.wrap_future(work)
 
+    def forget(self) -> None:
+        """Forget every agent, conversation and request: what was asked last must have been answered.
+
+        Lists get long otherwise where one server serves thousands of tests.
+        """
+        self._agents.clear()
+        self._conversations.stored.clear()
+        self.requests.clear()
+
     def start(self) -> None:
         """Listen. Requests are accepted once this returns."""
         if self._thread is not None:
