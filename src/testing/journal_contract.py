@@ -12,6 +12,7 @@ holds stores that break one guarantee each, and the tests of this library prove 
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -40,6 +41,7 @@ class JournalContract(
 ):
     """Every store passes all of it, but for tests of a capability that its storage lacks."""
 
+    @pytest.mark.hypothesis
     def test_random_programs_agree_with_a_list(self) -> None:
         self.require(Capability.MOVABLE_CLOCK)
         self.explore(settings(stateful_step_count=30))

@@ -27,6 +27,7 @@ class TestValkeyJournal(JournalContract):
 class FewerPrograms(JournalContract):
     """The random programs take most of the time, and are much the same on every server."""
 
+    @pytest.mark.hypothesis
     def test_random_programs_agree_with_a_list(self) -> None:
         self.explore(settings(few_examples(40), stateful_step_count=30))
 
@@ -38,6 +39,7 @@ class TestShardedJournal(FewerPrograms):
 class TestClusterJournal(JournalContract):
     new_storage = on_cluster
 
+    @pytest.mark.hypothesis
     @pytest.mark.nightly
     def test_random_programs_agree_with_a_list(self) -> None:
         """Each of its programs opens connections to every node, many times."""
