@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
+from durable_agents.testing.mistral_server.listening import stop_accepting
+
 CHUNK_BYTES = 65536
 LOOPBACK = "127.0.0.1"
 
@@ -59,7 +61,7 @@ class TcpProxy:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._listener is not None
-        self._listener.close()
+        await stop_accepting(self._listener)
         self.heal()
         self.drop()
         if self._connections:

@@ -41,6 +41,7 @@ from tests.adapters.redis_servers import (
     temporary_server,
 )
 from tests.adapters.tcp_proxy import TcpProxy
+from tests.listening import listening
 
 pytestmark = pytest.mark.server
 
@@ -220,19 +221,11 @@ async def answering(answer: bytes) -> AsyncIterator[int]:
     """Serve a port where every line gets the same answer."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.readline():
-                writer.write(answer)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
+        while await reader.readline():
+            writer.write(answer)
 
-    server = await asyncio.start_server(serve, LOOPBACK, 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with listening(serve) as port:
+        yield port
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from durable_agents.testing.examples import few_examples
 from tests.adapters.certificates import make_certificates
 from tests.adapters.tcp_proxy import LOOPBACK, Direction, TcpProxy
+from tests.listening import listening
 
 PATIENCE_SECONDS = 20.0
 HELD_SECONDS = 0.05
@@ -30,22 +31,19 @@ class Echo:
         """Set when a connection has ended."""
 
     async def __aenter__(self) -> Echo:
-        self._server = await asyncio.start_server(self._serve, LOOPBACK, 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._stack = AsyncExitStack()
+        self.port: int = await self._stack.enter_async_context(listening(self._serve))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+        await self._stack.aclose()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(1000):
                 self.received += data
                 writer.write(data)
-        except ConnectionError:
-            pass
         finally:
-            writer.close()
             self.closed.set()
 
 

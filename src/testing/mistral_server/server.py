@@ -17,6 +17,7 @@ from durable_agents.testing.mistral_server.chat import Chat
 from durable_agents.testing.mistral_server.conversations import Conversation, Conversations
 from durable_agents.testing.mistral_server.faults import Faults
 from durable_agents.testing.mistral_server.identity import Clock, Identifiers
+from durable_agents.testing.mistral_server.listening import stop_accepting
 from durable_agents.testing.mistral_server.model import Json, Model
 from durable_agents.testing.mistral_server.routes import RefusesModels, Routes
 from durable_agents.testing.mistral_server.wire import Connection, Exchange, RecordedRequest, Wire
@@ -198,12 +199,11 @@ class MistralServer:
         )
         started.set()
         await self._stopping.wait()
-        server.close()
-        for _ in range(3):  # One that was accepted just now is among them a turn or two of the loop later.
-            for connection in list(state.connections):
-                if isinstance(connection, Connection):
-                    connection.cut()
-            await asyncio.sleep(0)  # lets each connection notice, so that none answers its cancelled request
+        await stop_accepting(server)
+        for connection in list(state.connections):
+            if isinstance(connection, Connection):
+                connection.cut()
+        await asyncio.sleep(0)  # lets each connection notice, so that none answers its cancelled request
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)

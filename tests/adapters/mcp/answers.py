@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+
+from tests.listening import listening
 
 
 @dataclass
@@ -25,31 +27,19 @@ class Answering:
 async def answering(head: str | None, body: str = "") -> AsyncIterator[Answering]:
     """Yield a server that answers with this status line, these headers and this body, or never."""
     answers = Answering()
-    over = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with suppress(asyncio.IncompleteReadError):  # the client has gone, which is its right
             answers.requests.append(await reader.readuntil(b"\r\n\r\n"))
             if head is None:
-                await over.wait()
-            else:
-                size = len(body.encode())
-                answer = f"HTTP/1.1 {head}\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n{body}"
-                writer.write(answer.encode())
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has gone, which is its right
-        finally:
-            writer.close()
+                await asyncio.Event().wait()
+            size = len(body.encode())
+            answer = f"HTTP/1.1 {head}\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n{body}"
+            writer.write(answer.encode())
+            await writer.drain()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    answers.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(answer) as answers.port:
         yield answers
-    finally:
-        over.set()
-        server.close()
-        await server.wait_closed()
 
 
 def unused_port() -> int:
