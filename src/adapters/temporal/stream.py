@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 
 from temporalio.api.enums.v1 import EventType
@@ -44,7 +44,10 @@ from durable_agents.ports.toolkit import RecordReader, Toolkit
 PAUSE_SECONDS = 0.5
 """How long a reader waits for a worker, without which nobody answers queries, before it asks again."""
 
-PATIENCE_SECONDS = 20.0
+ANSWER = timedelta(seconds=10)
+"""How long an answer may take: of several questions at once a worker without cache may leave one unanswered."""
+
+PATIENCE_SECONDS = 30.0
 """How long a reader that wants only what there is goes on asking."""
 
 PACE_SECONDS_MAX = 2.0
@@ -138,7 +141,10 @@ class EventStream:
                 while True:
                     try:
                         with translated(self._id):
-                            return _Page(**await run.query(RECORDS_QUERY, args=[position, length]))
+                            answer = await run.query(
+                                RECORDS_QUERY, args=[position, length], rpc_timeout=ANSWER
+                            )
+                            return _Page(**answer)
                     except StorageError:
                         await asyncio.sleep(PAUSE_SECONDS)
         except TimeoutError:
