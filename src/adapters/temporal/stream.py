@@ -45,7 +45,7 @@ PAUSE_SECONDS = 0.5
 """How long a reader waits for a worker, without which nobody answers queries, before it asks again."""
 
 ANSWER = timedelta(seconds=10)
-"""How long an answer may take: of several questions at once a worker without cache may leave one unanswered."""
+"""How long an answer may take. A worker without a cache may drop one of several questions at once."""
 
 PATIENCE_SECONDS = 30.0
 """How long a reader that wants only what there is goes on asking."""
