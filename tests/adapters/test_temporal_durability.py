@@ -181,7 +181,8 @@ class TestTemporalDurability(DurabilityContract):
 @pytest.mark.server
 class TestTemporalDurabilityWithoutCache(DurabilityContract):
     new_storage = Uncached
-    patience_seconds = 90.0
+    # Each poll that a paused worker leaves open may cost a workflow task, so 10 s, and each step needs one.
+    patience_seconds = 240.0
     capabilities = ALL - {Capability.MOVABLE_CLOCK}
     # Heartbeats come four times in a lease; a machine that is busy holds them up for most of a second.
     lease = timedelta(seconds=1.5)
