@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager, suppress
 
 from durable_agents.testing.mistral_server.listening import stop_accepting
 
-LOOPBACK = "127.0.0.1"
-
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -31,7 +29,7 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, LOOPBACK, 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

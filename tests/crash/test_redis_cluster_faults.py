@@ -297,7 +297,7 @@ def contents(nodes: Nodes, slot: int) -> dict[bytes, bytes]:
             for key in client.cluster("GETKEYSINSLOT", slot, 1000):
                 assert key not in found
                 kind = ask_here(client, "TYPE", key)
-                # A large set is dumped in an order that each node chooses by chance.
+                # Redis 7.0 dumps a set in an order that each node chooses by chance.
                 members = ask_here(client, "SMEMBERS", key) if kind == b"set" else ()
                 found[key] = b" ".join(sorted(members)) or ask_here(client, "DUMP", key)
     return found

@@ -11,6 +11,8 @@ TURNS = 4
 async def stop_accepting(server: asyncio.Server) -> None:
     """Close a server; whatever it has accepted is a connection, and known to its protocol, when this returns.
 
+    (With TLS, it is known when the handshake is over, which is not waited for.)
+
     `Server.close` alone leaves a socket open for good that was accepted in the same turn of the loop: its
     transport finds that the server has no sockets any more, and nobody is told (CPython's `Server._attach`).
     """
