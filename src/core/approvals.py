@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from durable_agents.core.errors import DefinitionError, InvalidArguments, NotPending, Unserialisable
-from durable_agents.core.json import JSON, canonical, encode
+from durable_agents.core.json import DEPTH_MAX, JSON, canonical, encode
 from durable_agents.core.model import Value, faults
 from durable_agents.core.replies import parsed_arguments
 from durable_agents.core.step_keys import call_key
@@ -118,7 +118,7 @@ def decision_on(
         raise NotPending(execution_id, call_id, [one.key for one in found or pending], bool(found))
     try:
         edited = None if edited_arguments is None else dict(edited_arguments)
-        encode(edited)
+        encode(edited, depth_max=DEPTH_MAX)
     except (TypeError, ValueError) as error:
         raise Unserialisable("edited_arguments", type(edited_arguments).__name__, str(error)) from error
     return Decision(

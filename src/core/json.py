@@ -12,13 +12,16 @@ JSON = JsonValue
 """None, bool, int, float, str, list or dict with string keys."""
 
 DEPTH_MAX = 100
-"""How deep lists and dicts may be nested, so that whatever was written can be read again everywhere."""
+"""How deep lists and dicts from outside may be nested, so that all of it can be read again everywhere."""
+ENVELOPE_DEPTH = 20
+"""How many levels values and records of ours may put around the JSON that they carry."""
 
 
-def encode(value: JSON, *, depth_max: int = DEPTH_MAX) -> bytes:
+def encode(value: JSON, *, depth_max: int = DEPTH_MAX + ENVELOPE_DEPTH) -> bytes:
     """Return compact UTF-8 JSON of `value`.
 
-    Text that UTF-8 cannot carry (a lone surrogate, which models do emit) is written as an escape.
+    Text that UTF-8 cannot carry (a lone surrogate, which models do emit) is written as an escape. What comes
+    from outside is first met with a `depth_max` of `DEPTH_MAX`, so that there is room for what is put around.
 
     Raises:
         ValueError: for NaN and infinities, which JSON does not have, and for more than `depth_max` levels.

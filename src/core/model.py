@@ -7,10 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from durable_agents.core.json import DEPTH_MAX, JSON, decode, encode
-
-ENVELOPE_DEPTH = 20
-"""How many levels a value of ours may put around the JSON that it carries."""
+from durable_agents.core.json import JSON, decode, encode
 
 
 class Value(BaseModel):
@@ -32,7 +29,7 @@ class Value(BaseModel):
 
     def to_json(self) -> bytes:
         """Return JSON that `from_json` reads; raises ValueError when what it carries is nested too deep."""
-        return encode(self.to_data(), depth_max=DEPTH_MAX + ENVELOPE_DEPTH)
+        return encode(self.to_data())
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:

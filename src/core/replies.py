@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall
-from durable_agents.core.json import decode, encode
+from durable_agents.core.json import DEPTH_MAX, decode, encode
 
 
 def open_function_calls(entries: tuple[Entry, ...]) -> tuple[FunctionCall, ...]:
@@ -57,7 +57,9 @@ def parsed_arguments(text: str) -> dict[str, Any] | None:
         return {}
     try:
         value = decode(text)
-        encode(value)  # NaN and infinities, which Python reads, are no JSON; nor is what is nested too deep.
+        encode(
+            value, depth_max=DEPTH_MAX
+        )  # NaN and infinities, which Python reads, are no JSON; nor is what is nested too deep.
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

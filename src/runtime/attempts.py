@@ -8,8 +8,9 @@ import logging
 import sys
 from typing import Any
 
-from durable_agents.core.errors import ActivityTimedOut, PayloadTooLarge, Unserialisable
-from durable_agents.core.json import JSON, decode, encode
+from durable_agents.core.errors import ActivityTimedOut, MalformedReply, PayloadTooLarge, Unserialisable
+from durable_agents.core.json import DEPTH_MAX, ENVELOPE_DEPTH, JSON, decode, encode
+from durable_agents.core.model import Value
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import ActivityOptions
 from durable_agents.ports.durability import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
@@ -41,16 +42,31 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
             return definition.signature.dump_result(result)
         case ModelCall(session=session, request=request):
             reply = await session.reply(request(attempt), resources, attempt.tell)
-            return reply.to_data("json")
+            try:
+                return _written(reply)
+            except ValueError as error:
+                raise MalformedReply(str(error)) from error
         case ToolCallOf(source=source, tool=tool, arguments=arguments, known=known):
             token = current_attempt.set(attempt)
             try:
                 output = await source.call(tool, arguments, resources, known=known)
             finally:
                 current_attempt.reset(token)
-            return output.to_data("json")
+            try:
+                return _written(output)
+            except ValueError as error:
+                raise Unserialisable(f"the result of {tool!r}", type(output).__name__, str(error)) from error
         case ListTools(source=source):
             return ToolList.of(await source.list_tools(resources)).written()
+
+
+def _written(result: Value) -> JSON:
+    """Return what a server sent, as JSON; raises ValueError when no record could carry it."""
+    data = result.to_data("json")
+    encode(
+        data, depth_max=DEPTH_MAX + ENVELOPE_DEPTH // 2
+    )  # The rest is for records and those who read them.
+    return data
 
 
 class Pulse:
@@ -71,7 +87,7 @@ class Pulse:
         """
         what = "what a heartbeat tells"
         try:
-            text = encode(list(details))
+            text = encode(list(details), depth_max=DEPTH_MAX)
         except (TypeError, ValueError) as error:
             raise Unserialisable(what, type(details[-1]).__name__, str(error)) from error
         if len(text) > self._limit_bytes:

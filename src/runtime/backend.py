@@ -31,7 +31,7 @@ from durable_agents.core.errors import (
     UnknownDefinition,
     Unserialisable,
 )
-from durable_agents.core.json import JSON, canonical, decode, encode
+from durable_agents.core.json import DEPTH_MAX, JSON, canonical, decode, encode
 from durable_agents.core.records import (
     ExecutionClosed as ClosedRecord,
 )
@@ -409,6 +409,6 @@ def _given(
 def _plain(name: str, value: Any) -> Any:
     """Return positional or named arguments as JSON, by their own types."""
     try:
-        return decode(encode(to_jsonable_python(value)))
+        return decode(encode(to_jsonable_python(value), depth_max=DEPTH_MAX))
     except (PydanticSerializationError, TypeError, ValueError) as error:
         raise Unserialisable(f"an argument of {name!r}", type(value).__name__, str(error)) from error

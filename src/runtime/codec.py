@@ -22,7 +22,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from durable_agents.core.errors import DefinitionError
-from durable_agents.core.json import JSON, canonical, decode, encode
+from durable_agents.core.json import DEPTH_MAX, JSON, canonical, decode, encode
 from durable_agents.runtime.schema import DEFINITIONS, without_titles
 
 FAULTS_MAX = 20
@@ -105,7 +105,7 @@ class Codec:
             Misfit: whatever is wrong with `value`.
         """
         try:
-            text = encode(value)
+            text = encode(value, depth_max=DEPTH_MAX)
             if self.untyped:
                 return decode(text)
             return self._read(text, by_name)
@@ -123,7 +123,7 @@ class Codec:
             Misfit: when there is none.
         """
         try:
-            text = encode(self._serialised(value))
+            text = encode(self._serialised(value), depth_max=DEPTH_MAX)
             if not self.untyped:
                 # What cannot be read again must fail here, at the call, and not in a replay.
                 self._read(text, by_name=True)

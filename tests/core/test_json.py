@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from durable_agents.core.json import DEPTH_MAX, canonical, decode, encode
+from durable_agents.core.json import DEPTH_MAX, ENVELOPE_DEPTH, canonical, decode, encode
 from tests.core.strategies import json_objects, json_values, nested
 
 
@@ -44,9 +44,13 @@ def test_depth_is_bounded_in_both_directions() -> None:
     for _ in range(DEPTH_MAX):
         objects = {"x": objects}
     for value in (nested(DEPTH_MAX), objects):
-        assert decode(encode(value)) == value
+        assert decode(encode(value, depth_max=DEPTH_MAX)) == value
         for too_deep in ([value], {"x": value}, nested(100_000)):
             with pytest.raises(ValueError, match=f"more than {DEPTH_MAX} levels"):
-                encode(too_deep)
+                encode(too_deep, depth_max=DEPTH_MAX)
+    wrapped = nested(DEPTH_MAX + ENVELOPE_DEPTH)
+    assert decode(encode(wrapped)) == wrapped
+    with pytest.raises(ValueError, match="levels deep"):
+        encode([wrapped])
     with pytest.raises(ValueError, match="levels deep"):
         decode("[" * 100_000)

@@ -60,7 +60,7 @@ def readable(what: str) -> Iterator[None]:
         yield
     except ValidationError as error:
         raise MalformedReply("; ".join(faults(error)[:3])) from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedReply(f"{what} is not as the API describes it") from error
 
 

@@ -27,7 +27,7 @@ from durable_agents.adapters.temporal.workflows import RECORDS_QUERY, Host, host
 from durable_agents.core.approvals import DECISION_SIGNAL, read_decision
 from durable_agents.core.errors import DefinitionError, DurableAgentsError, InvalidArguments
 from durable_agents.core.failure import failure_of
-from durable_agents.core.json import JSON, encode
+from durable_agents.core.json import DEPTH_MAX, JSON, encode
 from durable_agents.core.records import ExecutionClosed, ExecutionStarted, SignalReceived, Status
 from durable_agents.ports.durability import current_context
 
@@ -127,7 +127,7 @@ def _translated(error: Exception) -> Exception:
 def _as_json(result: Any) -> JSON:
     """Return what the event stream tells of a result, which is the user's and may be anything."""
     try:
-        encode(result)
+        encode(result, depth_max=DEPTH_MAX)
     except (TypeError, ValueError):
         return None
     told: JSON = result

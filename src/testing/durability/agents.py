@@ -6,7 +6,10 @@ from typing import Any
 
 from durable_agents.adapters.scripted import ScriptedSession, call, say
 from durable_agents.composition.running import Runner
-from durable_agents.core.entries import FunctionCall, FunctionResult, MessageInput
+from durable_agents.core.chunks import TextChunk, UnknownChunk
+from durable_agents.core.entries import FunctionCall, FunctionResult, MessageInput, MessageOutput
+from durable_agents.core.errors import MalformedReply
+from durable_agents.core.json import DEPTH_MAX
 from durable_agents.core.summaries import HEADING, SUMMARISER, SummariseHistory
 from durable_agents.core.usage import Usage
 from durable_agents.ports.deltas import Tell
@@ -17,7 +20,7 @@ from durable_agents.runtime.activity import activity
 from durable_agents.runtime.agent import Agent
 from durable_agents.runtime.guardrails import Replace
 from durable_agents.testing.durability.activities import AT_ONCE
-from durable_agents.testing.durability.stage import ContractBase, Stage, transcript
+from durable_agents.testing.durability.stage import ContractBase, Stage, all_events, transcript
 from durable_agents.testing.durability.world import here, worlds
 
 KINDS = [
@@ -140,6 +143,38 @@ class OddIds:
         return [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
 
 
+def nested(levels: int) -> Any:
+    value: Any = "the end"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@activity(name="contract_dig", retry_policy_initial_interval=AT_ONCE)
+async def dig(levels: int) -> Any:
+    """Return lists within lists."""
+    return nested(levels)
+
+
+@workflow.define(name="contract.deep")
+class Deep:
+    """Runs an agent whose tool and whose model say what is nested so many levels deep."""
+
+    @workflow.entrypoint
+    async def run(self, tool: int, model: int) -> str:
+        def reply(request: ModelRequest) -> ModelReply:
+            if request.turn == 1:
+                return ModelReply(entries=(call("contract_dig", {"levels": tool}),))
+            odd = UnknownChunk.model_validate({"type": "odd", "x": nested(model)})
+            return ModelReply(entries=(MessageOutput(content=(TextChunk(text="Done."), odd)),))
+
+        agent = Agent(model="m", name="deep", tools=[dig])
+        try:
+            return (await Runner.run(agent, "Go.", ScriptedSession(reply))).text
+        except MalformedReply as error:
+            return str(error)
+
+
 class AgentContract(ContractBase):
     """What agents do is decided by one machine, from one journal."""
 
@@ -191,3 +226,19 @@ class AgentContract(ContractBase):
         await stage.worker(OddIds)
         assert await stage.soon(execution.result()) == [f"{number} noted" for number in range(len(ODD_IDS))]
         assert [world.count(str(number)) for number in range(len(ODD_IDS))] == [1] * len(ODD_IDS)
+
+    async def test_what_a_model_and_a_tool_say_may_be_as_deep_as_any_value(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Deep, DEPTH_MAX, DEPTH_MAX)
+        await stage.worker(Deep)
+        assert await stage.soon(execution.result()) == "Done."
+        replies = [data["result"] for kind, data in await transcript(execution) if kind == "model_replied"]
+        assert replies[-1]["entries"][0]["content"][1]["x"] == nested(DEPTH_MAX)
+
+    async def test_a_reply_too_deep_to_be_kept_is_malformed_and_not_asked_for_again(
+        self, stage: Stage
+    ) -> None:
+        execution, _ = await stage.start(Deep, 1, DEPTH_MAX + 50)
+        await stage.worker(Deep)
+        assert "nested more than" in await stage.soon(execution.result())
+        kinds = [event.kind for event in await all_events(execution)]
+        assert kinds[-3:] == ["turn_started", "model_failed", "execution_completed"]

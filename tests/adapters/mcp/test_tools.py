@@ -14,6 +14,7 @@ from durable_agents.core.json import JSON
 from durable_agents.ports.tools import ToolOutput
 from durable_agents.runtime.resources import SharedResources
 from tests.adapters.mcp.calling import OBJECT, WAYS, Caller, raw
+from tests.core.strategies import nested
 
 pytestmark = pytest.mark.server
 
@@ -229,6 +230,8 @@ async def test_content_of_every_kind_becomes_chunks(calling: Calling) -> None:
         ({"content": []}, "has an output schema but did not return structured content"),
         ({"content": [{"type": "smell"}], "structuredContent": {"near": 1}}, "not what MCP prescribes"),
         ({"what": "ever"}, "not what MCP prescribes"),
+        ({"content": [], "structuredContent": {"near": nested(150)}}, "nested more than 100 levels deep"),
+        ({"content": [], "structuredContent": {"near": float("inf")}}, "cannot be kept: Out of range"),
     ],
 )
 async def test_a_result_that_is_not_as_declared_is_told_and_not_asked_for_again(

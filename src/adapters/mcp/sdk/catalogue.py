@@ -20,7 +20,7 @@ from durable_agents.adapters.mcp.naming import ANY_TOOL, tool_name
 from durable_agents.adapters.mcp.secrets import Redaction
 from durable_agents.core.agents import Effect, ToolSpec
 from durable_agents.core.errors import DefinitionError, UnknownTool
-from durable_agents.core.json import JSON, encode
+from durable_agents.core.json import DEPTH_MAX, JSON, encode
 from durable_agents.ports.tools import misfit
 
 FAULTS_MAX = 10
@@ -140,7 +140,7 @@ def _problem(tool: Tool) -> str | None:
         return "it can be called only as a task, which this client does not do"
     schema = tool.input_schema
     try:
-        encode(schema)
+        encode(schema, depth_max=DEPTH_MAX)
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
         return f"its schema is not valid: {error.message[:FAULT_CHARACTERS_MAX]}"

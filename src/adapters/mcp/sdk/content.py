@@ -18,11 +18,19 @@ from mcp.types import (
 
 from durable_agents.adapters.mcp.secrets import Redaction
 from durable_agents.core.chunks import Chunk, DocumentURLChunk, ImageURLChunk, TextChunk, UnknownChunk
+from durable_agents.core.json import DEPTH_MAX, encode
 from durable_agents.ports.tools import ToolOutput
 
 
 def output_of(result: CallToolResult, redaction: Redaction) -> ToolOutput:
-    """Return the output that `result` is, without a secret that the server has said."""
+    """Return the output that `result` is, without a secret that the server has said.
+
+    It is an error for the model where it holds numbers that JSON does not have, or is nested too deep.
+    """
+    try:
+        encode(result.structured_content, depth_max=DEPTH_MAX)
+    except ValueError as error:
+        return error_output(f"the structured content of the tool's answer cannot be kept: {error}", redaction)
     content = tuple(_chunk(block) for block in result.content)
     told = [chunk.text if isinstance(chunk, TextChunk) else None for chunk in content]
     output = ToolOutput(
