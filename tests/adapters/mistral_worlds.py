@@ -40,8 +40,8 @@ _numbers = count()
 class Cloud:
     """One server for many programs: a program is known by the names of its models."""
 
-    programs: dict[str, Program] = field(default_factory=dict)
-    asked: dict[str, int] = field(default_factory=dict)
+    programs: dict[str, Program] = field(default_factory=dict, repr=False)
+    asked: dict[str, int] = field(default_factory=dict, repr=False)
     inputs_visible_at_once: bool = True
     metadata_filter_works: bool = True
 

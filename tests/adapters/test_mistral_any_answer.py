@@ -16,6 +16,7 @@ from durable_agents.core.entries import entries
 from durable_agents.core.errors import ModelError
 from durable_agents.core.replies import with_own_call_ids
 from durable_agents.core.usage import Usage
+from tests.core.strategies import nested
 
 CALL = {"id": "a", "index": 0, "function": {"name": "f", "arguments": "{}"}}
 COMPLETION = {
@@ -62,7 +63,7 @@ anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=4,
-)
+) | st.sampled_from([nested(150), nested(700)])
 
 
 @st.composite

@@ -21,6 +21,7 @@ from durable_agents.core.errors import (
     ModelRefused,
     ModelUnreachable,
 )
+from tests.core.strategies import nested
 
 
 @given(status=st.integers(100, 599))
@@ -44,6 +45,7 @@ def test_every_status_is_one_of_our_errors(status: int) -> None:
         ("[]", "no message"),
         ('{"message":null}', '{"message": null}'),
         ("[" * 100_000, "[" * 500 + "..."),
+        ('{"detail":[{"loc":7,"msg":"No."}]}', "No."),
     ],
 )
 def test_messages_are_found_in_every_shape_of_body(body: str, told: str) -> None:
@@ -177,6 +179,16 @@ def test_a_stream_is_whole_only_with_its_done_event(length: int) -> None:
 def test_an_event_that_was_cut_is_no_event() -> None:
     with pytest.raises(ModelUnreachable, match="cut within an event"):
         ConversationStream().take('{"type": "message.out')
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"output_index": float("inf")}, {"output_index": "first"}, {"content": nested(900)}],
+    ids=["infinity", "text", "depth"],
+)
+def test_an_event_that_cannot_be_read_is_malformed(odd: dict[str, Any]) -> None:
+    with pytest.raises(MalformedReply):
+        ConversationStream().take({"type": "message.output.delta", "content": "x", **odd})
 
 
 def test_a_stream_that_fails_raises_what_the_server_says() -> None:

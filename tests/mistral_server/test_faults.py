@@ -25,6 +25,7 @@ from durable_agents.testing.mistral_server import (
     Faults,
     Hang,
     MistralServer,
+    Rewrite,
     Say,
     ScriptedModel,
     ScriptExhausted,
@@ -200,6 +201,13 @@ async def test_a_delay_only_delays() -> None:
     async with cloud(yes) as world:
         world.server.faults.add(Fault(Delay(0.01), Delay(0.01, "work"), Delay(0.01, "answer")))
         await start(world)
+
+
+async def test_an_answer_can_be_rewritten_on_its_way() -> None:
+    async with cloud(yes) as world:
+        world.server.faults.add(Fault(Rewrite(lambda body: b"[" + body + b"]"), path="/v1/models"))
+        rewritten = (await world.http.get("/v1/models")).json()
+        assert rewritten == [(await world.http.get("/v1/models")).json()]
 
 
 async def test_a_fault_that_cannot_happen_is_an_error_of_the_test() -> None:

@@ -13,13 +13,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from durable_agents.adapters.mistral.client import read_json
 from durable_agents.adapters.mistral.definitions import agent_fingerprint, definition, graph_fingerprint
 from durable_agents.adapters.mistral.wire import Wire, plain
 from durable_agents.core.agents import AgentGraph, AgentSpec
 from durable_agents.core.errors import ModelUnreachable
+from durable_agents.core.model import faults
 
 FINGERPRINT = "durable_agents_fingerprint"
 """The metadata key that says which definition a version of a remote agent was made from, and that we did."""
@@ -37,6 +40,43 @@ class RemoteAgent:
 
     id: str
     version: int | None
+
+
+class StoredAgent(BaseModel):
+    """An agent as the server has it, at one version: what of it is looked at here."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    id: str
+    name: str | None = None
+    model: str | None = None
+    version: int | None = None
+    versions: list[Any] | None = None
+    handoffs: list[str] | None = None
+    metadata: dict[str, Any] | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+    @classmethod
+    def of(cls, wire: Any) -> Self:
+        """Return the agent; raises ModelUnreachable for what is none, since asking again may help."""
+        try:
+            return cls.model_validate(wire)
+        except ValidationError as error:
+            raise ModelUnreachable(f"an agent came garbled: {'; '.join(faults(error)[:3])}") from error
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this library made it."""
+        return isinstance((self.metadata or {}).get(FINGERPRINT), str)
+
+    def has(self, marks: Mapping[str, str]) -> bool:
+        """Whether this library made it, with these marks."""
+        return self.is_ours and marks.items() <= (self.metadata or {}).items()
+
+    def hands_off_to(self, ids: Sequence[str]) -> bool:
+        """Whether these are the agents that it hands off to."""
+        return sorted(self.handoffs or ()) == sorted(ids)
 
 
 class RemoteAgents:
@@ -74,21 +114,19 @@ class RemoteAgents:
         targets = {target for agent in graph.agents.values() for target in agent.handoffs}
         made = {name: await self._fixed(graph, name) for name in graph.agents if name in targets - set(known)}
         # Handoffs are ids and may go round in circles: they can only be set once every agent has one.
-        ids = {name: agent.id for name, agent in known.items()} | {
-            name: one["id"] for name, one in made.items()
-        }
-        for name, wire in made.items():
+        ids = {name: agent.id for name, agent in known.items()} | {name: one.id for name, one in made.items()}
+        for name, one in made.items():
             wanted = [ids[target] for target in graph[name].handoffs]
-            if not _hands_off_to(wire, wanted):
-                made[name] = await self._update(wire["id"], {"handoffs": wanted or None})
-        known |= {name: _remote(wire) for name, wire in made.items()}
+            if not one.hands_off_to(wanted):
+                made[name] = await self._update(one.id, {"handoffs": wanted or None})
+        known |= {name: RemoteAgent(one.id, one.version) for name, one in made.items()}
         # Whoever is left is handed off to by nobody: the start.
         for name in graph.agents:
             if name not in known:
                 known[name] = await self._versioned(graph, name, [ids[to] for to in graph[name].handoffs])
         return known
 
-    async def _fixed(self, graph: AgentGraph, name: str) -> Wire:
+    async def _fixed(self, graph: AgentGraph, name: str) -> StoredAgent:
         """Return the agent with this definition, made without handoffs if there is none."""
         marks = {FINGERPRINT: agent_fingerprint(graph, name), KIND: FIXED}
         return await self._oldest(graph[name], marks, marks)
@@ -99,19 +137,19 @@ class RemoteAgents:
         marks = {FINGERPRINT: fingerprint, KIND: VERSIONED}
         current = await self._oldest(agent, {KIND: VERSIONED}, marks, handoffs=handoffs or None)
 
-        def fits(wire: Wire) -> bool:
-            return _has(wire, marks) and _hands_off_to(wire, handoffs)
+        def fits(one: StoredAgent) -> bool:
+            return one.has(marks) and one.hands_off_to(handoffs)
 
-        found = current if fits(current) else await self._version(current["id"], fits)
+        found = current if fits(current) else await self._version(current.id, fits)
         if found is None:
             unset = {"description": None, "instructions": None}
             fields = unset | definition(agent) | {"metadata": {**agent.metadata, **marks}}
-            found = await self._update(current["id"], fields | {"handoffs": handoffs or None})
-        return _remote(found)
+            found = await self._update(current.id, fields | {"handoffs": handoffs or None})
+        return RemoteAgent(found.id, found.version)
 
     async def _oldest(
         self, agent: AgentSpec, wanted: Mapping[str, str], marks: Mapping[str, str], **fields: Any
-    ) -> Wire:
+    ) -> StoredAgent:
         """Return the oldest agent of this name that has the wanted marks; if there is none, it is made."""
         found = await self._find(agent.name, wanted)
         if found:
@@ -119,21 +157,21 @@ class RemoteAgents:
         request = self._agents.create_async(
             **plain(definition(agent)), **fields, metadata={**agent.metadata, **marks}, retries=None
         )
-        created = _agent(await read_json(request, dict, "the agent that was made"))
+        created = StoredAgent.of(await read_json(request, dict, "the agent that was made"))
         # Somebody else may have made it at the same time: all look again, and agree on the first.
         first = (*await self._find(agent.name, wanted), created)[0]
-        if first["id"] != created["id"]:
-            await self.delete(created["id"])
+        if first.id != created.id:
+            await self.delete(created.id)
         return first
 
-    async def _find(self, name: str, marks: Mapping[str, str]) -> Sequence[Wire]:
+    async def _find(self, name: str, marks: Mapping[str, str]) -> Sequence[StoredAgent]:
         """Return the agents with this name and these marks, oldest first."""
-        found = [one for one in await self.all(name) if one.get("name") == name and _has(one, marks)]
-        return sorted(found, key=lambda one: (one.get("created_at") or "", one["id"]))
+        found = [one for one in await self.all(name) if one.name == name and one.has(marks)]
+        return sorted(found, key=lambda one: (one.created_at or "", one.id))
 
-    async def all(self, name: str | None = None) -> Sequence[Wire]:
+    async def all(self, name: str | None = None) -> Sequence[StoredAgent]:
         """Return the current versions of all agents that the key can see, or of those with this name."""
-        found: list[Wire] = []
+        found: list[StoredAgent] = []
         token: str | None = None
         tokens: set[str] = set()
         while True:
@@ -146,10 +184,10 @@ class RemoteAgents:
                 **{key: value for key, value in filters.items() if value is not None},
             )
             page = await read_json(request, dict, "the list of agents")
-            if not isinstance(page.get("data"), list):
+            data, token = page.get("data"), page.get("next_page_token")
+            if not isinstance(data, list) or not isinstance(token, str | None):
                 raise ModelUnreachable("the list of agents came garbled")
-            found += [_agent(item) for item in page["data"]]
-            token = page.get("next_page_token")
+            found += map(StoredAgent.of, data)
             if not token:
                 return found
             if token in tokens:
@@ -160,55 +198,26 @@ class RemoteAgents:
         """Remove an agent with all its versions."""
         await self._agents.delete_async(agent_id=agent_id, retries=None)
 
-    async def at(self, agent_id: str, version: int) -> Wire:
+    async def at(self, agent_id: str, version: int) -> StoredAgent:
         """Return an agent as it is at a version."""
         request = self._agents.get_async(agent_id=agent_id, agent_version=version, retries=None)
-        return _agent(await read_json(request, dict, "an agent's version"))
+        return StoredAgent.of(await read_json(request, dict, "an agent's version"))
 
-    async def _version(self, agent_id: str, fits: Callable[[Wire], bool]) -> Wire | None:
+    async def _version(self, agent_id: str, fits: Callable[[StoredAgent], bool]) -> StoredAgent | None:
         """Return the newest version that fits."""
-        found: Wire | None = None
+        found: StoredAgent | None = None
         for page in range(1000):
             request = self._agents.list_versions_async(
                 agent_id=agent_id, page=page, page_size=_PAGE_SIZE, retries=None
             )
             listed = await read_json(request, list, "the list of an agent's versions")
-            versions = [_agent(one) for one in listed]
+            versions = [StoredAgent.of(one) for one in listed]
             fitting = [one for one in (*versions, *([found] if found else [])) if fits(one)]
-            found = max(fitting, key=lambda one: one.get("version") or 0, default=None)
+            found = max(fitting, key=lambda one: one.version or 0, default=None)
             if len(versions) < _PAGE_SIZE:
                 break
         return found
 
-    async def _update(self, agent_id: str, fields: Wire) -> Wire:
+    async def _update(self, agent_id: str, fields: Wire) -> StoredAgent:
         request = self._agents.update_async(agent_id=agent_id, **plain(fields), retries=None)
-        return _agent(await read_json(request, dict, "the agent that was changed"))
-
-
-def is_ours(wire: Wire) -> bool:
-    """Whether this library made the agent."""
-    return isinstance(_metadata(wire).get(FINGERPRINT), str)
-
-
-def _has(wire: Wire, marks: Mapping[str, str]) -> bool:
-    return is_ours(wire) and marks.items() <= _metadata(wire).items()
-
-
-def _metadata(wire: Wire) -> Mapping[str, Any]:
-    metadata = wire.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def _hands_off_to(wire: Wire, ids: Sequence[str]) -> bool:
-    return sorted(wire.get("handoffs") or ()) == sorted(ids)
-
-
-def _remote(wire: Wire) -> RemoteAgent:
-    version = wire.get("version")
-    return RemoteAgent(wire["id"], version if isinstance(version, int) else None)
-
-
-def _agent(wire: Any) -> Wire:
-    if not isinstance(wire, dict) or not isinstance(wire.get("id"), str):
-        raise ModelUnreachable("an agent without an id came")
-    return wire
+        return StoredAgent.of(await read_json(request, dict, "the agent that was changed"))

@@ -40,8 +40,9 @@ def translated(error: Exception, secret: str | None) -> DurableAgentsError | Non
     if isinstance(error, MistralError):
         hide(error, {secret or ""})
         return of_status(error.status_code, told_by(error.body, secret), error.headers)
-    network = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, NoResponseError, UnicodeDecodeError)
-    if isinstance(error, network):
+    network = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, NoResponseError)
+    # What cannot be decoded was cut; what cannot be encoded is half a character in an id of the server's own.
+    if isinstance(error, (*network, UnicodeError)):
         return ModelUnreachable(_bounded(f"{type(error).__name__} {error}".strip(), secret))
     if isinstance(error, ValidationError):
         # The SDK checks a request before it sends it: the API would say the same.
@@ -110,22 +111,26 @@ def of_event(code: int, message: str) -> DurableAgentsError:
 def told_by(body: str, secret: str | None) -> str:
     """Return what an error body says to a reader: bounded, on one line, without the offending input."""
     try:
-        said: Any = decode(body)
-    except ValueError:
-        said = body
+        return _bounded(_said_in(decode(body)), secret) or "no message"
+    except (ValueError, RecursionError):
+        return _bounded(body, secret) or "no message"
+
+
+def _said_in(said: Any) -> str:
     if isinstance(said, Mapping):
         said = said.get("message") or said.get("detail") or said.get("error") or said
     if isinstance(said, Mapping):
         said = said.get("detail") or said.get("message") or said
     if isinstance(said, list):
         said = "; ".join(_fault(item) for item in said)
-    return _bounded(said if isinstance(said, str) else json.dumps(said), secret) or "no message"
+    return said if isinstance(said, str) else json.dumps(said)
 
 
 def _fault(item: Any) -> str:
     if not isinstance(item, Mapping):
         return str(item)
-    place = ".".join(str(part) for part in item.get("loc") or ())
+    loc = item.get("loc")
+    place = ".".join(str(part) for part in loc) if isinstance(loc, list) else ""
     return f"{place}: {item.get('msg')}" if place else str(item.get("msg"))
 
 

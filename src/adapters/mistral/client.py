@@ -147,7 +147,7 @@ async def events_of(call: Awaitable[Any]) -> AsyncGenerator[Any, None]:
     """Yield the data of each event of a stream: JSON, or text if it is none.
 
     Raises:
-        MalformedReply: a success that is no stream. The request was applied.
+        MalformedReply: a success that is no stream, or none that can be read. The request was applied.
         MistralError: the server refused.
     """
     from mistralai.client.errors import MistralError
@@ -159,6 +159,11 @@ async def events_of(call: Awaitable[Any]) -> AsyncGenerator[Any, None]:
         if not error.raw_response.is_success:
             raise
         raise MalformedReply(f"the answer is not a stream: {told_by(error.body, None)!r}") from error
-    async with opened as stream:
-        async for event in stream_events_async(stream.response, json.loads):
-            yield event.get("data")
+    try:
+        async with opened as stream:
+            async for event in stream_events_async(stream.response, json.loads):
+                yield event.get("data")
+    except UnicodeDecodeError:  # It was cut within a character.
+        raise
+    except (ValueError, RecursionError) as error:
+        raise MalformedReply("an event of the stream cannot be read") from error

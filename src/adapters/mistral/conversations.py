@@ -132,7 +132,8 @@ class ConversationsApi:
         if request_key in self._begun:
             return self._begun[request_key]
         async for item in self.all({REQUEST: request_key}, _PAGES_MAX):
-            if (item.get("metadata") or {}).get(REQUEST) == request_key:
+            metadata = item.get("metadata")
+            if isinstance(metadata, dict) and metadata.get(REQUEST) == request_key:
                 return str(item["id"])
         return None
 

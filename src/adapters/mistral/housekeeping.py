@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from durable_agents.adapters.mistral.agents import is_ours
+from durable_agents.adapters.mistral.agents import StoredAgent
 from durable_agents.adapters.mistral.conversations import ConversationsApi
 from durable_agents.adapters.mistral.session import ApiSession
-from durable_agents.adapters.mistral.wire import Wire
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -42,7 +41,7 @@ class Account:
 
         All conversations that the key can see are looked at, to know which agents are in use.
         """
-        everything = {wire["id"]: wire for wire in await self._api.agents.all()}
+        everything = {agent.id: agent for agent in await self._api.agents.all()}
         used: dict[str, datetime] = {}
         pinned: dict[str, set[int]] = defaultdict(set)
         async for conversation in self._api.all():
@@ -53,30 +52,31 @@ class Account:
                 if at >= used_since and isinstance(version, int):
                     pinned[agent_id].add(version)
         last_used = {
-            agent_id: max(
-                _time(wire.get("created_at")), _time(wire.get("updated_at")), used.get(agent_id, NEVER)
-            )
-            for agent_id, wire in everything.items()
+            agent_id: max(_time(agent.created_at), _time(agent.updated_at), used.get(agent_id, NEVER))
+            for agent_id, agent in everything.items()
         }
-        roots = [one for one in everything if not is_ours(everything[one]) or last_used[one] >= used_since]
+        roots = [one for one in everything if not everything[one].is_ours or last_used[one] >= used_since]
         needed = await self._reached(roots, everything, pinned)
         ours = [
             OwnAgent(
                 id=agent_id,
-                name=str(wire.get("name")),
-                model=str(wire.get("model")),
-                versions=len(wire.get("versions") or ()) or 1,
-                created_at=_time(wire.get("created_at")),
+                name=str(agent.name),
+                model=str(agent.model),
+                versions=len(agent.versions or ()) or 1,
+                created_at=_time(agent.created_at),
                 last_used_at=last_used[agent_id],
                 is_needed=agent_id in needed,
             )
-            for agent_id, wire in everything.items()
-            if is_ours(wire)
+            for agent_id, agent in everything.items()
+            if agent.is_ours
         ]
         return sorted(ours, key=lambda agent: (agent.created_at, agent.id))
 
     async def _reached(
-        self, roots: Iterable[str], everything: Mapping[str, Wire], pinned: Mapping[str, Collection[int]]
+        self,
+        roots: Iterable[str],
+        everything: Mapping[str, StoredAgent],
+        pinned: Mapping[str, Collection[int]],
     ) -> set[str]:
         """Return the roots and whom they hand off to, now or at a version that a conversation has."""
         reached: set[str] = set()
@@ -86,11 +86,11 @@ class Account:
             if agent_id in reached or agent_id not in everything:
                 continue
             reached.add(agent_id)
-            wire = everything[agent_id]
-            waiting += wire.get("handoffs") or ()
+            agent = everything[agent_id]
+            waiting += agent.handoffs or ()
             for version in pinned.get(agent_id, ()):
-                if version != wire.get("version"):
-                    waiting += (await self._api.agents.at(agent_id, version)).get("handoffs") or ()
+                if version != agent.version:
+                    waiting += (await self._api.agents.at(agent_id, version)).handoffs or ()
         return reached
 
     async def remove(self, agent: OwnAgent) -> None:

@@ -109,7 +109,9 @@ class ConversationStream:
         return ""
 
     def _add(self, entry_type: str, phase: str, event: Mapping[str, Any]) -> None:
-        index = int(event.get("output_index") or 0)
+        index = event.get("output_index") or 0
+        if not isinstance(index, int):
+            raise MalformedReply(f"the output_index of {event['type']!r} is no whole number")
         new = {
             name: value
             for name, value in event.items()

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from durable_agents.testing.mistral_server.errors import rate_limited_body
 
@@ -100,7 +100,15 @@ class EndStream:
     after_events: int = -1
 
 
-Action = Answer | Delay | Hang | Drop | EndStream
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Answers with what `made_of`, called in the server's thread, makes of the body that would be sent."""
+
+    made_of: Callable[[bytes], bytes]
+    at: ClassVar[Literal["body"]] = "body"
+
+
+Action = Answer | Delay | Hang | Drop | EndStream | Rewrite
 
 
 class Fault:

@@ -26,6 +26,7 @@ from durable_agents.testing.mistral_server.faults import (
     Faults,
     Hang,
     Point,
+    Rewrite,
 )
 from durable_agents.testing.mistral_server.streams import split_frames
 
@@ -217,7 +218,14 @@ class Passage:
                     return await self._cut(reset)
                 case EndStream(after_events=events) if action not in self.misplaced():
                     body = b"".join(split_frames(body)[:events])
-        await self._send(cast(Message, self._head))
+                case Rewrite(made_of=made_of):
+                    body = made_of(body)
+        assert self._head is not None
+        size = (b"content-length", b"%d" % len(body))
+        headers = [
+            size if name == b"content-length" else (name, value) for name, value in self._head["headers"]
+        ]
+        await self._send(cast(Message, {**self._head, "headers": headers}))
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _cut(self, reset: bool) -> None:
