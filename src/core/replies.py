@@ -57,9 +57,8 @@ def parsed_arguments(text: str) -> dict[str, Any] | None:
         return {}
     try:
         value = decode(text)
-        encode(
-            value, depth_max=DEPTH_MAX
-        )  # NaN and infinities, which Python reads, are no JSON; nor is what is nested too deep.
+        # NaN and infinities, which Python reads, are no JSON; nor is what is nested too deep.
+        encode(value, depth_max=DEPTH_MAX)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

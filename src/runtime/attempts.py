@@ -63,9 +63,8 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
 def _written(result: Value) -> JSON:
     """Return what a server sent, as JSON; raises ValueError when no record could carry it."""
     data = result.to_data("json")
-    encode(
-        data, depth_max=DEPTH_MAX + ENVELOPE_DEPTH // 2
-    )  # The rest is for records and those who read them.
+    # The other half of the envelope is for records, and for those who read them.
+    encode(data, depth_max=DEPTH_MAX + ENVELOPE_DEPTH // 2)
     return data
 
 
