@@ -86,7 +86,7 @@ class Pulse:
         """
         what = "what a heartbeat tells"
         try:
-            text = encode(list(details), depth_max=DEPTH_MAX)
+            text = encode(list(details), depth_max=DEPTH_MAX + 1)
         except (TypeError, ValueError) as error:
             raise Unserialisable(what, type(details[-1]).__name__, str(error)) from error
         if len(text) > self._limit_bytes:

@@ -22,6 +22,7 @@ from durable_agents.testing.durability.steps import StepContract
 from durable_agents.testing.durability.storage import ALL, Capability, DurabilityStorage
 from durable_agents.testing.durability.text import TextContract
 from durable_agents.testing.durability.updates import UpdateContract
+from durable_agents.testing.durability.values import ValueContract
 from durable_agents.testing.durability.workers import WorkerContract
 
 __all__ = ["ALL", "Capability", "DurabilityContract", "DurabilityStorage"]
@@ -35,6 +36,7 @@ class DurabilityContract(
     MessageContract,
     TextContract,
     UpdateContract,
+    ValueContract,
     CodeContract,
     WorkerContract,
     ProgramContract,
