@@ -208,6 +208,22 @@ def test_a_failure_that_fits_is_kept_whole(message: str) -> None:
     assert failure_of(ValueError(message), 10_000) == Failure.of(ValueError(message))
 
 
+@given(quoted=any_text)
+def test_every_failure_can_be_written_to_a_log(quoted: str) -> None:
+    for error in (
+        ValueError(quoted),
+        ToolFailed(quoted, "ValueError", quoted),
+        InvalidArguments("t", [quoted]),
+    ):
+        failure = Failure.of(error)
+        for text in (failure.message, str(failure.error())):
+            text.encode()
+
+
+def test_half_a_character_is_told_by_its_escape() -> None:
+    assert Failure.of(ValueError("a\ud800é")).message == "a\\ud800é"
+
+
 def test_workflow_code_sees_a_failed_step_as_ours_or_as_the_activity_that_failed() -> None:
     timed_out = ActivityTimedOut("a", "heartbeat_timeout", 3.0)
     assert isinstance(step_error(Failure.of(timed_out), "a", 2), ActivityTimedOut)

@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
-from durable_agents.core.errors import ExecutionFailed, Unserialisable, UpdateFailed
+from durable_agents.core.errors import (
+    ActivityFailed,
+    ExecutionFailed,
+    Unserialisable,
+    UpdateFailed,
+)
 from durable_agents.core.json import DEPTH_MAX
 from durable_agents.runtime import workflow
 from durable_agents.runtime.activity import activity
 from durable_agents.testing.durability.activities import AT_ONCE, record
-from durable_agents.testing.durability.stage import ContractBase, Stage
+from durable_agents.testing.durability.stage import ContractBase, Stage, all_events
 
 
 def lists(levels: int) -> Any:
@@ -139,6 +144,50 @@ class ClosedDoors:
         return REFUSED[name]()
 
 
+ODD_TEXT = "half a character \ud800, a NUL \x00, \x1b[31m and 👋\n\u2028"
+
+
+class OddError(Exception):
+    """An error whose text no encoding carries as it is."""
+
+    def __init__(self) -> None:
+        super().__init__(ODD_TEXT)
+
+
+@activity(name="contract_fail_oddly", retry_policy_max_attempts=2, retry_policy_initial_interval=AT_ONCE)
+async def fail_oddly() -> None:
+    """Fail."""
+    raise OddError
+
+
+@workflow.define(name="contract.odd_errors")
+class OddErrors:
+    """Fails by every door with a text that is hard to carry."""
+
+    def __init__(self) -> None:
+        self.finished = False
+
+    @workflow.entrypoint
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: self.finished)
+        try:
+            await fail_oddly()
+        except ActivityFailed as error:
+            raise OddError from error
+
+    @workflow.signal
+    def finish(self) -> None:
+        self.finished = True
+
+    @workflow.query
+    def look(self) -> None:
+        raise OddError
+
+    @workflow.update
+    async def change(self) -> None:
+        raise OddError
+
+
 class ValueContract(ContractBase):
     """D2, D12: what is kept is what was given."""
 
@@ -181,3 +230,15 @@ class ValueContract(ContractBase):
                 await stage.soon(execution.result())
             assert isinstance(failed.value.__cause__, Unserialisable), name
             assert world.count(f"{name}: Unserialisable, Unserialisable") == 1
+
+    async def test_d12_an_error_of_any_text_is_told(self, stage: Stage) -> None:
+        execution, _ = await stage.start(OddErrors)
+        await stage.worker(OddErrors)
+        for attempt in (execution.query("look"), execution.update("change")):
+            with pytest.raises(Exception, match="half a character"):
+                await stage.soon(attempt)
+        await execution.signal("finish")
+        with pytest.raises(ExecutionFailed, match="half a character"):
+            await stage.soon(execution.result())
+        failed = [event for event in await all_events(execution) if event.kind == "activity_failed"]
+        assert [str(event.data["failure"]).count("half a character") for event in failed] == [1]
