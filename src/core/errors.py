@@ -683,9 +683,7 @@ class InvalidArguments(ToolError):
     faults: Sequence[str]
 
     def wording(self) -> str:
-        return f"invalid arguments for tool {self.tool!r}:\n" + "\n".join(
-            f"- {fault}" for fault in self.faults
-        )
+        return f"invalid arguments for {self.tool!r}:\n" + "\n".join(f"- {fault}" for fault in self.faults)
 
 
 @dataclass(eq=False)

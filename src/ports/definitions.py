@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from durable_agents.core.errors import DefinitionError
 from durable_agents.core.json import JSON
 from durable_agents.core.retry import RetryPolicy
+from durable_agents.ports.journal import ID_BYTES_MAX, is_id
 from durable_agents.ports.tools import Effect
 
 
@@ -65,6 +67,9 @@ class ActivityDefinition:
     signature: Signature
     options: ActivityOptions
 
+    def __post_init__(self) -> None:
+        _check_name("an activity", self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class HandlerDefinition:
@@ -75,6 +80,9 @@ class HandlerDefinition:
     signature: Signature
     validator: str | None = None
     """Of an update: the method that raises if it is not to be accepted."""
+
+    def __post_init__(self) -> None:
+        _check_name("a handler", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +97,15 @@ class WorkflowDefinition:
     queries: Mapping[str, HandlerDefinition] = field(default_factory=dict)
     updates: Mapping[str, HandlerDefinition] = field(default_factory=dict)
     keep_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_name("a workflow", self.name)
+
+
+def _check_name(what: str, name: str) -> None:
+    """Raise DefinitionError unless every backend can know a definition by `name`."""
+    if not is_id(name):
+        raise DefinitionError(
+            f"{name!r} cannot be the name of {what}: give it 1 to {ID_BYTES_MAX} bytes of text without "
+            "control characters"
+        )

@@ -64,6 +64,15 @@ def check_id(id: str) -> None:
         raise ValueError(f"id {id!r} has control characters; use printable ones")
 
 
+def is_id(text: str) -> bool:
+    """Whether `check_id` allows it: nothing is known by any other text."""
+    try:
+        check_id(text)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class NewExecution:
     """An execution to be created: ready to be claimed at once.

@@ -61,6 +61,7 @@ from durable_agents.ports.journal import (
     NewExecution,
     Store,
     check_id,
+    is_id,
 )
 from durable_agents.runtime.events import EventReader
 from durable_agents.runtime.handlers import known_handler
@@ -137,7 +138,7 @@ class JournaledBackend(Backend):
         return self._execution(new.id)
 
     async def get(self, execution_id: str) -> Execution:
-        if await self._store.head(execution_id) is None:
+        if not is_id(execution_id) or await self._store.head(execution_id) is None:
             raise ExecutionNotFound(execution_id)
         return self._execution(execution_id)
 
@@ -145,6 +146,8 @@ class JournaledBackend(Backend):
         self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
     ) -> Sequence[ExecutionDescription]:
         wanted = None if status is None else Status(status)
+        if workflow is not None and not is_id(workflow):
+            return []
         heads = await self._store.heads(workflow=workflow, status=wanted, limit=limit)
         return [await self._execution(head.id).describe_head(head) for head in heads]
 

@@ -301,7 +301,7 @@ async def take() -> str:
 async def test_arguments_that_do_not_fit_are_told_to_the_model_and_not_tried_again() -> None:
     script = [call("sources_add", {"left": "many"}), call("sources_add", {"left": 1, "right": 2}), say("3")]
     refused, answer = await run_plainly(ActivitySource(add), script=script)
-    assert refused.startswith("invalid arguments for tool 'sources_add'")
+    assert refused.startswith("invalid arguments for 'sources_add'")
     assert "right: missing" in refused
     assert "left: " in refused
     assert answer == "3"

@@ -10,6 +10,7 @@ import pytest
 
 from durable_agents.core.errors import DefinitionError, NotInWorkflow
 from durable_agents.runtime import workflow
+from durable_agents.runtime.activity import activity
 from durable_agents.runtime.workflow import definition_of, known_definition
 
 
@@ -79,6 +80,26 @@ def test_the_name_is_that_of_the_class_unless_it_is_given() -> None:
         async def run(self) -> None: ...
 
     assert definition_of(NamedByItself).name == "NamedByItself"
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x00b", "half \ud800", "x" * 1001])
+def test_a_name_that_no_backend_could_know_is_refused(name: str) -> None:
+    class Plain:
+        @workflow.entrypoint
+        async def run(self) -> None: ...
+
+    class Signalled(Plain):
+        @workflow.signal(name)
+        def told(self) -> None: ...
+
+    async def act() -> None: ...
+
+    with pytest.raises(DefinitionError, match="cannot be the name of a workflow"):
+        workflow.define(name=name)(Plain)
+    with pytest.raises(DefinitionError, match="cannot be the name of a handler"):
+        workflow.define()(Signalled)
+    with pytest.raises(DefinitionError, match="cannot be the name of an activity"):
+        activity(name=name)(act)
 
 
 def test_a_subclass_is_no_workflow_until_it_is_defined() -> None:

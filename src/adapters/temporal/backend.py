@@ -31,6 +31,7 @@ from durable_agents.core.errors import (
     ConfigurationError,
     DefinitionError,
     ExecutionAlreadyExists,
+    ExecutionNotFound,
     NotSupported,
     StorageUnavailable,
 )
@@ -42,7 +43,7 @@ from durable_agents.ports.durability import (
     ExecutionDescription,
     WorkerDescription,
 )
-from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, check_id
+from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
 from durable_agents.ports.toolkit import Toolkit
 
 FINGERPRINT = "durable_agents_input"
@@ -181,6 +182,8 @@ class TemporalBackend(Backend):
         return execution
 
     async def get(self, execution_id: str) -> Execution:
+        if not is_id(execution_id):
+            raise ExecutionNotFound(execution_id)
         execution = self._execution(execution_id)
         with translated(execution_id):
             await execution.handle.describe()
@@ -189,6 +192,8 @@ class TemporalBackend(Backend):
     async def list(
         self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
     ) -> Sequence[ExecutionDescription]:
+        if workflow is not None and not is_id(workflow):
+            return []
         # Of an execution that continues as new, only the last run counts.
         conditions = ["ExecutionStatus != 'ContinuedAsNew'"]
         conditions += [] if workflow is None else [f"WorkflowType = {quoted(workflow)}"]

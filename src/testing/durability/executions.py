@@ -98,8 +98,12 @@ class ExecutionContract(ContractBase):
 
     @pytest.mark.parametrize("id", ["", " ", "a\nb", "\ud800", "x" * 5000])
     async def test_d1_an_id_that_cannot_be_is_refused(self, stage: Stage, id: str) -> None:
+        backend = await stage.backend()
         with pytest.raises(DefinitionError):
-            await (await stage.backend()).start(Echo, 1, id=id)
+            await backend.start(Echo, 1, id=id)
+        with pytest.raises(ExecutionNotFound):
+            await backend.get(id)
+        assert await backend.list(workflow=id) == []
 
     async def test_d1_what_is_no_workflow_is_refused(self, stage: Stage) -> None:
         backend = await stage.backend()
