@@ -104,10 +104,15 @@ class DurableAgentsError(Exception):
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __str__(self) -> str:
-        return self.wording()
+        return loggable(self.wording())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(self.details().values()), self.__dict__
+
+
+def loggable(text: str) -> str:
+    """Return text that any log takes: half a character, which a model may have written, as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(eq=False)

@@ -35,14 +35,14 @@ class Failure(Value):
         """Return the failure that `error` is; an error that is not ours counts as retryable.
 
         Nothing but the class name and the message of a foreign exception is kept: no traceback, no
-        attributes, so that no secret of a frame reaches a journal. Half a character, which an error may quote
-        from a model and no log could take, is kept as its escape.
+        attributes, so that no secret of a frame reaches a journal. What no log could take of a message is
+        kept as its escape.
         """
         if isinstance(error, DurableAgentsError):
             details = {name: _plain(value) for name, value in error.details().items()}
             worth = type(error).retryable if retryable is None else retryable
-            return cls(kind=type(error).__name__, message=_text(str(error)), retryable=worth, details=details)
-        message = _text(str(error)) or type(error).__name__
+            return cls(kind=type(error).__name__, message=str(error), retryable=worth, details=details)
+        message = errors.loggable(str(error)) or type(error).__name__
         return cls(kind=type(error).__name__, message=message, retryable=retryable is not False)
 
     def error(self) -> DurableAgentsError:
@@ -82,13 +82,9 @@ def step_error(failure: Failure, step: str, attempts: int) -> DurableAgentsError
     return ActivityFailed(step, attempts, failure.kind, failure.message)
 
 
-def _text(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _plain(value: Any) -> JSON:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if value is None or isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
+    if value is None or isinstance(value, (str, int)) or (isinstance(value, float) and isfinite(value)):
         return value
-    return _text(value if isinstance(value, str) else str(value))
+    return str(value)

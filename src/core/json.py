@@ -52,6 +52,15 @@ def decode(data: bytes | str) -> Any:
         raise _too_deep(DEPTH_MAX) from None
 
 
+def whole_characters(text: str) -> str:
+    """Return text that UTF-8 can carry: two halves of a surrogate pair become one, a single one U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def canonical(value: JSON) -> str:
     """Return a text that is equal for equal values, whatever the order of their keys."""
     return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)

@@ -34,6 +34,7 @@ class Delta:
     sequence: int
     """The pieces of an attempt are numbered from 1, without gaps."""
     text: str
+    """Valid Unicode, without half a character."""
     at: float
     """When it was published, in seconds since the epoch."""
 

@@ -9,10 +9,11 @@ import sys
 from typing import Any
 
 from durable_agents.core.errors import ActivityTimedOut, MalformedReply, PayloadTooLarge, Unserialisable
-from durable_agents.core.json import DEPTH_MAX, ENVELOPE_DEPTH, JSON, decode, encode
+from durable_agents.core.json import DEPTH_MAX, ENVELOPE_DEPTH, JSON, decode, encode, whole_characters
 from durable_agents.core.model import Value
 from durable_agents.ports.clock import Clock
 from durable_agents.ports.definitions import ActivityOptions
+from durable_agents.ports.deltas import Tell
 from durable_agents.ports.durability import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
 from durable_agents.ports.resources import Resources
 from durable_agents.ports.tools import ToolList
@@ -41,7 +42,7 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
                 current_attempt.reset(token)
             return definition.signature.dump_result(result)
         case ModelCall(session=session, request=request):
-            reply = await session.reply(request(attempt), resources, attempt.tell)
+            reply = await session.reply(request(attempt), resources, _telling(attempt.tell))
             try:
                 return _written(reply)
             except ValueError as error:
@@ -58,6 +59,11 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
                 raise Unserialisable(f"the result of {tool!r}", type(output).__name__, str(error)) from error
         case ListTools(source=source):
             return ToolList.of(await source.list_tools(resources)).written()
+
+
+def _telling(tell: Tell | None) -> Tell | None:
+    """Return what tells only text that every store can carry."""
+    return None if tell is None else lambda text: tell(whole_characters(text))
 
 
 def _written(result: Value) -> JSON:

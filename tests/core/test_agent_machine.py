@@ -44,7 +44,7 @@ from durable_agents.core.entries import (
     MessageOutput,
     entries,
 )
-from durable_agents.core.errors import IllegalTransition, ToolError
+from durable_agents.core.errors import IllegalTransition, ToolError, loggable
 from durable_agents.core.json import decode
 from durable_agents.core.limits import Limits
 from durable_agents.core.replies import open_function_calls
@@ -174,7 +174,7 @@ def test_a1_the_result_of_a_call_is_what_came_of_it_and_the_model_hears_of_nothi
         elif isinstance(move.event, ToolCallFailed):
             error = move.event.failure.error()
             came[move.event.call_id] = (
-                str(error) if isinstance(error, ToolError) else move.event.failure.message
+                str(error) if isinstance(error, ToolError) else loggable(move.event.failure.message)
             )
         for effect in move.effects:
             match effect:

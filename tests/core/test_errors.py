@@ -177,7 +177,7 @@ def test_what_another_version_wrote_is_still_an_error_with_its_message(
     for kind in ("ToolFailed", "ActivityTimedOut", "Sequence", "fields", failure.kind):
         error = failure.with_(kind=kind, details=details).error()
         assert isinstance(error, DurableAgentsError)
-        assert isinstance(error, ForeignError) <= (failure.message in str(error))
+        assert isinstance(error, ForeignError) <= (errors.loggable(failure.message) in str(error))
 
 
 def test_fields_that_are_not_json_are_kept_as_text() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from durable_agents.core.json import DEPTH_MAX, ENVELOPE_DEPTH, canonical, decode, encode
-from tests.core.strategies import json_objects, json_values, nested
+from durable_agents.core.json import DEPTH_MAX, ENVELOPE_DEPTH, canonical, decode, encode, whole_characters
+from tests.core.strategies import any_text, json_objects, json_values, nested
 
 
 @given(json_values)
@@ -54,3 +54,15 @@ def test_depth_is_bounded_in_both_directions() -> None:
         encode([wrapped])
     with pytest.raises(ValueError, match="levels deep"):
         decode("[" * 100_000)
+
+
+@given(any_text)
+def test_text_is_made_such_that_utf_8_carries_it(text: str) -> None:
+    whole = whole_characters(text)
+    assert whole.encode().decode() == whole == whole_characters(whole)
+    if not any("\ud800" <= character <= "\udfff" for character in text):
+        assert whole == text
+
+
+def test_two_halves_of_a_character_become_one_and_a_single_one_is_replaced() -> None:
+    assert whole_characters("\ud83e\udd89 \ud83e \udd89") == "🦉 \ufffd \ufffd"

@@ -15,7 +15,7 @@ from durable_agents.core.entries import (
     entries,
 )
 from durable_agents.core.errors import ModelRefused
-from durable_agents.core.json import encode
+from durable_agents.core.json import encode, whole_characters
 from durable_agents.core.replies import has_own_id, open_function_calls, parsed_arguments
 from durable_agents.core.usage import Usage
 
@@ -121,11 +121,7 @@ def plain(value: Any) -> Any:
     """Return a copy that UTF-8 can carry: half a surrogate pair, which models do write, becomes U+FFFD."""
     match value:
         case str():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            return value
+            return whole_characters(value)
         case dict():
             return {plain(name): plain(item) for name, item in value.items()}
         case list():

@@ -16,7 +16,9 @@ from durable_agents.runtime.agent import Agent
 from durable_agents.testing.durability.stage import ContractBase, Stage, all_events
 from durable_agents.testing.durability.world import worlds
 
-WORDS = ("Once ", "upon ", "a time.")
+HALF = "\ud83d"
+"""Half a character, as models do write; whoever reads it gets U+FFFD."""
+WORDS = ("Once ", "upon \ufffd ", "a time.")
 STORY = "".join(WORDS)
 
 
@@ -30,7 +32,7 @@ class Writer(ScriptedSession):
         world = worlds[request.idempotency_key.partition("/")[0]]
         for word in WORDS:
             await world.gate(word).wait()
-            tell(word)
+            tell(word.replace("\ufffd", HALF))
         await world.gate(f"end of {request.attempt}").wait()
         if not world.gate("whole").is_set():
             raise ModelUnreachable("cut before the reply was whole")
@@ -78,9 +80,9 @@ class TextContract(ContractBase):
         world.gate("Once ").set()
         begun = await stage.soon(up_to(reading, "Once "))
         assert {piece.data["agent"] for piece in begun} == {"writer"}
-        world.gate("upon ").set()
+        world.gate("upon \ufffd ").set()
         world.gate("a time.").set()
-        rest = await stage.soon(up_to(reading, "upon a time."))
+        rest = await stage.soon(up_to(reading, "upon \ufffd a time."))
         assert numbers_in([*begun, *rest]) == list(range(1, len(begun) + len(rest) + 1))
         # Whoever reads on elsewhere hears the unfinished reply from its beginning, under the same numbers.
         elsewhere = (await stage.again(execution)).events(begun[-1].position)
