@@ -33,7 +33,8 @@ class _Group(TyperGroup):
         except DurableAgentsError as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"error: {error}", err=True)
+            told = "\n".join(map(rendering.printable, str(error).split("\n")))
+            typer.echo(f"error: {told}", err=True)
             raise typer.Exit(1) from error
 
 

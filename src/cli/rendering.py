@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -52,7 +53,7 @@ def local_time(at: datetime) -> str:
 
 def execution_json(execution: ExecutionDescription) -> str:
     """Return a description as one line of JSON; times are exact, in UTC."""
-    return to_json(
+    return value_json(
         {
             "id": execution.id,
             "workflow": execution.workflow,
@@ -61,12 +62,12 @@ def execution_json(execution: ExecutionDescription) -> str:
             "closed_at": execution.closed_at,
             "error": execution.error,
         }
-    ).decode()
+    )
 
 
 def worker_json(worker: WorkerDescription) -> str:
     """Return a worker as one line of JSON; its time is exact, in UTC."""
-    return to_json(
+    return value_json(
         {
             "identity": worker.identity,
             "task_queue": worker.task_queue,
@@ -74,24 +75,27 @@ def worker_json(worker: WorkerDescription) -> str:
             "started_at": worker.started_at,
             "executions": list(worker.executions),
         }
-    ).decode()
+    )
 
 
 def event_json(event: Event) -> str:
     """Return an event as one line of JSON; its time is exact, in UTC."""
-    return to_json(
+    return value_json(
         {"position": event.position, "kind": event.kind, "at": event.at, "data": dict(event.data)}
-    ).decode()
+    )
 
 
 def value_json(value: Any) -> str:
-    """Return a result as JSON."""
-    return to_json(value).decode()
+    """Return a result as JSON; half a character, which a model may have written, as its escape."""
+    try:
+        return to_json(value).decode()
+    except PydanticSerializationError:
+        return json.dumps(value, default=to_jsonable_python, separators=(",", ":"))
 
 
 def approval_json(approval: PendingApproval) -> str:
     """Return a call that waits for a decision as one line of JSON."""
-    return approval.model_dump_json()
+    return value_json(approval.model_dump())
 
 
 def approvals_table(waiting: Sequence[PendingApproval]) -> Table:
@@ -109,7 +113,7 @@ def approvals_table(waiting: Sequence[PendingApproval]) -> Table:
 
 def agent_json(agent: OwnAgent) -> str:
     """Return a remote agent as one line of JSON; times are exact, in UTC."""
-    return to_json(asdict(agent)).decode()
+    return value_json(asdict(agent))
 
 
 def agents_table(agents: Sequence[OwnAgent]) -> Table:

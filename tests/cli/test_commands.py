@@ -112,8 +112,8 @@ def test_a_failed_execution_says_why() -> None:
 @pytest.mark.usefixtures("shop")
 def test_text_from_outside_cannot_steer_the_terminal() -> None:
     with running_worker("shop"):
-        call("start", "shop:refusal", "[red]gone\x1b[2J", "--id", "[red]r-1", "--wait")
-    for shown in (call("list").stdout, call("show", "[red]r-1").stdout):
+        failed = call("start", "shop:refusal", "[red]gone\x1b[2J", "--id", "[red]r-1", "--wait")
+    for shown in (failed.stderr, call("list").stdout, call("show", "[red]r-1").stdout):
         assert "[red]r-1" in shown
         assert "[red]gone [2J" in shown
         assert "\x1b" not in shown
