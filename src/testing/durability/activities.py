@@ -41,14 +41,10 @@ def record_in_thread(what: str) -> str:
 
 async def _behind(gate: str) -> str:
     world = here()
-    world.running += 1
-    world.most_running = max(world.most_running, world.running)
-    try:
+    with world.attempt():
         world.happen(f"{gate} reached")
         await world.gate(gate).wait()
         world.happen(f"{gate} passed")
-    finally:
-        world.running -= 1
     return f"{gate} done"
 
 

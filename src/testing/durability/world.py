@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from durable_agents.core.json import JSON
@@ -39,8 +41,23 @@ class World:
         info = activity.info()
         at = 0.0 if self.clock is None else self.clock.now()
         self.effects.append(Effect(info.activity, info.idempotency_key, info.attempt, what, at))
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._change()
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Count an attempt as under way for the time of the block."""
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._change()
+
+    async def idle(self) -> None:
+        """Return when no attempt is under way: one that was given up may hear of it a moment later."""
+        while self.running:
+            await self._changed.wait()
 
     def gate(self, name: str) -> asyncio.Event:
         """Return a gate; it is closed at first."""
@@ -63,6 +80,10 @@ class World:
     def attempts(self, what: JSON) -> list[int]:
         """Return the attempt numbers of all who did that."""
         return [effect.attempt for effect in self.effects if effect.what == what]
+
+    def _change(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 worlds: defaultdict[str, World] = defaultdict(World)
