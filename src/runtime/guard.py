@@ -104,6 +104,18 @@ class _WorkflowCode:
             _here.entered_by = None
 
 
+_profile_lock = threading.RLock()
+
+
+def _set_profile(function: Callable[[FrameType, str, Any], object] | None) -> None:
+    """Set this thread's profile function, one thread at a time.
+
+    Python tells audit hooks of it, which lets other threads run, and 3.11 refuses to set two at once.
+    """
+    with _profile_lock:
+        sys.setprofile(function)
+
+
 class _ProfiledWorkflowCode(_WorkflowCode):
     __slots__ = ()
 
@@ -111,12 +123,12 @@ class _ProfiledWorkflowCode(_WorkflowCode):
         super().__enter__()
         _here.profiled += 1
         if sys.getprofile() is None:
-            sys.setprofile(_on_profile)
+            _set_profile(_on_profile)
 
     def __exit__(self, *_failure: object) -> None:
         _here.profiled -= 1
         if not _here.profiled and sys.getprofile() is _on_profile:
-            sys.setprofile(None)
+            _set_profile(None)
         super().__exit__()
 
 
@@ -128,11 +140,11 @@ class _OwnCode:
     def __enter__(self) -> None:
         self._was_set = sys.getprofile() is _on_profile
         if self._was_set:
-            sys.setprofile(None)
+            _set_profile(None)
 
     def __exit__(self, *_failure: object) -> None:
         if self._was_set:
-            sys.setprofile(_on_profile)
+            _set_profile(_on_profile)
 
 
 def own_code() -> AbstractContextManager[None]:

@@ -511,3 +511,27 @@ def test_code_of_our_own_leaves_a_profiler_alone() -> None:
     finally:
         sys.setprofile(before)
     assert inside is profiler
+
+
+def test_many_threads_may_enter_the_guard_at_once() -> None:
+    errors: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            for _ in range(1_000):
+                with workflow_code(), own_code():
+                    pass
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=enter) for _ in range(8)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not errors
