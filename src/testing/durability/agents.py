@@ -21,6 +21,7 @@ from durable_agents.runtime.agent import Agent
 from durable_agents.runtime.guardrails import Replace
 from durable_agents.testing.durability.activities import AT_ONCE
 from durable_agents.testing.durability.stage import ContractBase, Stage, all_events, transcript
+from durable_agents.testing.durability.values import lists
 from durable_agents.testing.durability.world import here, worlds
 
 KINDS = [
@@ -143,17 +144,10 @@ class OddIds:
         return [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
 
 
-def nested(levels: int) -> Any:
-    value: Any = "the end"
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
 @activity(name="contract_dig", retry_policy_initial_interval=AT_ONCE)
 async def dig(levels: int) -> Any:
     """Return lists within lists."""
-    return nested(levels)
+    return lists(levels)
 
 
 @workflow.define(name="contract.deep")
@@ -165,7 +159,7 @@ class Deep:
         def reply(request: ModelRequest) -> ModelReply:
             if request.turn == 1:
                 return ModelReply(entries=(call("contract_dig", {"levels": tool}),))
-            odd = UnknownChunk.model_validate({"type": "odd", "x": nested(model)})
+            odd = UnknownChunk.model_validate({"type": "odd", "x": lists(model)})
             return ModelReply(entries=(MessageOutput(content=(TextChunk(text="Done."), odd)),))
 
         agent = Agent(model="m", name="deep", tools=[dig])
@@ -232,7 +226,7 @@ class AgentContract(ContractBase):
         await stage.worker(Deep)
         assert await stage.soon(execution.result()) == "Done."
         replies = [data["result"] for kind, data in await transcript(execution) if kind == "model_replied"]
-        assert replies[-1]["entries"][0]["content"][1]["x"] == nested(DEPTH_MAX)
+        assert replies[-1]["entries"][0]["content"][1]["x"] == lists(DEPTH_MAX)
 
     async def test_a_reply_too_deep_to_be_kept_is_malformed_and_not_asked_for_again(
         self, stage: Stage
