@@ -12,7 +12,7 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadscope
 NIGHTLY := HYPOTHESIS_PROFILE=nightly $(PYTEST) --no-loadscope-reorder --override-ini faulthandler_timeout=7200
 TYPED := $(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py)))
 # By file times, uv notices that a module was added or changed, but not that one was moved or removed.
-MODULES := find . -name '*.py' -o -name '*.lua' | sort
+MODULES := find . -name '*.py' -o -name '*.pyi' -o -name '*.lua' | sort
 
 # The project's own environment, whatever the caller's shell has active.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
@@ -31,11 +31,11 @@ $(MCP_SERVERS): .ci/mcp-servers/package-lock.json | $(UV)
 setup: $(UV) ## create or update .venv from uv.lock
 	@test -x $(BIN)/python || $(UV) venv --quiet --clear --python .tools/bin/python
 	@$(UV) sync --frozen --quiet
-	@test "$$(cd src && $(MODULES))" = "$$(cd build/__editable__*/durable_agents 2>/dev/null && $(MODULES))" \
-		|| $(UV) sync --frozen --quiet --reinstall-package durable-agents
+	@test "$$(cd src && $(MODULES))" = "$$(cd build/__editable__*/outlast 2>/dev/null && $(MODULES))" \
+		|| $(UV) sync --frozen --quiet --reinstall-package outlast
 
 demo: setup ## see agents survive the death of their process
-	@$(BIN)/durable-agents demo
+	@$(BIN)/outlast demo
 
 test: setup $(MCP_SERVERS) ## run all tests
 	$(PYTEST)
@@ -52,7 +52,7 @@ lint: setup ## check format and style
 	$(BIN)/ruff check
 
 types: setup ## check types, strictly
-	$(BIN)/mypy --package durable_agents
+	$(BIN)/mypy --package outlast
 	$(BIN)/mypy $(TYPED)
 
 imports: setup ## check that imports point one way

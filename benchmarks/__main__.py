@@ -13,38 +13,38 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, say
-from durable_agents.core.entries import FunctionCall, MessageOutput
-from durable_agents.ports.llm import ModelRequest
+import outlast
+from outlast.adapters.scripted.session import call, say
+from outlast.core.entries import FunctionCall, MessageOutput
+from outlast.ports.llm import ModelRequest
 
 ROUNDS = 5
 
 
-@da.activity(name="bench_echo")
+@outlast.activity(name="bench_echo")
 async def echo(text: str) -> str:
     """Return the text."""
     return text
 
 
-agent = da.Agent(model="none", name="bench", tools=[echo])
+agent = outlast.Agent(model="none", name="bench", tools=[echo])
 
 
-@da.workflow.define(name="bench_turns")
+@outlast.workflow.define(name="bench_turns")
 class Turns:
     """One run of an agent that calls one tool a turn."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, turns: int) -> int:
         def reply(request: ModelRequest) -> MessageOutput | FunctionCall:
             return say("done") if request.turn == turns else call("bench_echo", {"text": "x" * 200})
 
-        session = da.ScriptedSession(reply)
-        return (await da.Runner.run(agent, "go", session, max_turns=turns)).turns
+        session = outlast.ScriptedSession(reply)
+        return (await outlast.Runner.run(agent, "go", session, max_turns=turns)).turns
 
 
 async def seconds_per_turn(url: str, turns: int) -> float:
-    async with da.connect(url) as backend, backend.worker([Turns]):
+    async with outlast.connect(url) as backend, backend.worker([Turns]):
         started = time.perf_counter()
         await (await backend.start(Turns, turns)).result()
         return (time.perf_counter() - started) / turns

@@ -14,9 +14,9 @@ from mcp.types import Tool
 from rich.console import Console
 from rich.table import Table
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, say
-from durable_agents.runtime.resources import SharedResources
+import outlast
+from outlast.adapters.scripted.session import call, say
+from outlast.runtime.attempts.shared_resources import SharedResources
 
 CALLS = 2000
 ROUNDS = 40
@@ -54,25 +54,25 @@ async def lists() -> str:
 
 
 COMMAND = [sys.executable, "-m", "benchmarks.mcp", "serve"]
-SERVER = da.MCPStdioConfig(command=COMMAND[0], args=COMMAND[1:], name="bench")
+SERVER = outlast.MCPStdioConfig(command=COMMAND[0], args=COMMAND[1:], name="bench")
 
 
-@da.workflow.define(name="bench_mcp")
+@outlast.workflow.define(name="bench_mcp")
 class Asking:
     """One run of an agent that asks the server how often it was asked for its tools."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> str:
-        agent = da.Agent(model="none", name="bench", mcp_clients=[SERVER])
-        session = da.ScriptedSession({"bench": [call("bench_lists"), say("done")]})
-        result = await da.Runner.run(agent, "go", session)
-        (told,) = [entry for entry in result.entries if isinstance(entry, da.FunctionResult)]
+        agent = outlast.Agent(model="none", name="bench", mcp_clients=[SERVER])
+        session = outlast.ScriptedSession({"bench": [call("bench_lists"), say("done")]})
+        result = await outlast.Runner.run(agent, "go", session)
+        (told,) = [entry for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
         return str(told.result)
 
 
 async def lists_in_runs() -> int:
     """Return how often runs of one worker, each an execution of its own, have the server list its tools."""
-    async with da.connect("memory:") as backend, backend.worker([Asking]):
+    async with outlast.connect("memory:") as backend, backend.worker([Asking]):
         executions = [await backend.start(Asking) for _ in range(RUNS)]
         return max([int(await execution.result()) for execution in executions])
 

@@ -16,13 +16,13 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
-import durable_agents as da
-from durable_agents.adapters.redis import RedisSettings, RedisStore
-from durable_agents.adapters.scripted import call, say
-from durable_agents.core.entries import FunctionCall, MessageOutput
-from durable_agents.core.json import encode
-from durable_agents.ports.journal import Commit, NewExecution
-from durable_agents.ports.llm import ModelRequest
+import outlast
+from outlast.adapters.redis import RedisSettings, RedisStore
+from outlast.adapters.scripted.session import call, say
+from outlast.core.entries import FunctionCall, MessageOutput
+from outlast.core.json import encode
+from outlast.ports.journal import Commit, NewExecution
+from outlast.ports.llm import ModelRequest
 from tests.adapters.redis_servers import VALKEY, RedisServer, ServerOptions, temporary_server
 
 ROUNDS = 7
@@ -33,20 +33,20 @@ CONCURRENCY = 3
 """How many executions a worker carries on at once, so that one worker is no matter of processor time."""
 
 
-@da.activity(name="bench_redis_echo")
+@outlast.activity(name="bench_redis_echo")
 async def echo(text: str) -> str:
     """Return the text."""
     return text
 
 
-@da.activity(name="bench_redis_look_up")
+@outlast.activity(name="bench_redis_look_up")
 async def look_up(text: str) -> str:
     """Return the text, after as long as a quick service takes."""
     await asyncio.sleep(0.02)
     return text
 
 
-@da.activity(name="bench_redis_clock")
+@outlast.activity(name="bench_redis_clock")
 async def clock() -> float:
     """Return when it was called."""
     return time.perf_counter()
@@ -56,34 +56,34 @@ async def converse(tool: str, turns: int, text: str) -> int:
     def reply(request: ModelRequest) -> MessageOutput | FunctionCall:
         return say("done") if request.turn > turns else call(tool, {"text": text})
 
-    session = da.ScriptedSession(reply)
-    agent = da.Agent(model="none", name="bench", tools=[echo, look_up])
-    return (await da.Runner.run(agent, "go", session, max_turns=turns + 1)).turns
+    session = outlast.ScriptedSession(reply)
+    agent = outlast.Agent(model="none", name="bench", tools=[echo, look_up])
+    return (await outlast.Runner.run(agent, "go", session, max_turns=turns + 1)).turns
 
 
-@da.workflow.define(name="bench_redis_turns")
+@outlast.workflow.define(name="bench_redis_turns")
 class Turns:
     """A run of an agent that calls a tool in every turn, and the tool answers at once."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, turns: int, text: str = TEXT) -> int:
         return await converse("bench_redis_echo", turns, text)
 
 
-@da.workflow.define(name="bench_redis_look_ups")
+@outlast.workflow.define(name="bench_redis_look_ups")
 class LookUps:
     """The same with a tool that takes 20 ms."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, turns: int) -> int:
         return await converse("bench_redis_look_up", turns, TEXT)
 
 
-@da.workflow.define(name="bench_redis_begin")
+@outlast.workflow.define(name="bench_redis_begin")
 class Begin:
     """Tells when its first step began."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> float:
         return await clock()
 
@@ -120,8 +120,8 @@ async def turn(url: str) -> tuple[float, float]:
     """Return the seconds for a whole turn here, and in memory."""
     turns, ours, floor = 50, [], []
     async with (
-        da.connect(url) as backend,
-        da.connect("memory:") as memory,
+        outlast.connect(url) as backend,
+        outlast.connect("memory:") as memory,
         backend.worker([Turns]),
         memory.worker([Turns]),
     ):
@@ -135,8 +135,8 @@ async def start_to_step(url: str) -> tuple[float, float]:
     """Return the seconds from an acknowledged start to the first step of an idle worker, and for an XADD."""
     waits, floor = [], []
     async with (
-        da.connect(url) as backend,
-        da.connect(url) as working,
+        outlast.connect(url) as backend,
+        outlast.connect(url) as working,
         working.worker([Begin]),
         Redis.from_url(url) as client,
     ):
@@ -152,7 +152,10 @@ async def start_to_step(url: str) -> tuple[float, float]:
 async def bytes_per_turn(server: RedisServer, text: str) -> tuple[float, float]:
     """Return what the server's memory grows by in a turn, and what there is to keep: reply and result."""
     executions, turns = 50, 20
-    async with da.connect(f"{server.url()}?prefix=memory-{len(text)}") as backend, backend.worker([Turns]):
+    async with (
+        outlast.connect(f"{server.url()}?prefix=memory-{len(text)}") as backend,
+        backend.worker([Turns]),
+    ):
         await (await backend.start(Turns, 1, text)).result()
         before = int(server.ask("INFO", "memory")["used_memory"])
         started = [await backend.start(Turns, turns, text) for _ in range(executions)]
@@ -169,12 +172,14 @@ async def bytes_per_turn(server: RedisServer, text: str) -> tuple[float, float]:
 
 def work(url: str) -> None:
     """Run a worker; what a process of the benchmark does."""
-    worker = da.run_worker([LookUps], url, max_concurrent_executions=CONCURRENCY, lease=timedelta(seconds=30))
+    worker = outlast.run_worker(
+        [LookUps], url, max_concurrent_executions=CONCURRENCY, lease=timedelta(seconds=30)
+    )
     asyncio.run(worker)
 
 
 @asynccontextmanager
-async def workers(url: str, number: int, backend: da.Backend) -> AsyncIterator[None]:
+async def workers(url: str, number: int, backend: outlast.Backend) -> AsyncIterator[None]:
     processes: list[SpawnProcess] = []
     try:
         for _ in range(number):
@@ -193,7 +198,7 @@ async def workers(url: str, number: int, backend: da.Backend) -> AsyncIterator[N
 
 async def executions_per_second(server: RedisServer, number: int) -> float:
     url = f"{server.url()}?prefix=workers-{number}"
-    async with da.connect(url) as backend, workers(url, number, backend):
+    async with outlast.connect(url) as backend, workers(url, number, backend):
         began = time.perf_counter()
         for _ in range(EXECUTIONS):
             await backend.start(LookUps, TURNS)

@@ -23,11 +23,11 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-import durable_agents as da
-from durable_agents.adapters.scripted import Reply, call, say
-from durable_agents.adapters.temporal import TemporalBackend
-from durable_agents.ports.llm import ModelRequest
-from durable_agents.testing.mistral_server import Call, MistralServer, Say, ScriptedModel
+import outlast
+from outlast.adapters.scripted.session import Reply, call, say
+from outlast.adapters.temporal import TemporalBackend
+from outlast.ports.llm import ModelRequest
+from outlast.testing.mistral_server import Call, MistralServer, Say, ScriptedModel
 
 ROUNDS = 5
 QUEUE = "bench"
@@ -38,45 +38,45 @@ RESULT = "x" * 200
 SETTINGS = ("history.transferProcessorMaxPollRPS=100000", "history.timerProcessorMaxPollRPS=100000")
 
 
-@da.activity(name="bench_temporal_echo")
+@outlast.activity(name="bench_temporal_echo")
 async def echo(text: str) -> str:
     """Return the text."""
     return text
 
 
-@da.activity(name="bench_temporal_glance", local=True)
+@outlast.activity(name="bench_temporal_glance", local=True)
 async def glance(text: str) -> str:
     """Return the text, as a local activity."""
     return text
 
 
-def _agent(tool: Any = echo) -> da.Agent:
-    return da.Agent(model="none", name="bench", tools=[tool])
+def _agent(tool: Any = echo) -> outlast.Agent:
+    return outlast.Agent(model="none", name="bench", tools=[tool])
 
 
-@da.workflow.define(name="bench_temporal_turns")
+@outlast.workflow.define(name="bench_temporal_turns")
 class Turns:
     """One run of an agent that calls one tool a turn, on a script."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, turns: int, local: bool = False) -> int:
         tool = glance if local else echo
 
         def reply(request: ModelRequest) -> Reply:
             return say("done") if request.turn == turns else call(tool.definition.name, {"text": RESULT})
 
-        session = da.ScriptedSession(reply)
-        return (await da.Runner.run(_agent(tool), "go", session, max_turns=turns)).turns
+        session = outlast.ScriptedSession(reply)
+        return (await outlast.Runner.run(_agent(tool), "go", session, max_turns=turns)).turns
 
 
-@da.workflow.define(name="bench_temporal_local")
+@outlast.workflow.define(name="bench_temporal_local")
 class LocalTurns:
     """The same with a model behind HTTP, whose conversation is kept in the history."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, turns: int, server_url: str) -> int:
-        session = da.LocalSession(server_url=server_url, api_key=KEY)
-        return (await da.Runner.run(_agent(), "go", session, max_turns=turns)).turns
+        session = outlast.LocalSession(server_url=server_url, api_key=KEY)
+        return (await outlast.Runner.run(_agent(), "go", session, max_turns=turns)).turns
 
 
 @activity.defn(name="bench_bare_echo")
@@ -119,10 +119,10 @@ async def server(folder: Path) -> AsyncIterator[str]:
         async with asyncio.timeout(30):
             while True:
                 try:
-                    async with da.connect(f"temporal://127.0.0.1:{port}/default") as backend:
+                    async with outlast.connect(f"temporal://127.0.0.1:{port}/default") as backend:
                         await backend.list(limit=1)
                     break
-                except da.StorageError:
+                except outlast.StorageError:
                     await asyncio.sleep(0.1)
         yield f"127.0.0.1:{port}"
     finally:
@@ -161,7 +161,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with (
             server(Path(folder)) as address,
-            da.connect(f"temporal://{address}/default") as backend,
+            outlast.connect(f"temporal://{address}/default") as backend,
         ):
             assert isinstance(backend, TemporalBackend)
             await measure(backend, table)

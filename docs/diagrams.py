@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from durable_agents.core.agent_machine import TRANSITIONS
-from durable_agents.core.agent_run import Phase
-from durable_agents.core.workflow_machine import OPERATIONS, MachinePhase
+from outlast.core.agent_machine import TRANSITIONS
+from outlast.core.agent_run import Phase
+from outlast.core.workflow_machine import OPERATIONS, MachinePhase
 
 PAGE = Path(__file__).parent / "agent-machine.md"
 

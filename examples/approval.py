@@ -3,18 +3,18 @@
 Run it: python examples/approval.py
 
 In production the two sides are apart: the worker runs the agent, and whoever decides does so days later, from
-another process, or by `durable-agents pending | approve | deny`.
+another process, or by `outlast pending | approve | deny`.
 """
 
 import asyncio
 import json
 
-from stand_in import Call, ModelCall, Reply, Say, mistral
+from stand_in import Call, ModelPrompt, Reply, Say, mistral
 
-import durable_agents as da
+import outlast
 
 
-@da.activity(requires_approval=lambda arguments: arguments["amount"] > 100)
+@outlast.activity(requires_approval=lambda arguments: arguments["amount"] > 100)
 async def transfer(to: str, amount: float) -> str:
     """Transfer money.
 
@@ -25,12 +25,12 @@ async def transfer(to: str, amount: float) -> str:
     return f"{to} got {amount:g} euros"
 
 
-def no_account_numbers(text: str) -> da.Reject | None:
+def no_account_numbers(text: str) -> outlast.Reject | None:
     """Let no answer out that holds an account number."""
-    return da.Reject("it holds an account number") if "FR76" in text else None
+    return outlast.Reject("it holds an account number") if "FR76" in text else None
 
 
-clerk = da.Agent(
+clerk = outlast.Agent(
     model="mistral-medium-latest",
     name="clerk",
     instructions="Make the transfers that you are asked for, then say what came of each.",
@@ -40,16 +40,16 @@ clerk = da.Agent(
 )
 
 
-@da.workflow.define(name="transfers")
+@outlast.workflow.define(name="transfers")
 class Transfers:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, request: str) -> list[str]:
-        result = await da.Runner.run(clerk, request, da.RemoteSession(), max_tool_calls=10)
+        result = await outlast.Runner.run(clerk, request, outlast.RemoteSession(), max_tool_calls=10)
         return result.output
 
 
 async def main() -> None:
-    async with da.connect("memory:") as backend, backend.worker([Transfers]):
+    async with outlast.connect("memory:") as backend, backend.worker([Transfers]):
         request = "Send 20 euros to Ann, 5000 to Bob and 300 to Cid."
         execution = await backend.start(Transfers, request)
         async for event in execution.events():
@@ -66,7 +66,7 @@ async def main() -> None:
             print(line)
 
 
-def stand_in(call: ModelCall) -> Reply:
+def stand_in(call: ModelPrompt) -> Reply:
     """Ask for the transfers, say first what is no JSON, and then what came of them."""
     payments = {"Ann": 20, "Bob": 5000, "Cid": 300}
     results = [entry["result"] for entry in call.entries if entry["type"] == "function.result"]

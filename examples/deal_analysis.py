@@ -4,17 +4,17 @@ The execution is known by its id, so once it has ended, the same line returns th
 stand-in forgets its conversations when this program ends: for the kill, use Mistral's API, or `make demo`.)
 
 Run it: python examples/deal_analysis.py
-Look at it: durable-agents show deal-1 --backend sqlite:///deal_analysis.db
+Look at it: outlast show deal-1 --backend sqlite:///deal_analysis.db
 """
 
 import asyncio
 
-from stand_in import Call, Handoff, ModelCall, Reply, Say, mistral
+from stand_in import Call, Handoff, ModelPrompt, Reply, Say, mistral
 
-import durable_agents as da
+import outlast
 
 
-@da.activity()
+@outlast.activity()
 async def calculate_risk_score(deal_type: str, amount: float) -> dict[str, float]:
     """Calculate the financial risk score of a deal, from 0 to 100.
 
@@ -25,29 +25,29 @@ async def calculate_risk_score(deal_type: str, amount: float) -> dict[str, float
     return {"risk_score": min(100.0, amount / 10_000)}
 
 
-@da.activity(effect="read", retry_policy_max_attempts=3)
+@outlast.activity(effect="read", retry_policy_max_attempts=3)
 async def check_compliance(company: str) -> str:
     """Look a company up in the sanctions lists.
 
     Args:
         company: The company's name
     """
-    print(f"  looking {company} up for {da.activity.info().idempotency_key}")
+    print(f"  looking {company} up for {outlast.activity.info().idempotency_key}")
     return "no entry"
 
 
-@da.workflow.define(name="deal_analysis_example")
+@outlast.workflow.define(name="deal_analysis_example")
 class DealAnalysis:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, deal_request: str) -> dict[str, str]:
-        compliance = da.Agent(
+        compliance = outlast.Agent(
             model="mistral-medium-latest",
             name="compliance-agent",
             description="Checks that a deal is lawful",
             instructions="Use the compliance tool, then sum all findings up in one sentence.",
             tools=[check_compliance],
         )
-        risk = da.Agent(
+        risk = outlast.Agent(
             model="mistral-medium-latest",
             name="risk-agent",
             description="Analyses the financial risk of deals",
@@ -55,18 +55,20 @@ class DealAnalysis:
             tools=[calculate_risk_score],
             handoffs=[compliance],
         )
-        coordinator = da.Agent(
+        coordinator = outlast.Agent(
             model="mistral-medium-latest",
             name="deal-coordinator",
             description="Coordinates deal analysis",
             instructions="Hand off to risk-agent.",
             handoffs=[risk],
         )
-        outputs = await da.Runner.run(agent=coordinator, inputs=deal_request, session=da.RemoteSession())
-        return {"analysis": "\n".join(o.text for o in outputs if isinstance(o, da.TextChunk))}
+        outputs = await outlast.Runner.run(
+            agent=coordinator, inputs=deal_request, session=outlast.RemoteSession()
+        )
+        return {"analysis": "\n".join(o.text for o in outputs if isinstance(o, outlast.TextChunk))}
 
 
-def stand_in(call: ModelCall) -> Reply:
+def stand_in(call: ModelPrompt) -> Reply:
     """Each agent uses its tool, if it has one, and then hands off, if it can."""
     match call.agent_name:
         case "deal-coordinator":
@@ -82,7 +84,7 @@ def stand_in(call: ModelCall) -> Reply:
 
 
 async def main() -> None:
-    async with da.connect("sqlite:///deal_analysis.db") as backend, backend.worker([DealAnalysis]):
+    async with outlast.connect("sqlite:///deal_analysis.db") as backend, backend.worker([DealAnalysis]):
         execution = await backend.start(DealAnalysis, "A loan of 400000 euros to Northwind", id="deal-1")
         async for event in execution.events():
             print(f"{event.position:>3} {event.kind} {event.data.get('tool', '')}")

@@ -7,9 +7,9 @@ Run it: python examples/handoff.py
 
 import asyncio
 
-from stand_in import Call, Handoff, ModelCall, Reply, Say, mistral
+from stand_in import Call, Handoff, ModelPrompt, Reply, Say, mistral
 
-import durable_agents as da
+import outlast
 
 
 def parking_fee(hours: int) -> float:
@@ -21,14 +21,14 @@ def parking_fee(hours: int) -> float:
     return 2.5 * hours
 
 
-cashier = da.Agent(
+cashier = outlast.Agent(
     model="mistral-medium-latest",
     name="cashier",
     description="Knows what everything costs",
     instructions="Work fees out with your tool, and tell the amount.",
     tools=[parking_fee],
 )
-receptionist = da.Agent(
+receptionist = outlast.Agent(
     model="mistral-medium-latest",
     name="receptionist",
     description="Meets visitors",
@@ -37,7 +37,7 @@ receptionist = da.Agent(
 )
 
 
-def stand_in(call: ModelCall) -> Reply:
+def stand_in(call: ModelPrompt) -> Reply:
     """The receptionist hands off; the cashier works the fee out, then tells it."""
     if call.agent_name == "receptionist":
         return [Handoff("cashier")]
@@ -48,9 +48,9 @@ def stand_in(call: ModelCall) -> Reply:
 
 
 async def main() -> None:
-    result = await da.Runner.run(receptionist, "I have parked for three hours. What do I owe?")
+    result = await outlast.Runner.run(receptionist, "I have parked for three hours. What do I owe?")
     for entry in result.entries:
-        if isinstance(entry, da.AgentHandoff):
+        if isinstance(entry, outlast.AgentHandoff):
             print(f"{entry.previous_agent_name} hands off to {entry.next_agent_name}")
     print(f"{result.agent.name}: {result.text}")
 

@@ -5,14 +5,14 @@ Run it: python examples/interest_rates.py
 
 import asyncio
 
-from stand_in import Call, ModelCall, Reply, Say, mistral
+from stand_in import Call, ModelPrompt, Reply, Say, mistral
 
-import durable_agents as da
+import outlast
 
 RATES = {"france": 2.15, "united kingdom": 4.0, "united states": 4.25}
 
 
-@da.activity()
+@outlast.activity()
 async def get_interest_rate(country: str) -> float:
     """Return the policy interest rate of a country, in percent.
 
@@ -22,7 +22,7 @@ async def get_interest_rate(country: str) -> float:
     return RATES[country.lower()]
 
 
-economist = da.Agent(
+economist = outlast.Agent(
     model="mistral-medium-latest",
     name="economist",
     description="Knows interest rates",
@@ -31,15 +31,15 @@ economist = da.Agent(
 )
 
 
-@da.workflow.define(name="interest_rates")
+@outlast.workflow.define(name="interest_rates")
 class InterestRates:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, question: str) -> str:
-        outputs = await da.Runner.run(agent=economist, inputs=question, session=da.RemoteSession())
+        outputs = await outlast.Runner.run(agent=economist, inputs=question, session=outlast.RemoteSession())
         return outputs.text
 
 
-def stand_in(call: ModelCall) -> Reply:
+def stand_in(call: ModelPrompt) -> Reply:
     """Look France's rate up, then say it."""
     if call.results:
         [rate] = call.results.values()
@@ -50,4 +50,4 @@ def stand_in(call: ModelCall) -> Reply:
 if __name__ == "__main__":
     with mistral(stand_in):
         question = "What is the policy interest rate in France?"
-        print(asyncio.run(da.execute_workflow(InterestRates, question, backend="memory:")))
+        print(asyncio.run(outlast.execute_workflow(InterestRates, question, backend="memory:")))

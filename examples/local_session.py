@@ -10,15 +10,15 @@ import asyncio
 from interest_rates import economist, stand_in
 from stand_in import mistral
 
-import durable_agents as da
+import outlast
 
 
 async def main() -> None:
-    session = da.LocalSession()
-    first = await da.Runner.run(economist, "What is the policy interest rate in France?", session)
+    session = outlast.LocalSession()
+    first = await outlast.Runner.run(economist, "What is the policy interest rate in France?", session)
     print(first.text)
     # A session that is used again goes on with its conversation.
-    second = await da.Runner.run(economist, "Thank you. And once more?", session)
+    second = await outlast.Runner.run(economist, "Thank you. And once more?", session)
     print(f"{second.text} ({first.turns} and {second.turns} turns)")
 
 

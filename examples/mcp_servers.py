@@ -20,9 +20,9 @@ import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
-from stand_in import Call, ModelCall, Reply, Say, mistral
+from stand_in import Call, ModelPrompt, Reply, Say, mistral
 
-import durable_agents as da
+import outlast
 
 DATABASE = "sqlite:///trips.db"
 READ_ONLY = ToolAnnotations(read_only_hint=True)
@@ -46,32 +46,32 @@ async def convert(euros: float, ctx: Context) -> float:
     return round(euros * 1.08, 2)
 
 
-@da.activity()
+@outlast.activity()
 async def book_terrace(city: str) -> str:
     """Book a table on a terrace in a city."""
     return f"a table on a terrace in {city} is booked"
 
 
-@da.workflow.define(name="trip")
+@outlast.workflow.define(name="trip")
 class Trip:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, city: str, exchange_url: str) -> str:
-        planner = da.Agent(
+        planner = outlast.Agent(
             model="mistral-medium-latest",
             name="planner",
             instructions="Look at the weather, convert the price of 40 euros, and book if it is warm.",
             tools=[book_terrace],
             mcp_clients=[
-                da.MCPStdioConfig(command=sys.executable, args=[__file__, "weather"], name="weather"),
-                da.MCPStreamableHTTPConfig(
+                outlast.MCPStdioConfig(command=sys.executable, args=[__file__, "weather"], name="weather"),
+                outlast.MCPStreamableHTTPConfig(
                     url=exchange_url, name="exchange", headers={"Authorization": "Bearer env:EXCHANGE_TOKEN"}
                 ),
             ],
         )
-        return (await da.Runner.run(planner, f"I am in {city} tomorrow.", da.RemoteSession())).text
+        return (await outlast.Runner.run(planner, f"I am in {city} tomorrow.", outlast.RemoteSession())).text
 
 
-def stand_in(call: ModelCall) -> Reply:
+def stand_in(call: ModelPrompt) -> Reply:
     """Ask for the weather, then for everything else, then tell it."""
     match list(call.results.values()):
         case []:
@@ -99,7 +99,7 @@ async def main() -> None:
     with running("exchange") as server, mistral(stand_in):
         assert server.stdout is not None
         url = f"http://127.0.0.1:{int(server.stdout.readline())}/mcp"
-        async with da.connect(DATABASE) as backend:
+        async with outlast.connect(DATABASE) as backend:
             trip = await backend.start(Trip, "Lyon", url)
             with running("worker"):
                 async for event in trip.events():
@@ -124,6 +124,6 @@ if __name__ == "__main__":
         case ["exchange"]:
             serve_exchange()
         case ["worker"]:
-            asyncio.run(da.run_worker([Trip], DATABASE, lease=timedelta(seconds=2)))
+            asyncio.run(outlast.run_worker([Trip], DATABASE, lease=timedelta(seconds=2)))
         case _:
             asyncio.run(main())

@@ -6,17 +6,17 @@ Run it: python examples/orchestration.py
 import asyncio
 from datetime import timedelta
 
-from stand_in import ModelCall, Reply, Say, mistral
+from stand_in import ModelPrompt, Reply, Say, mistral
 
-import durable_agents as da
+import outlast
 
-analyst = da.Agent(
+analyst = outlast.Agent(
     model="mistral-medium-latest",
     name="analyst",
     description="Knows markets",
     instructions="Judge the company's market in one sentence.",
 )
-lawyer = da.Agent(
+lawyer = outlast.Agent(
     model="mistral-medium-latest",
     name="lawyer",
     description="Knows the law",
@@ -24,23 +24,23 @@ lawyer = da.Agent(
 )
 
 
-@da.activity()
+@outlast.activity()
 async def withdraw_offer(company: str) -> None:
     print(f"offer to {company} withdrawn")
 
 
-@da.workflow.define(name="due_diligence")
+@outlast.workflow.define(name="due_diligence")
 class DueDiligence:
     def __init__(self) -> None:
         self.findings: list[str] = []
         self.decision: str | None = None
         self.millions = 0
 
-    @da.workflow.signal
+    @outlast.workflow.signal
     def decide(self, decision: str) -> None:
         self.decision = decision
 
-    @da.workflow.update
+    @outlast.workflow.update
     def bid(self, millions: int) -> str:
         self.millions += millions
         return f"the bid is {self.millions} million"
@@ -50,34 +50,36 @@ class DueDiligence:
         if self.millions + millions > 50:
             raise ValueError("over 50 million the board must be asked")
 
-    @da.workflow.query
+    @outlast.workflow.query
     def found(self) -> list[str]:
         return self.findings
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, company: str) -> str:
         try:
             # Runs that go on at the same time need sessions of their own.
             opinions = await asyncio.gather(
-                da.Runner.run(analyst, company, da.RemoteSession()),
-                da.Runner.run(lawyer, company, da.RemoteSession()),
+                outlast.Runner.run(analyst, company, outlast.RemoteSession()),
+                outlast.Runner.run(lawyer, company, outlast.RemoteSession()),
             )
             self.findings = [opinion.text for opinion in opinions]
             await asyncio.sleep(0.2)  # A durable timer; it could as well be a month.
-            await da.workflow.wait_condition(lambda: self.decision is not None, timeout=timedelta(days=1))
+            await outlast.workflow.wait_condition(
+                lambda: self.decision is not None, timeout=timedelta(days=1)
+            )
         except asyncio.CancelledError:
             await withdraw_offer(company)
             raise
         return f"{company}: {self.decision} for {self.millions} million"
 
 
-def stand_in(call: ModelCall) -> Reply:
+def stand_in(call: ModelPrompt) -> Reply:
     """Each has an opinion of its own."""
     opinions = {"analyst": "a growing market", "lawyer": "a pending patent case"}
     return [Say(f"{call.last_user_text} has {opinions[call.agent_name or '']}.")]
 
 
-async def both_have_answered(execution: da.Execution) -> None:
+async def both_have_answered(execution: outlast.Execution) -> None:
     """Return once the execution waits for its decision: its second timer is the limit of that."""
     timers = 0
     async for event in execution.events():
@@ -87,7 +89,7 @@ async def both_have_answered(execution: da.Execution) -> None:
 
 
 async def main() -> None:
-    async with da.connect("memory:") as backend, backend.worker([DueDiligence]):
+    async with outlast.connect("memory:") as backend, backend.worker([DueDiligence]):
         bought = await backend.start(DueDiligence, "Northwind")
         dropped = await backend.start(DueDiligence, "Contoso")
         for execution in (bought, dropped):
@@ -96,14 +98,14 @@ async def main() -> None:
         print(await bought.update("bid", 40))
         try:
             await bought.update("bid", 20)
-        except da.UpdateRejected as error:
+        except outlast.UpdateRejected as error:
             print(error.message)
         await bought.signal("decide", "buy")
         print(await bought.result())
         await dropped.cancel()
         try:
             await dropped.result()
-        except da.ExecutionCancelled as error:
+        except outlast.ExecutionCancelled as error:
             print(error)
 
 

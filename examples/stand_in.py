@@ -1,6 +1,6 @@
 """Mistral's API for the examples: the real one if MISTRAL_API_KEY is set, else a stand-in on this machine.
 
-The stand-in is an HTTP server on loopback that imitates the API. Its model is a function from a `ModelCall`
+The stand-in is an HTTP server on loopback that imitates the API. Its model is a function from a `ModelPrompt`
 (the agent, the conversation so far, the tools on offer) to what the model says and calls.
 """
 
@@ -8,18 +8,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from durable_agents.testing.mistral_server import (
+from outlast.testing.mistral_server import (
     Call,
     Execute,
     Handoff,
     MistralServer,
     Model,
-    ModelCall,
+    ModelPrompt,
     Reply,
     Say,
 )
 
-__all__ = ["Call", "Execute", "Handoff", "ModelCall", "Reply", "Say", "mistral"]
+__all__ = ["Call", "Execute", "Handoff", "ModelPrompt", "Reply", "Say", "mistral"]
 
 
 @contextmanager

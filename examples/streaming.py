@@ -7,10 +7,10 @@ import asyncio
 
 from stand_in import mistral
 
-import durable_agents as da
-from durable_agents.testing.mistral_server import ModelCall, Output, Say
+import outlast
+from outlast.testing.mistral_server import ModelPrompt, Output, Say
 
-poet = da.Agent(
+poet = outlast.Agent(
     model="mistral-medium-latest",
     name="poet",
     description="Writes short poems",
@@ -19,7 +19,7 @@ poet = da.Agent(
 
 
 async def main() -> None:
-    run = da.Runner.run_streamed(poet, "A poem about rain", da.LocalSession())
+    run = outlast.Runner.run_streamed(poet, "A poem about rain", outlast.LocalSession())
     async for event in run.events():
         if event.kind == "text_delta":
             print(event.data["text"], end="", flush=True)
@@ -27,15 +27,15 @@ async def main() -> None:
     print(f"\n({result.turns} turn)")
 
     # A durable run has the same events, in any process that asks the backend for them.
-    async with da.connect("memory:") as backend:
-        session = da.RemoteSession(stream=True)
-        await da.Runner.run(poet, "A poem about rain", session, id="poem-1", backend=backend)
+    async with outlast.connect("memory:") as backend:
+        session = outlast.RemoteSession(stream=True)
+        await outlast.Runner.run(poet, "A poem about rain", session, id="poem-1", backend=backend)
         execution = await backend.get("poem-1")
         pieces = [event.data["text"] async for event in execution.events() if event.kind == "text_delta"]
         print("".join(str(piece) for piece in pieces))
 
 
-def stand_in(call: ModelCall) -> list[Output]:
+def stand_in(call: ModelPrompt) -> list[Output]:
     return [Say("It rains on the town,\nand the town looks down.")]
 
 

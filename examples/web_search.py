@@ -5,20 +5,20 @@ Run it: python examples/web_search.py
 
 import asyncio
 
-from stand_in import Execute, ModelCall, Reply, Say, mistral
+from stand_in import Execute, ModelPrompt, Reply, Say, mistral
 
-import durable_agents as da
+import outlast
 
-researcher = da.Agent(
+researcher = outlast.Agent(
     model="mistral-medium-latest",
     name="researcher",
     description="Searches the web",
     instructions="Search the web, and answer in one sentence.",
-    tools=[da.WebSearchTool()],
+    tools=[outlast.WebSearchTool()],
 )
 
 
-def stand_in(call: ModelCall) -> Reply:
+def stand_in(call: ModelPrompt) -> Reply:
     """Search, then answer with a reference to what was found."""
     source = {
         "type": "tool_reference",
@@ -31,10 +31,10 @@ def stand_in(call: ModelCall) -> Reply:
 
 
 async def main() -> None:
-    result = await da.Runner.run(researcher, "How high is the Eiffel Tower?", da.RemoteSession())
+    result = await outlast.Runner.run(researcher, "How high is the Eiffel Tower?", outlast.RemoteSession())
     print(result.text)
     for chunk in result:
-        if isinstance(chunk, da.ToolReferenceChunk):
+        if isinstance(chunk, outlast.ToolReferenceChunk):
             print(f"source: {chunk.title}, {chunk.url}")
 
 

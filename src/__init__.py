@@ -1,232 +1,115 @@
 """LLM agents that survive crashes: agents, tools and handoffs in durable workflows.
 
-Every public name is here, and is loaded from where it lives when it is first used, so that importing the
-package costs next to nothing and loads nothing.
+Every public name is in one table, with the module that it lives in. A name is loaded when it is first used,
+so that importing the package costs next to nothing and loads no SDK. Type checkers cannot follow a table;
+they read `__init__.pyi`, which a test compares with it.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from durable_agents.adapters.mcp import MCPSSEConfig, MCPStdioConfig, MCPStreamableHTTPConfig
-    from durable_agents.adapters.mistral import LocalSession, RemoteSession
-    from durable_agents.adapters.scripted import ScriptedSession
-    from durable_agents.composition.agent_workflow import AgentWorkflow
-    from durable_agents.composition.backends import connect
-    from durable_agents.composition.running import Runner, execute_workflow, run_worker
-    from durable_agents.composition.temporal import DurableAgentsPlugin
-    from durable_agents.core.approvals import PendingApproval
-    from durable_agents.core.built_in_tools import (
-        CodeInterpreterTool,
-        ConnectorTool,
-        DocumentLibraryTool,
-        ImageGenerationTool,
-        WebSearchPremiumTool,
-        WebSearchTool,
-    )
-    from durable_agents.core.chunks import (
-        DocumentURLChunk,
-        ImageURLChunk,
-        TextChunk,
-        ThinkingChunk,
-        ToolFileChunk,
-        ToolReferenceChunk,
-        UnknownChunk,
-    )
-    from durable_agents.core.context import KeepLastTurns, TokenBudget
-    from durable_agents.core.entries import (
-        AgentHandoff,
-        FunctionCall,
-        FunctionResult,
-        MessageInput,
-        MessageOutput,
-        ToolExecution,
-        UnknownEntry,
-    )
-    from durable_agents.core.errors import (
-        ActivityError,
-        ActivityFailed,
-        ActivityTimedOut,
-        BudgetExceeded,
-        ConfigurationError,
-        DefinitionError,
-        DeterminismError,
-        DurabilityError,
-        DurableAgentsError,
-        ExecutionAlreadyExists,
-        ExecutionCancelled,
-        ExecutionClosed,
-        ExecutionFailed,
-        ExecutionNotFound,
-        InputRejected,
-        InvalidArguments,
-        InvalidOutput,
-        LimitExceeded,
-        MaxTurnsExceeded,
-        MissingCredentials,
-        MissingExtra,
-        ModelError,
-        NonDeterminismError,
-        NotInWorkflow,
-        NotPending,
-        NotSupported,
-        OutcomeUnknown,
-        OutputRejected,
-        PayloadTooLarge,
-        RunError,
-        StorageError,
-        ToolError,
-        ToolFailed,
-        ToolServerError,
-        ToolServerUnavailable,
-        UnknownBackend,
-        UnknownDefinition,
-        UnknownTool,
-        Unserialisable,
-        UpdateAbandoned,
-        UpdateFailed,
-        UpdateRejected,
-    )
-    from durable_agents.core.summaries import SummariseHistory
-    from durable_agents.core.usage import Usage
-    from durable_agents.ports.durability import Backend, Event, Execution, ExecutionDescription
-    from durable_agents.runtime import workflow
-    from durable_agents.runtime.activity import activity
-    from durable_agents.runtime.agent import Agent
-    from durable_agents.runtime.guardrails import Reject, Replace
-    from durable_agents.runtime.results import RunResult
-    from durable_agents.runtime.streamed import StreamedRun
+_MODULES = {
+    "ActivityError": "core.errors",
+    "ActivityFailed": "core.errors",
+    "ActivityTimedOut": "core.errors",
+    "Agent": "runtime.definitions.agent",
+    "AgentHandoff": "core.entries",
+    "AgentWorkflow": "composition.agent_workflow",
+    "Backend": "ports.durability",
+    "BudgetExceeded": "core.errors",
+    "CodeInterpreterTool": "core.built_in_tools",
+    "ConfigurationError": "core.errors",
+    "ConnectorTool": "core.built_in_tools",
+    "DefinitionError": "core.errors",
+    "DeterminismError": "core.errors",
+    "DocumentLibraryTool": "core.built_in_tools",
+    "DocumentURLChunk": "core.chunks",
+    "DurabilityError": "core.errors",
+    "Event": "core.event_stream",
+    "Execution": "ports.durability",
+    "ExecutionAlreadyExists": "core.errors",
+    "ExecutionCancelled": "core.errors",
+    "ExecutionClosed": "core.errors",
+    "ExecutionDescription": "ports.durability",
+    "ExecutionFailed": "core.errors",
+    "ExecutionNotFound": "core.errors",
+    "FunctionCall": "core.entries",
+    "FunctionResult": "core.entries",
+    "ImageGenerationTool": "core.built_in_tools",
+    "ImageURLChunk": "core.chunks",
+    "InputRejected": "core.errors",
+    "InvalidArguments": "core.errors",
+    "InvalidOutput": "core.errors",
+    "KeepLastTurns": "core.context_processors",
+    "LimitExceeded": "core.errors",
+    "LocalSession": "adapters.mistral",
+    "MCPSSEConfig": "adapters.mcp",
+    "MCPStdioConfig": "adapters.mcp",
+    "MCPStreamableHTTPConfig": "adapters.mcp",
+    "MaxTurnsExceeded": "core.errors",
+    "MessageInput": "core.entries",
+    "MessageOutput": "core.entries",
+    "MissingCredentials": "core.errors",
+    "MissingExtra": "core.errors",
+    "ModelError": "core.errors",
+    "NonDeterminismError": "core.errors",
+    "NotInWorkflow": "core.errors",
+    "NotPending": "core.errors",
+    "NotSupported": "core.errors",
+    "OutcomeUnknown": "core.errors",
+    "OutlastError": "core.errors",
+    "OutlastPlugin": "composition.temporal",
+    "OutputRejected": "core.errors",
+    "PayloadTooLarge": "core.errors",
+    "PendingApproval": "core.approvals",
+    "Reject": "runtime.definitions.guardrails",
+    "RemoteSession": "adapters.mistral",
+    "Replace": "runtime.definitions.guardrails",
+    "RunError": "core.errors",
+    "RunResult": "runtime.runs.run_result",
+    "Runner": "composition.running",
+    "ScriptedSession": "adapters.scripted.session",
+    "StorageError": "core.errors",
+    "StreamedRun": "runtime.runs.streamed_run",
+    "SummariseHistory": "core.summaries",
+    "TextChunk": "core.chunks",
+    "ThinkingChunk": "core.chunks",
+    "TokenBudget": "core.context_processors",
+    "ToolError": "core.errors",
+    "ToolExecution": "core.entries",
+    "ToolFailed": "core.errors",
+    "ToolFileChunk": "core.chunks",
+    "ToolReferenceChunk": "core.chunks",
+    "ToolServerError": "core.errors",
+    "ToolServerUnavailable": "core.errors",
+    "UnknownBackend": "core.errors",
+    "UnknownChunk": "core.chunks",
+    "UnknownDefinition": "core.errors",
+    "UnknownEntry": "core.entries",
+    "UnknownTool": "core.errors",
+    "Unserialisable": "core.errors",
+    "UpdateAbandoned": "core.errors",
+    "UpdateFailed": "core.errors",
+    "UpdateRejected": "core.errors",
+    "Usage": "core.usage",
+    "WebSearchPremiumTool": "core.built_in_tools",
+    "WebSearchTool": "core.built_in_tools",
+    "activity": "runtime.definitions.activity",
+    "connect": "composition.backends",
+    "execute_workflow": "composition.running",
+    "run_worker": "composition.running",
+    "workflow": "runtime.definitions.workflow",
+}
 
-__all__ = [
-    "ActivityError",
-    "ActivityFailed",
-    "ActivityTimedOut",
-    "Agent",
-    "AgentHandoff",
-    "AgentWorkflow",
-    "Backend",
-    "BudgetExceeded",
-    "CodeInterpreterTool",
-    "ConfigurationError",
-    "ConnectorTool",
-    "DefinitionError",
-    "DeterminismError",
-    "DocumentLibraryTool",
-    "DocumentURLChunk",
-    "DurabilityError",
-    "DurableAgentsError",
-    "DurableAgentsPlugin",
-    "Event",
-    "Execution",
-    "ExecutionAlreadyExists",
-    "ExecutionCancelled",
-    "ExecutionClosed",
-    "ExecutionDescription",
-    "ExecutionFailed",
-    "ExecutionNotFound",
-    "FunctionCall",
-    "FunctionResult",
-    "ImageGenerationTool",
-    "ImageURLChunk",
-    "InputRejected",
-    "InvalidArguments",
-    "InvalidOutput",
-    "KeepLastTurns",
-    "LimitExceeded",
-    "LocalSession",
-    "MCPSSEConfig",
-    "MCPStdioConfig",
-    "MCPStreamableHTTPConfig",
-    "MaxTurnsExceeded",
-    "MessageInput",
-    "MessageOutput",
-    "MissingCredentials",
-    "MissingExtra",
-    "ModelError",
-    "NonDeterminismError",
-    "NotInWorkflow",
-    "NotPending",
-    "NotSupported",
-    "OutcomeUnknown",
-    "OutputRejected",
-    "PayloadTooLarge",
-    "PendingApproval",
-    "Reject",
-    "RemoteSession",
-    "Replace",
-    "RunError",
-    "RunResult",
-    "Runner",
-    "ScriptedSession",
-    "StorageError",
-    "StreamedRun",
-    "SummariseHistory",
-    "TextChunk",
-    "ThinkingChunk",
-    "TokenBudget",
-    "ToolError",
-    "ToolExecution",
-    "ToolFailed",
-    "ToolFileChunk",
-    "ToolReferenceChunk",
-    "ToolServerError",
-    "ToolServerUnavailable",
-    "UnknownBackend",
-    "UnknownChunk",
-    "UnknownDefinition",
-    "UnknownEntry",
-    "UnknownTool",
-    "Unserialisable",
-    "UpdateAbandoned",
-    "UpdateFailed",
-    "UpdateRejected",
-    "Usage",
-    "WebSearchPremiumTool",
-    "WebSearchTool",
-    "activity",
-    "connect",
-    "execute_workflow",
-    "run_worker",
-    "workflow",
-]
-
-_HOMES = (
-    "core.errors",
-    "core.usage",
-    "core.chunks",
-    "core.entries",
-    "core.built_in_tools",
-    "core.approvals",
-    "core.context",
-    "core.summaries",
-    "ports.durability",
-    "runtime.activity",
-    "runtime.agent",
-    "runtime.guardrails",
-    "runtime.results",
-    "runtime.streamed",
-    "adapters.scripted",
-    "adapters.mcp",
-    "adapters.mistral",
-    "composition.backends",
-    "composition.running",
-    "composition.agent_workflow",
-    "composition.temporal",
-)
-"""The modules where the public names live, the light ones first."""
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    value: Any
-    if name == "workflow":
-        value = import_module(f"{__name__}.runtime.workflow")
-    elif name in __all__:
-        homes = (import_module(f"{__name__}.{home}") for home in _HOMES)
-        value = next(getattr(home, name) for home in homes if hasattr(home, name))
-    else:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_MODULES[name]}")
+    # `workflow` is a module of its own; everything else is in its module.
+    value = module if name == "workflow" else getattr(module, name)
     globals()[name] = value
     return value
 

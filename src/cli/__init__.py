@@ -1,10 +1,10 @@
-"""The command line: `durable-agents demo | worker | start | list | show`."""
+"""The command line: `outlast demo | worker | start | list | show`."""
 
 from __future__ import annotations
 
 import sys
 
-from durable_agents.core.errors import MissingExtra
+from outlast.core.errors import MissingExtra
 
 
 def main() -> None:
@@ -14,10 +14,10 @@ def main() -> None:
     called wrongly, or typer and rich are not installed.
     """
     try:
-        from durable_agents.cli.commands import app
+        from outlast.cli.commands import app
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("rich", "typer"):
             raise
-        print(f"durable-agents: {MissingExtra('cli')}", file=sys.stderr)
+        print(f"outlast: {MissingExtra('cli')}", file=sys.stderr)
         raise SystemExit(2) from error
-    app(prog_name="durable-agents")
+    app(prog_name="outlast")

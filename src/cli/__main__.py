@@ -1,5 +1,5 @@
-"""`python -m durable_agents.cli` is `durable-agents`."""
+"""`python -m outlast.cli` is `outlast`."""
 
-from durable_agents.cli import main
+from outlast.cli import main
 
 main()

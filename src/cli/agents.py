@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from durable_agents.adapters.mistral import RemoteSession
-from durable_agents.adapters.mistral.housekeeping import OwnAgent, open_account
-from durable_agents.cli import rendering
+from outlast.adapters.mistral import RemoteSession
+from outlast.adapters.mistral.housekeeping import OwnAgent, open_account
+from outlast.cli import rendering
 
 PATIENCE = timedelta(hours=1)
 """An account may have very many conversations to look at."""

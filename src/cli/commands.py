@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 import typer
 from typer.core import TyperGroup
 
-from durable_agents.cli import agents, rendering
-from durable_agents.cli.loading import arguments_of, workflow_called, workflows_in
-from durable_agents.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, connect
-from durable_agents.composition.running import run_worker
-from durable_agents.core.approvals import Verdict
-from durable_agents.core.errors import DurableAgentsError
-from durable_agents.core.json import JSON, decode
-from durable_agents.core.records import Status
-from durable_agents.ports.durability import Backend
+from outlast.cli import agents, rendering
+from outlast.cli.loading import arguments_of, workflow_called, workflows_in
+from outlast.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, connect
+from outlast.composition.running import run_worker
+from outlast.core.approvals import Verdict
+from outlast.core.errors import OutlastError
+from outlast.core.json import JSON, decode
+from outlast.core.records import Status
+from outlast.ports.durability import Backend
 
 
 class _Group(TyperGroup):
@@ -30,7 +30,7 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except DurableAgentsError as error:
+        except OutlastError as error:
             if ctx.params.get("debug"):
                 raise
             told = "\n".join(map(rendering.printable, str(error).split("\n")))
@@ -55,7 +55,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 
 @app.callback()
-def durable_agents(
+def outlast(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error was raised.")] = False,
 ) -> None:
     """LLM agents that survive crashes."""
@@ -73,7 +73,7 @@ def demo(
     Uses Mistral's API if MISTRAL_API_KEY is set, else a stand-in for it on this machine. Exits with 0 only
     if nothing was lost and no tool ran twice.
     """
-    from durable_agents.cli.demo.stage import perform
+    from outlast.cli.demo.stage import perform
 
     if not asyncio.run(perform(directory, rendering.console())):
         raise typer.Exit(1)

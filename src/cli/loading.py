@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from durable_agents.core.errors import ConfigurationError, DefinitionError, DurableAgentsError
-from durable_agents.ports.definitions import WorkflowDefinition
-from durable_agents.runtime.workflow import definition_of
+from outlast.core.errors import ConfigurationError, DefinitionError, OutlastError
+from outlast.ports.definitions import WorkflowDefinition
+from outlast.runtime.definitions.workflow import definition_of
 
 _JSON_BEGINS = ("{", "[", '"')
 """What nobody begins a word with that is not meant as JSON."""
@@ -107,7 +107,7 @@ def _imported(module: str) -> ModuleType:
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(module)
-    except DurableAgentsError:
+    except OutlastError:
         raise
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):

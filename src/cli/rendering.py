@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from durable_agents.adapters.mistral.housekeeping import OwnAgent
-from durable_agents.core.approvals import PendingApproval
-from durable_agents.core.json import JSON, encode
-from durable_agents.ports.durability import Event, ExecutionDescription, WorkerDescription
+from outlast.adapters.mistral.housekeeping import OwnAgent
+from outlast.core.approvals import PendingApproval
+from outlast.core.event_stream import Event
+from outlast.core.json import JSON, encode
+from outlast.ports.durability import ExecutionDescription, WorkerDescription
 
 PLAIN_WIDTH = 200
 """How wide a table may be where nobody says how wide the terminal is, for there is none."""

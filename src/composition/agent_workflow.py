@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, ClassVar
 
-from durable_agents.composition.running import Runner
-from durable_agents.core.entries import Entry, to_wire
-from durable_agents.core.errors import DefinitionError, PayloadTooLarge, RunError, ToolError
-from durable_agents.core.json import JSON
-from durable_agents.core.usage import Usage
-from durable_agents.ports.durability import current_context
-from durable_agents.ports.llm import Session
-from durable_agents.runtime import workflow
-from durable_agents.runtime.agent import Agent, reachable
-from durable_agents.runtime.bounds import DEFAULT_MAX_TURNS
-from durable_agents.runtime.conversation import Conversation, conversation_of
+from outlast.composition.running import Runner
+from outlast.core.entries import Entry, to_wire
+from outlast.core.errors import DefinitionError, PayloadTooLarge, RunError, ToolError
+from outlast.core.json import JSON
+from outlast.core.usage import Usage
+from outlast.ports.durability import current_context
+from outlast.ports.llm import Session
+from outlast.runtime.definitions import workflow
+from outlast.runtime.definitions.agent import Agent, reachable
+from outlast.runtime.runs.bounds import DEFAULT_MAX_TURNS
+from outlast.runtime.runs.conversation import Conversation, conversation_of
 
 
 class AgentWorkflow:
     """A durable conversation with an agent. Subclass it, give it an agent, and define it as a workflow:
 
-        @da.workflow.define(name="support")
-        class Support(da.AgentWorkflow):
-            agent = da.Agent(model="mistral-medium-latest", name="support", tools=[look_up])
-            session = da.LocalSession()
+        @outlast.workflow.define(name="support")
+        class Support(outlast.AgentWorkflow):
+            agent = outlast.Agent(model="mistral-medium-latest", name="support", tools=[look_up])
+            session = outlast.LocalSession()
 
         execution = await backend.start(Support, id="customer-7")
         await execution.signal("say", "Where is my parcel?")
@@ -61,10 +61,10 @@ class AgentWorkflow:
         """
         if not isinstance(getattr(type(self), "agent", None), Agent):
             name = type(self).__name__
-            raise DefinitionError(f"{name} needs an agent: write `agent = da.Agent(...)` in its class")
+            raise DefinitionError(f"{name} needs an agent: write `agent = outlast.Agent(...)` in its class")
         self._active = type(self).agent
         if self._session is None:
-            from durable_agents.adapters.mistral import RemoteSession
+            from outlast.adapters.mistral import RemoteSession
 
             self._session = RemoteSession()
         if carried is not None:

@@ -10,34 +10,34 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from durable_agents.core.errors import ConfigurationError, MissingExtra, UnknownBackend
-from durable_agents.core.json import JSON
-from durable_agents.ports.definitions import ActivityOptions
-from durable_agents.ports.durability import Attempt, Backend, Call
-from durable_agents.ports.resources import Resources
-from durable_agents.ports.toolkit import Toolkit
-from durable_agents.runtime.activity import defined_activity
-from durable_agents.runtime.attempts import Pulse, perform_in_time
-from durable_agents.runtime.backend import JournaledBackend
-from durable_agents.runtime.clock import SystemClock
-from durable_agents.runtime.copies import ignore_definitions_where
-from durable_agents.runtime.events import EventReader
-from durable_agents.runtime.guard import own_code, workflow_code
-from durable_agents.runtime.handlers import load_handler_arguments
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.runtime.workflow import definition_of, known_definition
+from outlast.core.errors import ConfigurationError, MissingExtra, UnknownBackend
+from outlast.core.event_stream import EventReader
+from outlast.core.json import JSON
+from outlast.ports.definitions import ActivityOptions
+from outlast.ports.durability import Attempt, Backend, Call
+from outlast.ports.resources import Resources
+from outlast.ports.toolkit import Toolkit
+from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.runtime.attempts.system_clock import SystemClock
+from outlast.runtime.definitions.activity import defined_activity
+from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
+from outlast.runtime.definitions.module_copies import ignore_definitions_where
+from outlast.runtime.definitions.workflow import definition_of, known_definition
+from outlast.runtime.executions.handler_calls import load_handler_arguments
+from outlast.runtime.executions.journaled_backend import JournaledBackend
 
-BACKEND_VARIABLE = "DURABLE_AGENTS_BACKEND"
-DEFAULT_BACKEND = "sqlite:///durable_agents.db"
-ENTRY_POINTS = "durable_agents.backends"
+BACKEND_VARIABLE = "OUTLAST_BACKEND"
+DEFAULT_BACKEND = "sqlite:///outlast.db"
+ENTRY_POINTS = "outlast.backends"
 
 
 def connect(url: str | None = None, **options: Any) -> Backend:
-    """Return the backend at `url`; by default at `DURABLE_AGENTS_BACKEND`, else an SQLite file here.
+    """Return the backend at `url`; by default at `OUTLAST_BACKEND`, else an SQLite file here.
 
     It is an async context manager, and connects when it is entered. `memory:` lives in this process;
     `sqlite:///runs.db` is a relative path, `sqlite:////var/runs.db` an absolute one; a package can add a
-    scheme by an entry point in the group `durable_agents.backends`, a function from the URL (and options, if
+    scheme by an entry point in the group `outlast.backends`, a function from the URL (and options, if
     there are any) to a `Backend`.
 
     `temporal://host:port/namespace` takes in its query `tls=true`, `tls_ca`, `tls_cert`, `tls_key` (paths of
@@ -64,8 +64,8 @@ def connect(url: str | None = None, **options: Any) -> Backend:
 
 
 def _memory(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
-    from durable_agents.adapters.memory import MemoryStore
-    from durable_agents.adapters.memory_deltas import MemoryDeltas
+    from outlast.adapters.memory.deltas import MemoryDeltas
+    from outlast.adapters.memory.store import MemoryStore
 
     _no_options("in-memory", options)
     if parts.netloc or parts.path or parts.query:
@@ -75,7 +75,7 @@ def _memory(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
 
 
 def _sqlite(parts: SplitResult, given: Mapping[str, Any]) -> Backend:
-    from durable_agents.adapters.sqlite import SqliteDeltas, SqliteStore
+    from outlast.adapters.sqlite import SqliteDeltas, SqliteStore
 
     _no_options("SQLite", given)
     path = unquote(parts.path).removeprefix("/")
@@ -98,7 +98,7 @@ def _no_options(what: str, options: Mapping[str, Any]) -> None:
 
 def _redis(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     try:
-        from durable_agents.adapters.redis import RedisDeltas, RedisSettings, RedisStore
+        from outlast.adapters.redis import RedisDeltas, RedisSettings, RedisStore
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("redis", "hiredis"):
             raise
@@ -112,7 +112,7 @@ def _redis(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
 
 def _temporal(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     try:
-        from durable_agents.adapters.temporal import TemporalBackend, connection_options
+        from outlast.adapters.temporal import TemporalBackend, connection_options
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "temporalio":
             raise
@@ -131,7 +131,7 @@ def toolkit() -> Toolkit:
     clock = SystemClock()
 
     async def perform(call: Call, attempt: Attempt, options: ActivityOptions, resources: Resources) -> JSON:
-        pulse = Pulse()
+        pulse = Heartbeat()
 
         def beat(details: tuple[JSON, ...]) -> None:
             pulse.beat(details)

@@ -9,21 +9,21 @@ from dataclasses import dataclass, is_dataclass, replace
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
 
-from durable_agents.composition.backends import connect
-from durable_agents.core import entries as wire
-from durable_agents.core.agents import AgentGraph
-from durable_agents.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON
-from durable_agents.core.usage import Usage
-from durable_agents.ports.durability import Backend, Execution, current_context
-from durable_agents.ports.llm import Session
-from durable_agents.runtime import workflow
-from durable_agents.runtime.agent import Agent, reachable, team_of
-from durable_agents.runtime.bounds import Bounds
-from durable_agents.runtime.results import RunRecord, RunResult
-from durable_agents.runtime.runner import check_run, run_agent
-from durable_agents.runtime.streamed import TellEvents
+from outlast.composition.backends import connect
+from outlast.core import entries as wire
+from outlast.core.agents import AgentGraph
+from outlast.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.usage import Usage
+from outlast.ports.durability import Backend, Execution, current_context
+from outlast.ports.llm import Session
+from outlast.runtime.definitions import workflow
+from outlast.runtime.definitions.agent import Agent, reachable, team_of
+from outlast.runtime.runs.bounds import Bounds
+from outlast.runtime.runs.run_result import RunRecord, RunResult
+from outlast.runtime.runs.runner import check_run, run_agent
+from outlast.runtime.runs.streamed_run import TellEvents
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ AT_ONCE: Mapping[str, Any] = {"graceful_shutdown_timeout": timedelta(0)}
 """Whoever stops waiting for one execution (Ctrl-C, a timeout) wants to be gone, not wait for an activity."""
 
 
-@workflow.define(name="durable_agents.run")
+@workflow.define(name="outlast.run")
 class DurableRun:
     """The workflow that a durable run outside any workflow is.
 

@@ -9,22 +9,22 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from durable_agents.adapters.mistral import RemoteSession
-from durable_agents.composition.durable_run import AT_ONCE, DurableCall, first_of, opened
-from durable_agents.core.entries import Entry
-from durable_agents.core.errors import DefinitionError
-from durable_agents.core.limits import OnLimit
-from durable_agents.ports.durability import Backend, current_context
-from durable_agents.ports.llm import Session
-from durable_agents.runtime.agent import Agent
-from durable_agents.runtime.bounds import DEFAULT_MAX_TURNS, Bounds
-from durable_agents.runtime.clock import SystemClock
-from durable_agents.runtime.conversation import messages_of, set_messages
-from durable_agents.runtime.plain import PlainContext
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.runtime.results import RunResult
-from durable_agents.runtime.runner import as_entries, check_run, run_agent, summarise
-from durable_agents.runtime.streamed import StreamedRun, plainly
+from outlast.adapters.mistral import RemoteSession
+from outlast.composition.durable_run import AT_ONCE, DurableCall, first_of, opened
+from outlast.core.entries import Entry
+from outlast.core.errors import DefinitionError
+from outlast.core.limits import OnLimit
+from outlast.ports.durability import Backend, current_context
+from outlast.ports.llm import Session
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.runtime.attempts.system_clock import SystemClock
+from outlast.runtime.definitions.agent import Agent
+from outlast.runtime.runs.bounds import DEFAULT_MAX_TURNS, Bounds
+from outlast.runtime.runs.conversation import messages_of, set_messages
+from outlast.runtime.runs.run_result import RunResult
+from outlast.runtime.runs.runner import as_entries, check_run, run_agent, summarise
+from outlast.runtime.runs.streamed_run import StreamedRun, plainly
+from outlast.runtime.runs.undurable_context import PlainContext
 
 T = TypeVar("T")
 

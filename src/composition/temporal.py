@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import durable_agents
-from durable_agents.composition.backends import toolkit
-from durable_agents.core.errors import MissingExtra
+import outlast
+from outlast.composition.backends import toolkit
+from outlast.core.errors import MissingExtra
 
 try:
-    from durable_agents.adapters.temporal.plugin import AgentsPlugin
+    from outlast.adapters.temporal.plugin import AgentsPlugin
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "temporalio":
         raise
     raise MissingExtra("temporal") from error
 
 
-class DurableAgentsPlugin(AgentsPlugin):
-    """Agents in Temporal workflows of your own: `Client.connect(..., plugins=[DurableAgentsPlugin()])`.
+class OutlastPlugin(AgentsPlugin):
+    """Agents in Temporal workflows of your own: `Client.connect(..., plugins=[OutlastPlugin()])`.
 
     In a `@temporalio.workflow.defn`, `Runner.run` and calls of activities are then durable, whatever client,
     converter, codec, interceptors and sandbox you have. Workers made from the client perform the steps; they
@@ -31,5 +31,5 @@ class DurableAgentsPlugin(AgentsPlugin):
     def __init__(self, *, lease: timedelta = timedelta(seconds=10)) -> None:
         super().__init__(toolkit(), lease)
         # A name that is loaded inside Temporal's sandbox would be another copy of what the worker has.
-        for name in durable_agents.__all__:
-            getattr(durable_agents, name)
+        for name in outlast.__all__:
+            getattr(outlast, name)

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, TypeAdapter
 
-from durable_agents.core.entries import Entry
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON
-from durable_agents.core.model import Value
-from durable_agents.core.usage import Usage
+from outlast.core.entries import Entry
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.usage import Usage
+from outlast.core.values import Value
 
 # Events ------------------------------------------------------------------------------------------------
 

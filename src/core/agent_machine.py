@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, assert_never
 
-from durable_agents.core.agent_events import (
+from outlast.core.agent_events import (
     AgentEffect,
     AgentEvent,
     AnnounceHandoff,
@@ -48,10 +48,10 @@ from durable_agents.core.agent_events import (
     ToolReturned,
     UserMessageAdded,
 )
-from durable_agents.core.agent_run import AgentRun, CallState, Phase, ToolCall
-from durable_agents.core.agents import HANDOFF_PREFIX
-from durable_agents.core.approvals import fingerprint_of
-from durable_agents.core.entries import (
+from outlast.core.agent_run import AgentRun, CallState, Phase, ToolCall
+from outlast.core.agents import HANDOFF_PREFIX
+from outlast.core.approvals import fingerprint_of
+from outlast.core.entries import (
     AgentHandoff,
     Entry,
     FunctionCall,
@@ -60,7 +60,7 @@ from durable_agents.core.entries import (
     MessageOutput,
     ToolConfirmation,
 )
-from durable_agents.core.errors import (
+from outlast.core.errors import (
     BudgetExceeded,
     CallCancelled,
     CallDenied,
@@ -76,10 +76,10 @@ from durable_agents.core.errors import (
     UnknownHandoff,
     UnknownTool,
 )
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import encode
-from durable_agents.core.model import Value
-from durable_agents.core.replies import open_function_calls, parsed_arguments, with_own_call_ids
+from outlast.core.failure import Failure
+from outlast.core.json import encode
+from outlast.core.replies import open_function_calls, parsed_arguments, with_own_call_ids
+from outlast.core.values import Value
 
 TRANSITIONS: dict[Phase, dict[type[Value], frozenset[Phase]]] = {
     Phase.READY: {

@@ -6,13 +6,13 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from durable_agents.core.agents import AgentGraph
-from durable_agents.core.entries import Entry
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON
-from durable_agents.core.limits import Limits, OnLimit
-from durable_agents.core.model import Value
-from durable_agents.core.usage import Usage
+from outlast.core.agents import AgentGraph
+from outlast.core.entries import Entry
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.limits import Limits, OnLimit
+from outlast.core.usage import Usage
+from outlast.core.values import Value
 
 
 class Phase(StrEnum):

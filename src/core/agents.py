@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from durable_agents.core.built_in_tools import holds_a_secret
-from durable_agents.core.errors import DefinitionError
-from durable_agents.core.json import JSON, canonical
-from durable_agents.core.model import Value
+from outlast.core.built_in_tools import holds_a_secret
+from outlast.core.errors import DefinitionError
+from outlast.core.json import JSON, canonical
+from outlast.core.values import Value
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}\Z")

@@ -13,13 +13,13 @@ from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from durable_agents.core.errors import DefinitionError, InvalidArguments, NotPending, Unserialisable
-from durable_agents.core.json import DEPTH_MAX, JSON, canonical, encode
-from durable_agents.core.model import Value, faults
-from durable_agents.core.replies import parsed_arguments
-from durable_agents.core.step_keys import call_key
+from outlast.core.errors import DefinitionError, InvalidArguments, NotPending, Unserialisable
+from outlast.core.json import DEPTH_MAX, JSON, canonical, encode
+from outlast.core.replies import parsed_arguments
+from outlast.core.step_keys import call_key
+from outlast.core.values import Value, faults
 
-DECISION_SIGNAL = "durable_agents.decision"
+DECISION_SIGNAL = "outlast.decision"
 """The name under which a decision is sent to an execution, among its signals."""
 
 Verdict = Literal["allow", "deny"]

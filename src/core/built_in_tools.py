@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from durable_agents.core.json import JSON
-from durable_agents.core.model import WireValue
+from outlast.core.json import JSON
+from outlast.core.values import WireValue
 
 
 class BuiltInTool(WireValue):

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
-from durable_agents.core.json import JSON
-from durable_agents.core.model import WireValue
+from outlast.core.json import JSON
+from outlast.core.values import WireValue
 
 
 class TextChunk(WireValue):

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Tag, TypeAdapter, field_validator
 
-from durable_agents.core.chunks import Chunk, Content
-from durable_agents.core.json import JSON, encode
-from durable_agents.core.model import WireValue
+from outlast.core.chunks import Chunk, Content
+from outlast.core.json import JSON, encode
+from outlast.core.values import WireValue
 
 
 class MessageInput(WireValue):

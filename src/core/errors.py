@@ -1,7 +1,7 @@
 """Every error of the library, in one tree, sorted by who must act.
 
 ```text
-DurableAgentsError
+OutlastError
 ├── DefinitionError             the author changes a definition
 │   └── NotSupported            this session or backend cannot do what the definition asks
 ├── ConfigurationError          the operator changes a URL, a setting or an installation
@@ -86,7 +86,7 @@ class Disposition(StrEnum):
 
 
 @dataclass(eq=False)
-class DurableAgentsError(Exception):
+class OutlastError(Exception):
     """The root of every error that this library raises on purpose."""
 
     disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
@@ -116,7 +116,7 @@ def loggable(text: str) -> str:
 
 
 @dataclass(eq=False)
-class DefinitionError(DurableAgentsError):
+class DefinitionError(OutlastError):
     """A definition (agent, tool, activity, workflow) cannot be used as it stands."""
 
     problem: str
@@ -130,7 +130,7 @@ class NotSupported(DefinitionError):
 
 
 @dataclass(eq=False)
-class ConfigurationError(DurableAgentsError):
+class ConfigurationError(OutlastError):
     """A setting must change before the program can work."""
 
     problem: str
@@ -155,7 +155,7 @@ class MissingExtra(ConfigurationError):
     """An optional dependency is not installed; `problem` is the extra that brings it."""
 
     def wording(self) -> str:
-        return f'this needs an optional dependency: pip install "durable-agents[{self.problem}]"'
+        return f'this needs an optional dependency: pip install "outlast[{self.problem}]"'
 
 
 @dataclass(eq=False)
@@ -163,7 +163,7 @@ class MissingCredentials(ConfigurationError):
     """A session has no API key; `problem` says where it looked."""
 
 
-class WorkflowError(DurableAgentsError):
+class WorkflowError(OutlastError):
     """Workflow code does something that a durable execution cannot repeat."""
 
 
@@ -222,7 +222,7 @@ class NotInWorkflow(WorkflowError):
         return f"{self.what} works only in workflow code that a worker runs"
 
 
-class DurabilityError(DurableAgentsError):
+class DurabilityError(OutlastError):
     """The store, the owner or the identity of an execution stands in the way."""
 
     disposition = Disposition.INFRASTRUCTURE
@@ -251,7 +251,7 @@ class ExecutionNotFound(DurabilityError):
     execution_id: str
 
     def wording(self) -> str:
-        return f"no execution {self.execution_id!r} in this backend; `durable-agents list` shows those it has"
+        return f"no execution {self.execution_id!r} in this backend; `outlast list` shows those it has"
 
 
 @dataclass(eq=False)
@@ -376,7 +376,7 @@ class StorageTooNew(StorageError):
 
 
 @dataclass(eq=False)
-class Unserialisable(DurableAgentsError):
+class Unserialisable(OutlastError):
     """A value cannot be written as JSON; nothing was written."""
 
     what: str
@@ -391,7 +391,7 @@ class Unserialisable(DurableAgentsError):
 
 
 @dataclass(eq=False)
-class ForeignError(DurableAgentsError):
+class ForeignError(OutlastError):
     """An exception of a class that this process need not know, as the journal kept it."""
 
     kind: str
@@ -402,7 +402,7 @@ class ForeignError(DurableAgentsError):
 
 
 @dataclass(eq=False)
-class ExecutionFailed(DurableAgentsError):
+class ExecutionFailed(OutlastError):
     """The execution failed; the error that ended it is the `__cause__`."""
 
     execution_id: str
@@ -414,7 +414,7 @@ class ExecutionFailed(DurableAgentsError):
 
 
 @dataclass(eq=False)
-class ExecutionCancelled(DurableAgentsError):
+class ExecutionCancelled(OutlastError):
     """The execution was cancelled."""
 
     execution_id: str
@@ -424,7 +424,7 @@ class ExecutionCancelled(DurableAgentsError):
 
 
 @dataclass(eq=False)
-class UpdateFailed(DurableAgentsError):
+class UpdateFailed(OutlastError):
     """The handler of an update raised; its error is the `__cause__`, and the execution goes on."""
 
     execution_id: str
@@ -438,7 +438,7 @@ class UpdateFailed(DurableAgentsError):
 
 
 @dataclass(eq=False)
-class UpdateRejected(DurableAgentsError):
+class UpdateRejected(OutlastError):
     """The workflow did not accept an update, and nothing has changed; why is the `__cause__`."""
 
     execution_id: str
@@ -451,7 +451,7 @@ class UpdateRejected(DurableAgentsError):
         return f"{what} was rejected, and changed nothing: {self.kind}: {self.message}"
 
 
-class ActivityError(DurableAgentsError):
+class ActivityError(OutlastError):
     """An activity did not succeed within its retry policy."""
 
 
@@ -506,7 +506,7 @@ class OutcomeUnknown(ActivityError):
         )
 
 
-class RunError(DurableAgentsError):
+class RunError(OutlastError):
     """A run of an agent ended without an answer."""
 
 
@@ -644,7 +644,7 @@ class MalformedReply(ModelError):
 
 
 @dataclass(eq=False)
-class ToolServerError(DurableAgentsError):
+class ToolServerError(OutlastError):
     """A server that tools come from cannot be used, and trying again cannot help."""
 
     server: str
@@ -661,7 +661,7 @@ class ToolServerUnavailable(ToolServerError):
     retryable = True
 
 
-class ToolError(DurableAgentsError):
+class ToolError(OutlastError):
     """A tool call that did not succeed, told to the model as the result of that call."""
 
     disposition = Disposition.TOLD_TO_MODEL

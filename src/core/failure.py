@@ -5,19 +5,19 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any, Self
 
-from durable_agents.core import errors
-from durable_agents.core.errors import (
+from outlast.core import errors
+from outlast.core.errors import (
     ActivityError,
     ActivityFailed,
-    DurableAgentsError,
     ModelError,
+    OutlastError,
     PayloadTooLarge,
     ToolError,
     ToolServerError,
     Unserialisable,
 )
-from durable_agents.core.json import JSON
-from durable_agents.core.model import Value
+from outlast.core.json import JSON
+from outlast.core.values import Value
 
 MESSAGE_CHARACTERS_MAX = 10_000
 
@@ -38,17 +38,17 @@ class Failure(Value):
         attributes, so that no secret of a frame reaches a journal. What no log could take of a message is
         kept as its escape.
         """
-        if isinstance(error, DurableAgentsError):
+        if isinstance(error, OutlastError):
             details = {name: _plain(value) for name, value in error.details().items()}
             worth = type(error).retryable if retryable is None else retryable
             return cls(kind=type(error).__name__, message=str(error), retryable=worth, details=details)
         message = errors.loggable(str(error)) or type(error).__name__
         return cls(kind=type(error).__name__, message=message, retryable=retryable is not False)
 
-    def error(self) -> DurableAgentsError:
+    def error(self) -> OutlastError:
         """Return the error that this was: one of our classes where it was ours, else a `ForeignError`."""
         known = getattr(errors, self.kind, None)
-        if self.details is not None and isinstance(known, type) and issubclass(known, DurableAgentsError):
+        if self.details is not None and isinstance(known, type) and issubclass(known, OutlastError):
             try:
                 return known(**self.details)
             except (TypeError, ValueError):
@@ -73,7 +73,7 @@ def failure_of(error: BaseException, limit_bytes: int) -> Failure:
     return Failure(kind=failure.kind, message=cut, retryable=failure.retryable)
 
 
-def step_error(failure: Failure, step: str, attempts: int) -> DurableAgentsError:
+def step_error(failure: Failure, step: str, attempts: int) -> OutlastError:
     """Return what workflow code sees of a step that failed for good: ours as they are, others wrapped."""
     error = failure.error()
     ours = (ActivityError, ModelError, ToolError, ToolServerError, PayloadTooLarge, Unserialisable)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from durable_agents.core.model import Value
+from outlast.core.values import Value
 
 OnLimit = Literal["raise", "finish"]
 """What a run does at a limit: end with an error, or ask the model once more, for an answer without tools."""

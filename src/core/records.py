@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, TypeAdapter, ValidationError
 
-from durable_agents.core.errors import StorageCorrupt, StorageTooNew
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON, decode
-from durable_agents.core.model import Value, faults
+from outlast.core.errors import StorageCorrupt, StorageTooNew
+from outlast.core.failure import Failure
+from outlast.core.json import JSON, decode
+from outlast.core.values import Value, faults
 
 FORMAT = 1
 """The version of the records written by this code; it reads this and every earlier one."""
@@ -166,7 +166,7 @@ class UpdateCompleted(Value):
         return f"update:{self.update_id}"
 
 
-class ExecutionClosed(Value):
+class ExecutionEnded(Value):
     """The last record: how the execution ended."""
 
     type: Literal["execution_closed"] = "execution_closed"
@@ -191,7 +191,7 @@ class AttemptFailed(Value):
     heartbeat: JSON = None
 
 
-class UpdateRejected(Value):
+class UpdateRefused(Value):
     """The worker did not accept an update; workflow code never hears of it.
 
     It is a note because it changes nothing: it is there for the caller, who has no other way to hear of it
@@ -220,8 +220,8 @@ Input = (
     | UpdateAccepted
     | CancelRequested
 )
-Request = StepScheduled | TimerStarted | EventEmitted | UpdateCompleted | ExecutionClosed
-Note = AttemptFailed | UpdateRejected | ExecutionRecovered
+Request = StepScheduled | TimerStarted | EventEmitted | UpdateCompleted | ExecutionEnded
+Note = AttemptFailed | UpdateRefused | ExecutionRecovered
 
 AnyRecord = Input | Request | Note
 Record = Annotated[AnyRecord, Discriminator("type")]
@@ -235,8 +235,8 @@ INPUTS = (
     UpdateAccepted,
     CancelRequested,
 )
-REQUESTS = (StepScheduled, TimerStarted, EventEmitted, UpdateCompleted, ExecutionClosed)
-NOTES = (AttemptFailed, UpdateRejected, ExecutionRecovered)
+REQUESTS = (StepScheduled, TimerStarted, EventEmitted, UpdateCompleted, ExecutionEnded)
+NOTES = (AttemptFailed, UpdateRefused, ExecutionRecovered)
 
 _record: TypeAdapter[Any] = TypeAdapter(Record)
 
@@ -281,8 +281,7 @@ def decode_record(data: bytes) -> AnyRecord:
         raise _corrupt("not JSON") from error
     if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
         raise StorageTooNew(
-            f"a journal is in format {value['format']}, this code reads up to {FORMAT}; "
-            "upgrade durable-agents"
+            f"a journal is in format {value['format']}, this code reads up to {FORMAT}; upgrade outlast"
         )
     try:
         record: AnyRecord = _record.validate_python(value)

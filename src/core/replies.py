@@ -6,8 +6,8 @@ from collections.abc import Collection
 from itertools import count
 from typing import Any
 
-from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall
-from durable_agents.core.json import DEPTH_MAX, decode, encode
+from outlast.core.entries import AgentHandoff, Entry, FunctionCall
+from outlast.core.json import DEPTH_MAX, decode, encode
 
 
 def open_function_calls(entries: tuple[Entry, ...]) -> tuple[FunctionCall, ...]:

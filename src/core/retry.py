@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from durable_agents.core.failure import Failure
-from durable_agents.core.model import Value
+from outlast.core.failure import Failure
+from outlast.core.values import Value
 
 ASKED_WAIT_MAX = 86_400.0
 

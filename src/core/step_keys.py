@@ -5,7 +5,7 @@ A key says what a step is, so what it says is not written down again beside it.
 
 from __future__ import annotations
 
-from durable_agents.core.json import JSON
+from outlast.core.json import JSON
 
 _MODEL = "model"
 _SUMMARY = "summary"

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from durable_agents.core.agents import AgentSpec
-from durable_agents.core.chunks import Content, TextChunk, as_chunks, text_of
-from durable_agents.core.context import ContextProcessor, KeepLastTurns, blocks_of, estimated_tokens
-from durable_agents.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
-from durable_agents.core.errors import ConfigurationError, DefinitionError
-from durable_agents.core.model import Value
+from outlast.core.agents import AgentSpec
+from outlast.core.chunks import Content, TextChunk, as_chunks, text_of
+from outlast.core.context_processors import ContextProcessor, KeepLastTurns, blocks_of, estimated_tokens
+from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
+from outlast.core.errors import ConfigurationError, DefinitionError
+from outlast.core.values import Value
 
 SUMMARISER = "summariser"
 HEADING = "Summary of the conversation so far:"

@@ -8,17 +8,17 @@ rejections that its sender knew of, so that the same try, sent by any number of 
 
 from __future__ import annotations
 
-from durable_agents.core.errors import (
+from outlast.core.errors import (
     ExecutionClosed,
     UpdateAbandoned,
     UpdateFailed,
     UpdateRejected,
 )
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON
-from durable_agents.core.records import AnyRecord, UpdateAccepted, UpdateCompleted
-from durable_agents.core.records import ExecutionClosed as ClosedRecord
-from durable_agents.core.records import UpdateRejected as RejectedRecord
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.records import AnyRecord, UpdateAccepted, UpdateCompleted
+from outlast.core.records import ExecutionEnded as ClosedRecord
+from outlast.core.records import UpdateRefused as RejectedRecord
 
 GAVE_UP = Failure(kind="CancelledError", message="the handler let a CancelledError of its own escape")
 """How a handler has failed that was cancelled; nobody else does that, so it was its own doing."""

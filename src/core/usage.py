@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from durable_agents.core.model import Value
+from outlast.core.values import Value
 
 
 class Usage(Value):

@@ -25,16 +25,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from durable_agents.core.errors import IllegalTransition, NonDeterminismError
-from durable_agents.core.json import JSON, canonical
-from durable_agents.core.records import (
+from outlast.core.errors import IllegalTransition, NonDeterminismError
+from outlast.core.json import JSON, canonical
+from outlast.core.records import (
     INPUTS,
     NOTES,
     REQUESTS,
     AnyRecord,
     AttemptFailed,
     EventEmitted,
-    ExecutionClosed,
+    ExecutionEnded,
     ExecutionRecovered,
     ExecutionStarted,
     Input,
@@ -48,7 +48,7 @@ from durable_agents.core.records import (
     TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRejected,
+    UpdateRefused,
 )
 
 
@@ -138,7 +138,7 @@ class WorkflowMachine:
         """The steps that were asked for and have no result, by key."""
         self.timers: dict[str, float] = {}
         """The timers that have not fired and are still wanted, by key, each with its due time."""
-        self.closed: ExecutionClosed | None = None
+        self.closed: ExecutionEnded | None = None
 
     # Replaying -----------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class WorkflowMachine:
         while end < len(self._records) and not isinstance(record := self._records[end], INPUTS):
             if not isinstance(record, NOTES):
                 expected[record.key] = (end, record)
-                is_final = isinstance(record, ExecutionClosed)
+                is_final = isinstance(record, ExecutionEnded)
             end += 1
         self._window = _Window(expected, end, is_open=end == len(self._records) and not is_final)
 
@@ -269,7 +269,7 @@ class WorkflowMachine:
         if isinstance(record, ExecutionRecovered):
             # First in the batch: a step that this worker asked for while it caught up is not in doubt.
             self._fresh.insert(0, record)
-        elif self.closed is None and (isinstance(record, UpdateRejected) or record.key in self.steps):
+        elif self.closed is None and (isinstance(record, UpdateRefused) or record.key in self.steps):
             self._fresh.append(record)
         self._note(record, self.position)
 
@@ -327,7 +327,7 @@ class WorkflowMachine:
                 self.steps[key] = OpenStep(request, position)
             case TimerStarted(key=key, due_at=due_at):
                 self.timers[key] = due_at
-            case ExecutionClosed():
+            case ExecutionEnded():
                 self.closed = request
                 self.steps.clear()
                 self.timers.clear()
@@ -394,13 +394,13 @@ def _tell(record: AnyRecord | str) -> str:
             shown, words = {"due_at": record.due_at}, f"timer at {record.key}"
         case EventEmitted():
             shown, words = record.data, f"event {record.kind!r} at {record.key}"
-        case ExecutionClosed():
+        case ExecutionEnded():
             shown, words = {"result": record.result}, f"end as {record.status}"
         case StepCompleted() | StepFailed() | TimerFired() | AttemptFailed():
             words = f"{words} at {record.key}"
         case SignalReceived():
             words = f"signal {record.name!r}"
-        case UpdateAccepted() | UpdateRejected():
+        case UpdateAccepted() | UpdateRefused():
             words = f"{words} of id {record.update_id!r}"
         case UpdateCompleted():
             failed = "" if record.failure is None else f" with {record.failure.kind}"

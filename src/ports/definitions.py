@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from durable_agents.core.errors import DefinitionError
-from durable_agents.core.json import JSON
-from durable_agents.core.retry import RetryPolicy
-from durable_agents.ports.journal import ID_BYTES_MAX, is_id
-from durable_agents.ports.tools import Effect
+from outlast.core.errors import DefinitionError
+from outlast.core.json import JSON
+from outlast.core.retry import RetryPolicy
+from outlast.ports.journal import ID_BYTES_MAX, is_id
+from outlast.ports.tools import Effect
 
 
 class Signature(Protocol):

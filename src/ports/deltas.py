@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from outlast.core.event_stream import Delta
 
 Tell = Callable[[str], None]
 """Takes the next piece of a reply's text, at once and without an error; called in the event loop."""
@@ -21,22 +22,6 @@ KEEP_SECONDS = 60.0
 
 def untold(text: str) -> None:
     """Tell nobody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """A piece of the text that one attempt at a step has brought."""
-
-    key: str
-    """The step's key in its execution."""
-    attempt: int
-    """A higher attempt's text takes the place of all text of lower ones."""
-    sequence: int
-    """The pieces of an attempt are numbered from 1, without gaps."""
-    text: str
-    """Valid Unicode, without half a character."""
-    at: float
-    """When it was published, in seconds since the epoch."""
 
 
 class Deltas(Protocol):

@@ -38,15 +38,16 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, NoReturn, Protocol
 
-from durable_agents.core.approvals import Decision, PendingApproval, Verdict
-from durable_agents.core.json import JSON
-from durable_agents.core.records import Status, StepKind
-from durable_agents.ports.definitions import ActivityDefinition, ActivityOptions
-from durable_agents.ports.deltas import Tell
-from durable_agents.ports.journal import DEFAULT_TASK_QUEUE
-from durable_agents.ports.llm import ModelRequest, Session
-from durable_agents.ports.resources import Resources
-from durable_agents.ports.tools import ToolSource
+from outlast.core.approvals import Decision, PendingApproval, Verdict
+from outlast.core.event_stream import Event
+from outlast.core.json import JSON
+from outlast.core.records import Status, StepKind
+from outlast.ports.definitions import ActivityDefinition, ActivityOptions
+from outlast.ports.deltas import Tell
+from outlast.ports.journal import DEFAULT_TASK_QUEUE
+from outlast.ports.llm import ModelRequest, Session
+from outlast.ports.resources import Resources
+from outlast.ports.tools import ToolSource
 
 # From outside ------------------------------------------------------------------------------------------
 
@@ -76,16 +77,6 @@ class WorkerDescription:
     """Timezone-aware (UTC)."""
     executions: Sequence[str]
     """The ids of those that it carries on at the moment, sorted; an execution that only waits is nobody's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One item of an execution's event stream. Positions grow; they need not be consecutive."""
-
-    position: int
-    kind: str
-    at: datetime
-    data: Mapping[str, JSON]
 
 
 class Execution(Protocol):

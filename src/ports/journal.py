@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from unicodedata import category
 
-from durable_agents.core.records import Status
+from outlast.core.records import Status
 
 DEFAULT_TASK_QUEUE = "default"
 

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from pydantic import Field
 
-from durable_agents.core.agents import AgentGraph, AgentSpec
-from durable_agents.core.entries import Entry
-from durable_agents.core.json import JSON
-from durable_agents.core.model import Value
-from durable_agents.core.summaries import SummariseHistory
-from durable_agents.core.usage import Usage
-from durable_agents.ports.deltas import Tell
-from durable_agents.ports.resources import Resources
+from outlast.core.agents import AgentGraph, AgentSpec
+from outlast.core.entries import Entry
+from outlast.core.json import JSON
+from outlast.core.summaries import SummariseHistory
+from outlast.core.usage import Usage
+from outlast.core.values import Value
+from outlast.ports.deltas import Tell
+from outlast.ports.resources import Resources
 
 
 class ModelRequest(Value):

@@ -12,12 +12,12 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from durable_agents.core.json import JSON
-from durable_agents.core.records import Input, Note, Request
-from durable_agents.ports.definitions import ActivityDefinition, HandlerDefinition, WorkflowDefinition
-from durable_agents.ports.deltas import Delta
-from durable_agents.ports.durability import Event, Performer
-from durable_agents.ports.resources import Resources
+from outlast.core.event_stream import Delta, Event
+from outlast.core.json import JSON
+from outlast.core.records import Input, Note, Request
+from outlast.ports.definitions import ActivityDefinition, HandlerDefinition, WorkflowDefinition
+from outlast.ports.durability import Performer
+from outlast.ports.resources import Resources
 
 
 class RecordReader(Protocol):

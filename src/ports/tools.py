@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Protocol, Self
 
-from durable_agents.core.agents import Effect, ToolSpec
-from durable_agents.core.chunks import Content
-from durable_agents.core.errors import InvalidArguments
-from durable_agents.core.json import JSON, encode
-from durable_agents.core.model import Value
-from durable_agents.ports.resources import Resources
+from outlast.core.agents import Effect, ToolSpec
+from outlast.core.chunks import Content
+from outlast.core.errors import InvalidArguments
+from outlast.core.json import JSON, encode
+from outlast.core.values import Value
+from outlast.ports.resources import Resources
 
 __all__ = ["Effect", "ToolList", "ToolOutput", "ToolSource", "misfit"]
 

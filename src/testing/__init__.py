@@ -6,7 +6,7 @@ show that it bites. All of it needs the extra `testing`.
 
 from importlib.util import find_spec
 
-from durable_agents.core.errors import MissingExtra
+from outlast.core.errors import MissingExtra
 
 if any(find_spec(package) is None for package in ("hypothesis", "jsonschema", "pytest")):
     raise MissingExtra("testing")

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from durable_agents.adapters.mistral import LocalSession, RemoteSession
-from durable_agents.core.agents import AgentGraph
-from durable_agents.core.chunks import to_wire
-from durable_agents.core.entries import FunctionCall, MessageOutput
-from durable_agents.ports.llm import ModelRequest
-from durable_agents.testing.mistral_server import (
-    Answer,
+from outlast.adapters.mistral import LocalSession, RemoteSession
+from outlast.core.agents import AgentGraph
+from outlast.core.chunks import to_wire
+from outlast.core.entries import FunctionCall, MessageOutput
+from outlast.ports.llm import ModelRequest
+from outlast.testing.contracts.session.programs import SessionProgram, Trouble, graph_for, target_of
+from outlast.testing.mistral_server import (
+    AnswerWith,
     Call,
     Drop,
     EndStream,
@@ -22,14 +23,13 @@ from durable_agents.testing.mistral_server import (
     Handoff,
     Hang,
     MistralServer,
-    ModelCall,
+    ModelPrompt,
     Output,
     Say,
     not_the_schema,
     rate_limited,
     unavailable,
 )
-from durable_agents.testing.session_programs import Program, Trouble, graph_for, target_of
 
 KEY = "key-7f3a9c51e2"
 
@@ -40,7 +40,7 @@ _numbers = count()
 class Cloud:
     """One server for many programs: a program is known by the names of its models."""
 
-    programs: dict[str, Program] = field(default_factory=dict, repr=False)
+    programs: dict[str, SessionProgram] = field(default_factory=dict, repr=False)
     asked: dict[str, int] = field(default_factory=dict, repr=False)
     inputs_visible_at_once: bool = True
     metadata_filter_works: bool = True
@@ -53,7 +53,7 @@ class Cloud:
             metadata_filter_works=self.metadata_filter_works,
         )
 
-    def _answer(self, call: ModelCall) -> Sequence[Output]:
+    def _answer(self, call: ModelPrompt) -> Sequence[Output]:
         name = call.model.rpartition("-")[0]
         self.asked[name] += 1
         reply = self.programs[name].replies[call.turn]
@@ -88,8 +88,8 @@ class MistralWorld:
         actions: dict[Trouble, Any] = {
             Trouble.RATE_LIMITED: rate_limited(7),
             Trouble.UNAVAILABLE: unavailable(),
-            Trouble.REFUSED: Answer(400, refusal),
-            Trouble.UNAUTHORISED: Answer(401, {"detail": f"Invalid key: Bearer {KEY}"}),
+            Trouble.REFUSED: AnswerWith(400, refusal),
+            Trouble.UNAUTHORISED: AnswerWith(401, {"detail": f"Invalid key: Bearer {KEY}"}),
             Trouble.DROPPED: Drop("request"),
             Trouble.LOST: Drop("answer"),
             Trouble.CUT: early_end,
@@ -110,7 +110,7 @@ class MistralWorld:
 
 @contextmanager
 def mistral_world(
-    cloud: Cloud, program: Program, make: Callable[..., RemoteSession | LocalSession], **options: Any
+    cloud: Cloud, program: SessionProgram, make: Callable[..., RemoteSession | LocalSession], **options: Any
 ) -> Iterator[MistralWorld]:
     """Open a world on a server that others use before and after it."""
     name = f"program{next(_numbers)}"

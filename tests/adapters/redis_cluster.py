@@ -30,7 +30,7 @@ def cluster(
     """
     options = options or ServerOptions()
     settings = {"cluster-enabled": "yes", "cluster-node-timeout": "3000", **options.settings}
-    with tempfile.TemporaryDirectory(prefix=f"durable-agents-{kind}-") as directory, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix=f"outlast-{kind}-") as directory, ExitStack() as stack:
         nodes = [
             stack.enter_context(
                 RedisServer(kind, Path(directory) / f"node-{number}", replace(options, settings=settings))
@@ -142,7 +142,7 @@ def _information(node: RedisServer) -> dict[str, str]:
 def replicated(kind: Kind, options: ServerOptions | None = None) -> Iterator[tuple[RedisServer, RedisServer]]:
     """Run a server and a replica of it, which has caught up; yield both."""
     options = options or ServerOptions()
-    with tempfile.TemporaryDirectory(prefix=f"durable-agents-{kind}-") as directory, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix=f"outlast-{kind}-") as directory, ExitStack() as stack:
         primary = stack.enter_context(RedisServer(kind, Path(directory) / "primary", options))
         settings = {"replicaof": f"{LOOPBACK} {primary.port}", **options.settings}
         replica = stack.enter_context(

@@ -266,7 +266,7 @@ def ask(url: str, *command: str | bytes | int | float) -> Any:
 def temporary_server(kind: Kind, options: ServerOptions | None = None) -> Iterator[RedisServer]:
     """Run a server in a directory of its own, which is gone afterwards."""
     with (
-        tempfile.TemporaryDirectory(prefix=f"durable-agents-{kind}-") as directory,
+        tempfile.TemporaryDirectory(prefix=f"outlast-{kind}-") as directory,
         RedisServer(kind, Path(directory), options) as server,
     ):
         yield server

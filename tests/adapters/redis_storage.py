@@ -7,8 +7,8 @@ import uuid
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
-from durable_agents.adapters.redis import RedisSettings, RedisStore
-from durable_agents.testing.clock import VirtualClock
+from outlast.adapters.redis import RedisSettings, RedisStore
+from outlast.testing.virtual_clock import VirtualClock
 from tests.adapters.redis_cluster import shared_cluster
 from tests.adapters.redis_servers import REDIS, VALKEY, external_url, shared_url
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
-from durable_agents.testing.mistral_server.listening import stop_accepting
+from outlast.testing.mistral_server.listening import stop_accepting
 
 CHUNK_BYTES = 65536
 LOOPBACK = "127.0.0.1"

@@ -19,14 +19,14 @@ from typing import Any
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer, Worker
 
-import durable_agents as da
-from durable_agents.adapters.temporal import TemporalBackend
-from durable_agents.adapters.temporal.replays import replay
-from durable_agents.adapters.temporal.steps import OpenSteps
-from durable_agents.adapters.temporal.worker import replayer_of
-from durable_agents.adapters.temporal.workflows import Host
-from durable_agents.composition.backends import toolkit
-from durable_agents.runtime.workflow import definition_of
+import outlast
+from outlast.adapters.temporal import TemporalBackend
+from outlast.adapters.temporal.step_replay import replay
+from outlast.adapters.temporal.steps import OpenSteps
+from outlast.adapters.temporal.worker import replayer_of
+from outlast.adapters.temporal.workflows import Host
+from outlast.composition.backends import toolkit
+from outlast.runtime.definitions.workflow import definition_of
 from tests.adapters.temporal_native import WORKFLOWS as NATIVE
 from tests.adapters.temporal_native import Poem
 from tests.adapters.temporal_programs import (
@@ -61,7 +61,7 @@ async def replay_all(address: str) -> int:
     """Replay every history that a server holds of the programs of these tests; return how many these are."""
     definitions = {one.name: one for one in map(definition_of, PROGRAMS)}
     make = replayer_of(Host(toolkit(), definitions, OpenSteps(), LEASE))
-    native = Replayer(workflows=NATIVE, plugins=[da.DurableAgentsPlugin()])
+    native = Replayer(workflows=NATIVE, plugins=[outlast.OutlastPlugin()])
     client, replayed = await Client.connect(address), 0
     async for found in client.list_workflows():
         history = await client.get_workflow_handle(found.id, run_id=found.run_id).fetch_history()
@@ -78,7 +78,7 @@ async def replay_all(address: str) -> int:
 async def record() -> Mapping[str, WorkflowHistory]:
     """Make one history of every sort."""
     address, queue = shared_server(), uuid.uuid4().hex
-    async with da.connect(f"temporal://{address}") as backend:
+    async with outlast.connect(f"temporal://{address}") as backend:
         assert isinstance(backend, TemporalBackend)
         async with backend.worker(WORKFLOWS, task_queue=queue):
             deal = await backend.start(DealAnalysis, "Analyse the merger.", task_queue=queue)
@@ -92,17 +92,17 @@ async def record() -> Mapping[str, WorkflowHistory]:
             await conversation.signal("end")
             tally = await backend.start(Tally, task_queue=queue)
             await tally.update("add", 1, id="one")
-            with contextlib.suppress(da.UpdateRejected):
+            with contextlib.suppress(outlast.UpdateRejected):
                 await tally.update("add", -1)
-            with contextlib.suppress(da.UpdateFailed):
+            with contextlib.suppress(outlast.UpdateFailed):
                 await tally.update("begin_anew", id="two")
             await tally.update("end", id="three")
             for execution in (deal, steps, approval, conversation, tally):
                 await execution.result()
             await cancelled.cancel()
-            with contextlib.suppress(da.ExecutionCancelled):
+            with contextlib.suppress(outlast.ExecutionCancelled):
                 await cancelled.result()
-        client = await Client.connect(address, plugins=[da.DurableAgentsPlugin(lease=timedelta(seconds=10))])
+        client = await Client.connect(address, plugins=[outlast.OutlastPlugin(lease=timedelta(seconds=10))])
         async with Worker(client, task_queue=f"{queue}-native", workflows=NATIVE):
             native = await client.start_workflow(
                 Poem.run, False, id=uuid.uuid4().hex, task_queue=f"{queue}-native"

@@ -9,27 +9,29 @@ from typing import Any
 
 from temporalio import workflow
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, handoff, say
+import outlast
+from outlast.adapters.scripted.session import call, handoff, say
 
 performed: list[str] = []
 """The keys of the attempts that this copy of the module has made."""
 
 
-@da.activity(name="native_look_up", retry_policy_initial_interval=timedelta(0))
+@outlast.activity(name="native_look_up", retry_policy_initial_interval=timedelta(0))
 async def look_up(city: str) -> str:
     """Look up the weather."""
-    performed.append(da.activity.info().idempotency_key)
+    performed.append(outlast.activity.info().idempotency_key)
     return f"rain in {city}"
 
 
-@da.activity(name="native_pay", requires_approval=True)
+@outlast.activity(name="native_pay", requires_approval=True)
 async def pay(amount: int) -> str:
     """Pay."""
     return f"paid {amount}"
 
 
-@da.activity(name="native_refuse", retry_policy_max_attempts=2, retry_policy_initial_interval=timedelta(0))
+@outlast.activity(
+    name="native_refuse", retry_policy_max_attempts=2, retry_policy_initial_interval=timedelta(0)
+)
 def refuse() -> str:
     """Never succeed, in a thread."""
     raise LookupError("never")
@@ -40,9 +42,11 @@ def shout(text: str) -> str:
     return text.upper()
 
 
-def poets() -> da.Agent:
-    poet = da.Agent(model="m", name="poet", description="Writes poems", tools=[shout])
-    return da.Agent(model="m", name="front", instructions="Look it up.", tools=[look_up], handoffs=[poet])
+def poets() -> outlast.Agent:
+    poet = outlast.Agent(model="m", name="poet", description="Writes poems", tools=[shout])
+    return outlast.Agent(
+        model="m", name="front", instructions="Look it up.", tools=[look_up], handoffs=[poet]
+    )
 
 
 SCRIPT: dict[str, list[Any]] = {
@@ -53,9 +57,9 @@ SCRIPT: dict[str, list[Any]] = {
 
 async def poem() -> list[str]:
     """Run the agents; return the answer and what the tools gave."""
-    session = da.ScriptedSession(SCRIPT)
-    result = await da.Runner.run(poets(), "How is the weather in Lyon?", session)
-    told = [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+    session = outlast.ScriptedSession(SCRIPT)
+    result = await outlast.Runner.run(poets(), "How is the weather in Lyon?", session)
+    told = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
     again = await asyncio.gather(look_up("Nice"), look_up("Metz"))
     return [result.text, *told, *again]
 
@@ -90,11 +94,11 @@ class Poem:
         return await look_up(city)
 
 
-@da.workflow.define(name="native_poem_here")
+@outlast.workflow.define(name="native_poem_here")
 class PoemHere:
     """The same, on every other backend."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> list[str]:
         return await poem()
 
@@ -107,17 +111,17 @@ class Failing:
     async def run(self, how: str) -> str:
         match how:
             case "turns":
-                session = da.ScriptedSession(lambda request: call("native_look_up", {"city": "Lyon"}))
-                await da.Runner.run(poets(), "Go.", session, max_turns=2)
+                session = outlast.ScriptedSession(lambda request: call("native_look_up", {"city": "Lyon"}))
+                await outlast.Runner.run(poets(), "Go.", session, max_turns=2)
             case "refused":
-                await da.Runner.run(poets(), "Go.", da.ScriptedSession({"front": []}))
+                await outlast.Runner.run(poets(), "Go.", outlast.ScriptedSession({"front": []}))
             case "tool":
-                agent = da.Agent(model="m", name="front", tools=[refuse])
-                script = da.ScriptedSession({"front": [call("native_refuse")]}, raise_on_tool_fail=True)
-                await da.Runner.run(agent, "Go.", script)
+                agent = outlast.Agent(model="m", name="front", tools=[refuse])
+                script = outlast.ScriptedSession({"front": [call("native_refuse")]}, raise_on_tool_fail=True)
+                await outlast.Runner.run(agent, "Go.", script)
             case "unknown":
-                script = da.ScriptedSession({"front": [call("nonsense")]}, raise_on_tool_fail=True)
-                await da.Runner.run(poets(), "Go.", script)
+                script = outlast.ScriptedSession({"front": [call("nonsense")]}, raise_on_tool_fail=True)
+                await outlast.Runner.run(poets(), "Go.", script)
             case "group":
                 async with asyncio.TaskGroup() as group:
                     group.create_task(asyncio.sleep(3600))
@@ -137,9 +141,9 @@ class Payment:
 
     @workflow.run
     async def run(self) -> str:
-        agent = da.Agent(model="m", name="payer", tools=[pay])
-        script = da.ScriptedSession({"payer": [call("native_pay", {"amount": 70}), say("Done.")]})
-        return (await da.Runner.run(agent, "Pay.", script)).text
+        agent = outlast.Agent(model="m", name="payer", tools=[pay])
+        script = outlast.ScriptedSession({"payer": [call("native_pay", {"amount": 70}), say("Done.")]})
+        return (await outlast.Runner.run(agent, "Pay.", script)).text
 
 
 @workflow.defn(name="native_remote")
@@ -148,7 +152,7 @@ class Remote:
 
     @workflow.run
     async def run(self) -> str:
-        return (await da.Runner.run(poets(), "Go.", da.LocalSession())).text
+        return (await outlast.Runner.run(poets(), "Go.", outlast.LocalSession())).text
 
 
 @workflow.defn(name="native_box")
@@ -157,11 +161,13 @@ class Box:
 
     @workflow.run
     async def run(self, url: str) -> list[str]:
-        box = da.MCPStreamableHTTPConfig(url=url, name="box")
-        agent = da.Agent(model="m", name="counter", mcp_clients=[box])
-        script = da.ScriptedSession({"counter": [call("box_add", {"left": 2, "right": 3}), say("Five.")]})
-        result = await da.Runner.run(agent, "Count.", script)
-        told = [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+        box = outlast.MCPStreamableHTTPConfig(url=url, name="box")
+        agent = outlast.Agent(model="m", name="counter", mcp_clients=[box])
+        script = outlast.ScriptedSession(
+            {"counter": [call("box_add", {"left": 2, "right": 3}), say("Five.")]}
+        )
+        result = await outlast.Runner.run(agent, "Count.", script)
+        told = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
         return [result.text, *told]
 
 

@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
-import durable_agents as da
-from durable_agents.adapters.scripted import Reply, call, handoff, say
-from durable_agents.core.entries import FunctionCall
+import outlast
+from outlast.adapters.scripted.session import Reply, call, handoff, say
+from outlast.core.entries import FunctionCall
 
 LEASE = timedelta(seconds=2)
 
@@ -21,12 +21,12 @@ attempts: dict[str, list[int]] = {}
 
 
 def tried() -> int:
-    info = da.activity.info()
+    info = outlast.activity.info()
     attempts.setdefault(info.idempotency_key, []).append(info.attempt)
     return info.attempt
 
 
-@da.activity(name="temporal_risk")
+@outlast.activity(name="temporal_risk")
 async def calculate_risk_score(deal_type: str, amount: float) -> dict[str, Any]:
     """Calculate the financial risk score of a deal.
 
@@ -51,98 +51,98 @@ SCRIPT: dict[str, list[Reply]] = {
 
 
 async def analyse(deal_request: str, session: Any) -> dict[str, Any]:
-    risk = da.Agent(
+    risk = outlast.Agent(
         model="mistral-medium-latest",
         name="risk-agent",
         description="Analyses the financial risk of deals",
         instructions="Use the risk tool.",
         tools=[calculate_risk_score, shout],
     )
-    coordinator = da.Agent(
+    coordinator = outlast.Agent(
         model="mistral-medium-latest",
         name="deal-coordinator",
         description="Coordinates deal analysis",
         instructions="Hand off to specialists.",
         handoffs=[risk],
     )
-    outputs = await da.Runner.run(agent=coordinator, inputs=deal_request, session=session)
+    outputs = await outlast.Runner.run(agent=coordinator, inputs=deal_request, session=session)
     return {
-        "analysis": "\n".join(o.text for o in outputs if isinstance(o, da.TextChunk)),
-        "told": [one.result for one in outputs.entries if isinstance(one, da.FunctionResult)],
+        "analysis": "\n".join(o.text for o in outputs if isinstance(o, outlast.TextChunk)),
+        "told": [one.result for one in outputs.entries if isinstance(one, outlast.FunctionResult)],
     }
 
 
-@da.workflow.define(name="temporal_deal_analysis")
+@outlast.workflow.define(name="temporal_deal_analysis")
 class DealAnalysis:
     """The example of the documentation, on a script."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, deal_request: str) -> dict[str, Any]:
-        return await analyse(deal_request, da.ScriptedSession(SCRIPT))
+        return await analyse(deal_request, outlast.ScriptedSession(SCRIPT))
 
 
-@da.workflow.define(name="temporal_remote_analysis")
+@outlast.workflow.define(name="temporal_remote_analysis")
 class RemoteAnalysis:
     """The same, with a model behind HTTP, at an address and with a key that only the process knows."""
 
-    session = da.RemoteSession()
+    session = outlast.RemoteSession()
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, deal_request: str) -> dict[str, Any]:
         return await analyse(deal_request, type(self).session)
 
 
-@da.activity(name="temporal_note", retry_policy_initial_interval=timedelta(0))
+@outlast.activity(name="temporal_note", retry_policy_initial_interval=timedelta(0))
 async def note(what: str) -> str:
     """Do something."""
     tried()
     return f"{what} noted"
 
 
-@da.activity(
+@outlast.activity(
     name="temporal_unsteady", retry_policy_initial_interval=timedelta(0), retry_policy_max_attempts=3
 )
 def fail(times: int) -> int:
     """Fail so many times, in a thread."""
     if tried() <= times:
         raise LookupError("not yet")
-    return da.activity.info().attempt
+    return outlast.activity.info().attempt
 
 
-@da.workflow.define(name="temporal_unsteady_work")
+@outlast.workflow.define(name="temporal_unsteady_work")
 class Unsteady:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, times: int) -> int:
         return await fail(times)
 
 
-@da.workflow.define(name="temporal_approval")
+@outlast.workflow.define(name="temporal_approval")
 class Approval:
     """Waits for a signal or a deadline, and cleans up when it is cancelled."""
 
     def __init__(self) -> None:
         self.decisions: list[str] = []
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, needed: int) -> list[str]:
         try:
             await note("asked")
             await asyncio.sleep(0.05)
-            await da.workflow.wait_condition(lambda: len(self.decisions) >= needed)
+            await outlast.workflow.wait_condition(lambda: len(self.decisions) >= needed)
         finally:
             await note("cleaned up")
         return self.decisions
 
-    @da.workflow.signal
+    @outlast.workflow.signal
     async def decide(self, decision: str, by: str = "nobody") -> None:
         self.decisions.append(await note(f"{decision} by {by}"))
 
-    @da.workflow.query
+    @outlast.workflow.query
     def decided(self, since: int = 0) -> list[str]:
         return self.decisions[since:]
 
 
-@da.workflow.define(name="temporal_tally")
+@outlast.workflow.define(name="temporal_tally")
 class Tally:
     """Counts what updates add, until one of them asks for the end."""
 
@@ -150,12 +150,12 @@ class Tally:
         self.total = 0
         self.is_over = False
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> int:
-        await da.workflow.wait_condition(lambda: self.is_over)
+        await outlast.workflow.wait_condition(lambda: self.is_over)
         return self.total
 
-    @da.workflow.update
+    @outlast.workflow.update
     async def add(self, number: int, again: int = 0) -> str:
         told = await note(f"{number} and {again}")
         self.total += number + again
@@ -166,28 +166,28 @@ class Tally:
         if number < 0:
             raise ValueError("too little")
 
-    @da.workflow.update
+    @outlast.workflow.update
     async def begin_anew(self) -> None:
-        await da.workflow.continue_as_new()
+        await outlast.workflow.continue_as_new()
 
-    @da.workflow.update
+    @outlast.workflow.update
     def end(self) -> int:
         self.is_over = True
         return self.total
 
 
-@da.workflow.define(name="temporal_steps")
+@outlast.workflow.define(name="temporal_steps")
 class Steps:
     """Does what it is told, step by step."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, steps: list[str]) -> list[str]:
         told: list[str] = []
         for step in steps:
             try:
                 async with asyncio.timeout(0.005 if step == "time out" else None):
                     told.append(await self._do(step))
-            except (da.ActivityFailed, TimeoutError) as error:
+            except (outlast.ActivityFailed, TimeoutError) as error:
                 told.append(type(error).__name__)
         return told
 
@@ -198,17 +198,17 @@ class Steps:
             case "fail":
                 return str(await fail(3))
             case "time out":
-                await da.workflow.wait_condition(lambda: False)
+                await outlast.workflow.wait_condition(lambda: False)
             case "together":
                 return " ".join(await asyncio.gather(note("left"), note("right")))
             case "draw":
-                return str(len(str(da.workflow.uuid4())) + int(da.workflow.random().random()))
+                return str(len(str(outlast.workflow.uuid4())) + int(outlast.workflow.random().random()))
             case "undefined":
                 forgotten = replace(note.definition, name="temporal_forgotten")
                 return await type(note)(forgotten)(step)
             case "broken condition":
                 try:
-                    await da.workflow.wait_condition(lambda: bool([][0]))
+                    await outlast.workflow.wait_condition(lambda: bool([][0]))
                 except IndexError:
                     return "broken"
             case _:
@@ -216,11 +216,11 @@ class Steps:
         return step
 
 
-@da.workflow.define(name="temporal_clock_reader")
+@outlast.workflow.define(name="temporal_clock_reader")
 class ClockReader:
     """Does what no workflow may do."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> float:
         import time
 
@@ -228,26 +228,26 @@ class ClockReader:
         return time.time()
 
 
-@da.activity(name="temporal_inflate")
+@outlast.activity(name="temporal_inflate")
 async def inflate(size: int) -> str:
     """Return a text of so many characters."""
-    Large.attempts[da.activity.info().execution_id] = da.activity.info().attempt
+    Large.attempts[outlast.activity.info().execution_id] = outlast.activity.info().attempt
     # JSON writes a quotation mark as two characters.
     return ("x" if size > 2_000_000 else '"') * size
 
 
-@da.workflow.define(name="temporal_large")
+@outlast.workflow.define(name="temporal_large")
 class Large:
     """Has a large result in its history."""
 
     attempts: ClassVar[dict[str, int]] = {}
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, size: int) -> int:
         return len(await inflate(size))
 
 
-@da.activity(
+@outlast.activity(
     name="temporal_local", local=True, retry_policy_initial_interval=timedelta(0), retry_policy_max_attempts=3
 )
 async def glance(times: int) -> str:
@@ -257,20 +257,22 @@ async def glance(times: int) -> str:
     return f"seen after {times}"
 
 
-@da.workflow.define(name="temporal_local_work")
+@outlast.workflow.define(name="temporal_local_work")
 class Local:
     """An agent whose tool is run as a local activity."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> list[str]:
-        agent = da.Agent(model="m", name="solo", tools=[glance])
+        agent = outlast.Agent(model="m", name="solo", tools=[glance])
         calls = [call("temporal_local", {"times": times}) for times in (0, 2, 3)]
-        answer = await da.Runner.run(agent, "Look.", da.ScriptedSession({"solo": [calls, say("Seen.")]}))
-        told = [entry.result for entry in answer.entries if isinstance(entry, da.FunctionResult)]
+        answer = await outlast.Runner.run(
+            agent, "Look.", outlast.ScriptedSession({"solo": [calls, say("Seen.")]})
+        )
+        told = [entry.result for entry in answer.entries if isinstance(entry, outlast.FunctionResult)]
         return [answer.text, *told]
 
 
-class Writer(da.ScriptedSession):
+class Writer(outlast.ScriptedSession):
     """Writes one word after the other; the test says when, by opening a gate."""
 
     gates: ClassVar[dict[tuple[str, int], asyncio.Event]] = {}
@@ -284,21 +286,21 @@ class Writer(da.ScriptedSession):
         return await super().reply(request, resources)
 
 
-@da.workflow.define(name="temporal_story")
+@outlast.workflow.define(name="temporal_story")
 class Story:
     """Streams a reply."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> str:
         session = Writer({"writer": [say("Once upon a time.")]}, stream=True)
-        return (await da.Runner.run(da.Agent(model="m", name="writer"), "Write.", session)).text
+        return (await outlast.Runner.run(outlast.Agent(model="m", name="writer"), "Write.", session)).text
 
 
-@da.workflow.define(name="temporal_group")
+@outlast.workflow.define(name="temporal_group")
 class Group:
     """Cancels a timer and an activity together, for many reasons."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, members: int) -> int:
         failed = 0
         for _ in range(3):
@@ -307,18 +309,18 @@ class Group:
                     for number in range(members):
                         group.create_task(asyncio.sleep(1e6) if number % 2 else hang_here())
                     group.create_task(fail_hopelessly())
-            except* da.ActivityFailed:
+            except* outlast.ActivityFailed:
                 failed += 1
         return failed
 
 
-@da.activity(name="temporal_hang_here")
+@outlast.activity(name="temporal_hang_here")
 async def hang_here() -> None:
     """Never end."""
     await asyncio.Event().wait()
 
 
-@da.activity(name="temporal_hopeless", retry_policy_max_attempts=1)
+@outlast.activity(name="temporal_hopeless", retry_policy_max_attempts=1)
 async def fail_hopelessly() -> None:
     """Fail for good."""
     raise LookupError("no hope")
@@ -327,47 +329,49 @@ async def fail_hopelessly() -> None:
 def echo(request: Any) -> Any:
     """Note what is said, and say how much that was."""
     [*_, last] = request.new
-    if isinstance(last, da.MessageInput):
+    if isinstance(last, outlast.MessageInput):
         return call("temporal_note", {"what": str(last.content)})
     heard = [*request.history, *request.new]
-    return say(f"message {sum(isinstance(entry, da.MessageInput) for entry in heard)}")
+    return say(f"message {sum(isinstance(entry, outlast.MessageInput) for entry in heard)}")
 
 
-@da.workflow.define(name="temporal_conversation")
-class Conversation(da.AgentWorkflow):
+@outlast.workflow.define(name="temporal_conversation")
+class Conversation(outlast.AgentWorkflow):
     """A long conversation."""
 
-    agent = da.Agent(model="m", name="listener", tools=[note])
-    session = da.ScriptedSession(echo)
+    agent = outlast.Agent(model="m", name="listener", tools=[note])
+    session = outlast.ScriptedSession(echo)
 
 
 def repeat(request: Any) -> Reply:
     """Say what was said."""
-    return say("".join(str(entry.content) for entry in request.new if isinstance(entry, da.MessageInput)))
+    return say(
+        "".join(str(entry.content) for entry in request.new if isinstance(entry, outlast.MessageInput))
+    )
 
 
-@da.workflow.define(name="temporal_parrot")
-class Parrot(da.AgentWorkflow):
+@outlast.workflow.define(name="temporal_parrot")
+class Parrot(outlast.AgentWorkflow):
     """A conversation in which everything is said twice."""
 
-    agent = da.Agent(model="m", name="parrot")
-    session = da.ScriptedSession(repeat)
+    agent = outlast.Agent(model="m", name="parrot")
+    session = outlast.ScriptedSession(repeat)
 
 
-@da.workflow.define(name="temporal_month")
+@outlast.workflow.define(name="temporal_month")
 class Month:
     """Sleeps for a month."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> float:
-        before = da.workflow.now()
+        before = outlast.workflow.now()
         await asyncio.sleep(timedelta(days=30).total_seconds())
-        return (da.workflow.now() - before).total_seconds()
+        return (outlast.workflow.now() - before).total_seconds()
 
 
 def witnessed(what: str) -> int:
     """Write down that this attempt did `what`; return the attempt's number."""
-    info = da.activity.info()
+    info = outlast.activity.info()
     write_down(f"{what} {info.attempt} {info.idempotency_key}")
     return info.attempt
 
@@ -379,14 +383,14 @@ def write_down(line: str) -> None:
     print(line, flush=True)
 
 
-@da.activity(name="temporal_first", retry_policy_initial_interval=timedelta(0))
+@outlast.activity(name="temporal_first", retry_policy_initial_interval=timedelta(0))
 async def first() -> str:
     """Be done before the crash."""
     witnessed("first")
     return "first"
 
 
-@da.activity(name="temporal_hang", retry_policy_initial_interval=timedelta(0))
+@outlast.activity(name="temporal_hang", retry_policy_initial_interval=timedelta(0))
 async def hang() -> str:
     """Hang in the first attempt, for the process to be killed."""
     if witnessed("hang") == 1:
@@ -394,7 +398,7 @@ async def hang() -> str:
     return "survived"
 
 
-@da.activity(name="temporal_hang_once", effect="once")
+@outlast.activity(name="temporal_hang_once", effect="once")
 async def hang_once() -> str:
     """The same, as something that must not be repeated."""
     if witnessed("once") == 1:
@@ -408,21 +412,21 @@ def play(request: Any) -> Any:
     return [call("temporal_first"), call("temporal_hang"), say("All done.")][request.turn - 1]
 
 
-@da.workflow.define(name="temporal_crash")
+@outlast.workflow.define(name="temporal_crash")
 class Crash:
     """An agent whose second tool outlives its process, and then a step that does not."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> list[str]:
-        agent = da.Agent(model="m", name="solo", tools=[first, hang])
-        answer = await da.Runner.run(agent, "go", da.ScriptedSession(play))
+        agent = outlast.Agent(model="m", name="solo", tools=[first, hang])
+        answer = await outlast.Runner.run(agent, "go", outlast.ScriptedSession(play))
         try:
             return [answer.text, await hang_once()]
-        except da.OutcomeUnknown as unknown:
+        except outlast.OutcomeUnknown as unknown:
             return [answer.text, type(unknown).__name__]
 
 
-@da.activity(name="temporal_halt", retry_policy_initial_interval=timedelta(0))
+@outlast.activity(name="temporal_halt", retry_policy_initial_interval=timedelta(0))
 async def halt() -> str:
     """Hang in the first attempt, for the process to be stopped."""
     if witnessed("halt") == 1:
@@ -430,9 +434,9 @@ async def halt() -> str:
     return "gone on"
 
 
-@da.workflow.define(name="temporal_halt_work")
+@outlast.workflow.define(name="temporal_halt_work")
 class Halt:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> str:
         return await halt()
 
@@ -444,4 +448,4 @@ WORKFLOWS = [
 
 
 if __name__ == "__main__":
-    asyncio.run(da.run_worker([Crash, Halt], sys.argv[1], task_queue=sys.argv[2], lease=LEASE))
+    asyncio.run(outlast.run_worker([Crash, Halt], sys.argv[1], task_queue=sys.argv[2], lease=LEASE))

@@ -77,7 +77,7 @@ def temporal_server(options: Sequence[str] = ()) -> Iterator[str]:
         process.wait()
 
 
-FOLDER = Path(tempfile.gettempdir()) / f"durable-agents-temporal-{os.getpid()}"
+FOLDER = Path(tempfile.gettempdir()) / f"outlast-temporal-{os.getpid()}"
 """Where the shared server keeps its file; it is gone when the tests have ended."""
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from durable_agents.adapters.memory_deltas import MemoryDeltas
-from durable_agents.adapters.redis import RedisDeltas
-from durable_agents.adapters.sqlite import SqliteDeltas
-from durable_agents.core.errors import StorageCorrupt
-from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
-from durable_agents.testing.clock import VirtualClock
-from durable_agents.testing.deltas_contract import DeltasContract, DeltasPlace
-from durable_agents.testing.durability.in_store import SharedDeltas
+from outlast.adapters.memory.deltas import MemoryDeltas
+from outlast.adapters.redis import RedisDeltas
+from outlast.adapters.sqlite import SqliteDeltas
+from outlast.core.errors import StorageCorrupt
+from outlast.core.event_stream import Delta
+from outlast.ports.deltas import KEEP_SECONDS, Deltas
+from outlast.testing.contracts.deltas.contract import DeltasContract, DeltasPlace
+from outlast.testing.contracts.durability.in_store import SharedDeltas
+from outlast.testing.virtual_clock import VirtualClock
 from tests.adapters.redis_storage import Prefix, on_valkey
 
 

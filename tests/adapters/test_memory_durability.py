@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from durable_agents.adapters.memory import Medium, MemoryStore
-from durable_agents.testing.clock import VirtualClock
-from durable_agents.testing.durability.in_store import InStore
-from durable_agents.testing.durability_contract import DurabilityContract
+from outlast.adapters.memory.store import Medium, MemoryStore
+from outlast.testing.contracts.durability.contract import DurabilityContract
+from outlast.testing.contracts.durability.in_store import InStore
+from outlast.testing.virtual_clock import VirtualClock
 
 
 class MemoryStorage:

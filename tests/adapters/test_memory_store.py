@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from durable_agents.adapters.memory import Medium, MemoryStore
-from durable_agents.testing.clock import VirtualClock
-from durable_agents.testing.journal_contract import JournalContract
-from durable_agents.testing.storage import ALL, Capability
+from outlast.adapters.memory.store import Medium, MemoryStore
+from outlast.testing.contracts.journal.contract import JournalContract
+from outlast.testing.contracts.journal.storage import ALL, StoreCapability
+from outlast.testing.virtual_clock import VirtualClock
 
 
 class MemoryStorage:
@@ -24,5 +24,5 @@ class MemoryStorage:
 
 class TestMemoryJournal(JournalContract):
     # A medium belongs to one event loop.
-    capabilities = ALL - {Capability.PARALLEL_OPENING}
+    capabilities = ALL - {StoreCapability.PARALLEL_OPENING}
     new_storage = MemoryStorage

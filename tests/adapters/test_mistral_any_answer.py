@@ -8,14 +8,14 @@ from typing import Any
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from durable_agents.adapters.mistral import chat, wire
-from durable_agents.adapters.mistral.conversations import Answer
-from durable_agents.adapters.mistral.reconciliation import trace_of
-from durable_agents.adapters.mistral.streams import CompletionStream, ConversationStream
-from durable_agents.core.entries import entries
-from durable_agents.core.errors import ModelError
-from durable_agents.core.replies import with_own_call_ids
-from durable_agents.core.usage import Usage
+from outlast.adapters.mistral import chat, wire
+from outlast.adapters.mistral.conversations import ConversationAnswer
+from outlast.adapters.mistral.reconciliation import trace_of
+from outlast.adapters.mistral.streams import CompletionStream, ConversationStream
+from outlast.core.entries import entries
+from outlast.core.errors import ModelError
+from outlast.core.replies import with_own_call_ids
+from outlast.core.usage import Usage
 from tests.core.strategies import nested
 
 CALL = {"id": "a", "index": 0, "function": {"name": "f", "arguments": "{}"}}
@@ -108,7 +108,7 @@ def test_a_completion(completion: Any) -> None:
 
 @given(spoilt(ANSWER))
 def test_an_answer_of_a_conversation(told: Any) -> None:
-    answer = reply_or_error(lambda: Answer.of(told))
+    answer = reply_or_error(lambda: ConversationAnswer.of(told))
     if answer is not None:
         check_entries(reply_or_error(lambda: wire.entries_of(answer.outputs, {"ag_1": "a"})))
         check_usage(answer.usage)
@@ -123,7 +123,7 @@ def taken(stream: Any, events: Sequence[Any]) -> Any:
 @given(spoilt(EVENTS))
 def test_a_stream_of_a_conversation(events: Any) -> None:
     def read() -> Any:
-        answer = Answer.of(taken(ConversationStream(), events))
+        answer = ConversationAnswer.of(taken(ConversationStream(), events))
         return wire.entries_of(answer.outputs, {})
 
     check_entries(reply_or_error(read))

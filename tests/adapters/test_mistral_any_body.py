@@ -11,20 +11,20 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from durable_agents.adapters.mistral import LocalSession, RemoteSession
-from durable_agents.adapters.mistral.housekeeping import open_account
-from durable_agents.adapters.scripted import call, handoff, say
-from durable_agents.core.errors import DurableAgentsError, ModelError
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.testing.examples import few_examples
-from durable_agents.testing.mistral_server import Fault, Rewrite
-from durable_agents.testing.session_programs import Conversation, Program
+from outlast.adapters.mistral import LocalSession, RemoteSession
+from outlast.adapters.mistral.housekeeping import open_account
+from outlast.adapters.scripted.session import call, handoff, say
+from outlast.core.errors import ModelError, OutlastError
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.contracts.examples import few_examples
+from outlast.testing.contracts.session.programs import ConversationDriver, SessionProgram
+from outlast.testing.mistral_server import Fault, Rewrite
 from tests.adapters.mistral_worlds import Cloud, mistral_world
 from tests.spoiling import Spoiler, spoilers
 
 pytestmark = pytest.mark.server
 
-ERRAND = Program(
+ERRAND = SessionProgram(
     ((say("Let me see."), call("look_up", {"city": "Lyon"})), (handoff("poet"),), (say("It rains."),))
 )
 SESSIONS: dict[str, Callable[..., Any]] = {
@@ -54,10 +54,10 @@ async def test_of_a_session(cloud: Cloud, kind: str, drawn: list[Spoiler]) -> No
         for spoiler in drawn:
             cloud.server.faults.add(fault(spoiler))
         async with SharedResources() as resources:
-            conversation = Conversation(world, resources)
+            conversation = ConversationDriver(world, resources)
             try:
                 await conversation.run("Go.")
-            except DurableAgentsError as error:
+            except OutlastError as error:
                 event(type(error).__name__)
             else:
                 event("a reply")
@@ -68,7 +68,7 @@ async def test_of_a_session(cloud: Cloud, kind: str, drawn: list[Spoiler]) -> No
 async def test_of_the_account(cloud: Cloud, drawn: Spoiler) -> None:
     with mistral_world(cloud, ERRAND, SESSIONS["remote"]) as world:
         async with SharedResources() as resources:
-            await Conversation(world, resources).run("Go.")
+            await ConversationDriver(world, resources).run("Go.")
         cloud.server.faults.add(fault(drawn))
         try:
             async with open_account(world.session) as account:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from durable_agents import (
+from outlast import (
     Agent,
     CodeInterpreterTool,
     ConnectorTool,
@@ -23,14 +23,14 @@ from durable_agents import (
     connect,
     workflow,
 )
-from durable_agents.core.agents import AgentGraph, AgentSpec
-from durable_agents.core.errors import DurableAgentsError, ModelRefused
-from durable_agents.testing.mistral_server import (
-    Answer,
+from outlast.core.agents import AgentGraph, AgentSpec
+from outlast.core.errors import ModelRefused, OutlastError
+from outlast.testing.mistral_server import (
+    AnswerWith,
     Execute,
     Fault,
     MistralServer,
-    ModelCall,
+    ModelPrompt,
     Output,
     Say,
 )
@@ -118,7 +118,7 @@ async def test_a_connector_without_its_secret_is_told_by_name(monkeypatch: pytes
     monkeypatch.delenv("CRM_TOKEN", raising=False)
     agent = Agent(model="m", name="searcher", tools=TOOLS)
     with MistralServer(lambda _: REPLY) as server:
-        with pytest.raises(DurableAgentsError, match="CRM_TOKEN is not set"):
+        with pytest.raises(OutlastError, match="CRM_TOKEN is not set"):
             await Runner.run(agent, "Go.", RemoteSession(api_key=server.api_key, server_url=server.url))
         assert not server.agents
 
@@ -129,7 +129,7 @@ async def test_a_server_that_repeats_a_connectors_secret_is_not_quoted(
     monkeypatch.setenv("CRM_TOKEN", SECRET)
     detail = {"type": "value_error", "loc": ["body", "tools"], "msg": "no such connector", "input": SECRET}
     with MistralServer(lambda _: REPLY) as server:
-        server.faults.add(Fault(Answer(422, {"detail": [detail]}), method="POST", path="/v1/agents"))
+        server.faults.add(Fault(AnswerWith(422, {"detail": [detail]}), method="POST", path="/v1/agents"))
         crm = TOOLS[-1].to_wire()
         graph = AgentGraph(start="a", agents={"a": AgentSpec(name="a", model="m", built_in_tools=(crm,))})
         async with worker() as resources:
@@ -153,7 +153,7 @@ class Confirmed:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("verdict", ["allow", "deny"])
 async def test_a_person_decides_what_the_server_may_run(verdict: Any, stream: bool) -> None:
-    def model(call: ModelCall) -> list[Output]:
+    def model(call: ModelPrompt) -> list[Output]:
         if call.turn == 0:
             return [Execute("web_search", {"query": "euro"}), Execute("web_search", {"query": "dollar"})]
         statuses = [entry.get("confirmation_status") for entry in call.entries]

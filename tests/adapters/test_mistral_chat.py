@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.adapters.mistral.chat import call_id_of, entries_of, messages_of, request_of
-from durable_agents.adapters.mistral.streams import CompletionStream
-from durable_agents.adapters.scripted import call, handoff, say
-from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall, FunctionResult, MessageInput
-from durable_agents.core.errors import MalformedReply, ModelOverloaded, ModelRefused, ModelUnreachable
-from durable_agents.testing.mistral_server.ordering import check_messages
-from durable_agents.testing.session_programs import graph_for
+from outlast.adapters.mistral.chat import call_id_of, entries_of, messages_of, request_of
+from outlast.adapters.mistral.streams import CompletionStream
+from outlast.adapters.scripted.session import call, handoff, say
+from outlast.core.entries import AgentHandoff, Entry, FunctionCall, FunctionResult, MessageInput
+from outlast.core.errors import MalformedReply, ModelOverloaded, ModelRefused, ModelUnreachable
+from outlast.testing.contracts.session.programs import graph_for
+from outlast.testing.mistral_server.ordering import check_messages
 
 
 @st.composite

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from durable_agents.adapters.mistral import LocalSession, RemoteSession
-from durable_agents.testing.session_contract import Capability, SessionContract
-from durable_agents.testing.session_programs import Program, World
+from outlast.adapters.mistral import LocalSession, RemoteSession
+from outlast.testing.contracts.session.contract import SessionCapability, SessionContract
+from outlast.testing.contracts.session.programs import SessionProgram, SessionWorld
 from tests.adapters.mistral_worlds import Cloud, mistral_world
 
 
@@ -27,7 +27,7 @@ class MistralContract(SessionContract):
         with cloud.server:
             yield
 
-    def open(self, program: Program) -> AbstractContextManager[World]:
+    def open(self, program: SessionProgram) -> AbstractContextManager[SessionWorld]:
         return mistral_world(self.cloud, program, type(self).make, stream=self.stream)
 
 
@@ -35,7 +35,7 @@ class MistralContract(SessionContract):
 class TestRemoteSession(MistralContract):
     make: ClassVar[Any] = RemoteSession
     stream = False
-    capabilities = frozenset({Capability.SERVER, Capability.MEMORY, Capability.USAGE})
+    capabilities = frozenset({SessionCapability.SERVER, SessionCapability.MEMORY, SessionCapability.USAGE})
 
 
 @pytest.mark.server
@@ -53,7 +53,7 @@ class TestRemoteSessionThatHandsOffItself(TestRemoteSession):
 class TestLocalSession(MistralContract):
     make = LocalSession
     stream = False
-    capabilities = frozenset({Capability.SERVER, Capability.USAGE})
+    capabilities = frozenset({SessionCapability.SERVER, SessionCapability.USAGE})
 
 
 @pytest.mark.server

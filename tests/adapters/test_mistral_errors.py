@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.adapters.mistral.api_errors import of_event, of_status, told_by, translated
-from durable_agents.adapters.mistral.reconciliation import Sight, Trace, trace_of
-from durable_agents.adapters.mistral.streams import ConversationStream
-from durable_agents.core.errors import (
+from outlast.adapters.mistral.api_errors import of_event, of_status, told_by, translated
+from outlast.adapters.mistral.reconciliation import Sight, Trace, trace_of
+from outlast.adapters.mistral.streams import ConversationStream
+from outlast.core.errors import (
     MalformedReply,
     ModelError,
     ModelOverloaded,

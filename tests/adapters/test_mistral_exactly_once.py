@@ -19,21 +19,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents import Agent, RemoteSession, Runner, activity, workflow
-from durable_agents.adapters.mistral.wire import entries_of
-from durable_agents.adapters.scripted import call, handoff, say
-from durable_agents.core.agents import AgentGraph, AgentSpec
-from durable_agents.core.entries import Entry, FunctionCall, FunctionResult, MessageInput
-from durable_agents.core.errors import DurableAgentsError, ModelOverloaded, ModelRefused, ModelUnreachable
-from durable_agents.core.replies import with_own_call_ids
-from durable_agents.ports.llm import ModelReply
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.testing.durability.in_store import InStore
-from durable_agents.testing.durability.lifeline import Lifeline
-from durable_agents.testing.durability.stage import Stage
-from durable_agents.testing.examples import few_examples
-from durable_agents.testing.mistral_server import (
-    Answer,
+from outlast import Agent, RemoteSession, Runner, activity, workflow
+from outlast.adapters.mistral.wire import entries_of
+from outlast.adapters.scripted.session import call, handoff, say
+from outlast.core.agents import AgentGraph, AgentSpec
+from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageInput
+from outlast.core.errors import ModelOverloaded, ModelRefused, ModelUnreachable, OutlastError
+from outlast.core.replies import with_own_call_ids
+from outlast.ports.llm import ModelReply
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.contracts.durability.in_store import InStore
+from outlast.testing.contracts.durability.lifeline import Lifeline
+from outlast.testing.contracts.durability.stage import Stage
+from outlast.testing.contracts.examples import few_examples
+from outlast.testing.contracts.session.programs import (
+    ConversationDriver,
+    SessionProgram,
+    foreseen,
+    graph_for,
+    programs,
+    seen,
+)
+from outlast.testing.mistral_server import (
+    AnswerWith,
     Call,
     Drop,
     EndStream,
@@ -48,7 +56,6 @@ from durable_agents.testing.mistral_server import (
     rate_limited,
     unavailable,
 )
-from durable_agents.testing.session_programs import Conversation, Program, foreseen, graph_for, programs, seen
 from tests.adapters.mistral_worlds import Cloud, MistralWorld, mistral_world
 from tests.adapters.test_memory_durability import MemoryStorage
 from tests.adapters.test_mistral_remote import (
@@ -86,7 +93,7 @@ class Mishap:
             return []
         if isinstance(self.action, EndStream) or getattr(self.action, "at", None) == "work":
             return [Fault(self.action, method="POST", path=path) for path in (START, APPEND)]
-        if isinstance(self.action, Answer):
+        if isinstance(self.action, AnswerWith):
             paths = (START, APPEND, f"{APPEND}/history", "/v1/agents", "/v1/agents/*")
             return [Fault(self.action, method=self.method, path=path) for path in paths]
         return [Fault(self.action, method=self.method)]
@@ -108,7 +115,7 @@ def mishaps(stream: bool) -> st.SearchStrategy[Mishap]:
             rate_limited(7),
             not_json(),
             not_the_schema(),
-            Answer(409, {"object": "Error", "message": "Conversation is being updated", "code": 3000}),
+            AnswerWith(409, {"object": "Error", "message": "Conversation is being updated", "code": 3000}),
         ]
     )
     actions: st.SearchStrategy[Any] = cuts | answers
@@ -123,7 +130,7 @@ def mishaps(stream: bool) -> st.SearchStrategy[Mishap]:
 
 
 @dataclass
-class Harried(Conversation):
+class Harried(ConversationDriver):
     """A conversation whose attempts meet with mishaps, one after another, each in a worker of its own."""
 
     mishaps: Sequence[Mishap] = ()
@@ -144,7 +151,7 @@ class Harried(Conversation):
                     reply = await world.session.reply(request, worker)
                 if not mishap.lost:
                     return self._keep(new, reply)
-            except DurableAgentsError as error:
+            except OutlastError as error:
                 if not error.retryable:
                     raise
             finally:
@@ -162,14 +169,16 @@ def clouds() -> Iterator[dict[tuple[bool, bool], Cloud]]:
         yield made
 
 
-def on_server(world: MistralWorld, conversation: Conversation) -> list[tuple[str, ...]]:
+def on_server(world: MistralWorld, conversation: ConversationDriver) -> list[tuple[str, ...]]:
     """Return what the server holds of the conversation that the run ended with."""
     handle: Any = conversation.handle
     held = world.cloud.server.conversations[handle["conversation_id"]].entries
     return seen(entries_of(held, {agent_id: name for name, agent_id in handle["agents"].items()}))
 
 
-async def run_harried(cloud: Cloud, program: Program, drawn: Sequence[Mishap], *, stream: bool) -> None:
+async def run_harried(
+    cloud: Cloud, program: SessionProgram, drawn: Sequence[Mishap], *, stream: bool
+) -> None:
     with mistral_world(cloud, program, RemoteSession, stream=stream) as world:
         async with SharedResources() as resources:
             conversation = Harried(world, resources, program.added, mishaps=drawn)
@@ -182,11 +191,11 @@ async def run_harried(cloud: Cloud, program: Program, drawn: Sequence[Mishap], *
 
 
 def _is_of(conversation: Any, world: MistralWorld) -> bool:
-    return str((conversation.metadata or {}).get("durable_agents_request", "")).startswith(f"{world.name}-")
+    return str((conversation.metadata or {}).get("outlast_request", "")).startswith(f"{world.name}-")
 
 
 @st.composite
-def ordeals(draw: st.DrawFn) -> tuple[Program, list[Mishap], bool]:
+def ordeals(draw: st.DrawFn) -> tuple[SessionProgram, list[Mishap], bool]:
     stream = draw(st.booleans())
     return draw(programs()), draw(st.lists(mishaps(stream), min_size=1, max_size=8)), stream
 
@@ -195,7 +204,7 @@ def ordeals(draw: st.DrawFn) -> tuple[Program, list[Mishap], bool]:
 @few_examples(20)
 async def test_any_mishaps_leave_the_transcript_of_an_undisturbed_run(
     clouds: dict[tuple[bool, bool], Cloud],
-    ordeal: tuple[Program, list[Mishap], bool],
+    ordeal: tuple[SessionProgram, list[Mishap], bool],
     mode: tuple[bool, bool],
 ) -> None:
     """A few runs here; the nightly profile asks for thousands."""
@@ -203,7 +212,7 @@ async def test_any_mishaps_leave_the_transcript_of_an_undisturbed_run(
     await run_harried(clouds[mode], program, drawn, stream=stream)
 
 
-ERRAND = Program(
+ERRAND = SessionProgram(
     ((say("Let me see."), call("look_up", {"city": "Lyon"})), (handoff("poet"),), (say("It rains."),))
 )
 
@@ -499,7 +508,7 @@ async def test_calls_without_ids_of_their_own_are_answered_in_a_new_conversation
     ]
     body = {"conversation_id": "conv_1", "outputs": outputs, "usage": {}}
     with server_of([Say("Done.")]) as server:
-        server.faults.add(Fault(Answer(200, body), method="POST", path=START))
+        server.faults.add(Fault(AnswerWith(200, body), method="POST", path=START))
         async with worker() as resources:
             session = session_for(server)
             request = start(graph_for("m"))

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.adapters.mistral.reconciliation import Sight, Trace, trace_of
+from outlast.adapters.mistral.reconciliation import Sight, Trace, trace_of
 
 Entry = dict[str, Any]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.mistral import RemoteSession
-from durable_agents.adapters.mistral.agents import FINGERPRINT
-from durable_agents.core.agents import AgentGraph, AgentSpec, ToolSpec
-from durable_agents.core.chunks import ImageURLChunk
-from durable_agents.core.entries import (
+import outlast
+from outlast.adapters.mistral import RemoteSession
+from outlast.adapters.mistral.agents import FINGERPRINT
+from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec
+from outlast.core.chunks import ImageURLChunk
+from outlast.core.entries import (
     AgentHandoff,
     Entry,
     FunctionCall,
@@ -24,7 +24,7 @@ from durable_agents.core.entries import (
     ToolExecution,
     UnknownEntry,
 )
-from durable_agents.core.errors import (
+from outlast.core.errors import (
     ConfigurationError,
     DefinitionError,
     MalformedReply,
@@ -33,12 +33,13 @@ from durable_agents.core.errors import (
     ModelUnreachable,
     NotSupported,
 )
-from durable_agents.core.json import JSON
-from durable_agents.ports.llm import ModelReply, ModelRequest
-from durable_agents.ports.resources import Resources
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.testing.mistral_server import (
-    Answer,
+from outlast.core.json import JSON
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.ports.resources import Resources
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.contracts.session.programs import graph_for
+from outlast.testing.mistral_server import (
+    AnswerWith,
     Call,
     Drop,
     Execute,
@@ -46,7 +47,7 @@ from durable_agents.testing.mistral_server import (
     Handoff,
     Hang,
     MistralServer,
-    ModelCall,
+    ModelPrompt,
     Output,
     Reply,
     Say,
@@ -54,7 +55,6 @@ from durable_agents.testing.mistral_server import (
     not_json,
     not_the_schema,
 )
-from durable_agents.testing.session_programs import graph_for
 
 pytestmark = pytest.mark.server
 
@@ -169,7 +169,7 @@ async def test_an_agent_is_found_on_whatever_page_it_is() -> None:
 async def test_a_list_of_agents_that_goes_round_in_circles_is_an_error_and_no_endless_read() -> None:
     page = {"object": "list", "data": [], "next_page_token": "page-1"}
     with server_of([Say("1")]) as server:
-        server.faults.add(Fault(Answer(200, page), method="GET", path="/v1/agents/pages", count=3))
+        server.faults.add(Fault(AnswerWith(200, page), method="GET", path="/v1/agents/pages", count=3))
         async with worker() as resources:
             with pytest.raises(ModelUnreachable, match="in circles"):
                 await session_for(server).reply(start(graph_for("m")), resources)
@@ -321,7 +321,7 @@ async def test_an_agent_that_is_handed_off_to_is_never_changed_under_a_running_c
 
     told: list[str | None] = []
 
-    def model(call: ModelCall) -> Reply:
+    def model(call: ModelPrompt) -> Reply:
         if call.agent_name == "poet":
             told.append(call.instructions)
             return [Say("A poem.")]
@@ -448,7 +448,7 @@ async def test_answers_of_newer_servers_are_read_as_far_as_they_are_known() -> N
         "new_field": 1,
     }
     with server_of() as server:
-        server.faults.add(Fault(Answer(200, body), method="POST", path=START))
+        server.faults.add(Fault(AnswerWith(200, body), method="POST", path=START))
         async with worker() as resources:
             reply = await session_for(server).reply(start(graph_for("m")), resources)
     assert reply.entries == (
@@ -483,7 +483,7 @@ async def test_an_answer_that_cannot_be_read_is_found_in_the_history(
 
 async def test_an_answer_that_is_nowhere_is_malformed() -> None:
     with server_of() as server:
-        server.faults.add(Fault(Answer(200, "<html>"), method="POST", path=START))
+        server.faults.add(Fault(AnswerWith(200, "<html>"), method="POST", path=START))
         async with worker() as resources:
             with pytest.raises(MalformedReply, match="not JSON: '<html>'"):
                 await session_for(server).reply(start(graph_for("m")), resources)
@@ -544,7 +544,7 @@ async def test_what_the_sdk_refuses_to_send_is_a_refusal() -> None:
 async def test_handoffs_can_be_done_by_the_run_and_the_server_knows_nothing_of_them() -> None:
     made: list[list[str]] = []
 
-    def model(call: ModelCall) -> Reply:
+    def model(call: ModelPrompt) -> Reply:
         made.append(list(call.tool_names))
         if call.agent_name == "poet":
             return [Say("A poem.")]
@@ -607,7 +607,7 @@ def test_an_agent_of_the_servers_cannot_be_given_handoffs_of_ours() -> None:
 
 
 async def test_at_a_limit_the_model_must_answer_without_tools() -> None:
-    def model(call: ModelCall) -> Reply:
+    def model(call: ModelPrompt) -> Reply:
         forbidden = call.completion_args.get("tool_choice") == "none"
         assert call.completion_args["temperature"] == 0.5
         return [Say("Enough.") if forbidden else Call("look_up", {})]
@@ -616,28 +616,28 @@ async def test_at_a_limit_the_model_must_answer_without_tools() -> None:
         """Look it up."""
         return "found"
 
-    agent = da.Agent(model="m", name="a", tools=[look_up], completion_args={"temperature": 0.5})
+    agent = outlast.Agent(model="m", name="a", tools=[look_up], completion_args={"temperature": 0.5})
     with MistralServer(model) as server:
         session = session_for(server)
-        result = await da.Runner.run(agent, "Go.", session, max_turns=2, on_limit="finish")
+        result = await outlast.Runner.run(agent, "Go.", session, max_turns=2, on_limit="finish")
         assert (result.text, result.turns) == ("Enough.", 3)
         server.raise_errors()
 
 
 async def test_messages_that_were_changed_here_begin_a_new_conversation_there() -> None:
-    def model(call: ModelCall) -> Reply:
+    def model(call: ModelPrompt) -> Reply:
         return [Say(" / ".join(str(entry["content"]) for entry in call.entries))]
 
-    agent = da.Agent(model="m", name="a")
+    agent = outlast.Agent(model="m", name="a")
     with MistralServer(model) as server:
         session = session_for(server)
-        await da.Runner.run(agent, "one", session)
-        _, answer = da.Runner.messages(session)
-        da.Runner.set_messages(session, [da.MessageInput(content="zero"), answer])
-        result = await da.Runner.run(agent, "two", session)
+        await outlast.Runner.run(agent, "one", session)
+        _, answer = outlast.Runner.messages(session)
+        outlast.Runner.set_messages(session, [outlast.MessageInput(content="zero"), answer])
+        result = await outlast.Runner.run(agent, "two", session)
         assert result.text == "zero / one / two"
         assert (
-            await da.Runner.run(agent, "three", session)
+            await outlast.Runner.run(agent, "three", session)
         ).text == "zero / one / two / zero / one / two / three"
         assert len(server.conversations) == 2
         server.raise_errors()

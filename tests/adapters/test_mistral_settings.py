@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from durable_agents.adapters.mistral import LocalSession, RemoteSession
-from durable_agents.adapters.mistral.api_errors import of_event
-from durable_agents.core.agents import AgentGraph, AgentSpec
-from durable_agents.core.entries import MessageInput
-from durable_agents.core.errors import (
+from outlast.adapters.mistral import LocalSession, RemoteSession
+from outlast.adapters.mistral.api_errors import of_event
+from outlast.core.agents import AgentGraph, AgentSpec
+from outlast.core.entries import MessageInput
+from outlast.core.errors import (
     ConfigurationError,
     DefinitionError,
     MalformedReply,
@@ -24,14 +24,14 @@ from durable_agents.core.errors import (
     ModelRefused,
     NotSupported,
 )
-from durable_agents.ports.durability import Step
-from durable_agents.ports.llm import ModelRequest
-from durable_agents.runtime.agent import Agent
-from durable_agents.runtime.bounds import Bounds
-from durable_agents.runtime.clock import SystemClock
-from durable_agents.runtime.plain import PlainContext
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.runtime.runner import run_agent
+from outlast.ports.durability import Step
+from outlast.ports.llm import ModelRequest
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.runtime.attempts.system_clock import SystemClock
+from outlast.runtime.definitions.agent import Agent
+from outlast.runtime.runs.bounds import Bounds
+from outlast.runtime.runs.runner import run_agent
+from outlast.runtime.runs.undurable_context import PlainContext
 
 both = pytest.mark.parametrize("make", [RemoteSession, LocalSession])
 
@@ -149,7 +149,7 @@ async def test_without_the_sdk_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "mistralai.client", None)
     async with SharedResources() as resources:
-        with pytest.raises(MissingExtra, match=r"durable-agents\[mistral\]"):
+        with pytest.raises(MissingExtra, match=r"outlast\[mistral\]"):
             await make(server_url="http://127.0.0.1:1").reply(request(), resources)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from durable_agents import Agent, RemoteSession, Runner, connect
-from durable_agents.core.errors import ModelRefused
-from durable_agents.testing.mistral_server import MistralServer, Say, ScriptedModel
+from outlast import Agent, RemoteSession, Runner, connect
+from outlast.core.errors import ModelRefused
+from outlast.testing.mistral_server import MistralServer, Say, ScriptedModel
 from tests.mistral_server.openapi import OpenApiJudge
 
 pytestmark = pytest.mark.server

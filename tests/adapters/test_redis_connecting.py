@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-import durable_agents as da
-from durable_agents.core.errors import (
+import outlast
+from outlast.core.errors import (
     ConfigurationError,
     StorageCorrupt,
     StorageError,
@@ -23,7 +23,7 @@ from durable_agents.core.errors import (
     StorageTooNew,
     StorageUnavailable,
 )
-from durable_agents.testing.durability.workflows import Steps
+from outlast.testing.contracts.durability.workflows import Steps
 from tests.adapters.certificates import make_certificates
 from tests.adapters.redis_cluster import cluster, replicated
 from tests.adapters.redis_servers import (
@@ -62,14 +62,14 @@ def with_options(url: str, **options: str) -> str:
 
 async def works(url: str, **options: str) -> None:
     """Check that an execution runs to its end on what `url` leads to."""
-    async with da.connect(with_options(url, **options)) as backend, backend.worker([Steps]):
+    async with outlast.connect(with_options(url, **options)) as backend, backend.worker([Steps]):
         execution = await backend.start(Steps, ["a", "b"], id=uuid.uuid4().hex)
         assert await asyncio.wait_for(execution.result(), 30) == ["a done", "b done"]
         assert [event.kind async for event in execution.events()][-1] == "execution_completed"
 
 
 @asynccontextmanager
-async def refused(kind: type[da.DurableAgentsError], *told: str) -> AsyncIterator[None]:
+async def refused(kind: type[outlast.OutlastError], *told: str) -> AsyncIterator[None]:
     """The block raises just this in time, and its message says what to change."""
     began = time.monotonic()
     with pytest.raises(kind) as refusal:
@@ -83,7 +83,7 @@ async def refused(kind: type[da.DurableAgentsError], *told: str) -> AsyncIterato
 
 
 async def connect(url: str, **options: str) -> None:
-    async with da.connect(with_options(url, **options)):
+    async with outlast.connect(with_options(url, **options)):
         pass
 
 
@@ -128,7 +128,9 @@ async def test_a_cluster(kind: Kind) -> None:
         await works(nodes[0].url())
         await works(nodes[1].url(user="app", password="app-secret"), prefix="mine")
         # Executions go to all of them, and more at once than there are connections wait for their turn.
-        async with da.connect(with_options(nodes[0].url(), max_connections="2", timeout="10")) as backend:
+        async with outlast.connect(
+            with_options(nodes[0].url(), max_connections="2", timeout="10")
+        ) as backend:
             await asyncio.gather(*(backend.start(Steps, ["a"]) for _ in range(50)))
             assert len(await backend.list()) == 51
         assert all(node.ask("DBSIZE") for node in nodes)
@@ -193,7 +195,7 @@ async def test_the_server_that_redis_url_names() -> None:
 )
 async def test_a_url_that_makes_no_sense(url: str, told: str) -> None:
     async with refused(ConfigurationError, told):
-        da.connect(url)
+        outlast.connect(url)
 
 
 async def test_no_certificate_where_the_url_says_it_is(tmp_path: Path) -> None:
@@ -315,7 +317,7 @@ def url(prefix: str) -> str:
 
 async def test_a_key_of_another_type_under_the_prefix(url: str, prefix: str) -> None:
     server = shared_server(VALKEY)
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         for key in ("head:x", "journal:x", "listed:running:contract.steps"):
             server.ask("SET", f"{prefix}:{{0}}:{key}", "not ours")
             before = sorted(server.ask("KEYS", f"{prefix}:*"))
@@ -329,20 +331,20 @@ async def test_a_key_of_another_type_under_the_prefix(url: str, prefix: str) -> 
 @pytest.mark.parametrize("written", ["", "not ours", "[]", '{"format":"one"}'])
 async def test_a_prefix_that_somebody_else_uses(written: str, url: str, prefix: str) -> None:
     shared_server(VALKEY).ask("SET", f"{prefix}:format", written)
-    async with refused(StorageCorrupt, f"{prefix}:format", "another prefix"), da.connect(url):
+    async with refused(StorageCorrupt, f"{prefix}:format", "another prefix"), outlast.connect(url):
         pass
 
 
 async def test_a_prefix_whose_format_is_a_hash(url: str, prefix: str) -> None:
     shared_server(VALKEY).ask("HSET", f"{prefix}:format", "a", "b")
-    async with refused(StorageCorrupt, "prefix="), da.connect(url):
+    async with refused(StorageCorrupt, "prefix="), outlast.connect(url):
         pass
 
 
 async def test_a_journal_of_a_newer_format(url: str, prefix: str) -> None:
     written = json.dumps({"format": 2, "shards": 1})
     shared_server(VALKEY).ask("SET", f"{prefix}:format", written)
-    async with refused(StorageTooNew, "format 2", "upgrade", "another prefix"), da.connect(url):
+    async with refused(StorageTooNew, "format 2", "upgrade", "another prefix"), outlast.connect(url):
         pass
     assert shared_server(VALKEY).ask("GET", f"{prefix}:format") == written.encode()
 
@@ -371,7 +373,7 @@ async def test_a_replica() -> None:
 @contextmanager
 def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     said: list[str] = []
-    with caplog.at_level(logging.WARNING, "durable_agents.redis"):
+    with caplog.at_level(logging.WARNING, "outlast.redis"):
         caplog.clear()
         yield said
         said += [record.getMessage() for record in caplog.records]

@@ -10,9 +10,9 @@ from datetime import timedelta
 
 import pytest
 
-import durable_agents as da
-from durable_agents.testing.durability import workflows
-from durable_agents.testing.durability.waiting import Mailbox
+import outlast
+from outlast.testing.contracts.durability import workflows
+from outlast.testing.contracts.durability.waiting import Mailbox
 from tests.adapters.redis_servers import VALKEY, RedisServer, temporary_server
 
 pytestmark = pytest.mark.server
@@ -36,10 +36,10 @@ def calls(server: RedisServer) -> Counter[str]:
 async def scripts_of(server: RedisServer, steps: int) -> int:
     """Return how many scripts a worker ran for an execution with so many steps, while nobody watched it."""
     before = calls(server)
-    async with da.connect(server.url()) as backend, backend.worker([workflows.Counter]):
+    async with outlast.connect(server.url()) as backend, backend.worker([workflows.Counter]):
         execution = await backend.start(workflows.Counter, steps)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while server.ask("EXISTS", "durable-agents:{0}:listed:running:contract.counter"):  # noqa: ASYNC110
+            while server.ask("EXISTS", "outlast:{0}:listed:running:contract.counter"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         asked = calls(server) - before
         assert await execution.result() == sum(range(steps))
@@ -54,10 +54,10 @@ async def test_a_step_is_one_script(server: RedisServer) -> None:
 
 
 async def test_who_waits_for_a_result_hears_of_nothing_but_the_end(server: RedisServer) -> None:
-    async with da.connect(server.url()) as backend, backend.worker([Mailbox]):
+    async with outlast.connect(server.url()) as backend, backend.worker([Mailbox]):
         execution = await backend.start(Mailbox)
         waiting = asyncio.create_task(execution.result())
-        channel = f"durable-agents:end:{execution.id}"
+        channel = f"outlast:end:{execution.id}"
         async with asyncio.timeout(PATIENCE_SECONDS):
             while server.ask("PUBSUB", "NUMSUB", channel) != [channel.encode(), 1]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -68,7 +68,7 @@ async def test_who_waits_for_a_result_hears_of_nothing_but_the_end(server: Redis
 
 async def test_waiting_costs_no_more_than_signs_of_life(server: RedisServer) -> None:
     lease = timedelta(seconds=0.5)
-    async with da.connect(server.url()) as backend, backend.worker([Mailbox], lease=lease):
+    async with outlast.connect(server.url()) as backend, backend.worker([Mailbox], lease=lease):
         executions = [await backend.start(Mailbox) for _ in range(20)]
         await asyncio.sleep(2 * lease.total_seconds())
         before, began = calls(server), time.monotonic()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from durable_agents.adapters.redis import RedisDeltas
-from durable_agents.ports.deltas import Deltas
-from durable_agents.testing.durability.in_store import InStore
-from durable_agents.testing.durability_contract import DurabilityContract
+from outlast.adapters.redis import RedisDeltas
+from outlast.ports.deltas import Deltas
+from outlast.testing.contracts.durability.contract import DurabilityContract
+from outlast.testing.contracts.durability.in_store import InStore
 from tests.adapters.redis_servers import REDIS
 from tests.adapters.redis_storage import Prefix, on_redis, on_valkey_in_shards
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import durable_agents as da
+import outlast
 from tests.adapters.redis_cluster import cluster
 from tests.adapters.redis_servers import KINDS, REDIS, VALKEY, Kind, ServerOptions, temporary_server
 
@@ -17,27 +17,27 @@ pytestmark = pytest.mark.server
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "redis.md"
 
 
-@da.activity()
+@outlast.activity()
 async def permitted(text: str) -> str:
     """Return the text."""
     return text
 
 
-@da.workflow.define(name="redis_permissions")
+@outlast.workflow.define(name="redis_permissions")
 class Permitted:
     """Uses messages, activities and waiting."""
 
     def __init__(self) -> None:
         self.may_end = False
 
-    @da.workflow.signal
+    @outlast.workflow.signal
     def end(self) -> None:
         self.may_end = True
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> str:
         result: str = await permitted("done")
-        await da.workflow.wait_condition(lambda: self.may_end)
+        await outlast.workflow.wait_condition(lambda: self.may_end)
         return result
 
 
@@ -77,7 +77,7 @@ async def test_the_documented_user_of_a_cluster_may_do_all_that_is_needed(kind: 
 
 async def does_everything(url: str) -> None:
     """Check that all that a backend does can be done at this URL."""
-    async with da.connect(url) as backend, backend.worker([Permitted]):
+    async with outlast.connect(url) as backend, backend.worker([Permitted]):
         execution = await backend.start(Permitted)
         async for event in execution.events():
             if event.kind == "activity_completed":

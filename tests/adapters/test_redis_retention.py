@@ -8,9 +8,9 @@ import random
 import pytest
 from redis.asyncio import Redis
 
-from durable_agents.adapters.redis import RedisStore
-from durable_agents.core.records import Status
-from durable_agents.ports.journal import Commit, Message, NewExecution
+from outlast.adapters.redis import RedisStore
+from outlast.core.records import Status
+from outlast.ports.journal import Commit, Message, NewExecution
 from tests.adapters.redis_servers import VALKEY, shared_url
 from tests.adapters.redis_storage import Prefix
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-from durable_agents.testing.examples import few_examples
-from durable_agents.testing.journal_contract import JournalContract
+from outlast.testing.contracts.examples import few_examples
+from outlast.testing.contracts.journal.contract import JournalContract
 from tests.adapters.redis_servers import REDIS, external_url
 from tests.adapters.redis_storage import (
     on_cluster,

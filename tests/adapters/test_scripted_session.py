@@ -8,14 +8,20 @@ from dataclasses import dataclass
 
 import pytest
 
-from durable_agents.adapters.scripted import ScriptedSession, call, handoff, say
-from durable_agents.core.agents import AgentGraph
-from durable_agents.core.entries import Entry, FunctionCall, MessageInput
-from durable_agents.core.errors import DefinitionError, ModelRefused
-from durable_agents.ports.llm import ModelReply, ModelRequest
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.testing.session_contract import SessionContract
-from durable_agents.testing.session_programs import Hanging, Program, Trouble, World, graph_for
+from outlast.adapters.scripted.session import ScriptedSession, call, handoff, say
+from outlast.core.agents import AgentGraph
+from outlast.core.entries import Entry, FunctionCall, MessageInput
+from outlast.core.errors import DefinitionError, ModelRefused
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.contracts.session.contract import SessionContract
+from outlast.testing.contracts.session.programs import (
+    Hanging,
+    SessionProgram,
+    SessionWorld,
+    Trouble,
+    graph_for,
+)
 
 
 @dataclass
@@ -36,7 +42,7 @@ class ScriptedWorld:
 
 class TestScriptedSession(SessionContract):
     @contextmanager
-    def open(self, program: Program) -> Iterator[World]:
+    def open(self, program: SessionProgram) -> Iterator[SessionWorld]:
         script: dict[str, list[tuple[Entry, ...]]] = {}
         for speaker, reply in zip(program.speakers, program.replies, strict=True):
             script.setdefault(speaker, []).append(reply)

@@ -6,11 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from durable_agents.adapters.sqlite import SqliteDeltas, SqliteStore
-from durable_agents.ports.deltas import Deltas
-from durable_agents.testing.clock import VirtualClock
-from durable_agents.testing.durability.in_store import InStore
-from durable_agents.testing.durability_contract import DurabilityContract
+from outlast.adapters.sqlite import SqliteDeltas, SqliteStore
+from outlast.ports.deltas import Deltas
+from outlast.testing.contracts.durability.contract import DurabilityContract
+from outlast.testing.contracts.durability.in_store import InStore
+from outlast.testing.virtual_clock import VirtualClock
 
 
 class TemporaryFile:
@@ -18,7 +18,7 @@ class TemporaryFile:
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
-        self.directory = Path(tempfile.mkdtemp(prefix="durable-agents-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="outlast-"))
 
     def open(self) -> SqliteStore:
         return SqliteStore(

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import pytest
 
-from durable_agents.adapters.sqlite import SqliteStore, schema
-from durable_agents.adapters.sqlite.schema import APPLICATION_ID, MIGRATIONS, Database, Synchronous
-from durable_agents.core.errors import (
+from outlast.adapters.sqlite import SqliteStore, schema
+from outlast.adapters.sqlite.schema import APPLICATION_ID, MIGRATIONS, Database, Synchronous
+from outlast.core.errors import (
     ConfigurationError,
     StorageCorrupt,
     StorageError,
@@ -32,9 +32,9 @@ from durable_agents.core.errors import (
     StorageTooNew,
     StorageUnavailable,
 )
-from durable_agents.core.records import Status
-from durable_agents.ports.journal import Claim, Commit, Message, NewExecution, WorkerCard
-from durable_agents.runtime.clock import SystemClock
+from outlast.core.records import Status
+from outlast.ports.journal import Claim, Commit, Message, NewExecution, WorkerCard
+from outlast.runtime.attempts.system_clock import SystemClock
 
 PATIENCE_SECONDS = 60.0
 """After that a test has failed; nothing waits that long when all is well."""
@@ -519,7 +519,7 @@ async def test_a_store_of_a_newer_version_asks_for_an_upgrade(tmp_path: Path) ->
     async with open_store(path) as store:
         await create_and_claim(store)
     tamper(path, f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    with pytest.raises(StorageTooNew, match="upgrade durable-agents"):
+    with pytest.raises(StorageTooNew, match="upgrade outlast"):
         await open_store(path).__aenter__()
     tamper(path, f"PRAGMA user_version = {len(MIGRATIONS)}")
     async with open_store(path) as store:

@@ -16,14 +16,14 @@ from typing import cast
 
 import pytest
 
-from durable_agents.adapters.sqlite import SqliteStore
-from durable_agents.adapters.sqlite.schema import Database
-from durable_agents.adapters.sqlite.transaction import DELETE_ROWS, FORGET_EXECUTIONS, Transaction
-from durable_agents.core.errors import ConfigurationError, LeaseLost
-from durable_agents.core.records import Status
-from durable_agents.ports.journal import Claim, Commit, Message, NewExecution
-from durable_agents.testing.clock import VirtualClock
-from durable_agents.testing.journal_contract import MEBIBYTE, JournalContract
+from outlast.adapters.sqlite import SqliteStore
+from outlast.adapters.sqlite.schema import Database
+from outlast.adapters.sqlite.transaction import DELETE_ROWS, FORGET_EXECUTIONS, Transaction
+from outlast.core.errors import ConfigurationError, LeaseLost
+from outlast.core.records import Status
+from outlast.ports.journal import Claim, Commit, Message, NewExecution
+from outlast.testing.contracts.journal.contract import MEBIBYTE, JournalContract
+from outlast.testing.virtual_clock import VirtualClock
 
 PATIENCE_SECONDS = 60.0
 PAGE_BYTES = 4096
@@ -34,7 +34,7 @@ class TemporaryFile:
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
-        self._directory = Path(tempfile.mkdtemp(prefix="durable-agents-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="outlast-"))
 
     def open(self) -> SqliteStore:
         # Without its own cleaning: the suite counts what `prune` forgets.

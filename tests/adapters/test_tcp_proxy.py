@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.testing.examples import few_examples
+from outlast.testing.contracts.examples import few_examples
 from tests.adapters.certificates import make_certificates
 from tests.adapters.tcp_proxy import LOOPBACK, Direction, TcpProxy
 from tests.listening import listening

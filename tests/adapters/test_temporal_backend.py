@@ -19,17 +19,17 @@ from temporalio.client import WorkflowHistory
 from temporalio.exceptions import ApplicationError
 from temporalio.workflow import NondeterminismError
 
-import durable_agents as da
-from durable_agents.adapters.temporal import TemporalBackend
-from durable_agents.adapters.temporal.replays import replay
-from durable_agents.adapters.temporal.steps import OpenSteps
-from durable_agents.adapters.temporal.worker import replayer_of
-from durable_agents.adapters.temporal.workflows import Host
-from durable_agents.composition.backends import toolkit
-from durable_agents.core.records import Status
-from durable_agents.runtime.workflow import definition_of
-from durable_agents.testing.examples import few_examples
-from durable_agents.testing.mistral_server import Call, Handoff, MistralServer, Say, ScriptedModel
+import outlast
+from outlast.adapters.temporal import TemporalBackend
+from outlast.adapters.temporal.step_replay import replay
+from outlast.adapters.temporal.steps import OpenSteps
+from outlast.adapters.temporal.worker import replayer_of
+from outlast.adapters.temporal.workflows import Host
+from outlast.composition.backends import toolkit
+from outlast.core.records import Status
+from outlast.runtime.definitions.workflow import definition_of
+from outlast.testing.contracts.examples import few_examples
+from outlast.testing.mistral_server import Call, Handoff, MistralServer, Say, ScriptedModel
 from tests.adapters import temporal_programs as programs
 from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import (
@@ -73,16 +73,16 @@ class Run:
     events: list[tuple[str, dict[str, Any]]]
 
 
-def told(event: da.Event) -> tuple[str, dict[str, Any]]:
+def told(event: outlast.Event) -> tuple[str, dict[str, Any]]:
     """Return the event without what is different in every run."""
     return event.kind, {name: value for name, value in event.data.items() if name not in ("due_at", "handle")}
 
 
 @asynccontextmanager
-async def working(url: str, **options: Any) -> AsyncIterator[tuple[da.Backend, str]]:
+async def working(url: str, **options: Any) -> AsyncIterator[tuple[outlast.Backend, str]]:
     """Connect, and run a worker on a task queue of its own."""
     queue = f"queue-{uuid.uuid4().hex}"
-    async with da.connect(url) as backend, backend.worker(WORKFLOWS, task_queue=queue, **options):
+    async with outlast.connect(url) as backend, backend.worker(WORKFLOWS, task_queue=queue, **options):
         yield backend, queue
 
 
@@ -94,7 +94,7 @@ async def run(url: str, workflow: type[Any], *args: Any, **options: Any) -> Run:
 
 
 async def history_of(url: str, execution_id: str) -> WorkflowHistory:
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         assert isinstance(backend, TemporalBackend)
         return await backend.client.get_workflow_handle(execution_id).fetch_history()
 
@@ -134,7 +134,7 @@ async def test_a_remote_session_works_as_in_memory_and_its_key_is_in_no_stored_b
             }
         )
         with MistralServer(model, api_key=SECRET) as server:
-            session = da.RemoteSession(api_key=SECRET, server_url=server.url)
+            session = outlast.RemoteSession(api_key=SECRET, server_url=server.url)
             monkeypatch.setattr(RemoteAnalysis, "session", session)
             runs.append(await run(where, RemoteAnalysis, "Analyse the merger."))
             assert any(SECRET in str(request.headers) for request in server.requests)
@@ -183,10 +183,10 @@ async def test_an_activity_that_fails_for_good_fails_the_execution_with_its_caus
     async with working(url) as (backend, queue):
         execution = await backend.start(Unsteady, 3, task_queue=queue)
         for _ in range(2):
-            with pytest.raises(da.ExecutionFailed) as failed:
+            with pytest.raises(outlast.ExecutionFailed) as failed:
                 await execution.result()
             cause = failed.value.__cause__
-            assert isinstance(cause, da.ActivityFailed)
+            assert isinstance(cause, outlast.ActivityFailed)
             assert (cause.attempts, cause.kind, cause.message) == (3, "LookupError", "not yet")
             description = await execution.describe()
             assert (description.status, description.error) == (Status.FAILED, f"ActivityFailed: {cause}")
@@ -195,9 +195,9 @@ async def test_an_activity_that_fails_for_good_fails_the_execution_with_its_caus
 async def test_code_that_no_workflow_may_contain_is_refused_as_elsewhere(url: str) -> None:
     async with working(url) as (backend, queue):
         execution = await backend.start(ClockReader, task_queue=queue)
-        with pytest.raises(da.ExecutionFailed, match="time") as failed:
+        with pytest.raises(outlast.ExecutionFailed, match="time") as failed:
             await execution.result()
-        assert isinstance(failed.value.__cause__, da.DeterminismError)
+        assert isinstance(failed.value.__cause__, outlast.DeterminismError)
 
 
 async def test_a_local_activity_does_the_same_with_fewer_events(url: str) -> None:
@@ -225,7 +225,7 @@ async def test_a_local_activity_does_the_same_with_fewer_events(url: str) -> Non
 async def converse(url: str) -> Run:
     """Decide twice, once before the worker is there."""
     queue = f"queue-{uuid.uuid4().hex}"
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         execution = await backend.start(Approval, 2, task_queue=queue)
         await execution.signal("decide", "yes")
         async with backend.worker(WORKFLOWS, task_queue=queue):
@@ -237,9 +237,9 @@ async def converse(url: str) -> Run:
             await execution.signal("decide", "no", "Ada")
             result = await execution.result()
             assert await execution.query("decided", 1) == ["no by Ada noted"]
-            with pytest.raises(da.ExecutionClosed):
+            with pytest.raises(outlast.ExecutionClosed):
                 await execution.signal("decide", "late")
-            with pytest.raises(da.InvalidArguments):
+            with pytest.raises(outlast.InvalidArguments):
                 await execution.query("undefined")
             return Run(execution.id, result, [told(event) async for event in execution.events()])
 
@@ -259,10 +259,10 @@ async def cancel(url: str) -> list[str]:
             if event.kind == "timer_fired":
                 break
         await execution.cancel()
-        with pytest.raises(da.ExecutionCancelled):
+        with pytest.raises(outlast.ExecutionCancelled):
             await execution.result()
         assert (await execution.describe()).status is Status.CANCELLED
-        with pytest.raises(da.ExecutionClosed):
+        with pytest.raises(outlast.ExecutionClosed):
             await execution.cancel()
         return [event.kind async for event in execution.events()]
 
@@ -285,7 +285,7 @@ async def test_an_id_belongs_to_one_workflow_and_one_input_for_good(url: str) ->
         )
         for _ in ("running", "completed"):
             for workflow, arguments, differs in ((Steps, (["b"],), "input"), (ClockReader, (), "workflow")):
-                with pytest.raises(da.ExecutionAlreadyExists) as refused:
+                with pytest.raises(outlast.ExecutionAlreadyExists) as refused:
                     await backend.start(workflow, *arguments, id=first.id, task_queue=queue)
                 assert refused.value.differs == differs
             again = await backend.start(Steps, ["a"], id=first.id, task_queue=queue)
@@ -296,7 +296,7 @@ async def test_an_id_belongs_to_one_workflow_and_one_input_for_good(url: str) ->
 
 async def test_what_does_not_exist_is_not_found_and_what_exists_is_listed(url: str) -> None:
     async with working(url) as (backend, queue):
-        with pytest.raises(da.ExecutionNotFound):
+        with pytest.raises(outlast.ExecutionNotFound):
             await backend.get("never started")
         execution = await backend.start(Steps, [], id=f"it's {queue}", task_queue=queue)
         assert await (await backend.get(execution.id)).result() == []
@@ -307,17 +307,17 @@ async def test_what_does_not_exist_is_not_found_and_what_exists_is_listed(url: s
         assert found == [await execution.describe()]
 
 
-async def completed(backend: da.Backend) -> list[da.ExecutionDescription]:
+async def completed(backend: outlast.Backend) -> list[outlast.ExecutionDescription]:
     return list(await backend.list(workflow="temporal_steps", status="completed"))
 
 
 @pytest.mark.parametrize("value", [object(), "x" * 3_000_000])
 async def test_what_cannot_be_stored_is_refused_at_the_call(url: str, value: Any) -> None:
-    error = da.PayloadTooLarge if isinstance(value, str) else da.Unserialisable
+    error = outlast.PayloadTooLarge if isinstance(value, str) else outlast.Unserialisable
     async with working(url) as (backend, queue):
         with pytest.raises(error):
             await backend.start(Steps, [value], id=f"too much {queue}", task_queue=queue)
-        with pytest.raises(da.ExecutionNotFound):
+        with pytest.raises(outlast.ExecutionNotFound):
             await backend.get(f"too much {queue}")
 
 
@@ -332,7 +332,7 @@ async def test_another_process_finishes_what_a_killed_one_began(
     witness.touch()
     monkeypatch.setenv("TEMPORAL_WITNESS", str(witness))
     queue = f"queue-{uuid.uuid4().hex}"
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         execution = await backend.start(Crash, task_queue=queue)
         for hanging in ("hang 1", "once 1"):
             process = await asyncio.create_subprocess_exec(
@@ -382,16 +382,16 @@ class Edited:
 def test_a_missing_sdk_is_told_by_its_extra() -> None:
     program = (
         "import sys; sys.modules['temporalio'] = None\n"
-        "import durable_agents as da\n"
-        "try: da.connect('temporal://localhost:7233')\n"
-        "except da.MissingExtra as error: print(error)\n"
+        "import outlast\n"
+        "try: outlast.connect('temporal://localhost:7233')\n"
+        "except outlast.MissingExtra as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "durable-agents[temporal]" in done.stdout
+    assert "outlast[temporal]" in done.stdout
 
 
 def test_a_failure_of_another_author_keeps_its_kind_and_message() -> None:
-    from durable_agents.adapters.temporal.failures import failure_in
+    from outlast.adapters.temporal.failures import failure_in
 
     assert failure_in(ApplicationError("no luck", type="Theirs")).error().details() == {
         "kind": "Theirs",

@@ -21,8 +21,8 @@ from temporalio.converter import (
 )
 from temporalio.service import TLSConfig
 
-import durable_agents as da
-from durable_agents.adapters.temporal import (
+import outlast
+from outlast.adapters.temporal import (
     TemporalBackend,
     connection_options,
     data_converter,
@@ -71,8 +71,8 @@ class Scrambling(PayloadCodec):
     ],
 )
 def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
-    with pytest.raises(da.ConfigurationError, match="Temporal URL"):
-        da.connect(url)
+    with pytest.raises(outlast.ConfigurationError, match="Temporal URL"):
+        outlast.connect(url)
 
 
 def test_credentials_come_from_files_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,11 +92,11 @@ def test_credentials_come_from_files_and_variables(tmp_path: Path, monkeypatch: 
 
 
 def test_options_that_nobody_takes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(da.ConfigurationError, match="colour"):
-        da.connect("temporal://localhost:7233", colour="red")
+    with pytest.raises(outlast.ConfigurationError, match="colour"):
+        outlast.connect("temporal://localhost:7233", colour="red")
     for url in ("memory:", f"sqlite:///{tmp_path}/runs.db"):
-        with pytest.raises(da.ConfigurationError, match="api_key"):
-            da.connect(url, api_key="x")
+        with pytest.raises(outlast.ConfigurationError, match="api_key"):
+            outlast.connect(url, api_key="x")
 
 
 async def test_an_interceptor_of_the_user_sees_what_is_started(url: str) -> None:
@@ -111,7 +111,7 @@ async def test_an_interceptor_of_the_user_sees_what_is_started(url: str) -> None
 
             return Outbound(next)
 
-    async with da.connect(url, interceptors=[Seeing()]) as backend:
+    async with outlast.connect(url, interceptors=[Seeing()]) as backend:
         await backend.start(Steps, [], task_queue=uuid.uuid4().hex)
     assert seen == ["temporal_steps"]
 
@@ -120,20 +120,20 @@ async def test_an_interceptor_of_the_user_sees_what_is_started(url: str) -> None
 
 
 async def test_a_service_that_does_not_answer_is_told() -> None:
-    with pytest.raises(da.StorageError, match=r"127\.0\.0\.1:1;"):
-        async with da.connect("temporal://127.0.0.1:1/default"):
+    with pytest.raises(outlast.StorageError, match=r"127\.0\.0\.1:1;"):
+        async with outlast.connect("temporal://127.0.0.1:1/default"):
             pass
 
 
 async def test_a_namespace_that_does_not_exist_is_told_with_what_creates_it() -> None:
-    with pytest.raises(da.ConfigurationError, match="namespace create --namespace nowhere"):
-        async with da.connect(f"temporal://{shared_server()}/nowhere"):
+    with pytest.raises(outlast.ConfigurationError, match="namespace create --namespace nowhere"):
+        async with outlast.connect(f"temporal://{shared_server()}/nowhere"):
             pass
 
 
 async def test_tls_with_a_service_that_has_none_is_told(url: str) -> None:
-    with pytest.raises(da.ConfigurationError, match="tls=false"):
-        async with da.connect(f"{url}?tls=true"):
+    with pytest.raises(outlast.ConfigurationError, match="tls=false"):
+        async with outlast.connect(f"{url}?tls=true"):
             pass
 
 
@@ -144,7 +144,7 @@ async def test_a_codec_keeps_plain_text_out_of_what_temporal_stores() -> None:
     address, queue = shared_server(), uuid.uuid4().hex
     url = f"temporal://{address}/{await new_namespace(address)}"
     async with (
-        da.connect(url, payload_codec=Scrambling(7)) as backend,
+        outlast.connect(url, payload_codec=Scrambling(7)) as backend,
         backend.worker([Steps], task_queue=queue, lease=LEASE),
     ):
         execution = await backend.start(Steps, ["my secret"], task_queue=queue)
@@ -153,21 +153,21 @@ async def test_a_codec_keeps_plain_text_out_of_what_temporal_stores() -> None:
         history = await backend.client.get_workflow_handle(execution.id).fetch_history()
     assert b"my secret" not in b"".join(event.SerializeToString() for event in history.events)
     for options in ({}, {"payload_codec": Scrambling(8)}):
-        async with da.connect(url, **options) as stranger:
-            with pytest.raises(da.ConfigurationError, match="codec"):
+        async with outlast.connect(url, **options) as stranger:
+            with pytest.raises(outlast.ConfigurationError, match="codec"):
                 await (await stranger.get(execution.id)).result()
 
 
 async def test_a_worker_without_the_codec_keeps_the_execution_and_says_why(url: str) -> None:
     queue = uuid.uuid4().hex
-    async with da.connect(url, payload_codec=Scrambling(7)) as backend, da.connect(url) as stranger:
+    async with outlast.connect(url, payload_codec=Scrambling(7)) as backend, outlast.connect(url) as stranger:
         execution = await backend.start(Steps, ["a"], task_queue=queue)
         async with stranger.worker([Steps], task_queue=queue):
             assert "codec" in await obstacle_of(execution)
         assert (await execution.describe()).status == "running"
 
 
-async def obstacle_of(execution: da.Execution) -> str:
+async def obstacle_of(execution: outlast.Execution) -> str:
     """Return why the execution cannot go on, once it is known. Nothing announces that."""
     async with asyncio.timeout(30):
         while (error := (await execution.describe()).error) is None:  # noqa: ASYNC110
@@ -180,12 +180,12 @@ async def obstacle_of(execution: da.Execution) -> str:
 
 async def test_a_result_that_is_too_large_is_told_once_with_its_tool_and_size(url: str) -> None:
     queue = uuid.uuid4().hex
-    async with da.connect(url) as backend, backend.worker([Large], task_queue=queue):
+    async with outlast.connect(url) as backend, backend.worker([Large], task_queue=queue):
         execution = await backend.start(Large, 3_000_000, task_queue=queue)
-        with pytest.raises(da.ExecutionFailed) as failed:
+        with pytest.raises(outlast.ExecutionFailed) as failed:
             await execution.result()
     cause = failed.value.__cause__
-    assert isinstance(cause, da.PayloadTooLarge)
+    assert isinstance(cause, outlast.PayloadTooLarge)
     assert "'temporal_inflate'" in cause.what
     assert cause.size_bytes == 3_000_002
     assert Large.attempts[execution.id] == 1
@@ -208,22 +208,22 @@ class Wrapping(PayloadCodec):
 async def test_with_a_codec_the_limit_leaves_room_for_what_it_adds(url: str, size: int, fits: bool) -> None:
     queue = uuid.uuid4().hex
     async with (
-        da.connect(url, payload_codec=Wrapping()) as backend,
+        outlast.connect(url, payload_codec=Wrapping()) as backend,
         backend.worker([Large], task_queue=queue),
     ):
         execution = await backend.start(Large, size, task_queue=queue)
         if fits:
             assert await execution.result() == size
             return
-        with pytest.raises(da.ExecutionFailed) as failed:
+        with pytest.raises(outlast.ExecutionFailed) as failed:
             await execution.result()
-        assert isinstance(failed.value.__cause__, da.PayloadTooLarge)
+        assert isinstance(failed.value.__cause__, outlast.PayloadTooLarge)
         assert Large.attempts[execution.id] == 1
 
 
 async def test_a_result_that_is_just_small_enough_is_in_the_event_stream(url: str) -> None:
     queue = uuid.uuid4().hex
-    async with da.connect(url) as backend, backend.worker([Large], task_queue=queue):
+    async with outlast.connect(url) as backend, backend.worker([Large], task_queue=queue):
         execution = await backend.start(Large, 1_020_000, task_queue=queue)
         assert await execution.result() == 1_020_000
         [done] = [event async for event in execution.events() if event.kind == "activity_completed"]
@@ -234,11 +234,11 @@ async def test_whoever_wants_only_what_there_is_does_not_wait_for_a_worker_for_e
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "PATIENCE_SECONDS", 1.0)
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         execution = await backend.start(Large, 1, task_queue=uuid.uuid4().hex)
-        with pytest.raises(da.StorageError, match="start one that runs its workflow"):
+        with pytest.raises(outlast.StorageError, match="start one that runs its workflow"):
             await execution.pending()
-        with pytest.raises(da.StorageError, match=execution.id):
+        with pytest.raises(outlast.StorageError, match=execution.id):
             async for _ in execution.events(follow=False):
                 pass
 
@@ -268,7 +268,7 @@ async def test_with_external_storage_a_result_may_be_of_any_size(url: str) -> No
     queue, driver = uuid.uuid4().hex, InMemory()
     converter = replace(data_converter, external_storage=ExternalStorage(drivers=[driver]))
     async with (
-        da.connect(url, data_converter=converter) as backend,
+        outlast.connect(url, data_converter=converter) as backend,
         backend.worker([Large], task_queue=queue),
     ):
         execution = await backend.start(Large, 3_000_000, task_queue=queue)
@@ -281,11 +281,11 @@ async def test_an_input_of_another_client_that_does_not_fit_fails_the_execution(
     url: str, given: list[Any]
 ) -> None:
     queue = uuid.uuid4().hex
-    async with da.connect(url) as backend, backend.worker([Steps], task_queue=queue):
+    async with outlast.connect(url) as backend, backend.worker([Steps], task_queue=queue):
         assert isinstance(backend, TemporalBackend)
         start = backend.client.start_workflow("temporal_steps", args=given, id=queue, task_queue=queue)
         execution = await backend.get((await start).id)
-        with pytest.raises(da.ExecutionFailed, match="steps"):
+        with pytest.raises(outlast.ExecutionFailed, match="steps"):
             await execution.result()
 
 
@@ -294,7 +294,7 @@ async def test_an_input_of_another_client_that_does_not_fit_fails_the_execution(
 
 async def test_a_worker_without_the_workflow_keeps_the_execution_and_says_which(url: str) -> None:
     queue = uuid.uuid4().hex
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         execution = await backend.start(Steps, ["a"], task_queue=queue)
         async with backend.worker([Large], task_queue=queue):
             assert "'temporal_steps'" in await obstacle_of(execution)

@@ -13,8 +13,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.temporal import backend as backend_module
+import outlast
+from outlast.adapters.temporal import backend as backend_module
 from tests.adapters.certificates import Certificates, make_certificates
 from tests.adapters.grpc_gateway import Gateway, gateway
 from tests.adapters.tcp_proxy import TcpProxy
@@ -39,14 +39,14 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 async def finishes(url: str) -> None:
     """Run an execution, with a worker on the same connection."""
     queue = uuid.uuid4().hex
-    async with da.connect(url) as backend, backend.worker([Steps], task_queue=queue, lease=LEASE):
+    async with outlast.connect(url) as backend, backend.worker([Steps], task_queue=queue, lease=LEASE):
         assert await (await backend.start(Steps, ["a"], task_queue=queue)).result() == ["a noted"]
 
 
-async def refusal(url: str) -> da.DurableAgentsError:
+async def refusal(url: str) -> outlast.OutlastError:
     """Return why the service cannot be connected to; it must not take long to say."""
-    with pytest.raises(da.DurableAgentsError) as refused:
-        async with asyncio.timeout(20), da.connect(url):
+    with pytest.raises(outlast.OutlastError) as refused:
+        async with asyncio.timeout(20), outlast.connect(url):
             pass
     return refused.value
 
@@ -112,8 +112,8 @@ async def test_a_key_that_is_not_that_of_its_certificate_is_told(
 
 async def test_no_tls_with_a_service_that_has_it_is_told(ours: Certificates) -> None:
     async with terminator(ours) as url:
-        with pytest.raises(da.StorageError, match="tls=true"):
-            async with da.connect(url):
+        with pytest.raises(outlast.StorageError, match="tls=true"):
+            async with outlast.connect(url):
                 pass
 
 
@@ -123,8 +123,8 @@ async def test_a_service_that_says_nothing_is_not_waited_for_for_ever(
     monkeypatch.setattr(backend_module, "CONNECT_SECONDS", 0.5)
     async with TcpProxy(int(shared_server().rpartition(":")[2])) as proxy:
         proxy.freeze()
-        with pytest.raises(da.StorageError, match="no Temporal service answers"):
-            async with da.connect(f"temporal://127.0.0.1:{proxy.port}"):
+        with pytest.raises(outlast.StorageError, match="no Temporal service answers"):
+            async with outlast.connect(f"temporal://127.0.0.1:{proxy.port}"):
                 pass
 
 
@@ -150,7 +150,7 @@ async def test_the_api_key_comes_with_every_call_and_is_stored_and_shown_nowhere
     serving, url = asking
     with caplog.at_level("DEBUG"):
         await finishes(url)
-        backend = da.connect(url)
+        backend = outlast.connect(url)
         assert KEY not in repr(backend)
     methods = {method for method, _ in serving.brought}
     assert {"StartWorkflowExecution", "PollActivityTaskQueue", "RespondActivityTaskCompleted"} <= methods
@@ -172,7 +172,7 @@ async def test_a_wrong_api_key_is_told_with_the_setting_to_change_and_without_th
     monkeypatch.setenv("TEMPORAL_TEST_KEY", WRONG)
     with caplog.at_level("DEBUG"):
         told = await refusal(url)
-    assert isinstance(told, da.MissingCredentials)
+    assert isinstance(told, outlast.MissingCredentials)
     assert "api_key_env" in str(told)
     assert f"Bearer {WRONG}" in {brought for _, brought in serving.brought}
     shown = [*traceback.format_exception(told), repr(told), str(told.__context__), caplog.text]
@@ -184,7 +184,7 @@ async def test_a_key_that_is_withdrawn_is_told_by_whatever_is_called_next(
 ) -> None:
     serving, url = asking
     queue = uuid.uuid4().hex
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         execution = await backend.start(Steps, [], task_queue=queue)
         serving.change_key("another")
         calls: list[Awaitable[object]] = [
@@ -192,7 +192,7 @@ async def test_a_key_that_is_withdrawn_is_told_by_whatever_is_called_next(
             *(execution.result(), execution.describe(), execution.cancel(), execution.pending()),
         ]
         for call in calls:
-            with pytest.raises(da.MissingCredentials, match="api_key_env") as refused:
+            with pytest.raises(outlast.MissingCredentials, match="api_key_env") as refused:
                 await asyncio.wait_for(call, 20)
             assert KEY not in "".join(traceback.format_exception(refused.value))
     assert KEY not in caplog.text
@@ -213,16 +213,19 @@ async def test_a_worker_whose_key_is_withdrawn_ends_with_the_reason(
     serving.status = status
 
     async def work() -> None:
-        async with da.connect(url) as backend, backend.worker([Steps], task_queue=uuid.uuid4().hex) as worker:
+        async with (
+            outlast.connect(url) as backend,
+            backend.worker([Steps], task_queue=uuid.uuid4().hex) as worker,
+        ):
             serving.change_key("another")
             await worker.run()
 
-    with pytest.raises(da.MissingCredentials, match="api_key_env"):
+    with pytest.raises(outlast.MissingCredentials, match="api_key_env"):
         await asyncio.wait_for(work(), 100)
 
 
 @pytest.mark.parametrize("key", ["key\nwith a line", "schlüssel"])
 def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(key: str) -> None:
-    with pytest.raises(da.ConfigurationError, match="API key") as refused:
-        da.connect("temporal://127.0.0.1:7233", api_key=key)
+    with pytest.raises(outlast.ConfigurationError, match="API key") as refused:
+        outlast.connect("temporal://127.0.0.1:7233", api_key=key)
     assert key not in str(refused.value)

@@ -13,17 +13,17 @@ import pytest
 from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
 
-from durable_agents.adapters.temporal import TemporalBackend
-from durable_agents.adapters.temporal.replays import replay
-from durable_agents.adapters.temporal.steps import OpenSteps
-from durable_agents.adapters.temporal.worker import TemporalWorker, replayer_of
-from durable_agents.adapters.temporal.workflows import Host
-from durable_agents.composition.backends import toolkit
-from durable_agents.ports.definitions import WorkflowDefinition
-from durable_agents.ports.durability import Backend, Execution
-from durable_agents.runtime.workflow import definition_of
-from durable_agents.testing.durability.storage import DurabilityStorage
-from durable_agents.testing.durability_contract import ALL, Capability, DurabilityContract
+from outlast.adapters.temporal import TemporalBackend
+from outlast.adapters.temporal.step_replay import replay
+from outlast.adapters.temporal.steps import OpenSteps
+from outlast.adapters.temporal.worker import TemporalWorker, replayer_of
+from outlast.adapters.temporal.workflows import Host
+from outlast.composition.backends import toolkit
+from outlast.ports.definitions import WorkflowDefinition
+from outlast.ports.durability import Backend, Execution
+from outlast.runtime.definitions.workflow import definition_of
+from outlast.testing.contracts.durability.contract import ALL, BackendCapability, DurabilityContract
+from outlast.testing.contracts.durability.storage import DurabilityStorage
 from tests.adapters.tcp_proxy import TcpProxy
 from tests.adapters.temporal_server import new_namespace, shared_server, stored_bytes
 
@@ -156,7 +156,7 @@ class Uncached(InNamespace):
 @pytest.mark.server
 class TestTemporalDurability(DurabilityContract):
     new_storage = InNamespace
-    capabilities = ALL - {Capability.MOVABLE_CLOCK}
+    capabilities = ALL - {BackendCapability.MOVABLE_CLOCK}
     # Heartbeats come four times in a lease; a machine that is busy holds them up for most of a second.
     lease = timedelta(seconds=1.5)
     patience_seconds = 90.0
@@ -183,7 +183,7 @@ class TestTemporalDurabilityWithoutCache(DurabilityContract):
     new_storage = Uncached
     # Each poll that a paused worker leaves open may cost a workflow task, so 10 s, and each step needs one.
     patience_seconds = 240.0
-    capabilities = ALL - {Capability.MOVABLE_CLOCK}
+    capabilities = ALL - {BackendCapability.MOVABLE_CLOCK}
     # Heartbeats come four times in a lease; a machine that is busy holds them up for most of a second.
     lease = timedelta(seconds=1.5)
     worker_life_seconds = 0.3

@@ -25,7 +25,7 @@ NAMES = sorted(name for name in OUTCOMES if not ELSEWHERE.search((EXAMPLES / f"{
 def test_an_example_prints_the_same_on_temporal(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DURABLE_AGENTS_BACKEND", f"temporal://{shared_server()}/default")
+    monkeypatch.setenv("OUTLAST_BACKEND", f"temporal://{shared_server()}/default")
     printed = iter(run(name, tmp_path))
     missing = [line for line in OUTCOMES[name] if line not in printed]
     assert not missing

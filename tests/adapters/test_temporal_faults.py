@@ -18,7 +18,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-import durable_agents as da
+import outlast
 from tests.adapters import temporal_programs as programs
 from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import LEASE, Approval, DealAnalysis, Halt, Month, Steps
@@ -48,7 +48,7 @@ async def test_executions_go_on_where_they_were_when_the_server_is_killed_and_co
     server = start_server(port, *file)
     try:
         async with (
-            da.connect(f"temporal://127.0.0.1:{port}") as backend,
+            outlast.connect(f"temporal://127.0.0.1:{port}") as backend,
             backend.worker([Approval, DealAnalysis], lease=LEASE),
         ):
             waiting = await backend.start(Approval, 2)
@@ -109,12 +109,12 @@ async def test_a_process_that_was_stopped_repeats_nothing_that_was_done_elsewher
     assert first == 1 < second
 
 
-async def until_answering(backend: da.Backend) -> None:
+async def until_answering(backend: outlast.Backend) -> None:
     while True:
         try:
             await backend.list(limit=1)
             return
-        except da.StorageError:
+        except outlast.StorageError:
             await asyncio.sleep(0.1)
 
 
@@ -145,7 +145,7 @@ async def test_a_month_of_sleep_can_be_skipped_in_tests() -> None:
         client = environment.client
         url = f"temporal://{client.service_client.config.target_host}"
         interceptors = client.config()["interceptors"]
-        async with da.connect(url, interceptors=interceptors) as backend, backend.worker([Month]):
+        async with outlast.connect(url, interceptors=interceptors) as backend, backend.worker([Month]):
             execution = await backend.start(Month)
             async with asyncio.timeout(30):
                 slept = await execution.result()
@@ -187,13 +187,13 @@ async def test_a_worker_without_the_workflow_says_which_and_another_one_carries_
 
 async def test_a_service_that_keeps_no_list_of_workers_says_so_and_workers_work_on() -> None:
     with temporal_server(["--dynamic-config-value", "frontend.WorkerHeartbeatsEnabled=false"]) as address:
-        async with da.connect(f"temporal://{address}") as backend, backend.worker([Steps], lease=LEASE):
+        async with outlast.connect(f"temporal://{address}") as backend, backend.worker([Steps], lease=LEASE):
             assert await (await backend.start(Steps, ["a"])).result() == ["a noted"]
-            with pytest.raises(da.NotSupported, match="task-queue describe"):
+            with pytest.raises(outlast.NotSupported, match="task-queue describe"):
                 await backend.workers()
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[da.Backend]:
-    async with da.connect(f"temporal://{shared_server()}/default") as backend:
+async def connected() -> AsyncIterator[outlast.Backend]:
+    async with outlast.connect(f"temporal://{shared_server()}/default") as backend:
         yield backend

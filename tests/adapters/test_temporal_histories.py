@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from temporalio.worker import Replayer
 
-import durable_agents as da
-from durable_agents.adapters.temporal.replays import replay
-from durable_agents.adapters.temporal.steps import OpenSteps
-from durable_agents.adapters.temporal.worker import replayer_of
-from durable_agents.adapters.temporal.workflows import Host
-from durable_agents.composition.backends import toolkit
-from durable_agents.runtime.workflow import definition_of
+import outlast
+from outlast.adapters.temporal.step_replay import replay
+from outlast.adapters.temporal.steps import OpenSteps
+from outlast.adapters.temporal.worker import replayer_of
+from outlast.adapters.temporal.workflows import Host
+from outlast.composition.backends import toolkit
+from outlast.runtime.definitions.workflow import definition_of
 from tests.adapters.temporal_histories import pinned
 from tests.adapters.temporal_native import WORKFLOWS as NATIVE
 from tests.adapters.temporal_programs import LEASE, WORKFLOWS
@@ -22,7 +22,7 @@ HISTORIES = pinned()
 @pytest.mark.parametrize("name", HISTORIES)
 async def test_a_history_that_was_written_once_can_be_replayed(name: str) -> None:
     if name.startswith("native"):
-        replayer = Replayer(workflows=NATIVE, plugins=[da.DurableAgentsPlugin()])
+        replayer = Replayer(workflows=NATIVE, plugins=[outlast.OutlastPlugin()])
         await replayer.replay_workflow(HISTORIES[name])
         return
     definitions = {one.name: one for one in map(definition_of, WORKFLOWS)}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.temporal import TemporalBackend, context
+import outlast
+from outlast.adapters.temporal import TemporalBackend, context
 from tests.adapters import temporal_programs as programs
 from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import Conversation, Parrot, Steps
@@ -36,7 +36,7 @@ def url() -> Iterator[str]:
 
 async def test_a_conversation_continues_as_new_and_nothing_of_it_is_lost(url: str) -> None:
     queue = uuid.uuid4().hex
-    async with da.connect(url) as backend, backend.worker([Conversation], task_queue=queue):
+    async with outlast.connect(url) as backend, backend.worker([Conversation], task_queue=queue):
         assert isinstance(backend, TemporalBackend)
         execution = await backend.start(Conversation, task_queue=queue)
         following = asyncio.create_task(read(execution))
@@ -81,7 +81,7 @@ async def test_a_conversation_that_is_too_long_to_be_carried_along_goes_on_witho
 ) -> None:
     queue = uuid.uuid4().hex
     messages = [str(number) * 400_000 for number in range(5)]
-    async with da.connect(url) as backend, backend.worker([Parrot], task_queue=queue):
+    async with outlast.connect(url) as backend, backend.worker([Parrot], task_queue=queue):
         execution = await backend.start(Parrot, task_queue=queue)
         for number, message in enumerate(messages, 1):
             await execution.signal("say", message)
@@ -107,7 +107,7 @@ async def test_a_conversation_whose_last_turn_alone_is_too_long_goes_on_where_it
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = uuid.uuid4().hex
-    async with da.connect(url) as backend, backend.worker([Parrot], task_queue=queue):
+    async with outlast.connect(url) as backend, backend.worker([Parrot], task_queue=queue):
         execution = await backend.start(Parrot, task_queue=queue)
         before = (await description_of(backend, execution)).execution.run_id
         for number, message in enumerate(("x" * 1_200_000, "a", "b"), 1):
@@ -125,7 +125,7 @@ async def test_a_conversation_whose_last_turn_alone_is_too_long_goes_on_where_it
     assert (state["answered"], state["answer"], state["forgotten"]) == (3, "b", 1)
 
 
-async def description_of(backend: da.Backend, execution: da.Execution) -> Any:
+async def description_of(backend: outlast.Backend, execution: outlast.Execution) -> Any:
     assert isinstance(backend, TemporalBackend)
     handle = backend.client.get_workflow_handle(execution.id)
     return (await handle.describe()).raw_description.workflow_execution_info
@@ -136,7 +136,7 @@ async def test_the_log_warns_of_a_history_that_grows_too_long(
 ) -> None:
     monkeypatch.setattr(context, "WARN_EVENTS", 20)
     queue = uuid.uuid4().hex
-    async with da.connect(url) as backend, backend.worker([Steps], task_queue=queue):
+    async with outlast.connect(url) as backend, backend.worker([Steps], task_queue=queue):
         execution = await backend.start(Steps, ["a"] * 8, task_queue=queue)
         await execution.result()
     warnings = [record.getMessage() for record in caplog.records if "continue as new" in record.getMessage()]
@@ -144,9 +144,9 @@ async def test_the_log_warns_of_a_history_that_grows_too_long(
     assert execution.id in warnings[0]
 
 
-async def listed(backend: da.Backend) -> list[da.ExecutionDescription]:
+async def listed(backend: outlast.Backend) -> list[outlast.ExecutionDescription]:
     return list(await backend.list(workflow="temporal_conversation"))
 
 
-async def read(execution: da.Execution, after: int = 0) -> list[da.Event]:
+async def read(execution: outlast.Execution, after: int = 0) -> list[outlast.Event]:
     return [event async for event in execution.events(after)]

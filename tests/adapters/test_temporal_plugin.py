@@ -16,8 +16,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
-import durable_agents as da
-from durable_agents.testing.mistral_server import Call, MistralServer, Say, ScriptedModel
+import outlast
+from outlast.testing.mistral_server import Call, MistralServer, Say, ScriptedModel
 from tests.adapters import temporal_native as native
 from tests.adapters.mcp.serving import nursery
 from tests.adapters.temporal_histories import replay_all
@@ -38,7 +38,7 @@ SECRET = "sk-41c0ffee5eedfeed"
 
 
 async def connected(**options: Any) -> Client:
-    return await Client.connect(shared_server(), plugins=[da.DurableAgentsPlugin(lease=LEASE)], **options)
+    return await Client.connect(shared_server(), plugins=[outlast.OutlastPlugin(lease=LEASE)], **options)
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def working(**options: Any) -> AsyncIterator[tuple[Client, str]]:
 
 
 async def poem_here() -> list[str]:
-    async with da.connect("memory:") as backend, backend.worker([PoemHere]):
+    async with outlast.connect("memory:") as backend, backend.worker([PoemHere]):
         told: list[str] = await (await backend.start(PoemHere)).result()
         return told
 
@@ -69,7 +69,7 @@ async def test_agents_run_in_a_users_own_workflow_as_they_do_in_memory(options: 
     if "workflow_runner" not in options:
         assert told == expected
     history = await handle.fetch_history()
-    replayer = Replayer(workflows=WORKFLOWS, plugins=[da.DurableAgentsPlugin()])
+    replayer = Replayer(workflows=WORKFLOWS, plugins=[outlast.OutlastPlugin()])
     await replayer.replay_workflow(history)
 
 
@@ -113,7 +113,7 @@ async def test_an_error_of_the_library_fails_the_workflow_and_not_its_task(how: 
 async def test_a_backend_shows_the_events_of_a_users_workflow_and_takes_decisions() -> None:
     async with working() as (client, queue):
         handle = await client.start_workflow(Payment.run, id=uuid.uuid4().hex, task_queue=queue)
-        async with da.connect(f"temporal://{shared_server()}") as backend:
+        async with outlast.connect(f"temporal://{shared_server()}") as backend:
             execution = await backend.get(handle.id)
             async for event in execution.events():
                 if event.kind == "approval_requested":
@@ -133,9 +133,9 @@ async def test_a_users_own_worker_is_listed_while_it_works() -> None:
     address = shared_server()
     namespace = await new_namespace(address)
     client = await Client.connect(
-        address, namespace=namespace, plugins=[da.DurableAgentsPlugin()], identity="native"
+        address, namespace=namespace, plugins=[outlast.OutlastPlugin()], identity="native"
     )
-    async with da.connect(f"temporal://{address}/{namespace}") as backend:
+    async with outlast.connect(f"temporal://{address}/{namespace}") as backend:
         async with Worker(client, task_queue="agents", workflows=[Poem, Payment]):
             # Temporal's worker begins some time after its block does.
             poem = await client.start_workflow(Poem.run, True, id="a poem", task_queue="agents")
@@ -178,5 +178,5 @@ async def test_the_tools_of_an_mcp_server_are_called_from_a_users_workflow(
 
 
 async def test_a_lease_of_nothing_is_refused() -> None:
-    with pytest.raises(da.ConfigurationError, match="lease"):
-        da.DurableAgentsPlugin(lease=timedelta(0))
+    with pytest.raises(outlast.ConfigurationError, match="lease"):
+        outlast.OutlastPlugin(lease=timedelta(0))

@@ -21,35 +21,35 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client, Interceptor, OutboundInterceptor, QueryWorkflowInput
 from temporalio.service import RPCError, RPCStatusCode
 
-import durable_agents as da
-from durable_agents.adapters.temporal import TemporalBackend
-from durable_agents.adapters.temporal.stream import EventStream
-from durable_agents.composition.backends import toolkit
+import outlast
+from outlast.adapters.temporal import TemporalBackend
+from outlast.adapters.temporal.stream import EventStream
+from outlast.composition.backends import toolkit
 from tests.adapters.temporal_programs import Local, note
 from tests.adapters.temporal_server import shared_server
 
 pytestmark = pytest.mark.server
 
 
-@da.workflow.define(name="temporal_listener")
+@outlast.workflow.define(name="temporal_listener")
 class Listener:
     """Notes that it has heard something, and ends when it has heard enough."""
 
     def __init__(self) -> None:
         self.heard: list[int] = []
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, until: int) -> list[int]:
-        await da.workflow.wait_condition(lambda: self.heard != [])
+        await outlast.workflow.wait_condition(lambda: self.heard != [])
         await note("the first")
-        await da.workflow.wait_condition(lambda: len(self.heard) >= until)
+        await outlast.workflow.wait_condition(lambda: len(self.heard) >= until)
         return self.heard
 
-    @da.workflow.signal
+    @outlast.workflow.signal
     def hear(self, number: int) -> None:
         self.heard.append(number)
 
-    @da.workflow.update
+    @outlast.workflow.update
     def tell(self, number: int) -> int:
         self.heard.append(number)
         return len(self.heard)
@@ -121,7 +121,7 @@ async def asked_during_a_workflow_task() -> bool:
 
 @asynccontextmanager
 async def connected(**options: Any) -> AsyncIterator[TemporalBackend]:
-    async with da.connect(f"temporal://{shared_server()}/default", **options) as backend:
+    async with outlast.connect(f"temporal://{shared_server()}/default", **options) as backend:
         assert isinstance(backend, TemporalBackend)
         yield backend
 
@@ -195,9 +195,9 @@ async def test_all_that_completed_workflow_tasks_have_made_is_told_while_an_exec
         assert followed[-1].kind == "execution_completed"
 
 
-async def read(execution: da.Execution, *kinds: str) -> Sequence[da.Event]:
+async def read(execution: outlast.Execution, *kinds: str) -> Sequence[outlast.Event]:
     """Return the events up to the last of those kinds."""
-    events: list[da.Event] = []
+    events: list[outlast.Event] = []
     async with asyncio.timeout(30):
         async for event in execution.events():
             events.append(event)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-import durable_agents as da
+import outlast
 from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import LEASE, Story, Writer
 from tests.adapters.temporal_server import shared_server
@@ -22,9 +22,9 @@ def every_history_replays() -> Iterator[None]:
     asyncio.run(replay_all(shared_server()))
 
 
-async def text(events: AsyncIterator[da.Event], length: int) -> list[da.Event]:
+async def text(events: AsyncIterator[outlast.Event], length: int) -> list[outlast.Event]:
     """Return the deltas up to so much text."""
-    found: list[da.Event] = []
+    found: list[outlast.Event] = []
     async with asyncio.timeout(30):
         async for event in events:
             if event.kind == "text_delta":
@@ -37,25 +37,25 @@ async def text(events: AsyncIterator[da.Event], length: int) -> list[da.Event]:
 async def test_a_reader_may_go_away_in_the_middle_of_a_reply() -> None:
     queue = uuid.uuid4().hex
     async with (
-        da.connect(f"temporal://{shared_server()}") as backend,
+        outlast.connect(f"temporal://{shared_server()}") as backend,
         backend.worker([Story], task_queue=queue, lease=LEASE),
     ):
         execution = await backend.start(Story, task_queue=queue)
         Writer.gates.setdefault((execution.id, 0), asyncio.Event()).set()
         await text(execution.events(), 5)
         await execution.cancel()
-        with pytest.raises(da.ExecutionCancelled):
+        with pytest.raises(outlast.ExecutionCancelled):
             await execution.result()
 
 
 async def test_a_durable_run_outside_any_workflow_is_watched() -> None:
-    run_id, poet = f"watched-{uuid.uuid4().hex}", da.Agent(model="m", name="poet")
-    async with da.connect(f"temporal://{shared_server()}") as backend:
-        session = da.ScriptedSession({"poet": ["Rain, rain."]})
-        run = da.Runner.run_streamed(poet, "Write.", session, id=run_id, backend=backend)
+    run_id, poet = f"watched-{uuid.uuid4().hex}", outlast.Agent(model="m", name="poet")
+    async with outlast.connect(f"temporal://{shared_server()}") as backend:
+        session = outlast.ScriptedSession({"poet": ["Rain, rain."]})
+        run = outlast.Runner.run_streamed(poet, "Write.", session, id=run_id, backend=backend)
         kinds = [event.kind async for event in run.events() if event.kind != "text_delta"]
         assert kinds == ["execution_started", "turn_started", "model_replied", "execution_completed"]
         assert (await run.result()).text == "Rain, rain."
-        again = da.Runner.run_streamed(poet, "Write.", session, id=run_id, backend=backend)
+        again = outlast.Runner.run_streamed(poet, "Write.", session, id=run_id, backend=backend)
         assert [event.kind async for event in again.events()] == kinds
         assert (await again.result()).text == "Rain, rain."

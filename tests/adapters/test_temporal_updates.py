@@ -20,8 +20,8 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-import durable_agents as da
-from durable_agents.adapters.temporal import TemporalBackend
+import outlast
+from outlast.adapters.temporal import TemporalBackend
 from tests.adapters.temporal_programs import Tally
 from tests.adapters.temporal_server import shared_server
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.server
 
 async def test_any_client_of_temporal_may_update_and_a_rejection_leaves_nothing_in_the_history() -> None:
     queue = uuid.uuid4().hex
-    async with da.connect(f"temporal://{shared_server()}/default") as backend:
+    async with outlast.connect(f"temporal://{shared_server()}/default") as backend:
         assert isinstance(backend, TemporalBackend)
         async with backend.worker([Tally], task_queue=queue):
             execution = await backend.start(Tally, task_queue=queue)
@@ -40,7 +40,7 @@ async def test_any_client_of_temporal_may_update_and_a_rejection_leaves_nothing_
             assert told == "2 and 3 noted"
             assert await execution.update("add", 9, id="by hand") == "2 and 3 noted"
             for number in range(3):
-                with pytest.raises(da.UpdateRejected, match="too little"):
+                with pytest.raises(outlast.UpdateRejected, match="too little"):
                     await execution.update("add", -1 - number)
             with pytest.raises(WorkflowUpdateFailedError):
                 await handle.execute_update("no_such")
@@ -57,16 +57,16 @@ async def test_any_client_of_temporal_may_update_and_a_rejection_leaves_nothing_
 async def test_a_handler_that_would_continue_as_new_is_told_that_it_cannot() -> None:
     queue = uuid.uuid4().hex
     url = f"temporal://{shared_server()}/default"
-    async with da.connect(url) as backend, backend.worker([Tally], task_queue=queue):
+    async with outlast.connect(url) as backend, backend.worker([Tally], task_queue=queue):
         execution = await backend.start(Tally, task_queue=queue)
-        with pytest.raises(da.UpdateFailed, match="a handler cannot continue as new") as caught:
+        with pytest.raises(outlast.UpdateFailed, match="a handler cannot continue as new") as caught:
             await execution.update("begin_anew")
-        assert isinstance(caught.value.__cause__, da.NotSupported)
+        assert isinstance(caught.value.__cause__, outlast.NotSupported)
         assert await execution.update("end") == 0
 
 
 async def test_a_caller_that_gives_up_does_so_as_anywhere() -> None:
-    async with da.connect(f"temporal://{shared_server()}/default") as backend:
+    async with outlast.connect(f"temporal://{shared_server()}/default") as backend:
         execution = await backend.start(Tally, task_queue=uuid.uuid4().hex)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -108,7 +108,7 @@ async def test_an_update_that_temporal_refuses_while_workflow_tasks_fail_is_sent
     None
 ):
     queue, sending = uuid.uuid4().hex, Sending()
-    async with da.connect(f"temporal://{shared_server()}/default", interceptors=[sending]) as backend:
+    async with outlast.connect(f"temporal://{shared_server()}/default", interceptors=[sending]) as backend:
         assert isinstance(backend, TemporalBackend)
         service = backend.client.workflow_service
         execution = await backend.start(Tally, task_queue=queue)

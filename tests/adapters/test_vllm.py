@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-import durable_agents as da
-from durable_agents.core.errors import (
+import outlast
+from outlast.core.errors import (
     DefinitionError,
     MalformedReply,
     ModelOverloaded,
@@ -21,10 +21,10 @@ from durable_agents.core.errors import (
     ModelUnreachable,
     NotSupported,
 )
-from durable_agents.ports.deltas import untold
-from durable_agents.ports.llm import ModelReply, ModelRequest
-from durable_agents.runtime.agent import team_of
-from durable_agents.runtime.resources import SharedResources
+from outlast.ports.deltas import untold
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.runtime.definitions.agent import team_of
 from tests.adapters.vllm_server import KEY, CallIds, Said, VllmServer
 
 pytestmark = pytest.mark.server
@@ -49,8 +49,8 @@ def errand(messages: list[dict[str, Any]]) -> Said:
             return "; ".join(results[:2])
 
 
-def forecaster(**more: Any) -> da.Agent:
-    return da.Agent(model="qwen", name="forecaster", instructions="Forecast.", tools=[look_up], **more)
+def forecaster(**more: Any) -> outlast.Agent:
+    return outlast.Agent(model="qwen", name="forecaster", instructions="Forecast.", tools=[look_up], **more)
 
 
 @contextmanager
@@ -59,8 +59,8 @@ def serving(answer: Callable[[list[dict[str, Any]]], Said], **options: Any) -> I
         yield server
 
 
-def session_with(server: VllmServer, **more: Any) -> da.LocalSession:
-    return da.LocalSession(server_url=f"{server.url}/v1", **{"api_key": KEY, **more})
+def session_with(server: VllmServer, **more: Any) -> outlast.LocalSession:
+    return outlast.LocalSession(server_url=f"{server.url}/v1", **{"api_key": KEY, **more})
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -70,13 +70,13 @@ def session_with(server: VllmServer, **more: Any) -> da.LocalSession:
 async def test_a_run_with_tools_comes_to_its_end(stream: bool, call_ids: CallIds, beside: str | None) -> None:
     with serving(errand, call_ids=call_ids, content_beside_calls=beside) as server:
         session = session_with(server, stream=stream)
-        result = await da.Runner.run(forecaster(), "Go.", session)
+        result = await outlast.Runner.run(forecaster(), "Go.", session)
         assert result.text == "rain in Lyon; rain in Nice"
         assert result.turns == 4
         assert result.usage.total_tokens == (0 if stream else 40)
-        again = await da.Runner.run(forecaster(), "And again?", session)
+        again = await outlast.Runner.run(forecaster(), "And again?", session)
         assert again.text == result.text
-    ids = [entry.tool_call_id for entry in result.entries if isinstance(entry, da.FunctionCall)]
+    ids = [entry.tool_call_id for entry in result.entries if isinstance(entry, outlast.FunctionCall)]
     assert len(ids) == 4
     assert "" not in ids
     told = server.bodies[-1]["messages"]
@@ -87,19 +87,19 @@ async def test_handoffs_settings_and_schemas_are_each_agent_s_own() -> None:
     class Forecast(BaseModel):
         sky: str
 
-    poet = da.Agent(
+    poet = outlast.Agent(
         model="qwen-small",
         name="poet",
         output_type=Forecast,
         completion_args={"temperature": 0.9, "max_tokens": 50},
     )
-    front = da.Agent(model="qwen", name="front", handoffs=[poet], completion_args={"temperature": 0.1})
+    front = outlast.Agent(model="qwen", name="front", handoffs=[poet], completion_args={"temperature": 0.1})
 
     def answer(messages: list[dict[str, Any]]) -> Said:
         return '{"sky": "grey"}' if len(messages) > 1 else [("transfer_to_poet", "")]
 
     with serving(answer) as server:
-        result = await da.Runner.run(front, "Go.", session_with(server))
+        result = await outlast.Runner.run(front, "Go.", session_with(server))
     assert result.output == Forecast(sky="grey")
     first, second = server.bodies
     assert (first["model"], first["temperature"]) == ("qwen", 0.1)
@@ -116,7 +116,7 @@ async def test_at_a_limit_the_tools_are_shown_and_must_not_be_called() -> None:
         return "Enough." if len(messages) > 4 else [("look_up", '{"city": "Lyon"}')]
 
     with serving(answer) as server:
-        result = await da.Runner.run(
+        result = await outlast.Runner.run(
             forecaster(), "Go.", session_with(server), max_turns=2, on_limit="finish"
         )
     assert result.text == "Enough."
@@ -125,15 +125,15 @@ async def test_at_a_limit_the_tools_are_shown_and_must_not_be_called() -> None:
     assert all(body["tools"] for body in server.bodies)
 
 
-async def failure_of(server: VllmServer, agent: da.Agent | None = None, **more: Any) -> BaseException:
+async def failure_of(server: VllmServer, agent: outlast.Agent | None = None, **more: Any) -> BaseException:
     """Return what one call of the model fails with."""
-    with pytest.raises(da.DurableAgentsError) as failed:
+    with pytest.raises(outlast.OutlastError) as failed:
         await one_reply(server, agent or forecaster(), **more)
     return failed.value
 
 
 async def one_reply(
-    server: VllmServer, agent: da.Agent, tell: Callable[[str], None] | None = None, **more: Any
+    server: VllmServer, agent: outlast.Agent, tell: Callable[[str], None] | None = None, **more: Any
 ) -> ModelReply:
     session = session_with(server, **more)
     request = ModelRequest(
@@ -141,7 +141,7 @@ async def one_reply(
         agent=agent.name,
         turn=1,
         history=(),
-        new=(da.MessageInput(content="Go."),),
+        new=(outlast.MessageInput(content="Go."),),
         idempotency_key="k",
     )
     async with SharedResources() as resources:
@@ -160,7 +160,7 @@ async def test_a_wrong_key_is_told_and_not_shown(stream: bool) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_unknown_model_is_named(stream: bool) -> None:
     with serving(errand) as server:
-        error = await failure_of(server, da.Agent(model="gpt-9", name="a"), stream=stream)
+        error = await failure_of(server, outlast.Agent(model="gpt-9", name="a"), stream=stream)
     assert isinstance(error, ModelRefused)
     assert "The model `gpt-9` does not exist." in str(error)
 
@@ -178,7 +178,7 @@ BUSY = JSONResponse({"error": {"message": "busy"}}, 503)
 async def test_a_fallback_model_answers_when_the_one_before_cannot() -> None:
     for first in ("qwen", "no-such-model"):
         with serving(lambda messages: "Rain.", fails={"qwen": BUSY}) as server:
-            agent = da.Agent(model=first, name="a", fallback_models=["another-one", "qwen-small"])
+            agent = outlast.Agent(model=first, name="a", fallback_models=["another-one", "qwen-small"])
             reply = await one_reply(server, agent)
         assert [entry.to_wire() for entry in reply.entries] == [
             {"type": "message.output", "content": "Rain."}
@@ -190,10 +190,10 @@ async def test_a_fallback_model_answers_when_the_one_before_cannot() -> None:
 
 async def test_of_several_failures_the_one_that_may_pass_is_told() -> None:
     with serving(errand, fails={"qwen": BUSY}) as server:
-        agent = da.Agent(model="no-such-model", name="a", fallback_models=["qwen", "another-one"])
+        agent = outlast.Agent(model="no-such-model", name="a", fallback_models=["qwen", "another-one"])
         error = await failure_of(server, agent)
         assert isinstance(error, ModelOverloaded)
-        other = da.Agent(model="no-such-model", name="a", fallback_models=["another-one"])
+        other = outlast.Agent(model="no-such-model", name="a", fallback_models=["another-one"])
         refused = await failure_of(server, other)
         assert isinstance(refused, ModelRefused)
         assert "no-such-model" in str(refused)
@@ -203,7 +203,7 @@ async def test_a_model_that_has_begun_to_write_is_not_fallen_back_from() -> None
     piece = {"choices": [{"index": 0, "delta": {"content": "It ra"}, "finish_reason": None}]}
     cut = Response(f"data: {json.dumps(piece)}\n\n", media_type="text/event-stream")
     with serving(lambda messages: "Rain.", fails={"qwen": cut}) as server:
-        agent = da.Agent(model="qwen", name="a", fallback_models=["qwen-small"])
+        agent = outlast.Agent(model="qwen", name="a", fallback_models=["qwen-small"])
         told: list[str] = []
         with pytest.raises(ModelUnreachable, match="before the reply was whole"):
             await one_reply(server, agent, told.append)
@@ -214,26 +214,30 @@ async def test_a_model_that_has_begun_to_write_is_not_fallen_back_from() -> None
 async def test_what_is_wrong_with_the_request_is_not_tried_on_another_model() -> None:
     refusal = JSONResponse({"error": {"message": "too long"}}, 400)
     with serving(lambda messages: "Rain.", fails={"qwen": refusal}) as server:
-        error = await failure_of(server, da.Agent(model="qwen", name="a", fallback_models=["qwen-small"]))
+        error = await failure_of(
+            server, outlast.Agent(model="qwen", name="a", fallback_models=["qwen-small"])
+        )
         assert isinstance(error, ModelRefused)
         assert server.bodies == []
 
 
 async def test_fallback_models_are_refused_where_they_cannot_be_used() -> None:
-    agent = da.Agent(model="m", name="a", fallback_models=["n"])
+    agent = outlast.Agent(model="m", name="a", fallback_models=["n"])
     with pytest.raises(NotSupported, match="fallback_models"):
-        await da.Runner.run(agent, "go", da.RemoteSession(api_key="k", server_url="http://127.0.0.1:9"))
+        await outlast.Runner.run(
+            agent, "go", outlast.RemoteSession(api_key="k", server_url="http://127.0.0.1:9")
+        )
     with pytest.raises(DefinitionError, match="give a list"):
-        da.Agent(model="m", name="a", fallback_models="n")
+        outlast.Agent(model="m", name="a", fallback_models="n")
 
 
 async def test_a_durable_run_asks_the_server_for_each_reply_once(tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path}/runs.db"
     with serving(errand, call_ids="missing") as server:
         session = session_with(server)
-        first = await da.Runner.run(forecaster(), "Go.", session, id="v-1", backend=url)
+        first = await outlast.Runner.run(forecaster(), "Go.", session, id="v-1", backend=url)
         asked = len(server.bodies)
-        again = await da.Runner.run(forecaster(), "Go.", session_with(server), id="v-1", backend=url)
+        again = await outlast.Runner.run(forecaster(), "Go.", session_with(server), id="v-1", backend=url)
         assert (first.text, len(server.bodies)) == (again.text, asked)
     assert KEY not in json.dumps([entry.to_wire() for entry in again.entries])
 
@@ -243,11 +247,11 @@ async def test_of_a_long_conversation_only_what_the_context_keeps_is_sent() -> N
         return "Done." if len(server.bodies) % 5 == 0 else [("look_up", '{"city": "Lyon"}')]
 
     with serving(answer) as server:
-        session = session_with(server, context=[da.KeepLastTurns(3), lambda told: told[:1] + told[2:]])
+        session = session_with(server, context=[outlast.KeepLastTurns(3), lambda told: told[:1] + told[2:]])
         for number in range(3):
-            result = await da.Runner.run(forecaster(), f"Task {number}.", session)
+            result = await outlast.Runner.run(forecaster(), f"Task {number}.", session)
             assert result.text == "Done."
-    assert len(da.Runner.messages(session)) == 3 * (2 + 4 * 2)
+    assert len(outlast.Runner.messages(session)) == 3 * (2 + 4 * 2)
     for body in server.bodies[3:]:
         roles = [message["role"] for message in body["messages"]]
         assert len(roles) <= 2 + 2 * 3
@@ -263,10 +267,10 @@ async def test_what_is_old_is_summarised_by_the_model_that_was_chosen_for_it() -
         return "Done." if "Task" in str(messages[-1]["content"]) else [("look_up", '{"city": "Lyon"}')]
 
     with serving(answer) as server:
-        summarise = da.SummariseHistory(40, keep_turns=1, model="qwen-small")
-        session = session_with(server, context=[summarise, da.KeepLastTurns(3)])
+        summarise = outlast.SummariseHistory(40, keep_turns=1, model="qwen-small")
+        session = session_with(server, context=[summarise, outlast.KeepLastTurns(3)])
         for number in range(3):
-            assert (await da.Runner.run(forecaster(), f"Task {number}.", session)).text == "Done."
+            assert (await outlast.Runner.run(forecaster(), f"Task {number}.", session)).text == "Done."
     asked = [body for body in server.bodies if body["model"] == "qwen-small"]
     assert len(asked) == 1
     assert [message["role"] for message in asked[0]["messages"]] == ["system", "user"]
@@ -282,6 +286,6 @@ async def test_what_is_old_is_summarised_by_the_model_that_was_chosen_for_it() -
 
 
 async def test_a_context_that_is_no_function_is_refused() -> None:
-    for context in (da.KeepLastTurns(3), ["text"]):
-        with pytest.raises(da.ConfigurationError, match="list of functions"):
-            da.LocalSession(context=context)  # type: ignore[arg-type]  # what users may do
+    for context in (outlast.KeepLastTurns(3), ["text"]):
+        with pytest.raises(outlast.ConfigurationError, match="list of functions"):
+            outlast.LocalSession(context=context)  # type: ignore[arg-type]  # what users may do

@@ -10,24 +10,24 @@ import pytest
 
 SHOP = """
 import asyncio
-import durable_agents as da
+import outlast
 
 
-@da.activity()
+@outlast.activity()
 async def price_of(article: str) -> float:
     return 2.5
 
 
-@da.workflow.define(name="order")
+@outlast.workflow.define(name="order")
 class Order:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, article: str, count: int = 1) -> dict[str, float]:
         return {"total": count * await price_of(article)}
 
 
-@da.workflow.define(name="refusal")
+@outlast.workflow.define(name="refusal")
 class Refusal:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, reason: str = "out of stock") -> None:
         raise ValueError(reason)
 """
@@ -39,6 +39,6 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "shop.py").write_text(SHOP)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("DURABLE_AGENTS_BACKEND", "sqlite:///shop.db")
+    monkeypatch.setenv("OUTLAST_BACKEND", "sqlite:///shop.db")
     yield tmp_path
     sys.modules.pop("shop", None)

@@ -1,4 +1,4 @@
-"""`durable-agents agents`: what we have made in an account is shown and removed, and nothing else."""
+"""`outlast agents`: what we have made in an account is shown and removed, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from mistralai.client import Mistral
 from typer.testing import CliRunner, Result
 
-from durable_agents.adapters.mistral import RemoteSession
-from durable_agents.adapters.mistral.housekeeping import open_account
-from durable_agents.cli.commands import app
-from durable_agents.core.agents import AgentGraph, AgentSpec
-from durable_agents.core.entries import MessageInput
-from durable_agents.ports.llm import ModelRequest
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.testing.mistral_server import MistralServer, Say
+from outlast.adapters.mistral import RemoteSession
+from outlast.adapters.mistral.housekeeping import open_account
+from outlast.cli.commands import app
+from outlast.core.agents import AgentGraph, AgentSpec
+from outlast.core.entries import MessageInput
+from outlast.ports.llm import ModelRequest
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.mistral_server import MistralServer, Say
 
 pytestmark = pytest.mark.server
 

@@ -12,24 +12,24 @@ import pytest
 from tests.cli.test_commands import call, lines, running_worker
 
 BANK = """
-import durable_agents as da
-from durable_agents.adapters.scripted import call, say
+import outlast
+from outlast.adapters.scripted.session import call, say
 
 
-@da.activity(requires_approval=True)
+@outlast.activity(requires_approval=True)
 async def transfer(to: str, amount: int) -> str:
     return f"{amount} to {to}"
 
 
-@da.workflow.define(name="transfers")
+@outlast.workflow.define(name="transfers")
 class Transfers:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> list[str]:
         calls = [call("transfer", {"to": name, "amount": 5}) for name in ("Ann", "Bob", "Cid")]
-        session = da.ScriptedSession({"clerk": [calls, say("Done.")]})
-        agent = da.Agent(model="m", name="clerk", tools=[transfer])
-        result = await da.Runner.run(agent, "Go.", session)
-        return [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+        session = outlast.ScriptedSession({"clerk": [calls, say("Done.")]})
+        agent = outlast.Agent(model="m", name="clerk", tools=[transfer])
+        result = await outlast.Runner.run(agent, "Go.", session)
+        return [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
 """
 
 

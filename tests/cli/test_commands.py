@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import durable_agents as da
-from durable_agents.cli.commands import app
+import outlast
+from outlast.cli.commands import app
 
-COMMAND = [sys.executable, "-m", "durable_agents.cli"]
+COMMAND = [sys.executable, "-m", "outlast.cli"]
 
 
 def call(*arguments: str) -> Result:
@@ -153,20 +153,20 @@ def test_an_error_is_one_message_and_an_exit_code(arguments: tuple[str, ...], co
 @pytest.mark.usefixtures("shop")
 def test_debug_shows_where_an_error_was_raised() -> None:
     result = call("--debug", "show", "nobody")
-    assert isinstance(result.exception, da.ExecutionNotFound)
+    assert isinstance(result.exception, outlast.ExecutionNotFound)
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_its_extra_the_command_names_it(missing: str) -> None:
-    program = f"import sys; sys.modules[{missing!r}] = None; from durable_agents.cli import main; main()"
+    program = f"import sys; sys.modules[{missing!r}] = None; from outlast.cli import main; main()"
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert finished.returncode == 2
-    assert 'pip install "durable-agents[cli]"' in finished.stderr
+    assert 'pip install "outlast[cli]"' in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
 def test_a_password_in_a_backend_is_not_printed(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DURABLE_AGENTS_BACKEND", "carrier-pigeon://ann:hunter2@loft/1")
+    monkeypatch.setenv("OUTLAST_BACKEND", "carrier-pigeon://ann:hunter2@loft/1")
     for arguments in (["worker", "shop"], ["list"]):
         result = call(*arguments)
         assert result.exit_code == 1

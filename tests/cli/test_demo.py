@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from durable_agents.cli.demo.effects import effects_in
+from outlast.cli.demo.effects import effects_in
 
-COMMAND = [sys.executable, "-W", "error", "-m", "durable_agents.cli", "demo", "--directory"]
+COMMAND = [sys.executable, "-W", "error", "-m", "outlast.cli", "demo", "--directory"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MISTRAL_")}
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]

@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import durable_agents as da
-from durable_agents.cli.loading import arguments_of, workflow_called, workflows_in
-from durable_agents.runtime.workflow import definition_of
+import outlast
+from outlast.cli.loading import arguments_of, workflow_called, workflows_in
+from outlast.runtime.definitions.workflow import definition_of
 
 
-@da.workflow.define(name="loading_order")
+@outlast.workflow.define(name="loading_order")
 class Order:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, note: str, count: int = 1, tags: list[str] | None = None) -> str:
         return note
 
 
-@da.workflow.define(name="loading_anything")
+@outlast.workflow.define(name="loading_anything")
 class Anything:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, value: Any, day: date | None = None) -> None:
         return None
 
@@ -93,11 +93,11 @@ def test_a_workflow_is_found_by_its_name_and_by_that_of_its_class() -> None:
     ],
 )
 def test_what_cannot_be_loaded_is_named(target: str, told: str) -> None:
-    with pytest.raises(da.ConfigurationError) as caught:
+    with pytest.raises(outlast.ConfigurationError) as caught:
         workflows_in([target])
     assert told in str(caught.value)
 
 
 def test_a_name_without_a_module_is_not_guessed() -> None:
-    with pytest.raises(da.ConfigurationError, match="give --module MODULE"):
+    with pytest.raises(outlast.ConfigurationError, match="give --module MODULE"):
         workflow_called("Order", None)

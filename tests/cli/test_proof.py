@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.cli.demo.effects import Effect
-from durable_agents.cli.demo.proof import Proof
-from durable_agents.core.json import JSON
-from durable_agents.ports.durability import Event
+from outlast.cli.demo.effects import DemoEffect
+from outlast.cli.demo.proof import Proof
+from outlast.core.event_stream import Event
+from outlast.core.json import JSON
 
 TOOLS = 6
 PROCESSES = {11: "worker 1", 12: "worker 2"}
@@ -37,15 +37,15 @@ def about(key: str) -> dict[str, JSON]:
     return {"agent": "front", "turn": 1, "key": key, "tool": key}
 
 
-def effects(killed_at: int) -> list[Effect]:
+def effects(killed_at: int) -> list[DemoEffect]:
     return [
-        Effect(f"deal-1/tool{number}", f"tool{number}", 1, 11 if number < killed_at else 12)
+        DemoEffect(f"deal-1/tool{number}", f"tool{number}", 1, 11 if number < killed_at else 12)
         for number in range(TOOLS)
     ]
 
 
 def prove(
-    events: list[Event], left: list[Effect], questions: Counter[tuple[str | None, int]] = QUESTIONS
+    events: list[Event], left: list[DemoEffect], questions: Counter[tuple[str | None, int]] = QUESTIONS
 ) -> Proof:
     return Proof.of("deal-1", events, left, PROCESSES, questions)
 
@@ -83,7 +83,7 @@ def test_an_effect_that_was_had_again_is_found(killed_at: int, step: int, attemp
 
 @given(kills)
 def test_an_effect_that_the_journal_does_not_know_is_found(killed_at: int) -> None:
-    stray = Effect("deal-1/elsewhere", "tool0", 1, 11)
+    stray = DemoEffect("deal-1/elsewhere", "tool0", 1, 11)
     assert prove(story(killed_at), [*effects(killed_at), stray]).problems == [
         "an effect of deal-1/elsewhere is not in the journal"
     ]

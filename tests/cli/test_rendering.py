@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.cli import rendering
-from durable_agents.core.approvals import PendingApproval
-from durable_agents.ports.durability import Event
+from outlast.cli import rendering
+from outlast.core.approvals import PendingApproval
+from outlast.core.event_stream import Event
 from tests.core.strategies import any_text, json_objects
 
 AT = datetime(2026, 11, 26, 7, 0, 0, 500_000, tzinfo=UTC)

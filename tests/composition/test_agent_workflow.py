@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, handoff, say
-from durable_agents.ports.llm import ModelRequest
+import outlast
+from outlast.adapters.scripted.session import call, handoff, say
+from outlast.ports.llm import ModelRequest
 
 
 def talk(request: ModelRequest) -> Any:
     """Echo what is asked; hand off, or call a tool for ever, when told to."""
-    heard = [entry for entry in (*request.history, *request.new) if isinstance(entry, da.MessageInput)]
+    heard = [entry for entry in (*request.history, *request.new) if isinstance(entry, outlast.MessageInput)]
     text = heard[-1].content
     match text:
         case "hand off" if request.agent == "first":
@@ -24,28 +24,28 @@ def talk(request: ModelRequest) -> Any:
     return say(f"{request.agent} {len(heard)}: {text}")
 
 
-other = da.Agent(model="m", name="other")
+other = outlast.Agent(model="m", name="other")
 
 
-@da.workflow.define(name="test_conversation")
-class Conversation(da.AgentWorkflow):
-    agent = da.Agent(model="m", name="first", handoffs=[other])
-    session = da.ScriptedSession(talk)
+@outlast.workflow.define(name="test_conversation")
+class Conversation(outlast.AgentWorkflow):
+    agent = outlast.Agent(model="m", name="first", handoffs=[other])
+    session = outlast.ScriptedSession(talk)
     max_turns = 2
 
 
-@da.workflow.define(name="test_no_agent")
-class NoAgent(da.AgentWorkflow):
+@outlast.workflow.define(name="test_no_agent")
+class NoAgent(outlast.AgentWorkflow):
     pass
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[da.Backend]:
-    async with da.connect("memory:") as backend, backend.worker([Conversation, NoAgent]):
+async def backend() -> AsyncIterator[outlast.Backend]:
+    async with outlast.connect("memory:") as backend, backend.worker([Conversation, NoAgent]):
         yield backend
 
 
-async def test_messages_are_answered_in_one_conversation(backend: da.Backend) -> None:
+async def test_messages_are_answered_in_one_conversation(backend: outlast.Backend) -> None:
     execution = await backend.start(Conversation)
     for text in ("one", "two"):
         await execution.signal("say", text)
@@ -58,7 +58,7 @@ async def test_messages_are_answered_in_one_conversation(backend: da.Backend) ->
     assert await execution.query("transcript", 3) == (await execution.query("transcript"))[3:]
 
 
-async def test_the_agent_that_answered_last_goes_on(backend: da.Backend) -> None:
+async def test_the_agent_that_answered_last_goes_on(backend: outlast.Backend) -> None:
     execution = await backend.start(Conversation)
     for text in ("hand off", "well"):
         await execution.signal("say", text)
@@ -68,7 +68,7 @@ async def test_the_agent_that_answered_last_goes_on(backend: da.Backend) -> None
     assert state["answer"] == "other 2: well"
 
 
-async def test_a_message_that_gets_no_answer_does_not_end_the_conversation(backend: da.Backend) -> None:
+async def test_a_message_that_gets_no_answer_does_not_end_the_conversation(backend: outlast.Backend) -> None:
     execution = await backend.start(Conversation)
     await execution.signal("say", "loop")
     await execution.signal("say", "")
@@ -81,7 +81,7 @@ async def test_a_message_that_gets_no_answer_does_not_end_the_conversation(backe
 
 @pytest.mark.parametrize(("text", "error"), [("loop", "MaxTurnsExceeded"), ("", "DefinitionError")])
 async def test_why_a_message_got_no_answer_is_in_the_state(
-    backend: da.Backend, text: str, error: str
+    backend: outlast.Backend, text: str, error: str
 ) -> None:
     execution = await backend.start(Conversation)
     await execution.signal("say", text)
@@ -91,22 +91,22 @@ async def test_why_a_message_got_no_answer_is_in_the_state(
     assert state["error"].startswith(error)
 
 
-async def test_a_conversation_without_an_agent_says_what_to_write(backend: da.Backend) -> None:
+async def test_a_conversation_without_an_agent_says_what_to_write(backend: outlast.Backend) -> None:
     execution = await backend.start(NoAgent)
-    with pytest.raises(da.ExecutionFailed, match=r"agent = da\.Agent"):
+    with pytest.raises(outlast.ExecutionFailed, match=r"agent = outlast\.Agent"):
         await execution.result()
 
 
 async def test_to_continue_as_new_is_refused_where_it_is_never_suggested() -> None:
-    async with da.connect("memory:") as backend, backend.worker([Impatient]):
+    async with outlast.connect("memory:") as backend, backend.worker([Impatient]):
         execution = await backend.start(Impatient)
-        with pytest.raises(da.ExecutionFailed, match="should_continue_as_new"):
+        with pytest.raises(outlast.ExecutionFailed, match="should_continue_as_new"):
             await execution.result()
 
 
-@da.workflow.define(name="test_impatient")
+@outlast.workflow.define(name="test_impatient")
 class Impatient:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, number: int = 0) -> None:
-        assert not da.workflow.should_continue_as_new()
-        await da.workflow.continue_as_new(number + 1)
+        assert not outlast.workflow.should_continue_as_new()
+        await outlast.workflow.continue_as_new(number + 1)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import durable_agents as da
-from durable_agents.composition import backends
+import outlast
+from outlast.composition import backends
 
 
-@da.workflow.define(name="connect_echo")
+@outlast.workflow.define(name="connect_echo")
 class Echo:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, text: str) -> str:
         return text
 
@@ -23,13 +23,13 @@ async def test_a_relative_sqlite_url_is_a_file_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert await da.execute_workflow(Echo, "hi", backend="sqlite:///runs.db") == "hi"
+    assert await outlast.execute_workflow(Echo, "hi", backend="sqlite:///runs.db") == "hi"
     assert (tmp_path / "runs.db").exists()
 
 
 async def test_an_absolute_sqlite_url_has_four_slashes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'with space.db'}".replace(" ", "%20")
-    assert await da.execute_workflow(Echo, "hi", backend=url) == "hi"
+    assert await outlast.execute_workflow(Echo, "hi", backend=url) == "hi"
     assert (tmp_path / "with space.db").exists()
 
 
@@ -38,19 +38,19 @@ async def test_the_environment_names_the_default_backend(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(backends.BACKEND_VARIABLE, "sqlite:///chosen.db?synchronous=normal")
-    await da.execute_workflow(Echo, "hi")
+    await outlast.execute_workflow(Echo, "hi")
     monkeypatch.delenv(backends.BACKEND_VARIABLE)
-    await da.execute_workflow(Echo, "hi")
+    await outlast.execute_workflow(Echo, "hi")
     assert sorted(name for name in os.listdir(tmp_path) if name.endswith(".db")) == [
         "chosen.db",
-        "durable_agents.db",
+        "outlast.db",
     ]
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nonsense://user:secret@host/x", "x@y"])
 def test_an_unknown_scheme_is_refused_without_repeating_a_password(url: str) -> None:
-    with pytest.raises(da.UnknownBackend) as refused:
-        da.connect(url)
+    with pytest.raises(outlast.UnknownBackend) as refused:
+        outlast.connect(url)
     assert "secret" not in str(refused.value)
     assert "sqlite" in str(refused.value)
 
@@ -60,28 +60,28 @@ def test_an_unknown_scheme_is_refused_without_repeating_a_password(url: str) -> 
     ["sqlite://runs.db", "sqlite:///", "sqlite:", "sqlite:///a.db?journal=off", "memory://x", "memory:?a=b"],
 )
 def test_a_url_that_makes_no_sense_says_how_to_write_it(url: str) -> None:
-    with pytest.raises(da.ConfigurationError, match=r"sqlite:///|memory:|synchronous="):
-        da.connect(url)
+    with pytest.raises(outlast.ConfigurationError, match=r"sqlite:///|memory:|synchronous="):
+        outlast.connect(url)
 
 
 async def test_a_package_can_add_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("elsewhere", f"{__name__}:open_elsewhere", backends.ENTRY_POINTS)
     monkeypatch.setattr(backends, "entry_points", lambda group: EntryPoints([point]))
     monkeypatch.setattr(EntryPoint, "load", lambda self: open_elsewhere)
-    async with da.connect("elsewhere://x") as backend, backend.worker([Echo]):
+    async with outlast.connect("elsewhere://x") as backend, backend.worker([Echo]):
         assert await (await backend.start(Echo, "hi")).result() == "hi"
-    with pytest.raises(da.UnknownBackend, match="elsewhere"):
-        da.connect("nowhere://x")
+    with pytest.raises(outlast.UnknownBackend, match="elsewhere"):
+        outlast.connect("nowhere://x")
 
 
-def open_elsewhere(url: str) -> da.Backend:
+def open_elsewhere(url: str) -> outlast.Backend:
     assert url == "elsewhere://x"
-    return da.connect("memory:")
+    return outlast.connect("memory:")
 
 
 async def test_execute_workflow_with_an_id_again_returns_the_same(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'runs.db'}"
-    assert await da.execute_workflow(Echo, "hi", id="e", backend=url) == "hi"
-    assert await da.execute_workflow(Echo, "hi", id="e", backend=url) == "hi"
-    with pytest.raises(da.ExecutionAlreadyExists, match="input"):
-        await da.execute_workflow(Echo, "ho", id="e", backend=url)
+    assert await outlast.execute_workflow(Echo, "hi", id="e", backend=url) == "hi"
+    assert await outlast.execute_workflow(Echo, "hi", id="e", backend=url) == "hi"
+    with pytest.raises(outlast.ExecutionAlreadyExists, match="input"):
+        await outlast.execute_workflow(Echo, "ho", id="e", backend=url)

@@ -8,30 +8,30 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.testing.mistral_server import Call, MistralServer, ModelCall, Say
+import outlast
+from outlast.testing.mistral_server import Call, MistralServer, ModelPrompt, Say
 
 KEY = "key-that-nobody-may-see-7b1f"
 
 
-@da.activity(name="secrets_look_up")
+@outlast.activity(name="secrets_look_up")
 async def look_up(city: str) -> str:
     """Look a city up."""
     return f"{city} is fine"
 
 
-def model(asked: ModelCall) -> Any:
+def model(asked: ModelPrompt) -> Any:
     return [Say("Fine.")] if asked.results else [Call("secrets_look_up", {"city": "Lyon"})]
 
 
-agent = da.Agent(model="mistral-medium-latest", name="guide", tools=[look_up])
+agent = outlast.Agent(model="mistral-medium-latest", name="guide", tools=[look_up])
 
 
 def stored_in(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in sorted(folder.iterdir()))
 
 
-@pytest.mark.parametrize("session_type", [da.RemoteSession, da.LocalSession])
+@pytest.mark.parametrize("session_type", [outlast.RemoteSession, outlast.LocalSession])
 @pytest.mark.parametrize("given_key", [KEY, f"wrong-{KEY}"], ids=["accepted", "refused"])
 async def test_a_sessions_key_is_in_no_stored_byte_and_in_nothing_said(
     session_type: Any, given_key: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -42,13 +42,13 @@ async def test_a_sessions_key_is_in_no_stored_byte_and_in_nothing_said(
     with MistralServer(model, api_key=KEY) as server:
         session = session_type(api_key=given_key, server_url=server.url)
         try:
-            result = await da.Runner.run(agent, "How is Lyon?", session, id="s", backend=url)
+            result = await outlast.Runner.run(agent, "How is Lyon?", session, id="s", backend=url)
             said.append(repr(result))
-        except da.ModelError as error:
+        except outlast.ModelError as error:
             said += [str(error), repr(error)]
         said.append(repr(session))
         # A reader keeps the file and its journal of writes from being tidied away on closing.
-        async with da.connect(url) as backend:
+        async with outlast.connect(url) as backend:
             events = [event async for event in (await backend.get("s")).events()]
             said += [repr(events), repr(await backend.list())]
             stored = stored_in(tmp_path)

@@ -15,15 +15,15 @@ from typing import Literal
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from durable_agents.core.errors import ActivityInterrupted
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON
-from durable_agents.core.records import (
+from outlast.core.errors import ActivityInterrupted
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.records import (
     AnyRecord,
     AttemptFailed,
     CancelRequested,
     EventEmitted,
-    ExecutionClosed,
+    ExecutionEnded,
     ExecutionRecovered,
     ExecutionStarted,
     Input,
@@ -37,11 +37,11 @@ from durable_agents.core.records import (
     TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRejected,
+    UpdateRefused,
     decode_record,
     encode_record,
 )
-from durable_agents.core.workflow_machine import Batch, MachinePhase, OpenStep, WorkflowMachine
+from outlast.core.workflow_machine import Batch, MachinePhase, OpenStep, WorkflowMachine
 
 # Programs ----------------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class Code:
 
     def _close(self, status: Literal[Status.COMPLETED, Status.CANCELLED]) -> None:
         result: JSON = [self._results[number] for number in sorted(self._results)]
-        self._machine.request(ExecutionClosed(status=status, result=result))
+        self._machine.request(ExecutionEnded(status=status, result=result))
 
 
 def _answer(update: UpdateAccepted) -> UpdateCompleted:
@@ -313,7 +313,7 @@ def _send_update(draw: st.DrawFn, recording: Recording, live: Replayed) -> None:
     update_id = draw(st.sampled_from(["a", "b", "c"]))
     if draw(st.integers(0, 3)) == 3:
         failure = Failure(kind="ValueError", message="no")
-        live.machine.note(UpdateRejected(at=recording.now, update_id=update_id, failure=failure))
+        live.machine.note(UpdateRefused(at=recording.now, update_id=update_id, failure=failure))
         return
     is_news = live.machine.takes_update(update_id)
     update = UpdateAccepted(

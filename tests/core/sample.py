@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from durable_agents.core.agent_events import agent_event
-from durable_agents.core.agent_machine import step
-from durable_agents.core.agent_run import AgentRun
-from durable_agents.core.errors import NonDeterminismError
-from durable_agents.core.json import decode, encode
-from durable_agents.core.records import INPUTS, NOTES, EventEmitted, decode_record, encode_record
-from durable_agents.core.workflow_machine import WorkflowMachine
+from outlast.core.agent_events import agent_event
+from outlast.core.agent_machine import step
+from outlast.core.agent_run import AgentRun
+from outlast.core.errors import NonDeterminismError
+from outlast.core.json import decode, encode
+from outlast.core.records import INPUTS, NOTES, EventEmitted, decode_record, encode_record
+from outlast.core.workflow_machine import WorkflowMachine
 
 FORBIDDEN = ("open", "import", "time.", "socket.", "subprocess.", "os.", "_thread.", "shutil.", "sqlite3.")
 CLOCKS = ("sleep", "time", "time_ns", "monotonic", "perf_counter")

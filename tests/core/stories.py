@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from durable_agents.core.agent_events import (
+from outlast.core.agent_events import (
     AgentEffect,
     AgentEvent,
     AnswerAccepted,
@@ -32,10 +32,10 @@ from durable_agents.core.agent_events import (
     ToolReturned,
     UserMessageAdded,
 )
-from durable_agents.core.agent_machine import TRANSITIONS, step
-from durable_agents.core.agent_run import AgentRun, CallState, Phase
-from durable_agents.core.approvals import fingerprint_of
-from durable_agents.core.entries import AgentHandoff, Entry, FunctionCall
+from outlast.core.agent_machine import TRANSITIONS, step
+from outlast.core.agent_run import AgentRun, CallState, Phase
+from outlast.core.approvals import fingerprint_of
+from outlast.core.entries import AgentHandoff, Entry, FunctionCall
 from tests.core.strategies import (
     agent_runs,
     any_text,

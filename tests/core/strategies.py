@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from durable_agents.core import records
-from durable_agents.core.agent_run import AgentRun
-from durable_agents.core.agents import AgentGraph, AgentSpec, ToolSpec, handoff_tool
-from durable_agents.core.chunks import Content, TextChunk, UnknownChunk
-from durable_agents.core.entries import (
+from outlast.core import records
+from outlast.core.agent_run import AgentRun
+from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec, handoff_tool
+from outlast.core.chunks import Content, TextChunk, UnknownChunk
+from outlast.core.entries import (
     AgentHandoff,
     Entry,
     FunctionCall,
@@ -20,12 +20,12 @@ from durable_agents.core.entries import (
     ToolExecution,
     UnknownEntry,
 )
-from durable_agents.core.errors import ModelRefused, ToolFailed
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON
-from durable_agents.core.limits import Limits
-from durable_agents.core.records import StepKind
-from durable_agents.core.usage import Usage
+from outlast.core.errors import ModelRefused, ToolFailed
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.limits import Limits
+from outlast.core.records import StepKind
+from outlast.core.usage import Usage
 
 # JSON --------------------------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ any_record: SearchStrategy[Any] = st.one_of(
     st.builds(records.EventEmitted, key=_keys, kind=any_text, data=json_objects),
     st.builds(records.UpdateCompleted, update_id=any_text, result=json_values, failure=st.none() | failures),
     st.builds(
-        records.ExecutionClosed,
+        records.ExecutionEnded,
         status=st.sampled_from([s for s in records.Status if s is not records.Status.RUNNING]),
         result=json_values,
         failure=st.none() | failures,
@@ -269,6 +269,6 @@ any_record: SearchStrategy[Any] = st.one_of(
         retry_at=instants,
         heartbeat=json_values,
     ),
-    st.builds(records.UpdateRejected, at=instants, update_id=any_text, failure=failures),
+    st.builds(records.UpdateRefused, at=instants, update_id=any_text, failure=failures),
     st.builds(records.ExecutionRecovered, at=instants),
 )

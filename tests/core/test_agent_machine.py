@@ -6,7 +6,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from durable_agents.core.agent_events import (
+from outlast.core.agent_events import (
     AgentEvent,
     AnnounceHandoff,
     AnswerAccepted,
@@ -31,11 +31,11 @@ from durable_agents.core.agent_events import (
     UserMessageAdded,
     agent_event,
 )
-from durable_agents.core.agent_machine import TRANSITIONS, step
-from durable_agents.core.agent_run import AgentRun, CallState, Phase
-from durable_agents.core.agents import AgentSpec
-from durable_agents.core.approvals import fingerprint_of
-from durable_agents.core.entries import (
+from outlast.core.agent_machine import TRANSITIONS, step
+from outlast.core.agent_run import AgentRun, CallState, Phase
+from outlast.core.agents import AgentSpec
+from outlast.core.approvals import fingerprint_of
+from outlast.core.entries import (
     AgentHandoff,
     Entry,
     FunctionCall,
@@ -44,11 +44,11 @@ from durable_agents.core.entries import (
     MessageOutput,
     entries,
 )
-from durable_agents.core.errors import IllegalTransition, ToolError, loggable
-from durable_agents.core.json import decode
-from durable_agents.core.limits import Limits
-from durable_agents.core.replies import open_function_calls
-from durable_agents.core.usage import Usage
+from outlast.core.errors import IllegalTransition, ToolError, loggable
+from outlast.core.json import decode
+from outlast.core.limits import Limits
+from outlast.core.replies import open_function_calls
+from outlast.core.usage import Usage
 from tests.core.stories import (
     Move,
     Story,

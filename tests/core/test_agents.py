@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core.agents import TOOL_NAME, AgentGraph, AgentSpec, ToolSpec, handoff_tool
-from durable_agents.core.errors import DefinitionError
+from outlast.core.agents import TOOL_NAME, AgentGraph, AgentSpec, ToolSpec, handoff_tool
+from outlast.core.errors import DefinitionError
 from tests.core.strategies import agent_graphs, json_objects, unicode_text
 
 

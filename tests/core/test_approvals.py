@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core.agent_events import (
+from outlast.core.agent_events import (
     AnswerCall,
     ApprovalGiven,
     ApprovalRefused,
@@ -21,25 +21,25 @@ from durable_agents.core.agent_events import (
     RunCancelled,
     RunStarted,
 )
-from durable_agents.core.agent_machine import step
-from durable_agents.core.agent_run import AgentRun
-from durable_agents.core.agents import AgentGraph, AgentSpec
-from durable_agents.core.approvals import (
+from outlast.core.agent_machine import step
+from outlast.core.agent_run import AgentRun
+from outlast.core.agents import AgentGraph, AgentSpec
+from outlast.core.approvals import (
     PendingApproval,
     decision_on,
     fingerprint_of,
     pending_in,
     read_decision,
 )
-from durable_agents.core.entries import FunctionCall, ToolConfirmation
-from durable_agents.core.errors import (
+from outlast.core.entries import FunctionCall, ToolConfirmation
+from outlast.core.errors import (
     DefinitionError,
     IllegalTransition,
     InvalidArguments,
     NotPending,
     Unserialisable,
 )
-from durable_agents.core.json import JSON, canonical, encode
+from outlast.core.json import JSON, canonical, encode
 from tests.core.strategies import TOOLS, any_text, json_objects, nested
 
 shown = st.tuples(any_text, any_text, json_objects)

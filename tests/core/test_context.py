@@ -9,7 +9,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from durable_agents.core.context import (
+from outlast.core.context_processors import (
     KeepLastTurns,
     TokenBudget,
     blocks_of,
@@ -17,7 +17,7 @@ from durable_agents.core.context import (
     paired,
     processed,
 )
-from durable_agents.core.entries import (
+from outlast.core.entries import (
     Entry,
     FunctionCall,
     FunctionResult,
@@ -25,7 +25,7 @@ from durable_agents.core.entries import (
     MessageOutput,
     ToolConfirmation,
 )
-from durable_agents.core.errors import DefinitionError
+from outlast.core.errors import DefinitionError
 from tests.core.stories import Story, conversation, stories
 from tests.core.strategies import other_entries, user_messages
 

@@ -6,10 +6,10 @@ import runpy
 from pathlib import Path
 from typing import get_args
 
-from durable_agents.core.agent_events import AgentEvent
-from durable_agents.core.agent_machine import TRANSITIONS
-from durable_agents.core.agent_run import Phase
-from durable_agents.core.workflow_machine import OPERATIONS, MachinePhase, WorkflowMachine
+from outlast.core.agent_events import AgentEvent
+from outlast.core.agent_machine import TRANSITIONS
+from outlast.core.agent_run import Phase
+from outlast.core.workflow_machine import OPERATIONS, MachinePhase, WorkflowMachine
 
 DOCS = Path(__file__).parents[2] / "docs"
 draw = runpy.run_path(str(DOCS / "diagrams.py"))

@@ -13,23 +13,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core import errors
-from durable_agents.core.errors import (
+from outlast.core import errors
+from outlast.core.errors import (
     ActivityFailed,
     ActivityTimedOut,
     Disposition,
-    DurableAgentsError,
     ForeignError,
     InvalidArguments,
     MaxTurnsExceeded,
     ModelRefused,
+    OutlastError,
     ToolFailed,
 )
-from durable_agents.core.failure import Failure, failure_of, step_error
+from outlast.core.failure import Failure, failure_of, step_error
 from tests.core.strategies import any_text, failures, finite
 
 
-def subclasses(of: type[DurableAgentsError]) -> Iterator[type[DurableAgentsError]]:
+def subclasses(of: type[OutlastError]) -> Iterator[type[OutlastError]]:
     """Yield the class and everything below it, as far as the library itself defines it."""
     yield of
     for kind in of.__subclasses__():
@@ -37,7 +37,7 @@ def subclasses(of: type[DurableAgentsError]) -> Iterator[type[DurableAgentsError
             yield from subclasses(kind)
 
 
-ERRORS = list(subclasses(DurableAgentsError))
+ERRORS = list(subclasses(OutlastError))
 
 _values = {
     "str": any_text,
@@ -51,19 +51,19 @@ _values = {
 
 
 @st.composite
-def any_error(draw: st.DrawFn) -> DurableAgentsError:
+def any_error(draw: st.DrawFn) -> OutlastError:
     """Errors of every class, with any fields."""
     kind = draw(st.sampled_from(ERRORS))
     return kind(**{field.name: draw(_values[str(field.type)]) for field in fields(kind)})
 
 
-def same(one: DurableAgentsError, other: DurableAgentsError) -> bool:
+def same(one: OutlastError, other: OutlastError) -> bool:
     """Whether two errors say the same."""
     return (type(one), str(one), one.details()) == (type(other), str(other), other.details())
 
 
 @given(any_error())
-def test_an_error_comes_back_from_a_journal_as_it_was(error: DurableAgentsError) -> None:
+def test_an_error_comes_back_from_a_journal_as_it_was(error: OutlastError) -> None:
     failure = Failure.from_json(Failure.of(error).to_json())
     assert failure == Failure.of(error)
     assert same(failure.error(), error)
@@ -72,7 +72,7 @@ def test_an_error_comes_back_from_a_journal_as_it_was(error: DurableAgentsError)
 
 
 @given(any_error())
-def test_an_error_can_be_copied(error: DurableAgentsError) -> None:
+def test_an_error_can_be_copied(error: OutlastError) -> None:
     error.add_note("a note")
     for copied in (copy.copy(error), copy.deepcopy(error)):
         assert same(copied, error)
@@ -87,7 +87,7 @@ def test_a_copy_keeps_what_a_run_produced() -> None:
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_every_error_keeps_all_it_was_given_and_has_a_disposition(kind: type[DurableAgentsError]) -> None:
+def test_every_error_keeps_all_it_was_given_and_has_a_disposition(kind: type[OutlastError]) -> None:
     parameters = list(inspect.signature(kind).parameters)
     assert parameters == [field.name for field in fields(kind)]
     assert isinstance(kind.disposition, Disposition)
@@ -97,7 +97,7 @@ def test_every_error_keeps_all_it_was_given_and_has_a_disposition(kind: type[Dur
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_every_error_tells_its_fields(kind: type[DurableAgentsError]) -> None:
+def test_every_error_tells_its_fields(kind: type[OutlastError]) -> None:
     """Only a wait asked for by a server is for the retry policy alone, and a flag chooses the words."""
     samples = {
         "str": "Wörter",
@@ -116,7 +116,7 @@ def test_every_error_tells_its_fields(kind: type[DurableAgentsError]) -> None:
 
 def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
     drawn: dict[str, str] = {}
-    path = ["DurableAgentsError"]
+    path = ["OutlastError"]
     for line in (errors.__doc__ or "").splitlines():
         if match := re.match(r"((?:│   |    )*)(?:├── |└── )(\w+)", line):
             depth = len(match[1]) // 4 + 1
@@ -146,7 +146,7 @@ class Rude(Exception):
         self.secret = "hunter2"
 
 
-class Own(DurableAgentsError):
+class Own(OutlastError):
     """An error that an adapter of somebody else derives from ours."""
 
 
@@ -176,12 +176,12 @@ def test_what_another_version_wrote_is_still_an_error_with_its_message(
 ) -> None:
     for kind in ("ToolFailed", "ActivityTimedOut", "Sequence", "fields", failure.kind):
         error = failure.with_(kind=kind, details=details).error()
-        assert isinstance(error, DurableAgentsError)
+        assert isinstance(error, OutlastError)
         assert isinstance(error, ForeignError) <= (errors.loggable(failure.message) in str(error))
 
 
 def test_fields_that_are_not_json_are_kept_as_text() -> None:
-    class Strange(DurableAgentsError):
+    class Strange(OutlastError):
         def details(self) -> dict[str, Any]:
             return {"inf": float("inf"), "tuple": (1, (b"x",)), "none": None}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from durable_agents.core.json import DEPTH_MAX, ENVELOPE_DEPTH, canonical, decode, encode, whole_characters
+from outlast.core.json import DEPTH_MAX, ENVELOPE_DEPTH, canonical, decode, encode, whole_characters
 from tests.core.strategies import any_text, json_objects, json_values, nested
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from durable_agents.core.agent_events import (
+from outlast.core.agent_events import (
     AgentEffect,
     AgentEvent,
     AnswerAccepted,
@@ -23,19 +23,19 @@ from durable_agents.core.agent_events import (
     ToolReturned,
     UserMessageAdded,
 )
-from durable_agents.core.agent_machine import step
-from durable_agents.core.agent_run import AgentRun, Phase
-from durable_agents.core.agents import AgentGraph, AgentSpec, ToolSpec, handoff_tool
-from durable_agents.core.entries import (
+from outlast.core.agent_machine import step
+from outlast.core.agent_run import AgentRun, Phase
+from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec, handoff_tool
+from outlast.core.entries import (
     AgentHandoff,
     FunctionCall,
     FunctionResult,
     MessageInput,
     MessageOutput,
 )
-from durable_agents.core.failure import Failure
-from durable_agents.core.limits import Limits
-from durable_agents.core.usage import Usage
+from outlast.core.failure import Failure
+from outlast.core.limits import Limits
+from outlast.core.usage import Usage
 
 TOOL = ToolSpec(name="look", parameters={"type": "object"})
 GRAPH = AgentGraph(

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from durable_agents.core.json import decode, encode
-from durable_agents.core.records import encode_record
+from outlast.core.json import decode, encode
+from outlast.core.records import encode_record
 from tests.core import sample
 from tests.core.programs import Recording, executions
 from tests.core.stories import Story, stories

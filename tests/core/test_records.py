@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core import records
-from durable_agents.core.errors import StorageCorrupt, StorageTooNew
-from durable_agents.core.json import decode, encode
-from durable_agents.core.records import (
+from outlast.core import records
+from outlast.core.errors import StorageCorrupt, StorageTooNew
+from outlast.core.json import decode, encode
+from outlast.core.records import (
     FORMAT,
     INPUTS,
     NOTES,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core.errors import ModelOverloaded
-from durable_agents.core.failure import Failure
-from durable_agents.core.retry import ASKED_WAIT_MAX, RetryPolicy
+from outlast.core.errors import ModelOverloaded
+from outlast.core.failure import Failure
+from outlast.core.retry import ASKED_WAIT_MAX, RetryPolicy
 from tests.core.strategies import json_values
 
 RETRYABLE = Failure(kind="ValueError", message="no", retryable=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core.step_keys import call_key, model_key, place_in, summary_key
+from outlast.core.step_keys import call_key, model_key, place_in, summary_key
 from tests.core.strategies import any_text
 
 runs = st.from_regex(r"run[0-9.]*:[0-9]+", fullmatch=True)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from durable_agents.core.agents import AgentSpec
-from durable_agents.core.chunks import ImageURLChunk, TextChunk
-from durable_agents.core.context import KeepLastTurns, TokenBudget, processed
-from durable_agents.core.entries import (
+from outlast.core.agents import AgentSpec
+from outlast.core.chunks import ImageURLChunk, TextChunk
+from outlast.core.context_processors import KeepLastTurns, TokenBudget, processed
+from outlast.core.entries import (
     Entry,
     FunctionCall,
     FunctionResult,
@@ -20,8 +20,8 @@ from durable_agents.core.entries import (
     MessageOutput,
     UnknownEntry,
 )
-from durable_agents.core.errors import ConfigurationError, DefinitionError
-from durable_agents.core.summaries import (
+from outlast.core.errors import ConfigurationError, DefinitionError
+from outlast.core.summaries import (
     HEADING,
     SummariseHistory,
     Summary,

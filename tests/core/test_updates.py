@@ -8,18 +8,18 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from durable_agents.core.errors import (
+from outlast.core.errors import (
     ExecutionClosed,
     ForeignError,
     UpdateAbandoned,
     UpdateFailed,
     UpdateRejected,
 )
-from durable_agents.core.failure import Failure
-from durable_agents.core.records import AnyRecord, Status, UpdateAccepted, UpdateCompleted
-from durable_agents.core.records import ExecutionClosed as ClosedRecord
-from durable_agents.core.records import UpdateRejected as RejectedRecord
-from durable_agents.core.updates import UpdateTrace
+from outlast.core.failure import Failure
+from outlast.core.records import AnyRecord, Status, UpdateAccepted, UpdateCompleted
+from outlast.core.records import ExecutionEnded as ClosedRecord
+from outlast.core.records import UpdateRefused as RejectedRecord
+from outlast.core.updates import UpdateTrace
 from tests.core.programs import Recording, executions
 
 FAILURE = Failure(kind="ValueError", message="no")

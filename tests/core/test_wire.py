@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # untyped
 from pydantic import TypeAdapter
 
-from durable_agents.core.built_in_tools import (
+from outlast.core.built_in_tools import (
     BUILT_IN_TYPES,
     CodeInterpreterTool,
     ConnectorTool,
@@ -22,7 +22,7 @@ from durable_agents.core.built_in_tools import (
     WebSearchPremiumTool,
     WebSearchTool,
 )
-from durable_agents.core.chunks import (
+from outlast.core.chunks import (
     DocumentURLChunk,
     ImageURLChunk,
     TextChunk,
@@ -34,8 +34,8 @@ from durable_agents.core.chunks import (
     chunks,
     text_of,
 )
-from durable_agents.core.chunks import to_wire as content_to_wire
-from durable_agents.core.entries import (
+from outlast.core.chunks import to_wire as content_to_wire
+from outlast.core.entries import (
     AgentHandoff,
     FunctionCall,
     FunctionResult,
@@ -47,8 +47,8 @@ from durable_agents.core.entries import (
     messages,
     to_wire,
 )
-from durable_agents.core.json import decode
-from durable_agents.core.model import WireValue
+from outlast.core.json import decode
+from outlast.core.values import WireValue
 from tests.core.strategies import contents, nested, unicode_objects, unicode_text
 
 OPENAPI = Path(__file__).parents[1] / "data" / "mistral-openapi.json"

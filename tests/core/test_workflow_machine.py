@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from durable_agents.core.errors import IllegalTransition, NonDeterminismError
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON
-from durable_agents.core.records import (
+from outlast.core.errors import IllegalTransition, NonDeterminismError
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.records import (
     INPUTS,
     NOTES,
     REQUESTS,
@@ -20,7 +20,7 @@ from durable_agents.core.records import (
     AttemptFailed,
     CancelRequested,
     EventEmitted,
-    ExecutionClosed,
+    ExecutionEnded,
     ExecutionRecovered,
     ExecutionStarted,
     SignalReceived,
@@ -33,9 +33,9 @@ from durable_agents.core.records import (
     TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRejected,
+    UpdateRefused,
 )
-from durable_agents.core.workflow_machine import MachinePhase, WorkflowMachine
+from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
 from tests.core.programs import (
     Call,
     Emit,
@@ -95,7 +95,7 @@ def test_replaying_a_whole_journal_asks_for_nothing_new(recording: Recording) ->
     machine = replay(recording.program, recording.journal).machine
     batch = machine.take_batch()
     assert (batch.records, batch.steps) == ((), ())
-    if isinstance(recording.journal[-1], ExecutionClosed):
+    if isinstance(recording.journal[-1], ExecutionEnded):
         assert machine.phase is MachinePhase.CLOSED
 
 
@@ -174,7 +174,7 @@ def test_any_change_of_the_program_is_found(recording: Recording, data: st.DataO
     named = recording.journal[departure.position]
     event(f"at {named.type}")
     sort = named.type.partition("_")[0]
-    words = "end as completed" if isinstance(named, ExecutionClosed) else getattr(named, "key", sort)
+    words = "end as completed" if isinstance(named, ExecutionEnded) else getattr(named, "key", sort)
     assert words in departure.recorded
     assert "usual cause" in str(departure)
     assert departure.attempted in str(departure)
@@ -186,7 +186,7 @@ def test_a_changed_request_is_named_with_every_field_that_differs(
 ) -> None:
     calls = [record for record in recording.journal if isinstance(record, StepScheduled)]
     assume(calls)
-    assert isinstance(recording.journal[-1], ExecutionClosed)
+    assert isinstance(recording.journal[-1], ExecutionEnded)
     call = data.draw(st.sampled_from(calls))
     number, position = (int(part) for part in call.key.split("."))
     task = list(recording.program.tasks[number])
@@ -341,13 +341,13 @@ def test_a_journal_that_no_code_could_have_caused_is_refused(journal: list[AnyRe
 
 
 def test_nothing_follows_the_end() -> None:
-    end = ExecutionClosed(status=Status.CANCELLED, result=[[]])
+    end = ExecutionEnded(status=Status.CANCELLED, result=[[]])
     cancelled = CancelRequested(at=1.0, message_id="c")
     with pytest.raises(NonDeterminismError, match="cancel requested"):
         replay(Program(((Listen(),),)), [STARTED, cancelled, end, cancelled])
     machine = live_machine("0.0")
     machine.request(scheduled("0.1"))
-    machine.request(ExecutionClosed(status=Status.COMPLETED))
+    machine.request(ExecutionEnded(status=Status.COMPLETED))
     assert not machine.accept(cancelled)
     with pytest.raises(IllegalTransition):
         machine.request(scheduled("0.2"))
@@ -492,7 +492,7 @@ def test_d18_a_replayed_machine_knows_the_updates_that_were_accepted(recording: 
 
 @given(executions())
 def test_d18_rejections_change_nothing(recording: Recording) -> None:
-    without = [record for record in recording.journal if not isinstance(record, UpdateRejected)]
+    without = [record for record in recording.journal if not isinstance(record, UpdateRefused)]
     event(f"{len(recording.journal) - len(without)} rejections")
     whole = replay(recording.program, recording.journal).machine
     bare = replay(recording.program, without).machine
@@ -501,7 +501,7 @@ def test_d18_rejections_change_nothing(recording: Recording) -> None:
 
 @given(executions())
 def test_d18_nothing_is_written_behind_the_end(recording: Recording) -> None:
-    ends = [number for number, one in enumerate(recording.journal) if isinstance(one, ExecutionClosed)]
+    ends = [number for number, one in enumerate(recording.journal) if isinstance(one, ExecutionEnded)]
     assert ends in ([], [len(recording.journal) - 1])
 
 
@@ -511,11 +511,11 @@ def test_d18_an_update_is_not_taken_before_the_start_nor_after_the_end() -> None
     assert not machine.takes_update("u")
     machine.accept(STARTED)
     assert machine.takes_update("u")
-    machine.request(ExecutionClosed(status=Status.COMPLETED))
+    machine.request(ExecutionEnded(status=Status.COMPLETED))
     assert not machine.takes_update("u")
     assert not machine.accept(accepted("u"))
-    machine.note(UpdateRejected(at=3.0, update_id="u", failure=FAILURE))
-    assert isinstance(machine.take_batch().records[-1], ExecutionClosed)
+    machine.note(UpdateRefused(at=3.0, update_id="u", failure=FAILURE))
+    assert isinstance(machine.take_batch().records[-1], ExecutionEnded)
 
 
 def test_d18_an_answer_that_differs_has_departed_but_words_of_a_failure_may_differ() -> None:

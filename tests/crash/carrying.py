@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import durable_agents as da
+import outlast
 from tests.adapters.tcp_proxy import LOOPBACK
 from tests.crash.processes import PATIENCE_SECONDS, Effects
 from tests.crash.program import Gated, Program
@@ -36,7 +36,7 @@ async def running(
     url: str, *, through: str | None = None, count: int = 3, lease: timedelta = LEASE
 ) -> AsyncIterator[asyncio.Future[list[object]]]:
     """Carry executions on in this process, `through` another URL than they are started by; yield results."""
-    async with da.connect(url) as starting, da.connect(through or url) as working:
+    async with outlast.connect(url) as starting, outlast.connect(through or url) as working:
         executions = [await started(starting, f"x-{number}") for number in range(count)]
         async with working.worker([Program, Gated], lease=lease):
             results = asyncio.gather(*(execution.result() for execution in executions))
@@ -45,7 +45,7 @@ async def running(
                 assert await results == [EXPECTED] * count
 
 
-async def started(backend: da.Backend, id: str) -> da.Execution:
+async def started(backend: outlast.Backend, id: str) -> outlast.Execution:
     """Start an execution and send it its signals, before anything fails."""
     execution = await backend.start(Program, STEPS, id=id)
     for letter in range(3):

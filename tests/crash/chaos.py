@@ -1,7 +1,7 @@
 """Many executions while one thing after the other goes wrong, chosen by a seed that is printed.
 
 None is lost and none ends twice. What their activities did is counted in a file outside, and is what the
-promises say. `DURABLE_AGENTS_SEED` repeats a run as far as the machine does.
+promises say. `OUTLAST_SEED` repeats a run as far as the machine does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-import durable_agents as da
+import outlast
 from tests.crash.processes import Processes, insist
 from tests.crash.program import Brief
 
@@ -63,7 +63,7 @@ class Trouble:
 async def carry_out(count: int, url: str, trouble: Trouble) -> None:
     """Run so many executions through all the trouble, and check what became of them."""
     processes, room = trouble.processes, asyncio.Semaphore(AT_ONCE)
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
 
         async def carry_out_one(number: int) -> None:
             async with room:
@@ -88,7 +88,7 @@ async def check(count: int, url: str, trouble: Trouble) -> None:
     """Nothing was done twice, and every execution tells of everything once."""
     effects = trouble.processes.effects
     begun = Counter((key, attempt) for key, attempt, _, word in effects.lines() if word == "begin")
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         for id in {key.partition("/")[0] for (key, _), times in begun.items() if times > 1}:
             told = [line for line in effects.path.read_text().splitlines() if line.startswith(f"{id}/")]
             told += [repr(event) async for event in (await backend.get(id)).events()]

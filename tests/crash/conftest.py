@@ -21,6 +21,6 @@ def effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Effects:
 
 @pytest.fixture
 def chance() -> random.Random:
-    seed = int(os.environ.get("DURABLE_AGENTS_SEED") or random.randrange(2**32))
-    print(f"DURABLE_AGENTS_SEED={seed}")
+    seed = int(os.environ.get("OUTLAST_SEED") or random.randrange(2**32))
+    print(f"OUTLAST_SEED={seed}")
     return random.Random(seed)

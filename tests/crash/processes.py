@@ -13,13 +13,13 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-from durable_agents.core.errors import StorageUnavailable
+from outlast.core.errors import StorageUnavailable
 from tests.crash.program import work_in_this_process
 
 # Processes that are forked from one that has imported everything are there at once.
 FORK_SERVER = multiprocessing.get_context("forkserver")
 FORK_SERVER.set_forkserver_preload(
-    ["tests.crash.program", "durable_agents.adapters.redis", "durable_agents.adapters.sqlite"]
+    ["tests.crash.program", "outlast.adapters.redis", "outlast.adapters.sqlite"]
 )
 
 T = TypeVar("T")

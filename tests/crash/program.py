@@ -12,16 +12,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call
+import outlast
+from outlast.adapters.scripted.session import call
 from tests.children import end_with_parent
 
-EFFECTS = "DURABLE_AGENTS_CRASH_EFFECTS"
+EFFECTS = "OUTLAST_CRASH_EFFECTS"
 """The environment variable with the path of the file of effects; next to it stand the gates."""
 
 
 def note(word: str, what: str) -> None:
-    info = da.activity.info()
+    info = outlast.activity.info()
     line = f"{info.idempotency_key}\t{info.attempt}\t{what}\t{word}\t{os.getpid()}\n".encode()
     descriptor = os.open(os.environ[EFFECTS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -30,7 +30,7 @@ def note(word: str, what: str) -> None:
         os.close(descriptor)
 
 
-@da.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
+@outlast.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
 async def work(what: str, seconds: float) -> str:
     """Take a while."""
     note("begin", what)
@@ -39,14 +39,16 @@ async def work(what: str, seconds: float) -> str:
     return f"{what} done"
 
 
-@da.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
+@outlast.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
 def work_in_a_thread(what: str) -> str:
     """Take no time."""
     note("begin", what)
     return f"{what} done"
 
 
-@da.activity(name="crash_gate", retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
+@outlast.activity(
+    name="crash_gate", retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0)
+)
 async def pass_gate(what: str) -> str:
     """Wait until the test makes a file."""
     note("begin", what)
@@ -57,14 +59,14 @@ async def pass_gate(what: str) -> str:
     return f"{what} done"
 
 
-@da.workflow.define(name="crash.program")
+@outlast.workflow.define(name="crash.program")
 class Program:
     """Some of everything: steps one by one and at once, a timer, a signal."""
 
     def __init__(self) -> None:
         self.letters: list[int] = []
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, steps: int) -> list[str]:
         done = [await work(f"first {step}", 0.02) for step in range(steps)]
         done += await asyncio.gather(
@@ -72,48 +74,48 @@ class Program:
             *(work_in_a_thread(f"in a thread {step}") for step in range(steps)),
         )
         await asyncio.sleep(0.05)
-        await da.workflow.wait_condition(lambda: len(self.letters) == 3)
+        await outlast.workflow.wait_condition(lambda: len(self.letters) == 3)
         return [*done, *map(str, self.letters), await work("last", 0.02)]
 
-    @da.workflow.signal
+    @outlast.workflow.signal
     def put(self, letter: int) -> None:
         self.letters.append(letter)
 
 
-@da.workflow.define(name="crash.gated")
+@outlast.workflow.define(name="crash.gated")
 class Gated:
     """Waits at a gate between two deeds."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> list[str]:
         return [await work("before", 0.0), await pass_gate("gate"), await work("after", 0.0)]
 
-    @da.workflow.update
+    @outlast.workflow.update
     async def pass_another(self, gate: str) -> str:
         return await pass_gate(gate)
 
 
-@da.workflow.define(name="crash.brief")
+@outlast.workflow.define(name="crash.brief")
 class Brief:
     """A little of everything; thousands of it can be run."""
 
     def __init__(self) -> None:
         self.is_released = False
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> list[str]:
         first = await work("first", 0.0)
         both = await asyncio.gather(work("second", 0.01), work_in_a_thread("third"))
         await asyncio.sleep(0.02)
-        await da.workflow.wait_condition(lambda: self.is_released)
+        await outlast.workflow.wait_condition(lambda: self.is_released)
         return [first, *both, await work("last", 0.0)]
 
-    @da.workflow.signal
+    @outlast.workflow.signal
     def release(self) -> None:
         self.is_released = True
 
 
-@da.activity(
+@outlast.activity(
     name="crash_pay",
     retry_policy_max_attempts=100,
     retry_policy_initial_interval=timedelta(0),
@@ -129,44 +131,44 @@ async def pay(what: str) -> str:
     return f"{what} done"
 
 
-@da.workflow.define(name="crash.asking")
+@outlast.workflow.define(name="crash.asking")
 class Asking:
     """An agent that calls twice what a person must allow."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> list[str]:
         calls = [call("crash_pay", {"what": what}) for what in ("one", "other")]
-        session = da.ScriptedSession({"clerk": [calls, "Done."]})
-        result = await da.Runner.run(da.Agent(model="m", name="clerk", tools=[pay]), "Go.", session)
-        return [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+        session = outlast.ScriptedSession({"clerk": [calls, "Done."]})
+        result = await outlast.Runner.run(outlast.Agent(model="m", name="clerk", tools=[pay]), "Go.", session)
+        return [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
 
 
-@da.workflow.define(name="crash.talk")
+@outlast.workflow.define(name="crash.talk")
 class Talk:
     """A conversation that a server keeps, with a tool of ours and a handoff of the server's."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, server_url: str) -> str:
-        poet = da.Agent(model="m", name="poet", instructions="Rhyme.")
-        front = da.Agent(model="m", name="front", instructions="Ask.", tools=[work], handoffs=[poet])
-        session = da.RemoteSession(api_key="test-key", server_url=server_url, stream=True)
-        return (await da.Runner.run(front, "Go.", session)).text
+        poet = outlast.Agent(model="m", name="poet", instructions="Rhyme.")
+        front = outlast.Agent(model="m", name="front", instructions="Ask.", tools=[work], handoffs=[poet])
+        session = outlast.RemoteSession(api_key="test-key", server_url=server_url, stream=True)
+        return (await outlast.Runner.run(front, "Go.", session)).text
 
 
-@da.workflow.define(name="crash.flood")
+@outlast.workflow.define(name="crash.flood")
 class Flood:
     """One of very many."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, name: str) -> str:
         return await work(name, 0.01)
 
 
-@da.workflow.define(name="crash.late")
+@outlast.workflow.define(name="crash.late")
 class Late:
     """One of a few that come later."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, name: str) -> str:
         return await work(name, 0.01)
 
@@ -177,5 +179,5 @@ def work_in_this_process(url: str, effects: str, lease_seconds: float, **options
     os.environ[EFFECTS] = effects
     lease = timedelta(seconds=lease_seconds)
     asyncio.run(
-        da.run_worker([Program, Gated, Brief, Talk, Asking, Flood, Late], url, lease=lease, **options)
+        outlast.run_worker([Program, Gated, Brief, Talk, Asking, Flood, Late], url, lease=lease, **options)
     )

@@ -1,7 +1,7 @@
 """Worker processes on one SQLite file, or on one server, are killed, paused and stopped.
 
-The moments are chosen by a seed that is printed: `DURABLE_AGENTS_KILLS` is the number of rounds of killing,
-`DURABLE_AGENTS_SEED` repeats one.
+The moments are chosen by a seed that is printed: `OUTLAST_KILLS` is the number of rounds of killing,
+`OUTLAST_SEED` repeats one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-import durable_agents as da
+import outlast
 from tests.adapters.redis_servers import VALKEY, shared_server
 from tests.crash.processes import LEASE_SECONDS, PATIENCE_SECONDS, Effects, Processes
 from tests.crash.program import Asking, Gated, Program
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.crash
 
 STEPS = 4
 ROUNDS = int(
-    os.environ.get("DURABLE_AGENTS_KILLS") or (50 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 3)
+    os.environ.get("OUTLAST_KILLS") or (50 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 3)
 )
 
 
@@ -53,22 +53,22 @@ async def processes(url: str, tmp_path: Path) -> AsyncIterator[Processes]:
 
 
 @pytest.fixture
-async def backend(processes: Processes) -> AsyncIterator[da.Backend]:
-    async with da.connect(processes.url) as backend:
+async def backend(processes: Processes) -> AsyncIterator[outlast.Backend]:
+    async with outlast.connect(processes.url) as backend:
         yield backend
 
 
-async def kinds(execution: da.Execution) -> Counter[str]:
+async def kinds(execution: outlast.Execution) -> Counter[str]:
     async with asyncio.timeout(PATIENCE_SECONDS):
         return Counter([event.kind async for event in execution.events()])
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
 async def test_d7_workers_killed_at_any_moment_lose_nothing_and_repeat_nothing(
-    round_number: int, processes: Processes, backend: da.Backend
+    round_number: int, processes: Processes, backend: outlast.Backend
 ) -> None:
-    seed = int(os.environ.get("DURABLE_AGENTS_SEED") or random.randrange(2**32))
-    print(f"round {round_number}, DURABLE_AGENTS_SEED={seed}")
+    seed = int(os.environ.get("OUTLAST_SEED") or random.randrange(2**32))
+    print(f"round {round_number}, OUTLAST_SEED={seed}")
     chance = random.Random(seed)
     executions = [await backend.start(Program, STEPS, id=f"x-{number}") for number in range(2)]
     for execution in executions:
@@ -95,7 +95,7 @@ async def test_d7_workers_killed_at_any_moment_lose_nothing_and_repeat_nothing(
 
 
 async def test_d7_another_worker_takes_over_within_the_lease_time(
-    processes: Processes, backend: da.Backend
+    processes: Processes, backend: outlast.Backend
 ) -> None:
     execution = await backend.start(Gated, id="x")
     first = processes.begin()
@@ -119,7 +119,7 @@ async def test_d7_another_worker_takes_over_within_the_lease_time(
 
 
 async def test_d17_decisions_outlive_the_workers_that_asked_for_them(
-    processes: Processes, backend: da.Backend
+    processes: Processes, backend: outlast.Backend
 ) -> None:
     execution = await backend.start(Asking, id="x")
     first = processes.begin()
@@ -147,7 +147,7 @@ async def test_d17_decisions_outlive_the_workers_that_asked_for_them(
 
 
 async def test_d18_an_update_is_answered_once_though_its_worker_and_a_caller_are_killed(
-    processes: Processes, backend: da.Backend
+    processes: Processes, backend: outlast.Backend
 ) -> None:
     execution = await backend.start(Gated, id="x")
     caller = asyncio.create_task(execution.update("pass_another", "door", id="u"))
@@ -159,7 +159,7 @@ async def test_d18_an_update_is_answered_once_though_its_worker_and_a_caller_are
     await processes.effects.until(lambda: processes.effects.attempts("door") == [1, 2])
     processes.effects.path.with_name("door").touch()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        async with da.connect(processes.url) as another:
+        async with outlast.connect(processes.url) as another:
             again = await another.get("x")
             assert await again.update("pass_another", "door", id="u") == "door done"
         processes.effects.path.with_name("gate").touch()
@@ -171,7 +171,7 @@ async def test_d18_an_update_is_answered_once_though_its_worker_and_a_caller_are
 
 
 async def test_d6_a_worker_that_is_paused_past_its_lease_changes_nothing_afterwards(
-    processes: Processes, backend: da.Backend
+    processes: Processes, backend: outlast.Backend
 ) -> None:
     execution = await backend.start(Gated, id="x")
     paused = processes.begin()
@@ -192,7 +192,7 @@ async def test_d6_a_worker_that_is_paused_past_its_lease_changes_nothing_afterwa
 
 
 async def test_d15_workers_that_are_asked_to_stop_hand_over_and_repeat_nothing(
-    processes: Processes, backend: da.Backend
+    processes: Processes, backend: outlast.Backend
 ) -> None:
     executions = [await backend.start(Program, STEPS, id=f"x-{number}") for number in range(3)]
     for execution in executions:

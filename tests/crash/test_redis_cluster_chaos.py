@@ -77,7 +77,7 @@ class ClusterTrouble(Trouble):
 
     def move(self) -> tuple[int, RedisServer]:
         """Choose a slot that is in use, and a node that could have it."""
-        slot = slot_of(self.nodes, f"durable-agents:{{{self.chance.randrange(SHARDS)}}}:token")
+        slot = slot_of(self.nodes, f"outlast:{{{self.chance.randrange(SHARDS)}}}:token")
         owner = owner_of(self.nodes, slot)
         return slot, self.chance.choice(
             [node for node in self.nodes if node is not owner and is_primary(node)]

@@ -1,7 +1,7 @@
 """Nodes of a cluster fail, change places and hand slots on under executions: nothing is lost or done twice.
 
 What activities do is counted in a file outside. Moments are chosen by a seed that is printed;
-`DURABLE_AGENTS_SEED` repeats one.
+`OUTLAST_SEED` repeats one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-import durable_agents as da
-from durable_agents.adapters.redis import RedisSettings, RedisStore
-from durable_agents.core.errors import StorageUnavailable
-from durable_agents.core.records import Status
-from durable_agents.ports.journal import Claim, Commit, Head, Message, NewExecution, Work
+import outlast
+from outlast.adapters.redis import RedisSettings, RedisStore
+from outlast.core.errors import StorageUnavailable
+from outlast.core.records import Status
+from outlast.ports.journal import Claim, Commit, Head, Message, NewExecution, Work
 from tests.adapters.redis_cluster import (
     cluster,
     is_caught_up,
@@ -126,7 +126,7 @@ async def test_a_replica_takes_over_from_a_primary_that_is_killed(
 ) -> None:
     ids = [f"x-{number}" for number in range(20)]
     primary, replica = pair_of(nodes)
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         executions = [await backend.start(Gated, id=id) for id in ids]
         async with backend.worker([Gated], lease=LEASE):
             await effects.until(lambda: len(effects.attempts("gate")) == len(ids))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.redis import RedisSettings
+import outlast
+from outlast.adapters.redis import RedisSettings
 from tests.adapters.redis_servers import VALKEY, shared_server, shared_url
 from tests.crash.processes import PATIENCE_SECONDS, Processes
 from tests.crash.program import Flood, Gated, Late
@@ -46,7 +46,7 @@ async def test_who_comes_in_the_middle_of_a_flood_has_its_turn_in_the_middle(
     shards: int, processes: Processes
 ) -> None:
     effects = processes.effects
-    async with da.connect(processes.url) as backend:
+    async with outlast.connect(processes.url) as backend:
         names = [f"flood {number}" for number in range(90)]
         names[30:30] = ["late 0"]
         names[60:60] = ["late 1", "late 2"]
@@ -77,7 +77,7 @@ def claims(url: str) -> dict[bytes, list[str]]:
 
 async def test_a_flood_of_one_task_queue_does_not_keep_another_waiting(processes: Processes) -> None:
     effects = processes.effects
-    async with da.connect(processes.url) as backend:
+    async with outlast.connect(processes.url) as backend:
         flood = [await backend.start(Gated, task_queue="flood") for _ in range(20)]
         late = await backend.start(Late, "late", task_queue="late")
         for task_queue in ("flood", "flood", "late"):
@@ -93,7 +93,7 @@ async def test_a_flood_of_one_task_queue_does_not_keep_another_waiting(processes
 
 async def test_no_worker_idles_while_others_have_more_than_they_can_do(processes: Processes) -> None:
     effects = processes.effects
-    async with da.connect(processes.url) as backend:
+    async with outlast.connect(processes.url) as backend:
         executions = [await backend.start(Gated) for _ in range(20)]
         processes.begin(max_concurrent_executions=AT_ONCE)
         await effects.until(lambda: len(effects.attempts("gate")) == AT_ONCE)

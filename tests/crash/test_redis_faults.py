@@ -1,7 +1,7 @@
 """A server, and the way to it, fail under executions that run: nothing is lost, and nothing is done twice.
 
 The faults are real: processes are killed, connections cut at a byte, memory is full. What activities do is
-counted in a file outside. Moments are chosen by a seed that is printed; `DURABLE_AGENTS_SEED` repeats one.
+counted in a file outside. Moments are chosen by a seed that is printed; `OUTLAST_SEED` repeats one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.redis import RedisSettings, RedisStore
-from durable_agents.core.errors import LeaseLost, StorageFull, StorageUnavailable
-from durable_agents.ports.journal import Commit, Message, NewExecution
+import outlast
+from outlast.adapters.redis import RedisSettings, RedisStore
+from outlast.core.errors import LeaseLost, StorageFull, StorageUnavailable
+from outlast.ports.journal import Commit, Message, NewExecution
 from tests.adapters.redis_cluster import promote, replicated
 from tests.adapters.redis_servers import REDIS, VALKEY, RedisServer, ServerOptions, temporary_server
 from tests.adapters.tcp_proxy import Direction, TcpProxy
@@ -118,7 +118,7 @@ async def test_scripts_that_the_operator_flushes_are_loaded_again(
 
 async def test_a_replica_that_takes_over_goes_on_with_all_that_it_was_sent(effects: Effects) -> None:
     with replicated(VALKEY) as (primary, replica):
-        async with TcpProxy(primary.port) as proxy, da.connect(url_of(proxy.port)) as backend:
+        async with TcpProxy(primary.port) as proxy, outlast.connect(url_of(proxy.port)) as backend:
             execution = await backend.start(Gated, id="x")
             async with backend.worker([Gated], lease=LEASE):
                 await effects.until(lambda: effects.attempts("gate") == [1])
@@ -164,7 +164,7 @@ async def test_a_write_that_waits_for_the_append_only_file_survives_the_server(
 async def test_a_server_whose_memory_is_full_refuses_whole_and_goes_on_with_more(
     server: RedisServer, effects: Effects
 ) -> None:
-    async with running(url_of(server.port)) as results, da.connect(url_of(server.port)) as backend:
+    async with running(url_of(server.port)) as results, outlast.connect(url_of(server.port)) as backend:
         await effects.until(lambda: len(effects.lines()) > 4)
         server.ask("CONFIG", "SET", "maxmemory", 1)
         before = sorted(server.ask("KEYS", "*"))
@@ -183,8 +183,8 @@ async def test_what_nobody_hears_of_is_found_by_looking_now_and_then(
     server: RedisServer, proxy: TcpProxy, effects: Effects
 ) -> None:
     async with (
-        da.connect(url_of(server.port)) as starting,
-        da.connect(url_of(proxy.port)) as working,
+        outlast.connect(url_of(server.port)) as starting,
+        outlast.connect(url_of(proxy.port)) as working,
         working.worker([Gated], lease=LEASE),
     ):
         before = await starting.start(Gated)
@@ -201,7 +201,7 @@ async def test_what_nobody_hears_of_is_found_by_looking_now_and_then(
 async def test_a_server_that_is_silent_is_an_error_in_time_and_no_hang(
     server: RedisServer, proxy: TcpProxy
 ) -> None:
-    async with da.connect(url_of(proxy.port)) as backend:
+    async with outlast.connect(url_of(proxy.port)) as backend:
         execution = await backend.start(Gated, id="x")
         for silence in (proxy.freeze, server.pause, proxy.refuse):
             silence()
@@ -216,7 +216,7 @@ async def test_a_server_that_is_silent_is_an_error_in_time_and_no_hang(
         proxy.freeze()
         began = time.monotonic()
         with pytest.raises(StorageUnavailable):
-            await da.connect(url_of(proxy.port)).__aenter__()
+            await outlast.connect(url_of(proxy.port)).__aenter__()
         assert time.monotonic() - began < IN_TIME_SECONDS
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import durable_agents as da
-from durable_agents.testing.mistral_server import (
+import outlast
+from outlast.testing.mistral_server import (
     Call,
     Fault,
     Handoff,
@@ -50,7 +50,7 @@ async def test_a_process_killed_in_the_middle_of_a_request_leaves_its_reply_to_t
     with MistralServer(model, inputs_visible_at_once=visible) as server:
         server.faults.add(Fault(thinking, method="POST", path=path))
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), da.connect(url) as backend:
+            async with asyncio.timeout(PATIENCE_SECONDS), outlast.connect(url) as backend:
                 execution = await backend.start(Talk, server.url)
                 first = processes.begin()
                 await thinking.reached()

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from durable_agents.testing.mistral_server import Call, Handoff, MistralServer, ModelCall, Reply, Say
+from outlast.testing.mistral_server import Call, Handoff, MistralServer, ModelPrompt, Reply, Say
 from tests.examples.interpreter import PYTHON
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-def model(call: ModelCall) -> Reply:
+def model(call: ModelPrompt) -> Reply:
     """Hand off if it can, call each tool on offer once, then answer."""
     if call.handoffs:
         return [Handoff(call.handoffs[0])]

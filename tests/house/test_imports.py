@@ -19,7 +19,7 @@ SOURCES = REPOSITORY / "src"
 def copy(tmp_path: Path) -> Path:
     """A copy of the package that a test may spoil."""
     ignored = shutil.ignore_patterns("__pycache__")
-    return Path(shutil.copytree(SOURCES, tmp_path / "durable_agents", ignore=ignored))
+    return Path(shutil.copytree(SOURCES, tmp_path / "outlast", ignore=ignored))
 
 
 def lint(copy: Path) -> str:
@@ -56,13 +56,13 @@ def test_every_folder_is_a_package() -> None:
     [
         ("core", "import asyncio", "The core decides and never performs"),
         ("core", "from time import monotonic", "The core decides and never performs"),
-        ("core", "from durable_agents import ports", "Imports point one way"),
-        ("ports", "from durable_agents import runtime", "Imports point one way"),
-        ("adapters", "from durable_agents import runtime", "Imports point one way"),
-        ("runtime", "from durable_agents.adapters import memory", "Imports point one way"),
-        ("testing", "import durable_agents.cli", "Imports point one way"),
+        ("core", "from outlast import ports", "Imports point one way"),
+        ("ports", "from outlast import runtime", "Imports point one way"),
+        ("adapters", "from outlast import runtime", "Imports point one way"),
+        ("runtime", "from outlast.adapters import memory", "Imports point one way"),
+        ("testing", "import outlast.cli", "Imports point one way"),
         ("new_room", "", "Imports point one way"),
-        ("adapters/memory", "import durable_agents.adapters.sqlite", "Adapters do not know each other"),
+        ("adapters/memory", "import outlast.adapters.sqlite", "Adapters do not know each other"),
         ("adapters/memory", "import sqlite3", "sqlite3 only in its adapter"),
         ("adapters/redis", "import temporalio.client", "temporalio only in its adapter"),
         ("runtime", "def later():\n    import mistralai", "mistralai only in its adapter"),

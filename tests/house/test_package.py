@@ -1,4 +1,4 @@
-"""What `import durable_agents` gives, costs and must not load; and that the checkout is what is installed."""
+"""What `import outlast` gives, costs and must not load; and that the checkout is what is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import durable_agents
+import outlast
 
 REPOSITORY = Path(__file__).parents[2]
 LOADED_ON_DEMAND = {
@@ -30,40 +30,43 @@ LOADED_ON_DEMAND = {
 
 
 def test_every_public_name_exists_and_is_listed() -> None:
-    names = durable_agents.__all__
+    names = outlast.__all__
     assert len(set(names)) == len(names)
-    assert all(hasattr(durable_agents, name) for name in names)
-    assert not [name for name in names if name not in dir(durable_agents)]
+    assert all(hasattr(outlast, name) for name in names)
+    assert not [name for name in names if name not in dir(outlast)]
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        durable_agents.nonsense  # noqa: B018
+        outlast.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_type_checkers_see_the_names_that_are_there() -> None:
-    """The names load lazily, so `__init__.py` says twice what they are; both must mean the same objects."""
-    tree = ast.parse((REPOSITORY / "src" / "__init__.py").read_text())
-    (seen,) = [node for node in tree.body if isinstance(node, ast.If)]
+    """The names load lazily, so a stub says again what they are; both must mean the same objects."""
+    tree = ast.parse((REPOSITORY / "src" / "__init__.pyi").read_text())
     found: dict[str, object] = {}
-    for statement in seen.body:
-        assert isinstance(statement, ast.ImportFrom)
+    for statement in tree.body:
+        if not isinstance(statement, ast.ImportFrom):
+            continue
         for alias in statement.names:
+            if alias.name == "workflow":
+                found[alias.name] = importlib.import_module(f"{statement.module}.workflow")
+                continue
             module = importlib.import_module(str(statement.module))
             found[alias.name] = getattr(module, alias.name)
-    assert found == {name: getattr(durable_agents, name) for name in durable_agents.__all__}
+    assert found == {name: getattr(outlast, name) for name in outlast.__all__}
 
 
 def test_importing_loads_no_sdk() -> None:
-    program = "import durable_agents, json, sys; print(json.dumps(sorted(sys.modules)))"
+    program = "import outlast, json, sys; print(json.dumps(sorted(sys.modules)))"
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not LOADED_ON_DEMAND & set(json.loads(finished.stdout))
 
 
 def test_the_editable_install_is_strict_and_knows_every_module() -> None:
     """mypy and pyright see the package only through its links, which `make setup` renews."""
-    spec = importlib.util.find_spec("durable_agents")
+    spec = importlib.util.find_spec("outlast")
     assert spec is not None
     assert spec.origin is not None
     installed = Path(spec.origin).parent
-    assert installed.name == "durable_agents"
+    assert installed.name == "outlast"
     assert (installed / "__init__.py").samefile(REPOSITORY / "src" / "__init__.py")
     linked = {file.relative_to(installed) for file in installed.rglob("*.py")}
     sources = {file.relative_to(REPOSITORY / "src") for file in (REPOSITORY / "src").rglob("*.py")}

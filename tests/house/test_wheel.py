@@ -22,12 +22,12 @@ import importlib.metadata
 import json
 import pathlib
 import re
-import durable_agents
-from durable_agents.core.errors import MissingExtra
+import outlast
+from outlast.core.errors import MissingExtra
 
-required = importlib.metadata.requires("durable-agents")
+required = importlib.metadata.requires("outlast")
 extras = {re.match(r"[\w-]+", line)[0] for line in required if "extra ==" in line}
-root = pathlib.Path(durable_agents.__file__).parent
+root = pathlib.Path(outlast.__file__).parent
 outcomes = {}
 for file in sorted(root.rglob("*.py")):
     module = file.relative_to(root.parent).with_suffix("")
@@ -50,7 +50,7 @@ print(json.dumps(outcomes))
 TIME_THE_IMPORT = """
 import time
 before = time.perf_counter()
-import durable_agents
+import outlast
 print(time.perf_counter() - before)
 """
 
@@ -93,18 +93,18 @@ def run(python: Path, program: str) -> str:
 def test_the_wheel_holds_every_source_file_and_the_typing_marker(wheel: Path) -> None:
     sources = REPOSITORY / "src"
     expected = {
-        f"durable_agents/{file.relative_to(sources).as_posix()}"
+        f"outlast/{file.relative_to(sources).as_posix()}"
         for file in sources.rglob("*")
         if file.is_file() and file.suffix != ".pyc"
     }
     packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert packed == expected
-    assert "durable_agents/py.typed" in packed
+    assert "outlast/py.typed" in packed
 
 
 def test_every_module_imports_or_misses_only_what_an_extra_brings(python: Path) -> None:
     outcomes = json.loads(run(python, IMPORT_EVERYTHING))
-    assert outcomes["durable_agents"] == "imported"
+    assert outcomes["outlast"] == "imported"
     assert set(outcomes.values()) <= {"imported", "missing extra"}, outcomes
 
 

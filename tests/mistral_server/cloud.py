@@ -11,7 +11,7 @@ import httpx2
 from mistralai.client import Mistral
 from mistralai.client.models import ConversationResponse
 
-from durable_agents.testing.mistral_server import MistralServer, Model
+from outlast.testing.mistral_server import MistralServer, Model
 from tests.mistral_server.openapi import OpenApiJudge
 
 Json = dict[str, Any]

@@ -24,7 +24,7 @@ from openapi_core.deserializing.media_types.exceptions import MediaTypeDeseriali
 from openapi_schema_validator import OAS31Validator
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
-from durable_agents.testing.mistral_server import Exchange, RecordedRequest, RecordedResponse
+from outlast.testing.mistral_server import RecordedExchange, RecordedRequest, RecordedResponse
 
 DESCRIPTION = Path(__file__).parents[1] / "data" / "mistral-openapi.json"
 HOST = "https://api.mistral.ai"
@@ -39,7 +39,7 @@ class OpenApiJudge:
         self.problems: list[str] = []
         self.approved: Counter[tuple[str, int]] = Counter()
 
-    def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, exchange: RecordedExchange) -> None:
         request, response = exchange.request, exchange.response
         found = [*request_problems(request, response), *response_problems(request, response)]
         self.problems += [

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistralai.client import errors
 
-from durable_agents.testing.examples import few_examples
-from durable_agents.testing.mistral_server import Say
+from outlast.testing.contracts.examples import few_examples
+from outlast.testing.mistral_server import Say
 from tests.mistral_server.cloud import RATE_TOOL, cloud
 
 pytestmark = pytest.mark.server

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from mistralai.client import errors
 
-from durable_agents.testing.mistral_server import (
+from outlast.testing.mistral_server import (
     Call,
     Execute,
     Handoff,
-    ModelCall,
+    ModelPrompt,
     Output,
     Say,
     ScriptedModel,
@@ -37,7 +37,7 @@ def tool(call_id: str) -> Json:
 
 
 async def test_calls_are_made_answered_and_counted() -> None:
-    def model(call: ModelCall) -> list[Output]:
+    def model(call: ModelPrompt) -> list[Output]:
         if call.turn == 0:
             return [Call("get_rate", {"day": "mon"}), Call("get_rate", {"day": "tue"})]
         return [Say(" and ".join(call.results.values()))]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from mistralai.client import errors
 
-from durable_agents.testing.mistral_server import (
+from outlast.testing.mistral_server import (
     Call,
     Drop,
     Execute,
     Fault,
     Handoff,
     Hang,
-    ModelCall,
+    ModelPrompt,
     Output,
     Refuse,
     Say,
@@ -162,7 +162,7 @@ async def test_a_client_side_handoff_returns_to_the_caller_who_resumes_with_the_
 
 
 async def test_agents_that_hand_off_for_ever_fail_as_the_live_orchestration_does() -> None:
-    def ping_pong(call: ModelCall) -> list[Output]:
+    def ping_pong(call: ModelPrompt) -> list[Output]:
         return [Handoff(call.handoffs[0])]
 
     async with cloud(ping_pong) as world:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from mistralai.client import Mistral, errors
 from mistralai.client.utils import BackoffStrategy, RetryConfig
 
-from durable_agents.testing.mistral_server import (
-    Answer,
+from outlast.testing.mistral_server import (
+    AnswerWith,
     Call,
     Delay,
     Drop,
@@ -127,20 +127,20 @@ async def test_the_sdk_shows_the_details_of_an_invalid_body() -> None:
     ("action", "exception", "applied"),
     [
         (
-            Answer(400, {"object": "Error", "message": "no", "type": "x", "code": 3001}),
+            AnswerWith(400, {"object": "Error", "message": "no", "type": "x", "code": 3001}),
             errors.SDKError,
             False,
         ),
         (
-            Answer(409, {"object": "Error", "message": "busy", "type": "x", "code": 3000}),
+            AnswerWith(409, {"object": "Error", "message": "busy", "type": "x", "code": 3000}),
             errors.SDKError,
             False,
         ),
-        (Answer(422, {"detail": "a string"}), errors.ResponseValidationError, False),
+        (AnswerWith(422, {"detail": "a string"}), errors.ResponseValidationError, False),
         (rate_limited(3), errors.SDKError, False),
         (unavailable(500), errors.SDKError, False),
         (unavailable(504, applied=True), errors.SDKError, True),
-        (Answer(502, "Bad gateway"), errors.SDKError, False),
+        (AnswerWith(502, "Bad gateway"), errors.SDKError, False),
         (not_json(), errors.ResponseValidationError, True),
         (not_the_schema(), errors.ResponseValidationError, True),
         (Drop("request"), httpx2.RemoteProtocolError, False),
@@ -257,7 +257,7 @@ async def test_stopping_gives_up_what_hangs() -> None:
 
 
 def test_a_process_of_its_own_prints_where_it_serves() -> None:
-    program = "from durable_agents.testing.mistral_server import Say, serve; serve(lambda call: [Say('hi')])"
+    program = "from outlast.testing.mistral_server import Say, serve; serve(lambda call: [Say('hi')])"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.testing.mistral_server import Call, Execute, Handoff, Output, Say, ScriptedModel
-from durable_agents.testing.mistral_server.identity import Clock, Identifiers
+from outlast.testing.mistral_server import Call, Execute, Handoff, Output, Say, ScriptedModel
+from outlast.testing.mistral_server.identity import Identifiers, StandInClock
 from tests.mistral_server.cloud import Cloud, Json, calls_of, cloud, types_of
 
 pytestmark = pytest.mark.server
@@ -78,7 +78,7 @@ def test_no_identifier_is_handed_out_twice(wanted: list[tuple[str, str]], seed: 
 
 @given(st.integers(1, 200))
 def test_time_only_moves_forward(readings: int) -> None:
-    clock = Clock()
+    clock = StandInClock()
     times = [clock.now() for _ in range(readings)]
     assert times == sorted(set(times))
 

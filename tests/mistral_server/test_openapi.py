@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from durable_agents.testing.mistral_server import Call, Exchange, MistralServer, Say, ScriptedModel
-from durable_agents.testing.mistral_server import bodies as own
+from outlast.testing.mistral_server import Call, MistralServer, RecordedExchange, Say, ScriptedModel
+from outlast.testing.mistral_server import bodies as own
 from tests.mistral_server.cloud import Json
 from tests.mistral_server.openapi import DESCRIPTION, OpenApiJudge
 
@@ -21,9 +21,9 @@ SCHEMAS: Json = json.loads(DESCRIPTION.read_text())["components"]["schemas"]
 
 
 @pytest.fixture(scope="module")
-def exchanges() -> dict[str, Exchange]:
+def exchanges() -> dict[str, RecordedExchange]:
     """One genuine exchange of every kind, by what it is."""
-    kept: list[Exchange] = []
+    kept: list[RecordedExchange] = []
     model = ScriptedModel([[Say("One two.")], [Say("One two.")], [Call("f", {"a": 1})], [Say("One two.")]])
     headers = {"Authorization": "Bearer test-key"}
     with (
@@ -46,19 +46,19 @@ def exchanges() -> dict[str, Exchange]:
 CHAT: Json = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 
 
-def problems(exchange: Exchange) -> list[str]:
+def problems(exchange: RecordedExchange) -> list[str]:
     judge = OpenApiJudge()
     judge(exchange)
     assert bool(judge.approved) != bool(judge.problems)
     return judge.problems
 
 
-def test_the_judge_approves_of_what_is_right(exchanges: dict[str, Exchange]) -> None:
+def test_the_judge_approves_of_what_is_right(exchanges: dict[str, RecordedExchange]) -> None:
     assert [problems(exchange) for exchange in exchanges.values()] == [[]] * len(exchanges)
 
 
-def in_response(change: Callable[[Any], object]) -> Callable[[Exchange], Exchange]:
-    def spoil(exchange: Exchange) -> Exchange:
+def in_response(change: Callable[[Any], object]) -> Callable[[RecordedExchange], RecordedExchange]:
+    def spoil(exchange: RecordedExchange) -> RecordedExchange:
         body = exchange.response.json()
         change(body)
         response = dataclasses.replace(exchange.response, body=json.dumps(body).encode())
@@ -67,14 +67,14 @@ def in_response(change: Callable[[Any], object]) -> Callable[[Exchange], Exchang
     return spoil
 
 
-def in_request(**changes: Any) -> Callable[[Exchange], Exchange]:
+def in_request(**changes: Any) -> Callable[[RecordedExchange], RecordedExchange]:
     return lambda exchange: dataclasses.replace(
         exchange, request=dataclasses.replace(exchange.request, **changes)
     )
 
 
-def in_stream(old: bytes, new: bytes) -> Callable[[Exchange], Exchange]:
-    def spoil(exchange: Exchange) -> Exchange:
+def in_stream(old: bytes, new: bytes) -> Callable[[RecordedExchange], RecordedExchange]:
+    def spoil(exchange: RecordedExchange) -> RecordedExchange:
         assert old in exchange.response.body
         response = dataclasses.replace(exchange.response, body=exchange.response.body.replace(old, new))
         return dataclasses.replace(exchange, response=response)
@@ -82,7 +82,7 @@ def in_stream(old: bytes, new: bytes) -> Callable[[Exchange], Exchange]:
     return spoil
 
 
-SPOILED: dict[str, tuple[str, Callable[[Exchange], Exchange]]] = {
+SPOILED: dict[str, tuple[str, Callable[[RecordedExchange], RecordedExchange]]] = {
     "no usage": ("start", in_response(lambda it: it.pop("usage"))),
     "unknown field": ("start", in_response(lambda it: it.update(extra=1))),
     "unknown field of an output": ("start", in_response(lambda it: it["outputs"][0].update(extra=1))),
@@ -112,7 +112,7 @@ SPOILED: dict[str, tuple[str, Callable[[Exchange], Exchange]]] = {
 
 @pytest.mark.parametrize(("kind", "spoil"), SPOILED.values(), ids=SPOILED)
 def test_the_judge_finds_what_is_wrong(
-    exchanges: dict[str, Exchange], kind: str, spoil: Callable[[Exchange], Exchange]
+    exchanges: dict[str, RecordedExchange], kind: str, spoil: Callable[[RecordedExchange], RecordedExchange]
 ) -> None:
     assert problems(spoil(exchanges[kind]))
 
@@ -174,31 +174,31 @@ EXTRA_REQUIRED = {"RestartConversationRequest": {"inputs"}}
         (own.RestartConversation, "RestartConversationRequest"),
         (own.ChatCompletion, "ChatCompletionRequest"),
         (own.CompletionArgs, "CompletionArgs"),
-        (own.ToolConfirmation, "ToolCallConfirmation"),
+        (own.ToolConfirmationBody, "ToolCallConfirmation"),
         (own.ToolConfiguration, "ToolConfiguration"),
         (own.Function, "Function"),
-        (own.FunctionTool, "FunctionTool"),
-        (own.DocumentLibraryTool, "DocumentLibraryTool"),
-        (own.ConnectorTool, "CustomConnector"),
+        (own.FunctionToolBody, "FunctionTool"),
+        (own.DocumentLibraryToolBody, "DocumentLibraryTool"),
+        (own.ConnectorToolBody, "CustomConnector"),
         (own.ResponseFormat, "ResponseFormat"),
         (own.JsonSchema, "JsonSchema"),
-        (own.MessageInput, "MessageInputEntry"),
-        (own.MessageOutput, "MessageOutputEntry"),
+        (own.MessageInputBody, "MessageInputEntry"),
+        (own.MessageOutputBody, "MessageOutputEntry"),
         (own.FunctionCallEntry, "FunctionCallEntry"),
-        (own.FunctionResult, "FunctionResultEntry"),
-        (own.ToolExecution, "ToolExecutionEntry"),
-        (own.AgentHandoff, "AgentHandoffEntry"),
-        (own.TextChunk, "TextChunk"),
-        (own.ThinkingChunk, "ThinkChunk"),
-        (own.ToolReferenceChunk, "ToolReferenceChunk"),
-        (own.ToolFileChunk, "ToolFileChunk"),
+        (own.FunctionResultBody, "FunctionResultEntry"),
+        (own.ToolExecutionBody, "ToolExecutionEntry"),
+        (own.AgentHandoffBody, "AgentHandoffEntry"),
+        (own.TextChunkBody, "TextChunk"),
+        (own.ThinkingChunkBody, "ThinkChunk"),
+        (own.ToolReferenceChunkBody, "ToolReferenceChunk"),
+        (own.ToolFileChunkBody, "ToolFileChunk"),
         (own.ImageUrlChunk, "ImageURLChunk"),
         (own.DocumentUrlChunk, "DocumentURLChunk"),
         (own.SystemMessage, "SystemMessage"),
         (own.UserMessage, "UserMessage"),
         (own.AssistantMessage, "AssistantMessage"),
         (own.ToolMessage, "ToolMessage"),
-        (own.ToolCall, "ToolCall"),
+        (own.ToolCallBody, "ToolCall"),
     ],
 )
 def test_a_strict_body_has_the_fields_of_the_description(model: type[own.Body], schema: str) -> None:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistralai.client import errors
 
-from durable_agents.testing.examples import few_examples
-from durable_agents.testing.mistral_server import Call, Execute, Handoff, ModelCall, Output, Say, Think
+from outlast.testing.contracts.examples import few_examples
+from outlast.testing.mistral_server import Call, Execute, Handoff, ModelPrompt, Output, Say, Think
 from tests.mistral_server.cloud import Cloud, Json, cloud
 from tests.mistral_server.streams import rebuilt, shown
 
@@ -62,11 +62,11 @@ class Wanderer:
         self._replies: Iterator[Sequence[Output]] = itertools.cycle(drawn)
         self._targets = itertools.count()
 
-    def __call__(self, call: ModelCall) -> list[Output]:
+    def __call__(self, call: ModelPrompt) -> list[Output]:
         reply = next(self._replies)
         return [self._aimed(call) if output is ANYONE else output for output in reply]
 
-    def _aimed(self, call: ModelCall) -> Output:
+    def _aimed(self, call: ModelPrompt) -> Output:
         if not call.handoffs:
             return Say("Nobody to ask.")
         return Handoff(call.handoffs[next(self._targets) % len(call.handoffs)])

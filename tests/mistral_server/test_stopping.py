@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from durable_agents.testing.mistral_server import MistralServer, Say, ScriptedModel
+from outlast.testing.mistral_server import MistralServer, Say, ScriptedModel
 
 pytestmark = pytest.mark.server
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistralai.client import errors
 
-from durable_agents.testing.examples import few_examples
-from durable_agents.testing.mistral_server import (
-    Answer,
+from outlast.testing.contracts.examples import few_examples
+from outlast.testing.mistral_server import (
+    AnswerWith,
     Call,
     Drop,
     EndStream,
@@ -159,7 +159,7 @@ async def test_an_event_that_is_no_json_is_a_response_validation_error() -> None
     frame = b"event: conversation.response.started\ndata: {oops\n\n"
     async with cloud(ScriptedModel([[Say("one")]])) as world:
         world.server.faults.add(
-            Fault(Answer(200, frame, {"content-type": "text/event-stream"}, applied=True))
+            Fault(AnswerWith(200, frame, {"content-type": "text/event-stream"}, applied=True))
         )
         with pytest.raises(errors.ResponseValidationError):
             await streamed(world, model="m", inputs="x")

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from durable_agents.testing.durability.in_store import InStore
-from durable_agents.testing.durability.lifeline import Lifeline
-from durable_agents.testing.durability.stage import Process, Stage
+from outlast.testing.contracts.durability.in_store import InStore
+from outlast.testing.contracts.durability.lifeline import Lifeline
+from outlast.testing.contracts.durability.stage import Process, Stage
 from tests.adapters.test_memory_durability import MemoryStorage
 
 LEASE = timedelta(seconds=10)

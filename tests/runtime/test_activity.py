@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from durable_agents.core.errors import DefinitionError, NotInWorkflow, UnknownDefinition
-from durable_agents.runtime.activity import activity, defined_activity
+from outlast.core.errors import DefinitionError, NotInWorkflow, UnknownDefinition
+from outlast.runtime.definitions.activity import activity, defined_activity
 
 
 @activity(name="activity-tests.add", retry_policy_max_attempts=7, effect="read")

@@ -9,67 +9,74 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.core.errors import DefinitionError
-from durable_agents.core.json import JSON
-from durable_agents.ports.tools import ToolOutput
-from durable_agents.runtime.activity import Activity
-from durable_agents.runtime.activity_source import ActivitySource
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.testing.tools_contract import EFFECTS, Capability, Refusal, Toolbox, ToolsContract, World
+import outlast
+from outlast.core.errors import DefinitionError
+from outlast.core.json import JSON
+from outlast.ports.tools import ToolOutput
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.runtime.definitions.activity import Activity
+from outlast.runtime.definitions.activity_source import ActivitySource
+from outlast.testing.contracts.tools.contract import (
+    EFFECTS,
+    Refusal,
+    Toolbox,
+    ToolsCapability,
+    ToolsContract,
+    ToolsWorld,
+)
 
 
 def source_of(tools: Toolbox) -> ActivitySource:
     activities = [
-        da.activity(effect=EFFECTS[name], retry_policy_non_retryable=[Refusal])(function)
+        outlast.activity(effect=EFFECTS[name], retry_policy_non_retryable=[Refusal])(function)
         for name, function in tools.functions().items()
     ]
     return ActivitySource(*reversed(activities), name="toolbox")
 
 
 class TestActivitySource(ToolsContract):
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(ToolsCapability)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[World]:
+    async def open(self) -> AsyncIterator[ToolsWorld]:
         tools = Toolbox()
 
         def break_down() -> None:
             tools.is_broken = True
 
-        yield World(source_of(tools), break_down)
+        yield ToolsWorld(source_of(tools), break_down)
 
 
 class Sold(Exception):
     """Said by `offer` when there is nothing left."""
 
 
-@da.activity(name="source_offer", retry_policy_non_retryable=[Sold])
+@outlast.activity(name="source_offer", retry_policy_non_retryable=[Sold])
 async def offer(kind: str) -> JSON:
     """Return, or raise, something of a kind."""
     match kind:
         case "sold":
             raise Sold("nothing left")
         case "refused":
-            raise da.ToolFailed("till", "Refused", "no change")
+            raise outlast.ToolFailed("till", "Refused", "no change")
         case "lost":
             raise OSError("connection lost")
     results: dict[str, JSON] = {"none": None, "list": [1, "two"], "text": "plain", "number": 2.5}
     return results[kind]
 
 
-@da.activity(name="source_picture", effect="read")
-async def picture() -> list[da.TextChunk | da.ImageURLChunk]:
-    return [da.TextChunk(text="look:"), da.ImageURLChunk(image_url="https://example.org/a.png")]
+@outlast.activity(name="source_picture", effect="read")
+async def picture() -> list[outlast.TextChunk | outlast.ImageURLChunk]:
+    return [outlast.TextChunk(text="look:"), outlast.ImageURLChunk(image_url="https://example.org/a.png")]
 
 
-@da.activity(name="source_thread")
-def in_thread(text: str) -> da.TextChunk:
+@outlast.activity(name="source_thread")
+def in_thread(text: str) -> outlast.TextChunk:
     assert threading.current_thread() is not threading.main_thread()
-    return da.TextChunk(text=text)
+    return outlast.TextChunk(text=text)
 
 
-@da.activity(name="source_odd")
+@outlast.activity(name="source_odd")
 async def odd() -> Any:
     return object()
 
@@ -94,9 +101,9 @@ async def test_a_result_is_text_or_a_structure_and_its_json(kind: str, output: T
 
 async def test_chunks_are_content() -> None:
     output = await call(picture)
-    assert [type(chunk) for chunk in output.content] == [da.TextChunk, da.ImageURLChunk]
+    assert [type(chunk) for chunk in output.content] == [outlast.TextChunk, outlast.ImageURLChunk]
     assert output.structured is None
-    assert await call(in_thread, text="hey") == ToolOutput(content=(da.TextChunk(text="hey"),))
+    assert await call(in_thread, text="hey") == ToolOutput(content=(outlast.TextChunk(text="hey"),))
 
 
 async def test_a_tool_error_and_a_non_retryable_one_are_what_the_tool_reports() -> None:
@@ -112,7 +119,7 @@ async def test_any_other_exception_is_raised_as_it_is() -> None:
 
 
 async def test_a_result_that_is_not_json_is_a_clear_error() -> None:
-    with pytest.raises(da.Unserialisable, match="source_odd"):
+    with pytest.raises(outlast.Unserialisable, match="source_odd"):
         await call(odd)
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.core.agents import ToolSpec
-from durable_agents.core.errors import DefinitionError, NotSupported
-from durable_agents.runtime.agent import reachable, team_of
+import outlast
+from outlast.core.agents import ToolSpec
+from outlast.core.errors import DefinitionError, NotSupported
+from outlast.runtime.definitions.agent import reachable, team_of
 
 
-@da.activity(name="agent_look_up")
+@outlast.activity(name="agent_look_up")
 async def look_up(city: str) -> str:
     """Look something up.
 
@@ -32,11 +32,11 @@ class Odd:
     """Nothing that pydantic knows."""
 
 
-def agent(name: str, **more: Any) -> da.Agent:
-    return da.Agent(model="m", name=name, **more)
+def agent(name: str, **more: Any) -> outlast.Agent:
+    return outlast.Agent(model="m", name=name, **more)
 
 
-def graph(start: da.Agent) -> Any:
+def graph(start: outlast.Agent) -> Any:
     return team_of(start, {}).graph
 
 
@@ -59,10 +59,10 @@ def test_built_in_tools_come_as_ours_as_mistrals_or_as_mappings() -> None:
     from mistralai.client import models
 
     tools = [
-        da.WebSearchTool(),
+        outlast.WebSearchTool(),
         models.CodeInterpreterTool(),
         {"type": "document_library", "library_ids": ["l"]},
-        da.DocumentLibraryTool(library_ids=("l",)),
+        outlast.DocumentLibraryTool(library_ids=("l",)),
     ]
     spec = graph(agent("a", tools=tools))["a"]
     assert [tool["type"] for tool in spec.built_in_tools] == [
@@ -75,9 +75,9 @@ def test_built_in_tools_come_as_ours_as_mistrals_or_as_mappings() -> None:
 
 
 def test_a_graph_with_cycles_is_walked_once() -> None:
-    a: da.Agent = agent("a", handoffs=[lambda: b])
-    b: da.Agent = agent("b", handoffs=["a", lambda: c])
-    c: da.Agent = agent("c", handoffs=[a, b])
+    a: outlast.Agent = agent("a", handoffs=[lambda: b])
+    b: outlast.Agent = agent("b", handoffs=["a", lambda: c])
+    c: outlast.Agent = agent("c", handoffs=[a, b])
     assert list(reachable(a)) == ["a", "b", "c"]
     assert graph(a)["c"].handoffs == ("a", "b")
 
@@ -116,7 +116,7 @@ def test_what_no_run_could_honour_is_refused(start: Any, wording: str) -> None:
 
 
 def test_a_tool_name_that_the_api_refuses_is_refused_first() -> None:
-    @da.activity(name="not a name")
+    @outlast.activity(name="not a name")
     async def spaced() -> None: ...
 
     with pytest.raises(DefinitionError, match="'not a name'"):
@@ -124,6 +124,6 @@ def test_a_tool_name_that_the_api_refuses_is_refused_first() -> None:
 
 
 async def test_a_session_refuses_what_it_cannot_do_before_the_first_call() -> None:
-    session = da.LocalSession(server_url="http://127.0.0.1:9", api_key="k")
+    session = outlast.LocalSession(server_url="http://127.0.0.1:9", api_key="k")
     with pytest.raises(NotSupported, match="web_search"):
-        await da.Runner.run(agent("a", tools=[da.WebSearchTool()]), "go", session)
+        await outlast.Runner.run(agent("a", tools=[outlast.WebSearchTool()]), "go", session)

@@ -10,19 +10,19 @@ from typing import Any
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, say
-from durable_agents.core.errors import ExecutionClosed, NotPending
-from durable_agents.core.json import JSON, canonical
-from durable_agents.core.summaries import SUMMARISER
-from durable_agents.ports.durability import Execution
-from durable_agents.ports.llm import ModelRequest
-from durable_agents.testing.durability.activities import AT_ONCE
-from durable_agents.testing.durability.in_store import InStore
-from durable_agents.testing.durability.lifeline import Lifeline
-from durable_agents.testing.durability.stage import Stage, transcript
-from durable_agents.testing.durability.world import World, here
-from durable_agents.testing.examples import few_examples
+import outlast
+from outlast.adapters.scripted.session import call, say
+from outlast.core.errors import ExecutionClosed, NotPending
+from outlast.core.json import JSON, canonical
+from outlast.core.summaries import SUMMARISER
+from outlast.ports.durability import Execution
+from outlast.ports.llm import ModelRequest
+from outlast.testing.contracts.durability.activities import AT_ONCE
+from outlast.testing.contracts.durability.in_store import InStore
+from outlast.testing.contracts.durability.lifeline import Lifeline
+from outlast.testing.contracts.durability.stage import Stage, transcript
+from outlast.testing.contracts.durability.world import World, here
+from outlast.testing.contracts.examples import few_examples
 from tests.adapters.test_memory_durability import MemoryStorage
 
 LEASE = timedelta(seconds=10)
@@ -30,28 +30,28 @@ Reply = list[list[Any]]
 """Tools with the name of the deed, all called in one reply."""
 
 
-@da.activity(name="crashes_do", retry_policy_initial_interval=AT_ONCE)
+@outlast.activity(name="crashes_do", retry_policy_initial_interval=AT_ONCE)
 async def do(what: str) -> str:
     """Do something."""
     here().happen(what)
     return f"{what} done"
 
 
-@da.activity(name="crashes_risk", retry_policy_initial_interval=AT_ONCE, requires_approval=True)
+@outlast.activity(name="crashes_risk", retry_policy_initial_interval=AT_ONCE, requires_approval=True)
 async def risk(what: str) -> str:
     """Do something that a person must allow."""
     here().happen(what)
     return f"{what} done"
 
 
-@da.activity(name="crashes_check", retry_policy_initial_interval=AT_ONCE)
-async def check(text: str) -> da.Replace | None:
+@outlast.activity(name="crashes_check", retry_policy_initial_interval=AT_ONCE)
+async def check(text: str) -> outlast.Replace | None:
     """Check a text."""
     here().happen(f"checked {text}")
-    return da.Replace(text.replace("7", "8")) if "7" in text else None
+    return outlast.Replace(text.replace("7", "8")) if "7" in text else None
 
 
-SHORT = da.SummariseHistory(3, keep_turns=1, count=lambda entry: 1)
+SHORT = outlast.SummariseHistory(3, keep_turns=1, count=lambda entry: 1)
 
 
 def reply_to(program: dict[str, Any], request: ModelRequest) -> Any:
@@ -65,13 +65,13 @@ def reply_to(program: dict[str, Any], request: ModelRequest) -> Any:
     return say("no number" if turn <= len(calls) + program["wrong answers"] else '{"value": 7}')
 
 
-@da.workflow.define(name="crashes.agent")
+@outlast.workflow.define(name="crashes.agent")
 class OneRun:
     """Runs an agent on a program that is given as data."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, program: dict[str, Any]) -> list[Any]:
-        agent = da.Agent(
+        agent = outlast.Agent(
             model="m",
             name="solo",
             tools=[do, risk],
@@ -79,12 +79,12 @@ class OneRun:
             input_guardrails=[check],
             output_guardrails=[check],
         )
-        session = da.ScriptedSession(
+        session = outlast.ScriptedSession(
             lambda request: reply_to(program, request), context=[SHORT] if program["summaries"] else []
         )
         try:
-            result = await da.Runner.run(agent, "Go.", session, max_tool_calls=program["most"])
-        except da.LimitExceeded as error:
+            result = await outlast.Runner.run(agent, "Go.", session, max_tool_calls=program["most"])
+        except outlast.LimitExceeded as error:
             return [str(error), [entry.to_wire() for entry in error.entries]]
         return [result.output, [entry.to_wire() for entry in result.entries]]
 

@@ -8,28 +8,28 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.memory import MemoryStore
-from durable_agents.adapters.scripted import call, say
-from durable_agents.core.approvals import DECISION_SIGNAL, Decision
-from durable_agents.core.errors import DefinitionError, NotSupported
-from durable_agents.ports.journal import Message
-from durable_agents.runtime.activity_source import ActivitySource
-from durable_agents.runtime.backend import JournaledBackend
-from durable_agents.runtime.clock import SystemClock
-from durable_agents.runtime.messages import SignalMessage
+import outlast
+from outlast.adapters.memory.store import MemoryStore
+from outlast.adapters.scripted.session import call, say
+from outlast.core.approvals import DECISION_SIGNAL, Decision
+from outlast.core.errors import DefinitionError, NotSupported
+from outlast.ports.journal import Message
+from outlast.runtime.attempts.system_clock import SystemClock
+from outlast.runtime.definitions.activity_source import ActivitySource
+from outlast.runtime.executions.inbox_messages import SignalMessage
+from outlast.runtime.executions.journaled_backend import JournaledBackend
 
 sent: list[str] = []
 
 
-@da.activity(name="mail", requires_approval=True)
+@outlast.activity(name="mail", requires_approval=True)
 async def mail(to: str) -> str:
     """Send a mail."""
     sent.append(to)
     return f"sent to {to}"
 
 
-@da.activity(name="post")
+@outlast.activity(name="post")
 async def post(to: str) -> str:
     """Send a letter."""
     sent.append(to)
@@ -42,30 +42,30 @@ def wave(to: str) -> str:
     return f"waved at {to}"
 
 
-@da.workflow.define(name="approvals.errand")
+@outlast.workflow.define(name="approvals.errand")
 class Errand:
     """Runs the agent that the test leaves in `agents`, which calls one tool."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, agent: str, tool: str) -> str:
-        session = da.ScriptedSession({"clerk": [call(tool, {"to": "Ann"}), say("Done.")]})
-        result = await da.Runner.run(agents[agent], "Go.", session)
-        [answer] = [entry for entry in result.entries if isinstance(entry, da.FunctionResult)]
+        session = outlast.ScriptedSession({"clerk": [call(tool, {"to": "Ann"}), say("Done.")]})
+        result = await outlast.Runner.run(agents[agent], "Go.", session)
+        [answer] = [entry for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
         return answer.result
 
 
-agents: dict[str, da.Agent] = {}
+agents: dict[str, outlast.Agent] = {}
 
 
-def clerk(**more: Any) -> da.Agent:
-    return da.Agent(model="m", name="clerk", **more)
+def clerk(**more: Any) -> outlast.Agent:
+    return outlast.Agent(model="m", name="clerk", **more)
 
 
-async def outcome(agent: da.Agent, tool: str) -> tuple[str, list[str]]:
+async def outcome(agent: outlast.Agent, tool: str) -> tuple[str, list[str]]:
     """Return the answer to one call, allowed if anybody is asked; and the kinds of events about it."""
     sent.clear()
     agents["one"] = agent
-    async with da.connect("memory:") as backend, backend.worker([Errand]):
+    async with outlast.connect("memory:") as backend, backend.worker([Errand]):
         execution = await backend.start(Errand, "one", tool)
         kinds: list[str] = []
         async for event in execution.events():
@@ -108,8 +108,8 @@ async def test_a_check_that_fails_lets_nothing_through() -> None:
 
 async def test_approval_of_a_tool_that_is_not_there_is_refused_before_anything_happens() -> None:
     agents["one"] = clerk(tools=[post], requires_approval={"pots": True})
-    async with da.connect("memory:") as backend, backend.worker([Errand]):
-        with pytest.raises(da.ExecutionFailed, match=r"'pots'.*its tools: post"):
+    async with outlast.connect("memory:") as backend, backend.worker([Errand]):
+        with pytest.raises(outlast.ExecutionFailed, match=r"'pots'.*its tools: post"):
             await (await backend.start(Errand, "one", "post")).result()
 
 
@@ -120,24 +120,24 @@ async def ask(arguments: Any) -> bool:
 @pytest.mark.parametrize("approval", ["yes", None, 1, ask])
 def test_what_cannot_say_yes_or_no_is_refused_at_the_definition(approval: Any) -> None:
     with pytest.raises(DefinitionError, match="requires_approval"):
-        da.activity(name="odd", requires_approval=approval)
+        outlast.activity(name="odd", requires_approval=approval)
     with pytest.raises(DefinitionError, match="requires_approval of 'post'"):
         clerk(tools=[post], requires_approval={"post": approval})
 
 
 async def test_a_plain_run_cannot_wait_for_anybody_and_says_so_before_it_begins() -> None:
-    session = da.ScriptedSession(lambda request: pytest.fail("was asked"))
+    session = outlast.ScriptedSession(lambda request: pytest.fail("was asked"))
     with pytest.raises(NotSupported, match="give it an id"):
-        await da.Runner.run(clerk(tools=[mail]), "Go.", session)
+        await outlast.Runner.run(clerk(tools=[mail]), "Go.", session)
 
 
 async def test_a_durable_run_waits_for_a_decision_that_comes_from_elsewhere(tmp_path: Path) -> None:
     sent.clear()
     url = f"sqlite:///{tmp_path}/runs.db"
-    session = da.ScriptedSession({"clerk": [call("mail", {"to": "Ann"}), say("Done.")]})
+    session = outlast.ScriptedSession({"clerk": [call("mail", {"to": "Ann"}), say("Done.")]})
 
     async def decide() -> None:
-        async with da.connect(url) as backend:
+        async with outlast.connect(url) as backend:
             while not await backend.list():  # noqa: ASYNC110
                 await asyncio.sleep(0)  # another connection makes it, and tells nobody
             execution = await backend.get("a-1")
@@ -147,7 +147,7 @@ async def test_a_durable_run_waits_for_a_decision_that_comes_from_elsewhere(tmp_
                     return
 
     async with asyncio.timeout(30):
-        run = da.Runner.run(clerk(tools=[mail]), "Go.", session, id="a-1", backend=url)
+        run = outlast.Runner.run(clerk(tools=[mail]), "Go.", session, id="a-1", backend=url)
         result, _ = await asyncio.gather(run, decide())
     assert (result.text, sent) == ("Done.", ["Ann"])
 
@@ -175,7 +175,7 @@ async def test_a_message_that_is_no_decision_about_the_call_as_it_was_shown_does
 
 async def test_the_stream_tells_with_which_arguments_a_call_was_made() -> None:
     agents["one"] = clerk(tools=[mail])
-    async with da.connect("memory:") as backend, backend.worker([Errand]):
+    async with outlast.connect("memory:") as backend, backend.worker([Errand]):
         execution = await backend.start(Errand, "one", "mail")
         shown: dict[str, Any] = {}
         async for event in execution.events():
@@ -193,7 +193,7 @@ async def test_the_stream_tells_with_which_arguments_a_call_was_made() -> None:
 async def test_edited_arguments_that_do_not_fit_are_told_to_the_model_and_nothing_is_done() -> None:
     sent.clear()
     agents["one"] = clerk(tools=[mail])
-    async with da.connect("memory:") as backend, backend.worker([Errand]):
+    async with outlast.connect("memory:") as backend, backend.worker([Errand]):
         execution = await backend.start(Errand, "one", "mail")
         async for event in execution.events():
             if event.kind == "approval_requested":
@@ -204,8 +204,8 @@ async def test_edited_arguments_that_do_not_fit_are_told_to_the_model_and_nothin
 
 
 async def test_a_streamed_plain_run_cannot_wait_for_anybody_either() -> None:
-    session = da.ScriptedSession(lambda request: pytest.fail("was asked"))
-    run = da.Runner.run_streamed(clerk(tools=[mail]), "Go.", session)
+    session = outlast.ScriptedSession(lambda request: pytest.fail("was asked"))
+    run = outlast.Runner.run_streamed(clerk(tools=[mail]), "Go.", session)
     with pytest.raises(NotSupported, match="give it an id"):
         await run.result()
 
@@ -213,17 +213,17 @@ async def test_a_streamed_plain_run_cannot_wait_for_anybody_either() -> None:
 async def test_what_the_server_would_ask_for_is_refused_in_a_plain_run_as_well() -> None:
     connector = {"type": "connector", "tool_configuration": {"requires_confirmation": ["send"]}}
     agent = clerk(tools=[connector | {"connector_id": "c"}])
-    session = da.ScriptedSession(lambda request: pytest.fail("was asked"))
+    session = outlast.ScriptedSession(lambda request: pytest.fail("was asked"))
     with pytest.raises(NotSupported, match="give it an id"):
-        await da.Runner.run(agent, "Go.", session)
+        await outlast.Runner.run(agent, "Go.", session)
 
 
 async def test_a_call_that_only_the_server_knows_is_denied_where_nobody_can_be_asked() -> None:
     wire = call("send", {"to": "Ann"}, call_id="serverrun").to_wire()
-    asks = da.FunctionCall.model_validate({**wire, "confirmation_status": "pending"})
-    session = da.ScriptedSession({"clerk": [asks, "Done."]})
-    result = await da.Runner.run(clerk(), "Go.", session)
+    asks = outlast.FunctionCall.model_validate({**wire, "confirmation_status": "pending"})
+    session = outlast.ScriptedSession({"clerk": [asks, "Done."]})
+    result = await outlast.Runner.run(clerk(), "Go.", session)
     [answer] = [entry for entry in result.entries if entry.type == "tool.confirmation"]
     assert answer.to_wire()["confirmation"] == "deny"
-    assert da.Runner.messages(session) == result.entries
-    da.Runner.set_messages(session, da.Runner.messages(session))
+    assert outlast.Runner.messages(session) == result.entries
+    outlast.Runner.set_messages(session, outlast.Runner.messages(session))

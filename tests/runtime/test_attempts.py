@@ -10,24 +10,24 @@ from typing import Any
 
 import pytest
 
-from durable_agents.core.errors import ActivityTimedOut, PayloadTooLarge, Unserialisable
-from durable_agents.core.json import JSON
-from durable_agents.ports.definitions import ActivityDefinition, ActivityOptions
-from durable_agents.ports.durability import ActivityCall, Attempt
-from durable_agents.runtime.activity import activity
-from durable_agents.runtime.attempts import UNWINDING_SECONDS, Pulse, perform_in_time
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.runtime.signature import Signature
-from durable_agents.testing.clock import VirtualClock
+from outlast.core.errors import ActivityTimedOut, PayloadTooLarge, Unserialisable
+from outlast.core.json import JSON
+from outlast.ports.definitions import ActivityDefinition, ActivityOptions
+from outlast.ports.durability import ActivityCall, Attempt
+from outlast.runtime.attempts.attempt import UNWINDING_SECONDS, Heartbeat, perform_in_time
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.runtime.definitions.activity import activity
+from outlast.runtime.definitions.signature import CallableSignature
+from outlast.testing.virtual_clock import VirtualClock
 
 
 def attempt_at(
-    fn: Callable[..., Any], clock: VirtualClock, pulse: Pulse | None = None, **options: Any
+    fn: Callable[..., Any], clock: VirtualClock, pulse: Heartbeat | None = None, **options: Any
 ) -> Coroutine[Any, Any, JSON]:
     definition = ActivityDefinition(
-        "a", fn, asyncio.iscoroutinefunction(fn), Signature.of(fn), ActivityOptions(**options)
+        "a", fn, asyncio.iscoroutinefunction(fn), CallableSignature.of(fn), ActivityOptions(**options)
     )
-    pulse = pulse or Pulse()
+    pulse = pulse or Heartbeat()
     attempt = Attempt("x", "a", 1, "x/a", pulse.beat)
     return perform_in_time(
         ActivityCall(definition, {}), attempt, definition.options, SharedResources(), clock, pulse
@@ -103,7 +103,7 @@ async def test_an_error_while_cleaning_up_does_not_replace_the_cancellation() ->
 async def test_code_that_ignores_its_cancellation_is_left_to_itself(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.WARNING, "durable_agents.worker")
+    caplog.set_level(logging.WARNING, "outlast.worker")
     over = asyncio.Event()
 
     async def deaf() -> None:
@@ -143,7 +143,7 @@ async def test_a_heartbeat_from_a_thread_keeps_the_attempt_alive() -> None:
         finish.wait(10)
         return "done"
 
-    clock, pulse = VirtualClock(), Pulse()
+    clock, pulse = VirtualClock(), Heartbeat()
     task = asyncio.create_task(attempt_at(slow, clock, pulse, heartbeat_timeout=2.0))
     await clock.advance(1.5)
     beat_now.set()
@@ -156,7 +156,7 @@ async def test_a_heartbeat_from_a_thread_keeps_the_attempt_alive() -> None:
 
 
 async def test_what_a_heartbeat_tells_is_json_and_not_too_long() -> None:
-    pulse = Pulse(limit_bytes=100)
+    pulse = Heartbeat(limit_bytes=100)
     pulse.beat(("a", [1, None]))
     refused: tuple[tuple[Any, type[Exception]], ...] = (
         (object(), Unserialisable),
@@ -170,7 +170,7 @@ async def test_what_a_heartbeat_tells_is_json_and_not_too_long() -> None:
 
 
 async def test_details_are_kept_as_they_were_when_they_were_told() -> None:
-    pulse = Pulse()
+    pulse = Heartbeat()
     pages: list[JSON] = [1]
     pulse.beat((pages,))
     pages.append(2)

@@ -10,26 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.adapters.memory import MemoryStore
-from durable_agents.core.errors import (
+from outlast.adapters.memory.store import MemoryStore
+from outlast.core.errors import (
     ExecutionNotFound,
     NonDeterminismError,
     PayloadTooLarge,
     UnknownDefinition,
 )
-from durable_agents.core.json import JSON
-from durable_agents.ports.journal import Message
-from durable_agents.runtime import workflow
-from durable_agents.runtime.backend import ENVELOPE_BYTES, JournaledBackend
-from durable_agents.runtime.messages import SignalMessage, decode_message
-from durable_agents.testing.clock import VirtualClock
-from durable_agents.testing.durability.waiting import Mailbox
-from durable_agents.testing.durability.workflows import (
+from outlast.core.json import JSON
+from outlast.ports.journal import Message
+from outlast.runtime.definitions import workflow
+from outlast.runtime.executions.inbox_messages import SignalMessage, decode_message
+from outlast.runtime.executions.journaled_backend import ENVELOPE_BYTES, JournaledBackend
+from outlast.testing.contracts.durability.waiting import Mailbox
+from outlast.testing.contracts.durability.workflows import (
     Gated,
     Steps,
     version,
 )
-from durable_agents.testing.examples import few_examples
+from outlast.testing.contracts.examples import few_examples
+from outlast.testing.virtual_clock import VirtualClock
 from tests.runtime.stages import in_memory
 
 LIMIT_BYTES = 4096

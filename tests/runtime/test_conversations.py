@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, say
-from durable_agents.core.entries import Entry
-from durable_agents.core.errors import DefinitionError
-from durable_agents.core.summaries import HEADING
-from durable_agents.ports.llm import ModelRequest
+import outlast
+from outlast.adapters.scripted.session import call, say
+from outlast.core.entries import Entry
+from outlast.core.errors import DefinitionError
+from outlast.core.summaries import HEADING
+from outlast.ports.llm import ModelRequest
 
 
 def shout(text: str) -> str:
@@ -20,8 +20,8 @@ def shout(text: str) -> str:
     return text.upper()
 
 
-def agent(name: str = "solo") -> da.Agent:
-    return da.Agent(model="m", name=name, tools=[shout])
+def agent(name: str = "solo") -> outlast.Agent:
+    return outlast.Agent(model="m", name=name, tools=[shout])
 
 
 def told(request: ModelRequest) -> list[str]:
@@ -29,11 +29,11 @@ def told(request: ModelRequest) -> list[str]:
     seen = []
     for entry in (*request.history, *request.new):
         match entry:
-            case da.MessageInput() | da.MessageOutput():
+            case outlast.MessageInput() | outlast.MessageOutput():
                 seen.append(str(entry.content))
-            case da.FunctionCall():
+            case outlast.FunctionCall():
                 seen.append(f"{entry.name}()")
-            case da.FunctionResult():
+            case outlast.FunctionResult():
                 seen.append(entry.result)
     return seen
 
@@ -45,81 +45,83 @@ async def test_messages_are_read_and_changed_between_runs() -> None:
         heard.append(told(request))
         return call("shout", {"text": "hey"}) if request.turn == 1 else say("done")
 
-    session = da.ScriptedSession(reply)
-    assert da.Runner.messages(session) == ()
-    await da.Runner.run(agent(), "one", session)
-    before = da.Runner.messages(session)
+    session = outlast.ScriptedSession(reply)
+    assert outlast.Runner.messages(session) == ()
+    await outlast.Runner.run(agent(), "one", session)
+    before = outlast.Runner.messages(session)
     assert [entry.type for entry in before] == [
         "message.input",
         "function.call",
         "function.result",
         "message.output",
     ]
-    da.Runner.set_messages(session, [da.MessageInput(content="zero"), *before[1:]])
-    await da.Runner.run(agent(), "two", session)
+    outlast.Runner.set_messages(session, [outlast.MessageInput(content="zero"), *before[1:]])
+    await outlast.Runner.run(agent(), "two", session)
     assert heard[2] == ["zero", "shout()", "HEY", "done", "two"]
-    da.Runner.set_messages(session, [])
-    await da.Runner.run(agent(), "three", session)
+    outlast.Runner.set_messages(session, [])
+    await outlast.Runner.run(agent(), "three", session)
     assert heard[4] == ["three"]
-    da.Runner.set_messages(session, "as text")
-    assert [entry.to_wire() for entry in da.Runner.messages(session)] == [
+    outlast.Runner.set_messages(session, "as text")
+    assert [entry.to_wire() for entry in outlast.Runner.messages(session)] == [
         {"type": "message.input", "role": "user", "content": "as text"}
     ]
 
 
-CALL = da.FunctionCall(tool_call_id="a", name="shout", arguments="{}")
-RESULT = da.FunctionResult(tool_call_id="a", result="x")
+CALL = outlast.FunctionCall(tool_call_id="a", name="shout", arguments="{}")
+RESULT = outlast.FunctionResult(tool_call_id="a", result="x")
 
 
 @pytest.mark.parametrize(
-    "messages", [[CALL], [RESULT], [RESULT, CALL], [CALL, CALL, RESULT], [{"type": 7}], 7, [da.Agent]]
+    "messages", [[CALL], [RESULT], [RESULT, CALL], [CALL, CALL, RESULT], [{"type": 7}], 7, [outlast.Agent]]
 )
 async def test_messages_that_no_model_would_take_are_refused_and_change_nothing(messages: Any) -> None:
-    session = da.ScriptedSession({"solo": [say("done")]})
-    await da.Runner.run(agent(), "one", session)
-    before = da.Runner.messages(session)
+    session = outlast.ScriptedSession({"solo": [say("done")]})
+    await outlast.Runner.run(agent(), "one", session)
+    before = outlast.Runner.messages(session)
     with pytest.raises(DefinitionError):
-        da.Runner.set_messages(session, messages)
-    assert da.Runner.messages(session) == before
+        outlast.Runner.set_messages(session, messages)
+    assert outlast.Runner.messages(session) == before
 
 
 async def test_messages_of_a_run_under_way_cannot_be_changed() -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 
-    @da.activity(name="conversations_wait")
+    @outlast.activity(name="conversations_wait")
     async def wait() -> str:
         """Wait."""
         asked.set()
         await answer.wait()
         return "waited"
 
-    session = da.ScriptedSession({"solo": [call("conversations_wait"), say("done")]})
-    run = asyncio.create_task(da.Runner.run(da.Agent(model="m", name="solo", tools=[wait]), "go", session))
+    session = outlast.ScriptedSession({"solo": [call("conversations_wait"), say("done")]})
+    run = asyncio.create_task(
+        outlast.Runner.run(outlast.Agent(model="m", name="solo", tools=[wait]), "go", session)
+    )
     await asked.wait()
     with pytest.raises(DefinitionError, match="being used"):
-        da.Runner.set_messages(session, [])
+        outlast.Runner.set_messages(session, [])
     answer.set()
     assert (await run).text == "done"
 
 
 async def test_changes_in_workflow_code_are_those_of_its_execution_and_are_replayed() -> None:
-    shared = da.ScriptedSession(lambda request: say(" ".join(told(request))))
+    shared = outlast.ScriptedSession(lambda request: say(" ".join(told(request))))
 
-    @da.workflow.define(name="conversations.forgetful")
+    @outlast.workflow.define(name="conversations.forgetful")
     class Forgetful:
-        @da.workflow.entrypoint
+        @outlast.workflow.entrypoint
         async def run(self) -> list[str]:
             texts = []
             for said in ("one", "two", "three"):
-                texts.append((await da.Runner.run(agent(), said, shared)).text)
-                da.Runner.set_messages(shared, da.Runner.messages(shared)[-1:])
+                texts.append((await outlast.Runner.run(agent(), said, shared)).text)
+                outlast.Runner.set_messages(shared, outlast.Runner.messages(shared)[-1:])
             return texts
 
-    async with da.connect("memory:") as backend, backend.worker([Forgetful], max_cached_executions=0):
+    async with outlast.connect("memory:") as backend, backend.worker([Forgetful], max_cached_executions=0):
         for _ in range(2):
             execution = await backend.start(Forgetful)
             assert await execution.result() == ["one", "one two", "one two three"]
-    assert da.Runner.messages(shared) == ()
+    assert outlast.Runner.messages(shared) == ()
 
 
 def script(request: ModelRequest) -> Any:
@@ -135,14 +137,14 @@ def script(request: ModelRequest) -> Any:
 
 
 async def conversation_summarised() -> tuple[str | None, tuple[Entry, ...], str]:
-    session = da.ScriptedSession(script)
-    await da.Runner.run(agent(), "first task", session)
-    await da.Runner.run(agent(), "second task", session)
-    summary = await da.Runner.summarise(session, agent("summariser"), keep_turns=2)
-    messages = da.Runner.messages(session)
-    again = await da.Runner.summarise(session, agent("summariser"), keep_turns=9)
+    session = outlast.ScriptedSession(script)
+    await outlast.Runner.run(agent(), "first task", session)
+    await outlast.Runner.run(agent(), "second task", session)
+    summary = await outlast.Runner.summarise(session, agent("summariser"), keep_turns=2)
+    messages = outlast.Runner.messages(session)
+    again = await outlast.Runner.summarise(session, agent("summariser"), keep_turns=9)
     assert again is None
-    return summary, messages, (await da.Runner.run(agent(), "third task", session)).text
+    return summary, messages, (await outlast.Runner.run(agent(), "third task", session)).text
 
 
 async def test_old_turns_are_summarised_by_a_model_and_the_last_ones_kept() -> None:
@@ -156,8 +158,8 @@ async def test_old_turns_are_summarised_by_a_model_and_the_last_ones_kept() -> N
         "message.output",
     ]
     heading, task = messages[:2]
-    assert isinstance(heading, da.MessageInput)
-    assert isinstance(task, da.MessageInput)
+    assert isinstance(heading, outlast.MessageInput)
+    assert isinstance(task, outlast.MessageInput)
     assert heading.content == f"{HEADING}\n{summary}"
     assert task.content == "second task"
     assert text == "saw 12"
@@ -166,14 +168,14 @@ async def test_old_turns_are_summarised_by_a_model_and_the_last_ones_kept() -> N
 async def test_in_a_workflow_a_summary_is_a_step_and_is_replayed() -> None:
     asked: list[str] = []
 
-    @da.workflow.define(name="conversations.summarised")
+    @outlast.workflow.define(name="conversations.summarised")
     class Summarised:
-        @da.workflow.entrypoint
+        @outlast.workflow.entrypoint
         async def run(self) -> str:
             _, _, text = await conversation_summarised()
             return text
 
-    async with da.connect("memory:") as backend:
+    async with outlast.connect("memory:") as backend:
         execution = await backend.start(Summarised)
         async with backend.worker([Summarised], max_cached_executions=0):
             assert await execution.result() == "saw 12"

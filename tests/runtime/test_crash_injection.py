@@ -8,11 +8,18 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.testing.durability.in_store import InStore
-from durable_agents.testing.durability.lifeline import Lifeline
-from durable_agents.testing.durability.programs import CRASHES_MAX, Operation, Program, Run, compare, programs
-from durable_agents.testing.durability.stage import Stage
-from durable_agents.testing.examples import few_examples
+from outlast.testing.contracts.durability.in_store import InStore
+from outlast.testing.contracts.durability.lifeline import Lifeline
+from outlast.testing.contracts.durability.programs import (
+    CRASHES_MAX,
+    Operation,
+    ProgramRun,
+    WorkflowProgram,
+    compare,
+    programs,
+)
+from outlast.testing.contracts.durability.stage import Stage
+from outlast.testing.contracts.examples import few_examples
 from tests.adapters.test_memory_durability import MemoryStorage
 
 LEASE = timedelta(seconds=10)
@@ -32,12 +39,12 @@ def new_stage() -> Stage:
 async def test_a_crash_at_any_call_of_the_store_changes_nothing(
     program: list[Operation], crashes: list[int], dies_after_effect: bool, cached: int
 ) -> None:
-    async def crash(stage: Stage, run: Run, call: int) -> None:
+    async def crash(stage: Stage, run: ProgramRun, call: int) -> None:
         assert isinstance(stage.storage, InStore)
         store = stage.storage.storage.open()
         lifeline = Lifeline(store, dies_at=call, dies_after_effect=dies_after_effect)
         backend = await stage.enter(stage.storage.open_on(lifeline))
-        process = await stage.worker(Program, backend=backend, max_cached_executions=cached)
+        process = await stage.worker(WorkflowProgram, backend=backend, max_cached_executions=cached)
         died = asyncio.ensure_future(lifeline.died.wait())
         ended = asyncio.ensure_future(run.execution.result())
         await stage.later(asyncio.wait({died, ended}, return_when=asyncio.FIRST_COMPLETED), 60)

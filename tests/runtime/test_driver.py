@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from durable_agents.core.errors import LeaseLost, StorageUnavailable
-from durable_agents.core.records import (
-    ExecutionClosed,
+from outlast.core.errors import LeaseLost, StorageUnavailable
+from outlast.core.records import (
+    ExecutionEnded,
     ExecutionRecovered,
     Status,
     StepCompleted,
     StepScheduled,
     decode_record,
 )
-from durable_agents.ports.journal import Claim, Commit
-from durable_agents.testing.durability.lifeline import Lifeline
-from durable_agents.testing.durability.workflows import Echo, Gated, ManyGates, Steps
+from outlast.ports.journal import Claim, Commit
+from outlast.testing.contracts.durability.lifeline import Lifeline
+from outlast.testing.contracts.durability.workflows import Echo, Gated, ManyGates, Steps
 from tests.runtime.stages import in_memory, worker_on
 
 
@@ -47,7 +47,7 @@ async def test_an_input_and_what_it_causes_are_one_append() -> None:
         assert written == [
             [StepScheduled],
             [StepCompleted, StepScheduled],
-            [StepCompleted, ExecutionClosed],
+            [StepCompleted, ExecutionEnded],
         ]
         assert [commit.status for _, commit in store.appends] == [None, None, Status.COMPLETED]
 
@@ -78,7 +78,7 @@ async def test_a_recovery_is_written_before_everything_that_the_new_owner_asks_f
         _, writes = await worker_on(stage, Writes, Echo)
         assert await stage.soon(execution.result()) == 1
         assert isinstance(writes, Writes)
-        assert [type(record) for record in writes.appends[0][0]] == [ExecutionRecovered, ExecutionClosed]
+        assert [type(record) for record in writes.appends[0][0]] == [ExecutionRecovered, ExecutionEnded]
         assert not world.effects
 
 
@@ -87,7 +87,7 @@ async def test_a_recovery_is_written_before_everything_that_the_new_owner_asks_f
 async def test_an_append_without_an_answer_is_made_once(
     number: int, happened: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.ERROR, "durable_agents.worker")
+    caplog.set_level(logging.ERROR, "outlast.worker")
 
     class LosesAnAnswer(Lifeline):
         async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
@@ -112,7 +112,7 @@ async def test_an_append_without_an_answer_is_made_once(
 async def test_an_append_that_another_owner_made_impossible_is_not_taken_for_ours(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "durable_agents.worker")
+    caplog.set_level(logging.CRITICAL, "outlast.worker")
     refused = []
 
     class LosesAnswers(Lifeline):

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core.failure import Failure
-from durable_agents.core.records import AnyRecord, AttemptFailed, StepCompleted, StepKind, StepScheduled
-from durable_agents.ports.deltas import Delta
-from durable_agents.ports.durability import Event
-from durable_agents.runtime.events import EventReader
+from outlast.core.event_stream import Delta, Event, EventReader
+from outlast.core.failure import Failure
+from outlast.core.records import AnyRecord, AttemptFailed, StepCompleted, StepKind, StepScheduled
 
 FAILURE = Failure(kind="ModelUnreachable", message="cut")
 

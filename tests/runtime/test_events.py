@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON
-from durable_agents.core.records import (
+from outlast.core.event_stream import Event, EventReader
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.records import (
     AnyRecord,
     AttemptFailed,
     CancelRequested,
     EventEmitted,
-    ExecutionClosed,
+    ExecutionEnded,
     ExecutionRecovered,
     ExecutionStarted,
     SignalReceived,
@@ -26,10 +27,8 @@ from durable_agents.core.records import (
     TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRejected,
+    UpdateRefused,
 )
-from durable_agents.ports.durability import Event
-from durable_agents.runtime.events import EventReader
 
 FAILURE = Failure(kind="ValueError", message="no")
 STARTED = ExecutionStarted(at=10.0, workflow="w", arguments={"n": 1})
@@ -76,7 +75,7 @@ def test_an_event_has_the_position_of_its_record_and_the_time_of_what_caused_it(
         SignalReceived(at=21.0, message_id="m", name="s", arguments=(1,), named={"a": 2}),
         CancelRequested(at=22.0, message_id="n"),
         ExecutionRecovered(at=23.0),
-        ExecutionClosed(status=Status.CANCELLED),
+        ExecutionEnded(status=Status.CANCELLED),
     )
     assert [(event.position, event.kind) for event in events] == [
         (1, "execution_started"),
@@ -98,7 +97,7 @@ def test_an_update_is_told_with_its_name_and_its_answer_and_a_rejection_is_not()
         STARTED,
         UpdateAccepted(at=11.0, update_id="u", name="set", arguments=(1,), named={"a": 2}),
         UpdateAccepted(at=12.0, update_id="v", name="get"),
-        UpdateRejected(at=13.0, update_id="w", failure=FAILURE),
+        UpdateRefused(at=13.0, update_id="w", failure=FAILURE),
         UpdateCompleted(update_id="v", failure=FAILURE),
         UpdateCompleted(update_id="u", result=[3]),
     )
@@ -124,7 +123,7 @@ def test_the_stream_ends_with_the_end_of_the_execution(status: Status) -> None:
     list(reader.read(STARTED))
     assert not reader.ended
     failure = FAILURE if status is Status.FAILED else None
-    closed = ExecutionClosed(status=status, result=None, failure=failure)  # type: ignore[arg-type]  # the two agree
+    closed = ExecutionEnded(status=status, result=None, failure=failure)  # type: ignore[arg-type]  # the two agree
     (event,) = reader.read(closed)
     assert reader.ended
     assert event.kind == f"execution_{status}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from durable_agents.core.entries import Entry, MessageInput, MessageOutput
-from durable_agents.core.json import encode
-from durable_agents.core.summaries import Summary
-from durable_agents.runtime.conversation import Conversation
+from outlast.core.entries import Entry, MessageInput, MessageOutput
+from outlast.core.json import encode
+from outlast.core.summaries import Summary
+from outlast.runtime.runs.conversation import Conversation
 from tests.core.test_context import conversations, is_within, unpaired
 
 

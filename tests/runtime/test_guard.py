@@ -23,10 +23,10 @@ from types import ModuleType
 
 import pytest
 
-from durable_agents.core.errors import DeterminismError
-from durable_agents.runtime import guard
-from durable_agents.runtime.guard import own_code, watch, workflow_code
-from durable_agents.runtime.loop import WorkflowLoop
+from outlast.core.errors import DeterminismError
+from outlast.runtime.definitions import determinism_guard
+from outlast.runtime.definitions.determinism_guard import own_code, watch, workflow_code
+from outlast.runtime.executions.workflow_loop import WorkflowLoop
 
 Call = Callable[[], object]
 
@@ -116,8 +116,8 @@ def _watched_by_nobody_else() -> Iterator[None]:
     before = sys.getprofile()
     yield
     assert sys.getprofile() is before
-    assert guard._here.depth == 0
-    assert guard._here.entered_by is None
+    assert determinism_guard._here.depth == 0
+    assert determinism_guard._here.entered_by is None
 
 
 @named(OUTSIDE)
@@ -281,7 +281,7 @@ def module_in(directory: str, name: str) -> ModuleType:
 def test_installed_libraries_may_read_clocks_until_they_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = module_in(sysconfig.get_path("purelib"), "an_installed_application")
     monkeypatch.setitem(sys.modules, installed.__name__, installed)
-    monkeypatch.setattr(guard, "_watched", [])
+    monkeypatch.setattr(determinism_guard, "_watched", [])
     with workflow_code():
         installed.now()
     watch("an_installed_application.workflows")
@@ -293,27 +293,27 @@ def test_nothing_of_this_package_and_nothing_that_is_not_imported_is_watched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watched: list[str] = []
-    monkeypatch.setattr(guard, "_watched", watched)
-    watch(guard.__name__)
+    monkeypatch.setattr(determinism_guard, "_watched", watched)
+    watch(determinism_guard.__name__)
     watch("a_module_that_nobody_imported")
     assert not watched
 
 
 @pytest.mark.parametrize("name", ["<stdin>", "<ipython-input-1>", "/app/main.py", "<string>"])
 def test_code_typed_at_a_prompt_or_generated_is_user_code(name: str) -> None:
-    assert guard._is_user_code(name)
+    assert determinism_guard._is_user_code(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["<frozen importlib._bootstrap>", asyncio.__file__, pytest.__file__, guard.__file__]
+    "name", ["<frozen importlib._bootstrap>", asyncio.__file__, pytest.__file__, determinism_guard.__file__]
 )
 def test_code_of_python_and_its_libraries_and_of_this_package_is_not_user_code(name: str) -> None:
-    assert not guard._is_user_code(name)
+    assert not determinism_guard._is_user_code(name)
 
 
 def test_workflows_that_the_package_ships_for_tests_are_user_code() -> None:
-    package = Path(guard.__file__).parents[1]
-    assert guard._is_user_code(str(package / "testing" / "workflows.py"))
+    package = Path(determinism_guard.__file__).parents[1]
+    assert determinism_guard._is_user_code(str(package / "testing" / "workflows.py"))
 
 
 def test_workflow_code_on_the_loop_is_refused_at_the_call_and_may_catch_it() -> None:
@@ -361,12 +361,12 @@ def test_importing_and_never_using_the_guard_installs_nothing() -> None:
         import sys
         heard = []
         sys.addaudithook(lambda event, arguments: heard.append(event))
-        import durable_agents.runtime.guard
+        import outlast.runtime.definitions.determinism_guard
         assert "sys.addaudithook" not in heard
         assert sys.getprofile() is None
         if sys.version_info >= (3, 12):
             assert not any(map(sys.monitoring.get_tool, range(6)))
-        durable_agents.runtime.guard.workflow_code()
+        outlast.runtime.definitions.determinism_guard.workflow_code()
         assert "sys.addaudithook" in heard
     """
     ran = run_apart("-c", textwrap.dedent(script))
@@ -376,18 +376,19 @@ def test_importing_and_never_using_the_guard_installs_nothing() -> None:
 def test_code_that_runs_while_the_interpreter_ends_does_not_meet_the_emptied_guard() -> None:
     script = """
         import atexit, sys
-        from durable_agents.runtime import guard
+        from outlast.runtime.definitions import determinism_guard
 
         def never_called_before():
             return len("late")
 
         def last():
-            vars(guard).update(dict.fromkeys(vars(guard)))  # as the interpreter does with modules in use
+            names = vars(determinism_guard)
+                names.update(dict.fromkeys(names))  # as the interpreter does with modules in use
             sys.audit("cpython.an_event")
             print(never_called_before())
 
         atexit.register(last)
-        with guard.workflow_code():
+        with determinism_guard.workflow_code():
             pass
     """
     ran = run_apart("-c", textwrap.dedent(script))
@@ -396,8 +397,8 @@ def test_code_that_runs_while_the_interpreter_ends_does_not_meet_the_emptied_gua
 
 MEASURED = """
 import time
-from durable_agents.core.errors import DeterminismError
-from durable_agents.runtime.guard import workflow_code
+from outlast.core.errors import DeterminismError
+from outlast.runtime.definitions.determinism_guard import workflow_code
 
 def forbidden():
     return time.time()  # a line
@@ -462,7 +463,7 @@ def test_without_a_free_tool_number_it_says_that_clocks_go_unnoticed() -> None:
         for number in (3, 4):
             sys.monitoring.use_tool_id(number, "someone")
         logging.basicConfig()
-        from durable_agents.runtime.guard import workflow_code
+        from outlast.runtime.definitions.determinism_guard import workflow_code
         with workflow_code():
             time.time()
         try:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.scripted import handoff, say
-from durable_agents.core.errors import DefinitionError
-from durable_agents.ports.llm import ModelReply, ModelRequest
-from durable_agents.runtime.guardrails import GuardrailAnswer
+import outlast
+from outlast.adapters.scripted.session import handoff, say
+from outlast.core.errors import DefinitionError
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.runtime.definitions.guardrails import GuardrailAnswer
 
 
 def no_secrets_at_all(text: str, where: str) -> None:
@@ -21,42 +21,42 @@ def no_secrets_at_all(text: str, where: str) -> None:
 looked_up: list[str] = []
 
 
-def no_secrets(text: str) -> da.Reject | da.Replace | None:
+def no_secrets(text: str) -> outlast.Reject | outlast.Replace | None:
     if "password" in text:
-        return da.Reject("it holds a password")
-    return da.Replace(text.replace("4111", "****")) if "4111" in text else None
+        return outlast.Reject("it holds a password")
+    return outlast.Replace(text.replace("4111", "****")) if "4111" in text else None
 
 
-@da.activity(name="guard_look_up")
-async def look_up(text: str) -> da.Reject | da.Replace | None:
+@outlast.activity(name="guard_look_up")
+async def look_up(text: str) -> outlast.Reject | outlast.Replace | None:
     """Ask a service about a text."""
     looked_up.append(text)
-    return da.Reject("it is on the list") if "bad" in text else None
+    return outlast.Reject("it is on the list") if "bad" in text else None
 
 
-async def awaits_activity(text: str) -> da.Reject | da.Replace | None:
+async def awaits_activity(text: str) -> outlast.Reject | outlast.Replace | None:
     return await look_up(text)
 
 
-def clerk(**more: Any) -> da.Agent:
-    return da.Agent(model="m", name="clerk", **more)
+def clerk(**more: Any) -> outlast.Agent:
+    return outlast.Agent(model="m", name="clerk", **more)
 
 
-async def run(agent: da.Agent, said: str, *answers: str) -> tuple[da.RunResult, list[str]]:
+async def run(agent: outlast.Agent, said: str, *answers: str) -> tuple[outlast.RunResult, list[str]]:
     """Return the result, and what the model heard."""
     heard: list[str] = []
 
     def reply(request: ModelRequest) -> str:
-        heard.extend(str(entry.content) for entry in request.new if isinstance(entry, da.MessageInput))
+        heard.extend(str(entry.content) for entry in request.new if isinstance(entry, outlast.MessageInput))
         return answers[request.turn - 1]
 
-    return await da.Runner.run(agent, said, da.ScriptedSession(reply)), heard
+    return await outlast.Runner.run(agent, said, outlast.ScriptedSession(reply)), heard
 
 
 @pytest.mark.parametrize("guardrail", [look_up, awaits_activity])
 async def test_a_guardrail_rejects_an_input_before_the_model_hears_of_it(guardrail: Any) -> None:
     agent = clerk(input_guardrails=[guardrail])
-    with pytest.raises(da.InputRejected, match="it is on the list"):
+    with pytest.raises(outlast.InputRejected, match="it is on the list"):
         await run(agent, "something bad")
     result, heard = await run(agent, "something good", "Fine.")
     assert (result.text, heard) == ("Fine.", ["something good"])
@@ -71,7 +71,7 @@ async def test_a_guardrail_replaces_an_input_and_the_next_one_sees_what_is_left(
 
 
 async def test_a_guardrail_rejects_an_answer() -> None:
-    with pytest.raises(da.OutputRejected, match="'no_secrets' rejected the answer of agent 'clerk'"):
+    with pytest.raises(outlast.OutputRejected, match="'no_secrets' rejected the answer of agent 'clerk'"):
         await run(clerk(output_guardrails=[no_secrets]), "go", "the password is x")
 
 
@@ -81,23 +81,23 @@ async def test_a_guardrail_replaces_an_answer() -> None:
 
 
 async def test_guardrails_of_the_agent_that_answers_count() -> None:
-    front = da.Agent(
-        model="m", name="front", handoffs=[clerk()], output_guardrails=[lambda text: da.Reject("never")]
+    front = outlast.Agent(
+        model="m", name="front", handoffs=[clerk()], output_guardrails=[lambda text: outlast.Reject("never")]
     )
-    session = da.ScriptedSession({"front": [handoff("clerk")], "clerk": ["Fine."]})
-    assert (await da.Runner.run(front, "go", session)).text == "Fine."
+    session = outlast.ScriptedSession({"front": [handoff("clerk")], "clerk": ["Fine."]})
+    assert (await outlast.Runner.run(front, "go", session)).text == "Fine."
 
 
 async def test_what_replaces_an_answer_must_be_of_its_type_too() -> None:
-    agent = clerk(output_type=int, output_guardrails=[lambda text: da.Replace('{"value": 7}')])
+    agent = clerk(output_type=int, output_guardrails=[lambda text: outlast.Replace('{"value": 7}')])
     result, _ = await run(agent, "go", '{"value": 3}')
     assert result.output == 7
-    agent = clerk(output_type=int, output_guardrails=[lambda text: da.Replace("seven")])
-    with pytest.raises(da.InvalidOutput, match="what a guardrail replaced it with"):
+    agent = clerk(output_type=int, output_guardrails=[lambda text: outlast.Replace("seven")])
+    with pytest.raises(outlast.InvalidOutput, match="what a guardrail replaced it with"):
         await run(agent, "go", '{"value": 3}')
 
 
-def judge(answer: GuardrailAnswer, usage: da.Usage) -> Any:
+def judge(answer: GuardrailAnswer, usage: outlast.Usage) -> Any:
     def reply(request: ModelRequest) -> ModelReply:
         if request.agent == "judge":
             assert request.history == ()
@@ -112,26 +112,26 @@ def judge(answer: GuardrailAnswer, usage: da.Usage) -> Any:
     [
         (GuardrailAnswer(allowed=True), "Fine."),
         (GuardrailAnswer(allowed=False, replacement="Better."), "Better."),
-        (GuardrailAnswer(allowed=False, reason="rude"), da.OutputRejected),
-        (GuardrailAnswer(allowed=False), da.OutputRejected),
+        (GuardrailAnswer(allowed=False, reason="rude"), outlast.OutputRejected),
+        (GuardrailAnswer(allowed=False), outlast.OutputRejected),
     ],
 )
 async def test_an_agent_can_be_a_guardrail(answer: GuardrailAnswer, expected: Any) -> None:
-    agent = clerk(output_guardrails=[da.Agent(model="m", name="judge", instructions="Judge.")])
-    session = da.ScriptedSession(judge(answer, da.Usage(total_tokens=5)))
+    agent = clerk(output_guardrails=[outlast.Agent(model="m", name="judge", instructions="Judge.")])
+    session = outlast.ScriptedSession(judge(answer, outlast.Usage(total_tokens=5)))
     if isinstance(expected, str):
-        result = await da.Runner.run(agent, "go", session)
+        result = await outlast.Runner.run(agent, "go", session)
         assert (result.text, result.usage.total_tokens) == (expected, 10)
     else:
         with pytest.raises(expected, match="'judge'"):
-            await da.Runner.run(agent, "go", session)
+            await outlast.Runner.run(agent, "go", session)
 
 
 async def test_what_guardrails_spend_counts_for_the_limit() -> None:
-    agent = clerk(input_guardrails=[da.Agent(model="m", name="judge")])
-    session = da.ScriptedSession(judge(GuardrailAnswer(allowed=True), da.Usage(total_tokens=5)))
-    with pytest.raises(da.BudgetExceeded):
-        await da.Runner.run(agent, "go", session, max_total_tokens=5)
+    agent = clerk(input_guardrails=[outlast.Agent(model="m", name="judge")])
+    session = outlast.ScriptedSession(judge(GuardrailAnswer(allowed=True), outlast.Usage(total_tokens=5)))
+    with pytest.raises(outlast.BudgetExceeded):
+        await outlast.Runner.run(agent, "go", session, max_total_tokens=5)
 
 
 async def test_a_guardrail_that_fails_lets_nothing_through() -> None:
@@ -140,7 +140,7 @@ async def test_a_guardrail_that_fails_lets_nothing_through() -> None:
 
     with pytest.raises(LookupError, match="no list"):
         await run(clerk(input_guardrails=[fails]), "go")
-    with pytest.raises(da.DurableAgentsError, match="LookupError: no list"):
+    with pytest.raises(outlast.OutlastError, match="LookupError: no list"):
         await run(clerk(output_guardrails=[fails]), "go", "Fine.")
 
 
@@ -157,34 +157,36 @@ def test_what_can_check_nothing_is_refused_at_the_definition(guardrail: Any) -> 
     with pytest.raises(DefinitionError, match="guardrail"):
         clerk(input_guardrails=[guardrail])
     with pytest.raises(DefinitionError, match="output_type"):
-        clerk(output_guardrails=[da.Agent(model="m", name="judge", output_type=int)])
+        clerk(output_guardrails=[outlast.Agent(model="m", name="judge", output_type=int)])
 
 
-@da.workflow.define(name="guardrails.guarded")
+@outlast.workflow.define(name="guardrails.guarded")
 class Guarded:
     """An agent with guardrails of every kind."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, said: str) -> str:
         answer = GuardrailAnswer(allowed=False, replacement="Fine, I think.")
         agent = clerk(
             input_guardrails=[look_up, no_secrets],
-            output_guardrails=[da.Agent(model="m", name="judge"), look_up],
+            output_guardrails=[outlast.Agent(model="m", name="judge"), look_up],
         )
-        return (await da.Runner.run(agent, said, da.ScriptedSession(judge(answer, da.Usage())))).text
+        return (
+            await outlast.Runner.run(agent, said, outlast.ScriptedSession(judge(answer, outlast.Usage())))
+        ).text
 
 
 async def test_verdicts_are_journaled_and_come_out_the_same_in_every_process(tmp_path: Path) -> None:
     looked_up.clear()
     url = f"sqlite:///{tmp_path}/runs.db"
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         execution = await backend.start(Guarded, "4111", id="g-1")
         async with backend.worker([Guarded], max_cached_executions=0):
             assert await execution.result() == "Fine, I think."
         events = [event async for event in execution.events()]
         refused = await backend.start(Guarded, "bad", id="g-2")
         async with backend.worker([Guarded]):
-            with pytest.raises(da.ExecutionFailed, match="InputRejected"):
+            with pytest.raises(outlast.ExecutionFailed, match="InputRejected"):
                 await refused.result()
         kinds = [event.kind async for event in refused.events()]
     told = [(event.data["of"], event.data["guardrail"]) for event in events if "guardrail" in event.kind]

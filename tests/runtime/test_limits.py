@@ -9,25 +9,25 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.memory import MemoryStore
-from durable_agents.adapters.scripted import call, say
-from durable_agents.core.errors import DefinitionError
-from durable_agents.ports.llm import ModelReply, ModelRequest
-from durable_agents.runtime.backend import JournaledBackend
-from durable_agents.testing.clock import IdleAwareEventLoop, VirtualClock
+import outlast
+from outlast.adapters.memory.store import MemoryStore
+from outlast.adapters.scripted.session import call, say
+from outlast.core.errors import DefinitionError
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.testing.virtual_clock import IdleAwareEventLoop, VirtualClock
 
 made: list[str] = []
 
 
-@da.activity(name="limits_step")
+@outlast.activity(name="limits_step")
 async def one_step(name: str) -> str:
     """Do one thing."""
     made.append(name)
     return f"{name} done"
 
 
-@da.activity(name="limits_nap")
+@outlast.activity(name="limits_nap")
 async def nap(seconds: float) -> str:
     """Take so long."""
     await naps[0].sleep(seconds)
@@ -37,26 +37,26 @@ async def nap(seconds: float) -> str:
 naps: list[VirtualClock] = []
 
 
-def worker_agent() -> da.Agent:
-    return da.Agent(model="m", name="worker", tools=[one_step, nap])
+def worker_agent() -> outlast.Agent:
+    return outlast.Agent(model="m", name="worker", tools=[one_step, nap])
 
 
 def busy(request: ModelRequest) -> ModelReply:
     """Call tools for as long as it may; each reply costs ten tokens."""
-    usage = da.Usage(prompt_tokens=8, completion_tokens=2, total_tokens=10)
+    usage = outlast.Usage(prompt_tokens=8, completion_tokens=2, total_tokens=10)
     if not request.may_call:
         return ModelReply(entries=(say("So far."),), usage=usage)
     calls = (call("limits_step", {"name": f"{request.turn}{n}"}, call_id=f"{n}") for n in ("a", "b"))
     return ModelReply(entries=tuple(calls), usage=usage)
 
 
-async def run(**limits: Any) -> da.RunResult:
+async def run(**limits: Any) -> outlast.RunResult:
     made.clear()
-    return await da.Runner.run(worker_agent(), "go", da.ScriptedSession(busy), **limits)
+    return await outlast.Runner.run(worker_agent(), "go", outlast.ScriptedSession(busy), **limits)
 
 
 async def test_a_run_stops_before_the_call_that_its_tokens_do_not_allow() -> None:
-    with pytest.raises(da.BudgetExceeded, match="limit of 25 total tokens") as exceeded:
+    with pytest.raises(outlast.BudgetExceeded, match="limit of 25 total tokens") as exceeded:
         await run(max_total_tokens=25)
     assert (exceeded.value.limit, exceeded.value.used) == ("total_tokens", 30)
     assert exceeded.value.usage.total_tokens == 30
@@ -65,7 +65,7 @@ async def test_a_run_stops_before_the_call_that_its_tokens_do_not_allow() -> Non
 
 
 async def test_tool_calls_above_the_limit_are_not_made() -> None:
-    with pytest.raises(da.BudgetExceeded, match="limit of 3 tool calls"):
+    with pytest.raises(outlast.BudgetExceeded, match="limit of 3 tool calls"):
         await run(max_tool_calls=3)
     assert made == ["1a", "1b", "2a"]
 
@@ -88,29 +88,29 @@ async def test_a_run_may_finish_with_one_more_call_without_tools(
 ) -> None:
     result = await run(**limits, on_limit="finish")
     assert (result.text, result.turns, len(made)) == ("So far.", turns, calls)
-    told = [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+    told = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
     assert sum("is used up" in one for one in told) == len(told) - calls
 
 
 async def test_a_model_that_calls_tools_all_the_same_gets_none() -> None:
     made.clear()
-    session = da.ScriptedSession(lambda request: call("limits_step", {"name": "x"}))
-    with pytest.raises(da.MaxTurnsExceeded):
-        await da.Runner.run(worker_agent(), "go", session, max_turns=1, on_limit="finish")
+    session = outlast.ScriptedSession(lambda request: call("limits_step", {"name": "x"}))
+    with pytest.raises(outlast.MaxTurnsExceeded):
+        await outlast.Runner.run(worker_agent(), "go", session, max_turns=1, on_limit="finish")
     assert made == ["x"]
 
 
-@da.workflow.define(name="limits.slow")
+@outlast.workflow.define(name="limits.slow")
 class Slow:
     """Naps for 100 seconds a turn, and may take 250."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, on_limit: str) -> list[Any]:
-        session = da.ScriptedSession(
+        session = outlast.ScriptedSession(
             lambda request: call("limits_nap", {"seconds": 100.0}) if request.may_call else say("So far.")
         )
         limits: Any = {"max_wall_time": timedelta(seconds=250), "on_limit": on_limit}
-        result = await da.Runner.run(worker_agent(), "go", session, **limits)
+        result = await outlast.Runner.run(worker_agent(), "go", session, **limits)
         return [result.text, result.turns]
 
 
@@ -139,7 +139,7 @@ def test_time_is_counted_from_the_journal_also_while_nobody_works(on_limit: str)
     if on_limit == "finish":
         assert result == ["So far.", 3]
     else:
-        assert isinstance(result, da.ExecutionFailed)
+        assert isinstance(result, outlast.ExecutionFailed)
         assert "limit of 250 seconds" in str(result)
 
 
@@ -147,12 +147,12 @@ async def test_a_durable_run_raises_the_same_again(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/runs.db"
     told: list[Any] = []
     for _ in range(2):
-        with pytest.raises(da.BudgetExceeded) as exceeded:
+        with pytest.raises(outlast.BudgetExceeded) as exceeded:
             await run(max_total_tokens=5, id="b-1", backend=url)
         told.append((str(exceeded.value), exceeded.value.usage, exceeded.value.entries))
     assert told[0] == told[1]
     assert told[0][1].total_tokens == 10
-    with pytest.raises(da.ExecutionAlreadyExists):
+    with pytest.raises(outlast.ExecutionAlreadyExists):
         await run(max_total_tokens=6, id="b-1", backend=url)
 
 

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core.errors import DeterminismError
-from durable_agents.runtime.loop import ExecutionEvicted, WorkflowLoop
+from outlast.core.errors import DeterminismError
+from outlast.runtime.executions.workflow_loop import ExecutionEvicted, WorkflowLoop
 
 START = 1_700_000_000.0
 FOREVER = 1e9
@@ -523,7 +523,7 @@ def test_what_nobody_retrieves_is_logged_and_the_rest_goes_on(
             await asyncio.create_task(later(0, None))
         return "fine"
 
-    with caplog.at_level(logging.ERROR, logger="durable_agents.workflow"):
+    with caplog.at_level(logging.ERROR, logger="outlast.workflow"):
         assert run(main()) == "fine"
     errors = [record.exc_info[1] for record in caplog.records if record.exc_info]
     assert [str(error) for error in errors] == ["in a callback", "in a task"]
@@ -780,7 +780,7 @@ def test_closing_lets_an_interrupt_through_and_is_closed_all_the_same() -> None:
 
 ORDERS = """
 import asyncio, json, random, sys
-from durable_agents.runtime.loop import WorkflowLoop
+from outlast.runtime.executions.workflow_loop import WorkflowLoop
 
 noise = [object() for _ in range(random.SystemRandom().randrange(5000))]
 keys, order = [], []

@@ -14,11 +14,11 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # u
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-import durable_agents as da
-from durable_agents.adapters.scripted import handoff, say
-from durable_agents.core.errors import DefinitionError
-from durable_agents.core.json import decode
-from durable_agents.runtime.output import OutputType
+import outlast
+from outlast.adapters.scripted.session import handoff, say
+from outlast.core.errors import DefinitionError
+from outlast.core.json import decode
+from outlast.runtime.definitions.output_type import OutputType
 
 
 class Score(BaseModel):
@@ -110,30 +110,34 @@ class Opaque:
 
 @pytest.mark.parametrize("kind", [Opaque, lambda: None, "NoSuchType"])
 async def test_a_type_without_a_schema_is_refused_before_anything_happens(kind: Any) -> None:
-    agent = da.Agent(model="m", name="scorer", output_type=kind)
+    agent = outlast.Agent(model="m", name="scorer", output_type=kind)
     with pytest.raises(DefinitionError, match="'scorer' has no JSON schema"):
-        await da.Runner.run(agent, "go", da.ScriptedSession(lambda request: pytest.fail("was asked")))
+        await outlast.Runner.run(
+            agent, "go", outlast.ScriptedSession(lambda request: pytest.fail("was asked"))
+        )
 
 
-def scorer(**more: Any) -> da.Agent[Score]:
-    return da.Agent(model="m", name="scorer", output_type=Score, **more)
+def scorer(**more: Any) -> outlast.Agent[Score]:
+    return outlast.Agent(model="m", name="scorer", output_type=Score, **more)
 
 
 async def test_the_output_has_the_type_of_the_agent() -> None:
-    result: da.RunResult[Score] = await da.Runner.run(
-        scorer(), "go", da.ScriptedSession({"scorer": [say('{"value": 3}')]})
+    result: outlast.RunResult[Score] = await outlast.Runner.run(
+        scorer(), "go", outlast.ScriptedSession({"scorer": [say('{"value": 3}')]})
     )
     score: int = result.output.value  # checked by mypy
     assert score == 3
-    plain = da.Agent(model="m", name="plain")
-    assert (await da.Runner.run(plain, "go", da.ScriptedSession({"plain": ["hi"]}))).output == "hi"
+    plain = outlast.Agent(model="m", name="plain")
+    assert (await outlast.Runner.run(plain, "go", outlast.ScriptedSession({"plain": ["hi"]}))).output == "hi"
 
 
 async def test_the_model_is_told_what_is_wrong_and_may_answer_again() -> None:
-    session = da.ScriptedSession({"scorer": [say("three"), say('{"value": "many"}'), say('{"value": 3}')]})
-    result = await da.Runner.run(scorer(), "go", session)
+    session = outlast.ScriptedSession(
+        {"scorer": [say("three"), say('{"value": "many"}'), say('{"value": 3}')]}
+    )
+    result = await outlast.Runner.run(scorer(), "go", session)
     assert (result.output, result.turns) == (Score(value=3), 3)
-    told = [str(entry.content) for entry in result.entries if isinstance(entry, da.MessageInput)][1:]
+    told = [str(entry.content) for entry in result.entries if isinstance(entry, outlast.MessageInput)][1:]
     assert all(one.startswith("This answer cannot be used.") for one in told)
     assert "Invalid JSON" in told[0]
     assert "value: Input should be a valid integer" in told[1]
@@ -141,35 +145,37 @@ async def test_the_model_is_told_what_is_wrong_and_may_answer_again() -> None:
 
 @pytest.mark.parametrize("retries", [0, 1, 2])
 async def test_it_may_do_so_within_a_limit(retries: int) -> None:
-    session = da.ScriptedSession(lambda request: "three")
-    with pytest.raises(da.InvalidOutput) as invalid:
-        await da.Runner.run(scorer(output_retries=retries), "go", session)
+    session = outlast.ScriptedSession(lambda request: "three")
+    with pytest.raises(outlast.InvalidOutput) as invalid:
+        await outlast.Runner.run(scorer(output_retries=retries), "go", session)
     assert invalid.value.attempts == retries + 1
     with pytest.raises(DefinitionError, match="output_retries"):
         scorer(output_retries=-1)
 
 
 async def test_max_turns_bounds_it_too() -> None:
-    session = da.ScriptedSession(lambda request: "three")
-    with pytest.raises(da.MaxTurnsExceeded):
-        await da.Runner.run(scorer(output_retries=9), "go", session, max_turns=3)
+    session = outlast.ScriptedSession(lambda request: "three")
+    with pytest.raises(outlast.MaxTurnsExceeded):
+        await outlast.Runner.run(scorer(output_retries=9), "go", session, max_turns=3)
 
 
 async def test_after_a_handoff_the_type_is_that_of_who_answers() -> None:
-    front = da.Agent(model="m", name="front", handoffs=[scorer()])
-    session = da.ScriptedSession({"front": [handoff("scorer")], "scorer": [say("no"), say('{"value": 7}')]})
-    assert (await da.Runner.run(front, "go", session)).output == Score(value=7)
+    front = outlast.Agent(model="m", name="front", handoffs=[scorer()])
+    session = outlast.ScriptedSession(
+        {"front": [handoff("scorer")], "scorer": [say("no"), say('{"value": 7}')]}
+    )
+    assert (await outlast.Runner.run(front, "go", session)).output == Score(value=7)
 
 
 async def test_rejections_are_in_the_stream_and_survive_a_replay() -> None:
-    @da.workflow.define(name="output.scored")
+    @outlast.workflow.define(name="output.scored")
     class Scored:
-        @da.workflow.entrypoint
+        @outlast.workflow.entrypoint
         async def run(self) -> int:
-            session = da.ScriptedSession({"scorer": [say("three"), say('{"value": 3}')]})
-            return (await da.Runner.run(scorer(), "go", session)).output.value
+            session = outlast.ScriptedSession({"scorer": [say("three"), say('{"value": 3}')]})
+            return (await outlast.Runner.run(scorer(), "go", session)).output.value
 
-    async with da.connect("memory:") as backend:
+    async with outlast.connect("memory:") as backend:
         execution = await backend.start(Scored)
         async with backend.worker([Scored], max_cached_executions=0):
             assert await execution.result() == 3

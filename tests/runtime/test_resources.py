@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from durable_agents.runtime.resources import SharedResources
+from outlast.runtime.attempts.shared_resources import SharedResources
 
 
 class Shop:

@@ -11,30 +11,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, handoff, say
-from durable_agents.core.entries import Entry
-from durable_agents.core.errors import DefinitionError, ModelRefused
+import outlast
+from outlast.adapters.scripted.session import call, handoff, say
+from outlast.core.entries import Entry
+from outlast.core.errors import DefinitionError, ModelRefused
 
 ran: list[str] = []
 hanging = asyncio.Event()
 """Holds up `runner_hang`."""
 
 
-@da.activity(name="runner_add")
+@outlast.activity(name="runner_add")
 async def add(left: int, right: int) -> int:
     """Add two numbers."""
-    ran.append(da.activity.info().idempotency_key)
+    ran.append(outlast.activity.info().idempotency_key)
     return left + right
 
 
-@da.activity(name="runner_fail", retry_policy_max_attempts=1)
+@outlast.activity(name="runner_fail", retry_policy_max_attempts=1)
 async def fail(why: str) -> str:
     """Fail."""
     raise ValueError(why)
 
 
-@da.activity(name="runner_hang")
+@outlast.activity(name="runner_hang")
 async def hang() -> str:
     """Never return."""
     await hanging.wait()
@@ -46,18 +46,18 @@ def shout(text: str) -> str:
     return text.upper()
 
 
-def agent(name: str = "solo", **more: Any) -> da.Agent:
-    return da.Agent(model="m", name=name, **{"tools": [add, fail, hang, shout], **more})
+def agent(name: str = "solo", **more: Any) -> outlast.Agent:
+    return outlast.Agent(model="m", name=name, **{"tools": [add, fail, hang, shout], **more})
 
 
-@da.workflow.define(name="runner_script")
+@outlast.workflow.define(name="runner_script")
 class Script:
     """Runs one agent on a script that the test leaves in `scripts`."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, script: str, inputs: str, raise_on_tool_fail: bool = False) -> dict[str, Any]:
-        session = da.ScriptedSession(scripts[script], raise_on_tool_fail=raise_on_tool_fail)
-        result = await da.Runner.run(agent(), inputs, session)
+        session = outlast.ScriptedSession(scripts[script], raise_on_tool_fail=raise_on_tool_fail)
+        result = await outlast.Runner.run(agent(), inputs, session)
         return {"text": result.text, "turns": result.turns, "entries": wire(result.entries)}
 
 
@@ -68,8 +68,8 @@ def wire(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [entry.to_wire() for entry in entries]
 
 
-async def run_in_memory(workflow: type[Any], *args: Any) -> tuple[da.Execution, Any]:
-    async with da.connect("memory:") as backend:
+async def run_in_memory(workflow: type[Any], *args: Any) -> tuple[outlast.Execution, Any]:
+    async with outlast.connect("memory:") as backend:
         execution = await backend.start(workflow, *args)
         async with backend.worker([workflow]):
             return execution, await execution.result()
@@ -112,15 +112,15 @@ async def test_a_failing_tool_is_told_to_the_model() -> None:
 
 async def test_a_failing_tool_ends_the_run_if_the_session_says_so() -> None:
     scripts["strict"] = {"solo": [[call("runner_hang"), call("runner_fail", {"why": "no luck"})]]}
-    with pytest.raises(da.ExecutionFailed) as failed:
+    with pytest.raises(outlast.ExecutionFailed) as failed:
         await run_in_memory(Script, "strict", "go", True)
-    assert isinstance(failed.value.__cause__, da.ToolFailed)
+    assert isinstance(failed.value.__cause__, outlast.ToolFailed)
 
 
 async def test_a_handoff_goes_on_with_the_other_agent_and_its_tools_only() -> None:
     helper = agent("helper", tools=[shout])
     front = agent("front", tools=[add], handoffs=[helper])
-    session = da.ScriptedSession(
+    session = outlast.ScriptedSession(
         {
             "front": [handoff("helper")],
             "helper": [
@@ -130,7 +130,7 @@ async def test_a_handoff_goes_on_with_the_other_agent_and_its_tools_only() -> No
             ],
         }
     )
-    result = await da.Runner.run(front, "go", session)
+    result = await outlast.Runner.run(front, "go", session)
     assert result.agent is helper
     answers = [entry["result"] for entry in wire(result.entries) if entry["type"] == "function.result"]
     assert answers[0] == '{"handed_off_to":"helper"}'
@@ -139,11 +139,11 @@ async def test_a_handoff_goes_on_with_the_other_agent_and_its_tools_only() -> No
 
 
 async def test_agents_may_hand_off_in_circles_until_max_turns() -> None:
-    ping: da.Agent = agent("ping", handoffs=[lambda: pong])
-    pong: da.Agent = agent("pong", handoffs=["ping"])
-    session = da.ScriptedSession({"ping": [handoff("pong")] * 9, "pong": [handoff("ping")] * 9})
-    with pytest.raises(da.MaxTurnsExceeded) as exceeded:
-        await da.Runner.run(ping, "go", session, max_turns=5)
+    ping: outlast.Agent = agent("ping", handoffs=[lambda: pong])
+    pong: outlast.Agent = agent("pong", handoffs=["ping"])
+    session = outlast.ScriptedSession({"ping": [handoff("pong")] * 9, "pong": [handoff("ping")] * 9})
+    with pytest.raises(outlast.MaxTurnsExceeded) as exceeded:
+        await outlast.Runner.run(ping, "go", session, max_turns=5)
     calls = [entry for entry in wire(exceeded.value.entries) if entry["type"] == "function.call"]
     assert len(calls) == 5
 
@@ -155,41 +155,41 @@ async def test_a_session_used_again_goes_on_with_its_conversation() -> None:
         heard.append([entry.type for entry in (*request.history, *request.new)])
         return f"reply {len(heard)}"
 
-    session = da.ScriptedSession(listen)
-    await da.Runner.run(agent(), "one", session)
-    await da.Runner.run(agent(), "two", session)
+    session = outlast.ScriptedSession(listen)
+    await outlast.Runner.run(agent(), "one", session)
+    await outlast.Runner.run(agent(), "two", session)
     assert heard[1] == ["message.input", "message.output", "message.input"]
 
 
 async def test_a_session_of_the_module_starts_afresh_in_every_execution() -> None:
-    shared = da.ScriptedSession(lambda request: f"{len(request.history)} before")
+    shared = outlast.ScriptedSession(lambda request: f"{len(request.history)} before")
 
-    @da.workflow.define(name="runner_shared")
+    @outlast.workflow.define(name="runner_shared")
     class Shared:
-        @da.workflow.entrypoint
+        @outlast.workflow.entrypoint
         async def run(self) -> list[str]:
-            return [(await da.Runner.run(agent(), "hi", shared)).text for _ in range(2)]
+            return [(await outlast.Runner.run(agent(), "hi", shared)).text for _ in range(2)]
 
-    async with da.connect("memory:") as backend, backend.worker([Shared]):
+    async with outlast.connect("memory:") as backend, backend.worker([Shared]):
         for _ in range(2):
             assert await (await backend.start(Shared)).result() == ["0 before", "2 before"]
 
 
 async def test_runs_at_the_same_time_need_sessions_of_their_own() -> None:
-    session = da.ScriptedSession(lambda request: "ok")
-    first = asyncio.create_task(da.Runner.run(agent(), "one", session))
+    session = outlast.ScriptedSession(lambda request: "ok")
+    first = asyncio.create_task(outlast.Runner.run(agent(), "one", session))
     with pytest.raises(DefinitionError, match="used by another run"):
-        await asyncio.gather(first, da.Runner.run(agent(), "two", session))
+        await asyncio.gather(first, outlast.Runner.run(agent(), "two", session))
     await first
 
 
 async def test_parallel_runs_in_one_workflow_do_not_disturb_each_other() -> None:
-    @da.workflow.define(name="runner_gather")
+    @outlast.workflow.define(name="runner_gather")
     class Gather:
-        @da.workflow.entrypoint
+        @outlast.workflow.entrypoint
         async def run(self) -> list[str]:
             script: dict[str, Any] = {"solo": [call("runner_add", {"left": 1, "right": 1}), say("two")]}
-            runs = (da.Runner.run(agent(), "go", da.ScriptedSession(script)) for _ in range(3))
+            runs = (outlast.Runner.run(agent(), "go", outlast.ScriptedSession(script)) for _ in range(3))
             return [result.text for result in await asyncio.gather(*runs)]
 
     _, texts = await run_in_memory(Gather)
@@ -197,11 +197,11 @@ async def test_parallel_runs_in_one_workflow_do_not_disturb_each_other() -> None
 
 
 async def test_cancelling_closes_the_open_calls_in_the_same_write() -> None:
-    @da.workflow.define(name="runner_cancelled")
+    @outlast.workflow.define(name="runner_cancelled")
     class Cancelled:
-        @da.workflow.entrypoint
+        @outlast.workflow.entrypoint
         async def run(self) -> str:
-            session = da.ScriptedSession(
+            session = outlast.ScriptedSession(
                 lambda request: (
                     call("runner_hang")
                     if not request.history
@@ -209,12 +209,12 @@ async def test_cancelling_closes_the_open_calls_in_the_same_write() -> None:
                 )
             )
             try:
-                await da.Runner.run(agent(), "go", session)
+                await outlast.Runner.run(agent(), "go", session)
             except asyncio.CancelledError:
-                return (await da.Runner.run(agent(), "what was that?", session)).text
+                return (await outlast.Runner.run(agent(), "what was that?", session)).text
             return "not cancelled"
 
-    async with da.connect("memory:") as backend:
+    async with outlast.connect("memory:") as backend:
         execution = await backend.start(Cancelled)
         async with backend.worker([Cancelled]):
             async for event in execution.events():
@@ -229,18 +229,20 @@ async def test_cancelling_closes_the_open_calls_in_the_same_write() -> None:
 
 async def test_a_refused_model_call_ends_the_run() -> None:
     with pytest.raises(ModelRefused):
-        await da.Runner.run(agent(), "go", da.ScriptedSession({}))
+        await outlast.Runner.run(agent(), "go", outlast.ScriptedSession({}))
 
 
 @pytest.mark.parametrize("inputs", ["", "  ", [], [{"nonsense": 1}], 7, None])
 async def test_empty_or_meaningless_input_is_refused_before_anything_happens(inputs: Any) -> None:
     with pytest.raises(DefinitionError):
-        await da.Runner.run(agent(), inputs, da.ScriptedSession(lambda request: pytest.fail("was asked")))
+        await outlast.Runner.run(
+            agent(), inputs, outlast.ScriptedSession(lambda request: pytest.fail("was asked"))
+        )
 
 
 async def test_max_turns_below_one_is_refused() -> None:
     with pytest.raises(DefinitionError, match="max_turns"):
-        await da.Runner.run(agent(), "go", da.ScriptedSession({}), max_turns=0)
+        await outlast.Runner.run(agent(), "go", outlast.ScriptedSession({}), max_turns=0)
 
 
 async def test_a_durable_run_returns_its_result_again_without_asking_the_model(tmp_path: Any) -> None:
@@ -251,13 +253,13 @@ async def test_a_durable_run_returns_its_result_again_without_asking_the_model(t
         asked.append(request.turn)
         return call("runner_add", {"left": 2, "right": 3}) if request.turn == 1 else say("five")
 
-    session = da.ScriptedSession(reply)
-    first = await da.Runner.run(agent(), "go", session, id="q-1", backend=url)
-    again = await da.Runner.run(agent(), "go", session, id="q-1", backend=url)
+    session = outlast.ScriptedSession(reply)
+    first = await outlast.Runner.run(agent(), "go", session, id="q-1", backend=url)
+    again = await outlast.Runner.run(agent(), "go", session, id="q-1", backend=url)
     assert (first.text, again.text, asked) == ("five", "five", [1, 2])
     assert wire(first.entries) == wire(again.entries)
-    with pytest.raises(da.ExecutionAlreadyExists):
-        await da.Runner.run(agent(), "something else", session, id="q-1", backend=url)
+    with pytest.raises(outlast.ExecutionAlreadyExists):
+        await outlast.Runner.run(agent(), "something else", session, id="q-1", backend=url)
 
 
 async def test_a_durable_run_goes_on_where_it_was_interrupted(tmp_path: Any) -> None:
@@ -276,10 +278,10 @@ async def test_a_durable_run_goes_on_where_it_was_interrupted(tmp_path: Any) -> 
                 return say("done")
 
     def run() -> Any:
-        return da.Runner.run(agent(), "go", da.ScriptedSession(reply), id="q-2", backend=url)
+        return outlast.Runner.run(agent(), "go", outlast.ScriptedSession(reply), id="q-2", backend=url)
 
     first = asyncio.create_task(run())
-    async with da.connect(url) as backend:
+    async with outlast.connect(url) as backend:
         await first_event(backend, "q-2", "tool_called", tool="runner_hang")
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -292,7 +294,7 @@ async def test_a_durable_run_goes_on_where_it_was_interrupted(tmp_path: Any) -> 
     assert (result.text, len(ran), asked) == ("done", 1, [1, 2, 3])
 
 
-async def first_event(backend: da.Backend, execution_id: str, kind: str, **data: Any) -> None:
+async def first_event(backend: outlast.Backend, execution_id: str, kind: str, **data: Any) -> None:
     """Return once the execution exists and such an event is in its stream."""
     async with asyncio.timeout(30):
         while execution_id not in [found.id for found in await backend.list()]:  # noqa: ASYNC110
@@ -304,24 +306,24 @@ async def first_event(backend: da.Backend, execution_id: str, kind: str, **data:
 
 async def test_a_durable_run_that_exceeds_its_turns_raises_the_same_again(tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path}/runs.db"
-    session = da.ScriptedSession(lambda request: call("shout", {"text": "again"}))
+    session = outlast.ScriptedSession(lambda request: call("shout", {"text": "again"}))
     for _ in range(2):
-        with pytest.raises(da.MaxTurnsExceeded) as exceeded:
-            await da.Runner.run(agent(), "go", session, max_turns=2, id="q-3", backend=url)
+        with pytest.raises(outlast.MaxTurnsExceeded) as exceeded:
+            await outlast.Runner.run(agent(), "go", session, max_turns=2, id="q-3", backend=url)
         assert len(exceeded.value.entries) >= 4
 
 
 async def test_id_and_backend_go_together_outside_workflows_and_are_refused_inside() -> None:
     with pytest.raises(DefinitionError, match="give id="):
-        await da.Runner.run(agent(), "go", da.ScriptedSession({}), backend="memory:")
+        await outlast.Runner.run(agent(), "go", outlast.ScriptedSession({}), backend="memory:")
 
-    @da.workflow.define(name="runner_nested")
+    @outlast.workflow.define(name="runner_nested")
     class Nested:
-        @da.workflow.entrypoint
+        @outlast.workflow.entrypoint
         async def run(self) -> str:
-            return (await da.Runner.run(agent(), "go", da.ScriptedSession({}), id="x")).text
+            return (await outlast.Runner.run(agent(), "go", outlast.ScriptedSession({}), id="x")).text
 
-    with pytest.raises(da.ExecutionFailed, match="durable already"):
+    with pytest.raises(outlast.ExecutionFailed, match="durable already"):
         await run_in_memory(Nested)
 
 
@@ -354,7 +356,7 @@ async def test_a_run_in_a_workflow_and_a_plain_run_have_the_same_transcript(scri
     whole = {"solo": [*script, say("end")]}
     scripts["random"] = whole
     _, durable = await run_in_memory(Script, "random", "go")
-    plain = await da.Runner.run(agent(), "go", da.ScriptedSession(whole))
+    plain = await outlast.Runner.run(agent(), "go", outlast.ScriptedSession(whole))
     assert durable["entries"] == wire(plain.entries)
     assert durable["turns"] == plain.turns
 
@@ -372,11 +374,11 @@ async def test_a_turn_costs_the_same_however_long_the_conversation_is() -> None:
         at_turn.append(made)
         return say("done") if request.turn == 120 else call("shout", {"text": "hey"})
 
-    session = da.ScriptedSession(reply)
+    session = outlast.ScriptedSession(reply)
     before = sys.getprofile()
     sys.setprofile(count)
     try:
-        await da.Runner.run(agent(), "go", session, max_turns=120)
+        await outlast.Runner.run(agent(), "go", session, max_turns=120)
     finally:
         sys.setprofile(before)
     early = at_turn[20] - at_turn[10]

@@ -25,8 +25,8 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # u
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel, SecretStr, field_validator
 from typing_extensions import TypedDict
 
-from durable_agents.core.errors import DefinitionError, InvalidArguments, Unserialisable
-from durable_agents.runtime.signature import Signature
+from outlast.core.errors import DefinitionError, InvalidArguments, Unserialisable
+from outlast.runtime.definitions.signature import CallableSignature
 
 # --- types and their values ---------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ def through_json(value: Any) -> Any:
 
 @given(calls())
 def test_a_call_comes_back_from_its_json(call: Call) -> None:
-    signature = Signature.of(call.fn)
+    signature = CallableSignature.of(call.fn)
     dumped = through_json(signature.dump_arguments(*call.args, **call.kwargs))
     args, kwargs = signature.load_arguments(dumped)
     assert call.python(args, kwargs) == call.python(call.args, call.kwargs)
@@ -245,7 +245,7 @@ def test_a_call_comes_back_from_its_json(call: Call) -> None:
 
 @given(calls())
 def test_what_the_schema_describes_is_what_the_journal_writes_and_bind_accepts(call: Call) -> None:
-    signature = Signature.of(call.fn)
+    signature = CallableSignature.of(call.fn)
     Draft202012Validator.check_schema(signature.parameters)
     dumped = through_json(signature.dump_arguments(*call.args, **call.kwargs))
     names = list(inspect.signature(call.fn).parameters)
@@ -262,7 +262,7 @@ def test_a_result_comes_back_with_its_type(data: st.DataObject, one: Kind) -> No
     def fn() -> None: ...
 
     fn.__annotations__ = {"return": one.hint}
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     value = data.draw(one.values)
     loaded = signature.load_result(through_json(signature.dump_result(value)))
     assert loaded == value
@@ -273,7 +273,7 @@ SETS = """
 from dataclasses import dataclass
 from typing import Any
 from pydantic import BaseModel, RootModel
-from durable_agents.runtime.signature import Signature
+from outlast.runtime.definitions.signature import CallableSignature
 
 @dataclass
 class Team:
@@ -287,7 +287,7 @@ def fn(club: Club, words: set[str], pairs: list[set[str]], rest: Any): ...
 
 letters = set("abcdefgh")
 club = Club(teams={1: Team(letters)}, root={(a, frozenset(letters)) for a in letters})
-print(Signature.of(fn).dump_arguments(club, letters, [letters], {"x": (letters, Team(letters))}))
+print(CallableSignature.of(fn).dump_arguments(club, letters, [letters], {"x": (letters, Team(letters))}))
 """
 
 
@@ -306,7 +306,7 @@ def test_sets_are_written_in_one_order_by_every_process() -> None:
 def test_a_member_of_a_union_that_fits_exactly_is_preferred() -> None:
     def fn(x: datetime | Level) -> None: ...
 
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     assert signature.load_arguments(signature.dump_arguments(Level.LOW)) == ((), {"x": Level.LOW})
 
 
@@ -376,7 +376,7 @@ def takes_any_set(a: set[Any], b: frozenset[tuple[Any, ...]] = frozenset()) -> N
 
 def answer(fn: Callable[..., Any], sent: Any) -> str:
     """What binding says to the model: nothing when it accepts, and then the journal must accept as well."""
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     refused: InvalidArguments | None = None
     try:
         args, kwargs = signature.bind(sent)
@@ -420,7 +420,7 @@ def test_no_depth_of_nesting_raises_anything_but_invalid_arguments(depth: int) -
     answer(takes_loose, {"others": nested(depth)})
 
 
-def faults(signature: Signature, sent: Any) -> list[str]:
+def faults(signature: CallableSignature, sent: Any) -> list[str]:
     with pytest.raises(InvalidArguments) as caught:
         signature.bind(sent)
     return list(caught.value.faults)
@@ -445,7 +445,7 @@ def score(deal_type: str, amount: float, tags: list[str] | None = None) -> dict[
 
 def test_each_fault_is_one_line_that_names_place_expectation_and_what_came() -> None:
     sent = {"amount": "lots", "tags": ["x", 3, None], "currency": "EUR"}
-    assert faults(Signature.of(score), sent) == [
+    assert faults(CallableSignature.of(score), sent) == [
         'amount: expected a valid number, unable to parse string as a number; got "lots"',
         "tags[1]: expected a valid string; got 3",
         "tags[2]: expected a valid string; got null",
@@ -457,14 +457,14 @@ def test_each_fault_is_one_line_that_names_place_expectation_and_what_came() -> 
 def test_members_of_a_union_complain_in_one_line() -> None:
     def fn(x: int | list[Point]) -> None: ...
 
-    assert faults(Signature.of(fn), {"x": None}) == [
+    assert faults(CallableSignature.of(fn), {"x": None}) == [
         "x: expected a valid integer or expected a valid array; got null"
     ]
-    assert "x[0].x: expected a valid integer; got {}" in faults(Signature.of(fn), {"x": [{"x": {}}]})
+    assert "x[0].x: expected a valid integer; got {}" in faults(CallableSignature.of(fn), {"x": [{"x": {}}]})
 
 
 def test_a_thousand_faults_are_cut_short() -> None:
-    lines = faults(Signature.of(score), {"deal_type": "x", "amount": 1, "tags": list(range(1000))})
+    lines = faults(CallableSignature.of(score), {"deal_type": "x", "amount": 1, "tags": list(range(1000))})
     assert len(lines) == 21
     assert lines[-1] == "and 980 more of the kind"
 
@@ -473,30 +473,36 @@ def test_a_tool_without_parameters_says_so() -> None:
     def now() -> str:
         return ""
 
-    assert Signature.of(now).parameters == {"type": "object", "properties": {}, "additionalProperties": False}
-    assert Signature.of(now).bind({}) == ((), {})
-    assert faults(Signature.of(now), {"tz": 1}) == ['there is no argument "tz"; it takes no arguments']
+    assert CallableSignature.of(now).parameters == {
+        "type": "object",
+        "properties": {},
+        "additionalProperties": False,
+    }
+    assert CallableSignature.of(now).bind({}) == ((), {})
+    assert faults(CallableSignature.of(now), {"tz": 1}) == [
+        'there is no argument "tz"; it takes no arguments'
+    ]
 
 
 @pytest.mark.parametrize(("sent", "got"), [("3", 3), (4.0, 4), (5, 5)])
 def test_numbers_are_read_leniently(sent: Any, got: int) -> None:
     def fn(n: int) -> None: ...
 
-    assert Signature.of(fn).bind({"n": sent}) == ((), {"n": got})
+    assert CallableSignature.of(fn).bind({"n": sent}) == ((), {"n": got})
 
 
 def test_standard_and_url_safe_base64_are_bytes() -> None:
     def fn(b: bytes) -> None: ...
 
     for encode in (base64.standard_b64encode, base64.urlsafe_b64encode):
-        assert Signature.of(fn).bind({"b": encode(b"\xfb\xff").decode()}) == ((), {"b": b"\xfb\xff"})
+        assert CallableSignature.of(fn).bind({"b": encode(b"\xfb\xff").decode()}) == ((), {"b": b"\xfb\xff"})
 
 
 # --- the schema ---------------------------------------------------------------------------------------------
 
 
 def test_schema_and_description_come_from_hints_and_docstring() -> None:
-    signature = Signature.of(score)
+    signature = CallableSignature.of(score)
     assert signature.name == "score"
     assert signature.description == "Calculate the risk score of a deal.\n\nHigh scores are bad."
     assert signature.parameters == {
@@ -516,7 +522,7 @@ def test_schema_and_description_come_from_hints_and_docstring() -> None:
 
 
 def test_given_name_and_description_win() -> None:
-    signature = Signature.of(score, name="risk", description="Given.")
+    signature = CallableSignature.of(score, name="risk", description="Given.")
     assert (signature.name, signature.description) == ("risk", "Given.")
 
 
@@ -534,7 +540,7 @@ def test_a_field_description_wins_over_the_docstring() -> None:
             c: from docstring
         """
 
-    properties: Any = Signature.of(fn).parameters["properties"]
+    properties: Any = CallableSignature.of(fn).parameters["properties"]
     assert properties["a"] == {"type": "integer", "minimum": 1, "description": "from Field"}
     assert properties["b"] == {"$ref": "#/$defs/Tree", "description": "B"}
     assert properties["c"] == {"$ref": "#/$defs/Tree", "description": "from docstring"}
@@ -543,7 +549,7 @@ def test_a_field_description_wins_over_the_docstring() -> None:
 def test_titles_go_but_a_property_called_title_stays() -> None:
     def fn(title: str, tree: Tree, point: Point) -> None: ...
 
-    parameters: Any = Signature.of(fn).parameters
+    parameters: Any = CallableSignature.of(fn).parameters
     assert parameters["properties"]["title"] == {"type": "string"}
     assert parameters["$defs"]["Tree"]["properties"]["title"] == {"type": "string"}
     assert parameters["properties"]["point"]["properties"]["title"] == {"type": "string", "default": "origin"}
@@ -560,19 +566,19 @@ def test_classes_of_the_same_name_do_not_mix() -> None:
 
     def fn(a: Tree, b: other()) -> None: ...  # type: ignore[valid-type]
 
-    parameters = Signature.of(fn).parameters
+    parameters = CallableSignature.of(fn).parameters
     sent = {"a": {"title": "x", "children": []}, "b": {"leaf": 1, "next": {"leaf": 2}}}
     Draft202012Validator(parameters).validate(sent)
     assert not Draft202012Validator(parameters).is_valid({"a": {"title": "x"}, "b": {"title": "y"}})
-    _, kwargs = Signature.of(fn).bind(sent)
+    _, kwargs = CallableSignature.of(fn).bind(sent)
     assert kwargs["b"].next.leaf == 2
 
 
 def test_a_default_that_json_cannot_show_is_left_out() -> None:
     def fn(a: int = object()) -> None: ...  # type: ignore[assignment]
 
-    assert Signature.of(fn).parameters["properties"] == {"a": {"type": "integer"}}
-    assert Signature.of(fn).bind({}) == ((), {})
+    assert CallableSignature.of(fn).parameters["properties"] == {"a": {"type": "integer"}}
+    assert CallableSignature.of(fn).bind({}) == ((), {})
 
 
 GOOGLE = "Do it.\n\nNote:\n    Slowly.\n\nArgs:\n    a: The a.\n    unknown: Not there.\n"
@@ -587,7 +593,7 @@ def test_every_docstring_style_is_read_in_silence(
     def fn(a: int) -> None: ...
 
     fn.__doc__ = text
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     assert signature.description == "Do it.\n\nNote: Slowly."
     assert signature.parameters["properties"] == {"a": {"type": "integer", "description": "The a."}}
     assert not caplog.records
@@ -604,15 +610,15 @@ def test_no_docstring_is_too_strange(text: str) -> None:
     def fn(a: int) -> None: ...
 
     fn.__doc__ = text
-    assert isinstance(Signature.of(fn).description, str)
-    Draft202012Validator.check_schema(Signature.of(fn).parameters)
+    assert isinstance(CallableSignature.of(fn).description, str)
+    Draft202012Validator.check_schema(CallableSignature.of(fn).parameters)
 
 
 def test_importing_the_module_and_making_a_signature_loads_no_parser() -> None:
     code = (
-        "import sys; from durable_agents.runtime.signature import Signature\n"
+        "import sys; from outlast.runtime.definitions.signature import CallableSignature\n"
         "def fn(a: int):\n    '''Do.\n\n    Args:\n        a: A.\n    '''\n"
-        "signature = Signature.of(fn); assert 'griffe' not in sys.modules\n"
+        "signature = CallableSignature.of(fn); assert 'griffe' not in sys.modules\n"
         "assert signature.description == 'Do.'; assert 'griffe' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -642,7 +648,7 @@ def choose(options: Options) -> None: ...
 def test_the_fields_of_an_only_parameter_are_the_arguments(
     fn: Callable[..., Any], fields: set[str], sent: dict[str, Any], value: Any
 ) -> None:
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     parameters: Any = signature.parameters
     assert set(parameters["properties"]) == fields
     assert parameters["additionalProperties"] is False
@@ -656,8 +662,8 @@ def test_the_fields_of_an_only_parameter_are_the_arguments(
 
 
 def test_a_recursive_only_parameter_keeps_its_definition_and_others_lose_it() -> None:
-    assert set(Signature.of(grow).parameters["$defs"]) == {"Tree"}  # type: ignore[arg-type]
-    assert "$defs" not in Signature.of(choose).parameters
+    assert set(CallableSignature.of(grow).parameters["$defs"]) == {"Tree"}  # type: ignore[arg-type]
+    assert "$defs" not in CallableSignature.of(choose).parameters
 
 
 def test_an_only_parameter_of_another_sort_stays_under_its_name() -> None:
@@ -668,13 +674,14 @@ def test_an_only_parameter_of_another_sort_stays_under_its_name() -> None:
     def rest(**points: Point) -> None: ...
 
     for fn in (optional, defaulted, rooted, mapped):
-        assert list(Signature.of(fn).parameters["properties"]) == list(inspect.signature(fn).parameters)  # type: ignore[arg-type]
-    assert Signature.of(rest).parameters["properties"] == {}
-    assert Signature.of(rest).bind({"points": {"x": 1}}) == ((), {"points": Point(1)})
+        properties: Any = CallableSignature.of(fn).parameters["properties"]
+        assert list(properties) == list(inspect.signature(fn).parameters)
+    assert CallableSignature.of(rest).parameters["properties"] == {}
+    assert CallableSignature.of(rest).bind({"points": {"x": 1}}) == ((), {"points": Point(1)})
 
 
 def test_faults_of_an_only_parameter_name_its_fields() -> None:
-    assert faults(Signature.of(grow), {"children": [{}]}) == [
+    assert faults(CallableSignature.of(grow), {"children": [{}]}) == [
         "title: missing, and it is required",
         "children[0].title: missing, and it is required",
     ]
@@ -686,7 +693,7 @@ def test_faults_of_an_only_parameter_name_its_fields() -> None:
 def test_positional_only_keyword_only_and_more_find_their_places() -> None:
     def fn(a: int, b: int = 2, /, c: int = 3, *, d: int, **more: Decimal) -> None: ...
 
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     assert signature.parameters["additionalProperties"] == {"anyOf": [{"type": "number"}, {"type": "string"}]}
     assert signature.bind({"a": 1, "d": 4, "more": "1.5"}) == ((1, 2), {"d": 4, "more": Decimal("1.5")})
     assert signature.dump_arguments(1, d=4, e=Decimal("1.5")) == {"a": 1, "d": 4, "e": "1.5"}
@@ -696,12 +703,12 @@ def test_two_arguments_of_one_name_cannot_be_told_apart() -> None:
     def fn(a: int, /, **more: int) -> None: ...
 
     with pytest.raises(Unserialisable, match="argument 'a' of 'fn'"):
-        Signature.of(fn).dump_arguments(1, a=2)
+        CallableSignature.of(fn).dump_arguments(1, a=2)
 
 
 def test_a_call_that_python_refuses_is_a_type_error() -> None:
     with pytest.raises(TypeError, match=r"score\(\) missing a required argument: 'amount'"):
-        Signature.of(score).dump_arguments("x")
+        CallableSignature.of(score).dump_arguments("x")
 
 
 class Desk:
@@ -716,11 +723,11 @@ class Desk:
 
 def test_methods_and_callable_objects_have_no_self() -> None:
     for fn, name, description in ((Desk().sell, "sell", "Sell."), (Desk(), "Desk", "Call.")):
-        signature = Signature.of(fn)
+        signature = CallableSignature.of(fn)
         assert (signature.name, signature.description) == (name, description)
         assert signature.bind({"amount": "1"}) == ((), {"amount": 1})
     with pytest.raises(DefinitionError, match="bound method"):
-        Signature.of(Desk.sell)
+        CallableSignature.of(Desk.sell)
 
 
 def test_what_a_partial_has_bound_is_seen_by_nobody() -> None:
@@ -728,7 +735,7 @@ def test_what_a_partial_has_bound_is_seen_by_nobody() -> None:
         """Search."""
         return ""
 
-    signature = Signature.of(functools.partial(functools.partial(search, "sesame"), limit=5))
+    signature = CallableSignature.of(functools.partial(functools.partial(search, "sesame"), limit=5))
     assert (signature.name, signature.description) == ("search", "Search.")
     assert list(signature.parameters["properties"]) == ["query"]  # type: ignore[arg-type]
     assert "sesame" not in str(signature) + str(signature.parameters)
@@ -753,7 +760,7 @@ def lookup(key: str, query: str, **more: str) -> None: ...
     ids=["method", "positional", "keyword", "extra"],
 )
 def test_a_model_cannot_replace_what_is_bound_by_naming_it(fn: Callable[..., Any], taken: str) -> None:
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     (name,) = list(signature.parameters["properties"])  # type: ignore[arg-type]
     assert signature.bind({str(name): "x", "other": "y"}) == ((), {name: "x", "other": "y"})
     assert faults(signature, {str(name): "x", taken: "y"}) == [
@@ -764,14 +771,14 @@ def test_a_model_cannot_replace_what_is_bound_by_naming_it(fn: Callable[..., Any
 def test_an_argument_may_be_called_self() -> None:
     def fn(**more: int) -> None: ...
 
-    assert Signature.of(fn).dump_arguments(**{"self": 1}) == {"self": 1}
+    assert CallableSignature.of(fn).dump_arguments(**{"self": 1}) == {"self": 1}
 
 
 def test_a_wrapped_function_shows_what_it_wraps() -> None:
     @functools.wraps(score)
     def wrapper(*args: Any, **kwargs: Any) -> Any: ...
 
-    assert Signature.of(wrapper).parameters == Signature.of(score).parameters
+    assert CallableSignature.of(wrapper).parameters == CallableSignature.of(score).parameters
 
 
 # --- bad definitions ----------------------------------------------------------------------------------------
@@ -783,8 +790,8 @@ def test_parameters_without_hints_are_refused_by_name() -> None:
     with pytest.raises(
         DefinitionError, match=r"'fn' has no type hint on 'a', 'c': write `def fn\(a: <type>, c: <type>\)`"
     ):
-        Signature.of(fn)
-    loose = Signature.of(fn, strict=False)
+        CallableSignature.of(fn)
+    loose = CallableSignature.of(fn, strict=False)
     assert loose.bind({"a": [1], "b": "2"}) == ((), {"a": [1], "b": 2})
 
 
@@ -792,19 +799,19 @@ def test_variable_positional_arguments_are_refused() -> None:
     def fn(*words: str) -> None: ...
 
     with pytest.raises(DefinitionError, match=r"`words: list\[\.\.\.\]`"):
-        Signature.of(fn)
+        CallableSignature.of(fn)
 
 
 def test_a_field_as_default_is_refused() -> None:
     def fn(a: int = Field(description="x")) -> None: ...
 
     with pytest.raises(DefinitionError, match="Annotated"):
-        Signature.of(fn)
+        CallableSignature.of(fn)
 
 
 def test_classes_are_refused() -> None:
     with pytest.raises(DefinitionError, match="is a class"):
-        Signature.of(Point)
+        CallableSignature.of(Point)
 
 
 class Opaque:
@@ -818,18 +825,18 @@ def test_types_that_json_cannot_carry_are_refused_by_parameter(hint: Any) -> Non
     def fn(a: int, b: hint) -> None: ...
 
     with pytest.raises(DefinitionError, match="parameter 'b' of 'fn'"):
-        _ = Signature.of(fn).parameters
+        _ = CallableSignature.of(fn).parameters
 
 
 def test_local_names_in_postponed_hints_are_resolved() -> None:
     class Local(BaseModel):
         n: int
 
-    def define() -> Signature:
+    def define() -> CallableSignature:
         def fn(a: "list[Local]", b: list["Local"]) -> "Local":
             return a[0]
 
-        return Signature.of(fn)
+        return CallableSignature.of(fn)
 
     signature = define()
     args, kwargs = signature.bind({"a": [{"n": 1}], "b": []})
@@ -840,7 +847,7 @@ def test_local_names_in_postponed_hints_are_resolved() -> None:
 def test_names_that_come_later_in_the_module_are_resolved_on_first_use() -> None:
     module: dict[str, Any] = {}
     exec("def fn(a: 'Later') -> None: ...", module)
-    signature = Signature.of(module["fn"])
+    signature = CallableSignature.of(module["fn"])
     exec("Later = int", module)
     assert signature.bind({"a": "1"}) == ((), {"a": 1})
 
@@ -848,7 +855,7 @@ def test_names_that_come_later_in_the_module_are_resolved_on_first_use() -> None
 def test_names_that_cannot_be_resolved_are_named() -> None:
     def fn(a: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     with pytest.raises(DefinitionError, match="'fn' has a type hint that names 'Nowhere'"):
         _ = signature.parameters
 
@@ -860,10 +867,10 @@ def test_an_argument_that_json_cannot_carry_is_named_with_its_type() -> None:
     def fn(a: Any, b: int = 0) -> None: ...
 
     with pytest.raises(Unserialisable) as caught:
-        Signature.of(fn).dump_arguments(a=Opaque())
+        CallableSignature.of(fn).dump_arguments(a=Opaque())
     assert (caught.value.what, caught.value.type_name) == ("argument 'a' of 'fn'", "Opaque")
     with pytest.raises(Unserialisable, match="argument 'b' of 'fn' of type str"):
-        Signature.of(fn).dump_arguments(1, "sesame")
+        CallableSignature.of(fn).dump_arguments(1, "sesame")
 
 
 @pytest.mark.parametrize(
@@ -879,7 +886,7 @@ def test_a_result_that_json_cannot_carry_is_refused(value: Any) -> None:
         with pytest.raises(
             Unserialisable, match=f"the result of '{fn.__name__}' of type {type(value).__name__}"
         ):
-            Signature.of(fn).dump_result(value)
+            CallableSignature.of(fn).dump_result(value)
 
 
 def test_a_cycle_is_refused() -> None:
@@ -888,14 +895,14 @@ def test_a_cycle_is_refused() -> None:
     cycle: list[Any] = []
     cycle.append(cycle)
     with pytest.raises(Unserialisable):
-        Signature.of(fn).dump_result(cycle)
+        CallableSignature.of(fn).dump_result(cycle)
 
 
 def test_a_refused_value_is_not_shown() -> None:
     def fn(a: int | list[int]) -> None: ...
 
     with pytest.raises(Unserialisable) as caught:
-        Signature.of(fn).dump_arguments(["sesame"])
+        CallableSignature.of(fn).dump_arguments(["sesame"])
     assert "sesame" not in str(caught.value)
 
 
@@ -903,21 +910,24 @@ def test_what_could_not_be_read_again_is_refused_when_it_is_written() -> None:
     def fn() -> Annotated[int, Field(lt=10)]: ...  # type: ignore[empty-body]
 
     with pytest.raises(Unserialisable, match="less than 10"):
-        Signature.of(fn).dump_result(11)
+        CallableSignature.of(fn).dump_result(11)
 
 
 def test_values_as_good_as_the_type_are_accepted() -> None:
     def fn(a: list[int], b: Tree, c: float) -> None: ...
 
-    dumped = Signature.of(fn).dump_arguments((1, 2), {"title": "t"}, 1)
-    assert Signature.of(fn).load_arguments(dumped) == ((), {"a": [1, 2], "b": Tree(title="t"), "c": 1.0})
+    dumped = CallableSignature.of(fn).dump_arguments((1, 2), {"title": "t"}, 1)
+    assert CallableSignature.of(fn).load_arguments(dumped) == (
+        (),
+        {"a": [1, 2], "b": Tree(title="t"), "c": 1.0},
+    )
 
 
 def test_the_journal_goes_by_field_name_and_the_model_by_alias() -> None:
     def fn(a: Aliased, b: int) -> Aliased:
         return a
 
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     _, kwargs = signature.bind({"a": {"$kind": "aliased", "amount": 2}, "b": 1})
     assert kwargs["a"].count == 2
     assert signature.dump_arguments(**kwargs) == {"a": {"kind": "aliased", "count": 2}, "b": 1}
@@ -926,27 +936,27 @@ def test_the_journal_goes_by_field_name_and_the_model_by_alias() -> None:
 
 
 def test_arguments_left_to_their_default_are_not_written() -> None:
-    assert Signature.of(score).dump_arguments("x", 1.5) == {"deal_type": "x", "amount": 1.5}
+    assert CallableSignature.of(score).dump_arguments("x", 1.5) == {"deal_type": "x", "amount": 1.5}
 
 
 def test_records_of_another_signature_are_the_authors_to_settle() -> None:
     with pytest.raises(DefinitionError, match=r"the recorded arguments of 'score'.*amount: missing"):
-        Signature.of(score).load_arguments({"deal_type": "x"})
+        CallableSignature.of(score).load_arguments({"deal_type": "x"})
     with pytest.raises(DefinitionError, match="the recorded result of 'score'"):
-        Signature.of(score).load_result([1])
+        CallableSignature.of(score).load_result([1])
 
 
 def test_a_function_annotated_none_gives_none() -> None:
-    assert Signature.of(plan).dump_result(None) is None
-    assert Signature.of(plan).load_result(None) is None
+    assert CallableSignature.of(plan).dump_result(None) is None
+    assert CallableSignature.of(plan).load_result(None) is None
     with pytest.raises(Unserialisable, match="the result of 'plan' of type int"):
-        Signature.of(plan).dump_result(3)
+        CallableSignature.of(plan).dump_result(3)
 
 
 def test_an_unannotated_result_is_json_by_its_own_type() -> None:
     def fn(): ...  # type: ignore[no-untyped-def]
 
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     value = {"point": Point(1), "when": date(2026, 1, 2), "odd": "\ud800"}
     dumped = signature.dump_result(value)
     assert dumped == {"point": {"x": 1, "title": "origin"}, "when": "2026-01-02", "odd": "\ud800"}
@@ -957,7 +967,7 @@ def test_an_unannotated_result_is_json_by_its_own_type() -> None:
 def test_loaded_values_share_nothing_with_the_journal(value: Any) -> None:
     def fn(): ...  # type: ignore[no-untyped-def]
 
-    signature = Signature.of(fn)
+    signature = CallableSignature.of(fn)
     try:
         dumped = signature.dump_result(value)
     except Unserialisable:

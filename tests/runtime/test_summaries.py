@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, say
-from durable_agents.core.entries import Entry
-from durable_agents.core.errors import DefinitionError, ModelRefused, NotSupported
-from durable_agents.core.summaries import HEADING, SUMMARISER
-from durable_agents.ports.llm import ModelReply, ModelRequest
-from durable_agents.runtime.conversation import Conversation, conversation_of
+import outlast
+from outlast.adapters.scripted.session import call, say
+from outlast.core.entries import Entry
+from outlast.core.errors import DefinitionError, ModelRefused, NotSupported
+from outlast.core.summaries import HEADING, SUMMARISER
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.runtime.runs.conversation import Conversation, conversation_of
 from tests.runtime.stages import in_memory
 
 
@@ -22,16 +22,16 @@ def echo(text: str) -> str:
     return text
 
 
-def agent(**options: Any) -> da.Agent:
-    return da.Agent(model="m", name="solo", tools=[echo], **options)
+def agent(**options: Any) -> outlast.Agent:
+    return outlast.Agent(model="m", name="solo", tools=[echo], **options)
 
 
 def one_each(entry: Entry) -> int:
     return 1
 
 
-SHORT = da.SummariseHistory(over_tokens=5, keep_turns=1, count=one_each)
-TOKENS = da.Usage(total_tokens=10)
+SHORT = outlast.SummariseHistory(over_tokens=5, keep_turns=1, count=one_each)
+TOKENS = outlast.Usage(total_tokens=10)
 
 
 def told(request: ModelRequest) -> list[Entry]:
@@ -62,30 +62,30 @@ async def test_however_long_a_run_is_little_is_told_and_the_conversation_stays_w
         reply: ModelReply = working(20)(request)
         return reply
 
-    session = da.ScriptedSession(script, context=[SHORT])
-    result = await da.Runner.run(agent(), "go", session, max_turns=30)
+    session = outlast.ScriptedSession(script, context=[SHORT])
+    result = await outlast.Runner.run(agent(), "go", session, max_turns=30)
     assert most <= 6
     assert result.turns == 21
     assert result.usage.total_tokens == 10 * (21 + 18)
-    assert da.Runner.messages(session) == result.entries
+    assert outlast.Runner.messages(session) == result.entries
     assert len(result.entries) == 1 + 2 * 20 + 1
     # The next run goes on from what is told now.
-    again = await da.Runner.run(agent(), "again", session, max_turns=30)
+    again = await outlast.Runner.run(agent(), "again", session, max_turns=30)
     assert again.turns == 21
     assert most <= 7
 
 
 async def test_who_changes_the_messages_begins_without_a_summary() -> None:
-    session = da.ScriptedSession(working(4), context=[SHORT])
-    await da.Runner.run(agent(), "go", session)
+    session = outlast.ScriptedSession(working(4), context=[SHORT])
+    await outlast.Runner.run(agent(), "go", session)
     assert conversation_of(session, None).summary is not None
-    da.Runner.set_messages(session, [])
+    outlast.Runner.set_messages(session, [])
     assert conversation_of(session, None).summary is None
 
 
 async def test_a_conversation_that_goes_on_elsewhere_takes_its_summary_along() -> None:
-    session = da.ScriptedSession(working(4), context=[SHORT])
-    await da.Runner.run(agent(), "go", session)
+    session = outlast.ScriptedSession(working(4), context=[SHORT])
+    await outlast.Runner.run(agent(), "go", session)
     carried = conversation_of(session, None).carried()
     other = Conversation()
     other.restore(carried)
@@ -97,8 +97,8 @@ async def test_a_conversation_that_goes_on_elsewhere_takes_its_summary_along() -
 
 @pytest.mark.parametrize("summary", [ModelRefused(404, "no such model"), " "], ids=["refused", "empty"])
 async def test_a_summary_that_fails_is_told_of_and_the_run_goes_on_without(summary: Any) -> None:
-    session = da.ScriptedSession(working(4, summary), context=[SHORT])
-    run = da.Runner.run_streamed(agent(), "go", session)
+    session = outlast.ScriptedSession(working(4, summary), context=[SHORT])
+    run = outlast.Runner.run_streamed(agent(), "go", session)
     events = [event async for event in run.events()]
     result = await run.result()
     assert result.text == "told 9"
@@ -110,18 +110,18 @@ async def test_a_summary_that_fails_is_told_of_and_the_run_goes_on_without(summa
 
 
 async def test_a_summary_is_not_told_as_the_text_of_an_answer() -> None:
-    session = da.ScriptedSession(working(4), context=[SHORT], stream=True)
-    run = da.Runner.run_streamed(agent(), "go", session)
+    session = outlast.ScriptedSession(working(4), context=[SHORT], stream=True)
+    run = outlast.Runner.run_streamed(agent(), "go", session)
     text = [str(event.data["text"]) async for event in run.events() if event.kind == "text_delta"]
     assert "".join(text) == (await run.result()).text == "told 4"
 
 
 async def test_what_summaries_cost_counts_towards_the_limit_of_tokens() -> None:
     for context, turns in (([], 5), ([SHORT], 4)):
-        session = da.ScriptedSession(working(9), context=context)
-        with pytest.raises(da.BudgetExceeded) as reached:
-            await da.Runner.run(agent(), "go", session, max_total_tokens=50)
-        replies = [entry for entry in reached.value.entries if isinstance(entry, da.FunctionCall)]
+        session = outlast.ScriptedSession(working(9), context=context)
+        with pytest.raises(outlast.BudgetExceeded) as reached:
+            await outlast.Runner.run(agent(), "go", session, max_total_tokens=50)
+        replies = [entry for entry in reached.value.entries if isinstance(entry, outlast.FunctionCall)]
         assert len(replies) == turns
         assert reached.value.usage.total_tokens == 50
 
@@ -130,15 +130,15 @@ async def test_a_count_that_fails_ends_the_run_with_an_error_that_names_it() -> 
     def fails(entry: Entry) -> int:
         raise LookupError("no idea")
 
-    session = da.ScriptedSession(working(1), context=[da.SummariseHistory(1, count=fails)])
+    session = outlast.ScriptedSession(working(1), context=[outlast.SummariseHistory(1, count=fails)])
     with pytest.raises(DefinitionError, match="count of SummariseHistory failed with LookupError"):
-        await da.Runner.run(agent(), "go", session)
+        await outlast.Runner.run(agent(), "go", session)
 
 
 async def test_a_run_cancelled_in_the_middle_of_a_summary_leaves_its_results_to_the_next() -> None:
     asked = asyncio.Event()
 
-    class Endless(da.ScriptedSession):
+    class Endless(outlast.ScriptedSession):
         async def reply(self, request: ModelRequest, *others: Any) -> ModelReply:
             if request.agent == SUMMARISER and not asked.is_set():
                 asked.set()
@@ -146,7 +146,7 @@ async def test_a_run_cancelled_in_the_middle_of_a_summary_leaves_its_results_to_
             return await super().reply(request, *others)
 
     session = Endless(working(4), context=[SHORT])
-    run = asyncio.create_task(da.Runner.run(agent(), "go", session))
+    run = asyncio.create_task(outlast.Runner.run(agent(), "go", session))
     await asked.wait()
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -155,16 +155,16 @@ async def test_a_run_cancelled_in_the_middle_of_a_summary_leaves_its_results_to_
     assert [entry.type for entry in conversation.unsent] == ["function.result"]
     # Nobody was asked with them yet.
     assert not conversation.in_doubt
-    assert (await da.Runner.run(agent(), "again", session)).turns == 5
+    assert (await outlast.Runner.run(agent(), "again", session)).turns == 5
 
 
 async def test_with_summaries_too_a_turn_costs_the_same_however_many_came_before() -> None:
-    @da.workflow.define(name="summaries.long")
+    @outlast.workflow.define(name="summaries.long")
     class Long:
-        @da.workflow.entrypoint
+        @outlast.workflow.entrypoint
         async def run(self, turns: int) -> str:
-            session = da.ScriptedSession(working(turns, "s" * 200), context=[SHORT])
-            return (await da.Runner.run(agent(), "go", session, max_turns=turns + 1)).text
+            session = outlast.ScriptedSession(working(turns, "s" * 200), context=[SHORT])
+            return (await outlast.Runner.run(agent(), "go", session, max_turns=turns + 1)).text
 
     sizes = []
     async with in_memory() as stage:
@@ -177,16 +177,18 @@ async def test_with_summaries_too_a_turn_costs_the_same_however_many_came_before
 
 def test_a_session_whose_server_keeps_the_conversation_takes_no_processors() -> None:
     processors: Any
-    for processors in ([da.KeepLastTurns(3)], [SHORT]):
+    for processors in ([outlast.KeepLastTurns(3)], [SHORT]):
         with pytest.raises(NotSupported, match="RemoteSession takes no context processors"):
-            da.RemoteSession(context=processors)
+            outlast.RemoteSession(context=processors)
 
 
 async def test_two_summaries_between_runs_leave_one() -> None:
-    session = da.ScriptedSession(working(6, "shorter"))
-    await da.Runner.run(agent(), "go", session)
-    summariser = da.Agent(model="m", name=SUMMARISER)
+    session = outlast.ScriptedSession(working(6, "shorter"))
+    await outlast.Runner.run(agent(), "go", session)
+    summariser = outlast.Agent(model="m", name=SUMMARISER)
     for keep_turns in (4, 2):
-        await da.Runner.summarise(session, summariser, keep_turns=keep_turns)
-    messages = [str(e.content) for e in da.Runner.messages(session) if isinstance(e, da.MessageInput)]
+        await outlast.Runner.summarise(session, summariser, keep_turns=keep_turns)
+    messages = [
+        str(e.content) for e in outlast.Runner.messages(session) if isinstance(e, outlast.MessageInput)
+    ]
     assert messages == [f"{HEADING}\nshorter", "go"]

@@ -13,26 +13,27 @@ from typing import Any
 
 import pytest
 
-from durable_agents import Agent, LocalSession, RemoteSession, Runner, ScriptedSession, connect, workflow
-from durable_agents.adapters.memory import Medium, MemoryStore
-from durable_agents.adapters.memory_deltas import MemoryDeltas
-from durable_agents.adapters.scripted import call, say
-from durable_agents.core.agents import AgentGraph
-from durable_agents.core.errors import (
+from outlast import Agent, LocalSession, RemoteSession, Runner, ScriptedSession, connect, workflow
+from outlast.adapters.memory.deltas import MemoryDeltas
+from outlast.adapters.memory.store import Medium, MemoryStore
+from outlast.adapters.scripted.session import call, say
+from outlast.core.agents import AgentGraph
+from outlast.core.errors import (
     DefinitionError,
     ExecutionFailed,
     ModelRefused,
     ModelUnreachable,
     StorageUnavailable,
 )
-from durable_agents.ports.deltas import Delta, Tell
-from durable_agents.ports.durability import Backend, Event, Execution
-from durable_agents.ports.llm import ModelReply, ModelRequest, Session
-from durable_agents.ports.resources import Resources
-from durable_agents.runtime.backend import JournaledBackend
-from durable_agents.runtime.publisher import Publisher
-from durable_agents.testing.clock import VirtualClock
-from durable_agents.testing.mistral_server import MistralServer, Say
+from outlast.core.event_stream import Delta, Event
+from outlast.ports.deltas import Tell
+from outlast.ports.durability import Backend, Execution
+from outlast.ports.llm import ModelReply, ModelRequest, Session
+from outlast.ports.resources import Resources
+from outlast.runtime.attempts.text_publisher import Publisher
+from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.testing.mistral_server import MistralServer, Say
+from outlast.testing.virtual_clock import VirtualClock
 from tests.adapters.redis_servers import VALKEY, shared_url
 
 PATIENCE_SECONDS = 20.0

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, say
-from durable_agents.core.agents import ToolSpec
-from durable_agents.core.errors import DefinitionError, UnknownTool
-from durable_agents.core.json import JSON
-from durable_agents.ports.durability import Execution
-from durable_agents.ports.llm import ModelRequest
-from durable_agents.ports.resources import Resources
-from durable_agents.ports.tools import Effect, ToolList, ToolOutput, ToolSource
-from durable_agents.runtime.activity_source import ActivitySource
-from durable_agents.testing.durability.stage import all_events
+import outlast
+from outlast.adapters.scripted.session import call, say
+from outlast.core.agents import ToolSpec
+from outlast.core.errors import DefinitionError, UnknownTool
+from outlast.core.json import JSON
+from outlast.ports.durability import Execution
+from outlast.ports.llm import ModelRequest
+from outlast.ports.resources import Resources
+from outlast.ports.tools import Effect, ToolList, ToolOutput, ToolSource
+from outlast.runtime.definitions.activity_source import ActivitySource
+from outlast.testing.contracts.durability.stage import all_events
 from tests.runtime.stages import in_memory
 
 OBJECT: dict[str, JSON] = {"type": "object", "properties": {}}
@@ -82,37 +82,37 @@ class Scene:
     script: Any
 
 
-@da.workflow.define(name="sources.script")
+@outlast.workflow.define(name="sources.script")
 class Script:
     """Runs an agent with the scene's tools on the scene's script, and waits to be let go."""
 
     def __init__(self) -> None:
         self.is_over = True
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, waits: bool = False) -> list[str]:
-        session = da.ScriptedSession({"solo": Scene.script})
-        agent = da.Agent(model="m", name="solo", tools=Scene.tools)
-        result = await da.Runner.run(agent, "go", session)
+        session = outlast.ScriptedSession({"solo": Scene.script})
+        agent = outlast.Agent(model="m", name="solo", tools=Scene.tools)
+        result = await outlast.Runner.run(agent, "go", session)
         self.is_over = not waits
-        await da.workflow.wait_condition(lambda: self.is_over)
+        await outlast.workflow.wait_condition(lambda: self.is_over)
         return answers(result)
 
-    @da.workflow.signal
+    @outlast.workflow.signal
     def leave(self) -> None:
         self.is_over = True
 
-    @da.workflow.query
+    @outlast.workflow.query
     def has_run(self) -> bool:
         return not self.is_over
 
 
-def answers(result: da.RunResult) -> list[str]:
+def answers(result: outlast.RunResult) -> list[str]:
     wire = [entry.to_wire() for entry in result.entries]
     return [entry["result"] for entry in wire if entry["type"] == "function.result"]
 
 
-def kinds(events: Sequence[da.Event], kind: str) -> list[Any]:
+def kinds(events: Sequence[outlast.Event], kind: str) -> list[Any]:
     return [event.data for event in events if event.kind == kind]
 
 
@@ -125,8 +125,10 @@ def shelf() -> Shelf:
 
 
 async def run_plainly(*tools: Any, script: Any = None) -> list[str]:
-    agent = da.Agent(model="m", name="solo", tools=tools)
-    return answers(await da.Runner.run(agent, "go", da.ScriptedSession({"solo": script or Scene.script})))
+    agent = outlast.Agent(model="m", name="solo", tools=tools)
+    return answers(
+        await outlast.Runner.run(agent, "go", outlast.ScriptedSession({"solo": script or Scene.script}))
+    )
 
 
 async def test_the_catalogue_and_each_call_are_journaled_once_and_replay_without_the_source(
@@ -152,15 +154,17 @@ async def test_the_catalogue_and_each_call_are_journaled_once_and_replay_without
         assert called["tool"] == returned["tool"] == "take"
 
 
-@da.workflow.define(name="sources.twice")
+@outlast.workflow.define(name="sources.twice")
 class Twice:
     """Runs the same agent several times."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> list[str]:
         async def once() -> list[str]:
-            agent = da.Agent(model="m", name="solo", tools=Scene.tools)
-            return answers(await da.Runner.run(agent, "go", da.ScriptedSession({"solo": Scene.script})))
+            agent = outlast.Agent(model="m", name="solo", tools=Scene.tools)
+            return answers(
+                await outlast.Runner.run(agent, "go", outlast.ScriptedSession({"solo": Scene.script}))
+            )
 
         return [*await once(), *itertools.chain(*await asyncio.gather(once(), once())), *await once()]
 
@@ -190,9 +194,9 @@ async def test_a_run_goes_on_without_a_source_that_is_not_required_and_says_so(s
         asked.append(request.graph[request.agent].instructions)
         return script[request.turn - 1]
 
-    agent = da.Agent(model="m", name="solo", instructions="Be kind.", tools=[shelf], mcp_clients=[gone])
+    agent = outlast.Agent(model="m", name="solo", instructions="Be kind.", tools=[shelf], mcp_clients=[gone])
     for _ in range(2):
-        result = await da.Runner.run(agent, "go", da.ScriptedSession(reply))
+        result = await outlast.Runner.run(agent, "go", outlast.ScriptedSession(reply))
         assert answers(result) == ["take done"]
     note = "The tools of cupboard are not available in this conversation; do without, and say so."
     assert asked == [f"Be kind.\n\n{note}"] * 4
@@ -253,9 +257,9 @@ async def test_what_a_tool_reports_as_an_error_is_told_to_the_model(shelf: Shelf
 
 async def test_what_a_tool_reports_as_an_error_ends_the_run_if_the_session_says_so(shelf: Shelf) -> None:
     shelf.outputs["take"] = ToolOutput(content="the shelf is empty", is_error=True)
-    session = da.ScriptedSession({"solo": [call("take")]}, raise_on_tool_fail=True)
-    with pytest.raises(da.ToolFailed, match="the shelf is empty"):
-        await da.Runner.run(da.Agent(model="m", name="solo", tools=[shelf]), "go", session)
+    session = outlast.ScriptedSession({"solo": [call("take")]}, raise_on_tool_fail=True)
+    with pytest.raises(outlast.ToolFailed, match="the shelf is empty"):
+        await outlast.Runner.run(outlast.Agent(model="m", name="solo", tools=[shelf]), "go", session)
 
 
 @pytest.mark.parametrize(
@@ -264,16 +268,21 @@ async def test_what_a_tool_reports_as_an_error_ends_the_run_if_the_session_says_
         (ToolOutput(content="three", structured={"result": 3}), "three"),
         (ToolOutput(content="", structured={"result": 3}), '{"result":3}'),
         (ToolOutput(content=""), ""),
-        (ToolOutput(content=(da.TextChunk(text="one "), da.TextChunk(text="two"))), "one two"),
+        (ToolOutput(content=(outlast.TextChunk(text="one "), outlast.TextChunk(text="two"))), "one two"),
         (
-            ToolOutput(content=(da.TextChunk(text="see"), da.DocumentURLChunk(document_url="https://a.b/c"))),
+            ToolOutput(
+                content=(
+                    outlast.TextChunk(text="see"),
+                    outlast.DocumentURLChunk(document_url="https://a.b/c"),
+                )
+            ),
             '[{"type":"text","text":"see"},{"type":"document_url","document_url":"https://a.b/c"}]',
         ),
         (
             ToolOutput(
                 content=(
-                    da.TextChunk(text="y" * 2000),
-                    da.ImageURLChunk(image_url="data:image/png;base64," + "A" * 5000),
+                    outlast.TextChunk(text="y" * 2000),
+                    outlast.ImageURLChunk(image_url="data:image/png;base64," + "A" * 5000),
                 )
             ),
             '[{"type":"text","text":"' + "y" * 2000 + '"},{"type":"image_url",'
@@ -286,13 +295,13 @@ async def test_the_model_is_told_the_whole_content(shelf: Shelf, output: ToolOut
     assert await run_plainly(shelf) == [told]
 
 
-@da.activity(name="sources_add", effect="read")
+@outlast.activity(name="sources_add", effect="read")
 async def add(left: int, right: int) -> int:
     """Add."""
     return left + right
 
 
-@da.activity(name="take")
+@outlast.activity(name="take")
 async def take() -> str:
     """Take."""
     return "taken"
@@ -352,27 +361,27 @@ async def test_a_tool_that_has_changed_since_it_was_listed_is_told_to_the_model_
 
 
 async def test_names_that_clash_are_refused_before_the_model_is_asked(shelf: Shelf) -> None:
-    never = da.ScriptedSession(lambda request: pytest.fail("the model was asked"))
+    never = outlast.ScriptedSession(lambda request: pytest.fail("the model was asked"))
 
-    async def refused(match: str, start: da.Agent) -> None:
+    async def refused(match: str, start: outlast.Agent) -> None:
         with pytest.raises(DefinitionError, match=match):
-            await da.Runner.run(start, "go", never)
+            await outlast.Runner.run(start, "go", never)
 
-    def agent(*tools: Any, **more: Any) -> da.Agent:
-        return da.Agent(model="m", name="solo", tools=tools, **more)
+    def agent(*tools: Any, **more: Any) -> outlast.Agent:
+        return outlast.Agent(model="m", name="solo", tools=tools, **more)
 
     await refused("two tools or handoffs called 'take'", agent(shelf, take))
     await refused("two tools or handoffs called 'take'", agent(shelf, Shelf("cupboard")))
     await refused("two tools or handoffs called 'take'", agent(shelf, mcp_clients=[shelf]))
     await refused("two tool sources are called 'shelf'", agent(shelf, Shelf()))
-    other = da.Agent(model="m", name="other", tools=[Shelf()])
+    other = outlast.Agent(model="m", name="other", tools=[Shelf()])
     await refused("two tool sources are called 'shelf'", agent(shelf, handoffs=[other]))
 
 
 async def test_agents_may_share_a_source_which_is_then_listed_once(shelf: Shelf) -> None:
-    other = da.Agent(model="m", name="other", mcp_clients=[shelf])
-    start = da.Agent(model="m", name="solo", tools=[shelf], handoffs=[other])
-    result = await da.Runner.run(start, "go", da.ScriptedSession({"solo": Scene.script}))
+    other = outlast.Agent(model="m", name="other", mcp_clients=[shelf])
+    start = outlast.Agent(model="m", name="solo", tools=[shelf], handoffs=[other])
+    result = await outlast.Runner.run(start, "go", outlast.ScriptedSession({"solo": Scene.script}))
     assert answers(result) == ["take done"]
     assert shelf.done == {"list": 1, "take": 1}
 
@@ -385,7 +394,7 @@ async def test_a_tool_that_is_none_is_refused(tools: list[Any]) -> None:
 
 def test_an_mcp_client_that_is_none_is_refused_without_being_shown() -> None:
     with pytest.raises(DefinitionError, match="no tool source: dict") as refusal:
-        da.Agent(model="m", name="solo", mcp_clients=[{"token": "key-51e2"}])  # type: ignore[list-item]
+        outlast.Agent(model="m", name="solo", mcp_clients=[{"token": "key-51e2"}])  # type: ignore[list-item]
     assert "key-51e2" not in str(refusal.value)
 
 
@@ -394,9 +403,9 @@ async def test_a_source_that_cannot_be_listed_ends_the_run_with_a_clear_error(sh
     async with in_memory() as stage:
         execution, _ = await stage.start(Script)
         await stage.worker(Script)
-        with pytest.raises(da.ExecutionFailed, match="list tools of shelf") as failed:
+        with pytest.raises(outlast.ExecutionFailed, match="list tools of shelf") as failed:
             await stage.later(execution.result(), 600)
-        assert isinstance(failed.value.__cause__, da.ActivityFailed)
+        assert isinstance(failed.value.__cause__, outlast.ActivityFailed)
         assert "the shelf is gone" in str(failed.value)
         assert shelf.done == {"list": 5}
 
@@ -417,7 +426,7 @@ async def test_cancelling_a_run_cancels_its_call(shelf: Shelf) -> None:
         await stage.worker(Script)
         await stage.soon(shelf.reached.wait())
         await execution.cancel()
-        with pytest.raises(da.ExecutionCancelled):
+        with pytest.raises(outlast.ExecutionCancelled):
             await stage.soon(execution.result())
         await stage.pass_time(1)
         assert shelf.cancelled == 1
@@ -434,10 +443,10 @@ async def test_an_activity_that_a_source_offers_is_a_step_of_the_workflow() -> N
         assert len(kinds(await all_events(execution), "tool_returned")) == 2
 
 
-@da.activity(name="sources_key")
+@outlast.activity(name="sources_key")
 async def key() -> str:
     """Tell the idempotency key."""
-    return da.activity.info().idempotency_key
+    return outlast.activity.info().idempotency_key
 
 
 async def test_an_activity_behind_a_source_knows_its_attempt() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.core.errors import (
+from outlast.core.errors import (
     DefinitionError,
     ExecutionClosed,
     ExecutionNotFound,
@@ -17,29 +17,29 @@ from durable_agents.core.errors import (
     Unserialisable,
     UpdateRejected,
 )
-from durable_agents.core.records import ExecutionClosed as ClosedRecord
-from durable_agents.core.records import (
+from outlast.core.records import ExecutionEnded as ClosedRecord
+from outlast.core.records import (
     StepCompleted,
     StepScheduled,
     UpdateAccepted,
     UpdateCompleted,
 )
-from durable_agents.core.records import UpdateRejected as RejectedRecord
-from durable_agents.ports.durability import Backend, Execution
-from durable_agents.runtime import backend as backend_module
-from durable_agents.testing.durability.accounts import Account, Receipt
-from durable_agents.testing.durability.in_store import InStore
-from durable_agents.testing.durability.lifeline import Lifeline
-from durable_agents.testing.durability.stage import Stage, all_events
-from durable_agents.testing.examples import few_examples
+from outlast.core.records import UpdateRefused as RejectedRecord
+from outlast.ports.durability import Backend, Execution
+from outlast.runtime.executions import journaled_backend as backend_module
+from outlast.testing.contracts.durability.accounts import AccountWithUpdates, Receipt
+from outlast.testing.contracts.durability.in_store import InStore
+from outlast.testing.contracts.durability.lifeline import Lifeline
+from outlast.testing.contracts.durability.stage import Stage, all_events
+from outlast.testing.contracts.examples import few_examples
 from tests.runtime.stages import in_memory, worker_on
 from tests.runtime.test_driver import Writes
 
 
 async def test_an_update_and_its_answer_are_one_append_and_a_rejection_is_one_note() -> None:
     async with in_memory() as stage:
-        execution, _ = await stage.start(Account)
-        _, store = await worker_on(stage, Writes, Account)
+        execution, _ = await stage.start(AccountWithUpdates)
+        _, store = await worker_on(stage, Writes, AccountWithUpdates)
         await stage.soon(execution.update("deposit", 1))
         with pytest.raises(UpdateRejected):
             await stage.soon(execution.update("book", "rent", -9))
@@ -57,8 +57,8 @@ async def test_an_update_and_its_answer_are_one_append_and_a_rejection_is_one_no
 
 async def test_who_waits_for_an_answer_looks_rarely_by_itself() -> None:
     async with in_memory() as stage:
-        execution, world = await stage.start(Account)
-        await stage.worker(Account)
+        execution, world = await stage.start(AccountWithUpdates)
+        await stage.worker(AccountWithUpdates)
         assert isinstance(stage.storage, InStore)
         store = Lifeline(stage.storage.storage.open())
         caller = await (await stage.enter(stage.storage.open_on(store))).get(execution.id)
@@ -75,8 +75,8 @@ async def test_a_caller_that_does_not_know_the_workflow_is_answered_by_who_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with in_memory() as stage:
-        execution, _ = await stage.start(Account)
-        await stage.worker(Account)
+        execution, _ = await stage.start(AccountWithUpdates)
+        await stage.worker(AccountWithUpdates)
         monkeypatch.setattr(backend_module, "known_definition", lambda name: None)
         assert await stage.soon(execution.update("deposit", 5)) == {"what": "deposit", "balance": 5}
         assert await stage.soon(execution.update("deposit", amount=1, factor=2)) == {
@@ -93,19 +93,19 @@ async def test_a_caller_that_does_not_know_the_workflow_is_answered_by_who_does(
 
 async def test_an_id_that_leaves_no_room_for_the_number_of_the_try_is_refused_at_the_call() -> None:
     async with in_memory() as stage:
-        execution, _ = await stage.start(Account)
+        execution, _ = await stage.start(AccountWithUpdates)
         with pytest.raises(DefinitionError, match="1 to 1000 bytes"):
             await execution.update("deposit", 1, id="x" * 1000)
 
 
 async def test_an_update_that_comes_with_the_end_is_told_of_it() -> None:
     async with in_memory() as stage:
-        execution, _ = await stage.start(Account)
+        execution, _ = await stage.start(AccountWithUpdates)
         await execution.signal("close")
         waiting = asyncio.create_task(execution.update("deposit", 1))
         rejected = asyncio.create_task(execution.update("book", "rent", -1))
         await stage.pass_time(0)
-        await stage.worker(Account)
+        await stage.worker(AccountWithUpdates)
         for task in (waiting, rejected):
             with pytest.raises(ExecutionClosed, match="is completed and takes no more messages"):
                 await stage.soon(task)
@@ -114,10 +114,10 @@ async def test_an_update_that_comes_with_the_end_is_told_of_it() -> None:
 
 async def test_an_execution_that_was_forgotten_takes_no_update() -> None:
     async with in_memory() as stage:
-        execution, _ = await stage.start(Account)
+        execution, _ = await stage.start(AccountWithUpdates)
         sent = asyncio.create_task(execution.update("deposit", 1))
         await stage.pass_time(0)
-        worker = await stage.worker(Account)
+        worker = await stage.worker(AccountWithUpdates)
         assert await stage.soon(sent) == Receipt("deposit", 1)
         await execution.signal("close")
         await stage.soon(execution.result())
@@ -194,7 +194,9 @@ class Mortals:
         """Be one worker after the other."""
         while True:
             backend, store = await self.backend(self._deaths.pop() if self._deaths else None)
-            process = await self._stage.worker(Account, backend=backend, max_cached_executions=self._cached)
+            process = await self._stage.worker(
+                AccountWithUpdates, backend=backend, max_cached_executions=self._cached
+            )
             await store.died.wait()
             await self._stage.lose(process)
 
@@ -221,7 +223,7 @@ async def test_whoever_dies_an_update_is_handled_once_and_answered_alike(
     """The worker dies at any call of its store, and so does one of two callers who send the same."""
     model = Model()
     async with in_memory() as stage:
-        execution, _ = await stage.start(Account)
+        execution, _ = await stage.start(AccountWithUpdates)
         mortals = Mortals(stage, deaths, dies_after_effect, cached)
         working = asyncio.create_task(mortals.work())
         for id in ids:

@@ -17,16 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.adapters.memory import MemoryStore
-from durable_agents.core.errors import ExecutionCancelled, StorageReadOnly, StorageUnavailable
-from durable_agents.ports.durability import Execution
-from durable_agents.ports.journal import Claim, Commit, Delivery, Store, Work
-from durable_agents.runtime import guard
-from durable_agents.runtime.backend import JournaledBackend
-from durable_agents.testing.clock import VirtualClock
-from durable_agents.testing.durability.lifeline import WAITS, Lifeline
-from durable_agents.testing.durability.waiting import Mailbox, Sleeper
-from durable_agents.testing.durability.workflows import (
+from outlast.adapters.memory.store import MemoryStore
+from outlast.core.errors import ExecutionCancelled, StorageReadOnly, StorageUnavailable
+from outlast.ports.durability import Execution
+from outlast.ports.journal import Claim, Commit, Delivery, Store, Work
+from outlast.runtime.definitions import determinism_guard
+from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.testing.contracts.durability.lifeline import WAITS, Lifeline
+from outlast.testing.contracts.durability.waiting import Mailbox, Sleeper
+from outlast.testing.contracts.durability.workflows import (
     Counter,
     Gated,
     GatedOnce,
@@ -34,7 +33,8 @@ from durable_agents.testing.durability.workflows import (
     Steps,
     version,
 )
-from durable_agents.testing.examples import few_examples
+from outlast.testing.contracts.examples import few_examples
+from outlast.testing.virtual_clock import VirtualClock
 from tests.runtime.stages import LEASE, in_memory, worker_on
 
 
@@ -147,7 +147,7 @@ async def test_a_message_costs_the_same_however_long_the_journal_is() -> None:
 async def test_the_wrong_code_does_not_try_all_the_time_because_there_is_mail(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "durable_agents.worker")
+    caplog.set_level(logging.CRITICAL, "outlast.worker")
     right, wrong = version(["first", "gate"]), version(["other", "gate"])
     async with in_memory() as stage:
         execution, world = await stage.start(right)
@@ -259,7 +259,7 @@ class BreaksAtMail(Lifeline):
 async def test_attempts_that_are_dropped_because_of_the_store_are_in_doubt(
     workflow: type[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "durable_agents.worker")
+    caplog.set_level(logging.CRITICAL, "outlast.worker")
     async with in_memory() as stage:
         execution, world = await stage.start(workflow)
         _, store = await worker_on(stage, BreaksAtMail, workflow)
@@ -415,7 +415,7 @@ async def test_a_worker_that_is_cancelled_while_it_stops_drops_everything_at_onc
             await asyncio.wait([task], timeout=0.01)
         assert not worker._activations
         left = {one.get_name() for one in asyncio.all_tasks()}
-        assert not [name for name in left if name.startswith("durable-agents")]
+        assert not [name for name in left if name.startswith("outlast")]
 
 
 async def test_a_zero_timeout_interrupts_at_once() -> None:
@@ -432,15 +432,15 @@ async def test_a_zero_timeout_interrupts_at_once() -> None:
 
 INSTALLED = """
 import time
-import durable_agents as da
+import outlast
 
-@da.workflow.define(name="installed")
+@outlast.workflow.define(name="installed")
 class Installed:
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> str:
         try:
             return f"it was {time.time()}"
-        except da.DeterminismError as error:
+        except outlast.DeterminismError as error:
             return f"{error.what} is refused"
 """
 
@@ -453,8 +453,10 @@ async def test_the_workflows_of_an_installed_application_are_user_code(
     (package / "__init__.py").touch()
     (package / "workflows.py").write_text(INSTALLED)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(guard, "_LIBRARIES", (*guard._LIBRARIES, os.path.join(tmp_path, "")))
-    monkeypatch.setattr(guard, "_watched", [])
+    monkeypatch.setattr(
+        determinism_guard, "_LIBRARIES", (*determinism_guard._LIBRARIES, os.path.join(tmp_path, ""))
+    )
+    monkeypatch.setattr(determinism_guard, "_watched", [])
     module = import_module(f"{package.name}.workflows")
     try:
         async with in_memory() as stage:

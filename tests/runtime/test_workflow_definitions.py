@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from durable_agents.core.errors import DefinitionError, NotInWorkflow
-from durable_agents.runtime import workflow
-from durable_agents.runtime.activity import activity
-from durable_agents.runtime.workflow import definition_of, known_definition
+from outlast.core.errors import DefinitionError, NotInWorkflow
+from outlast.runtime.definitions import workflow
+from outlast.runtime.definitions.activity import activity
+from outlast.runtime.definitions.workflow import definition_of, known_definition
 
 
 @workflow.define(name="definition-tests.full", keep=timedelta(hours=1))
@@ -234,6 +234,6 @@ async def test_outside_a_workflow_there_is_nothing_to_wait_for() -> None:
 
 
 def test_outside_a_workflow_the_logger_is_a_plain_one(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", "durable_agents.workflow"):
+    with caplog.at_level("INFO", "outlast.workflow"):
         workflow.logger.info("hello")
     assert caplog.messages == ["hello"]

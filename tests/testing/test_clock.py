@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_agents.testing.clock import IdleAwareEventLoop, VirtualClock
+from outlast.testing.virtual_clock import IdleAwareEventLoop, VirtualClock
 
 T = TypeVar("T")
 

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from durable_agents.adapters.memory_deltas import MemoryDeltas
-from durable_agents.ports.deltas import Deltas
-from durable_agents.testing.broken_deltas import BROKEN
-from durable_agents.testing.clock import VirtualClock
-from durable_agents.testing.deltas_contract import DeltasContract, DeltasPlace
+from outlast.adapters.memory.deltas import MemoryDeltas
+from outlast.ports.deltas import Deltas
+from outlast.testing.contracts.deltas.contract import DeltasContract, DeltasPlace
+from outlast.testing.virtual_clock import VirtualClock
+from tests.broken.deltas import BROKEN
 
 
 class Impatient(DeltasContract):

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from durable_agents.ports import durability
-from durable_agents.testing.broken_backends import BROKEN_BACKENDS, BrokenBackend
-from durable_agents.testing.durability.in_store import InStore
-from durable_agents.testing.durability.stage import Stage
-from durable_agents.testing.durability_contract import DurabilityContract
+from outlast.ports import durability
+from outlast.testing.contracts.durability.contract import DurabilityContract
+from outlast.testing.contracts.durability.in_store import InStore
+from outlast.testing.contracts.durability.stage import Stage
 from tests.adapters.test_memory_durability import MemoryStorage
+from tests.broken.backends import BROKEN_BACKENDS, BrokenBackend
 
 PATIENCE_SECONDS = 0.3
 """Long enough for whatever comes; a broken backend may never give an answer."""

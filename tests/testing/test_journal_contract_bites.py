@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack
 import pytest
 from hypothesis import Phase, settings
 
-from durable_agents.adapters.memory import Medium, MemoryStore
-from durable_agents.core.errors import DurableAgentsError
-from durable_agents.ports.journal import Catalogue, Inbox, Journal, Leases, Presence
-from durable_agents.testing.broken_stores import BROKEN_STORES, BrokenStore
-from durable_agents.testing.clock import VirtualClock
-from durable_agents.testing.journal_contract import JournalContract
-from durable_agents.testing.storage import ALL, Capability
+from outlast.adapters.memory.store import Medium, MemoryStore
+from outlast.core.errors import OutlastError
+from outlast.ports.journal import Catalogue, Inbox, Journal, Leases, Presence
+from outlast.testing.contracts.journal.contract import JournalContract
+from outlast.testing.contracts.journal.storage import ALL, StoreCapability
+from outlast.testing.virtual_clock import VirtualClock
+from tests.broken.stores import BROKEN_STORES, BrokenStore
 
 
 def contract_for(store_class: type[MemoryStore]) -> type[JournalContract]:
@@ -32,7 +32,7 @@ def contract_for(store_class: type[MemoryStore]) -> type[JournalContract]:
 
     class ContractOfIt(JournalContract):
         new_storage = StorageOfIt
-        capabilities = ALL - {Capability.PARALLEL_OPENING}
+        capabilities = ALL - {StoreCapability.PARALLEL_OPENING}
         patience_seconds = 0.25
 
     return ContractOfIt
@@ -108,7 +108,7 @@ def test_a_broken_store_fails_a_test_of_what_it_breaks(store_class: type[BrokenS
     ids=lambda store_class: store_class.__name__,
 )
 def test_random_programs_find_a_broken_store(store_class: type[BrokenStore]) -> None:
-    with pytest.raises((AssertionError, DurableAgentsError, LookupError)):
+    with pytest.raises((AssertionError, OutlastError, LookupError)):
         explore(store_class)
 
 

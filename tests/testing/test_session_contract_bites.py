@@ -11,23 +11,30 @@ from typing import Any, ClassVar
 
 import pytest
 
-from durable_agents.core.agents import AgentGraph
-from durable_agents.core.chunks import as_chunks
-from durable_agents.core.entries import FunctionCall, FunctionResult, MessageOutput
-from durable_agents.core.errors import (
-    DurableAgentsError,
+from outlast.core.agents import AgentGraph
+from outlast.core.chunks import as_chunks
+from outlast.core.entries import FunctionCall, FunctionResult, MessageOutput
+from outlast.core.errors import (
     MalformedReply,
     ModelOverloaded,
     ModelRefused,
     ModelUnreachable,
+    OutlastError,
 )
-from durable_agents.core.replies import open_function_calls
-from durable_agents.core.usage import Usage
-from durable_agents.ports.deltas import Tell
-from durable_agents.ports.llm import ModelReply, ModelRequest, Session
-from durable_agents.ports.resources import Resources
-from durable_agents.testing.session_contract import Capability, SessionContract
-from durable_agents.testing.session_programs import ERRORS, Hanging, Program, Trouble, World, graph_for
+from outlast.core.replies import open_function_calls
+from outlast.core.usage import Usage
+from outlast.ports.deltas import Tell
+from outlast.ports.llm import ModelReply, ModelRequest, Session
+from outlast.ports.resources import Resources
+from outlast.testing.contracts.session.contract import SessionCapability, SessionContract
+from outlast.testing.contracts.session.programs import (
+    ERRORS,
+    Hanging,
+    SessionProgram,
+    SessionWorld,
+    Trouble,
+    graph_for,
+)
 
 SECRET = "key-51e2c97f3a"
 AFTERWARDS = frozenset({Trouble.LOST, Trouble.CUT, Trouble.GARBLED})
@@ -49,7 +56,7 @@ class Held(Hanging):
 class Cloud:
     """A server in memory: it follows the program, and gives the same answer to the same key."""
 
-    program: Program
+    program: SessionProgram
     made: dict[str, ModelReply] = field(default_factory=dict)
     trouble: Trouble | None = None
     held: Held | None = None
@@ -108,7 +115,7 @@ class SoundSession(Session):
     def number(self, request: ModelRequest) -> int:
         return int(request.handle["replies"]) if isinstance(request.handle, dict) else 0  # type: ignore[arg-type]  # an object here
 
-    def error(self, trouble: Trouble) -> DurableAgentsError:
+    def error(self, trouble: Trouble) -> OutlastError:
         match ERRORS[trouble]:
             case kind if kind is ModelOverloaded:
                 return ModelOverloaded(503, "later", 7 if trouble is Trouble.RATE_LIMITED else None)
@@ -149,11 +156,11 @@ class MemoryWorld:
 
 
 class MemoryContract(SessionContract):
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(SessionCapability)
     kind: ClassVar[Callable[..., Session]] = SoundSession
 
     @contextmanager
-    def open(self, program: Program) -> Iterator[World]:
+    def open(self, program: SessionProgram) -> Iterator[SessionWorld]:
         cloud = Cloud(program)
         yield MemoryWorld(type(self).kind(cloud), graph_for("memory"), cloud)
 
@@ -267,23 +274,23 @@ class MakesUpAReply(SoundSession):
 
 
 class LetsForeignErrorsThrough(SoundSession):
-    def error(self, trouble: Trouble) -> DurableAgentsError:
+    def error(self, trouble: Trouble) -> OutlastError:
         raise OSError("no")
 
 
 class CallsEveryErrorPassing(SoundSession):
-    def error(self, trouble: Trouble) -> DurableAgentsError:
+    def error(self, trouble: Trouble) -> OutlastError:
         return ModelUnreachable("cut")
 
 
 class ForgetsWhenToComeBack(SoundSession):
-    def error(self, trouble: Trouble) -> DurableAgentsError:
+    def error(self, trouble: Trouble) -> OutlastError:
         error = super().error(trouble)
         return replace(error, retry_after_seconds=None) if isinstance(error, ModelOverloaded) else error
 
 
 class TellsItsKeyInErrors(SoundSession):
-    def error(self, trouble: Trouble) -> DurableAgentsError:
+    def error(self, trouble: Trouble) -> OutlastError:
         return (
             ModelRefused(401, f"no: {SECRET}") if trouble is Trouble.UNAUTHORISED else super().error(trouble)
         )
@@ -295,7 +302,7 @@ class HidesTheCause(SoundSession):
     ) -> ModelReply:
         try:
             return await super().reply(request, resources, tell)
-        except DurableAgentsError as error:
+        except OutlastError as error:
             raise error from None
 
 

@@ -11,11 +11,18 @@ from typing import Any, ClassVar
 
 import pytest
 
-import durable_agents as da
-from durable_agents.ports.tools import ToolSource
-from durable_agents.runtime.activity_source import ActivitySource
-from durable_agents.testing.broken_sources import BROKEN_SOURCES, BrokenSource
-from durable_agents.testing.tools_contract import EFFECTS, Capability, Refusal, Toolbox, ToolsContract, World
+import outlast
+from outlast.ports.tools import ToolSource
+from outlast.runtime.definitions.activity_source import ActivitySource
+from outlast.testing.contracts.tools.contract import (
+    EFFECTS,
+    Refusal,
+    Toolbox,
+    ToolsCapability,
+    ToolsContract,
+    ToolsWorld,
+)
+from tests.broken.sources import BROKEN_SOURCES, BrokenSource
 
 TESTS = sorted(name for name in dir(ToolsContract) if name.startswith("test_"))
 PROPERTIES: dict[str, Any] = {
@@ -27,17 +34,17 @@ PROPERTIES: dict[str, Any] = {
 
 
 class Suite(ToolsContract):
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(ToolsCapability)
     patience_seconds: ClassVar[float] = 5.0
 
     def __init__(self, kind: type[BrokenSource]) -> None:
         self._kind = kind
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[World]:
+    async def open(self) -> AsyncIterator[ToolsWorld]:
         tools = Toolbox()
         activities = [
-            da.activity(effect=EFFECTS[name], retry_policy_non_retryable=[Refusal])(function)
+            outlast.activity(effect=EFFECTS[name], retry_policy_non_retryable=[Refusal])(function)
             for name, function in tools.functions().items()
         ]
         source: ToolSource = self._kind(ActivitySource(*activities))
@@ -45,7 +52,7 @@ class Suite(ToolsContract):
         def break_down() -> None:
             tools.is_broken = True
 
-        yield World(source, break_down)
+        yield ToolsWorld(source, break_down)
 
 
 class Impatient(Suite):

@@ -1,5 +1,5 @@
 """MCP servers as places where tools come from: over stdio, SSE and streamable HTTP."""
 
-from durable_agents.adapters.mcp.config import MCPSSEConfig, MCPStdioConfig, MCPStreamableHTTPConfig
+from outlast.adapters.mcp.config import MCPSSEConfig, MCPStdioConfig, MCPStreamableHTTPConfig
 
 __all__ = ["MCPSSEConfig", "MCPStdioConfig", "MCPStreamableHTTPConfig"]

@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from durable_agents.adapters.mcp.connection import Connection, open_connection
-from durable_agents.adapters.mcp.naming import ANY_TOOL, tool_name
-from durable_agents.adapters.mcp.secrets import REFERENCE
-from durable_agents.core.agents import Effect, ToolSpec
-from durable_agents.core.errors import ConfigurationError
-from durable_agents.core.json import JSON
-from durable_agents.ports.resources import Resources
-from durable_agents.ports.tools import ToolOutput
+from outlast.adapters.mcp.connection import Connection, open_connection
+from outlast.adapters.mcp.secrets import REFERENCE
+from outlast.adapters.mcp.tool_names import ANY_TOOL, tool_name
+from outlast.core.agents import Effect, ToolSpec
+from outlast.core.errors import ConfigurationError
+from outlast.core.json import JSON
+from outlast.ports.resources import Resources
+from outlast.ports.tools import ToolOutput
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,32}\Z")
 """Short enough to leave a tool's own name room."""
@@ -184,7 +184,7 @@ class MCPStdioConfig(ServerConfig):
     """An MCP server that the worker runs as a child process, and talks to over its stdin and stdout.
 
     One process serves all calls of a worker. It ends with the worker, also when that is killed (on Windows:
-    when it is closed). Its stderr goes to the logger `durable_agents.mcp`. Arguments can be seen by every
+    when it is closed). Its stderr goes to the logger `outlast.mcp`. Arguments can be seen by every
     user of the machine, so that a secret belongs into `env`.
 
     Args:

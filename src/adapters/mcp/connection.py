@@ -22,16 +22,16 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from durable_agents.core.errors import ToolServerUnavailable
-from durable_agents.core.json import JSON
-from durable_agents.ports.tools import ToolOutput
+from outlast.core.errors import ToolServerUnavailable
+from outlast.core.json import JSON
+from outlast.ports.tools import ToolOutput
 
 if TYPE_CHECKING:
-    from durable_agents.adapters.mcp.config import ServerConfig
-    from durable_agents.adapters.mcp.sdk.catalogue import Catalogue
-    from durable_agents.adapters.mcp.sdk.life import Life
+    from outlast.adapters.mcp.config import ServerConfig
+    from outlast.adapters.mcp.sdk.catalogue import ToolCatalogue
+    from outlast.adapters.mcp.sdk.connection_life import Life
 
-logger = logging.getLogger("durable_agents.mcp")
+logger = logging.getLogger("outlast.mcp")
 
 PAUSE_SECONDS_MIN = 0.1
 PAUSE_SECONDS_MAX = 30.0
@@ -56,7 +56,7 @@ async def open_connection(server: ServerConfig) -> AsyncIterator[Connection]:
 
 
 def _load() -> type[Life]:
-    life: type[Life] = importlib.import_module("durable_agents.adapters.mcp.sdk.life").Life
+    life: type[Life] = importlib.import_module("outlast.adapters.mcp.sdk.connection_life").Life
     return life
 
 
@@ -77,7 +77,7 @@ class Connection:
         self._reason: BaseException = ToolServerUnavailable(server.name, "it ends every connection")
         self._closed = False
 
-    async def catalogue(self) -> Catalogue:
+    async def catalogue(self) -> ToolCatalogue:
         """Return the tools, as the server listed them on this connection.
 
         Raises:

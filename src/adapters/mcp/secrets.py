@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from durable_agents.core.errors import ToolServerError
+from outlast.core.errors import ToolServerError
 
 REFERENCE = re.compile(r"(?:(?P<scheme>[A-Za-z]+) )?env:(?P<variable>[A-Za-z_][A-Za-z0-9_]*)\Z")
 """`env:TOKEN`, or in a header `Bearer env:TOKEN`: what to read where the worker runs."""

@@ -17,16 +17,16 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from durable_agents.adapters.mistral.client import read_json
-from durable_agents.adapters.mistral.definitions import agent_fingerprint, definition, graph_fingerprint
-from durable_agents.adapters.mistral.wire import Wire, plain
-from durable_agents.core.agents import AgentGraph, AgentSpec
-from durable_agents.core.errors import ModelUnreachable
-from durable_agents.core.model import faults
+from outlast.adapters.mistral.client import read_json
+from outlast.adapters.mistral.definitions import agent_fingerprint, definition, graph_fingerprint
+from outlast.adapters.mistral.wire import Wire, plain
+from outlast.core.agents import AgentGraph, AgentSpec
+from outlast.core.errors import ModelUnreachable
+from outlast.core.values import faults
 
-FINGERPRINT = "durable_agents_fingerprint"
+FINGERPRINT = "outlast_fingerprint"
 """The metadata key that says which definition a version of a remote agent was made from, and that we did."""
-KIND = "durable_agents_kind"
+KIND = "outlast_kind"
 """The metadata key that says whether an agent's definition may change."""
 VERSIONED, FIXED = "versioned", "fixed"
 

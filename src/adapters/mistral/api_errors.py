@@ -12,15 +12,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from durable_agents.core.errors import (
-    DurableAgentsError,
+from outlast.core.errors import (
     MalformedReply,
     ModelOverloaded,
     ModelRefused,
     ModelUnreachable,
+    OutlastError,
 )
-from durable_agents.core.json import decode
-from durable_agents.core.model import faults
+from outlast.core.json import decode
+from outlast.core.values import faults
 
 _MESSAGE_MAX = 500
 _COME_BACK = frozenset({408, 409, 425, 429})
@@ -29,7 +29,7 @@ BUSY_SECONDS = 15.0
 """How long to leave a conversation alone that the server says it is still working on."""
 
 
-def translated(error: Exception, secret: str | None) -> DurableAgentsError | None:
+def translated(error: Exception, secret: str | None) -> OutlastError | None:
     """Return our error for one of the SDK's, of httpx2's or of pydantic's; None for any other.
 
     Afterwards neither holds `secret` in what it prints, even if the server sent it back.
@@ -70,7 +70,7 @@ def hiding(secrets: Collection[str]) -> Iterator[None]:
     """Let no error out of the block that repeats one of these: a server may send back what it was sent."""
     try:
         yield
-    except DurableAgentsError as error:
+    except OutlastError as error:
         told = {name: _clean(value, secrets) for name, value in error.details().items()}
         if told == error.details():
             raise
@@ -87,7 +87,7 @@ def _clean(value: Any, secrets: Collection[str]) -> Any:
     return value
 
 
-def of_status(status: int, message: str, headers: Mapping[str, str]) -> DurableAgentsError:
+def of_status(status: int, message: str, headers: Mapping[str, str]) -> OutlastError:
     """Return the error that an answer with this status is."""
     if status in _COME_BACK or status >= 500:
         wait = _retry_after(headers)
@@ -101,7 +101,7 @@ def of_status(status: int, message: str, headers: Mapping[str, str]) -> DurableA
     return MalformedReply(f"status {status} with {message!r}")
 
 
-def of_event(code: int, message: str) -> DurableAgentsError:
+def of_event(code: int, message: str) -> OutlastError:
     """Return the error that a stream ended with."""
     if code in _REFUSED_IN_STREAM:
         return ModelRefused(code, _bounded(message, None))

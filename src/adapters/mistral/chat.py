@@ -18,21 +18,21 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
-from durable_agents.adapters.mistral.api_errors import readable
-from durable_agents.adapters.mistral.definitions import completion_args, function_tools, handoff_tools
-from durable_agents.adapters.mistral.wire import plain, repaired, said_by_model, said_by_user
-from durable_agents.core.agents import AgentGraph
-from durable_agents.core.chunks import to_wire
-from durable_agents.core.entries import (
+from outlast.adapters.mistral.api_errors import readable
+from outlast.adapters.mistral.definitions import completion_args, function_tools, handoff_tools
+from outlast.adapters.mistral.wire import plain, repaired, said_by_model, said_by_user
+from outlast.core.agents import AgentGraph
+from outlast.core.chunks import to_wire
+from outlast.core.entries import (
     Entry,
     FunctionResult,
     MessageInput,
     MessageOutput,
     entries,
 )
-from durable_agents.core.errors import MalformedReply, ModelOverloaded
-from durable_agents.core.json import encode
-from durable_agents.core.replies import open_function_calls
+from outlast.core.errors import MalformedReply, ModelOverloaded
+from outlast.core.json import encode
+from outlast.core.replies import open_function_calls
 
 Wire = dict[str, Any]
 

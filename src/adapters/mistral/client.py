@@ -16,14 +16,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable_agents.adapters.mistral.api_errors import told_by
-from durable_agents.core.errors import MalformedReply, MissingExtra, ModelUnreachable
+from outlast.adapters.mistral.api_errors import told_by
+from outlast.core.errors import MalformedReply, MissingExtra, ModelUnreachable
 
 if TYPE_CHECKING:
     import httpx2
     from mistralai.client import Mistral
 
-    from durable_agents.adapters.mistral.session import Endpoint
+    from outlast.adapters.mistral.session import Endpoint
 
 T = TypeVar("T")
 

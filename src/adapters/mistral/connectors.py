@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from durable_agents.core.agents import AgentGraph
-from durable_agents.core.built_in_tools import SECRET_REFERENCE
-from durable_agents.core.errors import MissingCredentials
+from outlast.core.agents import AgentGraph
+from outlast.core.built_in_tools import SECRET_REFERENCE
+from outlast.core.errors import MissingCredentials
 
 
 def with_secrets(graph: AgentGraph) -> tuple[AgentGraph, frozenset[str]]:

@@ -8,16 +8,16 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from durable_agents.adapters.mistral.agents import RemoteAgents
-from durable_agents.adapters.mistral.client import events_of, json_of, open_client, read_json
-from durable_agents.adapters.mistral.session import Endpoint
-from durable_agents.adapters.mistral.streams import ConversationStream
-from durable_agents.adapters.mistral.wire import Wire
-from durable_agents.core.agents import AgentGraph
-from durable_agents.core.errors import MalformedReply, ModelUnreachable
-from durable_agents.ports.deltas import Tell
+from outlast.adapters.mistral.agents import RemoteAgents
+from outlast.adapters.mistral.client import events_of, json_of, open_client, read_json
+from outlast.adapters.mistral.session import Endpoint
+from outlast.adapters.mistral.streams import ConversationStream
+from outlast.adapters.mistral.wire import Wire
+from outlast.core.agents import AgentGraph
+from outlast.core.errors import MalformedReply, ModelUnreachable
+from outlast.ports.deltas import Tell
 
-REQUEST = "durable_agents_request"
+REQUEST = "outlast_request"
 """The metadata key that says which request a conversation was started by."""
 
 _PAGE_SIZE = 100
@@ -26,7 +26,7 @@ _KEPT_STARTS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ConversationAnswer:
     """What the server answered to a start or an append."""
 
     conversation_id: str
@@ -34,7 +34,7 @@ class Answer:
     usage: Any = None
 
     @classmethod
-    def of(cls, wire: Any) -> Answer:
+    def of(cls, wire: Any) -> ConversationAnswer:
         if not isinstance(wire, dict) or not isinstance(wire.get("outputs"), list):
             raise MalformedReply("the answer is no conversation response")
         if not isinstance(wire.get("conversation_id"), str):
@@ -43,7 +43,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ConversationCall:
     """How to make one request: streamed if there is somebody to tell, and how long a socket may be silent."""
 
     tell: Tell | None
@@ -70,14 +70,14 @@ class ConversationsApi:
             yield cls(conversations, RemoteAgents(agents))
 
     async def start(
-        self, graph: AgentGraph, agent: str, inputs: list[Wire], request_key: str, call: Call
-    ) -> Answer:
+        self, graph: AgentGraph, agent: str, inputs: list[Wire], request_key: str, call: ConversationCall
+    ) -> ConversationAnswer:
         """Start a conversation with a remote agent; the agents are made anew if someone has deleted them."""
         from mistralai.client.errors import MistralError
 
         send = self._conversations.start_stream_async if call.tell else self._conversations.start_async
 
-        async def started() -> Answer:
+        async def started() -> ConversationAnswer:
             known = (await self.agents.of(graph))[agent]
             return await _answer(
                 send(
@@ -102,8 +102,8 @@ class ConversationsApi:
         return await started()
 
     async def append(
-        self, conversation_id: str, inputs: list[Wire], confirmations: list[Wire], call: Call
-    ) -> Answer:
+        self, conversation_id: str, inputs: list[Wire], confirmations: list[Wire], call: ConversationCall
+    ) -> ConversationAnswer:
         """Add to a conversation, say which calls the server may run, and return what the model answers."""
         send = self._conversations.append_stream_async if call.tell else self._conversations.append_async
         request = send(
@@ -163,10 +163,12 @@ class ConversationsApi:
 
 
 async def _answer(
-    request: Awaitable[Any], call: Call, on_started: Callable[[str], None] = lambda conversation_id: None
-) -> Answer:
+    request: Awaitable[Any],
+    call: ConversationCall,
+    on_started: Callable[[str], None] = lambda conversation_id: None,
+) -> ConversationAnswer:
     if call.tell is None:
-        return Answer.of(await json_of(request))
+        return ConversationAnswer.of(await json_of(request))
     pieces = ConversationStream()
     async with aclosing(events_of(request)) as events:
         async for event in events:
@@ -174,4 +176,4 @@ async def _answer(
             call.tell(pieces.take(event))
             if pieces.conversation_id is not None and not is_known:
                 on_started(pieces.conversation_id)
-    return Answer.of(pieces.wire())
+    return ConversationAnswer.of(pieces.wire())

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
-from durable_agents.core.agents import AgentGraph, AgentSpec, ToolSpec
-from durable_agents.core.errors import DefinitionError
-from durable_agents.core.json import canonical
+from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec
+from outlast.core.errors import DefinitionError
+from outlast.core.json import canonical
 
 Wire = dict[str, Any]
 

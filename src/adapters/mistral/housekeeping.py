@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from durable_agents.adapters.mistral.agents import StoredAgent
-from durable_agents.adapters.mistral.conversations import ConversationsApi
-from durable_agents.adapters.mistral.session import ApiSession
+from outlast.adapters.mistral.agents import StoredAgent
+from outlast.adapters.mistral.conversations import ConversationsApi
+from outlast.adapters.mistral.session import ApiSession
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -30,7 +30,7 @@ class OwnAgent:
     """Whether it was used since the time asked about, or an agent that is kept hands off to it."""
 
 
-class Account:
+class MistralAccount:
     """The agents of one account."""
 
     def __init__(self, api: ConversationsApi) -> None:
@@ -99,11 +99,11 @@ class Account:
 
 
 @asynccontextmanager
-async def open_account(session: ApiSession) -> AsyncIterator[Account]:
+async def open_account(session: ApiSession) -> AsyncIterator[MistralAccount]:
     """Open the account that `session` would use; whatever goes wrong inside is one of our errors."""
     endpoint = session.endpoint()
     async with session.guarded(endpoint), ConversationsApi.open(endpoint) as api:
-        yield Account(api)
+        yield MistralAccount(api)
 
 
 def _time(text: object) -> datetime:

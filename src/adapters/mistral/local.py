@@ -7,25 +7,25 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from durable_agents.adapters.mistral.chat import entries_of, request_of
-from durable_agents.adapters.mistral.client import events_of, json_of, open_client
-from durable_agents.adapters.mistral.definitions import CHAT_ARGS, check_definitions
-from durable_agents.adapters.mistral.session import ApiSession, Endpoint
-from durable_agents.adapters.mistral.streams import CompletionStream
-from durable_agents.adapters.mistral.wire import usage_of
-from durable_agents.core.agents import AgentGraph, AgentSpec
-from durable_agents.core.context import ContextProcessor, processed
-from durable_agents.core.errors import (
+from outlast.adapters.mistral.chat import entries_of, request_of
+from outlast.adapters.mistral.client import events_of, json_of, open_client
+from outlast.adapters.mistral.definitions import CHAT_ARGS, check_definitions
+from outlast.adapters.mistral.session import ApiSession, Endpoint
+from outlast.adapters.mistral.streams import CompletionStream
+from outlast.adapters.mistral.wire import usage_of
+from outlast.core.agents import AgentGraph, AgentSpec
+from outlast.core.context_processors import ContextProcessor, processed
+from outlast.core.errors import (
     ModelError,
     ModelOverloaded,
     ModelRefused,
     ModelUnreachable,
     NotSupported,
 )
-from durable_agents.core.summaries import SummariseHistory, checked_context, summariser_in
-from durable_agents.ports.deltas import Tell
-from durable_agents.ports.llm import ModelReply, ModelRequest
-from durable_agents.ports.resources import Resources
+from outlast.core.summaries import SummariseHistory, checked_context, summariser_in
+from outlast.ports.deltas import Tell
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.ports.resources import Resources
 
 _MODEL_REFUSED = frozenset({403, 404})
 """What servers say of a model that they have not, or not for this key."""

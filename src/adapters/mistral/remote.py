@@ -9,19 +9,19 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from durable_agents.adapters.mistral.api_errors import BUSY_SECONDS, hiding
-from durable_agents.adapters.mistral.connectors import with_secrets
-from durable_agents.adapters.mistral.conversations import Answer, Call, ConversationsApi
-from durable_agents.adapters.mistral.definitions import (
+from outlast.adapters.mistral.api_errors import BUSY_SECONDS, hiding
+from outlast.adapters.mistral.connectors import with_secrets
+from outlast.adapters.mistral.conversations import ConversationAnswer, ConversationCall, ConversationsApi
+from outlast.adapters.mistral.definitions import (
     COMPLETION_ARGS,
     check_definitions,
     completion_args,
     graph_fingerprint,
     with_handoffs_as_tools,
 )
-from durable_agents.adapters.mistral.reconciliation import Sight, Trace, trace_of
-from durable_agents.adapters.mistral.session import ApiSession, Endpoint
-from durable_agents.adapters.mistral.wire import (
+from outlast.adapters.mistral.reconciliation import Sight, Trace, trace_of
+from outlast.adapters.mistral.session import ApiSession, Endpoint
+from outlast.adapters.mistral.wire import (
     Wire,
     confirmations_of,
     entries_of,
@@ -31,22 +31,22 @@ from durable_agents.adapters.mistral.wire import (
     usage_of,
     without_abandoned,
 )
-from durable_agents.core.agents import AgentGraph
-from durable_agents.core.entries import AgentHandoff
-from durable_agents.core.errors import (
+from outlast.core.agents import AgentGraph
+from outlast.core.entries import AgentHandoff
+from outlast.core.errors import (
     ConfigurationError,
     DefinitionError,
     MalformedReply,
     ModelOverloaded,
     NotSupported,
 )
-from durable_agents.core.json import JSON
-from durable_agents.core.model import Value
-from durable_agents.ports.deltas import Tell
-from durable_agents.ports.llm import ModelReply, ModelRequest
-from durable_agents.ports.resources import Resources
+from outlast.core.json import JSON
+from outlast.core.values import Value
+from outlast.ports.deltas import Tell
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.ports.resources import Resources
 
-logger = logging.getLogger("durable_agents.mistral")
+logger = logging.getLogger("outlast.mistral")
 
 FOUND = "the reply was lost on its way and found in the conversation's history, which does not tell its usage"
 TWICE = "a request that was repeated has been applied twice; its first reply counts"
@@ -94,7 +94,7 @@ class Handle(Value):
 class Turn:
     """One answer, and what is to be said of how it was got."""
 
-    answer: Answer
+    answer: ConversationAnswer
     notes: tuple[str, ...] = ()
     is_left: str | None = None
     agents: dict[str, str] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class RemoteSession(ApiSession):
             ("mistral", "conversations", *endpoint.identity), lambda: ConversationsApi.open(endpoint)
         )
         # A socket that is silent is never the first limit to bite.
-        call = Call(tell, round(self.timeout_seconds * 1000))
+        call = ConversationCall(tell, round(self.timeout_seconds * 1000))
         if not request.may_call:
             arguments = completion_args(request.graph[request.agent])
             call = replace(call, completion_args={**arguments, "tool_choice": "none"})
@@ -162,13 +162,13 @@ class RemoteSession(ApiSession):
             graph = with_handoffs_as_tools(graph)
         request = request.with_(graph=graph)
         with hiding(secrets):
-            return await Exchange(api, request, call).reply()
+            return await TurnExchange(api, request, call).reply()
 
 
-class Exchange:
+class TurnExchange:
     """One attempt at getting one reply."""
 
-    def __init__(self, api: ConversationsApi, request: ModelRequest, call: Call) -> None:
+    def __init__(self, api: ConversationsApi, request: ModelRequest, call: ConversationCall) -> None:
         self._api = api
         self._request = request
         self._call = call
@@ -345,7 +345,7 @@ def _found(conversation_id: str, trace: Trace) -> Turn | None:
     if trace.sight is not Sight.ANSWERED:
         return None
     is_left = TWICE if trace.has_more else None
-    return Turn(Answer(conversation_id, list(trace.outputs)), (FOUND,), is_left)
+    return Turn(ConversationAnswer(conversation_id, list(trace.outputs)), (FOUND,), is_left)
 
 
 def _status_of(error: Exception) -> Any:

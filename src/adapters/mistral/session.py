@@ -15,17 +15,17 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from durable_agents.adapters.mistral.api_errors import hiding, translated
-from durable_agents.core.agents import AgentSpec
-from durable_agents.core.errors import (
+from outlast.adapters.mistral.api_errors import hiding, translated
+from outlast.core.agents import AgentSpec
+from outlast.core.errors import (
     ConfigurationError,
-    DurableAgentsError,
     MissingCredentials,
     ModelUnreachable,
+    OutlastError,
 )
-from durable_agents.ports.deltas import Tell, untold
-from durable_agents.ports.llm import ModelReply, ModelRequest, Session
-from durable_agents.ports.resources import Resources
+from outlast.ports.deltas import Tell, untold
+from outlast.ports.llm import ModelReply, ModelRequest, Session
+from outlast.ports.resources import Resources
 
 MISTRAL_URL = "https://api.mistral.ai"
 API_KEY = "MISTRAL_API_KEY"
@@ -135,7 +135,7 @@ class ApiSession(Session):
                     yield
         except TimeoutError as error:
             raise ModelUnreachable(f"it was not complete after {self.timeout_seconds:g} s") from error
-        except DurableAgentsError:
+        except OutlastError:
             raise
         except Exception as error:
             ours = translated(error, endpoint.secret)

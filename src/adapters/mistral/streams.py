@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from durable_agents.adapters.mistral.api_errors import of_event, readable
-from durable_agents.core.errors import MalformedReply, ModelUnreachable
+from outlast.adapters.mistral.api_errors import of_event, readable
+from outlast.core.errors import MalformedReply, ModelUnreachable
 
 Wire = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from durable_agents.adapters.mistral.api_errors import readable
-from durable_agents.core.entries import (
+from outlast.adapters.mistral.api_errors import readable
+from outlast.core.entries import (
     Entry,
     FunctionCall,
     FunctionResult,
@@ -14,10 +14,10 @@ from durable_agents.core.entries import (
     ToolConfirmation,
     entries,
 )
-from durable_agents.core.errors import ModelRefused
-from durable_agents.core.json import encode, whole_characters
-from durable_agents.core.replies import has_own_id, open_function_calls, parsed_arguments
-from durable_agents.core.usage import Usage
+from outlast.core.errors import ModelRefused
+from outlast.core.json import encode, whole_characters
+from outlast.core.replies import has_own_id, open_function_calls, parsed_arguments
+from outlast.core.usage import Usage
 
 Wire = dict[str, Any]
 Content = str | list[Wire]

@@ -16,12 +16,12 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio.client import PubSub
 
-from durable_agents.adapters.redis.errors import REDIS_ERRORS, storage_error
-from durable_agents.adapters.redis.settings import RedisSettings
-from durable_agents.core.errors import StorageError, StorageUnavailable
-from durable_agents.ports.clock import Clock
+from outlast.adapters.redis.errors import REDIS_ERRORS, storage_error
+from outlast.adapters.redis.settings import RedisSettings
+from outlast.core.errors import StorageError, StorageUnavailable
+from outlast.ports.clock import Clock
 
-logger = logging.getLogger("durable_agents.redis")
+logger = logging.getLogger("outlast.redis")
 
 IDLE_TOPICS_MAX = 100
 """How many topics are still listened to though nobody uses them just now: mostly somebody soon does again."""
@@ -77,7 +77,7 @@ class Topic:
             self._bells.discard(bell)
 
 
-class Announcements:
+class RedisAnnouncements:
     """The topics that one store listens to, all on one connection, which is opened when the first is used."""
 
     def __init__(self, subscriber: Callable[[], PubSub], clock: Clock, settings: RedisSettings) -> None:
@@ -130,7 +130,7 @@ class Announcements:
     def _topics_changed(self) -> None:
         self._changed.set()
         if self._listening is None:
-            self._listening = asyncio.create_task(self._listen(), name="durable-agents redis announcements")
+            self._listening = asyncio.create_task(self._listen(), name="outlast redis announcements")
 
     async def _confirmation(self, topic: Topic) -> None:
         def is_decided() -> bool:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from durable_agents.core.records import Status
-from durable_agents.ports.journal import Head, WorkerCard
+from outlast.core.records import Status
+from outlast.ports.journal import Head, WorkerCard
 
 
 def head_of(id: str, answer: Sequence[Any]) -> Head:

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from durable_agents.core.errors import StorageError
-from durable_agents.ports.journal import Claim
+from outlast.core.errors import StorageError
+from outlast.ports.journal import Claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from durable_agents.ports.clock import Clock
+from outlast.ports.clock import Clock
 
 PROBES = 3
 

@@ -15,12 +15,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 
-from durable_agents.adapters.redis.errors import translated
-from durable_agents.adapters.redis.routing import Nodes, OneServer, Route
-from durable_agents.adapters.redis.settings import RedisSettings
-from durable_agents.core.errors import ConfigurationError, StorageCorrupt, StorageError, StorageTooNew
+from outlast.adapters.redis.errors import translated
+from outlast.adapters.redis.routing import Nodes, OneServer, Route
+from outlast.adapters.redis.settings import RedisSettings
+from outlast.core.errors import ConfigurationError, StorageCorrupt, StorageError, StorageTooNew
 
-logger = logging.getLogger("durable_agents.redis")
+logger = logging.getLogger("outlast.redis")
 
 REDIS_OLDEST: Final = (7, 0)
 """The oldest Redis that the tests run against."""

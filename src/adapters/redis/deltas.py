@@ -16,14 +16,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from durable_agents.adapters.redis.announcements import Announcements
-from durable_agents.adapters.redis.connection import Server, open_server
-from durable_agents.adapters.redis.errors import translated
-from durable_agents.adapters.redis.scripts import script
-from durable_agents.adapters.redis.settings import RedisSettings
-from durable_agents.core.errors import StorageCorrupt
-from durable_agents.ports.clock import Clock
-from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
+from outlast.adapters.redis.announcements import RedisAnnouncements
+from outlast.adapters.redis.connection import Server, open_server
+from outlast.adapters.redis.errors import translated
+from outlast.adapters.redis.scripts import script
+from outlast.adapters.redis.settings import RedisSettings
+from outlast.core.errors import StorageCorrupt
+from outlast.core.event_stream import Delta
+from outlast.ports.clock import Clock
+from outlast.ports.deltas import KEEP_SECONDS, Deltas
 
 PIECES_MAX: Final = 10_000
 """About how many pieces of one execution are kept at most."""
@@ -33,7 +34,7 @@ _EXPIRE_MILLISECONDS: Final = round(2 * KEEP_SECONDS * 1000)
 @dataclass(frozen=True, slots=True)
 class _Opened:
     server: Server
-    announcements: Announcements
+    announcements: RedisAnnouncements
     stack: AsyncExitStack
 
 
@@ -86,7 +87,7 @@ class RedisDeltas(Deltas):
                     # What a server may lose is the store's to say: text is no loss.
                     server = await open_server(self._settings, for_keeps=False)
                     stack.push_async_callback(server.route.close)
-                    announcements = Announcements(server.route.subscriber, self._clock, self._settings)
+                    announcements = RedisAnnouncements(server.route.subscriber, self._clock, self._settings)
                     stack.push_async_callback(announcements.close)
                     self._maybe_opened = _Opened(server, announcements, stack.pop_all())
             return self._maybe_opened

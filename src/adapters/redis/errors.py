@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from redis import exceptions
 
-from durable_agents.adapters.redis.settings import RedisSettings
-from durable_agents.core.errors import (
+from outlast.adapters.redis.settings import RedisSettings
+from outlast.core.errors import (
     StorageCorrupt,
     StorageError,
     StorageFull,

@@ -24,7 +24,7 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 Argument = str | bytes | int
 Command = Sequence[Argument]
 
-logger = logging.getLogger("durable_agents.redis")
+logger = logging.getLogger("outlast.redis")
 
 GONE = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError, OSError)
 """What a node says, or does not, that does not serve its slots now; another one may."""

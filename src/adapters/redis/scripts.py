@@ -11,7 +11,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from durable_agents.adapters.redis.routing import Argument, Command, Route
+from outlast.adapters.redis.routing import Argument, Command, Route
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,6 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """Return the script in `scripts/NAME.lua`."""
-    folder = files("durable_agents.adapters.redis") / "scripts"
+    folder = files("outlast.adapters.redis") / "scripts"
     source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("common", name))
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

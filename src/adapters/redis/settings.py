@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
-from durable_agents.core.errors import ConfigurationError
+from outlast.core.errors import ConfigurationError
 
 WaitAof = Literal["local", "replica"]
 
 DAY_SECONDS = 24 * 60 * 60.0
 
-DEFAULT_PREFIX = "durable-agents"
+DEFAULT_PREFIX = "outlast"
 
 SHARDS_MAX = 1024
 

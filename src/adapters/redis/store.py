@@ -32,16 +32,16 @@ from typing import Any, cast
 
 from redis import exceptions
 
-from durable_agents.adapters.redis.announcements import Announcements, Topic
-from durable_agents.adapters.redis.answers import card_of, head_of
-from durable_agents.adapters.redis.claiming import Claimed, claim_everywhere
-from durable_agents.adapters.redis.clock import ServerClock
-from durable_agents.adapters.redis.connection import Server, open_server
-from durable_agents.adapters.redis.errors import translated
-from durable_agents.adapters.redis.routing import Argument
-from durable_agents.adapters.redis.scripts import script
-from durable_agents.adapters.redis.settings import RedisSettings
-from durable_agents.core.errors import (
+from outlast.adapters.redis.announcements import RedisAnnouncements, Topic
+from outlast.adapters.redis.answers import card_of, head_of
+from outlast.adapters.redis.claiming import Claimed, claim_everywhere
+from outlast.adapters.redis.clock import ServerClock
+from outlast.adapters.redis.connection import Server, open_server
+from outlast.adapters.redis.errors import translated
+from outlast.adapters.redis.routing import Argument
+from outlast.adapters.redis.scripts import script
+from outlast.adapters.redis.settings import RedisSettings
+from outlast.core.errors import (
     ConfigurationError,
     ExecutionClosed,
     ExecutionNotFound,
@@ -50,9 +50,9 @@ from durable_agents.core.errors import (
     StorageError,
     StorageUnavailable,
 )
-from durable_agents.core.records import Status
-from durable_agents.ports.clock import Clock
-from durable_agents.ports.journal import (
+from outlast.core.records import Status
+from outlast.ports.clock import Clock
+from outlast.ports.journal import (
     ENDLESS,
     Claim,
     Commit,
@@ -66,7 +66,7 @@ from durable_agents.ports.journal import (
     WorkerCard,
 )
 
-logger = logging.getLogger("durable_agents.redis")
+logger = logging.getLogger("outlast.redis")
 
 LIMIT_BYTES = 16 * 1024 * 1024
 
@@ -89,11 +89,11 @@ TASK_QUEUES_MAX = 1 << 20
 
 
 @dataclass(slots=True)
-class Opened:
+class OpenedServer:
     """What a store has while it is open."""
 
     server: Server
-    announcements: Announcements
+    announcements: RedisAnnouncements
     stack: AsyncExitStack
     queues: dict[str, int] = field(default_factory=dict)
     """The number of each task queue that this store claims from, an index into `work`."""
@@ -128,7 +128,7 @@ class RedisStore(Store):
         self._settings = settings
         self._clean_seconds = clean_seconds
         self._limit_bytes = limit_bytes
-        self._maybe_opened: Opened | None = None
+        self._maybe_opened: OpenedServer | None = None
 
     async def __aenter__(self) -> RedisStore:
         if self._maybe_opened is not None:
@@ -136,9 +136,9 @@ class RedisStore(Store):
         async with AsyncExitStack() as stack:
             server = await open_server(self._settings)
             stack.push_async_callback(server.route.close)
-            announcements = Announcements(server.route.subscriber, self.clock, self._settings)
+            announcements = RedisAnnouncements(server.route.subscriber, self.clock, self._settings)
             stack.push_async_callback(announcements.close)
-            opened = self._maybe_opened = Opened(server, announcements, stack)
+            opened = self._maybe_opened = OpenedServer(server, announcements, stack)
             stack.callback(self._forget_that_it_was_open)
             stack.push_async_callback(_end, opened.loops)
             await self._run("probe", 0)
@@ -155,7 +155,7 @@ class RedisStore(Store):
         self._maybe_opened = None
 
     @property
-    def _opened(self) -> Opened:
+    def _opened(self) -> OpenedServer:
         if self._maybe_opened is None:
             raise StorageError("this store is not open; use it within `async with store`")
         return self._maybe_opened

@@ -12,11 +12,11 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
 
-from durable_agents.adapters.sqlite.thread import ConnectionThread
-from durable_agents.ports.clock import Clock
+from outlast.adapters.sqlite.thread import ConnectionThread
+from outlast.ports.clock import Clock
 
 
-class Announcements:
+class SqliteAnnouncements:
     """The waiters of one store, by topic: an execution's id for its journal, None for work."""
 
     def __init__(self, thread: ConnectionThread, clock: Clock, poll_seconds: float) -> None:

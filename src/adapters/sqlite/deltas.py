@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from durable_agents.adapters.sqlite.errors import is_busy, storage_error
-from durable_agents.adapters.sqlite.schema import RETRY_SECONDS
-from durable_agents.adapters.sqlite.thread import ConnectionThread
-from durable_agents.core.errors import StorageCorrupt
-from durable_agents.ports.clock import Clock
-from durable_agents.ports.deltas import KEEP_SECONDS, Delta, Deltas
+from outlast.adapters.sqlite.errors import is_busy, storage_error
+from outlast.adapters.sqlite.schema import RETRY_SECONDS
+from outlast.adapters.sqlite.thread import ConnectionThread
+from outlast.core.errors import StorageCorrupt
+from outlast.core.event_stream import Delta
+from outlast.ports.clock import Clock
+from outlast.ports.deltas import KEEP_SECONDS, Deltas
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from durable_agents.core.errors import (
+from outlast.core.errors import (
     StorageCorrupt,
     StorageError,
     StorageFull,

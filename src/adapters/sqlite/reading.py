@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from durable_agents.core.json import decode
-from durable_agents.core.records import Status
-from durable_agents.ports.journal import Delivery, Head, Message, PresentWorker, WorkerCard
+from outlast.core.json import decode
+from outlast.core.records import Status
+from outlast.ports.journal import Delivery, Head, Message, PresentWorker, WorkerCard
 
 # By whether a workflow and a status are asked for; each walks an index from its end.
 _NEWEST = {

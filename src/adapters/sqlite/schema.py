@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from durable_agents.adapters.sqlite.errors import is_busy, read_only, storage_error
-from durable_agents.core.errors import (
+from outlast.adapters.sqlite.errors import is_busy, read_only, storage_error
+from outlast.core.errors import (
     ConfigurationError,
     StorageCorrupt,
     StorageError,
@@ -263,8 +263,8 @@ class Database:
             )
         if version > len(MIGRATIONS):
             raise StorageTooNew(
-                f"{self.path} was written by a newer durable-agents (schema version {version}, this one "
-                f"knows {len(MIGRATIONS)}); upgrade durable-agents here, or use another file"
+                f"{self.path} was written by a newer outlast (schema version {version}, this one "
+                f"knows {len(MIGRATIONS)}); upgrade outlast here, or use another file"
             )
         if not version or not objects:
             raise StorageCorrupt(

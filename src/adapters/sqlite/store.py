@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from durable_agents.adapters.sqlite import reading
-from durable_agents.adapters.sqlite.announcements import Announcements
-from durable_agents.adapters.sqlite.errors import storage_error
-from durable_agents.adapters.sqlite.schema import Database, Synchronous
-from durable_agents.adapters.sqlite.thread import ConnectionThread
-from durable_agents.adapters.sqlite.transaction import FORGET_EXECUTIONS
-from durable_agents.adapters.sqlite.writer import Committed, Writer
-from durable_agents.core.errors import ConfigurationError
-from durable_agents.core.records import Status
-from durable_agents.ports.clock import Clock
-from durable_agents.ports.journal import (
+from outlast.adapters.sqlite import reading
+from outlast.adapters.sqlite.announcements import SqliteAnnouncements
+from outlast.adapters.sqlite.errors import storage_error
+from outlast.adapters.sqlite.schema import Database, Synchronous
+from outlast.adapters.sqlite.thread import ConnectionThread
+from outlast.adapters.sqlite.transaction import FORGET_EXECUTIONS
+from outlast.adapters.sqlite.writer import Committed, Writer
+from outlast.core.errors import ConfigurationError
+from outlast.core.records import Status
+from outlast.ports.clock import Clock
+from outlast.ports.journal import (
     Claim,
     Commit,
     Delivery,
@@ -39,13 +39,13 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedFile:
     """What a store has while it is open."""
 
     loop: asyncio.AbstractEventLoop
     writer: Writer
     reader: ConnectionThread
-    announcements: Announcements
+    announcements: SqliteAnnouncements
     stack: AsyncExitStack
 
 
@@ -83,7 +83,7 @@ class SqliteStore(Store):
         self._poll_seconds = poll_seconds
         self._clean_seconds = clean_seconds
         self._limit_bytes = limit_bytes
-        self._opened: Opened | None = None
+        self._opened: OpenedFile | None = None
 
     async def __aenter__(self) -> SqliteStore:
         if self._opened is not None:
@@ -94,14 +94,14 @@ class SqliteStore(Store):
             # The writer is closed last, so that it is the one that empties the write-ahead log.
             thread = await self._start(stack, self._database.open, "sqlite-writer")
             reader = await self._start(stack, self._database.open_for_reading, "sqlite-reader")
-            announcements = Announcements(thread, self._clock, self._poll_seconds)
+            announcements = SqliteAnnouncements(thread, self._clock, self._poll_seconds)
 
             def announce(committed: Committed) -> None:
                 announcements.announce(committed.longer)
                 if committed.new_work:
                     announcements.announce([None])
 
-            self._opened = Opened(
+            self._opened = OpenedFile(
                 loop=asyncio.get_running_loop(),
                 writer=Writer(
                     thread,
@@ -223,7 +223,7 @@ class SqliteStore(Store):
         except sqlite3.Error as error:
             raise storage_error(error, self._database.path) from error
 
-    def _here(self) -> Opened:
+    def _here(self) -> OpenedFile:
         """Return what is open, to whoever may use it."""
         if self._opened is None:
             raise ConfigurationError("this store is not open; use it inside `async with SqliteStore(…):`")

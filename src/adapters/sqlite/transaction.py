@@ -6,11 +6,11 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from durable_agents.adapters.sqlite.reading import head, version
-from durable_agents.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
-from durable_agents.core.json import encode
-from durable_agents.core.records import Status
-from durable_agents.ports.journal import Claim, Commit, Head, Message, NewExecution, Work, WorkerCard
+from outlast.adapters.sqlite.reading import head, version
+from outlast.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.json import encode
+from outlast.core.records import Status
+from outlast.ports.journal import Claim, Commit, Head, Message, NewExecution, Work, WorkerCard
 
 FORGET_EXECUTIONS = 100
 """How many executions one transaction forgets at most."""

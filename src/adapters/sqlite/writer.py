@@ -24,11 +24,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from durable_agents.adapters.sqlite.errors import is_refusal, storage_error
-from durable_agents.adapters.sqlite.schema import Database
-from durable_agents.adapters.sqlite.thread import ConnectionThread
-from durable_agents.adapters.sqlite.transaction import FORGET_EXECUTIONS, Transaction
-from durable_agents.ports.clock import Clock
+from outlast.adapters.sqlite.errors import is_refusal, storage_error
+from outlast.adapters.sqlite.schema import Database
+from outlast.adapters.sqlite.thread import ConnectionThread
+from outlast.adapters.sqlite.transaction import FORGET_EXECUTIONS, Transaction
+from outlast.ports.clock import Clock
 
 Result = TypeVar("Result")
 

@@ -26,26 +26,26 @@ from temporalio.client import AsyncActivityCancelledError
 from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_agents.adapters.temporal.failures import application_error
-from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size
-from durable_agents.adapters.temporal.pulse import Pulse
-from durable_agents.adapters.temporal.replays import Replays
-from durable_agents.adapters.temporal.steps import Place, key_of
-from durable_agents.adapters.temporal.workflows import Host
-from durable_agents.core.errors import (
+from outlast.adapters.temporal.failures import application_error
+from outlast.adapters.temporal.heartbeat import TemporalHeartbeat
+from outlast.adapters.temporal.payloads import LIMIT_BYTES, check_size
+from outlast.adapters.temporal.step_replay import Replays
+from outlast.adapters.temporal.steps import Place, key_of
+from outlast.adapters.temporal.workflows import Host
+from outlast.core.errors import (
     ActivityInterrupted,
     ActivityTimedOut,
     OutcomeUnknown,
     StorageUnavailable,
 )
-from durable_agents.core.failure import Failure, failure_of
-from durable_agents.core.json import JSON
-from durable_agents.core.records import StepKind
-from durable_agents.ports.durability import ActivityCall, Attempt, Step
-from durable_agents.ports.resources import Resources
+from outlast.core.failure import Failure, failure_of
+from outlast.core.json import JSON
+from outlast.core.records import StepKind
+from outlast.ports.durability import ActivityCall, Attempt, Step
+from outlast.ports.resources import Resources
 
 
-class Attempts:
+class TemporalAttempts:
     """Performs attempts at steps, in one worker, while its `async with` block lasts."""
 
     def __init__(self, host: Host, replays: Replays) -> None:
@@ -74,7 +74,7 @@ class Attempts:
         info = activity.info()
         assert self._resources is not None
         place = Place(info.workflow_id or "", info.workflow_run_id or "", info.activity_id)
-        pulse = Pulse.after(info.heartbeat_details)
+        pulse = TemporalHeartbeat.after(info.heartbeat_details)
         async with self._under_way(place, pulse):
             step = await self._step(place, info, args, pulse)
             number = info.attempt - pulse.spared
@@ -113,7 +113,9 @@ class Attempts:
                 pulse.beat()
         raise application_error(failure, attempt=number, retry_after_seconds=delay) from None
 
-    async def _step(self, place: Place, info: activity.Info, args: Sequence[RawValue], pulse: Pulse) -> Step:
+    async def _step(
+        self, place: Place, info: activity.Info, args: Sequence[RawValue], pulse: TemporalHeartbeat
+    ) -> Step:
         """Return the step.
 
         Raises:
@@ -138,7 +140,7 @@ class Attempts:
             pulse.beat()
             raise application_error(failure, attempt=info.attempt, retry_after_seconds=wait) from None
 
-    async def _check_late(self, info: activity.Info, pulse: Pulse) -> None:
+    async def _check_late(self, info: activity.Info, pulse: TemporalHeartbeat) -> None:
         """Let an attempt that comes late be forgotten if Temporal has given it up in the meantime.
 
         It hands tasks to a worker that is stopped for a while as to any other, as long as its connection is
@@ -158,7 +160,7 @@ class Attempts:
             activity.raise_complete_async()
 
     @asynccontextmanager
-    async def _under_way(self, place: Place, pulse: Pulse) -> AsyncIterator[None]:
+    async def _under_way(self, place: Place, pulse: TemporalHeartbeat) -> AsyncIterator[None]:
         """Tell Temporal that this worker lives, often enough for it to notice soon when it does not."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
@@ -183,7 +185,7 @@ def _final(error: BaseException, step: Step, attempts: int) -> Exception:
     return application_error(failure_of(error, LIMIT_BYTES), attempt=attempts)
 
 
-def _attempt(info: activity.Info, step: Step, pulse: Pulse, limit_bytes: int) -> Attempt:
+def _attempt(info: activity.Info, step: Step, pulse: TemporalHeartbeat, limit_bytes: int) -> Attempt:
     def beat(details: tuple[JSON, ...]) -> None:
         check_size("what a heartbeat tells", list(details), limit_bytes)
         pulse.details = details

@@ -21,13 +21,13 @@ from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from durable_agents.adapters.temporal.execution import TemporalExecution
-from durable_agents.adapters.temporal.payloads import TellingCodec, check_size, data_converter, limit_of
-from durable_agents.adapters.temporal.presence import quoted, workers_of
-from durable_agents.adapters.temporal.refusals import namespace_refused, unreachable
-from durable_agents.adapters.temporal.stream import translated
-from durable_agents.adapters.temporal.worker import TemporalWorker, WorkerOptions
-from durable_agents.core.errors import (
+from outlast.adapters.temporal.execution import TemporalExecution
+from outlast.adapters.temporal.payloads import TellingCodec, check_size, data_converter, limit_of
+from outlast.adapters.temporal.refusals import namespace_refused, unreachable
+from outlast.adapters.temporal.stream import translated
+from outlast.adapters.temporal.worker import TemporalWorker, TemporalWorkerOptions
+from outlast.adapters.temporal.worker_presence import quoted, workers_of
+from outlast.core.errors import (
     ConfigurationError,
     DefinitionError,
     ExecutionAlreadyExists,
@@ -35,18 +35,18 @@ from durable_agents.core.errors import (
     NotSupported,
     StorageUnavailable,
 )
-from durable_agents.core.json import canonical
-from durable_agents.core.records import Status
-from durable_agents.ports.durability import (
+from outlast.core.json import canonical
+from outlast.core.records import Status
+from outlast.ports.durability import (
     Backend,
     Execution,
     ExecutionDescription,
     WorkerDescription,
 )
-from durable_agents.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
-from durable_agents.ports.toolkit import Toolkit
+from outlast.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
+from outlast.ports.toolkit import Toolkit
 
-FINGERPRINT = "durable_agents_input"
+FINGERPRINT = "outlast_input"
 """The memo field that tells whether two starts with one id mean the same."""
 
 CONNECT_SECONDS = 30.0
@@ -231,7 +231,7 @@ class TemporalBackend(Backend):
         identity: str | None = None,
     ) -> TemporalWorker:
         definitions = [self._toolkit.definition_of(workflow) for workflow in workflows]
-        options = WorkerOptions(
+        options = TemporalWorkerOptions(
             lease,
             max_concurrent_executions,
             max_concurrent_activities,

@@ -9,7 +9,7 @@ from typing import Any
 
 from temporalio.service import TLSConfig
 
-from durable_agents.core.errors import ConfigurationError, MissingCredentials
+from outlast.core.errors import ConfigurationError, MissingCredentials
 
 _FILES = {"tls_ca": "server_root_ca_cert", "tls_cert": "client_cert", "tls_key": "client_private_key"}
 _KNOWN = ("tls", "tls_server_name", *_FILES, "api_key_env")

@@ -14,14 +14,14 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError
 
-from durable_agents.adapters.temporal.failures import step_failure
-from durable_agents.adapters.temporal.payloads import check_size
-from durable_agents.adapters.temporal.steps import OpenSteps, Place, activity_id_of
-from durable_agents.core.approvals import Decision
-from durable_agents.core.errors import DeterminismError, NotSupported
-from durable_agents.core.failure import step_error
-from durable_agents.core.json import JSON, decode
-from durable_agents.core.records import (
+from outlast.adapters.temporal.failures import step_failure
+from outlast.adapters.temporal.payloads import check_size
+from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
+from outlast.core.approvals import Decision
+from outlast.core.errors import DeterminismError, NotSupported
+from outlast.core.failure import step_error
+from outlast.core.json import JSON, decode
+from outlast.core.records import (
     EventEmitted,
     Input,
     Request,
@@ -32,7 +32,7 @@ from durable_agents.core.records import (
     TimerStarted,
     encode_record,
 )
-from durable_agents.ports.durability import ActivityCall, Step, WorkflowContext, WorkflowInfo
+from outlast.ports.durability import ActivityCall, Step, WorkflowContext, WorkflowInfo
 
 SPARED_MAX = 20
 """How many attempts at a step may end without counting; see `activities`."""

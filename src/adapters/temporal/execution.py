@@ -26,19 +26,19 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_agents.adapters.temporal.failures import failure_in, is_rejection
-from durable_agents.adapters.temporal.payloads import check_size, limit_of
-from durable_agents.adapters.temporal.steps import name_in
-from durable_agents.adapters.temporal.stream import PAUSE_SECONDS, EventStream, translated
-from durable_agents.adapters.temporal.workflows import sent
-from durable_agents.core.approvals import (
+from outlast.adapters.temporal.failures import failure_in, is_rejection
+from outlast.adapters.temporal.payloads import check_size, limit_of
+from outlast.adapters.temporal.steps import name_in
+from outlast.adapters.temporal.stream import PAUSE_SECONDS, EventStream, translated
+from outlast.adapters.temporal.workflows import sent
+from outlast.core.approvals import (
     DECISION_SIGNAL,
     PendingApproval,
     Verdict,
     decision_on,
     pending_in,
 )
-from durable_agents.core.errors import (
+from outlast.core.errors import (
     DefinitionError,
     ExecutionCancelled,
     ExecutionClosed,
@@ -50,13 +50,14 @@ from durable_agents.core.errors import (
     UpdateFailed,
     UpdateRejected,
 )
-from durable_agents.core.failure import Failure
-from durable_agents.core.json import JSON, encode
-from durable_agents.core.records import Status
-from durable_agents.ports.definitions import HandlerDefinition
-from durable_agents.ports.durability import Event, Execution, ExecutionDescription
-from durable_agents.ports.journal import check_id
-from durable_agents.ports.toolkit import Toolkit
+from outlast.core.event_stream import Event
+from outlast.core.failure import Failure
+from outlast.core.json import JSON, encode
+from outlast.core.records import Status
+from outlast.ports.definitions import HandlerDefinition
+from outlast.ports.durability import Execution, ExecutionDescription
+from outlast.ports.journal import check_id
+from outlast.ports.toolkit import Toolkit
 
 T = TypeVar("T")
 

@@ -7,14 +7,14 @@ from datetime import timedelta
 from temporalio.exceptions import ActivityError as TemporalActivityError
 from temporalio.exceptions import ApplicationError, CancelledError, FailureError, TimeoutError, TimeoutType
 
-from durable_agents.core.errors import (
+from outlast.core.errors import (
     ActivityError,
     ActivityInterrupted,
     ActivityTimedOut,
     OutcomeUnknown,
 )
-from durable_agents.core.failure import Failure
-from durable_agents.ports.durability import Step
+from outlast.core.failure import Failure
+from outlast.ports.durability import Step
 
 
 def application_error(
@@ -37,7 +37,7 @@ def application_error(
     )
 
 
-REJECTED = "durable_agents.rejected"
+REJECTED = "outlast.rejected"
 """What tells the failure of an update that was not accepted from that of its handler."""
 
 

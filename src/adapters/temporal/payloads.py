@@ -16,8 +16,8 @@ from temporalio.converter import (
     PayloadCodec,
 )
 
-from durable_agents.core.errors import ConfigurationError, PayloadTooLarge
-from durable_agents.core.json import JSON, decode, encode
+from outlast.core.errors import ConfigurationError, PayloadTooLarge
+from outlast.core.json import JSON, decode, encode
 
 LIMIT_BYTES = 2 * 1024 * 1024 - 16 * 1024
 """The largest payload: Temporal takes 2 MiB, less what it wraps around it."""

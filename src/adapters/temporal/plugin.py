@@ -22,30 +22,30 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from durable_agents.adapters.temporal.activities import Attempts
-from durable_agents.adapters.temporal.native import UsersHost
-from durable_agents.adapters.temporal.payloads import limit_of
-from durable_agents.adapters.temporal.presence import Presence
-from durable_agents.adapters.temporal.replays import Replays
-from durable_agents.adapters.temporal.steps import OpenSteps
-from durable_agents.core.errors import ConfigurationError, DurableAgentsError
-from durable_agents.ports.journal import WorkerCard
-from durable_agents.ports.toolkit import Toolkit
+from outlast.adapters.temporal.activities import TemporalAttempts
+from outlast.adapters.temporal.native_context import UsersHost
+from outlast.adapters.temporal.payloads import limit_of
+from outlast.adapters.temporal.step_replay import Replays
+from outlast.adapters.temporal.steps import OpenSteps
+from outlast.adapters.temporal.worker_presence import WorkerPresence
+from outlast.core.errors import ConfigurationError, OutlastError
+from outlast.ports.journal import WorkerCard
+from outlast.ports.toolkit import Toolkit
 
-PASSED_THROUGH = ("durable_agents", "griffe")
+PASSED_THROUGH = ("outlast", "griffe")
 """What the sandbox takes from the worker as it is; no SDK of a model or a tool source is among it."""
 
 
 class AgentsPlugin(SimplePlugin):
-    """Agents and activities of this library in workflows of the user's own; see `DurableAgentsPlugin`."""
+    """Agents and activities of this library in workflows of the user's own; see `OutlastPlugin`."""
 
     def __init__(self, toolkit: Toolkit, lease: timedelta) -> None:
         if lease <= timedelta(0):
             raise ConfigurationError("the plugin's lease must be longer than nothing; 10 s is the default")
         super().__init__(
-            "durable-agents",
+            "outlast",
             workflow_runner=_passing_through,
-            workflow_failure_exception_types=[DurableAgentsError],
+            workflow_failure_exception_types=[OutlastError],
         )
         self._toolkit = toolkit
         self._lease = lease
@@ -57,7 +57,7 @@ class AgentsPlugin(SimplePlugin):
         client: Client = config["client"]
         host = UsersHost(self._toolkit, {}, OpenSteps(), self._lease, limit_of(client.data_converter))
         others = list(config.get("interceptors", ()))
-        attempts = Attempts(host, Replays(client, _replayer_of(host, config, others, client)))
+        attempts = TemporalAttempts(host, Replays(client, _replayer_of(host, config, others, client)))
         config["interceptors"] = [*others, host]
         config["activities"] = [*config.get("activities", ()), attempts.perform]
         return config
@@ -71,12 +71,15 @@ class AgentsPlugin(SimplePlugin):
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         config = worker.config(active_config=True)
         owners = (getattr(perform, "__self__", None) for perform in config.get("activities", ()))
-        async with _attempts_among(owners), Presence(worker.client, _card_of(worker, config), self._lease):
+        async with (
+            _attempts_among(owners),
+            WorkerPresence(worker.client, _card_of(worker, config), self._lease),
+        ):
             await super().run_worker(worker, next)
 
 
-def _attempts_among(owners: Iterable[object]) -> Attempts:
-    return next(owner for owner in owners if isinstance(owner, Attempts))
+def _attempts_among(owners: Iterable[object]) -> TemporalAttempts:
+    return next(owner for owner in owners if isinstance(owner, TemporalAttempts))
 
 
 def _card_of(worker: Worker, config: WorkerConfig) -> WorkerCard:

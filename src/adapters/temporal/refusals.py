@@ -9,10 +9,10 @@ import re
 
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_agents.core.errors import (
+from outlast.core.errors import (
     ConfigurationError,
-    DurableAgentsError,
     MissingCredentials,
+    OutlastError,
     StorageUnavailable,
 )
 
@@ -40,7 +40,7 @@ def refusal_in(error: BaseException) -> MissingCredentials | None:
     return None
 
 
-def unreachable(address: str, error: Exception, *, tls: bool) -> DurableAgentsError:
+def unreachable(address: str, error: Exception, *, tls: bool) -> OutlastError:
     """Return why no connection came about. No text of a header is in it."""
     told = str(error)
     if (refusal := refusal_in(error)) is not None:
@@ -71,7 +71,7 @@ def unreachable(address: str, error: Exception, *, tls: bool) -> DurableAgentsEr
     )
 
 
-def namespace_refused(namespace: str, address: str, error: RPCError) -> DurableAgentsError:
+def namespace_refused(namespace: str, address: str, error: RPCError) -> OutlastError:
     """Return why the service does not let us into a namespace."""
     place = f"namespace {namespace!r} at {address}"
     if error.status is RPCStatusCode.NOT_FOUND:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import NamedTuple
 
-from durable_agents.core.json import canonical
-from durable_agents.core.records import StepKind
-from durable_agents.ports.durability import Step
+from outlast.core.json import canonical
+from outlast.core.records import StepKind
+from outlast.ports.durability import Step
 
 
 class Place(NamedTuple):

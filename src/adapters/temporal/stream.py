@@ -26,20 +26,19 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from durable_agents.adapters.temporal.pulse import TEXT_SECONDS, text_told
-from durable_agents.adapters.temporal.refusals import REFUSALS, refused
-from durable_agents.adapters.temporal.workflows import RECORDS_QUERY
-from durable_agents.core.errors import (
+from outlast.adapters.temporal.heartbeat import TEXT_SECONDS, text_told
+from outlast.adapters.temporal.refusals import REFUSALS, refused
+from outlast.adapters.temporal.workflows import RECORDS_QUERY
+from outlast.core.errors import (
     DefinitionError,
     ExecutionNotFound,
     StorageError,
     StorageUnavailable,
 )
-from durable_agents.core.json import JSON, encode
-from durable_agents.core.records import decode_record
-from durable_agents.ports.deltas import Delta
-from durable_agents.ports.durability import Event
-from durable_agents.ports.toolkit import RecordReader, Toolkit
+from outlast.core.event_stream import Delta, Event
+from outlast.core.json import JSON, encode
+from outlast.core.records import decode_record
+from outlast.ports.toolkit import RecordReader, Toolkit
 
 PAUSE_SECONDS = 0.5
 """How long a reader waits for a worker, without which nobody answers queries, before it asks again."""

@@ -16,22 +16,22 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.worker import Replayer, Worker
 
-from durable_agents.adapters.temporal.activities import Attempts
-from durable_agents.adapters.temporal.payloads import data_converter, limit_of
-from durable_agents.adapters.temporal.presence import Presence
-from durable_agents.adapters.temporal.pulse import HURRY_SECONDS
-from durable_agents.adapters.temporal.refusals import refusal_in
-from durable_agents.adapters.temporal.replays import MakeReplayer, Replays
-from durable_agents.adapters.temporal.steps import OpenSteps
-from durable_agents.adapters.temporal.workflows import DurableWorkflow, GuardedRunner, Host
-from durable_agents.core.errors import ConfigurationError
-from durable_agents.ports.definitions import WorkflowDefinition
-from durable_agents.ports.journal import WorkerCard
-from durable_agents.ports.toolkit import Toolkit
+from outlast.adapters.temporal.activities import TemporalAttempts
+from outlast.adapters.temporal.heartbeat import HURRY_SECONDS
+from outlast.adapters.temporal.payloads import data_converter, limit_of
+from outlast.adapters.temporal.refusals import refusal_in
+from outlast.adapters.temporal.step_replay import MakeReplayer, Replays
+from outlast.adapters.temporal.steps import OpenSteps
+from outlast.adapters.temporal.worker_presence import WorkerPresence
+from outlast.adapters.temporal.workflows import DurableWorkflow, GuardedRunner, Host
+from outlast.core.errors import ConfigurationError
+from outlast.ports.definitions import WorkflowDefinition
+from outlast.ports.journal import WorkerCard
+from outlast.ports.toolkit import Toolkit
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerOptions:
+class TemporalWorkerOptions:
     """How a worker works; see `Backend.worker`. Temporal's name for the lease is heartbeat timeout."""
 
     lease: timedelta
@@ -63,7 +63,7 @@ class TemporalWorker:
         client: Client,
         toolkit: Toolkit,
         definitions: Mapping[str, WorkflowDefinition],
-        options: WorkerOptions,
+        options: TemporalWorkerOptions,
     ) -> None:
         self._client = client
         converter = client.data_converter
@@ -77,10 +77,10 @@ class TemporalWorker:
         replays = Replays(
             self._client, replayer_of(host, self._client.namespace, self._client.data_converter)
         )
-        attempts = await self._stack.enter_async_context(Attempts(host, replays))
+        attempts = await self._stack.enter_async_context(TemporalAttempts(host, replays))
         identity = options.identity or self._client.identity
         card = WorkerCard(identity, tuple(sorted(host.definitions)), options.task_queue, time.time())
-        await self._stack.enter_async_context(Presence(self._client, card, options.lease))
+        await self._stack.enter_async_context(WorkerPresence(self._client, card, options.lease))
         worker = Worker(
             self._client,
             task_queue=options.task_queue,
@@ -99,7 +99,7 @@ class TemporalWorker:
             default_heartbeat_throttle_interval=timedelta(seconds=HURRY_SECONDS),
             graceful_shutdown_timeout=options.graceful_shutdown_timeout,
         )
-        self._running = asyncio.create_task(_work(worker), name="durable-agents temporal worker")
+        self._running = asyncio.create_task(_work(worker), name="outlast temporal worker")
         self._stack.push_async_callback(_stop, worker, self._running, attempts)
         return self
 
@@ -123,7 +123,7 @@ async def _work(worker: Worker) -> None:
         raise
 
 
-async def _stop(worker: Worker, running: asyncio.Task[None], attempts: Attempts) -> None:
+async def _stop(worker: Worker, running: asyncio.Task[None], attempts: TemporalAttempts) -> None:
     try:
         if not running.done():
             await worker.shutdown()

@@ -24,36 +24,36 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from durable_agents.adapters.temporal.context import TemporalContext, in_handler
-from durable_agents.adapters.temporal.failures import application_error, rejection
-from durable_agents.adapters.temporal.order import keep_order
-from durable_agents.adapters.temporal.payloads import LIMIT_BYTES, check_size
-from durable_agents.adapters.temporal.steps import OpenSteps
-from durable_agents.core.approvals import DECISION_SIGNAL, read_decision
-from durable_agents.core.errors import (
+from outlast.adapters.temporal.context import TemporalContext, in_handler
+from outlast.adapters.temporal.failures import application_error, rejection
+from outlast.adapters.temporal.payloads import LIMIT_BYTES, check_size
+from outlast.adapters.temporal.steps import OpenSteps
+from outlast.adapters.temporal.task_order import keep_order
+from outlast.core.approvals import DECISION_SIGNAL, read_decision
+from outlast.core.errors import (
     DefinitionError,
     ForeignError,
     InvalidArguments,
     UnknownDefinition,
 )
-from durable_agents.core.failure import failure_of
-from durable_agents.core.json import JSON
-from durable_agents.core.records import (
+from outlast.core.failure import failure_of
+from outlast.core.json import JSON
+from outlast.core.records import (
     CancelRequested,
-    ExecutionClosed,
+    ExecutionEnded,
     ExecutionStarted,
     SignalReceived,
     Status,
     UpdateAccepted,
     UpdateCompleted,
 )
-from durable_agents.core.updates import GAVE_UP
-from durable_agents.ports.definitions import HandlerDefinition, WorkflowDefinition
-from durable_agents.ports.durability import current_context
-from durable_agents.ports.toolkit import Toolkit
+from outlast.core.updates import GAVE_UP
+from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
+from outlast.ports.durability import current_context
+from outlast.ports.toolkit import Toolkit
 
-RECORDS_QUERY = "durable_agents.records"
-_HOST = "durable_agents.host"
+RECORDS_QUERY = "outlast.records"
+_HOST = "outlast.host"
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,22 +185,22 @@ class DurableWorkflow:
         check_size(f"the result of workflow {self._definition.name!r}", dumped, self._host.limit_bytes)
         return dumped
 
-    def _outcome(self, main: asyncio.Task[JSON]) -> ExecutionClosed:
+    def _outcome(self, main: asyncio.Task[JSON]) -> ExecutionEnded:
         if self._broken.done():
             return self._failed(self._broken.result())
         if main.cancelled():
             if workflow.cancellation_reason() is not None:
-                return ExecutionClosed(status=Status.CANCELLED)
+                return ExecutionEnded(status=Status.CANCELLED)
             lost = ForeignError("CancelledError", "the workflow let a CancelledError of its own escape")
             return self._failed(lost)
         error = main.exception()
         if error is not None:
             return self._failed(error)
-        return ExecutionClosed(status=Status.COMPLETED, result=main.result())
+        return ExecutionEnded(status=Status.COMPLETED, result=main.result())
 
-    def _failed(self, error: BaseException) -> ExecutionClosed:
+    def _failed(self, error: BaseException) -> ExecutionEnded:
         failure = failure_of(error, LIMIT_BYTES)
-        return ExecutionClosed(status=Status.FAILED, failure=failure)
+        return ExecutionEnded(status=Status.FAILED, failure=failure)
 
     @workflow.signal(dynamic=True)
     async def signal(self, name: str, args: Sequence[RawValue]) -> None:
@@ -338,11 +338,11 @@ def _values(args: Sequence[RawValue]) -> list[Any]:
 def read_sent(values: Sequence[Any]) -> tuple[Sequence[JSON], Mapping[str, JSON]]:
     """Return positional and named arguments: of our own senders, who name them, or of `temporal signal`."""
     match values:
-        case [{"durable_agents": {"arguments": list(arguments), "named": dict(named)}}]:
+        case [{"outlast": {"arguments": list(arguments), "named": dict(named)}}]:
             return arguments, named
     return values, {}
 
 
 def sent(arguments: Sequence[JSON], named: Mapping[str, JSON]) -> dict[str, Any]:
     """Return what carries the arguments of a signal, a query or an update."""
-    return {"durable_agents": {"arguments": list(arguments), "named": dict(named)}}
+    return {"outlast": {"arguments": list(arguments), "named": dict(named)}}

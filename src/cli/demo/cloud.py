@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from durable_agents.core.errors import MissingExtra
+from outlast.core.errors import MissingExtra
 
 
 class Cloud(Protocol):
@@ -54,7 +54,7 @@ def find_cloud() -> Iterator[Cloud]:
         yield Mistral()
         return
     try:
-        from durable_agents.cli.demo.stand_in import stand_in
+        from outlast.cli.demo.stand_in import stand_in
     except MissingExtra as error:
         raise MissingExtra("cli,mistral,testing") from error
     with stand_in() as cloud:

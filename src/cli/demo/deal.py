@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import durable_agents as da
-from durable_agents.cli.demo.effects import leave_effect
+import outlast
+from outlast.cli.demo.effects import leave_effect
 
 MODEL = "mistral-medium-latest"
 
 
-@da.activity()
+@outlast.activity()
 async def open_deal_file(company: str) -> str:
     """Open a file for a deal, and return its number.
 
@@ -19,7 +19,7 @@ async def open_deal_file(company: str) -> str:
     return f"deal file 2041 for {company}"
 
 
-@da.activity()
+@outlast.activity()
 async def fetch_interest_rate(country: str) -> float:
     """Fetch a country's policy interest rate, in percent.
 
@@ -30,7 +30,7 @@ async def fetch_interest_rate(country: str) -> float:
     return {"FR": 2.15, "GB": 4.0, "US": 4.25}.get(country.upper(), 5.0)
 
 
-@da.activity()
+@outlast.activity()
 async def calculate_risk_score(deal_type: str, amount: float) -> dict[str, float]:
     """Calculate the financial risk score of a deal, from 0 (none) to 100.
 
@@ -43,7 +43,7 @@ async def calculate_risk_score(deal_type: str, amount: float) -> dict[str, float
     return {"risk_score": min(100.0, weight * amount / 100_000)}
 
 
-@da.activity()
+@outlast.activity()
 async def screen_sanctions(company: str) -> str:
     """Look a company up in the sanctions lists.
 
@@ -54,7 +54,7 @@ async def screen_sanctions(company: str) -> str:
     return f"{company}: no entry"
 
 
-@da.activity()
+@outlast.activity()
 async def check_regulations(deal_type: str, country: str) -> list[str]:
     """List what a regulator wants to see before a deal of this type.
 
@@ -66,7 +66,7 @@ async def check_regulations(deal_type: str, country: str) -> list[str]:
     return [f"{country} merger control filing", f"{deal_type} disclosure"]
 
 
-@da.activity()
+@outlast.activity()
 async def send_report(recipient: str, summary: str) -> str:
     """Send the report on a deal.
 
@@ -78,13 +78,13 @@ async def send_report(recipient: str, summary: str) -> str:
     return f"sent to {recipient}"
 
 
-@da.workflow.define(name="deal_analysis")
+@outlast.workflow.define(name="deal_analysis")
 class DealAnalysis:
     """A coordinator, a risk agent and a compliance agent."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, request: str) -> str:
-        compliance = da.Agent(
+        compliance = outlast.Agent(
             model=MODEL,
             name="compliance-agent",
             description="Checks sanctions and regulations; knows nothing of risk",
@@ -92,7 +92,7 @@ class DealAnalysis:
             tools=[screen_sanctions, check_regulations],
             handoffs=["deal-coordinator"],
         )
-        risk = da.Agent(
+        risk = outlast.Agent(
             model=MODEL,
             name="risk-agent",
             description="Analyses the financial risk of a deal",
@@ -102,7 +102,7 @@ class DealAnalysis:
             tools=[fetch_interest_rate, calculate_risk_score],
             handoffs=[compliance],
         )
-        coordinator = da.Agent(
+        coordinator = outlast.Agent(
             model=MODEL,
             name="deal-coordinator",
             description="Coordinates the analysis of a deal, and reports on it",
@@ -114,5 +114,7 @@ class DealAnalysis:
             tools=[open_deal_file, send_report],
             handoffs=[risk],
         )
-        analysis = await da.Runner.run(coordinator, request, session=da.RemoteSession(), max_turns=20)
+        analysis = await outlast.Runner.run(
+            coordinator, request, session=outlast.RemoteSession(), max_turns=20
+        )
         return analysis.text

@@ -11,14 +11,14 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import durable_agents as da
+import outlast
 
-EFFECTS_VARIABLE = "DURABLE_AGENTS_DEMO_EFFECTS"
+EFFECTS_VARIABLE = "OUTLAST_DEMO_EFFECTS"
 """Names the file to the workers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class DemoEffect:
     """One run of one tool: what was done, for which step, and by which process."""
 
     idempotency_key: str
@@ -29,8 +29,8 @@ class Effect:
 
 def leave_effect() -> None:
     """Write down that the running activity has been run."""
-    attempt = da.activity.info()
-    effect = Effect(attempt.idempotency_key, attempt.activity, attempt.attempt, os.getpid())
+    attempt = outlast.activity.info()
+    effect = DemoEffect(attempt.idempotency_key, attempt.activity, attempt.attempt, os.getpid())
     line = json.dumps(asdict(effect)).encode() + b"\n"
     file = os.open(os.environ[EFFECTS_VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -40,6 +40,6 @@ def leave_effect() -> None:
         os.close(file)
 
 
-def effects_in(path: Path) -> list[Effect]:
+def effects_in(path: Path) -> list[DemoEffect]:
     """Return what was written down, in order."""
-    return [Effect(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    return [DemoEffect(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from durable_agents.cli.demo.effects import Effect
-from durable_agents.cli.rendering import agent_of
-from durable_agents.ports.durability import Event
+from outlast.cli.demo.effects import DemoEffect
+from outlast.cli.rendering import agent_of
+from outlast.core.event_stream import Event
 
 _BEGINNINGS = ("turn_started", "tool_called")
 _ENDINGS = ("model_replied", "tool_returned")
@@ -60,7 +60,7 @@ class Proof:
         cls,
         execution_id: str,
         events: Sequence[Event],
-        effects: Sequence[Effect],
+        effects: Sequence[DemoEffect],
         processes: Mapping[int, str],
         questions: Counter[tuple[str | None, int]] | None,
     ) -> Proof:
@@ -105,7 +105,7 @@ class Proof:
 
 
 def _steps(
-    execution_id: str, events: Sequence[Event], effects: Sequence[Effect], processes: Mapping[int, str]
+    execution_id: str, events: Sequence[Event], effects: Sequence[DemoEffect], processes: Mapping[int, str]
 ) -> list[StepProof]:
     recoveries = [event.position for event in events if event.kind == "execution_recovered"]
     recovered_at = recoveries[-1] if recoveries else events[-1].position

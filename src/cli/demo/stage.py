@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from durable_agents.cli.demo.cloud import Cloud, find_cloud
-from durable_agents.cli.demo.deal import DealAnalysis
-from durable_agents.cli.demo.effects import EFFECTS_VARIABLE, effects_in
-from durable_agents.cli.demo.proof import Proof
-from durable_agents.cli.demo.workers import WorkerProcess
-from durable_agents.cli.rendering import agent_and_event
-from durable_agents.composition.backends import connect
-from durable_agents.core.errors import DurableAgentsError
-from durable_agents.ports.durability import Event
+from outlast.cli.demo.cloud import Cloud, find_cloud
+from outlast.cli.demo.deal import DealAnalysis
+from outlast.cli.demo.effects import EFFECTS_VARIABLE, effects_in
+from outlast.cli.demo.proof import Proof
+from outlast.cli.demo.workers import WorkerProcess
+from outlast.cli.rendering import agent_and_event
+from outlast.composition.backends import connect
+from outlast.core.errors import OutlastError
+from outlast.core.event_stream import Event
 
 REQUEST = "Analyse the acquisition of Northwind, a French company, for 2.5 million euros."
 LEASE_SECONDS = 3.0
@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 300.0
 
 
 @dataclass(eq=False)
-class DemoFailed(DurableAgentsError):
+class DemoFailed(OutlastError):
     """The demonstration could not go on."""
 
     problem: str
@@ -53,7 +53,7 @@ async def perform(directory: Path | None, console: Console) -> bool:
     """
     with contextlib.ExitStack() as stack:
         cloud = stack.enter_context(find_cloud())
-        folder = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="durable-agents-")))
+        folder = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outlast-")))
         folder.mkdir(parents=True, exist_ok=True)
         play = _Play(cloud, folder.resolve(), console)
         try:
@@ -62,7 +62,7 @@ async def perform(directory: Path | None, console: Console) -> bool:
         except TimeoutError as error:
             raise DemoFailed(f"the demonstration did not end within {PATIENCE_SECONDS:g} s") from error
         if directory is not None:
-            console.print(f"To look at it: durable-agents show {play.id} --backend {play.url}")
+            console.print(f"To look at it: outlast show {play.id} --backend {play.url}")
         return holds
 
 
@@ -128,7 +128,7 @@ class _Play:
         worker = await WorkerProcess.start(
             name,
             self.folder / f"{self.id}.{name.replace(' ', '-')}.log",
-            *("durable_agents.cli.demo.deal", "--backend", self.url, "--lease", str(LEASE_SECONDS)),
+            *("outlast.cli.demo.deal", "--backend", self.url, "--lease", str(LEASE_SECONDS)),
             environment={**self.cloud.environment, EFFECTS_VARIABLE: str(self.effects)},
         )
         self.workers.append(worker)

@@ -7,14 +7,14 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 
-from durable_agents.cli.demo.cloud import Cloud
-from durable_agents.testing.mistral_server import (
+from outlast.cli.demo.cloud import Cloud
+from outlast.testing.mistral_server import (
     Call,
     Fault,
     Handoff,
     Hang,
     MistralServer,
-    ModelCall,
+    ModelPrompt,
     Reply,
     Say,
 )
@@ -66,7 +66,7 @@ class DealModel:
         self.questions: Counter[tuple[str | None, int]] = Counter()
         """How often each question was asked: who was to answer, and how long the conversation was."""
 
-    async def __call__(self, call: ModelCall) -> Reply:
+    async def __call__(self, call: ModelPrompt) -> Reply:
         self.questions[call.agent_name, len(call.entries)] += 1
         await asyncio.sleep(THINKING_SECONDS)
         done = {entry["name"] for entry in call.entries if entry["type"] == "function.call"}

@@ -1,4 +1,4 @@
-"""Worker processes: what `durable-agents worker` runs, started, watched and killed."""
+"""Worker processes: what `outlast worker` runs, started, watched and killed."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class WorkerProcess:
     async def start(
         cls, name: str, log: Path, *arguments: str, environment: Mapping[str, str]
     ) -> WorkerProcess:
-        """Start `durable-agents worker` with `arguments`."""
+        """Start `outlast worker` with `arguments`."""
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "durable_agents.cli", "worker", *arguments),
+                *(sys.executable, "-m", "outlast.cli", "worker", *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

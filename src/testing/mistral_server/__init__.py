@@ -18,13 +18,13 @@ try:
     import starlette  # noqa: F401
     import uvicorn  # noqa: F401
 except ImportError as error:
-    from durable_agents.core.errors import MissingExtra
+    from outlast.core.errors import MissingExtra
 
     raise MissingExtra("testing") from error
 
-from durable_agents.testing.mistral_server.conversations import Conversation
-from durable_agents.testing.mistral_server.faults import (
-    Answer,
+from outlast.testing.mistral_server.conversations import StandInConversation
+from outlast.testing.mistral_server.faults import (
+    AnswerWith,
     Delay,
     Drop,
     EndStream,
@@ -37,12 +37,12 @@ from durable_agents.testing.mistral_server.faults import (
     rate_limited,
     unavailable,
 )
-from durable_agents.testing.mistral_server.model import (
+from outlast.testing.mistral_server.model import (
     Call,
     Execute,
     Handoff,
     Model,
-    ModelCall,
+    ModelPrompt,
     Output,
     Refuse,
     Reply,
@@ -51,17 +51,15 @@ from durable_agents.testing.mistral_server.model import (
     ScriptExhausted,
     Think,
 )
-from durable_agents.testing.mistral_server.server import MistralServer, serve
-from durable_agents.testing.mistral_server.wire import Exchange, RecordedRequest, RecordedResponse
+from outlast.testing.mistral_server.server import MistralServer, serve
+from outlast.testing.mistral_server.wire import RecordedExchange, RecordedRequest, RecordedResponse
 
 __all__ = [
-    "Answer",
+    "AnswerWith",
     "Call",
-    "Conversation",
     "Delay",
     "Drop",
     "EndStream",
-    "Exchange",
     "Execute",
     "Fault",
     "Faults",
@@ -69,8 +67,9 @@ __all__ = [
     "Hang",
     "MistralServer",
     "Model",
-    "ModelCall",
+    "ModelPrompt",
     "Output",
+    "RecordedExchange",
     "RecordedRequest",
     "RecordedResponse",
     "Refuse",
@@ -79,6 +78,7 @@ __all__ = [
     "Say",
     "ScriptExhausted",
     "ScriptedModel",
+    "StandInConversation",
     "Think",
     "not_json",
     "not_the_schema",

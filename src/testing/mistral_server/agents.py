@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from durable_agents.testing.mistral_server.bodies import CreateAgent, UpdateAgent
-from durable_agents.testing.mistral_server.errors import bad_request, not_found
-from durable_agents.testing.mistral_server.identity import Clock, Identifiers
-from durable_agents.testing.mistral_server.model import Json
+from outlast.testing.mistral_server.bodies import CreateAgent, UpdateAgent
+from outlast.testing.mistral_server.errors import bad_request, not_found
+from outlast.testing.mistral_server.identity import Identifiers, StandInClock
+from outlast.testing.mistral_server.model import Json
 
 
 @dataclass(slots=True)
-class Agent:
+class StandInAgent:
     """One agent: all its versions, the number of the current one, and aliases of versions."""
 
     id: str
@@ -54,15 +54,15 @@ class Agent:
 class Agents:
     """Every agent, in the order of creation."""
 
-    def __init__(self, identifiers: Identifiers, clock: Clock) -> None:
+    def __init__(self, identifiers: Identifiers, clock: StandInClock) -> None:
         self._identifiers = identifiers
         self._clock = clock
-        self._agents: dict[str, Agent] = {}
+        self._agents: dict[str, StandInAgent] = {}
 
     def create(self, body: CreateAgent) -> Json:
         self._check_handoffs(body.handoffs)
         now = self._clock.now()
-        agent = Agent(id=self._identifiers.new("ag"), created_at=now)
+        agent = StandInAgent(id=self._identifiers.new("ag"), created_at=now)
         agent.versions.append(_fields(body) | {"updated_at": now})
         self._agents[agent.id] = agent
         return agent.at()
@@ -84,7 +84,7 @@ class Agents:
         agent.current = len(agent.versions) - 1
         return agent.at()
 
-    def get(self, agent_id: str) -> Agent:
+    def get(self, agent_id: str) -> StandInAgent:
         try:
             return self._agents[agent_id]
         except KeyError:

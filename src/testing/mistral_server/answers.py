@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from durable_agents.testing.mistral_server.bodies import Inputs
-from durable_agents.testing.mistral_server.errors import ApiError, internal
-from durable_agents.testing.mistral_server.identity import Clock, Identifiers
-from durable_agents.testing.mistral_server.model import (
+from outlast.testing.mistral_server.bodies import Inputs
+from outlast.testing.mistral_server.errors import ApiError, internal
+from outlast.testing.mistral_server.identity import Identifiers, StandInClock
+from outlast.testing.mistral_server.model import (
     Call,
     Execute,
     Handoff,
     Json,
     Model,
-    ModelCall,
+    ModelPrompt,
     Output,
     Refuse,
     Say,
@@ -57,7 +57,7 @@ class Speaker:
 
 
 @dataclass(slots=True)
-class Usage:
+class CountedUsage:
     """Token counts of one request: a word counts as a token."""
 
     prompt: int = 0
@@ -92,7 +92,7 @@ class Oracle:
         self._model = model
         self._errors = errors
 
-    async def ask(self, call: ModelCall) -> list[Output]:
+    async def ask(self, call: ModelPrompt) -> list[Output]:
         """Return the reply; raise what a `Refuse` says, or a 500 with the reason when the model fails."""
         try:
             answer = self._model(call)
@@ -114,7 +114,7 @@ class Oracle:
 class EntryWriter:
     """Writes the entries of one conversation."""
 
-    def __init__(self, identifiers: Identifiers, clock: Clock, conversation_id: str) -> None:
+    def __init__(self, identifiers: Identifiers, clock: StandInClock, conversation_id: str) -> None:
         self._identifiers = identifiers
         self._clock = clock
         self._conversation_id = conversation_id
@@ -221,7 +221,7 @@ def _arguments(arguments: Mapping[str, Any] | str) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
-def _check(call: ModelCall, reply: Sequence[object]) -> None:
+def _check(call: ModelPrompt, reply: Sequence[object]) -> None:
     """Refuse a reply that the model of this call could not give."""
     for position, output in enumerate(reply):
         if not isinstance(output, Output):

@@ -18,7 +18,7 @@ class Body(BaseModel):
 # Content chunks
 
 
-class TextChunk(Body):
+class TextChunkBody(Body):
     type: Literal["text"] = "text"
     text: str
 
@@ -39,7 +39,7 @@ class DocumentUrlChunk(Body):
     document_name: str | None = None
 
 
-class ToolFileChunk(Body):
+class ToolFileChunkBody(Body):
     type: Literal["tool_file"] = "tool_file"
     tool: str
     file_id: str
@@ -47,7 +47,7 @@ class ToolFileChunk(Body):
     file_type: str | None = None
 
 
-class ToolReferenceChunk(Body):
+class ToolReferenceChunkBody(Body):
     type: Literal["tool_reference"] = "tool_reference"
     tool: str
     title: str
@@ -71,17 +71,23 @@ class AudioChunk(Body):
     input_audio: str
 
 
-class ThinkingChunk(Body):
+class ThinkingChunkBody(Body):
     type: Literal["thinking"] = "thinking"
-    thinking: list[TextChunk | ToolReferenceChunk | ReferenceChunk]
+    thinking: list[TextChunkBody | ToolReferenceChunkBody | ReferenceChunk]
     signature: str | None = None
     closed: bool = True
 
 
-InputChunk = TextChunk | ImageUrlChunk | ToolFileChunk | DocumentUrlChunk | ThinkingChunk
-OutputChunk = InputChunk | ToolReferenceChunk
+InputChunk = TextChunkBody | ImageUrlChunk | ToolFileChunkBody | DocumentUrlChunk | ThinkingChunkBody
+OutputChunk = InputChunk | ToolReferenceChunkBody
 ChatChunk = (
-    TextChunk | ImageUrlChunk | DocumentUrlChunk | ReferenceChunk | FileChunk | ThinkingChunk | AudioChunk
+    TextChunkBody
+    | ImageUrlChunk
+    | DocumentUrlChunk
+    | ReferenceChunk
+    | FileChunk
+    | ThinkingChunkBody
+    | AudioChunk
 )
 
 
@@ -101,17 +107,17 @@ class ToolConfiguration(Body):
     requires_confirmation: list[str] | None = None
 
 
-class FunctionTool(Body):
+class FunctionToolBody(Body):
     type: Literal["function"] = "function"
     function: Function
 
 
-class BuiltInTool(Body):
+class BuiltInToolBody(Body):
     type: Literal["web_search", "web_search_premium", "code_interpreter", "image_generation"]
     tool_configuration: ToolConfiguration | None = None
 
 
-class DocumentLibraryTool(Body):
+class DocumentLibraryToolBody(Body):
     type: Literal["document_library"]
     library_ids: list[str] = Field(min_length=1)
     tool_configuration: ToolConfiguration | None = None
@@ -122,7 +128,7 @@ class Authorization(Body):
     value: str
 
 
-class ConnectorTool(Body):
+class ConnectorToolBody(Body):
     type: Literal["connector"]
     connector_id: str
     authorization: Authorization | None = None
@@ -130,7 +136,8 @@ class ConnectorTool(Body):
 
 
 Tool = Annotated[
-    FunctionTool | BuiltInTool | DocumentLibraryTool | ConnectorTool, Field(discriminator="type")
+    FunctionToolBody | BuiltInToolBody | DocumentLibraryToolBody | ConnectorToolBody,
+    Field(discriminator="type"),
 ]
 Tools = Annotated[list[Tool], Field(max_length=128)]
 
@@ -206,14 +213,14 @@ class Entry(Body):
     completed_at: str | None = None
 
 
-class MessageInput(Entry):
+class MessageInputBody(Entry):
     type: Literal["message.input"] = "message.input"
     role: Literal["user", "assistant"]
     content: str | list[InputChunk]
     prefix: bool = False
 
 
-class MessageOutput(Entry):
+class MessageOutputBody(Entry):
     type: Literal["message.output"] = "message.output"
     agent_id: str | None = None
     model: str | None = None
@@ -231,13 +238,13 @@ class FunctionCallEntry(Entry):
     confirmation_status: Literal["pending", "allowed", "denied"] | None = None
 
 
-class FunctionResult(Entry):
+class FunctionResultBody(Entry):
     type: Literal["function.result"] = "function.result"
     tool_call_id: str
     result: str
 
 
-class ToolExecution(Entry):
+class ToolExecutionBody(Entry):
     type: Literal["tool.execution"] = "tool.execution"
     agent_id: str | None = None
     model: str | None = None
@@ -246,7 +253,7 @@ class ToolExecution(Entry):
     info: dict[str, Any] = {}
 
 
-class AgentHandoff(Entry):
+class AgentHandoffBody(Entry):
     type: Literal["agent.handoff"] = "agent.handoff"
     previous_agent_id: str
     previous_agent_name: str
@@ -254,7 +261,14 @@ class AgentHandoff(Entry):
     next_agent_name: str
 
 
-InputEntry = MessageInput | MessageOutput | FunctionResult | FunctionCallEntry | ToolExecution | AgentHandoff
+InputEntry = (
+    MessageInputBody
+    | MessageOutputBody
+    | FunctionResultBody
+    | FunctionCallEntry
+    | ToolExecutionBody
+    | AgentHandoffBody
+)
 Inputs = str | list[InputEntry]
 HandoffExecution = Literal["server", "client"]
 
@@ -276,7 +290,7 @@ class StartConversation(Body):
     model: str | None = None
 
 
-class ToolConfirmation(Body):
+class ToolConfirmationBody(Body):
     tool_call_id: str
     confirmation: Literal["allow", "deny"]
 
@@ -287,7 +301,7 @@ class AppendConversation(Body):
     store: bool = True
     handoff_execution: HandoffExecution = "server"
     completion_args: CompletionArgs | None = None
-    tool_confirmations: list[ToolConfirmation] | None = None
+    tool_confirmations: list[ToolConfirmationBody] | None = None
 
 
 class RestartConversation(Body):
@@ -305,21 +319,21 @@ class RestartConversation(Body):
 # Chat completions
 
 
-class FunctionCall(Body):
+class FunctionCallBody(Body):
     name: str
     arguments: dict[str, Any] | str
 
 
-class ToolCall(Body):
+class ToolCallBody(Body):
     id: str = "null"
     type: Literal["function"] = "function"
-    function: FunctionCall
+    function: FunctionCallBody
     index: int = 0
 
 
 class SystemMessage(Body):
     role: Literal["system"]
-    content: str | list[TextChunk | ThinkingChunk]
+    content: str | list[TextChunkBody | ThinkingChunkBody]
 
 
 class UserMessage(Body):
@@ -330,7 +344,7 @@ class UserMessage(Body):
 class AssistantMessage(Body):
     role: Literal["assistant"]
     content: str | list[ChatChunk] | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCallBody] | None = None
     prefix: bool = False
 
 

@@ -6,21 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from durable_agents.testing.mistral_server.answers import Oracle
-from durable_agents.testing.mistral_server.bodies import ChatCompletion
-from durable_agents.testing.mistral_server.identity import Clock, Identifiers
-from durable_agents.testing.mistral_server.model import (
+from outlast.testing.mistral_server.answers import Oracle
+from outlast.testing.mistral_server.bodies import ChatCompletion
+from outlast.testing.mistral_server.identity import Identifiers, StandInClock
+from outlast.testing.mistral_server.model import (
     Call,
     Execute,
     Json,
-    ModelCall,
+    ModelPrompt,
     Output,
     Say,
     Think,
     text_of,
     words_in,
 )
-from durable_agents.testing.mistral_server.ordering import check_messages, replies_in
+from outlast.testing.mistral_server.ordering import check_messages, replies_in
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ _NOT_ARGUMENTS = frozenset({"model", "messages", "tools", "stream", "n"})
 class Chat:
     """Answers `/v1/chat/completions`."""
 
-    def __init__(self, oracle: Oracle, identifiers: Identifiers, clock: Clock) -> None:
+    def __init__(self, oracle: Oracle, identifiers: Identifiers, clock: StandInClock) -> None:
         self._oracle = oracle
         self._identifiers = identifiers
         self._clock = clock
@@ -83,13 +83,13 @@ class Chat:
         return {"id": identifier, "type": "function", "index": index, "function": function}
 
 
-def _question(body: ChatCompletion, raw: Json) -> ModelCall:
+def _question(body: ChatCompletion, raw: Json) -> ModelPrompt:
     messages = raw["messages"]
     instructions = "\n".join(
         text_of(message["content"]) for message in messages if message["role"] == "system"
     )
     arguments: Mapping[str, Any] = {name: value for name, value in raw.items() if name not in _NOT_ARGUMENTS}
-    return ModelCall(
+    return ModelPrompt(
         endpoint="chat",
         model=body.model,
         agent_name=None,

@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any
 
-from durable_agents.testing.mistral_server.agents import Agents, has_metadata
-from durable_agents.testing.mistral_server.answers import EntryWriter, Oracle, Speaker, Usage
-from durable_agents.testing.mistral_server.bodies import (
+from outlast.testing.mistral_server.agents import Agents, has_metadata
+from outlast.testing.mistral_server.answers import CountedUsage, EntryWriter, Oracle, Speaker
+from outlast.testing.mistral_server.bodies import (
     AppendConversation,
     CompletionArgs,
     RestartConversation,
     StartConversation,
 )
-from durable_agents.testing.mistral_server.errors import (
+from outlast.testing.mistral_server.errors import (
     ApiError,
     bad_request,
     being_updated,
@@ -28,15 +28,15 @@ from durable_agents.testing.mistral_server.errors import (
     invalid_value,
     not_found,
 )
-from durable_agents.testing.mistral_server.history import History
-from durable_agents.testing.mistral_server.identity import Clock, Identifiers
-from durable_agents.testing.mistral_server.model import Handoff, Json, ModelCall
+from outlast.testing.mistral_server.history import History
+from outlast.testing.mistral_server.identity import Identifiers, StandInClock
+from outlast.testing.mistral_server.model import Handoff, Json, ModelPrompt
 
 _HANDOFFS_MAX = 50
 
 
 @dataclass(slots=True)
-class Conversation:
+class StandInConversation:
     """One conversation as the server keeps it."""
 
     id: str
@@ -85,13 +85,13 @@ class Assignment:
     store: bool
 
 
-class Work:
+class ServerWork:
     """One request being worked on; iterating over it yields the output entries as they come."""
 
-    def __init__(self, conversation: Conversation, assignment: Assignment) -> None:
+    def __init__(self, conversation: StandInConversation, assignment: Assignment) -> None:
         self.conversation = conversation
         self.assignment = assignment
-        self.usage = Usage()
+        self.usage = CountedUsage()
         self._fresh: asyncio.Queue[Json | None] = asyncio.Queue()
         self._failure: ApiError | None = None
 
@@ -123,12 +123,12 @@ class Conversations:
         agents: Agents,
         oracle: Oracle,
         identifiers: Identifiers,
-        clock: Clock,
+        clock: StandInClock,
         *,
         inputs_visible_at_once: bool,
         metadata_filter_works: bool,
     ) -> None:
-        self.stored: dict[str, Conversation] = {}
+        self.stored: dict[str, StandInConversation] = {}
         self._agents = agents
         self._oracle = oracle
         self._identifiers = identifiers
@@ -137,7 +137,7 @@ class Conversations:
         self._metadata_filter_works = metadata_filter_works
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def get(self, conversation_id: str) -> Conversation:
+    def get(self, conversation_id: str) -> StandInConversation:
         try:
             return self.stored[conversation_id]
         except KeyError:
@@ -157,14 +157,14 @@ class Conversations:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def start(self, body: StartConversation, raw: Json, pause: Pause) -> Work:
+    def start(self, body: StartConversation, raw: Json, pause: Pause) -> ServerWork:
         _check_start(body)
         version = (
             None if body.agent_id is None else self._agents.get(body.agent_id).number_of(body.agent_version)
         )
         identifier = self._identifiers.new("conv")
         now = self._clock.now()
-        conversation = Conversation(
+        conversation = StandInConversation(
             id=identifier,
             created_at=now,
             updated_at=now,
@@ -180,7 +180,7 @@ class Conversations:
         )
         return self._begin(conversation, body, raw, pause)
 
-    def append(self, conversation_id: str, body: AppendConversation, raw: Json, pause: Pause) -> Work:
+    def append(self, conversation_id: str, body: AppendConversation, raw: Json, pause: Pause) -> ServerWork:
         conversation = self.get(conversation_id)
         if conversation.busy:
             raise being_updated()
@@ -188,7 +188,7 @@ class Conversations:
         conversation.appended = True
         return work
 
-    def restart(self, conversation_id: str, body: RestartConversation, raw: Json, pause: Pause) -> Work:
+    def restart(self, conversation_id: str, body: RestartConversation, raw: Json, pause: Pause) -> ServerWork:
         """Begin a new conversation with the entries of another up to one of them."""
         origin = self.get(conversation_id)
         if origin.busy:
@@ -202,7 +202,7 @@ class Conversations:
             version = self._agents.get(origin.agent_id).number_of(body.agent_version)
         identifier = self._identifiers.new("conv")
         now = self._clock.now()
-        branch = Conversation(
+        branch = StandInConversation(
             id=identifier,
             created_at=now,
             updated_at=now,
@@ -220,11 +220,11 @@ class Conversations:
 
     def _begin(
         self,
-        conversation: Conversation,
+        conversation: StandInConversation,
         body: StartConversation | AppendConversation | RestartConversation,
         raw: Json,
         pause: Pause,
-    ) -> Work:
+    ) -> ServerWork:
         inputs = conversation.writer.inputs(body.inputs, raw.get("inputs", []))
         confirmations = (body.tool_confirmations or []) if isinstance(body, AppendConversation) else []
         history = conversation.history.copy()
@@ -240,14 +240,14 @@ class Conversations:
         is_new = conversation.id not in self.stored
         if store and is_new:
             self.stored[conversation.id] = conversation
-        work = Work(conversation, assignment)
+        work = ServerWork(conversation, assignment)
         conversation.busy = True
         task = asyncio.get_running_loop().create_task(self._run(work, pause, is_new=is_new))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return work
 
-    async def _run(self, work: Work, pause: Pause, *, is_new: bool) -> None:
+    async def _run(self, work: ServerWork, pause: Pause, *, is_new: bool) -> None:
         conversation, assignment = work.conversation, work.assignment
         before = conversation.history
         if assignment.store and self._inputs_visible_at_once:
@@ -272,7 +272,7 @@ class Conversations:
             conversation.busy = False
             work.end(failure)
 
-    async def _answer(self, work: Work) -> None:
+    async def _answer(self, work: ServerWork) -> None:
         conversation, assignment = work.conversation, work.assignment
         speaker = self._speaker(conversation, assignment.history.handed_to)
         for call in assignment.allowed:
@@ -292,7 +292,7 @@ class Conversations:
                 return
         raise handoff_failed()
 
-    def _speaker(self, conversation: Conversation, handed_to: str | None) -> Speaker:
+    def _speaker(self, conversation: StandInConversation, handed_to: str | None) -> Speaker:
         if handed_to is not None and handed_to != conversation.agent_id:
             return self._agent(handed_to, None)
         if conversation.agent_id is not None:
@@ -325,8 +325,8 @@ def set_args(stored: Json) -> Json:
     return {name: value for name, value in stored.items() if value is not None}
 
 
-def _question(speaker: Speaker, assignment: Assignment) -> ModelCall:
-    return ModelCall(
+def _question(speaker: Speaker, assignment: Assignment) -> ModelPrompt:
+    return ModelPrompt(
         endpoint="conversations",
         model=speaker.model,
         agent_name=speaker.agent_name,

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
-from durable_agents.testing.mistral_server.errors import rate_limited_body
+from outlast.testing.mistral_server.errors import rate_limited_body
 
 Point = Literal["request", "work", "answer"]
 Body = Mapping[str, Any] | str | bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerWith:
     """Answers with this status and body. With `applied` the request is worked on first.
 
     A mapping is sent as JSON, a string as plain text unless the headers say otherwise.
@@ -108,7 +108,7 @@ class Rewrite:
     at: ClassVar[Literal["body"]] = "body"
 
 
-Action = Answer | Delay | Hang | Drop | EndStream | Rewrite
+Action = AnswerWith | Delay | Hang | Drop | EndStream | Rewrite
 
 
 class Fault:
@@ -183,12 +183,12 @@ class Faults:
         return taken.actions if taken else ()
 
 
-def rate_limited(retry_after: float | str = 1) -> Answer:
+def rate_limited(retry_after: float | str = 1) -> AnswerWith:
     """429 with a Retry-After header, in seconds or as a date. Nothing is applied."""
-    return Answer(429, rate_limited_body(), {"Retry-After": str(retry_after)})
+    return AnswerWith(429, rate_limited_body(), {"Retry-After": str(retry_after)})
 
 
-def unavailable(status: int = 503, *, applied: bool = False) -> Answer:
+def unavailable(status: int = 503, *, applied: bool = False) -> AnswerWith:
     """A failure of the server, applied before it failed or not."""
     body = {
         "object": "Error",
@@ -196,17 +196,17 @@ def unavailable(status: int = 503, *, applied: bool = False) -> Answer:
         "type": "internal_server_error",
         "code": 3000,
     }
-    return Answer(status, body, applied=applied)
+    return AnswerWith(status, body, applied=applied)
 
 
-def not_json() -> Answer:
+def not_json() -> AnswerWith:
     """200 with a body that claims to be JSON and is not. The request was applied."""
-    return Answer(200, b"<html>upstream</html>", {"content-type": "application/json"}, applied=True)
+    return AnswerWith(200, b"<html>upstream</html>", {"content-type": "application/json"}, applied=True)
 
 
-def not_the_schema() -> Answer:
+def not_the_schema() -> AnswerWith:
     """200 with JSON that is no answer of this API. The request was applied."""
-    return Answer(200, {"unexpected": True}, applied=True)
+    return AnswerWith(200, {"unexpected": True}, applied=True)
 
 
 def _settle(future: Future[None]) -> None:

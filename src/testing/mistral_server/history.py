@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from durable_agents.testing.mistral_server.errors import bad_request, not_found
-from durable_agents.testing.mistral_server.model import Json, words_in
-from durable_agents.testing.mistral_server.ordering import CallLedger, ReplyCounter, is_valid_json
+from outlast.testing.mistral_server.errors import bad_request, not_found
+from outlast.testing.mistral_server.model import Json, words_in
+from outlast.testing.mistral_server.ordering import CallLedger, ReplyCounter, is_valid_json
 
 
 @dataclass(slots=True)

@@ -41,7 +41,7 @@ class Identifiers:
         return hashlib.sha256(f"{name}/{self._counts[name]}".encode()).digest()
 
 
-class Clock:
+class StandInClock:
     """A clock that moves a tenth of a second whenever it is read, so that times show the order of events."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """The model behind the imitated cloud: what it is asked, and what it may answer.
 
-A model is any callable from a `ModelCall` to a sequence of outputs, synchronous or not. It runs on the
+A model is any callable from a `ModelPrompt` to a sequence of outputs, synchronous or not. It runs on the
 server's own event loop, so one that has to wait is `async`. `ScriptedModel` plays prepared replies.
 """
 
@@ -18,7 +18,7 @@ FinishReason = Literal["stop", "length", "model_length", "error", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCall:
+class ModelPrompt:
     """One question to the model: everything it can know.
 
     `entries` is the conversation so far as the wire shows it: entries on the conversations endpoint, messages
@@ -117,7 +117,7 @@ class Refuse:
 
 Output = Say | Think | Call | Handoff | Execute | Refuse
 Reply = Sequence[Output]
-Model = Callable[[ModelCall], Reply | Awaitable[Reply]]
+Model = Callable[[ModelPrompt], Reply | Awaitable[Reply]]
 
 
 class ScriptExhausted(LookupError):
@@ -135,9 +135,9 @@ class ScriptedModel:
         replies = script if isinstance(script, Mapping) else {"*": script}
         self._queues = {key: deque(queue) for key, queue in replies.items()}
         self._lock = threading.Lock()
-        self.calls: list[ModelCall] = []
+        self.calls: list[ModelPrompt] = []
 
-    def __call__(self, call: ModelCall) -> Reply:
+    def __call__(self, call: ModelPrompt) -> Reply:
         with self._lock:
             self.calls.append(call)
             keys = [key for key in (call.agent_name, call.model, "*") if key in self._queues]

@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from durable_agents.testing.mistral_server.errors import bad_request, chat_bad_request, chat_order
-from durable_agents.testing.mistral_server.model import Json
+from outlast.testing.mistral_server.errors import bad_request, chat_bad_request, chat_order
+from outlast.testing.mistral_server.model import Json
 
 _OUTPUT_TYPES = ("message.output", "function.call", "tool.execution", "agent.handoff")
 _TOOL_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from durable_agents.testing.mistral_server.agents import Agents
-from durable_agents.testing.mistral_server.bodies import (
+from outlast.testing.mistral_server.agents import Agents
+from outlast.testing.mistral_server.bodies import (
     AppendConversation,
     Body,
     ChatCompletion,
@@ -22,9 +22,9 @@ from durable_agents.testing.mistral_server.bodies import (
     StartConversation,
     UpdateAgent,
 )
-from durable_agents.testing.mistral_server.chat import Chat
-from durable_agents.testing.mistral_server.conversations import Conversations, Work
-from durable_agents.testing.mistral_server.errors import (
+from outlast.testing.mistral_server.chat import Chat
+from outlast.testing.mistral_server.conversations import Conversations, ServerWork
+from outlast.testing.mistral_server.errors import (
     ApiError,
     bad_request,
     chat_bad_request,
@@ -35,9 +35,9 @@ from durable_agents.testing.mistral_server.errors import (
     not_found,
     unauthorized,
 )
-from durable_agents.testing.mistral_server.identity import Clock
-from durable_agents.testing.mistral_server.model import Json
-from durable_agents.testing.mistral_server.streams import chat_events, conversation_events
+from outlast.testing.mistral_server.identity import StandInClock
+from outlast.testing.mistral_server.model import Json
+from outlast.testing.mistral_server.streams import chat_events, conversation_events
 
 BodyType = TypeVar("BodyType", bound=Body)
 QueryType = TypeVar("QueryType", bound=BaseModel)
@@ -87,7 +87,7 @@ class Routes:
         agents: Agents,
         conversations: Conversations,
         chat: Chat,
-        clock: Clock,
+        clock: StandInClock,
         *,
         api_key: str,
         models: Sequence[str],
@@ -255,7 +255,7 @@ class Routes:
         work = self._conversations.restart(_conversation_id(request), body, raw, request.state.at_work)
         return await self._answer(work, body.stream)
 
-    async def _answer(self, work: Work, stream: bool | None) -> Response:
+    async def _answer(self, work: ServerWork, stream: bool | None) -> Response:
         if stream:
             return StreamingResponse(conversation_events(work, self._clock.now), headers=_EVENT_STREAM)
         outputs = [entry async for entry in work]

@@ -11,16 +11,16 @@ from types import TracebackType
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from durable_agents.testing.mistral_server.agents import Agents
-from durable_agents.testing.mistral_server.answers import Oracle
-from durable_agents.testing.mistral_server.chat import Chat
-from durable_agents.testing.mistral_server.conversations import Conversation, Conversations
-from durable_agents.testing.mistral_server.faults import Faults
-from durable_agents.testing.mistral_server.identity import Clock, Identifiers
-from durable_agents.testing.mistral_server.listening import stop_accepting
-from durable_agents.testing.mistral_server.model import Json, Model
-from durable_agents.testing.mistral_server.routes import RefusesModels, Routes
-from durable_agents.testing.mistral_server.wire import Connection, Exchange, RecordedRequest, Wire
+from outlast.testing.mistral_server.agents import Agents
+from outlast.testing.mistral_server.answers import Oracle
+from outlast.testing.mistral_server.chat import Chat
+from outlast.testing.mistral_server.conversations import Conversations, StandInConversation
+from outlast.testing.mistral_server.faults import Faults
+from outlast.testing.mistral_server.identity import Identifiers, StandInClock
+from outlast.testing.mistral_server.listening import stop_accepting
+from outlast.testing.mistral_server.model import Json, Model
+from outlast.testing.mistral_server.routes import RefusesModels, Routes
+from outlast.testing.mistral_server.wire import ClientConnection, RecordedExchange, RecordedRequest, Wire
 
 MODELS = ("mistral-large-latest", "mistral-medium-latest", "mistral-small-latest")
 
@@ -53,7 +53,7 @@ class MistralServer:
         inputs_visible_at_once: bool = False,
         metadata_filter_works: bool = True,
         refuses_unknown_models: RefusesModels = "never",
-        on_exchange: Callable[[Exchange], None] | None = None,
+        on_exchange: Callable[[RecordedExchange], None] | None = None,
     ) -> None:
         self.api_key = api_key
         self.faults = Faults()
@@ -61,7 +61,7 @@ class MistralServer:
         self.errors: list[BaseException] = []
         self.on_exchange = on_exchange
         self._port = port
-        clock = Clock()
+        clock = StandInClock()
         identifiers = Identifiers(seed)
         oracle = Oracle(model, self.errors)
         self._agents = Agents(identifiers, clock)
@@ -100,7 +100,7 @@ class MistralServer:
         return self._agents.shown()
 
     @property
-    def conversations(self) -> dict[str, Conversation]:
+    def conversations(self) -> dict[str, StandInConversation]:
         """Every stored conversation by id, oldest first. Read them, do not change them."""
         return dict(self._conversations.stored)
 
@@ -195,20 +195,20 @@ class MistralServer:
         config.load()
         state = ServerState()
         server = await self._loop.create_server(
-            lambda: Connection(config, state, {}), sock=listener, backlog=512
+            lambda: ClientConnection(config, state, {}), sock=listener, backlog=512
         )
         started.set()
         await self._stopping.wait()
         await stop_accepting(server)
         for connection in list(state.connections):
-            if isinstance(connection, Connection):
+            if isinstance(connection, ClientConnection):
                 connection.cut()
         await asyncio.sleep(0)  # lets each connection notice, so that none answers its cancelled request
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
 
-    def _report(self, exchange: Exchange) -> None:
+    def _report(self, exchange: RecordedExchange) -> None:
         if self.on_exchange is None:
             return
         try:

@@ -7,14 +7,14 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
-from durable_agents.testing.mistral_server.conversations import Work
-from durable_agents.testing.mistral_server.errors import ApiError
-from durable_agents.testing.mistral_server.model import Json
+from outlast.testing.mistral_server.conversations import ServerWork
+from outlast.testing.mistral_server.errors import ApiError
+from outlast.testing.mistral_server.model import Json
 
 _WORD = re.compile(r"\s*\S+\s*$|\s*\S+|\s+$")
 
 
-async def conversation_events(work: Work, now: Callable[[], str]) -> AsyncIterator[bytes]:
+async def conversation_events(work: ServerWork, now: Callable[[], str]) -> AsyncIterator[bytes]:
     """Yield the frames of a streamed start, append or restart; the first goes out before the work is done."""
 
     def frame(kind: str, **fields: Any) -> bytes:

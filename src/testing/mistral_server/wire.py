@@ -17,9 +17,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from durable_agents.testing.mistral_server.faults import (
+from outlast.testing.mistral_server.faults import (
     Action,
-    Answer,
+    AnswerWith,
     Delay,
     Drop,
     EndStream,
@@ -28,7 +28,7 @@ from durable_agents.testing.mistral_server.faults import (
     Point,
     Rewrite,
 )
-from durable_agents.testing.mistral_server.streams import split_frames
+from outlast.testing.mistral_server.streams import split_frames
 
 _LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
 
@@ -60,12 +60,12 @@ class RecordedResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class RecordedExchange:
     request: RecordedRequest
     response: RecordedResponse
 
 
-class Connection(H11Protocol):
+class ClientConnection(H11Protocol):
     """uvicorn's HTTP protocol; it puts itself into the request's state, so that a fault can cut it."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Wire:
         application: ASGIApp,
         faults: Faults,
         requests: list[RecordedRequest],
-        report: Callable[[Exchange], None],
+        report: Callable[[RecordedExchange], None],
         errors: list[BaseException],
     ) -> None:
         self._application = application
@@ -109,7 +109,7 @@ class Wire:
         self._requests.append(request)
         actions = self._faults.take(request.method, request.path)
         passage = Passage(
-            scope, receive, send, actions, lambda answer: self._report(Exchange(request, answer))
+            scope, receive, send, actions, lambda answer: self._report(RecordedExchange(request, answer))
         )
         if await passage.ends_at("request"):
             return
@@ -140,7 +140,7 @@ class Passage:
         self._send = send
         self._actions = actions
         self._report = report
-        self._connection = cast(Connection, scope["state"]["connection"])
+        self._connection = cast(ClientConnection, scope["state"]["connection"])
         self._is_held = any(isinstance(action, EndStream) or _point(action) in _LATE for action in actions)
         self._is_cut = False
         self._has_worked = False
@@ -160,7 +160,7 @@ class Passage:
                     await action.hold()
                 case Drop(reset=reset):
                     await self._cut(reset)
-                case Answer():
+                case AnswerWith():
                     await _response(action)(self._scope, self._receive, self._send)
                     return True
         return self._is_cut
@@ -242,7 +242,7 @@ def _point(action: Action) -> str | None:
     return None if isinstance(action, EndStream) else action.at
 
 
-def _response(answer: Answer) -> Response:
+def _response(answer: AnswerWith) -> Response:
     headers = dict(answer.headers)
     if isinstance(answer.body, str | bytes):
         kind = {} if "content-type" in {name.lower() for name in headers} else {"content-type": "text/plain"}

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import durable_agents as da
-from durable_agents.adapters.mcp.config import ServerConfig
-from durable_agents.core.agents import ToolSpec
-from durable_agents.core.chunks import text_of
-from durable_agents.core.json import JSON
-from durable_agents.ports.resources import Resources
-from durable_agents.ports.tools import ToolOutput
+import outlast
+from outlast.adapters.mcp.config import ServerConfig
+from outlast.core.agents import ToolSpec
+from outlast.core.chunks import text_of
+from outlast.core.json import JSON
+from outlast.ports.resources import Resources
+from outlast.ports.tools import ToolOutput
 from tests.adapters.mcp.serving import Nursery, Servers
 
 WAYS = ["stdio", "sse", "streamable"]
@@ -25,10 +25,10 @@ PATIENCE_SECONDS = 30.0
 OBJECT: dict[str, JSON] = {"type": "object"}
 
 
-def raw(result: JSON, *tools: JSON, **options: Any) -> da.MCPStdioConfig:
+def raw(result: JSON, *tools: JSON, **options: Any) -> outlast.MCPStdioConfig:
     """Return a server that lists just these tools, and answers every call with this."""
     arguments = ["-I", "-S", str(Path(__file__).with_name("raw.py")), json.dumps(tools), json.dumps(result)]
-    return da.MCPStdioConfig(command=sys.executable, args=arguments, name="t", **options)
+    return outlast.MCPStdioConfig(command=sys.executable, args=arguments, name="t", **options)
 
 
 class Caller:
@@ -68,13 +68,13 @@ def server(
 ) -> Iterator[tuple[ServerConfig, Servers]]:
     if way == "stdio":
         with nursery.stdio(kind) as stdio:
-            yield da.MCPStdioConfig(command=stdio.command, args=stdio.args, name="t", **options), stdio
+            yield outlast.MCPStdioConfig(command=stdio.command, args=stdio.args, name="t", **options), stdio
         return
     with nursery.http(way, kind, port=port) as http:
         if way == "sse":
-            yield da.MCPSSEConfig(url=f"{http.url}/sse", name="t", **options), http
+            yield outlast.MCPSSEConfig(url=f"{http.url}/sse", name="t", **options), http
         else:
-            yield da.MCPStreamableHTTPConfig(url=f"{http.url}/mcp", name="t", **options), http
+            yield outlast.MCPStreamableHTTPConfig(url=f"{http.url}/mcp", name="t", **options), http
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -94,7 +94,7 @@ def is_alive(process_id: int) -> bool:
 
 
 def port_of(config: ServerConfig) -> int:
-    assert isinstance(config, da.MCPSSEConfig | da.MCPStreamableHTTPConfig)
+    assert isinstance(config, outlast.MCPSSEConfig | outlast.MCPStreamableHTTPConfig)
     port = urlsplit(config.url).port
     assert port is not None
     return port

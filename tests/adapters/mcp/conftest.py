@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from durable_agents.runtime.resources import SharedResources
+from outlast.runtime.attempts.shared_resources import SharedResources
 from tests.adapters.mcp.calling import Caller, server
 from tests.adapters.mcp.serving import Nursery, nursery
 

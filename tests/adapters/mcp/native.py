@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from temporalio import workflow
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, say
+import outlast
+from outlast.adapters.scripted.session import call, say
 
 
 @workflow.defn(name="mcp-native")
 class Native:
     @workflow.run
     async def run(self, command: str, arguments: list[str]) -> list[str]:
-        server = da.MCPStdioConfig(
+        server = outlast.MCPStdioConfig(
             command=command, args=arguments, name="t", env={"TOKEN": "env:NATIVE_TOKEN"}
         )
-        agent = da.Agent(model="m", name="solo", mcp_clients=[server])
-        session = da.ScriptedSession({"solo": [call("t_shout", {"text": "a"}), say("done")]})
-        result = await da.Runner.run(agent, "go", session)
-        return [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+        agent = outlast.Agent(model="m", name="solo", mcp_clients=[server])
+        session = outlast.ScriptedSession({"solo": [call("t_shout", {"text": "a"}), say("done")]})
+        result = await outlast.Runner.run(agent, "go", session)
+        return [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]

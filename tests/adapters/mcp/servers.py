@@ -33,8 +33,8 @@ from mcp.types import (
     ToolAnnotations,
 )
 
-from durable_agents.ports.tools import Effect
-from durable_agents.testing.tools_contract import EFFECTS, Refusal, Tool, Toolbox
+from outlast.ports.tools import Effect
+from outlast.testing.contracts.tools.contract import EFFECTS, Refusal, Tool, Toolbox
 
 READ = ToolAnnotations(read_only_hint=True)
 HINTS: dict[Effect, ToolAnnotations | None] = {

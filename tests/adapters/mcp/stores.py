@@ -11,11 +11,11 @@ from typing import Any
 from redis import Redis
 from temporalio.client import Client
 
-import durable_agents as da
-from durable_agents.adapters.memory import Medium, MemoryStore
-from durable_agents.adapters.memory_deltas import MemoryDeltas
-from durable_agents.runtime.backend import JournaledBackend
-from durable_agents.runtime.clock import SystemClock
+import outlast
+from outlast.adapters.memory.deltas import MemoryDeltas
+from outlast.adapters.memory.store import Medium, MemoryStore
+from outlast.runtime.attempts.system_clock import SystemClock
+from outlast.runtime.executions.journaled_backend import JournaledBackend
 from tests.adapters.redis_servers import VALKEY, RedisServer, ServerOptions
 from tests.adapters.temporal_server import shared_server
 
@@ -34,7 +34,7 @@ READABLE = {
 
 
 @asynccontextmanager
-async def storing(scheme: str, folder: Path) -> AsyncIterator[tuple[da.Backend, Kept]]:
+async def storing(scheme: str, folder: Path) -> AsyncIterator[tuple[outlast.Backend, Kept]]:
     """Yield a backend of a kind that keeps nothing yet, and what reads all that it keeps."""
     match scheme:
         case "memory":
@@ -43,17 +43,17 @@ async def storing(scheme: str, folder: Path) -> AsyncIterator[tuple[da.Backend, 
             async with JournaledBackend(MemoryStore(clock, medium=medium), clock, deltas) as memory:
                 yield memory, _in_memory(medium, vars(deltas))
         case "sqlite":
-            async with da.connect(f"sqlite:///{folder}/runs.db") as backend:
+            async with outlast.connect(f"sqlite:///{folder}/runs.db") as backend:
                 yield backend, _on_disk(folder)
         case "redis":
             # Nothing that is on the disk is compressed, and all is there once it is acknowledged.
             options = ServerOptions(append_only=True, settings={"rdbcompression": "no"})
             with RedisServer(VALKEY, folder, options) as server:
-                async with da.connect(server.url()) as backend:
+                async with outlast.connect(server.url()) as backend:
                     yield backend, _in_redis(server, folder)
         case _:
             address = shared_server()
-            async with da.connect(f"temporal://{address}/default") as backend:
+            async with outlast.connect(f"temporal://{address}/default") as backend:
                 yield backend, _in_temporal(address)
 
 

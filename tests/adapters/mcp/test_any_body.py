@@ -10,10 +10,10 @@ from http import HTTPStatus
 
 from hypothesis import event, given
 
-import durable_agents as da
-from durable_agents.core.json import JSON
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.testing.examples import few_examples
+import outlast
+from outlast.core.json import JSON
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.contracts.examples import few_examples
 from tests.listening import listening
 from tests.spoiling import Spoiler, spoilers
 
@@ -91,12 +91,12 @@ async def server(spoiler: Spoiler) -> AsyncIterator[str]:
 @few_examples(60)
 async def test_of_a_server(drawn: Spoiler) -> None:
     async with server(drawn) as url, SharedResources() as resources:
-        config = da.MCPStreamableHTTPConfig(url=url, name="t", timeout=1, call_timeout=0.5)
+        config = outlast.MCPStreamableHTTPConfig(url=url, name="t", timeout=1, call_timeout=0.5)
         try:
             await config.list_tools(resources)
             output = await config.call("t_look", {"where": "here"}, resources)
             json.dumps(output.to_data("json"), allow_nan=False)
-        except da.DurableAgentsError as error:
+        except outlast.OutlastError as error:
             event(type(error).__name__)
         else:
             event("an error of the tool" if output.is_error else "an output")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.mcp.sdk.client import GUARDIAN
-from durable_agents.adapters.mcp.sdk.lines import MESSAGE_BYTES_MAX
-from durable_agents.runtime.resources import SharedResources
+import outlast
+from outlast.adapters.mcp.sdk.client import GUARDIAN
+from outlast.adapters.mcp.sdk.stdio_lines import MESSAGE_BYTES_MAX
+from outlast.runtime.attempts.shared_resources import SharedResources
 from tests.adapters.mcp.calling import PATIENCE_SECONDS, WAYS, Caller, is_alive, port_of, server, until
 from tests.adapters.mcp.serving import Nursery
 
@@ -74,13 +74,13 @@ async def test_a_server_that_dies_in_mid_call_is_told_to_all_and_used_again(
             await until_calls(caller, 4)
             first.kill()
             for lost in await asyncio.gather(*waiting, return_exceptions=True):
-                assert isinstance(lost, da.ToolServerUnavailable), lost
+                assert isinstance(lost, outlast.ToolServerUnavailable), lost
                 assert "'t_sleep', which may or may not have taken effect" in str(lost)
             if way == "stdio":
                 assert await caller.text("sleep", seconds=0) == "slept"
                 assert len(first.processes()) == 2
                 return
-            with pytest.raises(da.ToolServerUnavailable, match="cannot be reached"):
+            with pytest.raises(outlast.ToolServerUnavailable, match="cannot be reached"):
                 await caller.call("sleep", seconds=0)
         with server(servers, way, "troubled", port=port_of(config)):
             assert await caller.text("sleep", seconds=0) == "slept"
@@ -133,11 +133,11 @@ async def test_a_status_that_comes_in_the_middle_is_told_at_once(
     calls, lists = calling(way), calling(way)
     for caller in (calls, lists):
         assert await caller.text("lock", status=status) == "locked"
-    with pytest.raises(da.ToolServerError, match=told) as refused:
+    with pytest.raises(outlast.ToolServerError, match=told) as refused:
         await calls.call("shout", text="a")
     assert refused.value.retryable is retryable
-    monkeypatch.setattr("durable_agents.adapters.mcp.sdk.life.LIST_SECONDS", -1.0)
-    with pytest.raises(da.ToolServerError, match=told) as refused:
+    monkeypatch.setattr("outlast.adapters.mcp.sdk.connection_life.LIST_SECONDS", -1.0)
+    with pytest.raises(outlast.ToolServerError, match=told) as refused:
         await lists.tools()
     assert refused.value.retryable is retryable
 
@@ -147,7 +147,7 @@ async def test_a_server_that_ends_itself_in_a_call_takes_no_other_server_along(
 ) -> None:
     dying, other = calling(), calling()
     held = asyncio.create_task(other.text("sleep", seconds=1))
-    with pytest.raises(da.ToolServerUnavailable, match="may or may not have taken effect"):
+    with pytest.raises(outlast.ToolServerUnavailable, match="may or may not have taken effect"):
         await dying.call("die")
     assert await held == "slept"
 
@@ -160,7 +160,7 @@ async def test_a_server_that_cannot_be_started_is_tried_less_and_less_often(
     began = time.perf_counter()
     for _ in range(4):
         outcomes = await asyncio.gather(*(caller.tools() for _ in range(10)), return_exceptions=True)
-        assert {type(outcome) for outcome in outcomes} == {da.ToolServerUnavailable}
+        assert {type(outcome) for outcome in outcomes} == {outlast.ToolServerUnavailable}
         assert "FileNotFoundError" in str(outcomes[0])  # its last words
     assert time.perf_counter() - began >= 0.1 + 0.2 + 0.4
 
@@ -170,13 +170,13 @@ async def test_nobody_waits_for_a_server_that_has_failed_for_long(
 ) -> None:
     starts = tmp_path / "starts"
     script = f"echo start >> {starts}; echo no licence >&2; exit 1"
-    config = da.MCPStdioConfig(command="sh", args=["-c", script], name="t")
+    config = outlast.MCPStdioConfig(command="sh", args=["-c", script], name="t")
     for _ in range(5):
-        with pytest.raises(da.ToolServerUnavailable, match="no licence"):
+        with pytest.raises(outlast.ToolServerUnavailable, match="no licence"):
             await config.list_tools(resources)
     began = time.perf_counter()
     for _ in range(20):
-        with pytest.raises(da.ToolServerUnavailable, match="no licence"):
+        with pytest.raises(outlast.ToolServerUnavailable, match="no licence"):
             await config.list_tools(resources)
     assert time.perf_counter() - began < 1.0
     assert len(starts.read_text().split()) == 5
@@ -190,7 +190,7 @@ async def test_a_call_that_takes_too_long_is_given_up_and_the_connection_stays(
     way: str, calling: Callable[..., Caller]
 ) -> None:
     caller = calling(way, call_timeout=0.3)
-    with pytest.raises(da.ActivityTimedOut, match=r"'t_sleep' went over its call_timeout of 0.3 s"):
+    with pytest.raises(outlast.ActivityTimedOut, match=r"'t_sleep' went over its call_timeout of 0.3 s"):
         await caller.call("sleep", seconds=60)
     assert await caller.text("sleep", seconds=0) == "slept"
     assert len(caller.servers.processes()) == 1
@@ -209,7 +209,9 @@ async def test_a_result_that_is_too_large_is_told_and_not_asked_for_again(
     way: str, calling: Callable[..., Caller]
 ) -> None:
     caller = calling(way)
-    with pytest.raises(da.ToolServerError, match=r"8 MiB in one|exceeded the 8388608 byte limit") as told:
+    with pytest.raises(
+        outlast.ToolServerError, match=r"8 MiB in one|exceeded the 8388608 byte limit"
+    ) as told:
         await caller.call("big", size=MESSAGE_BYTES_MAX)
     assert "MCP server 't': " in str(told.value)
     assert "during the call of 't_big', which may or may not have taken effect" in str(told.value)
@@ -223,9 +225,11 @@ async def test_a_line_that_does_not_end_ends_the_connection_for_all_and_only_tha
     caller = calling()
     waiting = asyncio.create_task(caller.call("sleep", seconds=60))
     await until_calls(caller, 1)
-    with pytest.raises(da.ToolServerError, match="the server sent more than 8 MiB in one message") as told:
+    with pytest.raises(
+        outlast.ToolServerError, match="the server sent more than 8 MiB in one message"
+    ) as told:
         await caller.call("ramble", size=MESSAGE_BYTES_MAX + 100_000)
-    with pytest.raises(da.ToolServerError):
+    with pytest.raises(outlast.ToolServerError):
         await waiting
     assert not told.value.retryable
     assert await caller.text("sleep", seconds=0) == "slept"
@@ -243,7 +247,7 @@ async def test_what_is_no_utf_8_is_a_line_like_any_other(calling: Callable[..., 
 async def test_a_server_that_says_too_much_is_still_of_use(
     way: str, calling: Callable[..., Caller], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "durable_agents.mcp")
+    caplog.set_level(logging.INFO, "outlast.mcp")
     caller = calling(way)
     assert await caller.text("flood", lines=2000) == "done"
     assert await caller.text("sleep", seconds=0) == "slept"
@@ -258,7 +262,7 @@ async def test_a_server_that_says_too_much_is_still_of_use(
 async def test_an_idle_connection_is_closed_and_opened_again_when_it_is_needed(
     calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_agents.adapters.mcp.sdk.life.IDLE_SECONDS", 0.1)
+    monkeypatch.setattr("outlast.adapters.mcp.sdk.connection_life.IDLE_SECONDS", 0.1)
     caller = calling()
     assert await caller.text("sleep", seconds=1.5) == "slept"  # which is no idleness
     (process,) = caller.servers.processes()
@@ -275,18 +279,18 @@ async def test_stopping_ends_the_server_whatever_is_under_way(servers: Nursery) 
             await until_calls(caller, 1)
         (process,) = there.processes()
         await until(lambda: not is_alive(process))
-        with pytest.raises(da.ToolServerUnavailable):
+        with pytest.raises(outlast.ToolServerUnavailable):
             await held
 
 
 async def test_stopping_does_not_wait_for_a_server_that_is_still_starting(resources: SharedResources) -> None:
-    config = da.MCPStdioConfig(command="sleep", args=["60"], name="t")
+    config = outlast.MCPStdioConfig(command="sleep", args=["60"], name="t")
     async with SharedResources() as shared:
         opening = asyncio.create_task(config.list_tools(shared))
         await until(lambda: bool(children_of(os.getpid(), "sleep")))
         began = time.perf_counter()
     assert time.perf_counter() - began < 10
-    with pytest.raises((da.ToolServerUnavailable, asyncio.CancelledError)):
+    with pytest.raises((outlast.ToolServerUnavailable, asyncio.CancelledError)):
         await opening
     assert not children_of(os.getpid(), "sleep")
 
@@ -338,12 +342,12 @@ sys.stdin.read()
 
 WORKER = """
 import asyncio, json, sys
-import durable_agents as da
-from durable_agents.runtime.resources import SharedResources
+import outlast
+from outlast.runtime.attempts.shared_resources import SharedResources
 
 async def main():
     command, arguments = json.loads(sys.argv[1])
-    config = da.MCPStdioConfig(command=command, args=arguments, name="t")
+    config = outlast.MCPStdioConfig(command=command, args=arguments, name="t")
     async with SharedResources() as resources:
         await config.list_tools(resources)
         print("connected", flush=True)

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-import durable_agents as da
-from durable_agents.testing.tools_contract import Capability, ToolsContract, World
+import outlast
+from outlast.testing.contracts.tools.contract import ToolsCapability, ToolsContract, ToolsWorld
 from tests.adapters.mcp.serving import Nursery
 
 pytestmark = pytest.mark.server
@@ -20,7 +20,7 @@ PREFIX = "box_"
 class OverMCP(ToolsContract):
     """The contract of a server that offers the toolbox."""
 
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(ToolsCapability)
 
     @pytest.fixture(autouse=True)
     def _servers(self, servers: Nursery) -> None:
@@ -29,22 +29,22 @@ class OverMCP(ToolsContract):
 
 class TestStdio(OverMCP):
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[World]:
+    async def open(self) -> AsyncIterator[ToolsWorld]:
         with self.servers.stdio("toolbox") as server:
-            config = da.MCPStdioConfig(command=server.command, args=server.args, name=NAME)
-            yield World(config, server.close, PREFIX)
+            config = outlast.MCPStdioConfig(command=server.command, args=server.args, name=NAME)
+            yield ToolsWorld(config, server.close, PREFIX)
 
 
 class TestSSE(OverMCP):
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[World]:
+    async def open(self) -> AsyncIterator[ToolsWorld]:
         with self.servers.http("sse", "toolbox") as server:
-            yield World(da.MCPSSEConfig(url=f"{server.url}/sse", name=NAME), server.close, PREFIX)
+            yield ToolsWorld(outlast.MCPSSEConfig(url=f"{server.url}/sse", name=NAME), server.close, PREFIX)
 
 
 class TestStreamableHTTP(OverMCP):
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[World]:
+    async def open(self) -> AsyncIterator[ToolsWorld]:
         with self.servers.http("streamable", "toolbox") as server:
-            config = da.MCPStreamableHTTPConfig(url=f"{server.url}/mcp", name=NAME)
-            yield World(config, server.close, PREFIX)
+            config = outlast.MCPStreamableHTTPConfig(url=f"{server.url}/mcp", name=NAME)
+            yield ToolsWorld(config, server.close, PREFIX)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import durable_agents as da
-from durable_agents.adapters.mcp.config import ServerConfig
-from durable_agents.core.chunks import text_of
-from durable_agents.ports.tools import ToolOutput
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.testing.mistral_server import Call, MistralServer, ModelCall, Reply, Say
+import outlast
+from outlast.adapters.mcp.config import ServerConfig
+from outlast.core.chunks import text_of
+from outlast.ports.tools import ToolOutput
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.mistral_server import Call, MistralServer, ModelPrompt, Reply, Say
 from tests.adapters.mcp.answers import unused_port
 from tests.adapters.mcp.calling import WAYS
 
@@ -44,7 +44,7 @@ ALWAYS_THERE = {
 def everything(way: str) -> Iterator[ServerConfig]:
     """Yield the server's configuration; over HTTP it runs for the time of the block."""
     if way == "stdio":
-        yield da.MCPStdioConfig(command=str(SERVER), name="ev", env={"TOKEN": "env:EVERYTHING_TOKEN"})
+        yield outlast.MCPStdioConfig(command=str(SERVER), name="ev", env={"TOKEN": "env:EVERYTHING_TOKEN"})
         return
     port = unused_port()
     process = subprocess.Popen(
@@ -60,9 +60,9 @@ def everything(way: str) -> Iterator[ServerConfig]:
             if str(port).encode() in line:
                 break
         if way == "sse":
-            yield da.MCPSSEConfig(url=f"http://127.0.0.1:{port}/sse", name="ev")
+            yield outlast.MCPSSEConfig(url=f"http://127.0.0.1:{port}/sse", name="ev")
         else:
-            yield da.MCPStreamableHTTPConfig(url=f"http://127.0.0.1:{port}/mcp", name="ev")
+            yield outlast.MCPStreamableHTTPConfig(url=f"http://127.0.0.1:{port}/mcp", name="ev")
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -90,8 +90,8 @@ async def test_its_tools_are_listed_and_called(
         image = await call("get-tiny-image")
         assert [type(chunk).__name__ for chunk in image.content][:2] == ["TextChunk", "ImageURLChunk"]
         links = await call("get-resource-links", count=2)
-        assert sum(isinstance(chunk, da.DocumentURLChunk) for chunk in links.content) == 2
-        with pytest.raises(da.InvalidArguments, match="'message' is a required property"):
+        assert sum(isinstance(chunk, outlast.DocumentURLChunk) for chunk in links.content) == 2
+        with pytest.raises(outlast.InvalidArguments, match="'message' is a required property"):
             await call("echo")
         if way == "stdio":
             said = text_of((await call("get-env")).content)
@@ -99,24 +99,26 @@ async def test_its_tools_are_listed_and_called(
             assert '"TOKEN": "***"' in said
 
 
-def model(asked: ModelCall) -> Reply:
+def model(asked: ModelPrompt) -> Reply:
     if asked.results:
         return [Say("It is done.")]
     return [Call("ev_echo", {"message": "hi"}), Call("ev_get-tiny-image", {})]
 
 
-@pytest.mark.parametrize("session_type", [da.RemoteSession, da.LocalSession])
+@pytest.mark.parametrize("session_type", [outlast.RemoteSession, outlast.LocalSession])
 async def test_an_agent_uses_it_with_both_sessions(
-    session_type: type[da.RemoteSession] | type[da.LocalSession],
+    session_type: type[outlast.RemoteSession] | type[outlast.LocalSession],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("EVERYTHING_TOKEN", "tok-81d7")
     with everything("stdio") as server, MistralServer(model) as api:
-        agent = da.Agent(model="m", name="caller", mcp_clients=[server])
+        agent = outlast.Agent(model="m", name="caller", mcp_clients=[server])
         session = session_type(api_key=api.api_key, server_url=api.url)
-        result = await da.Runner.run(agent, "Go.", session, id="x", backend=f"sqlite:///{tmp_path}/runs.db")
+        result = await outlast.Runner.run(
+            agent, "Go.", session, id="x", backend=f"sqlite:///{tmp_path}/runs.db"
+        )
         assert result.text == "It is done."
-        told = {entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)}
+        told = {entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)}
         assert "Echo: hi" in told
         api.raise_errors()

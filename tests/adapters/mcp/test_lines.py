@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from durable_agents.adapters.mcp.sdk import lines
+from outlast.adapters.mcp.sdk import stdio_lines
 
 LIMIT = 8
 
@@ -24,14 +24,14 @@ reads = st.lists(st.text("aä👋\n").map(str.encode) | st.binary(), max_size=12
 @example(reads=[b"a\naaaaa", b"aaa", b"\naaa"])
 def test_all_is_read_up_to_the_first_line_that_is_too_long_which_is_told_once(reads: list[bytes]) -> None:
     told: list[int] = []
-    token = lines.on_endless.set(lambda: told.append(len(texts)))
+    token = stdio_lines.on_endless.set(lambda: told.append(len(texts)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "MESSAGE_BYTES_MAX", LIMIT)
-        decoder = codecs.getincrementaldecoder(lines.ENCODING)("replace")
+        patch.setattr(stdio_lines, "MESSAGE_BYTES_MAX", LIMIT)
+        decoder = codecs.getincrementaldecoder(stdio_lines.ENCODING)("replace")
         texts: list[str] = []
         for read in reads:
             texts.append(decoder.decode(read))
-    lines.on_endless.reset(token)
+    stdio_lines.on_endless.reset(token)
 
     def fits(count: int) -> bool:
         return all(len(line) <= LIMIT for line in b"".join(reads[:count]).split(b"\n"))
@@ -44,5 +44,5 @@ def test_all_is_read_up_to_the_first_line_that_is_too_long_which_is_told_once(re
 
 @given(text=st.text())
 def test_what_is_written_is_utf_8(text: str) -> None:
-    assert text.encode(lines.ENCODING) == text.encode()
-    assert text.encode().decode(lines.ENCODING) == text
+    assert text.encode(stdio_lines.ENCODING) == text.encode()
+    assert text.encode().decode(stdio_lines.ENCODING) == text

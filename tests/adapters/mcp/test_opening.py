@@ -15,20 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-import durable_agents as da
-from durable_agents.adapters.mcp.config import ServerConfig
-from durable_agents.adapters.mcp.naming import tool_name
-from durable_agents.core.agents import TOOL_NAME
-from durable_agents.runtime.resources import SharedResources
+import outlast
+from outlast.adapters.mcp.config import ServerConfig
+from outlast.adapters.mcp.tool_names import tool_name
+from outlast.core.agents import TOOL_NAME
+from outlast.runtime.attempts.shared_resources import SharedResources
 from tests.adapters.mcp.answers import answering, unused_port
 
-OVER_HTTP = [da.MCPSSEConfig, da.MCPStreamableHTTPConfig]
+OVER_HTTP = [outlast.MCPSSEConfig, outlast.MCPStreamableHTTPConfig]
 
 
-async def failure_of(config: ServerConfig) -> da.ToolServerError:
+async def failure_of(config: ServerConfig) -> outlast.ToolServerError:
     """Return what opening the connection fails with."""
     async with SharedResources() as resources:
-        with pytest.raises(da.ToolServerError) as failed:
+        with pytest.raises(outlast.ToolServerError) as failed:
             await config.list_tools(resources)
     assert f"MCP server {config.name!r}: " in str(failed.value)
     return failed.value
@@ -38,13 +38,13 @@ async def failure_of(config: ServerConfig) -> da.ToolServerError:
 
 
 async def test_a_command_that_does_not_exist_is_not_tried_again() -> None:
-    error = await failure_of(da.MCPStdioConfig(command="no-such-command", name="files"))
+    error = await failure_of(outlast.MCPStdioConfig(command="no-such-command", name="files"))
     assert "there is no command 'no-such-command'; install it" in str(error)
     assert not error.retryable
 
 
 async def test_a_directory_that_does_not_exist_is_not_tried_again() -> None:
-    error = await failure_of(da.MCPStdioConfig(command="cat", name="files", cwd="/no/such/place"))
+    error = await failure_of(outlast.MCPStdioConfig(command="cat", name="files", cwd="/no/such/place"))
     assert "'/no/such/place' does not exist; correct cwd" in str(error)
     assert not error.retryable
 
@@ -53,13 +53,13 @@ async def test_a_command_runs_in_its_directory_to_which_it_may_be_relative(tmp_p
     program = tmp_path / "server"
     program.write_text("#!/bin/sh\necho I am in $(pwd) >&2\n")
     program.chmod(0o755)
-    error = await failure_of(da.MCPStdioConfig(command="./server", name="files", cwd=tmp_path))
+    error = await failure_of(outlast.MCPStdioConfig(command="./server", name="files", cwd=tmp_path))
     assert f"its last words were: I am in {tmp_path}" in str(error)
 
 
 async def test_a_command_that_exits_at_once_is_told_with_its_last_words() -> None:
     script = "echo loading >&2; echo no config for $TOKEN >&2; exit 3"
-    config = da.MCPStdioConfig(
+    config = outlast.MCPStdioConfig(
         command="sh", args=["-c", script], name="files", env={"TOKEN": SecretStr("tok-81d7")}
     )
     error = await failure_of(config)
@@ -73,21 +73,21 @@ async def test_a_file_that_is_no_program_is_told(tmp_path: Any) -> None:
     program = tmp_path / "server"
     program.write_bytes(b"\x7fELF nothing")
     program.chmod(0o755)
-    error = await failure_of(da.MCPStdioConfig(command=str(program), name="files"))
+    error = await failure_of(outlast.MCPStdioConfig(command=str(program), name="files"))
     assert "Exec format error" in str(error)
 
 
 @pytest.mark.parametrize("script", ["cat >/dev/null", "while :; do echo noise; sleep 0.01; done"])
 async def test_a_command_that_never_answers_is_given_up(script: str) -> None:
     began = time.perf_counter()
-    config = da.MCPStdioConfig(command="sh", args=["-c", script], name="files", timeout=0.5)
+    config = outlast.MCPStdioConfig(command="sh", args=["-c", script], name="files", timeout=0.5)
     error = await failure_of(config)
     assert "did not answer within 0.5 s" in str(error)
     assert error.retryable
     assert time.perf_counter() - began < 10
 
 
-SILENT = da.MCPStdioConfig(command="sh", args=["-c", "cat >/dev/null"], name="files")
+SILENT = outlast.MCPStdioConfig(command="sh", args=["-c", "cat >/dev/null"], name="files")
 
 
 @pytest.mark.parametrize("seconds", [1e-6, 0.003, 0.01])
@@ -104,21 +104,23 @@ async def test_a_worker_that_stops_as_a_command_starts_leaves_nothing_open(round
         opening = asyncio.create_task(SILENT.list_tools(resources))
         for _ in range(rounds):
             await asyncio.sleep(0)
-    with pytest.raises((da.ToolServerUnavailable, asyncio.CancelledError)):
+    with pytest.raises((outlast.ToolServerUnavailable, asyncio.CancelledError)):
         await opening
     gc.collect()
 
 
 async def test_a_command_that_never_ends_a_line_is_told_with_the_limit() -> None:
     script = "head -c 9000000 /dev/zero; cat >/dev/null"
-    error = await failure_of(da.MCPStdioConfig(command="sh", args=["-c", script], name="files"))
+    error = await failure_of(outlast.MCPStdioConfig(command="sh", args=["-c", script], name="files"))
     assert "it wrote more than 8 MiB without ending a line" in str(error)
     assert not error.retryable
 
 
 async def test_a_variable_that_is_not_set_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MCP_TOKEN", raising=False)
-    error = await failure_of(da.MCPStdioConfig(command="cat", name="files", env={"TOKEN": "env:MCP_TOKEN"}))
+    error = await failure_of(
+        outlast.MCPStdioConfig(command="cat", name="files", env={"TOKEN": "env:MCP_TOKEN"})
+    )
     assert "MCP_TOKEN is not set where the worker runs" in str(error)
 
 
@@ -185,7 +187,9 @@ async def test_an_sse_server_that_wants_to_be_spoken_to_on_another_host_is_refus
         body = f"event: endpoint\ndata: {other.url}/messages\n\n"
         async with answering("200 OK\r\nContent-Type: text/event-stream", body) as answers:
             headers = {"Authorization": "Bearer tok-81d7"}
-            error = await failure_of(da.MCPSSEConfig(url=f"{answers.url}/sse", name="web", headers=headers))
+            error = await failure_of(
+                outlast.MCPSSEConfig(url=f"{answers.url}/sse", name="web", headers=headers)
+            )
         assert other.requests == []
     assert "it wants to be spoken to elsewhere, where its headers must not go" in str(error)
     assert not error.retryable
@@ -230,8 +234,8 @@ async def test_a_reference_to_a_secret_is_read_whenever_it_is_used(
 def test_a_setting_that_cannot_work_is_refused_without_its_secrets(
     options: Mapping[str, Any], told: str
 ) -> None:
-    with pytest.raises(da.ConfigurationError) as refused:
-        da.MCPStdioConfig(**{"command": "npx", "name": "files", **options})
+    with pytest.raises(outlast.ConfigurationError) as refused:
+        outlast.MCPStdioConfig(**{"command": "npx", "name": "files", **options})
     assert told in str(refused.value)
     assert "tok-81d7" not in str(refused.value)
 
@@ -254,15 +258,15 @@ def test_a_setting_that_cannot_work_is_refused_without_its_secrets(
 def test_a_setting_over_http_that_cannot_work_is_refused(
     make: Any, options: Mapping[str, Any], told: str
 ) -> None:
-    with pytest.raises(da.ConfigurationError) as refused:
+    with pytest.raises(outlast.ConfigurationError) as refused:
         make(**{"url": "https://example.org/mcp", "name": "web", **options})
     assert told in str(refused.value)
     assert "tok-81d7" not in str(refused.value)
 
 
 def test_a_configuration_is_a_value_that_shows_no_secret() -> None:
-    def make(token: str) -> da.MCPStreamableHTTPConfig:
-        return da.MCPStreamableHTTPConfig(
+    def make(token: str) -> outlast.MCPStreamableHTTPConfig:
+        return outlast.MCPStreamableHTTPConfig(
             url="https://example.org/mcp", name="web", headers={"Authorization": token}
         )
 
@@ -270,7 +274,7 @@ def test_a_configuration_is_a_value_that_shows_no_secret() -> None:
     assert hash(make("Bearer tok-81d7")) == hash(make("Bearer tok-81d7"))
     assert make("Bearer tok-81d7") != make("Bearer tok-0000")
     assert "tok-81d7" not in repr(make("Bearer tok-81d7"))
-    stdio = da.MCPStdioConfig(command="npx", args=["-y"], name="files", env={"A": "tok-81d7"})
+    stdio = outlast.MCPStdioConfig(command="npx", args=["-y"], name="files", env={"A": "tok-81d7"})
     assert "tok-81d7" not in repr(stdio)
     assert "args=('-y',)" in repr(stdio)
 

@@ -16,11 +16,11 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-import durable_agents as da
-from durable_agents.adapters.scripted import call, say
-from durable_agents.ports.tools import ToolList
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.testing.durability.stage import all_events
+import outlast
+from outlast.adapters.scripted.session import call, say
+from outlast.ports.tools import ToolList
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.contracts.durability.stage import all_events
 from tests.adapters.mcp.calling import OBJECT, Caller, raw, server, until
 from tests.adapters.mcp.native import Native
 from tests.adapters.mcp.serving import Nursery
@@ -38,39 +38,41 @@ class Scene:
     script: Sequence[Any]
 
 
-@da.workflow.define(name="mcp.script")
+@outlast.workflow.define(name="mcp.script")
 class Script:
     """Runs an agent with the scene's servers on the scene's script, and waits to be let go."""
 
     def __init__(self) -> None:
         self.is_over = True
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self, waits: bool = False) -> list[str]:
-        agent = da.Agent(model="m", name="solo", mcp_clients=Scene.clients)
+        agent = outlast.Agent(model="m", name="solo", mcp_clients=Scene.clients)
         self.is_over = not waits
-        results = [await da.Runner.run(agent, "go", da.ScriptedSession({"solo": Scene.script}))]
-        await da.workflow.wait_condition(lambda: self.is_over)
-        results.append(await da.Runner.run(agent, "again", da.ScriptedSession({"solo": [say("done")]})))
+        results = [await outlast.Runner.run(agent, "go", outlast.ScriptedSession({"solo": Scene.script}))]
+        await outlast.workflow.wait_condition(lambda: self.is_over)
+        results.append(
+            await outlast.Runner.run(agent, "again", outlast.ScriptedSession({"solo": [say("done")]}))
+        )
         return [answer for result in results for answer in answers(result)]
 
-    @da.workflow.signal
+    @outlast.workflow.signal
     def leave(self) -> None:
         self.is_over = True
 
 
-def answers(result: da.RunResult) -> list[str]:
-    return [entry.result for entry in result.entries if isinstance(entry, da.FunctionResult)]
+def answers(result: outlast.RunResult) -> list[str]:
+    return [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
 
 
 @pytest.fixture(params=["memory", "sqlite", "temporal"])
-async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[da.Backend]:
+async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[outlast.Backend]:
     urls: Mapping[str, Callable[[], str]] = {
         "memory": lambda: "memory:",
         "sqlite": lambda: f"sqlite:///{tmp_path}/runs.db",
         "temporal": lambda: f"temporal://{shared_server()}/default",
     }
-    async with da.connect(urls[request.param]()) as backend:
+    async with outlast.connect(urls[request.param]()) as backend:
         yield backend
 
 
@@ -80,14 +82,14 @@ async def patience() -> AsyncIterator[None]:
         yield
 
 
-async def execution_of(backend: da.Backend, *args: Any) -> tuple[da.Execution, dict[str, Any]]:
+async def execution_of(backend: outlast.Backend, *args: Any) -> tuple[outlast.Execution, dict[str, Any]]:
     """Start an execution, and return what its workers need to know."""
     queue = f"queue-{uuid.uuid4().hex}"
     execution = await backend.start(Script, *args, id=f"x-{uuid.uuid4().hex}", task_queue=queue)
     return execution, {"task_queue": queue, "lease": timedelta(seconds=2)}
 
 
-async def result_of(backend: da.Backend) -> list[str]:
+async def result_of(backend: outlast.Backend) -> list[str]:
     async with patience():
         execution, options = await execution_of(backend)
         async with backend.worker([Script], **options):
@@ -96,7 +98,7 @@ async def result_of(backend: da.Backend) -> list[str]:
 
 
 async def test_a_catalogue_and_a_call_are_journaled_and_need_no_server_any_more(
-    backend: da.Backend, calling: Callable[..., Caller], resources: SharedResources
+    backend: outlast.Backend, calling: Callable[..., Caller], resources: SharedResources
 ) -> None:
     caller = calling()
     Scene.clients, Scene.script = [caller.config], [call("t_shout", {"text": "a"}), say("done")]
@@ -118,7 +120,7 @@ async def test_a_catalogue_and_a_call_are_journaled_and_need_no_server_any_more(
 
 
 async def test_a_call_that_was_lost_is_repeated_if_it_changes_nothing(
-    backend: da.Backend, calling: Callable[..., Caller], tmp_path: Path
+    backend: outlast.Backend, calling: Callable[..., Caller], tmp_path: Path
 ) -> None:
     caller, gate = calling(), tmp_path / "gate"
     Scene.clients, Scene.script = [caller.config], [call("t_wait", {"gate": str(gate)}), say("done")]
@@ -132,7 +134,7 @@ async def test_a_call_that_was_lost_is_repeated_if_it_changes_nothing(
 
 
 async def test_a_call_that_was_lost_is_told_to_the_model_if_it_may_be_made_once(
-    backend: da.Backend, calling: Callable[..., Caller]
+    backend: outlast.Backend, calling: Callable[..., Caller]
 ) -> None:
     caller = calling()
     Scene.clients = [caller.config]
@@ -146,7 +148,7 @@ async def test_a_call_that_was_lost_is_told_to_the_model_if_it_may_be_made_once(
 
 
 async def test_what_a_model_gets_wrong_is_told_to_it(
-    backend: da.Backend, calling: Callable[..., Caller]
+    backend: outlast.Backend, calling: Callable[..., Caller]
 ) -> None:
     caller = calling()
     Scene.clients = [caller.config]
@@ -158,9 +160,9 @@ async def test_what_a_model_gets_wrong_is_told_to_it(
 
 
 async def test_a_tool_that_changes_under_way_is_told_to_the_model_with_its_schema(
-    backend: da.Backend, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
+    backend: outlast.Backend, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_agents.adapters.mcp.sdk.life.LIST_SECONDS", -1.0)
+    monkeypatch.setattr("outlast.adapters.mcp.sdk.connection_life.LIST_SECONDS", -1.0)
     Scene.clients = [calling().config]
     change, shout = call("t_make_shout", {"compatibly": True}), call("t_shout", {"text": "a"})
     Scene.script = [
@@ -180,19 +182,19 @@ async def test_a_tool_that_changes_under_way_is_told_to_the_model_with_its_schem
     assert '"times":{"default":1' in refused
 
 
-async def test_a_server_that_is_required_and_not_there_ends_the_run_by_name(backend: da.Backend) -> None:
-    Scene.clients = [da.MCPStdioConfig(command="no-such-command", name="files")]
+async def test_a_server_that_is_required_and_not_there_ends_the_run_by_name(backend: outlast.Backend) -> None:
+    Scene.clients = [outlast.MCPStdioConfig(command="no-such-command", name="files")]
     Scene.script = [say("done")]
-    with pytest.raises(da.ExecutionFailed, match="MCP server 'files': there is no command") as failed:
+    with pytest.raises(outlast.ExecutionFailed, match="MCP server 'files': there is no command") as failed:
         await result_of(backend)
-    assert isinstance(failed.value.__cause__, da.ToolServerError)
+    assert isinstance(failed.value.__cause__, outlast.ToolServerError)
     assert failed.value.__cause__.server == "files"
 
 
 async def test_a_server_that_is_not_required_and_not_there_is_done_without(
-    backend: da.Backend, calling: Callable[..., Caller]
+    backend: outlast.Backend, calling: Callable[..., Caller]
 ) -> None:
-    missing = da.MCPStdioConfig(command="no-such-command", name="files", required=False)
+    missing = outlast.MCPStdioConfig(command="no-such-command", name="files", required=False)
     Scene.clients = [calling().config, missing]
     Scene.script = [[call("t_shout", {"text": "a"}), call("files_read")], say("done")]
     there, not_there = await result_of(backend)
@@ -200,19 +202,19 @@ async def test_a_server_that_is_not_required_and_not_there_is_done_without(
     assert "there is no tool 'files_read'" in not_there
 
 
-@da.workflow.define(name="mcp.asking")
+@outlast.workflow.define(name="mcp.asking")
 class Asking:
     """Runs an agent that may shout only where a person allows it, if it shouts at length."""
 
-    @da.workflow.entrypoint
+    @outlast.workflow.entrypoint
     async def run(self) -> list[str]:
         long = {"t_shout": lambda arguments: len(arguments["text"]) > 2}
-        agent = da.Agent(model="m", name="solo", mcp_clients=Scene.clients, requires_approval=long)
-        return answers(await da.Runner.run(agent, "go", da.ScriptedSession({"solo": Scene.script})))
+        agent = outlast.Agent(model="m", name="solo", mcp_clients=Scene.clients, requires_approval=long)
+        return answers(await outlast.Runner.run(agent, "go", outlast.ScriptedSession({"solo": Scene.script})))
 
 
 async def test_calls_of_a_server_s_tool_wait_for_a_person_where_the_agent_says_so(
-    backend: da.Backend, calling: Callable[..., Caller]
+    backend: outlast.Backend, calling: Callable[..., Caller]
 ) -> None:
     Scene.clients = [calling().config]
     Scene.script = [[call("t_shout", {"text": text}) for text in ("hi", "hello", "goodbye")], say("done")]
@@ -232,9 +234,9 @@ async def test_calls_of_a_server_s_tool_wait_for_a_person_where_the_agent_says_s
 
 
 async def test_executions_share_a_connection_and_its_list(
-    backend: da.Backend, caplog: pytest.LogCaptureFixture
+    backend: outlast.Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "durable_agents.mcp")
+    caplog.set_level(logging.INFO, "outlast.mcp")
     server = raw({"content": [{"type": "text", "text": "A"}]}, {"name": "shout", "inputSchema": OBJECT})
     Scene.clients, Scene.script = [server], [call("t_shout"), say("done")]
     async with patience():
@@ -249,9 +251,9 @@ async def test_executions_share_a_connection_and_its_list(
 
 async def test_two_servers_of_one_name_are_refused(servers: Nursery) -> None:
     with server(servers, "stdio", "troubled") as (one, _), server(servers, "stdio", "troubled") as (other, _):
-        agent = da.Agent(model="m", name="solo", mcp_clients=[one, other])
-        with pytest.raises(da.DefinitionError, match="two tool sources are called 't'"):
-            await da.Runner.run(agent, "go", da.ScriptedSession({"solo": [say("no")]}))
+        agent = outlast.Agent(model="m", name="solo", mcp_clients=[one, other])
+        with pytest.raises(outlast.DefinitionError, match="two tool sources are called 't'"):
+            await outlast.Runner.run(agent, "go", outlast.ScriptedSession({"solo": [say("no")]}))
 
 
 async def test_an_agent_in_a_workflow_of_temporals_own_uses_a_server(
@@ -259,7 +261,7 @@ async def test_an_agent_in_a_workflow_of_temporals_own_uses_a_server(
 ) -> None:
     monkeypatch.setenv("NATIVE_TOKEN", "tok-81d7")
     client = await Client.connect(
-        shared_server(), plugins=[da.DurableAgentsPlugin(lease=timedelta(seconds=2))]
+        shared_server(), plugins=[outlast.OutlastPlugin(lease=timedelta(seconds=2))]
     )
     queue = f"queue-{uuid.uuid4().hex}"
     with servers.stdio("troubled") as stdio:

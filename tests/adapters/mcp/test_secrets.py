@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-import durable_agents as da
-from durable_agents.adapters.mcp.secrets import HIDDEN, SHORTEST, Redaction
-from durable_agents.core.json import JSON
-from durable_agents.runtime.resources import SharedResources
-from durable_agents.testing.mistral_server import Call, MistralServer, ModelCall, Say
+import outlast
+from outlast.adapters.mcp.secrets import HIDDEN, SHORTEST, Redaction
+from outlast.core.json import JSON
+from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.mistral_server import Call, MistralServer, ModelPrompt, Say
 from tests.adapters.mcp.calling import OBJECT, Caller, raw
 from tests.adapters.mcp.serving import Nursery
 from tests.adapters.mcp.stores import storing
@@ -57,7 +57,7 @@ def test_a_token_is_hidden_without_its_scheme_too() -> None:
     assert redaction.text("you are tok-81d7 by Bearer tok-81d7") == f"you are {HIDDEN} by {HIDDEN}"
 
 
-def telling(**options: Any) -> da.MCPStdioConfig:
+def telling(**options: Any) -> outlast.MCPStdioConfig:
     """Return a server with a tool that says the variables of its process."""
     return raw(None, {"name": "variables", "inputSchema": OBJECT}, **options)
 
@@ -107,7 +107,7 @@ async def test_headers_reach_the_server_and_are_hidden_where_it_says_them(
 @pytest.mark.parametrize("way", ["sse", "streamable"])
 async def test_headers_follow_a_redirect_on_the_same_host(way: str, calling: Callable[..., Caller]) -> None:
     there = calling(way, headers={"Authorization": f"Bearer {PLAIN}"})
-    assert isinstance(there.config, da.MCPSSEConfig | da.MCPStreamableHTTPConfig)
+    assert isinstance(there.config, outlast.MCPSSEConfig | outlast.MCPStreamableHTTPConfig)
     parts = urlsplit(there.config.url)
     moved = replace(there.config, url=parts._replace(path=f"/old{parts.path}").geturl())
     headers = json.loads(await Caller(moved, there.servers, there.resources).text("headers"))
@@ -143,7 +143,7 @@ async def test_a_list_of_tools_that_tells_a_secret_is_kept_without_it(
     (tool,) = await server.list_tools(resources)
     assert (tool.name, tool.description) == ("t_use-___", f"Uses {HIDDEN}.")
     assert (await server.call(tool.name, {"key": "a"}, resources)).content == "done"
-    with pytest.raises(da.InvalidArguments, match="is not of type 'string'") as refused:
+    with pytest.raises(outlast.InvalidArguments, match="is not of type 'string'") as refused:
         await server.call(tool.name, {"key": 1}, resources)
     assert "is left out: its schema is not valid" in caplog.text
     for text in (repr(tool), str(refused.value), caplog.text):
@@ -151,14 +151,14 @@ async def test_a_list_of_tools_that_tells_a_secret_is_kept_without_it(
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("make", [da.MCPSSEConfig, da.MCPStreamableHTTPConfig])
+@pytest.mark.parametrize("make", [outlast.MCPSSEConfig, outlast.MCPStreamableHTTPConfig])
 async def test_a_header_that_http_cannot_carry_is_told_without_its_value(
     make: Any, resources: SharedResources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOKEN_OF_THE_WORKER", SECRET)
     config = make(url="http://127.0.0.1:9/mcp", name="t", headers={"X-Token": "env:TOKEN_OF_THE_WORKER"})
     with pytest.raises(
-        da.ToolServerError, match="the value of X-Token has characters that no header"
+        outlast.ToolServerError, match="the value of X-Token has characters that no header"
     ) as told:
         await config.list_tools(resources)
     assert "tok-" not in str(told.value)
@@ -168,7 +168,7 @@ async def test_a_header_that_http_cannot_carry_is_told_without_its_value(
 # Durably
 
 
-def model(asked: ModelCall) -> Any:
+def model(asked: ModelPrompt) -> Any:
     tools = [tool["function"]["name"] for tool in asked.tools]
     return [Say("Fine.")] if asked.results else [Call(name, {}) for name in tools if name.endswith("s")]
 
@@ -177,11 +177,11 @@ def model(asked: ModelCall) -> Any:
 @pytest.mark.parametrize(
     ("scheme", "session_type"),
     [
-        ("memory", da.LocalSession),
-        ("sqlite", da.RemoteSession),
-        ("sqlite", da.LocalSession),
-        ("redis", da.LocalSession),
-        ("temporal", da.LocalSession),
+        ("memory", outlast.LocalSession),
+        ("sqlite", outlast.RemoteSession),
+        ("sqlite", outlast.LocalSession),
+        ("redis", outlast.LocalSession),
+        ("temporal", outlast.LocalSession),
     ],
 )
 @pytest.mark.parametrize("outcome", ["used", "refused"])
@@ -202,17 +202,17 @@ async def test_a_secret_is_in_no_stored_byte_and_in_nothing_said(
     said: list[str] = []
     with servers.http("streamable", "troubled") as http, MistralServer(model) as api:
         path = "mcp" if outcome == "used" else "nowhere"
-        web = da.MCPStreamableHTTPConfig(
+        web = outlast.MCPStreamableHTTPConfig(
             url=f"{http.url}/{path}", name="web", headers=headers, include=["headers"]
         )
         local = telling(env=secrets)
-        agent = da.Agent(model="m", name="guide", mcp_clients=[web, local])
+        agent = outlast.Agent(model="m", name="guide", mcp_clients=[web, local])
         session = session_type(api_key=api.api_key, server_url=api.url)
         async with storing(scheme, tmp_path) as (backend, all_kept):
             try:
-                result = await da.Runner.run(agent, "Go.", session, id=id, backend=backend)
+                result = await outlast.Runner.run(agent, "Go.", session, id=id, backend=backend)
                 said.append(repr(result.entries))
-            except da.ToolServerError as error:
+            except outlast.ToolServerError as error:
                 said += [str(error), repr(error), "".join(traceback.format_exception(error))]
             said += [repr(agent), repr(await backend.list())]
             if scheme != "temporal":  # there, events are derived from the history, by a worker

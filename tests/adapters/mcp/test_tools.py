@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-import durable_agents as da
-from durable_agents.core.agents import TOOL_NAME
-from durable_agents.core.errors import DefinitionError
-from durable_agents.core.json import JSON
-from durable_agents.ports.tools import ToolOutput
-from durable_agents.runtime.resources import SharedResources
+import outlast
+from outlast.core.agents import TOOL_NAME
+from outlast.core.errors import DefinitionError
+from outlast.core.json import JSON
+from outlast.ports.tools import ToolOutput
+from outlast.runtime.attempts.shared_resources import SharedResources
 from tests.adapters.mcp.calling import OBJECT, WAYS, Caller, raw
 from tests.core.strategies import nested
 
@@ -44,7 +44,7 @@ async def test_a_list_in_pages_is_read_to_its_end(calling: Calling) -> None:
 
 
 async def test_a_list_without_an_end_is_refused(calling: Calling) -> None:
-    with pytest.raises(da.ToolServerError, match="list of tools does not end") as refused:
+    with pytest.raises(outlast.ToolServerError, match="list of tools does not end") as refused:
         await calling("stdio", "endless").tools()
     assert not refused.value.retryable
 
@@ -74,12 +74,12 @@ async def test_tools_that_no_model_could_call_are_left_out_and_logged(
     ]
     for name, arguments in odd_calls:
         assert await server.call(name, arguments, resources) == ToolOutput(content="done")
-    with pytest.raises(da.InvalidArguments, match="a: 1 is not of type 'string'"):
+    with pytest.raises(outlast.InvalidArguments, match="a: 1 is not of type 'string'"):
         await server.call("t_slow", {"a": 1}, resources)
 
 
 async def test_a_list_that_is_none_is_told(resources: SharedResources) -> None:
-    with pytest.raises(da.ToolServerError, match=r"answers with what is not MCP: .*input_?[sS]chema"):
+    with pytest.raises(outlast.ToolServerError, match=r"answers with what is not MCP: .*input_?[sS]chema"):
         await raw({}, {"name": "a", "inputSchema": {"type": "array"}}).list_tools(resources)
 
 
@@ -95,7 +95,7 @@ async def test_only_what_is_included_and_not_excluded_is_there(
     caller = calling(include=["sleep", "shout", "absent"], exclude=["shout"])
     assert await caller.tools() == ["sleep"]
     assert "tool 'absent' is left out: the server has no such tool" in caplog.text
-    with pytest.raises(da.UnknownTool):
+    with pytest.raises(outlast.UnknownTool):
         await caller.call("shout", text="a")
 
 
@@ -122,7 +122,7 @@ async def test_a_list_that_changes_is_listed_again(way: str, calling: Calling) -
     assert await caller.text("hello") == "hello"
     assert await caller.text("rename", old="hello", new="hey") == "renamed"
     await caller.until_listed("hey")
-    with pytest.raises(da.UnknownTool, match="there is no tool 't_hello'") as gone:
+    with pytest.raises(outlast.UnknownTool, match="there is no tool 't_hello'") as gone:
         await caller.call("hello")
     assert "t_hey" in gone.value.known
 
@@ -132,7 +132,7 @@ async def test_a_tool_that_wants_other_arguments_now_is_told_with_its_schema(cal
     assert await caller.text("shout", text="a") == "A"
     await caller.text("make_shout")
     await caller.until_listed("marked")
-    with pytest.raises(da.InvalidArguments, match="'times' is a required property") as refused:
+    with pytest.raises(outlast.InvalidArguments, match="'times' is a required property") as refused:
         await caller.call("shout", text="a")
     assert 'its schema is {"type":"object"' in str(refused.value)
     assert await caller.text("shout", text="a", times=3) == "AAA"
@@ -164,18 +164,18 @@ async def test_a_tool_that_takes_more_now_is_called_and_what_it_is_now_is_told(
 async def test_a_change_that_a_server_keeps_to_itself_is_found_after_an_error(
     calling: Calling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_agents.adapters.mcp.sdk.life.DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr("outlast.adapters.mcp.sdk.connection_life.DOUBT_SECONDS", 0.0)
     caller = calling()
     await caller.text("make_shout", quietly=True)
     assert (await caller.call("shout", text="a")).is_error  # the server's own word, which may be any
-    with pytest.raises(da.InvalidArguments, match="'times' is a required property"):
+    with pytest.raises(outlast.InvalidArguments, match="'times' is a required property"):
         await caller.call("shout", text="a")
 
 
 async def test_an_old_list_is_not_trusted(calling: Calling, monkeypatch: pytest.MonkeyPatch) -> None:
     caller = calling()
     first = await caller.tools()
-    life = "durable_agents.adapters.mcp.sdk.life"
+    life = "outlast.adapters.mcp.sdk.connection_life"
     monkeypatch.setattr(f"{life}.LIST_SECONDS", -1.0)
     assert await caller.tools() == first
 
@@ -184,7 +184,7 @@ async def test_an_old_list_is_not_trusted(calling: Calling, monkeypatch: pytest.
 
 
 async def test_the_faults_of_arguments_are_bounded(calling: Calling) -> None:
-    with pytest.raises(da.InvalidArguments) as refused:
+    with pytest.raises(outlast.InvalidArguments) as refused:
         await calling().call("shout", text=["x" * 10_000])
     assert len(str(refused.value)) < 1000
 
@@ -195,7 +195,7 @@ async def test_a_text_that_cannot_be_sent_is_refused_and_costs_no_connection(
 ) -> None:
     caller = calling(way)
     held = asyncio.create_task(caller.text("sleep", seconds=0.2))
-    with pytest.raises(da.InvalidArguments, match="half a character"):
+    with pytest.raises(outlast.InvalidArguments, match="half a character"):
         await caller.call("shout", text="a\ud800b")
     assert await held == "slept"
     assert await caller.text("shout", text="ä👋") == "Ä👋"

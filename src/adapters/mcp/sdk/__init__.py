@@ -1,6 +1,6 @@
 """What works with MCP's SDK. It is imported when a worker first needs it, since that takes a second."""
 
-from durable_agents.core.errors import MissingExtra
+from outlast.core.errors import MissingExtra
 
 try:
     import mcp as mcp

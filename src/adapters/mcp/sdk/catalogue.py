@@ -15,13 +15,13 @@ from mcp.types import Tool
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from durable_agents.adapters.mcp.config import ServerConfig
-from durable_agents.adapters.mcp.naming import ANY_TOOL, tool_name
-from durable_agents.adapters.mcp.secrets import Redaction
-from durable_agents.core.agents import Effect, ToolSpec
-from durable_agents.core.errors import DefinitionError, UnknownTool
-from durable_agents.core.json import DEPTH_MAX, JSON, encode
-from durable_agents.ports.tools import misfit
+from outlast.adapters.mcp.config import ServerConfig
+from outlast.adapters.mcp.secrets import Redaction
+from outlast.adapters.mcp.tool_names import ANY_TOOL, tool_name
+from outlast.core.agents import Effect, ToolSpec
+from outlast.core.errors import DefinitionError, UnknownTool
+from outlast.core.json import DEPTH_MAX, JSON, encode
+from outlast.ports.tools import misfit
 
 FAULTS_MAX = 10
 FAULT_CHARACTERS_MAX = 300
@@ -80,7 +80,7 @@ def _harmless(known: Any) -> dict[str, Any]:
     return {**silent, "additionalProperties": unless_by_pattern}
 
 
-class Catalogue:
+class ToolCatalogue:
     """The tools that a server has and that its configuration lets through."""
 
     def __init__(self, server: ServerConfig, tools: Sequence[Tool], redaction: Redaction) -> None:

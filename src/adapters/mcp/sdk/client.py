@@ -2,7 +2,7 @@
 
 The SDK has three stand-ins for all the errors of HTTP, and a request that cannot be sent ends the whole
 connection, whoever else is using it. So the HTTP client that it gets is ours: it notes what becomes of a
-request with the `Exchange` of the call that it is made for, and answers for a server that it cannot reach.
+request with the `McpExchange` of the call that it is made for, and answers for a server that it cannot reach.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from mcp.client.stdio import get_default_environment, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import Implementation
 
-from durable_agents.adapters.mcp.config import (
+from outlast.adapters.mcp.config import (
     MCPSSEConfig,
     MCPStdioConfig,
     MCPStreamableHTTPConfig,
     ServerConfig,
 )
-from durable_agents.adapters.mcp.sdk.lines import ENCODING, MESSAGE_BYTES_MAX, on_endless
-from durable_agents.adapters.mcp.sdk.sse import sse_transport
-from durable_agents.adapters.mcp.secrets import Redaction
-from durable_agents.core.errors import ToolServerError
+from outlast.adapters.mcp.sdk.sse import sse_transport
+from outlast.adapters.mcp.sdk.stdio_lines import ENCODING, MESSAGE_BYTES_MAX, on_endless
+from outlast.adapters.mcp.secrets import Redaction
+from outlast.core.errors import ToolServerError
 
-logger = logging.getLogger("durable_agents.mcp")
+logger = logging.getLogger("outlast.mcp")
 
 LINE_BYTES_MAX = 4096
 LAST_WORDS = 5
@@ -57,7 +57,7 @@ QUIET_SECONDS = 900.0
 
 
 @dataclass
-class Exchange:
+class McpExchange:
     """What became of the HTTP requests of one call, and what must not be said of it."""
 
     redaction: Redaction
@@ -73,7 +73,7 @@ class Exchange:
     """Cancelled when no answer can come any more and the SDK would go on waiting for one."""
 
 
-current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
+current_exchange: ContextVar[McpExchange | None] = ContextVar("current_exchange", default=None)
 
 
 class _Hiding(logging.Filter):
@@ -124,7 +124,7 @@ async def open_client(server: ServerConfig, values: Mapping[str, str], line: Lin
     on_endless.set(line.on_endless)
     connect = partial(
         Client,
-        client_info=Implementation(name="durable-agents", version=version("durable-agents")),
+        client_info=Implementation(name="outlast", version=version("outlast")),
         message_handler=line.on_message,
         cache=None,
     )
@@ -174,9 +174,9 @@ class _HTTPClient(httpx2.AsyncClient):
         self._answers_apart = answers_apart
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        exchange = current_exchange.get() or Exchange(Redaction())
+        exchange = current_exchange.get() or McpExchange(Redaction())
         if request.method != "POST" and not self._answers_apart:
-            exchange = Exchange(
+            exchange = McpExchange(
                 Redaction()
             )  # the stream of what the server says unasked, which it need not have
         exchange.status = exchange.error = None

@@ -16,10 +16,10 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from durable_agents.adapters.mcp.secrets import Redaction
-from durable_agents.core.chunks import Chunk, DocumentURLChunk, ImageURLChunk, TextChunk, UnknownChunk
-from durable_agents.core.json import DEPTH_MAX, encode
-from durable_agents.ports.tools import ToolOutput
+from outlast.adapters.mcp.secrets import Redaction
+from outlast.core.chunks import Chunk, DocumentURLChunk, ImageURLChunk, TextChunk, UnknownChunk
+from outlast.core.json import DEPTH_MAX, encode
+from outlast.ports.tools import ToolOutput
 
 
 def output_of(result: CallToolResult, redaction: Redaction) -> ToolOutput:

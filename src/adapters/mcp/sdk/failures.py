@@ -10,9 +10,9 @@ from mcp import MCPError
 from mcp.types import CONNECTION_CLOSED, INVALID_PARAMS, METHOD_NOT_FOUND, REQUEST_TIMEOUT
 from pydantic import ValidationError
 
-from durable_agents.adapters.mcp.sdk.client import Exchange, Line
-from durable_agents.core.errors import DurableAgentsError, ToolServerError, ToolServerUnavailable
-from durable_agents.core.model import faults
+from outlast.adapters.mcp.sdk.client import Line, McpExchange
+from outlast.core.errors import OutlastError, ToolServerError, ToolServerUnavailable
+from outlast.core.values import faults
 
 CHARACTERS_MAX = 500
 PASSING = frozenset({408, 409, 423, 425, 429})
@@ -36,12 +36,12 @@ def leaves_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def opening_failure(
-    server: str, place: str, error: BaseException | None, exchange: Exchange, line: Line
-) -> DurableAgentsError:
+    server: str, place: str, error: BaseException | None, exchange: McpExchange, line: Line
+) -> OutlastError:
     """Return what to raise to those who wait for a connection that did not come about."""
     causes = list(leaves_of(error))
     for cause in causes:
-        if isinstance(cause, DurableAgentsError):
+        if isinstance(cause, OutlastError):
             return cause
     kind, problem = _problem(place, causes, exchange)
     if line.last_words:
@@ -50,7 +50,7 @@ def opening_failure(
 
 
 def _problem(
-    place: str, causes: Sequence[BaseException], exchange: Exchange
+    place: str, causes: Sequence[BaseException], exchange: McpExchange
 ) -> tuple[type[ToolServerError], str]:
     if exchange.status is not None:
         return of_status(exchange.status, place)
@@ -88,7 +88,7 @@ def of_status(status: int, place: str) -> tuple[type[ToolServerError], str]:
     return ToolServerError, f"{place} answered with status {status}; check its url"
 
 
-def is_answer(error: MCPError, exchange: Exchange) -> bool:
+def is_answer(error: MCPError, exchange: McpExchange) -> bool:
     """Whether the server itself said so, of this very call."""
     if exchange.error is not None or error.code in (CONNECTION_CLOSED, REQUEST_TIMEOUT):
         return False

@@ -23,9 +23,9 @@ from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from durable_agents.adapters.mcp.sdk.lines import MESSAGE_BYTES_MAX
+from outlast.adapters.mcp.sdk.stdio_lines import MESSAGE_BYTES_MAX
 
-logger = logging.getLogger("durable_agents.mcp")
+logger = logging.getLogger("outlast.mcp")
 
 Incoming = MemoryObjectSendStream[SessionMessage | Exception]
 

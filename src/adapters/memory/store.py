@@ -1,0 +1,329 @@
+"""The store in memory: the readable reference of the journal port, and what `memory:` runs on.
+
+What survives the closing of a store is its `Medium`, plain data: two stores on one medium are two workers'
+views of one storage. A method that writes has no `await` in it, so that it happens whole or not at all, also
+when it is cancelled; for the same reason all stores on one medium must live in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from outlast.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.records import Status
+from outlast.ports.clock import Clock
+from outlast.ports.journal import (
+    Claim,
+    Commit,
+    Delivery,
+    Head,
+    Message,
+    NewExecution,
+    PresentWorker,
+    Store,
+    Work,
+    WorkerCard,
+)
+
+LIMIT_BYTES = 2 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class StoredExecution:
+    """All that a medium holds of one execution."""
+
+    new: NewExecution
+    created_at: float
+    claimable_at: float | None
+    """From when on it can be claimed; None means by a message only. Of use while it is running."""
+    records: list[bytes]
+    inbox: list[Delivery] = field(default_factory=list)
+    message_ids: set[str] = field(default_factory=set)
+    consumed: int = 0
+    status: Status = Status.RUNNING
+    closed_at: float | None = None
+    note: str | None = None
+    owner: str | None = None
+    token: int = 0
+    """The token of its newest claim; 0 before the first one."""
+
+    @property
+    def has_mail(self) -> bool:
+        return len(self.inbox) > self.consumed
+
+    def release(self, claimable_at: float | None) -> None:
+        self.owner = None
+        self.claimable_at = claimable_at
+
+    def head(self) -> Head:
+        return Head(
+            id=self.new.id,
+            workflow=self.new.workflow,
+            fingerprint=self.new.fingerprint,
+            task_queue=self.new.task_queue,
+            status=self.status,
+            length=len(self.records),
+            created_at=self.created_at,
+            closed_at=self.closed_at,
+            note=self.note,
+            owner=self.owner,
+        )
+
+
+@dataclass(slots=True)
+class Medium:
+    """What outlives a store in memory."""
+
+    executions: dict[str, StoredExecution] = field(default_factory=dict)
+    running: dict[str, StoredExecution] = field(default_factory=dict)
+    """Those of `executions` that have not ended: what a claim must look at."""
+    announced: dict[str, tuple[WorkerCard, float]] = field(default_factory=dict)
+    """Workers by identity, and how long each is taken to be alive."""
+    last_token: int = 0
+    version: int = 0
+    """Grows with every change that `Leases.wait` announces."""
+    listeners: set[asyncio.Event] = field(default_factory=set)
+
+    def changed(self, *, announce: bool) -> None:
+        self.version += announce
+        for listener in self.listeners:
+            listener.set()
+
+
+class MemoryStore(Store):
+    """A store in the memory of this process; it is gone with its medium."""
+
+    def __init__(self, clock: Clock, *, medium: Medium | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._clock = clock
+        self._medium = Medium() if medium is None else medium
+        self._limit_bytes = limit_bytes
+
+    async def __aenter__(self) -> MemoryStore:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    # Journal ---------------------------------------------------------------------------------------------
+
+    @property
+    def limit_bytes(self) -> int:
+        return self._limit_bytes
+
+    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        existing = self._medium.executions.get(new.id)
+        if existing is not None:
+            return existing.head(), False
+        self._check_size(f"the first record of execution {new.id!r}", first)
+        now = self._clock.now()
+        created = StoredExecution(new=new, created_at=now, claimable_at=now, records=[first])
+        self._medium.executions[new.id] = self._medium.running[new.id] = created
+        self._medium.changed(announce=True)
+        return created.head(), True
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        execution = self._owned(claim)
+        if execution is None or len(execution.records) != position:
+            raise LeaseLost(claim.execution_id)
+        for record in records:
+            self._check_size(f"a record of execution {claim.execution_id!r}", record)
+        execution.records.extend(records)
+        execution.note = commit.note
+        if commit.consumed is not None:
+            execution.consumed = max(execution.consumed, commit.consumed)
+        if commit.status is not None:
+            execution.status = commit.status
+            execution.closed_at = self._clock.now()
+            execution.release(claimable_at=None)
+            del self._medium.running[claim.execution_id]
+        elif commit.release:
+            execution.release(self._claimable_at(execution, commit.wake_at))
+        self._medium.changed(announce=commit.release)
+
+    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+        execution = self._medium.executions.get(execution_id)
+        return () if execution is None else execution.records[after:]
+
+    async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
+        def is_longer() -> bool:
+            execution = self._medium.executions.get(execution_id)
+            if execution is None:
+                return False
+            return len(execution.records) > length or execution.status is not Status.RUNNING
+
+        await self._until(is_longer, timeout_seconds)
+
+    # Inbox -----------------------------------------------------------------------------------------------
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        execution = self._medium.executions.get(execution_id)
+        if execution is None:
+            raise ExecutionNotFound(execution_id)
+        if message.id in execution.message_ids:
+            return
+        if execution.status is not Status.RUNNING:
+            raise ExecutionClosed(execution_id, execution.status)
+        self._check_size(f"a message to execution {execution_id!r}", message.body)
+        execution.message_ids.add(message.id)
+        execution.inbox.append(Delivery(number=len(execution.inbox) + 1, message=message))
+        if execution.owner is None:
+            now = self._clock.now()
+            execution.claimable_at = (
+                now if execution.claimable_at is None else min(now, execution.claimable_at)
+            )
+        self._medium.changed(announce=True)
+
+    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+        execution = self._medium.executions.get(execution_id)
+        return () if execution is None else execution.inbox[after:]
+
+    # Leases ----------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        now = self._clock.now()
+        candidates = [
+            (execution.claimable_at, execution)
+            for execution in self._medium.running.values()
+            if execution.claimable_at is not None
+            and execution.new.workflow in workflows
+            and execution.new.task_queue == task_queue
+        ]
+        candidates.sort(key=lambda candidate: candidate[0])
+        ready = [execution for claimable_at, execution in candidates if claimable_at <= now][:limit]
+        claims = tuple(self._take(execution, worker, now + lease_seconds) for execution in ready)
+        wake_ats = (execution.claimable_at for _, execution in candidates)
+        return Work(
+            claims=claims,
+            mail=frozenset(
+                execution.new.id
+                for execution in self._medium.running.values()
+                if execution.owner == worker and execution.has_mail
+            ),
+            next_wake_at=min((wake_at for wake_at in wake_ats if wake_at is not None), default=None),
+            version=self._medium.version,
+        )
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        lost = set()
+        for claim in claims:
+            execution = self._owned(claim)
+            if execution is None:
+                lost.add(claim.execution_id)
+            else:
+                execution.claimable_at = self._clock.now() + lease_seconds
+        return frozenset(lost)
+
+    async def wait(self, version: int, timeout_seconds: float) -> None:
+        await self._until(lambda: self._medium.version != version, timeout_seconds)
+
+    # Presence --------------------------------------------------------------------------------------------
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        self._forget_the_dead()
+        self._medium.announced[card.identity] = (card, self._clock.now() + lease_seconds)
+
+    async def leave(self, identity: str) -> None:
+        self._medium.announced.pop(identity, None)
+
+    async def workers(self) -> Sequence[PresentWorker]:
+        self._forget_the_dead()
+        cards = sorted(
+            (card for card, _ in self._medium.announced.values()),
+            key=lambda card: (card.started_at, card.identity),
+        )
+        return [PresentWorker(card, self._owned_by(card.identity)) for card in cards]
+
+    # Catalogue -------------------------------------------------------------------------------------------
+
+    async def head(self, execution_id: str) -> Head | None:
+        execution = self._medium.executions.get(execution_id)
+        return None if execution is None else execution.head()
+
+    async def heads(
+        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+    ) -> Sequence[Head]:
+        found = [
+            execution
+            for execution in reversed(self._medium.executions.values())
+            if workflow in (None, execution.new.workflow) and status in (None, execution.status)
+        ]
+        found.sort(key=lambda execution: execution.created_at, reverse=True)
+        return [execution.head() for execution in found[:limit]]
+
+    async def prune(self, closed_before: float | None = None) -> int:
+        ended_enough = [
+            id for id, execution in self._medium.executions.items() if self._is_over(execution, closed_before)
+        ]
+        for id in ended_enough:
+            del self._medium.executions[id]
+        return len(ended_enough)
+
+    # What the methods share ------------------------------------------------------------------------------
+
+    def _owned(self, claim: Claim) -> StoredExecution | None:
+        """Return the execution of a claim that is good, else None."""
+        execution = self._medium.running.get(claim.execution_id)
+        if execution is None or execution.owner is None or execution.token != claim.token:
+            return None
+        return execution
+
+    def _owned_by(self, worker: str) -> tuple[str, ...]:
+        running = self._medium.running.values()
+        return tuple(sorted(execution.new.id for execution in running if execution.owner == worker))
+
+    def _forget_the_dead(self) -> None:
+        now, announced = self._clock.now(), self._medium.announced
+        for identity in [identity for identity, (_, until) in announced.items() if until <= now]:
+            del announced[identity]
+
+    def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
+        recovered = execution.owner is not None
+        self._medium.last_token += 1
+        execution.token = self._medium.last_token
+        execution.owner = worker
+        execution.claimable_at = lease_until
+        return Claim(
+            execution_id=execution.new.id,
+            workflow=execution.new.workflow,
+            worker=worker,
+            token=execution.token,
+            length=len(execution.records),
+            consumed=execution.consumed,
+            recovered=recovered,
+        )
+
+    def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
+        """Return from when on a released execution can be claimed."""
+        now = self._clock.now()
+        if execution.has_mail:
+            return now
+        return None if wake_at is None else max(now, wake_at)
+
+    def _is_over(self, execution: StoredExecution, closed_before: float | None) -> bool:
+        if execution.closed_at is None:
+            return False
+        if execution.new.keep_seconds is not None:
+            return execution.closed_at + execution.new.keep_seconds <= self._clock.now()
+        return closed_before is not None and execution.closed_at < closed_before
+
+    def _check_size(self, what: str, data: bytes) -> None:
+        if len(data) > self._limit_bytes:
+            raise PayloadTooLarge(what, len(data), self._limit_bytes)
+
+    async def _until(self, is_so: Callable[[], bool], timeout_seconds: float) -> None:
+        """Return when `is_so`, or when the time is up."""
+        changed = asyncio.Event()
+        self._medium.listeners.add(changed)
+        time_is_up = asyncio.create_task(self._clock.sleep(timeout_seconds))
+        time_is_up.add_done_callback(lambda _: changed.set())
+        try:
+            while not is_so() and not time_is_up.done():
+                changed.clear()
+                await changed.wait()
+        finally:
+            self._medium.listeners.discard(changed)
+            time_is_up.cancel()

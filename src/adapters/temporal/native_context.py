@@ -1,0 +1,134 @@
+"""Agents in workflows that users write for Temporal themselves.
+
+An interceptor of the worker gives such a workflow the context that `Runner.run` and activities look for, its
+event stream and its approvals. Everything else is the user's: signals, timers, child workflows, versions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from temporalio import workflow
+from temporalio.worker import (
+    ExecuteWorkflowInput,
+    HandleQueryInput,
+    HandleSignalInput,
+    HandleUpdateInput,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
+
+from outlast.adapters.temporal.context import TemporalContext
+from outlast.adapters.temporal.failures import application_error
+from outlast.adapters.temporal.payloads import LIMIT_BYTES
+from outlast.adapters.temporal.task_order import keep_order
+from outlast.adapters.temporal.workflows import RECORDS_QUERY, Host, host, read_sent
+from outlast.core.approvals import DECISION_SIGNAL, read_decision
+from outlast.core.errors import DefinitionError, InvalidArguments, OutlastError
+from outlast.core.failure import failure_of
+from outlast.core.json import DEPTH_MAX, JSON, encode
+from outlast.core.records import ExecutionEnded, ExecutionStarted, SignalReceived, Status
+from outlast.ports.durability import current_context
+
+
+class UsersHost(Host):
+    """What a worker, or a replay, lends to workflows that know nothing of it."""
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        super().workflow_interceptor_class(input)
+        return AgentsInbound
+
+
+class AgentsInbound(WorkflowInboundInterceptor):
+    """Stands around the code of one workflow.
+
+    An error of ours that leaves the code ends the workflow: it cannot be helped by trying the workflow task
+    again, which is what Temporal does with exceptions that it does not know.
+    """
+
+    _context: TemporalContext | None = None
+
+    def _enter(self) -> TemporalContext:
+        if self._context is None:
+            lent = host()
+            self._context = TemporalContext(lent.steps, lent.lease, lent.limit_bytes)
+            keep_order()
+        current_context.set(self._context)
+        return self._context
+
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        context = self._enter()
+        workflow.set_query_handler(RECORDS_QUERY, context.page)
+        workflow.set_signal_handler(DECISION_SIGNAL, self._decide)
+        name = workflow.info().workflow_type
+        context.record(ExecutionStarted(at=context.time, workflow=name, arguments={}))
+        try:
+            result = await super().execute_workflow(input)
+        except asyncio.CancelledError:
+            context.record(ExecutionEnded(status=Status.CANCELLED))
+            raise
+        except Exception as error:
+            failure = failure_of(error, LIMIT_BYTES)
+            context.record(ExecutionEnded(status=Status.FAILED, failure=failure))
+            if _is_ours(error):
+                raise application_error(failure) from None
+            raise
+        context.record(ExecutionEnded(status=Status.COMPLETED, result=_as_json(result)))
+        return result
+
+    async def handle_signal(self, input: HandleSignalInput) -> None:
+        self._enter()
+        try:
+            await super().handle_signal(input)
+        except Exception as error:
+            raise _translated(error) from None
+
+    async def handle_query(self, input: HandleQueryInput) -> Any:
+        self._enter()
+        return await super().handle_query(input)
+
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
+        self._enter()
+        try:
+            return await super().handle_update_handler(input)
+        except Exception as error:
+            raise _translated(error) from None
+
+    def _decide(self, message: Any) -> None:
+        context = self._enter()
+        _, named = read_sent([message])
+        context.record(
+            SignalReceived(
+                at=context.time,
+                message_id=f"signal:{len(context.records)}",
+                name=DECISION_SIGNAL,
+                named=dict(named),
+            )
+        )
+        try:
+            context.decide(read_decision(named))
+        except (InvalidArguments, DefinitionError) as error:
+            workflow.logger.warning("a decision is dropped: %s", error)
+
+
+def _is_ours(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(OutlastError) is not None
+    return isinstance(error, OutlastError)
+
+
+def _translated(error: Exception) -> Exception:
+    return application_error(failure_of(error, LIMIT_BYTES)) if _is_ours(error) else error
+
+
+def _as_json(result: Any) -> JSON:
+    """Return what the event stream tells of a result, which is the user's and may be anything."""
+    try:
+        encode(result, depth_max=DEPTH_MAX)
+    except (TypeError, ValueError):
+        return None
+    told: JSON = result
+    return told

@@ -1,0 +1,182 @@
+"""One attempt at a step: performed outside workflow code, with its timeouts and its heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import sys
+from contextvars import ContextVar
+from typing import Any
+
+from outlast.core.errors import ActivityTimedOut, MalformedReply, PayloadTooLarge, Unserialisable
+from outlast.core.json import DEPTH_MAX, ENVELOPE_DEPTH, JSON, decode, encode, whole_characters
+from outlast.core.values import Value
+from outlast.ports.clock import Clock
+from outlast.ports.definitions import ActivityOptions
+from outlast.ports.deltas import Tell
+from outlast.ports.durability import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
+from outlast.ports.resources import Resources
+from outlast.ports.tools import ToolList
+from outlast.runtime.attempts.threads import in_thread
+
+logger = logging.getLogger("outlast.worker")
+
+current_attempt: ContextVar[Attempt | None] = ContextVar("current_attempt", default=None)
+"""The attempt that runs in this context; None outside of any."""
+
+UNWINDING_SECONDS = 10.0
+"""How long an attempt that was cancelled may take to clean up before it is left to itself."""
+
+
+async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
+    """Do what `call` says, once, and return its result as JSON. Whatever it raises, it raises."""
+    match call:
+        case ActivityCall(definition=definition, arguments=arguments):
+            args, kwargs = definition.signature.load_arguments(arguments)
+            token = current_attempt.set(attempt)
+            try:
+                if definition.is_async:
+                    result = await definition.fn(*args, **kwargs)
+                else:
+                    run = functools.partial(definition.fn, *args, **kwargs)
+                    result = await in_thread(run, name=f"activity {definition.name}")
+            finally:
+                current_attempt.reset(token)
+            return definition.signature.dump_result(result)
+        case ModelCall(session=session, request=request):
+            reply = await session.reply(request(attempt), resources, _telling(attempt.tell))
+            try:
+                return _written(reply)
+            except ValueError as error:
+                raise MalformedReply(str(error)) from error
+        case ToolCallOf(source=source, tool=tool, arguments=arguments, known=known):
+            token = current_attempt.set(attempt)
+            try:
+                output = await source.call(tool, arguments, resources, known=known)
+            finally:
+                current_attempt.reset(token)
+            try:
+                return _written(output)
+            except ValueError as error:
+                raise Unserialisable(f"the result of {tool!r}", type(output).__name__, str(error)) from error
+        case ListTools(source=source):
+            return ToolList.of(await source.list_tools(resources)).written()
+
+
+def _telling(tell: Tell | None) -> Tell | None:
+    """Return what tells only text that every store can carry."""
+    return None if tell is None else lambda text: tell(whole_characters(text))
+
+
+def _written(result: Value) -> JSON:
+    """Return what a server sent, as JSON; raises ValueError when no record could carry it."""
+    data = result.to_data("json")
+    # The other half of the envelope is for records, and for those who read them.
+    encode(data, depth_max=DEPTH_MAX + ENVELOPE_DEPTH // 2)
+    return data
+
+
+class Heartbeat:
+    """The heartbeat of one attempt, called from any thread."""
+
+    def __init__(self, limit_bytes: int = sys.maxsize) -> None:
+        self._limit_bytes = limit_bytes // 2  # the record that keeps the last beat keeps a failure as well
+        self._loop = asyncio.get_running_loop()
+        self._beaten = asyncio.Event()
+        self.details: tuple[JSON, ...] = ()
+
+    def beat(self, details: tuple[JSON, ...]) -> None:
+        """Take a sign of life.
+
+        Raises:
+            Unserialisable: `details` are not JSON.
+            PayloadTooLarge: they are too long to be kept.
+        """
+        what = "what a heartbeat tells"
+        try:
+            text = encode(list(details), depth_max=DEPTH_MAX + 1)
+        except (TypeError, ValueError) as error:
+            raise Unserialisable(what, type(details[-1]).__name__, str(error)) from error
+        if len(text) > self._limit_bytes:
+            raise PayloadTooLarge(what, len(text), self._limit_bytes)
+        self.details = tuple(decode(text))
+        self._loop.call_soon_threadsafe(self._beaten.set)
+
+    async def missed(self, timeout: float, clock: Clock) -> None:
+        """Return once nothing was heard for `timeout` seconds."""
+        while True:
+            self._beaten.clear()
+            beat, over = asyncio.create_task(self._beaten.wait()), asyncio.create_task(clock.sleep(timeout))
+            try:
+                await asyncio.wait({beat, over}, return_when=asyncio.FIRST_COMPLETED)
+                if over.done() and not beat.done():
+                    return
+            finally:
+                beat.cancel()
+                over.cancel()
+
+
+async def perform_in_time(
+    call: Call,
+    attempt: Attempt,
+    options: ActivityOptions,
+    resources: Resources,
+    clock: Clock,
+    pulse: Heartbeat,
+) -> JSON:
+    """Perform `call` within its timeouts.
+
+    If it is cancelled, so is the attempt; a result that comes all the same is returned.
+
+    Raises:
+        ActivityTimedOut: it took longer than `start_to_close_timeout`, or was silent for longer than
+            `heartbeat_timeout`; the attempt has been cancelled (a thread cannot be, and is left alone).
+    """
+    work = asyncio.create_task(perform(call, attempt, resources), name=f"attempt at {attempt.activity}")
+    limits: dict[asyncio.Task[Any], tuple[str, float]] = {
+        asyncio.create_task(clock.sleep(options.start_to_close_timeout)): (
+            "start_to_close_timeout",
+            options.start_to_close_timeout,
+        )
+    }
+    if options.heartbeat_timeout is not None:
+        watch = asyncio.create_task(pulse.missed(options.heartbeat_timeout, clock))
+        limits[watch] = ("heartbeat_timeout", options.heartbeat_timeout)
+    try:
+        await asyncio.wait({work, *limits}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            option, seconds = next(limits[task] for task in limits if task.done())
+            await _end(work, clock)
+            raise ActivityTimedOut(attempt.activity, option, seconds)
+    except asyncio.CancelledError:
+        await _end(work, clock)
+        if not work.done() or work.cancelled():
+            raise
+    finally:
+        for limit in limits:
+            limit.cancel()
+    if work.cancelled():
+        # Left to itself, a CancelledError would pass for one of ours.
+        raise RuntimeError(f"activity {attempt.activity!r} let a CancelledError of its own escape")
+    return work.result()
+
+
+async def _end(work: asyncio.Task[JSON], clock: Clock) -> None:
+    """Cancel `work` and wait until it has ended; code that goes on for too long is left to itself."""
+    work.cancel()
+    patience = asyncio.create_task(clock.sleep(UNWINDING_SECONDS))
+    try:
+        await asyncio.wait({work, patience}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        patience.cancel()
+    if not work.done():
+        logger.warning("%s was cancelled and goes on all the same", work.get_name())
+        work.add_done_callback(_retrieve)
+    else:
+        _retrieve(work)
+
+
+def _retrieve(work: asyncio.Task[JSON]) -> None:
+    if not work.cancelled():
+        work.exception()

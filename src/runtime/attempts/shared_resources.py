@@ -1,0 +1,77 @@
+"""What a worker opens once and shares between its attempts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, TypeVar
+
+from outlast.ports.resources import Resources
+
+T = TypeVar("T")
+
+
+class SharedResources(Resources):
+    """Resources of one worker (or one plain run), each owned by a task of its own.
+
+    The task that enters a context manager is the one that leaves it, which anyio's cancel scopes (and so
+    MCP's clients) insist on; whoever asks for a thing only waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._owners: dict[Hashable, _Owner[Any]] = {}
+        self._closed = False
+
+    async def get(self, key: Hashable, make: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        if self._closed:
+            raise RuntimeError("these resources are closed")
+        owner: _Owner[T] | None = self._owners.get(key)
+        if owner is None or owner.task.done():
+            owner = self._owners[key] = _Owner(make())
+        # Shielded: one caller that gives up must not take the opening away from the others.
+        return await asyncio.shield(owner.ready)
+
+    async def __aenter__(self) -> SharedResources:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close what is open, the newest first; raises the first error that gives, once all is closed."""
+        self._closed = True
+        errors: list[BaseException] = []
+        while self._owners:
+            owner = self._owners.popitem()[1]
+            owner.leave.set()
+            if not owner.ready.done():
+                owner.task.cancel()  # nobody waits any more for what is still being opened
+            await asyncio.wait([owner.task])
+            owner.ready.cancel()  # which a task that was cancelled before it began has not done
+            if not owner.task.cancelled() and (error := owner.task.exception()) is not None:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+
+class _Owner(Generic[T]):
+    """A task that holds one thing open."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
+        self.ready: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.leave = asyncio.Event()
+        self.task = asyncio.create_task(self._hold(manager))
+
+    async def _hold(self, manager: AbstractAsyncContextManager[T]) -> None:
+        try:
+            thing = await manager.__aenter__()
+        except Exception as error:
+            self.ready.set_exception(error)
+            self.ready.exception()  # marked as seen: nobody may be waiting any more
+            return
+        except BaseException:
+            self.ready.cancel()
+            raise
+        self.ready.set_result(thing)
+        try:
+            await self.leave.wait()
+        finally:
+            await manager.__aexit__(None, None, None)

@@ -1,0 +1,274 @@
+"""Activities: functions with effects, whose results are journaled."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from outlast.core.errors import DefinitionError, NotInWorkflow, UnknownDefinition
+from outlast.core.json import JSON
+from outlast.core.records import StepKind
+from outlast.core.retry import RetryPolicy
+from outlast.ports.definitions import ActivityDefinition, ActivityOptions, Approval
+from outlast.ports.durability import ActivityCall, Attempt, Step, current_context
+from outlast.ports.tools import Effect
+from outlast.runtime.attempts.attempt import current_attempt
+from outlast.runtime.attempts.threads import in_thread
+from outlast.runtime.definitions.module_copies import in_copy
+from outlast.runtime.definitions.signature import CallableSignature
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+"""The attempt that the running activity code belongs to."""
+
+_defined: dict[str, dict[tuple[str, str], ActivityDefinition]] = {}
+"""What this process defines, by name and then by the place of the function."""
+
+
+class Activity(Generic[P, R]):
+    """A defined activity. Awaiting a call of it is a journaled step in a workflow, a plain call elsewhere."""
+
+    def __init__(self, definition: ActivityDefinition) -> None:
+        self.definition = definition
+        functools.update_wrapper(self, definition.fn)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Return a coroutine that gives the activity's result.
+
+        Outside of any event loop nothing can be awaited: there a plain `def` just runs and returns its value.
+
+        Raises (when awaited in a workflow):
+            Unserialisable: an argument or the result is not JSON; nothing was written.
+            ActivityFailed, ActivityTimedOut, OutcomeUnknown: it did not succeed within its retry policy.
+        """
+        if current_context.get() is None:
+            if not self.definition.is_async and asyncio._get_running_loop() is None:
+                value: Coroutine[Any, Any, R] = self.definition.fn(*args, **kwargs)
+                return value
+            return self._call_plainly(args, kwargs)
+        return self._call_durably(args, kwargs)
+
+    async def _call_plainly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        definition = self.definition
+        if definition.is_async:
+            return cast(R, await definition.fn(*args, **kwargs))
+        return cast(R, await in_thread(functools.partial(definition.fn, *args, **kwargs)))
+
+    async def _call_durably(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        context = current_context.get()
+        assert context is not None
+        definition = self.definition
+        arguments = definition.signature.dump_arguments(*args, **kwargs)
+        step = Step(
+            key=context.next_key(),
+            kind=StepKind.ACTIVITY,
+            name=definition.name,
+            call=ActivityCall(definition, arguments),
+            options=definition.options,
+            arguments=cast(JSON, arguments),
+        )
+        return cast(R, definition.signature.load_result(await context.run_step(step)))
+
+    def __repr__(self) -> str:
+        return f"<activity {self.definition.name}>"
+
+
+class _ActivityDecorator:
+    """`activity(...)` defines one; `activity.info()` and `.heartbeat()` serve the code of a running one."""
+
+    @overload
+    def __call__(self, name: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
+
+    @overload
+    def __call__(self, name: Callable[P, R], /) -> Activity[P, R]: ...
+
+    @overload
+    def __call__(
+        self,
+        name: str | None = None,
+        *,
+        description: str | None = None,
+        start_to_close_timeout: timedelta = ...,
+        heartbeat_timeout: timedelta | None = None,
+        retry_policy_max_attempts: int | None = None,
+        retry_policy_initial_interval: timedelta = ...,
+        retry_policy_backoff_coefficient: float = 2.0,
+        retry_policy_max_interval: timedelta = ...,
+        retry_policy_non_retryable: Sequence[type[BaseException] | str] = (),
+        effect: Effect = "idempotent",
+        requires_approval: Approval = False,
+        local: bool = False,
+    ) -> _Decorate: ...
+
+    def __call__(
+        self,
+        name: Any = None,
+        *,
+        description: str | None = None,
+        start_to_close_timeout: timedelta = timedelta(minutes=5),
+        heartbeat_timeout: timedelta | None = None,
+        retry_policy_max_attempts: int | None = None,
+        retry_policy_initial_interval: timedelta = timedelta(seconds=1),
+        retry_policy_backoff_coefficient: float = 2.0,
+        retry_policy_max_interval: timedelta = timedelta(seconds=60),
+        retry_policy_non_retryable: Sequence[type[BaseException] | str] = (),
+        effect: Effect = "idempotent",
+        requires_approval: Approval = False,
+        local: bool = False,
+    ) -> Any:
+        """Define an activity from an `async def`, or from a `def`, which then runs in a thread.
+
+        Args:
+            name: The name in journals and for models; the function's own by default.
+            description: What a model is told; the docstring's text by default.
+            start_to_close_timeout: How long one attempt may take.
+            heartbeat_timeout: How long an attempt may go without calling `activity.heartbeat()`.
+            retry_policy_max_attempts: Attempts in all, crashes included; 5 by default, 1 for `effect="once"`.
+            retry_policy_initial_interval: The wait before the second attempt.
+            retry_policy_backoff_coefficient: What each further wait is multiplied by.
+            retry_policy_max_interval: The longest wait.
+            retry_policy_non_retryable: Exceptions (classes, or their names) that end the activity at once.
+            effect: What running it does to the world: "read" nothing, "idempotent" the same however often
+                it is run with one idempotency key, "once" something each time. A "once" activity whose
+                outcome is unknown after a crash or a timeout is not repeated: `OutcomeUnknown` is raised.
+            requires_approval: Whether a person must allow each call that a model makes of it: True, or a
+                function of the arguments (a dict) that says so of one call; it runs in the workflow and must
+                be pure. Workflow code that awaits the activity itself needs no approval.
+            local: For what takes milliseconds: Temporal runs it in the worker that runs the workflow, as a
+                local activity, without a round trip to the server. After a crash it may be run again, with
+                attempts counted from 1, and it has no heartbeats. On other backends it changes nothing.
+
+        Raises:
+            DefinitionError: a parameter has no type hint, an option makes no sense, or two functions share
+                a name.
+        """
+        if callable(name):
+            return self()(name)
+        if effect not in ("read", "idempotent", "once"):
+            raise DefinitionError(f'effect is {effect!r}; use "read", "idempotent" or "once"')
+        attempts = retry_policy_max_attempts
+        if attempts is None:
+            attempts = 1 if effect == "once" else 5
+        check_approval(requires_approval, "requires_approval")
+        if local and effect == "once":
+            raise DefinitionError('an activity with effect="once" must not be local: a crash would repeat it')
+        _check_options(attempts, retry_policy_backoff_coefficient, start_to_close_timeout, heartbeat_timeout)
+        options = ActivityOptions(
+            start_to_close_timeout=start_to_close_timeout.total_seconds(),
+            heartbeat_timeout=None if heartbeat_timeout is None else heartbeat_timeout.total_seconds(),
+            retry=RetryPolicy(
+                max_attempts=attempts,
+                initial_interval=retry_policy_initial_interval.total_seconds(),
+                backoff_coefficient=retry_policy_backoff_coefficient,
+                max_interval=retry_policy_max_interval.total_seconds(),
+                non_retryable=tuple(
+                    error if isinstance(error, str) else error.__name__
+                    for error in retry_policy_non_retryable
+                ),
+            ),
+            effect=effect,
+            requires_approval=requires_approval,
+            local=local,
+        )
+
+        def decorate(fn: Callable[..., Any]) -> Activity[Any, Any]:
+            signature = CallableSignature.of(fn, name=name, description=description)
+            is_async = inspect.iscoroutinefunction(fn)
+            definition = ActivityDefinition(signature.name, fn, is_async, signature, options)
+            _register(definition)
+            return Activity(definition)
+
+        return decorate
+
+    @staticmethod
+    def info() -> Attempt:
+        """Return what the running attempt knows of itself: ids, attempt number, idempotency key."""
+        attempt = current_attempt.get()
+        if attempt is None:
+            raise NotInWorkflow("activity.info()")
+        return attempt
+
+    @staticmethod
+    def heartbeat(*details: JSON) -> None:
+        """Say that the attempt is alive; the next attempt finds the last `details` in its `info()`.
+
+        Outside of an attempt (the activity is called plainly) it does nothing.
+        """
+        attempt = current_attempt.get()
+        if attempt is not None:
+            attempt.heartbeat(details)
+
+
+class _Decorate:
+    """What `activity(...)` returns, for type checkers."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, Awaitable[R]], /) -> Activity[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Activity[P, R]: ...
+
+    def __call__(self, fn: Any, /) -> Any:
+        raise TypeError("for type checkers only")
+
+
+activity = _ActivityDecorator()
+
+
+def _check_options(
+    attempts: int, coefficient: float, timeout: timedelta, heartbeat_timeout: timedelta | None
+) -> None:
+    if attempts < 1:
+        raise DefinitionError(f"retry_policy_max_attempts is {attempts}; it must be at least 1")
+    if coefficient < 1:
+        raise DefinitionError(f"retry_policy_backoff_coefficient is {coefficient}; it must be at least 1")
+    if timeout <= timedelta(0):
+        raise DefinitionError("start_to_close_timeout must be longer than nothing")
+    if heartbeat_timeout is not None and heartbeat_timeout <= timedelta(0):
+        raise DefinitionError("heartbeat_timeout must be longer than nothing; leave it out for none")
+
+
+def check_approval(approval: Any, what: str) -> None:
+    """Refuse what says of no call whether it needs approval.
+
+    Raises:
+        DefinitionError: it is neither a bool nor a plain function.
+    """
+    if isinstance(approval, bool) or (callable(approval) and not inspect.iscoroutinefunction(approval)):
+        return
+    raise DefinitionError(
+        f"{what} must be True, False or a plain `def` that takes the arguments and returns one of them"
+    )
+
+
+def _register(definition: ActivityDefinition) -> None:
+    # The same function again is a reloaded module, or a factory called twice: the newest one counts.
+    namesakes = _defined.setdefault(definition.name, {})
+    place = (definition.fn.__module__, definition.fn.__qualname__)
+    if not (place in namesakes and in_copy()):
+        namesakes[place] = definition
+
+
+def defined_activity(name: str) -> ActivityDefinition:
+    """Return the activity that this process defines under `name`.
+
+    Raises:
+        UnknownDefinition: the module that defines it has not been imported.
+        DefinitionError: several functions are activities of that name.
+    """
+    namesakes = _defined.get(name)
+    if not namesakes:
+        raise UnknownDefinition("activity", name)
+    if len(namesakes) > 1:
+        places = " and ".join(".".join(place) for place in namesakes)
+        raise DefinitionError(f"{places} are all called {name!r}: give all but one another name=")
+    [definition] = namesakes.values()
+    return definition

@@ -1,0 +1,348 @@
+"""Agents as users write them, and what becomes of their tools."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Generic
+
+from pydantic import BaseModel
+
+from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec
+from outlast.core.built_in_tools import BUILT_IN_TYPES
+from outlast.core.errors import DefinitionError
+from outlast.core.json import JSON
+from outlast.ports import definitions as ports
+from outlast.ports.definitions import Approval
+from outlast.ports.tools import ToolSource
+from outlast.runtime.definitions.activity import Activity, check_approval
+from outlast.runtime.definitions.guardrails import Guardrail, check_guardrail
+from outlast.runtime.definitions.output_type import OutputType, T_co
+from outlast.runtime.definitions.signature import CallableSignature
+
+if TYPE_CHECKING:
+    from typing import _SpecialForm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent(Generic[T_co]):
+    """A model with instructions, tools, and other agents that it may hand off to.
+
+    Args:
+        model: The model's name.
+        fallback_models: Models to ask, in this order, when the one before is overloaded, unreachable or not
+            there; for sessions that keep the conversation here (`LocalSession`).
+        name: The agent's name, unique among the agents that can reach each other.
+        description: What it is good at; the agents that may hand off to it are told.
+        instructions: The system prompt.
+        tools: Activities; plain functions, which run inside the workflow and so must be pure (or `async`,
+            using activities themselves); built-in tools; tool sources. A model can call only what stands
+            here, never an activity that is merely defined somewhere.
+        handoffs: Agents; or, where they do not exist yet, functions that return them; or the names of
+            agents that can be reached another way. Cycles are fine.
+        mcp_clients: MCP servers whose tools the agent has.
+        completion_args: Sampling parameters, as the API names them.
+        requires_approval: Tools, of any kind and by name, of which a person must allow each call: True, or a
+            pure function of the arguments (a dict) that says so of one call. It goes before what an activity
+            or a tool source says itself.
+        output_type: The type of the answer; it is asked for as JSON and parsed.
+        output_retries: How often the model is told that its answer is not of the output type, and may answer
+            again, before the run fails with `InvalidOutput`.
+        input_guardrails: Checks of what a run is given, when this agent starts it; see `runtime.guardrails`.
+        output_guardrails: Checks of this agent's answers.
+        id: An agent that exists on Mistral's side and is used as it is.
+        metadata: Kept with the agent on Mistral's side.
+    """
+
+    model: str
+    name: str
+    description: str = ""
+    instructions: str = ""
+    tools: Sequence[Any] = ()
+    handoffs: Sequence[Agent[Any] | str | Callable[[], Agent[Any]]] = ()
+    mcp_clients: Sequence[ToolSource] = ()
+    completion_args: Any = None
+    fallback_models: Sequence[str] = ()
+    requires_approval: Mapping[str, Approval] = field(default_factory=dict)
+    output_type: type[T_co] | UnionType | _SpecialForm | None = None
+    output_retries: int = 2
+    input_guardrails: Sequence[Guardrail | Agent[Any]] = ()
+    output_guardrails: Sequence[Guardrail | Agent[Any]] = ()
+    id: str | None = None
+    metadata: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "name"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
+                raise DefinitionError(f"an agent's {name} must be a text that is not empty")
+        if isinstance(self.fallback_models, str):
+            raise DefinitionError(f"fallback_models of agent {self.name!r} is a text; give a list of names")
+        if self.output_retries < 0:
+            raise DefinitionError(
+                f"output_retries of agent {self.name!r} is {self.output_retries}; use 0 or more"
+            )
+        for guardrail in (*self.input_guardrails, *self.output_guardrails):
+            check_guardrail(guardrail, self.name, isinstance(guardrail, Agent))
+        for tool, approval in self.requires_approval.items():
+            check_approval(approval, f"requires_approval of {tool!r}, a tool of agent {self.name!r},")
+        for client in self.mcp_clients:
+            if not _is_source(client):
+                raise DefinitionError(
+                    f"agent {self.name!r} has something among its mcp_clients that is no tool source: "
+                    f"{type(client).__name__}"
+                )
+
+    @property
+    def sources(self) -> tuple[ToolSource, ...]:
+        """The places where tools come from that must be asked first."""
+        return (*(tool for tool in self.tools if _is_source(tool)), *self.mcp_clients)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityTool:
+    """A tool that is an activity."""
+
+    activity: Activity[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTool:
+    """A tool that is a plain function, run inside the workflow."""
+
+    fn: Callable[..., Any]
+    signature: CallableSignature
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTool:
+    """A tool of a source."""
+
+    source: ToolSource
+    name: str
+
+
+Binding = ActivityTool | FunctionTool | SourceTool
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """An agent and all that it can reach: the graph as data, and what stands behind every tool."""
+
+    graph: AgentGraph
+    agents: Mapping[str, Agent]
+    bindings: Mapping[tuple[str, str], Binding]
+    """By agent and tool name."""
+    outputs: Mapping[str, OutputType]
+    """The output types of the agents that have one."""
+
+    def checked(self) -> dict[str, int]:
+        """Return the agents whose answers are checked, each with how often it may answer again."""
+        return {
+            name: agent.output_retries if name in self.outputs else 0
+            for name, agent in self.agents.items()
+            if name in self.outputs or agent.output_guardrails
+        }
+
+    def approval(self, agent: str, tool: str) -> Approval:
+        """Return whether calls of a tool need a person's approval, or what says so of one call."""
+        own = self.agents[agent].requires_approval
+        if tool in own:
+            return own[tool]
+        match self.bindings.get((agent, tool)):
+            case ActivityTool(activity=activity):
+                return activity.definition.options.requires_approval
+            case _:
+                known = self.graph[agent].tool(tool)
+                return known is not None and known.requires_approval
+
+    def check_approvals(self, missing: Collection[str]) -> None:
+        """Refuse approvals of tools that there are not: a misspelt name would let every call through.
+
+        An agent that has a source which is `missing` may name what cannot be seen now.
+
+        Raises:
+            DefinitionError: an agent names a tool that it has not.
+        """
+        for name, agent in self.agents.items():
+            if any(source.name in missing for source in agent.sources):
+                continue
+            for tool in agent.requires_approval:
+                if self.graph[name].tool(tool) is None:
+                    known = ", ".join(sorted(one.name for one in self.graph[name].tools)) or "none"
+                    raise DefinitionError(
+                        f"agent {name!r} requires approval of a tool {tool!r}, which it has not; "
+                        f"its tools: {known}"
+                    )
+
+
+def reachable(start: Agent) -> dict[str, Agent]:
+    """Return the agents that a run starting with `start` may reach, by name.
+
+    Raises:
+        DefinitionError: two different agents have one name, or a handoff is none of what it may be.
+    """
+    found: dict[str, Agent] = {}
+    waiting = [start]
+    while waiting:
+        agent = waiting.pop(0)
+        if agent.name in found:
+            if found[agent.name] is not agent and found[agent.name] != agent:
+                raise DefinitionError(
+                    f"two agents are called {agent.name!r}; agents that can reach each other need own names"
+                )
+            continue
+        found[agent.name] = agent
+        waiting += [target for target in map(_target, agent.handoffs) if isinstance(target, Agent)]
+    return found
+
+
+def sources_of(start: Agent) -> dict[str, ToolSource]:
+    """Return the tool sources of the agents that a run starting with `start` may reach, by name.
+
+    Raises:
+        DefinitionError: two different sources have one name, or `reachable` raises it.
+    """
+    found: dict[str, ToolSource] = {}
+    for agent in reachable(start).values():
+        for source in agent.sources:
+            known = found.setdefault(source.name, source)
+            if known is not source and known != source:
+                raise DefinitionError(
+                    f"two tool sources are called {source.name!r}; give one of them another name, so that "
+                    "each keeps its own tools"
+                )
+    return found
+
+
+def team_of(
+    start: Agent, catalogues: Mapping[str, Sequence[ToolSpec]], missing: Collection[str] = ()
+) -> Team:
+    """Return what a run of `start` works with; `catalogues` holds the tools of each source, by its name.
+
+    An agent that has a source which is `missing` is told so at the end of its instructions.
+
+    Raises:
+        DefinitionError: names clash, a tool is none, a handoff leads nowhere.
+    """
+    agents = reachable(start)
+    bindings: dict[tuple[str, str], Binding] = {}
+    specs = {name: _spec(agent, catalogues, missing, bindings) for name, agent in agents.items()}
+    outputs = {name: output for name, agent in agents.items() if (output := _output(agent)) is not None}
+    return Team(AgentGraph(start=start.name, agents=specs), agents, bindings, outputs)
+
+
+def _spec(
+    agent: Agent,
+    catalogues: Mapping[str, Sequence[ToolSpec]],
+    missing: Collection[str],
+    bindings: dict[tuple[str, str], Binding],
+) -> AgentSpec:
+    tools: list[ToolSpec] = []
+    built_in: list[dict[str, JSON]] = []
+    for tool in agent.tools:
+        if _is_source(tool):
+            continue
+        wire = _built_in(tool)
+        if wire is not None:
+            built_in.append(wire)
+            continue
+        spec, binding = _function(agent, tool)
+        tools.append(spec)
+        bindings[agent.name, spec.name] = binding
+    for source in agent.sources:
+        for spec in catalogues[source.name]:
+            tools.append(spec)
+            bindings[agent.name, spec.name] = SourceTool(source, spec.name)
+    own = agent.requires_approval
+    tools = [
+        tool.with_(requires_approval=own[tool.name] is not False) if tool.name in own else tool
+        for tool in tools
+    ]
+    return AgentSpec(
+        name=agent.name,
+        model=agent.model,
+        fallback_models=tuple(agent.fallback_models),
+        description=agent.description,
+        instructions=_instructions(agent, missing),
+        tools=tuple(tools),
+        built_in_tools=tuple(built_in),
+        handoffs=tuple(_name_of(_target(handoff)) for handoff in agent.handoffs),
+        completion_args=_wire(agent.completion_args) if agent.completion_args is not None else {},
+        output_schema=None if (output := _output(agent)) is None else output.schema,
+        id=agent.id,
+        metadata=dict(agent.metadata),
+    )
+
+
+def _instructions(agent: Agent, missing: Collection[str]) -> str:
+    names = sorted({source.name for source in agent.sources} & set(missing))
+    if not names:
+        return agent.instructions
+    note = f"The tools of {', '.join(names)} are not available in this conversation; do without, and say so."
+    return f"{agent.instructions}\n\n{note}".strip()
+
+
+def _function(agent: Agent, tool: Any) -> tuple[ToolSpec, Binding]:
+    if isinstance(tool, Activity):
+        spec = _tool_spec(tool.definition.signature)
+        needed = tool.definition.options.requires_approval is not False
+        return spec.with_(requires_approval=needed), ActivityTool(tool)
+    if callable(tool) and not isinstance(tool, type):
+        signature = CallableSignature.of(tool)
+        return _tool_spec(signature), FunctionTool(tool, signature)
+    raise DefinitionError(
+        f"agent {agent.name!r} has a tool that is none: {type(tool).__name__}; "
+        "give an activity, a function with type hints, or a built-in tool"
+    )
+
+
+def _tool_spec(signature: ports.Signature) -> ToolSpec:
+    return ToolSpec(
+        name=signature.name,
+        description=signature.description,
+        parameters=dict(signature.parameters),
+    )
+
+
+def _built_in(tool: Any) -> dict[str, JSON] | None:
+    """Return the wire form of a built-in tool: ours, Mistral's own object, or a mapping."""
+    if isinstance(tool, (BaseModel, Mapping)):
+        wire = _wire(tool)
+        if wire.get("type") in BUILT_IN_TYPES:
+            return wire
+    return None
+
+
+def _wire(value: Any) -> dict[str, JSON]:
+    if isinstance(value, BaseModel):
+        dumped = value.model_dump(mode="json", by_alias=True)
+        return {name: item for name, item in dumped.items() if item is not None}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise DefinitionError(f"expected a mapping or one of the API's own objects, not {type(value).__name__}")
+
+
+def _is_source(tool: Any) -> bool:
+    if isinstance(tool, type):
+        return False  # The class of a source; it has the methods, but there is none to call them on.
+    return all(callable(getattr(tool, name, None)) for name in ("list_tools", "call", "effect"))
+
+
+def _target(handoff: Any) -> Agent | str:
+    target = handoff() if inspect.isroutine(handoff) else handoff
+    if not isinstance(target, (Agent, str)):
+        raise DefinitionError(
+            f"a handoff must be an Agent, its name, or a function that returns it; "
+            f"not {type(target).__name__}"
+        )
+    return target
+
+
+def _name_of(target: Agent | str) -> str:
+    return target.name if isinstance(target, Agent) else target
+
+
+def _output(agent: Agent) -> OutputType | None:
+    return OutputType.of(agent.output_type, agent.name)

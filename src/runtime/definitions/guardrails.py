@@ -1,0 +1,103 @@
+"""Guardrails: checks of what a run is given and of what it answers, before either counts.
+
+A guardrail is an agent, an activity, or a function of the text; a plain function runs in the workflow and
+must be pure, as a tool must. It returns None to let the text pass, `Reject` to end the run with an error, or
+`Replace` to go on with another text. What it decided follows from the journal, and stands in the event
+stream. One that fails lets nothing through: its error ends the run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from outlast.core.errors import DefinitionError
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """What a guardrail returns to end the run; the reason is in the error."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """What a guardrail returns to go on with `text` instead."""
+
+    text: str
+
+
+Verdict = Reject | Replace | None
+Guardrail = Callable[[str], Any]
+"""A function or an activity that takes the text; or an `Agent`."""
+
+
+class GuardrailAnswer(BaseModel):
+    """What an agent that is a guardrail answers: whether the text is allowed, else why not."""
+
+    allowed: bool
+    reason: str = ""
+    replacement: str | None = None
+    """A text to go on with instead, if there is a harmless one."""
+
+    def verdict(self) -> Verdict:
+        """Return what the answer comes to; one that allows the text leaves it as it is."""
+        if self.allowed:
+            return None
+        if self.replacement is not None:
+            return Replace(self.replacement)
+        return Reject(self.reason or "no reason given")
+
+
+def guardrail_name(guardrail: Any) -> str:
+    """Return what a guardrail is called in errors and events."""
+    name = getattr(guardrail, "name", None) or getattr(guardrail, "__name__", None)
+    return name if isinstance(name, str) else type(guardrail).__name__
+
+
+def check_guardrail(guardrail: Any, agent: str, is_agent: bool) -> None:
+    """Refuse what can check nothing.
+
+    Raises:
+        DefinitionError: it is no function of one text, or an agent that answers something else.
+    """
+    what = f"guardrail {guardrail_name(guardrail)!r} of agent {agent!r}"
+    if is_agent:
+        if guardrail.output_type not in (None, GuardrailAnswer):
+            raise DefinitionError(f"{what} has an output_type; leave it out: for it is GuardrailAnswer")
+        return
+    if not callable(guardrail) or isinstance(guardrail, type):
+        raise DefinitionError(f"{what} is none; give a function that takes the text, an activity or an Agent")
+    try:
+        inspect.signature(guardrail).bind("text")
+    except TypeError as error:
+        raise DefinitionError(f"{what} must take one argument, the text") from error
+    except ValueError:
+        return  # A callable written in C, which does not tell what it takes.
+
+
+def as_guardrail(agent: Any) -> Any:
+    """Return an agent that answers with a `GuardrailAnswer`."""
+    return replace(agent, output_type=GuardrailAnswer)
+
+
+async def verdict_of(guardrail: Guardrail, text: str) -> Verdict:
+    """Return what a function or an activity says of a text.
+
+    Raises:
+        DefinitionError: it returned something else than a verdict.
+    """
+    answer = guardrail(text)
+    if inspect.isawaitable(answer):
+        answer = await answer
+    if answer is None or isinstance(answer, (Reject, Replace)):
+        return answer
+    raise DefinitionError(
+        f"guardrail {guardrail_name(guardrail)!r} returned a {type(answer).__name__}; "
+        "return None, Reject(reason) or Replace(text)"
+    )

@@ -1,0 +1,97 @@
+"""An agent's output type: the schema that is asked for, and the value that an answer is.
+
+Endpoints take schemas of objects only. A type that is none (a list, a number, a union) is asked for as an
+object with one property, `value`; `str` is the answer's text as it is, and asks for nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from outlast.core.errors import DefinitionError
+from outlast.core.json import JSON, encode
+from outlast.core.values import faults
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
+
+_FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
+"""Models that were asked for JSON like to put it into a block of Markdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputType:
+    """What the answers of an agent must be."""
+
+    schema: dict[str, JSON] | None
+    """What the model is told; None where any text will do."""
+    adapter: TypeAdapter[Any]
+    is_wrapped: bool
+
+    @classmethod
+    def of(cls, output_type: Any, agent: str) -> OutputType | None:
+        """Return the output type of an agent, or None if it has none.
+
+        Raises:
+            DefinitionError: the type has no JSON schema.
+        """
+        if output_type is None:
+            return None
+        if inspect.isroutine(output_type):
+            raise DefinitionError(f"the output_type of agent {agent!r} has no JSON schema: it is a function")
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(output_type)
+            schema = adapter.json_schema()
+        except (PydanticSchemaGenerationError, PydanticUserError, ValueError) as error:
+            raise DefinitionError(
+                f"the output_type of agent {agent!r} has no JSON schema ({type(error).__name__}); "
+                "use a pydantic model, a dataclass or a plain type"
+            ) from error
+        if output_type is str:
+            return cls(None, adapter, is_wrapped=False)
+        if schema.get("type") == "object":
+            return cls(schema, adapter, is_wrapped=False)
+        definitions = schema.pop("$defs", None)
+        wrapped: dict[str, JSON] = {
+            "type": "object",
+            "properties": {"value": schema},
+            "required": ["value"],
+            "additionalProperties": False,
+        }
+        return cls(wrapped | ({"$defs": definitions} if definitions else {}), adapter, is_wrapped=True)
+
+    def parse(self, text: str) -> Any:
+        """Return the value that an answer's text is.
+
+        Raises:
+            ValueError: it is none; the message says why, in words that a model can act on.
+        """
+        if self.schema is None:
+            return text
+        if (fenced := _FENCED.match(text)) is not None:
+            text = fenced[1]
+        try:
+            return self._unwrapped(text) if self.is_wrapped else self.adapter.validate_json(text)
+        except ValidationError as error:
+            told = "; ".join(faults(error)[:5])
+            raise ValueError(f"It is not JSON of the required schema: {told}.") from error
+
+    def _unwrapped(self, text: str) -> Any:
+        whole: dict[str, Any] = _object.validate_json(text)
+        if set(whole) != {"value"}:
+            raise ValueError('It must be a JSON object with "value" as its only property.')
+        return self.adapter.validate_json(encode(whole["value"]))
+
+
+_object: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])

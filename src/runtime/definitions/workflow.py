@@ -1,0 +1,333 @@
+"""Defining workflows, and what their code can ask for: `import outlast; outlast.workflow.now()`.
+
+Inside a workflow, `asyncio` does the rest: `sleep`, `gather`, `timeout`, `TaskGroup`, `Event`, `Queue` are
+durable and reproducible there.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import uuid
+from collections.abc import Callable, MutableMapping
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, overload
+
+from outlast.core.errors import DefinitionError, NotInWorkflow
+from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
+from outlast.ports.durability import WorkflowContext, WorkflowInfo, current_context
+from outlast.runtime.definitions.module_copies import in_copy
+from outlast.runtime.definitions.signature import CallableSignature
+
+C = TypeVar("C", bound=type[Any])
+F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+_DEFINITION = "__durable_workflow__"
+_ROLE = "__durable_role__"
+_VALIDATOR = "__durable_validator__"
+
+_defined: dict[str, WorkflowDefinition] = {}
+
+
+def define(*, name: str | None = None, keep: timedelta | None = None) -> Callable[[C], C]:
+    """Make a class a workflow; exactly one of its methods is the `entrypoint`, an `async def`.
+
+    Args:
+        name: The name in journals; the class's own by default.
+        keep: How long an execution is kept after it has ended; for ever (until `prune`) by default.
+
+    Raises:
+        DefinitionError: no entrypoint or more than one, an entrypoint that is no `async def`, a parameter
+            without a type hint, a constructor that needs arguments, or two handlers with one name.
+    """
+
+    def decorate(cls: C) -> C:
+        definition = _read(cls, name or cls.__name__, keep)
+        setattr(cls, _DEFINITION, definition)
+        if not (definition.name in _defined and in_copy()):
+            _defined[definition.name] = definition
+        return cls
+
+    return decorate
+
+
+def entrypoint(method: F) -> F:
+    """Mark the method that is the workflow."""
+    setattr(method, _ROLE, ("entrypoint", None))
+    return method
+
+
+@overload
+def signal(name: F, /) -> F: ...
+@overload
+def signal(name: str | None = None, /) -> Callable[[F], F]: ...
+def signal(name: Any = None, /) -> Any:
+    """Mark a method that takes a signal; `def` or `async def`. Its name is the method's unless given."""
+    return _handler("signal", name)
+
+
+@overload
+def query(name: F, /) -> F: ...
+@overload
+def query(name: str | None = None, /) -> Callable[[F], F]: ...
+def query(name: Any = None, /) -> Any:
+    """Mark a `def` method that answers a query without changing anything."""
+    return _handler("query", name)
+
+
+class UpdateMethod(Protocol[P, R]):
+    """A method that answers an update; `validator` marks the one that is asked before it is accepted."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    def validator(self, method: F) -> F:
+        """Mark a `def` method that takes the same arguments and raises if the update is not to be accepted.
+
+        It only reads: what it changes would be lost when the execution is replayed.
+        """
+
+
+@overload
+def update(name: Callable[Concatenate[Any, P], R], /) -> UpdateMethod[P, R]: ...
+@overload
+def update(
+    name: str | None = None, /
+) -> Callable[[Callable[Concatenate[Any, P], R]], UpdateMethod[P, R]]: ...
+def update(name: Any = None, /) -> Any:
+    """Mark a method that answers an update, `def` or `async def`; its caller gets what it returns or raises.
+
+        @outlast.workflow.update
+        async def add_item(self, item: str, count: int = 1) -> float:
+            self.total += count * await price_of(item)
+            return self.total
+
+        @add_item.validator
+        def check_item(self, item: str, count: int = 1) -> None:
+            if self.closed:
+                raise ValueError("the order is closed")
+
+    The validator is optional. It runs in the worker, before anything is journaled; on Temporal, that may be
+    before the entrypoint has begun. Handlers run beside the entrypoint and each other.
+    """
+
+    def marked(method: Any, given: str | None = None) -> Any:
+        def validator(check: F) -> F:
+            setattr(check, _ROLE, ("validator", method.__name__))
+            setattr(method, _VALIDATOR, check.__name__)
+            return check
+
+        setattr(method, _ROLE, ("update", given))
+        method.validator = validator
+        return method
+
+    return marked(name) if callable(name) else lambda method: marked(method, name)
+
+
+def now() -> datetime:
+    """Return workflow time (UTC): it stands still while code runs, and is the same in every replay."""
+    return _context("workflow.now()").now()
+
+
+def uuid4() -> uuid.UUID:
+    """Return a random UUID that is the same in every replay."""
+    return uuid.UUID(int=_context("workflow.uuid4()").random.getrandbits(128), version=4)
+
+
+def random() -> Random:
+    """Return the execution's source of random numbers, the same in every replay."""
+    return _context("workflow.random()").random
+
+
+async def wait_condition(condition: Callable[[], bool], timeout: timedelta | float | None = None) -> None:
+    """Return once `condition()` holds; it is looked at whenever something has happened to the execution.
+
+    Raises:
+        TimeoutError: it did not hold within `timeout` (a number means seconds).
+    """
+    if isinstance(timeout, (int, float)):
+        timeout = timedelta(seconds=timeout)
+    await _context("workflow.wait_condition()").wait_condition(condition, timeout)
+
+
+def all_handlers_finished() -> bool:
+    """Return whether no handler of a signal or an update is at work; a condition to wait for before the end.
+
+    await workflow.wait_condition(workflow.all_handlers_finished)
+    """
+    return _context("workflow.all_handlers_finished()").all_handlers_finished
+
+
+def patched(patch: str) -> bool:
+    """Tell code that was changed while executions run which of its two ways to take.
+
+        if workflow.patched("check-limits"):
+            await check_limits(order)       # what new executions do, and old ones that were not here yet
+        else:
+            await check(order)              # what executions did that have passed here before
+
+    It is True where an execution comes here for the first time, and this is journaled; it is False where a
+    journal goes on without it. Take the old way out when no execution that went it is running any more.
+    """
+    return _context("workflow.patched()").patched(patch)
+
+
+def should_continue_as_new() -> bool:
+    """Return whether the backend suggests `continue_as_new`; Temporal does when a history is long."""
+    return _context("workflow.should_continue_as_new()").should_continue_as_new
+
+
+async def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
+    """Go on from the entrypoint with these arguments, in a history of its own. What runs still is cancelled,
+    but handlers of signals and updates are waited for: call it in the entrypoint, and let none wait for that.
+
+    The execution keeps its id, its event stream and the messages that nobody has taken yet. Sessions begin
+    anew, so carry in the arguments what must be known; `AgentWorkflow` does this for a conversation.
+
+    Raises:
+        PayloadTooLarge: the arguments are over the backend's limit; the execution goes on here.
+        NotSupported: the backend never suggests it.
+    """
+    context = _context("workflow.continue_as_new()")
+    signature = definition_of(context.info.workflow).signature
+    await context.continue_as_new(signature.dump_arguments(*args, **kwargs))
+
+
+def info() -> WorkflowInfo:
+    """Return the identity of the running execution."""
+    return _context("workflow.info()").info
+
+
+class _ExecutionLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds the execution's id; silent while an execution is replayed, so that nothing is logged twice."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        context = current_context.get()
+        if context is not None:
+            kwargs = {
+                **kwargs,
+                "extra": {**kwargs.get("extra", {}), "execution_id": context.info.execution_id},
+            }
+            msg = f"[{context.info.execution_id}] {msg}"
+        return msg, kwargs
+
+    def isEnabledFor(self, level: int) -> bool:
+        context = current_context.get()
+        return (context is None or not context.is_replaying) and super().isEnabledFor(level)
+
+
+logger = _ExecutionLogger(logging.getLogger("outlast.workflow"), {})
+"""A logger for workflow code."""
+
+
+def definition_of(workflow: Any) -> WorkflowDefinition:
+    """Return the definition of a workflow class, or of the one that this process defines by that name.
+
+    Raises:
+        DefinitionError: it is no workflow; the message says what to write.
+    """
+    if isinstance(workflow, str):
+        if workflow not in _defined:
+            raise DefinitionError(
+                f"workflow {workflow!r} is not defined in this process; import the module that defines it"
+            )
+        return _defined[workflow]
+    definition = workflow.__dict__.get(_DEFINITION) if isinstance(workflow, type) else None
+    if not isinstance(definition, WorkflowDefinition):
+        shown = workflow.__name__ if isinstance(workflow, type) else repr(workflow)
+        raise DefinitionError(f"{shown} is no workflow; decorate its class with @workflow.define(name=...)")
+    return definition
+
+
+def known_definition(name: str) -> WorkflowDefinition | None:
+    """Return the definition that this process has under `name`, if any."""
+    return _defined.get(name)
+
+
+def _context(what: str) -> WorkflowContext:
+    context = current_context.get()
+    if context is None:
+        raise NotInWorkflow(what)
+    return context
+
+
+def _handler(role: str, name: Any) -> Any:
+    def decorate(method: F, given: str | None = None) -> F:
+        setattr(method, _ROLE, (role, given))
+        return method
+
+    return decorate(name) if callable(name) else lambda method: decorate(method, name)
+
+
+def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefinition:
+    entrypoints: list[str] = []
+    handlers: dict[str, dict[str, HandlerDefinition]] = {"signal": {}, "query": {}, "update": {}}
+    for attribute in dir(cls):
+        method = getattr(cls, attribute)
+        role, given = getattr(method, _ROLE, (None, None))
+        if role == "entrypoint":
+            entrypoints.append(attribute)
+        elif role == "validator":
+            _check_validator(cls, name, str(given), attribute)
+        elif role is not None:
+            validator = getattr(method, _VALIDATOR, None)
+            handler = HandlerDefinition(given or attribute, attribute, _signature(method), validator)
+            if handler.name in handlers[role]:
+                raise DefinitionError(f"workflow {name!r} has two {role} handlers called {handler.name!r}")
+            handlers[role][handler.name] = handler
+    if len(entrypoints) != 1:
+        found = f"has {len(entrypoints)}: {', '.join(entrypoints)}" if entrypoints else "has none"
+        raise DefinitionError(
+            f"workflow {name!r} needs exactly one method marked @workflow.entrypoint; it {found}"
+        )
+    method = getattr(cls, entrypoints[0])
+    if not inspect.iscoroutinefunction(method):
+        raise DefinitionError(f"the entrypoint of workflow {name!r} must be an `async def`")
+    for handler in handlers["query"].values():
+        if inspect.iscoroutinefunction(getattr(cls, handler.method)):
+            raise DefinitionError(
+                f"query {handler.name!r} of workflow {name!r} must be a plain `def`: it may not wait"
+            )
+    if cls.__init__ is not object.__init__ and _needs_arguments(cls):
+        raise DefinitionError(
+            f"workflow {name!r} has a constructor that needs arguments; give them to the entrypoint instead"
+        )
+    return WorkflowDefinition(
+        name=name,
+        cls=cls,
+        entrypoint=entrypoints[0],
+        signature=_signature(method),
+        signals=handlers["signal"],
+        queries=handlers["query"],
+        updates=handlers["update"],
+        keep_seconds=None if keep is None else keep.total_seconds(),
+    )
+
+
+def _check_validator(cls: type[Any], name: str, handler_name: str, attribute: str) -> None:
+    """Raise DefinitionError unless the method called `attribute` can be what that handler's says it is."""
+    handler, validator = getattr(cls, handler_name, None), getattr(cls, attribute)
+    what = f"the validator of update {handler_name!r} of workflow {name!r}"
+    if getattr(handler, _ROLE, ("", None))[0] != "update":
+        raise DefinitionError(f"{what} has the same name as its handler, and replaces it; call it otherwise")
+    if inspect.iscoroutinefunction(validator):
+        raise DefinitionError(f"{what} must be a plain `def`: it may not wait")
+    taken = [[(one.name, one.kind) for one in _parameters(method)] for method in (handler, validator)]
+    if taken[0] != taken[1]:
+        raise DefinitionError(f"{what} must take the same arguments as the handler, by the same names")
+
+
+def _parameters(method: Any) -> list[inspect.Parameter]:
+    return list(inspect.signature(method).parameters.values())
+
+
+def _signature(method: Callable[..., Any]) -> CallableSignature:
+    return CallableSignature.of(functools.partial(method, None))  # `self` is no argument
+
+
+def _needs_arguments(cls: type[Any]) -> bool:
+    parameters = list(inspect.signature(cls).parameters.values())
+    return any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)

@@ -1,0 +1,402 @@
+"""Driving one claimed execution: inputs in, one append, then the steps that it allows.
+
+The order is what makes it safe. An input is given to the code in memory; what the code then asks for is
+appended together with the input; only when the append has succeeded are the steps begun. An append that is
+refused means that someone else owns the execution: everything in memory is dropped, nothing was begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+from outlast.core.errors import (
+    ActivityInterrupted,
+    ActivityTimedOut,
+    LeaseLost,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    StorageError,
+)
+from outlast.core.failure import Failure, failure_of
+from outlast.core.json import JSON
+from outlast.core.records import (
+    AttemptFailed,
+    CancelRequested,
+    ExecutionRecovered,
+    SignalReceived,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+    UpdateAccepted,
+)
+from outlast.core.workflow_machine import Batch, OpenStep
+from outlast.ports.clock import Clock
+from outlast.ports.deltas import Deltas
+from outlast.ports.durability import Attempt, Step
+from outlast.ports.journal import Claim, Commit, Delivery, Message, Store
+from outlast.ports.resources import Resources
+from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
+from outlast.runtime.attempts.text_publisher import Publisher
+from outlast.runtime.executions.inbox_messages import (
+    CancelMessage,
+    SignalMessage,
+    UpdateMessage,
+    decode_message,
+)
+from outlast.runtime.executions.live_execution import LiveExecution
+from outlast.runtime.executions.store_retry import patiently
+
+LINGER_SECONDS = 1.0
+"""An execution with nothing to do but a wait shorter than this is kept, not released and claimed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker lends to the drivers of its executions."""
+
+    store: Store
+    clock: Clock
+    resources: Resources
+    activity_slots: asyncio.Semaphore
+    stopping: asyncio.Event
+    """Set when no further step may begin."""
+    deltas: Deltas | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How an attempt that was begun ended: with a result, or a failure."""
+
+    result: JSON = None
+    failure: Failure | None = None
+    outcome_unknown: bool = False
+    interrupted: bool = False
+    heartbeat: JSON = None
+
+
+_Attempting = asyncio.Task[_Ended | None]
+"""An attempt under way; None, and being cancelled, mean that it was never begun."""
+
+
+class Driver:
+    """Carries one claimed execution on until it ends, has nothing to do, or must be handed over."""
+
+    def __init__(self, live: LiveExecution, claim: Claim, services: Services) -> None:
+        self.claim = claim
+        self._live = live
+        self._machine = live.machine
+        self._services = services
+        self._running: dict[str, _Attempting] = {}
+        self._unwinding: set[_Attempting] = set()
+        """Attempts that were cancelled because the code no longer waits for them."""
+        self._ended: deque[tuple[str, _Attempting]] = deque()
+        self._wake = asyncio.Event()
+        self._has_mail = True
+        self._recovery_due = claim.recovered
+        self._begun: set[str] = set()
+        live.consumed = max(live.consumed, claim.consumed)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether an attempt may have taken effect of which the journal says nothing."""
+        return self._recovery_due or bool(self._begun)
+
+    def notify_mail(self) -> None:
+        """Tell that the inbox holds something unread."""
+        self._has_mail = True
+        self._wake.set()
+
+    def notify_stop(self) -> None:
+        """Tell that the worker is stopping: begin nothing more, release as soon as nothing runs."""
+        self._wake.set()
+
+    def interrupt(self) -> None:
+        """Cut short what still runs; each attempt is recorded as interrupted, then the claim is released."""
+        for task in self._running.values():
+            task.cancel()
+
+    async def run(self) -> bool:
+        """Carry the execution on. True: it was released and can be kept in memory; False: it has ended.
+
+        Raises:
+            LeaseLost: another worker owns it; drop it from memory.
+            NonDeterminismError: the code departed from the journal; nothing of this activation was written.
+            StorageError: the store failed for longer than it was worth waiting.
+        """
+        try:
+            if self.claim.recovered:
+                self._machine.note(ExecutionRecovered(at=self._now()))
+            self._give_up_on_doubtful_steps()
+            while True:
+                await self._take_inputs()
+                if self._may_release():
+                    await self._append(self._machine.take_batch(), self._release_commit())
+                    return True
+                batch = self._machine.take_batch()
+                closed = self._machine.closed
+                if batch.records or closed is not None:
+                    status = None if closed is None else closed.status
+                    await self._append(batch, Commit(consumed=self._live.consumed, status=status))
+                if closed is not None:
+                    return False
+                self._begin_steps()
+                await self._wait()
+        finally:
+            await self._stop_attempts()
+
+    # Inputs
+
+    async def _take_inputs(self) -> None:
+        if self._has_mail:
+            self._has_mail = False
+            for delivery in await self._messages():
+                self._receive(delivery.message)
+                self._live.consumed = delivery.number
+        now = self._now()
+        # Timers that are due fire in the order of their due times, whenever we happen to look.
+        for key, _ in sorted(
+            ((key, due) for key, due in self._machine.timers.items() if due <= now),
+            key=lambda timer: (timer[1], timer[0]),
+        ):
+            self._live.deliver(TimerFired(at=now, key=key))
+        while self._ended:
+            key, task = self._ended.popleft()
+            # An attempt that the code no longer waits for is not among the running any more.
+            if self._running.pop(key, None) is not None and not task.cancelled():
+                self._take(key, task.result())
+        for key in [key for key in self._running if key not in self._machine.steps]:
+            self._unwind(self._running.pop(key))
+
+    async def _messages(self) -> Sequence[Delivery]:
+        return await patiently(
+            lambda: self._services.store.messages(self.claim.execution_id, self._live.consumed),
+            self._services.clock,
+            doing=f"execution {self.claim.execution_id}",
+        )
+
+    def _receive(self, message: Message) -> None:
+        now, content = self._now(), decode_message(message.body)
+        match content:
+            case CancelMessage():
+                self._live.deliver(CancelRequested(at=now, message_id=message.id))
+            case SignalMessage(name=name, arguments=arguments, named=named):
+                self._live.deliver(
+                    SignalReceived(at=now, message_id=message.id, name=name, arguments=arguments, named=named)
+                )
+            case UpdateMessage(id=update_id, name=name, arguments=arguments, named=named):
+                accepted = UpdateAccepted(
+                    at=now, update_id=update_id, name=name, arguments=arguments, named=named
+                )
+                self._live.deliver_update(accepted)
+
+    def _take(self, key: str, ended: _Ended | None) -> None:
+        opened = self._machine.steps.get(key)
+        if ended is None or opened is None:
+            return
+        if ended.failure is None:
+            self._complete(opened, ended.result)
+            return
+        step = self._live.requested[key]
+        if ended.outcome_unknown:
+            self._fail(key, opened.attempt, Failure.of(OutcomeUnknown(step.name)))
+            return
+        # Being interrupted by an orderly stop is nobody's failure: it does not use up the last attempt.
+        delay = 0.0 if ended.interrupted else step.options.retry.delay_after(opened.attempt, ended.failure)
+        if delay is None:
+            self._fail(key, opened.attempt, ended.failure)
+            return
+        now = self._now()
+        self._machine.note(
+            AttemptFailed(
+                at=now,
+                key=key,
+                attempt=opened.attempt,
+                failure=ended.failure,
+                retry_at=now + delay,
+                heartbeat=ended.heartbeat,
+            )
+        )
+
+    def _complete(self, opened: OpenStep, result: JSON) -> None:
+        record = StepCompleted(at=self._now(), key=opened.scheduled.key, result=result)
+        size, limit = self._live.encoder.size(record), self._services.store.limit_bytes
+        if size > limit:
+            # Running it again would give the same: the error goes to the code, once.
+            failure = Failure.of(PayloadTooLarge(f"the result of {opened.scheduled.name!r}", size, limit))
+            self._fail(record.key, opened.attempt, failure)
+            return
+        self._live.deliver(record)
+
+    def _fail(self, key: str, attempts: int, failure: Failure) -> None:
+        self._live.deliver(StepFailed(at=self._now(), key=key, attempts=attempts, failure=failure))
+
+    def _give_up_on_doubtful_steps(self) -> None:
+        """End the steps that a lost worker may have run and that must not be run again.
+
+        Also when this claim is a regular one: the worker that wrote down the recovery may not have been able
+        to carry the execution on.
+        """
+        for key, opened in list(self._machine.steps.items()):
+            # The failure of one step may have made the code give up another one.
+            if key not in self._machine.steps or not opened.in_doubt:
+                continue
+            step = self._live.requested[key]
+            if step.options.effect == "once":
+                self._fail(key, opened.attempt - 1, Failure.of(OutcomeUnknown(step.name)))
+            elif opened.attempt > step.options.retry.max_attempts:
+                self._fail(key, opened.attempt - 1, Failure.of(ActivityInterrupted(step.name)))
+
+    # Steps
+
+    def _begin_steps(self) -> None:
+        if self._services.stopping.is_set():
+            return
+        now = self._now()
+        for key, opened in self._machine.steps.items():
+            if key not in self._running and opened.retry_at <= now:
+                task = asyncio.create_task(
+                    self._attempt(self._live.requested[key], opened), name=f"{self.claim.execution_id}/{key}"
+                )
+                self._running[key] = task
+                task.add_done_callback(functools.partial(self._attempt_ended, key))
+
+    def _attempt_ended(self, key: str, task: _Attempting) -> None:
+        self._ended.append((key, task))
+        self._wake.set()
+
+    async def _attempt(self, step: Step, opened: OpenStep) -> _Ended | None:
+        """Make one attempt, and return how it ended; None if the worker stopped before it was begun."""
+        services = self._services
+        async with services.activity_slots:
+            if services.stopping.is_set():
+                return None
+            self._begun.add(step.key)
+            return await self._perform(step, opened)
+
+    async def _perform(self, step: Step, opened: OpenStep) -> _Ended:
+        services, limit_bytes = self._services, self._services.store.limit_bytes
+        pulse = Heartbeat(limit_bytes)
+        last = opened.last_failure
+        attempt = Attempt(
+            execution_id=self.claim.execution_id,
+            activity=step.name,
+            attempt=opened.attempt,
+            idempotency_key=f"{self.claim.execution_id}/{step.key}",
+            heartbeat=pulse.beat,
+            heartbeat_details=tuple(last.heartbeat) if last and isinstance(last.heartbeat, list) else (),
+        )
+        once = step.options.effect == "once"
+        try:
+            async with self._publisher(step, opened.attempt) as publisher:
+                attempt = replace(attempt, tell=None if publisher is None else publisher.tell)
+                result = await perform_in_time(
+                    step.call, attempt, step.options, services.resources, services.clock, pulse
+                )
+        except asyncio.CancelledError:
+            return _Ended(
+                failure=Failure.of(ActivityInterrupted(step.name)),
+                outcome_unknown=once,
+                interrupted=True,
+                heartbeat=list(pulse.details),
+            )
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            return _Ended(
+                failure=failure_of(error, limit_bytes),
+                outcome_unknown=once and isinstance(error, ActivityTimedOut),
+                heartbeat=list(pulse.details),
+            )
+        return _Ended(result=result)
+
+    def _publisher(self, step: Step, attempt: int) -> AbstractAsyncContextManager[Publisher | None]:
+        services = self._services
+        if services.deltas is None or not step.tells:
+            return nullcontext()
+        return Publisher(services.deltas, services.clock, self.claim.execution_id, step.key, attempt)
+
+    def _unwind(self, task: _Attempting) -> None:
+        task.cancel()
+        self._unwinding.add(task)
+        task.add_done_callback(self._unwinding.discard)
+
+    async def _stop_attempts(self) -> None:
+        tasks = {*self._running.values(), *self._unwinding}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._running.clear()
+
+    # Writing
+
+    async def _append(self, batch: Batch, commit: Commit) -> None:
+        records = self._live.encoder.take(batch.records)
+        in_question = False
+
+        async def write() -> None:
+            nonlocal in_question
+            try:
+                await self._services.store.append(self.claim, batch.position, records, commit)
+            except LeaseLost:
+                # An append that raised may have happened all the same, and then this one is refused.
+                if not in_question or not await self._is_written(batch.position, records):
+                    raise
+            except StorageError:
+                in_question = True
+                raise
+
+        await patiently(write, self._services.clock, doing=f"execution {self.claim.execution_id}")
+        self._recovery_due = False
+        self._begun.intersection_update(self._running)
+
+    async def _is_written(self, position: int, records: Sequence[bytes]) -> bool:
+        """Whether just these records stand there. (Another owner would have begun with its recovery.)"""
+        written = await self._services.store.read(self.claim.execution_id, position)
+        return list(written[: len(records)]) == list(records)
+
+    def _may_release(self) -> bool:
+        if self._machine.closed is not None or self._running or self._ended or self._has_mail:
+            return False
+        if self._services.stopping.is_set():
+            return True
+        due = self._next_due()
+        return due is None or due > self._now() + LINGER_SECONDS
+
+    def _release_commit(self) -> Commit:
+        return Commit(consumed=self._live.consumed, release=True, wake_at=self._next_due())
+
+    def _next_due(self) -> float | None:
+        """When the next thing happens by itself: a timer, or a step that may begin."""
+        begin = (opened.retry_at for key, opened in self._machine.steps.items() if key not in self._running)
+        return min([*self._machine.timers.values(), *begin], default=None)
+
+    # Waiting
+
+    async def _wait(self) -> None:
+        """Return when an attempt has ended, there is mail, something is due, or the worker stops."""
+        stopping = self._services.stopping.is_set()
+        if self._ended or self._has_mail or (stopping and not self._running):
+            return
+        due = None if stopping else self._next_due()
+        alarm = None if due is None else asyncio.create_task(self._services.clock.sleep(due - self._now()))
+        if alarm is not None:
+            alarm.add_done_callback(self._ring)
+        try:
+            await self._wake.wait()
+        finally:
+            self._wake.clear()
+            if alarm is not None:
+                alarm.cancel()
+
+    def _ring(self, alarm: asyncio.Task[None]) -> None:
+        if not alarm.cancelled():  # else nobody waits for it any more
+            self._wake.set()
+
+    def _now(self) -> float:
+        return self._services.clock.now()

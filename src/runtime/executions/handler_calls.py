@@ -1,0 +1,50 @@
+"""Calling the handlers of a workflow: which one it is, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from outlast.core.errors import InvalidArguments
+from outlast.core.json import JSON
+from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
+
+Call = tuple[HandlerDefinition, tuple[Any, ...], dict[str, Any]]
+"""A handler, and its positional and keyword arguments."""
+
+
+def update_call(
+    workflow: WorkflowDefinition, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]
+) -> Call:
+    """Return the handler of an update, and its arguments.
+
+    Raises:
+        InvalidArguments, DefinitionError: there is none of that name, or the arguments do not fit it.
+    """
+    handler = known_handler(workflow.updates, "update", name)
+    return (handler, *load_handler_arguments(handler, arguments, named))
+
+
+def known_handler(handlers: Mapping[str, HandlerDefinition], sort: str, name: str) -> HandlerDefinition:
+    """Return the handler of that name; raises `InvalidArguments` if there is none."""
+    if name not in handlers:
+        known = ", ".join(sorted(handlers)) or "none"
+        raise InvalidArguments(f"{sort} {name}", [f"no such {sort}; the workflow has {known}"])
+    return handlers[name]
+
+
+def load_handler_arguments(
+    handler: HandlerDefinition, arguments: Sequence[JSON], named: Mapping[str, JSON]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the Python arguments of a handler for what was sent.
+
+    Raises:
+        InvalidArguments, DefinitionError: they do not fit the handler.
+    """
+    try:
+        bound = handler.signature.python.bind(*arguments, **named)
+    except TypeError as error:
+        raise InvalidArguments(handler.name, [str(error)]) from None
+    rest = next((p.name for p in bound.signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+    by_name = {name: value for name, value in bound.arguments.items() if name != rest}
+    return handler.signature.load_arguments({**by_name, **bound.arguments.get(rest or "", {})})

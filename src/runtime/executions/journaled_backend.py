@@ -1,0 +1,410 @@
+"""The journaled backend: durability made from the replayer and any store."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Self, TypeVar
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from outlast.core.approvals import (
+    DECISION_SIGNAL,
+    PendingApproval,
+    Verdict,
+    decision_on,
+    pending_in,
+)
+from outlast.core.errors import (
+    DefinitionError,
+    ExecutionAlreadyExists,
+    ExecutionCancelled,
+    ExecutionClosed,
+    ExecutionFailed,
+    ExecutionNotFound,
+    InvalidArguments,
+    PayloadTooLarge,
+    UnknownDefinition,
+    Unserialisable,
+)
+from outlast.core.event_stream import Event, EventReader
+from outlast.core.json import DEPTH_MAX, JSON, canonical, decode, encode
+from outlast.core.records import (
+    ExecutionEnded as ClosedRecord,
+)
+from outlast.core.records import (
+    ExecutionStarted,
+    Status,
+    decode_record,
+    encode_record,
+)
+from outlast.core.updates import UpdateTrace
+from outlast.ports.clock import Clock
+from outlast.ports.definitions import HandlerDefinition
+from outlast.ports.deltas import Deltas
+from outlast.ports.durability import Backend, Execution, ExecutionDescription, WorkerDescription, WorkflowInfo
+from outlast.ports.journal import (
+    DEFAULT_TASK_QUEUE,
+    ENDLESS,
+    Head,
+    Message,
+    NewExecution,
+    Store,
+    check_id,
+    is_id,
+)
+from outlast.runtime.definitions.workflow import definition_of, known_definition
+from outlast.runtime.executions.handler_calls import known_handler
+from outlast.runtime.executions.inbox_messages import AnyMessage, CancelMessage, SignalMessage, UpdateMessage
+from outlast.runtime.executions.live_execution import LiveExecution
+from outlast.runtime.executions.store_retry import patiently
+from outlast.runtime.executions.text_listener import Listener
+from outlast.runtime.executions.worker import Worker, WorkerOptions
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 5.0
+"""How long a waiting caller trusts that it will be told of news, before it looks by itself."""
+
+
+ENVELOPE_BYTES = 256
+"""By how much the record of a message may be longer than the message."""
+
+
+class JournaledBackend(Backend):
+    """Executions in a store, replayed by our own engine.
+
+    Without `deltas`, the text of replies is heard of only when they are whole.
+    """
+
+    def __init__(self, store: Store, clock: Clock, deltas: Deltas | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        self._deltas = deltas
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._store)
+        if self._deltas is not None:
+            await self._stack.enter_async_context(self._deltas)
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        await self._stack.aclose()
+
+    async def start(
+        self,
+        workflow: type[Any] | str,
+        *args: Any,
+        id: str | None = None,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        **kwargs: Any,
+    ) -> Execution:
+        definition = definition_of(workflow)
+        arguments = definition.signature.dump_arguments(*args, **kwargs)
+        fingerprint = _fingerprint(definition.name, arguments)
+        started = ExecutionStarted(at=self._clock.now(), workflow=definition.name, arguments=arguments)
+        first = encode_record(started)
+        _check_size(f"the input of workflow {definition.name!r}", first, self._store.limit_bytes)
+        if id is not None and not id.strip():
+            raise DefinitionError("an execution's id must not be empty; leave it out to get one made")
+        try:
+            new = NewExecution(
+                id=id or uuid.uuid4().hex,
+                workflow=definition.name,
+                fingerprint=fingerprint,
+                task_queue=task_queue,
+                keep_seconds=definition.keep_seconds,
+            )
+        except ValueError as error:
+            raise DefinitionError(str(error)) from error
+        head, created = await self._store.create(new, first)
+        if not created:
+            if head.workflow != new.workflow:
+                raise ExecutionAlreadyExists(new.id, "workflow")
+            if head.fingerprint != new.fingerprint:
+                raise ExecutionAlreadyExists(new.id, "input")
+        return self._execution(new.id)
+
+    async def get(self, execution_id: str) -> Execution:
+        if not is_id(execution_id) or await self._store.head(execution_id) is None:
+            raise ExecutionNotFound(execution_id)
+        return self._execution(execution_id)
+
+    async def list(
+        self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
+    ) -> Sequence[ExecutionDescription]:
+        wanted = None if status is None else Status(status)
+        if workflow is not None and not is_id(workflow):
+            return []
+        heads = await self._store.heads(workflow=workflow, status=wanted, limit=limit)
+        return [await self._execution(head.id).describe_head(head) for head in heads]
+
+    async def prune(self, older_than: timedelta) -> int:
+        return await self._store.prune(self._clock.now() - older_than.total_seconds())
+
+    async def workers(self) -> Sequence[WorkerDescription]:
+        return [
+            WorkerDescription(
+                identity=present.card.identity,
+                task_queue=present.card.task_queue,
+                workflows=present.card.workflows,
+                started_at=datetime.fromtimestamp(present.card.started_at, UTC),
+                executions=present.executions,
+            )
+            for present in await self._store.workers()
+        ]
+
+    def worker(
+        self,
+        workflows: Sequence[type[Any]],
+        *,
+        lease: timedelta = timedelta(seconds=10),
+        max_concurrent_executions: int = 100,
+        max_concurrent_activities: int = 100,
+        max_cached_executions: int = 1000,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        graceful_shutdown_timeout: timedelta = timedelta(seconds=30),
+        identity: str | None = None,
+    ) -> Worker:
+        options = WorkerOptions(
+            lease,
+            max_concurrent_executions,
+            max_concurrent_activities,
+            max_cached_executions,
+            task_queue,
+            graceful_shutdown_timeout,
+            identity,
+        )
+        return Worker(self._store, self._clock, workflows, options, self._deltas)
+
+    def _execution(self, execution_id: str) -> JournaledExecution:
+        return JournaledExecution(execution_id, self._store, self._clock, self._deltas)
+
+
+class JournaledExecution(Execution):
+    """A handle on an execution in a store; waiting for its end outlasts passing trouble of the store."""
+
+    def __init__(self, execution_id: str, store: Store, clock: Clock, deltas: Deltas | None = None) -> None:
+        self._id = execution_id
+        self._store = store
+        self._clock = clock
+        self._deltas = deltas
+
+    def __repr__(self) -> str:
+        return f"<execution {self._id}>"
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    async def result(self) -> Any:
+        head = await self._patiently(self._head)
+        while head.status is Status.RUNNING:
+            await self._patiently(partial(self._store.follow, self._id, ENDLESS, PATIENCE_SECONDS))
+            head = await self._patiently(self._head)
+        return self._outcome(await self._patiently(partial(self._closing, head)), head)
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(call, self._clock, doing=f"waiting for execution {self._id}")
+
+    def _outcome(self, closed: ClosedRecord, head: Head) -> Any:
+        if closed.status is Status.CANCELLED:
+            raise ExecutionCancelled(self._id)
+        if closed.failure is not None:
+            failed = ExecutionFailed(self._id, closed.failure.kind, closed.failure.message)
+            raise failed from closed.failure.error()
+        definition = known_definition(head.workflow)
+        return closed.result if definition is None else definition.signature.load_result(closed.result)
+
+    async def signal(self, name: str, *args: Any, **kwargs: Any) -> None:
+        definition = known_definition((await self._head()).workflow)
+        handler = None if definition is None else known_handler(definition.signals, "signal", name)
+        arguments, named = _given(f"signal {name}", handler, name, args, kwargs)
+        message = SignalMessage(name=name, arguments=arguments, named=named)
+        await self._send(f"signal {name!r}", message)
+
+    async def update(self, name: str, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
+        head = await self._head()
+        definition = known_definition(head.workflow)
+        handler = None if definition is None else known_handler(definition.updates, "update", name)
+        arguments, named = _given(f"update {name}", handler, name, args, kwargs)
+        update_id = uuid.uuid4().hex if id is None else _checked_id(id)
+        message = UpdateMessage(id=update_id, name=name, arguments=arguments, named=named)
+        body = self._body(f"update {name!r}", message)
+        if id is None and head.status is not Status.RUNNING:
+            raise ExecutionClosed(self._id, head.status)
+        # Of a new id there is nothing in the journal so far.
+        after = head.length if id is None else 0
+        answer: JSON = await self._answer(UpdateTrace(update_id), name, body, after)
+        return answer if handler is None else handler.signature.load_result(answer)
+
+    async def _answer(self, trace: UpdateTrace, name: str, body: bytes, length: int) -> JSON:
+        """Return the answer to an update, which is sent unless the journal says that it is there already."""
+        is_sent = False
+        while True:
+            records = await self._patiently(partial(self._store.read, self._id, length))
+            for record in records:
+                trace.read(decode_record(record))
+            length += len(records)
+            if trace.is_over:
+                return trace.answer(self._id, name)
+            if not is_sent and not trace.was_accepted:
+                # If it has ended meanwhile, the journal says so, and perhaps more.
+                with suppress(ExecutionClosed):
+                    await self._store.send(self._id, Message(trace.try_again(), body))
+                is_sent = True
+            await self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
+            # It may have been forgotten, and then no answer will ever come.
+            await self._patiently(self._head)
+
+    async def pending(self) -> Sequence[PendingApproval]:
+        return pending_in([(event.kind, event.data) async for event in self.events(follow=False)])
+
+    async def decide(
+        self,
+        call_id: str,
+        verdict: Verdict,
+        reason: str | None = None,
+        *,
+        edited_arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        head = await self._head()
+        if head.status is not Status.RUNNING:
+            raise ExecutionClosed(self._id, head.status)
+        decision = decision_on(self._id, await self.pending(), call_id, verdict, reason, edited_arguments)
+        message = SignalMessage(name=DECISION_SIGNAL, named=decision.model_dump())
+        await self._send("a decision", message)
+
+    async def cancel(self) -> None:
+        await self._send("a cancel request", CancelMessage())
+
+    async def _send(self, what: str, message: AnyMessage) -> None:
+        await self._store.send(self._id, Message(uuid.uuid4().hex, self._body(what, message)))
+
+    def _body(self, what: str, message: AnyMessage) -> bytes:
+        try:
+            body = message.to_json()
+        except (TypeError, ValueError) as error:
+            raise Unserialisable(what, "JSON", str(error)) from error
+        _check_size(what, body, self._store.limit_bytes - ENVELOPE_BYTES)
+        return body
+
+    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Return what a query handler says of the present state.
+
+        The journal is replayed here, in the caller's process, without doing anything: a query needs no
+        worker, costs the workers nothing, and works on finished executions too. The workflow must be
+        defined in this process (`UnknownDefinition` otherwise).
+        """
+        head = await self._head()
+        definition = known_definition(head.workflow)
+        if definition is None:
+            raise UnknownDefinition("workflow", head.workflow)
+        records = [decode_record(record) for record in await self._store.read(self._id)]
+        info = WorkflowInfo(self._id, head.workflow, head.task_queue)
+        live = LiveExecution(definition, info, records, limit_bytes=self._store.limit_bytes)
+        try:
+            answer = live.ask(name, _plain(name, args), _plain(name, kwargs))
+            return definition.queries[name].signature.load_result(answer)
+        finally:
+            live.close()
+
+    async def describe(self) -> ExecutionDescription:
+        return await self.describe_head(await self._head())
+
+    async def describe_head(self, head: Head) -> ExecutionDescription:
+        """Return what `head`, and the last record if it failed, tell."""
+        error = head.note
+        if head.status is Status.FAILED:
+            failure = (await self._closing(head)).failure
+            error = None if failure is None else f"{failure.kind}: {failure.message}"
+        return ExecutionDescription(
+            id=head.id,
+            workflow=head.workflow,
+            status=head.status,
+            created_at=datetime.fromtimestamp(head.created_at, UTC),
+            closed_at=None if head.closed_at is None else datetime.fromtimestamp(head.closed_at, UTC),
+            error=error,
+        )
+
+    async def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
+        reader, length = EventReader(), 0
+        listener = Listener(self._deltas, self._id)
+        await self._head()
+        while True:
+            records = await self._patiently(partial(self._store.read, self._id, length))
+            # Text is heard after the records are read, so that none of a reply among them is missing.
+            told = await listener.heard() if follow and (records or reader.awaits_reply) else ()
+            reader.hear(told)
+            for record in records:
+                is_wanted = reader.position >= after
+                for event in reader.read(decode_record(record)):
+                    if is_wanted:
+                        yield event
+            for event in reader.text():
+                yield event
+            length += len(records)
+            if reader.ended or not follow:
+                return
+            if not (records or told):
+                news = self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
+                await (listener.until_more(news, PATIENCE_SECONDS) if reader.awaits_reply else news)
+                # It may have been forgotten, and then no end will ever come.
+                await self._patiently(self._head)
+
+    async def _head(self) -> Head:
+        head = await self._store.head(self._id)
+        if head is None:
+            raise ExecutionNotFound(self._id)
+        return head
+
+    async def _closing(self, head: Head) -> ClosedRecord:
+        records = await self._store.read(self._id, head.length - 1)
+        if not records:
+            raise ExecutionNotFound(self._id)
+        record = decode_record(records[-1])
+        assert isinstance(record, ClosedRecord)
+        return record
+
+
+def _fingerprint(workflow: str, arguments: dict[str, JSON]) -> str:
+    return hashlib.sha256(canonical([workflow, arguments]).encode()).hexdigest()
+
+
+def _check_size(what: str, data: bytes, limit: int) -> None:
+    if len(data) > limit:
+        raise PayloadTooLarge(what, len(data), limit)
+
+
+def _checked_id(update_id: str) -> str:
+    try:
+        check_id(update_id)
+        check_id(UpdateTrace(update_id).try_again())
+    except ValueError as error:
+        raise DefinitionError(f"that cannot be the id of an update: {error}") from error
+    return update_id
+
+
+def _given(
+    what: str, handler: HandlerDefinition | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[JSON, ...], dict[str, JSON]]:
+    """Return what is sent to a handler: its arguments by name, or as they are if it is not known here."""
+    if handler is None:
+        return _plain(name, args), _plain(name, kwargs)
+    try:
+        return (), handler.signature.dump_arguments(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidArguments(what, [str(error)]) from None
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return positional or named arguments as JSON, by their own types."""
+    try:
+        return decode(encode(to_jsonable_python(value), depth_max=DEPTH_MAX))
+    except (PydanticSerializationError, TypeError, ValueError) as error:
+        raise Unserialisable(f"an argument of {name!r}", type(value).__name__, str(error)) from error

@@ -1,0 +1,446 @@
+"""One execution in memory: its workflow object, its loop, and the machine that holds both to the journal.
+
+Nothing here waits. A driver hands in inputs; each is delivered, the code runs until it can go no further,
+and what it asked for is with the machine, which says what to write before any of it may begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, NoReturn
+
+from outlast.core.approvals import DECISION_SIGNAL, Decision, read_decision
+from outlast.core.errors import (
+    DefinitionError,
+    DeterminismError,
+    ForeignError,
+    InvalidArguments,
+    NonDeterminismError,
+    NotSupported,
+    PayloadTooLarge,
+)
+from outlast.core.failure import Failure, failure_of, step_error
+from outlast.core.json import JSON
+from outlast.core.records import (
+    AnyRecord,
+    CancelRequested,
+    Encoder,
+    EventEmitted,
+    ExecutionEnded,
+    ExecutionStarted,
+    Input,
+    Request,
+    SignalReceived,
+    Status,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+    TimerFired,
+    TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateRefused,
+)
+from outlast.core.updates import GAVE_UP
+from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
+from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
+from outlast.ports.durability import Step, WorkflowContext, WorkflowInfo, current_context
+from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
+from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
+from outlast.runtime.executions.workflow_loop import WorkflowLoop
+
+logger = logging.getLogger("outlast.workflow")
+
+
+class _Departed(BaseException):
+    """Unwinds workflow code that left its journal. Not an Exception, so that the code cannot swallow it."""
+
+
+class LiveExecution(WorkflowContext):
+    """The workflow code of one execution, caught up with its journal, and the context it runs in.
+
+    Raises `NonDeterminismError` from `__init__` and `deliver` when the code departs from the journal; after
+    the latter the object is of no further use but for `close`.
+    """
+
+    def __init__(
+        self,
+        definition: WorkflowDefinition,
+        info: WorkflowInfo,
+        records: Sequence[AnyRecord],
+        *,
+        limit_bytes: int,
+    ) -> None:
+        self.definition = definition
+        self.machine = WorkflowMachine(info.execution_id, records)
+        self.requested: dict[str, Step] = {}
+        """The steps that wait for a result, by key."""
+        self.consumed = 0
+        """The number of the last message that was delivered."""
+        self.encoder = Encoder()
+        self._info = info
+        self._limit_bytes = limit_bytes
+        seed = hashlib.sha256(info.execution_id.encode()).digest()
+        self._random = Random(seed)
+        self._state: dict[Any, Any] = {}
+        self._futures: dict[str, asyncio.Future[JSON]] = {}
+        self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._decisions: dict[tuple[str, str], Decision] = {}
+        self._emitted = 0
+        self._handling = 0
+        self._only_reads = False
+        self._cancelled = False
+        self._departure: NonDeterminismError | None = None
+        self._failure: BaseException | None = None
+        self._root: asyncio.Task[Any] | None = None
+        self._instance: Any = None
+        self._context = copy_context()
+        self._context.run(current_context.set, self)
+        start = records[0].at if records and isinstance(records[0], ExecutionStarted) else 0.0
+        self._loop = WorkflowLoop(
+            on_timer=self._start_timer, on_timer_cancelled=self.machine.abandon, start_time=start
+        )
+        try:
+            while (record := self.machine.advance()) is not None:
+                self._run(record)
+                self.encoder.forget()
+        except BaseException:
+            self.close()
+            raise
+
+    def deliver(self, record: Input) -> bool:
+        """Give the code an input and let it run as far as it can; False if nobody waits for it any more."""
+        if self.machine.phase is not MachinePhase.LIVE or not self.machine.accept(record):
+            return False
+        self._run(record)
+        return True
+
+    def deliver_update(self, update: UpdateAccepted) -> None:
+        """Give the code an update, unless it is known; where it is not accepted, a note says why."""
+        if not self.machine.takes_update(update.update_id):
+            return
+        objection = self._objection(update)
+        if objection is None:
+            self.deliver(update)
+        else:
+            note = UpdateRefused(at=update.at, update_id=update.update_id, failure=objection)
+            self.machine.note(note)
+
+    def ask(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
+        """Return what the query handler `name` answers.
+
+        Raises:
+            OutlastError: there is no such handler, or the arguments do not fit it.
+        """
+        handler = self.definition.queries.get(name)
+        if handler is None:
+            raise InvalidArguments(
+                f"query {name}", [f"workflow {self.definition.name!r} has no query of that name"]
+            )
+        args, kwargs = load_handler_arguments(handler, arguments, named)
+        if self._instance is None:
+            raise InvalidArguments(f"query {name}", ["the workflow failed before it could be asked anything"])
+        method = getattr(self._instance, handler.method)
+        with self._reading():
+            answer = self._context.copy().run(functools.partial(method, *args, **kwargs))
+        return handler.signature.dump_result(answer)
+
+    def close(self) -> None:
+        """Drop the code from memory; nothing of it runs on, whatever it was doing."""
+        with workflow_code():
+            self._loop.close()
+
+    # Running the code
+
+    def _run(self, record: Input) -> None:
+        self._loop.advance(self.machine.now)
+        with workflow_code():
+            self._context.copy().run(self._hand_over, record)
+            self._loop.drain()
+            while self._settle_conditions():
+                self._loop.drain()
+        if self._departure is not None:
+            raise self._departure
+        if self._root is not None and self.machine.closed is None:
+            self._close_if_ended(self._root)
+
+    def _hand_over(self, record: Input) -> None:
+        match record:
+            case ExecutionStarted(arguments=arguments):
+                self._start(arguments)
+            case StepCompleted(key=key, result=result):
+                self.requested.pop(key, None)
+                self._futures.pop(key).set_result(result)
+            case StepFailed(key=key):
+                step = self.requested.pop(key, None)
+                self._futures.pop(key).set_exception(
+                    step_error(record.failure, record.key if step is None else step.name, record.attempts)
+                )
+            case TimerFired(key=key):
+                self._loop.fire(key)
+            case SignalReceived():
+                self._signal(record)
+            case UpdateAccepted():
+                self._loop.create_task(self._answer(record))
+            case CancelRequested():
+                # Only the first one interrupts: a second must not cut short the cleaning up.
+                if self._root is not None and not self._cancelled:
+                    self._cancelled = True
+                    self._root.cancel()
+
+    def _start(self, arguments: Mapping[str, JSON]) -> None:
+        self._root = self._loop.start(self._main(dict(arguments)))
+
+    async def _main(self, arguments: dict[str, JSON]) -> JSON:
+        self._instance = self.definition.cls()
+        args, kwargs = self.definition.signature.load_arguments(arguments)
+        result = await getattr(self._instance, self.definition.entrypoint)(*args, **kwargs)
+        return self.definition.signature.dump_result(result)
+
+    def _signal(self, record: SignalReceived) -> None:
+        handler = self.definition.signals.get(record.name)
+        try:
+            if record.name == DECISION_SIGNAL:
+                self._decide(read_decision(record.named))
+                return
+            if handler is None:
+                raise InvalidArguments(f"signal {record.name}", ["the workflow has no signal of that name"])
+            args, kwargs = load_handler_arguments(handler, record.arguments, record.named)
+        except (InvalidArguments, DefinitionError) as error:
+            # The sender's mistake must not end an execution that others rely on.
+            if not self.is_replaying:
+                logger.warning("execution %s drops a signal: %s", self._info.execution_id, error)
+            return
+        self._loop.create_task(self._handle(handler, args, kwargs))
+
+    def _decide(self, decision: Decision) -> None:
+        """Keep what a person decided; of two decisions about one call the first counts."""
+        self._decisions.setdefault((decision.key, decision.fingerprint), decision)
+
+    async def _handle(
+        self, handler: HandlerDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Run a signal handler; what it raises ends the execution, as in Temporal."""
+        self._handling += 1
+        try:
+            answer = getattr(self._instance, handler.method)(*args, **kwargs)
+            if inspect.isawaitable(answer):
+                await answer
+        except (asyncio.CancelledError, GeneratorExit, _Departed):
+            raise
+        except Exception as error:
+            self._failure = self._failure or error
+        finally:
+            self._handling -= 1
+
+    def _objection(self, update: UpdateAccepted) -> Failure | None:
+        """Return why an update is not to be accepted; nothing of the execution is changed by that."""
+        try:
+            with self._reading():
+                self._context.copy().run(self._validate, update)
+        except Exception as error:
+            return failure_of(error, self._limit_bytes)
+        return None
+
+    def _validate(self, update: UpdateAccepted) -> None:
+        handler, args, kwargs = update_call(self.definition, update.name, update.arguments, update.named)
+        if handler.validator is not None:
+            getattr(self._instance, handler.validator)(*args, **kwargs)
+
+    async def _answer(self, update: UpdateAccepted) -> None:
+        """Run the handler of an update; what it raises is the caller's, and the execution goes on."""
+        self._handling += 1
+        try:
+            completed = await self._answered(update)
+        except asyncio.CancelledError:
+            completed = UpdateCompleted(update_id=update.update_id, failure=GAVE_UP)
+        except Exception as error:
+            failure = failure_of(error, self._limit_bytes)
+            completed = UpdateCompleted(update_id=update.update_id, failure=failure)
+        finally:
+            self._handling -= 1
+        self._request(completed)
+
+    async def _answered(self, update: UpdateAccepted) -> UpdateCompleted:
+        handler, args, kwargs = update_call(self.definition, update.name, update.arguments, update.named)
+        answer = getattr(self._instance, handler.method)(*args, **kwargs)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        result = handler.signature.dump_result(answer)
+        completed = UpdateCompleted(update_id=update.update_id, result=result)
+        size = self.encoder.size(completed)
+        if size > self._limit_bytes:
+            raise PayloadTooLarge(f"the result of update {update.name!r}", size, self._limit_bytes)
+        return completed
+
+    def _close_if_ended(self, root: asyncio.Task[Any]) -> None:
+        if self._failure is None and not root.done():
+            return
+        closed = self._outcome(root)
+        size = self.encoder.size(closed)
+        if size > self._limit_bytes:
+            what = f"the result of workflow {self.definition.name!r}"
+            closed = self._failed(PayloadTooLarge(what, size, self._limit_bytes))
+        self.machine.request(closed)
+
+    def _outcome(self, root: asyncio.Task[Any]) -> ExecutionEnded:
+        if self._failure is not None:
+            return self._failed(self._failure)
+        if root.cancelled():
+            if self._cancelled:
+                return ExecutionEnded(status=Status.CANCELLED)
+            lost = ForeignError("CancelledError", "the workflow let a CancelledError of its own escape")
+            return self._failed(lost)
+        error = root.exception()
+        if error is not None:
+            return self._failed(error)
+        return ExecutionEnded(status=Status.COMPLETED, result=root.result())
+
+    def _failed(self, error: BaseException) -> ExecutionEnded:
+        return ExecutionEnded(status=Status.FAILED, failure=failure_of(error, self._limit_bytes))
+
+    def _settle_conditions(self) -> bool:
+        moved = False
+        for entry in list(self._conditions):
+            condition, future = entry
+            if future.done():
+                self._conditions.remove(entry)
+                continue
+            try:
+                holds = self._context.copy().run(condition)
+            except Exception as error:
+                self._conditions.remove(entry)
+                future.set_exception(error)
+                moved = True
+                continue
+            if holds:
+                self._conditions.remove(entry)
+                future.set_result(None)
+                moved = True
+        return moved
+
+    def _request(self, request: Request) -> None:
+        try:
+            self.machine.request(request)
+        except NonDeterminismError as error:
+            self._departure = self._departure or error
+            raise _Departed from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Let code run that only looks: a query, or the validator of an update."""
+        self._only_reads = True
+        try:
+            with workflow_code():
+                yield
+        finally:
+            self._only_reads = False
+
+    def _check_may_change(self, what: str) -> None:
+        if self._only_reads:
+            raise DeterminismError(f"{what} in a validator or a query", "it only reads; do it in a handler")
+
+    def _start_timer(self, key: str, when: float) -> None:
+        self._request(TimerStarted(key=key, due_at=when))
+
+    # What the code can ask for (WorkflowContext)
+
+    async def run_step(self, step: Step) -> JSON:
+        with own_code():
+            future = self._schedule(step)
+        try:
+            return await future
+        finally:
+            if future.cancelled() and not self._loop.is_closed():
+                self._futures.pop(step.key, None)
+                self.requested.pop(step.key, None)
+                self.machine.abandon(step.key)
+
+    def _schedule(self, step: Step) -> asyncio.Future[JSON]:
+        scheduled = StepScheduled(
+            key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
+        )
+        size = self.encoder.size(scheduled)
+        if size > self._limit_bytes:
+            raise PayloadTooLarge(f"the arguments of {step.name!r}", size, self._limit_bytes)
+        future: asyncio.Future[JSON] = self._loop.create_future()
+        self._request(scheduled)
+        self._futures[step.key] = future
+        self.requested[step.key] = step
+        return future
+
+    def next_key(self) -> str:
+        self._check_may_change("asking for anything")
+        return self._loop.next_key()
+
+    def emit(self, kind: str, data: dict[str, JSON]) -> None:
+        self._check_may_change("an event")
+        self._emitted += 1
+        with own_code():
+            event = EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data)
+            size = self.encoder.size(event)
+            if size > self._limit_bytes:
+                raise PayloadTooLarge(f"an event of kind {kind!r}", size, self._limit_bytes)
+            self._request(event)
+
+    async def decision(self, key: str, fingerprint: str) -> Decision:
+        await self.wait_condition(lambda: (key, fingerprint) in self._decisions)
+        return self._decisions[key, fingerprint]
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.machine.now, UTC)
+
+    async def wait_condition(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> None:
+        if condition():
+            return
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._conditions.append((condition, future))
+        async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+            await future
+
+    @property
+    def is_replaying(self) -> bool:
+        return self.machine.phase is MachinePhase.REPLAYING or self._loop.is_closed()
+
+    @property
+    def info(self) -> WorkflowInfo:
+        return self._info
+
+    @property
+    def random(self) -> Random:
+        self._check_may_change("a random number")
+        return self._random
+
+    @property
+    def all_handlers_finished(self) -> bool:
+        return self._handling == 0
+
+    def patched(self, patch: str) -> bool:
+        self._check_may_change("a patch")
+        try:
+            return self.machine.patched(patch)
+        except NonDeterminismError as error:
+            self._departure = self._departure or error
+            raise _Departed from error
+
+    @property
+    def should_continue_as_new(self) -> bool:
+        return False
+
+    async def continue_as_new(self, arguments: dict[str, JSON]) -> NoReturn:
+        raise NotSupported(
+            "a journal here may have any length; continue as new only where workflow.should_continue_as_new()"
+        )
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        return self._state

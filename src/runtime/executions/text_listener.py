@@ -1,0 +1,67 @@
+"""Listening to the text that models are writing, for the readers of an event stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+
+from outlast.core.errors import StorageError
+from outlast.core.event_stream import Delta
+from outlast.ports.deltas import Deltas
+
+logger = logging.getLogger("outlast.events")
+
+
+class Listener:
+    """Where one reader stands in the text of one execution. Without `deltas` there is none to hear.
+
+    Text that cannot be read is left out, with one word in the log: the reader goes on without. It is heard
+    again when its place is there again, unless that can never be.
+    """
+
+    def __init__(self, deltas: Deltas | None, execution_id: str) -> None:
+        self._deltas = deltas
+        self._execution_id = execution_id
+        self._place = ""
+        self._has_complained = False
+
+    async def heard(self) -> Sequence[Delta]:
+        """Return what was told since the last time."""
+        if self._deltas is None:
+            return ()
+        try:
+            heard, self._place = await self._deltas.read(self._execution_id, self._place)
+        except StorageError as error:
+            self._complain(error)
+            return ()
+        return heard
+
+    async def until_more(self, other: Awaitable[None], timeout_seconds: float) -> None:
+        """Return when there is more to hear, or `other` returns or raises, which ends with this."""
+        waiting = asyncio.ensure_future(other)
+        hearing = asyncio.create_task(self._follow(timeout_seconds))
+        try:
+            await asyncio.wait({waiting, hearing}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                waiting.result()
+        finally:
+            for task in (waiting, hearing):
+                task.cancel()
+            await asyncio.gather(waiting, hearing, return_exceptions=True)
+
+    async def _follow(self, timeout_seconds: float) -> None:
+        if self._deltas is not None:
+            try:
+                await self._deltas.follow(self._execution_id, self._place, timeout_seconds)
+                return
+            except StorageError as error:
+                self._complain(error)
+        await asyncio.Event().wait()  # Whoever waits beside this says when to look again.
+
+    def _complain(self, error: StorageError) -> None:
+        if not self._has_complained:
+            logger.warning("execution %s: its text cannot be heard: %s", self._execution_id, error)
+            self._has_complained = True
+        if not error.retryable:
+            self._deltas = None

@@ -1,0 +1,557 @@
+"""The deterministic event loop that workflow code runs on.
+
+Workflow code is an ordinary `async def` over ordinary asyncio. What makes it reproducible is the loop below
+it:
+
+- It never waits and reads no clock. Its driver sets the time (`advance`), says which timers are due (`fire`),
+  completes futures that it handed out, and then lets everything that became ready run (`drain`). Ready
+  callbacks run first in, first out, so equal inputs in equal order give equal runs.
+- What workflow code asks of the outside carries a key, `<task path>:<n>`: the n-th request of the task at
+  that path. The root task has the empty path, the i-th task created by a task has its parent's path and `i`.
+  A key thus says where in the program a request stands, whatever the order in which other branches went on.
+- Tasks and futures hash by their place in the program instead of their address, so the sets that
+  `asyncio.wait` returns, and those inside TaskGroup and `as_completed`, iterate alike in every process.
+- Whatever reaches outside the process (sockets, pipes, executors, signals, other threads) is refused.
+
+Keys follow what asyncio itself does: `asyncio.wait_for` makes a task on Python 3.11 and none from 3.12 on. An
+execution therefore stays on the minor version of Python that it began on.
+
+Relied upon, on CPython 3.11 to 3.14: `_set_running_loop`, and `_leave_task` and `_enter_task`, which asyncio
+documents for those who extend it; and that `as_completed` wraps coroutines by `ensure_future`, from a local
+variable that `_unordered_argument` names.
+"""
+
+import asyncio
+import inspect
+import logging
+import math
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from typing import Any, Never, TypeVar, TypeVarTuple, cast
+
+from outlast.core.errors import DeterminismError
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+_Coroutine = Generator[Any, None, T] | Coroutine[Any, Any, T]
+
+logger = logging.getLogger("outlast.workflow")
+
+OUTSIDE_TASKS = "~"
+"""The path of requests made by a callback, when no task is current."""
+
+_SWEEP_SIZE_MIN = 16
+_UNWIND_ATTEMPTS_MAX = 100
+
+# `as_completed` puts its coroutines into a set, which orders them by address, before it wraps them.
+_ENSURE_FUTURE = getattr(asyncio.tasks, "_ensure_future", asyncio.ensure_future).__code__
+_AS_COMPLETED = getattr(asyncio.tasks, "_AsCompletedIterator", None)
+_AS_COMPLETED_CODE = (asyncio.as_completed if _AS_COMPLETED is None else _AS_COMPLETED.__init__).__code__
+_AS_COMPLETED_ARGUMENT = "fs" if _AS_COMPLETED is None else "aws"
+
+
+class ExecutionEvicted(BaseException):
+    """Unwinds workflow code whose execution leaves this process; no error, and not to be caught."""
+
+
+class WorkflowTask(asyncio.Task[T]):
+    """A task that knows its place in the program, and how many requests and children it has made."""
+
+    __slots__ = ("_hash", "children", "context", "path", "requests")
+
+    def __init__(
+        self,
+        coroutine: _Coroutine[T],
+        *,
+        loop: "WorkflowLoop",
+        path: str,
+        identity: int,
+        name: str | None,
+        context: Context,
+        **options: Any,
+    ) -> None:
+        # Before the base class, which registers the task in a set and so asks for its hash.
+        self._hash = identity
+        self.path = path
+        self.requests = 0
+        self.children = 0
+        self.context = context
+        super().__init__(
+            cast("Coroutine[Any, Any, T]", coroutine),
+            loop=loop,
+            name=name or f"Task-{path or 'main'}",
+            context=context,
+            **options,
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class WorkflowFuture(asyncio.Future[T]):
+    """A future whose hash is the same in every replay."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, *, loop: "WorkflowLoop", identity: int) -> None:
+        self._hash = identity
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class WorkflowTimer(asyncio.TimerHandle):
+    """A callback that waits for `WorkflowLoop.fire(key)`; the key is empty when it was due at once."""
+
+    __slots__ = ("key",)
+
+    key: str
+
+
+def _refused(call: str, instead: str | None = None) -> Any:
+    def refuse(*_arguments: Any, **_options: Any) -> Never:
+        raise DeterminismError(call) if instead is None else DeterminismError(call, instead)
+
+    return refuse
+
+
+class WorkflowLoop(asyncio.AbstractEventLoop):
+    """An event loop that runs one execution's code, step by step, as its driver says.
+
+    `on_timer(key, when)` is called when a timer is wanted at `when` (epoch seconds),
+    `on_timer_cancelled(key)`, once, when a wanted timer that has not fired is no longer wanted. `start_time`
+    is the first workflow time; it must come from the journal, since the hashes of tasks derive from it.
+
+    Call `close` when done with it, also after the root task has finished. Not thread-safe; one thread at a
+    time.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_timer: Callable[[str, float], None],
+        on_timer_cancelled: Callable[[str], None],
+        start_time: float,
+    ) -> None:
+        self._on_timer = on_timer
+        self._on_timer_cancelled = on_timer_cancelled
+        self._now = start_time
+        # Tasks of all loops meet in one set of asyncio's: hashes that began at 0 in each loop would collide
+        # there.
+        self._next_identity = hash(start_time)
+        self._ready: deque[asyncio.Handle] = deque()
+        self._timers: dict[str, WorkflowTimer] = {}
+        # Held strongly, unlike in asyncio: when the garbage collector runs is nothing a workflow may depend
+        # on.
+        self._tasks: list[WorkflowTask[Any]] = []
+        self._generators: list[AsyncGenerator[Any, Any]] = []
+        self._tasks_sweep_size = self._generators_sweep_size = _SWEEP_SIZE_MIN
+        self._wrapped_early: dict[int, WorkflowTask[Any]] = {}
+        self._requests = 0
+        self._children = 0
+        self._root: WorkflowTask[Any] | None = None
+        self._closed = False
+
+    # The driver's side
+
+    def start(self, main: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Create the root task, which runs `main` and then closes the asynchronous generators it left open.
+
+        It runs in a copy of the current context. `drain` begins it.
+        """
+        if self._root is not None:
+            raise RuntimeError("this loop has its root task already: make a loop per execution")
+        task: WorkflowTask[T] = self._new_task("", self._main(main), name=None, context=None)
+        self._root = task
+        return task
+
+    def drain(self) -> None:
+        """Run every ready callback, and those they make ready, until none is left.
+
+        Works from a plain callback of another loop, inside a task of another loop, and with no other loop:
+        for the time of the call this loop is the running one and no outer task is current. Both are put back
+        whatever happens; `KeyboardInterrupt` and `SystemExit` raised by workflow code come out of it, other
+        exceptions end their task.
+        """
+        ready = self._ready
+        if not ready:
+            return
+        outer = self._enter()
+        try:
+            while ready:
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+        finally:
+            _leave(outer)
+
+    def advance(self, now: float) -> None:
+        """Set the workflow time to `now`, in epoch seconds; it never goes back."""
+        self._now = max(self._now, now)
+
+    def fire(self, key: str) -> None:
+        """Make the callback of the waiting timer `key` ready; `KeyError` when no such timer waits."""
+        self._ready.append(self._timers.pop(key))
+
+    def next_key(self) -> str:
+        """Return the key of the next request of the current task, `<path>:<n>`; outside a task, `~:<n>`."""
+        if self._closed:
+            raise ExecutionEvicted
+        task = asyncio.current_task(self)
+        if isinstance(task, WorkflowTask):
+            key = f"{task.path}:{task.requests}"
+            task.requests += 1
+        else:
+            key = f"{OUTSIDE_TASKS}:{self._requests}"
+            self._requests += 1
+        return key
+
+    def close(self) -> None:
+        """Drop the execution from memory: nothing of it goes on, nothing is asked of the outside any more.
+
+        Python gives no way to discard a suspended coroutine without unwinding it, so `finally` blocks and
+        `__exit__` methods of unfinished tasks do run, and this is what they can do: nothing durable. They are
+        unwound by `ExecutionEvicted`, which `except Exception` and `except CancelledError` let pass, each
+        task in its own context, younger tasks first. Every request (`next_key`), timer and task that they ask
+        for raises it again; so does an await of anything pending; cancelling a timer tells the driver
+        nothing, since in the journal the timer lives on. What they raise is logged at debug level. The driver
+        holds the guard around this call as around `drain`, so that sockets and the like stay refused; and
+        `is_closed()` is true, for a logger to be silent.
+
+        Afterwards no coroutine of the execution is left suspended, and unfinished tasks stay pending for
+        ever, without the warnings that asyncio has for such tasks. Closing twice is closing once.
+        """
+        if self._closed:
+            return
+        if self.is_running():
+            raise RuntimeError("a workflow loop cannot be closed by the code that it runs")
+        if self._root is not None and self._root.done():
+            self._sweep_tasks()  # a failure that nobody looked at is reported now, or never
+        self._closed = True
+        self._ready.clear()
+        self._timers.clear()
+        outer = self._enter()
+        try:
+            for task in reversed(self._tasks):
+                if task.done():
+                    _mark_retrieved(task)
+                else:
+                    _unwind(task.context, task.get_coro())
+            while self._generators:
+                _unwind(copy_context(), self._generators.pop())
+        finally:
+            _leave(outer)
+            self._tasks.clear()
+            self._generators.clear()
+            self._root = None
+            self._on_timer = _ignore_timer
+            self._on_timer_cancelled = _ignore_timer
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def is_running(self) -> bool:
+        """Tell whether this loop is the one that runs in the calling thread."""
+        return asyncio._get_running_loop() is self
+
+    # Workflow code's side, by way of asyncio
+
+    def time(self) -> float:
+        """Return the workflow time in epoch seconds, which stands still between two calls of `advance`."""
+        return self._now
+
+    def call_soon(
+        self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        # Unwinding an evicted execution completes futures; whoever waits for them is not to be woken.
+        if not self._closed:
+            self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
+    ) -> asyncio.Handle:
+        if not self.is_running():
+            raise DeterminismError("a callback from another thread")
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        if self._closed:
+            raise ExecutionEvicted
+        if not math.isfinite(when):
+            raise ValueError(
+                f"a timer needs a finite time, not {when}; to wait for ever, await asyncio.Event().wait()"
+            )
+        timer = WorkflowTimer(when, callback, args, self, context)
+        if when <= self._now:
+            timer.key = ""
+            self._ready.append(timer)
+        else:
+            timer.key = self.next_key()
+            self._timers[timer.key] = timer
+            self._on_timer(timer.key, when)
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if isinstance(handle, WorkflowTimer) and self._timers.pop(handle.key, None) is not None:
+            self._on_timer_cancelled(handle.key)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return WorkflowFuture(loop=self, identity=self._new_identity())
+
+    def create_task(
+        self,
+        coro: _Coroutine[T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        **options: Any,
+    ) -> asyncio.Task[T]:
+        if self._closed:
+            coro.close()
+            raise ExecutionEvicted
+        if sys._getframe(1).f_code is _ENSURE_FUTURE:
+            self._wrap_in_listed_order(_unordered_argument())
+            if id(coro) in self._wrapped_early:
+                return self._wrapped_early.pop(id(coro))
+        return self._new_child(coro, name=name, context=context, **options)
+
+    def _new_child(
+        self, coro: _Coroutine[T], *, name: object = None, context: Context | None = None, **options: Any
+    ) -> WorkflowTask[T]:
+        parent = asyncio.current_task(self)
+        if isinstance(parent, WorkflowTask):
+            path = f"{parent.path}.{parent.children}" if parent.path else str(parent.children)
+            parent.children += 1
+        else:
+            path = f"{OUTSIDE_TASKS}.{self._children}"
+            self._children += 1
+        return self._new_task(path, coro, name=name, context=context, **options)
+
+    def _new_task(
+        self, path: str, coro: _Coroutine[T], *, name: object, context: Context | None, **options: Any
+    ) -> WorkflowTask[T]:
+        task = WorkflowTask(
+            coro,
+            loop=self,
+            path=path,
+            identity=self._new_identity(),
+            name=None if name is None else str(name),
+            context=copy_context() if context is None else context,
+            **options,
+        )
+        if len(self._tasks) >= self._tasks_sweep_size:
+            self._sweep_tasks()
+        self._tasks.append(task)
+        return task
+
+    def _new_identity(self) -> int:
+        self._next_identity += 1
+        return self._next_identity
+
+    def _sweep_tasks(self) -> None:
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks_sweep_size = max(_SWEEP_SIZE_MIN, 2 * len(self._tasks))
+
+    def _wrap_in_listed_order(self, awaitables: object) -> None:
+        """Make the tasks that `as_completed` is about to make, in the order of its argument."""
+        if awaitables is None or self._wrapped_early:
+            return
+        if not isinstance(awaitables, list | tuple) or not all(
+            asyncio.isfuture(awaitable) or asyncio.iscoroutine(awaitable) for awaitable in awaitables
+        ):
+            raise DeterminismError(
+                "asyncio.as_completed() over anything but a list of tasks and coroutines",
+                "it would start them in no fixed order; make a list, with asyncio.create_task() around each",
+            )
+        for awaitable in awaitables:
+            if asyncio.iscoroutine(awaitable) and id(awaitable) not in self._wrapped_early:
+                self._wrapped_early[id(awaitable)] = self._new_child(awaitable)
+
+    # Asynchronous generators
+
+    async def _main(self, main: Awaitable[T]) -> T:
+        try:
+            return await main
+        finally:
+            if self._generators and not self._closed:
+                await self.shutdown_asyncgens()
+
+    def _adopt_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if len(self._generators) >= self._generators_sweep_size:
+            self._generators = [kept for kept in self._generators if _is_unfinished(kept)]
+            self._generators_sweep_size = max(_SWEEP_SIZE_MIN, 2 * len(self._generators))
+        self._generators.append(generator)
+
+    async def shutdown_asyncgens(self) -> None:
+        """Close the asynchronous generators that were begun and not finished, oldest first, one by one.
+
+        Unlike asyncio, which closes one when the garbage collector finds it, and so at no fixed point.
+        """
+        while self._generators:
+            generator = self._generators.pop(0)
+            if generator.ag_running:  # type: ignore[attr-defined]  # typeshed has it not
+                continue  # a task that outlives the root is inside it
+            try:
+                await generator.aclose()
+            except Exception as error:
+                message = f"an error occurred while closing the asynchronous generator {generator!r}"
+                self.call_exception_handler({"message": message, "exception": error, "asyncgen": generator})
+
+    # Failures that no task waits for
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what nobody retrieved; of a closed loop, nothing."""
+        if not self._closed:
+            self.default_exception_handler(context)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        details = [
+            f"{key}: {context[key]!r}" for key in sorted(context) if key not in ("message", "exception")
+        ]
+        message = context.get("message") or "unhandled exception in workflow code"
+        logger.error("\n".join([message, *details]), exc_info=context.get("exception"))
+
+    def get_exception_handler(self) -> None:
+        return None
+
+    def get_task_factory(self) -> None:
+        return None
+
+    def get_debug(self) -> bool:
+        return False
+
+    def _enter(self) -> "_Outer":
+        loop = asyncio._get_running_loop()
+        if loop is self:
+            raise RuntimeError("a workflow loop cannot be drained by the code that it runs")
+        task = None if loop is None else asyncio.current_task(loop)
+        outer = (loop, task, sys.get_asyncgen_hooks())
+        if loop is not None and task is not None:
+            asyncio._leave_task(loop, task)
+        asyncio._set_running_loop(self)
+        sys.set_asyncgen_hooks(self._adopt_generator, None)
+        return outer
+
+    # What a workflow cannot do
+
+    set_task_factory = _refused("loop.set_task_factory()", "create tasks by asyncio.create_task()")
+    set_exception_handler = _refused(
+        "loop.set_exception_handler()", "await the tasks and catch what they raise"
+    )
+    set_debug = _refused("loop.set_debug()", "set it on the loop that runs the worker")
+    run_forever = _refused("loop.run_forever()", "await instead")
+    run_until_complete = _refused("loop.run_until_complete()", "await instead")
+    stop = _refused("loop.stop()", "return from the workflow instead")
+    run_in_executor = _refused("a thread or process pool (loop.run_in_executor(), asyncio.to_thread())")
+    set_default_executor = _refused("loop.set_default_executor()")
+    shutdown_default_executor = _refused("loop.shutdown_default_executor()")
+    getaddrinfo = _refused("loop.getaddrinfo()")
+    getnameinfo = _refused("loop.getnameinfo()")
+    create_connection = _refused("a network connection (loop.create_connection())")
+    create_server = _refused("a network server (loop.create_server())")
+    create_datagram_endpoint = _refused("a network connection (loop.create_datagram_endpoint())")
+    create_unix_connection = _refused("a network connection (loop.create_unix_connection())")
+    create_unix_server = _refused("a network server (loop.create_unix_server())")
+    connect_accepted_socket = _refused("a network connection (loop.connect_accepted_socket())")
+    start_tls = _refused("loop.start_tls()")
+    sendfile = _refused("loop.sendfile()")
+    connect_read_pipe = _refused("loop.connect_read_pipe()")
+    connect_write_pipe = _refused("loop.connect_write_pipe()")
+    subprocess_shell = _refused("a subprocess (loop.subprocess_shell())")
+    subprocess_exec = _refused("a subprocess (loop.subprocess_exec())")
+    add_reader = _refused("loop.add_reader()")
+    remove_reader = _refused("loop.remove_reader()")
+    add_writer = _refused("loop.add_writer()")
+    remove_writer = _refused("loop.remove_writer()")
+    sock_recv = _refused("loop.sock_recv()")
+    sock_recv_into = _refused("loop.sock_recv_into()")
+    sock_recvfrom = _refused("loop.sock_recvfrom()")
+    sock_recvfrom_into = _refused("loop.sock_recvfrom_into()")
+    sock_sendall = _refused("loop.sock_sendall()")
+    sock_sendto = _refused("loop.sock_sendto()")
+    sock_connect = _refused("loop.sock_connect()")
+    sock_accept = _refused("loop.sock_accept()")
+    sock_sendfile = _refused("loop.sock_sendfile()")
+    add_signal_handler = _refused("loop.add_signal_handler()", "define a workflow signal")
+    remove_signal_handler = _refused("loop.remove_signal_handler()", "define a workflow signal")
+
+
+_Outer = tuple[asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None, Any]
+"""What the thread ran before: the loop, its current task, and the hooks for asynchronous generators."""
+
+
+def _leave(outer: _Outer) -> None:
+    loop, task, hooks = outer
+    sys.set_asyncgen_hooks(*hooks)
+    asyncio._set_running_loop(loop)
+    if loop is not None and task is not None:
+        asyncio._enter_task(loop, task)
+
+
+def _unordered_argument() -> object:
+    """Return what `as_completed` was given, when it is what called `create_task`; else None."""
+    frame = sys._getframe(2).f_back
+    for _ in range(3):
+        if frame is None:
+            return None
+        if frame.f_code is _AS_COMPLETED_CODE:
+            return frame.f_locals[_AS_COMPLETED_ARGUMENT]
+        frame = frame.f_back
+    return None
+
+
+def _is_unfinished(generator: Any) -> bool:
+    return generator.ag_frame is not None
+
+
+def _mark_retrieved(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _unwind(context: Context, suspended: Any) -> None:
+    """End a coroutine or asynchronous generator that nobody will resume."""
+    if inspect.iscoroutine(suspended) and inspect.getcoroutinestate(suspended) == inspect.CORO_CREATED:
+        # What it was to await was not begun either, and Python would complain about that one.
+        for argument in inspect.getcoroutinelocals(suspended).values():
+            if asyncio.iscoroutine(argument):
+                _unwind(context, argument)
+    closing = suspended.aclose() if isinstance(suspended, AsyncGenerator) else suspended
+    try:
+        if closing is not suspended:
+            context.run(closing.send, None)
+        for _ in range(_UNWIND_ATTEMPTS_MAX):
+            context.run(closing.throw, ExecutionEvicted())  # returns when the clean-up code awaits something
+    except (StopIteration, ExecutionEvicted):
+        return
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        logger.debug("the clean-up code of an execution that left this worker failed", exc_info=True)
+        return
+    logger.warning("%r does not end: its clean-up code goes on awaiting", suspended)
+
+
+def _ignore_timer(*_arguments: object) -> None:
+    """Stand in for the driver once the loop is closed."""

@@ -1,0 +1,116 @@
+"""Checks of a run: of what it is given by guardrails, of what it answers by output type and guardrails."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from outlast.core.agent_events import AnswerAccepted, AnswerBlocked, AnswerRejected, CheckAnswer
+from outlast.core.chunks import text_of
+from outlast.core.entries import Entry, MessageInput
+from outlast.core.errors import InputRejected, InvalidOutput, OutputRejected
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.usage import Usage
+from outlast.ports.durability import StepContext
+from outlast.runtime.definitions.agent import Agent, Team
+from outlast.runtime.definitions.guardrails import (
+    GuardrailAnswer,
+    Reject,
+    Replace,
+    Verdict,
+    as_guardrail,
+    guardrail_name,
+    verdict_of,
+)
+from outlast.runtime.definitions.output_type import OutputType
+from outlast.runtime.runs.run_result import RunResult, said_in
+
+RunAlone = Callable[[Agent[Any], tuple[Entry, ...]], Awaitable[RunResult[Any]]]
+"""Runs an agent over the same session, in a conversation of its own."""
+
+
+class Checks:
+    """The checks of one run, known by its key."""
+
+    def __init__(self, team: Team, context: StepContext, run: str, run_alone: RunAlone) -> None:
+        self._team = team
+        self._context = context
+        self._run = run
+        self._run_alone = run_alone
+
+    async def let_in(self, given: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], Usage]:
+        """Return what the model may be told of what the run was given, and what finding out cost.
+
+        Raises:
+            InputRejected: a guardrail of the start agent rejects it.
+        """
+        start = self._team.graph.start
+        usage = Usage()
+        for guardrail in self._team.agents[start].input_guardrails:
+            said = "\n".join(text_of(entry.content) for entry in given if isinstance(entry, MessageInput))
+            verdict, cost = await self._judge(guardrail, said)
+            usage += cost
+            self._tell_verdict(verdict, guardrail, start, "input")
+            if isinstance(verdict, Reject):
+                raise InputRejected(guardrail_name(guardrail), verdict.reason)
+            if isinstance(verdict, Replace):
+                given = (MessageInput(content=verdict.text),)
+        return given, usage
+
+    async def verdict_on(self, effect: CheckAnswer) -> AnswerAccepted | AnswerRejected | AnswerBlocked:
+        """Return what becomes of an answer. A check that fails lets nothing out."""
+        try:
+            return await self._checked(effect)
+        except Exception as error:
+            return AnswerBlocked(failure=Failure.of(error))
+
+    async def _checked(self, effect: CheckAnswer) -> AnswerAccepted | AnswerRejected | AnswerBlocked:
+        text = said_in(effect.entries)
+        output = self._team.outputs.get(effect.agent)
+        if output is not None and (problem := _problem(output, text)) is not None:
+            about: dict[str, JSON] = {"run": self._run, "agent": effect.agent, "turn": effect.turn}
+            self._context.emit("answer_rejected", {**about, "reason": problem})
+            return AnswerRejected(problem=problem)
+        usage, replacement = Usage(), None
+        for guardrail in self._team.agents[effect.agent].output_guardrails:
+            verdict, cost = await self._judge(guardrail, text)
+            usage += cost
+            self._tell_verdict(verdict, guardrail, effect.agent, "output")
+            if isinstance(verdict, Reject):
+                rejected = OutputRejected(guardrail_name(guardrail), effect.agent, verdict.reason)
+                return AnswerBlocked(failure=Failure.of(rejected), usage=usage)
+            if isinstance(verdict, Replace):
+                text = replacement = verdict.text
+        if output is not None and (problem := _problem(output, text)) is not None:
+            invalid = InvalidOutput(effect.agent, 1, f"what a guardrail replaced it with: {problem}")
+            return AnswerBlocked(failure=Failure.of(invalid), usage=usage)
+        return AnswerAccepted(replacement=replacement, usage=usage)
+
+    async def _judge(self, guardrail: Any, text: str) -> tuple[Verdict, Usage]:
+        """Return what a guardrail says, and what its own model calls cost."""
+        if not isinstance(guardrail, Agent):
+            return await verdict_of(guardrail, text), Usage()
+        judge: Agent[GuardrailAnswer] = as_guardrail(guardrail)
+        asked = (MessageInput(content=text or "(nothing)"),)
+        result = await self._run_alone(judge, asked)
+        return result.output.verdict(), result.usage
+
+    def _tell_verdict(self, verdict: Verdict, guardrail: Any, agent: str, what: str) -> None:
+        if verdict is not None:
+            about: dict[str, JSON] = {"run": self._run, "agent": agent, "of": what}
+            about["guardrail"] = guardrail_name(guardrail)
+            told: dict[str, JSON] = (
+                {"reason": verdict.reason} if isinstance(verdict, Reject) else {"text": verdict.text}
+            )
+            kind = "guardrail_rejected" if isinstance(verdict, Reject) else "guardrail_replaced"
+            self._context.emit(kind, {**about, **told})
+
+
+def _problem(output: OutputType, text: str) -> str | None:
+    """Return why an answer is not of the output type, or None if it is."""
+    try:
+        output.parse(text)
+    except ValueError as error:
+        return str(error)
+    return None

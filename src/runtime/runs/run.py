@@ -1,0 +1,323 @@
+"""One run of an agent: the agent machine's effects, carried out through the context at hand."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from outlast.core.agent_events import (
+    AgentEffect,
+    AgentEvent,
+    AnnounceHandoff,
+    AnswerCall,
+    ApprovalGiven,
+    ApprovalRefused,
+    AskApproval,
+    CallModel,
+    CallTool,
+    CheckAnswer,
+    Fail,
+    Finish,
+    KeepReply,
+    ModelFailed,
+    ModelReplied,
+    RunCancelled,
+    RunStarted,
+    Stop,
+    ToolCallFailed,
+    ToolReturned,
+)
+from outlast.core.agent_machine import step
+from outlast.core.agent_run import AgentRun, Phase
+from outlast.core.agents import HANDOFF_PREFIX, AgentSpec
+from outlast.core.approvals import Verdict
+from outlast.core.entries import Entry, FunctionResult, ToolExecution
+from outlast.core.errors import LimitExceeded, NotSupported
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.records import StepKind
+from outlast.core.retry import RetryPolicy
+from outlast.core.step_keys import call_key, model_key
+from outlast.core.summaries import told_of
+from outlast.ports.definitions import ActivityOptions
+from outlast.ports.durability import Attempt, ModelCall, Step, StepContext
+from outlast.ports.llm import ModelReply, ModelRequest, Session
+from outlast.runtime.definitions.agent import Team
+from outlast.runtime.definitions.determinism_guard import own_code
+from outlast.runtime.runs.bounds import Bounds
+from outlast.runtime.runs.checks import Checks, RunAlone
+from outlast.runtime.runs.conversation import Conversation
+from outlast.runtime.runs.run_result import RunRecord, RunResult
+from outlast.runtime.runs.summarising import Summaries
+from outlast.runtime.runs.tool_calls import ToolCalls, about_call
+
+MODEL_OPTIONS = ActivityOptions(
+    start_to_close_timeout=600.0,
+    retry=RetryPolicy(max_attempts=10, initial_interval=1.0, backoff_coefficient=2.0, max_interval=30.0),
+    effect="idempotent",
+)
+"""How a model call is tried: patiently, since a busy conversation stays locked for up to 90 s."""
+
+
+SPARE_SECONDS = 60.0
+"""What an attempt may take beyond the time that the session gives to a reply: for agents to be made first."""
+
+
+def _options(session: Session, agent: AgentSpec) -> ActivityOptions:
+    longest = max(MODEL_OPTIONS.start_to_close_timeout, session.seconds_max(agent) + SPARE_SECONDS)
+    return replace(MODEL_OPTIONS, start_to_close_timeout=longest)
+
+
+class Run:
+    """One run: holds the machine's state, and turns its effects into steps."""
+
+    def __init__(
+        self,
+        team: Team,
+        session: Session,
+        conversation: Conversation,
+        bounds: Bounds,
+        context: StepContext,
+        run_alone: RunAlone,
+    ) -> None:
+        self._team = team
+        self._session = session
+        self._conversation = conversation
+        self._context = context
+        self._key = f"run{context.next_key()}"
+        self._calls = ToolCalls(team, context, self._key)
+        self._summaries = Summaries(session, context, self._key)
+        self._checks = Checks(team, context, self._key, run_alone)
+        self._state = AgentRun(
+            graph=team.graph,
+            max_turns=bounds.max_turns,
+            limits=bounds.limits,
+            on_limit=bounds.on_limit,
+            checked=team.checked(),
+            raise_on_tool_fail=session.raise_on_tool_fail,
+        )
+        self._events: asyncio.Queue[AgentEvent] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._entries: list[Entry] = []
+        self._result: RunResult[Any] | None = None
+
+    async def to_the_end(self, given: tuple[Entry, ...]) -> RunResult[Any]:
+        """Run until the machine has ended, and return its result or raise its failure."""
+        try:
+            given, usage = await self._checks.let_in(given)
+            self._take(RunStarted(inputs=(*self._conversation.unsent, *given), usage=usage))
+            while self._result is None:
+                self._take(await self._events.get())
+        except asyncio.CancelledError:
+            if self._state.phase is not Phase.READY:
+                self._take(RunCancelled())
+            raise
+        finally:
+            for task in self._tasks:
+                task.cancel()
+        return self._result
+
+    def _take(self, event: AgentEvent) -> None:
+        at = self._context.now().timestamp()
+        with own_code():
+            self._state, effects = step(self._state, event.with_(at=at))
+        for effect in effects:
+            self._do(effect)
+
+    def _do(self, effect: AgentEffect) -> None:
+        match effect:
+            case CallModel(entries=entries):
+                # At once, so that a run which is cancelled before the task begins leaves them to the next.
+                self._conversation.unsent = entries
+                self._tasks = [asyncio.create_task(self._call_model(effect))]
+            case CallTool():
+                self._tasks.append(asyncio.create_task(self._call_tool(effect)))
+            case KeepReply(entries=entries):
+                self._conversation.history += entries
+                self._entries += entries
+                self._tell_executions(entries)
+            case AnswerCall():
+                self._tell_answer(effect)
+            case AnnounceHandoff():
+                data: dict[str, JSON] = {"turn": effect.turn, "from": effect.previous, "to": effect.next}
+                self._context.emit("handed_off", {"run": self._key, **data})
+            case Finish():
+                self._finish(effect)
+            case Fail(failure=failure, unsent=unsent):
+                self._leave(unsent)
+                raise self._error(failure)
+            case Stop(unsent=unsent):
+                self._leave(unsent)
+            case AskApproval():
+                self._ask_approval(effect)
+            case CheckAnswer():
+                self._tasks = [asyncio.create_task(self._check_answer(effect))]
+
+    # The model
+
+    async def _call_model(self, effect: CallModel) -> None:
+        """Ask the model, and put its reply, or why there is none, where the run finds it."""
+        event: AgentEvent
+        try:
+            event = await self._reply_to(effect)
+        except Exception as error:
+            event = ModelFailed(failure=Failure.of(error))
+        self._events.put_nowait(event)
+
+    async def _reply_to(self, effect: CallModel) -> ModelReplied:
+        """Return the model's reply; the entries it is told become history only when that has come."""
+        if effect.limit is not None:
+            about: dict[str, JSON] = {"run": self._key, "agent": effect.agent, "turn": effect.turn}
+            self._context.emit("limit_reached", {**about, "limit": effect.limit.message})
+        conversation, graph = self._conversation, self._team.graph
+        spent = await self._summaries.bring_up_to_date(conversation, effect, graph)
+        history, handle = told_of(conversation.history, conversation.summary), conversation.handle
+        in_doubt, conversation.in_doubt = conversation.in_doubt, True
+
+        def request(attempt: Attempt) -> ModelRequest:
+            # Not validated again: that would make a turn cost more the longer the conversation is.
+            return ModelRequest.model_construct(
+                graph=graph,
+                agent=effect.agent,
+                turn=effect.turn,
+                history=history,
+                new=effect.entries,
+                handle=handle,
+                may_call=effect.limit is None,
+                idempotency_key=attempt.idempotency_key,
+                attempt=attempt.attempt,
+                in_doubt=in_doubt,
+            )
+
+        call = Step(
+            key=model_key(self._key, effect.turn),
+            kind=StepKind.MODEL,
+            name="call_model",
+            call=ModelCall(self._session, request),
+            options=_options(self._session, graph[effect.agent]),
+            about={"agent": effect.agent},
+        )
+        replied = await self._context.run_step(call)
+        with own_code():
+            reply = ModelReply.model_validate(replied)
+        conversation.history += effect.entries
+        conversation.unsent = ()
+        conversation.in_doubt = False
+        conversation.handle = reply.handle
+        self._entries += effect.entries
+        return ModelReplied(entries=reply.entries, usage=spent + reply.usage)
+
+    # Tools
+
+    async def _call_tool(self, effect: CallTool) -> None:
+        """Run one tool, and put how it ended where the run finds it. Only what must unwind it gets past."""
+        try:
+            result = await self._calls.result_of(effect)
+        except Exception as error:
+            self._events.put_nowait(ToolCallFailed(call_id=effect.call_id, failure=Failure.of(error)))
+        else:
+            self._events.put_nowait(ToolReturned(call_id=effect.call_id, result=result))
+
+    def _tell_executions(self, reply: tuple[Entry, ...]) -> None:
+        """Put what the server has run into the event stream; what came of it is in the reply just before."""
+        for entry in reply:
+            if isinstance(entry, ToolExecution):
+                about: dict[str, JSON] = {"run": self._key, "turn": self._state.turn, "tool": entry.name}
+                self._context.emit("tool_executed", {**about, "entry": (entry.model_extra or {}).get("id")})
+
+    def _tell_answer(self, answer: AnswerCall) -> None:
+        """Put a call that the machine answered itself into the event stream; a handoff is announced apart."""
+        if answer.tool.startswith(HANDOFF_PREFIX) and not answer.failed:
+            return
+        about = about_call(self._key, answer)
+        if not answer.denied:
+            self._context.emit("tool_called", about)
+        kind = "tool_failed" if answer.failed else "tool_returned"
+        self._context.emit(kind, {**about, "result": answer.result})
+
+    # Approvals
+
+    def _ask_approval(self, effect: AskApproval) -> None:
+        """Wait for a person's decision, unless the tool's own check says that the call needs none."""
+        approval = self._team.approval(effect.agent, effect.tool)
+        if callable(approval):
+            try:
+                needed = bool(approval(effect.arguments))
+            except Exception as error:
+                # A call that cannot be judged is not made.
+                reason = f"the check whether it needs approval failed with {type(error).__name__}: {error}"
+                self._take_decision(effect, "deny", reason)
+                return
+            if not needed:
+                given = ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint)
+                self._events.put_nowait(given)
+                return
+        self._context.emit(
+            "approval_requested", {**about_call(self._key, effect), "fingerprint": effect.fingerprint}
+        )
+        self._tasks.append(asyncio.create_task(self._await_decision(effect)))
+
+    async def _await_decision(self, effect: AskApproval) -> None:
+        key = call_key(self._key, effect.turn, effect.call_id)
+        try:
+            decision = await self._context.decision(key, effect.fingerprint)
+        except NotSupported as error:
+            # The server asks for a call of which the definitions said nothing, and nobody can be asked.
+            self._take_decision(effect, "deny", str(error))
+            return
+        self._take_decision(effect, decision.verdict, decision.reason, decision.edited_arguments)
+
+    def _take_decision(
+        self,
+        effect: AskApproval,
+        verdict: Verdict,
+        reason: str | None = None,
+        edited_arguments: dict[str, JSON] | None = None,
+    ) -> None:
+        told: dict[str, JSON] = {**about_call(self._key, effect), "reason": reason}
+        event: AgentEvent
+        if verdict == "allow":
+            kind = "approval_given"
+            if edited_arguments is not None:
+                told["edited_arguments"] = edited_arguments
+            event = ApprovalGiven(
+                call_id=effect.call_id, fingerprint=effect.fingerprint, edited_arguments=edited_arguments
+            )
+        else:
+            kind = "approval_refused"
+            event = ApprovalRefused(call_id=effect.call_id, fingerprint=effect.fingerprint, reason=reason)
+        self._context.emit(kind, told)
+        self._events.put_nowait(event)
+
+    # Checks
+
+    async def _check_answer(self, effect: CheckAnswer) -> None:
+        self._events.put_nowait(await self._checks.verdict_on(effect))
+
+    # Ends
+
+    def _finish(self, effect: Finish) -> None:
+        record = RunRecord(
+            agent=effect.agent,
+            final=effect.entries,
+            entries=tuple(self._entries),
+            usage=self._state.usage,
+            turns=self._state.turn,
+        )
+        self._result = RunResult(record, self._team.agents[effect.agent])
+
+    def _leave(self, unsent: tuple[Entry, ...]) -> None:
+        """Keep what the model was not told for the conversation's next run, and say so in the stream."""
+        self._conversation.unsent = unsent or self._conversation.unsent
+        for entry in unsent:
+            if isinstance(entry, FunctionResult):
+                data: dict[str, JSON] = {"run": self._key, "call_id": entry.tool_call_id}
+                self._context.emit("tool_closed", {**data, "result": entry.result})
+
+    def _error(self, failure: Failure) -> Exception:
+        error = failure.error()
+        if isinstance(error, LimitExceeded):
+            error.entries = tuple(self._entries)
+            error.usage = self._state.usage
+        return error

@@ -1,0 +1,81 @@
+"""What the tool sources of a run have: asked once an execution, and journaled.
+
+So a replay needs no source and no cache, and every run of an execution works with the same tools. A source
+that is not required and cannot be listed is missing for the run, and the agents that have it are told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from outlast.core.agents import ToolSpec
+from outlast.core.errors import OutlastError
+from outlast.core.records import StepKind
+from outlast.core.retry import RetryPolicy
+from outlast.ports.definitions import ActivityOptions
+from outlast.ports.durability import ListTools, Step, StepContext, current_context
+from outlast.ports.tools import ToolList, ToolSource
+
+REQUIRED_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="read")
+OPTIONAL_OPTIONS = ActivityOptions(
+    start_to_close_timeout=300.0, retry=RetryPolicy(max_attempts=2), effect="read"
+)
+"""A run does not wait long for what it can do without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogues:
+    """What a run's sources have, by their names; nothing where they are missing."""
+
+    tools: Mapping[str, Sequence[ToolSpec]]
+    missing: frozenset[str]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A source that an execution has asked, or is asking."""
+
+    source: ToolSource
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    tools: Sequence[ToolSpec] | None = None
+
+
+async def catalogues_of(sources: Mapping[str, ToolSource], context: StepContext) -> Catalogues:
+    """Return what the sources have. Each is asked unless this execution knows its answer.
+
+    Raises:
+        OutlastError: a source that is required cannot be listed.
+    """
+    workflow = current_context.get()
+    known: dict[str, _Asked] = {} if workflow is None else workflow.state.setdefault(Catalogues, {})
+    tools: dict[str, Sequence[ToolSpec]] = {}
+    missing: set[str] = set()
+    for name, source in sources.items():
+        asked = known.get(name)
+        if asked is None or asked.source != source:
+            asked = known[name] = _Asked(source)
+        async with asked.lock:
+            if asked.tools is None:
+                asked.tools = await _listed(name, source, context)
+        if asked.tools is None:
+            missing.add(name)
+        tools[name] = asked.tools or ()
+    return Catalogues(tools, frozenset(missing))
+
+
+async def _listed(name: str, source: ToolSource, context: StepContext) -> Sequence[ToolSpec] | None:
+    step = Step(
+        key=context.next_key(),
+        kind=StepKind.ACTIVITY,
+        name=f"list tools of {name}",
+        call=ListTools(source),
+        options=REQUIRED_OPTIONS if source.required else OPTIONAL_OPTIONS,
+    )
+    try:
+        return ToolList.model_validate(await context.run_step(step)).tools
+    except OutlastError:
+        if source.required:
+            raise
+        return None

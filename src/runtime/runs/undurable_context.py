@@ -1,0 +1,126 @@
+"""Running an agent in a plain script: the same steps, performed at once, with retries but no journal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import count
+
+from outlast.core.approvals import Decision
+from outlast.core.errors import NotSupported
+from outlast.core.event_stream import Delta
+from outlast.core.failure import failure_of, step_error
+from outlast.core.json import JSON
+from outlast.core.records import (
+    AnyRecord,
+    AttemptFailed,
+    EventEmitted,
+    StepCompleted,
+    StepFailed,
+    StepKind,
+    StepScheduled,
+)
+from outlast.ports.clock import Clock
+from outlast.ports.deltas import Tell
+from outlast.ports.durability import Attempt, Step, StepContext
+from outlast.ports.resources import Resources
+from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
+
+NO_APPROVALS = (
+    "a tool of this run requires approval, for which a run in a plain script cannot wait: "
+    "run it in a workflow, or give it an id and a backend"
+)
+
+logger = logging.getLogger("outlast.runner")
+
+
+class PlainContext(StepContext):
+    """What a run asks for outside any workflow: nothing is kept, and a crash loses everything.
+
+    `on_record` is told what a journal would hold, and `on_text` what a model is writing.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        clock: Clock,
+        on_record: Callable[[AnyRecord], None] = lambda record: None,
+        on_text: Callable[[Delta], None] | None = None,
+    ) -> None:
+        self._id = uuid.uuid4().hex
+        self._resources = resources
+        self._clock = clock
+        self._on_record = on_record
+        self._on_text = on_text
+        self._keys = 0
+
+    async def run_step(self, step: Step) -> JSON:
+        key, now = step.key, self._clock.now
+        scheduled = StepScheduled(
+            key=key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
+        )
+        self._on_record(scheduled)
+        attempt_number = 1
+        while True:
+            pulse = Heartbeat()
+            attempt = Attempt(
+                self._id,
+                step.name,
+                attempt_number,
+                f"{self._id}/{key}",
+                pulse.beat,
+                tell=self._teller(key, attempt_number) if step.kind is StepKind.MODEL else None,
+            )
+            try:
+                result = await perform_in_time(
+                    step.call, attempt, step.options, self._resources, self._clock, pulse
+                )
+            except Exception as error:
+                failure = failure_of(error, sys.maxsize)
+                delay = step.options.retry.delay_after(attempt_number, failure)
+                if delay is None:
+                    self._on_record(StepFailed(at=now(), key=key, attempts=attempt_number, failure=failure))
+                    raise step_error(failure, step.name, attempt_number) from error
+                failed = AttemptFailed(
+                    at=now(), key=key, attempt=attempt_number, failure=failure, retry_at=now() + delay
+                )
+                self._on_record(failed)
+                logger.warning("%s: %s; trying again in %.1f s", step.name, failure.message, delay)
+            else:
+                self._on_record(StepCompleted(at=now(), key=key, result=result))
+                return result
+            await self._clock.sleep(delay)
+            attempt_number += 1
+
+    def _teller(self, key: str, attempt: int) -> Tell | None:
+        on_text, numbers = self._on_text, count(1)
+        if on_text is None:
+            return None
+
+        def tell(text: str) -> None:
+            if text:
+                on_text(Delta(key, attempt, next(numbers), text, self._clock.now()))
+
+        return tell
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
+
+    def next_key(self) -> str:
+        self._keys += 1
+        return f":{self._keys}"
+
+    async def decision(self, key: str, fingerprint: str) -> Decision:
+        """Refuse: what nobody can find, nobody can decide.
+
+        Raises:
+            NotSupported: always.
+        """
+        raise NotSupported(NO_APPROVALS)
+
+    def emit(self, kind: str, data: dict[str, JSON]) -> None:
+        logger.debug("%s %s", kind, data)
+        self._on_record(EventEmitted(key="", kind=kind, data=data))

@@ -1,0 +1,142 @@
+"""What text beside the journal must do, as tests: inherit `DeltasContract` and say how to open it.
+
+    class TestMyDeltas(DeltasContract):
+        @pytest.fixture
+        async def place(self) -> AsyncIterator[DeltasPlace]: ...
+
+The promises X1 to X4 are those of `ports.deltas.Deltas`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outlast.core.event_stream import Delta
+from outlast.ports.deltas import KEEP_SECONDS, Deltas
+from outlast.testing.contracts.examples import few_examples
+from outlast.testing.contracts.journal.storage import MovableClock
+
+texts = st.text(max_size=20)
+published = st.lists(st.tuples(st.sampled_from(["x", "y", "ü/ 1"]), st.sampled_from(["a", "b"]), texts))
+
+
+class DeltasPlace(Protocol):
+    """A fresh place for text, made for one test."""
+
+    @property
+    @abstractmethod
+    def clock(self) -> MovableClock: ...
+
+    @abstractmethod
+    def open(self) -> Deltas:
+        """Return another view of the same place, not yet entered, as another process would have it."""
+
+
+class DeltasContract:
+    """The tests. Inherit it, and give the fixture `place`."""
+
+    pytestmark = pytest.mark.anyio
+
+    patience_seconds: ClassVar[float] = 10.0
+    """How long, in real time, anything may take."""
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    def delta(self, place: DeltasPlace, sequence: int, text: str = "a ", key: str = "run/t1") -> Delta:
+        return Delta(key, 1, sequence, text, place.clock.now())
+
+    async def test_x1_what_was_published_is_read_in_order_from_any_place(self, place: DeltasPlace) -> None:
+        async with place.open() as writer, place.open() as reader:
+            assert list((await reader.read("x", ""))[0]) == []
+            deltas = [self.delta(place, number, f"{number} ü\n\0'") for number in range(1, 6)]
+            for delta in deltas[:3]:
+                await writer.publish("x", delta)
+            found, after = await reader.read("x", "")
+            assert list(found) == deltas[:3]
+            assert list((await reader.read("x", after))[0]) == []
+            for delta in deltas[3:]:
+                await writer.publish("x", delta)
+            assert list((await reader.read("x", after))[0]) == deltas[3:]
+            assert list((await reader.read("x", ""))[0]) == deltas
+
+    async def test_x1_a_view_that_is_opened_later_sees_it_too(self, place: DeltasPlace) -> None:
+        async with place.open() as writer:
+            await writer.publish("x", self.delta(place, 1))
+            async with place.open() as late:
+                assert list((await late.read("x", ""))[0]) == [self.delta(place, 1)]
+
+    async def test_x1_text_is_kept_whole_while_its_step_goes_on(self, place: DeltasPlace) -> None:
+        async with place.open() as writer, place.open() as reader:
+            for number in range(1, 5):
+                await writer.publish("x", self.delta(place, number))
+                await place.clock.advance(KEEP_SECONDS / 2)
+            await writer.publish("x", self.delta(place, 5))
+            assert [delta.sequence for delta in (await reader.read("x", ""))[0]] == [1, 2, 3, 4, 5]
+
+    async def test_x2_executions_do_not_see_each_others_text(self, place: DeltasPlace) -> None:
+        async with place.open() as deltas:
+            await deltas.publish("x", self.delta(place, 1, "of x"))
+            await deltas.publish("y", self.delta(place, 1, "of y"))
+            assert [delta.text for delta in (await deltas.read("x", ""))[0]] == ["of x"]
+            assert [delta.text for delta in (await deltas.read("y", ""))[0]] == ["of y"]
+            assert list((await deltas.read("nobody", ""))[0]) == []
+
+    async def test_who_follows_is_woken_by_text_of_its_execution(self, place: DeltasPlace) -> None:
+        async with place.open() as writer, place.open() as reader:
+            following = asyncio.create_task(reader.follow("x", "", 1_000.0))
+            await asyncio.sleep(0)
+            await writer.publish("x", self.delta(place, 1))
+            async with asyncio.timeout(self.patience_seconds):
+                await following
+                # What came before the call is not missed either.
+                await reader.follow("x", "", 1_000.0)
+
+    async def test_who_follows_in_vain_returns_in_time(self, place: DeltasPlace) -> None:
+        async with place.open() as writer, place.open() as reader:
+            await writer.publish("x", self.delta(place, 1))
+            _, after = await reader.read("x", "")
+            following = asyncio.create_task(reader.follow("x", after, 5.0))
+            async with asyncio.timeout(self.patience_seconds):
+                while not following.done():
+                    await place.clock.advance(1.0)
+                    await asyncio.wait([following], timeout=0.01)
+            await following
+
+    async def test_cancelling_who_follows_ends_it(self, place: DeltasPlace) -> None:
+        async with place.open() as reader:
+            following = asyncio.create_task(reader.follow("x", "", 1_000.0))
+            await asyncio.sleep(0)
+            following.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await following
+
+    @given(pieces=published, cuts=st.lists(st.integers(0, 20), max_size=5))
+    @few_examples(25, in_one_place=True)
+    async def test_reading_in_parts_gives_what_reading_at_once_gives(
+        self, place: DeltasPlace, pieces: Sequence[tuple[str, str, str]], cuts: Sequence[int]
+    ) -> None:
+        async with place.open() as writer, place.open() as reader:
+            # The place is that of earlier examples too: each begins where the last one ended.
+            begin = {id: (await reader.read(id, ""))[1] for id in ("x", "y", "ü/ 1")}
+            expected: dict[str, list[Delta]] = {id: [] for id in begin}
+            read: dict[str, list[Delta]] = {id: [] for id in begin}
+            after = dict(begin)
+            for number, (execution_id, key, text) in enumerate(pieces, 1):
+                delta = self.delta(place, number, text, key)
+                expected[execution_id].append(delta)
+                await writer.publish(execution_id, delta)
+                if number in cuts:
+                    found, after[execution_id] = await reader.read(execution_id, after[execution_id])
+                    read[execution_id] += found
+            for execution_id in begin:
+                read[execution_id] += (await reader.read(execution_id, after[execution_id]))[0]
+            assert read == expected

@@ -1,0 +1,238 @@
+"""Runs of agents: what they do is the same, and told in the same order, on every backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outlast.adapters.scripted.session import ScriptedSession, call, say
+from outlast.composition.running import Runner
+from outlast.core.chunks import TextChunk, UnknownChunk
+from outlast.core.entries import FunctionCall, FunctionResult, MessageInput, MessageOutput
+from outlast.core.errors import MalformedReply
+from outlast.core.json import DEPTH_MAX
+from outlast.core.summaries import HEADING, SUMMARISER, SummariseHistory
+from outlast.core.usage import Usage
+from outlast.ports.deltas import Tell
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.ports.resources import Resources
+from outlast.runtime.definitions import workflow
+from outlast.runtime.definitions.activity import activity
+from outlast.runtime.definitions.agent import Agent
+from outlast.runtime.definitions.guardrails import Replace
+from outlast.testing.contracts.durability.activities import AT_ONCE
+from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, transcript
+from outlast.testing.contracts.durability.values import lists
+from outlast.testing.contracts.durability.world import here, worlds
+
+KINDS = [
+    "execution_started",
+    *("activity_started", "activity_completed", "guardrail_replaced"),
+    *("turn_started", "model_replied", "answer_rejected"),
+    *("turn_started", "model_replied"),
+    *("tool_called", "tool_failed"),
+    *("tool_called", "tool_returned"),
+    *("limit_reached", "turn_started", "model_replied"),
+    *("activity_started", "activity_completed"),
+    "execution_completed",
+]
+"""What happens in a careful run: its input is changed, its first answer is no number, its second call of a
+tool is one too many, and so its last answer is given without any."""
+
+
+@activity(name="contract_look", retry_policy_initial_interval=AT_ONCE)
+async def look(text: str) -> Replace | None:
+    """Look at a text, and make it polite."""
+    here().happen(f"looked at {text}")
+    return Replace(f"Please: {text}") if text == "Go." else None
+
+
+@activity(name="contract_note", retry_policy_initial_interval=AT_ONCE)
+async def note(what: str) -> str:
+    """Take something down."""
+    here().happen(what)
+    return f"{what} noted"
+
+
+def careful(request: ModelRequest) -> ModelReply:
+    usage = Usage(total_tokens=10)
+    match request.turn:
+        case 1:
+            return ModelReply(entries=(say("seven"),), usage=usage)
+        case 2:
+            calls = (call("contract_note", {"what": what}, call_id=what) for what in ("one", "two"))
+            return ModelReply(entries=tuple(calls), usage=usage)
+    return ModelReply(entries=(say('{"value": 7}' if not request.may_call else "no"),), usage=usage)
+
+
+@workflow.define(name="contract.careful")
+class Careful:
+    """Runs an agent whose input and answer are checked, and which may call one tool."""
+
+    @workflow.entrypoint
+    async def run(self) -> list[Any]:
+        agent = Agent(
+            model="m",
+            name="careful",
+            tools=[note],
+            output_type=int,
+            input_guardrails=[look],
+            output_guardrails=[look],
+        )
+        session = ScriptedSession(careful)
+        result = await Runner.run(agent, "Go.", session, max_tool_calls=1, on_limit="finish")
+        told = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+        return [result.output, result.turns, result.usage.total_tokens, *told]
+
+
+class Summariser(ScriptedSession):
+    """Plays its script; a summary is made when the test opens the gate."""
+
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
+        if request.agent == SUMMARISER:
+            world = worlds[request.idempotency_key.partition("/")[0]]
+            world.gate("summary asked for").set()
+            await world.gate("summary").wait()
+        return await super().reply(request, resources, tell)
+
+
+def long_winded(request: ModelRequest) -> ModelReply:
+    usage = Usage(total_tokens=10)
+    if request.agent == SUMMARISER:
+        [asked] = (*request.history, *request.new)
+        assert isinstance(asked, MessageInput)
+        lines = str(asked.content).splitlines()
+        return ModelReply(entries=(say(f"{len(lines)} lines, the last: {lines[-1]}"),), usage=usage)
+    if request.turn <= 4:
+        what = f"n{request.turn}"
+        return ModelReply(entries=(call("contract_note", {"what": what}, call_id=what),), usage=usage)
+    seen = [str(getattr(entry, "content", entry.type)) for entry in (*request.history, *request.new)]
+    return ModelReply(entries=(say(" | ".join(seen)),), usage=usage)
+
+
+@workflow.define(name="contract.long_winded")
+class LongWinded:
+    """Runs an agent whose conversation becomes too long for its session, twice."""
+
+    @workflow.entrypoint
+    async def run(self) -> list[Any]:
+        agent = Agent(model="m", name="solo", tools=[note])
+        summarise = SummariseHistory(over_tokens=5, keep_turns=1, count=lambda entry: 1)
+        session = Summariser(long_winded, context=[summarise])
+        result = await Runner.run(agent, "Go.", session)
+        types = [entry.type for entry in Runner.messages(session)]
+        return [result.text, result.turns, result.usage.total_tokens, len(types), len(result.entries)]
+
+
+ODD_IDS = ("model", "summary", "t1/model", "~", "", "", "same", "same", "x" * 5000, "\ud800", "\n", "é#:/")
+
+
+@workflow.define(name="contract.odd_ids")
+class OddIds:
+    """Runs an agent whose model gives its calls ids that no API describes."""
+
+    @workflow.entrypoint
+    async def run(self) -> list[str]:
+        agent = Agent(model="m", name="odd", tools=[note])
+        calls = tuple(
+            FunctionCall(tool_call_id=one, name="contract_note", arguments=f'{{"what": "{number}"}}')
+            for number, one in enumerate(ODD_IDS)
+        )
+        session = ScriptedSession(lambda r: ModelReply(entries=calls if r.turn == 1 else (say("Done."),)))
+        result = await Runner.run(agent, "Go.", session)
+        return [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+
+
+@activity(name="contract_dig", retry_policy_initial_interval=AT_ONCE)
+async def dig(levels: int) -> Any:
+    """Return lists within lists."""
+    return lists(levels)
+
+
+@workflow.define(name="contract.deep")
+class Deep:
+    """Runs an agent whose tool and whose model say what is nested so many levels deep."""
+
+    @workflow.entrypoint
+    async def run(self, tool: int, model: int) -> str:
+        def reply(request: ModelRequest) -> ModelReply:
+            if request.turn == 1:
+                return ModelReply(entries=(call("contract_dig", {"levels": tool}),))
+            odd = UnknownChunk.model_validate({"type": "odd", "x": lists(model)})
+            return ModelReply(entries=(MessageOutput(content=(TextChunk(text="Done."), odd)),))
+
+        agent = Agent(model="m", name="deep", tools=[dig])
+        try:
+            return (await Runner.run(agent, "Go.", ScriptedSession(reply))).text
+        except MalformedReply as error:
+            return str(error)
+
+
+class AgentContract(DurabilityContractBase):
+    """What agents do is decided by one machine, from one journal."""
+
+    async def test_checks_and_limits_of_a_run_are_the_same_on_every_backend(self, stage: Stage) -> None:
+        execution, world = await stage.start(Careful)
+        process = await stage.worker(Careful)
+        await stage.event(execution, "tool_returned")
+        await stage.lose(process)
+        await stage.worker(Careful)
+        output, turns, tokens, *told = await stage.later(execution.result(), 1)
+        assert (output, turns, tokens) == (7, 3, 30)
+        assert told[0] == "one noted"
+        assert "limit of 1 tool calls is used up" in told[1]
+        assert [kind for kind, _ in await stage.soon(transcript(execution))] == KINDS
+        whats = [effect.what for effect in world.effects]
+        assert sorted({str(what) for what in whats}) == ["looked at Go.", 'looked at {"value": 7}', "one"]
+        assert whats.count("one") == 1
+
+    async def test_an_old_part_is_summarised_in_the_middle_of_a_run_whoever_dies_meanwhile(
+        self, stage: Stage
+    ) -> None:
+        execution, world = await stage.start(LongWinded)
+        process = await stage.worker(LongWinded)
+        await stage.soon(world.gate("summary asked for").wait())
+        await stage.lose(process)
+        world.gate("summary").set()
+        await stage.worker(LongWinded)
+        text, turns, tokens, *lengths = await stage.later(execution.result(), 1)
+        first = "4 lines, the last: contract_note returned: n2 noted"
+        assert text == " | ".join(
+            [
+                f"{HEADING}\n4 lines, the last: contract_note returned: n3 noted",
+                *("Go.", "function.call", "function.result"),
+            ]
+        )
+        # Two summaries, which are no turns, and cost what turns cost; the conversation itself is whole.
+        assert (turns, tokens, lengths) == (5, 70, [10, 10])
+        told = await stage.soon(transcript(execution))
+        turn = ["turn_started", "model_replied"]
+        summary, tool = ["summary_started", "summary_made"], ["tool_called", "tool_returned"]
+        kinds = [*turn, *tool] * 3 + [*summary, *turn, *tool, *summary, *turn]
+        assert [kind for kind, _ in told] == ["execution_started", *kinds, "execution_completed"]
+        made = [data["result"] for kind, data in told if kind == "summary_made"]
+        assert made[0]["entries"][0]["content"] == first
+        assert [effect.what for effect in world.effects] == ["n1", "n2", "n3", "n4"]
+
+    async def test_whatever_ids_a_model_gives_its_calls_each_is_made_and_answered(self, stage: Stage) -> None:
+        execution, world = await stage.start(OddIds)
+        await stage.worker(OddIds)
+        assert await stage.soon(execution.result()) == [f"{number} noted" for number in range(len(ODD_IDS))]
+        assert [world.count(str(number)) for number in range(len(ODD_IDS))] == [1] * len(ODD_IDS)
+
+    async def test_what_a_model_and_a_tool_say_may_be_as_deep_as_any_value(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Deep, DEPTH_MAX, DEPTH_MAX)
+        await stage.worker(Deep)
+        assert await stage.soon(execution.result()) == "Done."
+        replies = [data["result"] for kind, data in await transcript(execution) if kind == "model_replied"]
+        assert replies[-1]["entries"][0]["content"][1]["x"] == lists(DEPTH_MAX)
+
+    async def test_a_reply_too_deep_to_be_kept_is_malformed_and_not_asked_for_again(
+        self, stage: Stage
+    ) -> None:
+        execution, _ = await stage.start(Deep, 1, DEPTH_MAX + 50)
+        await stage.worker(Deep)
+        assert "nested more than" in await stage.soon(execution.result())
+        kinds = [event.kind for event in await all_events(execution)]
+        assert kinds[-3:] == ["turn_started", "model_failed", "execution_completed"]

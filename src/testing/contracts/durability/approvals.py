@@ -1,0 +1,199 @@
+"""Tool calls that need a person: D17."""
+
+from __future__ import annotations
+
+import asyncio
+from types import NoneType
+from typing import Any
+
+import pytest
+
+from outlast.adapters.scripted.session import ScriptedSession, call, say
+from outlast.composition.running import Runner
+from outlast.core.approvals import PendingApproval
+from outlast.core.entries import FunctionResult
+from outlast.core.errors import (
+    DefinitionError,
+    ExecutionCancelled,
+    ExecutionClosed,
+    NotPending,
+    Unserialisable,
+)
+from outlast.ports.durability import Execution
+from outlast.runtime.definitions import workflow
+from outlast.runtime.definitions.activity import activity
+from outlast.runtime.definitions.agent import Agent
+from outlast.testing.contracts.durability.activities import AT_ONCE
+from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
+from outlast.testing.contracts.durability.world import here
+
+SMALL = 10
+
+
+@activity(
+    name="contract_pay",
+    retry_policy_initial_interval=AT_ONCE,
+    requires_approval=lambda arguments: arguments["amount"] > SMALL,
+)
+async def pay(to: str, amount: int) -> str:
+    """Pay somebody; much only if a person allows it."""
+    here().happen(f"paid {amount} to {to}")
+    return f"{to} has {amount}"
+
+
+async def _spend(payments: list[list[Any]]) -> list[str]:
+    calls = [call("contract_pay", {"to": to, "amount": amount}) for to, amount in payments]
+    session = ScriptedSession({"spender": [calls, say("Done.")]})
+    agent = Agent(model="m", name="spender", tools=[pay])
+    result = await Runner.run(agent, "Pay.", session)
+    return [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+
+
+@workflow.define(name="contract.spender")
+class Spender:
+    """Lets an agent pay, all at once."""
+
+    @workflow.entrypoint
+    async def run(self, payments: list[list[Any]]) -> list[str]:
+        return await _spend(payments)
+
+
+@workflow.define(name="contract.spenders")
+class Spenders:
+    """Lets several agents pay at the same time; each gives its calls the same ids."""
+
+    @workflow.entrypoint
+    async def run(self, payments: list[list[Any]]) -> list[str]:
+        told = await asyncio.gather(*(_spend([payment]) for payment in payments))
+        return [result for results in told for result in results]
+
+
+class ApprovalContract(DurabilityContractBase):
+    """D17."""
+
+    async def asked(self, stage: Stage, execution: Execution, number: int) -> list[PendingApproval]:
+        """Return the calls that wait, once there have been so many questions."""
+        await stage.event(execution, "approval_requested", number)
+        return list(await stage.soon(execution.pending()))
+
+    async def test_d17_a_call_waits_for_its_approval_across_crashes_and_is_made_once(
+        self, stage: Stage
+    ) -> None:
+        execution, world = await stage.start(Spender, [["Ann", 70]])
+        process = await stage.worker(Spender)
+        before = await self.asked(stage, execution, 1)
+        await stage.lose(process)
+        process = await stage.worker(Spender)
+        [waiting] = await stage.soon((await stage.again(execution)).pending())
+        assert [waiting] == before
+        assert (waiting.agent, waiting.tool) == ("spender", "contract_pay")
+        assert waiting.arguments == {"to": "Ann", "amount": 70}
+        assert world.effects == []
+        await execution.decide(waiting.call_id, "allow")
+        await stage.event(execution, "tool_returned")
+        await stage.lose(process)
+        await stage.worker(Spender)
+        assert await stage.later(execution.result(), 1) == ["Ann has 70"]
+        assert [effect.what for effect in world.effects] == ["paid 70 to Ann"]
+        assert await stage.soon(execution.pending()) == ()
+
+    async def test_d17_a_denied_call_is_never_made_and_the_model_is_told_why(self, stage: Stage) -> None:
+        execution, world = await stage.start(Spender, [["Ann", 70]])
+        await stage.worker(Spender)
+        [waiting] = await self.asked(stage, execution, 1)
+        await execution.decide(waiting.call_id, "deny", "ask her first")
+        [told] = await stage.soon(execution.result())
+        assert "denied" in told
+        assert "ask her first" in told
+        assert world.effects == []
+        kinds = [event.kind for event in await stage.soon(all_events(execution))]
+        assert "approval_refused" in kinds
+        assert "tool_called" not in kinds
+
+    async def test_d17_calls_are_decided_in_any_order_and_one_by_one(self, stage: Stage) -> None:
+        execution, world = await stage.start(Spender, [["Ann", 70], ["Bob", 80], ["Cid", 90]])
+        process = await stage.worker(Spender)
+        ann, bob, cid = await self.asked(stage, execution, 3)
+        await execution.decide(cid.call_id, "deny")
+        await execution.decide(ann.key, "allow")
+        await stage.event(execution, "tool_returned")
+        await stage.lose(process)
+        await stage.worker(Spender)
+        assert list(await stage.soon(execution.pending())) == [bob]
+        await execution.decide(bob.call_id, "allow", "but less", edited_arguments={"to": "Bob", "amount": 60})
+        told = await stage.later(execution.result(), 1)
+        assert told[:2] == ["Ann has 70", "Bob has 60"]
+        assert "denied" in told[2]
+        assert [effect.what for effect in world.effects] == ["paid 70 to Ann", "paid 60 to Bob"]
+
+    async def test_d17_only_a_call_that_waits_can_be_decided_about(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Spender, [["Ann", 70], ["Bob", 80]])
+        await stage.worker(Spender)
+        ann, bob = await self.asked(stage, execution, 2)
+        with pytest.raises(NotPending, match=bob.key):
+            await execution.decide("another", "allow")
+        with pytest.raises(DefinitionError):
+            await execution.decide(ann.call_id, "perhaps")  # type: ignore[arg-type]  # what users may do
+        with pytest.raises(DefinitionError):
+            await execution.decide(ann.call_id, "deny", edited_arguments={})
+        with pytest.raises(Unserialisable):
+            await execution.decide(ann.call_id, "allow", edited_arguments={"to": object()})
+        await execution.decide(ann.call_id, "allow")
+        await stage.event(execution, "approval_given")
+        with pytest.raises(NotPending):
+            await execution.decide(ann.call_id, "deny")
+        await execution.decide(bob.call_id, "allow")
+        await stage.soon(execution.result())
+        with pytest.raises(ExecutionClosed):
+            await execution.decide(ann.call_id, "allow")
+
+    async def test_d17_of_two_decisions_at_once_exactly_one_counts(self, stage: Stage) -> None:
+        execution, world = await stage.start(Spender, [["Ann", 70]])
+        await stage.worker(Spender)
+        [ann] = await self.asked(stage, execution, 1)
+        other = await stage.again(execution)
+        both = (execution.decide(ann.call_id, "allow"), other.decide(ann.call_id, "deny"))
+        late = await asyncio.gather(*both, return_exceptions=True)
+        assert [
+            error for error in late if not isinstance(error, (NotPending, ExecutionClosed, NoneType))
+        ] == []
+        await stage.soon(execution.result())
+        kinds = [event.kind for event in await stage.soon(all_events(execution))]
+        assert kinds.count("approval_given") + kinds.count("approval_refused") == 1
+        assert len(world.effects) == kinds.count("approval_given")
+
+    async def test_d17_a_call_that_its_check_lets_through_asks_nobody(self, stage: Stage) -> None:
+        execution, world = await stage.start(Spender, [["Ann", SMALL]])
+        await stage.worker(Spender)
+        assert await stage.soon(execution.result()) == [f"Ann has {SMALL}"]
+        assert len(world.effects) == 1
+        kinds = [event.kind for event in await stage.soon(all_events(execution))]
+        assert "approval_requested" not in kinds
+
+    async def test_d17_a_decision_counts_for_one_call_only(self, stage: Stage) -> None:
+        execution, world = await stage.start(Spenders, [["Ann", 70], ["Ann", 70]])
+        await stage.worker(Spenders)
+        first, second = await self.asked(stage, execution, 2)
+        assert first.call_id == second.call_id
+        assert first.fingerprint == second.fingerprint
+        with pytest.raises(NotPending, match="keys"):
+            await execution.decide(first.call_id, "allow")
+        await execution.decide(first.key, "allow")
+        await stage.event(execution, "tool_returned")
+        assert list(await stage.soon(execution.pending())) == [second]
+        await execution.decide(second.key, "deny")
+        told = await stage.soon(execution.result())
+        assert sorted("denied" in one for one in told) == [False, True]
+        assert len(world.effects) == 1
+
+    async def test_d17_a_cancelled_run_asks_no_more(self, stage: Stage) -> None:
+        execution, world = await stage.start(Spender, [["Ann", 70]])
+        await stage.worker(Spender)
+        [ann] = await self.asked(stage, execution, 1)
+        await execution.cancel()
+        with pytest.raises(ExecutionCancelled):
+            await stage.soon(execution.result())
+        assert await stage.soon(execution.pending()) == ()
+        with pytest.raises(ExecutionClosed):
+            await execution.decide(ann.call_id, "allow")
+        assert world.effects == []

@@ -1,0 +1,132 @@
+"""Code that changes, and code that must give the same again: D11, eviction, chance."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from outlast.core.records import Status
+from outlast.ports.durability import Execution, ExecutionDescription
+from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, transcript
+from outlast.testing.contracts.durability.workflows import Asyncio, Chance, patched_version, version
+
+
+async def _held(stage: Stage, execution: Execution) -> ExecutionDescription:
+    """Return the description once it tells why the execution cannot go on."""
+
+    async def tells() -> ExecutionDescription | None:
+        described = await execution.describe()
+        return described if described.error is not None else None
+
+    return await stage.until(tells)
+
+
+class CodeContract(DurabilityContractBase):
+    """D11, and what replay gives."""
+
+    hold_seconds = 10.0
+    """How long an execution that cannot go on may be left alone."""
+
+    @pytest.mark.parametrize("loses_its_worker", [False, True])
+    @pytest.mark.parametrize("edit", ["renamed", "shortened", "ended", "reordered"])
+    async def test_d11_code_that_departs_from_its_journal_does_not_fail_the_execution(
+        self, stage: Stage, edit: str, loses_its_worker: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        right = version(["first", "gate", "second"])
+        execution, world = await stage.start(right)
+        process = await stage.worker(right, graceful_shutdown_timeout=stage.lease / 10)
+        await stage.soon(world.happened("gate reached"))
+        if loses_its_worker:
+            await stage.lose(process)
+        else:
+            await stage.later(process.stop(), stage.lease.total_seconds() / 10)
+        world.gate("gate").set()
+        wrong = {
+            "renamed": version(["other", "gate", "second"]),
+            "shortened": version(["gate", "second"]),
+            "ended": version([], returns_at_once=True),
+            "reordered": version(["second", "gate", "first"]),
+        }[edit]
+        with caplog.at_level(logging.CRITICAL):
+            process = await stage.worker(wrong)
+            described = await _held(stage, execution)
+            await process.stop()
+        assert described.status is Status.RUNNING
+        assert described.error is not None
+        assert execution.id in described.error
+        assert "'record'" in described.error
+        if edit == "renamed":
+            assert "'record_in_thread'" in described.error
+        await stage.worker(right)
+        assert await stage.later(execution.result(), self.hold_seconds) == [
+            "first done",
+            "gate done",
+            "second done",
+        ]
+        assert (await execution.describe()).error is None
+        assert (world.count("first"), world.count("second"), world.count("gate passed")) == (1, 1, 1)
+        assert world.attempts("gate reached") == [1, 2]
+
+    async def test_d11_steps_that_are_added_at_the_end_are_no_departure(self, stage: Stage) -> None:
+        short, long = version(["first", "gate"]), version(["first", "gate", "second"])
+        execution, world = await stage.start(short)
+        process = await stage.worker(short)
+        await stage.soon(world.happened("gate reached"))
+        await stage.lose(process)
+        world.gate("gate").set()
+        await stage.worker(long)
+        assert await stage.soon(execution.result()) == ["first done", "gate done", "second done"]
+
+    async def test_d11_patched_code_goes_the_old_way_where_an_execution_has_gone_it(
+        self, stage: Stage
+    ) -> None:
+        unpatched, patched = version(["first", "gate", "second"]), patched_version()
+        old, old_world = await stage.start(unpatched)
+        process = await stage.worker(unpatched)
+        await stage.soon(old_world.happened("gate reached"))
+        await stage.lose(process)
+        process = await stage.worker(patched)
+        new, new_world = await stage.start(patched)
+        await stage.soon(new_world.happened("gate reached"))
+        await stage.lose(process)
+        old_world.gate("gate").set()
+        new_world.gate("gate").set()
+        await stage.worker(patched, max_cached_executions=0)
+        assert await stage.soon(old.result()) == ["first done", "gate done", "end done"]
+        assert await stage.soon(new.result()) == ["other done", "gate done", "end done"]
+        patches = [
+            [event.data["patch"] for event in await stage.soon(all_events(one)) if event.kind == "patched"]
+            for one in (old, new)
+        ]
+        assert patches == [["end"], ["beginning", "end"]]
+
+    async def test_an_execution_that_leaves_memory_goes_on_as_if_it_had_not(self, stage: Stage) -> None:
+        told = []
+        for cached in (1000, 0):
+            execution, _ = await stage.start(Asyncio)
+            process = await stage.worker(Asyncio, max_cached_executions=cached)
+            result = await stage.later(execution.result(), 5)
+            kinds = sorted(kind for kind, _ in await stage.soon(transcript(execution)))
+            told.append((result, kinds))
+            await process.stop()
+        assert told[0] == told[1]
+
+    async def test_chance_is_the_same_in_every_replay_and_different_in_every_execution(
+        self, stage: Stage
+    ) -> None:
+        drawn = []
+        for _ in range(2):
+            execution, world = await stage.start(Chance)
+            process = await stage.worker(Chance)
+            await stage.soon(world.happened("gate reached"))
+            await stage.lose(process)
+            world.gate("gate").set()
+            process = await stage.worker(Chance)
+            one = await stage.soon(execution.result())
+            # Had the replay drawn another id, it would have departed from its journal here.
+            assert world.count(one[0]) == 1
+            drawn.append([one[0], one[1], one[3], one[4]])
+            await process.stop()
+        values = [value for draw in drawn for value in draw]
+        assert len(set(values)) == len(values)

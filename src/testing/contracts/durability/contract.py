@@ -1,0 +1,45 @@
+"""The contract suite of the durability port: inherit it, say how to make storage, and pytest runs it.
+
+    class TestMemoryDurability(DurabilityContract):
+        new_storage = InMemory
+
+It knows a backend only as users do (`start`, `get`, `list`, `worker`, handles, workflows and activities), and
+storage only as something that several processes have open, one of which may die. Behind each of the promises
+D1 to D18 of `ports.durability` stands at least one test with its number. This
+library's own tests hold backends that break one promise each, and prove that each is caught.
+"""
+
+from __future__ import annotations
+
+from outlast.testing.contracts.durability.agents import AgentContract
+from outlast.testing.contracts.durability.approvals import ApprovalContract
+from outlast.testing.contracts.durability.code import CodeContract
+from outlast.testing.contracts.durability.executions import ExecutionContract
+from outlast.testing.contracts.durability.messages import MessageContract
+from outlast.testing.contracts.durability.programs import ProgramContract
+from outlast.testing.contracts.durability.stage import DurabilityContractBase
+from outlast.testing.contracts.durability.steps import StepContract
+from outlast.testing.contracts.durability.storage import ALL, BackendCapability, DurabilityStorage
+from outlast.testing.contracts.durability.text import TextContract
+from outlast.testing.contracts.durability.updates import UpdateContract
+from outlast.testing.contracts.durability.values import ValueContract
+from outlast.testing.contracts.durability.workers import WorkerContract
+
+__all__ = ["ALL", "BackendCapability", "DurabilityContract", "DurabilityStorage"]
+
+
+class DurabilityContract(
+    AgentContract,
+    ApprovalContract,
+    ExecutionContract,
+    StepContract,
+    MessageContract,
+    TextContract,
+    UpdateContract,
+    ValueContract,
+    CodeContract,
+    WorkerContract,
+    ProgramContract,
+    DurabilityContractBase,
+):
+    """Every backend passes all of it, but for tests of a capability that its storage lacks."""

@@ -1,0 +1,365 @@
+"""Executions as those see them who start and watch them: D1, D2, D12, D13, D14, queries and lists."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from outlast.core.errors import (
+    ActivityFailed,
+    DefinitionError,
+    ExecutionAlreadyExists,
+    ExecutionClosed,
+    ExecutionFailed,
+    ExecutionNotFound,
+    ForeignError,
+    InvalidArguments,
+    PayloadTooLarge,
+    Unserialisable,
+)
+from outlast.core.records import Status
+from outlast.testing.contracts.durability.activities import SECRET_VARIABLE
+from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, transcript
+from outlast.testing.contracts.durability.storage import BackendCapability
+from outlast.testing.contracts.durability.waiting import Mailbox
+from outlast.testing.contracts.durability.workflows import (
+    CountAttempts,
+    Echo,
+    Failing,
+    Gated,
+    Order,
+    Ordering,
+    Payloads,
+    Secretive,
+    Steps,
+    Unmakeable,
+)
+
+TOO_LARGE = 3_000_000
+"""More bytes than a backend under test takes: it is given a lower limit if need be."""
+
+ODD_IDS = ("a b", "it's; --", "äöü/日本", "*[a-z]?", "x" * 200)
+
+
+class ExecutionContract(DurabilityContractBase):
+    """D1, D2, D12, D13, D14."""
+
+    # Starting --------------------------------------------------------------------------------------------
+
+    async def test_d1_the_same_start_gives_the_same_execution(self, stage: Stage) -> None:
+        first, world = await stage.start(Steps, ["a"])
+        backend = await stage.backend()
+        again = await backend.start(Steps, ["a"], id=first.id)
+        await stage.worker(Steps)
+        assert again.id == first.id
+        assert await stage.soon(first.result()) == await stage.soon(again.result()) == ["a done"]
+        by_name = await backend.start(Steps, names=["a"], id=first.id)
+        assert await stage.soon(by_name.result()) == ["a done"]
+        assert world.count("a") == 1
+
+    async def test_d1_an_id_in_use_for_something_else_is_refused(self, stage: Stage) -> None:
+        first, _ = await stage.start(Steps, ["a"])
+        backend = await stage.backend()
+        for when in ("running", "completed"):
+            with pytest.raises(ExecutionAlreadyExists) as other_input:
+                await backend.start(Steps, ["b"], id=first.id)
+            with pytest.raises(ExecutionAlreadyExists) as other_workflow:
+                await backend.start(Mailbox, id=first.id)
+            assert (other_input.value.differs, other_workflow.value.differs) == ("input", "workflow")
+            if when == "running":
+                await stage.worker(Steps, Mailbox)
+                assert await stage.soon(first.result()) == ["a done"]
+
+    async def test_d1_concurrent_starts_create_one_execution(self, stage: Stage) -> None:
+        execution_id = stage.new_id()
+        backends = [await stage.backend() for _ in range(3)]
+        started = await asyncio.gather(
+            *(backend.start(Steps, ["a", "b"], id=execution_id) for backend in backends * 4)
+        )
+        assert {execution.id for execution in started} == {execution_id}
+        await stage.worker(Steps)
+        results = await asyncio.gather(*(stage.soon(execution.result()) for execution in started))
+        assert results == [["a done", "b done"]] * 12
+        kinds = [event.kind for event in await all_events(started[0])]
+        assert kinds.count("execution_started") == kinds.count("execution_completed") == 1
+
+    async def test_d1_a_start_without_an_id_is_a_new_execution(self, stage: Stage) -> None:
+        backend = await stage.backend()
+        ids = {(await backend.start(Echo, 1)).id for _ in range(3)}
+        assert len(ids) == 3
+
+    async def test_d1_any_text_is_an_id(self, stage: Stage) -> None:
+        backend = await stage.backend()
+        started = [await backend.start(Echo, id, id=id) for id in ODD_IDS]
+        await stage.worker(Echo)
+        assert [await stage.soon(execution.result()) for execution in started] == list(ODD_IDS)
+
+    @pytest.mark.parametrize("id", ["", " ", "a\nb", "\ud800", "x" * 5000])
+    async def test_d1_an_id_that_cannot_be_is_refused(self, stage: Stage, id: str) -> None:
+        backend = await stage.backend()
+        with pytest.raises(DefinitionError):
+            await backend.start(Echo, 1, id=id)
+        with pytest.raises(ExecutionNotFound):
+            await backend.get(id)
+        assert await backend.list(workflow=id) == []
+
+    async def test_d1_what_is_no_workflow_is_refused(self, stage: Stage) -> None:
+        backend = await stage.backend()
+        for wrong in (object, "contract.never_defined"):
+            with pytest.raises(DefinitionError):
+                await backend.start(wrong)
+        with pytest.raises(TypeError):
+            await backend.start(Steps)
+
+    async def test_an_execution_that_does_not_exist_is_not_found(self, stage: Stage) -> None:
+        with pytest.raises(ExecutionNotFound):
+            await (await stage.backend()).get("never started")
+
+    # Results ---------------------------------------------------------------------------------------------
+
+    async def test_d2_the_result_is_the_same_for_everyone_and_for_ever(self, stage: Stage) -> None:
+        execution, world = await stage.start(Ordering, Order("tea", 1), True)
+        early = [asyncio.ensure_future(execution.result()) for _ in range(3)]
+        process = await stage.worker(Ordering)
+        assert [await stage.soon(one) for one in early] == [Order("tea", 3)] * 3
+        await process.stop()
+        assert await stage.soon(execution.result()) == Order("tea", 3)
+        await stage.worker(Ordering)
+        for _ in range(2):
+            assert await stage.soon((await stage.again(execution)).result()) == Order("tea", 3)
+        assert world.count("tea") == 1
+
+    @pytest.mark.parametrize(
+        "value", [None, False, 0, "", [], {}, 1.5, "\ud800 \x00 🦉", {"a": [{"b": None}]}]
+    )
+    async def test_d2_a_result_is_the_value_that_was_returned(self, stage: Stage, value: Any) -> None:
+        assert await stage.run(Echo, value) == value
+
+    @pytest.mark.parametrize("how", ["foreign", "ours", "cancelled", "exit"])
+    async def test_d2_a_failure_is_the_same_for_everyone_and_for_ever(self, stage: Stage, how: str) -> None:
+        execution, _ = await stage.start(Failing, how)
+        process = await stage.worker(Failing)
+        told = []
+        for handle in (execution, execution, await stage.again(execution)):
+            with pytest.raises(ExecutionFailed) as failed:
+                await stage.soon(handle.result())
+            told.append((str(failed.value), type(failed.value.__cause__), str(failed.value.__cause__)))
+            await process.stop()
+        assert len(set(told)) == 1
+        message, cause, _ = told[0]
+        description = await execution.describe()
+        assert description.status is Status.FAILED
+        assert description.error is not None
+        assert description.error in message
+        if how == "foreign":
+            assert cause is ForeignError
+            assert "ZeroDivisionError: no such quotient" in message
+        elif how == "ours":
+            assert cause is ActivityFailed
+
+    async def test_d2_a_workflow_that_cannot_be_made_fails(self, stage: Stage) -> None:
+        execution, world = await stage.start(Unmakeable)
+        await stage.worker(Unmakeable)
+        with pytest.raises(ExecutionFailed, match="no instance"):
+            await stage.soon(execution.result())
+        with pytest.raises(InvalidArguments):
+            await stage.soon(execution.query("nothing"))
+        assert not world.effects
+
+    # What cannot be kept ---------------------------------------------------------------------------------
+
+    async def test_d12_an_input_that_cannot_be_kept_is_refused_and_nothing_is_started(
+        self, stage: Stage
+    ) -> None:
+        backend = await stage.backend()
+        for value, error in ((object(), Unserialisable), ("x" * TOO_LARGE, PayloadTooLarge)):
+            execution_id = stage.new_id()
+            with pytest.raises(error):
+                await backend.start(Echo, value, id=execution_id)
+            with pytest.raises(ExecutionNotFound):
+                await backend.get(execution_id)
+
+    async def test_d12_a_signal_that_cannot_be_kept_is_refused_and_never_comes(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Mailbox)
+        await stage.worker(Mailbox)
+        for value, error in ((object(), Unserialisable), ("x" * TOO_LARGE, PayloadTooLarge)):
+            with pytest.raises(error):
+                await execution.signal("put", value)
+        await execution.signal("put", "small")
+        await execution.signal("stop")
+        assert await stage.soon(execution.result()) == ["small"]
+
+    @pytest.mark.parametrize(
+        ("which", "error", "runs"),
+        [
+            ("argument", "PayloadTooLarge", 0),
+            ("result", "PayloadTooLarge", 1),
+            ("object argument", "Unserialisable", 0),
+            ("object result", "Unserialisable", 1),
+        ],
+    )
+    async def test_d12_the_workflow_is_told_of_what_cannot_be_kept(
+        self, stage: Stage, which: str, error: str, runs: int
+    ) -> None:
+        execution, world = await stage.start(Payloads, which, TOO_LARGE)
+        await stage.worker(Payloads)
+        assert await stage.soon(execution.result()) == f"{error}, small done"
+        assert world.count("returned") == runs
+        assert [effect.what for effect in world.effects if effect.what != "returned"] == ["small"]
+
+    async def test_d12_a_workflow_whose_result_cannot_be_kept_fails(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Payloads, "own result", TOO_LARGE)
+        await stage.worker(Payloads)
+        with pytest.raises(ExecutionFailed) as failed:
+            await stage.soon(execution.result())
+        assert isinstance(failed.value.__cause__, PayloadTooLarge)
+
+    @pytest.mark.parametrize(("kind", "error"), [("object", "Unserialisable"), ("huge", "PayloadTooLarge")])
+    async def test_d12_a_heartbeat_that_cannot_be_kept_is_refused(
+        self, stage: Stage, kind: str, error: str
+    ) -> None:
+        assert await stage.run(CountAttempts, f"beat {kind}") == error
+
+    async def test_d12_a_failure_with_a_huge_message_is_kept_in_part(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Failing, "huge")
+        await stage.worker(Failing)
+        with pytest.raises(ExecutionFailed, match="ValueError: xxx") as failed:
+            await stage.soon(execution.result())
+        assert len(str(failed.value)) < 100_000
+
+    # Events ----------------------------------------------------------------------------------------------
+
+    async def test_d13_the_stream_tells_everything_in_order(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Steps, ["a", "b"])
+        watching = asyncio.ensure_future(all_events(execution))
+        await stage.worker(Steps)
+        events = await stage.soon(watching)
+        assert [event.kind for event in events] == [
+            "execution_started",
+            "activity_started",
+            "activity_completed",
+            "activity_started",
+            "activity_completed",
+            "execution_completed",
+        ]
+        assert events[0].data["arguments"] == {"names": ["a", "b"]}
+        assert [events[n].data["name"] for n in (1, 2, 3, 4)] == ["record"] * 4
+        assert [events[n].data["result"] for n in (2, 4)] == ["a done", "b done"]
+        assert events[-1].data["result"] == ["a done", "b done"]
+        assert [event.position for event in events] == sorted({event.position for event in events})
+        assert [event.at for event in events] == sorted(event.at for event in events)
+        assert all(event.at.utcoffset() is not None for event in events)
+
+    async def test_d13_any_process_reads_the_same_stream_from_any_position(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Mailbox, True)
+        await execution.signal("put", 1)
+        await execution.signal("put_two", 2, 3)
+        await execution.signal("stop")
+        await stage.worker(Mailbox)
+        await stage.soon(execution.result())
+        whole = await stage.soon(all_events(execution))
+        for index, event in enumerate(whole):
+            other = await stage.again(execution)
+            assert await stage.soon(all_events(other, event.position)) == whole[index + 1 :]
+        assert await stage.soon(all_events(execution, whole[-1].position + 1)) == []
+
+    async def test_d13_events_come_while_the_execution_runs(self, stage: Stage) -> None:
+        execution, world = await stage.start(Gated)
+        await stage.worker(Gated)
+        stream = (await stage.again(execution)).events()
+        kinds = [(await stage.soon(anext(stream))).kind for _ in range(4)]
+        assert kinds == ["execution_started", "activity_started", "activity_completed", "activity_started"]
+        await stage.soon(world.happened("gate reached"))
+        world.gate("gate").set()
+        rest = [event.kind async for event in stream]
+        assert rest == ["activity_completed", "activity_started", "activity_completed", "execution_completed"]
+
+    @pytest.mark.parametrize(("how", "kind"), [("foreign", "execution_failed")])
+    async def test_d13_the_stream_ends_with_the_execution(self, stage: Stage, how: str, kind: str) -> None:
+        execution, _ = await stage.start(Failing, how)
+        await stage.worker(Failing)
+        events = await stage.soon(all_events(execution))
+        assert events[-1].kind == kind
+
+    async def test_d13_equal_executions_tell_the_same(self, stage: Stage) -> None:
+        told: list[Any] = []
+        for _ in range(2):
+            execution, _ = await stage.start(Steps, ["a", "b", "c"])
+            process = await stage.worker(Steps, max_cached_executions=len(told))
+            told.append(await stage.soon(transcript(execution)))
+            await process.stop()
+        assert told[0] == told[1]
+
+    # Secrets ---------------------------------------------------------------------------------------------
+
+    async def test_d14_a_secret_that_an_activity_uses_is_not_stored(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.needs(BackendCapability.SHOWS_ITS_BYTES)
+        secret = "correct-horse-battery-staple"
+        monkeypatch.setenv(SECRET_VARIABLE, secret)
+        execution, _ = await stage.start(Secretive)
+        process = await stage.worker(Secretive)
+        assert await stage.soon(execution.result()) == len(secret)
+        await process.stop()
+        stored = await stage.storage.stored_bytes()
+        assert execution.id.encode() in stored
+        assert secret.encode() not in stored
+
+    # Looking ---------------------------------------------------------------------------------------------
+
+    async def test_a_query_tells_the_present_state_of_a_running_and_of_a_finished_execution(
+        self, stage: Stage
+    ) -> None:
+        execution, _ = await stage.start(Mailbox)
+        await stage.worker(Mailbox)
+        for letter in ("a", "b", "a"):
+            await execution.signal("put", letter)
+        await stage.event(execution, "signal_received", 3)
+        assert await stage.soon(execution.query("contents")) == ["a", "b", "a"]
+        assert await stage.soon((await stage.again(execution)).query("count_of", "a", 10)) == 20
+        await execution.signal("stop")
+        await stage.soon(execution.result())
+        for handle in (execution, await stage.again(execution)):
+            assert await stage.soon(handle.query("count_of", "b")) == 1
+
+    async def test_a_query_that_the_workflow_has_not_is_refused(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Mailbox)
+        await stage.worker(Mailbox)
+        for name, arguments in (("no_such", ()), ("count_of", ()), ("contents", (1, 2))):
+            with pytest.raises(InvalidArguments):
+                await stage.soon(execution.query(name, *arguments))
+
+    async def test_descriptions_and_lists_tell_where_executions_stand(self, stage: Stage) -> None:
+        backend = await stage.backend()
+        done, _ = await stage.start(Steps, ["a"])
+        process = await stage.worker(Steps)
+        await stage.soon(done.result())
+        await process.stop()
+        waiting, _ = await stage.start(Mailbox)
+        described = await done.describe()
+        assert (described.id, described.workflow, described.status) == (
+            done.id,
+            "contract.steps",
+            "completed",
+        )
+        assert described.closed_at is not None
+        assert described.created_at <= described.closed_at
+        assert described.error is None
+        assert (await waiting.describe()).closed_at is None
+        assert {one.id for one in await backend.list()} == {done.id, waiting.id}
+        assert [one.id for one in await backend.list(status="running")] == [waiting.id]
+        assert [one.id for one in await backend.list(status=Status.COMPLETED)] == [done.id]
+        assert [one.id for one in await backend.list(workflow="contract.mailbox")] == [waiting.id]
+        assert len(await backend.list(limit=1)) == 1
+        assert await backend.list(status="cancelled") == []
+
+    async def test_what_has_ended_takes_no_messages(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Steps, ["a"])
+        await stage.worker(Steps)
+        await stage.soon(execution.result())
+        with pytest.raises(ExecutionClosed):
+            await execution.cancel()
+        assert (await execution.describe()).status is Status.COMPLETED

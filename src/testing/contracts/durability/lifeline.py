@@ -1,0 +1,170 @@
+"""A store that can be cut off, paused, and counted: how a process dies in the middle of a test's process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
+
+from outlast.core.errors import StorageError
+from outlast.core.records import Status
+from outlast.ports.journal import (
+    Claim,
+    Commit,
+    Delivery,
+    Head,
+    Message,
+    NewExecution,
+    PresentWorker,
+    Store,
+    Work,
+    WorkerCard,
+)
+
+T = TypeVar("T")
+
+WAITS = frozenset({"wait", "follow"})
+"""The calls that may take long; all others are answered as soon as the store can."""
+
+
+class ProcessDied(StorageError):
+    """Told to what is left of a process that the test has killed."""
+
+
+class Lifeline(Store):
+    """Passes every call on to `store`, until it is cut.
+
+    `dies_at` cuts it at the n-th call that is not a wait (counted from 1): before the call has an effect, or,
+    with `dies_after_effect`, when it had its effect and the process has not heard of it.
+    """
+
+    def __init__(self, store: Store, *, dies_at: int | None = None, dies_after_effect: bool = False) -> None:
+        self._store = store
+        self._dies_at = dies_at
+        self._dies_after_effect = dies_after_effect
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.died = asyncio.Event()
+        self.in_flight = 0
+        """The number of calls, waits apart, that have not been answered."""
+        self.calls: Counter[str] = Counter()
+        """How often each method was called."""
+        self.bytes_read = 0
+        self.bytes_written = 0
+
+    def cut(self) -> None:
+        """Answer no call any more."""
+        self.died.set()
+        self._flowing.set()
+
+    def pause(self) -> None:
+        """Hold every call that comes, until `resume`."""
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        """Let the calls through again."""
+        self._flowing.set()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no call is being worked on (a paused one waits)."""
+        return not self.in_flight or not self._flowing.is_set()
+
+    async def _pass_on(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        self._check_alive()
+        await self._flowing.wait()
+        self._check_alive()
+        self.calls[name] += 1
+        if name in WAITS:
+            result = await call()
+            self._check_alive()
+            await self._flowing.wait()
+            return result
+        dies = sum(self.calls[one] for one in self.calls if one not in WAITS) == self._dies_at
+        if dies and not self._dies_after_effect:
+            self.cut()
+            self._check_alive()
+        self.in_flight += 1
+        try:
+            result = await call()
+        finally:
+            self.in_flight -= 1
+        if dies:
+            self.cut()
+        self._check_alive()
+        return result
+
+    def _check_alive(self) -> None:
+        if self.died.is_set():
+            raise ProcessDied("the process that used this store is dead")
+
+    async def __aenter__(self) -> Lifeline:
+        await self._store.__aenter__()
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        await self._store.__aexit__(*details)
+
+    @property
+    def limit_bytes(self) -> int:
+        return self._store.limit_bytes
+
+    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        return await self._pass_on("create", lambda: self._store.create(new, first))
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        self.bytes_written += sum(map(len, records))
+        await self._pass_on("append", lambda: self._store.append(claim, position, records, commit))
+
+    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+        records = await self._pass_on("read", lambda: self._store.read(execution_id, after))
+        self.bytes_read += sum(map(len, records))
+        return records
+
+    async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
+        await self._pass_on("follow", lambda: self._store.follow(execution_id, length, timeout_seconds))
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        await self._pass_on("send", lambda: self._store.send(execution_id, message))
+
+    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+        return await self._pass_on("messages", lambda: self._store.messages(execution_id, after))
+
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        return await self._pass_on(
+            "claim",
+            lambda: self._store.claim(
+                worker, workflows, task_queue, limit=limit, lease_seconds=lease_seconds
+            ),
+        )
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        return await self._pass_on("renew", lambda: self._store.renew(claims, lease_seconds))
+
+    async def wait(self, version: int, timeout_seconds: float) -> None:
+        await self._pass_on("wait", lambda: self._store.wait(version, timeout_seconds))
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        await self._pass_on("announce", lambda: self._store.announce(card, lease_seconds))
+
+    async def leave(self, identity: str) -> None:
+        await self._pass_on("leave", lambda: self._store.leave(identity))
+
+    async def workers(self) -> Sequence[PresentWorker]:
+        return await self._pass_on("workers", self._store.workers)
+
+    async def head(self, execution_id: str) -> Head | None:
+        return await self._pass_on("head", lambda: self._store.head(execution_id))
+
+    async def heads(
+        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+    ) -> Sequence[Head]:
+        return await self._pass_on(
+            "heads", lambda: self._store.heads(workflow=workflow, status=status, limit=limit)
+        )
+
+    async def prune(self, closed_before: float | None = None) -> int:
+        return await self._pass_on("prune", lambda: self._store.prune(closed_before))

@@ -1,0 +1,220 @@
+"""The stage of a contract test: backends, worker processes that can be killed, and time that passes."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+
+from outlast.core.errors import StorageError
+from outlast.core.event_stream import Event
+from outlast.ports.durability import Backend, Execution
+from outlast.testing.contracts.durability.storage import ALL, BackendCapability, DurabilityStorage
+from outlast.testing.contracts.durability.world import World, worlds
+
+T = TypeVar("T")
+
+
+class Process:
+    """A worker with a backend of its own, which can be stopped as an operator would, or killed."""
+
+    def __init__(
+        self, storage: DurabilityStorage, backend: Backend, workflows: tuple[type[Any], ...], options: Any
+    ) -> None:
+        self.backend = backend
+        self._storage = storage
+        self._workflows = workflows
+        self._options = options
+        self._is_up = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self._work())
+
+    async def _work(self) -> None:
+        async with self.backend.worker(self._workflows, **self._options):
+            self._is_up.set()
+            await self._stop.wait()
+
+    async def up(self) -> None:
+        """Return when the worker works."""
+        up = asyncio.create_task(self._is_up.wait())
+        await asyncio.wait({up, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        if self._task.done():
+            await self._task
+
+    async def stop(self) -> None:
+        """Ask the worker to stop, and return when it has."""
+        self._stop.set()
+        await self._task
+
+    def ask_to_stop(self) -> None:
+        """Ask the worker to stop."""
+        self._stop.set()
+
+    async def kill(self) -> None:
+        """End the process at once, and without a word."""
+        if self._task.done():
+            return
+        await self._storage.kill(self.backend)
+        while not self._task.done():
+            # The first cancellation is taken for a wish to stop in good order.
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=0.01)
+        if not self._task.cancelled() and (error := self._task.exception()) is not None:
+            assert isinstance(error, StorageError), error
+
+
+class Stage:
+    """One test's storage, and what the test has opened there."""
+
+    def __init__(self, storage: DurabilityStorage, lease: timedelta, patience_seconds: float) -> None:
+        self.storage = storage
+        self.lease = lease
+        self._patience_seconds = patience_seconds
+        self._stack = AsyncExitStack()
+        self._processes: list[Process] = []
+
+    async def backend(self) -> Backend:
+        """Return one more backend, open until the test ends."""
+        return await self.enter(self.storage.open())
+
+    async def enter(self, backend: Backend) -> Backend:
+        """Open `backend` until the test ends."""
+        return await self._stack.enter_async_context(backend)
+
+    async def worker(self, *workflows: type[Any], backend: Backend | None = None, **options: Any) -> Process:
+        """Return a new process whose worker runs `workflows`."""
+        options = {"lease": self.lease, **options}
+        process = Process(self.storage, backend or await self.backend(), workflows, options)
+        self._processes.append(process)
+        await process.up()
+        return process
+
+    def new_id(self) -> str:
+        """Return an id whose world goes by the clock of the storage."""
+        execution_id = f"x-{uuid.uuid4().hex}"
+        worlds[execution_id].clock = self.storage.clock
+        return execution_id
+
+    async def start(self, workflow: type[Any], *args: Any) -> tuple[Execution, World]:
+        """Start an execution from a process of its own; return it and its world."""
+        execution_id = self.new_id()
+        execution = await (await self.backend()).start(workflow, *args, id=execution_id)
+        return execution, worlds[execution_id]
+
+    async def again(self, execution: Execution) -> Execution:
+        """Return the execution as yet another process sees it."""
+        return await (await self.backend()).get(execution.id)
+
+    async def run(self, workflow: type[Any], *args: Any, **options: Any) -> Any:
+        """Return the result of one execution with one worker."""
+        execution, _ = await self.start(workflow, *args)
+        process = await self.worker(workflow, **options)
+        result = await self.soon(execution.result())
+        await process.stop()
+        return result
+
+    async def soon(self, awaited: Awaitable[T]) -> T:
+        """Return what comes without that any time has to pass."""
+        async with asyncio.timeout(self._patience_seconds):
+            return await awaited
+
+    async def later(self, awaited: Awaitable[T], seconds: float) -> T:
+        """Return what comes while at most `seconds` pass, and a little."""
+        task = asyncio.ensure_future(awaited)
+        step = min(1.0, self.lease.total_seconds() / 4)
+        passed = 0.0
+        while not task.done() and passed < seconds + 4 * step:
+            await self.pass_time(step)
+            passed += step
+            await asyncio.wait([task], timeout=0.001)
+        return await self.soon(task)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass."""
+        await self.storage.pass_time(seconds)
+
+    async def lose(self, process: Process) -> None:
+        """Kill the process, and let its leases run out."""
+        await process.kill()
+        await self.pass_time(self.lease.total_seconds() + 0.1)
+
+    async def until(self, find: Callable[[], Awaitable[T | None]]) -> T:
+        """Return what `find` finds, once it does; for what no backend announces."""
+        async with asyncio.timeout(self._patience_seconds):
+            while (found := await find()) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            return found
+
+    async def event(self, execution: Execution, kind: str, times: int = 1) -> Event:
+        """Return the n-th event of that kind, once it has happened."""
+
+        async def find() -> Event:
+            left = times
+            async for event in execution.events():
+                left -= event.kind == kind
+                if not left:
+                    return event
+            raise AssertionError(f"the execution ended without {times} events {kind!r}")
+
+        return await self.soon(find())
+
+    async def close(self) -> None:
+        """End whatever is left of the processes."""
+        for process in self._processes:
+            await process.kill()
+        await self._stack.aclose()
+        await self.storage.dispose()
+
+
+class DurabilityContractBase:
+    """What the parts of the suite have in common."""
+
+    pytestmark = pytest.mark.anyio
+
+    new_storage: ClassVar[Callable[[], DurabilityStorage]]
+    capabilities: ClassVar[frozenset[BackendCapability]] = ALL
+    lease: ClassVar[timedelta] = timedelta(seconds=10)
+    """Of every worker; make it short for a clock that cannot be moved."""
+    patience_seconds: ClassVar[float] = 30.0
+    """How long, in real time, anything that is due may take."""
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.fixture
+    async def stage(self) -> AsyncIterator[Stage]:
+        stage = Stage(type(self).new_storage(), self.lease, self.patience_seconds)
+        try:
+            yield stage
+        finally:
+            await stage.close()
+
+    def needs(self, capability: BackendCapability) -> None:
+        """Skip the test, and say why, where a capability is lacking."""
+        if capability not in self.capabilities:
+            pytest.skip(f"not here: {capability.value}")
+
+
+async def all_events(execution: Execution, after: int = 0) -> list[Event]:
+    """Return the whole stream of an execution that has ended, or will."""
+    return [event async for event in execution.events(after)]
+
+
+DEPENDS_ON_WORKERS = frozenset({"attempt_failed", "execution_recovered"})
+"""Events that tell what became of attempts and workers; the others are those of the workflow alone."""
+
+
+async def transcript(execution: Execution) -> list[tuple[str, dict[str, Any]]]:
+    """Return what happened in the workflow, without when, nor on which attempt."""
+    return [
+        (event.kind, dict(event.data))
+        for event in await all_events(execution)
+        if event.kind not in DEPENDS_ON_WORKERS
+    ]

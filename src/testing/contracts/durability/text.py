@@ -1,0 +1,124 @@
+"""The text of a reply that is being written: what D13 says of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from outlast.adapters.scripted.session import ScriptedSession, say
+from outlast.composition.running import Runner
+from outlast.core.errors import ModelUnreachable
+from outlast.core.event_stream import Event
+from outlast.ports.deltas import Tell
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.ports.resources import Resources
+from outlast.runtime.definitions import workflow
+from outlast.runtime.definitions.agent import Agent
+from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
+from outlast.testing.contracts.durability.world import worlds
+
+HALF = "\ud83d"
+"""Half a character, as models do write; whoever reads it gets U+FFFD."""
+WORDS = ("Once ", "upon \ufffd ", "a time.")
+STORY = "".join(WORDS)
+
+
+class ReplyWriter(ScriptedSession):
+    """Writes a word whenever the test opens its gate; one that may not be whole yet is cut."""
+
+    async def reply(
+        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+    ) -> ModelReply:
+        assert tell is not None
+        world = worlds[request.idempotency_key.partition("/")[0]]
+        for word in WORDS:
+            await world.gate(word).wait()
+            tell(word.replace("\ufffd", HALF))
+        await world.gate(f"end of {request.attempt}").wait()
+        if not world.gate("whole").is_set():
+            raise ModelUnreachable("cut before the reply was whole")
+        return await super().reply(request, resources)
+
+
+@workflow.define(name="contract.writer")
+class WritesAStory:
+    """Runs an agent whose model takes its time."""
+
+    @workflow.entrypoint
+    async def run(self) -> str:
+        session = ReplyWriter({"writer": [say(STORY)]}, stream=True)
+        return (await Runner.run(Agent(model="m", name="writer"), "Write.", session)).text
+
+
+async def up_to(events: AsyncIterator[Event], text: str) -> list[Event]:
+    """Return the next pieces of text, up to where they come to `text`."""
+    found: list[Event] = []
+    async for event in events:
+        if event.kind == "text_delta":
+            found.append(event)
+        if text_in(found) == text:
+            return found
+    raise AssertionError(f"the stream ended with {text_in(found)!r}")
+
+
+def text_in(pieces: Sequence[Event]) -> str:
+    return "".join(str(piece.data["text"]) for piece in pieces)
+
+
+def numbers_in(pieces: Sequence[Event]) -> list[object]:
+    return [piece.data["sequence"] for piece in pieces]
+
+
+class TextContract(DurabilityContractBase):
+    """D13, for what is not in the journal yet."""
+
+    async def test_d13_text_is_told_while_it_is_written_and_again_to_whoever_reads_on(
+        self, stage: Stage
+    ) -> None:
+        execution, world = await stage.start(WritesAStory)
+        await stage.worker(WritesAStory)
+        reading = execution.events()
+        world.gate("Once ").set()
+        begun = await stage.soon(up_to(reading, "Once "))
+        assert {piece.data["agent"] for piece in begun} == {"writer"}
+        world.gate("upon \ufffd ").set()
+        world.gate("a time.").set()
+        rest = await stage.soon(up_to(reading, "upon \ufffd a time."))
+        assert numbers_in([*begun, *rest]) == list(range(1, len(begun) + len(rest) + 1))
+        # Whoever reads on elsewhere hears the unfinished reply from its beginning, under the same numbers.
+        elsewhere = (await stage.again(execution)).events(begun[-1].position)
+        again = await stage.soon(up_to(elsewhere, STORY))
+        assert numbers_in(again) == numbers_in([*begun, *rest])
+        world.gate("whole").set()
+        world.gate("end of 1").set()
+        assert await stage.soon(execution.result()) == STORY
+
+    async def test_d13_the_text_of_a_new_attempt_takes_the_place_of_the_old_and_the_reply_that_of_all(
+        self, stage: Stage
+    ) -> None:
+        execution, world = await stage.start(WritesAStory)
+        await stage.worker(WritesAStory)
+        reading = execution.events()
+        for word in WORDS:
+            world.gate(word).set()
+        first = await stage.soon(up_to(reading, STORY))
+        world.gate("end of 1").set()
+        second = await stage.later(up_to(reading, STORY), 2)
+        assert [{piece.data["attempt"] for piece in pieces} for pieces in (first, second)] == [{1}, {2}]
+        assert numbers_in(second) == list(range(1, len(second) + 1))
+        late = await stage.soon(up_to((await stage.again(execution)).events(), STORY))
+        assert {piece.data["attempt"] for piece in late} == {2}
+        world.gate("whole").set()
+        world.gate("end of 2").set()
+        assert await stage.soon(execution.result()) == STORY
+        ending = ["model_replied", "execution_completed"]
+        # Text is told beside the journal: that of an attempt may overtake the end of the one before.
+        assert [kind for kind in await stage.soon(_kinds(reading)) if kind != "attempt_failed"] == ending
+        # What came late is told in its place, if at all, and disturbs nothing else.
+        told = await stage.soon(all_events(execution))
+        assert text_in([event for event in told if event.kind == "text_delta"]) in ("", STORY)
+        lasting = [event.kind for event in told if event.kind not in ("text_delta", "attempt_failed")]
+        assert lasting == ["execution_started", "turn_started", *ending]
+
+
+async def _kinds(events: AsyncIterator[Event]) -> list[str]:
+    return [event.kind async for event in events]

@@ -1,0 +1,56 @@
+"""The contract suite of the journal port: inherit it, say how to make storage, and pytest runs it.
+
+    class TestSqliteJournal(JournalContract):
+        capabilities = ALL - {StoreCapability.PUSH_WAKEUP}
+        new_storage = SqliteStorage.in_temporary_file
+
+Behind each guarantee of `ports.journal` (J1 to J7, I1 to I3, L1 to L5, P1 to P4, K1) stands at least one test
+with its number; the others are about what the docstrings there say besides.
+`test_random_programs_agree_with_a_list` then grows programs that nobody thought of. This
+library's own tests hold stores that break one guarantee each, and prove that each is caught.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from outlast.testing.contracts.journal.appending import AppendingContract
+from outlast.testing.contracts.journal.claiming import ClaimingContract
+from outlast.testing.contracts.journal.creating import CreatingContract
+from outlast.testing.contracts.journal.forgetting import CatalogueContract
+from outlast.testing.contracts.journal.messages import InboxContract
+from outlast.testing.contracts.journal.presence import PresenceContract
+from outlast.testing.contracts.journal.random_programs import JournalMachine
+from outlast.testing.contracts.journal.stage import MEBIBYTE
+from outlast.testing.contracts.journal.storage import ALL, Storage, StoreCapability
+from outlast.testing.contracts.journal.waking import WakingContract
+
+__all__ = ["ALL", "MEBIBYTE", "JournalContract", "Storage", "StoreCapability"]
+
+
+class JournalContract(
+    CreatingContract,
+    AppendingContract,
+    InboxContract,
+    ClaimingContract,
+    WakingContract,
+    PresenceContract,
+    CatalogueContract,
+):
+    """Every store passes all of it, but for tests of a capability that its storage lacks."""
+
+    @pytest.mark.hypothesis
+    def test_random_programs_agree_with_a_list(self) -> None:
+        self.require(StoreCapability.MOVABLE_CLOCK)
+        self.explore(settings(stateful_step_count=30))
+
+    @classmethod
+    def explore(cls, chosen: settings) -> None:
+        """Run random programs; raises what the first disagreement raises, with the program that led to it."""
+
+        class Machine(JournalMachine):
+            new_storage = cls.new_storage
+
+        run_state_machine_as_test(Machine, settings=chosen)

@@ -1,0 +1,52 @@
+"""What the contract suites are given: storage that can be opened more than once, and what it can do."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from enum import Enum
+from typing import Protocol
+
+from outlast.ports.clock import Clock
+from outlast.ports.journal import Store
+
+
+class StoreCapability(Enum):
+    """A behaviour that storage may lack; the value is the reason that a skipped test prints."""
+
+    MOVABLE_CLOCK = "time passes only when the test moves it"
+    PUSH_WAKEUP = "wait and follow return as soon as another store object has written, not at their time-out"
+    PARALLEL_OPENING = "it can be open in several threads at once, each with its own event loop"
+
+
+ALL = frozenset(StoreCapability)
+
+
+class MovableClock(Clock, Protocol):
+    """A clock that a test can move."""
+
+    @abstractmethod
+    async def advance(self, seconds: float) -> None:
+        """Return when `now` is at least `seconds` later and those who slept until then are awake.
+
+        A real clock simply waits; then the storage lacks `MOVABLE_CLOCK`.
+        """
+
+
+class Storage(Protocol):
+    """A fresh, empty place for executions, made for one test and gone after `dispose`.
+
+    It may be made outside an event loop and used in several ones, one after the other.
+    """
+
+    @property
+    @abstractmethod
+    def clock(self) -> MovableClock:
+        """The clock of every store that `open` returns."""
+
+    @abstractmethod
+    def open(self) -> Store:
+        """Return another store on the same data, not yet entered (`async with storage.open() as store`)."""
+
+    @abstractmethod
+    async def dispose(self) -> None:
+        """Remove what the storage occupies; every store has been closed."""

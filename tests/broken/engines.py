@@ -1,0 +1,352 @@
+"""Backends that break one promise each, since a part of the engine is replaced by one with a mistake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+from outlast.core.approvals import Decision
+from outlast.core.errors import ExecutionClosed
+from outlast.core.event_stream import Event, EventReader
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.records import (
+    ExecutionEnded,
+    Status,
+    UpdateAccepted,
+    decode_record,
+    encode_record,
+)
+from outlast.core.retry import RetryPolicy
+from outlast.core.updates import UpdateTrace
+from outlast.ports.clock import Clock
+from outlast.ports.definitions import ActivityOptions
+from outlast.ports.deltas import Deltas
+from outlast.ports.durability import Attempt, Call, Step
+from outlast.ports.journal import Commit, Head
+from outlast.ports.resources import Resources
+from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
+from outlast.runtime.executions import execution_driver, worker
+from outlast.runtime.executions.journaled_backend import JournaledExecution
+from outlast.runtime.executions.live_execution import LiveExecution
+from outlast.testing.contracts.durability.in_store import SharedDeltas
+from tests.broken.broken_backend import BrokenBackend
+from tests.broken.deltas import Forgetful
+
+_worker_exit = worker.Worker.__aexit__
+_outcome_of = JournaledExecution._outcome
+_events_of = JournaledExecution.events
+_delay_after = RetryPolicy.delay_after
+_close_if_ended = LiveExecution._close_if_ended
+_update_of = JournaledExecution.update
+_answer_in = UpdateTrace.answer
+_try_again = UpdateTrace.try_again
+_take_ended = execution_driver.Driver._take
+_publisher_of = execution_driver.Driver._publisher
+_may_be_released = execution_driver.Driver._may_release
+
+
+async def _forgets_results(self: worker.Worker, *details: Any) -> None:
+    await _worker_exit(self, *details)
+    await self._store.prune(float("inf"))
+
+
+class ForgetsResults(BrokenBackend):
+    """A worker clears away what has ended when it stops."""
+
+    breaks = "d2_"
+    replaced = ((worker.Worker, "__aexit__", _forgets_results),)
+
+
+def _returns_results_as_they_are_stored(self: JournaledExecution, closed: ExecutionEnded, head: Head) -> Any:
+    _outcome_of(self, closed, head)
+    return closed.result
+
+
+class ReturnsResultsAsTheyAreStored(BrokenBackend):
+    """The result is not read by the workflow's signature."""
+
+    breaks = "d2_"
+    replaced = ((JournaledExecution, "_outcome", _returns_results_as_they_are_stored),)
+
+
+async def _under_another_key(
+    call: Call,
+    attempt: Attempt,
+    options: ActivityOptions,
+    resources: Resources,
+    clock: Clock,
+    pulse: Heartbeat,
+) -> JSON:
+    other = replace(attempt, idempotency_key=f"{attempt.idempotency_key}#{attempt.attempt}")
+    return await perform_in_time(call, other, options, resources, clock, pulse)
+
+
+class MakesAKeyForEachAttempt(BrokenBackend):
+    """The idempotency key holds the attempt's number."""
+
+    breaks = "d4_"
+    replaced = ((execution_driver, "perform_in_time", _under_another_key),)
+
+
+class RepeatsWhatMustNotBeRepeated(BrokenBackend):
+    """The effect that an activity declares is not looked at after a crash."""
+
+    breaks = "d4_"
+    replaced = ((execution_driver.Driver, "_give_up_on_doubtful_steps", lambda self: None),)
+
+
+def _tries_again_at_once(self: RetryPolicy, attempt: int, failure: Failure) -> float | None:
+    return None if _delay_after(self, attempt, failure) is None else 0.0
+
+
+class TriesAgainAtOnce(BrokenBackend):
+    """The back-off is left out."""
+
+    breaks = "d5_"
+    replaced = ((RetryPolicy, "delay_after", _tries_again_at_once),)
+
+
+def _tries_once_too_often(self: RetryPolicy, attempt: int, failure: Failure) -> float | None:
+    return _delay_after(self, attempt - 1, failure)
+
+
+class TriesOnceTooOften(BrokenBackend):
+    """The bound on attempts is off by one."""
+
+    breaks = "d5_"
+    replaced = ((RetryPolicy, "delay_after", _tries_once_too_often),)
+
+
+async def _without_end(
+    call: Call,
+    attempt: Attempt,
+    options: ActivityOptions,
+    resources: Resources,
+    clock: Clock,
+    pulse: Heartbeat,
+) -> JSON:
+    endless = replace(options, start_to_close_timeout=1e9)
+    return await perform_in_time(call, attempt, endless, resources, clock, pulse)
+
+
+class HasNoTimeouts(BrokenBackend):
+    """An attempt may take as long as it likes."""
+
+    breaks = "d5_"
+    replaced = ((execution_driver, "perform_in_time", _without_end),)
+
+
+class FiresTimersInTheOrderOfTheirMaking(BrokenBackend):
+    """Timers that are found due together fire in no order of time."""
+
+    breaks = "d8_"
+    replaced = ((execution_driver, "sorted", lambda timers, key: list(timers)),)
+
+
+def _cancels_without_cleaning_up(self: LiveExecution, root: asyncio.Task[Any]) -> None:
+    if self._cancelled:
+        self.machine.request(ExecutionEnded(status=Status.CANCELLED))
+    else:
+        _close_if_ended(self, root)
+
+
+class CancelsWithoutCleaningUp(BrokenBackend):
+    """An execution is closed as soon as it is cancelled."""
+
+    breaks = "d10_"
+    replaced = ((LiveExecution, "_close_if_ended", _cancels_without_cleaning_up),)
+
+
+async def _fails_what_departs(self: worker.Worker, activation: Any, note: str) -> None:
+    failure = Failure(kind="NonDeterminismError", message=note)
+    closed = encode_record(ExecutionEnded(status=Status.FAILED, failure=failure))
+    claim = activation.claim
+    await self._store.append(claim, claim.length, (closed,), Commit(status=Status.FAILED))
+
+
+class FailsWhatDeparts(BrokenBackend):
+    """An execution that cannot go on has failed."""
+
+    breaks = "d11_"
+    replaced = ((worker.Worker, "_hold", _fails_what_departs),)
+
+
+async def _skips_events(self: JournaledExecution, after: int = 0) -> AsyncIterator[Event]:
+    async for event in _events_of(self, after and after + 1):
+        yield event
+
+
+class SkipsEvents(BrokenBackend):
+    """A stream that is read from a position leaves one event out."""
+
+    breaks = "d13_"
+    replaced = ((JournaledExecution, "events", _skips_events),)
+
+
+async def _ends_the_stream_where_it_is(self: JournaledExecution, after: int = 0) -> AsyncIterator[Event]:
+    reader = EventReader()
+    for record in await self._store.read(self.id):
+        for event in reader.read(decode_record(record)):
+            if event.position > after:
+                yield event
+
+
+class EndsTheStreamWhereItIs(BrokenBackend):
+    """The stream tells what has happened so far, and does not wait for more."""
+
+    breaks = "d13_"
+    replaced = ((JournaledExecution, "events", _ends_the_stream_where_it_is),)
+
+
+class KeepsTextToItself(BrokenBackend):
+    """What a model is writing is told to nobody."""
+
+    breaks = "d13_"
+    replaced = ((execution_driver.Driver, "_publisher", lambda self, step, attempt: nullcontext()),)
+
+
+class ForgetsTextThatWasRead(BrokenBackend):
+    """A piece of text is given to the first reader only."""
+
+    breaks = "d13_"
+
+    def open_deltas(self) -> Deltas:
+        return ForgetfulView(self._text)
+
+
+class ForgetfulView(Forgetful, SharedDeltas):
+    """Text that is gone when somebody has read it."""
+
+
+def _as_the_first(self: execution_driver.Driver, step: Step, attempt: int) -> Any:
+    return _publisher_of(self, step, 1)
+
+
+class TellsEveryAttemptAsTheFirst(BrokenBackend):
+    """Who reads cannot tell the text of one attempt from that of another."""
+
+    breaks = "d13_"
+    replaced = ((execution_driver.Driver, "_publisher", _as_the_first),)
+
+
+def _does_not_record_what_it_cuts_short(self: execution_driver.Driver, key: str, ended: Any) -> None:
+    if ended is None or not ended.interrupted:
+        _take_ended(self, key, ended)
+
+
+class DoesNotRecordWhatItCutsShort(BrokenBackend):
+    """An attempt that is cut short by a stop counts as never made."""
+
+    breaks = "d15_"
+    replaced = ((execution_driver.Driver, "_take", _does_not_record_what_it_cuts_short),)
+
+
+def _keeps_what_waits(self: execution_driver.Driver) -> bool:
+    return self._services.stopping.is_set() and _may_be_released(self)
+
+
+class KeepsWhatWaits(BrokenBackend):
+    """An execution that only waits keeps its place."""
+
+    breaks = "d16_"
+    replaced = ((execution_driver.Driver, "_may_release", _keeps_what_waits),)
+
+
+async def _allows_every_call(self: LiveExecution, key: str, fingerprint: str) -> Decision:
+    return Decision(key=key, fingerprint=fingerprint, verdict="allow")
+
+
+class AllowsEveryCall(BrokenBackend):
+    """A call that needs approval waits for none."""
+
+    breaks = "d17_"
+    replaced = ((LiveExecution, "decision", _allows_every_call),)
+
+
+async def _takes_any_decision(self: LiveExecution, key: str, fingerprint: str) -> Decision:
+    await self.wait_condition(lambda: bool(self._decisions))
+    return next(iter(self._decisions.values()))
+
+
+class TakesAnyDecision(BrokenBackend):
+    """A decision counts for whichever call waits."""
+
+    breaks = "d17_"
+    replaced = ((LiveExecution, "decision", _takes_any_decision),)
+
+
+async def _makes_every_update_a_new_one(
+    self: JournaledExecution, name: str, *args: Any, id: str | None = None, **kwargs: Any
+) -> Any:
+    return await _update_of(self, name, *args, **kwargs)
+
+
+class MakesEveryUpdateANewOne(BrokenBackend):
+    """The id that the caller gives is not looked at."""
+
+    breaks = "d18_"
+    replaced = ((JournaledExecution, "update", _makes_every_update_a_new_one),)
+
+
+class AsksNoValidator(BrokenBackend):
+    """Whatever fits the handler is accepted."""
+
+    breaks = "d18_"
+    replaced = ((LiveExecution, "_objection", lambda self, update: None),)
+
+
+def _drops_what_it_rejects(self: LiveExecution, update: UpdateAccepted) -> None:
+    if self._objection(update) is None:
+        self.deliver(update)
+
+
+class DropsWhatItRejects(BrokenBackend):
+    """An update that is not accepted is forgotten, and its caller waits for ever."""
+
+    breaks = "d18_"
+    replaced = ((LiveExecution, "deliver_update", _drops_what_it_rejects),)
+
+
+async def _ends_with_its_handler(self: LiveExecution, update: UpdateAccepted) -> None:
+    try:
+        self._request(await self._answered(update))
+    except Exception as error:
+        self._failure = error
+
+
+class EndsWithItsHandler(BrokenBackend):
+    """What the handler of an update raises ends the execution, as what that of a signal raises does."""
+
+    breaks = "d18_"
+    replaced = ((LiveExecution, "_answer", _ends_with_its_handler),)
+
+
+def _answers_at_the_end(self: UpdateTrace, execution_id: str, name: str) -> JSON:
+    try:
+        return _answer_in(self, execution_id, name)
+    except ExecutionClosed:
+        return None
+
+
+class AnswersWithNothingAtTheEnd(BrokenBackend):
+    """An execution that ends lets all go who wait for it, with nothing."""
+
+    breaks = "d18_"
+    replaced = ((UpdateTrace, "answer", _answers_at_the_end),)
+
+
+def _remembers_rejections(self: UpdateTrace) -> str:
+    _try_again(self)
+    self._heard = 0
+    return f"update:{self._id}"
+
+
+class RemembersRejections(BrokenBackend):
+    """An id that was rejected once is never looked at again."""
+
+    breaks = "d18_"
+    replaced = ((UpdateTrace, "try_again", _remembers_rejections),)

@@ -1,0 +1,821 @@
+"""Stores that break one promise of the journal port each, in a way that somebody might write by mistake.
+
+They prove that the contract suite bites: for each of them a test with the name of the promise fails, and
+random programs find most of them as well. Each docstring says what the mistake is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from outlast.adapters.memory.store import MemoryStore, StoredExecution
+from outlast.core.errors import LeaseLost
+from outlast.core.records import Status
+from outlast.ports.journal import (
+    Claim,
+    Commit,
+    Delivery,
+    Head,
+    Message,
+    NewExecution,
+    PresentWorker,
+    Work,
+    WorkerCard,
+)
+
+
+class BrokenStore(MemoryStore):
+    """A store in memory with one mistake in it."""
+
+    breaks: ClassVar[str]
+    """How the names of the tests that must catch it begin, after `test_`."""
+    found_by_random_programs: ClassVar[bool] = True
+    """Whether a few hundred of them are enough. No random program looks for what needs two tasks at once, nor
+    at who is present."""
+
+
+# Creating ----------------------------------------------------------------------------------------------
+
+
+class ReplacesTheHead(BrokenStore):
+    """Creating again takes over the new workflow and fingerprint."""
+
+    breaks = "j1_"
+
+    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        if (existing := self._medium.executions.get(new.id)) is not None:
+            existing.new = new
+        return await super().create(new, first)
+
+
+class StartsAgainWhatHasEnded(BrokenStore):
+    """An id is free as soon as its execution has ended."""
+
+    breaks = "j1_"
+
+    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        if new.id not in self._medium.running:
+            self._medium.executions.pop(new.id, None)
+        return await super().create(new, first)
+
+
+class LooksBeforeItCreates(BrokenStore):
+    """The look and the write are two operations, and the write does not look again."""
+
+    breaks = "j2_"
+    found_by_random_programs = False
+
+    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        if new.id not in self._medium.executions:
+            await asyncio.sleep(0)
+            self._medium.executions.pop(new.id, None)
+        return await super().create(new, first)
+
+
+# Appending ---------------------------------------------------------------------------------------------
+
+
+class KeepsTheLastRecordToItself(BrokenStore):
+    """The last append is still in a buffer when the store is closed."""
+
+    breaks = "j3_"
+
+    async def __aenter__(self) -> MemoryStore:
+        self._unwritten: dict[str, int] = {}
+        return await super().__aenter__()
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, commit)
+        self._unwritten[claim.execution_id] = position
+
+    async def __aexit__(self, *_: object) -> None:
+        for id, position in self._unwritten.items():
+            if (execution := self._medium.executions.get(id)) is not None:
+                del execution.records[position:]
+
+
+class ReadsFromACache(BrokenStore):
+    """What was read once is never read again, though another worker writes."""
+
+    breaks = "j3_"
+
+    async def __aenter__(self) -> MemoryStore:
+        self._cached: dict[str, Head | None] = {}
+        return await super().__aenter__()
+
+    async def head(self, execution_id: str) -> Head | None:
+        if execution_id not in self._cached:
+            self._cached[execution_id] = await super().head(execution_id)
+        return self._cached[execution_id]
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, commit)
+        self._cached.pop(claim.execution_id, None)
+
+
+class IgnoresTokens(BrokenStore):
+    """Whoever has claimed it once may write while anybody owns it."""
+
+    breaks = "j4_"
+
+    def _owned(self, claim: Claim) -> StoredExecution | None:
+        execution = self._medium.running.get(claim.execution_id)
+        return None if execution is None or execution.owner is None else execution
+
+
+class ComparesWorkersInsteadOfTokens(BrokenStore):
+    """A worker that lost its execution and got it again can write under the old claim."""
+
+    breaks = "j4_"
+
+    def _owned(self, claim: Claim) -> StoredExecution | None:
+        execution = self._medium.running.get(claim.execution_id)
+        return None if execution is None or execution.owner != claim.worker else execution
+
+
+class IgnoresPositions(BrokenStore):
+    """It appends at the end, wherever the writer thinks that is."""
+
+    breaks = "j4_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        execution = self._medium.executions.get(claim.execution_id)
+        end = position if execution is None else len(execution.records)
+        await super().append(claim, end, records, commit)
+
+
+class TakesARetryForASuccess(BrokenStore):
+    """An append whose records are there already is silently taken for done."""
+
+    breaks = "j4_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        there = await self.read(claim.execution_id, max(position, 0))
+        if not (records and list(there) == list(records)):
+            await super().append(claim, position, records, commit)
+
+
+class LetsReleasedClaimsWrite(BrokenStore):
+    """The token is still the newest one after a release."""
+
+    breaks = "j4_"
+
+    def _owned(self, claim: Claim) -> StoredExecution | None:
+        execution = self._medium.running.get(claim.execution_id)
+        return None if execution is None or execution.token != claim.token else execution
+
+
+class RefusesALeaseThatRanOut(BrokenStore):
+    """An owner that is late is refused although nobody took its execution over."""
+
+    breaks = "j4_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        execution = self._owned(claim)
+        if execution is not None and (execution.claimable_at or 0.0) <= self._clock.now():
+            raise LeaseLost(claim.execution_id)
+        await super().append(claim, position, records, commit)
+
+
+class NumbersTokensPerExecution(BrokenStore):
+    """Tokens begin again at 1 when a forgotten id is used again."""
+
+    breaks = "j4_"
+
+    def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
+        self._medium.last_token = execution.token
+        return super()._take(execution, worker, lease_until)
+
+
+class WritesRecordByRecord(BrokenStore):
+    """A batch with a bad record in it leaves those before it."""
+
+    breaks = "j5_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        for offset, record in enumerate(records):
+            await super().append(claim, position + offset, [record], Commit())
+        await super().append(claim, position + len(records), [], commit)
+
+
+class IsCancelledBetweenTwoWrites(BrokenStore):
+    """The records are one write and the commit is another, and the task can be cancelled in between."""
+
+    breaks = "j5_"
+    found_by_random_programs = False
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, Commit())
+        await asyncio.sleep(0)
+        await super().append(claim, position + len(records), [], commit)
+
+
+class TakesAnySize(BrokenStore):
+    """Nothing is too long."""
+
+    breaks = "j6_"
+
+    def _check_size(self, what: str, data: bytes) -> None:
+        return None
+
+
+class TakesForTheLimitWhatIsBelowIt(BrokenStore):
+    """A record of exactly `limit_bytes` is refused."""
+
+    breaks = "j6_"
+    found_by_random_programs = False
+
+    def _check_size(self, what: str, data: bytes) -> None:
+        super()._check_size(what, data + b" ")
+
+
+class KeepsText(BrokenStore):
+    """Bytes go through a text column."""
+
+    breaks = "j7_"
+
+    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+        return [
+            record.decode(errors="replace").encode() for record in await super().read(execution_id, after)
+        ]
+
+
+class SkipsEmptyRecords(BrokenStore):
+    """An empty record is taken for none."""
+
+    breaks = "j7_"
+
+    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+        return [record for record in await super().read(execution_id, after) if record]
+
+
+class ForgetsTheJournalAtTheEnd(BrokenStore):
+    """Only the last record of an execution that has ended is kept."""
+
+    breaks = "j7_"
+
+    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+        records = await super().read(execution_id, after)
+        return records if execution_id in self._medium.running else records[-1:]
+
+
+class LeavesTheNote(BrokenStore):
+    """A note stays when the next append has none."""
+
+    breaks = "a_note_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        execution = self._medium.executions.get(claim.execution_id)
+        note = commit.note or (None if execution is None else execution.note)
+        await super().append(claim, position, records, replace(commit, note=note))
+
+
+# Messages ----------------------------------------------------------------------------------------------
+
+
+class SortsMessagesById(BrokenStore):
+    """The order is that of the ids that the senders made up."""
+
+    breaks = "i1_"
+
+    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+        deliveries = await super().messages(execution_id, after)
+        by_id = sorted(deliveries, key=lambda delivery: delivery.message.id)
+        return [replace(delivery, number=after + place) for place, delivery in enumerate(by_id, start=1)]
+
+
+class KeepsMessagesInTheProcess(BrokenStore):
+    """Messages that nobody read are gone when the store is closed."""
+
+    breaks = "i1_"
+
+    async def __aexit__(self, *_: object) -> None:
+        for execution in self._medium.executions.values():
+            del execution.inbox[execution.consumed :]
+
+
+class ForgetsTheIdsOfConsumedMessages(BrokenStore):
+    """A message that is sent again after it was consumed is delivered again."""
+
+    breaks = "i2_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, commit)
+        execution = self._medium.executions[claim.execution_id]
+        execution.message_ids = {delivery.message.id for delivery in execution.inbox[execution.consumed :]}
+
+
+class ReplacesTheBody(BrokenStore):
+    """A message that is sent again brings its new body."""
+
+    breaks = "i2_"
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        await super().send(execution_id, message)
+        inbox = self._medium.executions[execution_id].inbox
+        inbox[:] = [replace(d, message=message) if d.message.id == message.id else d for d in inbox]
+
+
+class SharesMessageIds(BrokenStore):
+    """Message ids are unique in the whole store, not per execution."""
+
+    breaks = "i2_"
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        everywhere = self._medium.executions.values()
+        if execution_id not in self._medium.running or not any(
+            message.id in e.message_ids for e in everywhere
+        ):
+            await super().send(execution_id, message)
+
+
+class SaysNothingOfAMissingExecution(BrokenStore):
+    """A message to nobody is lost without a word."""
+
+    breaks = "i3_"
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        if execution_id in self._medium.executions:
+            await super().send(execution_id, message)
+
+
+class DeliversToTheEnded(BrokenStore):
+    """An execution that has ended takes messages that nobody will ever read."""
+
+    breaks = "i3_"
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        execution = self._medium.executions.get(execution_id)
+        if execution is None or execution.status is Status.RUNNING:
+            return await super().send(execution_id, message)
+        execution.inbox.append(Delivery(len(execution.inbox) + 1, message))
+
+
+class TakesBackWhatWasConsumed(BrokenStore):
+    """The last commit decides what is consumed, even if it is less than before."""
+
+    breaks = "messages_are_consumed_"
+    found_by_random_programs = False
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        if (execution := self._owned(claim)) is not None and commit.consumed is not None:
+            execution.consumed = 0
+        await super().append(claim, position, records, commit)
+
+
+# Leases ------------------------------------------------------------------------------------------------
+
+
+class LooksBeforeItClaims(BrokenStore):
+    """Two workers that look at the same time both take what they saw."""
+
+    breaks = "l1_"
+    found_by_random_programs = False
+
+    async def claim(self, *args: Any, **options: Any) -> Work:
+        seen = {id: execution.claimable_at for id, execution in self._medium.running.items()}
+        await asyncio.sleep(0)
+        for id, claimable_at in seen.items():
+            self._medium.running[id].claimable_at = claimable_at
+        return await super().claim(*args, **options)
+
+
+class UsesTheSameTokenAgain(BrokenStore):
+    """A takeover keeps the token."""
+
+    breaks = "l1_"
+
+    def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
+        self._medium.last_token = 0
+        return super()._take(execution, worker, lease_until)
+
+
+class ClaimsBeforeTheLeaseRanOut(BrokenStore):
+    """Leases end a little early."""
+
+    breaks = "l2_"
+
+    def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
+        return super()._take(execution, worker, lease_until - 0.5)
+
+
+class LetsMessagesEndLeases(BrokenStore):
+    """A message makes an execution claimable although somebody owns it."""
+
+    breaks = "l2_"
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        await super().send(execution_id, message)
+        self._medium.executions[execution_id].claimable_at = self._clock.now()
+
+
+class ClaimsTheEnded(BrokenStore):
+    """An execution that has ended is still in the index of those that wait."""
+
+    breaks = "l2_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, commit)
+        if commit.status is not None:
+            ended = self._medium.running[claim.execution_id] = self._medium.executions[claim.execution_id]
+            ended.claimable_at = self._clock.now()
+
+
+class NeverSaysRecovered(BrokenStore):
+    """A takeover looks like any claim."""
+
+    breaks = "l3_"
+
+    def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
+        return replace(super()._take(execution, worker, lease_until), recovered=False)
+
+
+class SaysRecoveredForAnyEarlierOwner(BrokenStore):
+    """A claim after a release looks like a takeover."""
+
+    breaks = "l3_"
+
+    def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
+        had_owner = execution.token > 0
+        return replace(super()._take(execution, worker, lease_until), recovered=had_owner)
+
+
+class RenewsForAnybody(BrokenStore):
+    """The loser of a takeover lengthens the winner's lease."""
+
+    breaks = "l4_"
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        for claim in claims:
+            execution = self._medium.running.get(claim.execution_id)
+            if execution is not None and execution.owner is not None:
+                execution.claimable_at = self._clock.now() + lease_seconds
+        return await super().renew(claims, lease_seconds)
+
+
+class RevivesReleasedClaims(BrokenStore):
+    """Renewing a claim that was released makes its worker the owner again."""
+
+    breaks = "l4_"
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        for claim in claims:
+            execution = self._medium.running.get(claim.execution_id)
+            if execution is not None and execution.token == claim.token:
+                execution.owner = claim.worker
+        return await super().renew(claims, lease_seconds)
+
+
+class GivesUpExpiredClaims(BrokenStore):
+    """A lease that ran out cannot be renewed although nobody took it."""
+
+    breaks = "l4_"
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        now = self._clock.now()
+        alive = [c for c in claims if (e := self._owned(c)) is not None and (e.claimable_at or now) > now]
+        await super().renew(alive, lease_seconds)
+        return frozenset({claim.execution_id for claim in claims} - {claim.execution_id for claim in alive})
+
+
+class NamesNobodyAsLost(BrokenStore):
+    """Renewing never tells that a claim was lost."""
+
+    breaks = "l4_"
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        await super().renew(claims, lease_seconds)
+        return frozenset()
+
+
+class WaitsFromTheCallOn(BrokenStore):
+    """What happened between the claim and the wait is missed."""
+
+    breaks = "l5_"
+    found_by_random_programs = False
+
+    async def wait(self, version: int, timeout_seconds: float) -> None:
+        await super().wait(self._medium.version, timeout_seconds)
+
+
+class AnnouncesNoMessage(BrokenStore):
+    """A message wakes nobody."""
+
+    breaks = "l5_"
+    found_by_random_programs = False
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        version = self._medium.version
+        await super().send(execution_id, message)
+        self._medium.version = version
+
+
+class AnnouncesNoRelease(BrokenStore):
+    """The others do not learn that there is a new wake-up time to wait for."""
+
+    breaks = "l5_"
+    found_by_random_programs = False
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        version = self._medium.version
+        await super().append(claim, position, records, commit)
+        self._medium.version = version
+
+
+class WakesOneOfAll(BrokenStore):
+    """A notification that the first one who waits takes away from the others."""
+
+    breaks = "l5_"
+    found_by_random_programs = False
+
+    async def wait(self, version: int, timeout_seconds: float) -> None:
+        await super().wait(version, timeout_seconds)
+        self._medium.version = version
+
+
+class WaitsForEver(BrokenStore):
+    """The time-out of a wait is ignored."""
+
+    breaks = "l5_"
+    found_by_random_programs = False
+
+    async def wait(self, version: int, timeout_seconds: float) -> None:
+        await super().wait(version, 1e9)
+
+
+class ClaimsTheNewestFirst(BrokenStore):
+    """What has waited longest starves."""
+
+    breaks = "those_that_have_waited_longest"
+
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        running = self._medium.running
+        now = self._clock.now()
+        waiting = {id: e.claimable_at for id, e in running.items() if (e.claimable_at or now + 1) <= now}
+        for id, claimable_at in waiting.items():
+            running[id].claimable_at = now - 1 / (now + 1 - (claimable_at or now))
+        work = await super().claim(worker, workflows, task_queue, limit=limit, lease_seconds=lease_seconds)
+        for id in waiting.keys() - {claim.execution_id for claim in work.claims}:
+            running[id].claimable_at = waiting[id]
+        return work
+
+
+class ServesOneWorkflowAfterTheOther(BrokenStore):
+    """While there is anything of the first workflow, nobody gets to the second."""
+
+    breaks = "those_that_have_waited_longest_are_claimed_first_whatever"
+    found_by_random_programs = False
+
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        claims: tuple[Claim, ...] = ()
+        for workflow in sorted(workflows):
+            room = limit - len(claims)
+            work = await super().claim(
+                worker, [workflow], task_queue, limit=room, lease_seconds=lease_seconds
+            )
+            claims += work.claims
+        work = await super().claim(worker, workflows, task_queue, limit=0, lease_seconds=lease_seconds)
+        return replace(work, claims=claims)
+
+
+class LetsAPastWakeUpTimeJumpTheQueue(BrokenStore):
+    """Who releases with an old wake-up time comes before all who really wait."""
+
+    breaks = "those_that_have_waited_longest"
+    found_by_random_programs = False
+
+    def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
+        return self._clock.now() if execution.has_mail else wake_at
+
+
+class IgnoresTaskQueues(BrokenStore):
+    """Every worker gets everything of its workflows."""
+
+    breaks = "only_executions_"
+    found_by_random_programs = False
+
+    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        head, created = await super().create(replace(new, task_queue="default"), first)
+        return replace(head, task_queue=new.task_queue), created
+
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        return await super().claim(worker, workflows, "default", limit=limit, lease_seconds=lease_seconds)
+
+
+class SleepsOverUnreadMessages(BrokenStore):
+    """A message that came just before the release waits for the wake-up time, or for ever."""
+
+    breaks = "a_release_with_unread_messages_"
+
+    def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
+        return None if wake_at is None else max(wake_at, self._clock.now())
+
+
+class SleepsOverNewMessages(BrokenStore):
+    """A message does not wake an execution that waits for its wake-up time."""
+
+    breaks = "a_message_wakes_"
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        execution = self._medium.executions.get(execution_id)
+        before = None if execution is None else execution.claimable_at
+        await super().send(execution_id, message)
+        if execution is not None and before is not None:
+            execution.claimable_at = before
+
+
+class WakesEarly(BrokenStore):
+    """Wake-up times are rounded to whole seconds."""
+
+    breaks = "a_released_execution_waits_"
+
+    def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
+        claimable_at = super()._claimable_at(execution, wake_at)
+        return None if claimable_at is None else float(int(claimable_at))
+
+
+class DoesNotTellOfMail(BrokenStore):
+    """The owner does not learn of messages to what it works on."""
+
+    breaks = "mail_"
+
+    async def claim(self, *args: Any, **options: Any) -> Work:
+        return replace(await super().claim(*args, **options), mail=frozenset())
+
+
+class DoesNotTellWhenToWake(BrokenStore):
+    """The worker does not learn of wake-up times."""
+
+    breaks = "next_wake_at_"
+
+    async def claim(self, *args: Any, **options: Any) -> Work:
+        return replace(await super().claim(*args, **options), next_wake_at=None)
+
+
+# Presence ----------------------------------------------------------------------------------------------
+
+
+class KnowsItsOwnWorkersOnly(BrokenStore):
+    """Who is alive is kept in the process."""
+
+    breaks = "p1_"
+    found_by_random_programs = False
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        self._own = [*getattr(self, "_own", []), PresentWorker(card, ())]
+
+    async def workers(self) -> Sequence[PresentWorker]:
+        return list(getattr(self, "_own", []))
+
+
+class ListsTheDead(BrokenStore):
+    """A worker that says nothing is taken to be alive until it leaves."""
+
+    breaks = "p1_"
+    found_by_random_programs = False
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        await super().announce(card, 1e9)
+
+
+class TakesTheFirstCardForGood(BrokenStore):
+    """Announcing again makes the time longer, and changes nothing else."""
+
+    breaks = "p2_"
+    found_by_random_programs = False
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        known, _ = self._medium.announced.get(card.identity, (card, 0.0))
+        await super().announce(known, lease_seconds)
+
+
+class NeverShortensAnAnnouncement(BrokenStore):
+    """The longest time counts, not the last one."""
+
+    breaks = "p2_"
+    found_by_random_programs = False
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        _, until = self._medium.announced.get(card.identity, (card, 0.0))
+        await super().announce(card, max(lease_seconds, until - self._clock.now()))
+
+
+class KeepsThoseWhoLeft(BrokenStore):
+    """A worker that has stopped is listed until its time has passed."""
+
+    breaks = "p3_"
+    found_by_random_programs = False
+
+    async def leave(self, identity: str) -> None:
+        return None
+
+
+class FreesWhatALeavingWorkerOwns(BrokenStore):
+    """To leave gives up every claim."""
+
+    breaks = "p3_"
+    found_by_random_programs = False
+
+    async def leave(self, identity: str) -> None:
+        await super().leave(identity)
+        for execution in self._medium.running.values():
+            if execution.owner == identity:
+                execution.release(self._clock.now())
+
+
+class CountsOnlyGoodLeases(BrokenStore):
+    """An execution whose lease ran out is nobody's, though its head names an owner."""
+
+    breaks = "p4_"
+    found_by_random_programs = False
+
+    def _owned_by(self, worker: str) -> tuple[str, ...]:
+        running, now = self._medium.running, self._clock.now()
+        return tuple(id for id in super()._owned_by(worker) if (running[id].claimable_at or 0.0) > now)
+
+
+# Looking and forgetting --------------------------------------------------------------------------------
+
+
+class ListsTheOldestFirst(BrokenStore):
+    """Heads come in the order of creation."""
+
+    breaks = "heads_"
+
+    async def heads(
+        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+    ) -> Sequence[Head]:
+        everything = await super().heads(workflow=workflow, status=status, limit=10**9)
+        return list(reversed(everything))[:limit]
+
+
+class FollowsFromTheCallOn(BrokenStore):
+    """Following waits for the next append even if there are records to read."""
+
+    breaks = "following_does_not_wait_"
+    found_by_random_programs = False
+
+    async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
+        execution = self._medium.executions.get(execution_id)
+        await super().follow(execution_id, len(execution.records) if execution else length, timeout_seconds)
+
+
+class FollowsPastTheEnd(BrokenStore):
+    """Following waits for more records of an execution that has ended."""
+
+    breaks = "following_to_the_end_"
+    found_by_random_programs = False
+
+    async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
+        def is_longer() -> bool:
+            execution = self._medium.executions.get(execution_id)
+            return execution is not None and len(execution.records) > length
+
+        await self._until(is_longer, timeout_seconds)
+
+
+class ForgetsTheRunning(BrokenStore):
+    """An old execution is forgotten whether it has ended or not."""
+
+    breaks = "k1_"
+
+    def _is_over(self, execution: StoredExecution, closed_before: float | None) -> bool:
+        is_old = closed_before is not None and execution.created_at < closed_before
+        return is_old or super()._is_over(execution, closed_before)
+
+
+class ForgetsWhatShouldBeKept(BrokenStore):
+    """`closed_before` beats `keep_seconds`."""
+
+    breaks = "k1_"
+
+    def _is_over(self, execution: StoredExecution, closed_before: float | None) -> bool:
+        is_before = None not in (closed_before, execution.closed_at)
+        return super()._is_over(execution, closed_before) or (
+            is_before and (execution.closed_at or 0.0) < (closed_before or 0.0)
+        )
+
+
+class ForgetsOnlyTheJournal(BrokenStore):
+    """The head and the messages of a forgotten execution stay behind."""
+
+    breaks = "k1_"
+
+    async def prune(self, closed_before: float | None = None) -> int:
+        executions = self._medium.executions.values()
+        over = [execution for execution in executions if self._is_over(execution, closed_before)]
+        for execution in over:
+            execution.records.clear()
+        return len(over)
+
+
+BROKEN_STORES: tuple[type[BrokenStore], ...] = tuple(BrokenStore.__subclasses__())
