@@ -80,9 +80,9 @@ from outlast.core.errors import UpdateRejected as UpdateRejected
 from outlast.core.event_stream import Event as Event
 from outlast.core.summaries import SummariseHistory as SummariseHistory
 from outlast.core.usage import Usage as Usage
-from outlast.ports.durability import Backend as Backend
-from outlast.ports.durability import Execution as Execution
-from outlast.ports.durability import ExecutionDescription as ExecutionDescription
+from outlast.ports.durability.backend import Backend as Backend
+from outlast.ports.durability.execution import Execution as Execution
+from outlast.ports.durability.execution import ExecutionDescription as ExecutionDescription
 from outlast.runtime.definitions import workflow as workflow
 from outlast.runtime.definitions.activity import activity as activity
 from outlast.runtime.definitions.agent import Agent as Agent

@@ -21,7 +21,7 @@ from outlast.core.approvals import Verdict
 from outlast.core.errors import OutlastError
 from outlast.core.json import JSON, decode
 from outlast.core.records import Status
-from outlast.ports.durability import Backend
+from outlast.ports.durability.backend import Backend
 
 
 class _Group(TyperGroup):

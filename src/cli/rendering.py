@@ -18,7 +18,8 @@ from outlast.adapters.mistral.housekeeping import OwnAgent
 from outlast.core.approvals import PendingApproval
 from outlast.core.event_stream import Event
 from outlast.core.json import JSON, encode
-from outlast.ports.durability import ExecutionDescription, WorkerDescription
+from outlast.ports.durability.backend import WorkerDescription
+from outlast.ports.durability.execution import ExecutionDescription
 
 PLAIN_WIDTH = 200
 """How wide a table may be where nobody says how wide the terminal is, for there is none."""

@@ -10,7 +10,7 @@ from outlast.core.entries import Entry, to_wire
 from outlast.core.errors import DefinitionError, PayloadTooLarge, RunError, ToolError
 from outlast.core.json import JSON
 from outlast.core.usage import Usage
-from outlast.ports.durability import current_context
+from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.llm import Session
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.agent import Agent, reachable

@@ -14,7 +14,8 @@ from outlast.core.errors import ConfigurationError, MissingExtra, UnknownBackend
 from outlast.core.event_stream import EventReader
 from outlast.core.json import JSON
 from outlast.ports.definitions import ActivityOptions
-from outlast.ports.durability import Attempt, Backend, Call
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.steps import Attempt, Call
 from outlast.ports.resources import Resources
 from outlast.ports.toolkit import Toolkit
 from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time

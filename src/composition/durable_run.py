@@ -16,7 +16,9 @@ from outlast.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.usage import Usage
-from outlast.ports.durability import Backend, Execution, current_context
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import Execution
+from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.llm import Session
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.agent import Agent, reachable, team_of

@@ -14,7 +14,8 @@ from outlast.composition.durable_run import AT_ONCE, DurableCall, first_of, open
 from outlast.core.entries import Entry
 from outlast.core.errors import DefinitionError
 from outlast.core.limits import OnLimit
-from outlast.ports.durability import Backend, current_context
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.llm import Session
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.attempts.system_clock import SystemClock

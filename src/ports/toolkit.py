@@ -16,7 +16,7 @@ from outlast.core.event_stream import Delta, Event
 from outlast.core.json import JSON
 from outlast.core.records import Input, Note, Request
 from outlast.ports.definitions import ActivityDefinition, HandlerDefinition, WorkflowDefinition
-from outlast.ports.durability import Performer
+from outlast.ports.durability.steps import Performer
 from outlast.ports.resources import Resources
 
 

@@ -24,7 +24,7 @@ from outlast.core.errors import (
     ModelRefused,
     NotSupported,
 )
-from outlast.ports.durability import Step
+from outlast.ports.durability.steps import Step
 from outlast.ports.llm import ModelRequest
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.attempts.system_clock import SystemClock

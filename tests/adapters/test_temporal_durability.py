@@ -20,7 +20,8 @@ from outlast.adapters.temporal.worker import TemporalWorker, replayer_of
 from outlast.adapters.temporal.workflows import Host
 from outlast.composition.backends import toolkit
 from outlast.ports.definitions import WorkflowDefinition
-from outlast.ports.durability import Backend, Execution
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions.workflow import definition_of
 from outlast.testing.contracts.durability.contract import ALL, BackendCapability, DurabilityContract
 from outlast.testing.contracts.durability.storage import DurabilityStorage

@@ -25,7 +25,7 @@ from outlast.core.updates import UpdateTrace
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import ActivityOptions
 from outlast.ports.deltas import Deltas
-from outlast.ports.durability import Attempt, Call, Step
+from outlast.ports.durability.steps import Attempt, Call, Step
 from outlast.ports.journal import Commit, Head
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time

@@ -15,7 +15,7 @@ from outlast.adapters.scripted.session import call, say
 from outlast.core.errors import ExecutionClosed, NotPending
 from outlast.core.json import JSON, canonical
 from outlast.core.summaries import SUMMARISER
-from outlast.ports.durability import Execution
+from outlast.ports.durability.execution import Execution
 from outlast.ports.llm import ModelRequest
 from outlast.testing.contracts.durability.activities import AT_ONCE
 from outlast.testing.contracts.durability.in_store import InStore

@@ -13,7 +13,7 @@ import pytest
 from outlast.core.errors import ActivityTimedOut, PayloadTooLarge, Unserialisable
 from outlast.core.json import JSON
 from outlast.ports.definitions import ActivityDefinition, ActivityOptions
-from outlast.ports.durability import ActivityCall, Attempt
+from outlast.ports.durability.steps import ActivityCall, Attempt
 from outlast.runtime.attempts.attempt import UNWINDING_SECONDS, Heartbeat, perform_in_time
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions.activity import activity

@@ -27,7 +27,8 @@ from outlast.core.errors import (
 )
 from outlast.core.event_stream import Delta, Event
 from outlast.ports.deltas import Tell
-from outlast.ports.durability import Backend, Execution
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import Execution
 from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.text_publisher import Publisher

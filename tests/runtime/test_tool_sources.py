@@ -15,7 +15,7 @@ from outlast.adapters.scripted.session import call, say
 from outlast.core.agents import ToolSpec
 from outlast.core.errors import DefinitionError, UnknownTool
 from outlast.core.json import JSON
-from outlast.ports.durability import Execution
+from outlast.ports.durability.execution import Execution
 from outlast.ports.llm import ModelRequest
 from outlast.ports.resources import Resources
 from outlast.ports.tools import Effect, ToolList, ToolOutput, ToolSource

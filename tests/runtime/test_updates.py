@@ -25,7 +25,8 @@ from outlast.core.records import (
     UpdateCompleted,
 )
 from outlast.core.records import UpdateRefused as RejectedRecord
-from outlast.ports.durability import Backend, Execution
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import Execution
 from outlast.runtime.executions import journaled_backend as backend_module
 from outlast.testing.contracts.durability.accounts import AccountWithUpdates, Receipt
 from outlast.testing.contracts.durability.in_store import InStore

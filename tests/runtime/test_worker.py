@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from outlast.adapters.memory.store import MemoryStore
 from outlast.core.errors import ExecutionCancelled, StorageReadOnly, StorageUnavailable
-from outlast.ports.durability import Execution
+from outlast.ports.durability.execution import Execution
 from outlast.ports.journal import Claim, Commit, Delivery, Store, Work
 from outlast.runtime.definitions import determinism_guard
 from outlast.runtime.executions.journaled_backend import JournaledBackend

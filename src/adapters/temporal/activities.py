@@ -41,7 +41,7 @@ from outlast.core.errors import (
 from outlast.core.failure import Failure, failure_of
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
-from outlast.ports.durability import ActivityCall, Attempt, Step
+from outlast.ports.durability.steps import ActivityCall, Attempt, Step
 from outlast.ports.resources import Resources
 
 

@@ -37,12 +37,8 @@ from outlast.core.errors import (
 )
 from outlast.core.json import canonical
 from outlast.core.records import Status
-from outlast.ports.durability import (
-    Backend,
-    Execution,
-    ExecutionDescription,
-    WorkerDescription,
-)
+from outlast.ports.durability.backend import Backend, WorkerDescription
+from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
 from outlast.ports.toolkit import Toolkit
 

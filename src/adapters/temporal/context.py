@@ -32,7 +32,8 @@ from outlast.core.records import (
     TimerStarted,
     encode_record,
 )
-from outlast.ports.durability import ActivityCall, Step, WorkflowContext, WorkflowInfo
+from outlast.ports.durability.steps import ActivityCall, Step
+from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo
 
 SPARED_MAX = 20
 """How many attempts at a step may end without counting; see `activities`."""

@@ -55,7 +55,7 @@ from outlast.core.failure import Failure
 from outlast.core.json import JSON, encode
 from outlast.core.records import Status
 from outlast.ports.definitions import HandlerDefinition
-from outlast.ports.durability import Execution, ExecutionDescription
+from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import check_id
 from outlast.ports.toolkit import Toolkit
 

@@ -14,7 +14,7 @@ from outlast.core.errors import (
     OutcomeUnknown,
 )
 from outlast.core.failure import Failure
-from outlast.ports.durability import Step
+from outlast.ports.durability.steps import Step
 
 
 def application_error(

@@ -29,7 +29,7 @@ from outlast.core.errors import DefinitionError, InvalidArguments, OutlastError
 from outlast.core.failure import failure_of
 from outlast.core.json import DEPTH_MAX, JSON, encode
 from outlast.core.records import ExecutionEnded, ExecutionStarted, SignalReceived, Status
-from outlast.ports.durability import current_context
+from outlast.ports.durability.workflow_context import current_context
 
 
 class UsersHost(Host):

@@ -11,7 +11,7 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer
 
 from outlast.adapters.temporal.steps import OpenSteps, Place
-from outlast.ports.durability import Step
+from outlast.ports.durability.steps import Step
 
 REPLAYS_MAX = 100
 """Of how many executions a worker remembers what a replay has found."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from outlast.core.json import canonical
 from outlast.core.records import StepKind
-from outlast.ports.durability import Step
+from outlast.ports.durability.steps import Step
 
 
 class Place(NamedTuple):

@@ -27,7 +27,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.core.errors import NotSupported
-from outlast.ports.durability import WorkerDescription
+from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.journal import WorkerCard
 
 EXECUTIONS_MAX = 1000

@@ -49,7 +49,7 @@ from outlast.core.records import (
 )
 from outlast.core.updates import GAVE_UP
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
-from outlast.ports.durability import current_context
+from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.toolkit import Toolkit
 
 RECORDS_QUERY = "outlast.records"

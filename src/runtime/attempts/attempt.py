@@ -15,7 +15,7 @@ from outlast.core.values import Value
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import ActivityOptions
 from outlast.ports.deltas import Tell
-from outlast.ports.durability import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
+from outlast.ports.durability.steps import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
 from outlast.ports.resources import Resources
 from outlast.ports.tools import ToolList
 from outlast.runtime.attempts.threads import in_thread

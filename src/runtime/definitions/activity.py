@@ -14,7 +14,8 @@ from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
 from outlast.ports.definitions import ActivityDefinition, ActivityOptions, Approval
-from outlast.ports.durability import ActivityCall, Attempt, Step, current_context
+from outlast.ports.durability.steps import ActivityCall, Attempt, Step
+from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.tools import Effect
 from outlast.runtime.attempts.attempt import current_attempt
 from outlast.runtime.attempts.threads import in_thread

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, ove
 
 from outlast.core.errors import DefinitionError, NotInWorkflow
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
-from outlast.ports.durability import WorkflowContext, WorkflowInfo, current_context
+from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo, current_context
 from outlast.runtime.definitions.module_copies import in_copy
 from outlast.runtime.definitions.signature import CallableSignature
 

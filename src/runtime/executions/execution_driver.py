@@ -37,7 +37,7 @@ from outlast.core.records import (
 from outlast.core.workflow_machine import Batch, OpenStep
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Deltas
-from outlast.ports.durability import Attempt, Step
+from outlast.ports.durability.steps import Attempt, Step
 from outlast.ports.journal import Claim, Commit, Delivery, Message, Store
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time

@@ -46,7 +46,9 @@ from outlast.core.updates import UpdateTrace
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import HandlerDefinition
 from outlast.ports.deltas import Deltas
-from outlast.ports.durability import Backend, Execution, ExecutionDescription, WorkerDescription, WorkflowInfo
+from outlast.ports.durability.backend import Backend, WorkerDescription
+from outlast.ports.durability.execution import Execution, ExecutionDescription
+from outlast.ports.durability.workflow_context import WorkflowInfo
 from outlast.ports.journal import (
     DEFAULT_TASK_QUEUE,
     ENDLESS,

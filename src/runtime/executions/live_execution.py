@@ -53,7 +53,8 @@ from outlast.core.records import (
 from outlast.core.updates import GAVE_UP
 from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
-from outlast.ports.durability import Step, WorkflowContext, WorkflowInfo, current_context
+from outlast.ports.durability.steps import Step
+from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo, current_context
 from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
 from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
 from outlast.runtime.executions.workflow_loop import WorkflowLoop

@@ -25,7 +25,7 @@ from outlast.core.records import ExecutionRecovered, decode_record, encode_recor
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.deltas import Deltas
-from outlast.ports.durability import WorkflowInfo
+from outlast.ports.durability.workflow_context import WorkflowInfo
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, Claim, Commit, Store, Work, WorkerCard
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions import determinism_guard

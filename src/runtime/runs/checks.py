@@ -12,7 +12,7 @@ from outlast.core.errors import InputRejected, InvalidOutput, OutputRejected
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.usage import Usage
-from outlast.ports.durability import StepContext
+from outlast.ports.durability.steps import StepContext
 from outlast.runtime.definitions.agent import Agent, Team
 from outlast.runtime.definitions.guardrails import (
     GuardrailAnswer,

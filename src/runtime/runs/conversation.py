@@ -18,7 +18,7 @@ from outlast.core.entries import Entry
 from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON, encode
 from outlast.core.summaries import Summary
-from outlast.ports.durability import WorkflowContext
+from outlast.ports.durability.workflow_context import WorkflowContext
 from outlast.ports.llm import Session
 
 

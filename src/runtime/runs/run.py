@@ -41,7 +41,7 @@ from outlast.core.retry import RetryPolicy
 from outlast.core.step_keys import call_key, model_key
 from outlast.core.summaries import told_of
 from outlast.ports.definitions import ActivityOptions
-from outlast.ports.durability import Attempt, ModelCall, Step, StepContext
+from outlast.ports.durability.steps import Attempt, ModelCall, Step, StepContext
 from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.runtime.definitions.agent import Team
 from outlast.runtime.definitions.determinism_guard import own_code

@@ -12,7 +12,8 @@ from outlast.core.entries import Entry, MessageInput
 from outlast.core.errors import DefinitionError, NotSupported
 from outlast.core.summaries import heading_of, older, transcript
 from outlast.core.values import faults
-from outlast.ports.durability import StepContext, current_context
+from outlast.ports.durability.steps import StepContext
+from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.llm import Session
 from outlast.runtime.definitions.agent import Agent, sources_of, team_of
 from outlast.runtime.runs.bounds import Bounds

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from outlast.core.event_stream import Delta, Event, EventReader
 from outlast.core.records import AnyRecord
 from outlast.ports.clock import Clock
-from outlast.ports.durability import StepContext
+from outlast.ports.durability.steps import StepContext
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.runs.run_result import RunResult
 from outlast.runtime.runs.undurable_context import PlainContext

@@ -20,7 +20,7 @@ from outlast.core.step_keys import summary_key
 from outlast.core.summaries import Split, SummariseHistory
 from outlast.core.usage import Usage
 from outlast.ports.definitions import ActivityOptions
-from outlast.ports.durability import Attempt, ModelCall, Step, StepContext
+from outlast.ports.durability.steps import Attempt, ModelCall, Step, StepContext
 from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.runtime.runs.conversation import Conversation
 from outlast.runtime.runs.run_result import said_in

@@ -16,7 +16,7 @@ from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
 from outlast.core.step_keys import call_key
 from outlast.ports.definitions import ActivityOptions, Signature
-from outlast.ports.durability import ActivityCall, Call, Step, StepContext, ToolCallOf
+from outlast.ports.durability.steps import ActivityCall, Call, Step, StepContext, ToolCallOf
 from outlast.ports.tools import ToolOutput, ToolSource
 from outlast.runtime.definitions.agent import ActivityTool, FunctionTool, SourceTool, Team
 

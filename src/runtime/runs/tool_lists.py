@@ -15,7 +15,8 @@ from outlast.core.errors import OutlastError
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
 from outlast.ports.definitions import ActivityOptions
-from outlast.ports.durability import ListTools, Step, StepContext, current_context
+from outlast.ports.durability.steps import ListTools, Step, StepContext
+from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.tools import ToolList, ToolSource
 
 REQUIRED_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="read")

@@ -25,7 +25,7 @@ from outlast.core.records import (
 )
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Tell
-from outlast.ports.durability import Attempt, Step, StepContext
+from outlast.ports.durability.steps import Attempt, Step, StepContext
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
 

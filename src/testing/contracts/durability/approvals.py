@@ -19,7 +19,7 @@ from outlast.core.errors import (
     NotPending,
     Unserialisable,
 )
-from outlast.ports.durability import Execution
+from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.runtime.definitions.agent import Agent

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from outlast.core.records import Status
-from outlast.ports.durability import Execution, ExecutionDescription
+from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, transcript
 from outlast.testing.contracts.durability.workflows import Asyncio, Chance, patched_version, version
 

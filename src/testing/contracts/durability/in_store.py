@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from outlast.adapters.memory.deltas import MemoryDeltas
 from outlast.ports.deltas import Deltas
-from outlast.ports.durability import Backend
+from outlast.ports.durability.backend import Backend
 from outlast.ports.journal import Store
 from outlast.runtime.executions.journaled_backend import JournaledBackend
 from outlast.testing.contracts.durability.lifeline import Lifeline

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from outlast.core.errors import ExecutionClosed
 from outlast.core.json import JSON, canonical
-from outlast.ports.durability import Execution
+from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions import workflow
 from outlast.testing.contracts.durability.activities import (
     Hopeless,

@@ -13,7 +13,8 @@ import pytest
 
 from outlast.core.errors import StorageError
 from outlast.core.event_stream import Event
-from outlast.ports.durability import Backend, Execution
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import Execution
 from outlast.testing.contracts.durability.storage import ALL, BackendCapability, DurabilityStorage
 from outlast.testing.contracts.durability.world import World, worlds
 

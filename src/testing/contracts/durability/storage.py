@@ -6,7 +6,8 @@ from abc import abstractmethod
 from enum import Enum
 from typing import Protocol
 
-from outlast.ports.durability import Backend, Execution
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import Execution
 from outlast.testing.contracts.journal.storage import MovableClock
 
 

@@ -21,7 +21,7 @@ from outlast.core.errors import (
     UpdateRejected,
 )
 from outlast.core.records import Status
-from outlast.ports.durability import Execution
+from outlast.ports.durability.execution import Execution
 from outlast.testing.contracts.durability.accounts import AccountWithUpdates, Receipt, UnmakeableAccount
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, transcript
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from outlast.core.errors import ConfigurationError, DefinitionError
-from outlast.ports.durability import Backend
+from outlast.ports.durability.backend import Backend
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
 from outlast.testing.contracts.durability.storage import BackendCapability
 from outlast.testing.contracts.durability.waiting import Mailbox, Sleeper

@@ -1,0 +1,28 @@
+"""The durability port: what a backend offers, from outside and to workflow code.
+
+Every backend keeps the promises D1 to D18, which stand as tests in `testing.durability_contract`:
+
+D1   `start` with an id that exists returns the same execution when workflow and input are equal, else raises
+     `ExecutionAlreadyExists`; two concurrent starts create one execution.
+D2   A result, once returned, is the same for every later caller, in any process, after any restart.
+D3   An activity whose result is journaled never runs again for that execution.
+D4   An activity that may have run is run again with the same idempotency key and a higher attempt number.
+D5   Attempts, back-off and timeouts follow the activity's options, also across a crash.
+D6   A worker that lost its lease cannot write: its append is refused, its execution goes on elsewhere, once.
+D7   A worker is killed: another resumes its executions within the lease time.
+D8   Timers survive restarts and never fire early.
+D9   Signals are applied once each, in the order sent by one sender, also when sent before a worker starts.
+D10  Cancellation raises `CancelledError` in the workflow at its current await; clean-up code may await
+     activities, and the execution ends as cancelled.
+D11  Workflow code that no longer matches its journal raises `NonDeterminismError`; the execution is kept,
+     not failed, and goes on once the code is right again.
+D12  What cannot be serialised, or is over the backend's limit, is a clear error at the call.
+D13  The event stream of an execution is complete and ordered, and can be read from any position.
+D14  A secret given to a session or tool source is in no stored byte.
+D15  A worker that is asked to stop finishes or hands over; nothing is lost, nothing runs twice.
+D16  N workers share the executions; adding one raises throughput, losing one loses nothing.
+D17  A tool call that needs a person's approval waits for it as long as it takes, across crashes; it is made
+     only as it was shown, at most once, and never after it was denied.
+D18  An update is accepted and answered once: its caller gets what the handler returns or raises, and so does
+     whoever sends the same id again, in any process, after any crash. A rejected one changes nothing.
+"""

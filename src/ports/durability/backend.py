@@ -1,0 +1,102 @@
+"""What a backend offers to those who start executions, look for them, and run workers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from outlast.core.records import Status
+from outlast.ports.durability.execution import Execution, ExecutionDescription
+from outlast.ports.journal import DEFAULT_TASK_QUEUE
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDescription:
+    """What `workers` tells of a worker that is alive."""
+
+    identity: str
+    task_queue: str
+    workflows: Sequence[str]
+    """The names of the workflows that it runs, sorted."""
+    started_at: datetime
+    """Timezone-aware (UTC)."""
+    executions: Sequence[str]
+    """The ids of those that it carries on at the moment, sorted; an execution that only waits is nobody's."""
+
+
+class Executions(Protocol):
+    """Starting executions, finding them, and forgetting them."""
+
+    @abstractmethod
+    async def start(
+        self,
+        workflow: type[Any] | str,
+        *args: Any,
+        id: str | None = None,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        **kwargs: Any,
+    ) -> Execution:
+        """Start an execution, durable when this returns (D1); without an id it gets a new one."""
+
+    @abstractmethod
+    async def get(self, execution_id: str) -> Execution:
+        """Return a handle on an existing execution; raises `ExecutionNotFound`."""
+
+    @abstractmethod
+    async def list(
+        self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
+    ) -> Sequence[ExecutionDescription]:
+        """Return executions, the newest first."""
+
+    @abstractmethod
+    async def prune(self, older_than: timedelta) -> int:
+        """Forget executions that ended longer ago than that; return how many. None that runs is forgotten.
+
+        Raises:
+            NotSupported: the backend's server forgets by rules of its own.
+        """
+
+
+class Workers(Protocol):
+    """Running workers, and seeing which are alive."""
+
+    @abstractmethod
+    def worker(
+        self,
+        workflows: Sequence[type[Any]],
+        *,
+        lease: timedelta = timedelta(seconds=10),
+        max_concurrent_executions: int = 100,
+        max_concurrent_activities: int = 100,
+        max_cached_executions: int = 1000,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        graceful_shutdown_timeout: timedelta = timedelta(seconds=30),
+        identity: str | None = None,
+    ) -> AbstractAsyncContextManager[Any]:
+        """Return a worker that runs while its `async with` block does, and stops gracefully (D15)."""
+
+    @abstractmethod
+    async def workers(self) -> Sequence[WorkerDescription]:
+        """Return the workers that are alive, in any process; the first to have started comes first.
+
+        One that was killed is listed until its lease has run out, one that stops until it has stopped.
+
+        Raises:
+            NotSupported: the backend's server has tools of its own for this.
+        """
+
+
+class Backend(Executions, Workers, Protocol):
+    """A place where executions live. It is an async context manager."""
+
+    @abstractmethod
+    async def __aenter__(self) -> Backend:
+        """Connect."""
+
+    @abstractmethod
+    async def __aexit__(self, *_: object) -> None:
+        """Disconnect; executions stay where they are."""

@@ -1,0 +1,116 @@
+"""Steps: what workflow code has done outside, and what an attempt at it is given."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from outlast.core.approvals import Decision
+from outlast.core.json import JSON
+from outlast.core.records import StepKind
+from outlast.ports.definitions import ActivityDefinition, ActivityOptions
+from outlast.ports.deltas import Tell
+from outlast.ports.llm import ModelRequest, Session
+from outlast.ports.resources import Resources
+from outlast.ports.tools import ToolSource
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What an attempt at a step knows of itself; `activity.info()` returns it."""
+
+    execution_id: str
+    activity: str
+    attempt: int
+    idempotency_key: str
+    heartbeat: Callable[[tuple[JSON, ...]], None] = field(repr=False, default=lambda details: None)
+    heartbeat_details: tuple[JSON, ...] = ()
+    """What the previous attempt last said through its heartbeat, as far as it is known."""
+    tell: Tell | None = field(repr=False, default=None)
+    """Takes the text of a model's reply while it is being written; None if nobody is to hear it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityCall:
+    """Run an activity with these arguments (by parameter name)."""
+
+    definition: ActivityDefinition
+    arguments: dict[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """Ask a model. `request` is made when an attempt starts, so that it is never stored."""
+
+    session: Session
+    request: Callable[[Attempt], ModelRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallOf:
+    """Call a tool of a source."""
+
+    source: ToolSource
+    tool: str
+    arguments: dict[str, JSON]
+    known: str
+    """The fingerprint of the tool as the model knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListTools:
+    """Ask a source for its tools."""
+
+    source: ToolSource
+
+
+Call = ActivityCall | ModelCall | ToolCallOf | ListTools
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something whose result is journaled under `key`. `arguments` is what of its input is journaled."""
+
+    key: str
+    kind: StepKind
+    name: str
+    call: Call
+    options: ActivityOptions
+    arguments: JSON = None
+    about: dict[str, JSON] = field(default_factory=dict)
+
+    @property
+    def tells(self) -> bool:
+        """Whether the text of what an attempt brings is told while it comes."""
+        return self.kind is StepKind.MODEL and isinstance(self.call, ModelCall) and self.call.session.stream
+
+
+Performer = Callable[[Call, Attempt, ActivityOptions, Resources], Awaitable[JSON]]
+"""Performs one attempt of a call; given to adapters that have an engine of their own."""
+
+
+class StepContext(Protocol):
+    """What a run of an agent asks for. Workflow code has one; so has a run in a plain script, undurably."""
+
+    @abstractmethod
+    async def run_step(self, step: Step) -> JSON:
+        """Return the step's result; raises an `ActivityError` or `ModelError` when it failed for good."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """Return the time (UTC); in workflow code that of the last thing that happened to the execution."""
+
+    @abstractmethod
+    def next_key(self) -> str:
+        """Return a key for what the current task does next: its path and position, never used before."""
+
+    @abstractmethod
+    async def decision(self, key: str, fingerprint: str) -> Decision:
+        """Return what a person has decided about the call at `key` with that fingerprint, once they have."""
+
+    @abstractmethod
+    def emit(self, kind: str, data: dict[str, JSON]) -> None:
+        """Add an event to the execution's stream."""
