@@ -383,7 +383,7 @@ def test_code_that_runs_while_the_interpreter_ends_does_not_meet_the_emptied_gua
 
         def last():
             names = vars(determinism_guard)
-                names.update(dict.fromkeys(names))  # as the interpreter does with modules in use
+            names.update(dict.fromkeys(names))  # as the interpreter does with modules in use
             sys.audit("cpython.an_event")
             print(never_called_before())
 
