@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from outlast.adapters.mcp.connection import Connection, open_connection
 from outlast.adapters.mcp.secrets import REFERENCE
+from outlast.adapters.mcp.server import SSE, McpServer, Secrets, Stdio, StreamableHTTP
 from outlast.adapters.mcp.tool_names import ANY_TOOL, tool_name
 from outlast.core.agents import Effect, ToolSpec
 from outlast.core.errors import ConfigurationError
@@ -27,8 +28,6 @@ NAME = re.compile(r"[a-zA-Z0-9_-]{1,32}\Z")
 """Short enough to leave a tool's own name room."""
 VARIABLE = re.compile(r"[^=\0]+\Z")
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-
-Secrets = Mapping[str, SecretStr | str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,34 +118,25 @@ class ServerConfig(ABC):
         return self._learned.get(tool, self.effects.get(ANY_TOOL, "once"))
 
     async def _connection(self, resources: Resources) -> Connection:
-        return await resources.get(("mcp", self), lambda: open_connection(self))
+        return await resources.get(("mcp", self), lambda: open_connection(self._server()))
 
-    # How to connect
-
-    @property
-    def call_seconds(self) -> float:
-        """The longest that one attempt at a call may take."""
-        return self._seconds("call_timeout", self.call_timeout)
-
-    @property
     @abstractmethod
-    def opening_seconds(self) -> float:
-        """How long connecting and listing the tools may take."""
+    def _server(self) -> McpServer:
+        """Return the server in the words of the connection to it."""
 
-    @property
-    @abstractmethod
-    def over_http(self) -> bool:
-        """Whether each call is an HTTP request."""
-
-    @property
-    @abstractmethod
-    def place(self) -> str:
-        """Where the server is, to be told to an operator."""
-
-    @property
-    @abstractmethod
-    def secrets(self) -> Secrets:
-        """What the server is given that must not be seen."""
+    def _reached(
+        self, way: Stdio | SSE | StreamableHTTP, secrets: Secrets, timeout: float | timedelta
+    ) -> McpServer:
+        return McpServer(
+            name=self.name,
+            way=way,
+            secrets=secrets,
+            opening_seconds=self._seconds("timeout", timeout),
+            call_seconds=self._seconds("call_timeout", self.call_timeout),
+            include=self.include,
+            exclude=self.exclude,
+            effects=self.effects,
+        )
 
     # Checks
 
@@ -214,21 +204,9 @@ class MCPStdioConfig(ServerConfig):
 
     __hash__ = ServerConfig.__hash__
 
-    @property
-    def opening_seconds(self) -> float:
-        return self._seconds("timeout", self.timeout)
-
-    @property
-    def over_http(self) -> bool:
-        return False
-
-    @property
-    def place(self) -> str:
-        return f"the command {self.command!r}"
-
-    @property
-    def secrets(self) -> Secrets:
-        return self.env
+    def _server(self) -> McpServer:
+        way = Stdio(command=self.command, args=self.args, cwd=self.cwd)
+        return self._reached(way, self.env, self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,23 +242,6 @@ class _HTTPServer(ServerConfig):
 
     __hash__ = ServerConfig.__hash__
 
-    @property
-    def opening_seconds(self) -> float:
-        return self._seconds("timeout", self.timeout)
-
-    @property
-    def over_http(self) -> bool:
-        return True
-
-    @property
-    def place(self) -> str:
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc}{parts.path}"
-
-    @property
-    def secrets(self) -> Secrets:
-        return self.headers
-
 
 @dataclass(frozen=True, kw_only=True)
 class MCPSSEConfig(_HTTPServer):
@@ -291,6 +252,9 @@ class MCPSSEConfig(_HTTPServer):
 
     __hash__ = ServerConfig.__hash__
 
+    def _server(self) -> McpServer:
+        return self._reached(SSE(url=self.url), self.headers, self.timeout)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MCPStreamableHTTPConfig(_HTTPServer):
@@ -298,6 +262,9 @@ class MCPStreamableHTTPConfig(_HTTPServer):
 
     __doc__ += (_HTTPServer.__doc__ or "").partition("\n")[2]
     __hash__ = ServerConfig.__hash__
+
+    def _server(self) -> McpServer:
+        return self._reached(StreamableHTTP(url=self.url), self.headers, self.timeout)
 
 
 def _hidden(value: SecretStr | str) -> SecretStr | str:

@@ -22,12 +22,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from outlast.adapters.mcp.server import McpServer, NotSent
 from outlast.core.errors import ToolServerUnavailable
 from outlast.core.json import JSON
 from outlast.ports.tools import ToolOutput
 
 if TYPE_CHECKING:
-    from outlast.adapters.mcp.config import ServerConfig
     from outlast.adapters.mcp.sdk.catalogue import ToolCatalogue
     from outlast.adapters.mcp.sdk.connection_life import Life
 
@@ -41,7 +41,7 @@ SENDINGS_MAX = 3
 
 
 @asynccontextmanager
-async def open_connection(server: ServerConfig) -> AsyncIterator[Connection]:
+async def open_connection(server: McpServer) -> AsyncIterator[Connection]:
     """Keep what connects a worker to `server`; nothing is opened until it is used.
 
     Raises:
@@ -60,14 +60,10 @@ def _load() -> type[Life]:
     return life
 
 
-class NotSent(Exception):
-    """A connection ended before a call was sent over it, so that another one may be used."""
-
-
 class Connection:
     """The lives of the connection to one server."""
 
-    def __init__(self, server: ServerConfig, make: type[Life]) -> None:
+    def __init__(self, server: McpServer, make: type[Life]) -> None:
         self._server = server
         self._make = make
         self._lives: set[Life] = set()

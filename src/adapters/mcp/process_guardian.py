@@ -1,7 +1,7 @@
 """Runs one command, and sees to it that nothing of it outlives the process that asked for it.
 
 A stdio server is to end when its stdin does. Some do not, and when a worker is killed nobody is left to make
-them. This program stands between the two: `python -I -S guardian.py SECONDS COMMAND ARGUMENT...`, the
+them. This program stands between the two: `python -I -S process_guardian.py SECONDS COMMAND ARGUMENT...`, the
 leader of a process group of its own (MCP's SDK starts it so). The command has its stdin, stdout and stderr.
 When the other end of stdin is gone, be it closed or its process killed, the group has SECONDS to end, and is
 killed then. When the command ends first, what it has left behind is killed at once.

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Protocol
-
-from outlast.core.errors import MissingExtra
 
 
 class Cloud(Protocol):
@@ -41,21 +37,3 @@ class Mistral(Cloud):
 
     def go_on(self) -> None:
         """Nothing was held back."""
-
-
-@contextlib.contextmanager
-def find_cloud() -> Iterator[Cloud]:
-    """Give Mistral's API if there is a key for it, else a stand-in that serves for the time of the block.
-
-    Raises:
-        MissingExtra: the stand-in's server is not installed.
-    """
-    if os.environ.get("MISTRAL_API_KEY", "").strip():
-        yield Mistral()
-        return
-    try:
-        from outlast.cli.demo.stand_in import stand_in
-    except MissingExtra as error:
-        raise MissingExtra("cli,mistral,testing") from error
-    with stand_in() as cloud:
-        yield cloud

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,14 +17,14 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from outlast.cli.demo.cloud import Cloud, find_cloud
+from outlast.cli.demo.cloud import Cloud, Mistral
 from outlast.cli.demo.deal import DealAnalysis
 from outlast.cli.demo.effects import EFFECTS_VARIABLE, effects_in
 from outlast.cli.demo.proof import Proof
 from outlast.cli.demo.workers import WorkerProcess
 from outlast.cli.rendering import agent_and_event
 from outlast.composition.backends import connect
-from outlast.core.errors import OutlastError
+from outlast.core.errors import MissingExtra, OutlastError
 from outlast.core.event_stream import Event
 
 REQUEST = "Analyse the acquisition of Northwind, a French company, for 2.5 million euros."
@@ -52,7 +53,7 @@ async def perform(directory: Path | None, console: Console) -> bool:
         DemoFailed: a worker ended by itself, or all went on for too long.
     """
     with contextlib.ExitStack() as stack:
-        cloud = stack.enter_context(find_cloud())
+        cloud = stack.enter_context(_find_cloud())
         folder = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outlast-")))
         folder.mkdir(parents=True, exist_ok=True)
         play = _Play(cloud, folder.resolve(), console)
@@ -64,6 +65,24 @@ async def perform(directory: Path | None, console: Console) -> bool:
         if directory is not None:
             console.print(f"To look at it: outlast show {play.id} --backend {play.url}")
         return holds
+
+
+@contextlib.contextmanager
+def _find_cloud() -> Iterator[Cloud]:
+    """Give Mistral's API if there is a key for it, else a stand-in that serves for the time of the block.
+
+    Raises:
+        MissingExtra: the stand-in's server is not installed.
+    """
+    if os.environ.get("MISTRAL_API_KEY", "").strip():
+        yield Mistral()
+        return
+    try:
+        from outlast.cli.demo.stand_in import stand_in
+    except MissingExtra as error:
+        raise MissingExtra("cli,mistral,testing") from error
+    with stand_in() as cloud:
+        yield cloud
 
 
 @dataclass(slots=True, eq=False)

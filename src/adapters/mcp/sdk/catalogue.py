@@ -15,8 +15,8 @@ from mcp.types import Tool
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from outlast.adapters.mcp.config import ServerConfig
 from outlast.adapters.mcp.secrets import Redaction
+from outlast.adapters.mcp.server import McpServer
 from outlast.adapters.mcp.tool_names import ANY_TOOL, tool_name
 from outlast.core.agents import Effect, ToolSpec
 from outlast.core.errors import DefinitionError, UnknownTool
@@ -83,7 +83,7 @@ def _harmless(known: Any) -> dict[str, Any]:
 class ToolCatalogue:
     """The tools that a server has and that its configuration lets through."""
 
-    def __init__(self, server: ServerConfig, tools: Sequence[Tool], redaction: Redaction) -> None:
+    def __init__(self, server: McpServer, tools: Sequence[Tool], redaction: Redaction) -> None:
         """Take what can be offered to a model, without a secret, and leave out anything else.
 
         Raises:
@@ -131,7 +131,7 @@ class ToolCatalogue:
         return self._tools[name]
 
 
-def _is_let_through(server: ServerConfig, tool: str) -> bool:
+def _is_let_through(server: McpServer, tool: str) -> bool:
     return (server.include is None or tool in server.include) and tool not in server.exclude
 
 
@@ -149,7 +149,7 @@ def _problem(tool: Tool) -> str | None:
     return None
 
 
-def _spec(server: ServerConfig, name: str, tool: Tool, redaction: Redaction) -> ToolSpec:
+def _spec(server: McpServer, name: str, tool: Tool, redaction: Redaction) -> ToolSpec:
     return ToolSpec(
         name=name,
         description=redaction.text(tool.description or tool.title or ""),
@@ -159,7 +159,7 @@ def _spec(server: ServerConfig, name: str, tool: Tool, redaction: Redaction) -> 
     )
 
 
-def _effect(server: ServerConfig, tool: Tool) -> Effect:
+def _effect(server: McpServer, tool: Tool) -> Effect:
     for name in (tool.name, ANY_TOOL):
         if name in server.effects:
             return server.effects[name]

@@ -32,15 +32,10 @@ from mcp.client.stdio import get_default_environment, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import Implementation
 
-from outlast.adapters.mcp.config import (
-    MCPSSEConfig,
-    MCPStdioConfig,
-    MCPStreamableHTTPConfig,
-    ServerConfig,
-)
 from outlast.adapters.mcp.sdk.sse import sse_transport
 from outlast.adapters.mcp.sdk.stdio_lines import ENCODING, MESSAGE_BYTES_MAX, on_endless
 from outlast.adapters.mcp.secrets import Redaction
+from outlast.adapters.mcp.server import SSE, McpServer, Stdio, StreamableHTTP
 from outlast.core.errors import ToolServerError
 
 logger = logging.getLogger("outlast.mcp")
@@ -49,7 +44,7 @@ LINE_BYTES_MAX = 4096
 LAST_WORDS = 5
 LAST_WORDS_SECONDS = 1.0
 """How long to listen for more of them once the process has ended."""
-GUARDIAN = Path(__file__).parents[1] / "guardian.py"
+GUARDIAN = Path(__file__).parents[1] / "process_guardian.py"
 GRACE_SECONDS = 5.0
 """How long a child may go on without its worker; the SDK allows 2 s, and 2 s more after SIGTERM."""
 QUIET_SECONDS = 900.0
@@ -115,7 +110,7 @@ class Line:
 
 
 @asynccontextmanager
-async def open_client(server: ServerConfig, values: Mapping[str, str], line: Line) -> AsyncIterator[Client]:
+async def open_client(server: McpServer, values: Mapping[str, str], line: Line) -> AsyncIterator[Client]:
     """Connect to `server`, whose secrets are `values`. What goes wrong is raised as the SDK raises it.
 
     It must not be cancelled before it says so: where asyncio is interrupted as it starts a process, it leaves
@@ -128,21 +123,21 @@ async def open_client(server: ServerConfig, values: Mapping[str, str], line: Lin
         message_handler=line.on_message,
         cache=None,
     )
-    match server:
-        case MCPStdioConfig():
-            async with _stderr_of(server, line) as stderr:
-                transport = stdio_client(_parameters(server, values), errlog=stderr)
+    match server.way:
+        case Stdio() as way:
+            async with _stderr_of(server.name, line) as stderr:
+                transport = stdio_client(_parameters(server.name, way, values), errlog=stderr)
                 async with connect(_told_when_started(transport, line)) as client:
                     stderr.close()  # from here on, its end is the end of the server
                     yield client
-        case MCPSSEConfig(url=url):
+        case SSE(url=url):
             line.on_start()
             async with (
                 _http_client(server, values, answers_apart=True) as http,
                 connect(sse_transport(http, url, _give_up)) as client,
             ):
                 yield client
-        case MCPStreamableHTTPConfig(url=url):
+        case StreamableHTTP(url=url):
             line.on_start()
             async with (
                 _http_client(server, values) as http,
@@ -151,16 +146,12 @@ async def open_client(server: ServerConfig, values: Mapping[str, str], line: Lin
                 ) as client,
             ):
                 yield client
-        case _:
-            raise TypeError(f"{type(server).__name__} is no way to an MCP server that is known here")
 
 
 # HTTP
 
 
-def _http_client(
-    server: ServerConfig, values: Mapping[str, str], *, answers_apart: bool = False
-) -> _HTTPClient:
+def _http_client(server: McpServer, values: Mapping[str, str], *, answers_apart: bool = False) -> _HTTPClient:
     timeout = httpx2.Timeout(server.opening_seconds, read=QUIET_SECONDS + server.call_seconds)
     return _HTTPClient(headers=_headers(server, values), timeout=timeout, answers_apart=answers_apart)
 
@@ -223,7 +214,7 @@ class _Bounded(httpx2.AsyncByteStream):
         await self._body.aclose()
 
 
-def _headers(server: ServerConfig, values: Mapping[str, str]) -> dict[str, str]:
+def _headers(server: McpServer, values: Mapping[str, str]) -> dict[str, str]:
     for name, value in values.items():
         if not (value.isascii() and value.isprintable()):
             raise ToolServerError(
@@ -241,24 +232,24 @@ def _tls() -> ssl.SSLContext:
 # stdio
 
 
-def _parameters(server: MCPStdioConfig, values: Mapping[str, str]) -> StdioServerParameters:
+def _parameters(server: str, way: Stdio, values: Mapping[str, str]) -> StdioServerParameters:
     """Return what starts the server.
 
     Raises:
         ToolServerError: there is no such command or directory.
     """
-    cwd = os.fspath(server.cwd) if server.cwd is not None else None
+    cwd = os.fspath(way.cwd) if way.cwd is not None else None
     if cwd is not None and not os.path.isdir(cwd):
-        raise ToolServerError(server.name, f"its working directory {cwd!r} does not exist; correct cwd")
+        raise ToolServerError(server, f"its working directory {cwd!r} does not exist; correct cwd")
     environment = {**get_default_environment(), **values}
     # A bare name is looked up; a path is relative to the child's directory, as for a shell.
-    name = os.path.join(cwd or "", server.command) if os.path.dirname(server.command) else server.command
+    name = os.path.join(cwd or "", way.command) if os.path.dirname(way.command) else way.command
     found = shutil.which(name, path=environment.get("PATH"))
     if found is None:
         raise ToolServerError(
-            server.name, f"there is no command {server.command!r}; install it, or correct command or env PATH"
+            server, f"there is no command {way.command!r}; install it, or correct command or env PATH"
         )
-    command = [found, *server.args]
+    command = [found, *way.args]
     if sys.platform != "win32":  # there, the SDK puts its children into a job that ends with this process
         command = [sys.executable, "-I", "-S", str(GUARDIAN), f"{GRACE_SECONDS}", *command]
     return StdioServerParameters(
@@ -281,7 +272,7 @@ async def _told_when_started(
 
 
 @asynccontextmanager
-async def _stderr_of(server: MCPStdioConfig, line: Line) -> AsyncIterator[TextIO]:
+async def _stderr_of(server: str, line: Line) -> AsyncIterator[TextIO]:
     """Yield a file for the server's stderr, the lines of which go to the log for the time of the block."""
     if sys.platform == "win32":
         with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230 - nothing is waited for
@@ -289,7 +280,7 @@ async def _stderr_of(server: MCPStdioConfig, line: Line) -> AsyncIterator[TextIO
         return
     reading, writing = os.pipe()
     with cast(TextIO, os.fdopen(writing, "w")) as stderr:
-        reader = _Lines(server.name, line)
+        reader = _Lines(server, line)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: reader, os.fdopen(reading, "rb")
         )

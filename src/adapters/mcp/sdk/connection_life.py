@@ -17,8 +17,6 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.types import REQUEST_TIMEOUT, Tool, ToolListChangedNotification
 from pydantic import ValidationError
 
-from outlast.adapters.mcp.config import MCPSSEConfig, ServerConfig
-from outlast.adapters.mcp.connection import NotSent
 from outlast.adapters.mcp.sdk.catalogue import Listed, ToolCatalogue
 from outlast.adapters.mcp.sdk.client import Line, McpExchange, current_exchange, open_client
 from outlast.adapters.mcp.sdk.content import error_output, output_of
@@ -33,6 +31,7 @@ from outlast.adapters.mcp.sdk.failures import (
 )
 from outlast.adapters.mcp.sdk.stdio_lines import MESSAGE_BYTES_MAX
 from outlast.adapters.mcp.secrets import Redaction, resolved
+from outlast.adapters.mcp.server import SSE, McpServer, NotSent
 from outlast.core.errors import (
     ActivityTimedOut,
     OutlastError,
@@ -64,7 +63,7 @@ NOT_TAKEN = frozenset({400, 404, 410})
 class Life:
     """A connection while it lasts. It begins to open when it is made."""
 
-    def __init__(self, server: ServerConfig) -> None:
+    def __init__(self, server: McpServer) -> None:
         loop = asyncio.get_running_loop()
         self._server = server
         self._client: Client | None = None
@@ -326,7 +325,7 @@ class Life:
 
     async def _choked(self) -> bool:
         """Whether there is no answer because it was larger than a message may be."""
-        if isinstance(self._server, MCPSSEConfig):  # whose connection is about to end
+        if isinstance(self._server.way, SSE):  # whose connection is about to end
             await asyncio.wait([self.task], timeout=ENDING_SECONDS)
         return any(isinstance(one, (httpx2.SSEError, ToolServerError)) for one in leaves_of(self._error))
 
