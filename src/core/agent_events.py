@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, TypeAdapter
+from pydantic import Discriminator
 
 from outlast.core.entries import Entry
 from outlast.core.failure import Failure
@@ -135,7 +135,6 @@ AgentEvent = Annotated[
     | RunCancelled,
     Discriminator("type"),
 ]
-agent_event: TypeAdapter[AgentEvent] = TypeAdapter(AgentEvent)
 
 
 # Effects -----------------------------------------------------------------------------------------------

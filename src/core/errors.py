@@ -65,31 +65,22 @@ OutlastError
 ```
 
 Errors are also data: `failure.Failure` carries a kind, a message and whether a retry may help through a
-journal, and gives the same class back on the other side. What becomes of an error inside a run is its
-`disposition`: told to the model, ends the run, or infrastructure (retried, within the retry policy's bound).
+journal, and gives the same class back on the other side. A step that raises an error which is `retryable` is
+tried again, as its retry policy allows; every other error of this tree ends the step at once. A `ToolError`
+is the result of a tool call and is sent to the model; it ends the run only with `raise_on_tool_fail=True`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from enum import StrEnum
 from typing import Any, ClassVar
-
-
-class Disposition(StrEnum):
-    """What a run does about an error."""
-
-    TOLD_TO_MODEL = "told_to_model"
-    ENDS_RUN = "ends_run"
-    INFRASTRUCTURE = "infrastructure"
 
 
 @dataclass(eq=False)
 class OutlastError(Exception):
     """The root of every error that this library raises on purpose."""
 
-    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
     retryable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -225,14 +216,11 @@ class NotInWorkflow(WorkflowError):
 class DurabilityError(OutlastError):
     """The store, the owner or the identity of an execution stands in the way."""
 
-    disposition = Disposition.INFRASTRUCTURE
-
 
 @dataclass(eq=False)
 class ExecutionAlreadyExists(DurabilityError):
     """The id belongs to an execution with another workflow or input."""
 
-    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
     execution_id: str
     differs: str
 
@@ -247,7 +235,6 @@ class ExecutionAlreadyExists(DurabilityError):
 class ExecutionNotFound(DurabilityError):
     """No execution has that id."""
 
-    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
     execution_id: str
 
     def wording(self) -> str:
@@ -258,7 +245,6 @@ class ExecutionNotFound(DurabilityError):
 class ExecutionClosed(DurabilityError):
     """A message was sent to an execution that has ended."""
 
-    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
     execution_id: str
     status: str
 
@@ -284,7 +270,6 @@ class UpdateAbandoned(ExecutionClosed):
 class NotPending(DurabilityError):
     """A decision was made about a call that waits for none, or about one of several with the same id."""
 
-    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
     execution_id: str
     call_id: str
     waiting: Sequence[str] = ()
@@ -317,7 +302,6 @@ class LeaseLost(DurabilityError):
 class PayloadTooLarge(DurabilityError):
     """A result, argument or signal is over the backend's limit; nothing was written."""
 
-    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
     what: str
     size_bytes: int
     limit_bytes: int
@@ -333,7 +317,6 @@ class PayloadTooLarge(DurabilityError):
 class UnknownDefinition(DurabilityError):
     """An execution needs a workflow or activity that this process does not define."""
 
-    disposition: ClassVar[Disposition] = Disposition.ENDS_RUN
     what: str
     name: str
 
@@ -611,7 +594,6 @@ class ModelRefused(ModelError):
 class ModelOverloaded(ModelError):
     """The API asks to come back later (rate limit, conflict, server trouble)."""
 
-    disposition: ClassVar[Disposition] = Disposition.INFRASTRUCTURE
     retryable = True
     status: int
     message: str
@@ -625,7 +607,6 @@ class ModelOverloaded(ModelError):
 class ModelUnreachable(ModelError):
     """No connection, or none that lasted until the reply was whole."""
 
-    disposition: ClassVar[Disposition] = Disposition.INFRASTRUCTURE
     retryable = True
     message: str
 
@@ -657,14 +638,11 @@ class ToolServerError(OutlastError):
 class ToolServerUnavailable(ToolServerError):
     """A server that tools come from did not answer, or was lost; trying again may help."""
 
-    disposition = Disposition.INFRASTRUCTURE
     retryable = True
 
 
 class ToolError(OutlastError):
     """A tool call that did not succeed, told to the model as the result of that call."""
-
-    disposition = Disposition.TOLD_TO_MODEL
 
 
 @dataclass(eq=False)

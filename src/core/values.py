@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from outlast.core.json import JSON, decode, encode
+from outlast.core.json import JSON, encode
 
 
 class Value(BaseModel):
@@ -28,13 +28,8 @@ class Value(BaseModel):
         }
 
     def to_json(self) -> bytes:
-        """Return JSON that `from_json` reads; raises ValueError when what it carries is nested too deep."""
+        """Return `to_data` as JSON; raises ValueError when what the value carries is nested too deep."""
         return encode(self.to_data())
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """Return the value that `to_json` wrote; raises ValueError for anything else."""
-        return cls.model_validate(decode(data))
 
     def with_(self, **changes: Any) -> Self:
         """Return a copy with `changes`, which are trusted to be of the right types."""

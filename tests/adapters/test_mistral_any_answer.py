@@ -14,6 +14,7 @@ from outlast.adapters.mistral.reconciliation import trace_of
 from outlast.adapters.mistral.streams import CompletionStream, ConversationStream
 from outlast.core.entries import entries
 from outlast.core.errors import ModelError
+from outlast.core.json import decode
 from outlast.core.replies import with_own_call_ids
 from outlast.core.usage import Usage
 from tests.core.strategies import nested
@@ -89,7 +90,7 @@ def reply_or_error(read: Callable[[], Any]) -> Any:
 
 def check_usage(told: Any) -> None:
     usage = wire.usage_of(told)
-    assert Usage.from_json(usage.to_json()) == usage
+    assert Usage.model_validate(decode(usage.to_json())) == usage
     counts = [usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.connector_tokens]
     assert all(count >= 0 and count is not True for count in (*counts, *usage.connectors.values()))
 

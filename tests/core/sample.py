@@ -15,13 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from outlast.core.agent_events import agent_event
+from pydantic import TypeAdapter
+
+from outlast.core.agent_events import AgentEvent
 from outlast.core.agent_machine import step
 from outlast.core.agent_run import AgentRun
 from outlast.core.errors import NonDeterminismError
 from outlast.core.json import decode, encode
 from outlast.core.records import INPUTS, NOTES, EventEmitted, decode_record, encode_record
 from outlast.core.workflow_machine import WorkflowMachine
+
+AGENT_EVENT: TypeAdapter[AgentEvent] = TypeAdapter(AgentEvent)
 
 FORBIDDEN = ("open", "import", "time.", "socket.", "subprocess.", "os.", "_thread.", "shutil.", "sqlite3.")
 CLOCKS = ("sleep", "time", "time_ns", "monotonic", "perf_counter")
@@ -43,7 +47,7 @@ def tell_story(start: Any, events: list[Any]) -> bytes:
     """Return everything that a run comes to."""
     run, told = AgentRun.model_validate(start), b""
     for event in events:
-        run, effects = step(run, agent_event.validate_python(event))
+        run, effects = step(run, AGENT_EVENT.validate_python(event))
         told += run.to_json() + b"".join(effect.to_json() for effect in effects)
     return told
 

@@ -213,7 +213,7 @@ failures = st.sampled_from(
         Failure.of(ToolFailed("send", "ValueError", "no")),
         Failure.of(ModelRefused(400, "no")),
         Failure(kind="InvalidArguments", message="of old", details={"tool": "send", "faults": 1}),
-        Failure(kind="Disposition", message="\ud800", details={}),
+        Failure(kind="Sequence", message="\ud800", details={}),
         Failure(kind="\ud800", message="", details={"\ud800": nested(50)}),
     ]
 )

@@ -29,7 +29,6 @@ from outlast.core.agent_events import (
     ToolCallFailed,
     ToolReturned,
     UserMessageAdded,
-    agent_event,
 )
 from outlast.core.agent_machine import TRANSITIONS, step
 from outlast.core.agent_run import AgentRun, CallState, Phase
@@ -49,6 +48,7 @@ from outlast.core.json import decode
 from outlast.core.limits import Limits
 from outlast.core.replies import open_function_calls
 from outlast.core.usage import Usage
+from tests.core.sample import AGENT_EVENT
 from tests.core.stories import (
     Move,
     Story,
@@ -222,8 +222,8 @@ def test_a2_folding_the_events_again_gives_the_same_state_and_the_same_outstandi
 @given(stories())
 def test_a2_a_state_that_went_through_json_goes_on_the_same_way(story: Story) -> None:
     for move in story.moves:
-        before = AgentRun.from_json(move.before.to_json())
-        event = agent_event.validate_python(decode(move.event.to_json()))
+        before = AgentRun.model_validate(decode(move.before.to_json()))
+        event = AGENT_EVENT.validate_python(decode(move.event.to_json()))
         after, effects = step(before, event)
         assert (before, event, after, effects) == (move.before, move.event, move.after, move.effects)
 

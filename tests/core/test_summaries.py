@@ -21,6 +21,7 @@ from outlast.core.entries import (
     UnknownEntry,
 )
 from outlast.core.errors import ConfigurationError, DefinitionError
+from outlast.core.json import decode
 from outlast.core.summaries import (
     HEADING,
     SummariseHistory,
@@ -101,7 +102,7 @@ def test_over_many_turns_calls_stay_with_their_results_and_nothing_is_lost(
                 assert HEADING in split.transcript
                 assert summary.text in split.transcript
             summarised |= {line.partition(": ")[2] for line in split.transcript.splitlines()}
-            summary = Summary.from_json(split.summarised(f"summary {len(history)}").to_json())
+            summary = Summary.model_validate(decode(split.summarised(f"summary {len(history)}").to_json()))
         seen = told_of(history, summary)
         assert unpaired([*seen, *new]) == []
         own = seen if summary is None else seen[1:]

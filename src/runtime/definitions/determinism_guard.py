@@ -163,7 +163,6 @@ _PROFILED = _ProfiledWorkflowCode()
 
 # Refused anywhere below workflow code
 
-_BY_ACTIVITY = "do it in an activity and await its result"
 _EVENTS: dict[str, _Refusal] = {
     "time.sleep": ("time.sleep()", "await asyncio.sleep(), which is durable here"),
     "_thread.start_new_thread": (
