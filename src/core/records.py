@@ -169,7 +169,7 @@ class UpdateCompleted(Value):
 class ExecutionEnded(Value):
     """The last record: how the execution ended."""
 
-    type: Literal["execution_closed"] = "execution_closed"
+    type: Literal["execution_ended"] = "execution_ended"
     key: Literal["close"] = "close"
     status: Literal[Status.COMPLETED, Status.FAILED, Status.CANCELLED]
     result: JSON = None
@@ -198,7 +198,7 @@ class UpdateRefused(Value):
     when worker and caller are two processes. The same id may be tried again.
     """
 
-    type: Literal["update_rejected"] = "update_rejected"
+    type: Literal["update_refused"] = "update_refused"
     at: float
     update_id: str
     failure: Failure

@@ -16,9 +16,7 @@ from outlast.core.errors import (
 )
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
-from outlast.core.records import AnyRecord, UpdateAccepted, UpdateCompleted
-from outlast.core.records import ExecutionEnded as ClosedRecord
-from outlast.core.records import UpdateRefused as RejectedRecord
+from outlast.core.records import AnyRecord, ExecutionEnded, UpdateAccepted, UpdateCompleted, UpdateRefused
 
 GAVE_UP = Failure(kind="CancelledError", message="the handler let a CancelledError of its own escape")
 """How a handler has failed that was cancelled; nobody else does that, so it was its own doing."""
@@ -33,7 +31,7 @@ class UpdateTrace:
         self._completed: UpdateCompleted | None = None
         self._rejections: list[Failure] = []
         self._heard: int | None = None
-        self._end: ClosedRecord | None = None
+        self._end: ExecutionEnded | None = None
 
     @property
     def is_over(self) -> bool:
@@ -57,9 +55,9 @@ class UpdateTrace:
                 self._accepted = record
             case UpdateCompleted(update_id=self._id):
                 self._completed = record
-            case RejectedRecord(update_id=self._id, failure=failure):
+            case UpdateRefused(update_id=self._id, failure=failure):
                 self._rejections.append(failure)
-            case ClosedRecord():
+            case ExecutionEnded():
                 self._end = record
             case _:
                 pass

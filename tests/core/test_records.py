@@ -62,6 +62,12 @@ def test_every_record_is_an_input_a_request_or_a_note() -> None:
     assert set(get_args(records.Note)) == {*NOTES}
 
 
+def test_a_record_is_stored_under_the_name_of_its_class() -> None:
+    for record in (*INPUTS, *REQUESTS, *NOTES):
+        stored = record.model_fields["type"].default
+        assert "".join(word.capitalize() for word in stored.split("_")) == record.__name__
+
+
 @given(st.binary() | json_values.map(encode))
 def test_foreign_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(StorageCorrupt, match="restore it from a copy"):

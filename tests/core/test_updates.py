@@ -16,18 +16,23 @@ from outlast.core.errors import (
     UpdateRejected,
 )
 from outlast.core.failure import Failure
-from outlast.core.records import AnyRecord, Status, UpdateAccepted, UpdateCompleted
-from outlast.core.records import ExecutionEnded as ClosedRecord
-from outlast.core.records import UpdateRefused as RejectedRecord
+from outlast.core.records import (
+    AnyRecord,
+    ExecutionEnded,
+    Status,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateRefused,
+)
 from outlast.core.updates import UpdateTrace
 from tests.core.programs import Recording, executions
 
 FAILURE = Failure(kind="ValueError", message="no")
 ACCEPTED = UpdateAccepted(at=1.0, update_id="a", name="set")
-REJECTED = RejectedRecord(at=1.0, update_id="a", failure=FAILURE)
+REJECTED = UpdateRefused(at=1.0, update_id="a", failure=FAILURE)
 ANSWERED = UpdateCompleted(update_id="a", result=[1])
 FAILED = UpdateCompleted(update_id="a", failure=FAILURE)
-ENDED = ClosedRecord(status=Status.CANCELLED)
+ENDED = ExecutionEnded(status=Status.CANCELLED)
 
 
 def trace_of(*records: AnyRecord, update_id: str = "a", sent: bool = True) -> UpdateTrace:
@@ -56,11 +61,11 @@ def test_an_update_has_the_answer_that_the_journal_holds(recording: Recording, u
     trace = trace_of(*recording.journal, update_id=update_id)
     of_it = [one for one in recording.journal if getattr(one, "update_id", None) == update_id]
     event(" ".join(sorted({one.type for one in of_it})))
-    ended = isinstance(recording.journal[-1], ClosedRecord)
+    ended = isinstance(recording.journal[-1], ExecutionEnded)
     assert trace.was_accepted == any(isinstance(one, UpdateAccepted) for one in of_it)
     if (answers := [one for one in of_it if isinstance(one, UpdateCompleted)]) != []:
         assert outcome(trace) == (UpdateFailed if answers[0].failure else answers[0].result)
-    elif any(isinstance(one, RejectedRecord) for one in of_it):
+    elif any(isinstance(one, UpdateRefused) for one in of_it):
         assert outcome(trace) is UpdateRejected
     elif ended:
         assert outcome(trace) is (UpdateAbandoned if of_it else ExecutionClosed)
@@ -77,7 +82,7 @@ def test_every_try_is_a_message_of_its_own_for_every_sender(recording: Recording
     for record in recording.journal:
         one.read(record)
         other.read(record)
-        is_rejection = isinstance(record, RejectedRecord) and record.update_id == update_id
+        is_rejection = isinstance(record, UpdateRefused) and record.update_id == update_id
         message = one.try_again()
         assert (message != sent[-1]) == is_rejection
         assert other.try_again() == message

@@ -17,14 +17,14 @@ from outlast.core.errors import (
     Unserialisable,
     UpdateRejected,
 )
-from outlast.core.records import ExecutionEnded as ClosedRecord
 from outlast.core.records import (
+    ExecutionEnded,
     StepCompleted,
     StepScheduled,
     UpdateAccepted,
     UpdateCompleted,
+    UpdateRefused,
 )
-from outlast.core.records import UpdateRefused as RejectedRecord
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 from outlast.runtime.executions import journaled_backend as backend_module
@@ -49,10 +49,10 @@ async def test_an_update_and_its_answer_are_one_append_and_a_rejection_is_one_no
         assert isinstance(store, Writes)
         assert [[type(record) for record in records] for records, _ in store.appends if records] == [
             [UpdateAccepted, UpdateCompleted],
-            [RejectedRecord],
+            [UpdateRefused],
             [UpdateAccepted, StepScheduled],
             [StepCompleted, UpdateCompleted],
-            [UpdateAccepted, UpdateCompleted, ClosedRecord],
+            [UpdateAccepted, UpdateCompleted, ExecutionEnded],
         ]
 
 

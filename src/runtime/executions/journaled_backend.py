@@ -34,9 +34,7 @@ from outlast.core.errors import (
 from outlast.core.event_stream import Event, EventReader
 from outlast.core.json import DEPTH_MAX, JSON, canonical, decode, encode
 from outlast.core.records import (
-    ExecutionEnded as ClosedRecord,
-)
-from outlast.core.records import (
+    ExecutionEnded,
     ExecutionStarted,
     Status,
     decode_record,
@@ -214,7 +212,7 @@ class JournaledExecution(Execution):
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         return await patiently(call, self._clock, doing=f"waiting for execution {self._id}")
 
-    def _outcome(self, closed: ClosedRecord, head: Head) -> Any:
+    def _outcome(self, closed: ExecutionEnded, head: Head) -> Any:
         if closed.status is Status.CANCELLED:
             raise ExecutionCancelled(self._id)
         if closed.failure is not None:
@@ -365,12 +363,12 @@ class JournaledExecution(Execution):
             raise ExecutionNotFound(self._id)
         return head
 
-    async def _closing(self, head: Head) -> ClosedRecord:
+    async def _closing(self, head: Head) -> ExecutionEnded:
         records = await self._store.read(self._id, head.length - 1)
         if not records:
             raise ExecutionNotFound(self._id)
         record = decode_record(records[-1])
-        assert isinstance(record, ClosedRecord)
+        assert isinstance(record, ExecutionEnded)
         return record
 
 

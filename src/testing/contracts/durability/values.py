@@ -48,7 +48,7 @@ KEPT: dict[str, Any] = {
     "half a character": ["\ud800", {"x": "\udfff \x00"}],
     "odd names": {"": 1, "\x00": 2, "a.b": 3, "__class__": 4, "b": 5, "a": 6},
     "long": "ä👋" * 20_000,
-    "looks like a record": {"type": "execution_closed", "at": 0, "key": "k", "format": 99},
+    "looks like a record": {"type": "execution_ended", "at": 0, "key": "k", "format": 99},
     "looks like a payload": {"metadata": {"encoding": "json/plain"}, "data": "e30="},
 }
 """Values that come back as they are."""
