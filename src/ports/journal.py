@@ -26,8 +26,20 @@ this is one number that an adapter can store and index, the time at which it is 
 - after a message to an execution without owner: now, unless it was earlier.
 
 All times are seconds since the epoch by the adapter's own clock. Every method raises `StorageError` (or a
-subclass) when the store is in trouble, and then a write has either happened whole or not at all. One store
-object belongs to one event loop; storage may be open in several objects at once.
+subclass) when the store is in trouble, and then a write has either happened whole or not at all. The engine
+tries a call again only after an error that is `retryable` (`StorageUnavailable`, for instance); every other
+error ends what the caller was doing, so raise one that is `retryable` exactly when the same call may succeed
+later without anybody's help.
+
+One store object belongs to one event loop; storage may be open in several objects at once. Concurrent calls
+of one object are carried out in any order: a caller that needs an order awaits one call before it makes the
+next.
+
+Text is limited, so that every store can hold it. The values below check it when they are made:
+
+- ids, and the names of workflows, task queues and workers: see `check_id`;
+- a fingerprint: 1 to `FINGERPRINT_CHARACTERS_MAX` printable ASCII characters;
+- a note: valid Unicode without NUL, at most `NOTE_BYTES_MAX` bytes in UTF-8.
 """
 
 from __future__ import annotations
@@ -39,13 +51,15 @@ from dataclasses import dataclass
 from typing import Protocol
 from unicodedata import category
 
+from outlast.core.json import whole_characters
 from outlast.core.records import Status
 
 DEFAULT_TASK_QUEUE = "default"
 
-
 ID_BYTES_MAX = 1000
 """The longest id, in UTF-8."""
+FINGERPRINT_CHARACTERS_MAX = 200
+NOTE_BYTES_MAX = 16_000
 
 
 def check_id(id: str) -> None:
@@ -64,6 +78,17 @@ def check_id(id: str) -> None:
         raise ValueError(f"id {id!r} has control characters; use printable ones")
 
 
+def as_note(text: str) -> str:
+    """Return `text` as a note that every store takes: without NUL and half characters, and not too long."""
+    kept = whole_characters(text).replace("\0", "\N{REPLACEMENT CHARACTER}").encode()
+    if len(kept) <= NOTE_BYTES_MAX:
+        return kept.decode()
+    return kept[: NOTE_BYTES_MAX - len(_CUT.encode())].decode(errors="ignore") + _CUT
+
+
+_CUT = " … (cut)"
+
+
 def is_id(text: str) -> bool:
     """Whether `check_id` allows it: nothing is known by any other text."""
     try:
@@ -78,7 +103,7 @@ class NewExecution:
     """An execution to be created: ready to be claimed at once.
 
     Raises:
-        ValueError: `id` is not what `check_id` allows.
+        ValueError: a text holds what no store has to take; see the top of this module.
     """
 
     id: str
@@ -90,7 +115,14 @@ class NewExecution:
     """How long it is kept after it has ended; None leaves that to the argument of `Catalogue.prune`."""
 
     def __post_init__(self) -> None:
-        check_id(self.id)
+        for text in (self.id, self.workflow, self.task_queue):
+            check_id(text)
+        mark = self.fingerprint
+        if not (0 < len(mark) <= FINGERPRINT_CHARACTERS_MAX and mark.isascii() and mark.isprintable()):
+            raise ValueError(
+                f"a fingerprint has 1 to {FINGERPRINT_CHARACTERS_MAX} printable ASCII characters; "
+                f"this one does not: {mark[:40]!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +196,15 @@ class Commit:
     wake_at: float | None = None
     """With `release`: claimable from this time on, which may have passed; None means by a message only."""
     note: str | None = None
-    """With `release`: why it cannot go on; every append replaces it, with None if it has none."""
+    """With `release`: why it cannot go on; every append replaces it, with None if it has none.
+
+    Raises ValueError if it has a NUL character, half a surrogate pair or more than `NOTE_BYTES_MAX` bytes:
+    `as_note` makes a note of any text.
+    """
+
+    def __post_init__(self) -> None:
+        if self.note is not None and self.note != as_note(self.note):
+            raise ValueError("this text cannot be a note in every store; make one of it with as_note()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +225,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class WorkerCard:
-    """What a worker tells of itself."""
+    """How a worker introduces itself. Raises ValueError when `check_id` refuses one of its names."""
 
     identity: str
     """The name under which it claims: the `worker` of its claims, the `owner` in a head."""
@@ -193,6 +233,10 @@ class WorkerCard:
     """The names of the workflows that it runs, sorted."""
     task_queue: str
     started_at: float
+
+    def __post_init__(self) -> None:
+        for text in (self.identity, self.task_queue, *self.workflows):
+            check_id(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +276,12 @@ class Journal(Protocol):
         J5  All or nothing: whatever it raises, records and commit are all there or none is.
         J6  No record may be longer than `limit_bytes`: raises `PayloadTooLarge`, and changes nothing.
 
-        If it is cancelled, the write may have happened or not: drop the claim and read again.
+        When it is cancelled, the write happens or it does not, and which of the two is settled for every
+        reader by the time the call has ended: a store that has sent the write waits for its outcome before it
+        raises `CancelledError`. (Else a reader could see the journal without the records, and with them a
+        moment later.) The caller drops the claim and reads again. The same holds for `StorageError`, as far
+        as the store can know: after a broken connection the write may still arrive, and only fencing makes
+        that harmless.
         """
 
     @abstractmethod
@@ -263,7 +312,8 @@ class Inbox(Protocol):
     async def send(self, execution_id: str, message: Message) -> None:
         """Put `message` into the inbox, and wake a worker for it.
 
-        I1  Durable once it returns; in the order of the calls of one sender.
+        I1  Durable once it returns; two messages are in the order in which their calls were made if the first
+            call had returned before the second was made.
         I2  Sending an id again changes nothing, consumed or not, whatever the body. Ids are per execution.
         I3  Raises `ExecutionNotFound`, `ExecutionClosed` or `PayloadTooLarge`, and changes nothing. To send
             an id again to an execution that has ended since may raise `ExecutionClosed` or not.
@@ -286,11 +336,16 @@ class Leases(Protocol):
     ) -> Work:
         """Claim up to `limit` executions of these workflows, those that have waited longest first.
 
-        They have waited since they became claimable. A `limit` of 0 claims nothing, and tells of the mail.
+        They have waited since they became claimable. A `limit` of 0 claims nothing, and reports the mail.
 
         L1  An execution has at most one valid claim: tokens of one execution only grow.
         L2  Never before the previous owner's lease ran out, unless it was released.
         L3  `recovered` exactly when the previous owner did not release it.
+
+        A claim passes over nothing that is claimable just because another call has it locked at that moment:
+        a store that skips locked rows (`SKIP LOCKED`) looks again before it answers, or announces the skipped
+        ones, or they would wait until somebody asks by chance. `Work.version` is read before the executions
+        are looked at; read afterwards, it would hide what happened in between.
         """
 
     @abstractmethod
@@ -307,9 +362,11 @@ class Leases(Protocol):
 
         L5  Nothing that happens after the `claim` that returned `version` is missed, be it before the call:
             executions that are created or released (the wake-up time may be a new `next_wake_at`) and
-            messages. At worst it returns at `timeout_seconds`. It may return for no reason. Claims, leases
-            that run out and wake-up times that come are not announced: the caller bounds the wait by
-            `next_wake_at` and its own patience.
+            messages. It may return for no reason. Claims, leases that run out and wake-up times that come
+            are not announced: the caller bounds the wait by `next_wake_at` and its own patience.
+
+        An announcement may come late, and is lost only together with the connection that carries it: then
+        the wait returns as soon as the loss is noticed, at the latest at `timeout_seconds`.
         """
 
 

@@ -213,6 +213,23 @@ class IsCancelledBetweenTwoWrites(BrokenStore):
         await super().append(claim, position + len(records), [], commit)
 
 
+class WritesOnAfterItWasCancelled(BrokenStore):
+    """A cancelled caller is let go at once, while the write that it has begun is still under way."""
+
+    breaks = "j5_"
+    found_by_random_programs = False
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        async def write() -> None:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            await super(WritesOnAfterItWasCancelled, self).append(claim, position, records, commit)
+
+        task = asyncio.ensure_future(write())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(task)
+
+
 class TakesAnySize(BrokenStore):
     """Nothing is too long."""
 

@@ -25,10 +25,10 @@ import asyncio
 import json
 import logging
 import zlib
-from collections.abc import Collection, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Collection, Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from redis import exceptions
 
@@ -65,6 +65,8 @@ from outlast.ports.journal import (
     Work,
     WorkerCard,
 )
+
+T = TypeVar("T")
 
 logger = logging.getLogger("outlast.redis")
 
@@ -183,19 +185,21 @@ class RedisStore(Store):
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         for record in records:
             self._check_size(f"a record of execution {claim.execution_id!r}", record)
-        done = await self._write(
-            "append",
-            self._shard_of(claim.execution_id),
-            claim.execution_id,
-            claim.token,
-            position,
-            "" if commit.consumed is None else commit.consumed,
-            "" if commit.status is None else commit.status.value,
-            int(commit.release),
-            _optional(commit.wake_at),
-            int(commit.note is not None),
-            commit.note or "",
-            *records,
+        done = await _settled(
+            self._write(
+                "append",
+                self._shard_of(claim.execution_id),
+                claim.execution_id,
+                claim.token,
+                position,
+                "" if commit.consumed is None else commit.consumed,
+                "" if commit.status is None else commit.status.value,
+                int(commit.release),
+                _optional(commit.wake_at),
+                int(commit.note is not None),
+                commit.note or "",
+                *records,
+            )
         )
         if not done:
             raise LeaseLost(claim.execution_id)
@@ -426,6 +430,26 @@ class RedisStore(Store):
     def _check_size(self, what: str, data: bytes) -> None:
         if len(data) > self._limit_bytes:
             raise PayloadTooLarge(what, len(data), self._limit_bytes)
+
+
+async def _settled(write: Coroutine[Any, Any, T]) -> T:
+    """Return what `write` returns; when cancelled, raise only once the server has answered or is given up.
+
+    A write that was sent may be carried out whatever its sender does. Whoever reads next is to see what came
+    of it, so the sender stays until then, which the timeout of the connection bounds.
+    """
+    task = asyncio.create_task(write)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        while not task.done():
+            # Cancelling once more changes nothing: this is about to end, and as cancelled.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # Taken note of: nobody else will.
+        raise
+    return task.result()
 
 
 async def _end(loops: Sequence[asyncio.Task[None]]) -> None:

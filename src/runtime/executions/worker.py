@@ -26,7 +26,16 @@ from outlast.ports.clock import Clock
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.deltas import Deltas
 from outlast.ports.durability.workflow_context import WorkflowInfo
-from outlast.ports.journal import DEFAULT_TASK_QUEUE, Claim, Commit, Store, Work, WorkerCard
+from outlast.ports.journal import (
+    DEFAULT_TASK_QUEUE,
+    Claim,
+    Commit,
+    Store,
+    Work,
+    WorkerCard,
+    as_note,
+    check_id,
+)
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions import determinism_guard
 from outlast.runtime.definitions.workflow import definition_of
@@ -67,6 +76,11 @@ class WorkerOptions:
                 raise ConfigurationError(f"the worker's {name} must be at least 1")
         if self.max_cached_executions < 0:
             raise ConfigurationError("the worker's max_cached_executions must not be negative")
+        for name, text in (("task_queue", self.task_queue), ("identity", self.identity)):
+            try:
+                check_id("any" if text is None else text)
+            except ValueError as error:
+                raise ConfigurationError(f"the worker's {name} cannot be {text!r}: {error}") from error
 
 
 @dataclass(slots=True, eq=False)
@@ -331,7 +345,7 @@ class Worker:
         self._held_until[claim.execution_id] = now + HOLD_SECONDS
         in_doubt = claim.recovered if activation.driver is None else activation.driver.in_doubt
         records = (encode_record(ExecutionRecovered(at=now)),) if in_doubt else ()
-        commit = Commit(release=True, wake_at=now + HOLD_SECONDS, note=note)
+        commit = Commit(release=True, wake_at=now + HOLD_SECONDS, note=as_note(note))
         try:
             head = await self._store.head(claim.execution_id)
             if head is not None:

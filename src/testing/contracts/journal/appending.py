@@ -194,6 +194,24 @@ class AppendingContract(JournalContractBase):
                 assert records == [FIRST, b"second", b"third"]
                 assert (head.length, head.owner, head.note) == (3, None, "released")
 
+    async def test_j5_what_became_of_a_cancelled_append_is_settled_when_the_call_has_ended(
+        self, storage: Storage, store: Store
+    ) -> None:
+        seen: dict[str, object] = {}
+        for number in range(40):
+            id = f"e{number}"
+            await store.create(new_execution(id), FIRST)
+            claim = await self.claim_one(store)
+            write = asyncio.create_task(store.append(claim, 1, [b"second"], Commit(release=True)))
+            for _ in range(number):
+                await asyncio.sleep(0)
+            write.cancel()
+            await asyncio.wait({write})
+            seen[id] = await self.state(store, id)
+        async with storage.open() as second:
+            for id, state in seen.items():
+                assert await self.state(second, id) == state
+
     async def test_j6_a_record_may_be_as_long_as_the_limit_and_no_longer(self, store: Store) -> None:
         longest, too_long = bytes(store.limit_bytes), bytes(store.limit_bytes + 1)
         with pytest.raises(PayloadTooLarge) as refusal:

@@ -9,11 +9,15 @@ import pytest
 
 from outlast.core.records import Status
 from outlast.ports.journal import (
+    FINGERPRINT_CHARACTERS_MAX,
     ID_BYTES_MAX,
+    NOTE_BYTES_MAX,
     Commit,
     Head,
     Message,
     Store,
+    WorkerCard,
+    as_note,
 )
 from outlast.testing.contracts.journal.stage import FIRST, JournalContractBase, new_execution
 from outlast.testing.contracts.journal.storage import Storage, StoreCapability
@@ -40,6 +44,8 @@ ODD_IDS = (
 )
 
 REFUSED_IDS = ("", "with\x00nul", "new\nline", "\x7f", "\ud800", "x" * (ID_BYTES_MAX + 1), "é" * ID_BYTES_MAX)
+
+FINGERPRINT = "".join(map(chr, range(32, 127)))
 
 
 class CreatingContract(JournalContractBase):
@@ -131,13 +137,42 @@ class CreatingContract(JournalContractBase):
             with pytest.raises(ValueError, match="id"):
                 Message(id=id, body=b"")
 
+    def test_names_that_not_every_store_can_hold_are_refused_at_once(self) -> None:
+        for name in REFUSED_IDS:
+            with pytest.raises(ValueError, match="id"):
+                new_execution("e", workflow=name)
+            with pytest.raises(ValueError, match="id"):
+                new_execution("e", task_queue=name)
+            for card in ((name, ("w",), "q"), ("worker", ("w", name), "q"), ("worker", ("w",), name)):
+                with pytest.raises(ValueError, match="id"):
+                    WorkerCard(*card, started_at=0.0)
+        for fingerprint in ("", "grüße", "new\nline", "x" * (FINGERPRINT_CHARACTERS_MAX + 1)):
+            with pytest.raises(ValueError, match="fingerprint"):
+                new_execution("e", fingerprint=fingerprint)
+
+    def test_any_text_can_be_made_a_note_and_no_other_text_is_one(self) -> None:
+        for text in (
+            "",
+            "why: ünïcode\n'quoted'",
+            "🦉" * NOTE_BYTES_MAX,
+            "a\0b",
+            "half \ud800",
+            "x" * NOTE_BYTES_MAX,
+        ):
+            note = as_note(text)
+            assert len(note.encode()) <= NOTE_BYTES_MAX
+            assert Commit(release=True, note=note).note == as_note(note) == note
+            if note != text:
+                with pytest.raises(ValueError, match="note"):
+                    Commit(release=True, note=text)
+
     async def test_names_may_be_any_text(self, store: Store) -> None:
         for number, name in enumerate(ODD_IDS):
             id = str(number)
             head, _ = await store.create(
-                new_execution(id, workflow=name, fingerprint=name, task_queue=name), FIRST
+                new_execution(id, workflow=name, fingerprint=FINGERPRINT, task_queue=name), FIRST
             )
-            assert (head.workflow, head.fingerprint, head.task_queue) == (name, name, name)
+            assert (head.workflow, head.fingerprint, head.task_queue) == (name, FINGERPRINT, name)
             work = await self.claim(store, worker=name, workflows=[name], task_queue=name)
             assert [(claim.execution_id, claim.workflow, claim.worker) for claim in work.claims] == [
                 (id, name, name)
