@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,29 +16,70 @@ from outlast.ports.tools import Effect
 
 
 class Signature(Protocol):
-    """How a callable's arguments and result go to JSON and back, and what a model is told of it."""
+    """The parameters and the result of a callable, as a model sees them and as the journal keeps them.
+
+    Three parties meet in a call. A *model* reads `description` and `parameters` and sends arguments; `bind`
+    checks them as strictly as it can and reports every fault at once, so that the model can correct them all.
+    *Python code* calls with Python values, which `dump_arguments` writes as JSON before anything is journaled,
+    so that a value that JSON cannot carry is an error at the call. A *later attempt*, perhaps in another
+    process with newer code, gets from `load_arguments` what the journal holds.
+
+    What goes in comes out: for values that were accepted, `load_arguments(dump_arguments(...))` and
+    `load_result(dump_result(...))` give equal values of the annotated types.
+    """
 
     @property
-    def name(self) -> str: ...
+    @abstractmethod
+    def name(self) -> str:
+        """The name by which the callable is known; errors use it."""
 
     @property
-    def python(self) -> inspect.Signature: ...
+    @abstractmethod
+    def python(self) -> inspect.Signature:
+        """The parameters as Python has them, without those that a `functools.partial` has bound."""
 
     @property
-    def description(self) -> str: ...
+    @abstractmethod
+    def description(self) -> str:
+        """The text that explains the callable to a model: its docstring up to the parameters."""
 
     @property
-    def parameters(self) -> Mapping[str, JSON]: ...
+    @abstractmethod
+    def parameters(self) -> Mapping[str, JSON]:
+        """The JSON schema of the arguments, an object; raises `DefinitionError` if a hint has no schema."""
 
-    def bind(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+    @abstractmethod
+    def bind(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the positional and named Python arguments for what a model sent.
 
-    def dump_arguments(self, *args: Any, **kwargs: Any) -> dict[str, JSON]: ...
+        Raises:
+            InvalidArguments: they do not fit `parameters`; it lists every fault.
+        """
 
-    def load_arguments(self, arguments: Mapping[str, JSON]) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+    @abstractmethod
+    def dump_arguments(self, *args: Any, **kwargs: Any) -> dict[str, JSON]:
+        """Return the arguments of a call as JSON, by parameter name, without those left to their default.
 
-    def dump_result(self, value: Any) -> JSON: ...
+        Raises:
+            TypeError: the callable cannot be called so.
+            Unserialisable: a value is not of its parameter's type, or JSON cannot carry it.
+        """
 
-    def load_result(self, value: JSON) -> Any: ...
+    @abstractmethod
+    def load_arguments(self, arguments: Mapping[str, JSON]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the positional and named Python arguments that `dump_arguments` wrote.
+
+        Raises:
+            DefinitionError: they do not fit any more, because the callable was changed.
+        """
+
+    @abstractmethod
+    def dump_result(self, value: Any) -> JSON:
+        """Return a result as JSON; raises `Unserialisable` if it is not of the annotated type."""
+
+    @abstractmethod
+    def load_result(self, value: JSON) -> Any:
+        """Return the result that `dump_result` wrote; raises `DefinitionError` if it does not fit any more."""
 
 
 Approval = bool | Callable[[Mapping[str, Any]], bool]

@@ -143,9 +143,9 @@ class CreatingContract(JournalContractBase):
                 new_execution("e", workflow=name)
             with pytest.raises(ValueError, match="id"):
                 new_execution("e", task_queue=name)
-            for card in ((name, ("w",), "q"), ("worker", ("w", name), "q"), ("worker", ("w",), name)):
+            for identity, workflow, queue in ((name, "w", "q"), ("worker", name, "q"), ("worker", "w", name)):
                 with pytest.raises(ValueError, match="id"):
-                    WorkerCard(*card, started_at=0.0)
+                    WorkerCard(identity, (workflow,), queue, started_at=0.0)
         for fingerprint in ("", "grüße", "new\nline", "x" * (FINGERPRINT_CHARACTERS_MAX + 1)):
             with pytest.raises(ValueError, match="fingerprint"):
                 new_execution("e", fingerprint=fingerprint)
