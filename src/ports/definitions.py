@@ -20,7 +20,7 @@ class Signature(Protocol):
 
     Three parties meet in a call. A *model* reads `description` and `parameters` and sends arguments; `bind`
     checks them as strictly as it can and reports every fault at once, so that the model can correct them all.
-    *Python code* calls with Python values, which `dump_arguments` writes as JSON before anything is journaled,
+    *Python code* calls with Python values; `dump_arguments` writes them as JSON before anything is journaled,
     so that a value that JSON cannot carry is an error at the call. A *later attempt*, perhaps in another
     process with newer code, gets from `load_arguments` what the journal holds.
 
@@ -79,7 +79,7 @@ class Signature(Protocol):
 
     @abstractmethod
     def load_result(self, value: JSON) -> Any:
-        """Return the result that `dump_result` wrote; raises `DefinitionError` if it does not fit any more."""
+        """Return the result that `dump_result` wrote; raises `DefinitionError` if it no longer fits."""
 
 
 Approval = bool | Callable[[Mapping[str, Any]], bool]
