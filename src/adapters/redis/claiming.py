@@ -1,4 +1,4 @@
-"""Claiming from shards: what has waited longest in any of them goes first."""
+"""Claiming from several shards: the execution that has waited longest, in any shard, comes first."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from outlast.ports.journal import Claim
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What the claim script says of one shard."""
+    """The answer of the claim script for one shard."""
 
     shard: int
     claims: tuple[tuple[float, Claim], ...]
-    """Each with the time since which it had waited."""
+    """Each claim, with the time at which its execution became claimable."""
     mail: tuple[str, ...]
     next_wake_at: float | None
     waiting: tuple[tuple[float, str], ...]
-    """Some that could still be claimed: the time since which they have waited, and their ids."""
+    """Executions that are still claimable: the time at which each became claimable, and its id."""
 
     @classmethod
     def read(cls, shard: int, worker: str, answer: Sequence[Any]) -> Claimed:
@@ -44,18 +44,18 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is in all shards."""
+    """The answers of all shards, joined."""
 
     claims: tuple[Claim, ...]
-    """Those that had waited longest first."""
+    """The execution that had waited longest comes first."""
     mail: frozenset[str]
     next_wake_at: float | None
-    silence: StorageError | None
-    """Why a shard said nothing, if one did; then this is what the others said."""
+    failure: StorageError | None
+    """The error of a shard that did not answer, or None. The other fields come from the shards that did."""
 
     @classmethod
     def of(
-        cls, claims: Iterable[tuple[float, Claim]], shards: Iterable[Claimed], silence: StorageError | None
+        cls, claims: Iterable[tuple[float, Claim]], shards: Iterable[Claimed], failure: StorageError | None
     ) -> Found:
         shards = list(shards)
         wake_ats = [one.next_wake_at for one in shards if one.next_wake_at is not None]
@@ -63,20 +63,21 @@ class Found:
             tuple(claim for _, claim in sorted(claims, key=lambda pair: pair[0])),
             frozenset(id for one in shards for id in one.mail),
             min(wake_ats, default=None),
-            silence,
+            failure,
         )
 
 
 async def claim_everywhere(
     claim_in: Callable[[int, int, int], Awaitable[Claimed]], shards: int, limit: int
 ) -> Found:
-    """Claim from all shards what has waited longest in any of them.
+    """Claim up to `limit` executions: those that have waited longest in any shard.
 
-    If there are several, all are looked at first, then each gives its share of the oldest. Others may claim
-    in between: what they took is made up for with what is left, as long as there is something.
+    With several shards, it first asks each shard for its oldest executions. Then it claims the oldest of all
+    from the shards that have them. Another worker may have claimed some of these in between; then it starts
+    again, until it has `limit` claims or nothing is claimable.
 
     Raises:
-        StorageError: no shard answers, or one says what will not pass by itself.
+        StorageError: no shard answers, or one reports an error that a retry cannot help.
     """
     if shards == 1:
         only = await claim_in(0, limit, 0)
@@ -85,30 +86,30 @@ async def claim_everywhere(
     newest: dict[int, Claimed] = {}
     while True:
         room = limit - len(claims)
-        looks, silent = await _each(claim_in(shard, 0, room) for shard in range(shards))
+        looks, failures = await _each(claim_in(shard, 0, room) for shard in range(shards))
         if not looks and not newest:
-            raise silent[0]
+            raise failures[0]
         newest |= {one.shard: one for one in looks}
         oldest = sorted((since, id, one.shard) for one in looks for since, id in one.waiting)[:room]
         shares = Counter(shard for _, _, shard in oldest)
-        taken, silent_since = await _each(claim_in(shard, share, 0) for shard, share in shares.items())
+        taken, more_failures = await _each(claim_in(shard, share, 0) for shard, share in shares.items())
         newest |= {one.shard: one for one in taken}
         claims += (claim for one in taken for claim in one.claims)
-        silent += silent_since
-        if silent or len(claims) == limit - room + len(oldest):
-            return Found.of(claims, newest.values(), silent[0] if silent else None)
+        failures += more_failures
+        if failures or len(claims) == limit - room + len(oldest):
+            return Found.of(claims, newest.values(), failures[0] if failures else None)
 
 
 async def _each(looks: Iterable[Awaitable[Claimed]]) -> tuple[list[Claimed], list[StorageError]]:
-    """Return what each says, and the passing troubles of those that say nothing."""
-    answers = await asyncio.gather(*looks, return_exceptions=True)
-    said: list[Claimed] = []
-    silent: list[StorageError] = []
-    for answer in answers:
-        if isinstance(answer, StorageError) and answer.retryable:
-            silent.append(answer)
-        elif isinstance(answer, BaseException):
-            raise answer
+    """Return the answers, and the retryable errors of the shards that did not answer."""
+    outcomes = await asyncio.gather(*looks, return_exceptions=True)
+    answers: list[Claimed] = []
+    failures: list[StorageError] = []
+    for outcome in outcomes:
+        if isinstance(outcome, StorageError) and outcome.retryable:
+            failures.append(outcome)
+        elif isinstance(outcome, BaseException):
+            raise outcome
         else:
-            said.append(answer)
-    return said, silent
+            answers.append(outcome)
+    return answers, failures

@@ -1,4 +1,4 @@
-"""The server's clock, so that workers on many machines live by one time."""
+"""The clock of the Redis server: workers on many machines use this one clock."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ PROBES = 3
 
 
 class ServerClock(Clock):
-    """The time of the server, as well as it can be told from here: to about half a round trip.
+    """The time of the server, exact to about half a network round trip.
 
-    Leases, timers and wake-up times are compared with what other machines wrote. By this clock a worker
-    whose own machine is minutes off does no harm. Between synchronisations it follows the machine's monotonic
-    clock; one may set it back, as the server's own clock may be. Before the first one it is the machine's.
+    Leases, timers and wake-up times are compared with times that other machines wrote. With this clock, a
+    worker whose own clock is wrong by minutes does no harm.
+
+    Between two synchronisations the time follows the monotonic clock of this machine. Before the first
+    synchronisation it is this machine's own time. A synchronisation can set it back.
     """
 
     def __init__(self) -> None:
@@ -28,14 +30,14 @@ class ServerClock(Clock):
     async def sleep(self, seconds: float) -> None:
         until = self.now() + seconds
         await asyncio.sleep(max(0.0, seconds))
-        # The clock may have been set back a little meanwhile. Only time brings this about: there is no event.
+        # A synchronisation may have set the clock back meanwhile. Nothing announces that, so look again.
         while (left := until - self.now()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
 
     async def synchronise(self, server_time: Callable[[], Awaitable[float]]) -> None:
-        """Ask the server for its time a few times, and believe the quickest answer (Cristian's algorithm).
+        """Ask the server for its time several times and use the fastest answer (Cristian's algorithm).
 
-        Raises what `server_time` raises.
+        `server_time` returns seconds since the epoch. Whatever it raises is raised here.
         """
         best_round_trip = float("inf")
         for _ in range(PROBES):

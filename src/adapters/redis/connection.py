@@ -1,4 +1,4 @@
-"""Opening a store: what kind of server this is, what it may lose, and whether its keys are ours."""
+"""Opens a store: checks the kind of server, the data that it may lose, and the format of its keys."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ REDIS_OLDEST: Final = (7, 0)
 WAITAOF_OLDEST: Final = (7, 2)
 
 FORMAT: Final = 1
-"""The version of the keys and what is in them."""
+"""The version of the keys and of their contents."""
 
 CLUSTER_SHARDS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server, or a cluster, that is fit for use."""
+    """A server or cluster that has passed the checks of `open_server`."""
 
     route: Route
     shards: int
     home: str
-    """A key that is always there. The clock of the server that has it is the one that counts."""
+    """A key that always exists. The server that has it is the one whose clock is used."""
 
     async def time(self) -> float:
         """Return the server's time, in seconds since the epoch."""
@@ -48,14 +48,13 @@ class Server:
         return int(seconds) + int(microseconds) / 1e6
 
 
-async def open_server(settings: RedisSettings, *, for_keeps: bool = True) -> Server:
-    """Return a connection to the server that `settings` name, whose format is written down afterwards.
-
-    What the server may lose is looked at only when something is to be kept there.
+async def open_server(settings: RedisSettings, *, check_durability: bool = True) -> Server:
+    """Return a connection to the server that `settings` name; afterwards the server has a format key.
 
     Raises:
-        StorageError: it cannot be used, or `require_durable` is set and it may lose what it acknowledged.
-        ConfigurationError: it cannot do what the settings ask for.
+        StorageError: the server cannot be used; or, with `check_durability`, the settings have
+            `require_durable` and the server may lose acknowledged writes.
+        ConfigurationError: the server does not support what the settings ask for.
     """
     route: Route = OneServer(_single(settings))
     home = f"{settings.prefix}:format"
@@ -66,10 +65,12 @@ async def open_server(settings: RedisSettings, *, for_keeps: bool = True) -> Ser
             is_cluster = information.get("cluster_enabled") == 1
             if is_cluster:
                 if not settings.place.endswith("/0"):
-                    raise ConfigurationError(f"{settings.place} is a cluster, which has only database 0")
+                    raise ConfigurationError(
+                        f"{settings.place} is a cluster, and a cluster has only database 0; correct the URL"
+                    )
                 await route.close()
                 route = await _nodes(settings)
-            if for_keeps:
+            if check_durability:
                 _check_durability(await route.information(), settings)
             shards = await _agree_on_format(route, home, settings, CLUSTER_SHARDS if is_cluster else 1)
     except BaseException:
@@ -79,7 +80,7 @@ async def open_server(settings: RedisSettings, *, for_keeps: bool = True) -> Ser
 
 
 def _single(settings: RedisSettings) -> Redis:
-    # One more connection than is asked for: one listens for announcements.
+    # One more connection than the settings say, for announcements.
     pool = BlockingConnectionPool.from_url(
         settings.url,
         max_connections=settings.max_connections + 1,
@@ -94,7 +95,7 @@ def _single(settings: RedisSettings) -> Redis:
 async def _nodes(settings: RedisSettings) -> Nodes:
     client = RedisCluster.from_url(
         settings.url,
-        # One more for announcements here, too, and one to ask who has what.
+        # Two more connections: one for announcements, one to ask which node has which slots.
         max_connections=settings.max_connections + 2,
         socket_timeout=settings.timeout_seconds,
         socket_connect_timeout=settings.timeout_seconds,
@@ -102,13 +103,13 @@ async def _nodes(settings: RedisSettings) -> Nodes:
     )
     return Nodes(
         await client.initialize(),
-        at_once=settings.max_connections,
-        patience_seconds=settings.timeout_seconds,
+        concurrency_max=settings.max_connections,
+        timeout_seconds=settings.timeout_seconds,
     )
 
 
 def _no_retry() -> Retry:
-    """The engine retries, for only it knows what a write that may have happened means."""
+    """Return a policy without retries: only the engine knows how to go on if a write may have happened."""
     return Retry(NoBackoff(), 0)
 
 
@@ -117,19 +118,21 @@ async def _information(route: Route, settings: RedisSettings) -> Sequence[Mappin
         return await route.information()
     except NoPermissionError as error:
         raise StorageError(
-            f"the user of the Redis URL may not run INFO on {settings.place}, which tells whether the server "
-            "is a cluster and what it may lose: grant it with ACL SETUSER … +info"
+            f"the user of the Redis URL may not run INFO on {settings.place}; grant it with ACL SETUSER … "
+            "+info (INFO shows whether the server is a cluster, and which writes it may lose)"
         ) from error
 
 
 def _check_version(information: Mapping[str, Any], settings: RedisSettings) -> None:
     if "redis_version" not in information:
-        raise StorageError(f"what answers at {settings.place} is not a Redis server; correct host and port")
+        raise StorageError(
+            f"the server at {settings.place} is not a Redis server; correct host and port in the URL"
+        )
     if _version(information, "redis_version") < REDIS_OLDEST:
         needed = ".".join(map(str, REDIS_OLDEST))
         raise StorageError(
-            f"{settings.place} is Redis {information['redis_version']}; version {needed} or newer, or "
-            "Valkey, is needed"
+            f"{settings.place} runs Redis {information['redis_version']}; use Redis {needed} or newer, or "
+            "Valkey"
         )
 
 
@@ -138,12 +141,15 @@ def _version(information: Mapping[str, Any], name: str) -> tuple[int, ...]:
 
 
 def _check_durability(servers: Sequence[Mapping[str, Any]], settings: RedisSettings) -> None:
-    """Say what the server, or any node of a cluster, may lose of what it has acknowledged."""
+    """Log, or raise with `require_durable`, why a server or a cluster node may lose acknowledged writes."""
     if risks := dict.fromkeys(risk for information in servers for risk in _risks(information)):
-        said = f"{settings.place} may lose executions: {'; '.join(risks)}. Set appendonly yes and noeviction"
+        warning = (
+            f"{settings.place} may lose executions: {'; '.join(risks)}. Set appendonly yes and "
+            "maxmemory-policy noeviction"
+        )
         if settings.require_durable:
-            raise StorageError(f"{said}, or leave require_durable out of the URL")
-        logger.warning("%s, or say require_durable=1 in the URL to refuse such a server", said)
+            raise StorageError(f"{warning}, or remove require_durable from the URL")
+        logger.warning("%s; with require_durable=1 in the URL this is an error", warning)
     if settings.wait_aof is not None:
         for information in servers:
             _check_that_it_can_wait(information)
@@ -151,7 +157,7 @@ def _check_durability(servers: Sequence[Mapping[str, Any]], settings: RedisSetti
 
 def _risks(information: Mapping[str, Any]) -> Iterator[str]:
     if not information.get("aof_enabled"):
-        yield "appendonly is no, so a crash of the server loses what is newer than its last snapshot"
+        yield "appendonly is no, so a crash of the server loses everything since its last snapshot"
     policy = str(information.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
         yield f"maxmemory-policy is {policy}, so it may delete executions when memory is full"
@@ -167,7 +173,7 @@ def _check_that_it_can_wait(information: Mapping[str, Any]) -> None:
 
 
 async def _agree_on_format(route: Route, key: str, settings: RedisSettings, default_shards: int) -> int:
-    """Return the number of shards, written down under this prefix by whoever came first."""
+    """Return the number of shards of this prefix; the first store that uses a prefix decides it."""
     wanted = json.dumps({"format": FORMAT, "shards": settings.shards or default_shards})
     _, written = await route.send(key, ("SET", key, wanted, "NX"), ("GET", key))
     try:
@@ -175,18 +181,18 @@ async def _agree_on_format(route: Route, key: str, settings: RedisSettings, defa
         number, shards = int(known["format"]), int(known["shards"])
     except (TypeError, ValueError, KeyError) as error:
         raise StorageCorrupt(
-            f"key {key!r} on {settings.place} was not written by this library; remove it, or choose another "
+            f"key {key!r} on {settings.place} was not written by this library; delete it, or choose another "
             "prefix=… in the URL"
         ) from error
     if number > FORMAT:
         raise StorageTooNew(
             f"the executions under prefix {settings.prefix!r} on {settings.place} were written by a newer "
-            f"version of this library (format {number}, this one knows {FORMAT}); upgrade it, or choose "
-            "another prefix"
+            f"version of this library (format {number}; this version reads up to {FORMAT}); upgrade "
+            "outlast, or choose another prefix=… in the URL"
         )
     if settings.shards not in (None, shards):
         raise ConfigurationError(
             f"prefix {settings.prefix!r} on {settings.place} has {shards} shards; shards={settings.shards} "
-            "in the URL cannot change that: leave it out, or choose another prefix"
+            "in the URL cannot change that: remove it, or choose another prefix=…"
         )
     return shards

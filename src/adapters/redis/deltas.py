@@ -1,10 +1,10 @@
-"""Text that models are writing, as a Redis stream for each execution that some is written in.
+"""Deltas on Redis: one Redis stream for each execution in which a model is writing.
 
-Under the same prefix as the store's keys there is
+Under the same prefix as the keys of the store there is
 
-    text:ID                     a stream: the pieces, until a while after the last one
+    text:ID                     a stream: the deltas; it expires some time after the latest one
 
-and news of it are published on the channel of the same name. Nothing of the store's is read or written.
+and each new delta is announced on the channel of the same name. The keys of the store are not touched.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from outlast.core.event_stream import Delta
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import KEEP_SECONDS, Deltas
 
-PIECES_MAX: Final = 10_000
-"""About how many pieces of one execution are kept at most."""
+DELTAS_MAX: Final = 10_000
+"""About how many deltas of one execution are kept at most."""
 _EXPIRE_MILLISECONDS: Final = round(2 * KEEP_SECONDS * 1000)
 
 
@@ -39,7 +39,7 @@ class _Opened:
 
 
 class RedisDeltas(Deltas):
-    """Deltas on the server or cluster of a store. It is connected to when there is something to do."""
+    """Deltas on the server or cluster of a store. It connects when it is first used."""
 
     def __init__(self, settings: RedisSettings, clock: Clock) -> None:
         self._settings = settings
@@ -58,12 +58,12 @@ class RedisDeltas(Deltas):
 
     async def publish(self, execution_id: str, delta: Delta) -> None:
         opened, name = await self._open(), self._name(execution_id)
-        piece = {"key": delta.key, "attempt": delta.attempt, "sequence": delta.sequence}
-        body = json.dumps({**piece, "text": delta.text, "at": delta.at})
-        # One stream is one key, so it needs no shard; the place of its hash tag and the time stay empty.
-        arguments = (self._settings.prefix, "", "", name, body, PIECES_MAX, _EXPIRE_MILLISECONDS)
+        place = {"key": delta.key, "attempt": delta.attempt, "sequence": delta.sequence}
+        body = json.dumps({**place, "text": delta.text, "at": delta.at})
+        # A stream is a single key, so it needs no shard: the arguments for hash tag and time are empty.
+        arguments = (self._settings.prefix, "", "", name, body, DELTAS_MAX, _EXPIRE_MILLISECONDS)
         with translated(self._settings):
-            await script("tell").run(opened.server.route, name, arguments)
+            await script("publish").run(opened.server.route, name, arguments)
 
     async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
         opened = await self._open()
@@ -76,16 +76,16 @@ class RedisDeltas(Deltas):
     async def follow(self, execution_id: str, after: str, timeout_seconds: float) -> None:
         opened = await self._open()
         async with opened.announcements.listening(self._name(execution_id)) as topic:
-            heard = topic.heard
+            count = topic.count
             if not (await self.read(execution_id, after))[0]:
-                await topic.changed(heard, timeout_seconds)
+                await topic.changed(count, timeout_seconds)
 
     async def _open(self) -> _Opened:
         async with self._lock:
             if self._maybe_opened is None:
                 async with AsyncExitStack() as stack:
-                    # What a server may lose is the store's to say: text is no loss.
-                    server = await open_server(self._settings, for_keeps=False)
+                    # Deltas may be lost (X3), so only the store warns about a server that loses writes.
+                    server = await open_server(self._settings, check_durability=False)
                     stack.push_async_callback(server.route.close)
                     announcements = RedisAnnouncements(server.route.subscriber, self._clock, self._settings)
                     stack.push_async_callback(announcements.close)
@@ -98,8 +98,9 @@ class RedisDeltas(Deltas):
 
 def _delta(fields: Mapping[bytes, bytes]) -> Delta:
     try:
-        return Delta(**json.loads(fields[b"piece"]))
+        return Delta(**json.loads(fields[b"delta"]))
     except (KeyError, TypeError, ValueError) as error:
         raise StorageCorrupt(
-            "a piece of text was not written by this version; it is gone in a minute"
+            "a delta in Redis was written by other code or another version of this library; it expires "
+            "within minutes"
         ) from error

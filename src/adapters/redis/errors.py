@@ -1,4 +1,4 @@
-"""What Redis, its client and the network say, in the words of `core.errors`."""
+"""Translates errors of Redis, its client and the network into those of `core.errors`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from outlast.core.errors import (
 )
 
 REDIS_ERRORS = (exceptions.RedisError, exceptions.RedisClusterException, OSError, TimeoutError)
-"""All that a call of the client may raise when the server is in trouble."""
+"""Everything that a call of the client may raise because of the server or the network."""
 
 
 @contextmanager
 def translated(settings: RedisSettings) -> Iterator[None]:
-    """Turn what the client raises in the block into a `StorageError` that says what to do.
+    """Turn errors of the client in the block into a `StorageError` that says what to do.
 
-    Being cancelled in the block is not lost: on Python 3.11 `asyncio.wait_for`, which the client uses,
-    returns as if nothing had happened when its answer comes in the same moment (fixed in 3.12).
+    It also raises a cancellation that the block has lost. The client uses `asyncio.wait_for`, which on
+    Python 3.11 ignores a cancellation that comes together with its result (fixed in 3.12).
     """
     task = asyncio.current_task()
     cancelled_before = 0 if task is None else task.cancelling()
@@ -40,7 +40,7 @@ def translated(settings: RedisSettings) -> Iterator[None]:
 
 
 def storage_error(error: Exception, place: str) -> StorageError:
-    """Return what `error` means to whoever operates the server at `place`."""
+    """Return `error` as an error that helps the operator of the server at `place`."""
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     match error:
         case exceptions.AuthenticationError() | exceptions.AuthenticationWrongNumberOfArgsError():
@@ -52,7 +52,7 @@ def storage_error(error: Exception, place: str) -> StorageError:
         case exceptions.OutOfMemoryError():
             return _full(place, reason)
         case exceptions.BusyLoadingError():
-            return StorageUnavailable(f"{place} is still loading its data ({reason}); it will be there soon")
+            return StorageUnavailable(f"{place} is still loading its data ({reason}); try again soon")
         case exceptions.InvalidResponse():
             return _other_protocol(place, reason)
         case exceptions.MaxConnectionsError():
@@ -60,23 +60,25 @@ def storage_error(error: Exception, place: str) -> StorageError:
                 f"all connections to {place} are in use ({reason}); raise max_connections in the URL"
             )
         case exceptions.ClusterError() | exceptions.RedisClusterException() | exceptions.TryAgainError():
-            return StorageUnavailable(f"the cluster at {place} does not serve all slots now ({reason})")
+            return StorageUnavailable(
+                f"the cluster at {place} does not serve all slots now ({reason}); check its nodes"
+            )
         case exceptions.MovedError() | exceptions.AskError():
-            return StorageUnavailable(f"the cluster at {place} is moving slots ({reason})")
+            return StorageUnavailable(f"the cluster at {place} is moving slots ({reason}); try again")
         case exceptions.TimeoutError() | TimeoutError():
             return _late(place, reason)
         case exceptions.ResponseError():
             return _response_error(error, place, reason)
         case exceptions.ConnectionError() | OSError():
             return _unreachable(error, place, reason)
-    return StorageError(f"Redis at {place} could not do what was asked: {reason}")
+    return StorageError(f"Redis at {place} returned an error: {reason}")
 
 
 def _late(place: str, reason: str) -> StorageUnavailable:
-    # A server without TLS waits for the rest of what it takes for a command.
-    hint = ", or without TLS (then write redis://)" if place.startswith("rediss:") else ""
+    # A server without TLS takes a TLS handshake for the start of a command, and waits for its end.
+    hint = ", or does not use TLS (then write redis://)" if place.startswith("rediss:") else ""
     return StorageUnavailable(
-        f"{place} did not answer in time ({reason}); see whether it is overloaded or unreachable{hint}, or "
+        f"{place} did not answer in time ({reason}); check whether it is overloaded or unreachable{hint}, or "
         "raise timeout in the URL"
     )
 
@@ -85,8 +87,8 @@ def _response_error(error: exceptions.ResponseError, place: str, reason: str) ->
     text = str(error)
     if text.startswith(("WRONGTYPE", "ORPHAN")) or "WRONGTYPE" in text:
         return StorageCorrupt(
-            f"a key under our prefix on {place} was not written by this library ({reason}); "
-            "remove it, or choose another prefix=… in the URL"
+            f"a key under this backend's prefix on {place} was not written by this library ({reason}); "
+            "delete it, or choose another prefix=… in the URL"
         )
     if text.startswith(("WRONGPASS", "NOAUTH", "ERR invalid password", "invalid username")):
         return _refused(place, reason)
@@ -98,19 +100,19 @@ def _response_error(error: exceptions.ResponseError, place: str, reason: str) ->
         return _not_permitted(place, reason)
     if text.startswith("MISCONF"):
         return StorageFull(
-            f"{place} takes no writes because it cannot save them ({reason}); see its log, and its disk"
+            f"{place} accepts no writes because it cannot save them ({reason}); check its log and its disk"
         )
     if text.startswith(("NOREPLICAS", "UNBLOCKED", "MASTERDOWN", "BUSY", "UNKILLABLE")):
-        return StorageUnavailable(f"{place} cannot take writes now ({reason}); try again")
+        return StorageUnavailable(f"{place} cannot accept writes now ({reason}); try again")
     if "non local key" in text or "cluster is down" in text:
         return StorageUnavailable(
             f"the cluster at {place} is moving slots, or failing over ({reason}); try again"
         )
     if "DB index is out of range" in text or "SELECT is not allowed" in text:
         return StorageError(
-            f"{place}: the server has no such database ({reason}); use a smaller number, and 0 on a cluster"
+            f"{place}: this database does not exist ({reason}); use a smaller number, or 0 on a cluster"
         )
-    return StorageError(f"Redis at {place} could not do what was asked: {reason}")
+    return StorageError(f"Redis at {place} returned an error: {reason}")
 
 
 def _unreachable(error: Exception, place: str, reason: str) -> StorageError:
@@ -122,23 +124,23 @@ def _unreachable(error: Exception, place: str, reason: str) -> StorageError:
     for cause in causes:
         if isinstance(cause, FileNotFoundError):
             return StorageError(
-                f"a file that the URL of {place} names for TLS is not there; correct ssl_ca_certs, "
-                "ssl_certfile and ssl_keyfile"
+                f"a TLS file in the URL of {place} does not exist; correct ssl_ca_certs, ssl_certfile and "
+                "ssl_keyfile"
             )
         if isinstance(cause, ssl.SSLCertVerificationError):
             return StorageError(
-                f"the certificate of {place} is not trusted ({cause.verify_message}); name its authority by "
-                "ssl_ca_certs=FILE in the URL"
+                f"the certificate of {place} is not trusted ({cause.verify_message}); name the file of its "
+                "certificate authority with ssl_ca_certs=FILE in the URL"
             )
         if isinstance(cause, ssl.SSLError):
             return StorageError(
-                f"{place} does not speak TLS, or not as we do ({cause.reason}); for a server without TLS "
-                "write redis://, and for one that asks for a certificate give ssl_certfile and ssl_keyfile"
+                f"the TLS handshake with {place} failed ({cause.reason}); if the server does not use TLS, "
+                "write redis://; if it asks for a client certificate, give ssl_certfile and ssl_keyfile"
             )
     if "rotocol" in str(error):
         return _other_protocol(place, reason)
     return StorageUnavailable(
-        f"no connection to {place} ({reason}); see whether the server runs there, and whether it wants TLS "
+        f"cannot connect to {place} ({reason}); check whether the server runs there, and whether it uses TLS "
         "(then the URL begins with rediss://)"
     )
 
@@ -152,14 +154,14 @@ def _refused(place: str, reason: str) -> StorageError:
 
 def _not_permitted(place: str, reason: str) -> StorageError:
     return StorageError(
-        f"the user of the Redis URL may not do what is needed on {place} ({reason}); grant it the keys and "
-        "channels of the prefix and the commands that the documentation lists (ACL SETUSER)"
+        f"the user of the Redis URL may not run a command on {place} ({reason}); use ACL SETUSER to grant "
+        "the keys and channels of the prefix, and the commands that docs/redis.md lists"
     )
 
 
 def _replica(place: str, reason: str) -> StorageReadOnly:
     return StorageReadOnly(
-        f"{place} is a replica and cannot be written to ({reason}); put the primary's address into the URL"
+        f"{place} is a replica and accepts no writes ({reason}); put the address of the primary into the URL"
     )
 
 
@@ -170,4 +172,6 @@ def _full(place: str, reason: str) -> StorageFull:
 
 
 def _other_protocol(place: str, reason: str) -> StorageError:
-    return StorageError(f"what answers at {place} is not a Redis server ({reason}); correct host and port")
+    return StorageError(
+        f"the server at {place} is not a Redis server ({reason}); correct host and port in the URL"
+    )

@@ -1,9 +1,9 @@
-"""Sending commands to the server that has their key: the only one, or a node of a cluster.
+"""Sends commands to the server that has their key: a single server, or one node of a cluster.
 
-On a cluster, redis-py's own way would not do. It follows a node that says ASK, while a slot is moved key by
-key, to where a script would find some of its keys and take the others for missing. It sends a command that
-waits for the append-only file on any connection, while only the one that wrote has something to wait for. So
-here a node is looked up for each key, and is sent to directly.
+On a cluster, redis-py's own routing has two faults for us. While a slot is moved key by key, redis-py follows
+the answer ASK to a node that has only some of the keys; a script there would take the others for missing. And
+redis-py sends WAITAOF on any connection, but it must be the connection that wrote. So this module finds the
+node of each key and sends to that node directly.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ Command = Sequence[Argument]
 
 logger = logging.getLogger("outlast.redis")
 
-GONE = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError, OSError)
-"""What a node says, or does not, that does not serve its slots now; another one may."""
+NODE_ERRORS = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError, OSError)
+"""Errors after which another node may serve the slots of the node that was asked."""
 
 
 class Route(Protocol):
-    """The way to whatever serves the keys."""
+    """The way to the server or the nodes that have the keys."""
 
     async def send(self, key: str, *commands: Command) -> list[Any]:
-        """Send commands to the server that has `key`, one after another on one connection; return replies.
+        """Send commands to the server that has `key`, in order, on one connection; return their replies.
 
-        Each is carried out at most once.
+        Each command runs at most once.
 
         Raises:
-            RedisError, OSError: the first thing that went wrong; the commands may have been carried out.
+            RedisError, OSError: the first error; the commands may have run all the same.
         """
 
     def subscriber(self) -> PubSub:
-        """Return a connection for listening, not yet opened, that hears what is published anywhere."""
+        """Return a connection, not yet open, that receives what is published on any server."""
 
     async def information(self) -> Sequence[dict[str, Any]]:
-        """Return what each server that serves keys tells of itself."""
+        """Return the reply to INFO of each server that has keys."""
 
     async def close(self) -> None: ...
 
 
 class OneServer(Route):
-    """The way to a server that has all keys."""
+    """The way to a single server, which has all keys."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -78,26 +78,28 @@ class OneServer(Route):
 class Nodes(Route):
     """The way to the nodes of a cluster.
 
-    Which node has what is noted when one says that another has it, and asked for anew when one is silent.
+    The table of slots is corrected when a node answers MOVED, and read again when a node does not answer.
     """
 
-    def __init__(self, client: RedisCluster, *, at_once: int, patience_seconds: float) -> None:
+    def __init__(self, client: RedisCluster, *, concurrency_max: int, timeout_seconds: float) -> None:
         self._client = client
-        self._patience_seconds = patience_seconds
-        # redis-py refuses what is more than a node has connections; here it waits for its turn.
-        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(at_once))
+        self._timeout_seconds = timeout_seconds
+        # redis-py raises when all connections to a node are in use; with a semaphore, the caller waits.
+        self._permits: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(concurrency_max)
+        )
 
     async def send(self, key: str, *commands: Command) -> list[Any]:
         await self._client.initialize()
         try:
             return await self._send(self._node_of(key), commands)
         except exceptions.MovedError as moved:
-            # The first command was not carried out, and those behind it have no key.
+            # The first command did not run, and the commands after it have no key.
             await self._client.nodes_manager.move_slot(moved)
         return await self._send(self._node_of(key), commands)
 
     def subscriber(self) -> PubSub:
-        # Each node hears of all that is published. Any will do, and one that is down is not tried for ever.
+        # Every node receives everything that is published. A random choice avoids a node that stays down.
         return self._client.pubsub(node=random.choice(self._client.get_nodes()))
 
     async def information(self) -> Sequence[dict[str, Any]]:
@@ -109,39 +111,39 @@ class Nodes(Route):
 
     def _node_of(self, key: str) -> ClusterNode:
         node = self._client.get_node_from_key(key)
-        assert node is not None  # Only of replicas there may be none.
+        assert node is not None  # redis-py returns None only when it is asked for a replica.
         return node
 
     async def _send(self, node: ClusterNode, commands: Sequence[Command]) -> list[Any]:
         try:
-            async with self._turn(node):
+            async with self._permit(node):
                 pipeline = self._client.pipeline()
                 for command in commands:
                     pipeline.execute_command(*command, target_nodes=node)
                 return _good(await pipeline.execute(raise_on_error=False, allow_redirections=False))
-        except GONE:
-            await self._look_around(node)
+        except NODE_ERRORS:
+            await self._read_slots(node)
             raise
 
     @asynccontextmanager
-    async def _turn(self, node: ClusterNode) -> AsyncIterator[None]:
-        turns = self._turns[node.name]
+    async def _permit(self, node: ClusterNode) -> AsyncIterator[None]:
+        permits = self._permits[node.name]
         try:
-            async with asyncio.timeout(self._patience_seconds):
-                await turns.acquire()
+            async with asyncio.timeout(self._timeout_seconds):
+                await permits.acquire()
         except TimeoutError as error:
-            raise exceptions.MaxConnectionsError("none came free in time") from error
+            raise exceptions.MaxConnectionsError("no connection became free in time") from error
         try:
             yield
         finally:
-            turns.release()
+            permits.release()
 
-    async def _look_around(self, silent: ClusterNode) -> None:
-        """Ask the others who has what now."""
+    async def _read_slots(self, failed: ClusterNode) -> None:
+        """Ask the other nodes which node has which slots now."""
         try:
-            await self._client.nodes_manager.initialize(last_failed_node_name=silent.name)
+            await self._client.nodes_manager.initialize(last_failed_node_name=failed.name)
         except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
-            logger.debug("no node says who has what: %s", error)
+            logger.debug("no node of the cluster could say which node has which slots: %s", error)
 
 
 def _good(replies: list[Any]) -> list[Any]:

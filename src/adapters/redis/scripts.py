@@ -1,4 +1,4 @@
-"""The scripts that run in the server: each changes, or reads, one shard as a whole."""
+"""The Lua scripts that run in the server. Each reads or changes one shard atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from outlast.adapters.redis.routing import Argument, Command, Route
 
 @dataclass(frozen=True)
 class Script:
-    """One of the files in `scripts`, with what is common to all of them in front."""
+    """One of the files in `scripts`, with `common.lua` before it."""
 
     name: str
     source: str = field(repr=False)
@@ -25,14 +25,14 @@ class Script:
     async def run(
         self, route: Route, key: str, arguments: Sequence[Argument], *after: Command
     ) -> Sequence[Any]:
-        """Return what the script returns, and what the commands `after` it do, on the same connection.
+        """Run the script, then the commands `after`, on one connection; return all their replies in order.
 
-        `key` says where in a cluster it runs. The server is sent the script itself only if it does not know
-        it (after a restart, a failover or SCRIPT FLUSH); the first try then had no effect, so the second one
-        is the only one.
+        It runs on the server that has `key`. The script itself is sent only if that server does not know it
+        (after a restart, a failover or SCRIPT FLUSH). In that case nothing has run before, so the script
+        runs once.
 
         Raises:
-            RedisError, OSError: something went wrong; the script may have had its effect.
+            RedisError, OSError: the first error; the script may have run all the same.
         """
         try:
             return await route.send(key, ("EVALSHA", self.sha, 1, key, *arguments), *after)

@@ -1,4 +1,4 @@
-"""What the URL of a Redis backend says."""
+"""The settings in the URL of a Redis backend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TLS_OPTIONS: Final[tuple[str, ...]] = (
     "ssl_cert_reqs",
     "ssl_check_hostname",
 )
-"""Handed on to redis-py as they are."""
+"""Options that are passed to redis-py unchanged."""
 
 _OPTIONS: Final[tuple[str, ...]] = (
     "prefix",
@@ -43,37 +43,37 @@ class RedisSettings:
     """How to reach a server, and how to use it."""
 
     url: str = field(repr=False)
-    """For redis-py: scheme, credentials, host, port, database number and TLS options."""
+    """The URL for redis-py: scheme, credentials, host, port, database number and TLS options."""
     place: str
-    """The same without credentials, for messages."""
+    """The URL without credentials, for error messages."""
     prefix: str = DEFAULT_PREFIX
-    """What all keys and channels begin with, before a colon. Two prefixes are two backends on one server."""
+    """The beginning of all keys and channels, before a colon. Two prefixes are two backends on one server."""
     shards: int | None = None
-    """In how many parts executions are divided: each is in one hash slot of a cluster, and does not need the
-    others. It is written down when a prefix is first used; None takes what is written, else 1 on a single
-    server and 16 on a cluster."""
+    """The number of parts into which executions are divided. Each shard is in one hash slot of a cluster and
+    is independent of the others. The server keeps the number when a prefix is first used. None means the
+    number that is kept; for a new prefix, 1 on a single server and 16 on a cluster."""
     require_durable: bool = False
-    """Whether a server that may lose what it has acknowledged is refused, not only warned about."""
+    """Whether a server that may lose acknowledged writes raises an error instead of logging a warning."""
     wait_aof: WaitAof | None = None
-    """Whether each write waits until it is synced to the append-only file: "local" of the server itself,
-    "replica" of one replica as well."""
+    """Whether each write waits until it is synced to the append-only file: "local" means that of the server,
+    "replica" that of one replica as well."""
     keep_seconds: float = 7 * DAY_SECONDS
-    """How long an ended execution is kept whose workflow does not say."""
+    """How long an ended execution is kept if its workflow does not say."""
     timeout_seconds: float = 5.0
-    """How long a connection may take to open, and a reply to come."""
+    """The timeout for opening a connection, and for each reply."""
     max_connections: int = 32
-    """How many connections one store opens at most (for each node of a cluster)."""
+    """The largest number of connections that one store opens (on a cluster, to each node)."""
 
     @classmethod
     def from_url(cls, url: str) -> RedisSettings:
-        """Return what `url` says.
+        """Return the settings that `url` contains.
 
-        It is `redis://[user:password@]host[:port][/database]`, `rediss://` for TLS, and then the options
-        `prefix`, `shards`, `require_durable=0|1`, `wait_aof=local|replica`, `keep_days`, `timeout` (seconds),
-        `max_connections`, and redis-py's `ssl_…` options.
+        A URL is `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS. Options follow
+        after `?`: `prefix`, `shards`, `require_durable=0|1`, `wait_aof=local|replica`, `keep_days`,
+        `timeout` (seconds), `max_connections`, and the `ssl_…` options of redis-py.
 
         Raises:
-            ConfigurationError: it makes no sense; the message repeats no credentials.
+            ConfigurationError: the URL is not valid; the message contains no credentials.
         """
         parts = urlsplit(url)
         try:
@@ -82,29 +82,32 @@ class RedisSettings:
             raise ConfigurationError("the port in the Redis URL is not a number from 0 to 65535") from error
         if parts.scheme not in ("redis", "rediss") or not parts.hostname:
             raise ConfigurationError(
-                "a Redis URL is redis://[user:password@]host[:port][/database], or rediss://… for TLS"
+                "the Redis URL is not valid; write redis://[user:password@]host[:port][/database], or "
+                "rediss://… for TLS"
             )
         database = parts.path.strip("/")
         if database and not database.isdecimal():
             raise ConfigurationError(
-                f"the database in the Redis URL is a number, as in /0; it is {database!r}"
+                f"the database in the Redis URL must be a number, as in /0, not {database!r}"
             )
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         for name in options:
             if name not in _OPTIONS:
                 raise ConfigurationError(
-                    f"unknown option {name!r} in the Redis URL; it can have {', '.join(_OPTIONS)}"
+                    f"unknown option {name!r} in the Redis URL; known options: {', '.join(_OPTIONS)}"
                 )
         tls = {name: options.pop(name) for name in _TLS_OPTIONS if name in options}
         if tls and parts.scheme == "redis":
-            raise ConfigurationError("the Redis URL has TLS options but no TLS: write rediss://")
+            raise ConfigurationError(
+                "the Redis URL has TLS options (ssl_…) but begins with redis://; write rediss:// for TLS"
+            )
         bare = SplitResult(parts.scheme, parts.netloc, f"/{database}", urlencode(tls), "")
         return cls(
             url=bare.geturl(),
             place=f"{parts.scheme}://{parts.hostname}:{port or 6379}/{database or 0}",
             prefix=_prefix(options.get("prefix", DEFAULT_PREFIX)),
             shards=_whole("shards", options["shards"], SHARDS_MAX) if "shards" in options else None,
-            require_durable=_yes("require_durable", options.get("require_durable", "0")),
+            require_durable=_boolean("require_durable", options.get("require_durable", "0")),
             wait_aof=_wait_aof(options.get("wait_aof")),
             keep_seconds=_positive("keep_days", options.get("keep_days", "7")) * DAY_SECONDS,
             timeout_seconds=_positive("timeout", options.get("timeout", "5")),
@@ -113,11 +116,11 @@ class RedisSettings:
 
 
 def _prefix(text: str) -> str:
-    # Braces would be taken for a hash tag, and then every shard would be in one slot.
+    # Redis would take braces for a hash tag, and then put every shard into the same slot.
     if not text or not text.isprintable() or any(character in "{}*?[]\\ " for character in text):
         raise ConfigurationError(
-            f"option prefix={text!r} in the Redis URL: use printable characters without blanks, braces, "
-            "brackets, '*', '?' and backslashes"
+            f"option prefix={text!r} in the Redis URL is not valid; use printable characters except spaces, "
+            "braces, brackets, '*', '?' and backslashes"
         )
     return text
 
@@ -129,23 +132,25 @@ def _wait_aof(text: str | None) -> WaitAof | None:
     for choice in get_args(WaitAof):
         if text == choice:
             return choice
-    raise _no_choice("wait_aof", text, get_args(WaitAof))
+    raise _invalid("wait_aof", text, get_args(WaitAof))
 
 
-def _yes(name: str, text: str) -> bool:
+def _boolean(name: str, text: str) -> bool:
     if text not in ("0", "1"):
-        raise _no_choice(name, text, ("0", "1"))
+        raise _invalid(name, text, ("0", "1"))
     return text == "1"
 
 
-def _no_choice(name: str, text: str, choices: tuple[str, ...]) -> ConfigurationError:
-    return ConfigurationError(f"option {name}={text} in the Redis URL: choose {' or '.join(choices)}")
+def _invalid(name: str, text: str, choices: tuple[str, ...]) -> ConfigurationError:
+    return ConfigurationError(
+        f"option {name}={text} in the Redis URL is not valid; choose {' or '.join(choices)}"
+    )
 
 
 def _whole(name: str, text: str, largest: int) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= largest:
         raise ConfigurationError(
-            f"option {name}={text} in the Redis URL is a whole number from 1 to {largest}"
+            f"option {name}={text} in the Redis URL must be a whole number from 1 to {largest}"
         )
     return int(text)
 
@@ -156,5 +161,5 @@ def _positive(name: str, text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < float("inf"):
-        raise ConfigurationError(f"option {name}={text} in the Redis URL is a number above 0")
+        raise ConfigurationError(f"option {name}={text} in the Redis URL must be a number above 0")
     return number

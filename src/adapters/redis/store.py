@@ -1,22 +1,25 @@
 """The store on Redis.
 
-Executions are divided into shards, as Temporal divides its histories: an execution's keys and the queues that
-it waits in carry the same hash tag, so that one script changes them as a whole, on a single server and on a
-cluster. No change spans two shards; nothing is left half done for somebody to repair. In a shard there are
+Executions are divided into shards, as Temporal divides its histories. The keys of an execution and of its
+queue have the same hash tag, so one script changes them atomically, on a single server and on a cluster. A
+change never touches two shards, so a crash leaves nothing half done. A shard has these keys:
 
     token                       the last fencing token
     head:ID                     a hash: workflow, queue, status, owner, token, times, counters
     journal:ID                  a list: the records
-    inbox:ID, message-ids:ID    a list: the messages not consumed; a set: the ids of all, until the end
-    ready:QUEUE:WORKFLOW        a sorted set: when each execution can be claimed (see `ports.journal`)
-    owned:WORKER                a set: the executions that it owns
-    mail:WORKER                 a set: those of them whose inbox holds unread messages
-    listed:STATUS:WORKFLOW      a sorted set: all executions, by when they were created
-    closed, expiring            sorted sets: those that ended, by when they ended or are to be forgotten
-    workflows                   a set: the names for which there is a `listed`
+    inbox:ID                    a list: the messages that are not consumed
+    message-ids:ID              a set: the ids of all messages, until the execution ends
+    ready:QUEUE:WORKFLOW        a sorted set: executions, by the time at which they are claimable
+    owned:WORKER                a set: the executions that the worker owns
+    mail:WORKER                 a set: those of them whose inbox has unread messages
+    listed:STATUS:WORKFLOW      a sorted set: executions, by the time of their creation
+    closed                      a sorted set: ended executions, by the time of their end
+    expiring                    the same for executions with `keep_seconds`, by the time to forget them
+    workflows                   a set: the names that have a `listed` key
 
-and a claim looks at every shard. Shard 0 also has `workers`, a hash of who they are, and `alive`, a sorted
-set of until when. What happened is published on the channels `work:QUEUE` and `journal:ID`.
+A claim looks at every shard. Shard 0 also has `workers`, a hash from identity to card, and `alive`, a sorted
+set of identities by the time until which they are alive. Changes are announced on the channels `work:QUEUE`,
+`journal:ID` and `end:ID`.
 """
 
 from __future__ import annotations
@@ -73,49 +76,49 @@ logger = logging.getLogger("outlast.redis")
 LIMIT_BYTES = 16 * 1024 * 1024
 
 FORGET_EXECUTIONS = 100
-"""How many executions one script forgets at most: it keeps the server from doing anything else."""
+"""How many executions one script forgets at most: the server does nothing else while a script runs."""
 
 PRESENCE_SHARD = 0
 
 ENDED = -1
-"""What the scripts say of the length of a journal that does not grow any more."""
+"""The value that scripts give for the length of a journal whose execution has ended."""
 
 SYNCHRONISE_SECONDS = 60.0
-"""How often the server is asked again what time it is."""
+"""The time between two synchronisations with the clock of the server."""
 
 LOOK_AGAIN_SECONDS = 0.5
-"""How soon a shard that said nothing is looked at again."""
+"""The time after which a shard that did not answer is asked again."""
 
 TASK_QUEUES_MAX = 1 << 20
-"""How many task queues one store can serve; a version says which one it is about."""
+"""How many task queues one store can serve at most. (`Work.version` also encodes the task queue.)"""
 
 
 @dataclass(slots=True)
 class OpenedServer:
-    """What a store has while it is open."""
+    """The parts of an open store."""
 
     server: Server
     announcements: RedisAnnouncements
     stack: AsyncExitStack
     queues: dict[str, int] = field(default_factory=dict)
-    """The number of each task queue that this store claims from, an index into `work`."""
+    """The task queues that this store claims from, each with its index in `work`."""
     work: list[Topic] = field(default_factory=list)
-    cleans: bool = False
+    is_cleaning: bool = False
     loops: list[asyncio.Task[None]] = field(default_factory=list)
 
 
 class RedisStore(Store):
-    """A store under one prefix of a server or cluster, which any number of stores may have open anywhere.
+    """A store under one prefix of a server or cluster. Any number of stores may use the same prefix.
 
-    It is used in the event loop in which it was opened.
+    Use it in the event loop that opened it.
 
     Args:
-        settings: Which server, and how to use it.
-        clock: What the times of executions and leases, and the timeouts of waits, go by: the server's own
-            time by default, which is then `clock`.
-        clean_seconds: How often a store that claims forgets what is past its `keep_seconds` (or those of the
-            settings); None leaves that to `prune`.
-        limit_bytes: The longest record or message.
+        settings: The server, and how to use it.
+        clock: The clock for the times of executions and leases, and for timeouts of waits. By default it is
+            the clock of the server, and the attribute `clock` gives it.
+        clean_seconds: The time between two rounds in which a store that claims forgets the executions that
+            were kept long enough; None leaves that to `prune`.
+        limit_bytes: The size of the longest record or message.
     """
 
     def __init__(
@@ -134,7 +137,9 @@ class RedisStore(Store):
 
     async def __aenter__(self) -> RedisStore:
         if self._maybe_opened is not None:
-            raise ConfigurationError("this store is open already; open one more store with the same settings")
+            raise ConfigurationError(
+                "this store is already open; create another RedisStore with the same settings"
+            )
         async with AsyncExitStack() as stack:
             server = await open_server(self._settings)
             stack.push_async_callback(server.route.close)
@@ -170,7 +175,7 @@ class RedisStore(Store):
 
     async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
         self._check_size(f"the first record of execution {new.id!r}", first)
-        is_new, head = await self._insist(
+        is_new, head = await self._write_twice(
             "create",
             self._shard_of(new.id),
             new.id,
@@ -215,12 +220,12 @@ class RedisStore(Store):
         topic_name = self._topic("end" if length >= ENDLESS else "journal", execution_id)
         async with self._opened.announcements.listening(topic_name) as topic:
             while True:
-                heard = topic.heard
-                # What was announced last is what there is; only when nothing was, it must be asked for.
-                there_are = int(topic.said) if topic.said else await self._length(execution_id)
-                if there_are > length or there_are == ENDED or self.clock.now() >= give_up_at:
+                count = topic.count
+                # The latest announcement has the length; without an announcement, ask the server.
+                current = int(topic.latest) if topic.latest else await self._length(execution_id)
+                if current > length or current == ENDED or self.clock.now() >= give_up_at:
                     return
-                await topic.changed(heard, give_up_at - self.clock.now())
+                await topic.changed(count, give_up_at - self.clock.now())
 
     async def _length(self, execution_id: str) -> int:
         return int(await self._run("length", self._shard_of(execution_id), execution_id))
@@ -230,11 +235,11 @@ class RedisStore(Store):
     async def send(self, execution_id: str, message: Message) -> None:
         self._check_size(f"a message to execution {execution_id!r}", message.body)
         shard = self._shard_of(execution_id)
-        said = await self._insist("send", shard, execution_id, message.id, message.body)
-        if said == b"unknown":
+        outcome = await self._write_twice("send", shard, execution_id, message.id, message.body)
+        if outcome == b"unknown":
             raise ExecutionNotFound(execution_id)
-        if said != b"sent":
-            raise ExecutionClosed(execution_id, Status(said.decode()))
+        if outcome != b"sent":
+            raise ExecutionClosed(execution_id, Status(outcome.decode()))
 
     async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
         last, items = await self._run("messages", self._shard_of(execution_id), execution_id, after)
@@ -250,8 +255,8 @@ class RedisStore(Store):
     ) -> Work:
         opened = self._opened
         topic = await self._work_of(task_queue)
-        # What is announced while the scripts run may or may not be in their answers.
-        version = topic.heard * TASK_QUEUES_MAX + opened.queues[task_queue]
+        # Take the version first: the answers of the scripts may miss what is announced while they run.
+        version = topic.count * TASK_QUEUES_MAX + opened.queues[task_queue]
         lease_until = self.clock.now() + lease_seconds
         names = sorted(set(workflows))
 
@@ -263,8 +268,8 @@ class RedisStore(Store):
 
         found = await claim_everywhere(claim_in, opened.server.shards, limit)
         next_wake_at = found.next_wake_at
-        if found.silence is not None:
-            logger.warning("what is elsewhere goes on, but %s", found.silence)
+        if found.failure is not None:
+            logger.warning("one shard could not be asked for work; the other shards go on: %s", found.failure)
             look_again_at = self.clock.now() + LOOK_AGAIN_SECONDS
             next_wake_at = look_again_at if next_wake_at is None else min(next_wake_at, look_again_at)
         return Work(found.claims, found.mail, next_wake_at, version)
@@ -282,20 +287,20 @@ class RedisStore(Store):
         return frozenset(id.decode() for ids in lost for id in ids)
 
     async def wait(self, version: int, timeout_seconds: float) -> None:
-        heard, number = divmod(version, TASK_QUEUES_MAX)
-        await self._opened.work[number].changed(heard, timeout_seconds)
+        count, number = divmod(version, TASK_QUEUES_MAX)
+        await self._opened.work[number].changed(count, timeout_seconds)
 
     async def _work_of(self, task_queue: str) -> Topic:
-        """Return the topic of a task queue, which this store listens to from now on."""
+        """Return the topic of a task queue; the store stays subscribed to it."""
         opened = self._opened
         if task_queue not in opened.queues:
             name = self._topic("work", task_queue)
             topic = await opened.stack.enter_async_context(opened.announcements.listening(name))
-            if task_queue not in opened.queues:  # else another claim came first
+            if task_queue not in opened.queues:  # Another claim may have added it meanwhile.
                 opened.queues[task_queue] = len(opened.work)
                 opened.work.append(topic)
-            if self._clean_seconds is not None and not opened.cleans:
-                opened.cleans = True
+            if self._clean_seconds is not None and not opened.is_cleaning:
+                opened.is_cleaning = True
                 opened.loops.append(asyncio.create_task(self._clean_forever(self._clean_seconds)))
         return opened.work[opened.queues[task_queue]]
 
@@ -365,7 +370,7 @@ class RedisStore(Store):
             try:
                 await self.prune(self.clock.now() - self._settings.keep_seconds)
             except StorageError as error:
-                logger.warning("ended executions are not forgotten for now: %s", error)
+                logger.warning("could not forget old executions; will try again later: %s", error)
 
     async def _synchronise_forever(self, clock: ServerClock) -> None:
         while True:
@@ -373,13 +378,13 @@ class RedisStore(Store):
             try:
                 await self._synchronise(clock)
             except StorageError as error:
-                logger.warning("the server's time is not known anew: %s", error)
+                logger.warning("could not refresh the server's clock; will try again later: %s", error)
 
     async def _synchronise(self, clock: ServerClock) -> None:
         with translated(self._settings):
             await clock.synchronise(self._opened.server.time)
 
-    # What the methods share ------------------------------------------------------------------------------
+    # Helpers ---------------------------------------------------------------------------------------------
 
     def _shard_of(self, execution_id: str) -> int:
         return zlib.crc32(execution_id.encode()) % self._opened.server.shards
@@ -400,8 +405,8 @@ class RedisStore(Store):
             [outcome] = await script(name).run(self._opened.server.route, key, all_arguments)
         return outcome
 
-    async def _insist(self, name: str, shard: int, *arguments: Argument) -> Any:
-        """Write what has no effect the second time; again, if the connection broke before it was answered."""
+    async def _write_twice(self, name: str, shard: int, *arguments: Argument) -> Any:
+        """Run a script that may run twice, like `_write`; run it again if the connection broke meanwhile."""
         try:
             return await self._write(name, shard, *arguments)
         except StorageUnavailable as error:
@@ -410,7 +415,7 @@ class RedisStore(Store):
         return await self._write(name, shard, *arguments)
 
     async def _write(self, name: str, shard: int, *arguments: Argument) -> Any:
-        """Run a script whose effect must be durable when this returns."""
+        """Run a script; when this returns, its changes are as durable as the settings ask for."""
         if self._settings.wait_aof is None:
             return await self._run(name, shard, *arguments)
         replicas = int(self._settings.wait_aof == "replica")
@@ -422,8 +427,8 @@ class RedisStore(Store):
             )
         if synced[0] < 1 or synced[1] < replicas:
             raise StorageUnavailable(
-                f"{self._settings.place} did not say in time that the write is in its append-only file"
-                f"{' and that of a replica' if replicas else ''}; it may be there or not"
+                f"{self._settings.place} did not confirm in time that a write is in its append-only file"
+                f"{' and in that of a replica' if replicas else ''}; the write may have happened or not"
             )
         return outcome
 

@@ -1,4 +1,4 @@
--- Says that a worker is alive until a time.
+-- Lists a worker as alive until a time, and removes workers whose time has passed.
 local identity, card, alive_until = ARGV[4], ARGV[5], ARGV[6]
 
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', ALIVE, '-inf', now)) do

@@ -1,4 +1,4 @@
--- Appends records under a claim and makes the rest of the commit true; returns 1, or 0 if it was refused.
+-- Appends records under a claim and applies the rest of the commit; returns 1, or 0 if the claim is stale.
 local id, token, position = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local consumed, status, release, wake_at, has_note, note = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 local FIRST_RECORD = 13

@@ -1,6 +1,6 @@
--- Claims up to `limit` executions of a queue and some workflows, those first that have waited longest.
--- Returns the claims, each with the time since which it had waited; this worker's mail; the next wake-up time
--- ('' if there is none); and of the first `peek` that could be claimed but were not, that time and the id.
+-- Claims up to `limit` executions of a queue and some workflows; the one that has waited longest comes first.
+-- Returns {claims, mail, next wake-up time or '', waiting}. Each claim begins with the time at which its
+-- execution became claimable. `waiting` has that time and the id of the next `peek` claimable executions.
 local worker, queue, lease_until, limit, peek = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local FIRST_WORKFLOW = 9
 
@@ -16,8 +16,8 @@ table.sort(waiting, function (one, other)
     return one.since < other.since or (one.since == other.since and one.id < other.id)
 end)
 
--- By the time, not only by counting: a server that lost its last writes, as a replica that takes over may have,
--- would give a token out once more, and its first owner may still be at work.
+-- A token is at least the time in microseconds, not only a counter. A server that lost its last writes (such as
+-- a replica that takes over) could count to the same token again, while the first owner of it is still at work.
 local token = math.max(tonumber(redis.call('GET', TOKEN) or 0), math.floor(tonumber(now) * 1e6))
 
 local claims = {}

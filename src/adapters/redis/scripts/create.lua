@@ -1,4 +1,4 @@
--- Creates an execution; returns {1 if it is new, head}.
+-- Creates an execution unless its id exists; returns {1 if it is new or else 0, head}.
 local id, workflow, queue, fingerprint, keep, first =
     ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 

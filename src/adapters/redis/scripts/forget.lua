@@ -1,4 +1,4 @@
--- Forgets up to `limit` executions that are over, whole; returns how many.
+-- Deletes up to `limit` ended executions that were kept long enough, with all their keys; returns how many.
 local closed_before, limit = ARGV[4], tonumber(ARGV[5])
 
 local over = redis.call('ZRANGEBYSCORE', EXPIRING, '-inf', now, 'LIMIT', 0, limit)

@@ -1,2 +1,2 @@
--- Returns an execution's head; its fields are none if there is no such execution.
+-- Returns the head of an execution; without fields if the id is unknown.
 return read_head(ARGV[4])

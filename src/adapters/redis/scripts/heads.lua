@@ -1,4 +1,4 @@
--- Returns {id, head} of up to `limit` executions, the newest first, by status and, if one is named, workflow.
+-- Returns {id, head} of up to `limit` executions, the newest first, with the given statuses and workflow ('' is any).
 local limit, workflow = tonumber(ARGV[4]), ARGV[5]
 local FIRST_STATUS = 6
 

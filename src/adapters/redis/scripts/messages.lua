@@ -1,4 +1,4 @@
--- Returns the number of the last message before those that follow, and the messages: id, body, id, body, ...
+-- Returns {number, messages}: the messages as id, body, id, body, ... and the number of the one before them.
 local id, after = ARGV[4], tonumber(ARGV[5])
 
 local consumed = tonumber(redis.call('HGET', head_of(id), 'consumed') or 0)

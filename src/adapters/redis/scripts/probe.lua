@@ -1,4 +1,4 @@
--- Fails unless this user may do what the scripts do: one command of each sort, and nothing is changed.
+-- Changes nothing; fails unless this user may run scripts, read keys and publish.
 redis.call('GET', TOKEN)
 redis.call('PUBLISH', prefix .. 'probe', '')
 return 1

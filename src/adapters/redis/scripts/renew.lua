@@ -1,4 +1,4 @@
--- Makes leases last until a new time; returns the ids of the claims that are good no more.
+-- Makes leases last until a new time; returns the ids of the claims that are lost or released.
 local lease_until = ARGV[4]
 local FIRST_CLAIM = 5
 
