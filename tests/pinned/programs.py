@@ -1,0 +1,348 @@
+"""The workflows whose journals are pinned, and what happens to each. Never change one: write another.
+
+Nothing here uses `asyncio.wait_for`, which asks for other keys on Python 3.11 than on later versions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+import outlast
+from outlast.adapters.scripted.session import call, handoff, say
+from outlast.ports.durability.execution import Execution
+from outlast.ports.llm import ModelRequest
+from outlast.runtime.definitions.activity_source import ActivitySource
+from outlast.testing.contracts.durability.stage import Process, Stage
+
+AT_ONCE = timedelta(0)
+
+Deeds = Callable[[Stage, Execution, Process], Awaitable[None]]
+"""What people and machines do to an execution while it runs."""
+
+
+@outlast.activity(name="pinned_look_up")
+async def look_up(city: str, days: int = 1) -> dict[str, Any]:
+    """Look the weather up.
+
+    Args:
+        city: Where
+        days: For how many days
+    """
+    return {"city": city, "days": days, "rain": [0.5] * days, "note": "näß 🌧"}
+
+
+@outlast.activity(name="pinned_pay", requires_approval=True, effect="once")
+async def pay(to: str, amount: float) -> str:
+    """Pay somebody."""
+    return f"{to} has {amount}"
+
+
+@outlast.activity(name="pinned_unsteady", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=3)
+async def unsteady(failures: int) -> int:
+    """Fail so many times."""
+    attempt = outlast.activity.info().attempt
+    outlast.activity.heartbeat({"attempt": attempt})
+    if attempt <= failures:
+        raise LookupError(f"attempt {attempt} fails")
+    return attempt
+
+
+@outlast.activity(name="pinned_wait")
+async def wait_for_the_end() -> str:
+    """Work until the worker is gone."""
+    if outlast.activity.info().attempt == 1:
+        await asyncio.Event().wait()
+    return "at the second attempt"
+
+
+@outlast.activity(name="pinned_note")
+async def note(what: str) -> str:
+    """Note something."""
+    return f"{what} noted"
+
+
+def shout(text: str) -> str:
+    """Say it loudly."""
+    return text.upper()
+
+
+def break_down(text: str) -> str:
+    """Fail."""
+    raise ValueError(f"cannot bear {text!r}")
+
+
+@outlast.workflow.define(name="pinned.agents")
+class Agents:
+    """Handoffs, tools of every kind side by side, calls that fail, a conversation of two runs."""
+
+    @outlast.workflow.entrypoint
+    async def run(self, request: str) -> list[str]:
+        expert = outlast.Agent(
+            model="m",
+            name="expert",
+            description="Knows the weather",
+            tools=[look_up, shout, break_down, pay],
+        )
+        front = outlast.Agent(model="m", name="front", instructions="Hand off.", handoffs=[expert])
+        calls = [
+            call("pinned_look_up", {"city": "Lyon", "days": 2}),
+            call("shout", {"text": "rain"}),
+            call("break_down", {"text": "rain"}),
+            call("pinned_look_up", "no JSON"),
+            call("shout", {"words": 1}),
+            call("nothing"),
+        ]
+        session = outlast.ScriptedSession(
+            {"front": [[handoff("expert")], say("Back.")], "expert": [calls, say("It rains."), say("Still.")]}
+        )
+        first = await outlast.Runner.run(front, request, session)
+        second = await outlast.Runner.run(expert, "And now?", session)
+        return [first.text, second.text, str(len(first.entries)), str(first.usage.total_tokens)]
+
+
+@outlast.workflow.define(name="pinned.approvals")
+class Approvals:
+    """Three payments: one is allowed, one allowed with other arguments, one denied."""
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[str]:
+        agent = outlast.Agent(model="m", name="spender", tools=[pay])
+        calls = [call("pinned_pay", {"to": name, "amount": 10.5}) for name in ("Ada", "Bob", "Cyd")]
+        session = outlast.ScriptedSession({"spender": [calls, say("Paid.")]})
+        result = await outlast.Runner.run(agent, "Pay.", session)
+        return [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
+
+
+async def decide(stage: Stage, execution: Execution, process: Process) -> None:
+    await stage.event(execution, "approval_requested", 3)
+    first, second, third = await execution.pending()
+    await execution.decide(first.call_id, "allow")
+    await execution.decide(second.call_id, "allow", edited_arguments={"to": "Bob", "amount": 1.0})
+    await execution.decide(third.call_id, "deny", "Too much.")
+
+
+@outlast.workflow.define(name="pinned.waiting")
+class Waiting:
+    """Timers, time-outs, tasks, signals, conditions, random numbers, patches, events of steps that fail."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    @outlast.workflow.entrypoint
+    async def run(self, count: int) -> dict[str, Any]:
+        async def child(number: int) -> str:
+            await asyncio.sleep(number)
+            return await note(f"child {number}")
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(child(number)) for number in (3, 1, 2)]
+        timed_out = False
+        try:
+            async with asyncio.timeout(5):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            timed_out = True
+        await outlast.workflow.wait_condition(lambda: len(self.said) >= count)
+        failed = ""
+        try:
+            await unsteady(5)
+        except outlast.ActivityFailed as error:
+            failed = str(error)
+        return {
+            "children": [task.result() for task in tasks],
+            "timed out": timed_out,
+            "said": self.said,
+            "draw": outlast.workflow.random().randint(1, 1000),
+            "id": str(outlast.workflow.uuid4()),
+            "patched": outlast.workflow.patched("pinned"),
+            "steady": await unsteady(1),
+            "failed": failed,
+        }
+
+    @outlast.workflow.signal
+    async def say(self, text: str, *, by: str = "nobody") -> None:
+        self.said.append(await note(f"{by}: {text}"))
+
+
+async def let_time_pass_and_speak(stage: Stage, execution: Execution, process: Process) -> None:
+    await execution.signal("say", "early")
+    await stage.event(execution, "timer_started", 3)
+    await stage.pass_time(4)
+    await stage.event(execution, "timer_started", 4)
+    await stage.pass_time(6)
+    await execution.signal("say", "late", by="Ada")
+
+
+@outlast.workflow.define(name="pinned.updates")
+class Updates:
+    """Updates that are answered, that wait, that fail, and that are not accepted."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.ended = False
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> int:
+        await outlast.workflow.wait_condition(lambda: self.ended)
+        await outlast.workflow.wait_condition(outlast.workflow.all_handlers_finished)
+        return self.total
+
+    @outlast.workflow.update
+    async def add(self, amount: int) -> int:
+        await note(f"add {amount}")
+        self.total += amount
+        return self.total
+
+    @add.validator
+    def check(self, amount: int) -> None:
+        if amount < 0:
+            raise ValueError("no debts")
+
+    @outlast.workflow.update
+    def fail(self) -> None:
+        raise LookupError("as it should")
+
+    @outlast.workflow.update
+    def end(self) -> bool:
+        self.ended = True
+        return True
+
+
+async def update(stage: Stage, execution: Execution, process: Process) -> None:
+    await execution.update("add", 2, id="one")
+    for name, arguments, expected in (
+        ("add", [-1], outlast.UpdateRejected),
+        ("fail", [], outlast.UpdateFailed),
+    ):
+        with suppress(expected):
+            await execution.update(name, *arguments, id=name)
+    await execution.update("add", 3, id="two")
+    await execution.update("end", id="three")
+
+
+@outlast.workflow.define(name="pinned.cancelled")
+class Cancelled:
+    """Is cancelled while it waits, and cleans up."""
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await note("cleaned up")
+
+
+async def cancel(stage: Stage, execution: Execution, process: Process) -> None:
+    await stage.event(execution, "timer_started")
+    await execution.cancel()
+
+
+@outlast.workflow.define(name="pinned.failed")
+class Failed:
+    """Fails with an error of its own, after a child task has failed."""
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(1000))
+            group.create_task(self.lose())
+
+    async def lose(self) -> None:
+        await note("lost")
+        raise KeyError("lost")
+
+
+@outlast.workflow.define(name="pinned.recovered")
+class Recovered:
+    """Loses its worker in the middle of a step."""
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[str]:
+        return list(await asyncio.gather(wait_for_the_end(), note("beside it")))
+
+
+async def lose_the_worker(stage: Stage, execution: Execution, process: Process) -> None:
+    await stage.event(execution, "activity_completed")
+    await stage.lose(process)
+    await stage.worker(Recovered)
+
+
+class Score(BaseModel):
+    """An answer with a type."""
+
+    value: int
+
+
+@outlast.workflow.define(name="pinned.checks")
+class Checks:
+    """Answers that are checked and rejected, a guardrail, a limit, a source of tools, a summary."""
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[Any]:
+        scorer = outlast.Agent(model="m", name="scorer", output_type=Score, input_guardrails=[check_input])
+        session = outlast.ScriptedSession({"scorer": [say("three"), say('{"value": 3}')]})
+        scored = await outlast.Runner.run(scorer, "Score.", session)
+        box = ActivitySource(look_up, name="box")
+        worker = outlast.Agent(model="m", name="worker", tools=[shout], mcp_clients=[box])
+        limited = await outlast.Runner.run(
+            worker, "Work.", outlast.ScriptedSession(work), max_turns=4, on_limit="finish"
+        )
+        short = outlast.ScriptedSession(
+            work, context=[outlast.SummariseHistory(over_tokens=5, keep_turns=1, count=one)]
+        )
+        summarised = await outlast.Runner.run(worker, "Work.", short, max_turns=9)
+        return [scored.output.value, limited.text, summarised.text]
+
+
+def one(entry: object) -> int:
+    """Count every entry as one token."""
+    return 1
+
+
+@outlast.activity(name="pinned_check_input")
+async def check_input(text: str) -> None:
+    """Let every input pass."""
+
+
+def work(request: ModelRequest) -> Any:
+    if request.agent == "summariser":
+        return say("It was much.")
+    if not request.may_call or request.turn == 6:
+        return say(f"Done in {request.turn}.")
+    name, arguments = ("shout", {"text": "a"}) if request.turn % 2 else ("pinned_look_up", {"city": "Nice"})
+    return call(name, arguments, call_id=f"call{request.turn}")
+
+
+async def nothing(stage: Stage, execution: Execution, process: Process) -> None:
+    """It needs nobody."""
+
+
+PROGRAMS: dict[type[Any], tuple[list[Any], Deeds]] = {
+    Agents: (["What is the weather?"], nothing),
+    Approvals: ([], decide),
+    Waiting: ([2], let_time_pass_and_speak),
+    Updates: ([], update),
+    Cancelled: ([], cancel),
+    Failed: ([], nothing),
+    Recovered: ([], lose_the_worker),
+    Checks: ([], nothing),
+}
+"""Each workflow with its arguments and with what happens to it."""
+
+
+@asynccontextmanager
+async def executed(stage: Stage, workflow: type[Any]) -> AsyncIterator[Execution]:
+    """Execute one of them to its end."""
+    arguments, deeds = PROGRAMS[workflow]
+    execution, _ = await stage.start(workflow, *arguments)
+    process = await stage.worker(workflow)
+    await stage.soon(deeds(stage, execution, process))
+    with suppress(outlast.ExecutionFailed, outlast.ExecutionCancelled):
+        await stage.soon(execution.result())
+    yield execution

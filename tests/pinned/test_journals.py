@@ -1,0 +1,76 @@
+"""Journals of every released format replay for ever, whole and cut off anywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from outlast.core.event_stream import EventReader
+from outlast.core.records import AnyRecord, ExecutionEnded, decode_record, encode_record
+from outlast.core.workflow_machine import MachinePhase
+from outlast.ports.durability.workflow_context import WorkflowInfo
+from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.executions.live_execution import LiveExecution
+from tests.pinned.journals import Journal, pinned, recorded
+from tests.pinned.programs import PROGRAMS
+
+JOURNALS = pinned()
+
+
+def replayed(journal: Journal, records: list[AnyRecord]) -> LiveExecution:
+    """Return an execution that has caught up with these records; raises where the code departs from them."""
+    info = WorkflowInfo(journal.id, journal.workflow)
+    return LiveExecution(definition_of(journal.workflow), info, records, limit_bytes=2_000_000)
+
+
+def test_there_is_a_journal_of_every_program() -> None:
+    assert {journal.workflow for journal in JOURNALS.values()} == {
+        definition_of(workflow).name for workflow in PROGRAMS
+    }
+
+
+@pytest.mark.parametrize("name", JOURNALS)
+def test_a_journal_that_was_written_once_replays_to_its_end(name: str) -> None:
+    records = [decode_record(record) for record in JOURNALS[name].records]
+    live = replayed(JOURNALS[name], records)
+    try:
+        assert live.machine.phase is MachinePhase.CLOSED
+        assert live.machine.closed == records[-1]
+    finally:
+        live.close()
+
+
+@pytest.mark.parametrize("name", JOURNALS)
+def test_so_does_every_beginning_of_it(name: str) -> None:
+    records = [decode_record(record) for record in JOURNALS[name].records]
+    for length in range(1, len(records)):
+        live = replayed(JOURNALS[name], records[:length])
+        assert live.machine.phase is MachinePhase.LIVE
+        live.close()
+
+
+@pytest.mark.parametrize("name", JOURNALS)
+def test_its_records_are_written_again_byte_for_byte(name: str) -> None:
+    for record in JOURNALS[name].records:
+        assert encode_record(decode_record(record)) == record
+
+
+@pytest.mark.parametrize("name", JOURNALS)
+def test_its_events_can_be_read(name: str) -> None:
+    reader = EventReader()
+    events = [event for record in JOURNALS[name].records for event in reader.read(decode_record(record))]
+    assert reader.ended
+    assert [event.position for event in events] == sorted({event.position for event in events})
+
+
+@pytest.mark.parametrize("workflow", PROGRAMS)
+async def test_todays_journal_of_a_program_has_the_records_of_the_pinned_one(workflow: type) -> None:
+    """Not the same bytes, for times and ids differ; but the same things happen, in the same order."""
+    journal = await recorded(workflow)
+    newest = [one for one in JOURNALS.values() if one.workflow == journal.workflow][-1]
+    assert shape(journal) == shape(newest)
+
+
+def shape(journal: Journal) -> list[tuple[str, object]]:
+    records = [decode_record(record) for record in journal.records]
+    assert isinstance(records[-1], ExecutionEnded)
+    return [(record.type, getattr(record, "key", None)) for record in records]
