@@ -88,9 +88,9 @@ async def test_every_agent_has_its_own_place_in_the_script() -> None:
 
 async def test_a_function_of_the_request_may_be_the_script() -> None:
     def echo(asked: ModelRequest) -> str:
-        return f"{asked.agent} heard {len(asked.new)}"
+        return f"{asked.agent} got {len(asked.new)}"
 
-    assert (await ask(ScriptedSession(echo))).entries == (say("front heard 1"),)
+    assert (await ask(ScriptedSession(echo))).entries == (say("front got 1"),)
 
 
 async def test_calls_get_ids_that_are_the_same_in_every_run_and_differ_in_one() -> None:
@@ -110,9 +110,9 @@ async def test_calls_get_ids_that_are_the_same_in_every_run_and_differ_in_one() 
 async def test_a_script_that_is_used_up_says_so() -> None:
     session = ScriptedSession({"front": ["Hello."]})
     first = await ask(session)
-    with pytest.raises(ModelRefused, match="1 replies of agent 'front', and this is its request 2"):
+    with pytest.raises(ModelRefused, match="1 replies for agent 'front', but this is request 2"):
         await ask(session, first.handle)
-    with pytest.raises(ModelRefused, match="0 replies of agent 'poet'"):
+    with pytest.raises(ModelRefused, match="0 replies for agent 'poet'"):
         await ask(session, agent="poet")
 
 
@@ -122,7 +122,7 @@ async def test_the_handle_of_another_session_is_refused() -> None:
 
 
 def test_replies_without_outputs_and_scripts_without_replies_are_refused_at_once() -> None:
-    with pytest.raises(DefinitionError, match="reply 2 of agent 'front' is empty"):
+    with pytest.raises(DefinitionError, match="reply 2 in the script of agent 'front' is empty"):
         ScriptedSession({"front": ["Hello.", []]})
     with pytest.raises(DefinitionError, match="give a list of replies"):
         ScriptedSession({"front": "Hello."})

@@ -87,7 +87,7 @@ async def create_and_claim(store: SqliteStore, id: str = "e") -> Claim:
 # The other process --------------------------------------------------------------------------------------
 
 
-def told(line: str) -> None:
+def report(line: str) -> None:
     print(line, flush=True)
 
 
@@ -104,16 +104,16 @@ async def append_for_ever(path: Path) -> None:
             # The number that is consumed has no meaning here; it must only never part from the records.
             await store.append(claim, length, records, Commit(consumed=length + count))
             length += count
-            told(str(length))
+            report(str(length))
 
 
 async def open_and_create(directory: Path, id: str) -> None:
-    """Open the stores that it is told to, at the same moments as others do, and use them."""
-    told("ready")
+    """Open the stores that it is asked to, at the same moments as others do, and use them."""
+    report("ready")
     while name := sys.stdin.readline().strip():
         async with open_store(directory / name) as store:
             await store.create(new_execution(id), b"0")
-        told("done")
+        report("done")
 
 
 async def work_in_turns(path: Path, worker: str, rounds: str) -> None:
@@ -129,14 +129,14 @@ async def work_in_turns(path: Path, worker: str, rounds: str) -> None:
                 await store.append(claim, claim.length, [record], Commit())
                 path.with_name(f"held-{claim.execution_id}").unlink()
                 await store.append(claim, claim.length + 1, [record], Commit(release=True, wake_at=0.0))
-    told("done")
+    report("done")
 
 
 async def obey(path: Path) -> None:
     """Do to execution `e` what the lines on the standard input say."""
     async with open_store(path) as store:
         claim = await create_and_claim(store)
-        told("ready")
+        report("ready")
         while order := (await asyncio.to_thread(sys.stdin.readline)).strip():
             match order:
                 case "append":
@@ -145,7 +145,7 @@ async def obey(path: Path) -> None:
                     await store.send("e", Message("m", b""))
                 case "release":
                     await store.append(claim, 2, [], Commit(release=True))
-            told("done")
+            report("done")
 
 
 ROLES = {role.__name__: role for role in (append_for_ever, open_and_create, work_in_turns, obey)}
@@ -198,8 +198,8 @@ async def test_what_was_acknowledged_survives_sigkill_at_any_moment(tmp_path: Pa
             # Where in its next appends the crash finds it is left to chance.
             for _ in range(random.randint(1, 50)):
                 acknowledged = int(await asyncio.to_thread(other.hear))
-            heard = [int(line) for line in other.kill()]
-        acknowledged = max([acknowledged, *heard])
+            reported = [int(line) for line in other.kill()]
+        acknowledged = max([acknowledged, *reported])
         async with open_store(path) as store:
             records = list(await store.read("e"))
             assert len(records) >= acknowledged
@@ -406,7 +406,7 @@ async def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
         async with open_store(tmp_path / "runs.db") as store:
             claim = await create_and_claim(store)
             ballast.write_bytes(bytes(200 * 1024))
-            with pytest.raises(StorageFull, match="make room"):
+            with pytest.raises(StorageFull, match="free space"):
                 await append_until_refused(store, claim)
             length = len(await store.read("e"))
             # Those that were refused together have failed separately, and none of them has happened.
@@ -429,7 +429,7 @@ async def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
             while True:
                 file.write(bytes(1024))
                 file.flush()
-        with pytest.raises(StorageFull, match="make room"):
+        with pytest.raises(StorageFull, match="free space"):
             await open_store(tmp_path / "runs.db").__aenter__()
         ballast.unlink()
         async with open_store(tmp_path / "runs.db") as store:

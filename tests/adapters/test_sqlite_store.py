@@ -432,7 +432,7 @@ async def test_a_store_that_is_not_open_says_so(path: Path, clock: VirtualClock)
         with pytest.raises(ConfigurationError, match="not open"):
             await call()
     async with store:
-        with pytest.raises(ConfigurationError, match="open already"):
+        with pytest.raises(ConfigurationError, match="already open"):
             await store.__aenter__()
         await store.read("e")
     for call in calls:

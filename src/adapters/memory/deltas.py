@@ -1,4 +1,4 @@
-"""Text that models are writing, in this process: the readable reference of the deltas port."""
+"""Deltas in the memory of this process: the readable reference implementation of the deltas port."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FORGET_EVERY_SECONDS = 10.0
 
 
 class MemoryDeltas(Deltas):
-    """Deltas that end with the process; all that publish and read them share one event loop."""
+    """Deltas that are lost when the process ends. Publishers and readers share one event loop."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._numbers = count(1)
         self._kept: dict[str, list[tuple[int, Delta]]] = {}
         self._forget_at = 0.0
-        self._bells: dict[str, set[asyncio.Event]] = {}
+        self._waiters: dict[str, set[asyncio.Event]] = {}
 
     async def __aenter__(self) -> MemoryDeltas:
         return self
@@ -33,8 +33,8 @@ class MemoryDeltas(Deltas):
     async def publish(self, execution_id: str, delta: Delta) -> None:
         self._forget()
         self._kept.setdefault(execution_id, []).append((next(self._numbers), delta))
-        for bell in self._bells.get(execution_id, ()):
-            bell.set()
+        for waiter in self._waiters.get(execution_id, ()):
+            waiter.set()
 
     async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
         kept = self._kept.get(execution_id, [])
@@ -42,22 +42,22 @@ class MemoryDeltas(Deltas):
         return [delta for _, delta in found], str(found[-1][0]) if found else after
 
     async def follow(self, execution_id: str, after: str, timeout_seconds: float) -> None:
-        bell = asyncio.Event()
-        bells = self._bells.setdefault(execution_id, set())
-        bells.add(bell)
+        waiter = asyncio.Event()
+        waiters = self._waiters.setdefault(execution_id, set())
+        waiters.add(waiter)
         time_is_up = asyncio.ensure_future(self._clock.sleep(timeout_seconds))
-        time_is_up.add_done_callback(lambda _: bell.set())
+        time_is_up.add_done_callback(lambda _: waiter.set())
         try:
             if not (await self.read(execution_id, after))[0]:
-                await bell.wait()
+                await waiter.wait()
         finally:
             time_is_up.cancel()
-            bells.discard(bell)
-            if not bells:
-                self._bells.pop(execution_id, None)
+            waiters.discard(waiter)
+            if not waiters:
+                self._waiters.pop(execution_id, None)
 
     def _forget(self) -> None:
-        """Forget the steps that have been silent for long, now and then."""
+        """Forget the deltas of steps without a recent delta, at most once in `FORGET_EVERY_SECONDS`."""
         now = self._clock.now()
         if now < self._forget_at:
             return

@@ -1,8 +1,10 @@
-"""The store in memory: the readable reference of the journal port, and what `memory:` runs on.
+"""The store in memory: the readable reference implementation of the journal port, used by `memory:`.
 
-What survives the closing of a store is its `Medium`, plain data: two stores on one medium are two workers'
-views of one storage. A method that writes has no `await` in it, so that it happens whole or not at all, also
-when it is cancelled; for the same reason all stores on one medium must live in one event loop.
+A store keeps its data in a `Medium`, which stays when the store is closed. Two stores on one medium are like
+two stores of two workers on one database.
+
+A method that writes contains no `await`. So it happens whole or not at all, also when it is cancelled. For
+the same reason, all stores on one medium must be used in one event loop.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ LIMIT_BYTES = 2 * 1024 * 1024
 
 @dataclass(slots=True)
 class StoredExecution:
-    """All that a medium holds of one execution."""
+    """Everything that a medium keeps about one execution."""
 
     new: NewExecution
     created_at: float
     claimable_at: float | None
-    """From when on it can be claimed; None means by a message only. Of use while it is running."""
+    """The time from which it is claimable; None if only a message makes it so. Used while it is running."""
     records: list[bytes]
     inbox: list[Delivery] = field(default_factory=list)
     message_ids: set[str] = field(default_factory=set)
@@ -47,7 +49,7 @@ class StoredExecution:
     note: str | None = None
     owner: str | None = None
     token: int = 0
-    """The token of its newest claim; 0 before the first one."""
+    """The token of its newest claim; 0 before the first claim."""
 
     @property
     def has_mail(self) -> bool:
@@ -74,13 +76,13 @@ class StoredExecution:
 
 @dataclass(slots=True)
 class Medium:
-    """What outlives a store in memory."""
+    """The data of stores in memory. It stays when a store is closed."""
 
     executions: dict[str, StoredExecution] = field(default_factory=dict)
     running: dict[str, StoredExecution] = field(default_factory=dict)
-    """Those of `executions` that have not ended: what a claim must look at."""
+    """The executions that have not ended. A claim looks only at these."""
     announced: dict[str, tuple[WorkerCard, float]] = field(default_factory=dict)
-    """Workers by identity, and how long each is taken to be alive."""
+    """Workers by identity, each with the time until which it counts as alive."""
     last_token: int = 0
     version: int = 0
     """Grows with every change that `Leases.wait` announces."""
@@ -93,7 +95,7 @@ class Medium:
 
 
 class MemoryStore(Store):
-    """A store in the memory of this process; it is gone with its medium."""
+    """A store in the memory of this process. Its data is lost when the process ends."""
 
     def __init__(self, clock: Clock, *, medium: Medium | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
         self._clock = clock
@@ -262,10 +264,10 @@ class MemoryStore(Store):
             del self._medium.executions[id]
         return len(ended_enough)
 
-    # What the methods share ------------------------------------------------------------------------------
+    # Helpers ---------------------------------------------------------------------------------------------
 
     def _owned(self, claim: Claim) -> StoredExecution | None:
-        """Return the execution of a claim that is good, else None."""
+        """Return the execution of a valid claim; None if the claim is stale."""
         execution = self._medium.running.get(claim.execution_id)
         if execution is None or execution.owner is None or execution.token != claim.token:
             return None
@@ -297,7 +299,7 @@ class MemoryStore(Store):
         )
 
     def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
-        """Return from when on a released execution can be claimed."""
+        """Return the time from which a released execution is claimable; None: only after a message."""
         now = self._clock.now()
         if execution.has_mail:
             return now
@@ -314,14 +316,14 @@ class MemoryStore(Store):
         if len(data) > self._limit_bytes:
             raise PayloadTooLarge(what, len(data), self._limit_bytes)
 
-    async def _until(self, is_so: Callable[[], bool], timeout_seconds: float) -> None:
-        """Return when `is_so`, or when the time is up."""
+    async def _until(self, condition: Callable[[], bool], timeout_seconds: float) -> None:
+        """Return once `condition()` is true, or after the timeout."""
         changed = asyncio.Event()
         self._medium.listeners.add(changed)
         time_is_up = asyncio.create_task(self._clock.sleep(timeout_seconds))
         time_is_up.add_done_callback(lambda _: changed.set())
         try:
-            while not is_so() and not time_is_up.done():
+            while not condition() and not time_is_up.done():
                 changed.clear()
                 await changed.wait()
         finally:

@@ -1,4 +1,4 @@
-"""A session that plays a script: for tests, demos, and programs that must not depend on a network.
+"""A session that plays a script, for tests, demos, and programs that must not need a network.
 
 session = ScriptedSession({
     "front": [[call("look_up", {"city": "Lyon"})], [say("It rains."), handoff("poet")]],
@@ -26,50 +26,50 @@ from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.ports.resources import Resources
 
 Reply = str | Entry | Sequence[str | Entry]
-"""What the model says and calls in one reply; a text is something that it says."""
+"""One reply: messages and calls of the model. A `str` is a message."""
 
 Script = Mapping[str, Sequence[Reply]] | Callable[[ModelRequest], ModelReply | Reply]
-"""The replies of each agent, in order; or a function of the request, and of nothing else."""
+"""The replies of each agent, in order; or a function that makes a reply from the request alone."""
 
 _WORD = re.compile(r"\s*\S+|\s+")
 _ALPHANUMERICS = string.ascii_letters + string.digits
 
 
 def say(content: Content) -> MessageOutput:
-    """The model says something."""
+    """Return a message of the model."""
     return MessageOutput(content=content)
 
 
 def call(tool: str, arguments: Mapping[str, JSON] | str | None = None, *, call_id: str = "") -> FunctionCall:
-    """The model calls a tool; a text of arguments is taken as it is, JSON or not."""
+    """Return a call of a tool. A `str` of arguments is used unchanged, even if it is not JSON."""
     text = arguments if isinstance(arguments, str) else encode(dict(arguments or {})).decode()
     return FunctionCall(tool_call_id=call_id, name=tool, arguments=text)
 
 
 def handoff(agent: str) -> FunctionCall:
-    """The model hands off to another agent."""
+    """Return a handoff to another agent."""
     return call(handoff_tool(agent))
 
 
 @dataclass(frozen=True)
 class ScriptedSession(Session):
-    """Plays `script`.
+    """Plays `script` instead of asking a model.
 
-    Which reply comes next follows from the request alone (the handle counts each agent's replies), so a
-    retry, a replay and another process get the same one. Ids of calls are made up where the script gives
-    none, the same in every run.
+    The request alone decides which reply comes next: its handle counts the replies of each agent. So a retry,
+    a replay and another process get the same reply. A call without an id in the script gets one, and it is
+    the same in every run.
 
     Raises:
-        DefinitionError: a reply in which nothing is said or called.
-        ConfigurationError: a context that is none.
+        DefinitionError: a reply of the script has neither a message nor a call.
+        ConfigurationError: `context` is not a list of context processors.
     """
 
     script: Script
     raise_on_tool_fail: bool = False
     stream: bool = False
     context: Sequence[ContextProcessor] = ()
-    """What of a long conversation a script that is a function sees, as for `LocalSession`. A summary is the
-    first reply of an agent called "summariser"."""
+    """The context processors, as for `LocalSession`; a script that is a function sees the entries that they
+    leave. A summary is always the first reply of the agent named "summariser"."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "context", checked_context(self.context))
@@ -77,15 +77,15 @@ class ScriptedSession(Session):
             return
         for agent, replies in self.script.items():
             if isinstance(replies, str):
-                raise DefinitionError(f"the script of agent {agent!r} is a text; give a list of replies")
+                raise DefinitionError(f"the script of agent {agent!r} is a string; give a list of replies")
             for number, reply in enumerate(replies, 1):
                 if not _outputs(reply):
                     raise DefinitionError(
-                        f"reply {number} of agent {agent!r} is empty; give it say('') at least"
+                        f"reply {number} in the script of agent {agent!r} is empty; write at least say('')"
                     )
 
     def check(self, graph: AgentGraph) -> None:
-        """A script serves any agents."""
+        """Accept any agents."""
 
     def anew(self, handle: JSON) -> JSON:
         return handle
@@ -123,14 +123,14 @@ class ScriptedSession(Session):
 
     def _next(self, request: ModelRequest, number: int) -> ModelReply | Reply:
         if callable(self.script):
-            told = processed(self.context, (*request.history, *request.new))
-            return self.script(request.with_(history=told, new=()) if self.context else request)
+            seen = processed(self.context, (*request.history, *request.new))
+            return self.script(request.with_(history=seen, new=()) if self.context else request)
         replies = self.script.get(request.agent, ())
         if number >= len(replies):
             raise ModelRefused(
                 404,
-                f"the script has {len(replies)} replies of agent {request.agent!r}, and this is its "
-                f"request {number + 1}; add a reply",
+                f"the script has {len(replies)} replies for agent {request.agent!r}, but this is request "
+                f"{number + 1}; add a reply to the script",
             )
         return replies[number]
 
@@ -146,7 +146,8 @@ def _counts(handle: JSON) -> dict[str, int]:
     replies = handle.get("replies") if isinstance(handle, dict) else None
     if not isinstance(replies, dict):
         raise DefinitionError(
-            "this conversation was begun with another kind of session; go on with that one, or begin anew"
+            "this conversation was started with another kind of session; continue it with that kind, or "
+            "start a new conversation"
         )
     return {name: count for name, count in replies.items() if isinstance(count, int)}
 

@@ -1,4 +1,4 @@
-"""The journal in one SQLite file: durable without a server, shared by the processes of one machine."""
+"""The journal in one SQLite file. It needs no server; all processes of one machine can share the file."""
 
 from outlast.adapters.sqlite.deltas import SqliteDeltas
 from outlast.adapters.sqlite.store import SqliteStore

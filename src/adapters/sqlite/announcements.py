@@ -1,9 +1,9 @@
-"""Who waits for what to change, and hearing of the changes that other processes make.
+"""Announcements: waking callers that wait for a change, made by this process or by another one.
 
-Changes of this store are announced by its writer. Those of other connections, in this process or another,
-are noticed by asking SQLite for the file's `data_version` every few milliseconds, and only while someone
-waits: it costs a look into shared memory, not a read of the file. A waiter that is woken looks for itself
-whether what it waits for has come, so waking too many is harmless.
+The writer of the store announces its own changes. Changes of other connections, in this or another process,
+are found by polling: while someone waits, SQLite is asked for the `data_version` of the file every few
+milliseconds, which reads shared memory and not the file. A waiter that is woken checks its own condition, so
+it does no harm to wake too many.
 """
 
 from __future__ import annotations
@@ -17,47 +17,50 @@ from outlast.ports.clock import Clock
 
 
 class SqliteAnnouncements:
-    """The waiters of one store, by topic: an execution's id for its journal, None for work."""
+    """The waiters of one store by topic: the id of an execution for its journal, None for claimable work."""
 
     def __init__(self, thread: ConnectionThread, clock: Clock, poll_seconds: float) -> None:
         self._thread = thread
         self._clock = clock
         self._poll_seconds = poll_seconds
-        self._bells: dict[str | None, set[asyncio.Event]] = {}
+        self._waiters: dict[str | None, set[asyncio.Event]] = {}
         self._polling: asyncio.Task[None] | None = None
         self._data_version: int | None = None
 
     async def until(
-        self, topic: str | None, has_come: Callable[[], Awaitable[bool]], timeout_seconds: float
+        self, topic: str | None, condition: Callable[[], Awaitable[bool]], timeout_seconds: float
     ) -> None:
-        """Return once `has_come`, which is asked again after each announcement of `topic`, or time is up."""
-        bell = asyncio.Event()
-        self._bells.setdefault(topic, set()).add(bell)
+        """Return once `condition` is true, or after the timeout.
+
+        The condition is checked at once, and again after each announcement of `topic`.
+        """
+        waiter = asyncio.Event()
+        self._waiters.setdefault(topic, set()).add(waiter)
         if self._polling is None:
             self._polling = asyncio.create_task(self._poll())
         time_is_up = asyncio.ensure_future(self._clock.sleep(timeout_seconds))
-        time_is_up.add_done_callback(lambda _: bell.set())
+        time_is_up.add_done_callback(lambda _: waiter.set())
         try:
-            while not await has_come() and not time_is_up.done():
-                await bell.wait()
-                bell.clear()
+            while not await condition() and not time_is_up.done():
+                await waiter.wait()
+                waiter.clear()
         finally:
             time_is_up.cancel()
-            self._bells[topic].discard(bell)
-            if not self._bells[topic]:
-                del self._bells[topic]
-            if not self._bells:
+            self._waiters[topic].discard(waiter)
+            if not self._waiters[topic]:
+                del self._waiters[topic]
+            if not self._waiters:
                 self._stop_polling()
 
     def announce(self, topics: Iterable[str | None]) -> None:
         for topic in topics:
-            for bell in self._bells.get(topic, ()):
-                bell.set()
+            for waiter in self._waiters.get(topic, ()):
+                waiter.set()
 
     def close(self) -> None:
-        """Make every waiter look once more, and stop looking for changes."""
+        """Stop polling, and wake every waiter once."""
         self._stop_polling()
-        self.announce(self._bells)
+        self.announce(self._waiters)
 
     def _stop_polling(self) -> None:
         if self._polling is not None:
@@ -66,15 +69,15 @@ class SqliteAnnouncements:
 
     async def _poll(self) -> None:
         while True:
-            # Real time on purpose, not the clock's: other processes do not live by a virtual one.
+            # Real time on purpose: other processes do not follow a virtual clock.
             await asyncio.sleep(self._poll_seconds)
             try:
                 changed = await self._thread.run(self._has_changed)
             except sqlite3.Error:
-                # Every waiter now looks for itself, and is told what is wrong if something is.
+                # Each waiter checks its own condition now, and raises if the file cannot be read.
                 changed = True
             if changed:
-                self.announce(self._bells)
+                self.announce(self._waiters)
 
     def _has_changed(self, connection: sqlite3.Connection) -> bool:
         (data_version,) = connection.execute("PRAGMA data_version").fetchone()

@@ -1,7 +1,7 @@
-"""Text that models are writing, in a file of its own beside the store's.
+"""Deltas in an SQLite file of their own, beside the file of the store.
 
-The file is read by every process that has the store open. It is never waited for: nothing is flushed to the
-disk, and no writer of the journal ever meets a writer of text. It can be deleted whenever no process runs.
+Every process that has the store open reads this file. It costs the journal nothing: nothing is flushed to
+disk, and writers of deltas never block writers of the journal. The file can be deleted while no process runs.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _FORGET_EVERY_SECONDS: Final = 10.0
 
 
 class SqliteDeltas(Deltas):
-    """Deltas in `<path>-deltas`. The file is made when text is first published."""
+    """Deltas in the file `<path>-deltas`, which is created with the first delta."""
 
     def __init__(
         self, path: Path, clock: Clock, *, poll_seconds: float = 0.02, busy_timeout_seconds: float = 1.0
@@ -109,14 +109,14 @@ class SqliteDeltas(Deltas):
         time_is_up = asyncio.ensure_future(self._clock.sleep(timeout_seconds))
         try:
             while not (await self.read(execution_id, after))[0] and not time_is_up.done():
-                # Real time on purpose, not the clock's: other processes do not live by a virtual one.
+                # Real time on purpose: other processes do not follow a virtual clock.
                 await asyncio.wait([time_is_up], timeout=self._poll_seconds)
         finally:
             time_is_up.cancel()
 
     async def _run(self, call: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            # Shared and shielded: whoever stops waiting must not take the opening away from the others.
+            # All callers share the opening. It is shielded, so that cancelling one caller does not end it.
             if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
                 self._opening = asyncio.create_task(self._open())
             thread = await asyncio.shield(self._opening)
@@ -125,8 +125,8 @@ class SqliteDeltas(Deltas):
             ours = storage_error(error, self._path)
             if isinstance(ours, StorageCorrupt):
                 ours = StorageCorrupt(
-                    f"{self._path} is damaged: delete it when no process runs; it holds nothing but text of "
-                    "replies that are being written"
+                    f"{self._path} is damaged; stop all processes that use it and delete it: it has only the "
+                    "text of replies that are still being written"
                 )
             raise ours from error
 
@@ -147,8 +147,8 @@ class SqliteDeltas(Deltas):
                 _prepare(connection)
             except sqlite3.Error as error:
                 connection.close()
-                # Two processes that turn a new file to WAL at once get in each other's way, and there
-                # SQLite does not ask its busy handler.
+                # Two processes that switch a new file to WAL at the same time block each other, and SQLite
+                # does not use its busy handler there.
                 if not is_busy(error) or time.monotonic() > give_up_at:
                     raise
                 time.sleep(RETRY_SECONDS)
@@ -163,7 +163,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != VERSION:
-        # What another version has left here is text that nobody waits for any more.
+        # Another version wrote these deltas; no reader waits for them any more.
         for statement in _TABLES:
             connection.execute(statement)
     connection.execute("COMMIT")

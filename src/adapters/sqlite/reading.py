@@ -1,4 +1,4 @@
-"""What the reading methods of the port do: one statement each, so that each sees one moment."""
+"""The reading methods of the port. Each is a single SQL statement, so it sees the file at one moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from outlast.core.json import decode
 from outlast.core.records import Status
 from outlast.ports.journal import Delivery, Head, Message, PresentWorker, WorkerCard
 
-# By whether a workflow and a status are asked for; each walks an index from its end.
+# One query for each pair (filter by workflow, filter by status). Each reads an index from its end.
 _NEWEST = {
     (False, False): """
         SELECT * FROM head
@@ -45,7 +45,7 @@ def records(connection: sqlite3.Connection, execution_id: str, after: int) -> Se
 
 
 def goes_beyond(connection: sqlite3.Connection, execution_id: str, length: int) -> bool:
-    """Return whether there are more records than that, or will be no more; never for an unknown id."""
+    """Return whether the execution has more than `length` records or has ended; False for an unknown id."""
     row = connection.execute(
         "SELECT length > ? OR status <> ? FROM execution WHERE id = ?", (length, Status.RUNNING, execution_id)
     ).fetchone()
@@ -65,7 +65,7 @@ def messages(connection: sqlite3.Connection, execution_id: str, after: int) -> S
 
 
 def version(connection: sqlite3.Connection) -> int:
-    """Return the version of the claimable work."""
+    """Return the number that grows with each change of the claimable work."""
     (number,) = connection.execute("SELECT version FROM counter").fetchone()
     return int(number)
 

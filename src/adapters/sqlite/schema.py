@@ -1,14 +1,17 @@
 """The tables of a store, and opening a file that has them.
 
-Everything an execution needs to be found, claimed and fenced is in one row of `execution`, so that an append
-writes two pages whatever the journal's length: that row's and the journal's last. `ready_at` says in one
-number when an execution can be claimed: the end of its lease while it has an owner, else its wake-up time
-or the moment since which a message waits, and NULL when only a message can wake it or it has ended.
+One row of `execution` has everything that is needed to find, claim and fence an execution. So an append
+writes two pages, however long the journal is: the page of that row and the last page of the journal.
+`ready_at` is the time from which an execution is claimable. While it has an owner, that is the end of the
+lease. Otherwise it is the wake-up time, or the time since which an unread message waits for a worker. It is
+NULL when only a message can make the execution claimable, and when the execution has ended.
 
-`counter` holds one row: the last fencing token, which is never given out twice in a file, not even for two
-executions of one id; and the version of the claimable work, which grows with every change that may give a
-worker something to do. `worker` holds those that announced themselves (`workflows` is a JSON array), and some
-that have died since. `garbage` names executions that are forgotten but whose rows are not all deleted yet.
+`counter` has one row: the last fencing token, and the version of the claimable work. A token is never used
+twice in one file, not even for two executions that had the same id. The version grows with every change
+that may give a worker something to do.
+
+`worker` has the workers that announced themselves, and some that have died since; `workflows` is a JSON
+array. `garbage` has the executions that are forgotten but still have rows to delete.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from outlast.core.errors import (
 Synchronous = Literal["full", "normal", "off"]
 
 SQLITE_OLDEST: Final = (3, 37, 0)
-"""The first one with STRICT tables."""
+"""The first version with STRICT tables."""
 
 APPLICATION_ID: Final = int.from_bytes(b"DAgt")
 
@@ -109,7 +112,7 @@ _VERSION_2 = (
 )
 
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
-"""What makes version 1 of an empty file, version 2 of version 1, and so on."""
+"""The statements that turn an empty file into version 1, version 1 into version 2, and so on."""
 
 _SYNCHRONOUS: Final[dict[Synchronous, str]] = {
     "full": "PRAGMA synchronous = FULL",
@@ -118,22 +121,26 @@ _SYNCHRONOUS: Final[dict[Synchronous, str]] = {
 }
 
 RETRY_SECONDS = 0.001
-"""How long to wait before asking again for a lock that somebody else holds."""
+"""The time to wait before trying again to get a lock that another connection holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """How to open one file."""
+    """The file of a store, and how to open it."""
 
     path: Path
     synchronous: Synchronous
     busy_timeout_seconds: float
 
     def open(self) -> sqlite3.Connection:
-        """Return a connection for writing; the file exists afterwards and has this version's tables.
+        """Return a connection for writing; afterwards the file exists and has the tables of this version.
 
-        Any number of processes may open a new file at once: one of them makes the tables. A file that is
-        not ours is left untouched.
+        Any number of processes may open a new file at the same time; one of them creates the tables. A file
+        of another application stays unchanged.
+
+        Raises:
+            StorageError: the file cannot be used.
+            ConfigurationError: SQLite itself is too old.
         """
         self._check_surroundings()
         give_up_at = time.monotonic() + self.busy_timeout_seconds
@@ -144,8 +151,8 @@ class Database:
                 self._prepare(connection)
             except sqlite3.Error as error:
                 connection.close()
-                # Two processes that turn a new file to WAL at once get in each other's way, and there
-                # SQLite does not ask its busy handler.
+                # Two processes that switch a new file to WAL at the same time block each other, and SQLite
+                # does not use its busy handler there.
                 if not is_busy(error) or time.monotonic() > give_up_at:
                     raise storage_error(error, self.path) from error
                 time.sleep(RETRY_SECONDS)
@@ -153,15 +160,15 @@ class Database:
                 connection.close()
                 raise
             else:
-                # From here on `begin` does the waiting.
+                # From here on, `begin` waits for locks.
                 connection.execute("PRAGMA busy_timeout = 0")
                 return connection
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begin a transaction that may write; wait for those of others, but no longer than the busy timeout.
+        """Begin a transaction that may write; wait up to the busy timeout for transactions of others.
 
-        SQLite's own waiting sleeps longer and longer, up to 100 ms: against a process that writes all the
-        time, whose pauses are shorter than that, it may wait for seconds.
+        SQLite's own busy handler is not used, because it sleeps longer and longer, up to 100 ms. When
+        another process writes all the time, with shorter pauses than that, it can wait for seconds.
         """
         give_up_at = time.monotonic() + self.busy_timeout_seconds
         while True:
@@ -175,7 +182,7 @@ class Database:
                 return
 
     def open_for_reading(self) -> sqlite3.Connection:
-        """Return a connection that cannot write, to a file that `open` has prepared."""
+        """Return a read-only connection to a file that `open` has prepared."""
         connection = self._connect("rw")
         try:
             self._configure(connection)
@@ -188,8 +195,8 @@ class Database:
     def _check_surroundings(self) -> None:
         if sqlite3.sqlite_version_info < SQLITE_OLDEST:
             raise ConfigurationError(
-                f"this Python has SQLite {sqlite3.sqlite_version}, and the store needs "
-                f"{'.'.join(map(str, SQLITE_OLDEST))} or newer: use a newer Python or a newer libsqlite3"
+                f"this Python has SQLite {sqlite3.sqlite_version}, but the store needs "
+                f"{'.'.join(map(str, SQLITE_OLDEST))} or newer; use a newer Python or a newer libsqlite3"
             )
         if self.path.is_dir():
             raise StorageError(
@@ -199,8 +206,9 @@ class Database:
             raise StorageError(
                 f"the directory {self.path.parent} of {self.path.name} does not exist; create it first"
             )
-        # Asked before SQLite opens it: that would succeed, and leave behind -wal and -shm files that are
-        # read-only too. And not tried: closing a file drops the locks of this process's connections to it.
+        # Checked before SQLite opens the file: SQLite would open it, and leave -wal and -shm files that are
+        # read-only too. And not by opening the file: closing it would drop the locks that other connections
+        # of this process have on it.
         effective = os.access in os.supports_effective_ids
         if self.path.exists() and not os.access(self.path, os.W_OK, effective_ids=effective):
             raise read_only(self.path, "its permissions do not let this user write")
@@ -211,19 +219,19 @@ class Database:
                 f"{self.path.absolute().as_uri()}?mode={mode}",
                 uri=True,
                 timeout=self.busy_timeout_seconds,
-                isolation_level=None,  # Transactions begin and end where the code says so.
+                isolation_level=None,  # Only explicit BEGIN and COMMIT; the module starts none by itself.
             )
         except sqlite3.OperationalError as error:
             if not self.path.exists():
                 raise read_only(
-                    self.path, f"its directory does not let this user create it: {error}"
+                    self.path, f"this user may not create it in its directory: {error}"
                 ) from error
             raise storage_error(error, self.path) from error
 
     def _configure(self, connection: sqlite3.Connection) -> None:
         connection.execute(_SYNCHRONOUS[self.synchronous])
         if self.synchronous == "full":
-            # On macOS a plain fsync leaves the data in the drive's cache.
+            # On macOS, a plain fsync leaves the data in the cache of the drive.
             connection.execute("PRAGMA fullfsync = ON")
             connection.execute("PRAGMA checkpoint_fullfsync = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -236,9 +244,9 @@ class Database:
         if mode != "wal":
             raise StorageError(
                 f"{self.path} cannot use a write-ahead log (its journal mode stays {mode!r}); "
-                "keep it on a local disk, not on a network file system"
+                "put the file on a local disk, not on a network file system"
             )
-        # Now that nobody else can write: the same question again, and the answer holds.
+        # Ask again, now that no other process can write.
         connection.execute("BEGIN IMMEDIATE")
         version = self._version(connection)
         for migration in MIGRATIONS[version:]:
@@ -250,7 +258,11 @@ class Database:
         connection.execute("COMMIT")
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        """Return which version of the tables the file has, 0 if it is new; raise if it is not ours."""
+        """Return the version of the tables in the file; 0 if the file is empty.
+
+        Raises:
+            StorageError: the file belongs to another application, is too new, or is damaged.
+        """
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -258,16 +270,16 @@ class Database:
             return 0
         if application_id != APPLICATION_ID:
             raise StorageCorrupt(
-                f"{self.path} is an SQLite file of another application and was left as it is; "
+                f"{self.path} is an SQLite file of another application, and was not changed; "
                 "choose another path for the store"
             )
         if version > len(MIGRATIONS):
             raise StorageTooNew(
-                f"{self.path} was written by a newer outlast (schema version {version}, this one "
-                f"knows {len(MIGRATIONS)}); upgrade outlast here, or use another file"
+                f"{self.path} was written by a newer version of outlast (schema version {version}; this "
+                f"version reads up to {len(MIGRATIONS)}); upgrade outlast, or use another file"
             )
         if not version or not objects:
             raise StorageCorrupt(
-                f"{self.path} has lost its tables or their version; restore it from a backup"
+                f"{self.path} has lost its tables or their version number; restore it from a backup"
             )
         return int(version)

@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """What a store has while it is open."""
+    """The parts of an open store."""
 
     loop: asyncio.AbstractEventLoop
     writer: Writer
@@ -50,21 +50,22 @@ class OpenedFile:
 
 
 class SqliteStore(Store):
-    """A store in one file, which any number of stores in any processes of one machine may have open.
+    """A store in one file. Any number of stores, in any processes of one machine, may use the same file.
 
-    It is used in the event loop in which it was opened.
+    Use it in the event loop that opened it.
 
     Args:
-        path: The file; it is made if it does not exist, its directory is not. SQLite puts two more files
-            next to it (`-wal` and `-shm`). It must be on a local disk.
-        clock: What the times of executions and leases, and the timeouts of waits, go by.
-        synchronous: "full" survives a power failure; "normal" survives the death of any process, but a
-            power failure may take back the last commits; "off" may damage the file then.
+        path: The file, on a local disk. The store creates it if it does not exist, but not its directory.
+            SQLite puts two more files next to it (`-wal` and `-shm`).
+        clock: The clock for the times of executions and leases, and for timeouts of waits.
+        synchronous: "full" survives a power failure. With "normal", a power failure can lose the last
+            commits, but the death of a process loses nothing. With "off", a power failure can damage the
+            file.
         busy_timeout_seconds: How long a write waits while another process is writing.
-        poll_seconds: How soon, in real time, a wait notices a change that another process made.
-        clean_seconds: How often, while the store is written to, it forgets what is past its `keep_seconds`,
-            a bounded number at a time; None leaves that to `prune`.
-        limit_bytes: The longest record or message.
+        poll_seconds: How soon, in real time, a waiter notices a change of another process.
+        clean_seconds: The time between two rounds that forget executions past their `keep_seconds`. A round
+            runs after a write, and forgets a bounded number. None leaves that to `prune`.
+        limit_bytes: The size of the longest record or message.
     """
 
     def __init__(
@@ -88,10 +89,10 @@ class SqliteStore(Store):
     async def __aenter__(self) -> SqliteStore:
         if self._opened is not None:
             raise ConfigurationError(
-                "this store is open already; open one more store on the same path instead"
+                "this store is already open; create another SqliteStore with the same path"
             )
         async with AsyncExitStack() as stack:
-            # The writer is closed last, so that it is the one that empties the write-ahead log.
+            # The writer is closed last, so that its connection empties the write-ahead log.
             thread = await self._start(stack, self._database.open, "sqlite-writer")
             reader = await self._start(stack, self._database.open_for_reading, "sqlite-reader")
             announcements = SqliteAnnouncements(thread, self._clock, self._poll_seconds)
@@ -142,10 +143,10 @@ class SqliteStore(Store):
         return await self._read(lambda connection: reading.records(connection, execution_id, after))
 
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
-        async def has_come() -> bool:
+        async def goes_beyond() -> bool:
             return await self._read(lambda connection: reading.goes_beyond(connection, execution_id, length))
 
-        await self._here().announcements.until(execution_id, has_come, timeout_seconds)
+        await self._here().announcements.until(execution_id, goes_beyond, timeout_seconds)
 
     # Inbox -----------------------------------------------------------------------------------------------
 
@@ -195,7 +196,7 @@ class SqliteStore(Store):
         return await self._read(lambda connection: reading.heads(connection, workflow, status, limit))
 
     async def prune(self, closed_before: float | None = None) -> int:
-        """Forget executions a chunk at a time, so that other writes go on in between."""
+        """Forget executions in several transactions, so that other writes can happen in between."""
         writer = self._here().writer
         total = 0
         while True:
@@ -207,7 +208,7 @@ class SqliteStore(Store):
             pass
         return total
 
-    # What the methods share ------------------------------------------------------------------------------
+    # Helpers ---------------------------------------------------------------------------------------------
 
     async def _start(
         self, stack: AsyncExitStack, connect: Callable[[], sqlite3.Connection], name: str
@@ -224,11 +225,11 @@ class SqliteStore(Store):
             raise storage_error(error, self._database.path) from error
 
     def _here(self) -> OpenedFile:
-        """Return what is open, to whoever may use it."""
+        """Return the open parts; raise unless the store is open in this event loop."""
         if self._opened is None:
             raise ConfigurationError("this store is not open; use it inside `async with SqliteStore(…):`")
         if self._opened.loop is not asyncio.get_running_loop():
             raise ConfigurationError(
-                "this store was opened in another event loop; open one for each loop, on the same path"
+                "this store was opened in another event loop; open one store for each loop, on the same path"
             )
         return self._opened

@@ -1,4 +1,4 @@
-"""A connection in a thread of its own: SQLite calls block, and the event loop must not."""
+"""An SQLite connection in a thread of its own, because calls of SQLite would block the event loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class ConnectionThread:
-    """A connection and the only thread that uses it; calls run there one after the other."""
+    """A connection and the only thread that uses it. Calls run there one after another."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], name: str) -> None:
         self._connect = connect
@@ -23,11 +23,11 @@ class ConnectionThread:
         await asyncio.get_running_loop().run_in_executor(self._pool, self._open)
 
     async def run(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Return what `call` returns. A call that has begun is finished even if this is cancelled."""
+        """Return the result of `call`. A call that has begun goes on to its end even if this is cancelled."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, call)
 
     async def close(self) -> None:
-        """Finish the calls that were made; then neither the connection nor the thread is left."""
+        """Wait for the calls that were made; then close the connection and end the thread."""
         try:
             await asyncio.get_running_loop().run_in_executor(self._pool, self._close)
         finally:

@@ -1,4 +1,4 @@
-"""What the writing methods of the port do, each within a transaction that someone else begins and commits."""
+"""The writing methods of the port. They run inside a transaction that the writer begins and commits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DELETE_ROWS = 1000
 
 
 class Transaction:
-    """An open transaction. A method that raises may leave rows behind: the caller rolls back to before it."""
+    """An open transaction. When a method raises, the caller rolls back what the method has written."""
 
     def __init__(self, connection: sqlite3.Connection, now: float, limit_bytes: int) -> None:
         self._connection = connection
@@ -29,7 +29,7 @@ class Transaction:
         self.longer: set[str] = set()
         """The executions whose journals have grown."""
         self.new_work = False
-        """Whether something may have become claimable, or some inbox may have mail."""
+        """Whether an execution may have become claimable, or an inbox may have a new message."""
 
     def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
         existing = head(self._connection, new.id)
@@ -88,7 +88,7 @@ class Transaction:
             (position + len(records), commit.note, key),
         )
         if commit.consumed is not None and commit.consumed > consumed:
-            # A statement of its own, for it writes to the index of unread messages.
+            # A separate statement, because it also writes the index of unread messages.
             consumed = commit.consumed
             self._connection.execute("UPDATE execution SET consumed = ? WHERE key = ?", (consumed, key))
         if commit.status is not None:
@@ -202,7 +202,10 @@ class Transaction:
         self._connection.execute("DELETE FROM worker WHERE identity = ?", (identity,))
 
     def forget(self, closed_before: float | None) -> int:
-        """Forget up to `FORGET_EXECUTIONS` that are over; `delete_garbage` then deletes what they leave."""
+        """Forget up to `FORGET_EXECUTIONS` ended executions; return how many.
+
+        Their records and messages become garbage, which `delete_garbage` deletes.
+        """
         over = self._connection.execute(
             """
             SELECT key FROM execution WHERE closed_at < ? AND keep_seconds IS NULL
@@ -217,7 +220,7 @@ class Transaction:
         return len(over)
 
     def delete_garbage(self) -> bool:
-        """Delete up to `DELETE_ROWS` records and as many messages; return whether there may be more."""
+        """Delete up to `DELETE_ROWS` records and as many messages; return whether garbage may be left."""
         row = self._row("SELECT execution FROM garbage LIMIT 1", ())
         if row is None:
             return False

@@ -1,14 +1,14 @@
-"""Group commit: concurrent writes share a transaction, and so the one flush to disk that makes them durable.
+"""Group commit: concurrent writes share one transaction, and so they share one flush to disk.
 
-A flush costs far more than a few rows. So while one transaction is being committed in the writer's thread,
-the operations that are asked for meanwhile queue up, and all of them go into the next one. Each operation is
-a savepoint of its own: one that is refused (a lost lease, an unknown execution) leaves no trace and does not
-touch its neighbours. An operation's caller hears of it only when the transaction is committed; when that
-fails, all its operations have failed, and none of them has happened.
+A flush costs far more than a few rows. So operations that arrive while a transaction is being committed wait
+in a queue, and all of them go into the next transaction. Each operation has its own savepoint. An operation
+that raises (a lost lease, an unknown execution) is rolled back alone, and the other operations go on. Callers
+get their results only after the commit. When the commit fails, all operations of the transaction fail, and
+none of them has changed the file.
 
-A caller that is cancelled is gone at once if its operation has not begun, which then never happens. Once it
-has begun, the caller stays for the short time until it is committed, and is cancelled then: whoever reads
-after a cancelled write sees what became of it.
+When a caller is cancelled before its operation has begun, the operation never happens, and the caller ends
+at once. When the operation has begun, the caller waits for the commit, which takes a short time, and ends as
+cancelled then. So the outcome of a cancelled write is fixed when its call ends.
 """
 
 from __future__ import annotations
@@ -35,38 +35,38 @@ Result = TypeVar("Result")
 Operation = Callable[[Transaction], Any]
 
 GROUP_OPERATIONS = 256
-"""How many operations share a transaction at most, so that other processes get their turn."""
+"""How many operations share a transaction at most, so that other processes can write in between."""
 
 logger = logging.getLogger(__name__)
 
 
 class Request:
-    """An operation that somebody waits for."""
+    """An operation that a caller waits for."""
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
         self.outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._decision = threading.Lock()
+        self._taken = threading.Lock()
 
-    def decide(self) -> bool:
-        """Whether the caller may decide what becomes of the operation: the first one, in any thread, may."""
-        return self._decision.acquire(blocking=False)
+    def take(self) -> bool:
+        """Return True to the first thread that calls this, which may run or cancel the operation."""
+        return self._taken.acquire(blocking=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What came of a transaction."""
+    """The outcome of a transaction."""
 
     outcomes: Sequence[Any]
-    """For each request what its operation returned, or the exception that it raised."""
+    """The result of each operation, or the exception that it raised."""
     longer: Collection[str]
     """The executions whose journals have grown."""
     new_work: bool
-    """Whether something may have become claimable, or some inbox may have mail."""
+    """Whether an execution may have become claimable, or an inbox may have a new message."""
 
 
 class Writer:
-    """The writing side of a store. It belongs to one event loop."""
+    """The writing side of a store. Use it in one event loop only."""
 
     def __init__(
         self,
@@ -89,10 +89,10 @@ class Writer:
         self._clean_at = math.inf if clean_seconds is None else -math.inf
 
     async def run(self, operation: Callable[[Transaction], Result]) -> Result:
-        """Return what `operation` returns, once it is durable.
+        """Run `operation`, and return its result once the commit is durable.
 
         Raises:
-            StorageError: nothing has happened.
+            StorageError: the commit failed; nothing was written.
         """
         request = Request(operation)
         self._queue.append(request)
@@ -101,20 +101,20 @@ class Writer:
         try:
             await asyncio.wait([request.outcome])
         except asyncio.CancelledError:
-            if request.decide():
+            if request.take():
                 request.outcome.cancel()
             while not request.outcome.done():
-                # Cancelling once more changes nothing: this is about to end, and as cancelled.
+                # Ignore further cancellations: this call ends as cancelled soon.
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([request.outcome])
             if not request.outcome.cancelled():
-                request.outcome.exception()  # Taken note of: nobody else will.
+                request.outcome.exception()  # Marks the exception as retrieved.
             raise
         result: Result = request.outcome.result()
         return result
 
     async def flush(self) -> None:
-        """Return when nothing is left to be committed."""
+        """Return when every queued operation is committed."""
         if self._committing is not None:
             await asyncio.wait([self._committing])
 
@@ -127,7 +127,7 @@ class Writer:
                 if self._clock.now() >= self._clean_at:
                     await self._clean()
         finally:
-            # There are any only if the event loop is being shut down and has cancelled this task.
+            # Requests are left only if the event loop shuts down and has cancelled this task.
             for request in (*group, *self._queue):
                 request.outcome.cancel()
             self._queue.clear()
@@ -136,7 +136,7 @@ class Writer:
         try:
             committed = await self._thread.run(lambda connection: self._transact(connection, group))
         except Exception as error:
-            # One exception for each caller: they travel on, and gather tracebacks, separately.
+            # Each caller gets its own exception, because each adds its own traceback.
             outcomes: Sequence[Any] = [self._translated(error) for _ in group]
         else:
             outcomes = committed.outcomes
@@ -150,13 +150,15 @@ class Writer:
                 request.outcome.set_result(outcome)
 
     async def _clean(self) -> None:
-        """Forget a chunk of what is past its `keep_seconds`; go on after the next group if there is more."""
+        """Forget some executions past their `keep_seconds`; go on after the next group if more are left."""
         now, request = self._clock.now(), Request(clean)
         try:
             committed = await self._thread.run(lambda connection: self._transact(connection, [request]))
         except sqlite3.Error as error:
-            # Nobody asked for this, so nobody is told: whoever writes meets the same trouble and raises.
-            logger.warning("executions past their keep_seconds stay for now: %s", self._translated(error))
+            # No caller waits for this. The next write meets the same error and raises it.
+            logger.warning(
+                "could not forget old executions; will try again later: %s", self._translated(error)
+            )
             self._clean_at = now + self._clean_seconds
         else:
             (is_more,) = committed.outcomes
@@ -167,7 +169,7 @@ class Writer:
             self._database.begin(connection)
             transaction = Transaction(connection, self._clock.now(), self._limit_bytes)
             outcomes = [
-                self._attempt(connection, transaction, request.operation) if request.decide() else None
+                self._run(connection, transaction, request.operation) if request.take() else None
                 for request in group
             ]
             connection.execute("COMMIT")
@@ -177,8 +179,8 @@ class Writer:
             raise
         return Committed(outcomes, transaction.longer, transaction.new_work)
 
-    def _attempt(self, connection: sqlite3.Connection, transaction: Transaction, operation: Operation) -> Any:
-        """Return what `operation` returns or raises, unless what it raises is the end of the transaction."""
+    def _run(self, connection: sqlite3.Connection, transaction: Transaction, operation: Operation) -> Any:
+        """Run `operation` in a savepoint; return its result, or its exception if others can go on."""
         connection.execute("SAVEPOINT operation")
         try:
             outcome = operation(transaction)
@@ -199,6 +201,6 @@ class Writer:
 
 
 def clean(transaction: Transaction) -> bool:
-    """Forget a chunk of the executions past their `keep_seconds`; return whether there may be more."""
+    """Forget some executions past their `keep_seconds`; return whether more may be left."""
     is_more = transaction.forget(closed_before=None) == FORGET_EXECUTIONS
     return transaction.delete_garbage() or is_more
