@@ -25,8 +25,9 @@ from outlast.adapters.temporal.execution import TemporalExecution
 from outlast.adapters.temporal.payloads import TellingCodec, check_size, data_converter, limit_of
 from outlast.adapters.temporal.refusals import namespace_refused, unreachable
 from outlast.adapters.temporal.stream import translated
+from outlast.adapters.temporal.visibility import begins_like
 from outlast.adapters.temporal.worker import TemporalWorker, TemporalWorkerOptions
-from outlast.adapters.temporal.worker_presence import quoted, workers_of
+from outlast.adapters.temporal.worker_presence import workers_of
 from outlast.core.errors import (
     ConfigurationError,
     DefinitionError,
@@ -37,7 +38,7 @@ from outlast.core.errors import (
 )
 from outlast.core.json import canonical
 from outlast.core.records import Status
-from outlast.ports.durability.backend import Backend, WorkerDescription
+from outlast.ports.durability.backend import Backend, WorkerDescription, checked_filter
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
 from outlast.ports.toolkit import Toolkit
@@ -188,17 +189,20 @@ class TemporalBackend(Backend):
     async def list(
         self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
     ) -> Sequence[ExecutionDescription]:
-        if workflow is not None and not is_id(workflow):
+        wanted = checked_filter(status, limit)
+        if not limit or (workflow is not None and not is_id(workflow)):
             return []
         # Of an execution that continues as new, only the last run counts.
         conditions = ["ExecutionStatus != 'ContinuedAsNew'"]
-        conditions += [] if workflow is None else [f"WorkflowType = {quoted(workflow)}"]
-        if status is not None:
-            conditions.append(_VISIBLE[Status(status)])
+        conditions += [] if workflow is None else begins_like("WorkflowType", workflow)
+        conditions += [] if wanted is None else [_VISIBLE[wanted]]
         found: list[WorkflowExecution] = []
         with translated(""):
-            async for one in self.client.list_workflows(" AND ".join(conditions), limit=limit):
-                found.append(one)
+            async for one in self.client.list_workflows(" AND ".join(conditions)):
+                if workflow in (None, one.workflow_type):
+                    found.append(one)
+                if len(found) == limit:
+                    break
         found.sort(key=lambda one: one.start_time, reverse=True)
         return [await self._execution(one.id).described(one) for one in found]
 

@@ -26,6 +26,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.adapters.temporal.visibility import begins_like, quoted
 from outlast.core.errors import NotSupported
 from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.journal import WorkerCard
@@ -177,8 +178,10 @@ async def _carried(client: Client, task_queues: set[str]) -> dict[tuple[str, str
     """Return the executions that are carried on, by task queue and identity of the worker."""
     if not task_queues:
         return {}
-    queues = ", ".join(map(quoted, sorted(task_queues)))
-    query = f"ExecutionStatus = 'Running' AND TaskQueue IN ({queues})"
+    queues = [begins_like("TaskQueue", queue) for queue in sorted(task_queues)]
+    query = "ExecutionStatus = 'Running'"
+    if all(queues):
+        query += f" AND ({' OR '.join(condition for [condition] in queues)})"
     running = [one async for one in client.list_workflows(query, limit=EXECUTIONS_MAX)]
     carried: dict[tuple[str, str], set[str]] = {}
     for one in await _found(lambda one: client.get_workflow_handle(one.id).describe(), running):
@@ -204,8 +207,3 @@ async def _found(ask: Callable[[K], Awaitable[T]], keys: Iterable[K]) -> Sequenc
 
     answers = await asyncio.gather(*map(answer, keys))
     return [one for one in answers if one is not None]
-
-
-def quoted(text: str) -> str:
-    """Return the text as a literal of Temporal's query language."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -9,9 +9,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from outlast.core.errors import DefinitionError
 from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import DEFAULT_TASK_QUEUE
+
+
+def checked_filter(status: Status | str | None, limit: int) -> Status | None:
+    """Return the status that `Executions.list` is asked for; raises what it raises."""
+    if limit < 0:
+        raise DefinitionError(f"the limit of a list is {limit}; use 0 or more")
+    try:
+        return None if status is None else Status(status)
+    except ValueError:
+        known = ", ".join(Status)
+        raise DefinitionError(f"there is no status {status!r}; use one of: {known}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,11 @@ class Executions(Protocol):
     async def list(
         self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
     ) -> Sequence[ExecutionDescription]:
-        """Return executions, the newest first."""
+        """Return executions, the newest first, at most `limit`.
+
+        Raises:
+            DefinitionError: `limit` is negative, or there is no such status.
+        """
 
     @abstractmethod
     async def prune(self, older_than: timedelta) -> int:

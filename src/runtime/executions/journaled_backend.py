@@ -44,7 +44,7 @@ from outlast.core.updates import UpdateTrace
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import HandlerDefinition
 from outlast.ports.deltas import Deltas
-from outlast.ports.durability.backend import Backend, WorkerDescription
+from outlast.ports.durability.backend import Backend, WorkerDescription, checked_filter
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.durability.workflow_context import WorkflowInfo
 from outlast.ports.journal import (
@@ -138,7 +138,7 @@ class JournaledBackend(Backend):
     async def list(
         self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
     ) -> Sequence[ExecutionDescription]:
-        wanted = None if status is None else Status(status)
+        wanted = checked_filter(status, limit)
         if workflow is not None and not is_id(workflow):
             return []
         heads = await self._store.heads(workflow=workflow, status=wanted, limit=limit)

@@ -25,10 +25,12 @@ from outlast.testing.contracts.durability.stage import DurabilityContractBase, S
 from outlast.testing.contracts.durability.storage import BackendCapability
 from outlast.testing.contracts.durability.waiting import Mailbox
 from outlast.testing.contracts.durability.workflows import (
+    ODD_NAME,
     CountAttempts,
     Echo,
     Failing,
     Gated,
+    OddlyNamed,
     Order,
     Ordering,
     Payloads,
@@ -355,6 +357,32 @@ class ExecutionContract(DurabilityContractBase):
         assert [one.id for one in await backend.list(workflow="contract.mailbox")] == [waiting.id]
         assert len(await backend.list(limit=1)) == 1
         assert await backend.list(status="cancelled") == []
+        assert await backend.list(limit=0) == []
+        for wrong in ({"limit": -1}, {"status": "paused for good"}):
+            with pytest.raises(DefinitionError, match=r"the limit of a list is -1|there is no status"):
+                await backend.list(**wrong)
+
+    async def test_executions_and_workers_are_found_by_names_that_are_hard_to_quote(
+        self, stage: Stage
+    ) -> None:
+        backend = await stage.backend()
+        queue = f"{ODD_NAME}, queue"
+        done = await backend.start(OddlyNamed, id=stage.new_id(), task_queue=queue)
+        other = await backend.start(Echo, 1, id=stage.new_id())
+        await stage.worker(OddlyNamed, task_queue=queue, identity='worker of it\'s "odd"')
+        assert await stage.soon(done.result()) == "done done"
+
+        async def found() -> list[str] | None:
+            named = await backend.list(workflow=ODD_NAME)
+            return [one.id for one in named] if named and named[0].closed_at is not None else None
+
+        assert await stage.until(found) == [done.id]
+        assert [one.id for one in await backend.list(workflow="contract.echo")] == [other.id]
+
+        async def present() -> list[str] | None:
+            return [one.task_queue for one in await backend.workers()] or None
+
+        assert await stage.until(present) == [queue]
 
     async def test_what_has_ended_takes_no_messages(self, stage: Stage) -> None:
         execution, _ = await stage.start(Steps, ["a"])

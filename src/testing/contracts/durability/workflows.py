@@ -51,6 +51,9 @@ class Ordering:
         return Order(order.item, order.count + 1 + express)
 
 
+ODD_NAME = """contract.it's "odd" \\ %_; --"""
+
+
 @workflow.define(name="contract.echo")
 class Echo:
     """Takes and returns any JSON."""
@@ -58,6 +61,15 @@ class Echo:
     @workflow.entrypoint
     async def run(self, value: Any) -> Any:
         return value
+
+
+@workflow.define(name=ODD_NAME)
+class OddlyNamed:
+    """Has a name that is hard to quote."""
+
+    @workflow.entrypoint
+    async def run(self) -> str:
+        return await record("done")
 
 
 @workflow.define(name="contract.steps")
