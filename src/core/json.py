@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 
 from pydantic import JsonValue
@@ -15,6 +16,10 @@ DEPTH_MAX = 100
 """How deep lists and dicts from outside may be nested, so that all of it can be read again everywhere."""
 ENVELOPE_DEPTH = 20
 """How many levels values and records of ours may put around the JSON that they carry."""
+
+_CONTAINERS = (dict, list, tuple)
+_INTEGER_END = 10**4300
+"""Python neither reads nor writes longer integers, unless it is configured to."""
 
 
 def encode(value: JSON, *, depth_max: int = DEPTH_MAX + ENVELOPE_DEPTH) -> bytes:
@@ -38,6 +43,37 @@ def encode(value: JSON, *, depth_max: int = DEPTH_MAX + ENVELOPE_DEPTH) -> bytes
         return text.encode()
     except UnicodeEncodeError:
         return json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def check_json(value: JSON, *, depth_max: int = DEPTH_MAX + ENVELOPE_DEPTH) -> None:
+    """Raise what `encode` would raise, without writing: the cost grows with the items, not with their text.
+
+    Raises:
+        ValueError: for NaN, infinities, numbers of thousands of digits, and for more than `depth_max` levels.
+        TypeError: for anything that is not JSON.
+    """
+    level: list[Any] = [[value]]
+    for _ in range(depth_max + 1):
+        level = [item for outer in level for item in _inside(outer) if type(item) is not str and _nests(item)]
+        if not level:
+            return
+    if any(level):
+        raise _too_deep(depth_max)
+
+
+def _nests(item: Any) -> bool:
+    """Return whether the item is a list or a dict; raise if it is not a value of JSON."""
+    if isinstance(item, _CONTAINERS):
+        return True
+    if isinstance(item, float):
+        if not isfinite(item):
+            raise ValueError(f"JSON has no number {item}")
+    elif isinstance(item, int):
+        if not -_INTEGER_END < item < _INTEGER_END:
+            raise ValueError("it has an integer of thousands of digits")
+    elif item is not None and not isinstance(item, str):
+        raise TypeError(f"{type(item).__name__} is not a type of JSON")
+    return False
 
 
 def decode(data: bytes | str) -> Any:
@@ -71,15 +107,11 @@ def _too_deep(levels: int) -> ValueError:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    level = [value]
+    level: list[Any] = [[value]]
     for _ in range(levels + 1):
-        level = [inner for outer in level for inner in _inside(outer)]
-        if not level:
-            return False
-    return True
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, _CONTAINERS)]
+    return any(level)
 
 
 def _inside(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, (list, tuple)) else ()
+    return value.values() if isinstance(value, dict) else value

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from outlast.core.entries import AgentHandoff, Entry, FunctionCall
-from outlast.core.json import DEPTH_MAX, decode, encode
+from outlast.core.json import DEPTH_MAX, check_json, decode
 
 
 def open_function_calls(entries: tuple[Entry, ...]) -> tuple[FunctionCall, ...]:
@@ -58,7 +58,7 @@ def parsed_arguments(text: str) -> dict[str, Any] | None:
     try:
         value = decode(text)
         # NaN and infinities, which Python reads, are no JSON; nor is what is nested too deep.
-        encode(value, depth_max=DEPTH_MAX)
+        check_json(value, depth_max=DEPTH_MAX)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from outlast.core.json import DEPTH_MAX, ENVELOPE_DEPTH, canonical, decode, encode, whole_characters
+from outlast.core.json import (
+    DEPTH_MAX,
+    ENVELOPE_DEPTH,
+    canonical,
+    check_json,
+    decode,
+    encode,
+    whole_characters,
+)
 from tests.core.strategies import any_text, json_objects, json_values, nested
 
 
@@ -54,6 +64,43 @@ def test_depth_is_bounded_in_both_directions() -> None:
         encode([wrapped])
     with pytest.raises(ValueError, match="levels deep"):
         decode("[" * 100_000)
+
+
+huge = st.sampled_from([4299, 4300]).flatmap(
+    lambda digits: st.sampled_from([1, -1]).map(lambda n: n * 10**digits)
+)
+odd_values = st.recursive(
+    json_values | st.floats() | huge | st.sampled_from([object(), b"", (), True]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.tuples(inner) | st.dictionaries(any_text, inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(odd_values, st.integers(min_value=0, max_value=6))
+def test_a_check_refuses_what_cannot_be_written(value: Any, depth_max: int) -> None:
+    def refuses(judge: Callable[..., object]) -> bool:
+        try:
+            judge(value, depth_max=depth_max)
+        except (TypeError, ValueError):
+            return True
+        return False
+
+    assert refuses(check_json) == refuses(encode)
+
+
+def test_a_check_says_what_is_wrong() -> None:
+    value: Any
+    for value, fault in (
+        (nested(9), "more than 8 levels"),
+        ([float("nan")], "no number nan"),
+        (10**4300, "digits"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            check_json(value, depth_max=8)
+    with pytest.raises(TypeError, match="bytes is not a type of JSON"):
+        check_json({"x": b""})  # type: ignore[dict-item]
 
 
 @given(any_text)

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from outlast.core.errors import ActivityTimedOut, MalformedReply, PayloadTooLarge, Unserialisable
-from outlast.core.json import DEPTH_MAX, ENVELOPE_DEPTH, JSON, decode, encode, whole_characters
+from outlast.core.json import DEPTH_MAX, ENVELOPE_DEPTH, JSON, check_json, decode, encode, whole_characters
 from outlast.core.values import Value
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import ActivityOptions
@@ -73,7 +73,7 @@ def _written(result: Value) -> JSON:
     """Return what a server sent, as JSON; raises ValueError when no record could carry it."""
     data = result.to_data("json")
     # The other half of the envelope is for records, and for those who read them.
-    encode(data, depth_max=DEPTH_MAX + ENVELOPE_DEPTH // 2)
+    check_json(data, depth_max=DEPTH_MAX + ENVELOPE_DEPTH // 2)
     return data
 
 

@@ -18,7 +18,7 @@ from mcp.types import (
 
 from outlast.adapters.mcp.secrets import Redaction
 from outlast.core.chunks import Chunk, DocumentURLChunk, ImageURLChunk, TextChunk, UnknownChunk
-from outlast.core.json import DEPTH_MAX, encode
+from outlast.core.json import DEPTH_MAX, check_json
 from outlast.ports.tools import ToolOutput
 
 
@@ -28,7 +28,7 @@ def output_of(result: CallToolResult, redaction: Redaction) -> ToolOutput:
     It is an error for the model where it holds numbers that JSON does not have, or is nested too deep.
     """
     try:
-        encode(result.structured_content, depth_max=DEPTH_MAX)
+        check_json(result.structured_content, depth_max=DEPTH_MAX)
     except ValueError as error:
         return error_output(f"the structured content of the tool's answer cannot be kept: {error}", redaction)
     content = tuple(_chunk(block) for block in result.content)
