@@ -72,6 +72,7 @@ _MODULES = {
     "StorageError": "core.errors",
     "StreamedRun": "runtime.runs.streamed_run",
     "SummariseHistory": "core.summaries",
+    "SystemClock": "runtime.attempts.system_clock",
     "TextChunk": "core.chunks",
     "ThinkingChunk": "core.chunks",
     "TokenBudget": "core.context_processors",
@@ -97,6 +98,7 @@ _MODULES = {
     "activity": "runtime.definitions.activity",
     "connect": "composition.backends",
     "execute_workflow": "composition.running",
+    "journaled_backend": "composition.backends",
     "run_worker": "composition.running",
     "workflow": "runtime.definitions.workflow",
 }

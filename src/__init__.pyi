@@ -8,6 +8,7 @@ from outlast.adapters.mistral import RemoteSession as RemoteSession
 from outlast.adapters.scripted.session import ScriptedSession as ScriptedSession
 from outlast.composition.agent_workflow import AgentWorkflow as AgentWorkflow
 from outlast.composition.backends import connect as connect
+from outlast.composition.backends import journaled_backend as journaled_backend
 from outlast.composition.running import Runner as Runner
 from outlast.composition.running import execute_workflow as execute_workflow
 from outlast.composition.running import run_worker as run_worker
@@ -83,6 +84,7 @@ from outlast.core.usage import Usage as Usage
 from outlast.ports.durability.backend import Backend as Backend
 from outlast.ports.durability.execution import Execution as Execution
 from outlast.ports.durability.execution import ExecutionDescription as ExecutionDescription
+from outlast.runtime.attempts.system_clock import SystemClock as SystemClock
 from outlast.runtime.definitions import workflow as workflow
 from outlast.runtime.definitions.activity import activity as activity
 from outlast.runtime.definitions.agent import Agent as Agent

@@ -12,9 +12,6 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A contract that is not kept shows the values it compared, as the tests here do.
-pytest.register_assert_rewrite("outlast.testing")
-
 # Each run explores anew, and a failure prints the blob that reproduces it; but CI tries the same examples
 # every time, so that what fails there is the fault of the change at hand.
 settings.register_profile(

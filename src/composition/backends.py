@@ -1,4 +1,4 @@
-"""From a URL to a backend."""
+"""From a URL, or a store, to a backend."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from outlast.core.errors import ConfigurationError, MissingExtra, UnknownBackend
 from outlast.core.event_stream import EventReader
 from outlast.core.json import JSON
+from outlast.ports.clock import Clock
 from outlast.ports.definitions import ActivityOptions
+from outlast.ports.deltas import Deltas
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.steps import Attempt, Call
+from outlast.ports.journal import Store
 from outlast.ports.resources import Resources
 from outlast.ports.toolkit import Toolkit
 from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
@@ -64,6 +67,20 @@ def connect(url: str | None = None, **options: Any) -> Backend:
     raise UnknownBackend(f"{parts.scheme}:" if parts.scheme else url.partition("@")[0], (*_OURS, *others))
 
 
+def journaled_backend(store: Store, clock: Clock | None = None, deltas: Deltas | None = None) -> Backend:
+    """Return the backend that this library's own engine makes of any store.
+
+    It opens the store, and `deltas`, when it is entered, and closes them when it is exited.
+
+    Args:
+        store: Where executions are kept: an implementation of `outlast.ports.journal.Store`.
+        clock: The clock that the store goes by; by default the clock of this machine.
+        deltas: How the text of replies that are still being written reaches whoever watches. Without it, they
+            see each reply when it is whole.
+    """
+    return JournaledBackend(store, SystemClock() if clock is None else clock, deltas)
+
+
 def _memory(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     from outlast.adapters.memory.deltas import MemoryDeltas
     from outlast.adapters.memory.store import MemoryStore
@@ -72,7 +89,7 @@ def _memory(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     if parts.netloc or parts.path or parts.query:
         raise ConfigurationError("the in-memory backend takes no more than its scheme: write `memory:`")
     clock = SystemClock()
-    return JournaledBackend(MemoryStore(clock), clock, MemoryDeltas(clock))
+    return journaled_backend(MemoryStore(clock), clock, MemoryDeltas(clock))
 
 
 def _sqlite(parts: SplitResult, given: Mapping[str, Any]) -> Backend:
@@ -89,7 +106,7 @@ def _sqlite(parts: SplitResult, given: Mapping[str, Any]) -> Backend:
     options = _options(parts, {"synchronous": tuple(levels)})
     clock = SystemClock()
     store = SqliteStore(Path(path), clock, synchronous=levels[options.get("synchronous", "full")])
-    return JournaledBackend(store, clock, SqliteDeltas(Path(path), clock))
+    return journaled_backend(store, clock, SqliteDeltas(Path(path), clock))
 
 
 def _no_options(what: str, options: Mapping[str, Any]) -> None:
@@ -108,7 +125,7 @@ def _redis(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     _no_options("Redis", options)
     settings = RedisSettings.from_url(parts.geturl())
     store = RedisStore(settings)
-    return JournaledBackend(store, store.clock, RedisDeltas(settings, store.clock))
+    return journaled_backend(store, store.clock, RedisDeltas(settings, store.clock))
 
 
 def _temporal(parts: SplitResult, options: Mapping[str, Any]) -> Backend:

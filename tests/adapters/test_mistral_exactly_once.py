@@ -28,6 +28,7 @@ from outlast.core.errors import ModelOverloaded, ModelRefused, ModelUnreachable,
 from outlast.core.replies import with_own_call_ids
 from outlast.ports.llm import ModelReply
 from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing import MemoryStorage
 from outlast.testing.contracts.durability.in_store import InStore
 from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.stage import Stage
@@ -57,7 +58,6 @@ from outlast.testing.mistral_server import (
     unavailable,
 )
 from tests.adapters.mistral_worlds import Cloud, MistralWorld, mistral_world
-from tests.adapters.test_memory_durability import MemoryStorage
 from tests.adapters.test_mistral_remote import (
     APPEND,
     START,

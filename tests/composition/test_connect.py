@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import outlast
+from outlast.adapters.memory.store import MemoryStore
 from outlast.composition import backends
 
 
@@ -85,3 +86,8 @@ async def test_execute_workflow_with_an_id_again_returns_the_same(tmp_path: Path
     assert await outlast.execute_workflow(Echo, "hi", id="e", backend=url) == "hi"
     with pytest.raises(outlast.ExecutionAlreadyExists, match="input"):
         await outlast.execute_workflow(Echo, "ho", id="e", backend=url)
+
+
+async def test_a_backend_can_be_made_of_any_store() -> None:
+    backend = outlast.journaled_backend(MemoryStore(outlast.SystemClock()))
+    assert await outlast.execute_workflow(Echo, "hi", backend=backend) == "hi"

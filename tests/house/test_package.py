@@ -9,10 +9,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import outlast
+import outlast.testing
 
 REPOSITORY = Path(__file__).parents[2]
 LOADED_ON_DEMAND = {
@@ -29,18 +31,24 @@ LOADED_ON_DEMAND = {
 }
 
 
-def test_every_public_name_exists_and_is_listed() -> None:
-    names = outlast.__all__
+LAZY = {"src": outlast, "src/testing": outlast.testing}
+"""Packages whose names load when they are first used, by folder."""
+
+
+@pytest.mark.parametrize("package", LAZY.values(), ids=LAZY)
+def test_every_public_name_exists_and_is_listed(package: ModuleType) -> None:
+    names = package.__all__
     assert len(set(names)) == len(names)
-    assert all(hasattr(outlast, name) for name in names)
-    assert not [name for name in names if name not in dir(outlast)]
+    assert all(hasattr(package, name) for name in names)
+    assert not [name for name in names if name not in dir(package)]
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        outlast.nonsense  # type: ignore[attr-defined]  # noqa: B018
+        package.nonsense  # noqa: B018
 
 
-def test_type_checkers_see_the_names_that_are_there() -> None:
+@pytest.mark.parametrize("folder", LAZY)
+def test_type_checkers_see_the_names_that_are_there(folder: str) -> None:
     """The names load lazily, so a stub says again what they are; both must mean the same objects."""
-    tree = ast.parse((REPOSITORY / "src" / "__init__.pyi").read_text())
+    tree = ast.parse((REPOSITORY / folder / "__init__.pyi").read_text())
     found: dict[str, object] = {}
     for statement in tree.body:
         if not isinstance(statement, ast.ImportFrom):
@@ -51,7 +59,7 @@ def test_type_checkers_see_the_names_that_are_there() -> None:
                 continue
             module = importlib.import_module(str(statement.module))
             found[alias.name] = getattr(module, alias.name)
-    assert found == {name: getattr(outlast, name) for name in outlast.__all__}
+    assert found == {name: getattr(LAZY[folder], name) for name in LAZY[folder].__all__}
 
 
 def test_importing_loads_no_sdk() -> None:

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from outlast.testing import MemoryStorage
 from outlast.testing.contracts.durability.in_store import InStore
 from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.stage import Process, Stage
-from tests.adapters.test_memory_durability import MemoryStorage
 
 LEASE = timedelta(seconds=10)
 PATIENCE_SECONDS = 30.0

@@ -17,13 +17,13 @@ from outlast.core.json import JSON, canonical
 from outlast.core.summaries import SUMMARISER
 from outlast.ports.durability.execution import Execution
 from outlast.ports.llm import ModelRequest
+from outlast.testing import MemoryStorage
 from outlast.testing.contracts.durability.activities import AT_ONCE
 from outlast.testing.contracts.durability.in_store import InStore
 from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.stage import Stage, transcript
 from outlast.testing.contracts.durability.world import World, here
 from outlast.testing.contracts.examples import few_examples
-from tests.adapters.test_memory_durability import MemoryStorage
 
 LEASE = timedelta(seconds=10)
 Reply = list[list[Any]]

@@ -8,6 +8,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outlast.testing import MemoryStorage
 from outlast.testing.contracts.durability.in_store import InStore
 from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.programs import (
@@ -20,7 +21,6 @@ from outlast.testing.contracts.durability.programs import (
 )
 from outlast.testing.contracts.durability.stage import Stage
 from outlast.testing.contracts.examples import few_examples
-from tests.adapters.test_memory_durability import MemoryStorage
 
 LEASE = timedelta(seconds=10)
 

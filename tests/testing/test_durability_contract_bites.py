@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from outlast.ports import durability
+from outlast.testing import MemoryStorage
 from outlast.testing.contracts.durability.contract import DurabilityContract
 from outlast.testing.contracts.durability.in_store import InStore
 from outlast.testing.contracts.durability.stage import Stage
-from tests.adapters.test_memory_durability import MemoryStorage
 from tests.broken.backends import BROKEN_BACKENDS, BrokenBackend
 
 PATIENCE_SECONDS = 0.3

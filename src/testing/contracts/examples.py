@@ -1,4 +1,4 @@
-"""How many examples a property test tries."""
+"""How many examples a property test tries, and what else Hypothesis must know of the suites."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ from hypothesis import HealthCheck, settings
 
 USUAL_EXAMPLES = 100
 
+SUPPRESSED = (
+    # A suite is one class that several adapters inherit, so its tests have several executors.
+    HealthCheck.differing_executors,
+    # Its examples talk to servers, files and processes, on machines that may be busy.
+    HealthCheck.too_slow,
+)
+
 
 def few_examples(number: int, *, in_one_place: bool = False) -> settings:
     """Return settings for a property whose examples are slow: `number` of them in an ordinary run.
 
-    A profile that asks for more than the usual 100 examples, such as a nightly one, gets as many as it asks.
+    A profile that asks for more than the usual 100 examples, such as a nightly one, gets as many as it asks;
+    one that asks for fewer than `number` gets those.
     Say `in_one_place` of a property whose examples share a fixture of the test on purpose.
     """
     asked = settings()
-    suppressed = (*asked.suppress_health_check, *([HealthCheck.function_scoped_fixture] * in_one_place))
+    examples = asked.max_examples
     return settings(
-        max_examples=number if asked.max_examples <= USUAL_EXAMPLES else asked.max_examples,
-        suppress_health_check=suppressed,
+        max_examples=min(number, examples) if examples <= USUAL_EXAMPLES else examples,
+        deadline=None,
+        suppress_health_check=(
+            *asked.suppress_health_check,
+            *SUPPRESSED,
+            *([HealthCheck.function_scoped_fixture] * in_one_place),
+        ),
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
 import pytest
@@ -20,8 +21,10 @@ from hypothesis import strategies as st
 
 from outlast.core.event_stream import Delta
 from outlast.ports.deltas import KEEP_SECONDS, Deltas
+from outlast.testing.contracts.asyncio_tests import AsyncioTests
 from outlast.testing.contracts.examples import few_examples
 from outlast.testing.contracts.journal.storage import MovableClock
+from outlast.testing.contracts.patience import at_most
 
 texts = st.text(max_size=20)
 published = st.lists(st.tuples(st.sampled_from(["x", "y", "ü/ 1"]), st.sampled_from(["a", "b"]), texts))
@@ -39,17 +42,19 @@ class DeltasPlace(Protocol):
         """Return another view of the same place, not yet entered, as another process would have it."""
 
 
-class DeltasContract:
+class DeltasContract(AsyncioTests):
     """The tests. Inherit it, and give the fixture `place`."""
-
-    pytestmark = pytest.mark.anyio
 
     patience_seconds: ClassVar[float] = 10.0
     """How long, in real time, anything may take."""
 
-    @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"
+    def patience(self, place: DeltasPlace, waited_for: str) -> AbstractAsyncContextManager[None]:
+        async def look() -> str:
+            async with place.open() as deltas:
+                kept = {id: (await deltas.read(id, ""))[0] for id in ("x", "y")}
+            return f"the text that is kept then, at {place.clock.now():.3f}: {kept}"
+
+        return at_most(self.patience_seconds, waited_for, look)
 
     def delta(self, place: DeltasPlace, sequence: int, text: str = "a ", key: str = "run/t1") -> Delta:
         return Delta(key, 1, sequence, text, place.clock.now())
@@ -95,7 +100,7 @@ class DeltasContract:
             following = asyncio.create_task(reader.follow("x", "", 1_000.0))
             await asyncio.sleep(0)
             await writer.publish("x", self.delta(place, 1))
-            async with asyncio.timeout(self.patience_seconds):
+            async with self.patience(place, "Deltas.follow to be woken"):
                 await following
                 # What came before the call is not missed either.
                 await reader.follow("x", "", 1_000.0)
@@ -105,7 +110,7 @@ class DeltasContract:
             await writer.publish("x", self.delta(place, 1))
             _, after = await reader.read("x", "")
             following = asyncio.create_task(reader.follow("x", after, 5.0))
-            async with asyncio.timeout(self.patience_seconds):
+            async with self.patience(place, "Deltas.follow to return after 5 s by the clock of the place"):
                 while not following.done():
                     await place.clock.advance(1.0)
                     await asyncio.wait([following], timeout=0.01)

@@ -1,7 +1,1 @@
-"""The parts of the durability contract suite; `testing.durability_contract` puts them together."""
-
-import pytest
-
-pytest.register_assert_rewrite(
-    *(f"{__name__}.{part}" for part in ("code", "executions", "messages", "programs", "steps", "workers"))
-)
+"""The durability contract suite in parts; `contract` puts them together."""

@@ -27,6 +27,7 @@ from outlast.testing.contracts.durability.activities import (
     record_in_thread,
 )
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, transcript
+from outlast.testing.contracts.examples import few_examples
 
 CRASHES_MAX = 2
 """Few enough for every activity of a program to have an attempt left."""
@@ -268,7 +269,7 @@ class ProgramContract(DurabilityContractBase):
     def new_stage(self) -> Stage:
         return Stage(type(self).new_storage(), self.lease, self.patience_seconds)
 
-    @settings(max_examples=15)
+    @settings(few_examples(15), max_examples=15)
     @given(
         program=programs(),
         crashes=st.lists(st.integers(min_value=1, max_value=5), min_size=1, max_size=CRASHES_MAX),

@@ -15,22 +15,36 @@ from outlast.core.errors import StorageError
 from outlast.core.event_stream import Event
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
+from outlast.testing.contracts.asyncio_tests import AsyncioTests
 from outlast.testing.contracts.durability.storage import ALL, BackendCapability, DurabilityStorage
 from outlast.testing.contracts.durability.world import World, worlds
+from outlast.testing.contracts.patience import at_most, in_words
 
 T = TypeVar("T")
+
+EXECUTIONS_SHOWN = 10
+EVENTS_SHOWN = 10
+EVENT_CHARACTERS_MAX = 200
+"""How much of the storage the message of a failed test shows."""
 
 
 class Process:
     """A worker with a backend of its own, which can be stopped as an operator would, or killed."""
 
     def __init__(
-        self, storage: DurabilityStorage, backend: Backend, workflows: tuple[type[Any], ...], options: Any
+        self,
+        storage: DurabilityStorage,
+        backend: Backend,
+        workflows: tuple[type[Any], ...],
+        options: Any,
+        closing: AsyncExitStack,
     ) -> None:
+        """Begin to work; `closing` holds what the process has opened, and is closed when it has ended."""
         self.backend = backend
         self._storage = storage
         self._workflows = workflows
         self._options = options
+        self._closing = closing
         self._is_up = asyncio.Event()
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(self._work())
@@ -39,6 +53,13 @@ class Process:
         async with self.backend.worker(self._workflows, **self._options):
             self._is_up.set()
             await self._stop.wait()
+
+    def __str__(self) -> str:
+        names = ", ".join(workflow.__name__ for workflow in self._workflows)
+        if not self._task.done():
+            return f"worker of {names}: {'works' if self._is_up.is_set() else 'has not started yet'}"
+        error = None if self._task.cancelled() else self._task.exception()
+        return f"worker of {names}: ended" + ("" if error is None else f" by {error!r}")
 
     async def up(self) -> None:
         """Return when the worker works."""
@@ -51,7 +72,8 @@ class Process:
     async def stop(self) -> None:
         """Ask the worker to stop, and return when it has."""
         self._stop.set()
-        await self._task
+        async with self._closing:
+            await self._task
 
     def ask_to_stop(self) -> None:
         """Ask the worker to stop."""
@@ -59,8 +81,11 @@ class Process:
 
     async def kill(self) -> None:
         """End the process at once, and without a word."""
-        if self._task.done():
-            return
+        async with self._closing:
+            if not self._task.done():
+                await self._die()
+
+    async def _die(self) -> None:
         await self._storage.kill(self.backend)
         while not self._task.done():
             # The first cancellation is taken for a wish to stop in good order.
@@ -91,7 +116,10 @@ class Stage:
     async def worker(self, *workflows: type[Any], backend: Backend | None = None, **options: Any) -> Process:
         """Return a new process whose worker runs `workflows`."""
         options = {"lease": self.lease, **options}
-        process = Process(self.storage, backend or await self.backend(), workflows, options)
+        closing = AsyncExitStack()
+        if backend is None:
+            backend = await closing.enter_async_context(self.storage.open())
+        process = Process(self.storage, backend, workflows, options, closing)
         self._processes.append(process)
         await process.up()
         return process
@@ -121,12 +149,16 @@ class Stage:
         return result
 
     async def soon(self, awaited: Awaitable[T]) -> T:
-        """Return what comes without that any time has to pass."""
-        async with asyncio.timeout(self._patience_seconds):
+        """Return the result of what comes without any time having to pass."""
+        return await self._in_time(awaited, in_words(awaited))
+
+    async def _in_time(self, awaited: Awaitable[T], waited_for: str) -> T:
+        async with at_most(self._patience_seconds, waited_for, self.state):
             return await awaited
 
     async def later(self, awaited: Awaitable[T], seconds: float) -> T:
         """Return what comes while at most `seconds` pass, and a little."""
+        waited_for = in_words(awaited)
         task = asyncio.ensure_future(awaited)
         step = min(1.0, self.lease.total_seconds() / 4)
         passed = 0.0
@@ -134,7 +166,7 @@ class Stage:
             await self.pass_time(step)
             passed += step
             await asyncio.wait([task], timeout=0.001)
-        return await self.soon(task)
+        return await self._in_time(task, waited_for)
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass."""
@@ -147,7 +179,7 @@ class Stage:
 
     async def until(self, find: Callable[[], Awaitable[T | None]]) -> T:
         """Return what `find` finds, once it does; for what no backend announces."""
-        async with asyncio.timeout(self._patience_seconds):
+        async with at_most(self._patience_seconds, f"{find.__qualname__}() to find something", self.state):
             while (found := await find()) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             return found
@@ -163,20 +195,34 @@ class Stage:
                     return event
             raise AssertionError(f"the execution ended without {times} events {kind!r}")
 
-        return await self.soon(find())
+        return await self._in_time(find(), f"event {kind!r} of execution {execution.id}, number {times}")
+
+    async def state(self) -> str:
+        """Return what is in the storage and how the processes are, for whoever reads why a test failed."""
+        lines = [str(process) for process in self._processes]
+        async with self.storage.open() as backend:
+            for one in await backend.list(limit=EXECUTIONS_SHOWN):
+                note = "" if one.error is None else f" ({one.error})"
+                lines.append(f"execution {one.id} of {one.workflow}: {one.status}{note}")
+                execution = await backend.get(one.id)
+                events = [event async for event in execution.events(follow=False)]
+                lines += [
+                    f"    {event.position} {event.kind} {dict(event.data)!r}"[:EVENT_CHARACTERS_MAX]
+                    for event in events[-EVENTS_SHOWN:]
+                ]
+        return "\n".join(["the storage and the processes then:", *lines])
 
     async def close(self) -> None:
         """End whatever is left of the processes."""
-        for process in self._processes:
-            await process.kill()
-        await self._stack.aclose()
-        await self.storage.dispose()
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.storage.dispose)
+            closing.push_async_callback(self._stack.aclose)
+            for process in reversed(self._processes):
+                closing.push_async_callback(process.kill)
 
 
-class DurabilityContractBase:
+class DurabilityContractBase(AsyncioTests):
     """What the parts of the suite have in common."""
-
-    pytestmark = pytest.mark.anyio
 
     new_storage: ClassVar[Callable[[], DurabilityStorage]]
     capabilities: ClassVar[frozenset[BackendCapability]] = ALL
@@ -184,10 +230,6 @@ class DurabilityContractBase:
     """Of every worker; make it short for a clock that cannot be moved."""
     patience_seconds: ClassVar[float] = 30.0
     """How long, in real time, anything that is due may take."""
-
-    @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"
 
     @pytest.fixture
     async def stage(self) -> AsyncIterator[Stage]:

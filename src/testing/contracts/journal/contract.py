@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from outlast.testing.contracts.examples import USUAL_EXAMPLES, few_examples
 from outlast.testing.contracts.journal.appending import AppendingContract
 from outlast.testing.contracts.journal.claiming import ClaimingContract
 from outlast.testing.contracts.journal.creating import CreatingContract
@@ -44,7 +45,7 @@ class JournalContract(
     @pytest.mark.hypothesis
     def test_random_programs_agree_with_a_list(self) -> None:
         self.require(StoreCapability.MOVABLE_CLOCK)
-        self.explore(settings(stateful_step_count=30))
+        self.explore(settings(few_examples(USUAL_EXAMPLES), stateful_step_count=30))
 
     @classmethod
     def explore(cls, chosen: settings) -> None:

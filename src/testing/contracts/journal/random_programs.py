@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -135,9 +136,15 @@ class JournalMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.storage = type(self).new_storage()
-        self.stores = [self.opened(), self.opened()]
+        self.stores: list[Store] = []
         self.model: dict[str, ModelExecution] = {}
         self.last_token: dict[str, int] = {}
+        try:
+            for _ in range(2):
+                self.stores.append(self.opened())
+        except BaseException:
+            self.teardown()
+            raise
 
     def call(self, operation: Coroutine[Any, Any, T]) -> T:
         return self.runner.get_loop().run_until_complete(operation)
@@ -428,11 +435,15 @@ class JournalMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            for store in self.stores:
-                self.call(store.__aexit__(None, None, None))
-            self.call(self.storage.dispose())
+            self.call(self.close_all())
         finally:
             self.runner.close()
+
+    async def close_all(self) -> None:
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.storage.dispose)
+            for store in self.stores:
+                closing.push_async_exit(store)
 
     def outcome(self, operation: Coroutine[Any, Any, None]) -> Exception | None:
         try:

@@ -20,7 +20,9 @@ from outlast.ports.journal import (
     Store,
     Work,
 )
+from outlast.testing.contracts.asyncio_tests import AsyncioTests
 from outlast.testing.contracts.journal.storage import ALL, Storage, StoreCapability
+from outlast.testing.contracts.patience import at_most, in_words
 
 T = TypeVar("T")
 
@@ -61,7 +63,7 @@ def new_execution(
     )
 
 
-class JournalContractBase:
+class JournalContractBase(AsyncioTests):
     """Makes storage for each test, and offers what more than one of them does."""
 
     new_storage: ClassVar[Callable[[], Storage]]
@@ -157,7 +159,7 @@ class JournalContractBase:
         """Return when the task is done; it fails if it needs time, unless `by_time`, or never ends."""
         moves = by_time or StoreCapability.PUSH_WAKEUP not in self.capabilities
         started = storage.clock.now()
-        async with asyncio.timeout(self.patience_seconds):
+        async with at_most(self.patience_seconds, in_words(waiting), lambda: self.look_into(storage)):
             while not waiting.done():
                 if moves:
                     await storage.clock.advance(0.25)
@@ -166,9 +168,19 @@ class JournalContractBase:
         if not moves and StoreCapability.MOVABLE_CLOCK in self.capabilities:
             assert storage.clock.now() == started
 
-    async def within_patience(self, awaitable: Awaitable[T]) -> T:
-        async with asyncio.timeout(self.patience_seconds):
-            return await awaitable
+    async def within_patience(self, storage: Storage, awaited: Awaitable[T]) -> T:
+        async with at_most(self.patience_seconds, in_words(awaited), lambda: self.look_into(storage)):
+            return await awaited
+
+    async def look_into(self, storage: Storage) -> str:
+        """Return what is in the storage, for whoever reads why a test failed."""
+        lines = [f"the storage then, at {storage.clock.now():.3f}:"]
+        async with storage.open() as store:
+            for head in await store.heads():
+                deliveries = await store.messages(head.id, 0)
+                messages = ", ".join(f"{one.number} {one.message.id!r}" for one in deliveries)
+                lines.append(f"{head}, messages: {messages or 'none'}")
+        return "\n".join(lines)
 
     async def in_threads(
         self, storage: Storage, programs: Sequence[Callable[[Store], Coroutine[Any, Any, T]]]

@@ -188,19 +188,21 @@ class WakingContract(JournalContractBase):
         version = (await self.claim(store)).version
         await self.ends(storage, asyncio.create_task(store.wait(version, 0.5)), by_time=True)
 
-    async def test_l5_a_cancelled_wait_leaves_the_store_usable(self, store: Store) -> None:
+    async def test_l5_a_cancelled_wait_leaves_the_store_usable(self, storage: Storage, store: Store) -> None:
         version = (await self.claim(store)).version
         for waiting in (store.wait(version, 60.0), store.follow("e", 0, 60.0)):
             task = asyncio.create_task(waiting)
             await asyncio.sleep(0)
             task.cancel()
-            await self.within_patience(asyncio.wait({task}))
+            await self.within_patience(storage, asyncio.wait({task}))
         _, created = await store.create(new_execution(), FIRST)
         assert created
 
-    async def test_following_does_not_wait_for_records_that_are_there(self, store: Store) -> None:
+    async def test_following_does_not_wait_for_records_that_are_there(
+        self, storage: Storage, store: Store
+    ) -> None:
         await store.create(new_execution(), FIRST)
-        await self.within_patience(store.follow("e", 0, self.patience_seconds * 100))
+        await self.within_patience(storage, store.follow("e", 0, self.patience_seconds * 100))
 
     async def test_following_ends_with_the_next_append(self, storage: Storage, store: Store) -> None:
         await store.create(new_execution(), FIRST)
@@ -229,7 +231,7 @@ class WakingContract(JournalContractBase):
             await store.append(claim, 1, [b"next"], Commit())
             await store.append(claim, 2, [b"last"], Commit(status=Status.COMPLETED))
             await self.ends(storage, following)
-            await self.within_patience(second.follow("e", ENDLESS, self.patience_seconds * 100))
+            await self.within_patience(storage, second.follow("e", ENDLESS, self.patience_seconds * 100))
 
     async def test_following_times_out(self, storage: Storage, store: Store) -> None:
         await store.create(new_execution(), FIRST)

@@ -43,6 +43,7 @@ from outlast.core.failure import Failure
 from outlast.core.replies import open_function_calls
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.contracts.asyncio_tests import AsyncioTests
 from outlast.testing.contracts.examples import few_examples
 from outlast.testing.contracts.session.programs import (
     ERRORS,
@@ -83,7 +84,7 @@ class CountedResources(Resources):
         return await self._resources.get(key, make)
 
 
-class SessionContract:
+class SessionContract(AsyncioTests):
     """The tests. Inherit it, and give `open` and `capabilities`."""
 
     capabilities: ClassVar[frozenset[SessionCapability]] = frozenset()

@@ -53,6 +53,7 @@ from outlast.core.json import JSON, canonical
 from outlast.core.replies import parsed_arguments
 from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.ports.resources import Resources
+from outlast.testing.contracts.patience import at_most
 
 Reply = tuple[Entry, ...]
 
@@ -191,6 +192,8 @@ class ConversationDriver:
     replies: list[ModelReply] = field(default_factory=list)
     turns: int = 0
     errands: int = 0
+    patience_seconds: float = 60.0
+    """How long, in real time, a reply may take."""
 
     async def run(self, text: str) -> AgentRun:
         """Run the start agent on `text` until it has answered."""
@@ -233,7 +236,9 @@ class ConversationDriver:
             if trouble is not None:
                 self.world.trouble(trouble, request)
             try:
-                return self._keep(new, await self.world.session.reply(request, self.resources))
+                async with at_most(self.patience_seconds, f"a reply of agent {agent!r} in turn {self.turns}"):
+                    reply = await self.world.session.reply(request, self.resources)
+                return self._keep(new, reply)
             except OutlastError as error:
                 if not error.retryable or request.attempt > 20:
                     raise

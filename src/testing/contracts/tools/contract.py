@@ -10,8 +10,7 @@
 
 The tools may live in this process or in another one: all that a test knows of them, it learns by calling
 them. Behind each of the promises T1 to T5 of `ports.tools` stands at least one test with its number.
-`testing.broken_sources` holds sources that break one promise each, and the tests of this library prove that
-each is caught.
+This library's own tests hold sources that break one promise each, and prove that each is caught.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import inspect
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -39,7 +38,9 @@ from outlast.core.json import JSON, decode, encode
 from outlast.ports.resources import Resources
 from outlast.ports.tools import Effect, ToolOutput, ToolSource
 from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.contracts.asyncio_tests import AsyncioTests
 from outlast.testing.contracts.examples import few_examples
+from outlast.testing.contracts.patience import at_most
 
 EFFECTS: Mapping[str, Effect] = MappingProxyType(
     {
@@ -193,6 +194,8 @@ class Caller:
 
     world: ToolsWorld
     resources: Resources
+    unanswered: list[str] = field(default_factory=list)
+    """Calls that are under way, or were cancelled."""
 
     @property
     def source(self) -> ToolSource:
@@ -210,7 +213,15 @@ class Caller:
 
     async def call(self, tool: str, /, **arguments: JSON) -> ToolOutput:
         """Return what the tool gave. The arguments cannot be changed on their way."""
-        return await self.source.call(self.name(tool), MappingProxyType(arguments), self.resources)
+        call = f"{tool}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+        self.unanswered.append(call)
+        try:
+            return await self.source.call(self.name(tool), MappingProxyType(arguments), self.resources)
+        except asyncio.CancelledError:
+            self.unanswered.append(call)
+            raise
+        finally:
+            self.unanswered.remove(call)
 
     async def text(self, tool: str, /, **arguments: JSON) -> str:
         """Return the text of what the tool gave, which was no error."""
@@ -243,18 +254,12 @@ ADD: tuple[str, dict[str, JSON], bool] = ("add", {"left": 1, "right": 2}, False)
 FAIL: tuple[str, dict[str, JSON], bool] = ("fail", {"why": "no luck"}, True)
 
 
-class ToolsContract:
+class ToolsContract(AsyncioTests):
     """The tests. Inherit it, and give `open` and `capabilities`."""
-
-    pytestmark = pytest.mark.anyio
 
     capabilities: ClassVar[frozenset[ToolsCapability]] = frozenset()
     patience_seconds: ClassVar[float] = 30.0
     """How long, in real time, anything that is due may take."""
-
-    @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"
 
     def open(self) -> AbstractAsyncContextManager[ToolsWorld]:
         """Return a world whose source offers the functions of a new toolbox, and nothing else."""
@@ -268,8 +273,15 @@ class ToolsContract:
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[Caller]:
         """Open a world and what its source shares; nothing in it may take longer than the patience."""
-        async with asyncio.timeout(self.patience_seconds), self.open() as world, SharedResources() as shared:
-            yield Caller(world, shared)
+        unanswered: list[str] = []
+        async with self.patience(unanswered), self.open() as world, SharedResources() as shared:
+            yield Caller(world, shared, unanswered)
+
+    def patience(self, unanswered: list[str]) -> AbstractAsyncContextManager[None]:
+        async def look() -> str:
+            return f"calls that have ended without an answer: {', '.join(unanswered) or 'none'}"
+
+        return at_most(self.patience_seconds, "the source", look)
 
     @pytest.fixture
     async def caller(self) -> AsyncIterator[Caller]:
@@ -320,7 +332,7 @@ class ToolsContract:
     @example(left=2**52, right=1)
     @few_examples(10, in_one_place=True)
     async def test_t2_numbers_arrive_as_they_were_sent(self, caller: Caller, left: int, right: int) -> None:
-        async with asyncio.timeout(self.patience_seconds):
+        async with self.patience(caller.unanswered):
             assert await caller.text("add", left=left, right=right) == str(left + right)
 
     @given(text=st.text())
@@ -328,7 +340,7 @@ class ToolsContract:
     @example(text=" \t小明 👋\r\n\x00\u2028 ")
     @few_examples(20, in_one_place=True)
     async def test_t2_text_arrives_as_it_was_sent(self, caller: Caller, text: str) -> None:
-        async with asyncio.timeout(self.patience_seconds):
+        async with self.patience(caller.unanswered):
             assert await caller.text("echo", text=text) == text
 
     async def test_t2_a_result_may_be_in_any_script(self) -> None:
@@ -379,7 +391,7 @@ class ToolsContract:
     async def test_t3_arguments_that_do_not_fit_are_refused_before_anything_runs(
         self, caller: Caller, arguments: dict[str, JSON]
     ) -> None:
-        async with asyncio.timeout(self.patience_seconds):
+        async with self.patience(caller.unanswered):
             with pytest.raises(InvalidArguments) as refusal:
                 await caller.call("add", **arguments)
             assert refusal.value.tool == caller.name("add")
@@ -391,7 +403,7 @@ class ToolsContract:
     @example(name="")
     @few_examples(10, in_one_place=True)
     async def test_t3_an_unknown_tool_is_refused(self, caller: Caller, name: str) -> None:
-        async with asyncio.timeout(self.patience_seconds):
+        async with self.patience(caller.unanswered):
             with pytest.raises(UnknownTool) as refusal:
                 await caller.call(name)
             assert refusal.value.tool == caller.name(name)
@@ -494,7 +506,7 @@ class ToolsContract:
     async def test_t5_arguments_that_do_not_fit_a_tool_that_has_changed_are_refused_with_its_schema(
         self, caller: Caller, arguments: dict[str, JSON]
     ) -> None:
-        async with asyncio.timeout(self.patience_seconds):
+        async with self.patience(caller.unanswered):
             spec = (await caller.listed())["add"]
             with pytest.raises(InvalidArguments) as refusal:
                 await caller.source.call(spec.name, arguments, caller.resources, known=ANOTHER)
