@@ -24,6 +24,7 @@ from outlast.core.entries import (
     entries,
 )
 from outlast.core.errors import DefinitionError
+from outlast.core.failure import named_message_of
 from outlast.core.json import encode
 
 ContextProcessor = Callable[[Sequence[Entry]], Sequence[Entry]]
@@ -126,8 +127,9 @@ def processed(processors: Sequence[ContextProcessor], conversation: Sequence[Ent
         except (ValidationError, TypeError) as error:
             raise DefinitionError(f"context processor {name!r} returned no entries: {error}") from error
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise DefinitionError(f"context processor {name!r} failed with {told}") from error
+            raise DefinitionError(
+                f"context processor {name!r} failed with {named_message_of(error)}"
+            ) from error
     return tuple(conversation)
 
 

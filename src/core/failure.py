@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from math import isfinite
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from outlast.core.errors import (
     ActivityError,
     ActivityFailed,
     ModelError,
+    ModelOverloaded,
     OutlastError,
     PayloadTooLarge,
     ToolError,
@@ -20,6 +22,11 @@ from outlast.core.json import JSON
 from outlast.core.values import Value
 
 MESSAGE_CHARACTERS_MAX = 10_000
+GROUP_ERRORS_MAX = 10
+"""How many errors of an exception group its message quotes."""
+QUOTED_CHARACTERS_MAX = 1_000
+"""How much of the message of each of them."""
+_CUT = "… (cut)"
 
 
 class Failure(Value):
@@ -36,14 +43,23 @@ class Failure(Value):
 
         Nothing but the class name and the message of a foreign exception is kept: no traceback, no
         attributes, so that no secret of a frame reaches a journal. What no log could take of a message is
-        kept as its escape.
+        kept as its escape. An exception group quotes the errors in it, and is retryable if all of them are.
         """
+        kind, message = type(error).__name__, message_of(error)
         if isinstance(error, OutlastError):
-            details = {name: _plain(value) for name, value in error.details().items()}
+            details = _details(error)
             worth = type(error).retryable if retryable is None else retryable
-            return cls(kind=type(error).__name__, message=str(error), retryable=worth, details=details)
-        message = errors.loggable(str(error)) or type(error).__name__
-        return cls(kind=type(error).__name__, message=message, retryable=retryable is not False)
+            return cls(kind=kind, message=message, retryable=worth, details=details)
+        leaves = list(leaves_of(error))
+        worth = all(one.retryable for one in leaves if isinstance(one, OutlastError))
+        waits = [one.retry_after_seconds for one in leaves if isinstance(one, ModelOverloaded)]
+        asked = max((wait for wait in waits if wait is not None), default=None)
+        return cls(
+            kind=kind,
+            message=_cut(message or kind, MESSAGE_CHARACTERS_MAX),
+            retryable=worth if retryable is None else retryable,
+            details=None if asked is None else {"retry_after_seconds": _plain(asked)},
+        )
 
     def error(self) -> OutlastError:
         """Return the error that this was: one of our classes where it was ours, else a `ForeignError`."""
@@ -56,21 +72,73 @@ class Failure(Value):
         return errors.ForeignError(kind=self.kind, message=self.message)
 
 
-def failure_of(error: BaseException, limit_bytes: int) -> Failure:
+def failure_of(error: BaseException, limit_bytes: int, *, final: Collection[str] = ()) -> Failure:
     """Return the failure that `error` is, small enough to be part of a record of at most `limit_bytes`.
 
-    A long message is cut, and an error of ours that is too long to be rebuilt is told by its message alone.
+    A long message is cut, and an error of ours that is too long to be rebuilt is kept by its message alone.
+    An error that is among the classes named in `final` is not retryable; see `is_among`.
     """
-    try:
-        failure = Failure.of(error)
-    except Exception as unreadable:  # The text of an exception is made by its author's code.
-        message = f"its message cannot be shown: {type(unreadable).__name__}"
-        return Failure(kind=type(error).__name__, message=message, retryable=True)
+    failure = Failure.of(error, retryable=False if is_among(error, final) else None)
     if len(failure.message) <= MESSAGE_CHARACTERS_MAX and len(failure.to_json()) <= limit_bytes // 4:
         return failure
     # JSON writes a character as six bytes at most (twelve for the few beyond U+FFFF).
-    cut = failure.message[: min(MESSAGE_CHARACTERS_MAX, limit_bytes // 64)] + "… (cut)"
-    return Failure(kind=failure.kind, message=cut, retryable=failure.retryable)
+    message = _cut(failure.message, min(MESSAGE_CHARACTERS_MAX, limit_bytes // 64))
+    return Failure(kind=failure.kind, message=message, retryable=failure.retryable)
+
+
+def message_of(error: BaseException) -> str:
+    """Return the text of any exception; that of a group quotes what is in it, however deep."""
+    try:
+        text = errors.loggable(str(error))
+    except Exception as unreadable:  # The text of an exception is made by its author's code.
+        return f"its message cannot be shown: {type(unreadable).__name__}"
+    if not isinstance(error, BaseExceptionGroup):
+        return text
+    leaves = list(leaves_of(error))
+    quoted = [f"{text}: {_quoted(leaves[0])}", *map(_quoted, leaves[1:GROUP_ERRORS_MAX])]
+    more = len(leaves) - GROUP_ERRORS_MAX
+    return "; ".join([*quoted, f"and {more} more"] if more > 0 else quoted)
+
+
+def named_message_of(error: BaseException) -> str:
+    """Return the name of an exception's class and, if there is one, its message."""
+    message = _cut(message_of(error), MESSAGE_CHARACTERS_MAX)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in an exception group, those of nested groups too; of any other error, itself."""
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, BaseExceptionGroup):
+            waiting.extend(reversed(one.exceptions))
+        else:
+            yield one
+
+
+def is_among(error: BaseException, names: Collection[str]) -> bool:
+    """Return whether `names` has the class of `error` or a base of it, with its module or without.
+
+    A group is among them if an error in it is.
+    """
+    if not names:
+        return False
+    kinds = {kind for one in (error, *leaves_of(error)) for kind in type(one).__mro__}
+    return any(kind.__name__ in names or class_name(kind) in names for kind in kinds)
+
+
+def class_name(kind: type[BaseException]) -> str:
+    """Return the name that `is_among` takes for this class alone, and for what is derived from it."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _quoted(error: BaseException) -> str:
+    return _cut(named_message_of(error), QUOTED_CHARACTERS_MAX)
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - len(_CUT)] + _CUT
 
 
 def step_error(failure: Failure, step: str, attempts: int) -> OutlastError:
@@ -80,6 +148,13 @@ def step_error(failure: Failure, step: str, attempts: int) -> OutlastError:
     if isinstance(error, ours):
         return error
     return ActivityFailed(step, attempts, failure.kind, failure.message)
+
+
+def _details(error: OutlastError) -> dict[str, JSON] | None:
+    try:
+        return {name: _plain(value) for name, value in error.details().items()}
+    except Exception:  # Somebody else's class, derived from ours.
+        return None
 
 
 def _plain(value: Any) -> JSON:

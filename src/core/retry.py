@@ -22,11 +22,11 @@ class RetryPolicy(Value):
     backoff_coefficient: float = Field(default=2.0, ge=1)
     max_interval: float = Field(default=60.0, ge=0)
     non_retryable: tuple[str, ...] = ()
-    """Class names of exceptions that end the step at once."""
+    """Names of exception classes that end the step at once, as `failure.is_among` takes them."""
 
     def delay_after(self, attempt: int, failure: Failure) -> float | None:
         """Return the seconds to wait before the next attempt; None when there must not be one."""
-        if attempt >= self.max_attempts or not failure.retryable or failure.kind in self.non_retryable:
+        if attempt >= self.max_attempts or not failure.retryable:
             return None
         try:
             grown = self.initial_interval * self.backoff_coefficient ** (attempt - 1)

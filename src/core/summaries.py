@@ -15,6 +15,7 @@ from outlast.core.chunks import Content, TextChunk, as_chunks, text_of
 from outlast.core.context_processors import ContextProcessor, KeepLastTurns, blocks_of, estimated_tokens
 from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
 from outlast.core.errors import ConfigurationError, DefinitionError
+from outlast.core.failure import named_message_of
 from outlast.core.values import Value
 
 SUMMARISER = "summariser"
@@ -146,8 +147,9 @@ class SummariseHistory:
         try:
             size = sum(map(self.count, (*told_of(history, summary), *new)))
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise DefinitionError(f"the count of SummariseHistory failed with {told}") from error
+            raise DefinitionError(
+                f"the count of SummariseHistory failed with {named_message_of(error)}"
+            ) from error
         if size <= self.over_tokens:
             return None
         uncovered = _uncovered(history, summary)

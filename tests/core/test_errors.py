@@ -24,7 +24,15 @@ from outlast.core.errors import (
     OutlastError,
     ToolFailed,
 )
-from outlast.core.failure import Failure, failure_of, step_error
+from outlast.core.failure import (
+    GROUP_ERRORS_MAX,
+    MESSAGE_CHARACTERS_MAX,
+    Failure,
+    class_name,
+    failure_of,
+    named_message_of,
+    step_error,
+)
 from outlast.core.json import decode
 from tests.core.strategies import any_text, failures, finite
 
@@ -184,6 +192,11 @@ def test_fields_that_are_not_json_are_kept_as_text() -> None:
         def details(self) -> dict[str, Any]:
             return {"inf": float("inf"), "tuple": (1, (b"x",)), "none": None}
 
+    class Stranger(OutlastError):
+        def details(self) -> dict[str, Any]:
+            raise LookupError
+
+    assert Failure.of(Stranger()).details is None
     assert Failure.of(Strange()).details == {"inf": "inf", "tuple": [1, ["b'x'"]], "none": None}
 
 
@@ -217,6 +230,71 @@ def test_every_failure_can_be_written_to_a_log(quoted: str) -> None:
         failure = Failure.of(error)
         for text in (failure.message, str(failure.error())):
             text.encode()
+
+
+def nested(depth: int, inner: Exception) -> Exception:
+    for _ in range(depth):
+        inner = ExceptionGroup("deep", [inner])
+    return inner
+
+
+def test_an_exception_group_quotes_what_is_in_it() -> None:
+    group = ExceptionGroup("unhandled", [ValueError("city Atlantis"), nested(3, KeyError("x")), Rude()])
+    failure = Failure.of(group)
+    assert failure.kind == "ExceptionGroup"
+    assert failure.message == "unhandled (3 sub-exceptions): ValueError: city Atlantis; KeyError: 'x'; Rude"
+    assert isinstance(failure.error(), ForeignError)
+    assert Failure.of(BaseExceptionGroup("", [KeyboardInterrupt()])).message.endswith(": KeyboardInterrupt")
+
+
+@given(depth=st.integers(1, 50), width=st.integers(1, 40), message=st.text(max_size=3000))
+def test_whatever_is_in_an_exception_group_its_message_is_bounded(
+    depth: int, width: int, message: str
+) -> None:
+    errors = [nested(depth, ValueError(f"{number} {message}")) for number in range(width)]
+    failure = failure_of(nested(depth, ExceptionGroup("", errors)), 1_000_000)
+    assert len(failure.message) <= MESSAGE_CHARACTERS_MAX
+    assert failure.message.count("ValueError: ") >= min(width, 8)
+    if width > GROUP_ERRORS_MAX and len(message) < 900:
+        assert failure.message.endswith(f"; and {width - GROUP_ERRORS_MAX} more")
+
+
+def test_an_exception_group_that_is_very_deep_is_no_trouble() -> None:
+    assert "ValueError: at the bottom" in Failure.of(nested(20_000, ValueError("at the bottom"))).message
+
+
+def test_an_exception_group_is_tried_again_if_all_that_is_in_it_is() -> None:
+    may, must_not = errors.ModelUnreachable("gone"), ModelRefused(404, "no")
+    for inside, worth in (
+        ([ValueError()], True),
+        ([ValueError(), may], True),
+        ([ValueError(), must_not], False),
+        ([nested(3, must_not), may], False),
+    ):
+        assert Failure.of(ExceptionGroup("", inside)).retryable is worth
+
+
+class Hopeless(Exception):
+    """What a user declares not worth another attempt."""
+
+
+class MoreHopeless(Hopeless):
+    """One of its kind."""
+
+
+@pytest.mark.parametrize("name", ["Hopeless", class_name(Hopeless), "Exception", "builtins.BaseException"])
+def test_an_error_is_final_if_its_class_or_a_base_of_it_is(name: str) -> None:
+    for error in (Hopeless(), MoreHopeless(), ExceptionGroup("", [ValueError(), nested(2, MoreHopeless())])):
+        assert not failure_of(error, 10_000, final=("KeyError", name)).retryable
+        assert failure_of(error, 10_000, final=("KeyError",)).retryable
+    assert failure_of(ValueError(), 10_000, final=("Hopeless",)).retryable
+    assert failure_of(Hopeless(), 10_000, final=("elsewhere.Hopeless",)).retryable
+
+
+def test_an_error_that_is_named_says_no_more_than_it_has() -> None:
+    assert named_message_of(ValueError("no")) == "ValueError: no"
+    assert named_message_of(Rude()) == "Rude"
+    assert len(named_message_of(ValueError("x" * 20_000))) == MESSAGE_CHARACTERS_MAX + len("ValueError: ")
 
 
 def test_half_a_character_is_told_by_its_escape() -> None:

@@ -67,10 +67,20 @@ def test_nonsense_asked_for_is_no_reason_to_fail(policy: RetryPolicy, asked: obj
 
 
 def test_what_cannot_help_is_not_tried_again() -> None:
-    policy = RetryPolicy(non_retryable=("TypeError",))
+    policy = RetryPolicy()
     assert policy.delay_after(1, RETRYABLE) is not None
     assert policy.delay_after(1, RETRYABLE.with_(retryable=False)) is None
-    assert policy.delay_after(1, RETRYABLE.with_(kind="TypeError")) is None
+
+
+def test_a_group_waits_as_long_as_the_error_in_it_that_waits_longest() -> None:
+    errors = [
+        ModelOverloaded(429, "", 7.0),
+        ValueError(),
+        ModelOverloaded(429, ""),
+        ModelOverloaded(429, "", 9),
+    ]
+    for group in (ExceptionGroup("", errors), ExceptionGroup("", [ExceptionGroup("", errors), KeyError()])):
+        assert RetryPolicy().delay_after(1, Failure.of(group)) == 9.0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from outlast.ports.deltas import Tell
 from outlast.ports.durability.steps import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
 from outlast.ports.resources import Resources
 from outlast.ports.tools import ToolList
-from outlast.runtime.attempts.threads import in_thread
+from outlast.runtime.attempts.threads import called
 
 logger = logging.getLogger("outlast.worker")
 
@@ -36,11 +36,9 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
             args, kwargs = definition.signature.load_arguments(arguments)
             token = current_attempt.set(attempt)
             try:
-                if definition.is_async:
-                    result = await definition.fn(*args, **kwargs)
-                else:
-                    run = functools.partial(definition.fn, *args, **kwargs)
-                    result = await in_thread(run, name=f"activity {definition.name}")
+                run = functools.partial(definition.fn, *args, **kwargs)
+                name = f"activity {definition.name}"
+                result = await called(run, is_async=definition.is_async, name=name)
             finally:
                 current_attempt.reset(token)
             return definition.signature.dump_result(result)

@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-async def in_thread(fn: Callable[[], T], *, name: str = "activity") -> T:
-    """Return what `fn()` returns, run in a daemon thread of its own, in a copy of the present context.
+async def called(fn: Callable[[], Any], *, is_async: bool, name: str = "activity") -> Any:
+    """Return what a call of `fn` gives: of an async function on this loop, of any other in a thread.
+
+    A plain function may turn out to return something to await: one that wraps an async function does. That
+    is awaited on this loop, in the context that the function has left.
+    """
+    if is_async:
+        return await fn()
+    context = contextvars.copy_context()
+    value = await in_thread(fn, name=name, context=context)
+    if inspect.isawaitable(value):
+        value = await asyncio.get_running_loop().create_task(_awaited(value), context=context)
+    return value
+
+
+async def _awaited(value: Awaitable[T]) -> T:
+    return await value
+
+
+async def in_thread(
+    fn: Callable[[], T], *, name: str = "activity", context: contextvars.Context | None = None
+) -> T:
+    """Return what `fn()` returns, run in a daemon thread of its own, by default in a copy of this context.
 
     Cancelling the wait leaves the thread running: Python cannot stop one. Threads are daemons so that an
     activity that hangs for ever does not keep a stopped process alive; a pool would be used up by such.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
-    context = contextvars.copy_context()
+    context = contextvars.copy_context() if context is None else context
 
     def settle(set_outcome: Callable[[Any], None], value: Any) -> None:
         if not outcome.done():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from outlast.core.errors import DefinitionError, NotInWorkflow, UnknownDefinition
+from outlast.core.failure import class_name
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
@@ -18,7 +19,8 @@ from outlast.ports.durability.steps import ActivityCall, Attempt, Step
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.tools import Effect
 from outlast.runtime.attempts.attempt import current_attempt
-from outlast.runtime.attempts.threads import in_thread
+from outlast.runtime.attempts.threads import called
+from outlast.runtime.definitions.callables import innermost, is_async
 from outlast.runtime.definitions.module_copies import in_copy
 from outlast.runtime.definitions.signature import CallableSignature
 
@@ -35,8 +37,12 @@ class Activity(Generic[P, R]):
     """A defined activity. Awaiting a call of it is a journaled step in a workflow, a plain call elsewhere."""
 
     def __init__(self, definition: ActivityDefinition) -> None:
+        fn = definition.fn
+        # What an object holds is its own, and might be called as something of ours.
+        updated = ("__dict__",) if inspect.isfunction(fn) else ()
+        functools.update_wrapper(self, fn if inspect.isfunction(fn) else innermost(fn), updated=updated)
+        self.__wrapped__ = fn
         self.definition = definition
-        functools.update_wrapper(self, definition.fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Return a coroutine that gives the activity's result.
@@ -55,10 +61,8 @@ class Activity(Generic[P, R]):
         return self._call_durably(args, kwargs)
 
     async def _call_plainly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        definition = self.definition
-        if definition.is_async:
-            return cast(R, await definition.fn(*args, **kwargs))
-        return cast(R, await in_thread(functools.partial(definition.fn, *args, **kwargs)))
+        run = functools.partial(self.definition.fn, *args, **kwargs)
+        return cast(R, await called(run, is_async=self.definition.is_async))
 
     async def _call_durably(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         context = current_context.get()
@@ -124,6 +128,9 @@ class _ActivityDecorator:
     ) -> Any:
         """Define an activity from an `async def`, or from a `def`, which then runs in a thread.
 
+        A bound method, a `functools.partial` and a callable object will do as well. If two of them have one
+        function, give each activity a `name` of its own.
+
         Args:
             name: The name in journals and for models; the function's own by default.
             description: What a model is told; the docstring's text by default.
@@ -133,7 +140,8 @@ class _ActivityDecorator:
             retry_policy_initial_interval: The wait before the second attempt.
             retry_policy_backoff_coefficient: What each further wait is multiplied by.
             retry_policy_max_interval: The longest wait.
-            retry_policy_non_retryable: Exceptions (classes, or their names) that end the activity at once.
+            retry_policy_non_retryable: Exceptions (classes, or their names) that end the activity at once,
+                with all that is derived from them. An exception group ends it if one of them is in it.
             effect: What running it does to the world: "read" nothing, "idempotent" the same however often
                 it is run with one idempotency key, "once" something each time. A "once" activity whose
                 outcome is unknown after a crash or a timeout is not repeated: `OutcomeUnknown` is raised.
@@ -167,10 +175,7 @@ class _ActivityDecorator:
                 initial_interval=retry_policy_initial_interval.total_seconds(),
                 backoff_coefficient=retry_policy_backoff_coefficient,
                 max_interval=retry_policy_max_interval.total_seconds(),
-                non_retryable=tuple(
-                    error if isinstance(error, str) else error.__name__
-                    for error in retry_policy_non_retryable
-                ),
+                non_retryable=_error_names(retry_policy_non_retryable),
             ),
             effect=effect,
             requires_approval=requires_approval,
@@ -179,8 +184,7 @@ class _ActivityDecorator:
 
         def decorate(fn: Callable[..., Any]) -> Activity[Any, Any]:
             signature = CallableSignature.of(fn, name=name, description=description)
-            is_async = inspect.iscoroutinefunction(fn)
-            definition = ActivityDefinition(signature.name, fn, is_async, signature, options)
+            definition = ActivityDefinition(signature.name, fn, is_async(fn), signature, options)
             _register(definition)
             return Activity(definition)
 
@@ -237,13 +241,29 @@ def _check_options(
         raise DefinitionError("heartbeat_timeout must be longer than nothing; leave it out for none")
 
 
+def _error_names(errors: Any) -> tuple[str, ...]:
+    if isinstance(errors, (str, type)) or not isinstance(errors, Iterable):
+        raise DefinitionError("retry_policy_non_retryable must be a sequence: put what you gave into a list")
+    names = []
+    for error in errors:
+        if isinstance(error, type) and issubclass(error, BaseException):
+            names.append(class_name(error))
+        elif isinstance(error, str) and error.strip():
+            names.append(error)
+        else:
+            raise DefinitionError(
+                f"retry_policy_non_retryable has {error!r} in it; give exception classes, or their names"
+            )
+    return tuple(names)
+
+
 def check_approval(approval: Any, what: str) -> None:
     """Refuse what says of no call whether it needs approval.
 
     Raises:
         DefinitionError: it is neither a bool nor a plain function.
     """
-    if isinstance(approval, bool) or (callable(approval) and not inspect.iscoroutinefunction(approval)):
+    if isinstance(approval, bool) or (callable(approval) and not is_async(approval)):
         return
     raise DefinitionError(
         f"{what} must be True, False or a plain `def` that takes the arguments and returns one of them"
@@ -253,7 +273,8 @@ def check_approval(approval: Any, what: str) -> None:
 def _register(definition: ActivityDefinition) -> None:
     # The same function again is a reloaded module, or a factory called twice: the newest one counts.
     namesakes = _defined.setdefault(definition.name, {})
-    place = (definition.fn.__module__, definition.fn.__qualname__)
+    function = innermost(definition.fn)
+    place = (function.__module__, function.__qualname__)
     if not (place in namesakes and in_copy()):
         namesakes[place] = definition
 

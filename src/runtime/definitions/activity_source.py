@@ -19,6 +19,7 @@ from outlast.core.chunks import (
     chunks,
 )
 from outlast.core.errors import DefinitionError, InvalidArguments, ToolError, UnknownTool
+from outlast.core.failure import is_among, named_message_of
 from outlast.core.json import JSON, encode
 from outlast.ports.definitions import ActivityDefinition
 from outlast.ports.resources import Resources
@@ -108,7 +109,7 @@ class ActivitySource(ToolSource):
         except Exception as error:
             if not _is_reported(error, definition):
                 raise
-            told = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
+            told = str(error) if isinstance(error, ToolError) else named_message_of(error)
             return ToolOutput(content=told, is_error=True)
         return _output(value, definition.signature.dump_result(value))
 
@@ -139,7 +140,7 @@ def _spec(definition: ActivityDefinition) -> ToolSpec:
 
 
 def _is_reported(error: Exception, definition: ActivityDefinition) -> bool:
-    return isinstance(error, ToolError) or type(error).__name__ in definition.options.retry.non_retryable
+    return isinstance(error, ToolError) or is_among(error, definition.options.retry.non_retryable)
 
 
 def _output(value: object, written: JSON) -> ToolOutput:

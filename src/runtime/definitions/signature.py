@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from outlast.core.errors import DefinitionError, InvalidArguments, Unserialisable
 from outlast.core.json import JSON
 from outlast.runtime.definitions import docstring, json_schema
+from outlast.runtime.definitions.callables import innermost, name_of
 from outlast.runtime.definitions.codec import Codec, Misfit, render
 
 PythonArguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -63,10 +64,12 @@ class CallableSignature:
         Raises:
             DefinitionError: when the parameters cannot be named in JSON, or have no type hint.
         """
-        function = _innermost(fn)
-        name = name or _name(fn)
+        function = innermost(fn)
+        name = name or name_of(fn)
         if isinstance(function, type):
             raise DefinitionError(f"{name!r} is a class; write a function that returns an instance")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise DefinitionError(f"{name!r} yields its results one by one; return one value, such as a list")
         try:
             python = inspect.signature(fn)
         except (TypeError, ValueError) as error:
@@ -314,22 +317,6 @@ class CallableSignature:
             f"the recorded {what} of {self.name!r} cannot be read by its signature ({'; '.join(faults)}), "
             "which was changed since; let it accept the old form as well"
         )
-
-
-def _name(fn: Callable[..., Any]) -> str:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return str(getattr(fn, "__name__", type(fn).__name__))
-
-
-def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what holds the type hints and the docstring of `fn`."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    fn = inspect.unwrap(fn)
-    if isinstance(fn, type) or inspect.isroutine(fn):
-        return fn
-    return type(fn).__call__
 
 
 def _accepted_names(function: Callable[..., Any]) -> set[str]:

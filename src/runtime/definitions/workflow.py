@@ -18,6 +18,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, ove
 from outlast.core.errors import DefinitionError, NotInWorkflow
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
 from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo, current_context
+from outlast.runtime.definitions.callables import innermost, is_async
 from outlast.runtime.definitions.module_copies import in_copy
 from outlast.runtime.definitions.signature import CallableSignature
 
@@ -284,10 +285,10 @@ def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefiniti
             f"workflow {name!r} needs exactly one method marked @workflow.entrypoint; it {found}"
         )
     method = getattr(cls, entrypoints[0])
-    if not inspect.iscoroutinefunction(method):
+    if not _waits(method):
         raise DefinitionError(f"the entrypoint of workflow {name!r} must be an `async def`")
     for handler in handlers["query"].values():
-        if inspect.iscoroutinefunction(getattr(cls, handler.method)):
+        if _waits(getattr(cls, handler.method)):
             raise DefinitionError(
                 f"query {handler.name!r} of workflow {name!r} must be a plain `def`: it may not wait"
             )
@@ -313,11 +314,16 @@ def _check_validator(cls: type[Any], name: str, handler_name: str, attribute: st
     what = f"the validator of update {handler_name!r} of workflow {name!r}"
     if getattr(handler, _ROLE, ("", None))[0] != "update":
         raise DefinitionError(f"{what} has the same name as its handler, and replaces it; call it otherwise")
-    if inspect.iscoroutinefunction(validator):
+    if _waits(validator):
         raise DefinitionError(f"{what} must be a plain `def`: it may not wait")
     taken = [[(one.name, one.kind) for one in _parameters(method)] for method in (handler, validator)]
     if taken[0] != taken[1]:
         raise DefinitionError(f"{what} must take the same arguments as the handler, by the same names")
+
+
+def _waits(method: Callable[..., Any]) -> bool:
+    """Return whether a method is an `async def`, perhaps in a decorator that is none."""
+    return is_async(method) or is_async(innermost(method))
 
 
 def _parameters(method: Any) -> list[inspect.Parameter]:

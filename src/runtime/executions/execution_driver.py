@@ -308,7 +308,7 @@ class Driver:
             raise
         except BaseException as error:
             return _Ended(
-                failure=failure_of(error, limit_bytes),
+                failure=failure_of(error, limit_bytes, final=step.options.retry.non_retryable),
                 outcome_unknown=once and isinstance(error, ActivityTimedOut),
                 heartbeat=list(pulse.details),
             )

@@ -21,6 +21,7 @@ from outlast.core.errors import (
     NonDeterminismError,
     StorageError,
 )
+from outlast.core.failure import named_message_of
 from outlast.core.records import ExecutionRecovered, decode_record, encode_record
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import WorkflowDefinition
@@ -297,7 +298,7 @@ class Worker:
             await self._hold(activation, str(error))
         except Exception as error:
             logger.exception("worker %s cannot carry execution %s on", self.identity, execution_id)
-            await self._hold(activation, f"{type(error).__name__}: {error}")
+            await self._hold(activation, named_message_of(error))
         finally:
             if self._activations.get(execution_id) is activation:
                 del self._activations[execution_id]

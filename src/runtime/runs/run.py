@@ -34,7 +34,7 @@ from outlast.core.agents import HANDOFF_PREFIX, AgentSpec
 from outlast.core.approvals import Verdict
 from outlast.core.entries import Entry, FunctionResult, ToolExecution
 from outlast.core.errors import LimitExceeded, NotSupported
-from outlast.core.failure import Failure
+from outlast.core.failure import Failure, named_message_of
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
@@ -246,7 +246,7 @@ class Run:
                 needed = bool(approval(effect.arguments))
             except Exception as error:
                 # A call that cannot be judged is not made.
-                reason = f"the check whether it needs approval failed with {type(error).__name__}: {error}"
+                reason = f"the check whether it needs approval failed with {named_message_of(error)}"
                 self._take_decision(effect, "deny", reason)
                 return
             if not needed:

@@ -79,7 +79,7 @@ class PlainContext(StepContext):
                     step.call, attempt, step.options, self._resources, self._clock, pulse
                 )
             except Exception as error:
-                failure = failure_of(error, sys.maxsize)
+                failure = failure_of(error, sys.maxsize, final=step.options.retry.non_retryable)
                 delay = step.options.retry.delay_after(attempt_number, failure)
                 if delay is None:
                     self._on_record(StepFailed(at=now(), key=key, attempts=attempt_number, failure=failure))

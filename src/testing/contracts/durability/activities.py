@@ -24,6 +24,10 @@ class Hopeless(Exception):
     """An error that its activity declares not worth another attempt."""
 
 
+class MoreHopeless(Hopeless):
+    """An error that goes without saying."""
+
+
 @activity(retry_policy_initial_interval=AT_ONCE)
 async def record(what: str) -> str:
     """Do something, once."""
@@ -110,9 +114,14 @@ async def fail_slowly(what: str, times: int) -> int:
 
 
 @activity(retry_policy_initial_interval=AT_ONCE, retry_policy_non_retryable=[Hopeless])
-async def fail_hopelessly(what: str) -> None:
-    """Fail with an error that ends the step."""
+async def fail_hopelessly(what: str, how: str = "itself") -> None:
+    """Fail with an error that ends the step: itself, one derived from it, or a group that one is in."""
     here().happen(what)
+    match how:
+        case "derived":
+            raise MoreHopeless(what)
+        case "group":
+            raise ExceptionGroup("several", [Overloaded(what), MoreHopeless(what)])
     raise Hopeless(what)
 
 
@@ -201,6 +210,8 @@ async def raise_odd_error(kind: str) -> None:
             raise _NotAnException
         case "huge":
             raise Overloaded("x" * 3_000_000)
+        case "group":
+            raise ExceptionGroup("several", [Overloaded("x" * 3_000_000), ExceptionGroup("", [Overloaded()])])
         case "unreadable":
             raise _Unreadable
 

@@ -146,13 +146,19 @@ class StepContract(DurabilityContractBase):
         assert await stage.later(execution.result(), 1) == ["ActivityFailed", 4, "Overloaded"]
         assert world.attempts("tried") == [1, 2, 3, 4]
 
-    async def test_d5_an_error_that_is_declared_hopeless_ends_the_step(self, stage: Stage) -> None:
-        execution, world = await stage.start(CountAttempts, "hopeless")
+    @pytest.mark.parametrize(
+        ("how", "kind"),
+        [("itself", "Hopeless"), ("derived", "MoreHopeless"), ("group", "ExceptionGroup")],
+    )
+    async def test_d5_an_error_that_is_declared_hopeless_ends_the_step(
+        self, stage: Stage, how: str, kind: str
+    ) -> None:
+        execution, world = await stage.start(CountAttempts, f"hopeless {how}")
         await stage.worker(CountAttempts)
-        assert await stage.soon(execution.result()) == ["ActivityFailed", 1, "Hopeless"]
+        assert await stage.soon(execution.result()) == ["ActivityFailed", 1, kind]
         assert world.count("tried") == 1
 
-    @pytest.mark.parametrize("kind", ["cancelled", "base", "huge", "unreadable"])
+    @pytest.mark.parametrize("kind", ["cancelled", "base", "huge", "group", "unreadable"])
     async def test_d5_whatever_an_activity_raises_is_a_failed_attempt(self, stage: Stage, kind: str) -> None:
         execution, world = await stage.start(CountAttempts, kind)
         await stage.worker(CountAttempts)
@@ -259,7 +265,7 @@ class StepContract(DurabilityContractBase):
 
     async def test_executions_do_not_disturb_each_other(self, stage: Stage) -> None:
         started = [await stage.start(Steps, [f"{n} a", f"{n} b"]) for n in range(20)]
-        failing, _ = await stage.start(CountAttempts, "hopeless")
+        failing, _ = await stage.start(CountAttempts, "hopeless itself")
         await stage.worker(Steps, CountAttempts)
         for number, (execution, world) in enumerate(started):
             assert await stage.soon(execution.result()) == [f"{number} a done", f"{number} b done"]
@@ -267,7 +273,7 @@ class StepContract(DurabilityContractBase):
         assert (await stage.soon(failing.result()))[0] == "ActivityFailed"
 
     async def test_d3_a_finished_execution_is_left_alone(self, stage: Stage) -> None:
-        execution, world = await stage.start(CountAttempts, "hopeless")
+        execution, world = await stage.start(CountAttempts, "hopeless itself")
         process = await stage.worker(CountAttempts)
         await stage.soon(execution.result())
         before = await stage.soon(all_events(execution))

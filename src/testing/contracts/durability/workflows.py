@@ -157,8 +157,8 @@ class CountAttempts:
                     return await fail("tried", times)
                 case "slow":
                     return await fail_slowly("tried", times)
-                case "hopeless":
-                    await fail_hopelessly("tried")
+                case "hopeless itself" | "hopeless derived" | "hopeless group":
+                    await fail_hopelessly("tried", which.removeprefix("hopeless "))
                 case "once":
                     await fail_once("tried")
                 case "long":
