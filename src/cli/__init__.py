@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import sys
 
 from outlast.core.errors import MissingExtra
@@ -10,7 +13,7 @@ from outlast.core.errors import MissingExtra
 def main() -> None:
     """Run the command that the program's arguments name, and exit with its code.
 
-    0: it worked; 1: an error of ours, told in one message (`--debug` shows where it was raised); 2: it was
+    0: it worked; 1: an error of ours, printed as one message (`--debug` shows where it was raised); 2: it was
     called wrongly, or typer and rich are not installed.
     """
     try:
@@ -20,4 +23,22 @@ def main() -> None:
             raise
         print(f"outlast: {MissingExtra('cli')}", file=sys.stderr)
         raise SystemExit(2) from error
-    app(prog_name="outlast")
+    try:
+        app(prog_name="outlast")
+    except SystemExit as ended:
+        if "temporalio.bridge.temporal_sdk_bridge" in sys.modules and isinstance(ended.code, int | None):
+            _end(ended.code or 0)
+        raise
+
+
+def _end(code: int) -> None:
+    """End the process without the interpreter's own shutdown.
+
+    Temporal's SDK has threads of its own that call Python. One that does so while the interpreter is being
+    taken down aborts the process, after its work is done, and a script takes that for a failure.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # The reader has gone, or the stream is closed.
+            stream.flush()
+    os._exit(code)
