@@ -88,8 +88,8 @@ def reply_or_error(read: Callable[[], Any]) -> Any:
     return found
 
 
-def check_usage(told: Any) -> None:
-    usage = wire.usage_of(told)
+def check_usage(wire_value: Any) -> None:
+    usage = wire.usage_of(wire_value)
     assert Usage.model_validate(decode(usage.to_json())) == usage
     counts = [usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.connector_tokens]
     assert all(count >= 0 and count is not True for count in (*counts, *usage.connectors.values()))
@@ -108,8 +108,8 @@ def test_a_completion(completion: Any) -> None:
 
 
 @given(spoilt(ANSWER))
-def test_an_answer_of_a_conversation(told: Any) -> None:
-    answer = reply_or_error(lambda: ConversationAnswer.of(told))
+def test_an_answer_of_a_conversation(wire_value: Any) -> None:
+    answer = reply_or_error(lambda: ConversationAnswer.of(wire_value))
     if answer is not None:
         check_entries(reply_or_error(lambda: wire.entries_of(answer.outputs, {"ag_1": "a"})))
         check_usage(answer.usage)

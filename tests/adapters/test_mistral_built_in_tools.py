@@ -101,12 +101,12 @@ async def test_what_the_server_ran_is_in_result_events_and_usage(
     assert result["executions"] == names
     assert result["usage"]["connectors"] == {"web_search": 2, "code_interpreter": 1, "crm_find": 1}
     assert result["usage"]["connector_tokens"] > 0
-    told = [event for event in events if event.kind == "tool_executed"]
-    assert [event.data["tool"] for event in told] == names
+    executed = [event for event in events if event.kind == "tool_executed"]
+    assert [event.data["tool"] for event in executed] == names
     (replied,) = [event for event in events if event.kind == "model_replied"]
     assert isinstance(replied.data["result"], dict)
     entries: Any = replied.data["result"]["entries"]
-    assert [entry["id"] for entry in entries[:4]] == [event.data["entry"] for event in told]
+    assert [entry["id"] for entry in entries[:4]] == [event.data["entry"] for event in executed]
     assert entries[1]["info"] == {"code": "1 + 1", "code_output": "2"}
     assert [tool["type"] for tool in made["tools"]] == [tool.type for tool in TOOLS]
     # The secret is where it is needed, and nowhere else.
@@ -114,7 +114,7 @@ async def test_what_the_server_ran_is_in_result_events_and_usage(
     assert SECRET not in repr(events) + repr(result) + repr(made["metadata"])
 
 
-async def test_a_connector_without_its_secret_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connector_without_its_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CRM_TOKEN", raising=False)
     agent = Agent(model="m", name="searcher", tools=TOOLS)
     with MistralServer(lambda _: REPLY) as server:

@@ -175,7 +175,7 @@ def test_a_stream_is_whole_only_with_its_end() -> None:
         for event in events[:length]:
             stream.take(event)
         if length < len(events):
-            with pytest.raises(ModelUnreachable, match="before the reply was whole"):
+            with pytest.raises(ModelUnreachable, match="before the reply was complete"):
                 stream.wire()
         else:
             whole = stream.wire()

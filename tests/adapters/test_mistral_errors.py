@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.adapters.mistral.api_errors import of_event, of_status, told_by, translated
-from outlast.adapters.mistral.reconciliation import Sight, Trace, trace_of
+from outlast.adapters.mistral.api_errors import message_in, of_event, of_status, translated
+from outlast.adapters.mistral.reconciliation import Finding, Trace, trace_of
 from outlast.adapters.mistral.streams import ConversationStream
 from outlast.core.errors import (
     MalformedReply,
@@ -33,7 +33,7 @@ def test_every_status_is_one_of_our_errors(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         ('{"object":"Error","message":"Bad call","type":"x","code":3001}', "Bad call"),
         ('{"detail":"Unauthorized"}', "Unauthorized"),
@@ -48,15 +48,15 @@ def test_every_status_is_one_of_our_errors(status: int) -> None:
         ('{"detail":[{"loc":7,"msg":"No."}]}', "No."),
     ],
 )
-def test_messages_are_found_in_every_shape_of_body(body: str, told: str) -> None:
-    assert told_by(body, None) == told
+def test_messages_are_found_in_every_shape_of_body(body: str, message: str) -> None:
+    assert message_in(body, None) == message
 
 
 @given(body=st.text(), secret=st.text("abc0", min_size=4))
 def test_messages_are_bounded_and_hide_the_key(body: str, secret: str) -> None:
-    told = told_by(body + secret + body * 300, secret)
-    assert secret not in told
-    assert len(told) <= 503
+    message = message_in(body + secret + body * 300, secret)
+    assert secret not in message
+    assert len(message) <= 503
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_stream_is_whole_only_with_its_done_event(length: int) -> None:
 
 
 def test_an_event_that_was_cut_is_no_event() -> None:
-    with pytest.raises(ModelUnreachable, match="cut within an event"):
+    with pytest.raises(ModelUnreachable, match="cut inside an event"):
         ConversationStream().take('{"type": "message.out')
 
 
@@ -211,22 +211,22 @@ SAID_AGAIN = [{**SAID[0], "id": "3"}, {**SAID[1], "id": "4"}]
 
 
 def test_an_input_counts_as_applied_only_behind_what_was_known() -> None:
-    assert trace_of(SAID, "2", AGAIN) == Trace(Sight.NOTHING)
-    assert trace_of([], None, AGAIN) == Trace(Sight.NOTHING)
-    assert trace_of(SAID, None, AGAIN) == Trace(Sight.ANSWERED, (SAID[1],))
-    assert trace_of([*SAID, *SAID_AGAIN], "2", AGAIN) == Trace(Sight.ANSWERED, (SAID_AGAIN[1],))
+    assert trace_of(SAID, "2", AGAIN) == Trace(Finding.NOTHING)
+    assert trace_of([], None, AGAIN) == Trace(Finding.NOTHING)
+    assert trace_of(SAID, None, AGAIN) == Trace(Finding.ANSWERED, (SAID[1],))
+    assert trace_of([*SAID, *SAID_AGAIN], "2", AGAIN) == Trace(Finding.ANSWERED, (SAID_AGAIN[1],))
 
 
-def test_of_two_applications_the_first_counts_and_the_other_is_told() -> None:
-    assert trace_of([*SAID, *SAID_AGAIN], None, AGAIN) == Trace(Sight.ANSWERED, (SAID[1],), has_more=True)
+def test_if_a_request_was_applied_twice_the_first_counts() -> None:
+    assert trace_of([*SAID, *SAID_AGAIN], None, AGAIN) == Trace(Finding.ANSWERED, (SAID[1],), has_more=True)
 
 
 @pytest.mark.parametrize("anchor", ["9", "", "1"])
 def test_a_conversation_that_went_a_way_of_its_own_is_known(anchor: str) -> None:
-    assert trace_of([*SAID, *SAID_AGAIN], anchor, AGAIN).sight is Sight.SOMETHING_ELSE
+    assert trace_of([*SAID, *SAID_AGAIN], anchor, AGAIN).finding is Finding.SOMETHING_ELSE
 
 
 @pytest.mark.parametrize("last", [None, {"type": "agent.handoff"}, {"type": "tool.execution"}])
 def test_inputs_without_a_whole_answer_are_still_being_answered(last: dict[str, Any] | None) -> None:
     result = {"type": "function.result", "tool_call_id": "c", "result": "r"}
-    assert trace_of([*SAID, result, *([last] if last else [])], "2", [result]) == Trace(Sight.PENDING)
+    assert trace_of([*SAID, result, *([last] if last else [])], "2", [result]) == Trace(Finding.PENDING)

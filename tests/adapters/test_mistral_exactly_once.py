@@ -331,7 +331,7 @@ async def test_an_attempt_that_arrives_when_a_later_one_is_done_is_noticed_and_l
             request = after(request, reply, MessageInput(content="On."))
             reply = await session.reply(request, resources)
             assert text(reply) == ["2"]
-            assert any("did not say" in note for note in reply.notes)
+            assert any("did not add" in note for note in reply.notes)
             before = len(server.requests)
             assert text(await session.reply(after(request, reply, MessageInput(content="!")), resources)) == [
                 "3"
@@ -431,7 +431,7 @@ async def test_a_conversation_that_someone_deleted_is_begun_anew_and_it_is_said(
                 await client.beta.conversations.delete_async(conversation_id=next(iter(server.conversations)))
             more = await session.reply(after(request, reply, MessageInput(content="More.")), resources)
             assert text(more) == ["2"]
-            assert any("does not have" in note for note in more.notes)
+            assert any("no longer has" in note for note in more.notes)
         (conversation,) = server.conversations.values()
         assert [entry.get("content") for entry in conversation.entries] == ["Go.", "1", "More.", "2"]
 
@@ -473,7 +473,7 @@ async def test_a_conversation_that_someone_else_added_to_is_left_alone() -> None
                 )
             more = after(request, reply, FunctionResult(**result), MessageInput(content="And?"))
             last = await session.reply(more, resources)
-            assert any("did not say" in note for note in last.notes)
+            assert any("did not add" in note for note in last.notes)
         *_, ours = server.conversations.values()
         assert [entry["content"] for entry in ours.entries if "content" in entry][:2] == ["Go.", "And?"]
 
@@ -493,7 +493,7 @@ async def test_poisoned_arguments_make_one_new_conversation_and_it_is_said() -> 
             assert text(await session.reply(request, resources)) == ["Done."]
         assert (posts(server, START), len(server.conversations)) == (2, 2)
         assert [len(one) for one in notes] == [0, 1]
-        assert "no JSON object" in notes[1][0]
+        assert "not a JSON object" in notes[1][0]
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ async def test_calls_without_ids_of_their_own_are_answered_in_a_new_conversation
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "told"),
+    ("options", "status", "message"),
     [
         ({"api_key": "wrong"}, 401, "Unauthorized; check the session's api_key"),
         ({"agent": "ag_unknown"}, 404, "ag_unknown"),
@@ -534,14 +534,14 @@ async def test_calls_without_ids_of_their_own_are_answered_in_a_new_conversation
     ids=["wrong key", "unknown agent id"],
 )
 async def test_what_no_repetition_helps_is_refused_in_the_servers_words(
-    options: dict[str, str], status: int, told: str
+    options: dict[str, str], status: int, message: str
 ) -> None:
     agent = AgentSpec(name="a", model="m", id=options.get("agent"))
     with server_of() as server:
         key = options.get("api_key", server.api_key)
         session = RemoteSession(api_key=key, server_url=server.url)
         async with worker() as resources:
-            with pytest.raises(ModelRefused, match=told) as refused:
+            with pytest.raises(ModelRefused, match=message) as refused:
                 await session.reply(start(AgentGraph(start="a", agents={"a": agent})), resources)
         assert refused.value.status == status
         assert key not in str(refused.value)

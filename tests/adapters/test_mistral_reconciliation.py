@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.adapters.mistral.reconciliation import Sight, Trace, trace_of
+from outlast.adapters.mistral.reconciliation import Finding, Trace, trace_of
 
 Entry = dict[str, Any]
 
@@ -47,9 +47,9 @@ def numbered(*parts: list[Entry]) -> list[Entry]:
     return [{**entry, "id": f"e{next(ids)}"} for part in parts for entry in part]
 
 
-def without_ids(trace: Trace) -> tuple[Sight, list[Entry], bool]:
+def without_ids(trace: Trace) -> tuple[Finding, list[Entry], bool]:
     outputs = [{name: value for name, value in entry.items() if name != "id"} for entry in trace.outputs]
-    return trace.sight, outputs, trace.has_more
+    return trace.finding, outputs, trace.has_more
 
 
 @given(before=exchanges, request=requests, reply=replies, again=replies | st.none(), is_spelt=st.booleans())
@@ -66,7 +66,7 @@ def test_a_request_is_found_with_its_first_reply_however_often_the_same_was_said
     history = numbered(*known, shown, reply, *repeated)
     length = sum(map(len, known))
     anchor = history[length - 1]["id"] if length else None
-    assert without_ids(trace_of(history, anchor, request)) == (Sight.ANSWERED, reply, again is not None)
+    assert without_ids(trace_of(history, anchor, request)) == (Finding.ANSWERED, reply, again is not None)
 
 
 @given(request=requests, begun=unfinished | st.just([]), reply=replies)
@@ -74,7 +74,7 @@ def test_a_reply_that_was_never_finished_is_not_taken_for_one(
     request: list[Entry], begun: list[Entry], reply: list[Entry]
 ) -> None:
     history = numbered(request, begun, request, reply)
-    assert trace_of(history, None, request) == Trace(Sight.SOMETHING_ELSE)
+    assert trace_of(history, None, request) == Trace(Finding.SOMETHING_ELSE)
 
 
 @given(before=exchanges, request=requests, begun=unfinished | st.just([]))
@@ -85,8 +85,8 @@ def test_a_request_without_its_whole_reply_is_pending_and_none_at_all_is_nothing
     length = sum(map(len, known))
     history = numbered(*known, request, begun)
     anchor = history[length - 1]["id"] if length else None
-    assert trace_of(history, anchor, request) == Trace(Sight.PENDING)
-    assert trace_of(history[:length], anchor, request) == Trace(Sight.NOTHING)
+    assert trace_of(history, anchor, request) == Trace(Finding.PENDING)
+    assert trace_of(history[:length], anchor, request) == Trace(Finding.NOTHING)
 
 
 @given(before=exchanges, request=requests, other=requests, reply=replies)
@@ -100,6 +100,6 @@ def test_what_is_not_the_request_is_something_else(
     length = sum(map(len, known))
     history = numbered(*known, other, reply)
     anchor = history[length - 1]["id"] if length else None
-    expected = Sight.ANSWERED if other == request else Sight.SOMETHING_ELSE
-    assert trace_of(history, anchor, request).sight is expected
-    assert trace_of(history, "no entry has this id", request).sight is Sight.SOMETHING_ELSE
+    expected = Finding.ANSWERED if other == request else Finding.SOMETHING_ELSE
+    assert trace_of(history, anchor, request).finding is expected
+    assert trace_of(history, "no entry has this id", request).finding is Finding.SOMETHING_ELSE

@@ -171,7 +171,7 @@ async def test_a_list_of_agents_that_goes_round_in_circles_is_an_error_and_no_en
     with server_of([Say("1")]) as server:
         server.faults.add(Fault(AnswerWith(200, page), method="GET", path="/v1/agents/pages", count=3))
         async with worker() as resources:
-            with pytest.raises(ModelUnreachable, match="in circles"):
+            with pytest.raises(ModelUnreachable, match="repeats a page token"):
                 await session_for(server).reply(start(graph_for("m")), resources)
 
 
@@ -319,11 +319,11 @@ async def test_an_agent_that_is_handed_off_to_is_never_changed_under_a_running_c
         poet = AgentSpec(name="poet", model="m", instructions=instructions)
         return AgentGraph(start="front", agents={"front": front, "poet": poet})
 
-    told: list[str | None] = []
+    instructions: list[str | None] = []
 
     def model(call: ModelPrompt) -> Reply:
         if call.agent_name == "poet":
-            told.append(call.instructions)
+            instructions.append(call.instructions)
             return [Say("A poem.")]
         return [Handoff("poet")] if call.last_user_text == "A poem!" else [Say("Hello.")]
 
@@ -334,7 +334,7 @@ async def test_an_agent_that_is_handed_off_to_is_never_changed_under_a_running_c
             reply = await session.reply(begun, resources)
             await session.reply(start(graph("Do not rhyme."), key="k2"), resources)
             await session.reply(after(begun, reply, MessageInput(content="A poem!")), resources)
-        assert told == ["Rhyme."]
+        assert instructions == ["Rhyme."]
         assert sorted(agent["name"] for agent in server.agents.values()) == ["front", "poet", "poet"]
 
 
@@ -602,7 +602,7 @@ def test_an_agent_of_the_servers_cannot_be_given_handoffs_of_ours() -> None:
     front = AgentSpec(name="front", model="m", id="ag_1", handoffs=("poet",))
     graph = AgentGraph(start="front", agents={"front": front, "poet": AgentSpec(name="poet", model="m")})
     RemoteSession().check(graph)
-    with pytest.raises(NotSupported, match="knows nothing of our handoffs"):
+    with pytest.raises(NotSupported, match="does not have these handoffs"):
         RemoteSession(handoff_execution="client").check(graph)
 
 

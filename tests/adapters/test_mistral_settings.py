@@ -156,7 +156,7 @@ async def test_without_the_sdk_the_extra_is_named(
 @both
 def test_completion_arguments_that_the_api_does_not_know_are_refused(make: Callable[..., Any]) -> None:
     make().check(graph(completion_args={"temperature": 0.1}))
-    with pytest.raises(DefinitionError, match="'a' has completion_args temprature"):
+    with pytest.raises(DefinitionError, match="'a' has unknown completion_args: temprature"):
         make().check(graph(completion_args={"temprature": 0.1}))
 
 

@@ -205,7 +205,7 @@ async def test_a_model_that_has_begun_to_write_is_not_fallen_back_from() -> None
     with serving(lambda messages: "Rain.", fails={"qwen": cut}) as server:
         agent = outlast.Agent(model="qwen", name="a", fallback_models=["qwen-small"])
         told: list[str] = []
-        with pytest.raises(ModelUnreachable, match="before the reply was whole"):
+        with pytest.raises(ModelUnreachable, match="before the reply was complete"):
             await one_reply(server, agent, told.append)
         assert "".join(told) == "It ra"
         assert server.bodies == []

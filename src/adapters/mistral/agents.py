@@ -1,10 +1,12 @@
-"""Remote agents: found by what they are, made when there are none, kept for all conversations of a worker.
+"""Remote agents: finding the agents of a graph on the server, and creating those that do not exist.
 
-A conversation is pinned to the version of the agent that it starts with, but a handoff names an agent and no
-version: the server would lead a running conversation to whatever version is current by then. So an agent that
-others hand off to is never changed: each of its definitions is a remote agent of its own, known by its name
-and the fingerprint of all that it reaches. The agent that nobody hands off to is one remote agent for ever;
-a changed definition is a new version of it, and an old one is found among its versions again.
+A conversation keeps the version of the agent that it starts with. But a handoff names only an agent, without
+a version, so the server would hand a running conversation over to the version that is current at that time.
+Therefore an agent that others hand off to is never changed. Each definition of it is a remote agent of its
+own, found by its name and by the fingerprint of all agents that it can reach.
+
+The start agent, to which no agent hands off, is one remote agent for ever. A changed definition of it becomes
+a new version, and an old definition is found again among its versions.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from outlast.core.errors import ModelUnreachable
 from outlast.core.values import faults
 
 FINGERPRINT = "outlast_fingerprint"
-"""The metadata key that says which definition a version of a remote agent was made from, and that we did."""
+"""The metadata key with the fingerprint of the definition. It also shows that this library made the agent."""
 KIND = "outlast_kind"
-"""The metadata key that says whether an agent's definition may change."""
+"""The metadata key that says whether the definition of an agent may change: `VERSIONED` or `FIXED`."""
 VERSIONED, FIXED = "versioned", "fixed"
 
 _KEPT_GRAPHS = 256
@@ -36,14 +38,14 @@ _PAGE_SIZE = 100
 
 @dataclass(frozen=True, slots=True)
 class RemoteAgent:
-    """An agent on the server, at a version; None is the version that is current when it is used."""
+    """An agent on the server, at a version; None means the version that is current when it is used."""
 
     id: str
     version: int | None
 
 
 class StoredAgent(BaseModel):
-    """An agent as the server has it, at one version: what of it is looked at here."""
+    """One version of an agent as the server sends it, with the fields that are used here."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -59,11 +61,16 @@ class StoredAgent(BaseModel):
 
     @classmethod
     def of(cls, wire: Any) -> Self:
-        """Return the agent; raises ModelUnreachable for what is none, since asking again may help."""
+        """Return the agent that `wire` describes.
+
+        Raises:
+            ModelUnreachable: `wire` is not an agent. (The error is retryable: asking again may help.)
+        """
         try:
             return cls.model_validate(wire)
         except ValidationError as error:
-            raise ModelUnreachable(f"an agent came garbled: {'; '.join(faults(error)[:3])}") from error
+            problem = "; ".join(faults(error)[:3])
+            raise ModelUnreachable(f"the server sent an agent that cannot be read: {problem}") from error
 
     @property
     def is_ours(self) -> bool:
@@ -71,19 +78,20 @@ class StoredAgent(BaseModel):
         return isinstance((self.metadata or {}).get(FINGERPRINT), str)
 
     def has(self, marks: Mapping[str, str]) -> bool:
-        """Whether this library made it, with these marks."""
+        """Whether this library made it, with these marks in its metadata."""
         return self.is_ours and marks.items() <= (self.metadata or {}).items()
 
     def hands_off_to(self, ids: Sequence[str]) -> bool:
-        """Whether these are the agents that it hands off to."""
+        """Whether it hands off to exactly these agents."""
         return sorted(self.handoffs or ()) == sorted(ids)
 
 
 class RemoteAgents:
-    """The remote agents of graphs, by graph and name.
+    """The remote agents of agent graphs, by graph and name.
 
-    An agent with an `id` is used as it is. Asked for at the same time, a graph is looked up once. Workers
-    that make the same agent at the same time all use the one that was made first, and remove their own.
+    An agent with an `id` is used without changes. Callers that ask for the same graph at the same time share
+    one look-up. When several workers create the same agent at the same time, all of them use the oldest one
+    and delete their own.
     """
 
     def __init__(self, agents: Any) -> None:
@@ -104,7 +112,7 @@ class RemoteAgents:
             return known
 
     def forget(self, graph: AgentGraph) -> None:
-        """Look these agents up again when they are next asked for."""
+        """Forget the remote agents of the graph, so that the next `of` looks them up again."""
         self._known.pop(graph_fingerprint(graph), None)
 
     async def _find_or_create(self, graph: AgentGraph) -> dict[str, RemoteAgent]:
@@ -113,26 +121,26 @@ class RemoteAgents:
         }
         targets = {target for agent in graph.agents.values() for target in agent.handoffs}
         made = {name: await self._fixed(graph, name) for name in graph.agents if name in targets - set(known)}
-        # Handoffs are ids and may go round in circles: they can only be set once every agent has one.
+        # A handoff refers to an id, and handoffs can form a cycle: set them once every agent has an id.
         ids = {name: agent.id for name, agent in known.items()} | {name: one.id for name, one in made.items()}
         for name, one in made.items():
             wanted = [ids[target] for target in graph[name].handoffs]
             if not one.hands_off_to(wanted):
                 made[name] = await self._update(one.id, {"handoffs": wanted or None})
         known |= {name: RemoteAgent(one.id, one.version) for name, one in made.items()}
-        # Whoever is left is handed off to by nobody: the start.
+        # Only the start agent is left: no agent hands off to it.
         for name in graph.agents:
             if name not in known:
                 known[name] = await self._versioned(graph, name, [ids[to] for to in graph[name].handoffs])
         return known
 
     async def _fixed(self, graph: AgentGraph, name: str) -> StoredAgent:
-        """Return the agent with this definition, made without handoffs if there is none."""
+        """Return the agent with this definition; if it does not exist, create it without handoffs."""
         marks = {FINGERPRINT: agent_fingerprint(graph, name), KIND: FIXED}
         return await self._oldest(graph[name], marks, marks)
 
     async def _versioned(self, graph: AgentGraph, name: str, handoffs: list[str]) -> RemoteAgent:
-        """Return the agent at the version with this definition, which is made if there is none."""
+        """Return the agent at the version with this definition; if it does not exist, create it."""
         agent, fingerprint = graph[name], agent_fingerprint(graph, name)
         marks = {FINGERPRINT: fingerprint, KIND: VERSIONED}
         current = await self._oldest(agent, {KIND: VERSIONED}, marks, handoffs=handoffs or None)
@@ -150,15 +158,15 @@ class RemoteAgents:
     async def _oldest(
         self, agent: AgentSpec, wanted: Mapping[str, str], marks: Mapping[str, str], **fields: Any
     ) -> StoredAgent:
-        """Return the oldest agent of this name that has the wanted marks; if there is none, it is made."""
+        """Return the oldest agent with this name and the wanted marks; if it does not exist, create it."""
         found = await self._find(agent.name, wanted)
         if found:
             return found[0]
         request = self._agents.create_async(
             **plain(definition(agent)), **fields, metadata={**agent.metadata, **marks}, retries=None
         )
-        created = StoredAgent.of(await read_json(request, dict, "the agent that was made"))
-        # Somebody else may have made it at the same time: all look again, and agree on the first.
+        created = StoredAgent.of(await read_json(request, dict, "the created agent"))
+        # Another worker may have created it at the same time: all look again and use the oldest one.
         first = (*await self._find(agent.name, wanted), created)[0]
         if first.id != created.id:
             await self.delete(created.id)
@@ -170,12 +178,12 @@ class RemoteAgents:
         return sorted(found, key=lambda one: (one.created_at or "", one.id))
 
     async def all(self, name: str | None = None) -> Sequence[StoredAgent]:
-        """Return the current versions of all agents that the key can see, or of those with this name."""
+        """Return the current versions of all agents that the API key can see, or of those with this name."""
         found: list[StoredAgent] = []
         token: str | None = None
         tokens: set[str] = set()
         while True:
-            # Without `metadata` the SDK sends its own marker for "unset" as a filter.
+            # Without `metadata`, the SDK sends its marker for "unset" as a filter.
             filters = {"name": name, "page_token": token}
             request = self._agents.list_pages_async(
                 page_size=_PAGE_SIZE,
@@ -186,22 +194,22 @@ class RemoteAgents:
             page = await read_json(request, dict, "the list of agents")
             data, token = page.get("data"), page.get("next_page_token")
             if not isinstance(data, list) or not isinstance(token, str | None):
-                raise ModelUnreachable("the list of agents came garbled")
+                raise ModelUnreachable("the list of agents cannot be read")
             found += map(StoredAgent.of, data)
             if not token:
                 return found
             if token in tokens:
-                raise ModelUnreachable("the list of agents goes round in circles")
+                raise ModelUnreachable("the list of agents does not end: it repeats a page token")
             tokens.add(token)
 
     async def delete(self, agent_id: str) -> None:
-        """Remove an agent with all its versions."""
+        """Delete an agent with all its versions."""
         await self._agents.delete_async(agent_id=agent_id, retries=None)
 
     async def at(self, agent_id: str, version: int) -> StoredAgent:
-        """Return an agent as it is at a version."""
+        """Return an agent at a version."""
         request = self._agents.get_async(agent_id=agent_id, agent_version=version, retries=None)
-        return StoredAgent.of(await read_json(request, dict, "an agent's version"))
+        return StoredAgent.of(await read_json(request, dict, "the version of an agent"))
 
     async def _version(self, agent_id: str, fits: Callable[[StoredAgent], bool]) -> StoredAgent | None:
         """Return the newest version that fits."""
@@ -210,7 +218,7 @@ class RemoteAgents:
             request = self._agents.list_versions_async(
                 agent_id=agent_id, page=page, page_size=_PAGE_SIZE, retries=None
             )
-            listed = await read_json(request, list, "the list of an agent's versions")
+            listed = await read_json(request, list, "the list of versions of an agent")
             versions = [StoredAgent.of(one) for one in listed]
             fitting = [one for one in (*versions, *([found] if found else [])) if fits(one)]
             found = max(fitting, key=lambda one: one.version or 0, default=None)
@@ -220,4 +228,4 @@ class RemoteAgents:
 
     async def _update(self, agent_id: str, fields: Wire) -> StoredAgent:
         request = self._agents.update_async(agent_id=agent_id, **plain(fields), retries=None)
-        return StoredAgent.of(await read_json(request, dict, "the agent that was changed"))
+        return StoredAgent.of(await read_json(request, dict, "the changed agent"))

@@ -1,4 +1,4 @@
-"""What the SDK and the network raise, as our errors."""
+"""Translates errors of the SDK and the network into those of `core.errors`."""
 
 from __future__ import annotations
 
@@ -23,58 +23,58 @@ from outlast.core.json import decode
 from outlast.core.values import faults
 
 _MESSAGE_MAX = 500
-_COME_BACK = frozenset({408, 409, 425, 429})
-_REFUSED_IN_STREAM = frozenset({3001, *range(400, 500)}) - _COME_BACK
+_RETRYABLE = frozenset({408, 409, 425, 429})
+_REFUSED_IN_STREAM = frozenset({3001, *range(400, 500)}) - _RETRYABLE
 BUSY_SECONDS = 15.0
-"""How long to leave a conversation alone that the server says it is still working on."""
+"""The time to wait before the next request to a conversation that the server is still working on."""
 
 
 def translated(error: Exception, secret: str | None) -> OutlastError | None:
-    """Return our error for one of the SDK's, of httpx2's or of pydantic's; None for any other.
+    """Return our error for an error of the SDK, of httpx2 or of pydantic; None for any other error.
 
-    Afterwards neither holds `secret` in what it prints, even if the server sent it back.
+    Afterwards neither error shows `secret`, even if the server sent it back.
     """
     import httpx2
     from mistralai.client.errors import MistralError, NoResponseError
 
     if isinstance(error, MistralError):
         hide(error, {secret or ""})
-        return of_status(error.status_code, told_by(error.body, secret), error.headers)
+        return of_status(error.status_code, message_in(error.body, secret), error.headers)
     network = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, NoResponseError)
-    # What cannot be decoded was cut; what cannot be encoded is half a character in an id of the server's own.
+    # A UnicodeError means that a body was cut, or that an id made by the server has half a character in it.
     if isinstance(error, (*network, UnicodeError)):
         return ModelUnreachable(_bounded(f"{type(error).__name__} {error}".strip(), secret))
     if isinstance(error, ValidationError):
-        # The SDK checks a request before it sends it: the API would say the same.
+        # The SDK checks a request before it sends it. The API would refuse it, too.
         return ModelRefused(422, _bounded("; ".join(faults(error)), secret))
     return None
 
 
 @contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Read JSON of a server's inside, without trust: where it has another shape than described, say so.
+    """Read untrusted JSON of a server inside this block; `what` names it in errors.
 
     Raises:
-        MalformedReply: it could not be read.
+        MalformedReply: the JSON does not have the shape that the code in the block expects.
     """
     try:
         yield
     except ValidationError as error:
         raise MalformedReply("; ".join(faults(error)[:3])) from error
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise MalformedReply(f"{what} is not as the API describes it") from error
+        raise MalformedReply(f"{what} does not match the description of the API") from error
 
 
 @contextmanager
 def hiding(secrets: Collection[str]) -> Iterator[None]:
-    """Let no error out of the block that repeats one of these: a server may send back what it was sent."""
+    """Remove these secrets from errors that leave the block: a server may send back what it received."""
     try:
         yield
     except OutlastError as error:
-        told = {name: _clean(value, secrets) for name, value in error.details().items()}
-        if told == error.details():
+        cleaned = {name: _clean(value, secrets) for name, value in error.details().items()}
+        if cleaned == error.details():
             raise
-        raise type(error)(**told) from None  # What it came from holds the secret as well.
+        raise type(error)(**cleaned) from None  # The cause would show the secret as well.
     except Exception as error:
         hide(error, secrets)
         raise
@@ -88,8 +88,8 @@ def _clean(value: Any, secrets: Collection[str]) -> Any:
 
 
 def of_status(status: int, message: str, headers: Mapping[str, str]) -> OutlastError:
-    """Return the error that an answer with this status is."""
-    if status in _COME_BACK or status >= 500:
+    """Return the error for an HTTP answer with this status."""
+    if status in _RETRYABLE or status >= 500:
         wait = _retry_after(headers)
         if status == 409:
             wait = max(wait or 0.0, BUSY_SECONDS)
@@ -98,32 +98,32 @@ def of_status(status: int, message: str, headers: Mapping[str, str]) -> OutlastE
         message = f"{message}; check the session's api_key, or MISTRAL_API_KEY where the worker runs"
     if status >= 400:
         return ModelRefused(status, message)
-    return MalformedReply(f"status {status} with {message!r}")
+    return MalformedReply(f"the server answered with status {status} and {message!r}")
 
 
 def of_event(code: int, message: str) -> OutlastError:
-    """Return the error that a stream ended with."""
+    """Return the error for an error event in a stream."""
     if code in _REFUSED_IN_STREAM:
         return ModelRefused(code, _bounded(message, None))
     return ModelOverloaded(code, _bounded(message, None))
 
 
-def told_by(body: str, secret: str | None) -> str:
-    """Return what an error body says to a reader: bounded, on one line, without the offending input."""
+def message_in(body: str, secret: str | None) -> str:
+    """Return the message in the body of an error: shortened, on one line, without the refused input."""
     try:
-        return _bounded(_said_in(decode(body)), secret) or "no message"
+        return _bounded(_text_in(decode(body)), secret) or "no message"
     except (ValueError, RecursionError):
         return _bounded(body, secret) or "no message"
 
 
-def _said_in(said: Any) -> str:
-    if isinstance(said, Mapping):
-        said = said.get("message") or said.get("detail") or said.get("error") or said
-    if isinstance(said, Mapping):
-        said = said.get("detail") or said.get("message") or said
-    if isinstance(said, list):
-        said = "; ".join(_fault(item) for item in said)
-    return said if isinstance(said, str) else json.dumps(said)
+def _text_in(body: Any) -> str:
+    if isinstance(body, Mapping):
+        body = body.get("message") or body.get("detail") or body.get("error") or body
+    if isinstance(body, Mapping):
+        body = body.get("detail") or body.get("message") or body
+    if isinstance(body, list):
+        body = "; ".join(_fault(item) for item in body)
+    return body if isinstance(body, str) else json.dumps(body)
 
 
 def _fault(item: Any) -> str:
@@ -142,7 +142,7 @@ def _bounded(text: str, secret: str | None) -> str:
 
 
 def hide(error: Exception, secrets: Collection[str]) -> None:
-    """Take these secrets out of what an error of the SDK's prints; leave any other error as it is."""
+    """Remove these secrets from the message of an SDK error; leave any other error unchanged."""
     from mistralai.client.errors import MistralError
 
     if not isinstance(error, MistralError):
@@ -155,7 +155,7 @@ def hide(error: Exception, secrets: Collection[str]) -> None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait that the server asks for, in any of the ways it may ask."""
+    """Return the seconds that the server asks to wait, from any of the headers that it may use."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * unit

@@ -1,13 +1,13 @@
-"""Between our entries and the messages of chat completions: pure.
+"""Translates between our entries and the messages of chat completions, without I/O.
 
-The endpoint keeps nothing, so every request carries the whole conversation, in the only order that it takes:
+The server keeps nothing, so every request carries the whole conversation, in the only order that it accepts:
 
-- first the instructions of the agent that answers now;
-- the calls of one reply in one assistant message, with what the reply said;
-- right behind it one result for each call, in call order;
-- no user message between results and what the model does with them: one that came while tools were running
-  goes in front of the errand (replies that called tools, one after another), so that the results are still
-  what the model sees last.
+- first the instructions of the active agent;
+- the text and the calls of one reply in one assistant message;
+- directly after it, one result for each call, in call order;
+- no user message between the results and the next reply. A message that came while tools were running is
+  moved before the chain of replies that called tools, one after another. So the results stay the last thing
+  that the model sees.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from outlast.adapters.mistral.api_errors import readable
 from outlast.adapters.mistral.definitions import completion_args, function_tools, handoff_tools
-from outlast.adapters.mistral.wire import plain, repaired, said_by_model, said_by_user
+from outlast.adapters.mistral.wire import model_content, plain, repaired, user_content
 from outlast.core.agents import AgentGraph
 from outlast.core.chunks import to_wire
 from outlast.core.entries import (
@@ -55,7 +55,7 @@ _CUT = frozenset({"length", "model_length"})
 
 
 def call_id_of(tool_call_id: str) -> str:
-    """Return the id as the API takes it: nine letters and digits, always the same ones for the same id."""
+    """Return a call id that the API accepts: nine letters and digits, the same ones for the same id."""
     if _CALL_ID.fullmatch(tool_call_id):
         return tool_call_id
     digest = sha256(tool_call_id.encode("utf-8", "surrogatepass")).digest()
@@ -63,7 +63,7 @@ def call_id_of(tool_call_id: str) -> str:
 
 
 def request_of(graph: AgentGraph, active: str, conversation: Sequence[Entry]) -> Wire:
-    """Return the body of a completion by the active agent, but for `stream`."""
+    """Return the body of a completion request for the active agent, without `stream`."""
     agent = graph[active]
     system = [{"role": "system", "content": agent.instructions}] if agent.instructions else []
     tools = function_tools([*agent.tools, *handoff_tools(graph, active)])
@@ -72,23 +72,22 @@ def request_of(graph: AgentGraph, active: str, conversation: Sequence[Entry]) ->
 
 
 def messages_of(conversation: Iterable[Entry]) -> list[Wire]:
-    """Return the conversation as messages, in an order that the API takes.
+    """Return the conversation as messages, in an order that the API accepts.
 
-    A call that has no result was given up (by a server, at a handoff) and is left out, and so is a result
-    whose call is not there. Built-in tools and handoffs of a server are no messages: what came of them is in
-    the text.
+    A call without a result is left out (a server abandons calls at a handoff), and so is a result without a
+    call. Built-in tools and handoffs of a server become no messages: the text of the reply covers them.
     """
     messages: list[Wire] = []
-    errand = 0
+    chain_start = 0
     for reply in _replies(conversation):
         made = reply.messages()
         if made and not _is_result(messages):
-            errand = len(messages)
+            chain_start = len(messages)
         messages += made
         for message in reply.followed_by:
             if _is_result(messages):
-                messages.insert(errand, message)
-                errand += 1
+                messages.insert(chain_start, message)
+                chain_start += 1
             else:
                 messages.append(message)
     return messages
@@ -99,7 +98,7 @@ def _is_result(messages: Sequence[Wire]) -> bool:
 
 
 class _Reply:
-    """One reply of the model, with the results of its calls and what was said to the model after it."""
+    """One reply of the model, with the results of its calls and the messages that came after it."""
 
     def __init__(self) -> None:
         self.outputs: list[Entry] = []
@@ -107,12 +106,12 @@ class _Reply:
         self.followed_by: list[Wire] = []
 
     def messages(self) -> list[Wire]:
-        """Return the reply and the results as messages; nothing when nothing was said or called."""
+        """Return the reply and the results as messages; none for a reply without text and calls."""
         calls = [
             call for call in open_function_calls(tuple(self.outputs)) if call.tool_call_id in self.results
         ]
-        said = [output.content for output in self.outputs if isinstance(output, MessageOutput)]
-        content = _joined([said_by_model(to_wire(one), _CHUNKS) for one in said])
+        contents = [output.content for output in self.outputs if isinstance(output, MessageOutput)]
+        content = _joined([model_content(to_wire(one), _CHUNKS) for one in contents])
         message: Wire = {"role": "assistant", "content": content}
         if not calls:
             return [message] if content else []
@@ -138,14 +137,14 @@ class _Reply:
 
 
 def _replies(conversation: Iterable[Entry]) -> list[_Reply]:
-    """Return the replies in order; the first is an empty one, which what opens the conversation follows."""
+    """Return the replies in order. The first is empty: the first messages of the conversation follow it."""
     replies = [_Reply()]
     for entry in conversation:
         reply = replies[-1]
         if isinstance(entry, FunctionResult):
             reply.results.setdefault(entry.tool_call_id, entry.result)
         elif isinstance(entry, MessageInput):
-            message: Wire = {"role": entry.role, "content": said_by_user(to_wire(entry.content), _CHUNKS)}
+            message: Wire = {"role": entry.role, "content": user_content(to_wire(entry.content), _CHUNKS)}
             has_prefix = entry.role == "assistant" and (entry.model_extra or {}).get("prefix") is True
             reply.followed_by.append({**message, "prefix": True} if has_prefix else message)
         else:
@@ -156,7 +155,7 @@ def _replies(conversation: Iterable[Entry]) -> list[_Reply]:
 
 
 def _joined(contents: Sequence[str | list[Wire]]) -> str | list[Wire]:
-    """Return several messages of one reply as the content of one message."""
+    """Return the contents of several messages of one reply as the content of one message."""
     if all(isinstance(content, str) for content in contents):
         return "\n".join(content for content in contents if isinstance(content, str) and content)
     chunks: list[Wire] = []
@@ -166,24 +165,24 @@ def _joined(contents: Sequence[str | list[Wire]]) -> str | list[Wire]:
 
 
 def entries_of(completion: Any) -> tuple[Entry, ...]:
-    """Return the first choice of a completion as entries: what it says, then what it calls.
+    """Return the first choice of a completion as entries: its text, then its calls.
 
     Raises:
-        MalformedReply: there is no message, it is none, or it was cut while it called tools.
-        ModelOverloaded: the server gave up while it was generating.
+        MalformedReply: the message is missing, does not match the API, or was cut inside its tool calls.
+        ModelOverloaded: the server stopped while it was generating.
     """
     with readable("the answer"):
         choices = completion.get("choices")
         if not choices:
-            raise MalformedReply("the answer has no choice")
+            raise MalformedReply("it has no choices")
         message, finish_reason = choices[0]["message"], choices[0].get("finish_reason")
         content, calls = message.get("content"), message.get("tool_calls") or []
         if finish_reason == "error":
-            raise ModelOverloaded(500, "the server gave up while it was generating")
+            raise ModelOverloaded(500, "the server stopped while it was generating")
         if finish_reason in _CUT and calls:
-            raise MalformedReply("it was cut at the token limit within its tool calls; raise max_tokens")
-        said = [{"type": "message.output", "content": content or ""}] if content or not calls else []
-        return entries.validate_python((*said, *(_call(call) for call in calls)))
+            raise MalformedReply("it was cut at the token limit inside its tool calls; raise max_tokens")
+        texts = [{"type": "message.output", "content": content or ""}] if content or not calls else []
+        return entries.validate_python((*texts, *(_call(call) for call in calls)))
 
 
 def _call(call: Any) -> Wire:
@@ -192,7 +191,7 @@ def _call(call: Any) -> Wire:
     identifier = call.get("id")
     return {
         "type": "function.call",
-        # "null" is what Mistral's SDK calls a missing id; the core makes up another for both.
+        # Mistral's SDK writes "null" for a missing id. The core makes an id for both cases.
         "tool_call_id": identifier if identifier and identifier != "null" else "",
         "name": function.get("name"),
         "arguments": encode(arguments).decode() if isinstance(arguments, dict) else arguments or "",

@@ -1,8 +1,8 @@
-"""The SDK, opened once a worker, and the JSON that servers really sent.
+"""The client of Mistral's SDK, and the JSON of the server's answers.
 
-The SDK's response types are closed: one chunk of a type they do not know fails a whole reply that was made
-and paid for, and extra fields are dropped. So the SDK builds, signs and sends our requests, while what came
-back is read from the HTTP response itself (`json_of`, `events_of`).
+The SDK builds, signs and sends our requests, but its response types are not used, because they are closed:
+one chunk of an unknown type makes a whole reply fail, although it was made and paid for, and unknown fields
+are dropped. So answers are read from the HTTP response itself (`json_of`, `events_of`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from outlast.adapters.mistral.api_errors import told_by
+from outlast.adapters.mistral.api_errors import message_in
 from outlast.core.errors import MalformedReply, MissingExtra, ModelUnreachable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _responses: ContextVar[list[httpx2.Response]] = ContextVar("responses")
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An open SDK client, with those of its parts that were asked for."""
+    """An open SDK client, with the parts of it that were asked for."""
 
     sdk: Mistral
     parts: Sequence[Any]
@@ -47,10 +47,10 @@ class Client:
 
 @asynccontextmanager
 async def open_client(endpoint: Endpoint, *parts: tuple[str, str]) -> AsyncIterator[Client]:
-    """Open the SDK with `parts` of it, each a module of `mistralai.client` and a class in it.
+    """Open the SDK with `parts` of it. A part is a module of `mistralai.client` and a class in it.
 
-    The rest of the SDK is never loaded, and all of this happens in a thread, for importing takes a second
-    in which a worker has leases to renew.
+    The rest of the SDK is never loaded. All this happens in a thread: the import takes a second, and the
+    worker must go on renewing its leases.
 
     Raises:
         MissingExtra: the SDK is not installed.
@@ -69,16 +69,16 @@ def _open(endpoint: Endpoint, parts: Sequence[tuple[str, str]]) -> Client:
     except ModuleNotFoundError as error:
         raise MissingExtra("mistral") from error
     tls = httpx2.create_ssl_context()
-    # One idle limit for every socket; how many calls run at a time is the worker's to say, not the pool's.
+    # No limit on open connections: the worker limits how many calls run at a time.
     asynchronous = httpx2.AsyncClient(
         verify=tls,
         follow_redirects=True,
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=_KEEPALIVE_CONNECTIONS),
         event_hooks={"response": [_keep]},
     )
-    # Never used, but the SDK would build one of its own, with a second TLS context.
+    # Never used. Without it, the SDK would make its own client with a second TLS context.
     synchronous = httpx2.Client(verify=tls)
-    # A function, because for None the SDK would look for a key in places of its own.
+    # A function, because with None the SDK would look for a key elsewhere.
     secret = endpoint.secret
     sdk = Mistral(
         api_key=lambda: secret,
@@ -103,11 +103,11 @@ async def _keep(response: httpx2.Response) -> None:
 
 
 async def json_of(call: Awaitable[object]) -> Any:
-    """Await a call of the SDK, and return the JSON that the server answered with.
+    """Await a call of the SDK, and return the JSON of the server's answer.
 
     Raises:
-        MalformedReply: a success that is not JSON. The request was applied.
-        MistralError: the server refused.
+        MalformedReply: the server applied the request, but its answer is not JSON.
+        MistralError: the server refused the request.
     """
     from mistralai.client.errors import MistralError
 
@@ -124,31 +124,31 @@ async def json_of(call: Awaitable[object]) -> Any:
     try:
         return answer.json()
     except (ValueError, RecursionError) as error:
-        raise MalformedReply(f"the answer is not JSON: {told_by(answer.text, None)!r}") from error
+        raise MalformedReply(f"the answer is not JSON: {message_in(answer.text, None)!r}") from error
 
 
 async def read_json(call: Awaitable[object], kind: type[T], what: str) -> T:
-    """Await a call that may be made again, and return the JSON that the server answered with.
+    """Await a call that may be repeated, and return the JSON of the answer; `what` names it in errors.
 
     Raises:
-        ModelUnreachable: what came is something else; asking again does no harm, and may help.
-        MistralError: the server refused.
+        ModelUnreachable: the answer is not JSON of this `kind`. The call may be made again.
+        MistralError: the server refused the request.
     """
     try:
         answer = await json_of(call)
     except MalformedReply as error:
-        raise ModelUnreachable(f"{what} came garbled") from error
+        raise ModelUnreachable(f"{what} cannot be read") from error
     if not isinstance(answer, kind):
-        raise ModelUnreachable(f"{what} came garbled")
+        raise ModelUnreachable(f"{what} cannot be read")
     return answer
 
 
 async def events_of(call: Awaitable[Any]) -> AsyncGenerator[Any, None]:
-    """Yield the data of each event of a stream: JSON, or text if it is none.
+    """Yield the data of each event of a stream: parsed JSON, or text if it is not JSON.
 
     Raises:
-        MalformedReply: a success that is no stream, or none that can be read. The request was applied.
-        MistralError: the server refused.
+        MalformedReply: the server applied the request, but its answer is not a stream or cannot be read.
+        MistralError: the server refused the request.
     """
     from mistralai.client.errors import MistralError
     from mistralai.client.utils.eventstreaming import stream_events_async
@@ -158,12 +158,12 @@ async def events_of(call: Awaitable[Any]) -> AsyncGenerator[Any, None]:
     except MistralError as error:
         if not error.raw_response.is_success:
             raise
-        raise MalformedReply(f"the answer is not a stream: {told_by(error.body, None)!r}") from error
+        raise MalformedReply(f"the answer is not a stream: {message_in(error.body, None)!r}") from error
     try:
         async with opened as stream:
             async for event in stream_events_async(stream.response, json.loads):
                 yield event.get("data")
-    except UnicodeDecodeError:  # It was cut within a character.
+    except UnicodeDecodeError:  # The stream was cut inside a character.
         raise
     except (ValueError, RecursionError) as error:
         raise MalformedReply("an event of the stream cannot be read") from error

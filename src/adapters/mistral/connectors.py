@@ -1,4 +1,4 @@
-"""What connectors log in with: a definition says where to find it, and the server gets the thing itself."""
+"""Secrets of connectors: a definition names an environment variable, and the server gets its value."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from outlast.core.errors import MissingCredentials
 
 
 def with_secrets(graph: AgentGraph) -> tuple[AgentGraph, frozenset[str]]:
-    """Return the same agents, with the secrets that their connectors' `env:NAME` refers to here; and those.
+    """Return the agents with each `env:NAME` of their connectors replaced by its value, and these values.
 
-    What comes of it goes to the server and nowhere else; a changed secret makes another definition.
+    The result may be sent to the server and must go nowhere else. A changed secret is a changed definition.
 
     Raises:
         MissingCredentials: a variable is not set.
@@ -39,7 +39,7 @@ def _resolved(tool: dict[str, Any], agent: str) -> dict[str, Any]:
     secret = os.environ.get(variable, "").strip()
     if not secret:
         raise MissingCredentials(
-            f"connector {tool.get('connector_id')!r} of agent {agent!r} logs in with env:{variable}, and "
-            f"{variable} is not set where the worker runs"
+            f"connector {tool.get('connector_id')!r} of agent {agent!r} logs in with env:{variable}, but "
+            f"{variable} is not set where the worker runs; set it there"
         )
     return {**tool, "authorization": {**authorization, "value": secret}}

@@ -1,4 +1,4 @@
-"""The calls of the Conversations API that a session makes, in one worker."""
+"""The calls of the Conversations API that the sessions of one worker make."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from outlast.core.errors import MalformedReply, ModelUnreachable
 from outlast.ports.deltas import Tell
 
 REQUEST = "outlast_request"
-"""The metadata key that says which request a conversation was started by."""
+"""The metadata key with the request that started a conversation."""
 
 _PAGE_SIZE = 100
 _PAGES_MAX = 20
@@ -27,7 +27,7 @@ _KEPT_STARTS = 1024
 
 @dataclass(frozen=True, slots=True)
 class ConversationAnswer:
-    """What the server answered to a start or an append."""
+    """The answer of the server to a start or an append."""
 
     conversation_id: str
     outputs: list[Any]
@@ -36,30 +36,32 @@ class ConversationAnswer:
     @classmethod
     def of(cls, wire: Any) -> ConversationAnswer:
         if not isinstance(wire, dict) or not isinstance(wire.get("outputs"), list):
-            raise MalformedReply("the answer is no conversation response")
+            raise MalformedReply("it is not a conversation response")
         if not isinstance(wire.get("conversation_id"), str):
-            raise MalformedReply("the answer does not say which conversation it belongs to")
+            raise MalformedReply("it has no conversation_id")
         return cls(wire["conversation_id"], wire["outputs"], wire.get("usage"))
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationCall:
-    """How to make one request: streamed if there is somebody to tell, and how long a socket may be silent."""
+    """The options of one request."""
 
     tell: Tell | None
+    """Takes the text as it comes. If it is not None, the answer is streamed."""
     timeout_ms: int
+    """How long the connection may be silent, in milliseconds."""
     completion_args: Wire | None = None
-    """What a request says instead of the agent's own arguments."""
+    """Arguments that replace those of the agent."""
 
 
 class ConversationsApi:
-    """Conversations on the server, with the agents that hold them."""
+    """Conversations on the server, and their agents."""
 
     def __init__(self, conversations: Any, agents: RemoteAgents) -> None:
         self._conversations = conversations
         self.agents = agents
-        self._begun: OrderedDict[str, str] = OrderedDict()
-        """Which conversations the first events of streams told of, by request."""
+        self._started: OrderedDict[str, str] = OrderedDict()
+        """Ids of conversations by the request that started them, from the first event of their streams."""
 
     @classmethod
     @asynccontextmanager
@@ -72,7 +74,7 @@ class ConversationsApi:
     async def start(
         self, graph: AgentGraph, agent: str, inputs: list[Wire], request_key: str, call: ConversationCall
     ) -> ConversationAnswer:
-        """Start a conversation with a remote agent; the agents are made anew if someone has deleted them."""
+        """Start a conversation with a remote agent; if the agents were deleted, create them again."""
         from mistralai.client.errors import MistralError
 
         send = self._conversations.start_stream_async if call.tell else self._conversations.start_async
@@ -104,7 +106,7 @@ class ConversationsApi:
     async def append(
         self, conversation_id: str, inputs: list[Wire], confirmations: list[Wire], call: ConversationCall
     ) -> ConversationAnswer:
-        """Add to a conversation, say which calls the server may run, and return what the model answers."""
+        """Add inputs and confirmations of calls to a conversation; return the answer of the server."""
         send = self._conversations.append_stream_async if call.tell else self._conversations.append_async
         request = send(
             conversation_id=conversation_id,
@@ -122,15 +124,17 @@ class ConversationsApi:
         request = self._conversations.get_history_async(conversation_id=conversation_id, retries=None)
         entries = (await read_json(request, dict, what)).get("entries")
         if not isinstance(entries, list):
-            raise ModelUnreachable(f"{what} came garbled")
+            raise ModelUnreachable(f"{what} cannot be read")
         return [entry for entry in entries if isinstance(entry, dict)]
 
     async def started_by(self, request_key: str) -> str | None:
-        """Return the conversation that a request has started: the one that its stream told of, or the one
-        that carries its marker. The server's own filter is not relied on.
+        """Return the id of the conversation that a request has started; None if it is not found.
+
+        The id comes from the stream of that request, or from the metadata of conversations on the server.
+        The metadata is checked here, because the server may ignore the filter.
         """
-        if request_key in self._begun:
-            return self._begun[request_key]
+        if request_key in self._started:
+            return self._started[request_key]
         async for item in self.all({REQUEST: request_key}, _PAGES_MAX):
             metadata = item.get("metadata")
             if isinstance(metadata, dict) and metadata.get(REQUEST) == request_key:
@@ -140,7 +144,7 @@ class ConversationsApi:
     async def all(
         self, metadata: Mapping[str, str] | None = None, pages_max: int = 10_000
     ) -> AsyncIterator[Wire]:
-        """Yield the conversations that the key can see; whether `metadata` is heeded is up to the server."""
+        """Yield the conversations that the API key can see; the server may ignore the filter `metadata`."""
         for page in range(pages_max):
             request = self._conversations.list_async(
                 page=page, page_size=_PAGE_SIZE, metadata=dict(metadata or {}), retries=None
@@ -153,13 +157,13 @@ class ConversationsApi:
                 return
 
     def forget_start(self, request_key: str) -> None:
-        """Look again for what this request has started, when it is next asked for."""
-        self._begun.pop(request_key, None)
+        """Forget the conversation of this request, so that the next `started_by` asks the server."""
+        self._started.pop(request_key, None)
 
     def _remember(self, request_key: str, conversation_id: str) -> None:
-        self._begun[request_key] = conversation_id
-        if len(self._begun) > _KEPT_STARTS:
-            self._begun.popitem(last=False)
+        self._started[request_key] = conversation_id
+        if len(self._started) > _KEPT_STARTS:
+            self._started.popitem(last=False)
 
 
 async def _answer(
@@ -169,11 +173,11 @@ async def _answer(
 ) -> ConversationAnswer:
     if call.tell is None:
         return ConversationAnswer.of(await json_of(request))
-    pieces = ConversationStream()
+    stream = ConversationStream()
     async with aclosing(events_of(request)) as events:
         async for event in events:
-            is_known = pieces.conversation_id is not None
-            call.tell(pieces.take(event))
-            if pieces.conversation_id is not None and not is_known:
-                on_started(pieces.conversation_id)
-    return ConversationAnswer.of(pieces.wire())
+            is_known = stream.conversation_id is not None
+            call.tell(stream.take(event))
+            if stream.conversation_id is not None and not is_known:
+                on_started(stream.conversation_id)
+    return ConversationAnswer.of(stream.wire())

@@ -1,4 +1,4 @@
-"""Agents as the API takes them: tools, completion arguments and response formats."""
+"""Agents in the form of the API: tools, completion arguments and response formats."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMPLETION_ARGS = frozenset(
         "top_p",
     }
 )
-"""What agents and conversations take (OpenAPI: CompletionArgs)."""
+"""The arguments that agents and conversations accept (OpenAPI: CompletionArgs)."""
 
 CHAT_ARGS = COMPLETION_ARGS | {
     "guardrails",
@@ -40,24 +40,24 @@ CHAT_ARGS = COMPLETION_ARGS | {
     "safe_prompt",
     "service_tier",
 }
-"""What chat completions take."""
+"""The arguments that chat completions accept."""
 
 TOOLS_MAX = 128
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def check_definitions(graph: AgentGraph, completion_args: frozenset[str]) -> None:
-    """Refuse what the API would refuse in the middle of a run.
+    """Check the agents before a run, so that the API does not refuse a request in the middle of it.
 
     Raises:
-        DefinitionError: an unknown completion argument, or more tools than a request may carry.
+        DefinitionError: an agent has an unknown completion argument, or more tools than a request may have.
     """
     for agent in graph.agents.values():
         unknown = sorted(set(agent.completion_args) - completion_args)
         if unknown:
             raise DefinitionError(
-                f"agent {agent.name!r} has completion_args {', '.join(unknown)}, which the API refuses; "
-                f"it takes {', '.join(sorted(completion_args))}"
+                f"agent {agent.name!r} has unknown completion_args: {', '.join(unknown)}; the API accepts "
+                f"{', '.join(sorted(completion_args))}"
             )
         if len(agent.tools) + len(agent.built_in_tools) + len(agent.handoffs) > TOOLS_MAX:
             raise DefinitionError(
@@ -67,7 +67,7 @@ def check_definitions(graph: AgentGraph, completion_args: frozenset[str]) -> Non
 
 
 def function_tools(tools: Iterable[ToolSpec]) -> list[Wire]:
-    """Return tools that run on our side."""
+    """Return the tools, which run on our side, in the form of the API."""
     return [function_tool(tool.name, tool.description, dict(tool.parameters)) for tool in tools]
 
 
@@ -77,7 +77,7 @@ def function_tool(name: str, description: str, parameters: Wire) -> Wire:
 
 
 def completion_args(agent: AgentSpec) -> Wire:
-    """Return the completion arguments; an output schema becomes the response format."""
+    """Return the completion arguments of an agent. Its output schema becomes the response format."""
     arguments: Wire = dict(agent.completion_args)
     if agent.output_schema is not None and "response_format" not in arguments:
         schema = _closed(agent.output_schema)
@@ -93,7 +93,7 @@ def completion_args(agent: AgentSpec) -> Wire:
 
 
 def handoff_tools(graph: AgentGraph, name: str) -> list[ToolSpec]:
-    """Return the functions by which an agent hands off where we do it, and no server."""
+    """Return the functions with which an agent hands off when no server does it."""
     tools = []
     for function, target in graph[name].handoff_tools().items():
         about = graph[target].description
@@ -105,7 +105,7 @@ def handoff_tools(graph: AgentGraph, name: str) -> list[ToolSpec]:
 
 
 def with_handoffs_as_tools(graph: AgentGraph) -> AgentGraph:
-    """Return the same agents for a server that is to know nothing of their handoffs."""
+    """Return the same agents with functions in place of handoffs, so that the server makes no handoffs."""
     return graph.with_(
         agents={
             name: agent.with_(tools=(*agent.tools, *handoff_tools(graph, name)), handoffs=())
@@ -115,7 +115,7 @@ def with_handoffs_as_tools(graph: AgentGraph) -> AgentGraph:
 
 
 def definition(agent: AgentSpec) -> Wire:
-    """Return the fields of a remote agent that its definition decides, without handoffs and metadata."""
+    """Return the fields of a remote agent that follow from its definition, without handoffs and metadata."""
     fields: Wire = {
         "model": agent.model,
         "name": agent.name,
@@ -130,33 +130,33 @@ def definition(agent: AgentSpec) -> Wire:
 
 
 def graph_fingerprint(graph: AgentGraph) -> str:
-    """Return what is equal for equal agents and handoffs, wherever a run starts among them."""
-    return _digest([_described(graph[name]) for name in sorted(graph.agents)])
+    """Return a fingerprint of all agents and handoffs. It does not depend on which agent is the first."""
+    return _fingerprint([_described(graph[name]) for name in sorted(graph.agents)])
 
 
 def agent_fingerprint(graph: AgentGraph, name: str) -> str:
-    """Return what is equal for equal agents that reach equal agents.
+    """Return a fingerprint of an agent and of all agents that it can reach.
 
-    It covers the whole reach, so that a remote agent's handoffs, once set, never have to change: another
-    version of a specialist gets remote agents of its own, and runs of the older program go on undisturbed.
+    Because it covers all of them, the handoffs of a remote agent never change once they are set. A changed
+    specialist gets new remote agents, and runs of the older program go on with the old ones.
     """
     reached = [name]
     for reaching in reached:
         reached += [target for target in graph[reaching].handoffs if target not in reached]
-    return _digest([name, *(_described(graph[one]) for one in sorted(reached))])
+    return _fingerprint([name, *(_described(graph[one]) for one in sorted(reached))])
 
 
 def _described(agent: AgentSpec) -> Any:
-    """Return all that the server is told of an agent; what only we heed may change without it."""
+    """Return everything about an agent that the server gets. Fields that only we use are not in it."""
     return [agent.id, definition(agent), sorted(agent.handoffs), agent.metadata]
 
 
-def _digest(value: Any) -> str:
+def _fingerprint(value: Any) -> str:
     return sha256(canonical(value).encode()).hexdigest()[:32]
 
 
 def _closed(schema: Any) -> Any:
-    """Return a copy in which objects with listed properties have no others, as strict schemas must."""
+    """Return a copy in which objects with listed properties allow no others; strict schemas require that."""
     if isinstance(schema, list):
         return [_closed(one) for one in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""What this library has made in an account: remote agents, which nobody but us would ever remove."""
+"""Lists and deletes the remote agents that this library has made in an account. Nothing else deletes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class OwnAgent:
-    """A remote agent that this library has made, as it is now."""
+    """A remote agent that this library has made, in its current version."""
 
     id: str
     name: str
@@ -25,9 +25,9 @@ class OwnAgent:
     versions: int
     created_at: datetime
     last_used_at: datetime
-    """When it was made or changed, or a conversation that began with it was last added to."""
+    """The last time it was made or changed, or a conversation that started with it was added to."""
     is_needed: bool
-    """Whether it was used since the time asked about, or an agent that is kept hands off to it."""
+    """Whether it was used since the given time, or an agent that is needed hands off to it."""
 
 
 class MistralAccount:
@@ -39,7 +39,7 @@ class MistralAccount:
     async def agents(self, used_since: datetime) -> Sequence[OwnAgent]:
         """Return the agents that this library has made, the oldest first.
 
-        All conversations that the key can see are looked at, to know which agents are in use.
+        It reads all conversations that the API key can see, to know which agents are in use.
         """
         everything = {agent.id: agent for agent in await self._api.agents.all()}
         used: dict[str, datetime] = {}
@@ -78,7 +78,10 @@ class MistralAccount:
         everything: Mapping[str, StoredAgent],
         pinned: Mapping[str, Collection[int]],
     ) -> set[str]:
-        """Return the roots and whom they hand off to, now or at a version that a conversation has."""
+        """Return the roots and all agents that they can reach by handoffs.
+
+        Handoffs count if the current version has them, or a version that a conversation uses.
+        """
         reached: set[str] = set()
         waiting = list(roots)
         while waiting:
@@ -94,20 +97,20 @@ class MistralAccount:
         return reached
 
     async def remove(self, agent: OwnAgent) -> None:
-        """Remove an agent with all its versions. A conversation that still needs it begins anew."""
+        """Delete an agent with all its versions. A run that still needs it starts a new conversation."""
         await self._api.agents.delete(agent.id)
 
 
 @asynccontextmanager
 async def open_account(session: ApiSession) -> AsyncIterator[MistralAccount]:
-    """Open the account that `session` would use; whatever goes wrong inside is one of our errors."""
+    """Open the account that `session` uses; errors inside the block are raised as errors of this library."""
     endpoint = session.endpoint()
     async with session.guarded(endpoint), ConversationsApi.open(endpoint) as api:
         yield MistralAccount(api)
 
 
 def _time(text: object) -> datetime:
-    """Return a time of the API's; one that cannot be read is long ago."""
+    """Return a time of the API; `NEVER`, which is long ago, if it cannot be read."""
     if not isinstance(text, str):
         return NEVER
     try:

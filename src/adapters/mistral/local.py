@@ -1,4 +1,4 @@
-"""A session with any server that speaks chat completions: the conversation is kept here and sent whole."""
+"""A session with any server for chat completions. The journal keeps the conversation, not the server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.ports.resources import Resources
 
 _MODEL_REFUSED = frozenset({403, 404})
-"""What servers say of a model that they have not, or not for this key."""
+"""The statuses with which servers refuse a model that they do not have, or not for this API key."""
 
 
 @asynccontextmanager
@@ -42,12 +42,14 @@ async def open_chat(endpoint: Endpoint) -> AsyncIterator[Any]:
 class LocalSession(ApiSession):
     """Chat completions, with the conversation kept in the journal.
 
-    Handoffs are functions that the model calls. Built-in tools need a server that runs them, so an agent
-    that has any is refused. Repeating a request asks the model again; nothing is kept that it could add to.
+    Handoffs are functions that the model calls. Built-in tools need a server that runs them, so an agent with
+    built-in tools is an error. A repeated request asks the model again, and the server keeps nothing of the
+    first one.
 
-    `context` says what of a long conversation is sent: processors such as `KeepLastTurns` and `TokenBudget`,
-    or functions of your own of the entries and of nothing else, applied in order; a `SummariseHistory`, which
-    comes first, has what is old summarised. The conversation itself is kept whole.
+    `context` chooses which entries of a long conversation are sent. It is a list of context processors, which
+    are applied in order: `KeepLastTurns`, `TokenBudget`, or functions of your own that depend only on the
+    entries. `SummariseHistory` must come first; it replaces older entries by a summary. The conversation
+    itself stays whole.
     """
 
     context: Sequence[ContextProcessor] = ()
@@ -75,11 +77,11 @@ class LocalSession(ApiSession):
     async def reply(
         self, request: ModelRequest, resources: Resources, tell: Tell | None = None
     ) -> ModelReply:
-        """Return the reply of the agent's model, or of the first of its fallback models that gives one.
+        """Return the reply of the agent's model, or of the first fallback model that replies.
 
-        Each of them has the session's `timeout`. A note says which one it was. A model that has begun to
-        write is not fallen back from: the next attempt takes its text back. If none of them answers, the
-        error is one that is worth that attempt, where there is one.
+        Each model has the `timeout` of the session. The notes of the reply say which model replied. If a
+        model fails after it has begun to write, no fallback model is asked: the next attempt begins again and
+        replaces its text. If no model replies, a retryable error is raised if one of the errors is retryable.
         """
         agent = request.graph[request.agent]
         if not agent.fallback_models:
@@ -108,25 +110,25 @@ class LocalSession(ApiSession):
                 errors.append(error)
                 notes.append(f"model {model!r} gave no reply: {error}")
             else:
-                told = (*notes, f"model {model!r} replied instead") if notes else ()
-                return reply.with_(notes=(*reply.notes, *told))
+                fallback = (*notes, f"model {model!r} replied instead") if notes else ()
+                return reply.with_(notes=(*reply.notes, *fallback))
         raise next((error for error in errors if error.retryable), errors[0])
 
     async def _reply(
         self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
     ) -> ModelReply:
         chat = await resources.get(("mistral", "chat", *endpoint.identity), lambda: open_chat(endpoint))
-        told = processed(self.context, (*request.history, *request.new))
-        body = request_of(request.graph, request.agent, told)
+        seen = processed(self.context, (*request.history, *request.new))
+        body = request_of(request.graph, request.agent, seen)
         if not request.may_call and "tools" in body:
             body["tool_choice"] = "none"
         body |= {"timeout_ms": round(self.timeout_seconds * 1000), "retries": None}
         if tell is not None:
-            pieces = CompletionStream()
+            stream = CompletionStream()
             async with aclosing(events_of(chat.stream_async(**body))) as events:
                 async for event in events:
-                    tell(pieces.take(event))
-            completion = pieces.wire()
+                    tell(stream.take(event))
+            completion = stream.wire()
         else:
             completion = await json_of(chat.complete_async(**body))
         return ModelReply(entries=entries_of(completion), usage=usage_of(completion.get("usage")))

@@ -1,19 +1,21 @@
-"""Whether a request was applied, read from the conversation's history: pure.
+"""Reconciliation: finding out from a conversation's history whether a request was applied. Without I/O.
 
-Nobody offers an idempotency key: a start or append whose answer was lost may have been applied or not, and
-sending it again would add a second turn. So the history is asked, from the last entry we know on. It shows
-the inputs of a request at once or only together with the outputs, and a busy conversation refuses everything
-with a 409; both are answers. What can be found behind the anchor:
+The API has no idempotency key. When the answer to a start or an append is lost, the request may have been
+applied or not, and sending it again could add a second turn. So the history on the server is read first, from
+the anchor on: the last entry that we know. Servers differ: some show the inputs of a request at once, others
+only together with its outputs. A conversation that is busy refuses every request with status 409. The history
+after the anchor can have:
 
-- nothing: the request was not applied, or is still being worked on unseen. Sending it again is then
-  safe: it is refused with a 409 as long as the first one runs.
-- its inputs, and what the model answered: that is the reply, and nothing is sent.
-- its inputs alone: the server is still answering; come back later.
-- anything else: the conversation has gone a way of its own, and is left to itself.
+- nothing: the request was not applied, or the server is working on it but does not show it. It is safe to
+  send the request again: while the first one runs, the server refuses the second one with status 409.
+- the inputs and the outputs: the outputs are the reply, and nothing is sent.
+- only the inputs: the server is still working on the reply; try again later.
+- anything else: someone else has added to the conversation, and it is not used any more.
 
-One gap cannot be closed beforehand, since no append can be made conditional: a request that runs unseen may
-end between the look and the repetition, and then both count. So after a repetition the history is read once
-more; the reply that was made first is the one that counts, and the conversation is left to itself.
+One gap is left, because an append cannot be conditional. A request that the history does not show may end
+between the look at the history and the repeated request; then both are applied. So the history is read once
+more after a repeated request. If both were applied, the first reply counts, and the conversation is not used
+any more.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from typing import Any
 Wire = dict[str, Any]
 
 _NEVER_LAST = frozenset({"agent.handoff", "tool.execution"})
-"""After these the server goes on by itself."""
+"""Outputs after which the server goes on by itself, so they never end a reply."""
 _INPUTS = frozenset({"message.input", "function.result"})
 
 
-class Sight(Enum):
-    """What the history shows of a request."""
+class Finding(Enum):
+    """The state of a request, as the history shows it."""
 
     NOTHING = auto()
     PENDING = auto()
@@ -41,39 +43,39 @@ class Sight(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What is behind the anchor; `has_more` tells that other requests follow the one looked for."""
+    """The part of the history that belongs to a request; `has_more` means that other requests follow it."""
 
-    sight: Sight
+    finding: Finding
     outputs: tuple[Wire, ...] = ()
     has_more: bool = False
 
 
 def trace_of(history: Sequence[Wire], anchor: str | None, inputs: Sequence[Wire]) -> Trace:
-    """Return what the history shows of a request with `inputs`, made when `anchor` was the last entry.
+    """Return the trace of a request with `inputs` that was sent when `anchor` was the last entry.
 
-    `anchor` is an entry's id; None stands for an empty conversation.
+    `anchor` is the id of an entry; None means that the conversation was empty.
     """
-    begin = _behind(history, anchor)
+    begin = _after(history, anchor)
     if begin is None:
-        return Trace(Sight.SOMETHING_ELSE)
+        return Trace(Finding.SOMETHING_ELSE)
     seen = history[begin : begin + len(inputs)]
     if not history[begin:]:
-        return Trace(Sight.NOTHING)
+        return Trace(Finding.NOTHING)
     if len(seen) < len(inputs) or not all(map(_is_same, seen, inputs)):
-        return Trace(Sight.SOMETHING_ELSE)
+        return Trace(Finding.SOMETHING_ELSE)
     rest = history[begin + len(inputs) :]
     length = next((at for at, entry in enumerate(rest) if _type(entry) in _INPUTS), len(rest))
     outputs, has_more = tuple(rest[:length]), length < len(rest)
     if not outputs or _type(outputs[-1]) in _NEVER_LAST:
-        return Trace(Sight.SOMETHING_ELSE if has_more else Sight.PENDING)
-    return Trace(Sight.ANSWERED, outputs, has_more)
+        return Trace(Finding.SOMETHING_ELSE if has_more else Finding.PENDING)
+    return Trace(Finding.ANSWERED, outputs, has_more)
 
 
 def _type(entry: Wire) -> str:
     return str(entry.get("type"))
 
 
-def _behind(history: Sequence[Wire], anchor: str | None) -> int | None:
+def _after(history: Sequence[Wire], anchor: str | None) -> int | None:
     if anchor is None:
         return 0
     return next((at + 1 for at, entry in enumerate(history) if entry.get("id") == anchor), None)
@@ -90,7 +92,7 @@ def _is_same(seen: Wire, sent: Wire) -> bool:
 
 
 def _plain(content: Any) -> Any:
-    """Return content in the one form that two spellings of it share: one text chunk is a string, no nulls."""
+    """Return content in a normal form, for comparison: a single text chunk as a string, and without nulls."""
     if not isinstance(content, list):
         return content
     chunks = [

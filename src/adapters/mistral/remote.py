@@ -19,15 +19,15 @@ from outlast.adapters.mistral.definitions import (
     graph_fingerprint,
     with_handoffs_as_tools,
 )
-from outlast.adapters.mistral.reconciliation import Sight, Trace, trace_of
+from outlast.adapters.mistral.reconciliation import Finding, Trace, trace_of
 from outlast.adapters.mistral.session import ApiSession, Endpoint
 from outlast.adapters.mistral.wire import (
     Wire,
     confirmations_of,
+    ends_with_unreadable_call,
     entries_of,
     has_own_call_ids,
     inputs_of,
-    is_poisoned,
     usage_of,
     without_abandoned,
 )
@@ -48,35 +48,35 @@ from outlast.ports.resources import Resources
 
 logger = logging.getLogger("outlast.mistral")
 
-FOUND = "the reply was lost on its way and found in the conversation's history, which does not tell its usage"
-TWICE = "a request that was repeated has been applied twice; its first reply counts"
-FOREIGN = "the old one holds what this run did not say, or never answers"
-ANONYMOUS = "calls in it have no ids of their own, and cannot be answered there"
+FOUND = "the reply was lost on its way and was found in the history of the conversation, which has no usage"
+TWICE = "a repeated request was applied twice; its first reply counts"
+FOREIGN = "the old conversation has entries that this run did not add, or it does not answer"
+ANONYMOUS = "calls in the old conversation have no ids of their own, so they cannot be answered there"
 
-HOPELESS_ATTEMPT = 9
-"""The attempt that does not wait any more for a reply that is being made: seven earlier ones have waited for
-`BUSY_SECONDS` each, and a server is done, or has given up, after 90 s."""
+LAST_WAITING_ATTEMPT = 8
+"""The last attempt that waits while the server works on a reply. Attempts 2 to 8 wait for `BUSY_SECONDS`
+each, and after 90 s a server is done or has given up."""
 ORDINARY = ""
-"""The reason of a new conversation that goes without saying: another agent is active now."""
+"""The reason for a new conversation when it needs no note: another agent is active now."""
 
 
 class Handle(Value):
-    """Where a conversation stands: of the size of the agents' names, however long the conversation is."""
+    """The conversation handle. Its size depends on the number of agents, not on the conversation's length."""
 
     conversation_id: str
     last_entry_id: str
-    """The last entry known, behind which the effect of the next request must be; "" if it has no id."""
+    """The last entry that we know; the entries of the next request come after it. "" if it has no id."""
     agent: str
-    """Who answers now, by name."""
+    """The name of the active agent."""
     graph: str
-    """The fingerprint of the agents that the conversation runs with."""
+    """The fingerprint of the agent graph that the conversation uses."""
     agents: dict[str, str]
-    """The id of every agent, by name."""
-    is_left: str | None = None
-    """Why the conversation cannot be gone on with; what comes next begins a new one."""
+    """The ids of all agents, by name."""
+    left_because: str | None = None
+    """Why the conversation cannot go on, so that the next request starts a new one; None if it can go on."""
     had_attempts: bool = False
-    """Whether the last request was made more than once, so that an earlier attempt may still arrive: by a
-    worker that was paused, or out of a proxy's queue."""
+    """Whether the last request was made more than once. An earlier attempt of it may still arrive, from a
+    worker that was paused or from the queue of a proxy."""
 
     @classmethod
     def of(cls, handle: JSON) -> Handle | None:
@@ -86,17 +86,18 @@ class Handle(Value):
             return cls.model_validate(handle)
         except ValidationError as error:
             raise DefinitionError(
-                "this conversation was begun with another kind of session; go on with that one, or begin anew"
+                "this conversation was started with another kind of session; continue it with that kind, or "
+                "start a new conversation"
             ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One answer, and what is to be said of how it was got."""
+    """One answer, with notes for people about how it was found."""
 
     answer: ConversationAnswer
     notes: tuple[str, ...] = ()
-    is_left: str | None = None
+    left_because: str | None = None
     agents: dict[str, str] = field(default_factory=dict)
 
 
@@ -104,46 +105,51 @@ class Turn:
 class RemoteSession(ApiSession):
     """Mistral's agents, in a conversation that the server keeps.
 
-    Agents are made on the server as they are defined here, once for equal definitions. Built-in tools, and
-    by default handoffs, happen on the server, within one reply. A request whose answer was lost is looked for
-    on the server before it is sent again, so that a conversation has each turn once; the usage of a reply
-    found so is reported as zero, for the history does not tell it. A conversation that cannot be gone on with
-    (it was deleted, a call in it cannot be read, somebody else added to it) is left for a new one that gets
-    all that was said; the reply's `notes` say so.
+    The session creates the agents on the server, once for each definition. Built-in tools run on the server,
+    inside one reply, and by default handoffs happen there, too.
+
+    If the answer to a request was lost, the session looks for it on the server before it sends the request
+    again. So the conversation has each turn once. The usage of a reply that was found like this is zero,
+    because the history on the server has no usage.
+
+    If a conversation cannot go on, the session starts a new one and sends all earlier entries to it; the
+    `notes` of the reply say so. This happens when the conversation was deleted, when a call in it cannot be
+    read, and when someone else has added to it.
     """
 
     handoff_execution: Literal["server", "client"] = "server"
-    """Who hands off: the server, within one reply; or the run, as a turn of its own after which the next
-    agent begins a conversation that gets all that was said. The latter is slower, and relies on less."""
+    """Who makes handoffs. With "server", the server does, inside one reply. With "client", the run does: the
+    handoff is a turn of its own, and the next agent starts a new conversation that gets all earlier entries.
+    That is slower, but depends less on the server."""
 
     context: tuple[()] = ()
-    """Nothing: what is told of a conversation is up to the server that keeps it."""
+    """Always empty: the server that keeps the conversation decides which entries the model sees."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.context:
             raise NotSupported(
-                "RemoteSession takes no context processors: its server keeps the conversation, and decides "
-                "what the model is told; use LocalSession, or Runner.summarise between two runs"
+                "RemoteSession does not support context processors: its server keeps the conversation and "
+                "decides what the model sees; use LocalSession, or call Runner.summarise between two runs"
             )
         if self.handoff_execution not in ("server", "client"):
             raise ConfigurationError(
-                f"handoff_execution is {self.handoff_execution!r}; it can be 'server' or 'client'"
+                f"handoff_execution is {self.handoff_execution!r}; it must be 'server' or 'client'"
             )
 
     def check(self, graph: AgentGraph) -> None:
         for agent in graph.agents.values():
             if agent.fallback_models:
                 raise NotSupported(
-                    f"agent {agent.name!r} has fallback_models, which RemoteSession cannot use: "
-                    "its agents live on the server; use LocalSession, or leave them out"
+                    f"agent {agent.name!r} has fallback_models, but RemoteSession does not support them; "
+                    "remove them, or use LocalSession"
                 )
         check_definitions(graph, COMPLETION_ARGS)
         for agent in graph.agents.values():
             if self.handoff_execution == "client" and agent.id is not None and agent.handoffs:
                 raise NotSupported(
-                    f"agent {agent.name!r} is an agent of the server's, which knows nothing of our handoffs; "
-                    "use handoff_execution='server', or leave its id out"
+                    f"agent {agent.name!r} has an id and handoffs, but the agent with that id on the server "
+                    "does not have these handoffs; use handoff_execution='server', or remove the id"
                 )
 
     async def _reply(
@@ -152,7 +158,7 @@ class RemoteSession(ApiSession):
         api = await resources.get(
             ("mistral", "conversations", *endpoint.identity), lambda: ConversationsApi.open(endpoint)
         )
-        # A socket that is silent is never the first limit to bite.
+        # As long as the timeout of the whole reply, so a silent connection never ends a reply earlier.
         call = ConversationCall(tell, round(self.timeout_seconds * 1000))
         if not request.may_call:
             arguments = completion_args(request.graph[request.agent])
@@ -166,7 +172,7 @@ class RemoteSession(ApiSession):
 
 
 class TurnExchange:
-    """One attempt at getting one reply."""
+    """One attempt to get one reply."""
 
     def __init__(self, api: ConversationsApi, request: ModelRequest, call: ConversationCall) -> None:
         self._api = api
@@ -176,9 +182,9 @@ class TurnExchange:
         self._known = Handle.of(request.handle)
 
     async def reply(self) -> ModelReply:
-        """Return the reply that the server has made, or makes now."""
+        """Return the reply: the one that the server has already made, or a new one."""
         known = self._known
-        why = None if known is None else self._why_anew(known)
+        why = None if known is None else self._why_new(known)
         turn = None
         if known is not None and why is None:
             try:
@@ -188,27 +194,27 @@ class TurnExchange:
                 if _status_of(error) != 404:
                     raise
                 self._api.agents.forget(self._request.graph)
-                why = "the server does not have the old one, or one of its agents, any more"
+                why = "the server no longer has the old conversation, or one of its agents"
         if turn is None:
-            turn = await self._start((f"a new conversation was begun: {why}",) if why else ())
+            turn = await self._start((f"a new conversation was started: {why}",) if why else ())
         for note in turn.notes:
             logger.warning("model call %s: %s", self._request.idempotency_key, note)
         return self._reply_of(turn)
 
-    def _why_anew(self, known: Handle) -> str | None:
-        """Return why the next request must begin a new conversation; None if it need not."""
-        if known.is_left is not None:
-            return known.is_left
+    def _why_new(self, known: Handle) -> str | None:
+        """Return why the request must start a new conversation; None if the known one can go on."""
+        if known.left_because is not None:
+            return known.left_because
         if known.graph != self._graph:
             return "the definitions of the agents have changed"
         if known.agent != self._request.agent:
             return ORDINARY
-        if is_poisoned(self._request.history):
-            return "the server takes nothing after a call whose arguments are no JSON object"
+        if ends_with_unreadable_call(self._request.history):
+            return "the server accepts nothing after a call whose arguments are not a JSON object"
         return None
 
     async def _start(self, notes: tuple[str, ...]) -> Turn:
-        """Begin a conversation with all that was said, be it nothing; find it if it was begun before."""
+        """Start a conversation with all earlier entries; use the one that an earlier attempt has started."""
         request, api = self._request, self._api
         inputs = inputs_of((*request.history, *without_abandoned(request.new, request.history)))
         agents = {name: known.id for name, known in (await api.agents.of(request.graph)).items()}
@@ -222,10 +228,10 @@ class TurnExchange:
         return replace(turn, notes=(*notes, *turn.notes), agents=agents)
 
     async def _resumed(self, conversation_id: str, inputs: list[Wire]) -> Turn | None:
-        """Return what a conversation that was begun before answers; None if nothing more can be had of it.
+        """Return the turn of a conversation that an earlier attempt has started; None if it is of no use.
 
-        Where nothing is seen in it, it is being answered all the same, and then refuses what comes; or nobody
-        would ever have answered.
+        When it shows no entries, the request is sent again. If the server is still working on the first
+        request, it refuses the second one; otherwise nobody would ever have answered the first one.
         """
         try:
             return await self._settled(conversation_id, None, inputs)
@@ -242,7 +248,7 @@ class TurnExchange:
                 await api.start(request.graph, request.agent, inputs, request.idempotency_key, self._call)
             )
         except MalformedReply:
-            # It was applied, but the answer cannot be read.
+            # The server applied the request, but its answer cannot be read.
             conversation_id = await api.started_by(request.idempotency_key)
             if conversation_id is None:
                 raise
@@ -252,7 +258,7 @@ class TurnExchange:
             return turn
 
     async def _append(self, known: Handle) -> Turn | None:
-        """Go on with the conversation; None if it has gone a way of its own."""
+        """Go on with the conversation; return None if someone else has added to it."""
         request = self._request
         inputs = inputs_of(without_abandoned(request.new, request.history))
         confirmations = confirmations_of(request.new)
@@ -266,32 +272,32 @@ class TurnExchange:
         inputs: list[Wire],
         confirmations: list[Wire] | None = None,
     ) -> Turn | None:
-        """Return what the conversation answers to `inputs`, sent now unless it has them already.
+        """Return the turn for `inputs`; send them unless the conversation has them already.
 
-        None: it holds something else behind `anchor`.
+        Returns None if the conversation has other entries after `anchor`.
         """
         if self._is_in_doubt:
             trace = await self._look(conversation_id, anchor, inputs)
-            if trace.sight is not Sight.NOTHING:
+            if trace.finding is not Finding.NOTHING:
                 return _found(conversation_id, trace)
         try:
             answer = await self._api.append(conversation_id, inputs, confirmations or [], self._call)
         except Exception as error:
             if _status_of(error) != 400 and not isinstance(error, MalformedReply):
                 raise
-            # What is refused may be a repetition of what was applied; what cannot be read was applied.
+            # Refused: it may have been applied before. Unreadable answer: it was applied. So look.
             trace = await self._look(conversation_id, anchor, inputs)
-            if trace.sight is Sight.NOTHING:
+            if trace.finding is Finding.NOTHING:
                 raise
             return _found(conversation_id, trace)
         if not self._is_in_doubt:
             return Turn(answer)
         trace = trace_of(await self._api.history(conversation_id), anchor, inputs)
-        if trace.sight is Sight.ANSWERED and not trace.has_more:
+        if trace.finding is Finding.ANSWERED and not trace.has_more:
             return Turn(answer)
-        if trace.sight is Sight.ANSWERED:
-            return Turn(replace(answer, outputs=list(trace.outputs)), (TWICE,), is_left=TWICE)
-        return Turn(answer, (FOREIGN,), is_left=FOREIGN)
+        if trace.finding is Finding.ANSWERED:
+            return Turn(replace(answer, outputs=list(trace.outputs)), (TWICE,), left_because=TWICE)
+        return Turn(answer, (FOREIGN,), left_because=FOREIGN)
 
     @property
     def _is_in_doubt(self) -> bool:
@@ -301,16 +307,16 @@ class TurnExchange:
     async def _look(self, conversation_id: str, anchor: str | None, inputs: Sequence[Wire]) -> Trace:
         """Return what the history shows of the request.
 
-        What has been answered for longer than any answer takes is given up, as something else.
+        After `LAST_WAITING_ATTEMPT`, a request that is still without an answer counts as something else.
 
         Raises:
-            ModelOverloaded: it is still being answered.
+            ModelOverloaded: the server is still working on the request.
         """
         trace = trace_of(await self._api.history(conversation_id), anchor, inputs)
-        if trace.sight is Sight.PENDING:
-            if self._request.attempt >= HOPELESS_ATTEMPT:
-                return Trace(Sight.SOMETHING_ELSE)
-            raise ModelOverloaded(409, "the request is still being answered", BUSY_SECONDS)
+        if trace.finding is Finding.PENDING:
+            if self._request.attempt > LAST_WAITING_ATTEMPT:
+                return Trace(Finding.SOMETHING_ELSE)
+            raise ModelOverloaded(409, "the server is still working on the request", BUSY_SECONDS)
         return trace
 
     # The reply
@@ -329,7 +335,7 @@ class TurnExchange:
             agent=active,
             graph=self._graph,
             agents=turn.agents,
-            is_left=turn.is_left if has_own_call_ids(entries) else ANONYMOUS,
+            left_because=turn.left_because if has_own_call_ids(entries) else ANONYMOUS,
             had_attempts=self._request.attempt > 1,
         )
         return ModelReply(
@@ -341,13 +347,13 @@ class TurnExchange:
 
 
 def _found(conversation_id: str, trace: Trace) -> Turn | None:
-    """Return the turn that the history shows, if it does not show something else."""
-    if trace.sight is not Sight.ANSWERED:
+    """Return the turn that the history shows; None if it shows something else."""
+    if trace.finding is not Finding.ANSWERED:
         return None
-    is_left = TWICE if trace.has_more else None
-    return Turn(ConversationAnswer(conversation_id, list(trace.outputs)), (FOUND,), is_left)
+    left_because = TWICE if trace.has_more else None
+    return Turn(ConversationAnswer(conversation_id, list(trace.outputs)), (FOUND,), left_because)
 
 
 def _status_of(error: Exception) -> Any:
-    """Return the HTTP status of an SDK's error, or of ours; None of any other."""
+    """Return the HTTP status of an error of the SDK or of ours; None for any other error."""
     return getattr(error, "status_code", None) or getattr(error, "status", None)

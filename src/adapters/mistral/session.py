@@ -1,4 +1,4 @@
-"""What both sessions have in common: their settings, their credentials, and one guarded call."""
+"""The base of both sessions: settings, credentials, and the translation of errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TIMEOUT_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server and the key for it, known once a worker is about to call."""
+    """A server and the API key for it, as they are when a worker makes a call."""
 
     url: str
     key: SecretStr | None
@@ -46,7 +46,7 @@ class Endpoint:
 
     @property
     def identity(self) -> tuple[str, str]:
-        """What tells this endpoint from others, without the key itself."""
+        """A value that is different for different endpoints and does not contain the key."""
         return self.url, sha256((self.secret or "").encode()).hexdigest()
 
 
@@ -54,13 +54,13 @@ class Endpoint:
 class ApiSession(Session):
     """A session that calls an HTTP server through Mistral's SDK.
 
-    A value: two of them with the same settings are equal, and no conversation is kept in it. `timeout`, in
-    seconds, is the longest that one reply may take in all. The key and the server's address, when they are
-    not given, are read from the environment by the worker that makes the call, so that a workflow need not
-    hold them.
+    A session is a value: two sessions with the same settings are equal, and a session keeps no conversation.
+    `timeout` is the time for one whole reply, in seconds. If the API key or the address of the server is not
+    given, the worker that makes the call reads it from its environment (`MISTRAL_API_KEY`,
+    `MISTRAL_SERVER_URL`). So workflow code need not know them.
 
     Raises:
-        ConfigurationError: a setting that no call could work with.
+        ConfigurationError: a setting is not valid.
     """
 
     api_key: SecretStr | str | None = None
@@ -81,7 +81,7 @@ class ApiSession(Session):
 
     @property
     def timeout_seconds(self) -> float:
-        """The longest that one reply may take."""
+        """The timeout of one reply."""
         if isinstance(self.timeout, timedelta):
             return self.timeout.total_seconds()
         return TIMEOUT_SECONDS if self.timeout is None else float(self.timeout)
@@ -90,11 +90,11 @@ class ApiSession(Session):
         return self.timeout_seconds
 
     def endpoint(self) -> Endpoint:
-        """Return where to call and with which key: the settings, else the environment of this process.
+        """Return the server and the API key, from the settings or else from the environment of this process.
 
         Raises:
-            MissingCredentials: there is no key, and Mistral's own server wants one.
-            ConfigurationError: the environment holds something that cannot work.
+            MissingCredentials: there is no API key, but Mistral's own server needs one.
+            ConfigurationError: a variable in the environment is not valid.
         """
         if self.server_url is not None:
             url = _checked_url(self.server_url, "server_url")
@@ -124,17 +124,19 @@ class ApiSession(Session):
     async def _reply(
         self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
     ) -> ModelReply:
-        """Return the reply, asked for as a stream if there is somebody to tell of it."""
+        """Return the reply; it is requested as a stream if `tell` is given."""
 
     @asynccontextmanager
     async def guarded(self, endpoint: Endpoint) -> AsyncIterator[None]:
-        """Turn whatever the SDK or the network raises inside into one of our errors, without the key."""
+        """Turn errors of the SDK and the network inside the block into our errors, without the API key."""
         try:
             with hiding({endpoint.secret or ""}):
                 async with asyncio.timeout(self.timeout_seconds):
                     yield
         except TimeoutError as error:
-            raise ModelUnreachable(f"it was not complete after {self.timeout_seconds:g} s") from error
+            raise ModelUnreachable(
+                f"the reply was not complete after {self.timeout_seconds:g} s, the timeout of the session"
+            ) from error
         except OutlastError:
             raise
         except Exception as error:
@@ -147,20 +149,26 @@ class ApiSession(Session):
 def _checked_key(key: str, where: str) -> str:
     key = key.strip()
     if not key or not key.isascii() or not key.isprintable():
-        raise ConfigurationError(f"{where} is empty or holds characters that no key has; copy the key again")
+        raise ConfigurationError(
+            f"{where} is empty or has characters that a key cannot have; copy the key again"
+        )
     return key
 
 
 def _checked_url(url: str, where: str) -> str:
-    """Return the address without a trailing slash or version, which the SDK adds itself."""
-    # Nothing is repeated that may be a secret.
+    """Return the URL without a trailing slash or version, because the SDK adds these."""
+    # The message must not repeat a URL that may have a secret in it.
     if "@" in url or "?" in url:
-        raise ConfigurationError(f"{where} holds credentials or a query; give the key as api_key")
+        raise ConfigurationError(
+            f"{where} has credentials or a query in it; remove them, and give the key as api_key"
+        )
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_address = False
     if not is_address or "#" in url:
-        raise ConfigurationError(f"{where} is {url!r}; it looks like https://host or http://host:port/path")
+        raise ConfigurationError(
+            f"{where} is {url!r}, which is not a valid URL; write https://host or http://host:port/path"
+        )
     return url.rstrip("/").removesuffix("/v1").rstrip("/")

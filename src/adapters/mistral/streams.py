@@ -1,4 +1,4 @@
-"""Whole replies from the pieces of a stream: pure, so that a cut stream is never taken for a reply."""
+"""Builds a whole reply from the events of a stream, without I/O. A stream that was cut is never a reply."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _ERROR = "conversation.response.error"
 
 
 class Content:
-    """The content of one message, put together from texts and chunks in the order they came."""
+    """The content of one message, built from texts and chunks in the order in which they come."""
 
     def __init__(self) -> None:
         self._chunks: list[Wire] = []
         self._index: Any = None
 
     def add(self, piece: Any, index: Any = None) -> None:
-        """Add a text or a chunk, or several; `index` tells one chunk from the next where the API gives it."""
+        """Add a text, a chunk, or a list of them. A new `index`, if the API gives one, begins a new chunk."""
         if isinstance(piece, list):
             for one in piece:
                 self.add(one, index)
             return
         chunk: Any = {"type": "text", "text": piece} if isinstance(piece, str) else piece
         if not isinstance(chunk, Mapping):
-            raise MalformedReply(f"a stream holds {type(chunk).__name__} where a chunk belongs")
+            raise MalformedReply(f"a stream has a {type(chunk).__name__} in place of a chunk")
         is_next = index is not None and index != self._index
         self._index = index
         last = self._chunks[-1] if self._chunks and not is_next else None
@@ -44,14 +44,14 @@ class Content:
             self._chunks.append(dict(chunk))
 
     def wire(self) -> str | list[Wire]:
-        """Return what was said: a string if it is all text, chunks otherwise."""
+        """Return the content: a string if all of it is text, or else a list of chunks."""
         if all(chunk.get("type") == "text" for chunk in self._chunks):
             return "".join(chunk.get("text") or "" for chunk in self._chunks)
         return [chunk for chunk in self._chunks if chunk.get("type") != "text" or chunk.get("text")]
 
 
 def text_in(piece: Any) -> str:
-    """Return the text of a piece of content: a string, a chunk or several; other chunks have none."""
+    """Return the text in a string, a text chunk, or a list of them; "" for other chunks."""
     match piece:
         case str():
             return piece
@@ -63,10 +63,10 @@ def text_in(piece: Any) -> str:
 
 
 class ConversationStream:
-    """The answer of a streamed start or append.
+    """The answer to a streamed start or append.
 
-    It is whole once the done event has come. Entries are in the order of their `output_index`; events of
-    types that this library does not know add nothing.
+    It is complete after the `done` event. Entries are in the order of their `output_index`. Events of unknown
+    types are ignored.
     """
 
     def __init__(self) -> None:
@@ -77,19 +77,19 @@ class ConversationStream:
         self._is_done = False
 
     def take(self, event: Any) -> str:
-        """Add one event, and return the text that it adds to what is said.
+        """Add one event, and return the text in it.
 
         Raises:
             ModelUnreachable: the event itself was cut.
-            ModelRefused, ModelOverloaded: the server says that the reply has failed.
-            MalformedReply: the event is not as described.
+            ModelRefused, ModelOverloaded: the event says that the reply has failed.
+            MalformedReply: the event does not match the description of the API.
         """
         with readable("an event of the stream"):
             return self._take(event)
 
     def _take(self, event: Any) -> str:
         if not isinstance(event, Mapping):
-            raise ModelUnreachable("the stream was cut within an event")
+            raise ModelUnreachable("the stream was cut inside an event")
         kind = str(event.get("type"))
         if kind == _STARTED:
             conversation_id = event["conversation_id"]
@@ -111,7 +111,7 @@ class ConversationStream:
     def _add(self, entry_type: str, phase: str, event: Mapping[str, Any]) -> None:
         index = event.get("output_index") or 0
         if not isinstance(index, int):
-            raise MalformedReply(f"the output_index of {event['type']!r} is no whole number")
+            raise MalformedReply(f"the output_index of {event['type']!r} is not a whole number")
         new = {
             name: value
             for name, value in event.items()
@@ -129,14 +129,14 @@ class ConversationStream:
             content.add(event.get("content") or "", event.get("content_index") or 0)
 
     def wire(self) -> Wire:
-        """Return the answer as the API would have given it in one piece.
+        """Return the answer in the form of an answer without streaming.
 
         Raises:
             ModelUnreachable: the stream ended too early.
-            MalformedReply: what came cannot be put together.
+            MalformedReply: the events do not make a valid answer.
         """
         if not self._is_done:
-            raise ModelUnreachable("the stream ended before the reply was whole")
+            raise ModelUnreachable("the stream ended before the reply was complete")
         with readable("the stream"):
             for index, content in self._contents.items():
                 self._outputs[index]["content"] = content.wire()
@@ -150,7 +150,7 @@ class ConversationStream:
 
 
 class CompletionStream:
-    """The answer of a streamed chat completion; it is whole once `[DONE]` has come."""
+    """The answer to a streamed chat completion. It is complete after `[DONE]`."""
 
     END = "[DONE]"
 
@@ -163,12 +163,12 @@ class CompletionStream:
         self._is_done = False
 
     def take(self, event: Any) -> str:
-        """Add one event, and return the text that it adds to what is said.
+        """Add one event, and return the text in it.
 
         Raises:
             ModelUnreachable: the event itself was cut.
-            ModelRefused, ModelOverloaded: the server says that the reply has failed.
-            MalformedReply: the event is not as described.
+            ModelRefused, ModelOverloaded: the event says that the reply has failed.
+            MalformedReply: the event does not match the description of the API.
         """
         with readable("an event of the stream"):
             return self._take(event)
@@ -178,12 +178,12 @@ class CompletionStream:
             self._is_done = True
             return ""
         if not isinstance(event, Mapping):
-            raise ModelUnreachable("the stream was cut within an event")
+            raise ModelUnreachable("the stream was cut inside an event")
         if isinstance(error := event.get("error"), Mapping):
             code = error.get("code")
             raise of_event(code if isinstance(code, int) else 500, str(error.get("message")))
         self._usage = event.get("usage") or self._usage
-        said = ""
+        text = ""
         for choice in event.get("choices") or ():
             if choice.get("index", 0) != 0:
                 continue
@@ -192,10 +192,10 @@ class CompletionStream:
             delta = choice.get("delta") or {}
             if delta.get("content"):
                 self._content.add(delta["content"])
-                said += text_in(delta["content"])
+                text += text_in(delta["content"])
             for position, call in enumerate(delta.get("tool_calls") or ()):
                 self._add_call(call.get("index", position), call)
-        return said
+        return text
 
     def _add_call(self, index: int, call: Mapping[str, Any]) -> None:
         made = self._calls.setdefault(index, {"id": "", "function": {"name": "", "arguments": ""}})
@@ -209,14 +209,14 @@ class CompletionStream:
             made["function"]["arguments"] = arguments
 
     def wire(self) -> Wire:
-        """Return the answer as the API would have given it in one piece.
+        """Return the answer in the form of an answer without streaming.
 
         Raises:
             ModelUnreachable: the stream ended too early.
-            MalformedReply: what came cannot be put together.
+            MalformedReply: the events do not make a valid answer.
         """
         if not self._is_done:
-            raise ModelUnreachable("the stream ended before the reply was whole")
+            raise ModelUnreachable("the stream ended before the reply was complete")
         with readable("the stream"):
             message = {
                 "role": "assistant",

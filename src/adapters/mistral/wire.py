@@ -1,4 +1,4 @@
-"""Between the Conversations API's JSON and our entries."""
+"""Translates between the JSON of the Conversations API and our entries."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _NEEDED: dict[str, dict[str, Any]] = {
     "function.call": {"arguments": "", "tool_call_id": ""},
     "tool.execution": {"arguments": ""},
 }
-"""What an entry must have to be one of ours, or to be sent back, and a server may leave out."""
+"""The fields that an entry of ours must have, and the API requires, but that a server may leave out."""
 
 
 def entries_of(outputs: Sequence[Any], names: Mapping[str, str]) -> tuple[Entry, ...]:
-    """Return the outputs of a conversation as entries, without nulls; `names` leads from agent ids to names.
+    """Return the outputs of a conversation as entries, without nulls; `names` maps agent ids to names.
 
-    Entries and chunks of unknown types are kept as they came.
+    Entries and chunks of unknown types stay unchanged.
 
     Raises:
-        MalformedReply: an output that is no entry at all.
+        MalformedReply: an output is not an entry.
     """
     with readable("an entry of the answer"):
         return entries.validate_python(tuple(_entry(output, names) for output in outputs))
@@ -67,8 +67,8 @@ def _entry(output: Any, names: Mapping[str, str]) -> Any:
 def inputs_of(new: Iterable[Entry]) -> list[Wire]:
     """Return entries as the inputs of a request.
 
-    Left out are those of types that the API does not take, and calls that wait for a confirmation, which no
-    other conversation could give.
+    Entries of types that the API does not accept are left out. So are calls that wait for a confirmation: it
+    can only be given in the conversation in which the call was made.
     """
     sent = []
     for entry in new:
@@ -76,9 +76,9 @@ def inputs_of(new: Iterable[Entry]) -> list[Wire]:
         if wire["type"] not in _SENT_BACK or (isinstance(entry, FunctionCall) and entry.awaits_confirmation):
             continue
         if isinstance(entry, MessageInput):
-            wire["content"] = said_by_user(wire["content"], _CHUNKS)
+            wire["content"] = user_content(wire["content"], _CHUNKS)
         elif "content" in wire:
-            wire["content"] = said_by_model(wire["content"], _CHUNKS | {"tool_reference"})
+            wire["content"] = model_content(wire["content"], _CHUNKS | {"tool_reference"})
         elif isinstance(entry, FunctionCall):
             wire["arguments"] = repaired(entry.arguments)
         sent.append(plain({**_NEEDED.get(wire["type"], {}), **wire}))
@@ -86,7 +86,7 @@ def inputs_of(new: Iterable[Entry]) -> list[Wire]:
 
 
 def confirmations_of(new: Iterable[Entry]) -> list[Wire]:
-    """Return what is said of calls that the server runs, once it may, as it takes it."""
+    """Return the confirmations of calls that the server runs, in the form of the API."""
     return [
         {"tool_call_id": entry.tool_call_id, "confirmation": entry.confirmation}
         for entry in new
@@ -94,31 +94,31 @@ def confirmations_of(new: Iterable[Entry]) -> list[Wire]:
     ]
 
 
-def said_by_user(content: Content, taken: frozenset[str]) -> Content:
-    """Return content that the API takes.
+def user_content(content: Content, accepted: frozenset[str]) -> Content:
+    """Return the content of a user's message, after checking that the API accepts its chunks.
 
     Raises:
-        ModelRefused: a chunk of another type, which must not be left out in silence.
+        ModelRefused: a chunk has another type. (It must not be left out silently.)
     """
     for chunk in content if isinstance(content, list) else ():
-        if chunk.get("type") not in taken:
+        if chunk.get("type") not in accepted:
             raise ModelRefused(
                 422,
-                f"it takes no chunks of type {chunk.get('type')!r} in messages; "
-                f"it takes {', '.join(sorted(taken))}",
+                f"messages cannot have chunks of type {chunk.get('type')!r}; "
+                f"use {', '.join(sorted(accepted))}",
             )
     return content
 
 
-def said_by_model(content: Content, taken: frozenset[str]) -> Content:
-    """Return content without the chunks that the API gives but does not take back."""
-    return (
-        [chunk for chunk in content if chunk.get("type") in taken] if isinstance(content, list) else content
-    )
+def model_content(content: Content, accepted: frozenset[str]) -> Content:
+    """Return the content of a model's message, without the chunks that the API does not accept back."""
+    if not isinstance(content, list):
+        return content
+    return [chunk for chunk in content if chunk.get("type") in accepted]
 
 
 def plain(value: Any) -> Any:
-    """Return a copy that UTF-8 can carry: half a surrogate pair, which models do write, becomes U+FFFD."""
+    """Return a copy that UTF-8 can encode. Models can write half a surrogate pair; it becomes U+FFFD."""
     match value:
         case str():
             return whole_characters(value)
@@ -130,9 +130,9 @@ def plain(value: Any) -> Any:
 
 
 def without_abandoned(new: Sequence[Entry], history: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Return `new` without results of calls that the server gave up when it handed off.
+    """Return `new` without the results of calls that the server abandoned when it handed off.
 
-    Such a call stands in the last reply before a handoff; answering it is an error to the API.
+    Such a call is in the last reply, before a handoff. The API refuses a result for it.
     """
     reply = last_reply(history)
     is_open = {call.tool_call_id for call in open_function_calls(reply)}
@@ -143,7 +143,7 @@ def without_abandoned(new: Sequence[Entry], history: Sequence[Entry]) -> tuple[E
 
 
 def last_reply(history: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Return what the model said and called last, at the end of the history."""
+    """Return the entries of the last reply, at the end of the history."""
     length = 0
     for entry in reversed(history):
         if isinstance(entry, (FunctionResult, MessageInput)):
@@ -152,8 +152,11 @@ def last_reply(history: Sequence[Entry]) -> tuple[Entry, ...]:
     return tuple(history[len(history) - length :])
 
 
-def is_poisoned(history: Sequence[Entry]) -> bool:
-    """Whether the last reply has a call with arguments that are no JSON: the API takes nothing after it."""
+def ends_with_unreadable_call(history: Sequence[Entry]) -> bool:
+    """Return whether a call in the last reply has arguments that are not a JSON object.
+
+    The API accepts nothing after such a call.
+    """
     return any(
         isinstance(entry, FunctionCall) and parsed_arguments(entry.arguments) is None
         for entry in last_reply(history)
@@ -161,7 +164,7 @@ def is_poisoned(history: Sequence[Entry]) -> bool:
 
 
 def has_own_call_ids(reply: Sequence[Entry]) -> bool:
-    """Whether every call that waits for a result has an id that we can keep, and one of its own."""
+    """Return whether every call that waits for a result has a usable id that no other call has."""
     seen: set[str] = set()
     for call in open_function_calls(tuple(reply)):
         if not has_own_id(call, seen):
@@ -171,14 +174,14 @@ def has_own_call_ids(reply: Sequence[Entry]) -> bool:
 
 
 def repaired(arguments: str) -> str:
-    """Return arguments that can be sent back: what the model wrote, within an object if it is none."""
+    """Return arguments that the API accepts back: text that is not a JSON object is put into one."""
     if parsed_arguments(arguments) is None:
         return encode({"arguments": arguments}).decode()
     return arguments if arguments.strip() else "{}"
 
 
 def usage_of(wire: Any) -> Usage:
-    """Return the usage that an answer reports; what it leaves out counts as nothing."""
+    """Return the usage that an answer reports; missing numbers count as 0."""
     counts = wire if isinstance(wire, Mapping) else {}
     connectors = counts.get("connectors")
     uses = connectors if isinstance(connectors, Mapping) else {}
