@@ -16,14 +16,21 @@ whole store). The claim is good until it is released or another claim succeeds, 
 lease runs out; a write under an older token is refused whole, so a worker that was paused for longer than its
 lease can do no harm (the fencing tokens of Kleppmann, "How to do distributed locking").
 
-An execution can be claimed when it is running, has no owner, and either its `wake_at` has come or its inbox
-holds a message beyond those consumed; or when its owner's lease has run out (then `Claim.recovered`). All of
-this is one number that an adapter can store and index, the time at which it is *claimable*:
+An execution can be claimed when it is running and not held, has no owner, and either its `wake_at` has come
+or its inbox holds a message beyond those consumed; or when its owner's lease has run out (then
+`Claim.recovered`). All of this is one number that an adapter can store and index, the time at which it is
+*claimable*:
 
 - after `create`: now;
 - after a claim or renewal: when the lease runs out;
 - after a release: now if the inbox holds unread messages, else `wake_at` but not before now, or never;
-- after a message to an execution without owner: now, unless it was earlier.
+- after a message to an execution without owner: now, unless it was earlier;
+- after a release with `hold`: never, whatever messages come, until `Leases.resume`; then now.
+
+Fruitless claims. Code can end the process that runs it, and the next one, and the one after that. So a store
+counts how many claims of an execution in a row were lost without progress (`Claim.fruitless`): the claim
+itself adds one, so that a worker cannot die before it has counted. The engine decides what is progress
+(`Commit.fruitless`), and when there was so little that the execution must be held (`Commit.hold`).
 
 All times are seconds since the epoch by the adapter's own clock. Every method raises `StorageError` (or a
 subclass) when the store is in trouble, and then a write has either happened whole or not at all. The engine
@@ -142,6 +149,10 @@ class Head:
     """Why the execution cannot go on at the moment, if its last owner said so."""
     owner: str | None = None
     """The worker that claimed it last, until it is released; its lease may have run out since."""
+    fruitless: int = 0
+    """How many of its claims in a row were lost without progress; see `Claim.fruitless`."""
+    held: bool = False
+    """Whether it waits for `Leases.resume`, and for nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +190,16 @@ class Claim:
     """The number of records when it was claimed."""
     consumed: int
     """The number of the last message that was consumed."""
-    recovered: bool
-    """Whether it was taken from an owner whose lease ran out, rather than released by it."""
+    recovered_from: str | None = None
+    """The owner from which it was taken, because the lease ran out; None if the last owner released it."""
+    fruitless: int = 0
+    """How many claims in a row, before this one, were lost without progress: their workers neither released
+    the execution nor appended anything that the engine counts as progress."""
+
+    @property
+    def recovered(self) -> bool:
+        """Whether it was taken from an owner whose lease ran out, rather than released by it."""
+        return self.recovered_from is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +220,14 @@ class Commit:
     Raises ValueError if it has a NUL character, half a surrogate pair or more than `NOTE_BYTES_MAX` bytes:
     `as_note` makes a note of any text.
     """
+    fruitless: int | None = 0
+    """What `Claim.fruitless` is from now on: 0 after progress; None leaves it as it is."""
+    hold: bool = False
+    """With `release`, and only then: it can be claimed again only after `Leases.resume`."""
 
     def __post_init__(self) -> None:
+        if self.hold and not self.release:
+            raise ValueError("only what is released can be held: set release too")
         if self.note is not None and self.note != as_note(self.note):
             raise ValueError("this text cannot be a note in every store; make one of it with as_note()")
 
@@ -340,7 +365,11 @@ class Leases(Protocol):
 
         L1  An execution has at most one valid claim: tokens of one execution only grow.
         L2  Never before the previous owner's lease ran out, unless it was released.
-        L3  `recovered` exactly when the previous owner did not release it.
+        L3  `recovered_from` names the previous owner exactly when that did not release it.
+        L6  A claim that is `recovered` adds one to `fruitless`, in the same atomic write; any other claim
+            leaves it. Else only an append changes it, to what its commit says, and `resume`.
+        L7  An execution that was released with `hold` is not claimed: not when its wake-up time comes, nor
+            when messages do, which its inbox keeps. Neither does it count for `next_wake_at`.
 
         A claim passes over nothing that is claimable just because another call has it locked at that moment:
         a store that skips locked rows (`SKIP LOCKED`) looks again before it answers, or announces the skipped
@@ -361,12 +390,23 @@ class Leases(Protocol):
         """Return when something may have become claimable or some inbox may have mail since `version`.
 
         L5  Nothing that happens after the `claim` that returned `version` is missed, be it before the call:
-            executions that are created or released (the wake-up time may be a new `next_wake_at`) and
-            messages. It may return for no reason. Claims, leases that run out and wake-up times that come
+            executions that are created, resumed or released (the wake-up time may be a new `next_wake_at`)
+            and messages. It may return for no reason. Claims, leases that run out and wake-up times that come
             are not announced: the caller bounds the wait by `next_wake_at` and its own patience.
 
         An announcement may come late, and is lost only together with the connection that carries it: then
         the wait returns as soon as the loss is noticed, at the latest at `timeout_seconds`.
+        """
+
+    @abstractmethod
+    async def resume(self, execution_id: str) -> bool:
+        """Make an execution that is held claimable now; return whether it was held.
+
+        L8  Durable once it returns: the execution is not held, its `fruitless` is 0, and its note is gone. An
+            execution that is not held stays as it is.
+
+        Raises:
+            ExecutionNotFound, ExecutionClosed: nothing has changed.
         """
 
 

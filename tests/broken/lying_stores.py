@@ -89,7 +89,7 @@ class TakesEveryClaimForARegularOne(BrokenBackend):
             work = await super().claim(
                 worker, workflows, task_queue, limit=limit, lease_seconds=lease_seconds
             )
-            return replace(work, claims=tuple(replace(claim, recovered=False) for claim in work.claims))
+            return replace(work, claims=tuple(replace(claim, recovered_from=None) for claim in work.claims))
 
 
 class DoesNotFence(BrokenBackend):

@@ -447,7 +447,7 @@ class NeverSaysRecovered(BrokenStore):
     breaks = "l3_"
 
     def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
-        return replace(super()._take(execution, worker, lease_until), recovered=False)
+        return replace(super()._take(execution, worker, lease_until), recovered_from=None)
 
 
 class SaysRecoveredForAnyEarlierOwner(BrokenStore):
@@ -456,8 +456,18 @@ class SaysRecoveredForAnyEarlierOwner(BrokenStore):
     breaks = "l3_"
 
     def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
-        had_owner = execution.token > 0
-        return replace(super()._take(execution, worker, lease_until), recovered=had_owner)
+        earlier = "somebody" if execution.token > 0 else None
+        return replace(super()._take(execution, worker, lease_until), recovered_from=earlier)
+
+
+class NamesItselfAsTheLostOwner(BrokenStore):
+    """The owner is overwritten before anybody asks who it was."""
+
+    breaks = "l3_"
+
+    def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
+        claim = super()._take(execution, worker, lease_until)
+        return replace(claim, recovered_from=worker if claim.recovered else None)
 
 
 class RenewsForAnybody(BrokenStore):
@@ -561,6 +571,176 @@ class WaitsForEver(BrokenStore):
 
     async def wait(self, version: int, timeout_seconds: float) -> None:
         await super().wait(version, 1e9)
+
+
+# Holding -----------------------------------------------------------------------------------------------
+
+
+class CountsEveryClaim(BrokenStore):
+    """A claim after a release counts as one that was lost."""
+
+    breaks = "l6_"
+
+    def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
+        execution.fruitless += execution.owner is None and execution.token > 0
+        return super()._take(execution, worker, lease_until)
+
+
+class CountsInTheProcess(BrokenStore):
+    """A store knows only of the claims that were lost while it was open."""
+
+    breaks = "l6_"
+
+    async def __aenter__(self) -> MemoryStore:
+        self._counted: dict[str, int] = {}
+        return await super().__aenter__()
+
+    def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
+        before = self._counted.get(execution.new.id, 0)
+        claim = super()._take(execution, worker, lease_until)
+        self._counted[execution.new.id] = execution.fruitless = before + claim.recovered
+        return replace(claim, fruitless=execution.fruitless)
+
+
+class LetsTheWorkerCount(BrokenStore):
+    """The number grows in the claim that the worker gets, and nobody writes it down."""
+
+    breaks = "l6_"
+
+    def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
+        claim = super()._take(execution, worker, lease_until)
+        execution.fruitless -= claim.recovered
+        return claim
+
+
+class TakesEveryAppendForProgress(BrokenStore):
+    """The count begins anew with each append, also with one that is to leave it."""
+
+    breaks = "l6_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, replace(commit, fruitless=commit.fruitless or 0))
+
+
+class NeverBeginsToCountAnew(BrokenStore):
+    """An append makes the count no smaller."""
+
+    breaks = "l6_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        execution = self._owned(claim)
+        count = max(commit.fruitless or 0, 0 if execution is None else execution.fruitless)
+        await super().append(claim, position, records, replace(commit, fruitless=count))
+
+
+class HoldsForTheTimeBeing(BrokenStore):
+    """What is held is claimed when its wake-up time comes."""
+
+    breaks = "l7_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, commit)
+        if commit.hold:
+            execution = self._medium.executions[claim.execution_id]
+            execution.claimable_at = self._claimable_at(execution, commit.wake_at)
+
+
+class WakesWhatIsHeld(BrokenStore):
+    """A message makes an execution claimable although it is held."""
+
+    breaks = "l7_"
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        await super().send(execution_id, message)
+        execution = self._medium.executions[execution_id]
+        if execution.held:
+            execution.claimable_at = self._clock.now()
+
+
+class RefusesMessagesToWhatIsHeld(BrokenStore):
+    """A message to an execution that is held is lost."""
+
+    breaks = "l7_"
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        execution = self._medium.executions.get(execution_id)
+        if execution is None or not execution.held:
+            await super().send(execution_id, message)
+
+
+class DoesNotSayThatItIsHeld(BrokenStore):
+    """The head of what is held looks like that of an execution that waits."""
+
+    breaks = "l7_"
+
+    async def head(self, execution_id: str) -> Head | None:
+        head = await super().head(execution_id)
+        return None if head is None else replace(head, held=False)
+
+
+class ResumesWithTheOldCount(BrokenStore):
+    """One more claim that is lost, and what was resumed is held again."""
+
+    breaks = "l8_"
+
+    async def resume(self, execution_id: str) -> bool:
+        before = await self.head(execution_id)
+        was_held = await super().resume(execution_id)
+        if before is not None and was_held:
+            self._medium.executions[execution_id].fruitless = before.fruitless
+        return was_held
+
+
+class ResumesForMessagesOnly(BrokenStore):
+    """What is resumed waits for the next message, or for the one that it has."""
+
+    breaks = "l8_"
+
+    async def resume(self, execution_id: str) -> bool:
+        was_held = await super().resume(execution_id)
+        execution = self._medium.executions[execution_id]
+        if was_held and not execution.has_mail:
+            execution.claimable_at = None
+        return was_held
+
+
+class ResumesWhatIsNotHeld(BrokenStore):
+    """Any execution is claimable afterwards, whoever owns it."""
+
+    breaks = "l8_"
+
+    async def resume(self, execution_id: str) -> bool:
+        was_held = await super().resume(execution_id)
+        self._medium.executions[execution_id].claimable_at = self._clock.now()
+        return was_held
+
+
+class ResumesWhatHasEnded(BrokenStore):
+    """Nobody asks whether there is still anything to go on with."""
+
+    breaks = "l8_"
+
+    async def resume(self, execution_id: str) -> bool:
+        execution = self._medium.executions.get(execution_id)
+        if execution is not None and execution.status is not Status.RUNNING:
+            return False
+        return await super().resume(execution_id)
+
+
+class ResumesInSilence(BrokenStore):
+    """Nobody who waits for work learns that something was resumed."""
+
+    breaks = "l5_"
+    found_by_random_programs = False
+
+    async def resume(self, execution_id: str) -> bool:
+        version = self._medium.version
+        was_held = await super().resume(execution_id)
+        self._medium.version = version
+        return was_held
+
+
+# Waiting and waking ------------------------------------------------------------------------------------
 
 
 class ClaimsTheNewestFirst(BrokenStore):

@@ -119,7 +119,7 @@ async def test_an_append_that_another_owner_made_impossible_is_not_taken_for_our
         async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
             if self._flowing.is_set() and not self.calls["append"]:
                 self.calls["append"] += 1
-                self.pause()
+                self.block()
                 raise StorageUnavailable("no answer")
             try:
                 await super().append(claim, position, records, commit)
@@ -133,7 +133,7 @@ async def test_an_append_that_another_owner_made_impossible_is_not_taken_for_our
         await stage.pass_time(10.1)
         await stage.worker(Gated)
         await stage.soon(world.happened("gate reached"))
-        store.resume()
+        store.unblock()
         await stage.pass_time(1)
         assert refused == [1]
         world.gate("gate").set()

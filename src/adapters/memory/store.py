@@ -50,6 +50,8 @@ class StoredExecution:
     owner: str | None = None
     token: int = 0
     """The token of its newest claim; 0 before the first claim."""
+    fruitless: int = 0
+    held: bool = False
 
     @property
     def has_mail(self) -> bool:
@@ -71,6 +73,8 @@ class StoredExecution:
             closed_at=self.closed_at,
             note=self.note,
             owner=self.owner,
+            fruitless=self.fruitless,
+            held=self.held,
         )
 
 
@@ -133,6 +137,8 @@ class MemoryStore(Store):
             self._check_size(f"a record of execution {claim.execution_id!r}", record)
         execution.records.extend(records)
         execution.note = commit.note
+        if commit.fruitless is not None:
+            execution.fruitless = commit.fruitless
         if commit.consumed is not None:
             execution.consumed = max(execution.consumed, commit.consumed)
         if commit.status is not None:
@@ -141,7 +147,8 @@ class MemoryStore(Store):
             execution.release(claimable_at=None)
             del self._medium.running[claim.execution_id]
         elif commit.release:
-            execution.release(self._claimable_at(execution, commit.wake_at))
+            execution.held = commit.hold
+            execution.release(None if commit.hold else self._claimable_at(execution, commit.wake_at))
         self._medium.changed(announce=commit.release)
 
     async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
@@ -170,7 +177,7 @@ class MemoryStore(Store):
         self._check_size(f"a message to execution {execution_id!r}", message.body)
         execution.message_ids.add(message.id)
         execution.inbox.append(Delivery(number=len(execution.inbox) + 1, message=message))
-        if execution.owner is None:
+        if execution.owner is None and not execution.held:
             now = self._clock.now()
             execution.claimable_at = (
                 now if execution.claimable_at is None else min(now, execution.claimable_at)
@@ -221,6 +228,19 @@ class MemoryStore(Store):
 
     async def wait(self, version: int, timeout_seconds: float) -> None:
         await self._until(lambda: self._medium.version != version, timeout_seconds)
+
+    async def resume(self, execution_id: str) -> bool:
+        execution = self._medium.executions.get(execution_id)
+        if execution is None:
+            raise ExecutionNotFound(execution_id)
+        if execution.status is not Status.RUNNING:
+            raise ExecutionClosed(execution_id, execution.status)
+        if not execution.held:
+            return False
+        execution.held, execution.fruitless, execution.note = False, 0, None
+        execution.claimable_at = self._clock.now()
+        self._medium.changed(announce=True)
+        return True
 
     # Presence --------------------------------------------------------------------------------------------
 
@@ -283,7 +303,8 @@ class MemoryStore(Store):
             del announced[identity]
 
     def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
-        recovered = execution.owner is not None
+        recovered_from = execution.owner
+        execution.fruitless += recovered_from is not None
         self._medium.last_token += 1
         execution.token = self._medium.last_token
         execution.owner = worker
@@ -295,7 +316,8 @@ class MemoryStore(Store):
             token=execution.token,
             length=len(execution.records),
             consumed=execution.consumed,
-            recovered=recovered,
+            recovered_from=recovered_from,
+            fruitless=execution.fruitless,
         )
 
     def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:

@@ -25,6 +25,8 @@ def head_of(id: str, answer: Sequence[Any]) -> Head:
         closed_at=None if closed_at is None else float(closed_at),
         note=note,
         owner=owner,
+        fruitless=int(fields.get("fruitless", 0)),
+        held="held" in fields,
     )
 
 

@@ -32,9 +32,18 @@ class Claimed:
             tuple(
                 (
                     float(since),
-                    Claim(id.decode(), workflow.decode(), worker, token, length, consumed, bool(recovered)),
+                    Claim(
+                        execution_id=id.decode(),
+                        workflow=workflow.decode(),
+                        worker=worker,
+                        token=token,
+                        length=length,
+                        consumed=consumed,
+                        recovered_from=lost.decode() or None,
+                        fruitless=fruitless,
+                    ),
                 )
-                for since, id, workflow, token, length, consumed, recovered in claims
+                for since, id, workflow, token, length, consumed, lost, fruitless in claims
             ),
             tuple(id.decode() for id in mail),
             float(next_wake_at) if next_wake_at else None,

@@ -5,7 +5,7 @@ queue have the same hash tag, so one script changes them atomically, on a single
 change never touches two shards, so a crash leaves nothing half done. A shard has these keys:
 
     token                       the last fencing token
-    head:ID                     a hash: workflow, queue, status, owner, token, times, counters
+    head:ID                     a hash: workflow, queue, status, owner, token, times, counters, `held`
     journal:ID                  a list: the records
     inbox:ID                    a list: the messages that are not consumed
     message-ids:ID              a set: the ids of all messages, until the execution ends
@@ -203,6 +203,8 @@ class RedisStore(Store):
                 _optional(commit.wake_at),
                 int(commit.note is not None),
                 commit.note or "",
+                "" if commit.fruitless is None else commit.fruitless,
+                int(commit.hold),
                 *records,
             )
         )
@@ -289,6 +291,14 @@ class RedisStore(Store):
     async def wait(self, version: int, timeout_seconds: float) -> None:
         count, number = divmod(version, TASK_QUEUES_MAX)
         await self._opened.work[number].changed(count, timeout_seconds)
+
+    async def resume(self, execution_id: str) -> bool:
+        outcome = await self._write_twice("resume", self._shard_of(execution_id), execution_id)
+        if outcome == b"unknown":
+            raise ExecutionNotFound(execution_id)
+        if outcome not in (b"resumed", b"not held"):
+            raise ExecutionClosed(execution_id, Status(outcome.decode()))
+        return bool(outcome == b"resumed")
 
     async def _work_of(self, task_queue: str) -> Topic:
         """Return the topic of a task queue; the store stays subscribed to it."""

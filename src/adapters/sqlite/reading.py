@@ -107,7 +107,8 @@ def heads(
 
 
 def _head(row: tuple[Any, ...]) -> Head:
-    _, id, workflow, fingerprint, task_queue, status, length, created_at, closed_at, note, owner = row
+    _, id, workflow, fingerprint, task_queue, status, length, created_at, closed_at, note, owner, *rest = row
+    fruitless, held = rest
     return Head(
         id=id,
         workflow=workflow,
@@ -119,4 +120,6 @@ def _head(row: tuple[Any, ...]) -> Head:
         closed_at=closed_at,
         note=note,
         owner=owner,
+        fruitless=fruitless,
+        held=bool(held),
     )

@@ -174,6 +174,9 @@ class SqliteStore(Store):
 
         await self._here().announcements.until(None, is_newer, timeout_seconds)
 
+    async def resume(self, execution_id: str) -> bool:
+        return await self._here().writer.run(lambda transaction: transaction.resume(execution_id))
+
     # Presence --------------------------------------------------------------------------------------------
 
     async def announce(self, card: WorkerCard, lease_seconds: float) -> None:

@@ -69,7 +69,7 @@ class Transaction:
     def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         row = self._row(
             """
-            SELECT key, sent, consumed, keep_seconds FROM execution
+            SELECT key, sent, consumed, keep_seconds, fruitless FROM execution
             WHERE id = ? AND token = ? AND owner IS NOT NULL AND length = ?
             """,
             (claim.execution_id, claim.token, position),
@@ -78,14 +78,16 @@ class Transaction:
             raise LeaseLost(claim.execution_id)
         for record in records:
             self._check_size(f"a record of execution {claim.execution_id!r}", record)
-        key, sent, consumed, keep_seconds = row
+        key, sent, consumed, keep_seconds, fruitless = row
+        if commit.fruitless is not None:
+            fruitless = commit.fruitless
         self._connection.executemany(
             "INSERT INTO record VALUES (?, ?, ?)",
             ((key, number, record) for number, record in enumerate(records, start=position)),
         )
         self._connection.execute(
-            "UPDATE execution SET length = ?, note = ? WHERE key = ?",
-            (position + len(records), commit.note, key),
+            "UPDATE execution SET length = ?, note = ?, fruitless = ? WHERE key = ?",
+            (position + len(records), commit.note, fruitless, key),
         )
         if commit.consumed is not None and commit.consumed > consumed:
             # A separate statement, because it also writes the index of unread messages.
@@ -102,9 +104,11 @@ class Transaction:
             )
         elif commit.release:
             ready_at = self._now if sent > consumed else commit.wake_at
+            if commit.hold:
+                ready_at = None
             self._connection.execute(
-                "UPDATE execution SET owner = NULL, ready_at = ? WHERE key = ?",
-                (None if ready_at is None else max(self._now, ready_at), key),
+                "UPDATE execution SET owner = NULL, held = ?, ready_at = ? WHERE key = ?",
+                (commit.hold, None if ready_at is None else max(self._now, ready_at), key),
             )
             self._announce_work()
         self.longer.add(claim.execution_id)
@@ -126,7 +130,7 @@ class Transaction:
         self._connection.execute(
             """
             UPDATE execution SET ready_at = ?
-            WHERE key = ? AND owner IS NULL AND (ready_at IS NULL OR ready_at > ?)
+            WHERE key = ? AND owner IS NULL AND NOT held AND (ready_at IS NULL OR ready_at > ?)
             """,
             (self._now, key, self._now),
         )
@@ -140,15 +144,15 @@ class Transaction:
         for workflow in workflows:
             ready += self._connection.execute(
                 """
-                SELECT ready_at, key, id, workflow, length, consumed, owner IS NOT NULL FROM execution
+                SELECT ready_at, key, id, workflow, length, consumed, owner, fruitless FROM execution
                 WHERE task_queue = ? AND workflow = ? AND ready_at <= ?
                 ORDER BY ready_at, key LIMIT ?
                 """,
                 (task_queue, workflow, self._now, limit),
             ).fetchall()
         claims = tuple(
-            self._take(worker, lease_seconds, key, id, workflow, length, consumed, bool(owned))
-            for _, key, id, workflow, length, consumed, owned in sorted(ready)[:limit]
+            self._take(worker, lease_seconds, *columns)
+            for _, *columns in sorted(ready, key=lambda row: row[:2])[:limit]
         )
         mail = self._connection.execute(
             "SELECT id FROM execution WHERE owner = ? AND sent > consumed", (worker,)
@@ -184,6 +188,21 @@ class Transaction:
             if not cursor.rowcount:
                 lost.add(claim.execution_id)
         return frozenset(lost)
+
+    def resume(self, execution_id: str) -> bool:
+        row = self._row("SELECT key, status, held FROM execution WHERE id = ?", (execution_id,))
+        if row is None:
+            raise ExecutionNotFound(execution_id)
+        key, status, held = row
+        if status != Status.RUNNING:
+            raise ExecutionClosed(execution_id, status)
+        if held:
+            self._connection.execute(
+                "UPDATE execution SET held = 0, fruitless = 0, note = NULL, ready_at = ? WHERE key = ?",
+                (self._now, key),
+            )
+            self._announce_work()
+        return bool(held)
 
     def announce(self, card: WorkerCard, lease_seconds: float) -> None:
         self._connection.execute("DELETE FROM worker WHERE alive_until <= ?", (self._now,))
@@ -252,13 +271,15 @@ class Transaction:
         workflow: str,
         length: int,
         consumed: int,
-        recovered: bool,
+        owner: str | None,
+        fruitless: int,
     ) -> Claim:
+        fruitless += owner is not None
         self._connection.execute("UPDATE counter SET token = token + 1")
         (token,) = self._connection.execute("SELECT token FROM counter").fetchone()
         self._connection.execute(
-            "UPDATE execution SET owner = ?, token = ?, ready_at = ? WHERE key = ?",
-            (worker, token, self._now + lease_seconds, key),
+            "UPDATE execution SET owner = ?, token = ?, ready_at = ?, fruitless = ? WHERE key = ?",
+            (worker, token, self._now + lease_seconds, fruitless, key),
         )
         return Claim(
             execution_id=id,
@@ -267,7 +288,8 @@ class Transaction:
             token=token,
             length=length,
             consumed=consumed,
-            recovered=recovered,
+            recovered_from=owner,
+            fruitless=fruitless,
         )
 
     def _announce_work(self) -> None:

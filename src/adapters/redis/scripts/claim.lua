@@ -1,6 +1,7 @@
 -- Claims up to `limit` executions of a queue and some workflows; the one that has waited longest comes first.
 -- Returns {claims, mail, next wake-up time or '', waiting}. Each claim begins with the time at which its
--- execution became claimable. `waiting` has that time and the id of the next `peek` claimable executions.
+-- execution became claimable, and ends with the owner that was lost ('' if there is none) and with `fruitless`.
+-- `waiting` has that time and the id of the next `peek` claimable executions.
 local worker, queue, lease_until, limit, peek = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local FIRST_WORKFLOW = 9
 
@@ -24,8 +25,9 @@ local claims = {}
 for number = 1, math.min(limit, #waiting) do
     local id = waiting[number].id
     local head = head_of(id)
-    local fields = redis.call('HMGET', head, 'workflow', 'sent', 'consumed', 'owner')
+    local fields = redis.call('HMGET', head, 'workflow', 'sent', 'consumed', 'owner', 'fruitless')
     local workflow, sent, consumed, owner = fields[1], tonumber(fields[2]), tonumber(fields[3]), fields[4]
+    local fruitless = tonumber(fields[5] or 0)
     local length = redis.call('LLEN', journal_of(id))
     redis.call('SISMEMBER', mail_of(worker), id)
     redis.call('SISMEMBER', owned_by(worker), id)
@@ -34,12 +36,14 @@ for number = 1, math.min(limit, #waiting) do
     redis.call('HSET', head, 'owner', worker, 'token', string.format('%.0f', token))
     redis.call('ZADD', ready_of(queue, workflow), lease_until, id)
     if owner then
+        fruitless = fruitless + 1
+        redis.call('HSET', head, 'fruitless', fruitless)
         redis.call('SREM', mail_of(owner), id)
         redis.call('SREM', owned_by(owner), id)
     end
     redis.call('SADD', owned_by(worker), id)
     if sent > consumed then redis.call('SADD', mail_of(worker), id) end
-    claims[number] = {waiting[number].at, id, workflow, token, length, consumed, owner and 1 or 0}
+    claims[number] = {waiting[number].at, id, workflow, token, length, consumed, owner or '', fruitless}
 end
 
 local next_wake_at = ''

@@ -78,10 +78,10 @@ class InStore(DurabilityStorage):
         self.lifelines[backend].cut()
 
     async def pause(self, backend: Backend) -> None:
-        self.lifelines[backend].pause()
+        self.lifelines[backend].block()
 
     async def resume(self, backend: Backend) -> None:
-        self.lifelines[backend].resume()
+        self.lifelines[backend].unblock()
 
     async def stored_bytes(self) -> bytes:
         parts: list[bytes] = []

@@ -58,11 +58,11 @@ class Lifeline(Store):
         self.died.set()
         self._flowing.set()
 
-    def pause(self) -> None:
-        """Hold every call that comes, until `resume`."""
+    def block(self) -> None:
+        """Let no call through, until `unblock`."""
         self._flowing.clear()
 
-    def resume(self) -> None:
+    def unblock(self) -> None:
         """Let the calls through again."""
         self._flowing.set()
 
@@ -146,6 +146,9 @@ class Lifeline(Store):
 
     async def wait(self, version: int, timeout_seconds: float) -> None:
         await self._pass_on("wait", lambda: self._store.wait(version, timeout_seconds))
+
+    async def resume(self, execution_id: str) -> bool:
+        return await self._pass_on("resume", lambda: self._store.resume(execution_id))
 
     async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
         await self._pass_on("announce", lambda: self._store.announce(card, lease_seconds))

@@ -20,7 +20,7 @@ class ClaimingContract(JournalContractBase):
     async def test_a_claim_tells_what_the_worker_needs(self, storage: Storage, store: Store) -> None:
         await store.create(new_execution("e", workflow="v"), FIRST)
         [claim] = (await self.claim(store, worker="a", workflows=["w", "v"])).claims
-        assert claim == Claim("e", "v", "a", claim.token, length=1, consumed=0, recovered=False)
+        assert claim == Claim("e", "v", "a", claim.token, length=1, consumed=0)
         head = await store.head("e")
         assert head is not None
         assert head.owner == "a"
@@ -196,10 +196,10 @@ class ClaimingContract(JournalContractBase):
     ) -> None:
         await store.create(new_execution(), FIRST)
         claim = await self.claim_one(store, worker="a")
-        assert not claim.recovered
+        assert (claim.recovered, claim.recovered_from) == (False, None)
         await storage.clock.advance(self.lease_seconds)
         claim = await self.claim_one(store, worker="b")
-        assert claim.recovered
+        assert (claim.recovered, claim.recovered_from) == (True, "a")
         await store.append(claim, 1, [], Commit(release=True, wake_at=0.0))
         await storage.clock.advance(self.lease_seconds * 2)
         claim = await self.claim_one(store, worker="c")
@@ -209,7 +209,7 @@ class ClaimingContract(JournalContractBase):
         await store.append(claim, 1, [], Commit(release=True, wake_at=0.0))
         assert not (await self.claim_one(store, worker="a")).recovered
         await storage.clock.advance(self.lease_seconds)
-        assert (await self.claim_one(store, worker="a")).recovered
+        assert (await self.claim_one(store, worker="a")).recovered_from == "a"
 
     async def test_l4_a_lease_that_ran_out_but_was_not_claimed_is_renewed(
         self, storage: Storage, store: Store
@@ -247,5 +247,5 @@ class ClaimingContract(JournalContractBase):
 
     async def test_l4_renewing_nothing_loses_nothing(self, store: Store) -> None:
         assert await store.renew([], self.lease_seconds) == frozenset()
-        unknown = Claim("nobody", "w", "a", token=1, length=1, consumed=0, recovered=False)
+        unknown = Claim("nobody", "w", "a", token=1, length=1, consumed=0)
         assert await store.renew([unknown], self.lease_seconds) == {"nobody"}

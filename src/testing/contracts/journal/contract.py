@@ -4,7 +4,7 @@
         capabilities = ALL - {StoreCapability.PUSH_WAKEUP}
         new_storage = SqliteStorage.in_temporary_file
 
-Behind each guarantee of `ports.journal` (J1 to J7, I1 to I3, L1 to L5, P1 to P4, K1) stands at least one test
+Behind each guarantee of `ports.journal` (J1 to J7, I1 to I3, L1 to L8, P1 to P4, K1) stands at least one test
 with its number; the others are about what the docstrings there say besides.
 `test_random_programs_agree_with_a_list` then grows programs that nobody thought of. This
 library's own tests hold stores that break one guarantee each, and prove that each is caught.
@@ -21,6 +21,7 @@ from outlast.testing.contracts.journal.appending import AppendingContract
 from outlast.testing.contracts.journal.claiming import ClaimingContract
 from outlast.testing.contracts.journal.creating import CreatingContract
 from outlast.testing.contracts.journal.forgetting import CatalogueContract
+from outlast.testing.contracts.journal.holding import HoldingContract
 from outlast.testing.contracts.journal.messages import InboxContract
 from outlast.testing.contracts.journal.presence import PresenceContract
 from outlast.testing.contracts.journal.random_programs import JournalMachine
@@ -36,6 +37,7 @@ class JournalContract(
     AppendingContract,
     InboxContract,
     ClaimingContract,
+    HoldingContract,
     WakingContract,
     PresenceContract,
     CatalogueContract,

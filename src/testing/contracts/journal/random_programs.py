@@ -47,6 +47,8 @@ batches = st.lists(contents, max_size=2)
 shares = st.sampled_from([1.0, None, 0.5, 0.0])
 """Which share of the messages an append consumes."""
 wake_ins = st.sampled_from([None, 0.0, 5.25, 100.0, -100.0])
+counts = st.sampled_from([None, 0, 1, 3])
+"""What an append says of `fruitless`."""
 notes = st.none() | st.sampled_from(["", "a note", "ünïcode 'quoted'"])
 ends = st.sampled_from([status for status in Status if status is not Status.RUNNING])
 nths = st.integers(min_value=0, max_value=len(IDS) - 1)
@@ -65,6 +67,8 @@ class ModelExecution:
     status: Status = Status.RUNNING
     closed_at: float | None = None
     note: str | None = None
+    fruitless: int = 0
+    held: bool = False
     claim: Claim | None = None
     lease_until: float = 0.0
     free_since: float = 0.0
@@ -77,6 +81,8 @@ class ModelExecution:
             return None
         if self.claim is not None:
             return self.lease_until
+        if self.held:
+            return None
         reasons = [sent_at for _, sent_at in self.inbox[self.consumed :]]
         if self.wake_at is not None:
             reasons.append(self.wake_at)
@@ -101,6 +107,8 @@ class ModelExecution:
             closed_at=self.closed_at,
             note=self.note,
             owner=None if self.claim is None else self.claim.worker,
+            fruitless=self.fruitless,
+            held=self.held,
         )
 
     def deliveries(self) -> list[Delivery]:
@@ -234,6 +242,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert len({claim.execution_id for claim in work.claims}) == len(work.claims)
         for claim in work.claims:
             execution = self.model[claim.execution_id]
+            execution.fruitless += execution.claim is not None
             assert claim.token > self.last_token.get(claim.execution_id, 0)
             assert claim == Claim(
                 execution_id=claim.execution_id,
@@ -242,7 +251,8 @@ class JournalMachine(RuleBasedStateMachine):
                 token=claim.token,
                 length=len(execution.records),
                 consumed=execution.consumed,
-                recovered=execution.claim is not None,
+                recovered_from=None if execution.claim is None else execution.claim.worker,
+                fruitless=execution.fruitless,
             )
             self.last_token[claim.execution_id] = claim.token
             execution.claim = claim
@@ -261,13 +271,24 @@ class JournalMachine(RuleBasedStateMachine):
         return work.claims
 
     @precondition(lambda self: self.good_claims())
-    @rule(moment=moments, nth=nths, records=batches, consumed=shares)
-    def append(self, moment: Moment, nth: int, records: list[bytes], consumed: float | None) -> None:
+    @rule(moment=moments, nth=nths, records=batches, consumed=shares, fruitless=counts)
+    def append(
+        self, moment: Moment, nth: int, records: list[bytes], consumed: float | None, fruitless: int | None
+    ) -> None:
         store = self.store_at(moment)
-        self.write(store, self.good_claim(nth), 0, records, Commit(), consumed)
+        self.write(store, self.good_claim(nth), 0, records, Commit(fruitless=fruitless), consumed)
 
     @precondition(lambda self: self.good_claims())
-    @rule(moment=moments, nth=nths, records=batches, consumed=shares, wake_in=wake_ins, note=notes)
+    @rule(
+        moment=moments,
+        nth=nths,
+        records=batches,
+        consumed=shares,
+        wake_in=wake_ins,
+        note=notes,
+        fruitless=counts,
+        hold=st.sampled_from([False, False, True]),
+    )
     def release(
         self,
         moment: Moment,
@@ -276,10 +297,12 @@ class JournalMachine(RuleBasedStateMachine):
         consumed: float | None,
         wake_in: float | None,
         note: str | None,
+        fruitless: int | None,
+        hold: bool,
     ) -> None:
         store = self.store_at(moment)
         wake_at = None if wake_in is None else self.now + wake_in
-        commit = Commit(release=True, wake_at=wake_at, note=note)
+        commit = Commit(release=True, wake_at=wake_at, note=note, fruitless=fruitless, hold=hold)
         self.write(store, self.good_claim(nth), 0, records, commit, consumed)
 
     @precondition(lambda self: self.good_claims())
@@ -347,11 +370,27 @@ class JournalMachine(RuleBasedStateMachine):
         assert execution is not None
         execution.records += records
         execution.note = commit.note
+        if commit.fruitless is not None:
+            execution.fruitless = commit.fruitless
         execution.consumed = max(execution.consumed, commit.consumed or 0)
         if commit.status is not None:
             execution.status, execution.closed_at = commit.status, self.now
         if commit.status is not None or commit.release:
             execution.claim, execution.free_since, execution.wake_at = None, self.now, commit.wake_at
+            execution.held = commit.hold
+
+    @rule(moment=moments, id=ids)
+    def resume(self, moment: Moment, id: str) -> None:
+        store = self.store_at(moment)
+        execution = self.model.get(id)
+        if execution is None or execution.status is not Status.RUNNING:
+            refusal = self.outcome(store.resume(id))
+            assert isinstance(refusal, ExecutionNotFound if execution is None else ExecutionClosed)
+            return
+        assert self.call(store.resume(id)) == execution.held
+        if execution.held:
+            execution.held, execution.fruitless, execution.note = False, 0, None
+            execution.free_since = execution.wake_at = self.now
 
     @rule(moment=moments, id=ids, message_id=st.sampled_from("nom"), body=contents)
     def send(self, moment: Moment, id: str, message_id: str, body: bytes) -> None:
@@ -445,7 +484,7 @@ class JournalMachine(RuleBasedStateMachine):
             for store in self.stores:
                 closing.push_async_exit(store)
 
-    def outcome(self, operation: Coroutine[Any, Any, None]) -> Exception | None:
+    def outcome(self, operation: Coroutine[Any, Any, object]) -> Exception | None:
         try:
             self.call(operation)
         except (ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge) as refusal:

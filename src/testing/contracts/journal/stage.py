@@ -119,6 +119,19 @@ class JournalContractBase(AsyncioTests):
         await store.append(claim, 1, [b"last"], Commit(status=status))
         return claim
 
+    async def create_and_hold(self, store: Store, id: str, wake_at: float | None = None) -> None:
+        await store.create(new_execution(id), FIRST)
+        claim = await self.claim_one(store)
+        await store.append(claim, 1, [], Commit(release=True, hold=True, wake_at=wake_at))
+
+    async def lose(self, storage: Storage, store: Store, times: int) -> Claim:
+        """Create an execution that loses so many owners, one after the other; return the next claim of it."""
+        await store.create(new_execution(), FIRST)
+        for turn in range(times):
+            await self.claim_one(store, worker=f"lost {turn}")
+            await storage.clock.advance(self.lease_seconds)
+        return await self.claim_one(store)
+
     async def state(self, store: Store, id: str) -> object:
         """Return all that can be seen of an execution."""
         return await store.head(id), list(await store.read(id)), list(await store.messages(id, 0))
@@ -149,11 +162,18 @@ class JournalContractBase(AsyncioTests):
         async def send_to_nobodys() -> None:
             await store.send(id, Message("m1", b"body"))
 
+        async def hold() -> None:
+            claimed = await claim()
+            await store.append(claimed, 1, [], Commit(consumed=1, release=True, hold=True))
+
+        async def resume() -> None:
+            assert await store.resume(id)
+
         async def send_to_somebodys() -> None:
             await claim()
             await store.send(id, Message("m2", b"body"))
 
-        return create, release_until_later, send_to_nobodys, send_to_somebodys
+        return create, release_until_later, send_to_nobodys, hold, resume, send_to_somebodys
 
     async def ends(self, storage: Storage, waiting: asyncio.Task[None], *, by_time: bool = False) -> None:
         """Return when the task is done; it fails if it needs time, unless `by_time`, or never ends."""
