@@ -6,13 +6,25 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON
 from outlast.core.retry import RetryPolicy
 from outlast.ports.journal import ID_BYTES_MAX, is_id
 from outlast.ports.tools import Effect
+
+PythonArguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and named arguments, to be called as `function(*args, **kwargs)`."""
+
+
+class CallArguments(NamedTuple):
+    """The arguments of one call, as the journal keeps them and as Python takes them."""
+
+    written: dict[str, JSON]
+    """By parameter name, without those left to their default."""
+    python: PythonArguments
+    """What `written` is read as. It shares nothing with it, nor with the values that were given."""
 
 
 class Signature(Protocol):
@@ -23,6 +35,10 @@ class Signature(Protocol):
     *Python code* calls with Python values; `dump_arguments` writes them as JSON before anything is journaled,
     so that a value that JSON cannot carry is an error at the call. A *later attempt*, perhaps in another
     process with newer code, gets from `load_arguments` what the journal holds.
+
+    Both ways into a call, `bind` and `dump_call`, also give the Python values, as they would be read from the
+    journal. The first attempt takes these, so that arguments are validated once; any other attempt may not,
+    for the first one may have changed them.
 
     What goes in comes out: for values that were accepted, `load_arguments(dump_arguments(...))` and
     `load_result(dump_result(...))` give equal values of the annotated types.
@@ -49,12 +65,16 @@ class Signature(Protocol):
         """The JSON schema of the arguments, an object; raises `DefinitionError` if a hint has no schema."""
 
     @abstractmethod
-    def bind(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the positional and named Python arguments for what a model sent.
+    def bind(self, arguments: Mapping[str, Any]) -> CallArguments:
+        """Return the arguments of the call that a model asks for.
 
         Raises:
             InvalidArguments: they do not fit `parameters`; it lists every fault.
         """
+
+    @abstractmethod
+    def dump_call(self, *args: Any, **kwargs: Any) -> CallArguments:
+        """Return the arguments of a call from Python code; raises what `dump_arguments` raises."""
 
     @abstractmethod
     def dump_arguments(self, *args: Any, **kwargs: Any) -> dict[str, JSON]:
@@ -66,7 +86,7 @@ class Signature(Protocol):
         """
 
     @abstractmethod
-    def load_arguments(self, arguments: Mapping[str, JSON]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def load_arguments(self, arguments: Mapping[str, JSON]) -> PythonArguments:
         """Return the positional and named Python arguments that `dump_arguments` wrote.
 
         Raises:

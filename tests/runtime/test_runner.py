@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import Any
+from datetime import timedelta
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import AfterValidator
 
 import outlast
 from outlast.adapters.scripted.session import call, handoff, say
@@ -39,6 +41,22 @@ async def hang() -> str:
     """Never return."""
     await hanging.wait()
     return "at last"
+
+
+read: list[int] = []
+
+
+def taken_down(number: int) -> int:
+    read.append(number)
+    return number
+
+
+@outlast.activity(name="runner_reader", retry_policy_initial_interval=timedelta(0))
+async def reader(number: Annotated[int, AfterValidator(taken_down)]) -> int:
+    """Return how often the number was read, at the second attempt."""
+    if outlast.activity.info().attempt == 1:
+        raise ValueError(str(len(read)))
+    return len(read)
 
 
 def shout(text: str) -> str:
@@ -87,6 +105,26 @@ async def test_tools_run_at_once_and_are_answered_in_call_order() -> None:
     assert answers[:2] == ["3", "HEY"]
     assert "there is no tool 'nothing'" in answers[2]
     assert (result["text"], result["turns"]) == ("done", 2)
+
+
+async def test_arguments_are_read_when_a_call_is_made_and_not_again_for_its_first_attempt() -> None:
+    @outlast.workflow.define(name="runner_reading")
+    class Reading:
+        @outlast.workflow.entrypoint
+        async def run(self) -> list[str]:
+            session = outlast.ScriptedSession({"solo": [call("runner_reader", {"number": 7}), say("done")]})
+            result = await outlast.Runner.run(agent(tools=[reader]), "go", session)
+            read.clear()
+            return [wire(result.entries)[2]["result"], str(await reader(7))]
+
+    read.clear()
+    execution, result = await run_in_memory(Reading)
+    failures: list[Any] = [
+        event.data["failure"] async for event in execution.events() if event.kind == "attempt_failed"
+    ]
+    # What a model sent is read, and read again as the journal keeps it; what code gave only the latter way.
+    assert [failure["message"] for failure in failures] == ["2", "1"]
+    assert result == ["3", "2"]
 
 
 async def test_a_call_may_have_any_id_also_that_of_another_step() -> None:

@@ -253,7 +253,7 @@ def test_what_the_schema_describes_is_what_the_journal_writes_and_bind_accepts(c
     flat = len(names) == 1 and names != ["rest"] and names[0] not in shown
     sent: Any = dumped[names[0]] if flat else dumped
     Draft202012Validator(signature.parameters).validate(sent)
-    args, kwargs = signature.bind(sent)
+    args, kwargs = signature.bind(sent).python
     assert call.python(args, kwargs) == call.python(call.args, call.kwargs)
 
 
@@ -379,7 +379,7 @@ def answer(fn: Callable[..., Any], sent: Any) -> str:
     signature = CallableSignature.of(fn)
     refused: InvalidArguments | None = None
     try:
-        args, kwargs = signature.bind(sent)
+        args, kwargs = signature.bind(sent).python
     except InvalidArguments as error:
         refused = error
     else:
@@ -478,7 +478,7 @@ def test_a_tool_without_parameters_says_so() -> None:
         "properties": {},
         "additionalProperties": False,
     }
-    assert CallableSignature.of(now).bind({}) == ((), {})
+    assert CallableSignature.of(now).bind({}).python == ((), {})
     assert faults(CallableSignature.of(now), {"tz": 1}) == [
         'there is no argument "tz"; it takes no arguments'
     ]
@@ -488,14 +488,17 @@ def test_a_tool_without_parameters_says_so() -> None:
 def test_numbers_are_read_leniently(sent: Any, got: int) -> None:
     def fn(n: int) -> None: ...
 
-    assert CallableSignature.of(fn).bind({"n": sent}) == ((), {"n": got})
+    assert CallableSignature.of(fn).bind({"n": sent}).python == ((), {"n": got})
 
 
 def test_standard_and_url_safe_base64_are_bytes() -> None:
     def fn(b: bytes) -> None: ...
 
     for encode in (base64.standard_b64encode, base64.urlsafe_b64encode):
-        assert CallableSignature.of(fn).bind({"b": encode(b"\xfb\xff").decode()}) == ((), {"b": b"\xfb\xff"})
+        assert CallableSignature.of(fn).bind({"b": encode(b"\xfb\xff").decode()}).python == (
+            (),
+            {"b": b"\xfb\xff"},
+        )
 
 
 # --- the schema ---------------------------------------------------------------------------------------------
@@ -570,7 +573,7 @@ def test_classes_of_the_same_name_do_not_mix() -> None:
     sent = {"a": {"title": "x", "children": []}, "b": {"leaf": 1, "next": {"leaf": 2}}}
     Draft202012Validator(parameters).validate(sent)
     assert not Draft202012Validator(parameters).is_valid({"a": {"title": "x"}, "b": {"title": "y"}})
-    _, kwargs = CallableSignature.of(fn).bind(sent)
+    _, kwargs = CallableSignature.of(fn).bind(sent).python
     assert kwargs["b"].next.leaf == 2
 
 
@@ -578,7 +581,7 @@ def test_a_default_that_json_cannot_show_is_left_out() -> None:
     def fn(a: int = object()) -> None: ...  # type: ignore[assignment]
 
     assert CallableSignature.of(fn).parameters["properties"] == {"a": {"type": "integer"}}
-    assert CallableSignature.of(fn).bind({}) == ((), {})
+    assert CallableSignature.of(fn).bind({}).python == ((), {})
 
 
 GOOGLE = "Do it.\n\nNote:\n    Slowly.\n\nArgs:\n    a: The a.\n    unknown: Not there.\n"
@@ -653,7 +656,7 @@ def test_the_fields_of_an_only_parameter_are_the_arguments(
     assert set(parameters["properties"]) == fields
     assert parameters["additionalProperties"] is False
     Draft202012Validator(parameters).validate(sent)
-    args, kwargs = signature.bind(sent)
+    args, kwargs = signature.bind(sent).python
     (name,) = kwargs
     assert value is None or kwargs[name] == value
     assert list(signature.dump_arguments(**kwargs)) == [name]
@@ -677,7 +680,7 @@ def test_an_only_parameter_of_another_sort_stays_under_its_name() -> None:
         properties: Any = CallableSignature.of(fn).parameters["properties"]
         assert list(properties) == list(inspect.signature(fn).parameters)
     assert CallableSignature.of(rest).parameters["properties"] == {}
-    assert CallableSignature.of(rest).bind({"points": {"x": 1}}) == ((), {"points": Point(1)})
+    assert CallableSignature.of(rest).bind({"points": {"x": 1}}).python == ((), {"points": Point(1)})
 
 
 def test_faults_of_an_only_parameter_name_its_fields() -> None:
@@ -695,7 +698,10 @@ def test_positional_only_keyword_only_and_more_find_their_places() -> None:
 
     signature = CallableSignature.of(fn)
     assert signature.parameters["additionalProperties"] == {"anyOf": [{"type": "number"}, {"type": "string"}]}
-    assert signature.bind({"a": 1, "d": 4, "more": "1.5"}) == ((1, 2), {"d": 4, "more": Decimal("1.5")})
+    assert signature.bind({"a": 1, "d": 4, "more": "1.5"}).python == (
+        (1, 2),
+        {"d": 4, "more": Decimal("1.5")},
+    )
     assert signature.dump_arguments(1, d=4, e=Decimal("1.5")) == {"a": 1, "d": 4, "e": "1.5"}
 
 
@@ -725,7 +731,7 @@ def test_methods_and_callable_objects_have_no_self() -> None:
     for fn, name, description in ((Desk().sell, "sell", "Sell."), (Desk(), "Desk", "Call.")):
         signature = CallableSignature.of(fn)
         assert (signature.name, signature.description) == (name, description)
-        assert signature.bind({"amount": "1"}) == ((), {"amount": 1})
+        assert signature.bind({"amount": "1"}).python == ((), {"amount": 1})
     with pytest.raises(DefinitionError, match="bound method"):
         CallableSignature.of(Desk.sell)
 
@@ -762,7 +768,7 @@ def lookup(key: str, query: str, **more: str) -> None: ...
 def test_a_model_cannot_replace_what_is_bound_by_naming_it(fn: Callable[..., Any], taken: str) -> None:
     signature = CallableSignature.of(fn)
     (name,) = list(signature.parameters["properties"])  # type: ignore[arg-type]
-    assert signature.bind({str(name): "x", "other": "y"}) == ((), {name: "x", "other": "y"})
+    assert signature.bind({str(name): "x", "other": "y"}).python == ((), {name: "x", "other": "y"})
     assert faults(signature, {str(name): "x", taken: "y"}) == [
         f'there is no argument "{taken}"; the arguments are: {name}'
     ]
@@ -792,7 +798,7 @@ def test_parameters_without_hints_are_refused_by_name() -> None:
     ):
         CallableSignature.of(fn)
     loose = CallableSignature.of(fn, strict=False)
-    assert loose.bind({"a": [1], "b": "2"}) == ((), {"a": [1], "b": 2})
+    assert loose.bind({"a": [1], "b": "2"}).python == ((), {"a": [1], "b": 2})
 
 
 def test_variable_positional_arguments_are_refused() -> None:
@@ -839,7 +845,7 @@ def test_local_names_in_postponed_hints_are_resolved() -> None:
         return CallableSignature.of(fn)
 
     signature = define()
-    args, kwargs = signature.bind({"a": [{"n": 1}], "b": []})
+    args, kwargs = signature.bind({"a": [{"n": 1}], "b": []}).python
     assert (args, kwargs) == ((), {"a": [Local(n=1)], "b": []})
     assert signature.load_result({"n": 2}) == Local(n=2)
 
@@ -849,7 +855,7 @@ def test_names_that_come_later_in_the_module_are_resolved_on_first_use() -> None
     exec("def fn(a: 'Later') -> None: ...", module)
     signature = CallableSignature.of(module["fn"])
     exec("Later = int", module)
-    assert signature.bind({"a": "1"}) == ((), {"a": 1})
+    assert signature.bind({"a": "1"}).python == ((), {"a": 1})
 
 
 def test_names_that_cannot_be_resolved_are_named() -> None:
@@ -928,7 +934,7 @@ def test_the_journal_goes_by_field_name_and_the_model_by_alias() -> None:
         return a
 
     signature = CallableSignature.of(fn)
-    _, kwargs = signature.bind({"a": {"$kind": "aliased", "amount": 2}, "b": 1})
+    _, kwargs = signature.bind({"a": {"$kind": "aliased", "amount": 2}, "b": 1}).python
     assert kwargs["a"].count == 2
     assert signature.dump_arguments(**kwargs) == {"a": {"kind": "aliased", "count": 2}, "b": 1}
     assert signature.load_arguments(signature.dump_arguments(**kwargs)) == ((), kwargs)

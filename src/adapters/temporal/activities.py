@@ -41,6 +41,7 @@ from outlast.core.errors import (
 from outlast.core.failure import Failure, failure_of
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
+from outlast.ports.definitions import ActivityDefinition
 from outlast.ports.durability.steps import ActivityCall, Attempt, Step
 from outlast.ports.resources import Resources
 
@@ -123,13 +124,16 @@ class TemporalAttempts:
         """
         try:
             await self._check_late(info, pulse)
+            step = self._host.steps.find(place)
             if args:
                 definition = self._host.toolkit.defined_activity(info.activity_type)
+                if step is not None and _is_of(step, definition):
+                    return step
                 arguments = activity.payload_converter().from_payload(args[0].payload)
                 call = ActivityCall(definition, arguments)
                 key = key_of(place.activity_id)
                 return Step(key, StepKind.ACTIVITY, definition.name, call, definition.options)
-            step = self._host.steps.find(place) or await self._replays.find(place)
+            step = step or await self._replays.find(place)
             if step is None:
                 execution, wanted = place.execution_id, place.activity_id
                 raise StorageUnavailable(f"the code of execution {execution!r} asks for no step {wanted!r}")
@@ -176,6 +180,14 @@ class TemporalAttempts:
         finally:
             beating.cancel()
             self._tasks.discard(task)
+
+
+def _is_of(step: Step, definition: ActivityDefinition) -> bool:
+    """Return whether the step calls this very activity; that of workflow code in a sandbox is a copy.
+
+    Then its arguments need not be read from the payload: they were read where the call was made.
+    """
+    return isinstance(step.call, ActivityCall) and step.call.definition is definition
 
 
 def _final(error: BaseException, step: Step, attempts: int) -> Exception:

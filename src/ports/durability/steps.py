@@ -6,12 +6,12 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, Self
 
 from outlast.core.approvals import Decision
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
-from outlast.ports.definitions import ActivityDefinition, ActivityOptions
+from outlast.ports.definitions import ActivityDefinition, ActivityOptions, CallArguments, PythonArguments
 from outlast.ports.deltas import Tell
 from outlast.ports.llm import ModelRequest, Session
 from outlast.ports.resources import Resources
@@ -39,6 +39,24 @@ class ActivityCall:
 
     definition: ActivityDefinition
     arguments: dict[str, JSON]
+    _unused: list[PythonArguments] = field(default_factory=list, repr=False, compare=False)
+    """The Python arguments that came with these, until an attempt takes them."""
+
+    @classmethod
+    def of(cls, definition: ActivityDefinition, arguments: CallArguments) -> Self:
+        """Return the call with arguments that were validated for it just now."""
+        return cls(definition, arguments.written, [arguments.python])
+
+    def python_arguments(self) -> PythonArguments:
+        """Return the arguments for one attempt, which may change them: no other attempt gets the same.
+
+        Raises:
+            DefinitionError: they do not fit the activity any more.
+        """
+        try:
+            return self._unused.pop()
+        except IndexError:
+            return self.definition.signature.load_arguments(self.arguments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ UNWINDING_SECONDS = 10.0
 async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
     """Do what `call` says, once, and return its result as JSON. Whatever it raises, it raises."""
     match call:
-        case ActivityCall(definition=definition, arguments=arguments):
-            args, kwargs = definition.signature.load_arguments(arguments)
+        case ActivityCall(definition=definition):
+            args, kwargs = call.python_arguments()
             token = current_attempt.set(attempt)
             try:
                 run = functools.partial(definition.fn, *args, **kwargs)

@@ -68,14 +68,14 @@ class Activity(Generic[P, R]):
         context = current_context.get()
         assert context is not None
         definition = self.definition
-        arguments = definition.signature.dump_arguments(*args, **kwargs)
+        arguments = definition.signature.dump_call(*args, **kwargs)
         step = Step(
             key=context.next_key(),
             kind=StepKind.ACTIVITY,
             name=definition.name,
-            call=ActivityCall(definition, arguments),
+            call=ActivityCall.of(definition, arguments),
             options=definition.options,
-            arguments=cast(JSON, arguments),
+            arguments=cast(JSON, arguments.written),
         )
         return cast(R, definition.signature.load_result(await context.run_step(step)))
 

@@ -94,7 +94,7 @@ class ActivitySource(ToolSource):
         definition = activity.definition
         spec = _spec(definition)
         try:
-            args, kwargs = definition.signature.bind(arguments)
+            args, kwargs = definition.signature.bind(arguments).python
         except InvalidArguments as error:
             raise misfit(spec, error.faults, known) from error
         output = await self._output_of(activity, args, kwargs)

@@ -122,12 +122,24 @@ class Codec:
         Raises:
             Misfit: when there is none.
         """
+        text, _ = self._dumped(value)
+        return decode(text)  # type: ignore[no-any-return]  # whatever JSON holds
+
+    def dump_and_load(self, value: Any) -> tuple[JSON, Any]:
+        """Return what `dump` returns, and what `load` would make of that.
+
+        Raises:
+            Misfit: as `dump`.
+        """
+        text, read = self._dumped(value)
+        return decode(text), decode(text) if self.untyped else read
+
+    def _dumped(self, value: Any) -> tuple[bytes, Any]:
+        """Return the text of what `value` is written as, and what it is read as; None without a hint."""
         try:
             text = encode(self._serialised(value), depth_max=DEPTH_MAX)
-            if not self.untyped:
-                # What cannot be read again must fail here, at the call, and not in a replay.
-                self._read(text, by_name=True)
-            return decode(text)  # type: ignore[no-any-return]  # whatever JSON holds
+            # What cannot be read again must fail here, at the call, and not in a replay.
+            return text, None if self.untyped else self._read(text, by_name=True)
         except ValidationError as error:
             raise Misfit(
                 [

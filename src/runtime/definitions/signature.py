@@ -18,12 +18,10 @@ from pydantic.fields import FieldInfo
 
 from outlast.core.errors import DefinitionError, InvalidArguments, Unserialisable
 from outlast.core.json import JSON
+from outlast.ports.definitions import CallArguments, PythonArguments
 from outlast.runtime.definitions import docstring, json_schema
 from outlast.runtime.definitions.callables import innermost, name_of
 from outlast.runtime.definitions.codec import Codec, Misfit, render
-
-PythonArguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""Positional and keyword arguments, to be called as `function(*args, **kwargs)`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +101,8 @@ class CallableSignature:
         nested = self._schema_by_parameter
         return nested if self._flat is None else json_schema.flattened(nested, self._flat)
 
-    def bind(self, arguments: Mapping[str, Any]) -> PythonArguments:
-        """Return the Python arguments for `arguments`, as a model sent them for `parameters`.
+    def bind(self, arguments: Mapping[str, Any]) -> CallArguments:
+        """Return the arguments of a call for `arguments`, as a model sent them for `parameters`.
 
         What is accepted here can be journaled too.
 
@@ -113,17 +111,18 @@ class CallableSignature:
         """
         if not isinstance(arguments, Mapping):
             raise InvalidArguments(self.name, [f"expected a JSON object; got {render(arguments)}"])
+        written: dict[str, JSON] = {}
         if self._flat is None:
-            values, faults = self._load(arguments, from_model=True)
+            values, faults = self._load(arguments, written)
         else:
             known = json_schema.property_names(self.parameters)
             closed = self.parameters["additionalProperties"] is False
             faults = [_unknown(one, known) for one in arguments if closed and one not in known]
-            values, misfits = self._load({self._flat: arguments}, from_model=True)
+            values, misfits = self._load({self._flat: arguments}, written)
             faults += misfits
         if faults:
             raise InvalidArguments(self.name, faults)
-        return self._placed(values)
+        return CallArguments(written, self._placed(values))
 
     def dump_arguments(self, /, *args: Any, **kwargs: Any) -> dict[str, JSON]:
         """Return the arguments of a call as JSON by parameter name, without those left to their default.
@@ -132,6 +131,10 @@ class CallableSignature:
             TypeError: when the callable cannot be called so, as calling it would.
             Unserialisable: when an argument is not of its parameter's type or cannot be written.
         """
+        return self.dump_call(*args, **kwargs).written
+
+    def dump_call(self, /, *args: Any, **kwargs: Any) -> CallArguments:
+        """Return what `dump_arguments` returns, and the arguments that `load_arguments` makes of it."""
         try:
             bound = self.python.bind(*args, **kwargs)
         except TypeError as error:
@@ -145,7 +148,11 @@ class CallableSignature:
                 type(more[clash]).__name__,
                 "its name is taken by a positional-only parameter, or by an argument that is bound already",
             )
-        return {name: self._dump_argument(name, value) for name, value in {**named, **more}.items()}
+        written: dict[str, JSON] = {}
+        values: dict[str, Any] = {}
+        for name, value in {**named, **more}.items():
+            written[name], values[name] = self._dump_argument(name, value)
+        return CallArguments(written, self._placed(values))
 
     def load_arguments(self, arguments: Mapping[str, JSON]) -> PythonArguments:
         """Return the Python arguments that `dump_arguments` wrote.
@@ -153,7 +160,7 @@ class CallableSignature:
         Raises:
             DefinitionError: when they do not fit, because the callable was changed since.
         """
-        values, faults = self._load(arguments, from_model=False)
+        values, faults = self._load(arguments)
         if faults:
             raise self._changed("arguments", faults)
         return self._placed(values)
@@ -262,9 +269,14 @@ class CallableSignature:
                 return only.name if resolved.get("type") == "object" and "properties" in resolved else None
         return None
 
-    def _load(self, arguments: Mapping[str, Any], *, from_model: bool) -> tuple[dict[str, Any], list[str]]:
-        """Return the values by parameter name, and what is wrong."""
-        flat = from_model and self._flat is not None
+    def _load(
+        self, arguments: Mapping[str, Any], written: dict[str, JSON] | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Return the values by parameter name, and what is wrong.
+
+        If they are a model's, `written` is given, and gets what the journal keeps.
+        """
+        flat = written is not None and self._flat is not None
         values: dict[str, Any] = {}
         faults: list[str] = []
         for name, value in arguments.items():
@@ -274,13 +286,13 @@ class CallableSignature:
                 continue
             at = "" if flat else name if name in self._named else render(name)
             try:
-                values[name] = codec.load(value, at=at, by_name=not from_model)
+                values[name] = codec.load(value, at=at, by_name=written is None)
             except Misfit as misfit:
                 faults += misfit.faults
                 continue
-            if from_model:
+            if written is not None:
                 try:
-                    codec.dump(values[name])
+                    written[name], values[name] = codec.dump_and_load(values[name])
                 except Misfit as misfit:
                     faults.append(f"{at or 'the arguments'}: cannot be written as JSON again ({misfit})")
         faults += [
@@ -304,9 +316,9 @@ class CallableSignature:
         # Through **kwargs a model could otherwise replace `self`, or what a partial has bound.
         return None if self._rest is None or name in self.bound_names else self._codecs[self._rest]
 
-    def _dump_argument(self, name: str, value: Any) -> JSON:
+    def _dump_argument(self, name: str, value: Any) -> tuple[JSON, Any]:
         try:
-            return self._codecs[name if name in self._named else self._rest or ""].dump(value)
+            return self._codecs[name if name in self._named else self._rest or ""].dump_and_load(value)
         except Misfit as misfit:
             raise Unserialisable(
                 f"argument {name!r} of {self.name!r}", type(value).__name__, str(misfit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from outlast.core.agent_events import AnswerCall, AskApproval, CallTool
 from outlast.core.agents import ToolSpec
@@ -15,7 +15,7 @@ from outlast.core.json import JSON, encode
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
 from outlast.core.step_keys import call_key
-from outlast.ports.definitions import ActivityOptions, Signature
+from outlast.ports.definitions import ActivityOptions, CallArguments, Signature
 from outlast.ports.durability.steps import ActivityCall, Call, Step, StepContext, ToolCallOf
 from outlast.ports.tools import ToolOutput, ToolSource
 from outlast.runtime.definitions.agent import ActivityTool, FunctionTool, SourceTool, Team
@@ -45,14 +45,12 @@ class ToolCalls:
         """
         match self._team.bindings[effect.agent, effect.tool]:
             case ActivityTool(activity=activity):
-                signature = activity.definition.signature
-                args, kwargs = self._bound(signature, effect)
-                arguments = signature.dump_arguments(*args, **kwargs)
-                call = ActivityCall(activity.definition, arguments)
+                arguments = self._bound(activity.definition.signature, effect)
+                call = ActivityCall.of(activity.definition, arguments)
                 step = self._step(effect, activity.definition.name, call, activity.definition.options)
                 return told(await self._context.run_step(step))
             case FunctionTool(fn=fn, signature=signature):
-                args, kwargs = self._bound(signature, effect)
+                args, kwargs = self._bound(signature, effect).python
                 about = about_call(self._run, effect)
                 self._context.emit("tool_called", about)
                 try:
@@ -88,7 +86,7 @@ class ToolCalls:
         key = call_key(self._run, effect.turn, effect.call_id)
         return Step(key=key, kind=StepKind.TOOL, name=name, call=call, options=options, about=about)
 
-    def _bound(self, signature: Signature, effect: CallTool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _bound(self, signature: Signature, effect: CallTool) -> CallArguments:
         try:
             return signature.bind(effect.arguments)
         except InvalidArguments as error:

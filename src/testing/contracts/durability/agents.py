@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from outlast.adapters.scripted.session import ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.chunks import TextChunk, UnknownChunk
-from outlast.core.entries import FunctionCall, FunctionResult, MessageInput, MessageOutput
+from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
 from outlast.core.errors import MalformedReply
 from outlast.core.json import DEPTH_MAX
 from outlast.core.summaries import HEADING, SUMMARISER, SummariseHistory
@@ -125,6 +126,37 @@ class LongWinded:
         return [result.text, result.turns, result.usage.total_tokens, len(types), len(result.entries)]
 
 
+@activity(name="contract_sort", retry_policy_initial_interval=AT_ONCE)
+async def sort(words: list[str], options: dict[str, list[str]], rest: Any) -> str:
+    """Change the arguments, and fail at first."""
+    told = f"{words} {options} {rest}"
+    here().happen(told)
+    for changed in (words, options["words"], rest):
+        changed.clear()
+    if activity.info().attempt == 1:
+        raise ValueError("once more")
+    return told
+
+
+@workflow.define(name="contract.careless")
+class Careless:
+    """Runs an agent whose tool changes its arguments, and then calls that as an activity."""
+
+    @workflow.entrypoint
+    async def run(self) -> list[str]:
+        words = ["b", "a"]
+        arguments: Any = {"words": words, "options": {"words": words}, "rest": words}
+        session = ScriptedSession(
+            lambda r: call("contract_sort", arguments) if r.turn == 1 else say(tool_results(r.new)[0])
+        )
+        result = await Runner.run(Agent(model="m", name="careless", tools=[sort]), "Go.", session)
+        return [result.text, await sort(**arguments), *words]
+
+
+def tool_results(entries: Sequence[Entry]) -> list[str]:
+    return [entry.result for entry in entries if isinstance(entry, FunctionResult)]
+
+
 ODD_IDS = ("model", "summary", "t1/model", "~", "", "", "same", "same", "x" * 5000, "\ud800", "\n", "é#:/")
 
 
@@ -214,6 +246,13 @@ class AgentContract(DurabilityContractBase):
         made = [data["result"] for kind, data in told if kind == "summary_made"]
         assert made[0]["entries"][0]["content"] == first
         assert [effect.what for effect in world.effects] == ["n1", "n2", "n3", "n4"]
+
+    async def test_what_an_attempt_does_to_its_arguments_no_other_attempt_sees(self, stage: Stage) -> None:
+        execution, world = await stage.start(Careless)
+        await stage.worker(Careless)
+        told = "['b', 'a'] {'words': ['b', 'a']} ['b', 'a']"
+        assert await stage.later(execution.result(), 1) == [told, told, "b", "a"]
+        assert [(effect.what, effect.attempt) for effect in world.effects] == [(told, 1), (told, 2)] * 2
 
     async def test_whatever_ids_a_model_gives_its_calls_each_is_made_and_answered(self, stage: Stage) -> None:
         execution, world = await stage.start(OddIds)
