@@ -1,4 +1,4 @@
-"""What every test here stands on: the imitation, the real SDK connected to it, and the judge in between."""
+"""The basis of every test here: the stand-in, the real SDK connected to it, and the judge in between."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RATE_TOOL: Json = {
 
 @dataclass(frozen=True)
 class Cloud:
-    """A running imitation with two clients: the SDK, and bare HTTP for what the SDK would not send.
+    """A running stand-in with two clients: the SDK, and bare HTTP for what the SDK would not send.
 
     The SDK is untyped here: its parameters are unions of typed dictionaries, which a plain dictionary never
     matches, and the judge sees what it sends.
@@ -61,7 +61,7 @@ class Cloud:
 
 @asynccontextmanager
 async def cloud(model: Model, *, expects_errors: bool = False, **options: Any) -> AsyncIterator[Cloud]:
-    """Run the imitation; on the way out raise what the judge or the imitation itself found wrong."""
+    """Run the stand-in; at the end, raise the errors that the judge or the stand-in itself has found."""
     judge = OpenApiJudge()
     async with MistralServer(model, on_exchange=judge, **options) as server, clients(server) as (sdk, http):
         yield Cloud(server, sdk, http)

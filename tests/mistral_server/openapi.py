@@ -1,6 +1,6 @@
-"""An independent judge: holds every exchange with the imitation against Mistral's OpenAPI description.
+"""An independent judge: holds every exchange with the stand-in against Mistral's OpenAPI description.
 
-It shares nothing with the imitation. openapi-core reads the description and checks paths, parameters,
+It shares no code with the stand-in. openapi-core reads the description and checks paths, parameters,
 credentials and bodies; the events of streams are checked one by one against their schemas.
 
     judge = OpenApiJudge()

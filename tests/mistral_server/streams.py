@@ -34,7 +34,7 @@ def _add_content(content: list[Any], index: int, piece: str | Json) -> None:
 
 
 def shown(entry: Json) -> Json:
-    """Reduce an entry of the history to what a stream tells of it."""
+    """Reduce an entry of the history to the fields that a stream shows."""
     fields = (
         "id",
         "type",
@@ -45,13 +45,13 @@ def shown(entry: Json) -> Json:
         "previous_agent_name",
         "next_agent_name",
     )
-    told = {field: entry[field] for field in fields if entry.get(field) is not None}
+    fields_shown = {field: entry[field] for field in fields if entry.get(field) is not None}
     if "content" in entry:
         content = entry["content"]
         chunks = [content] if isinstance(content, str) else content
-        told["content"] = [_told(chunk) for chunk in chunks]
-    return told
+        fields_shown["content"] = [_text_or_chunk(chunk) for chunk in chunks]
+    return fields_shown
 
 
-def _told(chunk: str | Json) -> str | Json:
+def _text_or_chunk(chunk: str | Json) -> str | Json:
     return chunk["text"] if isinstance(chunk, dict) and chunk["type"] == "text" else chunk

@@ -125,7 +125,7 @@ async def test_an_answer_may_be_cut_short_and_there_may_be_several() -> None:
 
 async def test_there_are_no_handoffs_here() -> None:
     async with cloud(ScriptedModel([[Handoff("back")]]), expects_errors=True) as world:
-        with pytest.raises(errors.SDKError, match="may hand off to"):
+        with pytest.raises(errors.SDKError, match="it can hand off to"):
             await world.sdk.chat.complete_async(model="m", messages=[USER])
         with pytest.raises(BaseExceptionGroup):
             world.server.raise_errors()

@@ -238,7 +238,7 @@ async def test_a_restarted_server_has_its_address_and_its_memory() -> None:
             await world.history(conversation_id)
         world.server.start()
         assert len(await world.history(conversation_id)) == 2
-        with pytest.raises(RuntimeError, match="running already"):
+        with pytest.raises(RuntimeError, match="already running"):
             world.server.start()
 
 

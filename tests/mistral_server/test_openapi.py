@@ -1,4 +1,4 @@
-"""The judge finds what is wrong, and the imitation's strict bodies are those of the description."""
+"""The judge finds what is wrong, and the strict bodies of the stand-in are those of the description."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Wanderer:
 
 @dataclass
 class Transcript:
-    """What a client knows of a conversation: what it sent and what it was told."""
+    """The part of a conversation that a client knows: what it sent and what it received."""
 
     conversation_id: str
     entries: list[Json] = field(default_factory=list)
@@ -119,7 +119,7 @@ async def send(world: Cloud, step: Step, target: Json, inputs: list[Json]) -> tu
     return events[0].conversation_id, rebuilt(events)
 
 
-def told(entry: Json) -> Json:
+def known_to_client(entry: Json) -> Json:
     """Reduce an entry of the history to what the client can know: not the ids of its own inputs."""
     if entry["type"] == "message.input":
         return {"type": "message.input", "role": entry["role"], "content": entry["content"]}
@@ -167,6 +167,6 @@ async def test_the_history_is_what_was_sent_and_told_and_only_the_rules_decide_w
             await run_step(world, step, agents, transcripts)
         for transcript in transcripts:
             history = await world.history(transcript.conversation_id)
-            assert [told(entry) for entry in history] == transcript.entries
+            assert [known_to_client(entry) for entry in history] == transcript.entries
             assert len({entry["id"] for entry in history}) == len(history)
         assert list(world.server.conversations) == [transcript.conversation_id for transcript in transcripts]

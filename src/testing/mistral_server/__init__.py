@@ -1,8 +1,8 @@
-"""A stand-in for Mistral's cloud: an HTTP server on loopback that imitates the API, driven by your model.
+"""A stand-in for Mistral's API: an HTTP server on loopback, whose replies your own model makes.
 
-It keeps agents with their versions, conversations with their histories and ordering rules, streams, handoffs
-on the server, built-in tools, confirmations and chat completions. Its errors have the shapes of the live
-server's. On demand it fails as a network or a cloud does (see `Fault`), at any point of a request's life.
+It has agents with versions, conversations with histories and rules of order, streams, handoffs on the server,
+built-in tools, confirmations, and chat completions. Its errors have the form of the real server's errors. On
+demand it fails like a network or a cloud service (see `Fault`), at any point in the life of a request.
 
     model = ScriptedModel({"weather": [[Call("get_weather", {"city": "Lyon"})], [Say("It rains.")]]})
     with MistralServer(model) as server:
@@ -11,7 +11,7 @@ server's. On demand it fails as a network or a cloud does (see `Fault`), at any 
         ...
         server.raise_errors()
 
-The imitation is itself held against Mistral's published OpenAPI description by the tests of this project.
+The tests of this project compare the stand-in with Mistral's published OpenAPI description.
 """
 
 try:

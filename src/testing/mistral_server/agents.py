@@ -14,7 +14,7 @@ from outlast.testing.mistral_server.model import Json
 
 @dataclass(slots=True)
 class StandInAgent:
-    """One agent: all its versions, the number of the current one, and aliases of versions."""
+    """One agent: all its versions, the number of the current version, and aliases of versions."""
 
     id: str
     created_at: str
@@ -24,7 +24,7 @@ class StandInAgent:
     aliases: dict[str, Json] = field(default_factory=dict)
 
     def at(self, version: int | str | None = None) -> Json:
-        """Return the agent as the wire shows it: now, at a version, or at an alias of one."""
+        """Return the agent as the API shows it: its current version, a version by number, or by alias."""
         number = self.number_of(version)
         return {
             "object": "agent",
@@ -52,7 +52,7 @@ class StandInAgent:
 
 
 class Agents:
-    """Every agent, in the order of creation."""
+    """All agents, in the order of creation."""
 
     def __init__(self, identifiers: Identifiers, clock: StandInClock) -> None:
         self._identifiers = identifiers
@@ -68,7 +68,7 @@ class Agents:
         return agent.at()
 
     def update(self, agent_id: str, body: UpdateAgent) -> Json:
-        """Make the current version with the fields that were sent a new version, and that the current one."""
+        """Add a version, which becomes the current one: the current version with the fields of `body`."""
         agent = self.get(agent_id)
         self._check_handoffs(body.handoffs)
         changes = {name: value for name, value in _fields(body).items() if name in body.model_fields_set}
@@ -103,7 +103,7 @@ class Agents:
         return agent.at()
 
     def alias(self, agent_id: str, alias: str, version: int) -> Json:
-        """Point an alias at a version, whether it exists yet or not."""
+        """Set an alias to a version; create the alias if it does not exist."""
         agent = self.get(agent_id)
         if alias.isdecimal():
             raise bad_request(f"Alias {alias!r} must not be a number")
@@ -132,7 +132,7 @@ class Agents:
         deployment_chat: bool | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> list[Json]:
-        """Return the current versions that pass every filter given, oldest agent first."""
+        """Return the current versions that match every given filter, oldest agent first."""
         shown = self.shown().values()
         wanted_sources = set(sources)
         return [
@@ -151,7 +151,7 @@ class Agents:
         return {agent.id: agent.at() for agent in list(self._agents.values())}
 
     def names(self, agent_ids: Iterable[str]) -> dict[str, str]:
-        """Return the ids of those that still exist, by name."""
+        """Return the ids by the agents' names, for the agents that still exist."""
         return {self._agents[agent_id].name: agent_id for agent_id in agent_ids if agent_id in self._agents}
 
     def _check_handoffs(self, handoffs: list[str] | None) -> None:
@@ -160,7 +160,7 @@ class Agents:
 
 
 def has_metadata(metadata: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None) -> bool:
-    """Whether every wanted key has the wanted value."""
+    """Return whether every wanted key has the wanted value."""
     have = metadata or {}
     return all(key in have and have[key] == value for key, value in (wanted or {}).items())
 

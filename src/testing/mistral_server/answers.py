@@ -1,4 +1,4 @@
-"""From what the model says to what the conversation shows: entries and usage."""
+"""Turns the outputs of the model into the entries of a conversation, and counts usage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ _ID_PREFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """Who answers: an agent at one version, or a bare model. `handoffs` leads from names to ids of agents."""
+    """The one who answers: an agent at a version, or a model without an agent.
+
+    `handoffs` maps the names of agents to their ids.
+    """
 
     model: str
     instructions: str | None
@@ -49,7 +52,7 @@ class Speaker:
     handoffs: Mapping[str, str] = field(default_factory=dict)
 
     def confirms(self, tool: str) -> bool:
-        """Whether this tool must be confirmed by the caller before it runs."""
+        """Return whether the caller must confirm this tool before it runs."""
         configurations = (known.get("tool_configuration") or {} for known in self.tools)
         return any(
             tool in (configuration.get("requires_confirmation") or ()) for configuration in configurations
@@ -58,17 +61,17 @@ class Speaker:
 
 @dataclass(slots=True)
 class CountedUsage:
-    """Token counts of one request: a word counts as a token."""
+    """The token counts of one request. A word counts as one token."""
 
     prompt: int = 0
     completion: int = 0
     connector: int = 0
     connectors: Counter[str] = field(default_factory=Counter)
 
-    def asked(self, speaker: Speaker, words: int) -> None:
+    def add_prompt(self, speaker: Speaker, words: int) -> None:
         self.prompt += words + words_in(speaker.instructions or "") + words_in(speaker.tools)
 
-    def said(self, entry: Json) -> None:
+    def add_output(self, entry: Json) -> None:
         if entry["type"] == "tool.execution":
             self.connector += words_in([entry["arguments"], entry["info"]])
             self.connectors[entry["name"]] += 1
@@ -85,15 +88,19 @@ class CountedUsage:
         }
 
 
-class Oracle:
-    """Asks the model. Keeps what went wrong with it, which is a mistake of the test, not of its subject."""
+class ModelCaller:
+    """Calls the model. It collects the errors of the model: mistakes of the test, not of the tested code."""
 
     def __init__(self, model: Model, errors: list[BaseException]) -> None:
         self._model = model
         self._errors = errors
 
     async def ask(self, call: ModelPrompt) -> list[Output]:
-        """Return the reply; raise what a `Refuse` says, or a 500 with the reason when the model fails."""
+        """Return the reply of the model.
+
+        Raises:
+            ApiError: the reply has a `Refuse`; or the model failed, then with status 500 and the reason.
+        """
         try:
             answer = self._model(call)
             reply = list(await answer if inspect.isawaitable(answer) else answer)
@@ -106,9 +113,9 @@ class Oracle:
         return reply
 
     def failed(self, error: Exception) -> ApiError:
-        """Keep what went wrong inside the imitation, and return what its client gets to see."""
+        """Collect an error of the stand-in itself, and return the error that its client gets."""
         self._errors.append(error)
-        return internal(f"The model behind the imitation failed: {type(error).__name__}: {error}")
+        return internal(f"The model of the stand-in failed: {type(error).__name__}: {error}")
 
 
 class EntryWriter:
@@ -121,19 +128,19 @@ class EntryWriter:
         self._unconfirmed: dict[str, Execute] = {}
 
     def for_branch(self, conversation_id: str) -> EntryWriter:
-        """Return the writer of a conversation that branches off this one."""
+        """Return a writer for a conversation that branches off from this one."""
         branch = EntryWriter(self._identifiers, self._clock, conversation_id)
         branch._unconfirmed = dict(self._unconfirmed)
         return branch
 
     def inputs(self, parsed: Inputs, raw: str | Sequence[Json]) -> list[Json]:
-        """Return what a request brought as entries; their content stays exactly as it was sent."""
+        """Return the inputs of a request as entries; their content stays exactly as it was sent."""
         if isinstance(parsed, str) or isinstance(raw, str):
             return [self._entry("message.input", role="user", content=raw, prefix=False)]
         return [self._input(entry.type, sent) for entry, sent in zip(parsed, raw, strict=True)]
 
     def outputs(self, reply: Sequence[Output], speaker: Speaker) -> Iterator[Json]:
-        """Yield the entries of one reply, the handoff left out."""
+        """Yield the entries of one reply, without the handoff."""
         thoughts: list[Json] = []
         by = {"agent_id": speaker.agent_id, "model": speaker.model}
         for output in reply:
@@ -160,7 +167,7 @@ class EntryWriter:
             yield self._message(by, thoughts)
 
     def allowed(self, call: Json) -> Json:
-        """Return the run of a tool that the caller has allowed."""
+        """Return the entry for a run of a tool that the caller has allowed."""
         by = {"agent_id": call.get("agent_id"), "model": call.get("model")}
         asked_for = Execute(tool=call["name"], arguments=call["arguments"])
         return self._execution(by, self._unconfirmed.pop(call["tool_call_id"], asked_for))
@@ -213,8 +220,8 @@ class EntryWriter:
 def _with_thoughts(thoughts: Sequence[Json], content: str | Sequence[Json]) -> str | Sequence[Json]:
     if not thoughts:
         return content
-    spoken = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return [*thoughts, *spoken]
+    chunks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return [*thoughts, *chunks]
 
 
 def _arguments(arguments: Mapping[str, Any] | str) -> str:
@@ -222,14 +229,18 @@ def _arguments(arguments: Mapping[str, Any] | str) -> str:
 
 
 def _check(call: ModelPrompt, reply: Sequence[object]) -> None:
-    """Refuse a reply that the model of this call could not give."""
+    """Raise an error if the model of this call cannot give this reply."""
     for position, output in enumerate(reply):
         if not isinstance(output, Output):
-            raise TypeError(f"a reply holds {output!r}: use Say, Think, Call, Handoff, Execute or Refuse")
+            raise TypeError(f"a reply has {output!r} in it; use Say, Think, Call, Handoff, Execute or Refuse")
         if isinstance(output, Handoff):
             if output.to not in call.handoffs:
                 raise ValueError(
-                    f"{call.agent_name!r} may hand off to {sorted(call.handoffs)}, not to {output.to!r}"
+                    f"agent {call.agent_name!r} cannot hand off to {output.to!r}; it can hand off to "
+                    f"{sorted(call.handoffs)}"
                 )
             if position != len(reply) - 1:
-                raise ValueError("a Handoff ends the reply: move what follows it to the next agent's reply")
+                raise ValueError(
+                    "a Handoff must be the last output of a reply; move the outputs after it to the reply of "
+                    "the next agent"
+                )

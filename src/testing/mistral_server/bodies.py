@@ -1,7 +1,6 @@
-"""Request bodies: strict, so that an unknown field is refused as `extra_forbidden`.
+"""The bodies of requests. They are strict: an unknown field is refused with `extra_forbidden`.
 
-Written by hand from the API's description. The tests hold these models against that description, which stays
-the independent judge.
+They are written by hand from the description of the API. The tests compare them with that description.
 """
 
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""Chat completions: stateless, so that everything is in the request."""
+"""Chat completions. They have no state: everything is in the request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from outlast.testing.mistral_server.answers import Oracle
+from outlast.testing.mistral_server.answers import ModelCaller
 from outlast.testing.mistral_server.bodies import ChatCompletion
 from outlast.testing.mistral_server.identity import Identifiers, StandInClock
 from outlast.testing.mistral_server.model import (
@@ -30,23 +30,23 @@ _NOT_ARGUMENTS = frozenset({"model", "messages", "tools", "stream", "n"})
 class Chat:
     """Answers `/v1/chat/completions`."""
 
-    def __init__(self, oracle: Oracle, identifiers: Identifiers, clock: StandInClock) -> None:
-        self._oracle = oracle
+    def __init__(self, caller: ModelCaller, identifiers: Identifiers, clock: StandInClock) -> None:
+        self._caller = caller
         self._identifiers = identifiers
         self._clock = clock
 
     def check(self, raw: Json) -> None:
-        """Raise the API's refusal if the messages are out of order."""
+        """Raise the error of the API if the messages are in a wrong order."""
         check_messages(raw["messages"])
 
     async def complete(self, body: ChatCompletion, raw: Json) -> Json:
-        """Return the whole completion; each of the `n` choices is one question to the model."""
-        call = _question(body, raw)
-        replies = [await self._oracle.ask(call) for _ in range(body.n or 1)]
+        """Return the whole completion. The model is called once for each of the `n` choices."""
+        prompted = _prompt(body, raw)
+        replies = [await self._caller.ask(prompted) for _ in range(body.n or 1)]
         choices = [self._choice(index, reply) for index, reply in enumerate(replies)]
         is_traced = any("messages" in choice for choice in choices)
         prompt = words_in(raw["messages"]) + words_in(raw.get("tools") or [])
-        completion = words_in([[_said(output) for output in reply] for reply in replies])
+        completion = words_in([[_words_of(output) for output in reply] for reply in replies])
         return {
             "id": self._identifiers.completion(),
             "object": "chat.multi_completion" if is_traced else "chat.completion",
@@ -61,7 +61,7 @@ class Chat:
         }
 
     def _choice(self, index: int, reply: Sequence[Output]) -> Json:
-        """Return one choice: a message, or the trace of messages if tools ran on the server."""
+        """Return one choice: a message, or a list of messages if tools ran on the server."""
         calls = [self._tool_call(number, call) for number, call in enumerate(_of_type(Call, reply))]
         finish_reason = next((say.finish_reason for say in _of_type(Say, reply) if say.finish_reason), None)
         message = {"role": "assistant", "content": _content(reply), "tool_calls": calls or None}
@@ -83,7 +83,7 @@ class Chat:
         return {"id": identifier, "type": "function", "index": index, "function": function}
 
 
-def _question(body: ChatCompletion, raw: Json) -> ModelPrompt:
+def _prompt(body: ChatCompletion, raw: Json) -> ModelPrompt:
     messages = raw["messages"]
     instructions = "\n".join(
         text_of(message["content"]) for message in messages if message["role"] == "system"
@@ -103,7 +103,7 @@ def _question(body: ChatCompletion, raw: Json) -> ModelPrompt:
 
 
 def _content(reply: Sequence[Output]) -> str | list[Json]:
-    """Return what a reply says: a string if it is all text, chunks otherwise."""
+    """Return the content of a reply: a string if all of it is text, or else a list of chunks."""
     chunks: list[Json] = []
     for output in reply:
         if isinstance(output, Think):
@@ -113,7 +113,7 @@ def _content(reply: Sequence[Output]) -> str | list[Json]:
         elif isinstance(output, Say):
             chunks += _chunks(output.content)
     if all(
-        isinstance(output, Say) and isinstance(output.content, str) for output in reply if _speaks(output)
+        isinstance(output, Say) and isinstance(output.content, str) for output in reply if _is_content(output)
     ):
         return "".join(chunk["text"] for chunk in chunks)
     return chunks
@@ -123,7 +123,7 @@ def _chunks(content: str | Sequence[Json]) -> Sequence[Json]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _speaks(output: Output) -> bool:
+def _is_content(output: Output) -> bool:
     return isinstance(output, Say | Think)
 
 
@@ -131,7 +131,7 @@ def _of_type(kind: type[T], reply: Sequence[Output]) -> list[T]:
     return [output for output in reply if isinstance(output, kind)]
 
 
-def _said(output: Output) -> object:
+def _words_of(output: Output) -> object:
     match output:
         case Say(content=content):
             return content

@@ -1,7 +1,7 @@
-"""Conversations: the state behind `/v1/conversations`, and the work that one request on them starts.
+"""Conversations: the state behind `/v1/conversations`, and the work that a request starts.
 
-The work of a request runs in its own task. Whoever sent the request may go away: the work goes on, and until
-it ends the conversation refuses every other request with a 409.
+The work of a request runs in its own task, and goes on if the client disconnects. Until it ends, the
+conversation refuses every other request with status 409.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outlast.testing.mistral_server.agents import Agents, has_metadata
-from outlast.testing.mistral_server.answers import CountedUsage, EntryWriter, Oracle, Speaker
+from outlast.testing.mistral_server.answers import CountedUsage, EntryWriter, ModelCaller, Speaker
 from outlast.testing.mistral_server.bodies import (
     AppendConversation,
     CompletionArgs,
@@ -37,7 +37,7 @@ _HANDOFFS_MAX = 50
 
 @dataclass(slots=True)
 class StandInConversation:
-    """One conversation as the server keeps it."""
+    """One conversation on the server."""
 
     id: str
     created_at: str
@@ -56,7 +56,7 @@ class StandInConversation:
 
     @property
     def entries(self) -> Sequence[Json]:
-        """What the history endpoint shows now."""
+        """The entries that the history endpoint shows now."""
         return tuple(self.history.entries)
 
     def to_wire(self) -> Json:
@@ -76,7 +76,7 @@ class StandInConversation:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What one request asks for, once it is known to be in order."""
+    """The work that one valid request asks for."""
 
     history: History
     allowed: Sequence[Json]
@@ -86,27 +86,27 @@ class Assignment:
 
 
 class ServerWork:
-    """One request being worked on; iterating over it yields the output entries as they come."""
+    """The work on one request. Iterating over it yields the output entries as they come."""
 
     def __init__(self, conversation: StandInConversation, assignment: Assignment) -> None:
         self.conversation = conversation
         self.assignment = assignment
         self.usage = CountedUsage()
-        self._fresh: asyncio.Queue[Json | None] = asyncio.Queue()
+        self._outputs: asyncio.Queue[Json | None] = asyncio.Queue()
         self._failure: ApiError | None = None
 
     def put(self, entry: Json) -> None:
         self.assignment.history.add(entry)
-        self.usage.said(entry)
-        self._fresh.put_nowait(entry)
+        self.usage.add_output(entry)
+        self._outputs.put_nowait(entry)
 
     def end(self, failure: ApiError | None) -> None:
         self._failure = failure
-        self._fresh.put_nowait(None)
+        self._outputs.put_nowait(None)
 
     async def __aiter__(self) -> AsyncIterator[Json]:
-        """Yield each output entry, then raise what the work failed with."""
-        while (entry := await self._fresh.get()) is not None:
+        """Yield each output entry; if the work fails, raise its error at the end."""
+        while (entry := await self._outputs.get()) is not None:
             yield entry
         if self._failure is not None:
             raise self._failure
@@ -116,12 +116,12 @@ Pause = Callable[[], Awaitable[None]]
 
 
 class Conversations:
-    """Every stored conversation, in the order of creation."""
+    """All stored conversations, in the order of creation."""
 
     def __init__(
         self,
         agents: Agents,
-        oracle: Oracle,
+        caller: ModelCaller,
         identifiers: Identifiers,
         clock: StandInClock,
         *,
@@ -130,7 +130,7 @@ class Conversations:
     ) -> None:
         self.stored: dict[str, StandInConversation] = {}
         self._agents = agents
-        self._oracle = oracle
+        self._caller = caller
         self._identifiers = identifiers
         self._clock = clock
         self._inputs_visible_at_once = inputs_visible_at_once
@@ -153,7 +153,7 @@ class Conversations:
         del self.stored[conversation_id]
 
     async def settled(self) -> None:
-        """Return once no request is being worked on."""
+        """Return when there is no work on any request."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -189,7 +189,7 @@ class Conversations:
         return work
 
     def restart(self, conversation_id: str, body: RestartConversation, raw: Json, pause: Pause) -> ServerWork:
-        """Begin a new conversation with the entries of another up to one of them."""
+        """Start a new conversation with the entries of another conversation, up to a given entry."""
         origin = self.get(conversation_id)
         if origin.busy:
             raise being_updated()
@@ -260,7 +260,7 @@ class Conversations:
         except ApiError as error:
             failure = error
         except Exception as error:
-            failure = self._oracle.failed(error)
+            failure = self._caller.failed(error)
         finally:
             if failure is None and assignment.store:
                 conversation.history = assignment.history
@@ -279,8 +279,8 @@ class Conversations:
             work.put(conversation.writer.allowed(call))
         for _ in range(_HANDOFFS_MAX):
             history = assignment.history
-            work.usage.asked(speaker, history.words)
-            reply = await self._oracle.ask(_question(speaker, assignment))
+            work.usage.add_prompt(speaker, history.words)
+            reply = await self._caller.ask(_prompt(speaker, assignment))
             for entry in conversation.writer.outputs(reply, speaker):
                 work.put(entry)
             if not reply or not isinstance(reply[-1], Handoff):
@@ -314,7 +314,7 @@ class Conversations:
 
 
 def given_args(arguments: CompletionArgs | None) -> Json:
-    """Return the completion arguments that the request set."""
+    """Return the completion arguments that are set in the request."""
     if arguments is None:
         return {}
     return arguments.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -325,7 +325,7 @@ def set_args(stored: Json) -> Json:
     return {name: value for name, value in stored.items() if value is not None}
 
 
-def _question(speaker: Speaker, assignment: Assignment) -> ModelPrompt:
+def _prompt(speaker: Speaker, assignment: Assignment) -> ModelPrompt:
     return ModelPrompt(
         endpoint="conversations",
         model=speaker.model,

@@ -1,4 +1,4 @@
-"""The error answers of the imitated cloud, in the shapes that its endpoints are known to use."""
+"""The error answers of the stand-in, in the forms that the endpoints of the API use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 
 class ApiError(Exception):
-    """An answer other than success: a status, a body and headers."""
+    """An answer that is not a success: a status, a body and headers."""
 
     def __init__(
         self, status: int, body: Mapping[str, Any] | str, headers: Mapping[str, str] | None = None
@@ -22,7 +22,7 @@ class ApiError(Exception):
 
     @property
     def message(self) -> str:
-        """What a stream's error event says."""
+        """The message for the error event of a stream."""
         if isinstance(self.body, str):
             return self.body
         message = self.body.get("message", self.body)
@@ -30,7 +30,7 @@ class ApiError(Exception):
 
     @property
     def code(self) -> int:
-        """What a stream's error event carries as code; 3000 if the body has none."""
+        """The code for the error event of a stream; 3000 if the body has no code."""
         code = self.body.get("code") if isinstance(self.body, Mapping) else None
         return int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdecimal()) else 3000
 
@@ -46,7 +46,7 @@ def not_found(kind: str, identifier: str) -> ApiError:
 
 
 def bad_request(message: str) -> ApiError:
-    """A refused request on the agents or conversations endpoints."""
+    """Return the error for a bad request to the agents or conversations endpoints."""
     return ApiError(400, _conversations_body(message, "invalid_request_error", 3001))
 
 
@@ -69,7 +69,7 @@ def rate_limited_body() -> dict[str, Any]:
 
 
 def chat_bad_request(message: str, *, type: str, code: str) -> ApiError:
-    """A refused request on the chat endpoint, whose code is a string."""
+    """Return the error for a bad request to the chat endpoint, where codes are strings."""
     return ApiError(400, {"object": "error", "message": message, "type": type, "param": None, "code": code})
 
 
@@ -78,7 +78,7 @@ def chat_order(message: str) -> ApiError:
 
 
 def invalid_body(error: ValidationError) -> ApiError:
-    """Strict bodies: one detail for each thing that is wrong."""
+    """Return the error for a body that is not valid, with one detail for each fault."""
     return ApiError(422, {"detail": details(error)})
 
 
@@ -103,7 +103,7 @@ def chat_invalid_body(error: ValidationError) -> ApiError:
 
 
 def details(error: ValidationError, where: str = "body") -> list[dict[str, Any]]:
-    """Return what pydantic found as the API words it."""
+    """Return the faults that pydantic found, in the form of the API."""
     found = json.loads(error.json(include_url=False, include_context=False))
     return [_detail(item["type"], (where, *item["loc"]), item["msg"], item.get("input")) for item in found]
 

@@ -1,9 +1,15 @@
-"""Faults on demand: what goes wrong, where in a request's life, and which request it happens to.
+"""Faults on demand: which request a fault happens to, at which point, and what happens there.
 
-A request passes five points: "request" (it has arrived, and nothing has happened yet), "work" (its inputs are
-taken over and the model is about to be asked), "answer" (all is done, no byte has been sent), "headers" (part
-of the head has been sent) and "body". A `Fault` is a sequence of actions for one request. Each request takes
-the first fault that is queued for it, so that two faults for the same path happen to two requests.
+A request passes five points:
+
+- "request": it has arrived, and nothing has happened yet;
+- "work": its inputs are accepted, and the model will be called next;
+- "answer": the work is done, and no byte of the answer has been sent;
+- "headers": a part of the headers has been sent;
+- "body": a part of the body has been sent.
+
+A `Fault` is a sequence of actions for one request. Each request takes the first queued fault that matches it,
+so two faults for the same path happen to two requests.
 """
 
 from __future__ import annotations
@@ -24,9 +30,9 @@ Body = Mapping[str, Any] | str | bytes
 
 @dataclass(frozen=True, slots=True)
 class AnswerWith:
-    """Answers with this status and body. With `applied` the request is worked on first.
+    """Answers with this status and body. With `applied`, the request is applied first.
 
-    A mapping is sent as JSON, a string as plain text unless the headers say otherwise.
+    A mapping is sent as JSON, and a string as plain text unless the headers say otherwise.
     """
 
     status: int
@@ -41,7 +47,7 @@ class AnswerWith:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Waits this long."""
+    """Waits for this time."""
 
     seconds: float
     at: Point = "request"
@@ -56,7 +62,7 @@ class Hang:
         self._released: Future[None] = Future()
 
     def release(self) -> None:
-        """Let the request go on. May be called before it comes, more than once and from any thread."""
+        """Let the request go on. This may be called at any time, more than once, and from any thread."""
         _settle(self._released)
 
     async def reached(self) -> None:
@@ -76,10 +82,10 @@ class Hang:
 class Drop:
     """Cuts the connection.
 
-    Until "answer", the client sees no byte. At "work" the server goes on with its work all the same. At
-    "body" the client gets the head and this many bytes of the body, or this fraction of it; an answer to be
-    cut there is held back until it is complete. With `reset` the client sees a reset connection (RST) and not
-    a closed one (FIN).
+    At "request", "work" and "answer", the client gets no byte. At "work", the server goes on with its work.
+    At "body", the client gets the headers and `after_bytes` bytes of the body, or this `fraction` of it; the
+    server waits for the complete answer before it sends that part. With `reset`, the connection is reset
+    (RST) and not closed (FIN).
     """
 
     at: Literal["request", "work", "answer", "headers", "body"] = "request"
@@ -88,21 +94,22 @@ class Drop:
     reset: bool = False
 
     def kept(self, body: bytes) -> bytes:
-        """Return what of the body still reaches the client; never all of it."""
+        """Return the part of the body that the client gets; it is never all of it."""
         wanted = int(len(body) * self.fraction) if self.after_bytes is None else self.after_bytes
         return body[: max(0, min(wanted, len(body) - 1))]
 
 
 @dataclass(frozen=True, slots=True)
 class EndStream:
-    """Ends a stream cleanly but too early: after this many events, or if negative, all but as many."""
+    """Ends a stream normally but too early."""
 
     after_events: int = -1
+    """The number of events that are sent. A negative number -n means: all events but the last n."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Answers with what `made_of`, called in the server's thread, makes of the body that would be sent."""
+    """Sends `made_of(body)` in place of the body. `made_of` is called in the thread of the server."""
 
     made_of: Callable[[bytes], bytes]
     at: ClassVar[Literal["body"]] = "body"
@@ -112,17 +119,17 @@ Action = AnswerWith | Delay | Hang | Drop | EndStream | Rewrite
 
 
 class Fault:
-    """Actions for `count` requests of a method to a path (None: for all), after the first `skip` of them.
+    """Actions for `count` requests with this method and path (None: for all), after the first `skip` of them.
 
-    In a path, `*` stands for anything within a segment; a path of "*" alone matches every path. So
-    "/v1/conversations/*" is an append (or a get), "/v1/conversations/*/restart" a restart.
+    In a path, `*` matches anything inside one segment; the path "*" matches every path. So
+    "/v1/conversations/*" is an append (or a get), and "/v1/conversations/*/restart" is a restart.
     """
 
     def __init__(
         self, *actions: Action, method: str = "*", path: str = "*", skip: int = 0, count: int | None = 1
     ) -> None:
         if not actions:
-            raise ValueError("a fault needs at least one action, such as Drop()")
+            raise ValueError("a Fault needs at least one action; give one, such as Drop()")
         self.actions = actions
         self.method = method
         self.path = path
@@ -142,7 +149,7 @@ class Fault:
 
 
 class Faults:
-    """The queue of faults. Safe to use from any thread."""
+    """The queue of faults. It can be used from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -155,18 +162,18 @@ class Faults:
         return fault
 
     def clear(self) -> None:
-        """Forget every queued fault."""
+        """Remove every queued fault."""
         with self._lock:
             self._queue.clear()
 
     @property
     def pending(self) -> list[Fault]:
-        """Faults that have not happened as often as they should."""
+        """The faults that have not happened as often as they should."""
         with self._lock:
             return list(self._queue)
 
     def take(self, method: str, path: str) -> tuple[Action, ...]:
-        """Return the actions for a request that has just come."""
+        """Return the actions for a request that has just arrived."""
         taken: Fault | None = None
         with self._lock:
             for fault in list(self._queue):
@@ -184,12 +191,12 @@ class Faults:
 
 
 def rate_limited(retry_after: float | str = 1) -> AnswerWith:
-    """429 with a Retry-After header, in seconds or as a date. Nothing is applied."""
+    """Return an answer 429 with a Retry-After header, in seconds or as a date. The request is not applied."""
     return AnswerWith(429, rate_limited_body(), {"Retry-After": str(retry_after)})
 
 
 def unavailable(status: int = 503, *, applied: bool = False) -> AnswerWith:
-    """A failure of the server, applied before it failed or not."""
+    """Return an error of the server; with `applied`, it comes after the request was applied."""
     body = {
         "object": "Error",
         "message": "Service unavailable",
@@ -200,12 +207,12 @@ def unavailable(status: int = 503, *, applied: bool = False) -> AnswerWith:
 
 
 def not_json() -> AnswerWith:
-    """200 with a body that claims to be JSON and is not. The request was applied."""
+    """Return an answer 200 whose body should be JSON but is not. The request is applied."""
     return AnswerWith(200, b"<html>upstream</html>", {"content-type": "application/json"}, applied=True)
 
 
 def not_the_schema() -> AnswerWith:
-    """200 with JSON that is no answer of this API. The request was applied."""
+    """Return an answer 200 with JSON that does not match the API. The request is applied."""
     return AnswerWith(200, {"unexpected": True}, applied=True)
 
 

@@ -1,4 +1,4 @@
-"""The entries of one conversation, with what its rules need to know about them kept up to date."""
+"""The entries of one conversation, and the counts that its rules of order need."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from outlast.testing.mistral_server.ordering import CallLedger, ReplyCounter, is
 class History:
     """An append-only list of entries.
 
-    A request works on a copy, and the copy takes the place of the original when the request succeeds: so a
-    request that fails leaves nothing behind. `handed_to` is the agent that the last handoff chose. The counts
-    make one more turn cost the same however long the history is.
+    A request works on a copy. The copy replaces the original when the request succeeds, so a failed request
+    changes nothing. `handed_to` is the agent that the last handoff chose. The counts are kept up to date, so
+    that the cost of a turn does not depend on the length of the history.
     """
 
     entries: list[Json] = field(default_factory=list)
     ledger: CallLedger = field(default_factory=CallLedger)
     replies: ReplyCounter = field(default_factory=ReplyCounter)
     words: int = 0
-    poisoned_by: str | None = None
+    unreadable_call: str | None = None
+    """The id of a call whose arguments are not JSON; None if there is no such call."""
     handed_to: str | None = None
 
     @classmethod
@@ -48,30 +49,31 @@ class History:
     def add(self, entry: Json) -> None:
         self.entries.append(entry)
         self.ledger.enter(entry)
-        self.replies.see(entry)
+        self.replies.add(entry)
         self.words += words_in(entry)
         if entry["type"] == "function.call" and not is_valid_json(entry["arguments"]):
-            self.poisoned_by = entry["tool_call_id"]
+            self.unreadable_call = entry["tool_call_id"]
         if entry["type"] == "agent.handoff":
             self.handed_to = entry["next_agent_id"]
 
-    def check_not_poisoned(self) -> None:
-        """Refuse a conversation with a call whose arguments are not JSON: it takes no more inputs."""
-        if self.poisoned_by is not None:
-            raise bad_request(f"Invalid arguments of function call {self.poisoned_by}: not valid JSON")
+    def check_readable(self) -> None:
+        """Raise the error of the API if a call has arguments that are not JSON; it accepts no inputs then."""
+        if self.unreadable_call is not None:
+            raise bad_request(f"Invalid arguments of function call {self.unreadable_call}: not valid JSON")
 
     def accept(self, inputs: Sequence[Json], confirmations: Mapping[str, str]) -> list[Json]:
-        """Add what a request brought, or raise the API's refusal at the first thing that is out of order.
+        """Add the inputs of a request; return the calls that it allows, with their new status.
 
-        Returns the calls that were allowed, as they now stand.
+        Raises:
+            ApiError: an input or a confirmation must not come now.
         """
-        self.check_not_poisoned()
+        self.check_readable()
         confirmed = [self._confirm(call_id, confirmation) for call_id, confirmation in confirmations.items()]
         for entry in inputs:
             self.ledger.check(entry)
             self.add(entry)
         self.ledger.check_all_answered()
-        self.check_not_poisoned()
+        self.check_readable()
         return [call for call in confirmed if call["confirmation_status"] == "allowed"]
 
     def _confirm(self, call_id: str, confirmation: str) -> Json:

@@ -1,4 +1,4 @@
-"""Identifiers and times that are the same in every run of the same program."""
+"""Identifiers and times. They are the same each time the same program runs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _TICK = timedelta(milliseconds=100)
 
 
 class Identifiers:
-    """Hands out identifiers of the documented shapes, numbered within a scope.
+    """Makes identifiers in the documented forms, numbered in each scope.
 
-    A scope is the conversation (or agent) that an identifier belongs to, so that concurrent conversations do
-    not change one another's identifiers. Two servers with different seeds share none.
+    A scope is the conversation or agent that an identifier belongs to. So conversations that run at the same
+    time do not change each other's identifiers. Servers with different seeds make different identifiers.
     """
 
     def __init__(self, seed: int) -> None:
@@ -42,17 +42,17 @@ class Identifiers:
 
 
 class StandInClock:
-    """A clock that moves a tenth of a second whenever it is read, so that times show the order of events."""
+    """A clock that advances by 0.1 s at each reading, so that times show the order of events."""
 
     def __init__(self) -> None:
         self._ticks = 0
 
     def now(self) -> str:
-        """Return the next instant in ISO 8601."""
+        """Return the next time in ISO 8601."""
         self._ticks += 1
         return (_EPOCH + self._ticks * _TICK).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
     def seconds(self) -> int:
-        """Return the next instant in whole seconds since 1970."""
+        """Return the next time in whole seconds since the epoch."""
         self._ticks += 1
         return int((_EPOCH + self._ticks * _TICK).timestamp())

@@ -1,24 +1,25 @@
-"""The end of listening."""
+"""Closing a listening socket without losing connections."""
 
 from __future__ import annotations
 
 import asyncio
 
-TURNS = 4
-"""In so many turns of the loop an accepted connection is made known to its protocol, and that acts."""
+ITERATIONS = 4
+"""After this many iterations of the event loop, the protocol of an accepted connection has been called."""
 
 
 async def stop_accepting(server: asyncio.Server) -> None:
-    """Close a server; whatever it has accepted is a connection, and known to its protocol, when this returns.
+    """Close a server; afterwards the protocol of every accepted connection has been called.
 
-    (With TLS, it is known when the handshake is over, which is not waited for.)
+    (With TLS, the protocol is called after the handshake, and this does not wait for it.)
 
-    `Server.close` alone leaves a socket open for good that was accepted in the same turn of the loop: its
-    transport finds that the server has no sockets any more, and nobody is told (CPython's `Server._attach`).
+    `Server.close` alone can leave a socket open for ever, if the socket was accepted in the same iteration of
+    the event loop: its transport finds that the server has no sockets any more, and calls no protocol
+    (`Server._attach` in CPython).
     """
     loop = asyncio.get_running_loop()
     for listener in server.sockets:
         loop.remove_reader(listener.fileno())
-    for _ in range(TURNS):
+    for _ in range(ITERATIONS):
         await asyncio.sleep(0)
     server.close()

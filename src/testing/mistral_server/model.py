@@ -1,7 +1,7 @@
-"""The model behind the imitated cloud: what it is asked, and what it may answer.
+"""The model of the stand-in: its input, its outputs, and a model that plays a script.
 
-A model is any callable from a `ModelPrompt` to a sequence of outputs, synchronous or not. It runs on the
-server's own event loop, so one that has to wait is `async`. `ScriptedModel` plays prepared replies.
+A model is any callable that takes a `ModelPrompt` and returns a sequence of outputs. A model that waits must
+be `async`, because it runs on the event loop of the server. `ScriptedModel` plays prepared replies.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ FinishReason = Literal["stop", "length", "model_length", "error", "tool_calls"]
 
 @dataclass(frozen=True, slots=True)
 class ModelPrompt:
-    """One question to the model: everything it can know.
+    """The input of one call of the model: everything that it can know.
 
-    `entries` is the conversation so far as the wire shows it: entries on the conversations endpoint, messages
-    on the chat endpoint. `turn` counts the replies already in it. On the chat endpoint there is no agent:
-    `agent_name` and `agent_id` are None, `handoffs` is empty and `instructions` is the text of the system
+    `entries` is the conversation so far in the form of the API: entries on the conversations endpoint,
+    messages on the chat endpoint. `turn` is the number of replies in it. The chat endpoint has no agents:
+    `agent_name` and `agent_id` are None, `handoffs` is empty, and `instructions` is the text of the system
     messages.
     """
 
@@ -40,17 +40,17 @@ class ModelPrompt:
 
     @property
     def tool_names(self) -> list[str]:
-        """Names of the function tools on offer, in order; built-in tools are named by their type."""
+        """The names of the function tools, in order. For a built-in tool, its type is the name."""
         return [tool["function"]["name"] if "function" in tool else tool["type"] for tool in self.tools]
 
     @property
     def last_user_text(self) -> str:
-        """Text of the last user message, or the empty string."""
+        """The text of the last user message, or the empty string."""
         return next((text_of(entry["content"]) for entry in reversed(self.entries) if _from_user(entry)), "")
 
     @property
     def results(self) -> dict[str, str]:
-        """Results of function calls given since the last reply, by call id, in the order given."""
+        """The results of function calls since the last reply, by call id, in the order in which they came."""
         results: dict[str, str] = {}
         for entry in reversed(self.entries):
             if entry.get("type") == "function.result":
@@ -64,7 +64,7 @@ class ModelPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """A message. A list is sent as content chunks. `finish_reason` shows on the chat endpoint only."""
+    """A message. A list is sent as content chunks. Only the chat endpoint shows `finish_reason`."""
 
     content: str | Sequence[Json]
     finish_reason: FinishReason | None = None
@@ -72,14 +72,14 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Think:
-    """A thinking chunk, which becomes part of the message that follows it in the same reply."""
+    """A thinking chunk. It becomes a part of the message that follows it in the same reply."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a function tool. A string of arguments is sent as it is, valid JSON or not."""
+    """A call of a function tool. A string of arguments is sent unchanged, even if it is not valid JSON."""
 
     tool: str
     arguments: Mapping[str, Any] | str = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """Gives the conversation to another agent, one of the current one's handoffs. Ends the reply."""
+    """A handoff to one of the agents in `ModelPrompt.handoffs`, by name. It must end the reply."""
 
     to: str
 
@@ -97,8 +97,8 @@ class Handoff:
 class Execute:
     """A run of a built-in or connector tool on the server.
 
-    If the tool's configuration lists it under `requires_confirmation`, the server first asks the caller, and
-    it calls the model again once the caller has answered.
+    If the configuration of the tool lists it in `requires_confirmation`, the server first asks the caller. It
+    calls the model again after the caller has answered.
     """
 
     tool: str
@@ -108,7 +108,7 @@ class Execute:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Fails the whole request, which leaves nothing behind: this status and body are the answer."""
+    """An error: the request gets this status and body as its answer, and changes nothing."""
 
     status: int
     body: Mapping[str, Any] | str
@@ -121,14 +121,15 @@ Model = Callable[[ModelPrompt], Reply | Awaitable[Reply]]
 
 
 class ScriptExhausted(LookupError):
-    """The scripted model was asked for a reply that its script does not hold."""
+    """The script of a scripted model has no reply for a call of the model."""
 
 
 class ScriptedModel:
-    """Plays the replies of a script in order, one queue for each agent.
+    """Plays the replies of a script in order, with one queue for each key of the script.
 
-    A key is an agent's name, a model's name (which is how the chat endpoint is told apart) or "*", tried in
-    this order. `calls` lists every question in the order in which they came.
+    A key is the name of an agent, the name of a model, or "*"; the first of these in the script is used. The
+    chat endpoint has no agents, so its key is the name of the model. `calls` has the prompts of all calls so
+    far, in order.
     """
 
     def __init__(self, script: Mapping[str, Sequence[Reply]] | Sequence[Reply]) -> None:
@@ -143,32 +144,32 @@ class ScriptedModel:
             keys = [key for key in (call.agent_name, call.model, "*") if key in self._queues]
             if not keys:
                 raise ScriptExhausted(
-                    f"no replies for agent {call.agent_name!r} with model {call.model!r}: "
-                    f"the script has {sorted(self._queues)}; add one of these keys or '*'"
+                    f"no replies for agent {call.agent_name!r} with model {call.model!r}; the keys of the "
+                    f"script are {sorted(self._queues)}: add the name of the agent or the model, or '*'"
                 )
             queue = self._queues[keys[0]]
             if not queue:
                 raise ScriptExhausted(
-                    f"the replies for {keys[0]!r} are used up at turn {call.turn}: add another"
+                    f"the script has no more replies for {keys[0]!r} at turn {call.turn}; add a reply"
                 )
             return queue.popleft()
 
     @property
     def unused(self) -> dict[str, int]:
-        """How many replies are left, by key, without the keys that have none."""
+        """The number of replies that are left for each key; keys without replies are left out."""
         with self._lock:
             return {key: len(queue) for key, queue in self._queues.items() if queue}
 
 
 def text_of(content: str | Sequence[Json] | None) -> str:
-    """Return the plain text of a message's content, thinking left out."""
+    """Return the plain text of the content of a message, without thinking."""
     if content is None or isinstance(content, str):
         return content or ""
     return "".join(chunk.get("text", "") for chunk in content)
 
 
 def words_in(value: object) -> int:
-    """Count the words of every string in a JSON value: the imitation's measure of tokens."""
+    """Return the number of words in all strings of a JSON value; the stand-in counts words as tokens."""
     return sum(len(text.split()) for text in _strings(value))
 
 

@@ -1,8 +1,7 @@
-"""What may follow what: pure rules over the entries of a conversation and the messages of a chat.
+"""The rules of order for the entries of a conversation and the messages of a chat, without I/O.
 
-A function call is open from the moment it is made until its result is given. A handoff abandons every call
-before it: those can no longer be answered. While calls are open, the next request has to answer all of them
-first.
+A function call is open until its result comes. A handoff abandons every open call before it: the API then
+refuses a result for such a call. While calls are open, the next request must first give all their results.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _TOOL_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
 
 @dataclass(slots=True)
 class CallLedger:
-    """Which function calls of a conversation are open, in the order made, and which are answered."""
+    """The open function calls of a conversation, in order, and the ids of the calls that have a result."""
 
     open: dict[str, Json] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
@@ -31,7 +30,7 @@ class CallLedger:
 
     @property
     def unconfirmed(self) -> dict[str, Json]:
-        """Open calls that wait for a confirmation and not for a result."""
+        """The open calls that wait for a confirmation and not for a result."""
         return {call_id: call for call_id, call in self.open.items() if _is_pending(call)}
 
     def enter(self, entry: Json) -> None:
@@ -53,7 +52,7 @@ class CallLedger:
         return self.open.pop(call_id)
 
     def check(self, entry: Json) -> None:
-        """Raise the API's refusal if this input must not come next."""
+        """Raise the error of the API if this input must not come next."""
         if entry["type"] == "function.result":
             self._check_result(entry["tool_call_id"])
         elif entry["type"] == "message.input":
@@ -75,12 +74,12 @@ class CallLedger:
 
 @dataclass(slots=True)
 class ReplyCounter:
-    """Counts the model's replies among entries or messages: a reply ends at an input and at a handoff."""
+    """Counts the replies of the model in entries or messages. An input or a handoff ends a reply."""
 
     count: int = 0
     within: bool = False
 
-    def see(self, item: Json) -> None:
+    def add(self, item: Json) -> None:
         by_model = item.get("type") in _OUTPUT_TYPES or (
             "type" not in item and item.get("role") == "assistant"
         )
@@ -91,12 +90,12 @@ class ReplyCounter:
 def replies_in(messages: Sequence[Json]) -> int:
     counter = ReplyCounter()
     for message in messages:
-        counter.see(message)
+        counter.add(message)
     return counter.count
 
 
 def is_valid_json(arguments: object) -> bool:
-    """Whether the arguments of a call could be read: an object, a JSON text, or nothing at all."""
+    """Return whether the arguments of a call are readable: an object, a text with JSON, or empty."""
     if not isinstance(arguments, str) or arguments == "":
         return True
     try:
@@ -107,7 +106,7 @@ def is_valid_json(arguments: object) -> bool:
 
 
 def check_messages(messages: Sequence[Json]) -> None:
-    """Refuse chat messages that the chat endpoint would not serve."""
+    """Raise the error of the API if the chat endpoint does not accept these messages."""
     if not messages:
         raise chat_order("Conversation must have at least one message")
     waiting: list[str] = []

@@ -1,4 +1,4 @@
-"""The endpoints: from HTTP to the state behind it and back."""
+"""The HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BodyType = TypeVar("BodyType", bound=Body)
 QueryType = TypeVar("QueryType", bound=BaseModel)
 
 RefusesModels = Literal["never", "when an agent is made", "when it is asked"]
-"""When a model that the cloud has not is refused; the API's description says nothing of it."""
+"""When an unknown model is refused. (The description of the API does not say when.)"""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -80,7 +80,7 @@ class AliasVersionQuery(AliasQuery, VersionQuery):
 
 
 class Routes:
-    """Every endpoint of the imitation."""
+    """All endpoints of the stand-in."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class Routes:
         raise not_found("Model", wanted)
 
     def _is_refused(self, model: str | None, at: RefusesModels) -> bool:
-        """Whether a model that is named there is one that the cloud has not."""
+        """Return whether `model` is unknown, and unknown models are refused at this point."""
         known = [card["id"] for card in self._models]
         return self._refuses_unknown_models == at and model is not None and model not in known
 
@@ -310,7 +310,7 @@ async def _parse(
     request: Request,
     refusal: Callable[[ValidationError], ApiError] = invalid_body,
 ) -> tuple[BodyType, Json]:
-    """Return the body both as it was understood and as it was sent."""
+    """Return the body as a value of `kind`, and as the JSON that was sent."""
     body = await request.body()
     try:
         return kind.model_validate_json(body), json.loads(body)

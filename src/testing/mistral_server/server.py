@@ -1,4 +1,4 @@
-"""The server itself: a thread with its own event loop, which listens on loopback."""
+"""The server: a thread with its own event loop that listens on loopback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from outlast.testing.mistral_server.agents import Agents
-from outlast.testing.mistral_server.answers import Oracle
+from outlast.testing.mistral_server.answers import ModelCaller
 from outlast.testing.mistral_server.chat import Chat
 from outlast.testing.mistral_server.conversations import Conversations, StandInConversation
 from outlast.testing.mistral_server.faults import Faults
@@ -29,17 +29,24 @@ IDLE_SECONDS_MAX = 3600
 
 
 class MistralServer:
-    """An imitation of Mistral's cloud on a loopback port, driven by `model`.
+    """A stand-in for Mistral's API on a loopback port. `model` makes the replies.
 
-    Works as `with` and as `async with`; it never touches the caller's event loop. Identifiers, times and
-    token counts are the same in every run, as long as conversations are started in the same order. State
-    survives `stop` and `start`, which come back on the same port: that is a restart of the server.
+    Use it with `with` or `async with`; it never uses the event loop of the caller. Identifiers, times and
+    token counts are the same in every run if conversations are started in the same order. After `stop` and
+    `start` the server has the same state and the same port, like a server that was restarted.
 
-    `inputs_visible_at_once`: whether the history shows the inputs of a request while its outputs do not exist
-    yet, or both together. `metadata_filter_works`: whether listing conversations heeds the `metadata`
-    parameter. `refuses_unknown_models`: whether a model that is not among `models` is refused when an agent
-    is made or changed, or only when it is asked for a reply. `on_exchange` is called, on the server's thread,
-    with every complete request and response.
+    Args:
+        model: Makes the replies.
+        api_key: The only key that the server accepts.
+        models: The models that the server has.
+        port: The port to listen on; 0 means any free port.
+        seed: Servers with different seeds make different identifiers.
+        inputs_visible_at_once: Whether the history shows the inputs of a request at once, or only together
+            with its outputs.
+        metadata_filter_works: Whether the parameter `metadata` filters the list of conversations.
+        refuses_unknown_models: When a model that is not in `models` is refused: when an agent with it is made
+            or changed, when a reply of it is asked for, or never.
+        on_exchange: Called in the thread of the server with every complete request and response.
     """
 
     def __init__(
@@ -63,11 +70,11 @@ class MistralServer:
         self._port = port
         clock = StandInClock()
         identifiers = Identifiers(seed)
-        oracle = Oracle(model, self.errors)
+        caller = ModelCaller(model, self.errors)
         self._agents = Agents(identifiers, clock)
         self._conversations = Conversations(
             self._agents,
-            oracle,
+            caller,
             identifiers,
             clock,
             inputs_visible_at_once=inputs_visible_at_once,
@@ -76,7 +83,7 @@ class MistralServer:
         routes = Routes(
             self._agents,
             self._conversations,
-            Chat(oracle, identifiers, clock),
+            Chat(caller, identifiers, clock),
             clock,
             api_key=api_key,
             models=models,
@@ -89,47 +96,48 @@ class MistralServer:
 
     @property
     def url(self) -> str:
-        """What to give to a client as `server_url`."""
+        """The URL of the server, for the `server_url` of a client."""
         if not self._port:
-            raise RuntimeError("the server has no address yet: enter it with `with`, or call start()")
+            raise RuntimeError("the server has no address yet; use it inside `with`, or call start()")
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def agents(self) -> dict[str, Json]:
-        """Every agent as the API would show it now, by id, oldest first."""
+        """All agents as the API shows them now, by id, oldest first."""
         return self._agents.shown()
 
     @property
     def conversations(self) -> dict[str, StandInConversation]:
-        """Every stored conversation by id, oldest first. Read them, do not change them."""
+        """All stored conversations by id, oldest first. Do not change them."""
         return dict(self._conversations.stored)
 
     def raise_errors(self) -> None:
-        """Raise what went wrong inside the imitation: a script used up, a model function that failed."""
+        """Raise the errors of the stand-in itself, such as a script without replies or a failed model."""
         if self.errors:
-            raise BaseExceptionGroup("the imitated cloud had errors", list(self.errors))
+            raise BaseExceptionGroup("the stand-in for Mistral's API had errors", list(self.errors))
 
     async def settled(self) -> None:
-        """Return once no conversation is being worked on, whether or not its client is still there."""
+        """Return when there is no work on any conversation, also for clients that have disconnected."""
         if self._loop is None:
-            raise RuntimeError("the server is not running")
+            raise RuntimeError("the server is not running; use it inside `with`, or call start()")
         work = asyncio.run_coroutine_threadsafe(self._conversations.settled(), self._loop)
         await asyncio.wrap_future(work)
 
     def forget(self) -> None:
-        """Forget every agent, conversation and request: what was asked last must have been answered.
+        """Forget every agent, conversation and request. No request may be unanswered when this is called.
 
-        Lists get long otherwise where one server serves thousands of tests.
+        It keeps the lists short when one server serves thousands of tests.
         """
         self._agents.clear()
         self._conversations.stored.clear()
         self.requests.clear()
 
     def start(self) -> None:
-        """Listen. Requests are accepted once this returns."""
+        """Start the server; it accepts requests when this returns."""
         if self._thread is not None:
-            raise RuntimeError("the server is running already")
-        # asyncio turns Nagle's algorithm off only where the protocol is named; else each answer takes 40 ms.
+            raise RuntimeError("the server is already running")
+        # asyncio turns off Nagle's algorithm only for sockets with an explicit protocol. With it, each answer
+        # would take 40 ms.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -147,7 +155,7 @@ class MistralServer:
         started.wait()
 
     def stop(self) -> None:
-        """Cut every connection, give up unfinished work and free the port. Does nothing if not running."""
+        """Cut every connection, drop unfinished work and free the port. Does nothing if not running."""
         thread, loop, stopping = self._thread, self._loop, self._stopping
         if thread is None or loop is None or stopping is None:
             return
@@ -189,7 +197,7 @@ class MistralServer:
             ws="none",
             proxy_headers=False,
             log_config=None,
-            # To close an idle connection just when a client writes to it is a fault that no test asked for.
+            # Closing an idle connection just when a client writes to it would be a fault that no test wants.
             timeout_keep_alive=IDLE_SECONDS_MAX,
         )
         config.load()
@@ -203,7 +211,7 @@ class MistralServer:
         for connection in list(state.connections):
             if isinstance(connection, ClientConnection):
                 connection.cut()
-        await asyncio.sleep(0)  # lets each connection notice, so that none answers its cancelled request
+        await asyncio.sleep(0)  # Each connection must notice, so that it does not answer a cancelled request.
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
@@ -218,7 +226,7 @@ class MistralServer:
 
 
 def serve(model: Model, *, port: int = 0) -> None:
-    """Serve until interrupted, printing the address first: for a process of its own."""
+    """Print the address, and serve until interrupted. This is for a separate process."""
     with MistralServer(model, port=port) as server:
         print(f"{server.url} (api key {server.api_key})", flush=True)
         threading.Event().wait()

@@ -1,4 +1,4 @@
-"""Server-sent events: an answer, cut into the pieces that a client has to put together again."""
+"""Server-sent events: an answer in pieces, which the client must put together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORD = re.compile(r"\s*\S+\s*$|\s*\S+|\s+$")
 
 
 async def conversation_events(work: ServerWork, now: Callable[[], str]) -> AsyncIterator[bytes]:
-    """Yield the frames of a streamed start, append or restart; the first goes out before the work is done."""
+    """Yield the frames of a streamed start, append or restart; the first one before the work is done."""
 
     def frame(kind: str, **fields: Any) -> bytes:
         return _frame({"type": kind, "created_at": now(), **fields}, event=kind)
@@ -34,7 +34,7 @@ async def conversation_events(work: ServerWork, now: Callable[[], str]) -> Async
 
 
 def chat_events(completion: Json) -> Iterator[bytes]:
-    """Yield the frames of a streamed chat completion that says what `completion` says."""
+    """Yield the frames of a streamed chat completion with the content of `completion`."""
     head = {name: completion[name] for name in ("id", "created", "model")} | {
         "object": "chat.completion.chunk"
     }
@@ -50,7 +50,7 @@ def chat_events(completion: Json) -> Iterator[bytes]:
 
 
 def split_frames(stream: bytes) -> list[bytes]:
-    """Return the frames of a stream, each with the blank line that ends it."""
+    """Return the frames of a stream, each with the blank line at its end."""
     return [frame + b"\n\n" for frame in stream.split(b"\n\n") if frame]
 
 
@@ -96,7 +96,7 @@ def _content_pieces(content: str | Sequence[Json]) -> Iterator[tuple[int, str | 
 
 
 def _deltas(choice: Json) -> Iterator[tuple[Json, str | None]]:
-    """Yield the deltas of one choice; only the last one carries its finish reason."""
+    """Yield the deltas of one choice. Only the last one has the finish reason."""
     yield {"role": "assistant", "content": ""}, None
     deltas: list[Json] = []
     for message in choice.get("messages") or [choice["message"]]:
@@ -137,7 +137,7 @@ def _content_deltas(content: str | Sequence[Json]) -> list[Json]:
 
 
 def _words(text: str) -> list[str]:
-    """Cut a text into pieces that together are the text: at least one, of about a word each."""
+    """Return the text in pieces of about one word each; there is at least one piece."""
     return _WORD.findall(text) or [text]
 
 

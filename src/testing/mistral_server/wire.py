@@ -1,4 +1,4 @@
-"""Between the socket and the application: records every exchange and lets faults happen to it."""
+"""The layer between the socket and the application: it records every exchange and makes faults happen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request as it came; header names are in lower case. The headers hold the key: the repr has none."""
+    """A request as it came, with header names in lower case. Its repr hides the headers with the key."""
 
     method: str
     path: str
@@ -49,7 +49,7 @@ class RecordedRequest:
 
 @dataclass(frozen=True, slots=True)
 class RecordedResponse:
-    """A complete response as the application gave it, whatever a fault then made of it."""
+    """A complete response of the application, before any fault changes it."""
 
     status: int
     headers: dict[str, str]
@@ -66,7 +66,7 @@ class RecordedExchange:
 
 
 class ClientConnection(H11Protocol):
-    """uvicorn's HTTP protocol; it puts itself into the request's state, so that a fault can cut it."""
+    """uvicorn's HTTP protocol. It is in the state of each request, so that a fault can cut the connection."""
 
     def __init__(
         self,
@@ -108,24 +108,24 @@ class Wire:
         request = _recorded(scope, body)
         self._requests.append(request)
         actions = self._faults.take(request.method, request.path)
-        passage = Passage(
+        exchange = Exchange(
             scope, receive, send, actions, lambda answer: self._report(RecordedExchange(request, answer))
         )
-        if await passage.ends_at("request"):
+        if await exchange.ends_at("request"):
             return
-        scope["state"]["at_work"] = passage.work
+        scope["state"]["at_work"] = exchange.work
         try:
-            await self._application(scope, passage.receive_again(body), passage.take_answer)
+            await self._application(scope, exchange.receive_again(body), exchange.take_answer)
         except Exception as error:
             self._errors.append(error)
-            await Response(f"{type(error).__name__}: {error}", 500)(scope, receive, passage.take_answer)
-        for action in passage.misplaced():
+            await Response(f"{type(error).__name__}: {error}", 500)(scope, receive, exchange.take_answer)
+        for action in exchange.misplaced():
             self._errors.append(ValueError(f"{action!r} cannot happen to {request.method} {request.path}"))
-        await passage.deliver()
+        await exchange.deliver()
 
 
-class Passage:
-    """One request on its way in and its answer on its way out, with what is to happen to them."""
+class Exchange:
+    """One request and its answer, with the actions of a fault that happen to them."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Passage:
         self._response: RecordedResponse | None = None
 
     async def ends_at(self, point: Point) -> bool:
-        """Let happen what is to happen here; return whether the client has now got all that it will get."""
+        """Perform the actions for this point; return whether the client gets nothing more after them."""
         for action in self._actions:
             if _point(action) != point:
                 continue
@@ -166,12 +166,12 @@ class Passage:
         return self._is_cut
 
     async def work(self) -> None:
-        """Called by the application when it has taken over the inputs and is about to ask the model."""
+        """Perform the actions for "work". The application calls this before it calls the model."""
         self._has_worked = True
         await self.ends_at("work")
 
     def misplaced(self) -> list[Action]:
-        """Return the actions that cannot happen: this request did no work, or its answer is no stream."""
+        """Return the actions that cannot happen, because there was no work or the answer is not a stream."""
         content_type = self._response.headers.get("content-type", "") if self._response else ""
         return [
             action
@@ -189,7 +189,7 @@ class Passage:
         return receive
 
     async def take_answer(self, message: Message) -> None:
-        """Record a part of the application's answer, and pass it on unless a fault needs the whole."""
+        """Record a part of the answer; pass it on unless a fault needs the complete answer."""
         if message["type"] == "http.response.start":
             self._head = message
         else:
@@ -201,7 +201,7 @@ class Passage:
             await self._send(message)
 
     async def deliver(self) -> None:
-        """Send an answer that was held back, as far as the faults let it through."""
+        """Send an answer that was held back, after the faults have changed it."""
         if self._is_cut or not self._is_held or self._response is None or await self.ends_at("answer"):
             return
         body = self._response.body
