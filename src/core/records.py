@@ -279,6 +279,11 @@ def decode_record(data: bytes) -> AnyRecord:
         value = decode(data)
     except ValueError as error:
         raise _corrupt("not JSON") from error
+    return read_record(value)
+
+
+def read_record(value: Any) -> AnyRecord:
+    """Return the record that a value of JSON is; raises what `decode_record` raises."""
     if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
         raise StorageTooNew(
             f"a journal is in format {value['format']}, this code reads up to {FORMAT}; upgrade outlast"

@@ -15,7 +15,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError
 
 from outlast.adapters.temporal.failures import step_failure
-from outlast.adapters.temporal.payloads import check_size
+from outlast.adapters.temporal.payloads import as_written, check_size
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from outlast.core.approvals import Decision
 from outlast.core.errors import DeterminismError, NotSupported
@@ -64,6 +64,7 @@ class TemporalContext(WorkflowContext):
         steps: OpenSteps,
         lease: timedelta,
         limit_bytes: int,
+        writes_json: bool,
         own_code: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         info = workflow.info()
@@ -75,6 +76,7 @@ class TemporalContext(WorkflowContext):
         self._steps = steps
         self._lease = lease
         self._limit_bytes = limit_bytes
+        self._writes_json = writes_json
         self._own_code = own_code
         self._random = workflow.random()
         self._state: dict[Any, Any] = {}
@@ -94,7 +96,7 @@ class TemporalContext(WorkflowContext):
         self.records.append(encode_record(record))
         self._lengths.append(workflow.info().get_current_history_length())
 
-    def page(self, position: int, length: int) -> dict[str, Any]:
+    def page(self, position: int, length: int) -> Any:
         """Return the records from `position` on that a history of `length` events gives, as many as fit.
 
         Temporal may ask when the history already has events whose workflow task is still to come. What code
@@ -103,14 +105,15 @@ class TemporalContext(WorkflowContext):
 
         `before` is how many records the execution's earlier histories hold.
         """
-        page: list[JSON] = []
+        page: list[bytes] = []
         size = 0
         for record, made_at in zip(self.records[position:], self._lengths[position:], strict=True):
             if made_at > length or (page and size + len(record) > PAGE_BYTES):
                 break
-            page.append(decode(record))
+            page.append(record)
             size += len(record)
-        return {"records": page, "before": self._before}
+        text = b'{"records":[%s],"before":%d}' % (b",".join(page), self._before)
+        return as_written(text) if self._writes_json else decode(text)
 
     @property
     def time(self) -> float:

@@ -54,7 +54,7 @@ class AgentsInbound(WorkflowInboundInterceptor):
     def _enter(self) -> TemporalContext:
         if self._context is None:
             lent = host()
-            self._context = TemporalContext(lent.steps, lent.lease, lent.limit_bytes)
+            self._context = TemporalContext(lent.steps, lent.lease, lent.limit_bytes, lent.writes_json)
             keep_order()
         current_context.set(self._context)
         return self._context

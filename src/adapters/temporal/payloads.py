@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
 from temporalio.converter import (
     BinaryNullPayloadConverter,
     CompositePayloadConverter,
@@ -31,10 +32,14 @@ class _JsonPayloads(EncodingPayloadConverter):
         return "json/plain"
 
     def to_payload(self, value: Any) -> Payload:
-        return Payload(metadata={"encoding": b"json/plain"}, data=encode(value))
+        return _payload(encode(value))
 
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
         return decode(payload.data)
+
+
+def _payload(text: bytes) -> Payload:
+    return Payload(metadata={"encoding": b"json/plain"}, data=text)
 
 
 class _Payloads(CompositePayloadConverter):
@@ -74,6 +79,16 @@ class TellingCodec(PayloadCodec):
                 f"payload codec {name} cannot decode what Temporal holds ({type(error).__name__}); "
                 "connect with the codec and the key that its writer has"
             ) from error
+
+
+def writes_json(converter: DataConverter) -> bool:
+    """Return whether the converter writes JSON as we do; any other one may do to a value what it likes."""
+    return converter.payload_converter_class is _Payloads
+
+
+def as_written(text: bytes) -> RawValue:
+    """Return JSON that is written already as a value, for a converter that `writes_json`."""
+    return RawValue(_payload(text))
 
 
 def limit_of(converter: DataConverter) -> int:

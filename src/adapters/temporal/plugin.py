@@ -24,7 +24,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from outlast.adapters.temporal.activities import TemporalAttempts
 from outlast.adapters.temporal.native_context import UsersHost
-from outlast.adapters.temporal.payloads import limit_of
+from outlast.adapters.temporal.payloads import limit_of, writes_json
 from outlast.adapters.temporal.step_replay import Replays
 from outlast.adapters.temporal.steps import OpenSteps
 from outlast.adapters.temporal.worker_presence import WorkerPresence
@@ -55,7 +55,10 @@ class AgentsPlugin(SimplePlugin):
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         config = super().configure_worker(config)
         client: Client = config["client"]
-        host = UsersHost(self._toolkit, {}, OpenSteps(), self._lease, limit_of(client.data_converter))
+        converter = client.data_converter
+        host = UsersHost(
+            self._toolkit, {}, OpenSteps(), self._lease, limit_of(converter), writes_json(converter)
+        )
         others = list(config.get("interceptors", ()))
         attempts = TemporalAttempts(host, Replays(client, _replayer_of(host, config, others, client)))
         config["interceptors"] = [*others, host]

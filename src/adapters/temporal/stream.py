@@ -36,8 +36,8 @@ from outlast.core.errors import (
     StorageUnavailable,
 )
 from outlast.core.event_stream import Delta, Event
-from outlast.core.json import JSON, encode
-from outlast.core.records import decode_record
+from outlast.core.json import JSON
+from outlast.core.records import read_record
 from outlast.ports.toolkit import RecordReader, Toolkit
 
 PAUSE_SECONDS = 0.5
@@ -98,7 +98,7 @@ class EventStream:
                 page = await self._page(run, position, history.completed, follow)
                 shift = page.before if shift is None else shift
                 for record in page.records:
-                    for event in reader.read(decode_record(encode(record))):
+                    for event in reader.read(read_record(record)):
                         text.see(event)
                         if event.position + shift > after:
                             yield replace(event, position=event.position + shift)

@@ -18,7 +18,7 @@ from temporalio.worker import Replayer, Worker
 
 from outlast.adapters.temporal.activities import TemporalAttempts
 from outlast.adapters.temporal.heartbeat import HURRY_SECONDS
-from outlast.adapters.temporal.payloads import data_converter, limit_of
+from outlast.adapters.temporal.payloads import data_converter, limit_of, writes_json
 from outlast.adapters.temporal.refusals import refusal_in
 from outlast.adapters.temporal.step_replay import MakeReplayer, Replays
 from outlast.adapters.temporal.steps import OpenSteps
@@ -67,7 +67,9 @@ class TemporalWorker:
     ) -> None:
         self._client = client
         converter = client.data_converter
-        self._host = Host(toolkit, definitions, OpenSteps(), options.lease, limit_of(converter))
+        self._host = Host(
+            toolkit, definitions, OpenSteps(), options.lease, limit_of(converter), writes_json(converter)
+        )
         self._options = options
         self._stack = AsyncExitStack()
         self._running: asyncio.Task[None] | None = None

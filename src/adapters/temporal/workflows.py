@@ -65,6 +65,8 @@ class Host(Interceptor):
     steps: OpenSteps
     lease: timedelta
     limit_bytes: int = LIMIT_BYTES
+    writes_json: bool = False
+    """Whether the client's data converter does; see `payloads.writes_json`."""
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
@@ -127,7 +129,9 @@ class DurableWorkflow:
             raise UnknownDefinition("workflow", name)
         self._definition = self._host.definitions[name]
         lent = self._host
-        self._context = TemporalContext(lent.steps, lent.lease, lent.limit_bytes, lent.toolkit.own_code)
+        self._context = TemporalContext(
+            lent.steps, lent.lease, lent.limit_bytes, lent.writes_json, lent.toolkit.own_code
+        )
         self._context.tell_timers()
         keep_order()
         self._scope = copy_context()
