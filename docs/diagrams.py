@@ -6,40 +6,42 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from outlast.core.agent_machine import TRANSITIONS
 from outlast.core.agent_run import Phase
+from outlast.core.agent_transitions import TRANSITIONS
 from outlast.core.workflow_machine import OPERATIONS, MachinePhase
 
 PAGE = Path(__file__).parent / "agent-machine.md"
 
-Moves = Iterable[tuple[str, str, str]]
-"""Phase, what comes, next phase."""
+Move = tuple[str, str, str, str]
+"""A phase, what comes, the outcome (empty where there is only one), and the next phase."""
 
 
-def agent_moves() -> Iterator[tuple[str, str, str]]:
+def agent_moves() -> Iterator[Move]:
     """Yield the moves of the agent machine."""
-    for phase, accepted in TRANSITIONS.items():
-        for event, following in accepted.items():
-            for after in sorted(following):
-                yield phase, event.__name__, after
+    for phase, events in TRANSITIONS.items():
+        for event, outcomes in events.items():
+            for outcome, after in outcomes.items():
+                yield phase, event.__name__, outcome if len(outcomes) > 1 else "", after
 
 
-def workflow_moves() -> Iterator[tuple[str, str, str]]:
+def workflow_moves() -> Iterator[Move]:
     """Yield the moves of the workflow machine."""
     for phase, operations in OPERATIONS.items():
         for operation, following in operations.items():
             for after in sorted(following):
-                yield phase, operation, after
+                yield phase, operation, "", after
 
 
-def diagram(start: str, phases: Iterable[str], moves: Moves) -> str:
+def diagram(start: str, phases: Iterable[str], moves: Iterable[Move]) -> str:
     """Return a mermaid state diagram; a phase that nothing leaves for another one is an end."""
-    arrows: dict[tuple[str, str], list[str]] = {}
-    for phase, what, after in moves:
-        arrows.setdefault((phase, after), []).append(what)
+    arrows: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for phase, what, outcome, after in moves:
+        arrows.setdefault((phase, after), {}).setdefault(what, []).append(outcome)
     left = {phase for phase, after in arrows if phase != after}
     lines = ["stateDiagram-v2", f"    [*] --> {start}"]
-    lines += [f"    {phase} --> {after}: {'<br/>'.join(what)}" for (phase, after), what in arrows.items()]
+    for (phase, after), outcomes in arrows.items():
+        labels = [f"{what} ({', '.join(named)})" if any(named) else what for what, named in outcomes.items()]
+        lines.append(f"    {phase} --> {after}: {'<br/>'.join(labels)}")
     lines += [f"    {phase} --> [*]" for phase in phases if phase not in left]
     return "\n".join(lines)
 

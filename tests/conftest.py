@@ -1,4 +1,4 @@
-"""How every test here runs: the Hypothesis profiles, and asyncio for `async def` tests.
+"""How every test here runs: the Hypothesis profiles, golden files, and asyncio for `async def` tests.
 
 An `async def` test or fixture just works, in a function, in a class and under `@given`: anyio's pytest plugin
 runs it, each test (and each example) as a task of a fresh event loop unless a wider fixture holds one open.
@@ -34,6 +34,11 @@ settings.register_profile(
 )
 settings.register_profile("nightly", settings.get_profile("ci"), derandomize=False, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flag that rewrites golden files: look at the difference before you commit it."""
+    parser.addoption("--rewrite-golden", action="store_true", help="write golden files as they are now")
 
 
 @pytest.fixture(scope="session")

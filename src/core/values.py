@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 
 from outlast.core.json import JSON, encode
 
+_set = object.__setattr__
+"""Sets an attribute of a frozen value."""
+
 
 class Value(BaseModel):
     """An immutable value, equal to its JSON round trip."""
@@ -32,8 +35,17 @@ class Value(BaseModel):
         return encode(self.to_data())
 
     def with_(self, **changes: Any) -> Self:
-        """Return a copy with `changes`, which are trusted to be of the right types."""
-        return self.model_copy(update=changes)
+        """Return a copy with `changes`, which are trusted to be of the right types.
+
+        It is what `model_copy` returns, in half the time: the machines make a dozen copies in each turn. A
+        `Value` has no extra fields and no private ones, so there is nothing else to copy.
+        """
+        copied = self.__class__.__new__(self.__class__)
+        _set(copied, "__dict__", self.__dict__ | changes)
+        _set(copied, "__pydantic_fields_set__", self.__pydantic_fields_set__ | changes.keys())
+        _set(copied, "__pydantic_extra__", None)
+        _set(copied, "__pydantic_private__", None)
+        return copied
 
 
 @cache

@@ -32,8 +32,9 @@ from outlast.core.agent_events import (
     ToolReturned,
     UserMessageAdded,
 )
-from outlast.core.agent_machine import TRANSITIONS, step
+from outlast.core.agent_machine import step
 from outlast.core.agent_run import AgentRun, CallState, Phase
+from outlast.core.agent_transitions import TRANSITIONS
 from outlast.core.approvals import fingerprint_of
 from outlast.core.entries import AgentHandoff, Entry, FunctionCall
 from tests.core.strategies import (

@@ -180,6 +180,17 @@ function_calls = st.sampled_from(
         for call_id in ("a", "b", "c", "d", "", "call00000", "\ud800")
     ]
 )
+server_calls = st.sampled_from(
+    [
+        FunctionCall.model_validate(
+            {"tool_call_id": call_id, "name": name, "arguments": text, "confirmation_status": "pending"}
+        )
+        for text in ("{}", '{"q": 1}', "no JSON")
+        for name in ("web_search", "send", *map(handoff_tool, AGENTS))
+        for call_id in ("a", "s", "")
+    ]
+)
+"""Calls that the server runs, once a person has allowed them."""
 contents: list[Content] = [
     "",
     "hello",
@@ -199,9 +210,11 @@ other_entries: SearchStrategy[Entry] = st.sampled_from(
         UnknownEntry.model_validate({"type": "agent.dreamt", "\x00": {"\ud800": 1e300}}),
     ]
 )
-call_replies: SearchStrategy[list[FunctionCall]] = st.lists(function_calls, min_size=2, max_size=4)
+call_replies: SearchStrategy[list[FunctionCall]] = st.lists(
+    st.one_of(*[function_calls] * 7, server_calls), min_size=2, max_size=4
+)
 replies: SearchStrategy[tuple[Entry, ...]] = st.lists(
-    st.one_of(function_calls, function_calls, other_entries, server_handoffs), max_size=5
+    st.one_of(*[function_calls] * 3, server_calls, *[other_entries, server_handoffs] * 2), max_size=5
 ).map(tuple)
 
 usages = st.sampled_from(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from outlast.core import agent_machine
 from outlast.core.agent_events import (
     AgentEvent,
     AnnounceHandoff,
@@ -13,6 +14,7 @@ from outlast.core.agent_events import (
     AnswerBlocked,
     AnswerCall,
     AnswerRejected,
+    ApprovalGiven,
     ApprovalRefused,
     AskApproval,
     CallModel,
@@ -30,9 +32,10 @@ from outlast.core.agent_events import (
     ToolReturned,
     UserMessageAdded,
 )
-from outlast.core.agent_machine import TRANSITIONS, step
+from outlast.core.agent_machine import step
 from outlast.core.agent_run import AgentRun, CallState, Phase
-from outlast.core.agents import AgentSpec
+from outlast.core.agent_transitions import TRANSITIONS
+from outlast.core.agents import AgentGraph, AgentSpec
 from outlast.core.approvals import fingerprint_of
 from outlast.core.entries import (
     AgentHandoff,
@@ -41,6 +44,7 @@ from outlast.core.entries import (
     FunctionResult,
     MessageInput,
     MessageOutput,
+    ToolConfirmation,
     entries,
 )
 from outlast.core.errors import IllegalTransition, ToolError, loggable
@@ -78,7 +82,7 @@ def calls_without_answer(told: tuple[Entry, ...]) -> list[str]:
                 reply.append(entry.tool_call_id)
             case AgentHandoff():
                 reply.clear()
-            case FunctionResult():
+            case FunctionResult() | ToolConfirmation():
                 waiting, reply = waiting or reply, [] if not waiting else reply
                 assert waiting, f"a result for {entry.tool_call_id!r}, which nobody asked for"
                 assert entry.tool_call_id == waiting.pop(0)
@@ -91,8 +95,16 @@ def calls_without_answer(told: tuple[Entry, ...]) -> list[str]:
 
 
 def results_in(told: tuple[Entry, ...]) -> dict[str, str]:
-    """Return the results among the entries, by call id."""
-    return {entry.tool_call_id: entry.result for entry in told if isinstance(entry, FunctionResult)}
+    """Return the results among the entries, by call id; for a call of the server's whether it may run."""
+    results = {entry.tool_call_id: entry.result for entry in told if isinstance(entry, FunctionResult)}
+    return results | {
+        entry.tool_call_id: entry.confirmation for entry in told if isinstance(entry, ToolConfirmation)
+    }
+
+
+def made_by_us(move: Move) -> tuple[FunctionCall, ...]:
+    """Return the open calls of a move's reply that the server does not run."""
+    return tuple(call for call in open_function_calls(kept(move)) if not call.awaits_confirmation)
 
 
 def kept(move: Move) -> tuple[Entry, ...]:
@@ -168,8 +180,14 @@ def test_a1_the_result_of_a_call_is_what_came_of_it_and_the_model_hears_of_nothi
     story: Story,
 ) -> None:
     came: dict[str, str] = {}
+    by_server: set[str] = set()
     for move in story.moves:
-        if isinstance(move.event, ToolReturned):
+        if isinstance(move.event, ModelReplied):
+            asked = open_function_calls(kept(move))
+            by_server = {call.tool_call_id for call in asked if call.awaits_confirmation}
+        if isinstance(move.event, ApprovalGiven) and move.event.call_id in by_server:
+            came[move.event.call_id] = "allow"
+        elif isinstance(move.event, ToolReturned):
             came[move.event.call_id] = move.event.result
         elif isinstance(move.event, ToolCallFailed):
             error = move.event.failure.error()
@@ -179,7 +197,7 @@ def test_a1_the_result_of_a_call_is_what_came_of_it_and_the_model_hears_of_nothi
         for effect in move.effects:
             match effect:
                 case AnswerCall():
-                    came[effect.call_id] = effect.result
+                    came[effect.call_id] = "deny" if effect.call_id in by_server else effect.result
                 case CallModel():
                     told = results_in(effect.entries)
                     assert told.keys() == came.keys()
@@ -189,7 +207,8 @@ def test_a1_the_result_of_a_call_is_what_came_of_it_and_the_model_hears_of_nothi
                     told = results_in(effect.unsent)
                     assert told.keys() >= came.keys()
                     for call_id, result in told.items():
-                        assert came[call_id] in result if call_id in came else "was cancelled" in result
+                        expected = came.get(call_id, "deny" if result == "deny" else "was cancelled")
+                        assert expected in result
                 case _:
                     pass
 
@@ -281,7 +300,7 @@ def test_a3_a_handoff_that_the_agent_does_not_declare_is_answered_with_those_it_
         if move.after.phase is Phase.FAILED:
             continue
         agent = active_agent(move)
-        for call in open_function_calls(kept(move)):
+        for call in made_by_us(move):
             if call.name.startswith("transfer_to_") and call.name not in agent.handoff_tools():
                 assert answers[call.tool_call_id].failed
                 assert all(name in answers[call.tool_call_id].result for name in agent.handoffs)
@@ -293,7 +312,7 @@ def test_a4_tools_run_first_and_the_first_handoff_wins(story: Story) -> None:
         if not isinstance(move.event, ModelReplied) or move.after.phase is Phase.FAILED:
             continue
         targets = active_agent(move).handoff_tools()
-        handoffs = [call for call in open_function_calls(kept(move)) if call.name in targets]
+        handoffs = [call for call in made_by_us(move) if call.name in targets]
         if not handoffs:
             continue
         event("handoff")
@@ -445,7 +464,7 @@ def test_a6_what_cannot_be_called_is_answered_with_a_message_to_act_on(story: St
         known = {tool.name for tool in agent.tools} | set(agent.handoff_tools())
         answers = {effect.call_id: effect for effect in move.effects if isinstance(effect, AnswerCall)}
         broken = False
-        for call in open_function_calls(kept(move)):
+        for call in made_by_us(move):
             told = answers.get(call.tool_call_id)
             if call.name not in known:
                 broken = True
@@ -487,7 +506,7 @@ def test_a7_any_event_moves_within_the_table_or_is_refused_and_changes_nothing(
     if accepts(run, tried):
         event(f"{run.phase} takes {type(tried).__name__}")
         after, _ = step(run, tried)
-        assert after.phase in TRANSITIONS[run.phase][type(tried)]
+        assert after.phase in TRANSITIONS[run.phase][type(tried)].values()
     else:
         event(f"{run.phase} refuses {type(tried).__name__}")
         with pytest.raises(IllegalTransition, match=f"{type(tried).__name__}.*{run.phase}"):
@@ -498,7 +517,19 @@ def test_a7_any_event_moves_within_the_table_or_is_refused_and_changes_nothing(
 @given(stories())
 def test_a7_every_move_stays_within_the_table(story: Story) -> None:
     for move in story.moves:
-        assert move.after.phase in TRANSITIONS[move.before.phase][type(move.event)]
+        _, outcome, _ = agent_machine.move(move.before, move.event)
+        event(f"{move.before.phase}: {type(move.event).__name__}, {outcome}")
+        assert move.after.phase is TRANSITIONS[move.before.phase][type(move.event)][outcome]
+
+
+def test_a7_an_outcome_that_the_table_does_not_have_is_refused_and_changes_nothing() -> None:
+    start = AgentRun(graph=AgentGraph(start="a", agents={"a": AgentSpec(name="a", model="m")}))
+    without = TRANSITIONS | {Phase.READY: {RunStarted: {}}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agent_machine, "TRANSITIONS", without)
+        with pytest.raises(IllegalTransition, match=r"RunStarted with the outcome 'model asked'.*ready"):
+            step(start, RunStarted(inputs=()))
+    assert start.phase is Phase.READY
 
 
 wire_garbage = st.lists(
@@ -532,7 +563,7 @@ def test_a7_a_reply_is_refused_at_the_door_or_taken(start: AgentRun, wire: list[
     except ValueError:
         return
     after, effects = step(run, ModelReplied(entries=taken))
-    assert after.phase in TRANSITIONS[Phase.AWAITING_MODEL][ModelReplied]
+    assert after.phase in TRANSITIONS[Phase.AWAITING_MODEL][ModelReplied].values()
     assert isinstance(effects[0], KeepReply)
 
 

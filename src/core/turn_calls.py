@@ -1,0 +1,130 @@
+"""The tool calls of one turn: which of them can be made, and with what the others are answered.
+
+A model may ask for anything. Each call of its reply is opened (to run, or to wait for a person), or it has
+its result at once: it is a handoff, or it cannot be made and the result says why, in words that the model can
+act upon. Nothing here changes a run; `agent_machine` decides what follows from the calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from outlast.core.agent_events import AgentEffect, AnswerCall, AskApproval, CallTool
+from outlast.core.agent_run import AgentRun, CallState, ToolCall
+from outlast.core.agents import HANDOFF_PREFIX
+from outlast.core.approvals import fingerprint_of
+from outlast.core.entries import Entry, FunctionCall, FunctionResult, ToolConfirmation
+from outlast.core.errors import (
+    CallCancelled,
+    CallOverLimit,
+    IgnoredHandoff,
+    InvalidArguments,
+    ToolError,
+    UnknownHandoff,
+    UnknownTool,
+)
+from outlast.core.json import encode
+from outlast.core.replies import parsed_arguments
+
+ALLOWED = "allowed"
+"""The result of a call that the server may run now."""
+
+
+class OpenedCalls(NamedTuple):
+    """The calls of a reply, each opened or answered."""
+
+    calls: tuple[ToolCall, ...]
+    effects: tuple[AgentEffect, ...]
+    """One for each call."""
+    tool_calls: int
+    """How many calls of tools the run has asked for now."""
+    fault: ToolError | None
+    """The error of the first call that the model should not have made."""
+
+
+def open_calls(run: AgentRun, asked: tuple[FunctionCall, ...]) -> OpenedCalls:
+    """Return the calls that the active agent asks for: opened where they can be made, answered where not.
+
+    The first handoff wins. It is answered here; it takes effect when all calls of the turn have a result.
+    """
+    handoffs = run.graph[run.agent].handoff_tools()
+    calls: list[ToolCall] = []
+    effects: list[AgentEffect] = []
+    tool_calls, allowed = run.tool_calls, run.limits.tool_calls
+    winner: str | None = None
+    fault: ToolError | None = None
+    for one in asked:
+        call, refusal = unmade(one), None
+        target = None if call.by_server else handoffs.get(call.tool)
+        if target is None:
+            call, refusal = _open(run, call, one.arguments)
+            tool_calls += refusal is None
+        elif winner is None:
+            winner = target
+            answer = encode({"handed_off_to": target}).decode()
+            call = call.with_(handoff=target, state=CallState.DONE, result=answer)
+        else:
+            refusal = IgnoredHandoff(target, winner)
+        fault = fault or refusal
+        if target is None and refusal is None and allowed is not None and tool_calls > allowed:
+            # The call has no fault of its own: the run reaches its limit before the model is asked again.
+            refusal = CallOverLimit(call.tool, allowed)
+        if refusal is not None:
+            call = call.with_(state=CallState.DONE, result=str(refusal))
+        calls.append(call)
+        effects.append(effect_of(run, call, failed=refusal is not None))
+    return OpenedCalls(tuple(calls), tuple(effects), tool_calls, fault)
+
+
+def unmade(call: FunctionCall) -> ToolCall:
+    """Return the call before it is opened or answered."""
+    return ToolCall(call_id=call.tool_call_id, tool=call.name, by_server=call.awaits_confirmation)
+
+
+def _open(run: AgentRun, call: ToolCall, text: str) -> tuple[ToolCall, ToolError | None]:
+    """Return the call with its arguments, ready to be made, or the error that says why it cannot be made."""
+    if call.by_server:
+        # The server runs it, if it may: the tool is not among ours, and the arguments are only shown.
+        return call.with_(arguments=parsed_arguments(text) or {}, state=CallState.AWAITING_APPROVAL), None
+    agent = run.graph[run.agent]
+    tool = agent.tool(call.tool)
+    if tool is None:
+        if call.tool.startswith(HANDOFF_PREFIX):
+            target = call.tool.removeprefix(HANDOFF_PREFIX)
+            return call, UnknownHandoff(target, agent.name, agent.handoffs)
+        return call, UnknownTool(call.tool, agent.name, tuple(known.name for known in agent.tools))
+    arguments = parsed_arguments(text)
+    if arguments is None:
+        return call, InvalidArguments(call.tool, ("the arguments are not a JSON object; send one",))
+    state = CallState.AWAITING_APPROVAL if tool.requires_approval else CallState.RUNNING
+    return call.with_(arguments=arguments, state=state), None
+
+
+def effect_of(run: AgentRun, call: ToolCall, *, failed: bool, denied: bool = False) -> AgentEffect:
+    """Return what the driver must do about the call: make it, ask a person, or report its result."""
+    about: dict[str, Any] = {"agent": run.agent, "turn": run.turn, "call_id": call.call_id, "tool": call.tool}
+    if call.state is CallState.RUNNING:
+        return CallTool(**about, arguments=call.arguments)
+    if call.state is CallState.AWAITING_APPROVAL:
+        fingerprint = fingerprint_of(run.agent, call.tool, call.arguments)
+        return AskApproval(**about, arguments=call.arguments, fingerprint=fingerprint)
+    return AnswerCall(**about, result=call.result or "", failed=failed, denied=denied)
+
+
+def closed_call(call: ToolCall, why: str, *, started: bool) -> ToolCall:
+    """Return the call with a result; `why` says why an open call gets no other one.
+
+    `started` says whether a call that runs may have had its side effect: the driver was asked to make it.
+    """
+    if call.state is CallState.DONE:
+        return call
+    result = CallCancelled(call.tool, why, started=started and call.state is CallState.RUNNING)
+    return call.with_(state=CallState.DONE, result=str(result))
+
+
+def entry_of(call: ToolCall) -> Entry:
+    """Return the entry with the result; a call of the server's is denied unless a person has allowed it."""
+    if call.by_server:
+        confirmation: Literal["allow", "deny"] = "allow" if call.result == ALLOWED else "deny"
+        return ToolConfirmation(tool_call_id=call.call_id, confirmation=confirmation)
+    return FunctionResult(tool_call_id=call.call_id, result=call.result or "")
