@@ -25,7 +25,8 @@ or its inbox holds a message beyond those consumed; or when its owner's lease ha
 - after a claim or renewal: when the lease runs out;
 - after a release: now if the inbox holds unread messages, else `wake_at` but not before now, or never;
 - after a message to an execution without owner: now, unless it was earlier;
-- after a release with `hold`: never, whatever messages come, until `Leases.resume`; then now.
+- after a release with `hold`: `wake_at` but not before now, or never, whatever messages there are and come;
+- after `Leases.resume` of what was so released: now.
 
 Fruitless claims. Code can end the process that runs it, and the next one, and the one after that. So a store
 counts how many claims of an execution in a row were lost without progress (`Claim.fruitless`): the claim
@@ -152,7 +153,7 @@ class Head:
     fruitless: int = 0
     """How many of its claims in a row were lost without progress; see `Claim.fruitless`."""
     held: bool = False
-    """Whether it waits for `Leases.resume`, and for nothing else."""
+    """Whether it waits for `Leases.resume`, and for nothing else: it was released with `hold` alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,8 @@ class Commit:
     fruitless: int | None = 0
     """What `Claim.fruitless` is from now on: 0 after progress; None leaves it as it is."""
     hold: bool = False
-    """With `release`, and only then: it can be claimed again only after `Leases.resume`."""
+    """With `release`, and only then: no message makes it claimable, only `wake_at`, if it has one, or
+    `Leases.resume`."""
 
     def __post_init__(self) -> None:
         if self.hold and not self.release:
@@ -368,8 +370,8 @@ class Leases(Protocol):
         L3  `recovered_from` names the previous owner exactly when that did not release it.
         L6  A claim that is `recovered` adds one to `fruitless`, in the same atomic write; any other claim
             leaves it. Else only an append changes it, to what its commit says, and `resume`.
-        L7  An execution that was released with `hold` is not claimed: not when its wake-up time comes, nor
-            when messages do, which its inbox keeps. Neither does it count for `next_wake_at`.
+        L7  An execution that was released with `hold` is not claimed before its wake-up time, and without one
+            not at all, whatever messages its inbox holds or gets; it keeps them.
 
         A claim passes over nothing that is claimable just because another call has it locked at that moment:
         a store that skips locked rows (`SKIP LOCKED`) looks again before it answers, or announces the skipped
@@ -400,10 +402,10 @@ class Leases(Protocol):
 
     @abstractmethod
     async def resume(self, execution_id: str) -> bool:
-        """Make an execution that is held claimable now; return whether it was held.
+        """Make an execution that was released with `hold` claimable now; return whether it was.
 
-        L8  Durable once it returns: the execution is not held, its `fruitless` is 0, and its note is gone. An
-            execution that is not held stays as it is.
+        L8  Durable once it returns: the execution is not held, its `fruitless` is 0, and its note is gone.
+            One that has an owner, or whose last owner released it without `hold`, stays as it is.
 
         Raises:
             ExecutionNotFound, ExecutionClosed: nothing has changed.

@@ -634,15 +634,43 @@ class NeverBeginsToCountAnew(BrokenStore):
 
 
 class HoldsForTheTimeBeing(BrokenStore):
-    """What is held is claimed when its wake-up time comes."""
+    """What is held is claimed after a while, as if its owner had been lost."""
 
     breaks = "l7_"
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
-        await super().append(claim, position, records, commit)
-        if commit.hold:
-            execution = self._medium.executions[claim.execution_id]
-            execution.claimable_at = self._claimable_at(execution, commit.wake_at)
+        soon = self._clock.now() + 5.0 if commit.hold and commit.wake_at is None else commit.wake_at
+        await super().append(claim, position, records, replace(commit, wake_at=soon))
+
+
+class HoldsForEver(BrokenStore):
+    """The wake-up time of what is held until then does not count."""
+
+    breaks = "l7_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        wake_at = None if commit.hold else commit.wake_at
+        await super().append(claim, position, records, replace(commit, wake_at=wake_at))
+
+
+class HoldsWhatHasNoMailOnly(BrokenStore):
+    """An unread message makes an execution claimable although it is held."""
+
+    breaks = "l7_"
+
+    def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
+        return self._clock.now() if execution.has_mail else super()._claimable_at(execution, wake_at)
+
+
+class HoldsOnceAndForAll(BrokenStore):
+    """What was held once hears of no message any more."""
+
+    breaks = "l7_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        execution = self._owned(claim)
+        hold = commit.release and (commit.hold or (execution is not None and execution.ignores_mail))
+        await super().append(claim, position, records, replace(commit, hold=hold))
 
 
 class WakesWhatIsHeld(BrokenStore):
@@ -653,7 +681,7 @@ class WakesWhatIsHeld(BrokenStore):
     async def send(self, execution_id: str, message: Message) -> None:
         await super().send(execution_id, message)
         execution = self._medium.executions[execution_id]
-        if execution.held:
+        if execution.ignores_mail and execution.owner is None:
             execution.claimable_at = self._clock.now()
 
 
@@ -664,7 +692,7 @@ class RefusesMessagesToWhatIsHeld(BrokenStore):
 
     async def send(self, execution_id: str, message: Message) -> None:
         execution = self._medium.executions.get(execution_id)
-        if execution is None or not execution.held:
+        if execution is None or not execution.ignores_mail:
             await super().send(execution_id, message)
 
 
@@ -713,6 +741,18 @@ class ResumesWhatIsNotHeld(BrokenStore):
         was_held = await super().resume(execution_id)
         self._medium.executions[execution_id].claimable_at = self._clock.now()
         return was_held
+
+
+class ResumesWhatHasAnOwner(BrokenStore):
+    """An execution that was held, and has been claimed since, is taken from its owner."""
+
+    breaks = "l8_"
+
+    async def resume(self, execution_id: str) -> bool:
+        execution = self._medium.running.get(execution_id)
+        if execution is not None and execution.ignores_mail:
+            execution.owner = None
+        return await super().resume(execution_id)
 
 
 class ResumesWhatHasEnded(BrokenStore):

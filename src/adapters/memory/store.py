@@ -51,7 +51,8 @@ class StoredExecution:
     token: int = 0
     """The token of its newest claim; 0 before the first claim."""
     fruitless: int = 0
-    held: bool = False
+    ignores_mail: bool = False
+    """Whether it was released with `hold`. Of use while nobody owns it."""
 
     @property
     def has_mail(self) -> bool:
@@ -74,7 +75,7 @@ class StoredExecution:
             note=self.note,
             owner=self.owner,
             fruitless=self.fruitless,
-            held=self.held,
+            held=self.ignores_mail and self.claimable_at is None and self.status is Status.RUNNING,
         )
 
 
@@ -147,8 +148,8 @@ class MemoryStore(Store):
             execution.release(claimable_at=None)
             del self._medium.running[claim.execution_id]
         elif commit.release:
-            execution.held = commit.hold
-            execution.release(None if commit.hold else self._claimable_at(execution, commit.wake_at))
+            execution.ignores_mail = commit.hold
+            execution.release(self._claimable_at(execution, commit.wake_at))
         self._medium.changed(announce=commit.release)
 
     async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
@@ -177,7 +178,7 @@ class MemoryStore(Store):
         self._check_size(f"a message to execution {execution_id!r}", message.body)
         execution.message_ids.add(message.id)
         execution.inbox.append(Delivery(number=len(execution.inbox) + 1, message=message))
-        if execution.owner is None and not execution.held:
+        if execution.owner is None and not execution.ignores_mail:
             now = self._clock.now()
             execution.claimable_at = (
                 now if execution.claimable_at is None else min(now, execution.claimable_at)
@@ -235,9 +236,9 @@ class MemoryStore(Store):
             raise ExecutionNotFound(execution_id)
         if execution.status is not Status.RUNNING:
             raise ExecutionClosed(execution_id, execution.status)
-        if not execution.held:
+        if execution.owner is not None or not execution.ignores_mail:
             return False
-        execution.held, execution.fruitless, execution.note = False, 0, None
+        execution.ignores_mail, execution.fruitless, execution.note = False, 0, None
         execution.claimable_at = self._clock.now()
         self._medium.changed(announce=True)
         return True
@@ -323,7 +324,7 @@ class MemoryStore(Store):
     def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
         """Return the time from which a released execution is claimable; None: only after a message."""
         now = self._clock.now()
-        if execution.has_mail:
+        if execution.has_mail and not execution.ignores_mail:
             return now
         return None if wake_at is None else max(now, wake_at)
 

@@ -9,6 +9,8 @@ from typing import Any
 from outlast.core.records import Status
 from outlast.ports.journal import Head, WorkerCard
 
+UNTIL_RESUMED = "until resumed"
+
 
 def head_of(id: str, answer: Sequence[Any]) -> Head:
     flat, length = answer
@@ -26,7 +28,7 @@ def head_of(id: str, answer: Sequence[Any]) -> Head:
         note=note,
         owner=owner,
         fruitless=int(fields.get("fruitless", 0)),
-        held="held" in fields,
+        held=owner is None and fields.get("hold") == UNTIL_RESUMED,
     )
 
 

@@ -5,7 +5,7 @@ queue have the same hash tag, so one script changes them atomically, on a single
 change never touches two shards, so a crash leaves nothing half done. A shard has these keys:
 
     token                       the last fencing token
-    head:ID                     a hash: workflow, queue, status, owner, token, times, counters, `held`
+    head:ID                     a hash: workflow, queue, status, owner, token, times, counters, hold
     journal:ID                  a list: the records
     inbox:ID                    a list: the messages that are not consumed
     message-ids:ID              a set: the ids of all messages, until the execution ends

@@ -5,6 +5,7 @@ writes two pages, however long the journal is: the page of that row and the last
 `ready_at` is the time from which an execution is claimable. While it has an owner, that is the end of the
 lease. Otherwise it is the wake-up time, or the time since which an unread message waits for a worker. It is
 NULL when only a message can make the execution claimable, and when the execution is held or has ended.
+`ignores_mail` is 1 after a release with `hold`; it counts only while the execution has no owner.
 
 `counter` has one row: the last fencing token, and the version of the claimable work. A token is never used
 twice in one file, not even for two executions that had the same id. The version grows with every change
@@ -59,13 +60,13 @@ _VERSION_1 = (
         sent INTEGER NOT NULL DEFAULT 0,
         consumed INTEGER NOT NULL DEFAULT 0,
         fruitless INTEGER NOT NULL DEFAULT 0,
-        held INTEGER NOT NULL DEFAULT 0
+        ignores_mail INTEGER NOT NULL DEFAULT 0
     ) STRICT
     """,
     """
     CREATE VIEW head AS SELECT
         key, id, workflow, fingerprint, task_queue, status, length, created_at, closed_at, note, owner,
-        fruitless, held
+        fruitless, ignores_mail AND ready_at IS NULL AND status = 'running' AS held
     FROM execution
     """,
     "CREATE INDEX execution_ready ON execution (task_queue, workflow, ready_at) WHERE ready_at IS NOT NULL",

@@ -103,11 +103,9 @@ class Transaction:
                 (commit.status, self._now, forget_at, key),
             )
         elif commit.release:
-            ready_at = self._now if sent > consumed else commit.wake_at
-            if commit.hold:
-                ready_at = None
+            ready_at = self._now if sent > consumed and not commit.hold else commit.wake_at
             self._connection.execute(
-                "UPDATE execution SET owner = NULL, held = ?, ready_at = ? WHERE key = ?",
+                "UPDATE execution SET owner = NULL, ignores_mail = ?, ready_at = ? WHERE key = ?",
                 (commit.hold, None if ready_at is None else max(self._now, ready_at), key),
             )
             self._announce_work()
@@ -130,7 +128,7 @@ class Transaction:
         self._connection.execute(
             """
             UPDATE execution SET ready_at = ?
-            WHERE key = ? AND owner IS NULL AND NOT held AND (ready_at IS NULL OR ready_at > ?)
+            WHERE key = ? AND owner IS NULL AND NOT ignores_mail AND (ready_at IS NULL OR ready_at > ?)
             """,
             (self._now, key, self._now),
         )
@@ -190,19 +188,23 @@ class Transaction:
         return frozenset(lost)
 
     def resume(self, execution_id: str) -> bool:
-        row = self._row("SELECT key, status, held FROM execution WHERE id = ?", (execution_id,))
+        row = self._row(
+            "SELECT key, status, ignores_mail AND owner IS NULL FROM execution WHERE id = ?", (execution_id,)
+        )
         if row is None:
             raise ExecutionNotFound(execution_id)
-        key, status, held = row
+        key, status, is_waiting = row
         if status != Status.RUNNING:
             raise ExecutionClosed(execution_id, status)
-        if held:
+        if is_waiting:
             self._connection.execute(
-                "UPDATE execution SET held = 0, fruitless = 0, note = NULL, ready_at = ? WHERE key = ?",
+                """
+                UPDATE execution SET ignores_mail = 0, fruitless = 0, note = NULL, ready_at = ? WHERE key = ?
+                """,
                 (self._now, key),
             )
             self._announce_work()
-        return bool(held)
+        return bool(is_waiting)
 
     def announce(self, card: WorkerCard, lease_seconds: float) -> None:
         self._connection.execute("DELETE FROM worker WHERE alive_until <= ?", (self._now,))

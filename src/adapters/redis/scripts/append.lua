@@ -38,7 +38,7 @@ if consumed ~= '' and tonumber(consumed) > read then
 end
 if ends then
     redis.call('HSET', head, 'status', status, 'closed', now)
-    redis.call('HDEL', head, 'owner')
+    redis.call('HDEL', head, 'owner', 'hold')
     redis.call('ZREM', ready, id)
     redis.call('SREM', mail_of(owner), id)
     redis.call('SREM', owned_by(owner), id)
@@ -47,13 +47,11 @@ if ends then
     redis.call('ZADD', listed_of(status, workflow), created, id)
     redis.call('ZADD', shelf, due, id)
 elseif release == '1' then
-    redis.call('HDEL', head, 'owner')
+    redis.call('HDEL', head, 'owner', 'hold')
     redis.call('SREM', mail_of(owner), id)
     redis.call('SREM', owned_by(owner), id)
-    if hold == '1' then
-        redis.call('HSET', head, 'held', 1)
-        redis.call('ZREM', ready, id)
-    elseif sent > read then redis.call('ZADD', ready, now, id)
+    if hold == '1' then redis.call('HSET', head, 'hold', wake_at == '' and UNTIL_RESUMED or 'until its time') end
+    if sent > read and hold == '0' then redis.call('ZADD', ready, now, id)
     elseif wake_at ~= '' then redis.call('ZADD', ready, later(now, wake_at), id)
     else redis.call('ZREM', ready, id) end
     announce_work(queue)

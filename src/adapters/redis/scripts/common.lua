@@ -16,6 +16,9 @@ local ENDS = {'completed', 'failed', 'cancelled'}
 -- Stands for the length of a journal whose execution has ended.
 local ENDED = -1
 
+-- `hold` in the head of an execution that waits for `resume` and nothing else.
+local UNTIL_RESUMED = 'until resumed'
+
 local function head_of(id) return shard .. 'head:' .. id end
 local function journal_of(id) return shard .. 'journal:' .. id end
 local function inbox_of(id) return shard .. 'inbox:' .. id end

@@ -1,8 +1,8 @@
 -- Puts a message into an inbox; returns 'sent', 'unknown', or the status of an execution that has ended.
 local id, message_id, body = ARGV[4], ARGV[5], ARGV[6]
 
-local fields = redis.call('HMGET', head_of(id), 'status', 'workflow', 'queue', 'owner', 'held')
-local status, workflow, queue, owner, held = fields[1], fields[2], fields[3], fields[4], fields[5]
+local fields = redis.call('HMGET', head_of(id), 'status', 'workflow', 'queue', 'owner', 'hold')
+local status, workflow, queue, owner, hold = fields[1], fields[2], fields[3], fields[4], fields[5]
 if not status then return 'unknown' end
 if status ~= 'running' then return status end
 if redis.call('SISMEMBER', message_ids_of(id), message_id) == 1 then return 'sent' end
@@ -14,6 +14,6 @@ redis.call('RPUSH', inbox_of(id), message_id, body)
 redis.call('SADD', message_ids_of(id), message_id)
 redis.call('HINCRBY', head_of(id), 'sent', 1)
 if owner then redis.call('SADD', mail_of(owner), id)
-elseif not held then redis.call('ZADD', ready_of(queue, workflow), 'LT', now, id) end
+elseif not hold then redis.call('ZADD', ready_of(queue, workflow), 'LT', now, id) end
 announce_work(queue)
 return 'sent'

@@ -77,15 +77,48 @@ class HoldingContract(JournalContractBase):
         await self.assert_refused(store, stale, 1, [b"stale"], Commit())
         assert (await self.head(store)).fruitless == 3
 
-    async def test_l7_what_is_held_is_not_claimed_when_its_time_comes(
+    async def test_l7_what_is_held_is_not_claimed_however_long_it_waits(
         self, storage: Storage, store: Store
     ) -> None:
-        for wake_at in (None, 0.0, storage.clock.now() + 1):
-            await self.create_and_hold(store, f"e {wake_at}", wake_at=wake_at)
+        for id in ("e", "f"):
+            await self.create_and_hold(store, id)
         for _ in range(3):
             await self.assert_nothing_claimable(store)
             await storage.clock.advance(self.lease_seconds * 2)
         assert await store.prune(storage.clock.now()) == 0
+
+    async def test_l7_what_is_held_until_a_time_is_claimed_then_and_by_no_message_before(
+        self, storage: Storage, store: Store
+    ) -> None:
+        self.require(StoreCapability.MOVABLE_CLOCK)
+        await store.create(new_execution(), FIRST)
+        claim = await self.claim_one(store)
+        await store.send("e", Message("before", b"one"))
+        wake_at = storage.clock.now() + 10
+        await store.append(claim, 1, [], Commit(release=True, hold=True, wake_at=wake_at, note="for now"))
+        await store.send("e", Message("after", b"two"))
+        head = await self.head(store)
+        assert (head.held, head.note) == (False, "for now")
+        for passed in (0.0, 9.75):
+            await storage.clock.advance(passed)
+            work = await self.claim(store)
+            assert work.claims == ()
+            assert work.next_wake_at == pytest.approx(wake_at, abs=0.001)
+        await storage.clock.advance(0.25)
+        assert not (await self.claim_one(store)).recovered
+
+    async def test_l7_a_hold_is_over_with_the_next_claim(self, storage: Storage, store: Store) -> None:
+        await self.create_and_hold(store, "e", wake_at=0.0)
+        claim = await self.claim_one(store)
+        assert not (await self.head(store)).held
+        await store.append(claim, 1, [], Commit(release=True))
+        assert not (await self.head(store)).held
+        await store.send("e", Message("m", b"body"))
+        claim = await self.claim_one(store)
+        await store.append(claim, 1, [], Commit(consumed=1, release=True, hold=True, wake_at=0.0))
+        claim = await self.claim_one(store)
+        await store.append(claim, 1, [], Commit(status=Status.COMPLETED))
+        assert not (await self.head(store)).held
 
     async def test_l7_messages_to_what_is_held_are_kept_and_wake_nobody(
         self, storage: Storage, store: Store
@@ -142,12 +175,28 @@ class HoldingContract(JournalContractBase):
         order = [(await self.claim(store, limit=1)).claims[0].execution_id for _ in range(3)]
         assert order == ["earlier", "held", "later"]
 
+    async def test_l8_what_is_held_until_a_time_is_resumed_before(
+        self, storage: Storage, store: Store
+    ) -> None:
+        await self.create_and_hold(store, "e", wake_at=MUCH_LATER)
+        assert await store.resume("e")
+        await self.claim_one(store)
+
     async def test_l8_what_is_not_held_stays_as_it_is(self, storage: Storage, store: Store) -> None:
         await self.lose(storage, store, times=2)
         before = await self.state(store, "e")
         assert not await store.resume("e")
         assert await self.state(store, "e") == before
         await self.assert_nothing_claimable(store)
+
+    async def test_l8_what_was_held_and_has_an_owner_now_stays_with_it(self, store: Store) -> None:
+        await self.create_and_hold(store, "e", wake_at=0.0)
+        claim = await self.claim_one(store)
+        before = await self.state(store, "e")
+        assert not await store.resume("e")
+        assert await self.state(store, "e") == before
+        await self.assert_nothing_claimable(store)
+        await store.append(claim, 1, [b"second"], Commit())
 
     async def test_l8_to_resume_again_changes_nothing(self, store: Store) -> None:
         await self.create_and_hold(store, "e")

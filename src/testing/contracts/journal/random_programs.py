@@ -68,7 +68,7 @@ class ModelExecution:
     closed_at: float | None = None
     note: str | None = None
     fruitless: int = 0
-    held: bool = False
+    ignores_mail: bool = False
     claim: Claim | None = None
     lease_until: float = 0.0
     free_since: float = 0.0
@@ -81,9 +81,8 @@ class ModelExecution:
             return None
         if self.claim is not None:
             return self.lease_until
-        if self.held:
-            return None
-        reasons = [sent_at for _, sent_at in self.inbox[self.consumed :]]
+        unread = [] if self.ignores_mail else self.inbox[self.consumed :]
+        reasons = [sent_at for _, sent_at in unread]
         if self.wake_at is not None:
             reasons.append(self.wake_at)
         return max(self.free_since, min(reasons)) if reasons else None
@@ -108,8 +107,11 @@ class ModelExecution:
             note=self.note,
             owner=None if self.claim is None else self.claim.worker,
             fruitless=self.fruitless,
-            held=self.held,
+            held=self.is_set_aside() and self.wake_at is None,
         )
+
+    def is_set_aside(self) -> bool:
+        return self.ignores_mail and self.claim is None and self.status is Status.RUNNING
 
     def deliveries(self) -> list[Delivery]:
         return [Delivery(number, message) for number, (message, _) in enumerate(self.inbox, start=1)]
@@ -377,7 +379,7 @@ class JournalMachine(RuleBasedStateMachine):
             execution.status, execution.closed_at = commit.status, self.now
         if commit.status is not None or commit.release:
             execution.claim, execution.free_since, execution.wake_at = None, self.now, commit.wake_at
-            execution.held = commit.hold
+            execution.ignores_mail = commit.hold
 
     @rule(moment=moments, id=ids)
     def resume(self, moment: Moment, id: str) -> None:
@@ -387,9 +389,9 @@ class JournalMachine(RuleBasedStateMachine):
             refusal = self.outcome(store.resume(id))
             assert isinstance(refusal, ExecutionNotFound if execution is None else ExecutionClosed)
             return
-        assert self.call(store.resume(id)) == execution.held
-        if execution.held:
-            execution.held, execution.fruitless, execution.note = False, 0, None
+        assert self.call(store.resume(id)) == execution.is_set_aside()
+        if execution.is_set_aside():
+            execution.ignores_mail, execution.fruitless, execution.note = False, 0, None
             execution.free_since = execution.wake_at = self.now
 
     @rule(moment=moments, id=ids, message_id=st.sampled_from("nom"), body=contents)
