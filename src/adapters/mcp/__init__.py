@@ -1,4 +1,4 @@
-"""MCP servers as places where tools come from: over stdio, SSE and streamable HTTP."""
+"""MCP servers as tool sources, over stdio, SSE and streamable HTTP."""
 
 from outlast.adapters.mcp.config import MCPSSEConfig, MCPStdioConfig, MCPStreamableHTTPConfig
 

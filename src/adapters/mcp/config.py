@@ -1,4 +1,4 @@
-"""What users write: one value for each way to reach an MCP server. Each is a source of tools."""
+"""The configuration of MCP servers, one class for each transport. Each configuration is a tool source."""
 
 from __future__ import annotations
 
@@ -25,32 +25,33 @@ from outlast.ports.resources import Resources
 from outlast.ports.tools import ToolOutput
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,32}\Z")
-"""Short enough to leave a tool's own name room."""
+"""Short, so that the tool's own name fits behind it."""
 VARIABLE = re.compile(r"[^=\0]+\Z")
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig(ABC):
-    """An MCP server, as a source of tools. It is a value; connections belong to the worker that uses it.
+    """An MCP server as a tool source. It is a value: the worker that uses it has the connection.
 
-    It keeps the tools port (`ports.tools.ToolSource`) without inheriting it: there, `name` is a property,
-    which no field of a dataclass can override.
+    It implements the tools port (`ports.tools.ToolSource`) but does not inherit from it, because `name` is a
+    property there, and a field of a dataclass cannot override a property.
 
     Args:
-        name: The server's name, which the names of its tools begin with (`name_tool`): 1 to 32 letters,
-            digits, `_` or `-`, unique among the agents of a run.
-        required: Whether a run fails when the server cannot be reached as it begins. Otherwise it goes on
-            without these tools, and the agents that have them are told so.
-        include: The tools to offer, as the server names them; all by default.
+        name: The name of the server: 1 to 32 letters, digits, `_` or `-`, unique among the agents of a run.
+            The names of its tools begin with it (`name_tool`).
+        required: Whether a run fails when it cannot reach the server at its start. Otherwise the run goes on
+            without these tools, and the instructions of the agents that have them say so.
+        include: The tools to offer, by the names that the server uses; all by default.
         exclude: The tools not to offer.
-        call_timeout: The longest that one attempt at a call may take, in seconds.
-        effects: What calling a tool does to the world, by the server's name for it (`"*"`: any other), and
-            so whether a call that failed or may have been lost is repeated. Without it, the server's own
-            annotations count; a tool that says nothing is `"once"`.
+        call_timeout: The timeout of one attempt at a call, in seconds.
+        effects: The side effects of tools, by the names that the server uses (`"*"`: all other tools):
+            `"read"`, `"idempotent"` or `"once"`. They decide whether a call is repeated after it failed or
+            was lost. For a tool that is not in `effects`, the annotations of the server decide; without
+            annotations it is `"once"`.
 
     Raises:
-        ConfigurationError: a setting that no connection could work with.
+        ConfigurationError: a setting is not valid.
     """
 
     name: str
@@ -65,8 +66,8 @@ class ServerConfig(ABC):
         given: Any = self.name
         if not isinstance(given, str) or not NAME.match(given):
             raise ConfigurationError(
-                f"an MCP server is called {self.name!r}; use 1 to 32 letters, digits, '_' or '-', "
-                "since the names of its tools begin with it"
+                f"{self.name!r} cannot be the name of an MCP server; use 1 to 32 letters, digits, '_' or '-' "
+                "(the names of its tools begin with it)"
             )
         for setting in ("include", "exclude"):
             names = getattr(self, setting)
@@ -76,7 +77,7 @@ class ServerConfig(ABC):
         for tool, effect in self.effects.items():
             if effect not in get_args(Effect):
                 raise self._problem(
-                    f"effects says {effect!r} of {tool!r}; it can be {', '.join(get_args(Effect))}"
+                    f"effects has {effect!r} for tool {tool!r}; use one of {', '.join(get_args(Effect))}"
                 )
         self._set("effects", dict(self.effects))
         self._learned.update({tool_name(self.name, tool): effect for tool, effect in self.effects.items()})
@@ -87,11 +88,11 @@ class ServerConfig(ABC):
     # The tools port
 
     async def list_tools(self, resources: Resources) -> Sequence[ToolSpec]:
-        """Return the tools, sorted by name, as the server lists them now or did a few minutes ago.
+        """Return the tools, sorted by name. The list of the server may be up to a few minutes old.
 
         Raises:
-            ToolServerError: the server cannot be used, and trying again would not help.
-            ToolServerUnavailable: it did not answer.
+            ToolServerError: the server cannot be used, and a retry would not help.
+            ToolServerUnavailable: the server did not answer.
             MissingExtra: MCP's SDK is not installed.
         """
         catalogue = await (await self._connection(resources)).catalogue()
@@ -101,20 +102,20 @@ class ServerConfig(ABC):
     async def call(
         self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
     ) -> ToolOutput:
-        """Run a tool once. That a connection was lost before the call was sent, a caller does not notice.
+        """Run a tool once. If the connection is lost before the call is sent, a new one is used silently.
 
-        The tool is taken as the server listed it last; see `list_tools`.
+        The schema of the tool is that of the latest list of the server; see `list_tools`.
 
         Raises:
-            UnknownTool: the server has no such tool, or no longer.
-            InvalidArguments: they do not fit the tool's schema as it is now.
-            ActivityTimedOut: it took longer than `call_timeout`; the server has been told to stop.
-            ToolServerError, ToolServerUnavailable: as above; whether the tool ran is in the message.
+            UnknownTool: the server does not have this tool, or no longer has it.
+            InvalidArguments: the arguments do not fit the current schema of the tool.
+            ActivityTimedOut: the call took longer than `call_timeout`; the server was asked to stop it.
+            ToolServerError, ToolServerUnavailable: as above; the message says whether the tool may have run.
         """
         return await (await self._connection(resources)).call(tool, dict(arguments), known)
 
     def effect(self, tool: str) -> Effect:
-        """Return what this process knows of the tool: by `effects`, else by the server's last list."""
+        """Return the side effect of the tool, from `effects` or else from the latest list of the server."""
         return self._learned.get(tool, self.effects.get(ANY_TOOL, "once"))
 
     async def _connection(self, resources: Resources) -> Connection:
@@ -122,7 +123,7 @@ class ServerConfig(ABC):
 
     @abstractmethod
     def _server(self) -> McpServer:
-        """Return the server in the words of the connection to it."""
+        """Return the server in the form that `connection` uses."""
 
     def _reached(
         self, way: Stdio | SSE | StreamableHTTP, secrets: Secrets, timeout: float | timedelta
@@ -148,8 +149,8 @@ class ServerConfig(ABC):
 
     def _texts(self, setting: str, given: Any) -> Sequence[str]:
         if isinstance(given, str) or not all(isinstance(one, str) and "\0" not in one for one in given):
-            raise self._problem(f"{setting} must be a list of texts")
-        return given  # type: ignore[no-any-return]  # checked by now
+            raise self._problem(f"{setting} must be a list of strings")
+        return given  # type: ignore[no-any-return]  # checked above
 
     def _seconds(self, setting: str, given: float | timedelta) -> float:
         seconds = given.total_seconds() if isinstance(given, timedelta) else float(given)
@@ -158,33 +159,34 @@ class ServerConfig(ABC):
         return seconds
 
     def _values(self, setting: str, given: Secrets, names: re.Pattern[str]) -> Secrets:
-        """Return a copy, checked without a value being shown."""
+        """Return a checked copy. The errors show no values, because these may be secrets."""
         name: Any
         for name, value in given.items():
             if not isinstance(name, str) or not names.match(name):
-                raise self._problem(f"{setting} has a name that cannot be used: {name!r}")
+                raise self._problem(f"{setting} has a name that is not valid: {name!r}")
             text: Any = value.get_secret_value() if isinstance(value, SecretStr) else value
             if not isinstance(text, str) or any(sign in text for sign in "\0\r\n"):
-                raise self._problem(f"the value of {name} in {setting} is no text on one line")
+                raise self._problem(f"the value of {name} in {setting} must be a string on one line")
         return dict(given)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MCPStdioConfig(ServerConfig):
-    """An MCP server that the worker runs as a child process, and talks to over its stdin and stdout.
+    """An MCP server that the worker runs as a child process. They communicate over its stdin and stdout.
 
-    One process serves all calls of a worker. It ends with the worker, also when that is killed (on Windows:
-    when it is closed). Its stderr goes to the logger `outlast.mcp`. Arguments can be seen by every
-    user of the machine, so that a secret belongs into `env`.
+    One process serves all calls of a worker. It ends with the worker, also when the worker is killed (on
+    Windows: only when the worker is closed). Its stderr goes to the logger `outlast.mcp`. Every user of the
+    machine can see the arguments of a process, so put secrets into `env`, not into `args`.
 
     Args:
-        command: The program; a bare name is looked up in the child's `PATH`.
-        args: Its arguments.
-        env: Variables for the child, which otherwise gets HOME, LOGNAME, PATH, SHELL, TERM and USER alone.
-            A value may be `env:TOKEN`, to be read where the worker runs, or a `SecretStr`; either is taken
-            out of whatever the server says. Any other value is not.
-        cwd: The child's working directory; the worker's by default.
-        timeout: How long the server may take to start and to list its tools, in seconds.
+        command: The program; a name without a directory is looked up in the `PATH` of the child.
+        args: The arguments of the program.
+        env: Environment variables for the child. In addition it gets only HOME, LOGNAME, PATH, SHELL, TERM
+            and USER. A value may be a `SecretStr`, or `env:TOKEN`, which the worker reads from its
+            environment. Such values are secrets: they are removed from everything that the server sends.
+            Other values are not.
+        cwd: The working directory of the child; by default that of the worker.
+        timeout: The time for the server to start and to list its tools, in seconds.
     """
 
     command: str
@@ -197,7 +199,7 @@ class MCPStdioConfig(ServerConfig):
         super().__post_init__()
         command: Any = self.command
         if not isinstance(command, str) or not command.strip() or "\0" in command:
-            raise self._problem("command must be the program that is the server")
+            raise self._problem("command must be the program to run, and not empty")
         self._set("args", tuple(self._texts("args", self.args)))
         self._set("env", self._values("env", self.env or {}, VARIABLE))
         self._set("timeout", self._seconds("timeout", self.timeout))
@@ -211,14 +213,15 @@ class MCPStdioConfig(ServerConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class _HTTPServer(ServerConfig):
-    """What the two ways over HTTP have in common.
+    """The base of the two transports over HTTP.
 
     Args:
-        url: The endpoint. It may be logged, so that a secret belongs into `headers`.
-        timeout: How long connecting, and listing the tools, may take, in seconds.
-        headers: Sent with every request, and to no other host: redirects are followed on the same origin
-            only. A value may be `env:TOKEN` or `Bearer env:TOKEN`, to be read where the worker runs, or a
-            `SecretStr`; a plain text becomes one. All are taken out of whatever the server says.
+        url: The endpoint. It may be logged, so put secrets into `headers`.
+        timeout: The time to connect and to list the tools, in seconds.
+        headers: HTTP headers for every request. They are sent to no other host, because redirects are
+            followed only on the same origin. A value may be `env:TOKEN` or `Bearer env:TOKEN`, which the
+            worker reads from its environment, or a `SecretStr`; a plain string becomes a `SecretStr`. All
+            values are secrets: they are removed from everything that the server sends.
     """
 
     url: str
@@ -231,9 +234,9 @@ class _HTTPServer(ServerConfig):
             parts = urlsplit(self.url)
             usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except (ValueError, AttributeError, TypeError):
-            raise self._problem("url is no URL; it looks like https://host/path") from None
+            raise self._problem("url is not a valid URL; write it like https://host/path") from None
         if parts.username or parts.password:
-            raise self._problem("url holds credentials; give them in headers")
+            raise self._problem("url has credentials in it; give them in headers")
         if not usable or parts.fragment:
             raise self._problem("url must look like https://host/path or http://host:port/path")
         headers = self._values("headers", self.headers or {}, HEADER)
@@ -245,7 +248,7 @@ class _HTTPServer(ServerConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MCPSSEConfig(_HTTPServer):
-    """An MCP server over HTTP with server-sent events, the older of the two ways.
+    """An MCP server over HTTP with server-sent events, the older transport.
 
     The settings are those of `MCPStreamableHTTPConfig`.
     """

@@ -1,15 +1,15 @@
-"""One server, as one worker is connected to it: opened when it is needed, shared, reopened, closed.
+"""The connection of one worker to one server: opened when it is needed, shared, opened again, closed.
 
-MCP's SDK insists that the task which enters a client leaves it, and has a client that was lost stay lost. So
-each connection has a life, in a task of its own, which opens the client, waits, and closes it. Callers share
-the client of the life of the day. A life ends
+MCP's SDK requires that a client is entered and left in the same task, and a client that has lost its server
+cannot be used again. So a connection has several lives, one after another. A life is a task that opens a
+client, waits, and closes it. All callers share the client of the current life. A life ends
 
-- when nobody has called for a while, or the worker stops;
-- when its server has gone, be it noticed by a call or because a child process ended;
-- when its connection is not to be trusted any more; calls under way may finish, new ones get a new life.
+- when there was no call for some time, or the worker stops;
+- when the server has gone: a call fails, or the child process ends;
+- when the client cannot be trusted any more. Calls that are under way may finish; new calls use a new life.
 
-The next call begins a new life, after a pause that grows as long as lives fail. Nobody waits through a long
-one: until it is over, whoever asks is told at once why the last life failed.
+The next call begins a new life. After failed lives there is a pause first, which grows with each failure.
+During a long pause callers do not wait: they get the error of the last life at once.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ PAUSE_SECONDS_MIN = 0.1
 PAUSE_SECONDS_MAX = 30.0
 PAUSE_SECONDS_WAITED = 1.0
 SENDINGS_MAX = 3
-"""How many lives one call may see end before it was sent."""
+"""How many lives may end before one call was sent. After that the call fails."""
 
 
 @asynccontextmanager
 async def open_connection(server: McpServer) -> AsyncIterator[Connection]:
-    """Keep what connects a worker to `server`; nothing is opened until it is used.
+    """Yield the connection to `server`. It is opened when it is first used, and closed after the block.
 
     Raises:
         MissingExtra: MCP's SDK is not installed.
     """
-    life = await asyncio.to_thread(_load)  # which takes a second, in which a worker has leases to renew
+    # In a thread: the import takes a second, and the worker must go on renewing its leases.
+    life = await asyncio.to_thread(_load)
     connection = Connection(server, life)
     try:
         yield connection
@@ -61,7 +62,7 @@ def _load() -> type[Life]:
 
 
 class Connection:
-    """The lives of the connection to one server."""
+    """The connection to one server, with its lives."""
 
     def __init__(self, server: McpServer, make: type[Life]) -> None:
         self._server = server
@@ -70,19 +71,19 @@ class Connection:
         self._life: Life | None = None
         self._failures = 0
         self._not_before = 0.0
-        self._reason: BaseException = ToolServerUnavailable(server.name, "it ends every connection")
+        self._reason: BaseException = ToolServerUnavailable(server.name, "it closes every connection")
         self._closed = False
 
     async def catalogue(self) -> ToolCatalogue:
-        """Return the tools, as the server listed them on this connection.
+        """Return the tools in the latest list of the server.
 
         Raises:
-            ToolServerError, ToolServerUnavailable: it cannot be reached, or its list cannot be used.
+            ToolServerError, ToolServerUnavailable: the server cannot be reached, or its list is not valid.
         """
         return await (await self._alive()).listed()
 
     async def call(self, tool: str, arguments: dict[str, JSON], known: str | None) -> ToolOutput:
-        """Call a tool once. See `ServerConfig.call` for what it raises."""
+        """Call a tool once. It raises the errors of `ServerConfig.call`."""
         reason = ""
         for _ in range(SENDINGS_MAX):
             life = await self._alive()
@@ -96,7 +97,7 @@ class Connection:
         raise ToolServerUnavailable(self._server.name, f"{reason}; the call of {tool!r} was not sent")
 
     async def close(self) -> None:
-        """End every life, and return when nothing is left of any."""
+        """End every life; return when all of them are closed."""
         self._closed = True
         for life in list(self._lives):
             life.end()
@@ -104,7 +105,7 @@ class Connection:
             await asyncio.wait([life.task for life in self._lives])
 
     async def _alive(self) -> Life:
-        """Return a life that is open, beginning one if there is none."""
+        """Return a life that is open; begin one if there is none."""
         while True:
             if self._closed:
                 raise ToolServerUnavailable(self._server.name, "this worker is stopping")

@@ -1,12 +1,16 @@
-"""Runs one command, and sees to it that nothing of it outlives the process that asked for it.
+"""Runs one command, and makes sure that all its processes end with the process that started it.
 
-A stdio server is to end when its stdin does. Some do not, and when a worker is killed nobody is left to make
-them. This program stands between the two: `python -I -S process_guardian.py SECONDS COMMAND ARGUMENT...`, the
-leader of a process group of its own (MCP's SDK starts it so). The command has its stdin, stdout and stderr.
-When the other end of stdin is gone, be it closed or its process killed, the group has SECONDS to end, and is
-killed then. When the command ends first, what it has left behind is killed at once.
+A stdio server should end when its stdin is closed. Some servers do not, and a worker that was killed cannot
+end them. So this program runs between the two:
 
-It imports nothing but what Python has built in, so that it starts in a few milliseconds.
+    python -I -S process_guardian.py SECONDS COMMAND ARGUMENT...
+
+It is the leader of its own process group (MCP's SDK starts it like this), and the command inherits its stdin,
+stdout and stderr. When the other end of stdin is closed, also because its process was killed, the process
+group has SECONDS to end; then it is killed. When the command ends first, the rest of the group is killed at
+once.
+
+It imports only built-in modules of Python, so that it starts in a few milliseconds.
 """
 
 import contextlib
@@ -30,26 +34,26 @@ def main(grace_seconds: float, command: list[str]) -> None:
     child = os.fork()
     if child == 0:
         run(command)
-    # Whoever reads the command's output must see its end, whatever becomes of this process.
+    # The reader of stdout must see the end of the command's output, also while this process still runs.
     os.close(1)
     watch(child, woken, command[0], grace_seconds)
     os.killpg(0, signal.SIGKILL)
 
 
 def run(command: list[str]) -> None:
-    """Become the command."""
+    """Replace this process by the command."""
     signal.set_wakeup_fd(-1)
     for number in (*LEFT_TO_THE_COMMAND, *IGNORED_BY_PYTHON, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        say(f"{command[0]}: {error.strerror}")
+        report(f"{command[0]}: {error.strerror}")
     os._exit(127)
 
 
 def watch(child: int, woken: int, name: str, grace_seconds: float) -> None:
-    """Return once the command has ended, or has not though it should have."""
+    """Return once the command has ended, or `grace_seconds` after stdin was closed."""
     poll = select.poll()
     poll.register(0, 0)
     poll.register(woken, select.POLLIN)
@@ -66,15 +70,15 @@ def watch(child: int, woken: int, name: str, grace_seconds: float) -> None:
         if ended:
             code = os.waitstatus_to_exitcode(status)
             if code:
-                say(f"{name} ended with {code}")
+                report(f"{name} ended with exit code {code}")
             return
-    say(f"{name} did not end by itself")
+    report(f"{name} did not end by itself and is killed")
 
 
-def say(what: str) -> None:
-    """Write a line to stderr, if anybody still reads it."""
+def report(line: str) -> None:
+    """Write a line to stderr; ignore the error if nobody reads it any more."""
     with contextlib.suppress(OSError):
-        os.write(2, f"{what}\n".encode())
+        os.write(2, f"{line}\n".encode())
 
 
 if __name__ == "__main__":

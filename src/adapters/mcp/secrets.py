@@ -1,4 +1,4 @@
-"""Values that must not be seen: where they come from, and how they are kept out of what is said."""
+"""Secrets: reading them from the environment, and removing them from output, logs and errors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pydantic import SecretStr
 from outlast.core.errors import ToolServerError
 
 REFERENCE = re.compile(r"(?:(?P<scheme>[A-Za-z]+) )?env:(?P<variable>[A-Za-z_][A-Za-z0-9_]*)\Z")
-"""`env:TOKEN`, or in a header `Bearer env:TOKEN`: what to read where the worker runs."""
+"""`env:TOKEN`, or in a header `Bearer env:TOKEN`: the variable to read from the worker's environment."""
 
 HIDDEN = "***"
 SHORTEST = 4
-"""A shorter value would stand in texts that have nothing to do with it, and is no secret to anybody."""
+"""The length of the shortest secret that is removed. A shorter value is in many texts by chance."""
 
 
 def resolved(values: Mapping[str, SecretStr | str], server: str) -> dict[str, str]:
-    """Return the values themselves, read from the environment of this process where they refer to it.
+    """Return the plain values; those that are references are read from the environment of this process.
 
     Raises:
         ToolServerError: a variable is not set.
@@ -38,26 +38,28 @@ def resolved(values: Mapping[str, SecretStr | str], server: str) -> dict[str, st
         secret = os.environ.get(reference["variable"], "").strip()
         if not secret:
             raise ToolServerError(
-                server, f"{name} is {value!r}, and {reference['variable']} is not set where the worker runs"
+                server,
+                f"{name} is {value!r}, but {reference['variable']} is not set where the worker runs; "
+                "set it there",
             )
         found[name] = f"{reference['scheme']} {secret}" if reference["scheme"] else secret
     return found
 
 
 class Redaction:
-    """Takes secrets out of whatever is said, logged or kept."""
+    """Replaces secrets by `***` in everything that is sent, logged or stored."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         found: set[str] = set()
         for secret in secrets:
-            # What follows a scheme (`Bearer abc`) is the secret, and JSON may spell it in another way.
+            # The secret may follow a scheme (`Bearer abc`), and JSON may write it with escapes.
             for one in (secret, secret.partition(" ")[2]):
                 found |= {one, json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1]}
         self._secrets = sorted((one for one in found if len(one) >= SHORTEST), key=len, reverse=True)
 
     @classmethod
     def of(cls, given: Mapping[str, SecretStr | str], values: Mapping[str, str]) -> Redaction:
-        """Return what hides the `values` of those that were `given` as secrets or by reference."""
+        """Return a redaction of those `values` that were `given` as a `SecretStr` or as a reference."""
         hidden = (
             values[name]
             for name, value in given.items()
@@ -71,13 +73,13 @@ class Redaction:
         return bool(self._secrets)
 
     def text(self, text: str) -> str:
-        """Return `text` without a secret."""
+        """Return `text` with every secret replaced."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         return text
 
     def value(self, value: Any) -> Any:
-        """Return a JSON value without a secret, in its keys neither."""
+        """Return a JSON value with every secret replaced, in its keys, too."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""One MCP server as the connection to it sees it: how to reach it, what to hide, which tools to let through.
+"""One MCP server in the form that the connection uses: its transport, its secrets, its settings.
 
-Users write `config`, which stands on the connection. The connection, and the modules that work with the SDK,
-read this value, so that none of them needs `config`.
+Users write the classes of `config`, and `config` imports the connection. So the connection, and the modules
+that work with the SDK, read this value instead; none of them imports `config`.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class HTTP:
 
 
 class SSE(HTTP):
-    """The server sends a stream of events, and takes requests at a second address."""
+    """The server sends a stream of events, and receives requests at a second address."""
 
 
 class StreamableHTTP(HTTP):
-    """The server answers each request with its events."""
+    """The server sends the events of a request in the answer to that request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +62,18 @@ class McpServer:
     name: str
     way: Stdio | SSE | StreamableHTTP
     secrets: Secrets = field(repr=False)
-    """Environment variables or headers, with the values hidden or as references."""
+    """Environment variables or headers: plain values, `SecretStr`s, or references such as `env:TOKEN`."""
     opening_seconds: float
-    """The longest that connecting and listing the tools may take."""
+    """The timeout for connecting and listing the tools."""
     call_seconds: float
-    """The longest that one attempt at a call may take."""
+    """The timeout of one attempt at a call."""
     include: Sequence[str] | None
     exclude: Sequence[str]
     effects: Mapping[str, Effect]
 
     @property
     def place(self) -> str:
-        """Where the server is, in words for an operator and without a secret."""
+        """The command or the URL, in a form for an operator that has no secrets in it."""
         return self.way.place
 
     @property
@@ -83,4 +83,4 @@ class McpServer:
 
 
 class NotSent(Exception):
-    """A connection ended before a call was sent over it, so that another one may be used."""
+    """A connection ended before a call was sent; the call may be sent over another connection."""

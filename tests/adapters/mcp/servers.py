@@ -268,7 +268,7 @@ def serve_over_stdio(words: Sequence[str]) -> None:
 
 
 LOCKED: list[int] = []
-"""The status that a server over HTTP answers everything with, once it has been told to."""
+"""The status that a server over HTTP answers everything with, after a test has set it."""
 
 
 def _behind_a_gate(app: Any) -> Any:

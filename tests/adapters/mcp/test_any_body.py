@@ -69,8 +69,8 @@ async def server(spoiler: Spoiler) -> AsyncIterator[str]:
             request = json.loads(asked)
             status = HTTPStatus.OK if "id" in request else HTTPStatus.ACCEPTED
             if "id" in request:
-                told = ANSWERS.get(request["method"], {})
-                body = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": told}).encode()
+                result = ANSWERS.get(request["method"], {})
+                body = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
                 if left == 0:
                     body = spoiler.spoil(body)
                 left -= 1

@@ -63,7 +63,7 @@ async def test_a_caller_that_gives_up_while_it_opens_leaves_it_to_the_others(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_server_that_dies_in_mid_call_is_told_to_all_and_used_again(
+async def test_a_server_that_dies_in_mid_call_is_reported_to_all_and_used_again(
     way: str, servers: Nursery
 ) -> None:
     async with SharedResources() as resources:
@@ -119,13 +119,16 @@ async def test_a_server_that_was_restarted_while_idle_serves_a_call_that_may_be_
 
 @pytest.mark.parametrize("way", ["sse", "streamable"])
 @pytest.mark.parametrize(
-    ("status", "told", "retryable"),
-    [(401, "refused with status 401; check its headers", False), (503, "answered with status 503", True)],
+    ("status", "message", "retryable"),
+    [
+        (401, "refused the request with status 401; check its headers", False),
+        (503, "answered with status 503", True),
+    ],
 )
-async def test_a_status_that_comes_in_the_middle_is_told_at_once(
+async def test_a_status_that_comes_in_the_middle_is_reported_at_once(
     way: str,
     status: int,
-    told: str,
+    message: str,
     retryable: bool,
     calling: Callable[..., Caller],
     monkeypatch: pytest.MonkeyPatch,
@@ -133,11 +136,11 @@ async def test_a_status_that_comes_in_the_middle_is_told_at_once(
     calls, lists = calling(way), calling(way)
     for caller in (calls, lists):
         assert await caller.text("lock", status=status) == "locked"
-    with pytest.raises(outlast.ToolServerError, match=told) as refused:
+    with pytest.raises(outlast.ToolServerError, match=message) as refused:
         await calls.call("shout", text="a")
     assert refused.value.retryable is retryable
     monkeypatch.setattr("outlast.adapters.mcp.sdk.connection_life.LIST_SECONDS", -1.0)
-    with pytest.raises(outlast.ToolServerError, match=told) as refused:
+    with pytest.raises(outlast.ToolServerError, match=message) as refused:
         await lists.tools()
     assert refused.value.retryable is retryable
 
@@ -161,7 +164,7 @@ async def test_a_server_that_cannot_be_started_is_tried_less_and_less_often(
     for _ in range(4):
         outcomes = await asyncio.gather(*(caller.tools() for _ in range(10)), return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {outlast.ToolServerUnavailable}
-        assert "FileNotFoundError" in str(outcomes[0])  # its last words
+        assert "FileNotFoundError" in str(outcomes[0])  # its last output
     assert time.perf_counter() - began >= 0.1 + 0.2 + 0.4
 
 
@@ -205,17 +208,17 @@ async def test_results_of_a_mebibyte_arrive(way: str, calling: Callable[..., Cal
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_result_that_is_too_large_is_told_and_not_asked_for_again(
+async def test_a_result_that_is_too_large_is_reported_and_not_asked_for_again(
     way: str, calling: Callable[..., Caller]
 ) -> None:
     caller = calling(way)
     with pytest.raises(
         outlast.ToolServerError, match=r"8 MiB in one|exceeded the 8388608 byte limit"
-    ) as told:
+    ) as failed:
         await caller.call("big", size=MESSAGE_BYTES_MAX)
-    assert "MCP server 't': " in str(told.value)
-    assert "during the call of 't_big', which may or may not have taken effect" in str(told.value)
-    assert not told.value.retryable
+    assert "MCP server 't': " in str(failed.value)
+    assert "during the call of 't_big', which may or may not have taken effect" in str(failed.value)
+    assert not failed.value.retryable
     assert await caller.text("big", size=3) == "xxx"
 
 
@@ -227,11 +230,11 @@ async def test_a_line_that_does_not_end_ends_the_connection_for_all_and_only_tha
     await until_calls(caller, 1)
     with pytest.raises(
         outlast.ToolServerError, match="the server sent more than 8 MiB in one message"
-    ) as told:
+    ) as failed:
         await caller.call("ramble", size=MESSAGE_BYTES_MAX + 100_000)
     with pytest.raises(outlast.ToolServerError):
         await waiting
-    assert not told.value.retryable
+    assert not failed.value.retryable
     assert await caller.text("sleep", seconds=0) == "slept"
     assert len(caller.servers.processes()) == 2
 

@@ -119,6 +119,6 @@ async def test_an_agent_uses_it_with_both_sessions(
             agent, "Go.", session, id="x", backend=f"sqlite:///{tmp_path}/runs.db"
         )
         assert result.text == "It is done."
-        told = {entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)}
-        assert "Echo: hi" in told
+        results = {entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)}
+        assert "Echo: hi" in results
         api.raise_errors()

@@ -22,22 +22,22 @@ reads = st.lists(st.text("aä👋\n").map(str.encode) | st.binary(), max_size=12
 @example(reads=[b"a" * LIMIT, b"\n", b"a" * LIMIT])
 @example(reads=[b"a" * LIMIT, b"a\n"])
 @example(reads=[b"a\naaaaa", b"aaa", b"\naaa"])
-def test_all_is_read_up_to_the_first_line_that_is_too_long_which_is_told_once(reads: list[bytes]) -> None:
-    told: list[int] = []
-    token = stdio_lines.on_endless.set(lambda: told.append(len(texts)))
+def test_all_is_read_up_to_the_first_line_that_is_too_long_which_is_reported_once(reads: list[bytes]) -> None:
+    calls: list[int] = []
+    token = stdio_lines.on_long_line.set(lambda: calls.append(len(texts)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stdio_lines, "MESSAGE_BYTES_MAX", LIMIT)
         decoder = codecs.getincrementaldecoder(stdio_lines.ENCODING)("replace")
         texts: list[str] = []
         for read in reads:
             texts.append(decoder.decode(read))
-    stdio_lines.on_endless.reset(token)
+    stdio_lines.on_long_line.reset(token)
 
     def fits(count: int) -> bool:
         return all(len(line) <= LIMIT for line in b"".join(reads[:count]).split(b"\n"))
 
     readable = next((count for count in range(len(reads)) if not fits(count + 1)), len(reads))
-    assert told == ([readable] if readable < len(reads) else [])
+    assert calls == ([readable] if readable < len(reads) else [])
     utf_8 = codecs.getincrementaldecoder("utf-8")("replace")
     assert "".join(texts) == "".join(utf_8.decode(read) for read in reads[:readable])
 

@@ -39,7 +39,7 @@ async def failure_of(config: ServerConfig) -> outlast.ToolServerError:
 
 async def test_a_command_that_does_not_exist_is_not_tried_again() -> None:
     error = await failure_of(outlast.MCPStdioConfig(command="no-such-command", name="files"))
-    assert "there is no command 'no-such-command'; install it" in str(error)
+    assert "command 'no-such-command' was not found; install it" in str(error)
     assert not error.retryable
 
 
@@ -54,22 +54,22 @@ async def test_a_command_runs_in_its_directory_to_which_it_may_be_relative(tmp_p
     program.write_text("#!/bin/sh\necho I am in $(pwd) >&2\n")
     program.chmod(0o755)
     error = await failure_of(outlast.MCPStdioConfig(command="./server", name="files", cwd=tmp_path))
-    assert f"its last words were: I am in {tmp_path}" in str(error)
+    assert f"its last output was: I am in {tmp_path}" in str(error)
 
 
-async def test_a_command_that_exits_at_once_is_told_with_its_last_words() -> None:
+async def test_a_command_that_exits_at_once_is_reported_with_its_last_output() -> None:
     script = "echo loading >&2; echo no config for $TOKEN >&2; exit 3"
     config = outlast.MCPStdioConfig(
         command="sh", args=["-c", script], name="files", env={"TOKEN": SecretStr("tok-81d7")}
     )
     error = await failure_of(config)
-    assert "the command 'sh' ended the connection before it was ready" in str(error)
-    assert "its last words were: loading / no config for *** / " in str(error)
-    assert "ended with 3" in str(error)
+    assert "the command 'sh' closed the connection before it was ready" in str(error)
+    assert "its last output was: loading / no config for *** / " in str(error)
+    assert "ended with exit code 3" in str(error)
     assert error.retryable
 
 
-async def test_a_file_that_is_no_program_is_told(tmp_path: Any) -> None:
+async def test_a_file_that_is_no_program_is_reported(tmp_path: Any) -> None:
     program = tmp_path / "server"
     program.write_bytes(b"\x7fELF nothing")
     program.chmod(0o755)
@@ -109,14 +109,14 @@ async def test_a_worker_that_stops_as_a_command_starts_leaves_nothing_open(round
     gc.collect()
 
 
-async def test_a_command_that_never_ends_a_line_is_told_with_the_limit() -> None:
+async def test_a_command_that_never_ends_a_line_is_reported_with_the_limit() -> None:
     script = "head -c 9000000 /dev/zero; cat >/dev/null"
     error = await failure_of(outlast.MCPStdioConfig(command="sh", args=["-c", script], name="files"))
     assert "it wrote more than 8 MiB without ending a line" in str(error)
     assert not error.retryable
 
 
-async def test_a_variable_that_is_not_set_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_variable_that_is_not_set_is_reported_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MCP_TOKEN", raising=False)
     error = await failure_of(
         outlast.MCPStdioConfig(command="cat", name="files", env={"TOKEN": "env:MCP_TOKEN"})
@@ -129,10 +129,10 @@ async def test_a_variable_that_is_not_set_is_told_by_name(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("make", OVER_HTTP)
 @pytest.mark.parametrize(
-    ("head", "told", "retryable"),
+    ("head", "message", "retryable"),
     [
-        ("401 Unauthorized", "refused with status 401; check its headers", False),
-        ("403 Forbidden", "refused with status 403; check its headers", False),
+        ("401 Unauthorized", "refused the request with status 401; check its headers", False),
+        ("403 Forbidden", "refused the request with status 403; check its headers", False),
         ("404 Not Found", "answered with status 404; check its url", False),
         ("418 I'm a teapot", "answered with status 418", False),
         ("429 Too Many Requests", "answered with status 429", True),
@@ -140,15 +140,15 @@ async def test_a_variable_that_is_not_set_is_told_by_name(monkeypatch: pytest.Mo
         ("503 Service Unavailable", "answered with status 503", True),
     ],
 )
-async def test_a_status_is_told(make: Any, head: str, told: str, retryable: bool) -> None:
+async def test_a_status_is_reported(make: Any, head: str, message: str, retryable: bool) -> None:
     async with answering(head) as answers:
         error = await failure_of(make(url=f"{answers.url}/mcp?key=seen", name="web"))
-    assert f"{answers.url}/mcp {told}" in str(error)
+    assert f"{answers.url}/mcp {message}" in str(error)
     assert error.retryable is retryable
 
 
 @pytest.mark.parametrize("make", OVER_HTTP)
-async def test_a_port_that_refuses_is_told(make: Any) -> None:
+async def test_a_port_that_refuses_is_reported(make: Any) -> None:
     error = await failure_of(make(url=f"http://127.0.0.1:{unused_port()}/mcp", name="web"))
     assert "cannot be reached" in str(error)
     assert error.retryable
@@ -164,7 +164,7 @@ async def test_a_server_that_never_answers_is_given_up(make: Any) -> None:
 
 @pytest.mark.parametrize("make", OVER_HTTP)
 @pytest.mark.parametrize("body", ["text/html", "application/json", "text/event-stream"])
-async def test_a_page_that_is_no_mcp_is_told(make: Any, body: str) -> None:
+async def test_a_page_that_is_no_mcp_is_reported(make: Any, body: str) -> None:
     async with answering(f"200 OK\r\nContent-Type: {body}") as answers:
         error = await failure_of(make(url=f"{answers.url}/mcp", name="web", timeout=0.5))
     assert answers.url in str(error)
@@ -178,7 +178,7 @@ async def test_headers_do_not_follow_a_redirect_to_another_host(make: Any) -> No
             error = await failure_of(make(url=f"{answers.url}/mcp", name="web", headers=headers))
         assert b"tok-81d7" in answers.requests[0]
         assert other.requests == []
-    assert "redirects elsewhere (status 307); give that address as its url" in str(error)
+    assert "redirects to another address (status 307); use that address as url" in str(error)
     assert not error.retryable
 
 
@@ -191,7 +191,7 @@ async def test_an_sse_server_that_wants_to_be_spoken_to_on_another_host_is_refus
                 outlast.MCPSSEConfig(url=f"{answers.url}/sse", name="web", headers=headers)
             )
         assert other.requests == []
-    assert "it wants to be spoken to elsewhere, where its headers must not go" in str(error)
+    assert "its endpoint for requests is on another host, and headers must not go there" in str(error)
     assert not error.retryable
 
 
@@ -211,56 +211,59 @@ async def test_a_reference_to_a_secret_is_read_whenever_it_is_used(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"name": ""}, "1 to 32 letters"),
         ({"name": "a b"}, "1 to 32 letters"),
         ({"name": "x" * 33}, "1 to 32 letters"),
         ({"name": None}, "1 to 32 letters"),
         ({"command": " "}, "command must be"),
-        ({"args": "one two"}, "args must be a list of texts"),
-        ({"args": [1]}, "args must be a list of texts"),
-        ({"include": "echo"}, "include must be a list of texts"),
+        ({"args": "one two"}, "args must be a list of strings"),
+        ({"args": [1]}, "args must be a list of strings"),
+        ({"include": "echo"}, "include must be a list of strings"),
         ({"timeout": 0}, "timeout is 0; give a positive number of seconds"),
         ({"timeout": float("inf")}, "timeout is inf"),
         ({"call_timeout": timedelta(0)}, "call_timeout"),
-        ({"effects": {"echo": "often"}}, "effects says 'often' of 'echo'; it can be read, idempotent, once"),
-        ({"env": {"A=B": "c"}}, "env has a name that cannot be used: 'A=B'"),
-        ({"env": {"A": "tok-81d7\nmore"}}, "the value of A in env is no text on one line"),
-        ({"env": {"A": SecretStr("tok-81d7\0")}}, "the value of A in env is no text on one line"),
-        ({"env": {"A": 1}}, "the value of A in env is no text on one line"),
+        (
+            {"effects": {"echo": "often"}},
+            "effects has 'often' for tool 'echo'; use one of read, idempotent, once",
+        ),
+        ({"env": {"A=B": "c"}}, "env has a name that is not valid: 'A=B'"),
+        ({"env": {"A": "tok-81d7\nmore"}}, "the value of A in env must be a string on one line"),
+        ({"env": {"A": SecretStr("tok-81d7\0")}}, "the value of A in env must be a string on one line"),
+        ({"env": {"A": 1}}, "the value of A in env must be a string on one line"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_without_its_secrets(
-    options: Mapping[str, Any], told: str
+    options: Mapping[str, Any], message: str
 ) -> None:
     with pytest.raises(outlast.ConfigurationError) as refused:
         outlast.MCPStdioConfig(**{"command": "npx", "name": "files", **options})
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "tok-81d7" not in str(refused.value)
 
 
 @pytest.mark.parametrize("make", OVER_HTTP)
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"url": "example.org/mcp"}, "url must look like https://host/path"),
         ({"url": "ftp://example.org/mcp"}, "url must look like"),
         ({"url": "https://"}, "url must look like"),
-        ({"url": "http://[::1/mcp"}, "url is no URL"),
-        ({"url": "http://host:port/mcp"}, "url is no URL"),
+        ({"url": "http://[::1/mcp"}, "url is not a valid URL"),
+        ({"url": "http://host:port/mcp"}, "url is not a valid URL"),
         ({"url": None}, "url"),
-        ({"url": "https://me:tok-81d7@example.org/mcp"}, "url holds credentials; give them in headers"),
-        ({"headers": {"Bad Name": "x"}}, "headers has a name that cannot be used: 'Bad Name'"),
-        ({"headers": {"Authorization": "tok-81d7\r\nHost: x"}}, "no text on one line"),
+        ({"url": "https://me:tok-81d7@example.org/mcp"}, "url has credentials in it; give them in headers"),
+        ({"headers": {"Bad Name": "x"}}, "headers has a name that is not valid: 'Bad Name'"),
+        ({"headers": {"Authorization": "tok-81d7\r\nHost: x"}}, "must be a string on one line"),
     ],
 )
 def test_a_setting_over_http_that_cannot_work_is_refused(
-    make: Any, options: Mapping[str, Any], told: str
+    make: Any, options: Mapping[str, Any], message: str
 ) -> None:
     with pytest.raises(outlast.ConfigurationError) as refused:
         make(**{"url": "https://example.org/mcp", "name": "web", **options})
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "tok-81d7" not in str(refused.value)
 
 

@@ -133,7 +133,7 @@ async def test_a_call_that_was_lost_is_repeated_if_it_changes_nothing(
         assert await running == ["passed at the attempt 2"]
 
 
-async def test_a_call_that_was_lost_is_told_to_the_model_if_it_may_be_made_once(
+async def test_a_call_that_was_lost_is_reported_to_the_model_if_it_may_be_made_once(
     backend: outlast.Backend, calling: Callable[..., Caller]
 ) -> None:
     caller = calling()
@@ -147,7 +147,7 @@ async def test_a_call_that_was_lost_is_told_to_the_model_if_it_may_be_made_once(
     assert len(caller.servers.processes()) == 2
 
 
-async def test_what_a_model_gets_wrong_is_told_to_it(
+async def test_a_mistake_of_the_model_is_reported_to_it(
     backend: outlast.Backend, calling: Callable[..., Caller]
 ) -> None:
     caller = calling()
@@ -159,7 +159,7 @@ async def test_what_a_model_gets_wrong_is_told_to_it(
     assert len(caller.servers.processes()) == 1
 
 
-async def test_a_tool_that_changes_under_way_is_told_to_the_model_with_its_schema(
+async def test_a_tool_that_changes_under_way_is_reported_to_the_model_with_its_schema(
     backend: outlast.Backend, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("outlast.adapters.mcp.sdk.connection_life.LIST_SECONDS", -1.0)
@@ -185,7 +185,7 @@ async def test_a_tool_that_changes_under_way_is_told_to_the_model_with_its_schem
 async def test_a_server_that_is_required_and_not_there_ends_the_run_by_name(backend: outlast.Backend) -> None:
     Scene.clients = [outlast.MCPStdioConfig(command="no-such-command", name="files")]
     Scene.script = [say("done")]
-    with pytest.raises(outlast.ExecutionFailed, match="MCP server 'files': there is no command") as failed:
+    with pytest.raises(outlast.ExecutionFailed, match="MCP server 'files': command 'no-such") as failed:
         await result_of(backend)
     assert isinstance(failed.value.__cause__, outlast.ToolServerError)
     assert failed.value.__cause__.server == "files"

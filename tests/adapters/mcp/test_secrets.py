@@ -152,17 +152,17 @@ async def test_a_list_of_tools_that_tells_a_secret_is_kept_without_it(
 
 @pytest.mark.server
 @pytest.mark.parametrize("make", [outlast.MCPSSEConfig, outlast.MCPStreamableHTTPConfig])
-async def test_a_header_that_http_cannot_carry_is_told_without_its_value(
+async def test_a_header_that_http_cannot_carry_is_reported_without_its_value(
     make: Any, resources: SharedResources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOKEN_OF_THE_WORKER", SECRET)
     config = make(url="http://127.0.0.1:9/mcp", name="t", headers={"X-Token": "env:TOKEN_OF_THE_WORKER"})
     with pytest.raises(
-        outlast.ToolServerError, match="the value of X-Token has characters that no header"
-    ) as told:
+        outlast.ToolServerError, match="the value of X-Token has characters that a header cannot"
+    ) as refused:
         await config.list_tools(resources)
-    assert "tok-" not in str(told.value)
-    assert not told.value.retryable
+    assert "tok-" not in str(refused.value)
+    assert not refused.value.retryable
 
 
 # Durably

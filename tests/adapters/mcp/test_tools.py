@@ -61,7 +61,7 @@ async def test_tools_that_no_model_could_call_are_left_out_and_logged(
     assert TOOL_NAME.match(long)
     for name, why in (
         ("no-such-type", "its schema is not valid"),
-        ("task", "it can be called only as a task"),
+        ("task", "it can only be called as a task"),
     ):
         assert f"tool '{name}' is left out: {why}" in caplog.text
     for name in (long, "t_sound"):
@@ -78,13 +78,17 @@ async def test_tools_that_no_model_could_call_are_left_out_and_logged(
         await server.call("t_slow", {"a": 1}, resources)
 
 
-async def test_a_list_that_is_none_is_told(resources: SharedResources) -> None:
-    with pytest.raises(outlast.ToolServerError, match=r"answers with what is not MCP: .*input_?[sS]chema"):
+async def test_a_list_that_is_none_is_reported(resources: SharedResources) -> None:
+    with pytest.raises(
+        outlast.ToolServerError, match=r"sent an answer that is not valid MCP: .*input_?[sS]chema"
+    ):
         await raw({}, {"name": "a", "inputSchema": {"type": "array"}}).list_tools(resources)
 
 
 async def test_two_names_that_become_one_are_refused_until_one_is_excluded(calling: Calling) -> None:
-    with pytest.raises(DefinitionError, match=r"'a b' and 'a_b', .* both be called 't_a_b'; exclude one"):
+    with pytest.raises(
+        DefinitionError, match=r"'a b' and 'a_b', and both would have the name 't_a_b'; exclude one"
+    ):
         await calling("stdio", "clashing").tools()
     assert await calling("stdio", "clashing", exclude=["a b"]).tools() == ["a_b"]
 
@@ -94,7 +98,7 @@ async def test_only_what_is_included_and_not_excluded_is_there(
 ) -> None:
     caller = calling(include=["sleep", "shout", "absent"], exclude=["shout"])
     assert await caller.tools() == ["sleep"]
-    assert "tool 'absent' is left out: the server has no such tool" in caplog.text
+    assert "tool 'absent' is left out: the server does not have this tool" in caplog.text
     with pytest.raises(outlast.UnknownTool):
         await caller.call("shout", text="a")
 
@@ -127,7 +131,7 @@ async def test_a_list_that_changes_is_listed_again(way: str, calling: Calling) -
     assert "t_hey" in gone.value.known
 
 
-async def test_a_tool_that_wants_other_arguments_now_is_told_with_its_schema(calling: Calling) -> None:
+async def test_a_tool_that_wants_other_arguments_now_is_reported_with_its_schema(calling: Calling) -> None:
     caller = calling()
     assert await caller.text("shout", text="a") == "A"
     await caller.text("make_shout")
@@ -139,7 +143,7 @@ async def test_a_tool_that_wants_other_arguments_now_is_told_with_its_schema(cal
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_tool_that_takes_more_now_is_called_and_what_it_is_now_is_told(
+async def test_a_tool_that_takes_more_now_is_called_and_what_it_is_now_is_reported(
     way: str, calling: Calling
 ) -> None:
     caller = calling(way)
@@ -221,27 +225,27 @@ async def test_content_of_every_kind_becomes_chunks(calling: Calling) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "told"),
+    ("result", "message"),
     [
         (
             {"content": [], "structuredContent": {"far": 1}},
             "Invalid structured content returned by",
         ),
         ({"content": []}, "has an output schema but did not return structured content"),
-        ({"content": [{"type": "smell"}], "structuredContent": {"near": 1}}, "not what MCP prescribes"),
-        ({"what": "ever"}, "not what MCP prescribes"),
+        ({"content": [{"type": "smell"}], "structuredContent": {"near": 1}}, "is not valid MCP"),
+        ({"what": "ever"}, "is not valid MCP"),
         ({"content": [], "structuredContent": {"near": nested(150)}}, "nested more than 100 levels deep"),
         (
             {"content": [], "structuredContent": {"near": float("inf")}},
-            "cannot be kept: JSON has no number inf",
+            "cannot be stored: JSON has no number inf",
         ),
     ],
 )
-async def test_a_result_that_is_not_as_declared_is_told_and_not_asked_for_again(
-    result: JSON, told: str, resources: SharedResources
+async def test_a_result_that_is_not_as_declared_is_reported_and_not_asked_for_again(
+    result: JSON, message: str, resources: SharedResources
 ) -> None:
     near: JSON = {"type": "object", "required": ["near"]}
     server = raw(result, {"name": "look", "inputSchema": OBJECT, "outputSchema": near})
     output = await server.call("t_look", {}, resources)
     assert output.is_error
-    assert told in str(output.content)
+    assert message in str(output.content)

@@ -1,4 +1,4 @@
-"""What works with MCP's SDK. It is imported when a worker first needs it, since that takes a second."""
+"""The modules that use MCP's SDK. They are imported when a worker first needs them: it takes a second."""
 
 from outlast.core.errors import MissingExtra
 

@@ -1,4 +1,4 @@
-"""A server's tools as the model is told of them, and the check of arguments before a call."""
+"""The tools of a server as the model sees them, and the check of arguments before a call."""
 
 from __future__ import annotations
 
@@ -25,52 +25,54 @@ from outlast.ports.tools import misfit
 
 FAULTS_MAX = 10
 FAULT_CHARACTERS_MAX = 300
-NOWHERE: Registry[Any] = Registry()
-"""Where a schema's references to other documents lead: nothing is fetched because a server says so."""
+NO_DOCUMENTS: Registry[Any] = Registry()
+"""An empty registry of other documents, so that no schema of a server makes this process fetch one."""
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A tool that a server has."""
+class ListedTool:
+    """A tool in the list of a server."""
 
     remote: str
-    """What the server calls it."""
+    """The name that the server uses."""
     spec: ToolSpec
 
     @cached_property
     def fingerprint(self) -> str:
-        """That of its specification, made once."""
+        """The fingerprint of `spec`, computed once."""
         return self.spec.fingerprint
 
     @cached_property
     def _validator(self) -> Any:
         schema = dict(self.spec.parameters)
         known = validator_for(schema)
-        return extend(known, _harmless(known))(schema, registry=NOWHERE)
+        return extend(known, _harmless(known))(schema, registry=NO_DOCUMENTS)
 
     def check(self, arguments: Mapping[str, JSON], known: str | None) -> None:
-        """Raise InvalidArguments, which says what does not fit, and the schema as it is now.
+        """Raise InvalidArguments, with the faults and the current schema, unless the arguments fit the tool.
 
-        It is for the model's sake, that it may try again; the server checks for itself. So what a schema can
-        do to this process is left out: no document is fetched, and no regular expression is run.
+        This helps the model to try again; the server makes its own check. So the parts of a schema that could
+        harm this process are not checked: no document is fetched, and no regular expression is run.
         """
         try:
             json.dumps(dict(arguments), ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            # The SDK would find out when it writes, and end the connection, whoever else uses it.
-            raise misfit(self.spec, ["a text holds half a character (a lone surrogate)"], known) from None
+            # The SDK would fail when it writes this, and end the connection that other calls share.
+            raise misfit(
+                self.spec, ["a string has half a character (a lone surrogate) in it"], known
+            ) from None
         try:
             found = list(islice(self._validator.iter_errors(dict(arguments)), FAULTS_MAX + 1))
         except (Unresolvable, RecursionError):
-            return  # It refers to another document, or to itself without an end.
+            return  # The schema refers to another document, or to itself without an end.
         if found:
-            faults = [_told(error) for error in found[:FAULTS_MAX]]
+            faults = [_fault(error) for error in found[:FAULTS_MAX]]
             rest = ["and more"] if len(found) > FAULTS_MAX else []
             raise misfit(self.spec, [*faults, *rest], known)
 
 
 def _harmless(known: Any) -> dict[str, Any]:
-    """Return what replaces those keywords of a validator class that run a regular expression."""
+    """Return replacements for the keywords of a validator class that run a regular expression."""
     additional = known.VALIDATORS["additionalProperties"]
 
     def unless_by_pattern(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterable[Any]:
@@ -81,22 +83,22 @@ def _harmless(known: Any) -> dict[str, Any]:
 
 
 class ToolCatalogue:
-    """The tools that a server has and that its configuration lets through."""
+    """The tools of a server that its configuration offers to models."""
 
     def __init__(self, server: McpServer, tools: Sequence[Tool], redaction: Redaction) -> None:
-        """Take what can be offered to a model, without a secret, and leave out anything else.
+        """Keep the tools that can be offered to a model, without secrets, and leave out the others.
 
         Raises:
-            DefinitionError: two tools have one name once it is made valid.
+            DefinitionError: two tools would have the same name for models.
         """
         self._server = server.name
-        self._tools: dict[str, Listed] = {}
+        self._tools: dict[str, ListedTool] = {}
         self.left_out: dict[str, str] = {}
-        """Tools that cannot be offered, by the server's names, and why."""
+        """The tools that cannot be offered, by the names that the server uses, with the reasons."""
         for tool in tools:
             shown = redaction.text(tool.name)
             name = tool_name(server.name, shown)
-            if not _is_let_through(server, tool.name):
+            if not _is_offered(server, tool.name):
                 continue
             problem = _problem(tool)
             if problem is not None:
@@ -105,11 +107,11 @@ class ToolCatalogue:
             if name in self._tools:
                 raise DefinitionError(
                     f"MCP server {server.name!r} has tools {redaction.text(self._tools[name].remote)!r} and "
-                    f"{shown!r}, which would both be called {name!r}; exclude one of them"
+                    f"{shown!r}, and both would have the name {name!r}; exclude one of them"
                 )
-            self._tools[name] = Listed(tool.name, _spec(server, name, tool, redaction))
+            self._tools[name] = ListedTool(tool.name, _spec(server, name, tool, redaction))
         for name in set(server.include or ()) - {tool.name for tool in tools}:
-            self.left_out[name] = "the server has no such tool"
+            self.left_out[name] = "the server does not have this tool"
 
     @property
     def specs(self) -> Sequence[ToolSpec]:
@@ -118,26 +120,26 @@ class ToolCatalogue:
 
     @property
     def effects(self) -> Mapping[str, Effect]:
-        """What calling each of them does to the world."""
+        """The side effect of each tool."""
         return {name: tool.spec.effect or "once" for name, tool in self._tools.items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._tools
 
-    def __getitem__(self, name: str) -> Listed:
-        """Return the tool; raises UnknownTool."""
+    def __getitem__(self, name: str) -> ListedTool:
+        """Return the tool with this name; raise UnknownTool if there is none."""
         if name not in self._tools:
             raise UnknownTool(name, self._server, sorted(self._tools))
         return self._tools[name]
 
 
-def _is_let_through(server: McpServer, tool: str) -> bool:
+def _is_offered(server: McpServer, tool: str) -> bool:
     return (server.include is None or tool in server.include) and tool not in server.exclude
 
 
 def _problem(tool: Tool) -> str | None:
     if tool.execution is not None and tool.execution.task_support == "required":
-        return "it can be called only as a task, which this client does not do"
+        return "it can only be called as a task, and this client does not support tasks"
     schema = tool.input_schema
     try:
         encode(schema, depth_max=DEPTH_MAX)
@@ -145,7 +147,7 @@ def _problem(tool: Tool) -> str | None:
     except SchemaError as error:
         return f"its schema is not valid: {error.message[:FAULT_CHARACTERS_MAX]}"
     except (ValueError, TypeError) as error:
-        return f"its schema cannot be kept: {error}"
+        return f"its schema cannot be stored: {error}"
     return None
 
 
@@ -169,7 +171,9 @@ def _effect(server: McpServer, tool: Tool) -> Effect:
     return "idempotent" if hints is not None and hints.idempotent_hint else "once"
 
 
-def _told(error: Any) -> str:
+def _fault(error: Any) -> str:
     place = ".".join(str(part) for part in error.absolute_path) or "arguments"
-    said: str = error.message
-    return f"{place}: {said if len(said) <= FAULT_CHARACTERS_MAX else said[:FAULT_CHARACTERS_MAX] + '…'}"
+    message: str = error.message
+    if len(message) > FAULT_CHARACTERS_MAX:
+        message = message[:FAULT_CHARACTERS_MAX] + "…"
+    return f"{place}: {message}"

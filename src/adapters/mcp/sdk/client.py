@@ -1,8 +1,8 @@
-"""MCP's SDK: how each kind of server is reached, and what became of a request on its way.
+"""Opens the client of MCP's SDK for each transport, and records what happens to each HTTP request.
 
-The SDK has three stand-ins for all the errors of HTTP, and a request that cannot be sent ends the whole
-connection, whoever else is using it. So the HTTP client that it gets is ours: it notes what becomes of a
-request with the `McpExchange` of the call that it is made for, and answers for a server that it cannot reach.
+The SDK reduces all errors of HTTP to three, and when it cannot send a request, it ends the whole connection,
+which other calls share. So we give it our own HTTP client. This client writes the outcome of a request into
+the `McpExchange` of the call that makes it. When it cannot reach the server, it returns a status 503 itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import Implementation
 
 from outlast.adapters.mcp.sdk.sse import sse_transport
-from outlast.adapters.mcp.sdk.stdio_lines import ENCODING, MESSAGE_BYTES_MAX, on_endless
+from outlast.adapters.mcp.sdk.stdio_lines import ENCODING, MESSAGE_BYTES_MAX, on_long_line
 from outlast.adapters.mcp.secrets import Redaction
 from outlast.adapters.mcp.server import SSE, McpServer, Stdio, StreamableHTTP
 from outlast.core.errors import ToolServerError
@@ -41,38 +41,39 @@ from outlast.core.errors import ToolServerError
 logger = logging.getLogger("outlast.mcp")
 
 LINE_BYTES_MAX = 4096
-LAST_WORDS = 5
-LAST_WORDS_SECONDS = 1.0
-"""How long to listen for more of them once the process has ended."""
+LAST_LINES = 5
+LAST_LINES_SECONDS = 1.0
+"""The time to wait for more lines of stderr after the process has ended."""
 GUARDIAN = Path(__file__).parents[1] / "process_guardian.py"
 GRACE_SECONDS = 5.0
-"""How long a child may go on without its worker; the SDK allows 2 s, and 2 s more after SIGTERM."""
+"""How long a child may go on after its worker; the SDK allows 2 s, and 2 s more after SIGTERM."""
 QUIET_SECONDS = 900.0
-"""How long a stream of events may be silent beyond a call's own time; an idle one is closed before that."""
+"""How long a stream of events may be silent, in addition to the timeout of a call. (An idle connection is
+closed earlier.)"""
 
 
 @dataclass
 class McpExchange:
-    """What became of the HTTP requests of one call, and what must not be said of it."""
+    """The outcome of the HTTP requests of one call, and the secrets to remove from its errors."""
 
     redaction: Redaction
     sent: bool = False
-    """Whether one may have reached the server."""
+    """Whether a request may have reached the server."""
     status: int | None = None
-    """The status that refused it."""
+    """The HTTP status with which the server refused the request."""
     error: Exception | None = None
-    """Why the server could not be reached."""
+    """The error because of which the server could not be reached."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the server has taken or refused it, or it was given up."""
+    """Set when the server has accepted or refused the request, or the request has failed."""
     scope: anyio.CancelScope | None = None
-    """Cancelled when no answer can come any more and the SDK would go on waiting for one."""
+    """A scope that is cancelled when no answer can come any more but the SDK would go on waiting."""
 
 
 current_exchange: ContextVar[McpExchange | None] = ContextVar("current_exchange", default=None)
 
 
 class _Hiding(logging.Filter):
-    """Takes secrets out of what the SDK logs: the messages of a server, which may say what it was told."""
+    """Removes secrets from the SDK's log: a server may send a secret back in its messages."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         exchange = current_exchange.get()
@@ -94,51 +95,53 @@ for _name in (
 
 
 @dataclass
-class Line:
-    """What the user of a connection hears of its server, besides answers."""
+class ServerObserver:
+    """Callbacks for what happens to a server besides its answers, and the last lines of its stderr."""
 
     redaction: Redaction
     on_start: Callable[[], None]
-    """Called when opening has come so far that it may be cancelled."""
+    """Called when the opening has come so far that it may be cancelled."""
     on_message: MessageHandlerFnT
     on_end: Callable[[], None]
-    """Called when the server's process has ended."""
-    on_endless: Callable[[], None]
-    """Called when it writes a line that is longer than a message may be."""
-    last_words: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_WORDS))
-    """What it last wrote to stderr, without secrets."""
+    """Called when the process of the server has ended."""
+    on_long_line: Callable[[], None]
+    """Called when the server writes a line that is longer than the limit of a message."""
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+    """The last lines that the server wrote to stderr, without secrets."""
 
 
 @asynccontextmanager
-async def open_client(server: McpServer, values: Mapping[str, str], line: Line) -> AsyncIterator[Client]:
-    """Connect to `server`, whose secrets are `values`. What goes wrong is raised as the SDK raises it.
+async def open_client(
+    server: McpServer, values: Mapping[str, str], observer: ServerObserver
+) -> AsyncIterator[Client]:
+    """Connect to `server`, whose secrets are `values`. It raises the errors of the SDK.
 
-    It must not be cancelled before it says so: where asyncio is interrupted as it starts a process, it leaves
-    the pipes open.
+    Do not cancel it before it calls `on_start`: if asyncio is cancelled while it starts a process, it leaves
+    pipes open.
     """
-    on_endless.set(line.on_endless)
+    on_long_line.set(observer.on_long_line)
     connect = partial(
         Client,
         client_info=Implementation(name="outlast", version=version("outlast")),
-        message_handler=line.on_message,
+        message_handler=observer.on_message,
         cache=None,
     )
     match server.way:
         case Stdio() as way:
-            async with _stderr_of(server.name, line) as stderr:
+            async with _stderr_of(server.name, observer) as stderr:
                 transport = stdio_client(_parameters(server.name, way, values), errlog=stderr)
-                async with connect(_told_when_started(transport, line)) as client:
-                    stderr.close()  # from here on, its end is the end of the server
+                async with connect(_reporting_start(transport, observer)) as client:
+                    stderr.close()  # From here on, only the server has it open: its end is the server's end.
                     yield client
         case SSE(url=url):
-            line.on_start()
+            observer.on_start()
             async with (
                 _http_client(server, values, answers_apart=True) as http,
                 connect(sse_transport(http, url, _give_up)) as client,
             ):
                 yield client
         case StreamableHTTP(url=url):
-            line.on_start()
+            observer.on_start()
             async with (
                 _http_client(server, values) as http,
                 connect(
@@ -157,19 +160,19 @@ def _http_client(server: McpServer, values: Mapping[str, str], *, answers_apart:
 
 
 class _HTTPClient(httpx2.AsyncClient):
-    """Notes what becomes of requests, and answers for a server that cannot be reached."""
+    """Records the outcome of requests, and returns status 503 for a server that cannot be reached."""
 
     def __init__(self, *, answers_apart: bool = False, **options: Any) -> None:
-        """Make a client; with `answers_apart`, for a protocol whose answers do not come to its requests."""
+        """Make a client; `answers_apart` means that an answer is not the response to its request."""
         super().__init__(verify=_tls(), **options)
         self._answers_apart = answers_apart
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         exchange = current_exchange.get() or McpExchange(Redaction())
         if request.method != "POST" and not self._answers_apart:
-            exchange = McpExchange(
-                Redaction()
-            )  # the stream of what the server says unasked, which it need not have
+            # The stream for messages that no call has asked for. A server need not have one, so its outcome
+            # is not the outcome of the call.
+            exchange = McpExchange(Redaction())
         exchange.status = exchange.error = None
         try:
             exchange.sent = True
@@ -190,14 +193,14 @@ class _HTTPClient(httpx2.AsyncClient):
 
 
 def _give_up() -> None:
-    """Let a call end that was refused, where its answer was to come in another way."""
+    """End the current call after the server has refused its request: no answer will come in the stream."""
     exchange = current_exchange.get()
     if exchange is not None and exchange.scope is not None:
         exchange.scope.cancel()
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """The body of an answer, up to what a message may have; of events, each is measured for itself."""
+    """The body of an answer, up to the limit of a message. (In a stream, each event has its own limit.)"""
 
     def __init__(self, body: httpx2.AsyncByteStream) -> None:
         self._body = body
@@ -218,14 +221,14 @@ def _headers(server: McpServer, values: Mapping[str, str]) -> dict[str, str]:
     for name, value in values.items():
         if not (value.isascii() and value.isprintable()):
             raise ToolServerError(
-                server.name, f"the value of {name} has characters that no header can have; copy it again"
+                server.name, f"the value of {name} has characters that a header cannot have; copy it again"
             )
     return dict(values)
 
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Return what connections are verified with; reading it takes longer than connecting."""
+    """Return the TLS context of all connections; making it takes longer than connecting, so it is kept."""
     return httpx2.create_ssl_context()
 
 
@@ -233,24 +236,24 @@ def _tls() -> ssl.SSLContext:
 
 
 def _parameters(server: str, way: Stdio, values: Mapping[str, str]) -> StdioServerParameters:
-    """Return what starts the server.
+    """Return the parameters with which the SDK starts the server.
 
     Raises:
-        ToolServerError: there is no such command or directory.
+        ToolServerError: the command or the directory does not exist.
     """
     cwd = os.fspath(way.cwd) if way.cwd is not None else None
     if cwd is not None and not os.path.isdir(cwd):
         raise ToolServerError(server, f"its working directory {cwd!r} does not exist; correct cwd")
     environment = {**get_default_environment(), **values}
-    # A bare name is looked up; a path is relative to the child's directory, as for a shell.
+    # A name without a directory is looked up in PATH. A path is relative to cwd, as in a shell.
     name = os.path.join(cwd or "", way.command) if os.path.dirname(way.command) else way.command
     found = shutil.which(name, path=environment.get("PATH"))
     if found is None:
         raise ToolServerError(
-            server, f"there is no command {way.command!r}; install it, or correct command or env PATH"
+            server, f"command {way.command!r} was not found; install it, or correct command, or PATH in env"
         )
     command = [found, *way.args]
-    if sys.platform != "win32":  # there, the SDK puts its children into a job that ends with this process
+    if sys.platform != "win32":  # On Windows, the SDK puts children into a job that ends with this process.
         command = [sys.executable, "-I", "-S", str(GUARDIAN), f"{GRACE_SECONDS}", *command]
     return StdioServerParameters(
         command=command[0],
@@ -258,29 +261,29 @@ def _parameters(server: str, way: Stdio, values: Mapping[str, str]) -> StdioServ
         env=dict(values),
         cwd=cwd,
         encoding=ENCODING,
-        encoding_error_handler="replace",  # a strict one would end the reading, and leave all waiting
+        encoding_error_handler="replace",  # "strict" would end the reading, and calls would wait for ever
     )
 
 
 @asynccontextmanager
-async def _told_when_started(
-    transport: AbstractAsyncContextManager[TransportStreams], line: Line
+async def _reporting_start(
+    transport: AbstractAsyncContextManager[TransportStreams], observer: ServerObserver
 ) -> AsyncIterator[TransportStreams]:
     async with transport as streams:
-        line.on_start()
+        observer.on_start()
         yield streams
 
 
 @asynccontextmanager
-async def _stderr_of(server: str, line: Line) -> AsyncIterator[TextIO]:
-    """Yield a file for the server's stderr, the lines of which go to the log for the time of the block."""
+async def _stderr_of(server: str, observer: ServerObserver) -> AsyncIterator[TextIO]:
+    """Yield a file for the server's stderr. During the block, its lines go to the log."""
     if sys.platform == "win32":
-        with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230 - nothing is waited for
-            yield nowhere
+        with open(os.devnull, "w") as null_device:  # noqa: ASYNC230 - opening it does not block
+            yield null_device
         return
     reading, writing = os.pipe()
     with cast(TextIO, os.fdopen(writing, "w")) as stderr:
-        reader = _Lines(server, line)
+        reader = _LineLogger(server, observer)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: reader, os.fdopen(reading, "rb")
         )
@@ -288,17 +291,17 @@ async def _stderr_of(server: str, line: Line) -> AsyncIterator[TextIO]:
             yield stderr
         finally:
             stderr.close()
-            with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
+            with anyio.move_on_after(LAST_LINES_SECONDS, shield=True):
                 await reader.ended.wait()
             transport.close()
 
 
-class _Lines(asyncio.Protocol):
-    """Writes what it receives to the log, line by line."""
+class _LineLogger(asyncio.Protocol):
+    """Logs what it receives, line by line."""
 
-    def __init__(self, server: str, line: Line) -> None:
+    def __init__(self, server: str, observer: ServerObserver) -> None:
         self._server = server
-        self._line = line
+        self._observer = observer
         self._rest = b""
         self.ended = asyncio.Event()
 
@@ -308,15 +311,15 @@ class _Lines(asyncio.Protocol):
             lines, rest = [*lines, rest], b""
         self._rest = rest
         for line in lines:
-            self._say(line)
+            self._log(line)
 
     def eof_received(self) -> None:
-        self._say(self._rest)
+        self._log(self._rest)
         self.ended.set()
-        self._line.on_end()
+        self._observer.on_end()
 
-    def _say(self, raw: bytes) -> None:
-        text = self._line.redaction.text(raw[:LINE_BYTES_MAX].decode(errors="replace").rstrip())
+    def _log(self, raw: bytes) -> None:
+        text = self._observer.redaction.text(raw[:LINE_BYTES_MAX].decode(errors="replace").rstrip())
         if text:
-            self._line.last_words.append(text)
+            self._observer.last_lines.append(text)
             logger.info("%s: %s", self._server, text)

@@ -1,4 +1,4 @@
-"""One life of a connection: a task that opens it, keeps it and closes it, and the calls that share it."""
+"""One life of a connection: a task that opens a client, keeps it and closes it. Several calls share it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.types import REQUEST_TIMEOUT, Tool, ToolListChangedNotification
 from pydantic import ValidationError
 
-from outlast.adapters.mcp.sdk.catalogue import Listed, ToolCatalogue
-from outlast.adapters.mcp.sdk.client import Line, McpExchange, current_exchange, open_client
+from outlast.adapters.mcp.sdk.catalogue import ListedTool, ToolCatalogue
+from outlast.adapters.mcp.sdk.client import McpExchange, ServerObserver, current_exchange, open_client
 from outlast.adapters.mcp.sdk.content import error_output, output_of
 from outlast.adapters.mcp.sdk.failures import (
     GONE,
@@ -46,33 +46,33 @@ logger = logging.getLogger("outlast.mcp")
 
 IDLE_SECONDS = 600.0
 LIST_SECONDS = 300.0
-"""How long a list is taken to be true; a server that can tell of changes may do so earlier."""
+"""The age at which a list of tools is read again. A server that reports changes can cause it earlier."""
 DOUBT_SECONDS = 10.0
-"""How long it is taken to be true where calls end in errors, which an unheard-of change may explain."""
+"""The age at which it is read again after a call has failed: an unreported change may be the reason."""
 CLOSING_SECONDS = 10.0
 ENDING_SECONDS = 1.0
-"""How long to wait for the reason why a connection was lost."""
+"""The time to wait for the reason why a connection was lost."""
 TOOLS_MAX = 10_000
 PAGES_MAX = 1_000
 TOO_MUCH = f"more than {MESSAGE_BYTES_MAX >> 20} MiB"
 IN_DOUBT = "during the call of {!r}, which may or may not have taken effect"
 NOT_TAKEN = frozenset({400, 404, 410})
-"""Statuses of a server that does not know this connection (any more): nothing has run."""
+"""The statuses of a server that does not know this connection, or no longer; the call has not run."""
 
 
 class Life:
-    """A connection while it lasts. It begins to open when it is made."""
+    """One life of a connection. It begins to open when it is created."""
 
     def __init__(self, server: McpServer) -> None:
         loop = asyncio.get_running_loop()
         self._server = server
         self._client: Client | None = None
-        self._line = Line(
+        self._observer = ServerObserver(
             Redaction(),
             on_start=self._started,
-            on_message=self._hear,
+            on_message=self._take_message,
             on_end=self._server_ended,
-            on_endless=self._server_rambles,
+            on_long_line=self._line_is_too_long,
         )
         self._catalogue: ToolCatalogue | None = None
         self._listing = asyncio.Lock()
@@ -84,26 +84,26 @@ class Life:
         self._scope = anyio.CancelScope()
         self._has_started = False
         self.retired = False
-        """Whether new calls must go elsewhere."""
+        """Whether new calls must use another life."""
         self.failed = False
-        """Whether it could not be opened, or was lost."""
+        """Whether the connection could not be opened, or was lost."""
         self.ready: asyncio.Future[None] = loop.create_future()
-        self.task = asyncio.create_task(self._live(), name=f"MCP server {server.name}")
+        self.task = asyncio.create_task(self._run(), name=f"MCP server {server.name}")
 
-    # Its task
+    # The task
 
-    async def _live(self) -> None:
-        exchange = McpExchange(self._line.redaction, scope=self._scope)
+    async def _run(self) -> None:
+        exchange = McpExchange(self._observer.redaction, scope=self._scope)
         current_exchange.set(exchange)
         try:
             with self._scope:
                 values = resolved(self._server.secrets, self._server.name)
-                exchange.redaction = self._line.redaction = Redaction.of(self._server.secrets, values)
+                exchange.redaction = self._observer.redaction = Redaction.of(self._server.secrets, values)
                 async with (
-                    open_client(self._server, values, self._line) as self._client,
+                    open_client(self._server, values, self._observer) as self._client,
                     anyio.create_task_group() as listening,
                 ):
-                    # First, so that no change is missed between the list and the word of it.
+                    # Listen before listing, so that no change in between is missed.
                     await listening.start(self._listen)
                     await self._list()
                     exchange.scope = None
@@ -120,34 +120,35 @@ class Life:
             self._end(exchange)
 
     def _started(self) -> None:
-        """From now on opening may be cancelled, and is in time."""
+        """Set the deadline for opening; from now on the opening may be cancelled."""
         self._has_started = True
         self._scope.deadline = anyio.current_time() + self._server.opening_seconds
         if self._leave.is_set():
             self._scope.cancel()
 
     async def _listen(self, *, task_status: TaskStatus[None]) -> None:
-        """Hear of changes of the list from a server that tells only those who ask for it.
+        """Subscribe to changes of the list, if the server offers that, and note them.
 
-        An older one tells everybody who is connected (`_hear`). Where neither works, the list gets old.
+        Older servers report changes to every client, without a subscription (`_take_message`). If a server
+        does neither, the list is read again after `LIST_SECONDS`.
         """
         assert self._client is not None
         tools = self._client.server_capabilities.tools
-        heard = False
+        is_listening = False
         try:
             if tools is not None and tools.list_changed:
                 async with self._client.listen(tools_list_changed=True) as changes:
-                    heard = True
+                    is_listening = True
                     task_status.started()
                     async for _ in changes:
                         self._listed_at = -math.inf
         except (ListenNotSupportedError, MCPError, SubscriptionLost, TimeoutError, *GONE) as error:
-            logger.debug("MCP server %s: no word of changes (any more): %r", self._server.name, error)
-        if not heard:
+            logger.debug("MCP server %s: changes of tools are not reported: %r", self._server.name, error)
+        if not is_listening:
             task_status.started()
 
     async def _until_left(self) -> None:
-        """Return when told to leave, or when nobody has called for so long that nobody will."""
+        """Return when the life must end, or when there was no call for `IDLE_SECONDS`."""
         while not self._leave.is_set():
             idle = asyncio.get_running_loop().time() - self._used_at
             if idle >= IDLE_SECONDS and not self._calls:
@@ -163,8 +164,8 @@ class Life:
         if self.ready.done():
             if error is not None:
                 self.failed = True
-                told = bounded(self._line.redaction.text(", ".join(map(repr, leaves_of(error)))))
-                logger.warning("MCP server %s: the connection was lost: %s", name, told)
+                reason = bounded(self._observer.redaction.text(", ".join(map(repr, leaves_of(error)))))
+                logger.warning("MCP server %s: the connection was lost: %s", name, reason)
             return
         self.failed = True
         failure: OutlastError
@@ -172,48 +173,50 @@ class Life:
             failure = ToolServerUnavailable(name, "this worker is stopping")
         elif error is None and exchange.status is None and exchange.error is None:
             seconds = self._server.opening_seconds
-            problem = f"{place} did not answer within {seconds:g} s; look what it does, or raise timeout"
+            problem = f"{place} did not answer within {seconds:g} s; check what it does, or raise timeout"
             failure = ToolServerUnavailable(name, problem)
         else:
-            failure = opening_failure(name, place, error, exchange, self._line)
+            failure = opening_failure(name, place, error, exchange, self._observer)
         if failure is not error:
             failure.__cause__ = error
         self.ready.set_exception(failure)
-        self.ready.exception()  # marked as seen: nobody may be waiting any more
+        self.ready.exception()  # Marks the exception as retrieved: there may be no caller that waits.
 
     def end(self) -> None:
-        """Let it end now, whatever is under way."""
+        """End this life now, also if calls are under way."""
         self.retired = True
         self._leave.set()
         if self._has_started and not self.ready.done():
             self._scope.cancel()
 
     def retire(self) -> None:
-        """Take no new calls, and end when those under way have ended."""
+        """Accept no new calls; end when the calls that are under way have ended."""
         self.retired = True
         if not self._calls:
             self._leave.set()
 
     def _server_ended(self) -> None:
         if self.ready.done() and not self.retired:
-            said = " / ".join(self._line.last_words)
-            logger.warning("MCP server %s: its process has ended: %s", self._server.name, said)
-            self._distrust()
+            output = " / ".join(self._observer.last_lines)
+            logger.warning(
+                "MCP server %s: its process has ended; its last output was: %s", self._server.name, output
+            )
+            self._retire_as_failed()
 
-    def _server_rambles(self) -> None:
-        """End the connection, whatever is under way: no message can be told from another any more."""
+    def _line_is_too_long(self) -> None:
+        """End this life now: it is not possible any more to see where a message begins."""
         self._error = ToolServerError(self._server.name, f"it wrote {TOO_MUCH} without ending a line")
-        self._distrust()
+        self._retire_as_failed()
         self.end()
 
-    async def _hear(self, message: IncomingMessage) -> None:
+    async def _take_message(self, message: IncomingMessage) -> None:
         if isinstance(message, ToolListChangedNotification):
             self._listed_at = -math.inf
 
-    # What it is used for
+    # For callers
 
     async def listed(self) -> ToolCatalogue:
-        """Return the tools; they are listed again when the list is old or the server says that it is."""
+        """Return the tools. The list is read again if it is old, or if the server has reported a change."""
         self._used_at = asyncio.get_running_loop().time()
         if self._catalogue is not None and not self._is_old():
             return self._catalogue
@@ -227,13 +230,14 @@ class Life:
         return asyncio.get_running_loop().time() - self._listed_at > LIST_SECONDS
 
     def _doubt_list(self) -> None:
-        """Have the tools listed before the next call: an error may mean that one is not what it was."""
+        """Have the list read again before the next call: after an error, a tool may have changed."""
         if asyncio.get_running_loop().time() - self._listed_at > DOUBT_SECONDS:
             self._listed_at = -math.inf
 
     async def _list(self) -> None:
         assert self._client is not None
-        self._listed_at = asyncio.get_running_loop().time()  # a change that is told from now on is not in it
+        # Taken before the request: the list may not have a change that is reported from now on.
+        self._listed_at = asyncio.get_running_loop().time()
         tools: list[Tool] = []
         cursor: str | None = None
         for _ in range(PAGES_MAX):
@@ -243,35 +247,35 @@ class Life:
             if cursor is None or len(tools) > TOOLS_MAX:
                 break
         if cursor is not None:
-            problem = f"its list of tools does not end: there are {len(tools)} and more to come"
+            problem = f"its list of tools does not end: after {len(tools)} tools there are more"
             raise ToolServerError(self._server.name, problem)
         before = {} if self._catalogue is None else self._catalogue.left_out
-        self._catalogue = ToolCatalogue(self._server, tools, self._line.redaction)
+        self._catalogue = ToolCatalogue(self._server, tools, self._observer.redaction)
         for tool, why in self._catalogue.left_out.items() - before.items():
             logger.warning("MCP server %s: tool %r is left out: %s", self._server.name, tool, why)
 
     async def _list_again(self) -> None:
-        """List the tools on a connection that is open."""
-        exchange = McpExchange(self._line.redaction, sent=True)
+        """Read the list of tools again, on an open connection."""
+        exchange = McpExchange(self._observer.redaction, sent=True)
         current_exchange.set(exchange)
         self._begin()
         try:
             with anyio.fail_after(self._server.opening_seconds) as exchange.scope:
                 await self._list()
                 return
-            raise anyio.EndOfStream  # no answer can come any more
+            raise anyio.EndOfStream  # The scope was cancelled: no answer can come any more.
         except OutlastError:
             raise
         except Exception as error:
-            self._distrust()
+            self._retire_as_failed()
             raise opening_failure(
-                self._server.name, self._server.place, error, exchange, self._line
+                self._server.name, self._server.place, error, exchange, self._observer
             ) from error
         finally:
             self._finish()
 
     async def call(self, tool: str, arguments: dict[str, JSON], known: str | None) -> ToolOutput:
-        """Call a tool once. See `ServerConfig.call` for what else it raises.
+        """Call a tool once. It also raises the errors of `ServerConfig.call`.
 
         Raises:
             NotSent: the connection has ended, and the call was not sent.
@@ -287,11 +291,11 @@ class Life:
             self._doubt_list()
         return output if known in (None, listed.fingerprint) else output.with_(changed=listed.spec)
 
-    async def _answer(self, listed: Listed, arguments: dict[str, JSON]) -> ToolOutput:
+    async def _answer(self, listed: ListedTool, arguments: dict[str, JSON]) -> ToolOutput:
         tool = listed.spec.name
         if self.retired or self._client is None:
             raise NotSent("the connection has ended")
-        exchange = McpExchange(self._line.redaction, sent=not self._server.over_http)
+        exchange = McpExchange(self._observer.redaction, sent=not self._server.over_http)
         before = current_exchange.set(exchange)
         self._begin()
         try:
@@ -299,8 +303,8 @@ class Life:
                 result = await self._client.call_tool(
                     listed.remote, arguments, read_timeout_seconds=self._server.call_seconds
                 )
-                return output_of(result, self._line.redaction)
-            await self._lose(tool, exchange, None)
+                return output_of(result, self._observer.redaction)
+            await self._raise_lost(tool, exchange, None)
         except MCPError as error:
             if error.code == REQUEST_TIMEOUT and exchange.error is None and exchange.status is None:
                 raise ActivityTimedOut(tool, "call_timeout", self._server.call_seconds) from error
@@ -309,23 +313,23 @@ class Life:
                     self._server.name, bounded(f"{error.message} {IN_DOUBT.format(tool)}")
                 ) from error
             if is_answer(error, exchange):
-                return error_output(error.message, self._line.redaction)
-            await self._lose(tool, exchange, error)
+                return error_output(error.message, self._observer.redaction)
+            await self._raise_lost(tool, exchange, error)
         except GONE as error:
-            await self._lose(tool, exchange, error)
+            await self._raise_lost(tool, exchange, error)
         except ValidationError as error:
-            # The tool has run, and running it again would not change how the server writes its answers.
-            told = f"the answer of the tool is not what MCP prescribes: {'; '.join(faults(error)[:3])}"
-            return error_output(told, self._line.redaction)
+            # Not an error for a retry: the tool has run, and the server would write the same answer again.
+            message = f"the answer of the tool is not valid MCP: {'; '.join(faults(error)[:3])}"
+            return error_output(message, self._observer.redaction)
         except (RuntimeError, InputRequiredRoundsExceededError) as error:
-            return error_output(bounded(str(error)), self._line.redaction)
+            return error_output(bounded(str(error)), self._observer.redaction)
         finally:
             current_exchange.reset(before)
             self._finish()
 
-    async def _choked(self) -> bool:
-        """Whether there is no answer because it was larger than a message may be."""
-        if isinstance(self._server.way, SSE):  # whose connection is about to end
+    async def _answer_was_too_large(self) -> bool:
+        """Return whether there is no answer because it was larger than the limit of a message."""
+        if isinstance(self._server.way, SSE):  # With SSE, such an answer ends the connection soon.
             await asyncio.wait([self.task], timeout=ENDING_SECONDS)
         return any(isinstance(one, (httpx2.SSEError, ToolServerError)) for one in leaves_of(self._error))
 
@@ -339,30 +343,31 @@ class Life:
         if self.retired and not self._calls:
             self._leave.set()
 
-    def _distrust(self) -> None:
+    def _retire_as_failed(self) -> None:
         self.failed = True
         self.retire()
 
-    async def _lose(self, tool: str, exchange: McpExchange, error: Exception | None) -> NoReturn:
-        """Raise what a call is told that got no answer."""
+    async def _raise_lost(self, tool: str, exchange: McpExchange, error: Exception | None) -> NoReturn:
+        """Raise the error for a call that got no answer."""
         name, place = self._server.name, self._server.place
-        self._distrust()
+        self._retire_as_failed()
         if exchange.sent and self._server.over_http:
-            # The connection may end sooner than the request that was sent to whoever is there now.
+            # The connection may end before the request does; wait for the outcome of the request.
             with anyio.move_on_after(ENDING_SECONDS):
                 await exchange.over.wait()
         if exchange.status in NOT_TAKEN:
             raise NotSent(f"{place} answered with status {exchange.status}") from error
         if not exchange.sent:
             reason = "" if exchange.error is None else f": {exchange.error}"
-            raise NotSent(bounded(self._line.redaction.text(f"{place} cannot be reached{reason}"))) from error
+            unreachable = f"{place} cannot be reached{reason}"
+            raise NotSent(bounded(self._observer.redaction.text(unreachable))) from error
         if exchange.status is not None:
             kind, problem = of_status(exchange.status, place)
-        elif await self._choked():
+        elif await self._answer_was_too_large():
             kind, problem = ToolServerError, f"the server sent {TOO_MUCH} in one message"
         else:
             kind, problem = ToolServerUnavailable, "the connection was lost"
             if isinstance(error, MCPError) and error.message != "Connection closed":
                 problem += f" ({error.message})"
-        problem = bounded(self._line.redaction.text(problem))
+        problem = bounded(self._observer.redaction.text(problem))
         raise kind(name, f"{problem} {IN_DOUBT.format(tool)}") from error

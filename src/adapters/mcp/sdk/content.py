@@ -1,4 +1,4 @@
-"""What a server answers to a call, as content for a model."""
+"""Turns the answer of a server to a call into content for a model."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ from outlast.ports.tools import ToolOutput
 
 
 def output_of(result: CallToolResult, redaction: Redaction) -> ToolOutput:
-    """Return the output that `result` is, without a secret that the server has said.
+    """Return `result` as the output of a tool, with secrets replaced.
 
-    It is an error for the model where it holds numbers that JSON does not have, or is nested too deep.
+    If `result` has numbers that JSON cannot write, or is nested too deeply, the output is an error.
     """
     try:
         check_json(result.structured_content, depth_max=DEPTH_MAX)
     except ValueError as error:
-        return error_output(f"the structured content of the tool's answer cannot be kept: {error}", redaction)
+        return error_output(
+            f"the structured content of the tool's answer cannot be stored: {error}", redaction
+        )
     content = tuple(_chunk(block) for block in result.content)
-    told = [chunk.text if isinstance(chunk, TextChunk) else None for chunk in content]
+    texts = [chunk.text if isinstance(chunk, TextChunk) else None for chunk in content]
     output = ToolOutput(
-        content=told[0] if len(told) == 1 and told[0] is not None else content or "",
+        content=texts[0] if len(texts) == 1 and texts[0] is not None else content or "",
         structured=result.structured_content,
         is_error=result.is_error,
     )
@@ -44,7 +46,7 @@ def output_of(result: CallToolResult, redaction: Redaction) -> ToolOutput:
 
 
 def error_output(message: str, redaction: Redaction) -> ToolOutput:
-    """Return the output of a call that the server refused, or answered with what is no result."""
+    """Return the output of a call that the server refused, or to which its answer was not a valid result."""
     return ToolOutput(content=redaction.text(message), is_error=True)
 
 

@@ -1,7 +1,7 @@
-"""The older of MCP's ways over HTTP: the server speaks in a stream of events, and is spoken to by requests.
+"""The older transport of MCP over HTTP: the server sends a stream of events, and receives requests.
 
-MCP's SDK has this transport, and ends the connection where an event has more than 1 MiB, which is less than
-many a result. So this is the same transport with the limit of all the others.
+MCP's SDK has this transport, but ends the connection at an event of more than 1 MiB, and many results are
+larger. So this module has the same transport, with the limit that our other transports have.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ Incoming = MemoryObjectSendStream[SessionMessage | Exception]
 async def sse_transport(
     http: httpx2.AsyncClient, url: str, on_refusal: Callable[[], None]
 ) -> AsyncIterator[TransportStreams]:
-    """Connect to the server at `url`; yield what its messages are read from, and what takes those to it.
+    """Connect to the server at `url`; yield a stream to read its messages from, and one to send messages to.
 
-    A message is sent in the context of whoever gives it, after those that were given before. So is
-    `on_refusal` called, when the server does not take it.
+    Messages are sent in order, each in the context (`contextvars`) of its sender. If the server refuses a
+    message, `on_refusal` is called in that context, too.
 
     Raises:
-        httpx2.HTTPStatusError: the server refuses.
-        httpx2.SSEError: it does not answer with events, or, for whoever is in the block, one is too large.
+        httpx2.HTTPStatusError: the server refuses the connection.
+        httpx2.SSEError: the answer of the server is not a stream of events; or (inside the block) an event
+            is too large.
     """
     async with sse_within_origin(http, url, max_event_size=MESSAGE_BYTES_MAX) as events:
         events.response.raise_for_status()
@@ -55,7 +56,7 @@ async def sse_transport(
 async def _read(
     events: httpx2.EventSource, url: str, incoming: Incoming, *, task_status: TaskStatus[str]
 ) -> None:
-    """Pass on what the server says, to the end of its stream; report where it wants to be spoken to."""
+    """Pass on the messages of the server until its stream ends; report the address for requests to it."""
     async with incoming:
         try:
             async for event in events:
@@ -67,15 +68,15 @@ async def _read(
         except httpx2.SSEError:
             raise
         except httpx2.TransportError as error:
-            logger.debug("the stream of events was lost: %r", error)  # which is its end like any other
+            logger.debug("the stream of events was lost: %r", error)  # The stream has ended, like any other.
         except anyio.BrokenResourceError:
-            pass  # nobody listens any more
+            pass  # Nobody reads the messages any more.
 
 
 def _endpoint(url: str, given: str) -> str:
     endpoint = urljoin(url, given)
     if urlsplit(endpoint)[:2] != urlsplit(url)[:2]:
-        raise httpx2.SSEError("it wants to be spoken to elsewhere, where its headers must not go")
+        raise httpx2.SSEError("its endpoint for requests is on another host, and headers must not go there")
     return endpoint
 
 
@@ -83,12 +84,12 @@ def _message(data: str) -> SessionMessage | Exception:
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_json(data, by_name=False))
     except ValidationError as error:
-        logger.debug("what came as a message is none")
+        logger.debug("an event with a message that is not valid JSON-RPC was passed on as an error")
         return error
 
 
 class _Requests:
-    """What messages for the server are given to."""
+    """Sends messages to the server as HTTP requests."""
 
     def __init__(
         self, http: httpx2.AsyncClient, endpoint: str, tasks: TaskGroup, on_refusal: Callable[[], None]
@@ -97,21 +98,21 @@ class _Requests:
         self._endpoint = endpoint
         self._tasks = tasks
         self._on_refusal = on_refusal
-        self._turn = anyio.Lock()
-        """Whose turn it is to send: the server must hear that a client is ready before what it asks."""
+        self._sending = anyio.Lock()
+        """Keeps messages in order: the server must know that a client is ready before it gets requests."""
 
     async def send(self, item: SessionMessage, /) -> None:
         self._tasks.start_soon(self._post, item)
 
     async def _post(self, item: SessionMessage) -> None:
         body = item.message.model_dump(by_alias=True, mode="json", exclude_unset=True)
-        async with self._turn:
+        async with self._sending:
             response = await request_within_origin(self._http, "POST", self._endpoint, json=body)
         if not response.is_success:
             self._on_refusal()
 
     async def aclose(self) -> None:
-        """Do nothing: what is under way ends with the transport."""
+        """Do nothing. Requests that are under way end with the transport."""
 
     async def __aenter__(self) -> Self:
         return self

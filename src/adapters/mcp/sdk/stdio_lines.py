@@ -1,8 +1,8 @@
-"""UTF-8 as the lines of a stdio server come in it, none longer than a message may be.
+"""An encoding that limits the length of the lines that a stdio server writes.
 
-MCP's SDK keeps what a server writes to its stdout until a line has ended, however much that is. The encoding
-is for its user to choose, though. The one that is registered here is UTF-8, except that its decoder counts:
-where a line gets too long it tells the connection that asked for it, and from then on gives nothing to keep.
+MCP's SDK stores what a server writes to stdout until a line ends, without a limit. But the user of the SDK
+can choose the encoding. This module registers an encoding that is UTF-8 with a decoder that counts bytes.
+When a line is too long, the decoder calls the connection that reads it, and returns no more text.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from contextvars import ContextVar
 
 ENCODING = "outlast_lines"
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
-"""What one message of a server may have, over every transport; no model reads as much."""
+"""The limit of one message of a server, on every transport. No model reads as much."""
 
-on_endless: ContextVar[Callable[[], None]] = ContextVar("on_endless")
-"""What is called, where reading has begun in this context, once there is a line that is too long."""
+on_long_line: ContextVar[Callable[[], None]] = ContextVar("on_long_line")
+"""The function that a decoder calls when a line is too long. A decoder uses the function that is set in the
+context in which reading begins."""
 
 
 class _Decoder(codecs.IncrementalDecoder):
     def __init__(self, errors: str = "strict") -> None:
         super().__init__(errors)
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors)
-        self._tell = on_endless.get()
+        self._on_long_line = on_long_line.get()
         self._length = 0
-        """Bytes since a line last ended."""
+        """The number of bytes since the last line end."""
 
-    def decode(self, data: bytes, final: bool = False) -> str:  # type: ignore[override]  # of bytes, not any buffer
+    def decode(self, data: bytes, final: bool = False) -> str:  # type: ignore[override]  # bytes, not any buffer
         if self._length > MESSAGE_BYTES_MAX:
             return ""
         first = data.find(b"\n")
         self._length += len(data) if first < 0 else first
         if self._length > MESSAGE_BYTES_MAX:
-            self._tell()
+            self._on_long_line()
             return ""
         if first >= 0:
             self._length = len(data) - data.rfind(b"\n") - 1
