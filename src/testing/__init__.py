@@ -26,6 +26,7 @@ _MODULES = {
     "JournalContract": "contracts.journal.contract",
     "MemoryStorage": "contracts.journal.memory_storage",
     "MovableClock": "contracts.journal.storage",
+    "RealClock": "real_clock",
     "SessionCapability": "contracts.session.contract",
     "SessionContract": "contracts.session.contract",
     "SessionProgram": "contracts.session.programs",

@@ -19,6 +19,7 @@ from outlast.testing.contracts.tools.contract import Toolbox as Toolbox
 from outlast.testing.contracts.tools.contract import ToolsCapability as ToolsCapability
 from outlast.testing.contracts.tools.contract import ToolsContract as ToolsContract
 from outlast.testing.contracts.tools.contract import ToolsWorld as ToolsWorld
+from outlast.testing.real_clock import RealClock as RealClock
 from outlast.testing.virtual_clock import IdleAwareEventLoop as IdleAwareEventLoop
 from outlast.testing.virtual_clock import VirtualClock as VirtualClock
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.nightly import beginnings, check_names
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that their class names in `only_nightly`, by the beginning of the name."""
+    check_names(items)
     for item in items:
-        prefixes = tuple(f"test_{name}" for name in getattr(getattr(item, "cls", None), "only_nightly", ()))
-        if prefixes and item.name.startswith(prefixes):
+        names = beginnings(getattr(item, "cls", None))
+        if names and item.name.startswith(names):
             item.add_marker(pytest.mark.nightly)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Self
@@ -23,23 +22,11 @@ from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions.workflow import definition_of
+from outlast.testing import RealClock
 from outlast.testing.contracts.durability.contract import ALL, BackendCapability, DurabilityContract
 from outlast.testing.contracts.durability.storage import DurabilityStorage
 from tests.adapters.tcp_proxy import TcpProxy
 from tests.adapters.temporal_server import new_namespace, shared_server, stored_bytes
-
-
-class RealClock:
-    """The clock on the wall."""
-
-    def now(self) -> float:
-        return time.time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(max(seconds, 0))
-
-    async def advance(self, seconds: float) -> None:
-        await asyncio.sleep(max(seconds, 0))
 
 
 @functools.cache

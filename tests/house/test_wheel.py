@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from uv import find_uv_bin
+
+from tests.house.wheels import REPOSITORY, environment_with
 
 pytestmark = pytest.mark.wheel
-
-REPOSITORY = Path(__file__).parents[2]
 
 # Each module either imports or misses a package that one of the extras brings; nothing else may go wrong.
 IMPORT_EVERYTHING = r"""
@@ -47,6 +46,8 @@ for file in sorted(root.rglob("*.py")):
 print(json.dumps(outcomes))
 """
 
+CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
+
 TIME_THE_IMPORT = """
 import time
 before = time.perf_counter()
@@ -55,29 +56,10 @@ print(time.perf_counter() - before)
 """
 
 
-def uv(*arguments: str | Path) -> str:
-    return subprocess.run(
-        [find_uv_bin(), *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel as built from the source distribution, so that both are known to be complete."""
-    folder = tmp_path_factory.mktemp("distributions")
-    uv("build", "--quiet", "--out-dir", folder)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
-
-
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh environment that holds the wheel and what it requires."""
-    environment = tmp_path_factory.mktemp("environment")
-    uv("venv", "--quiet", "--clear", "--python", sys.executable, environment)
-    interpreter = environment / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    uv("pip", "install", "--quiet", "--python", interpreter, wheel)
-    return interpreter
+    return environment_with(tmp_path_factory.mktemp("environment"), wheel)
 
 
 def run(python: Path, program: str) -> str:
@@ -100,6 +82,25 @@ def test_the_wheel_holds_every_source_file_and_the_typing_marker(wheel: Path) ->
     packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert packed == expected
     assert "outlast/py.typed" in packed
+
+
+def test_the_wheel_holds_none_of_the_deliberate_mistakes(wheel: Path) -> None:
+    """What is wrong on purpose, to show that the suites bite, stays in `tests/broken`."""
+    archive = ZipFile(wheel)
+    assert [name for name in archive.namelist() if re.search("broken|lying", name)] == []
+    mistakes = {
+        name
+        for file in (REPOSITORY / "tests" / "broken").glob("*.py")
+        for name in CLASS.findall(file.read_text())
+    }
+    assert mistakes
+    shipped = {
+        name
+        for file in archive.namelist()
+        if file.endswith(".py")
+        for name in CLASS.findall(archive.read(file).decode())
+    }
+    assert mistakes & shipped == set()
 
 
 def test_every_module_imports_or_misses_only_what_an_extra_brings(python: Path) -> None:

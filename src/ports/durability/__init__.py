@@ -1,6 +1,6 @@
 """The durability port: what a backend offers, from outside and to workflow code.
 
-Every backend keeps the promises D1 to D18, which stand as tests in `testing.durability_contract`:
+Every backend keeps the promises D1 to D18, which stand as tests in `testing.contracts.durability`:
 
 D1   `start` with an id that exists returns the same execution when workflow and input are equal, else raises
      `ExecutionAlreadyExists`; two concurrent starts create one execution.

@@ -1,6 +1,6 @@
 """Programs of a model, a driver that carries a conversation through them, and the oracle that foresees it.
 
-What `session_contract` is made of. A program is what the model will say, reply by reply, whoever has to say
+A program is what the model will say, reply by reply, whoever has to say
 it; a world is a session whose model does so.
 """
 

@@ -1,0 +1,309 @@
+"""A store in a JSON file. Every call reads the whole file: simple, and slow once the file is large."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from outlast.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.records import Status
+from outlast.ports.clock import Clock
+from outlast.ports.journal import (
+    Claim,
+    Commit,
+    Delivery,
+    Head,
+    Message,
+    NewExecution,
+    PresentWorker,
+    Store,
+    Work,
+    WorkerCard,
+)
+from outlast_json.file import JsonFile
+
+LIMIT_BYTES = 1024 * 1024
+EMPTY = {"executions": {}, "workers": {}, "last_token": 0, "version": 0}
+
+
+class JsonStore(Store):
+    """The store. `data["version"]` grows with everything that `wait` must announce."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._clock = clock
+        self._file = JsonFile(path, clock, EMPTY)
+
+    async def __aenter__(self) -> JsonStore:
+        with self._file.reading():
+            return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing stays open between two calls."""
+
+    # Journal
+
+    @property
+    def limit_bytes(self) -> int:
+        return LIMIT_BYTES
+
+    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+        with self._file.writing() as data:
+            if (execution := data["executions"].get(new.id)) is not None:
+                return _head(new.id, execution), False
+            _check_size(f"the first record of execution {new.id!r}", first)
+            now = self._clock.now()
+            data["executions"][new.id] = execution = {
+                "workflow": new.workflow,
+                "fingerprint": new.fingerprint,
+                "task_queue": new.task_queue,
+                "keep_seconds": new.keep_seconds,
+                "status": Status.RUNNING,
+                "created_at": now,
+                "closed_at": None,
+                "note": None,
+                "owner": None,
+                "token": 0,
+                "fruitless": 0,
+                "held": False,
+                "claimable_at": now,
+                "consumed": 0,
+                "inbox": [],
+                "records": [_text(first)],
+            }
+            data["version"] += 1
+            return _head(new.id, execution), True
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        with self._file.writing() as data:
+            execution = _owned(data, claim)
+            if execution is None or len(execution["records"]) != position:
+                raise LeaseLost(claim.execution_id)
+            for record in records:
+                _check_size(f"a record of execution {claim.execution_id!r}", record)
+            execution["records"] += map(_text, records)
+            execution["note"] = commit.note
+            execution["consumed"] = max(execution["consumed"], commit.consumed or 0)
+            if commit.fruitless is not None:
+                execution["fruitless"] = commit.fruitless
+            if commit.status is not None:
+                execution |= {"status": commit.status, "closed_at": self._clock.now()}
+                execution |= {"owner": None, "claimable_at": None}
+            elif commit.release:
+                at, now = commit.wake_at, self._clock.now()
+                if len(execution["inbox"]) > execution["consumed"]:
+                    at = now
+                if commit.hold:
+                    at = None
+                execution |= {"owner": None, "held": commit.hold}
+                execution["claimable_at"] = None if at is None else max(at, now)
+                data["version"] += 1
+
+    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+        with self._file.reading() as data:
+            execution = data["executions"].get(execution_id)
+            return [] if execution is None else [b64decode(record) for record in execution["records"][after:]]
+
+    async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
+        def is_longer(data: Any) -> bool:
+            execution = data["executions"].get(execution_id)
+            return execution is not None and (
+                len(execution["records"]) > length or execution["status"] != Status.RUNNING
+            )
+
+        await self._file.until(is_longer, timeout_seconds)
+
+    # Inbox
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        with self._file.writing() as data:
+            execution = _running(data, execution_id)
+            if message.id in (id for id, _ in execution["inbox"]):
+                return
+            _check_size(f"a message to execution {execution_id!r}", message.body)
+            execution["inbox"].append([message.id, _text(message.body)])
+            if execution["owner"] is None and not execution["held"]:
+                at, now = execution["claimable_at"], self._clock.now()
+                execution["claimable_at"] = now if at is None else min(at, now)
+            data["version"] += 1
+
+    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+        with self._file.reading() as data:
+            execution = data["executions"].get(execution_id)
+            later = [] if execution is None else execution["inbox"][after:]
+            return [
+                Delivery(number, Message(id, b64decode(body)))
+                for number, (id, body) in enumerate(later, after + 1)
+            ]
+
+    # Leases
+
+    async def claim(
+        self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
+    ) -> Work:
+        with self._file.writing() as data:
+            now = self._clock.now()
+            running = {id: one for id, one in data["executions"].items() if one["status"] == Status.RUNNING}
+            waiting = [
+                (one["claimable_at"], id)
+                for id, one in running.items()
+                if one["claimable_at"] is not None
+                and one["workflow"] in workflows
+                and one["task_queue"] == task_queue
+            ]
+            ready = sorted(pair for pair in waiting if pair[0] <= now)[:limit]
+            claims = []
+            for _, id in ready:
+                execution = running[id]
+                last_owner = execution["owner"]
+                execution["fruitless"] += last_owner is not None
+                data["last_token"] += 1
+                execution |= {"owner": worker, "token": data["last_token"]}
+                execution["claimable_at"] = now + lease_seconds
+                claim = Claim(
+                    execution_id=id,
+                    workflow=execution["workflow"],
+                    worker=worker,
+                    token=execution["token"],
+                    length=len(execution["records"]),
+                    consumed=execution["consumed"],
+                    recovered_from=last_owner,
+                    fruitless=execution["fruitless"],
+                )
+                claims.append(claim)
+            return Work(
+                claims=tuple(claims),
+                mail=frozenset(
+                    id
+                    for id, one in running.items()
+                    if one["owner"] == worker and len(one["inbox"]) > one["consumed"]
+                ),
+                next_wake_at=min((running[id]["claimable_at"] for _, id in waiting), default=None),
+                version=data["version"],
+            )
+
+    async def renew(self, claims: Collection[Claim], lease_seconds: float) -> frozenset[str]:
+        lost = set()
+        with self._file.writing() as data:
+            for claim in claims:
+                if (execution := _owned(data, claim)) is None:
+                    lost.add(claim.execution_id)
+                else:
+                    execution["claimable_at"] = self._clock.now() + lease_seconds
+        return frozenset(lost)
+
+    async def wait(self, version: int, timeout_seconds: float) -> None:
+        await self._file.until(lambda data: data["version"] != version, timeout_seconds)
+
+    async def resume(self, execution_id: str) -> bool:
+        with self._file.writing() as data:
+            execution = _running(data, execution_id)
+            if not execution["held"]:
+                return False
+            execution |= {"held": False, "fruitless": 0, "note": None, "claimable_at": self._clock.now()}
+            data["version"] += 1
+            return True
+
+    # Presence
+
+    async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        with self._file.writing() as data:
+            values = [card.workflows, card.task_queue, card.started_at, self._clock.now() + lease_seconds]
+            data["workers"][card.identity] = values
+
+    async def leave(self, identity: str) -> None:
+        with self._file.writing() as data:
+            data["workers"].pop(identity, None)
+
+    async def workers(self) -> Sequence[PresentWorker]:
+        with self._file.writing() as data:
+            now, workers = self._clock.now(), data["workers"]
+            for identity in [identity for identity, values in workers.items() if values[-1] <= now]:
+                del workers[identity]
+            cards = [
+                WorkerCard(identity, tuple(workflows), task_queue, started_at)
+                for identity, (workflows, task_queue, started_at, _) in workers.items()
+            ]
+            cards.sort(key=lambda card: (card.started_at, card.identity))
+            owners = {id: one["owner"] for id, one in data["executions"].items()}
+        return [
+            PresentWorker(card, tuple(sorted(id for id, owner in owners.items() if owner == card.identity)))
+            for card in cards
+        ]
+
+    # Catalogue
+
+    async def head(self, execution_id: str) -> Head | None:
+        with self._file.reading() as data:
+            execution = data["executions"].get(execution_id)
+            return None if execution is None else _head(execution_id, execution)
+
+    async def heads(
+        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+    ) -> Sequence[Head]:
+        with self._file.reading() as data:
+            heads = [_head(id, one) for id, one in data["executions"].items()]
+        found = [
+            head for head in heads if workflow in (None, head.workflow) and status in (None, head.status)
+        ]
+        return sorted(found, key=lambda head: head.created_at, reverse=True)[:limit]
+
+    async def prune(self, closed_before: float | None = None) -> int:
+        def is_over(execution: Any) -> bool:
+            closed_at, keep_seconds = execution["closed_at"], execution["keep_seconds"]
+            if closed_at is None:
+                return False
+            if keep_seconds is not None:
+                return bool(closed_at + keep_seconds <= self._clock.now())
+            return closed_before is not None and bool(closed_at < closed_before)
+
+        with self._file.writing() as data:
+            over = [id for id, execution in data["executions"].items() if is_over(execution)]
+            for id in over:
+                del data["executions"][id]
+        return len(over)
+
+
+def _running(data: Any, id: str) -> Any:
+    """Return the execution of that id; raise ExecutionNotFound or ExecutionClosed unless it is running."""
+    execution = data["executions"].get(id)
+    if execution is None:
+        raise ExecutionNotFound(id)
+    if execution["status"] != Status.RUNNING:
+        raise ExecutionClosed(id, Status(execution["status"]))
+    return execution
+
+
+def _owned(data: Any, claim: Claim) -> Any:
+    """Return the execution of a claim that is good, else None."""
+    execution = data["executions"].get(claim.execution_id)
+    if execution is None or execution["owner"] is None or execution["token"] != claim.token:
+        return None
+    return execution
+
+
+def _head(id: str, execution: Any) -> Head:
+    return Head(
+        id=id,
+        workflow=execution["workflow"],
+        fingerprint=execution["fingerprint"],
+        task_queue=execution["task_queue"],
+        status=Status(execution["status"]),
+        length=len(execution["records"]),
+        created_at=execution["created_at"],
+        closed_at=execution["closed_at"],
+        note=execution["note"],
+        owner=execution["owner"],
+        fruitless=execution["fruitless"],
+        held=execution["held"],
+    )
+
+
+def _check_size(what: str, data: bytes) -> None:
+    if len(data) > LIMIT_BYTES:
+        raise PayloadTooLarge(what, len(data), LIMIT_BYTES)
+
+
+def _text(data: bytes) -> str:
+    return b64encode(data).decode()
