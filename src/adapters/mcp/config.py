@@ -95,9 +95,9 @@ class ServerConfig(ABC):
             ToolServerUnavailable: the server did not answer.
             MissingExtra: MCP's SDK is not installed.
         """
-        catalogue = await (await self._connection(resources)).catalogue()
-        self._learned.update(catalogue.effects)
-        return catalogue.specs
+        offered = await (await self._connection(resources)).tools()
+        self._learned.update(offered.effects)
+        return offered.specs
 
     async def call(
         self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
@@ -125,12 +125,12 @@ class ServerConfig(ABC):
     def _server(self) -> McpServer:
         """Return the server in the form that `connection` uses."""
 
-    def _reached(
-        self, way: Stdio | SSE | StreamableHTTP, secrets: Secrets, timeout: float | timedelta
+    def _mcp_server(
+        self, transport: Stdio | SSE | StreamableHTTP, secrets: Secrets, timeout: float | timedelta
     ) -> McpServer:
         return McpServer(
             name=self.name,
-            way=way,
+            transport=transport,
             secrets=secrets,
             opening_seconds=self._seconds("timeout", timeout),
             call_seconds=self._seconds("call_timeout", self.call_timeout),
@@ -207,8 +207,8 @@ class MCPStdioConfig(ServerConfig):
     __hash__ = ServerConfig.__hash__
 
     def _server(self) -> McpServer:
-        way = Stdio(command=self.command, args=self.args, cwd=self.cwd)
-        return self._reached(way, self.env, self.timeout)
+        transport = Stdio(command=self.command, args=self.args, cwd=self.cwd)
+        return self._mcp_server(transport, self.env, self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +256,7 @@ class MCPSSEConfig(_HTTPServer):
     __hash__ = ServerConfig.__hash__
 
     def _server(self) -> McpServer:
-        return self._reached(SSE(url=self.url), self.headers, self.timeout)
+        return self._mcp_server(SSE(url=self.url), self.headers, self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +267,7 @@ class MCPStreamableHTTPConfig(_HTTPServer):
     __hash__ = ServerConfig.__hash__
 
     def _server(self) -> McpServer:
-        return self._reached(StreamableHTTP(url=self.url), self.headers, self.timeout)
+        return self._mcp_server(StreamableHTTP(url=self.url), self.headers, self.timeout)
 
 
 def _hidden(value: SecretStr | str) -> SecretStr | str:

@@ -28,8 +28,8 @@ from outlast.core.json import JSON
 from outlast.ports.tools import ToolOutput
 
 if TYPE_CHECKING:
-    from outlast.adapters.mcp.sdk.catalogue import ToolCatalogue
     from outlast.adapters.mcp.sdk.connection_life import Life
+    from outlast.adapters.mcp.sdk.offered_tools import OfferedTools
 
 logger = logging.getLogger("outlast.mcp")
 
@@ -74,7 +74,7 @@ class Connection:
         self._reason: BaseException = ToolServerUnavailable(server.name, "it closes every connection")
         self._closed = False
 
-    async def catalogue(self) -> ToolCatalogue:
+    async def tools(self) -> OfferedTools:
         """Return the tools in the latest list of the server.
 
         Raises:

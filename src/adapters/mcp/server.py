@@ -60,7 +60,7 @@ class McpServer:
     """A server, and how to use it."""
 
     name: str
-    way: Stdio | SSE | StreamableHTTP
+    transport: Stdio | SSE | StreamableHTTP
     secrets: Secrets = field(repr=False)
     """Environment variables or headers: plain values, `SecretStr`s, or references such as `env:TOKEN`."""
     opening_seconds: float
@@ -74,12 +74,12 @@ class McpServer:
     @property
     def place(self) -> str:
         """The command or the URL, in a form for an operator that has no secrets in it."""
-        return self.way.place
+        return self.transport.place
 
     @property
     def over_http(self) -> bool:
         """Whether each call is an HTTP request."""
-        return self.way.over_http
+        return self.transport.over_http
 
 
 class NotSent(Exception):

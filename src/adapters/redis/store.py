@@ -448,21 +448,21 @@ class RedisStore(Store):
 
 
 async def _settled(write: Coroutine[Any, Any, T]) -> T:
-    """Return what `write` returns; when cancelled, raise only once the server has answered or is given up.
+    """Return the result of `write`. When this is cancelled, it first waits until `write` has ended.
 
-    A write that was sent may be carried out whatever its sender does. Whoever reads next is to see what came
-    of it, so the sender stays until then, which the timeout of the connection bounds.
+    The server may apply a write that was sent, even if its sender is cancelled. The next reader must see the
+    outcome, so the sender waits for it. The timeout of the connection limits that wait.
     """
     task = asyncio.create_task(write)
     try:
         await asyncio.wait([task])
     except asyncio.CancelledError:
         while not task.done():
-            # Cancelling once more changes nothing: this is about to end, and as cancelled.
+            # Ignore further cancellations: this call ends as cancelled soon.
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # Taken note of: nobody else will.
+            task.exception()  # Marks the exception as retrieved.
         raise
     return task.result()
 

@@ -97,7 +97,7 @@ async def result_of(backend: outlast.Backend) -> list[str]:
             return result
 
 
-async def test_a_catalogue_and_a_call_are_journaled_and_need_no_server_any_more(
+async def test_a_tool_list_and_a_call_are_journaled_and_need_no_server_any_more(
     backend: outlast.Backend, calling: Callable[..., Caller], resources: SharedResources
 ) -> None:
     caller = calling()

@@ -126,10 +126,10 @@ async def open_client(
         message_handler=observer.on_message,
         cache=None,
     )
-    match server.way:
-        case Stdio() as way:
+    match server.transport:
+        case Stdio() as stdio:
             async with _stderr_of(server.name, observer) as stderr:
-                transport = stdio_client(_parameters(server.name, way, values), errlog=stderr)
+                transport = stdio_client(_parameters(server.name, stdio, values), errlog=stderr)
                 async with connect(_reporting_start(transport, observer)) as client:
                     stderr.close()  # From here on, only the server has it open: its end is the server's end.
                     yield client
@@ -235,24 +235,24 @@ def _tls() -> ssl.SSLContext:
 # stdio
 
 
-def _parameters(server: str, way: Stdio, values: Mapping[str, str]) -> StdioServerParameters:
+def _parameters(server: str, stdio: Stdio, values: Mapping[str, str]) -> StdioServerParameters:
     """Return the parameters with which the SDK starts the server.
 
     Raises:
         ToolServerError: the command or the directory does not exist.
     """
-    cwd = os.fspath(way.cwd) if way.cwd is not None else None
+    cwd = os.fspath(stdio.cwd) if stdio.cwd is not None else None
     if cwd is not None and not os.path.isdir(cwd):
         raise ToolServerError(server, f"its working directory {cwd!r} does not exist; correct cwd")
     environment = {**get_default_environment(), **values}
     # A name without a directory is looked up in PATH. A path is relative to cwd, as in a shell.
-    name = os.path.join(cwd or "", way.command) if os.path.dirname(way.command) else way.command
+    name = os.path.join(cwd or "", stdio.command) if os.path.dirname(stdio.command) else stdio.command
     found = shutil.which(name, path=environment.get("PATH"))
     if found is None:
         raise ToolServerError(
-            server, f"command {way.command!r} was not found; install it, or correct command, or PATH in env"
+            server, f"command {stdio.command!r} was not found; install it, or correct command, or PATH in env"
         )
-    command = [found, *way.args]
+    command = [found, *stdio.args]
     if sys.platform != "win32":  # On Windows, the SDK puts children into a job that ends with this process.
         command = [sys.executable, "-I", "-S", str(GUARDIAN), f"{GRACE_SECONDS}", *command]
     return StdioServerParameters(

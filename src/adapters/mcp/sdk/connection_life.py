@@ -17,7 +17,6 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.types import REQUEST_TIMEOUT, Tool, ToolListChangedNotification
 from pydantic import ValidationError
 
-from outlast.adapters.mcp.sdk.catalogue import ListedTool, ToolCatalogue
 from outlast.adapters.mcp.sdk.client import McpExchange, ServerObserver, current_exchange, open_client
 from outlast.adapters.mcp.sdk.content import error_output, output_of
 from outlast.adapters.mcp.sdk.failures import (
@@ -29,6 +28,7 @@ from outlast.adapters.mcp.sdk.failures import (
     of_status,
     opening_failure,
 )
+from outlast.adapters.mcp.sdk.offered_tools import ListedTool, OfferedTools
 from outlast.adapters.mcp.sdk.stdio_lines import MESSAGE_BYTES_MAX
 from outlast.adapters.mcp.secrets import Redaction, resolved
 from outlast.adapters.mcp.server import SSE, McpServer, NotSent
@@ -74,7 +74,7 @@ class Life:
             on_end=self._server_ended,
             on_long_line=self._line_is_too_long,
         )
-        self._catalogue: ToolCatalogue | None = None
+        self._offered: OfferedTools | None = None
         self._listing = asyncio.Lock()
         self._listed_at = -math.inf
         self._error: BaseException | None = None
@@ -215,16 +215,16 @@ class Life:
 
     # For callers
 
-    async def listed(self) -> ToolCatalogue:
+    async def listed(self) -> OfferedTools:
         """Return the tools. The list is read again if it is old, or if the server has reported a change."""
         self._used_at = asyncio.get_running_loop().time()
-        if self._catalogue is not None and not self._is_old():
-            return self._catalogue
+        if self._offered is not None and not self._is_old():
+            return self._offered
         async with self._listing:
             if self._is_old():
                 await self._list_again()
-        assert self._catalogue is not None
-        return self._catalogue
+        assert self._offered is not None
+        return self._offered
 
     def _is_old(self) -> bool:
         return asyncio.get_running_loop().time() - self._listed_at > LIST_SECONDS
@@ -249,9 +249,9 @@ class Life:
         if cursor is not None:
             problem = f"its list of tools does not end: after {len(tools)} tools there are more"
             raise ToolServerError(self._server.name, problem)
-        before = {} if self._catalogue is None else self._catalogue.left_out
-        self._catalogue = ToolCatalogue(self._server, tools, self._observer.redaction)
-        for tool, why in self._catalogue.left_out.items() - before.items():
+        before = {} if self._offered is None else self._offered.left_out
+        self._offered = OfferedTools(self._server, tools, self._observer.redaction)
+        for tool, why in self._offered.left_out.items() - before.items():
             logger.warning("MCP server %s: tool %r is left out: %s", self._server.name, tool, why)
 
     async def _list_again(self) -> None:
@@ -280,11 +280,11 @@ class Life:
         Raises:
             NotSent: the connection has ended, and the call was not sent.
         """
-        catalogue = await self.listed()
-        if tool not in catalogue:
+        offered = await self.listed()
+        if tool not in offered:
             await self._list_again()
-            catalogue = await self.listed()
-        listed = catalogue[tool]
+            offered = await self.listed()
+        listed = offered[tool]
         listed.check(arguments, known)
         output = await self._answer(listed, arguments)
         if output.is_error:
@@ -329,7 +329,7 @@ class Life:
 
     async def _answer_was_too_large(self) -> bool:
         """Return whether there is no answer because it was larger than the limit of a message."""
-        if isinstance(self._server.way, SSE):  # With SSE, such an answer ends the connection soon.
+        if isinstance(self._server.transport, SSE):  # With SSE, such an answer ends the connection soon.
             await asyncio.wait([self.task], timeout=ENDING_SECONDS)
         return any(isinstance(one, (httpx2.SSEError, ToolServerError)) for one in leaves_of(self._error))
 

@@ -1,6 +1,6 @@
 -- Claims up to `limit` executions of a queue and some workflows; the one that has waited longest comes first.
 -- Returns {claims, mail, next wake-up time or '', waiting}. Each claim begins with the time at which its
--- execution became claimable, and ends with the owner that was lost ('' if there is none) and with `fruitless`.
+-- execution became claimable, and ends with the owner that was lost (or '') and the count of fruitless claims.
 -- `waiting` has that time and the id of the next `peek` claimable executions.
 local worker, queue, lease_until, limit, peek = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local FIRST_WORKFLOW = 9

@@ -82,7 +82,7 @@ def _harmless(known: Any) -> dict[str, Any]:
     return {**silent, "additionalProperties": unless_by_pattern}
 
 
-class ToolCatalogue:
+class OfferedTools:
     """The tools of a server that its configuration offers to models."""
 
     def __init__(self, server: McpServer, tools: Sequence[Tool], redaction: Redaction) -> None:
