@@ -115,6 +115,11 @@ def _imported(module: str) -> ModuleType:
                 f"there is no module {module!r} in the working directory or among what is installed"
             ) from error
         raise ConfigurationError(f"module {module!r} cannot be imported: {error}") from error
+    except SystemExit as error:
+        raise ConfigurationError(
+            f"module {module!r} ends the process (SystemExit) when it is imported; "
+            'put what it runs as a script below `if __name__ == "__main__":`'
+        ) from error
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
         raise ConfigurationError(f"module {module!r} cannot be imported: {told}") from error

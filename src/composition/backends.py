@@ -30,6 +30,7 @@ from outlast.runtime.definitions.module_copies import ignore_definitions_where
 from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.handler_calls import load_handler_arguments
 from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.runtime.isolation.exits import contained
 
 BACKEND_VARIABLE = "OUTLAST_BACKEND"
 DEFAULT_BACKEND = "sqlite:///outlast.db"
@@ -165,6 +166,7 @@ def toolkit() -> Toolkit:
         handler_arguments=load_handler_arguments,
         perform=perform,
         open_resources=SharedResources,
+        contained=contained,
         workflow_code=workflow_code,
         own_code=own_code,
         record_reader=EventReader,

@@ -375,7 +375,12 @@ class Unserialisable(OutlastError):
 
 @dataclass(eq=False)
 class ForeignError(OutlastError):
-    """An exception of a class that this process need not know, as the journal kept it."""
+    """An exception of a class that this process need not know, as the journal kept it.
+
+    Also what becomes of an exception of user code that is not an `Exception`, such as `SystemExit`.
+    """
+
+    retryable = True
 
     kind: str
     message: str

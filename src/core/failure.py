@@ -44,8 +44,12 @@ class Failure(Value):
         Nothing but the class name and the message of a foreign exception is kept: no traceback, no
         attributes, so that no secret of a frame reaches a journal. What no log could take of a message is
         kept as its escape. An exception group quotes the errors in it, and is retryable if all of them are.
+        A `ForeignError` is the failure that it was made from.
         """
         kind, message = type(error).__name__, message_of(error)
+        if isinstance(error, errors.ForeignError):
+            message = _cut(errors.loggable(error.message), MESSAGE_CHARACTERS_MAX)
+            return cls(kind=error.kind, message=message, retryable=retryable is not False)
         if isinstance(error, OutlastError):
             details = _details(error)
             worth = type(error).retryable if retryable is None else retryable
@@ -89,8 +93,8 @@ def failure_of(error: BaseException, limit_bytes: int, *, final: Collection[str]
 def message_of(error: BaseException) -> str:
     """Return the text of any exception; that of a group quotes what is in it, however deep."""
     try:
-        text = errors.loggable(str(error))
-    except Exception as unreadable:  # The text of an exception is made by its author's code.
+        text = errors.loggable(_exit(error) if isinstance(error, SystemExit) else str(error))
+    except BaseException as unreadable:  # The text of an exception is made by its author's code.
         return f"its message cannot be shown: {type(unreadable).__name__}"
     if not isinstance(error, BaseExceptionGroup):
         return text
@@ -103,6 +107,8 @@ def message_of(error: BaseException) -> str:
 def named_message_of(error: BaseException) -> str:
     """Return the name of an exception's class and, if there is one, its message."""
     message = _cut(message_of(error), MESSAGE_CHARACTERS_MAX)
+    if isinstance(error, errors.ForeignError):
+        return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
@@ -120,10 +126,12 @@ def leaves_of(error: BaseException) -> Iterator[BaseException]:
 def is_among(error: BaseException, names: Collection[str]) -> bool:
     """Return whether `names` has the class of `error` or a base of it, with its module or without.
 
-    A group is among them if an error in it is.
+    A group is among them if an error in it is, and a `ForeignError` if its cause is.
     """
     if not names:
         return False
+    if isinstance(error, errors.ForeignError) and error.__cause__ is not None:
+        return is_among(error.__cause__, names)
     kinds = {kind for one in (error, *leaves_of(error)) for kind in type(one).__mro__}
     return any(kind.__name__ in names or class_name(kind) in names for kind in kinds)
 
@@ -131,6 +139,11 @@ def is_among(error: BaseException, names: Collection[str]) -> bool:
 def class_name(kind: type[BaseException]) -> str:
     """Return the name that `is_among` takes for this class alone, and for what is derived from it."""
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _exit(error: SystemExit) -> str:
+    status = "" if error.code is None else repr(error.code)
+    return f"the code called sys.exit({status})"
 
 
 def _quoted(error: BaseException) -> str:

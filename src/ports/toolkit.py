@@ -46,6 +46,11 @@ HandlerArguments = Callable[
 ]
 
 
+Contained = Callable[[Callable[[BaseException], bool]], AbstractContextManager[None]]
+"""Takes a function that says which other exceptions come out, since they unwind the code: see
+`StepContext.unwinds`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Toolkit:
     """The runtime's part of a backend with an engine of its own."""
@@ -61,6 +66,8 @@ class Toolkit:
     """Performs one attempt within its timeouts; raises what it raises, or `ActivityTimedOut`."""
     open_resources: Callable[[], AbstractAsyncContextManager[Resources]]
     """Returns the resources of one worker."""
+    contained: Contained
+    """Returns what stands around user code, so that all it raises are `Exception`s."""
     workflow_code: Callable[[], AbstractContextManager[None]]
     """Returns the guard that stands around workflow code in the thread that runs it."""
     own_code: Callable[[], AbstractContextManager[None]]

@@ -30,6 +30,7 @@ from outlast.core.failure import (
     Failure,
     class_name,
     failure_of,
+    is_among,
     named_message_of,
     step_error,
 )
@@ -76,7 +77,7 @@ def test_an_error_comes_back_from_a_journal_as_it_was(error: OutlastError) -> No
     assert failure == Failure.of(error)
     assert same(failure.error(), error)
     assert failure.retryable == error.retryable
-    assert failure.message == str(error)
+    assert failure.message == (error.message if isinstance(error, ForeignError) else str(error))
 
 
 @given(any_error())
@@ -153,6 +154,13 @@ class Rude(Exception):
         self.secret = "hunter2"
 
 
+class Rash(Exception):
+    """An exception of a user, whose text ends the process."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
 class Own(OutlastError):
     """An error that an adapter of somebody else derives from ours."""
 
@@ -162,6 +170,10 @@ def test_an_exception_that_is_not_ours_is_kept_by_name_and_message_only() -> Non
         (ValueError("no"), "no"),
         (Rude(), "Rude"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (SystemExit(2), "the code called sys.exit(2)"),
+        (SystemExit("no"), "the code called sys.exit('no')"),
+        (SystemExit(), "the code called sys.exit()"),
+        (Rash(), "its message cannot be shown: SystemExit"),
     ):
         failure = Failure.of(error)
         kept = failure.error()
@@ -169,6 +181,17 @@ def test_an_exception_that_is_not_ours_is_kept_by_name_and_message_only() -> Non
         assert (kept.kind, kept.message, failure.retryable) == (type(error).__name__, message, True)
         assert b"hunter2" not in failure.to_json()
     assert isinstance(Failure.of(Own()).error(), ForeignError)
+
+
+def test_a_foreign_error_is_the_failure_that_it_was_made_from() -> None:
+    foreign = ForeignError("SystemExit", "the code called sys.exit(2)")
+    failure = Failure.of(foreign)
+    assert (failure.kind, failure.message, failure.retryable) == ("SystemExit", foreign.message, True)
+    assert same(failure.error(), foreign)
+    assert named_message_of(foreign) == "SystemExit: the code called sys.exit(2)"
+    assert not is_among(foreign, ["SystemExit"])
+    foreign.__cause__ = SystemExit(2)
+    assert is_among(foreign, ["SystemExit"])
 
 
 @pytest.mark.parametrize("retryable", [True, False])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from outlast.core.errors import ActivityTimedOut, PayloadTooLarge, Unserialisable
+from outlast.core.errors import ActivityTimedOut, ForeignError, PayloadTooLarge, Unserialisable
 from outlast.core.json import JSON
 from outlast.ports.definitions import ActivityDefinition, ActivityOptions
 from outlast.ports.durability.steps import ActivityCall, Attempt
@@ -127,7 +127,7 @@ async def test_a_cancelled_error_of_its_own_is_a_failure() -> None:
     async def confused() -> None:
         raise asyncio.CancelledError
 
-    with pytest.raises(RuntimeError, match="CancelledError of its own"):
+    with pytest.raises(ForeignError, match="CancelledError of its own"):
         await attempt_at(confused, VirtualClock())
 
 

@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -466,21 +467,44 @@ def test_a_drain_works_wherever_it_is_called(drain: Callable[[World], None]) -> 
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_comes_out_of_the_drain_and_leaves_the_outer_loop_as_it_was(
+def test_code_that_exits_ends_its_task_and_whoever_awaits_it_gets_the_error(
     error: type[BaseException],
 ) -> None:
-    async def main() -> None:
+    async def leave() -> None:
         await asyncio.sleep(0)
         raise error
+
+    async def main() -> str:
+        with pytest.raises(error):
+            await asyncio.create_task(leave())
+        asyncio.get_running_loop().call_soon(leave_callback)
+        await asyncio.sleep(0)
+        return "goes on"
+
+    def leave_callback() -> None:
+        raise error
+
+    world = World(main())
+    assert world.root is not None
+    assert world.root.result() == "goes on"
+    world.loop.close()
+
+
+@pytest.mark.usefixtures("sigint")
+def test_an_interrupt_of_the_process_comes_out_of_the_drain_and_leaves_the_outer_loop_as_it_was() -> None:
+    async def main() -> None:
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGINT)
 
     async def outside() -> str:
         world = World()
         root = world.loop.start(main())
         task, hooks = asyncio.current_task(), sys.get_asyncgen_hooks()
-        with pytest.raises(error):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with pytest.raises(KeyboardInterrupt):
             world.loop.drain()
         assert (asyncio.current_task(), sys.get_asyncgen_hooks()) == (task, hooks)
-        assert isinstance(root.exception(), error)
+        assert isinstance(root.exception(), KeyboardInterrupt)
         world.loop.close()
         return await asyncio.wait_for(later(0, "goes on"), 5)
 
@@ -762,12 +786,26 @@ def test_a_closed_loop_grants_nothing() -> None:
     world.loop.drain()
 
 
-def test_closing_lets_an_interrupt_through_and_is_closed_all_the_same() -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_code_that_exits_while_it_is_dropped_is_dropped(error: type[BaseException]) -> None:
     async def main() -> None:
         try:
             await asyncio.sleep(5)
         finally:
-            raise KeyboardInterrupt
+            raise error
+
+    world = World(main())
+    world.loop.close()
+    assert world.loop.is_closed()
+
+
+@pytest.mark.usefixtures("sigint")
+def test_closing_lets_an_interrupt_of_the_process_through_and_is_closed_all_the_same() -> None:
+    async def main() -> None:
+        try:
+            await asyncio.sleep(5)
+        finally:
+            signal.raise_signal(signal.SIGINT)
 
     world = World(main())
     with pytest.raises(KeyboardInterrupt):

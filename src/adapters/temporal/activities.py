@@ -102,9 +102,7 @@ class TemporalAttempts:
                     pulse.beat()
                     raise application_error(Failure.of(stopped), retry_after_seconds=0.0) from None
                 error: BaseException = stopped
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as raised:
+            except Exception as raised:
                 error = raised
             if isinstance(error, ActivityTimedOut) and step.options.effect == "once":
                 raise _final(error, step, number) from None

@@ -34,6 +34,7 @@ from outlast.core.records import (
 )
 from outlast.ports.durability.steps import ActivityCall, Step
 from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo
+from outlast.ports.toolkit import Contained
 
 SPARED_MAX = 20
 """How many attempts at a step may end without counting; see `activities`."""
@@ -65,6 +66,7 @@ class TemporalContext(WorkflowContext):
         lease: timedelta,
         limit_bytes: int,
         writes_json: bool,
+        contained: Contained,
         own_code: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         info = workflow.info()
@@ -77,6 +79,7 @@ class TemporalContext(WorkflowContext):
         self._lease = lease
         self._limit_bytes = limit_bytes
         self._writes_json = writes_json
+        self._contained = contained
         self._own_code = own_code
         self._random = workflow.random()
         self._state: dict[Any, Any] = {}
@@ -200,7 +203,8 @@ class TemporalContext(WorkflowContext):
         def holds() -> bool:
             # Temporal asks outside of any task, and takes an exception for a fault of the worker.
             try:
-                return context.copy().run(condition)
+                with self._contained(self.unwinds):
+                    return context.copy().run(condition)
             except Exception as error:
                 failed.append(error)
                 return True
@@ -208,6 +212,10 @@ class TemporalContext(WorkflowContext):
         await workflow.wait_condition(holds, timeout=timeout)
         if failed:
             raise failed[0]
+
+    def unwinds(self, error: BaseException) -> bool:
+        # The SDK evicts, interrupts a deadlock and continues as new by classes of its own.
+        return type(error).__module__.partition(".")[0] == "temporalio" or super().unwinds(error)
 
     @property
     def is_replaying(self) -> bool:

@@ -21,8 +21,8 @@ from temporalio.worker import (
 
 from outlast.adapters.temporal.context import TemporalContext
 from outlast.adapters.temporal.failures import application_error
+from outlast.adapters.temporal.loop_repairs import repair_loop
 from outlast.adapters.temporal.payloads import LIMIT_BYTES
-from outlast.adapters.temporal.task_order import keep_order
 from outlast.adapters.temporal.workflows import RECORDS_QUERY, Host, host, read_sent
 from outlast.core.approvals import DECISION_SIGNAL, read_decision
 from outlast.core.errors import DefinitionError, InvalidArguments, OutlastError
@@ -54,8 +54,10 @@ class AgentsInbound(WorkflowInboundInterceptor):
     def _enter(self) -> TemporalContext:
         if self._context is None:
             lent = host()
-            self._context = TemporalContext(lent.steps, lent.lease, lent.limit_bytes, lent.writes_json)
-            keep_order()
+            self._context = TemporalContext(
+                lent.steps, lent.lease, lent.limit_bytes, lent.writes_json, lent.toolkit.contained
+            )
+            repair_loop()
         current_context.set(self._context)
         return self._context
 
@@ -70,7 +72,9 @@ class AgentsInbound(WorkflowInboundInterceptor):
         except asyncio.CancelledError:
             context.record(ExecutionEnded(status=Status.CANCELLED))
             raise
-        except Exception as error:
+        except BaseException as error:
+            if _unwinds(context, error):
+                raise
             failure = failure_of(error, LIMIT_BYTES)
             context.record(ExecutionEnded(status=Status.FAILED, failure=failure))
             if _is_ours(error):
@@ -80,10 +84,12 @@ class AgentsInbound(WorkflowInboundInterceptor):
         return result
 
     async def handle_signal(self, input: HandleSignalInput) -> None:
-        self._enter()
+        context = self._enter()
         try:
             await super().handle_signal(input)
-        except Exception as error:
+        except BaseException as error:
+            if _unwinds(context, error):
+                raise
             raise _translated(error) from None
 
     async def handle_query(self, input: HandleQueryInput) -> Any:
@@ -91,10 +97,12 @@ class AgentsInbound(WorkflowInboundInterceptor):
         return await super().handle_query(input)
 
     async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
-        self._enter()
+        context = self._enter()
         try:
             return await super().handle_update_handler(input)
-        except Exception as error:
+        except BaseException as error:
+            if _unwinds(context, error):
+                raise
             raise _translated(error) from None
 
     def _decide(self, message: Any) -> None:
@@ -114,13 +122,18 @@ class AgentsInbound(WorkflowInboundInterceptor):
             workflow.logger.warning("a decision is dropped: %s", error)
 
 
+def _unwinds(context: TemporalContext, error: BaseException) -> bool:
+    return not isinstance(error, Exception) and context.unwinds(error)
+
+
 def _is_ours(error: BaseException) -> bool:
+    """Return whether Temporal, left with `error`, would try the same again and again, or end the worker."""
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(OutlastError) is not None
-    return isinstance(error, OutlastError)
+    return isinstance(error, OutlastError) or not isinstance(error, Exception)
 
 
-def _translated(error: Exception) -> Exception:
+def _translated(error: BaseException) -> BaseException:
     return application_error(failure_of(error, LIMIT_BYTES)) if _is_ours(error) else error
 
 

@@ -8,6 +8,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,9 +27,9 @@ from temporalio.worker import (
 
 from outlast.adapters.temporal.context import TemporalContext, in_handler
 from outlast.adapters.temporal.failures import application_error, rejection
+from outlast.adapters.temporal.loop_repairs import repair_loop
 from outlast.adapters.temporal.payloads import LIMIT_BYTES, check_size
 from outlast.adapters.temporal.steps import OpenSteps
-from outlast.adapters.temporal.task_order import keep_order
 from outlast.core.approvals import DECISION_SIGNAL, read_decision
 from outlast.core.errors import (
     DefinitionError,
@@ -129,11 +130,12 @@ class DurableWorkflow:
             raise UnknownDefinition("workflow", name)
         self._definition = self._host.definitions[name]
         lent = self._host
+        toolkit = lent.toolkit
         self._context = TemporalContext(
-            lent.steps, lent.lease, lent.limit_bytes, lent.writes_json, lent.toolkit.own_code
+            lent.steps, lent.lease, lent.limit_bytes, lent.writes_json, toolkit.contained, toolkit.own_code
         )
         self._context.tell_timers()
-        keep_order()
+        repair_loop()
         self._scope = copy_context()
         self._scope.run(current_context.set, self._context)
         values = _values(args)
@@ -151,7 +153,8 @@ class DurableWorkflow:
         """What the constructor of the user's class raised: that ends the execution, when it begins."""
         try:
             # Now, because Temporal may ask a validator before the entrypoint begins.
-            self._instance = self._scope.run(self._definition.cls)
+            with self._contained():
+                self._instance = self._scope.run(self._definition.cls)
         except Exception as error:
             self._unmade = error
 
@@ -230,7 +233,8 @@ class DurableWorkflow:
             workflow.logger.warning("a signal is dropped: %s", error)
             return
         try:
-            await self._handling(method, given, by_name)
+            with self._contained():
+                await self._handling(method, given, by_name)
         except Exception as error:
             if not self._broken.done():
                 self._broken.set_result(error)
@@ -264,7 +268,8 @@ class DurableWorkflow:
             validator = self._definition.updates[name].validator
             if validator is not None:
                 method = getattr(self._instance, validator)
-                self._scope.copy().run(functools.partial(method, *given, **by_name))
+                with self._contained():
+                    self._scope.copy().run(functools.partial(method, *given, **by_name))
         except Exception as error:
             raise rejection(failure_of(error, LIMIT_BYTES)) from None
 
@@ -274,8 +279,9 @@ class DurableWorkflow:
         """Return how the handler of an update has ended; what it raises is the caller's."""
         try:
             method, given, by_name = self._handler(self._definition.updates, "update", name, arguments, named)
-            answer = await self._handling(method, given, by_name)
-            result = self._definition.updates[name].signature.dump_result(answer)
+            with self._contained():
+                answer = await self._handling(method, given, by_name)
+                result = self._definition.updates[name].signature.dump_result(answer)
             check_size(f"the result of update {name!r}", result, self._host.limit_bytes)
             return UpdateCompleted(update_id=update_id, result=result)
         except asyncio.CancelledError:
@@ -294,8 +300,9 @@ class DurableWorkflow:
             arguments, named = read_sent(_values(args))
             method, given, by_name = self._handler(self._definition.queries, "query", name, arguments, named)
             assert handler is not None
-            answer = self._scope.copy().run(functools.partial(method, *given, **by_name))
-            answer = handler.signature.dump_result(answer)
+            with self._contained():
+                answer = self._scope.copy().run(functools.partial(method, *given, **by_name))
+                answer = handler.signature.dump_result(answer)
             check_size(f"the answer to query {name!r}", answer, self._host.limit_bytes)
             return {"answer": answer}
         except Exception as error:
@@ -305,6 +312,9 @@ class DurableWorkflow:
     @workflow.query(name=RECORDS_QUERY)
     def records(self, position: int, length: int) -> Any:
         return self._context.page(position, length)
+
+    def _contained(self) -> AbstractContextManager[None]:
+        return self._host.toolkit.contained(self._context.unwinds)
 
     def _handling(self, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Task[Any]:
         """Return the task in which the handler of a signal or an update runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -132,3 +133,10 @@ class StepContext(Protocol):
     @abstractmethod
     def emit(self, kind: str, data: dict[str, JSON]) -> None:
         """Add an event to the execution's stream."""
+
+    def unwinds(self, error: BaseException) -> bool:
+        """Return whether the backend ends code by `error`, which must then not be taken for the code's own.
+
+        Cancellation by asyncio always does; a backend adds the `BaseException`s that it throws into code.
+        """
+        return isinstance(error, (asyncio.CancelledError, GeneratorExit))

@@ -19,6 +19,7 @@ from outlast.ports.durability.steps import ActivityCall, Attempt, Call, ListTool
 from outlast.ports.resources import Resources
 from outlast.ports.tools import ToolList
 from outlast.runtime.attempts.threads import called
+from outlast.runtime.isolation.exits import contained
 
 logger = logging.getLogger("outlast.worker")
 
@@ -128,10 +129,11 @@ async def perform_in_time(
     If it is cancelled, so is the attempt; a result that comes all the same is returned.
 
     Raises:
+        Exception: whatever the attempt raised, of whatever class; see `contained`.
         ActivityTimedOut: it took longer than `start_to_close_timeout`, or was silent for longer than
             `heartbeat_timeout`; the attempt has been cancelled (a thread cannot be, and is left alone).
     """
-    work = asyncio.create_task(perform(call, attempt, resources), name=f"attempt at {attempt.activity}")
+    work = asyncio.create_task(_performed(call, attempt, resources), name=f"attempt at {attempt.activity}")
     limits: dict[asyncio.Task[Any], tuple[str, float]] = {
         asyncio.create_task(clock.sleep(options.start_to_close_timeout)): (
             "start_to_close_timeout",
@@ -154,10 +156,12 @@ async def perform_in_time(
     finally:
         for limit in limits:
             limit.cancel()
-    if work.cancelled():
-        # Left to itself, a CancelledError would pass for one of ours.
-        raise RuntimeError(f"activity {attempt.activity!r} let a CancelledError of its own escape")
     return work.result()
+
+
+async def _performed(call: Call, attempt: Attempt, resources: Resources) -> JSON:
+    with contained():
+        return await perform(call, attempt, resources)
 
 
 async def _end(work: asyncio.Task[JSON], clock: Clock) -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
 from outlast.ports.resources import Resources
+from outlast.runtime.isolation.exits import contained
 
 T = TypeVar("T")
 
@@ -62,7 +63,8 @@ class _Owner(Generic[T]):
 
     async def _hold(self, manager: AbstractAsyncContextManager[T]) -> None:
         try:
-            thing = await manager.__aenter__()
+            with contained():
+                thing = await manager.__aenter__()
         except Exception as error:
             self.ready.set_exception(error)
             self.ready.exception()  # marked as seen: nobody may be waiting any more
@@ -74,4 +76,5 @@ class _Owner(Generic[T]):
         try:
             await self.leave.wait()
         finally:
-            await manager.__aexit__(None, None, None)
+            with contained():
+                await manager.__aexit__(None, None, None)

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from outlast.runtime.isolation.exits import contained
+
 T = TypeVar("T")
 
 
@@ -28,7 +30,8 @@ async def called(fn: Callable[[], Any], *, is_async: bool, name: str = "activity
 
 
 async def _awaited(value: Awaitable[T]) -> T:
-    return await value
+    with contained():
+        return await value
 
 
 async def in_thread(
@@ -53,7 +56,7 @@ async def in_thread(
         try:
             report, value = outcome.set_result, context.run(fn)
         except BaseException as error:
-            report, value = outcome.set_exception, _storable(error)
+            report, value = outcome.set_exception, storable(error)
         try:
             loop.call_soon_threadsafe(settle, report, value)
         except RuntimeError:  # the loop has been closed: nobody waits any more
@@ -63,6 +66,6 @@ async def in_thread(
     return await outcome
 
 
-def _storable(error: BaseException) -> BaseException:
+def storable(error: BaseException) -> BaseException:
     """A future refuses StopIteration; everything else is kept as it is."""
     return RuntimeError(f"raised {error!r}") if isinstance(error, StopIteration) else error

@@ -25,6 +25,7 @@ from outlast.ports.definitions import ActivityDefinition
 from outlast.ports.resources import Resources
 from outlast.ports.tools import Effect, ToolOutput, ToolSource, misfit
 from outlast.runtime.definitions.activity import Activity
+from outlast.runtime.isolation.exits import contained
 
 CHUNKS = (
     TextChunk,
@@ -105,7 +106,8 @@ class ActivitySource(ToolSource):
     ) -> ToolOutput:
         definition = activity.definition
         try:
-            value = await activity(*args, **kwargs)
+            with contained():
+                value = await activity(*args, **kwargs)
         except Exception as error:
             if not _is_reported(error, definition):
                 raise

@@ -304,9 +304,7 @@ class Driver:
                 interrupted=True,
                 heartbeat=list(pulse.details),
             )
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
+        except Exception as error:
             return _Ended(
                 failure=failure_of(error, limit_bytes, final=step.options.retry.non_retryable),
                 outcome_unknown=once and isinstance(error, ActivityTimedOut),

@@ -55,9 +55,11 @@ from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
 from outlast.ports.durability.steps import Step
 from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo, current_context
+from outlast.runtime.attempts.threads import storable
 from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
 from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
-from outlast.runtime.executions.workflow_loop import WorkflowLoop
+from outlast.runtime.executions.workflow_loop import ExecutionEvicted, WorkflowLoop
+from outlast.runtime.isolation.exits import contained
 
 logger = logging.getLogger("outlast.workflow")
 
@@ -141,7 +143,12 @@ class LiveExecution(WorkflowContext):
 
         Raises:
             OutlastError: there is no such handler, or the arguments do not fit it.
+            Exception: what the handler raises.
         """
+        with contained(self.unwinds):
+            return self._asked(name, arguments, named)
+
+    def _asked(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
         handler = self.definition.queries.get(name)
         if handler is None:
             raise InvalidArguments(
@@ -215,8 +222,9 @@ class LiveExecution(WorkflowContext):
                 return
             if handler is None:
                 raise InvalidArguments(f"signal {record.name}", ["the workflow has no signal of that name"])
-            args, kwargs = load_handler_arguments(handler, record.arguments, record.named)
-        except (InvalidArguments, DefinitionError) as error:
+            with contained(self.unwinds):
+                args, kwargs = load_handler_arguments(handler, record.arguments, record.named)
+        except (InvalidArguments, DefinitionError, ForeignError) as error:
             # The sender's mistake must not end an execution that others rely on.
             if not self.is_replaying:
                 logger.warning("execution %s drops a signal: %s", self._info.execution_id, error)
@@ -233,11 +241,10 @@ class LiveExecution(WorkflowContext):
         """Run a signal handler; what it raises ends the execution, as in Temporal."""
         self._handling += 1
         try:
-            answer = getattr(self._instance, handler.method)(*args, **kwargs)
-            if inspect.isawaitable(answer):
-                await answer
-        except (asyncio.CancelledError, GeneratorExit, _Departed):
-            raise
+            with contained(self.unwinds):
+                answer = getattr(self._instance, handler.method)(*args, **kwargs)
+                if inspect.isawaitable(answer):
+                    await answer
         except Exception as error:
             self._failure = self._failure or error
         finally:
@@ -246,7 +253,7 @@ class LiveExecution(WorkflowContext):
     def _objection(self, update: UpdateAccepted) -> Failure | None:
         """Return why an update is not to be accepted; nothing of the execution is changed by that."""
         try:
-            with self._reading():
+            with contained(self.unwinds), self._reading():
                 self._context.copy().run(self._validate, update)
         except Exception as error:
             return failure_of(error, self._limit_bytes)
@@ -261,9 +268,11 @@ class LiveExecution(WorkflowContext):
         """Run the handler of an update; what it raises is the caller's, and the execution goes on."""
         self._handling += 1
         try:
-            completed = await self._answered(update)
-        except asyncio.CancelledError:
-            completed = UpdateCompleted(update_id=update.update_id, failure=GAVE_UP)
+            with contained(self.unwinds):
+                try:
+                    completed = await self._answered(update)
+                except asyncio.CancelledError:
+                    completed = UpdateCompleted(update_id=update.update_id, failure=GAVE_UP)
         except Exception as error:
             failure = failure_of(error, self._limit_bytes)
             completed = UpdateCompleted(update_id=update.update_id, failure=failure)
@@ -317,10 +326,11 @@ class LiveExecution(WorkflowContext):
                 self._conditions.remove(entry)
                 continue
             try:
-                holds = self._context.copy().run(condition)
+                with contained(self.unwinds):
+                    holds = self._context.copy().run(condition)
             except Exception as error:
                 self._conditions.remove(entry)
-                future.set_exception(error)
+                future.set_exception(storable(error))
                 moved = True
                 continue
             if holds:
@@ -354,6 +364,9 @@ class LiveExecution(WorkflowContext):
         self._request(TimerStarted(key=key, due_at=when))
 
     # What the code can ask for (WorkflowContext)
+
+    def unwinds(self, error: BaseException) -> bool:
+        return isinstance(error, (ExecutionEvicted, _Departed)) or super().unwinds(error)
 
     async def run_step(self, step: Step) -> JSON:
         with own_code():

@@ -43,6 +43,7 @@ from outlast.runtime.definitions.workflow import definition_of
 from outlast.runtime.executions.execution_driver import Driver, Services
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.executions.store_retry import patiently
+from outlast.runtime.isolation.exits import contained
 
 logger = logging.getLogger("outlast.worker")
 
@@ -288,9 +289,10 @@ class Worker:
             held_for = self._held_until.pop(execution_id, 0.0) - self._clock.now()
             if held_for > 0:
                 await self._stopped_within(held_for)
-            live = await self._load(claim)
-            activation.driver = Driver(live, claim, self._services)
-            keep = await activation.driver.run()
+            with contained():
+                live = await self._load(claim)
+                activation.driver = Driver(live, claim, self._services)
+                keep = await activation.driver.run()
         except LeaseLost as error:
             logger.warning("worker %s: %s", self.identity, error)
         except NonDeterminismError as error:

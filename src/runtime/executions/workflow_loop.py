@@ -32,6 +32,7 @@ from contextvars import Context, copy_context
 from typing import Any, Never, TypeVar, TypeVarTuple, cast
 
 from outlast.core.errors import DeterminismError
+from outlast.runtime.isolation.exits import contained, only_cancellation, raised_by_signal
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -112,6 +113,10 @@ class WorkflowTimer(asyncio.TimerHandle):
     key: str
 
 
+def _unwinds(error: BaseException) -> bool:
+    return isinstance(error, ExecutionEvicted) or only_cancellation(error)
+
+
 def _refused(call: str, instead: str | None = None) -> Any:
     def refuse(*_arguments: Any, **_options: Any) -> Never:
         raise DeterminismError(call) if instead is None else DeterminismError(call, instead)
@@ -174,8 +179,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
         Works from a plain callback of another loop, inside a task of another loop, and with no other loop:
         for the time of the call this loop is the running one and no outer task is current. Both are put back
-        whatever happens; `KeyboardInterrupt` and `SystemExit` raised by workflow code come out of it, other
-        exceptions end their task.
+        whatever happens. What workflow code raises ends its task, `SystemExit` like any other exception; what
+        a signal handler of the process raises comes out.
         """
         ready = self._ready
         if not ready:
@@ -185,9 +190,19 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             while ready:
                 handle = ready.popleft()
                 if not handle._cancelled:
-                    handle._run()
+                    try:
+                        handle._run()
+                    except (KeyboardInterrupt, SystemExit) as error:
+                        self._exited(handle, error)
         finally:
             _leave(outer)
+
+    def _exited(self, handle: asyncio.Handle, error: BaseException) -> None:
+        """Go on after an exception that asyncio lets through; if a task raised it, the task has kept it."""
+        if raised_by_signal(error):
+            raise error
+        if not isinstance(getattr(handle._callback, "__self__", None), asyncio.Task):  # type: ignore[attr-defined]
+            self.call_exception_handler({"message": f"exception in {handle!r}", "exception": error})
 
     def advance(self, now: float) -> None:
         """Set the workflow time to `now`, in epoch seconds; it never goes back."""
@@ -413,7 +428,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             if generator.ag_running:  # type: ignore[attr-defined]  # typeshed has it not
                 continue  # a task that outlives the root is inside it
             try:
-                await generator.aclose()
+                with contained(_unwinds):
+                    await generator.aclose()
             except Exception as error:
                 message = f"an error occurred while closing the asynchronous generator {generator!r}"
                 self.call_exception_handler({"message": message, "exception": error, "asyncgen": generator})
@@ -545,9 +561,9 @@ def _unwind(context: Context, suspended: Any) -> None:
             context.run(closing.throw, ExecutionEvicted())  # returns when the clean-up code awaits something
     except (StopIteration, ExecutionEvicted):
         return
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:
+    except BaseException as error:
+        if raised_by_signal(error):
+            raise
         logger.debug("the clean-up code of an execution that left this worker failed", exc_info=True)
         return
     logger.warning("%r does not end: its clean-up code goes on awaiting", suspended)

@@ -24,6 +24,7 @@ from outlast.runtime.definitions.guardrails import (
     verdict_of,
 )
 from outlast.runtime.definitions.output_type import OutputType
+from outlast.runtime.isolation.exits import contained
 from outlast.runtime.runs.run_result import RunResult, said_in
 
 RunAlone = Callable[[Agent[Any], tuple[Entry, ...]], Awaitable[RunResult[Any]]]
@@ -61,7 +62,8 @@ class Checks:
     async def verdict_on(self, effect: CheckAnswer) -> AnswerAccepted | AnswerRejected | AnswerBlocked:
         """Return what becomes of an answer. A check that fails lets nothing out."""
         try:
-            return await self._checked(effect)
+            with contained(self._context.unwinds):
+                return await self._checked(effect)
         except Exception as error:
             return AnswerBlocked(failure=Failure.of(error))
 
@@ -90,7 +92,8 @@ class Checks:
     async def _judge(self, guardrail: Any, text: str) -> tuple[Verdict, Usage]:
         """Return what a guardrail says, and what its own model calls cost."""
         if not isinstance(guardrail, Agent):
-            return await verdict_of(guardrail, text), Usage()
+            with contained(self._context.unwinds):
+                return await verdict_of(guardrail, text), Usage()
         judge: Agent[GuardrailAnswer] = as_guardrail(guardrail)
         asked = (MessageInput(content=text or "(nothing)"),)
         result = await self._run_alone(judge, asked)

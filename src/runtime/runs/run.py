@@ -45,6 +45,7 @@ from outlast.ports.durability.steps import Attempt, ModelCall, Step, StepContext
 from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.runtime.definitions.agent import Team
 from outlast.runtime.definitions.determinism_guard import own_code
+from outlast.runtime.isolation.exits import contained
 from outlast.runtime.runs.bounds import Bounds
 from outlast.runtime.runs.checks import Checks, RunAlone
 from outlast.runtime.runs.conversation import Conversation
@@ -160,7 +161,8 @@ class Run:
         """Ask the model, and put its reply, or why there is none, where the run finds it."""
         event: AgentEvent
         try:
-            event = await self._reply_to(effect)
+            with contained(self._context.unwinds):
+                event = await self._reply_to(effect)
         except Exception as error:
             event = ModelFailed(failure=Failure.of(error))
         self._events.put_nowait(event)
@@ -213,7 +215,8 @@ class Run:
     async def _call_tool(self, effect: CallTool) -> None:
         """Run one tool, and put how it ended where the run finds it. Only what must unwind it gets past."""
         try:
-            result = await self._calls.result_of(effect)
+            with contained(self._context.unwinds):
+                result = await self._calls.result_of(effect)
         except Exception as error:
             self._events.put_nowait(ToolCallFailed(call_id=effect.call_id, failure=Failure.of(error)))
         else:
@@ -243,7 +246,8 @@ class Run:
         approval = self._team.approval(effect.agent, effect.tool)
         if callable(approval):
             try:
-                needed = bool(approval(effect.arguments))
+                with contained(self._context.unwinds):
+                    needed = bool(approval(effect.arguments))
             except Exception as error:
                 # A call that cannot be judged is not made.
                 reason = f"the check whether it needs approval failed with {named_message_of(error)}"

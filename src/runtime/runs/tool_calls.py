@@ -19,6 +19,7 @@ from outlast.ports.definitions import ActivityOptions, CallArguments, Signature
 from outlast.ports.durability.steps import ActivityCall, Call, Step, StepContext, ToolCallOf
 from outlast.ports.tools import ToolOutput, ToolSource
 from outlast.runtime.definitions.agent import ActivityTool, FunctionTool, SourceTool, Team
+from outlast.runtime.isolation.exits import contained
 
 TOOL_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="idempotent")
 BYTES_SHOWN_MAX = 1000
@@ -54,10 +55,11 @@ class ToolCalls:
                 about = about_call(self._run, effect)
                 self._context.emit("tool_called", about)
                 try:
-                    value = fn(*args, **kwargs)
-                    if inspect.isawaitable(value):
-                        value = await value
-                    result = told(signature.dump_result(value))
+                    with contained(self._context.unwinds):
+                        value = fn(*args, **kwargs)
+                        if inspect.isawaitable(value):
+                            value = await value
+                        result = told(signature.dump_result(value))
                 except Exception as error:
                     self._context.emit("tool_failed", {**about, "failure": _failure(error)})
                     raise

@@ -1,14 +1,18 @@
-"""Tasks that stand in the same order in every replay.
+"""Repairs of Temporal's event loop: one order of tasks in every replay, and no way out for `sys.exit`.
 
 asyncio keeps tasks in sets: `TaskGroup` those that it cancels when one fails, `wait` those that it returns.
 The order in a set is that of hashes, and a task's hash is its address. Temporal's loop leaves it at that; a
 workflow that cancels an activity and a timer together would then now and then depart from its own history.
+
+`SystemExit` and `KeyboardInterrupt` pass through tasks and out of the loop, and Temporal's worker ends with
+them. The task has kept the exception by then, so nothing is lost if the loop goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from itertools import count
 from typing import Any
@@ -38,8 +42,8 @@ class _Future(asyncio.Future[Any]):
         return self._number
 
 
-def keep_order() -> None:
-    """Number the tasks and futures that the running workflow makes from now on."""
+def repair_loop() -> None:
+    """Number the tasks and futures that a workflow makes, and let none of its callbacks end the loop."""
     loop: Any = asyncio.get_running_loop()
     numbers = count(1)
 
@@ -53,5 +57,24 @@ def keep_order() -> None:
     def create_future() -> asyncio.Future[Any]:
         return _Future(next(numbers), loop)
 
+    run_soon = loop.call_soon
+
+    def contained(callback: Callable[..., object], *args: Any) -> None:
+        try:
+            callback(*args)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Signal handlers of the process run in the main thread, workflows in others.
+            if threading.current_thread() is threading.main_thread():
+                raise
+            if not isinstance(getattr(callback, "__self__", None), asyncio.Task):
+                loop.call_exception_handler({"message": f"exception in {callback!r}", "exception": error})
+
+    def call_soon(
+        callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle: asyncio.Handle = run_soon(contained, callback, *args, context=context)
+        return handle
+
+    loop.call_soon = call_soon
     loop.create_task = create_task
     loop.create_future = create_future

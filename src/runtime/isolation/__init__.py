@@ -1,0 +1,1 @@
+"""Keeping what one execution's code does from harming any other."""

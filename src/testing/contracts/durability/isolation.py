@@ -1,0 +1,212 @@
+"""Executions whose code misbehaves: D19."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NoReturn
+
+import pytest
+
+from outlast.adapters.scripted.session import ScriptedSession, call, say
+from outlast.composition.running import Runner
+from outlast.core.entries import FunctionResult
+from outlast.core.errors import ActivityFailed, ExecutionFailed, OutlastError, UpdateFailed, UpdateRejected
+from outlast.runtime.definitions import workflow
+from outlast.runtime.definitions.activity import activity
+from outlast.runtime.definitions.agent import Agent
+from outlast.testing.contracts.durability.activities import AT_ONCE
+from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage
+from outlast.testing.contracts.durability.workflows import Echo
+
+
+class NotAnException(BaseException):
+    """An exception of a user's, of which nobody knows."""
+
+
+EXITS = ("SystemExit", "KeyboardInterrupt", "CancelledError", "NotAnException")
+
+
+def leave(how: str) -> NoReturn:
+    """Raise what no ordinary `except` catches."""
+    match how:
+        case "SystemExit":
+            raise SystemExit(3)
+        case "KeyboardInterrupt":
+            raise KeyboardInterrupt
+        case "CancelledError":
+            raise asyncio.CancelledError
+    raise NotAnException("no more of this")
+
+
+async def leave_later(how: str) -> NoReturn:
+    """Raise it in a task."""
+    await asyncio.sleep(0)
+    leave(how)
+
+
+@activity(name="contract_leave", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=2)
+async def leave_activity(how: str) -> None:
+    """Leave an activity."""
+    leave(how)
+
+
+@activity(name="contract_leave_thread", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=2)
+def leave_thread(how: str) -> None:
+    """Leave an activity that runs in a thread."""
+    leave(how)
+
+
+def leave_tool(how: str) -> str:
+    """Leave.
+
+    Args:
+        how: By what
+    """
+    leave(how)
+
+
+@activity(name="contract_leave_checked", requires_approval=lambda arguments: leave(arguments["how"]))
+async def leave_checked(how: str) -> str:
+    """Stay, if the check whether a person must allow it does.
+
+    Args:
+        how: What the check raises
+    """
+    return "stayed"
+
+
+def leave_guardrail(text: str) -> None:
+    """Raise what the text says."""
+    leave(text)
+
+
+async def run_agent(how: str, place: str) -> list[str]:
+    """Run an agent that calls a tool once, and return the results that the model saw."""
+    agent = Agent(
+        model="m",
+        name="leaver",
+        tools=[leave_checked, leave_tool],
+        input_guardrails=[leave_guardrail] if place == "input guardrail" else [],
+        output_guardrails=[leave_guardrail] if place == "output guardrail" else [],
+    )
+    tool = "contract_leave_checked" if place == "approval check" else "leave_tool"
+    result = await Runner.run(agent, how, ScriptedSession({"leaver": [call(tool, {"how": how}), say(how)]}))
+    return [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+
+
+@workflow.define(name="contract.leaving")
+class Leaving:
+    """Raises, at one place, what no ordinary `except` catches."""
+
+    def __init__(self) -> None:
+        self.how = ""
+        self.is_open = False
+
+    @workflow.entrypoint
+    async def run(self, place: str, how: str) -> list[str]:
+        self.how = how
+        match place:
+            case "entrypoint":
+                leave(how)
+            case "task":
+                await asyncio.gather(asyncio.create_task(leave_later(how)), asyncio.sleep(3600))
+            case "condition":
+                opening = asyncio.create_task(self.open_later())
+                await workflow.wait_condition(lambda: self.is_open and leave(how))
+                await opening
+            case "activity" | "thread":
+                try:
+                    await (leave_activity if place == "activity" else leave_thread)(how)
+                except ActivityFailed as error:
+                    return [str(error)]
+            case "tool" | "approval check" | "input guardrail" | "output guardrail":
+                try:
+                    return await run_agent(how, place)
+                except OutlastError as error:
+                    return [str(error)]
+        await workflow.wait_condition(lambda: self.is_open)
+        return ["stayed"]
+
+    async def open_later(self) -> None:
+        await asyncio.sleep(0.001)
+        self.is_open = True
+
+    @workflow.signal
+    def open(self) -> None:
+        self.is_open = True
+
+    @workflow.signal
+    def leave_signal(self) -> None:
+        leave(self.how)
+
+    @workflow.query
+    def leave_query(self) -> str:
+        leave(self.how)
+
+    @workflow.update
+    async def leave_update(self) -> str:
+        leave(self.how)
+
+    @workflow.update
+    async def leave_validator(self) -> str:
+        return "stayed"
+
+    @leave_validator.validator
+    def refuse(self) -> None:
+        leave(self.how)
+
+
+class IsolationContract(DurabilityContractBase):
+    """D19."""
+
+    @pytest.mark.parametrize("how", EXITS)
+    @pytest.mark.parametrize("place", ["entrypoint", "task", "condition"])
+    async def test_d19_an_execution_whose_code_exits_fails_alone(
+        self, stage: Stage, place: str, how: str
+    ) -> None:
+        execution, _ = await stage.start(Leaving, place, how)
+        process = await stage.worker(Leaving, Echo)
+        with pytest.raises(ExecutionFailed, match=how):
+            await stage.later(execution.result(), 1)
+        assert await stage.soon(echo(stage)) == "still here"
+        await process.stop()
+
+    @pytest.mark.parametrize("how", EXITS)
+    @pytest.mark.parametrize(
+        "place",
+        ["activity", "thread", "tool", "approval check", "input guardrail", "output guardrail"],
+    )
+    async def test_d19_a_step_whose_code_exits_fails_with_its_name(
+        self, stage: Stage, place: str, how: str
+    ) -> None:
+        execution, _ = await stage.start(Leaving, place, how)
+        process = await stage.worker(Leaving, Echo)
+        (told,) = await stage.soon(execution.result())
+        assert how in told
+        assert await stage.soon(echo(stage)) == "still here"
+        await process.stop()
+
+    @pytest.mark.parametrize("how", EXITS)
+    async def test_d19_a_handler_that_exits_fails_for_whoever_called_it(self, stage: Stage, how: str) -> None:
+        execution, _ = await stage.start(Leaving, "handler", how)
+        process = await stage.worker(Leaving, Echo)
+        with pytest.raises(UpdateFailed) as failed:
+            await stage.soon(execution.update("leave_update"))
+        assert how in str(failed.value.__cause__)
+        with pytest.raises(UpdateRejected) as rejected:
+            await stage.soon(execution.update("leave_validator"))
+        assert how in str(rejected.value.__cause__)
+        with pytest.raises(Exception, match=how):
+            await stage.soon(execution.query("leave_query"))
+        assert await stage.soon(echo(stage)) == "still here"
+        await execution.signal("leave_signal")
+        with pytest.raises(ExecutionFailed, match=how):
+            await stage.soon(execution.result())
+        assert await stage.soon(echo(stage)) == "still here"
+        await process.stop()
+
+
+async def echo(stage: Stage) -> Any:
+    """Return the result of an execution that does nothing wrong."""
+    execution, _ = await stage.start(Echo, "still here")
+    return await execution.result()
