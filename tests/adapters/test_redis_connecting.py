@@ -19,7 +19,6 @@ from outlast.core.errors import (
     ConfigurationError,
     StorageCorrupt,
     StorageError,
-    StorageReadOnly,
     StorageTooNew,
     StorageUnavailable,
 )
@@ -363,7 +362,7 @@ async def test_a_database_that_the_server_does_not_have() -> None:
 
 async def test_a_replica() -> None:
     with replicated(VALKEY) as (_, replica):
-        async with refused(StorageReadOnly, "address of the primary"):
+        async with refused(StorageUnavailable, "address of the primary"):
             await connect(replica.url())
 
 

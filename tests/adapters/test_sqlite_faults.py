@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import pytest
 
 from outlast.adapters.sqlite import SqliteStore, schema
 from outlast.adapters.sqlite.schema import APPLICATION_ID, MIGRATIONS, Database, Synchronous
+from outlast.adapters.sqlite.transaction import Transaction
 from outlast.core.errors import (
     ConfigurationError,
     StorageCorrupt,
@@ -40,6 +42,7 @@ PATIENCE_SECONDS = 60.0
 """After that a test has failed; nothing waits that long when all is well."""
 
 NOBODY = 65534
+FIRST = b"the first record"
 
 
 def open_store(
@@ -664,3 +667,64 @@ if __name__ == "__main__":
     role, path, *arguments = sys.argv[1:]
     with suppress(BrokenPipeError):
         asyncio.run(ROLES[role](Path(path), *arguments))
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("deed", ["removed", "replaced"])
+async def test_nothing_is_acknowledged_once_the_file_was_removed_or_replaced(
+    tmp_path: Path, suffix: str, deed: str
+) -> None:
+    path = tmp_path / "runs.db"
+    async with open_store(path) as store:
+        await store.create(new_execution("before"), FIRST)
+        part = path.with_name(path.name + suffix)
+        copy = part.read_bytes()
+        other = tmp_path / "other"
+        other.write_bytes(copy)
+        if deed == "replaced":
+            other.replace(part)
+        else:
+            part.unlink()
+        for _ in range(2):
+            with pytest.raises(StorageError, match="deleted or replaced while it was open") as refusal:
+                await store.create(new_execution("after"), FIRST)
+            assert not refusal.value.retryable
+
+
+async def test_a_write_to_a_file_that_is_removed_meanwhile_is_not_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+
+    def remove_the_file_and_create(transaction: Transaction) -> object:
+        path.unlink()
+        return transaction.create(new_execution("after"), FIRST)
+
+    async with open_store(path) as store:
+        await store.create(new_execution("before"), FIRST)
+        with pytest.raises(StorageError, match="deleted or replaced"):
+            await store._here().writer.run(remove_the_file_and_create)
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+
+
+async def test_the_files_of_a_store_can_be_read_by_their_owner_only(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        async with open_store(tmp_path / "runs.db") as store:
+            await store.create(new_execution("e"), FIRST)
+            modes = modes_in(tmp_path)
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("runs.db", "runs.db-shm", "runs.db-wal"), 0o600)
+
+
+async def test_a_long_wait_for_a_lock_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(schema, "LOG_AFTER_SECONDS", 0.0)
+    path = tmp_path / "runs.db"
+    async with open_store(path, busy_timeout_seconds=0.05) as store:
+        with locked(path), pytest.raises(StorageUnavailable):
+            await store.create(new_execution("e"), FIRST)
+    assert "locked by another process" in caplog.text

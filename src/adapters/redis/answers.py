@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from outlast.core.errors import StorageCorrupt
 from outlast.core.records import Status
 from outlast.ports.journal import Head, WorkerCard
 
@@ -13,8 +14,27 @@ UNTIL_RESUMED = "until resumed"
 
 
 def head_of(id: str, answer: Sequence[Any]) -> Head:
+    """Return the head of an execution.
+
+    Raises:
+        StorageCorrupt: a key of the execution was deleted or changed.
+    """
     flat, length = answer
-    fields = _fields(flat)
+    try:
+        head = _head(id, _fields(flat), length)
+    except (KeyError, ValueError) as error:
+        raise StorageCorrupt(
+            f"the head of execution {id!r} was changed ({type(error).__name__}: {error}); restore its keys, "
+            "or start another execution"
+        ) from error
+    if not length and not head.held:  # else its note says so
+        raise StorageCorrupt(
+            f"the journal of execution {id!r} was deleted; restore its keys, or start another execution"
+        )
+    return head
+
+
+def _head(id: str, fields: Mapping[str, str], length: int) -> Head:
     closed_at, note, owner = fields.get("closed"), fields.get("note"), fields.get("owner")
     return Head(
         id=id,
@@ -30,6 +50,17 @@ def head_of(id: str, answer: Sequence[Any]) -> Head:
         fruitless=int(fields.get("fruitless", 0)),
         held=owner is None and fields.get("hold") == UNTIL_RESUMED,
     )
+
+
+def status_of(id: str, answer: bytes) -> Status:
+    """Return the status of an execution; raises `StorageCorrupt` if it is none."""
+    try:
+        return Status(answer.decode())
+    except ValueError as error:
+        raise StorageCorrupt(
+            f"the head of execution {id!r} was changed ({error}); restore its keys, or start another "
+            "execution"
+        ) from error
 
 
 def card_of(text: bytes) -> WorkerCard:

@@ -39,13 +39,13 @@ class Claimed:
                         token=token,
                         length=length,
                         consumed=consumed,
-                        recovered_from=lost.decode() or None,
+                        recovered_from=lost.decode(errors="replace") or None,
                         fruitless=fruitless,
                     ),
                 )
                 for since, id, workflow, token, length, consumed, lost, fruitless in claims
             ),
-            tuple(id.decode() for id in mail),
+            tuple(id.decode(errors="replace") for id in mail),
             float(next_wake_at) if next_wake_at else None,
             tuple((float(since), id.decode()) for since, id in waiting),
         )

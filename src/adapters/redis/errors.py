@@ -14,7 +14,6 @@ from outlast.core.errors import (
     StorageCorrupt,
     StorageError,
     StorageFull,
-    StorageReadOnly,
     StorageUnavailable,
 )
 
@@ -159,9 +158,11 @@ def _not_permitted(place: str, reason: str) -> StorageError:
     )
 
 
-def _replica(place: str, reason: str) -> StorageReadOnly:
-    return StorageReadOnly(
-        f"{place} is a replica and accepts no writes ({reason}); put the address of the primary into the URL"
+def _replica(place: str, reason: str) -> StorageUnavailable:
+    # It may pass: after a failover the address soon leads to the new primary.
+    return StorageUnavailable(
+        f"{place} is a replica and accepts no writes ({reason}); wait for the failover to end, or put the "
+        "address of the primary into the URL"
     )
 
 

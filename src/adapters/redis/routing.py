@@ -30,6 +30,11 @@ NODE_ERRORS = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.C
 """Errors after which another node may serve the slots of the node that was asked."""
 
 
+def is_read_only(error: exceptions.ResponseError) -> bool:
+    """Whether a server refused a write because it is a replica; in a script the words stand further on."""
+    return isinstance(error, exceptions.ReadOnlyError) or "READONLY" in str(error)
+
+
 class Route(Protocol):
     """The way to the server or the nodes that have the keys."""
 
@@ -52,12 +57,28 @@ class Route(Protocol):
 
 
 class OneServer(Route):
-    """The way to a single server, which has all keys."""
+    """The way to a single server, which has all keys.
+
+    After a failover the old primary may live on as a replica, with our connections still open, while the
+    address leads to the new primary. It answers READONLY then; so that answer ends the connections, and the
+    address is looked up again for the next one.
+    """
 
     def __init__(self, client: Redis) -> None:
         self._client = client
 
     async def send(self, key: str, *commands: Command) -> list[Any]:
+        try:
+            return await self._send(commands)
+        except exceptions.ResponseError as error:
+            if not is_read_only(error):
+                raise
+            logger.warning("the server is a replica now (%s); looking its address up again", error)
+            # Those that are in use now meet the same answer, and come back here.
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+        return await self._send(commands)  # A replica has carried out nothing.
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
         if len(commands) == 1:
             return [await self._client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
         pipeline = self._client.pipeline(transaction=False)

@@ -28,7 +28,7 @@ import asyncio
 import json
 import logging
 import zlib
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -36,7 +36,7 @@ from typing import Any, TypeVar, cast
 from redis import exceptions
 
 from outlast.adapters.redis.announcements import RedisAnnouncements, Topic
-from outlast.adapters.redis.answers import card_of, head_of
+from outlast.adapters.redis.answers import card_of, head_of, status_of
 from outlast.adapters.redis.claiming import Claimed, claim_everywhere
 from outlast.adapters.redis.clock import ServerClock
 from outlast.adapters.redis.connection import Server, open_server
@@ -50,6 +50,7 @@ from outlast.core.errors import (
     ExecutionNotFound,
     LeaseLost,
     PayloadTooLarge,
+    StorageCorrupt,
     StorageError,
     StorageUnavailable,
 )
@@ -241,7 +242,7 @@ class RedisStore(Store):
         if outcome == b"unknown":
             raise ExecutionNotFound(execution_id)
         if outcome != b"sent":
-            raise ExecutionClosed(execution_id, Status(outcome.decode()))
+            raise ExecutionClosed(execution_id, status_of(execution_id, outcome))
 
     async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
         last, items = await self._run("messages", self._shard_of(execution_id), execution_id, after)
@@ -297,7 +298,7 @@ class RedisStore(Store):
         if outcome == b"unknown":
             raise ExecutionNotFound(execution_id)
         if outcome not in (b"resumed", b"not held"):
-            raise ExecutionClosed(execution_id, Status(outcome.decode()))
+            raise ExecutionClosed(execution_id, status_of(execution_id, outcome))
         return bool(outcome == b"resumed")
 
     async def _work_of(self, task_queue: str) -> Topic:
@@ -354,7 +355,7 @@ class RedisStore(Store):
                 for shard in range(self._opened.server.shards)
             )
         )
-        heads = [head_of(id.decode(), head) for shard in found for id, head in shard]
+        heads = list(_readable((id, head) for shard in found for id, head in shard))
         heads.sort(key=lambda head: head.created_at, reverse=True)
         return heads[:limit]
 
@@ -465,6 +466,15 @@ async def _settled(write: Coroutine[Any, Any, T]) -> T:
             task.exception()  # Marks the exception as retrieved.
         raise
     return task.result()
+
+
+def _readable(answers: Iterable[tuple[bytes, Any]]) -> Iterator[Head]:
+    """Yield the heads that can be read: one that was damaged must not hide the others."""
+    for id, answer in answers:
+        try:
+            yield head_of(id.decode(errors="replace"), answer)
+        except StorageCorrupt as error:
+            logger.warning("an execution is missing from a list: %s", error)
 
 
 async def _end(loops: Sequence[asyncio.Task[None]]) -> None:

@@ -1,0 +1,5 @@
+"""A session that plays a script instead of asking a model."""
+
+from outlast.adapters.scripted.session import Reply, Script, ScriptedSession, call, handoff, say
+
+__all__ = ["Reply", "Script", "ScriptedSession", "call", "handoff", "say"]

@@ -17,9 +17,12 @@ array. `garbage` has the executions that are forgotten but still have rows to de
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
+import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -33,6 +36,8 @@ from outlast.core.errors import (
 )
 
 Synchronous = Literal["full", "normal", "off"]
+
+logger = logging.getLogger("outlast.sqlite")
 
 SQLITE_OLDEST: Final = (3, 37, 0)
 """The first version with STRICT tables."""
@@ -124,6 +129,13 @@ _SYNCHRONOUS: Final[dict[Synchronous, str]] = {
     "off": "PRAGMA synchronous = OFF",
 }
 
+FileIdentity = tuple[int, int] | None
+"""The device and inode of a file; None if there is no file."""
+
+LOG_AFTER_SECONDS = 1.0
+LOG_AGAIN_SECONDS = 10.0
+"""When a wait for a lock is logged for the first time, and how often after that."""
+
 RETRY_SECONDS = 0.001
 """The time to wait before trying again to get a lock that another connection holds."""
 
@@ -147,6 +159,7 @@ class Database:
             ConfigurationError: SQLite itself is too old.
         """
         self._check_surroundings()
+        self._create()
         give_up_at = time.monotonic() + self.busy_timeout_seconds
         while True:
             connection = self._connect("rwc")
@@ -174,16 +187,42 @@ class Database:
         SQLite's own busy handler is not used, because it sleeps longer and longer, up to 100 ms. When
         another process writes all the time, with shorter pauses than that, it can wait for seconds.
         """
-        give_up_at = time.monotonic() + self.busy_timeout_seconds
+        began = time.monotonic()
+        say_at = began + LOG_AFTER_SECONDS
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
-                if not is_busy(error) or time.monotonic() > give_up_at:
+                now = time.monotonic()
+                if not is_busy(error) or now > began + self.busy_timeout_seconds:
                     raise
+                if now > say_at:
+                    logger.warning(
+                        "%s has been locked by another process for %.0f s; waiting for it (a process that "
+                        "was stopped in the middle of a write keeps the lock until it goes on or ends)",
+                        self.path,
+                        now - began,
+                    )
+                    say_at += LOG_AGAIN_SECONDS
                 time.sleep(RETRY_SECONDS)
             else:
                 return
+
+    def identity(self) -> tuple[FileIdentity, FileIdentity]:
+        """Return which file and which write-ahead log stand at the path now."""
+        return _identity(self.path), _identity(self.path.with_name(f"{self.path.name}-wal"))
+
+    def check_identity(self, opened: tuple[FileIdentity, FileIdentity]) -> None:
+        """Raise StorageError unless the files at the path are those that were opened.
+
+        SQLite goes on writing to a file that was deleted or replaced, and whoever opens the path later sees
+        nothing of it.
+        """
+        if self.identity() != opened:
+            raise StorageError(
+                f"{self.path} or its -wal file was deleted or replaced while it was open, so nothing more is "
+                "written; stop every process that uses it, put the right file in place, and start them again"
+            )
 
     def open_for_reading(self) -> sqlite3.Connection:
         """Return a read-only connection to a file that `open` has prepared."""
@@ -195,6 +234,16 @@ class Database:
             connection.close()
             raise storage_error(error, self.path) from error
         return connection
+
+    def _create(self) -> None:
+        """Create the file, if it does not exist, so that only its owner can read it.
+
+        SQLite gives its -wal and -shm files the permissions of the file itself. The file is not opened here:
+        closing it again would drop the locks of this process's other connections to it.
+        """
+        # Where that is not possible, SQLite creates the file, or says why it cannot be created.
+        with suppress(OSError, AttributeError):
+            os.mknod(self.path, stat.S_IFREG | stat.S_IRUSR | stat.S_IWUSR)
 
     def _check_surroundings(self) -> None:
         if sqlite3.sqlite_version_info < SQLITE_OLDEST:
@@ -287,3 +336,11 @@ class Database:
                 f"{self.path} has lost its tables or their version number; restore it from a backup"
             )
         return int(version)
+
+
+def _identity(path: Path) -> FileIdentity:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

@@ -28,6 +28,7 @@ from outlast.adapters.sqlite.errors import is_refusal, storage_error
 from outlast.adapters.sqlite.schema import Database
 from outlast.adapters.sqlite.thread import ConnectionThread
 from outlast.adapters.sqlite.transaction import FORGET_EXECUTIONS, Transaction
+from outlast.core.errors import StorageError
 from outlast.ports.clock import Clock
 
 Result = TypeVar("Result")
@@ -37,7 +38,7 @@ Operation = Callable[[Transaction], Any]
 GROUP_OPERATIONS = 256
 """How many operations share a transaction at most, so that other processes can write in between."""
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("outlast.sqlite")
 
 
 class Request:
@@ -85,6 +86,7 @@ class Writer:
         self._announce = announce
         self._queue: deque[Request] = deque()
         self._committing: asyncio.Task[None] | None = None
+        self._opened = database.identity()
         self._clean_seconds = math.inf if clean_seconds is None else clean_seconds
         self._clean_at = math.inf if clean_seconds is None else -math.inf
 
@@ -154,7 +156,7 @@ class Writer:
         now, request = self._clock.now(), Request(clean)
         try:
             committed = await self._thread.run(lambda connection: self._transact(connection, [request]))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StorageError) as error:
             # No caller waits for this. The next write meets the same error and raises it.
             logger.warning(
                 "could not forget old executions; will try again later: %s", self._translated(error)
@@ -167,12 +169,15 @@ class Writer:
     def _transact(self, connection: sqlite3.Connection, group: Sequence[Request]) -> Committed:
         try:
             self._database.begin(connection)
+            self._database.check_identity(self._opened)
             transaction = Transaction(connection, self._clock.now(), self._limit_bytes)
             outcomes = [
                 self._run(connection, transaction, request.operation) if request.take() else None
                 for request in group
             ]
             connection.execute("COMMIT")
+            # Nothing is acknowledged that went into a file which nobody can open any more.
+            self._database.check_identity(self._opened)
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -10,7 +10,9 @@ for number = FIRST_WORKFLOW, #ARGV do
     local ready = ready_of(queue, ARGV[number])
     local found = redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit + peek)
     for entry = 1, #found, 2 do
-        waiting[#waiting + 1] = {id = found[entry], since = tonumber(found[entry + 1]), at = found[entry + 1]}
+        local id, damage = found[entry], damage_of(found[entry], queue, ARGV[number])
+        if damage then set_aside(id, ready, damage)
+        else waiting[#waiting + 1] = {id = id, since = tonumber(found[entry + 1]), at = found[entry + 1]} end
     end
 end
 table.sort(waiting, function (one, other)
@@ -19,7 +21,7 @@ end)
 
 -- A token is at least the time in microseconds, not only a counter. A server that lost its last writes (such as
 -- a replica that takes over) could count to the same token again, while the first owner of it is still at work.
-local token = math.max(tonumber(redis.call('GET', TOKEN) or 0), math.floor(tonumber(now) * 1e6))
+local token = math.max(tonumber(redis.call('GET', TOKEN) or 0) or 0, math.floor(tonumber(now) * 1e6))
 
 local claims = {}
 for number = 1, math.min(limit, #waiting) do
@@ -27,7 +29,7 @@ for number = 1, math.min(limit, #waiting) do
     local head = head_of(id)
     local fields = redis.call('HMGET', head, 'workflow', 'sent', 'consumed', 'owner', 'fruitless')
     local workflow, sent, consumed, owner = fields[1], tonumber(fields[2]), tonumber(fields[3]), fields[4]
-    local fruitless = tonumber(fields[5] or 0)
+    local fruitless = tonumber(fields[5] or 0) or 0
     local length = redis.call('LLEN', journal_of(id))
     redis.call('SISMEMBER', mail_of(worker), id)
     redis.call('SISMEMBER', owned_by(worker), id)

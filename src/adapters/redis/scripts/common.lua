@@ -44,6 +44,44 @@ local function read_head(id)
     return {redis.call('HGETALL', head_of(id)), redis.call('LLEN', journal_of(id))}
 end
 
+local function type_of(key) return redis.call('TYPE', key).ok end
+
+local function length_of(id)
+    if type_of(journal_of(id)) ~= 'list' then return 0 end
+    return redis.call('LLEN', journal_of(id))
+end
+
+-- Returns what is wrong with the keys of an execution that is said to wait in a queue, or nil. Whatever deleted
+-- or overwrote a key (an eviction, an expiry, a person) has damaged this execution alone.
+local function damage_of(id, queue, workflow)
+    local head = head_of(id)
+    if type_of(head) ~= 'hash' then return 'its head is gone or is of another type' end
+    local fields = redis.call('HMGET', head, 'status', 'queue', 'workflow', 'sent', 'consumed')
+    if fields[1] ~= 'running' or fields[2] ~= queue or fields[3] ~= workflow or
+        not tonumber(fields[4]) or not tonumber(fields[5]) then return 'its head was changed' end
+    if type_of(journal_of(id)) ~= 'list' then return 'its journal is gone or is of another type' end
+    local inbox, ids = type_of(inbox_of(id)), type_of(message_ids_of(id))
+    if inbox ~= 'list' and (inbox ~= 'none' or tonumber(fields[4]) > tonumber(fields[5])) then
+        return 'its inbox is gone or is of another type'
+    end
+    if ids ~= 'set' and ids ~= 'none' then return 'its message ids are of another type' end
+    return nil
+end
+
+-- Takes a damaged execution out of its queue, so that nothing else waits for it; says so in its head, if it has one.
+local function set_aside(id, ready, damage)
+    redis.call('ZREM', ready, id)
+    if type_of(head_of(id)) ~= 'hash' then return end
+    local owner = redis.call('HGET', head_of(id), 'owner')
+    if owner then
+        redis.call('SREM', mail_of(owner), id)
+        redis.call('SREM', owned_by(owner), id)
+    end
+    redis.call('HDEL', head_of(id), 'owner')
+    redis.call('HSET', head_of(id), 'held', 1, 'note', 'a key of this execution was deleted or changed: ' .. damage
+        .. '; restore it and resume the execution, or start another one')
+end
+
 -- While a slot of a cluster is moved key by key, a command fails if its key is not on the node (the key may
 -- have moved). So every script first asks for a key that never exists: it then fails until the whole slot has
 -- moved, and never works with half of the keys. (Deltas have no shard; the server checks their only key.)

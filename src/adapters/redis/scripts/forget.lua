@@ -7,12 +7,12 @@ if closed_before ~= '' then
     for _, id in ipairs(old) do over[#over + 1] = id end
 end
 for _, id in ipairs(over) do
-    local fields = redis.call('HMGET', head_of(id), 'workflow', 'status')
+    local fields = redis.pcall('HMGET', head_of(id), 'workflow', 'status')
     redis.call('UNLINK', head_of(id), journal_of(id), inbox_of(id), message_ids_of(id))
     redis.call('ZREM', EXPIRING, id)
     redis.call('ZREM', CLOSED, id)
     announce_journal(id, 0)
-    if fields[1] then
+    if not fields.err and fields[1] and fields[2] then
         local workflow, left = fields[1], redis.call('EXISTS', listed_of('running', fields[1]))
         redis.call('ZREM', listed_of(fields[2], workflow), id)
         for _, status in ipairs(ENDS) do left = left + redis.call('EXISTS', listed_of(status, workflow)) end

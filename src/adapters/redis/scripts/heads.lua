@@ -17,7 +17,12 @@ table.sort(found, function (one, other)
     return one.created > other.created or (one.created == other.created and one.id > other.id)
 end)
 local heads = {}
-for number = 1, math.min(limit, #found) do
-    heads[number] = {found[number].id, read_head(found[number].id)}
+for number = 1, #found do
+    if #heads == limit then break end
+    -- One that was damaged or deleted must not hide the others.
+    local id = found[number].id
+    if type_of(head_of(id)) == 'hash' then
+        heads[#heads + 1] = {id, {redis.call('HGETALL', head_of(id)), length_of(id)}}
+    end
 end
 return heads

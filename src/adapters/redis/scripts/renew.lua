@@ -5,8 +5,9 @@ local FIRST_CLAIM = 5
 local lost = {}
 for number = FIRST_CLAIM, #ARGV, 2 do
     local id, token = ARGV[number], ARGV[number + 1]
-    local fields = redis.call('HMGET', head_of(id), 'token', 'owner', 'queue', 'workflow')
-    if fields[1] == token and fields[2] then
+    -- A head of another type fails the call with an error: that claim is lost, and the others are not.
+    local fields = redis.pcall('HMGET', head_of(id), 'token', 'owner', 'queue', 'workflow')
+    if not fields.err and fields[1] == token and fields[2] and fields[3] and fields[4] then
         redis.call('ZADD', ready_of(fields[3], fields[4]), lease_until, id)
     else
         lost[#lost + 1] = id
