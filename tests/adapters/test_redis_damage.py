@@ -34,6 +34,8 @@ async def damage(client: Redis, prefix: str, what: str, how: Any) -> None:
         return f"{prefix}:{{0}}:{kind}:lost"
 
     if what in FIELDS:
+        if await client.type(key("head")) != b"hash":
+            return
         if how is None:
             await client.hdel(key("head"), what)
         else:
