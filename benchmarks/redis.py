@@ -20,6 +20,7 @@ import outlast
 from outlast.adapters.redis import RedisSettings, RedisStore
 from outlast.adapters.scripted.session import call, say
 from outlast.core.entries import FunctionCall, MessageOutput
+from outlast.core.events import ModelRepliedData, ToolReturnedData
 from outlast.core.json import encode
 from outlast.ports.journal import Commit, NewExecution
 from outlast.ports.llm import ModelRequest
@@ -163,9 +164,9 @@ async def bytes_per_turn(server: RedisServer, text: str) -> tuple[float, float]:
             await execution.result()
         after = int(server.ask("INFO", "memory")["used_memory"])
         kept = [
-            len(encode(event.data["result"]))
+            len(encode(event.data.result))
             async for event in started[0].events()
-            if event.kind in ("model_replied", "tool_returned")
+            if isinstance(event.data, (ModelRepliedData, ToolReturnedData))
         ]
     return (after - before) / executions / turns, sum(kept) / turns
 

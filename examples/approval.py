@@ -53,9 +53,9 @@ async def main() -> None:
         request = "Send 20 euros to Ann, 5000 to Bob and 300 to Cid."
         execution = await backend.start(Transfers, request)
         async for event in execution.events():
-            if event.kind == "approval_requested":
+            if isinstance(event.data, outlast.events.ApprovalRequestedData):
                 asked = {waiting.call_id: waiting for waiting in await execution.pending()}
-                waiting = asked[str(event.data["call_id"])]
+                waiting = asked[event.data.call_id]
                 print(f"may {waiting.agent} call {waiting.tool} with {json.dumps(waiting.arguments)}?")
                 if waiting.arguments["to"] == "Bob":
                     await execution.decide(waiting.call_id, "deny", "ask him first")

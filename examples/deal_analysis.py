@@ -87,7 +87,8 @@ async def main() -> None:
     async with outlast.connect("sqlite:///deal_analysis.db") as backend, backend.worker([DealAnalysis]):
         execution = await backend.start(DealAnalysis, "A loan of 400000 euros to Northwind", id="deal-1")
         async for event in execution.events():
-            print(f"{event.position:>3} {event.kind} {event.data.get('tool', '')}")
+            tool = event.data.tool if isinstance(event.data, outlast.events.CallData) else ""
+            print(f"{event.position:>3} {event.kind} {tool}")
         print((await execution.result())["analysis"])
 
 

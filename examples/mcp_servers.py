@@ -103,9 +103,9 @@ async def main() -> None:
             trip = await backend.start(Trip, "Lyon", url)
             with running("worker"):
                 async for event in trip.events():
-                    if event.kind == "tool_called":
+                    if isinstance(event.data, outlast.events.ToolCalledData):
                         await asyncio.sleep(0.5)
-                        print(f"{event.data['tool']} is at work, and the worker is killed")
+                        print(f"{event.data.tool} is at work, and the worker is killed")
                         break
             with running("worker"):
                 print(await trip.result())

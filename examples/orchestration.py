@@ -83,7 +83,7 @@ async def both_have_answered(execution: outlast.Execution) -> None:
     """Return once the execution waits for its decision: its second timer is the limit of that."""
     timers = 0
     async for event in execution.events():
-        timers += event.kind == "timer_started"
+        timers += event.kind is outlast.EventKind.TIMER_STARTED
         if timers == 2:
             return
 

@@ -21,8 +21,8 @@ poet = outlast.Agent(
 async def main() -> None:
     run = outlast.Runner.run_streamed(poet, "A poem about rain", outlast.LocalSession())
     async for event in run.events():
-        if event.kind == "text_delta":
-            print(event.data["text"], end="", flush=True)
+        if isinstance(event.data, outlast.events.TextDeltaData):
+            print(event.data.text, end="", flush=True)
     result = await run.result()
     print(f"\n({result.turns} turn)")
 
@@ -31,8 +31,8 @@ async def main() -> None:
         session = outlast.RemoteSession(stream=True)
         await outlast.Runner.run(poet, "A poem about rain", session, id="poem-1", backend=backend)
         execution = await backend.get("poem-1")
-        pieces = [event.data["text"] async for event in execution.events() if event.kind == "text_delta"]
-        print("".join(str(piece) for piece in pieces))
+        events = [event.data async for event in execution.events()]
+        print("".join(data.text for data in events if isinstance(data, outlast.events.TextDeltaData)))
 
 
 def stand_in(call: ModelPrompt) -> list[Output]:

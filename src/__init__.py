@@ -26,6 +26,7 @@ _MODULES = {
     "DocumentURLChunk": "core.chunks",
     "DurabilityError": "core.errors",
     "Event": "core.event_stream",
+    "EventKind": "core.events",
     "Execution": "ports.durability.execution",
     "ExecutionAlreadyExists": "core.errors",
     "ExecutionCancelled": "core.errors",
@@ -97,11 +98,15 @@ _MODULES = {
     "WebSearchTool": "core.built_in_tools",
     "activity": "runtime.definitions.activity",
     "connect": "composition.backends",
+    "events": "core.events",
     "execute_workflow": "composition.running",
     "journaled_backend": "composition.backends",
     "run_worker": "composition.running",
     "workflow": "runtime.definitions.workflow",
 }
+
+_WHOLE_MODULES = frozenset({"events", "workflow"})
+"""The names that are modules; every other name is an object in its module."""
 
 __all__ = list(_MODULES)
 
@@ -110,8 +115,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"{__name__}.{_MODULES[name]}")
-    # `workflow` is a module of its own; everything else is in its module.
-    value = module if name == "workflow" else getattr(module, name)
+    value = module if name in _WHOLE_MODULES else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -13,6 +13,7 @@ from outlast.composition.running import Runner as Runner
 from outlast.composition.running import execute_workflow as execute_workflow
 from outlast.composition.running import run_worker as run_worker
 from outlast.composition.temporal import OutlastPlugin as OutlastPlugin
+from outlast.core import events as events
 from outlast.core.approvals import PendingApproval as PendingApproval
 from outlast.core.built_in_tools import CodeInterpreterTool as CodeInterpreterTool
 from outlast.core.built_in_tools import ConnectorTool as ConnectorTool
@@ -79,6 +80,7 @@ from outlast.core.errors import UpdateAbandoned as UpdateAbandoned
 from outlast.core.errors import UpdateFailed as UpdateFailed
 from outlast.core.errors import UpdateRejected as UpdateRejected
 from outlast.core.event_stream import Event as Event
+from outlast.core.events import EventKind as EventKind
 from outlast.core.summaries import SummariseHistory as SummariseHistory
 from outlast.core.usage import Usage as Usage
 from outlast.ports.durability.backend import Backend as Backend

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 from rich.console import Console
@@ -15,8 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from outlast.adapters.mistral.housekeeping import OwnAgent
+from outlast.core import events
 from outlast.core.approvals import PendingApproval
 from outlast.core.event_stream import Event
+from outlast.core.failure import Failure
 from outlast.core.json import JSON, encode
 from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.durability.execution import ExecutionDescription
@@ -83,7 +85,7 @@ def worker_json(worker: WorkerDescription) -> str:
 def event_json(event: Event) -> str:
     """Return an event as one line of JSON; its time is exact, in UTC."""
     return value_json(
-        {"position": event.position, "kind": event.kind, "at": event.at, "data": dict(event.data)}
+        {"position": event.position, "kind": event.kind, "at": event.at, "data": event.data.to_data()}
     )
 
 
@@ -199,15 +201,18 @@ def agent_and_event(event: Event) -> Text:
 
 def agent_of(event: Event) -> str:
     """Return the name of the agent that an event is about, or nothing."""
-    return shortened(str(event.data.get("agent") or event.data.get("from") or ""), 18)
+    match event.data:
+        case events.TurnData(agent=agent) | events.GuardrailData(agent=agent):
+            return shortened(agent, 18)
+        case events.HandedOffData(from_agent=agent) | events.AttemptFailedData(agent=str(agent)):
+            return shortened(agent, 18)
+        case _:
+            return ""
 
 
 def told(event: Event) -> str:
     """Return what an event says, in a line."""
-    tell = _TELLERS.get(event.kind)
-    if tell is None:
-        return shortened(f"{event.kind.replace('_', ' ')}  {_short(dict(event.data))}".rstrip(" {}"))
-    return shortened(tell(event.data))
+    return shortened(_told(event.data))
 
 
 def _counted(ids: Sequence[str]) -> str:
@@ -231,21 +236,17 @@ def _short(value: JSON) -> str:
     return value if isinstance(value, str) else encode(value).decode()
 
 
-def _failure(data: Mapping[str, JSON]) -> str:
-    failure = data.get("failure")
-    if not isinstance(failure, dict):
-        return _short(data.get("result"))
-    return f"{failure.get('kind')}: {failure.get('message')}"
+def _failure(failure: Failure) -> str:
+    return f"{failure.kind}: {failure.message}"
 
 
-def _because(data: Mapping[str, JSON]) -> str:
-    return f": {data['reason']}" if data.get("reason") else ""
+def _because(reason: str | None) -> str:
+    return f": {reason}" if reason else ""
 
 
-def _replied(data: Mapping[str, JSON]) -> str:
+def _replied(reply: Mapping[str, JSON]) -> str:
     """Say what a model's reply holds: what it calls, to whom it hands off, what it says."""
-    result = data.get("result")
-    entries = result.get("entries") if isinstance(result, dict) else None
+    entries = reply.get("entries")
     said: list[str] = []
     for entry in entries if isinstance(entries, list) else []:
         match entry:
@@ -260,41 +261,81 @@ def _replied(data: Mapping[str, JSON]) -> str:
     return f"model replied: {', '.join(said)}"
 
 
-_TELLERS: dict[str, Callable[[Mapping[str, JSON]], str]] = {
-    "execution_started": lambda data: f"execution of {data['workflow']} started",
-    "execution_completed": lambda data: "execution completed",
-    "execution_failed": lambda data: f"execution failed: {_failure(data)}",
-    "execution_cancelled": lambda data: "execution cancelled",
-    "execution_recovered": lambda data: "execution recovered from a worker that was lost",
-    "turn_started": lambda data: f"turn {data['turn']}: model asked",
-    "model_replied": _replied,
-    "model_failed": lambda data: f"model failed: {_failure(data)}",
-    "summary_started": lambda data: f"turn {data['turn']}: summary of what is old asked for",
-    "summary_made": lambda data: "summary made",
-    "summary_failed": lambda data: f"summary failed, going on without: {_failure(data)}",
-    "handed_off": lambda data: f"handed off to {data['to']}",
-    "tool_called": lambda data: f"tool {data['tool']} called",
-    "tool_returned": lambda data: f"tool {data['tool']} returned {_short(data.get('result'))}",
-    "tool_failed": lambda data: f"tool {data['tool']} failed: {_failure(data)}",
-    "approval_requested": lambda data: (
-        f"approval of {data['tool']} asked for: {_short(data.get('arguments'))}"
-    ),
-    "approval_given": lambda data: f"{data['tool']} approved{_because(data)}",
-    "approval_refused": lambda data: f"{data['tool']} denied{_because(data)}",
-    "limit_reached": lambda data: f"limit reached: {data['limit']}",
-    "answer_rejected": lambda data: f"answer rejected: {data['reason']}",
-    "guardrail_rejected": lambda data: f"{data['guardrail']} rejected the {data['of']}: {data['reason']}",
-    "guardrail_replaced": lambda data: f"{data['guardrail']} replaced the {data['of']}",
-    "activity_started": lambda data: f"activity {data['name']} started",
-    "activity_completed": lambda data: f"activity {data['name']} completed: {_short(data.get('result'))}",
-    "activity_failed": lambda data: f"activity {data['name']} failed: {_failure(data)}",
-    "attempt_failed": lambda data: f"attempt {data['attempt']} at {data['name']} failed: {_failure(data)}",
-    "signal_received": lambda data: f"signal {data['name']} received",
-    "update_accepted": lambda data: f"update {data['name']} accepted",
-    "update_completed": lambda data: f"update {data['name']} answered: {_short(data.get('result'))}",
-    "update_failed": lambda data: f"update {data['name']} failed: {_failure(data)}",
-    "cancel_requested": lambda data: "cancel requested",
-    "timer_started": lambda data: "timer started",
-    "timer_fired": lambda data: "timer fired",
-}
-"""What is said of each kind of event; of any other, its data."""
+def _told(data: events.AnyEventData) -> str:
+    match data:
+        case events.ExecutionStartedData():
+            return f"execution of {data.workflow} started"
+        case events.ExecutionCompletedData():
+            return "execution completed"
+        case events.ExecutionFailedData():
+            return f"execution failed: {_failure(data.failure)}"
+        case events.ExecutionCancelledData():
+            return "execution cancelled"
+        case events.ExecutionRecoveredData():
+            return "execution recovered from a worker that was lost"
+        case events.TurnStartedData():
+            return f"turn {data.turn}: model asked"
+        case events.TextDeltaData():
+            return f"text of attempt {data.attempt}: {data.text}"
+        case events.ModelRepliedData():
+            return _replied(data.result)
+        case events.ModelFailedData():
+            return f"model failed: {_failure(data.failure)}"
+        case events.SummaryStartedData():
+            return f"turn {data.turn}: summary of the older part asked for"
+        case events.SummaryMadeData():
+            return "summary made"
+        case events.SummaryFailedData():
+            return f"summary failed, the run goes on without: {_failure(data.failure)}"
+        case events.ToolCalledData():
+            return f"tool {data.tool} called"
+        case events.ToolReturnedData():
+            return f"tool {data.tool} returned {_short(data.result)}"
+        case events.ToolFailedData():
+            return f"tool {data.tool} failed: {_failure(data.failure)}"
+        case events.ToolExecutedData():
+            return f"tool {data.tool} run by the server"
+        case events.ToolClosedData():
+            return f"call {data.call_id} closed: {data.text}"
+        case events.HandedOffData():
+            return f"handed off to {data.to_agent}"
+        case events.ApprovalRequestedData():
+            return f"approval of {data.tool} asked for: {_short(data.arguments)}"
+        case events.ApprovalGivenData():
+            return f"{data.tool} approved{_because(data.reason)}"
+        case events.ApprovalRefusedData():
+            return f"{data.tool} denied{_because(data.reason)}"
+        case events.LimitReachedData():
+            return f"limit reached: {data.limit}"
+        case events.AnswerRejectedData():
+            return f"answer rejected: {data.reason}"
+        case events.GuardrailRejectedData():
+            return f"{data.guardrail} rejected the {data.of}: {data.reason}"
+        case events.GuardrailReplacedData():
+            return f"{data.guardrail} replaced the {data.of}"
+        case events.ActivityStartedData():
+            return f"activity {data.name} started"
+        case events.ActivityCompletedData():
+            return f"activity {data.name} completed: {_short(data.result)}"
+        case events.ActivityFailedData():
+            return f"activity {data.name} failed: {_failure(data.failure)}"
+        case events.AttemptFailedData():
+            return f"attempt {data.attempt} at {data.name} failed: {_failure(data.failure)}"
+        case events.TimerStartedData():
+            return "timer started"
+        case events.TimerFiredData():
+            return "timer fired"
+        case events.SignalReceivedData():
+            return f"signal {data.name} received"
+        case events.UpdateAcceptedData():
+            return f"update {data.name} accepted"
+        case events.UpdateCompletedData():
+            return f"update {data.name} answered: {_short(data.result)}"
+        case events.UpdateFailedData():
+            return f"update {data.name} failed: {_failure(data.failure)}"
+        case events.CancelRequestedData():
+            return "cancel requested"
+        case events.PatchedData():
+            return f"patch {data.patch} applies"
+        case _:
+            assert_never(data)

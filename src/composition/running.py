@@ -141,8 +141,8 @@ class Runner:
 
             run = Runner.run_streamed(agent, "Write a poem.")
             async for event in run.events():
-                if event.kind == "text_delta":
-                    print(event.data["text"], end="")
+                if isinstance(event.data, events.TextDeltaData):
+                    print(event.data.text, end="")
             result = await run.result()
 
         The arguments are those of `run`. With an `id` the run is durable: the same line after a crash, in any

@@ -192,7 +192,7 @@ class AnswerCall(Value):
     call_id: str
     tool: str
     result: str
-    failed: bool
+    failure: Failure | None = None
     denied: bool = False
 
 

@@ -252,14 +252,14 @@ def _approve(run: AgentRun, event: ApprovalGiven) -> Move:
             return _deny(run, call, "the server runs it, and takes no other arguments for it")
         return _settle(_answer(run, call, ALLOWED))
     allowed = call.with_(state=CallState.RUNNING, arguments=call.arguments if edited is None else edited)
-    return _replace(run, allowed), Outcome.CALLS_OPEN, (effect_of(run, allowed, failed=False),)
+    return _replace(run, allowed), Outcome.CALLS_OPEN, (effect_of(run, allowed),)
 
 
 def _deny(run: AgentRun, call: ToolCall, reason: str | None) -> Move:
     denial = CallDenied(call.tool, reason)
     denied = call.with_(state=CallState.DONE, result=str(denial))
     answered = _replace(run, denied)
-    reported = effect_of(run, denied, failed=True, denied=True)
+    reported = effect_of(run, denied, denial, denied=True)
     move = _fail(answered, Failure.of(denial)) if run.raise_on_tool_fail else _settle(answered)
     return _then([reported], move)
 

@@ -14,8 +14,17 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from outlast.core.errors import DefinitionError, InvalidArguments, NotPending, Unserialisable
+from outlast.core.events import (
+    AnyEventData,
+    ApprovalGivenData,
+    ApprovalRefusedData,
+    ApprovalRequestedData,
+    ExecutionCancelledData,
+    ExecutionCompletedData,
+    ExecutionFailedData,
+    ToolClosedData,
+)
 from outlast.core.json import DEPTH_MAX, JSON, canonical, encode
-from outlast.core.replies import parsed_arguments
 from outlast.core.step_keys import call_key
 from outlast.core.values import Value, faults
 
@@ -66,31 +75,30 @@ def read_decision(named: Mapping[str, JSON]) -> Decision:
         raise InvalidArguments(DECISION_SIGNAL, faults(error)) from error
 
 
-def pending_in(events: Iterable[tuple[str, Mapping[str, JSON]]]) -> tuple[PendingApproval, ...]:
-    """Return the calls that wait at the end of an event stream (kinds and data), the first asked first."""
-    waiting: dict[tuple[JSON, JSON], PendingApproval] = {}
-    for kind, data in events:
-        match kind:
-            case "approval_requested":
-                waiting[data["run"], data["call_id"]] = _asked(data)
-            case "approval_given" | "approval_refused" | "tool_closed":
-                waiting.pop((data["run"], data["call_id"]), None)
-            case "execution_completed" | "execution_failed" | "execution_cancelled":
+def pending_in(events: Iterable[AnyEventData]) -> tuple[PendingApproval, ...]:
+    """Return the calls that wait at the end of an event stream, the first asked first."""
+    waiting: dict[tuple[str, str], PendingApproval] = {}
+    for data in events:
+        match data:
+            case ApprovalRequestedData():
+                waiting[data.run, data.call_id] = _asked(data)
+            case ApprovalGivenData() | ApprovalRefusedData() | ToolClosedData():
+                waiting.pop((data.run, data.call_id), None)
+            case ExecutionCompletedData() | ExecutionFailedData() | ExecutionCancelledData():
                 waiting.clear()
             case _:
                 pass
     return tuple(waiting.values())
 
 
-def _asked(data: Mapping[str, JSON]) -> PendingApproval:
-    call_id = str(data["call_id"])
+def _asked(data: ApprovalRequestedData) -> PendingApproval:
     return PendingApproval(
-        key=call_key(str(data["run"]), data["turn"], call_id),
-        call_id=call_id,
-        agent=str(data["agent"]),
-        tool=str(data["tool"]),
-        arguments=parsed_arguments(str(data.get("arguments") or "")) or {},
-        fingerprint=str(data["fingerprint"]),
+        key=call_key(data.run, data.turn, data.call_id),
+        call_id=data.call_id,
+        agent=data.agent,
+        tool=data.tool,
+        arguments=data.arguments,
+        fingerprint=data.fingerprint,
     )
 
 

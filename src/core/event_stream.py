@@ -6,15 +6,48 @@ is complete and ordered because the journal is, and can be read from any positio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, NamedTuple, assert_never
 
-from outlast.core import entries as wire
+from pydantic import ValidationError
+
 from outlast.core.approvals import DECISION_SIGNAL
-from outlast.core.entries import FunctionCall
-from outlast.core.failure import Failure
-from outlast.core.json import JSON, encode
+from outlast.core.errors import StorageCorrupt
+from outlast.core.events import (
+    ActivityCompletedData,
+    ActivityFailedData,
+    ActivityStartedData,
+    AnyEventData,
+    ApprovalGivenData,
+    AskedCallData,
+    AttemptFailedData,
+    CancelRequestedData,
+    EventKind,
+    ExecutionCancelledData,
+    ExecutionCompletedData,
+    ExecutionFailedData,
+    ExecutionRecoveredData,
+    ExecutionStartedData,
+    ModelFailedData,
+    ModelRepliedData,
+    SignalReceivedData,
+    SummaryFailedData,
+    SummaryMadeData,
+    SummaryStartedData,
+    TextDeltaData,
+    TimerFiredData,
+    TimerStartedData,
+    ToolCalledData,
+    ToolFailedData,
+    ToolReturnedData,
+    TurnStartedData,
+    UpdateAcceptedData,
+    UpdateCompletedData,
+    UpdateFailedData,
+)
+from outlast.core.json import JSON
 from outlast.core.records import (
     AnyRecord,
     AttemptFailed,
@@ -24,6 +57,7 @@ from outlast.core.records import (
     ExecutionRecovered,
     ExecutionStarted,
     SignalReceived,
+    Status,
     StepCompleted,
     StepFailed,
     StepKind,
@@ -34,8 +68,10 @@ from outlast.core.records import (
     UpdateCompleted,
     UpdateRefused,
 )
-from outlast.core.replies import with_own_call_ids
+from outlast.core.replies import arguments_in, parsed_arguments
 from outlast.core.step_keys import place_in
+from outlast.core.tool_output import ToolOutput
+from outlast.core.values import faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +79,14 @@ class Event:
     """One item of an execution's event stream. Positions grow; they need not be consecutive."""
 
     position: int
-    kind: str
     at: datetime
-    data: Mapping[str, JSON]
+    data: AnyEventData
+    """The fields of the event; their class is that of the event's kind (see `outlast.events`)."""
+
+    @property
+    def kind(self) -> EventKind:
+        """What the event is about."""
+        return self.data.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +105,20 @@ class Delta:
     """When it was published, in seconds since the epoch."""
 
 
-_KINDS: dict[StepKind, tuple[str, str, str]] = {
-    StepKind.ACTIVITY: ("activity_started", "activity_completed", "activity_failed"),
-    StepKind.MODEL: ("turn_started", "model_replied", "model_failed"),
-    StepKind.TOOL: ("tool_called", "tool_returned", "tool_failed"),
-    StepKind.SUMMARY: ("summary_started", "summary_made", "summary_failed"),
+class _StepEvents(NamedTuple):
+    """The events that a step is: when it is scheduled, when it has a result, when it failed for good."""
+
+    begun: Callable[..., AnyEventData]
+    completed: Callable[..., AnyEventData]
+    failed: Callable[..., AnyEventData]
+
+
+_STEPS = {
+    StepKind.ACTIVITY: _StepEvents(ActivityStartedData, ActivityCompletedData, ActivityFailedData),
+    StepKind.MODEL: _StepEvents(TurnStartedData, ModelRepliedData, ModelFailedData),
+    StepKind.TOOL: _StepEvents(ToolCalledData, ToolReturnedData, ToolFailedData),
+    StepKind.SUMMARY: _StepEvents(SummaryStartedData, SummaryMadeData, SummaryFailedData),
 }
-"""What the scheduling, the result and the failure of a step are called in the stream."""
-_BEFORE_THE_CALL = frozenset({"approval_requested", "approval_given", "approval_refused"})
 
 
 class EventReader:
@@ -83,21 +130,26 @@ class EventReader:
         self._at = at
         """When the last thing happened that has a time."""
         self._steps: dict[str, StepScheduled] = {}
-        self._arguments: dict[tuple[JSON, JSON], JSON] = {}
-        """What the last replies asked tools with, by run and call: the journal holds it only there."""
+        self._asked: dict[str, dict[str, str | dict[str, JSON]]] = {}
+        """The arguments of the calls that the last reply of each run has, by run and call: as the model wrote
+        them, or as a person edited them. The journal holds them only there."""
         self._updates: dict[str, str] = {}
         """The names of the updates that have no answer, by id."""
         self._replied: set[str] = set()
         """The model steps that have ended."""
         self._attempts: dict[str, int] = {}
-        """The highest attempt that has told text, by step."""
+        """The highest attempt whose text was heard, by step."""
         self._heard: list[Delta] = []
-        """Text that was heard and not told."""
+        """Text that was heard and is not an event yet."""
         self.ended = False
         """Whether the last event of the stream has been given."""
 
     def read(self, record: AnyRecord) -> Iterator[Event]:
-        """Yield the event that `record` is, if it is one."""
+        """Yield the event that `record` is, if it is one.
+
+        Raises:
+            StorageCorrupt: other code wrote the record, and no event can be made of it.
+        """
         match record:
             case StepCompleted(key=key) | StepFailed(key=key):
                 yield from self.text(key)
@@ -105,10 +157,12 @@ class EventReader:
                 yield from self.text(key, attempt)
         self.position += 1
         self._at = getattr(record, "at", self._at)
-        found = self._event(record)
-        if found is not None:
-            kind, data = found
-            yield Event(self.position, kind, datetime.fromtimestamp(self._at, UTC), data)
+        try:
+            data = self._data_of(record)
+        except ValueError as error:
+            raise _unreadable(self.position, error) from error
+        if data is not None:
+            yield Event(self.position, datetime.fromtimestamp(self._at, UTC), data)
 
     @property
     def awaits_reply(self) -> bool:
@@ -116,9 +170,9 @@ class EventReader:
         return any(step.kind is StepKind.MODEL for step in self._steps.values())
 
     def hear(self, deltas: Sequence[Delta]) -> None:
-        """Take pieces of text, to be told before the reply that they are of.
+        """Take pieces of text, which become events before the reply that they are part of.
 
-        Left out is what a later attempt has retracted, and what is heard after its reply was read.
+        Text that a later attempt has replaced is left out, and so is text that comes after its reply.
         """
         for delta in deltas:
             if delta.key not in self._replied:
@@ -126,68 +180,83 @@ class EventReader:
                 self._attempts[delta.key] = max(delta.attempt, self._attempts.get(delta.key, 0))
 
     def text(self, key: str | None = None, attempt: int | None = None) -> Iterator[Event]:
-        """Yield the events that the text of open steps is; or only of this one, up to this attempt."""
+        """Yield the events of the text of open steps; with a key, of that step alone, up to this attempt."""
         heard, self._heard = self._heard, []
         for delta in heard:
             step = self._steps.get(delta.key)
             if step is None or key not in (None, delta.key) or delta.attempt > (attempt or delta.attempt):
                 self._heard.append(delta)
             elif delta.attempt == self._attempts[delta.key]:
-                piece: dict[str, JSON] = {"attempt": delta.attempt, "sequence": delta.sequence}
-                data = {**_about(step), **piece, "text": delta.text}
-                yield Event(self.position, "text_delta", datetime.fromtimestamp(delta.at, UTC), data)
+                data = TextDeltaData(
+                    **_about(step), attempt=delta.attempt, sequence=delta.sequence, text=delta.text
+                )
+                yield Event(self.position, datetime.fromtimestamp(delta.at, UTC), data)
 
-    def _event(self, record: AnyRecord) -> tuple[str, dict[str, JSON]] | None:
+    def _data_of(self, record: AnyRecord) -> AnyEventData | None:
         match record:
             case ExecutionStarted():
-                return "execution_started", {"workflow": record.workflow, "arguments": dict(record.arguments)}
+                return ExecutionStartedData(workflow=record.workflow, arguments=record.arguments)
             case StepScheduled():
-                self._steps[record.key] = record
-                arguments = {} if record.arguments is None else {"arguments": record.arguments}
-                return _KINDS[record.kind][0], self._with_arguments({**_about(record), **arguments})
+                return self._begun(record)
             case StepCompleted():
-                step = self._end(record.key)
-                if step.kind is StepKind.MODEL:
-                    self._remember_calls(place_in(record.key).get("run"), record.result)
-                return _KINDS[step.kind][1], {**_about(step), "result": record.result}
+                return self._completed(self._end(record.key), record.result)
             case StepFailed():
                 step = self._end(record.key)
-                return _KINDS[step.kind][2], {**_about(step), "failure": _data(record.failure)}
-            case AttemptFailed(key=key) if key in self._steps:
-                told = {**_about(self._steps[key]), "attempt": record.attempt}
-                return "attempt_failed", {**told, "failure": _data(record.failure)}
+                return _STEPS[step.kind].failed(**_about(step), failure=record.failure)
+            case AttemptFailed(key=key):
+                open_step = self._steps.get(key)
+                return None if open_step is None else _attempt_failed(open_step, record)
             case SignalReceived(name=name) if name == DECISION_SIGNAL:
-                return None  # What comes of a decision is told when it is applied, once.
+                return None  # A decision is an event when it is applied, once.
             case SignalReceived():
-                given: dict[str, JSON] = {"arguments": list(record.arguments), "named": dict(record.named)}
-                return "signal_received", {"name": record.name, **given}
+                return SignalReceivedData(name=record.name, arguments=record.arguments, named=record.named)
             case UpdateAccepted():
-                given = {"arguments": list(record.arguments), "named": dict(record.named)}
                 self._updates[record.update_id] = record.name
-                return "update_accepted", {"id": record.update_id, "name": record.name, **given}
+                return UpdateAcceptedData(
+                    id=record.update_id, name=record.name, arguments=record.arguments, named=record.named
+                )
             case UpdateCompleted():
-                told = {"id": record.update_id, "name": self._updates.pop(record.update_id)}
+                about = {"id": record.update_id, "name": self._updates.pop(record.update_id)}
                 if record.failure is not None:
-                    return "update_failed", {**told, "failure": _data(record.failure)}
-                return "update_completed", {**told, "result": record.result}
+                    return UpdateFailedData(**about, failure=record.failure)
+                return UpdateCompletedData(**about, result=record.result)
             case UpdateRefused():
-                return None  # It has changed nothing, and on Temporal leaves nothing to be told.
+                return None  # It has changed nothing, and on Temporal it leaves no trace.
             case CancelRequested():
-                return "cancel_requested", {}
+                return CancelRequestedData()
             case TimerStarted():
-                return "timer_started", {"key": record.key, "due_at": record.due_at}
+                return TimerStartedData(key=record.key, due_at=record.due_at)
             case TimerFired():
-                return "timer_fired", {"key": record.key}
+                return TimerFiredData(key=record.key)
             case EventEmitted():
-                return record.kind, self._emitted(record)
+                return self._emitted(record.event_data())
             case ExecutionEnded():
                 self.ended = True
-                ending = {"result": record.result, "failure": _data(record.failure)}
-                return f"execution_{record.status}", ending
+                return _ended(record)
             case ExecutionRecovered():
-                return "execution_recovered", {}
-            case AttemptFailed():
-                return None
+                return ExecutionRecoveredData()
+            case _:
+                assert_never(record)
+
+    def _begun(self, step: StepScheduled) -> AnyEventData:
+        self._steps[step.key] = step
+        about = _about(step)
+        if step.kind is StepKind.TOOL:
+            about |= self._arguments(about["run"], about["call_id"])
+        elif step.kind is StepKind.ACTIVITY and step.arguments is not None:
+            about["arguments"] = step.arguments
+        return _STEPS[step.kind].begun(**about)
+
+    def _completed(self, step: StepScheduled, result: JSON) -> AnyEventData:
+        about = _about(step)
+        if step.kind is StepKind.TOOL and "source" in about:
+            output = ToolOutput.model_validate(result)
+            if output.failure is not None:
+                return ToolFailedData(**about, failure=output.failure)
+            result = output.value
+        elif step.kind is StepKind.MODEL and isinstance(result, dict):
+            self._asked[about["run"]] = {**arguments_in(result)}
+        return _STEPS[step.kind].completed(**about, result=result)
 
     def _end(self, key: str) -> StepScheduled:
         step = self._steps.pop(key)
@@ -196,34 +265,56 @@ class EventReader:
             self._attempts.pop(key, None)
         return step
 
-    def _remember_calls(self, run: JSON, reply: JSON) -> None:
-        written = reply.get("entries") if isinstance(reply, dict) else None
-        for entry in with_own_call_ids(wire.entries.validate_python(written or ())):
-            if isinstance(entry, FunctionCall):
-                self._arguments[run, entry.tool_call_id] = entry.arguments
+    def _emitted(self, data: AnyEventData) -> AnyEventData:
+        """Return an event that workflow code emitted, with the arguments of the call that it is about."""
+        if not isinstance(data, AskedCallData):
+            return data
+        asked = data.with_(**self._arguments(data.run, data.call_id))
+        if isinstance(data, ApprovalGivenData) and data.edited_arguments is not None:
+            self._asked.setdefault(data.run, {})[data.call_id] = data.edited_arguments
+        return asked
 
-    def _with_arguments(self, data: Mapping[str, JSON]) -> dict[str, JSON]:
-        """Return `data`, with the arguments as the model wrote them if it tells of a tool call being made."""
-        call = (data.get("run"), data.get("call_id"))
-        return {**data, "arguments": self._arguments.pop(call)} if call in self._arguments else dict(data)
-
-    def _emitted(self, record: EventEmitted) -> dict[str, JSON]:
-        """Return the data of an event of ours; a person is shown the arguments before the call is made."""
-        call = (record.data.get("run"), record.data.get("call_id"))
-        if record.kind not in _BEFORE_THE_CALL or call not in self._arguments:
-            return self._with_arguments(record.data)
-        if (edited := record.data.get("edited_arguments")) is not None:
-            self._arguments[call] = encode(edited).decode()
-            return dict(record.data)
-        return {**record.data, "arguments": self._arguments[call]}
+    def _arguments(self, run: str, call_id: str) -> dict[str, Any]:
+        """Return the fields that say what a call is asked with."""
+        asked = self._asked.get(run, {}).get(call_id, {})
+        if isinstance(asked, dict):
+            return {"arguments": asked}
+        arguments = parsed_arguments(asked)
+        return {"arguments_text": asked} if arguments is None else {"arguments": arguments}
 
 
-def _about(step: StepScheduled) -> dict[str, JSON]:
-    place = {} if step.kind is StepKind.ACTIVITY else place_in(step.key)
-    if step.kind is StepKind.TOOL:
-        place["tool"] = step.name
-    return {"name": step.name, "key": step.key, **place, **step.about}
+def _about(step: StepScheduled) -> dict[str, Any]:
+    """Return the fields that every event of a step has."""
+    if step.kind is StepKind.ACTIVITY:
+        return {"key": step.key, "name": step.name}
+    place = place_in(step.key)
+    call = {"call_id": place.call_id, "tool": step.name} if step.kind is StepKind.TOOL else {}
+    return {"key": step.key, "run": place.run, "turn": place.turn, **call, **step.about}
 
 
-def _data(failure: Failure | None) -> JSON:
-    return None if failure is None else failure.model_dump(mode="json")
+def _attempt_failed(step: StepScheduled, record: AttemptFailed) -> AttemptFailedData:
+    about = {"name": step.name, **_about(step)}
+    about.pop("source", None)
+    return AttemptFailedData(**about, attempt=record.attempt, failure=record.failure)
+
+
+def _ended(
+    record: ExecutionEnded,
+) -> ExecutionCompletedData | ExecutionFailedData | ExecutionCancelledData:
+    match record.status:
+        case Status.COMPLETED:
+            return ExecutionCompletedData(result=record.result)
+        case Status.FAILED:
+            return ExecutionFailedData.model_validate({"failure": record.failure})
+        case Status.CANCELLED:
+            return ExecutionCancelledData()
+        case _:
+            assert_never(record.status)
+
+
+def _unreadable(position: int, error: ValueError) -> StorageCorrupt:
+    why = "; ".join(faults(error)) if isinstance(error, ValidationError) else str(error)
+    return StorageCorrupt(
+        f"record {position} of a journal cannot be read as an event ({why}); "
+        "other code wrote it, or it is damaged: restore the journal from a copy"
+    )

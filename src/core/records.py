@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, TypeAdapter, ValidationError
 
 from outlast.core.errors import StorageCorrupt, StorageTooNew
+from outlast.core.events import AnyEventData, event_data
 from outlast.core.failure import Failure
 from outlast.core.json import JSON, decode
 from outlast.core.values import Value, faults
@@ -144,12 +145,21 @@ class TimerStarted(Value):
 
 
 class EventEmitted(Value):
-    """Workflow code tells the readers of the event stream something."""
+    """Workflow code adds an event to the stream. `kind` and `data` are those of `core.events`, as JSON."""
 
     type: Literal["event_emitted"] = "event_emitted"
     key: str
     kind: str
     data: dict[str, JSON]
+
+    @classmethod
+    def of(cls, key: str, data: AnyEventData) -> Self:
+        """Return the record of an event."""
+        return cls(key=key, kind=str(data.kind), data=data.to_data())
+
+    def event_data(self) -> AnyEventData:
+        """Return the event; raises ValueError where `of` did not make the record."""
+        return event_data(self.kind, self.data)
 
 
 class UpdateCompleted(Value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -25,30 +25,54 @@ CALL_ID_MAX = 200
 """How many characters an id of a call may have: it becomes part of ids that backends bound."""
 
 
-def has_own_id(call: FunctionCall, seen: Collection[str]) -> bool:
-    """Whether a call can be known by its id among those that have the `seen` ones, and shown by it."""
-    call_id = call.tool_call_id
+def _has_own_id(call_id: str, seen: Collection[str]) -> bool:
+    """Whether a call can be known by this id among those that have the `seen` ones, and shown by it."""
     return 0 < len(call_id) <= CALL_ID_MAX and call_id.isprintable() and call_id not in seen
 
 
-def with_own_call_ids(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """Return the entries with an id of its own for every call.
+def own_call_ids(given: Sequence[str]) -> list[str]:
+    """Return an id of its own for every call of a reply, by the ids that the model gave them, in order.
 
     The first call with an id keeps it. Instead of one that is missing, repeated, longer than `CALL_ID_MAX`
     or not to be printed (as half a surrogate pair, which no backend takes), one is made up, of nine letters
     and digits.
     """
-    given = {entry.tool_call_id for entry in entries if isinstance(entry, FunctionCall)}
-    made_up = (own for number in count() if (own := f"call{number:05d}") not in given)
+    taken = frozenset(given)
+    made_up = (name for number in count() if (name := f"call{number:05d}") not in taken)
+    own: list[str] = []
     seen: set[str] = set()
-    kept: list[Entry] = []
-    for entry in entries:
-        if isinstance(entry, FunctionCall):
-            if not has_own_id(entry, seen):
-                entry = entry.model_copy(update={"tool_call_id": next(made_up)})
-            seen.add(entry.tool_call_id)
-        kept.append(entry)
-    return tuple(kept)
+    for call_id in given:
+        own.append(call_id if _has_own_id(call_id, seen) else next(made_up))
+        seen.add(own[-1])
+    return own
+
+
+def with_own_call_ids(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Return the entries with an id of its own for every call; see `own_call_ids`."""
+    given = [entry.tool_call_id for entry in entries if isinstance(entry, FunctionCall)]
+    own = own_call_ids(given)
+    if own == given:
+        return entries
+    left = iter(own)
+    return tuple(
+        entry.model_copy(update={"tool_call_id": next(left)}) if isinstance(entry, FunctionCall) else entry
+        for entry in entries
+    )
+
+
+def arguments_in(reply: Mapping[str, Any]) -> dict[str, str]:
+    """Return the arguments of a reply's calls, each as the model wrote it, by the call's own id.
+
+    The reply is the JSON that a journal holds. Nothing but its calls is looked at, and nothing is validated:
+    to make entries of every reply would cost whoever reads an event stream more than all the rest.
+    """
+    calls: list[tuple[str, str]] = []
+    for entry in reply.get("entries", ()):
+        match entry:
+            case {"type": "function.call", "tool_call_id": str(call_id), "arguments": str(arguments)}:
+                calls.append((call_id, arguments))
+    own = own_call_ids([call_id for call_id, _ in calls])
+    return {call_id: arguments for call_id, (_, arguments) in zip(own, calls, strict=True)}
 
 
 def parsed_arguments(text: str) -> dict[str, Any] | None:

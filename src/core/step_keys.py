@@ -5,7 +5,7 @@ A key says what a step is, so what it says is not written down again beside it.
 
 from __future__ import annotations
 
-from outlast.core.json import JSON
+from typing import NamedTuple
 
 _MODEL = "model"
 _SUMMARY = "summary"
@@ -14,28 +14,40 @@ _OURS = frozenset({_MODEL, _SUMMARY})
 _ESCAPE = "~"
 
 
-def model_key(run: str, turn: JSON) -> str:
+def model_key(run: str, turn: int) -> str:
     """Return the place of a turn's model call in its execution."""
     return f"{run}/t{turn}/{_MODEL}"
 
 
-def summary_key(run: str, turn: JSON) -> str:
+def summary_key(run: str, turn: int) -> str:
     """Return the place, in its execution, of the summary that was made for a turn."""
     return f"{run}/t{turn}/{_SUMMARY}"
 
 
-def call_key(run: str, turn: JSON, call_id: str) -> str:
+def call_key(run: str, turn: int, call_id: str) -> str:
     """Return the place of a tool call in its execution: another one for every id that a model may make up."""
     return f"{run}/t{turn}/{call_id}{_ESCAPE if call_id.rstrip(_ESCAPE) in _OURS else ''}"
 
 
-def place_in(key: str) -> dict[str, JSON]:
-    """Return the `run`, `turn` and, of a tool call, `call_id` that `key` was made of; {} of any other key."""
+class StepPlace(NamedTuple):
+    """What the key of a step of a run says: the run, the turn and, of a tool call, the id of the call."""
+
+    run: str
+    turn: int
+    call_id: str | None = None
+
+
+def place_in(key: str) -> StepPlace:
+    """Return what `key` was made of.
+
+    Raises:
+        ValueError: it is not the key of a step of a run.
+    """
     run, _, rest = key.partition("/t")
     turn, _, step = rest.partition("/")
     if not turn.isdecimal() or not step:
-        return {}
+        raise ValueError(f"{key!r} is not the key of a step of a run")
     if step in _OURS:
-        return {"run": run, "turn": int(turn)}
+        return StepPlace(run, int(turn))
     call_id = step[: -len(_ESCAPE)] if step.rstrip(_ESCAPE) in _OURS else step
-    return {"run": run, "turn": int(turn), "call_id": call_id}
+    return StepPlace(run, int(turn), call_id)

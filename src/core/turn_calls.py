@@ -23,6 +23,7 @@ from outlast.core.errors import (
     UnknownHandoff,
     UnknownTool,
 )
+from outlast.core.failure import Failure
 from outlast.core.json import encode
 from outlast.core.replies import parsed_arguments
 
@@ -72,7 +73,7 @@ def open_calls(run: AgentRun, asked: tuple[FunctionCall, ...]) -> OpenedCalls:
         if refusal is not None:
             call = call.with_(state=CallState.DONE, result=str(refusal))
         calls.append(call)
-        effects.append(effect_of(run, call, failed=refusal is not None))
+        effects.append(effect_of(run, call, refusal))
     return OpenedCalls(tuple(calls), tuple(effects), tool_calls, fault)
 
 
@@ -100,7 +101,9 @@ def _open(run: AgentRun, call: ToolCall, text: str) -> tuple[ToolCall, ToolError
     return call.with_(arguments=arguments, state=state), None
 
 
-def effect_of(run: AgentRun, call: ToolCall, *, failed: bool, denied: bool = False) -> AgentEffect:
+def effect_of(
+    run: AgentRun, call: ToolCall, refusal: ToolError | None = None, *, denied: bool = False
+) -> AgentEffect:
     """Return what the driver must do about the call: make it, ask a person, or report its result."""
     about: dict[str, Any] = {"agent": run.agent, "turn": run.turn, "call_id": call.call_id, "tool": call.tool}
     if call.state is CallState.RUNNING:
@@ -108,7 +111,8 @@ def effect_of(run: AgentRun, call: ToolCall, *, failed: bool, denied: bool = Fal
     if call.state is CallState.AWAITING_APPROVAL:
         fingerprint = fingerprint_of(run.agent, call.tool, call.arguments)
         return AskApproval(**about, arguments=call.arguments, fingerprint=fingerprint)
-    return AnswerCall(**about, result=call.result or "", failed=failed, denied=denied)
+    failure = None if refusal is None else Failure.of(refusal)
+    return AnswerCall(**about, result=call.result or "", failure=failure, denied=denied)
 
 
 def closed_call(call: ToolCall, why: str, *, started: bool) -> ToolCall:

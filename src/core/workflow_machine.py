@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from outlast.core.errors import IllegalTransition, NonDeterminismError
+from outlast.core.events import PatchedData, repeated
+from outlast.core.failure import Failure
 from outlast.core.json import JSON, canonical
 from outlast.core.records import (
     INPUTS,
@@ -220,7 +222,7 @@ class WorkflowMachine:
         it, and whatever was answered first is answered always.
         """
         if patch not in self._patches:
-            marker = EventEmitted(key=f"patch:{patch}", kind="patched", data={"patch": patch})
+            marker = EventEmitted.of(f"patch:{patch}", PatchedData(patch=patch))
             is_new = self.phase is not MachinePhase.REPLAYING or (
                 self._window.is_open and not self._window.expected
             )
@@ -370,13 +372,18 @@ def _difference(recorded: Request, asked: Request) -> tuple[str, ...]:
 
 
 def _compared(request: Request) -> dict[str, JSON]:
-    """Return the fields that code must repeat; of how a handler failed that is the kind.
+    """Return the fields that code must repeat; of a failure that is the kind.
 
-    A message may hold an address, and no code relies on it: only the caller hears it, from the journal.
+    A message may hold an address, and no code relies on it: only who reads the journal hears of it.
     """
     fields: dict[str, JSON] = request.model_dump()
-    if isinstance(request, UpdateCompleted) and request.failure is not None:
-        fields["failure"] = request.failure.kind
+    match request:
+        case UpdateCompleted(failure=Failure(kind=kind)) | ExecutionEnded(failure=Failure(kind=kind)):
+            fields["failure"] = kind
+        case EventEmitted():
+            fields["data"] = repeated(request.kind, request.data)
+        case _:
+            pass
     return fields
 
 

@@ -8,9 +8,9 @@ from hashlib import sha256
 from typing import Protocol, Self
 
 from outlast.core.agents import Effect, ToolSpec
-from outlast.core.chunks import Content
 from outlast.core.errors import InvalidArguments
 from outlast.core.json import JSON, encode
+from outlast.core.tool_output import ToolOutput
 from outlast.core.values import Value
 from outlast.ports.resources import Resources
 
@@ -33,16 +33,6 @@ class ToolList(Value):
     def written(self) -> dict[str, JSON]:
         """Return it as JSON, without what says nothing."""
         return {"fingerprint": self.fingerprint, "tools": [tool.to_data("json") for tool in self.tools]}
-
-
-class ToolOutput(Value):
-    """What a call gave: `content` is told to the model, as an error when `is_error`."""
-
-    content: Content
-    structured: JSON = None
-    is_error: bool = False
-    changed: ToolSpec | None = None
-    """The tool as it is now, where that is not how the caller knows it."""
 
 
 def misfit(tool: ToolSpec, faults: Sequence[str], known: str | None = None) -> InvalidArguments:

@@ -25,6 +25,8 @@ from outlast import (
 )
 from outlast.core.agents import AgentGraph, AgentSpec
 from outlast.core.errors import ModelRefused, OutlastError
+from outlast.core.events import EventKind, ModelRepliedData, ToolExecutedData
+from outlast.testing.contracts.durability.stage import data_of
 from outlast.testing.mistral_server import (
     AnswerWith,
     Execute,
@@ -101,12 +103,11 @@ async def test_what_the_server_ran_is_in_result_events_and_usage(
     assert result["executions"] == names
     assert result["usage"]["connectors"] == {"web_search": 2, "code_interpreter": 1, "crm_find": 1}
     assert result["usage"]["connector_tokens"] > 0
-    executed = [event for event in events if event.kind == "tool_executed"]
-    assert [event.data["tool"] for event in executed] == names
-    (replied,) = [event for event in events if event.kind == "model_replied"]
-    assert isinstance(replied.data["result"], dict)
-    entries: Any = replied.data["result"]["entries"]
-    assert [entry["id"] for entry in entries[:4]] == [event.data["entry"] for event in executed]
+    executed = data_of(events, ToolExecutedData)
+    assert [data.tool for data in executed] == names
+    (replied,) = data_of(events, ModelRepliedData)
+    entries: Any = replied.result["entries"]
+    assert [entry["id"] for entry in entries[:4]] == [data.entry for data in executed]
     assert entries[1]["info"] == {"code": "1 + 1", "code_output": "2"}
     assert [tool["type"] for tool in made["tools"]] == [tool.type for tool in TOOLS]
     # The secret is where it is needed, and nowhere else.
@@ -168,7 +169,7 @@ async def test_a_person_decides_what_the_server_may_run(verdict: Any, stream: bo
                 kinds = []
                 async for event in execution.events():
                     kinds.append(event.kind)
-                    if kinds.count("approval_requested") == 2 and event.kind == "approval_requested":
+                    if kinds.count(EventKind.APPROVAL_REQUESTED) == 2 and event.kind == "approval_requested":
                         first, second = await execution.pending()
                         assert (first.tool, first.arguments) == ("web_search", {"query": "euro"})
                         await execution.decide(second.call_id, "deny", reason="too dear")
@@ -176,5 +177,5 @@ async def test_a_person_decides_what_the_server_may_run(verdict: Any, stream: bo
                 expected = "1 allowed, 1 denied" if verdict == "allow" else "0 allowed, 2 denied"
                 assert await execution.result() == expected
         server.raise_errors()
-    assert kinds.count("tool_executed") == (verdict == "allow")
-    assert not kinds.count("tool_called")
+    assert kinds.count(EventKind.TOOL_EXECUTED) == (verdict == "allow")
+    assert not kinds.count(EventKind.TOOL_CALLED)

@@ -28,6 +28,8 @@ from outlast.adapters.temporal import (
     data_converter,
     stream,
 )
+from outlast.core.events import ActivityCompletedData
+from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters.temporal_programs import LEASE, Large, Steps
 from tests.adapters.temporal_server import new_namespace, shared_server
 
@@ -226,8 +228,8 @@ async def test_a_result_that_is_just_small_enough_is_in_the_event_stream(url: st
     async with outlast.connect(url) as backend, backend.worker([Large], task_queue=queue):
         execution = await backend.start(Large, 1_020_000, task_queue=queue)
         assert await execution.result() == 1_020_000
-        [done] = [event async for event in execution.events() if event.kind == "activity_completed"]
-    assert done.data["result"] == '"' * 1_020_000
+        [done] = data_of([event async for event in execution.events()], ActivityCompletedData)
+    assert done.result == '"' * 1_020_000
 
 
 async def test_whoever_wants_only_what_there_is_does_not_wait_for_a_worker_for_ever(

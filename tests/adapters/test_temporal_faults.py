@@ -19,6 +19,8 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 import outlast
+from outlast.core.events import ActivityFailedData
+from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters import temporal_programs as programs
 from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import LEASE, Approval, DealAnalysis, Halt, Month, Steps
@@ -161,9 +163,9 @@ async def test_a_worker_that_has_never_seen_an_activity_says_which_and_stops_try
     ):
         execution = await backend.start(Steps, ["undefined"], task_queue=queue)
         assert await execution.result() == ["ActivityFailed"]
-        [failed] = [event async for event in execution.events() if event.kind == "activity_failed"]
-    assert failed.data["failure"]["kind"] == "UnknownDefinition"  # type: ignore[index, call-overload]  # JSON
-    assert "'temporal_forgotten'" in str(failed.data["failure"])
+        [failed] = data_of([event async for event in execution.events()], ActivityFailedData)
+    assert failed.failure.kind == "UnknownDefinition"
+    assert "'temporal_forgotten'" in failed.failure.message
 
 
 async def test_a_worker_without_the_workflow_says_which_and_another_one_carries_it_on() -> None:

@@ -11,6 +11,8 @@ import pytest
 
 import outlast
 from outlast.adapters.temporal import TemporalBackend, context
+from outlast.core.events import EventKind, ToolCalledData, TurnStartedData
+from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters import temporal_programs as programs
 from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import Conversation, Parrot, Steps
@@ -57,13 +59,14 @@ async def test_a_conversation_continues_as_new_and_nothing_of_it_is_lost(url: st
         assert [event.position for event in events] == sorted({event.position for event in events})
         kinds = [event.kind for event in events]
         assert (kinds[0], kinds[-1]) == ("execution_started", "execution_completed")
-        assert kinds.count("execution_started") == 1
-        assert kinds.count("signal_received") == MESSAGES + 1
-        assert kinds.count("model_replied") == 2 * MESSAGES
+        assert kinds.count(EventKind.EXECUTION_STARTED) == 1
+        assert kinds.count(EventKind.SIGNAL_RECEIVED) == MESSAGES + 1
+        assert kinds.count(EventKind.MODEL_REPLIED) == 2 * MESSAGES
         for after in (0, events[1].position, events[len(events) // 2].position, events[-1].position):
             assert await read(execution, after) == [event for event in events if event.position > after]
         # No key was used twice.
-        keys = [event.data["key"] for event in events if event.kind in ("turn_started", "tool_called")]
+        keys = [data.key for data in data_of(events, TurnStartedData)]
+        keys += [str(data.key) for data in data_of(events, ToolCalledData)]
         assert len(set(keys)) == len(keys) == 3 * MESSAGES
         mine = [key for key in programs.attempts if key.startswith(execution.id)]
         assert len(mine) == MESSAGES

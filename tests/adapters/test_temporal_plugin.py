@@ -17,6 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
 import outlast
+from outlast.core.events import EventKind
 from outlast.testing.mistral_server import Call, MistralServer, Say, ScriptedModel
 from tests.adapters import temporal_native as native
 from tests.adapters.mcp.serving import nursery
@@ -125,7 +126,7 @@ async def test_a_backend_shows_the_events_of_a_users_workflow_and_takes_decision
             kinds = [event.kind async for event in execution.events()]
     assert kinds[0] == "execution_started"
     assert kinds[-1] == "execution_completed"
-    assert kinds.count("turn_started") == 2
+    assert kinds.count(EventKind.TURN_STARTED) == 2
     assert "approval_given" in kinds
 
 

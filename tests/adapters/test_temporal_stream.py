@@ -25,6 +25,7 @@ import outlast
 from outlast.adapters.temporal import TemporalBackend
 from outlast.adapters.temporal.stream import EventStream
 from outlast.composition.backends import toolkit
+from outlast.core.events import EventKind
 from tests.adapters.temporal_programs import Local, note
 from tests.adapters.temporal_server import shared_server
 
@@ -114,7 +115,9 @@ async def asked_during_a_workflow_task() -> bool:
             told = await answer
             events = [event async for event in execution.events()]
     kinds = [event.kind for event in events]
-    assert kinds.index("update_accepted") < kinds.index("activity_started"), "the update did not go first"
+    assert kinds.index(EventKind.UPDATE_ACCEPTED) < kinds.index(EventKind.ACTIVITY_STARTED), (
+        "the update did not go first"
+    )
     assert events[: len(told)] == told
     return True
 

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 import outlast
+from outlast.core.events import TextDeltaData
+from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters.temporal_histories import replay_all
 from tests.adapters.temporal_programs import LEASE, Story, Writer
 from tests.adapters.temporal_server import shared_server
@@ -29,7 +31,7 @@ async def text(events: AsyncIterator[outlast.Event], length: int) -> list[outlas
         async for event in events:
             if event.kind == "text_delta":
                 found.append(event)
-                if len("".join(str(one.data["text"]) for one in found)) >= length:
+                if sum(len(piece.text) for piece in data_of(found, TextDeltaData)) >= length:
                     return found
     raise AssertionError("the stream ended")
 

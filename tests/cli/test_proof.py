@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,29 +13,38 @@ from hypothesis import strategies as st
 from outlast.cli.demo.effects import DemoEffect
 from outlast.cli.demo.proof import Proof
 from outlast.core.event_stream import Event
-from outlast.core.json import JSON
+from outlast.core.events import (
+    AnyEventData,
+    EventKind,
+    ExecutionCompletedData,
+    ExecutionRecoveredData,
+    ExecutionStartedData,
+    ModelRepliedData,
+    ToolCalledData,
+    ToolReturnedData,
+    TurnStartedData,
+)
 
 TOOLS = 6
 PROCESSES = {11: "worker 1", 12: "worker 2"}
+TURN: dict[str, Any] = {"run": "run:0", "agent": "front", "turn": 1}
 QUESTIONS: Counter[tuple[str | None, int]] = Counter({("front", 1): 1, ("front", 3): 1})
 
 
 def story(killed_at: int) -> list[Event]:
     """The events of an execution of tools and a model's turn; the first worker dies in the turn."""
-    told: list[tuple[str, str]] = [("execution_started", "")]
+    told: list[AnyEventData] = [ExecutionStartedData(workflow="deal")]
     for number in range(TOOLS):
         if number == killed_at:
-            told += [("turn_started", "turn"), ("execution_recovered", ""), ("model_replied", "turn")]
-        told += [("tool_called", f"tool{number}"), ("tool_returned", f"tool{number}")]
-    told.append(("execution_completed", ""))
-    return [
-        Event(position, kind, datetime.now(UTC), about(key) if key else {})
-        for position, (kind, key) in enumerate(told, 1)
-    ]
-
-
-def about(key: str) -> dict[str, JSON]:
-    return {"agent": "front", "turn": 1, "key": key, "tool": key}
+            told += [
+                TurnStartedData(**TURN, key="turn"),
+                ExecutionRecoveredData(),
+                ModelRepliedData(**TURN, key="turn", result={}),
+            ]
+        call = {**TURN, "call_id": f"c{number}", "key": f"tool{number}", "tool": f"tool{number}"}
+        told += [ToolCalledData(**call), ToolReturnedData(**call, result=None)]
+    told.append(ExecutionCompletedData(result=None))
+    return [Event(position, datetime.now(UTC), data) for position, data in enumerate(told, 1)]
 
 
 def effects(killed_at: int) -> list[DemoEffect]:
@@ -89,10 +99,16 @@ def test_an_effect_that_the_journal_does_not_know_is_found(killed_at: int) -> No
     ]
 
 
-@given(
-    kills, st.sampled_from(["execution_recovered", "execution_completed", "model_replied", "tool_returned"])
+NEEDED = (
+    EventKind.EXECUTION_RECOVERED,
+    EventKind.EXECUTION_COMPLETED,
+    EventKind.MODEL_REPLIED,
+    EventKind.TOOL_RETURNED,
 )
-def test_an_event_that_never_came_is_found(killed_at: int, kind: str) -> None:
+
+
+@given(kills, st.sampled_from(NEEDED))
+def test_an_event_that_never_came_is_found(killed_at: int, kind: EventKind) -> None:
     events = story(killed_at)
     first = next(number for number, event in enumerate(events) if event.kind == kind)
     assert prove(events[:first] + events[first + 1 :], effects(killed_at)).problems

@@ -6,27 +6,29 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.cli import rendering
 from outlast.core.approvals import PendingApproval
 from outlast.core.event_stream import Event
-from tests.core.strategies import any_text, json_objects
+from outlast.core.events import AnyEventData, EventKind, ModelRepliedData
+from outlast.core.json import decode, encode
+from tests.core.strategies import any_event_data, any_text, data_of_kind, json_objects
 
 AT = datetime(2026, 11, 26, 7, 0, 0, 500_000, tzinfo=UTC)
-kinds = st.sampled_from(["model_replied", "tool_called", "tool_failed", "text_delta", "something_else"])
 
 
-@given(kind=kinds, data=json_objects)
-def test_an_event_is_one_line_of_json_whatever_it_holds(kind: str, data: dict[str, Any]) -> None:
-    line = rendering.event_json(Event(7, kind, AT, data))
+@given(data=any_event_data)
+def test_an_event_is_one_line_of_json_whatever_it_holds(data: AnyEventData) -> None:
+    line = rendering.event_json(Event(7, AT, data))
     assert "\n" not in line
     assert json.loads(line.encode()) == {
         "position": 7,
-        "kind": kind,
+        "kind": str(data.kind),
         "at": "2026-11-26T07:00:00.500000Z",
-        "data": data,
+        "data": decode(encode(data.to_data())),
     }
 
 
@@ -39,16 +41,24 @@ def test_a_call_that_waits_is_one_line_of_json(call_id: str, arguments: dict[str
     assert told == {**approval.to_data(), "arguments": arguments}
 
 
-@given(text=any_text, data=json_objects)
-def test_a_line_for_people_steers_no_terminal(text: str, data: dict[str, Any]) -> None:
+@given(data=any_event_data, text=any_text)
+def test_a_line_for_people_steers_no_terminal(data: AnyEventData, text: str) -> None:
     entries: list[Any] = [
         {"type": "message.output", "content": text},
         {"type": "function.call", "name": text},
     ]
-    for event in (
-        Event(1, "model_replied", AT, {"agent": text, "result": {"entries": entries}}),
-        Event(2, "something_else", AT, {**data, "agent": text}),
-    ):
-        line = rendering.event_line(event).plain
+    reply = ModelRepliedData(run="r", agent=text, turn=1, key="k", result={"entries": entries})
+    for position, shown in enumerate((data, reply), 1):
+        line = rendering.event_line(Event(position, AT, shown)).plain
         assert line.isprintable()
         line.encode()
+
+
+@pytest.mark.parametrize("kind", EventKind)
+@given(data=st.data())
+def test_every_kind_of_event_says_something_to_people(kind: EventKind, data: st.DataObject) -> None:
+    event = Event(1, AT, data.draw(data_of_kind(kind)))
+    assert rendering.told(event)
+    assert rendering.agent_of(event) == rendering.shortened(
+        str(getattr(event.data, "agent", None) or getattr(event.data, "from_agent", "")), 18
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -21,6 +21,7 @@ from outlast.core.entries import (
     UnknownEntry,
 )
 from outlast.core.errors import ModelRefused, ToolFailed
+from outlast.core.events import DATA, AnyEventData, Carried, EventKind
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.limits import Limits
@@ -230,6 +231,32 @@ failures = st.sampled_from(
         Failure(kind="\ud800", message="", details={"\ud800": nested(50)}),
     ]
 )
+
+# Events ------------------------------------------------------------------------------------------------
+
+_BY_TYPE: dict[Any, SearchStrategy[Any]] = {
+    str: any_text,
+    int: st.integers(0, 9),
+    float: instants,
+    Failure: failures,
+    JSON: json_values,
+    dict[str, JSON]: json_objects,
+    tuple[Carried, ...]: st.lists(json_values, max_size=2).map(tuple),
+    Literal["input", "output"]: st.sampled_from(["input", "output"]),
+    str | None: st.none() | any_text,
+    int | None: st.none() | st.integers(0, 9),
+    dict[str, JSON] | None: st.none() | json_objects,
+}
+"""What the fields of events range over."""
+
+
+def data_of_kind(kind: EventKind) -> SearchStrategy[AnyEventData]:
+    """Return the data that events of this kind may have."""
+    cls = DATA[kind]
+    return st.builds(cls, **{name: _BY_TYPE[field.annotation] for name, field in cls.model_fields.items()})
+
+
+any_event_data = st.sampled_from(EventKind).flatmap(data_of_kind)
 
 # Records -----------------------------------------------------------------------------------------------
 

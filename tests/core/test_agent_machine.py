@@ -302,7 +302,7 @@ def test_a3_a_handoff_that_the_agent_does_not_declare_is_answered_with_those_it_
         agent = active_agent(move)
         for call in made_by_us(move):
             if call.name.startswith("transfer_to_") and call.name not in agent.handoff_tools():
-                assert answers[call.tool_call_id].failed
+                assert answers[call.tool_call_id].failure
                 assert all(name in answers[call.tool_call_id].result for name in agent.handoffs)
 
 
@@ -318,10 +318,10 @@ def test_a4_tools_run_first_and_the_first_handoff_wins(story: Story) -> None:
         event("handoff")
         winner, *others = handoffs
         answers = {effect.call_id: effect for effect in move.effects if isinstance(effect, AnswerCall)}
-        assert not answers[winner.tool_call_id].failed
+        assert not answers[winner.tool_call_id].failure
         for other in others:
             event("another handoff")
-            assert answers[other.tool_call_id].failed
+            assert answers[other.tool_call_id].failure
             assert "came first" in answers[other.tool_call_id].result
         for later in story.moves[number:]:
             if later.after.phase is Phase.AWAITING_TOOLS:
@@ -469,12 +469,12 @@ def test_a6_what_cannot_be_called_is_answered_with_a_message_to_act_on(story: St
             if call.name not in known:
                 broken = True
                 assert told is not None
-                assert told.failed
+                assert told.failure
                 assert repr(call.name.removeprefix("transfer_to_")) in told.result
             elif call.name not in agent.handoff_tools() and call.arguments in UNUSABLE_ARGUMENTS:
                 broken = True
                 assert told is not None
-                assert told.failed
+                assert told.failure
                 assert "send one" in told.result
             elif call.name not in agent.handoff_tools():
                 assert told is None or "is used up" in told.result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -39,7 +38,19 @@ from outlast.core.errors import (
     NotPending,
     Unserialisable,
 )
-from outlast.core.json import JSON, canonical, encode
+from outlast.core.events import (
+    AnyEventData,
+    ApprovalGivenData,
+    ApprovalRefusedData,
+    ApprovalRequestedData,
+    ExecutionCancelledData,
+    ExecutionCompletedData,
+    ExecutionFailedData,
+    ToolClosedData,
+    ToolReturnedData,
+)
+from outlast.core.failure import Failure
+from outlast.core.json import JSON, canonical
 from tests.core.strategies import TOOLS, any_text, json_objects, nested
 
 shown = st.tuples(any_text, any_text, json_objects)
@@ -69,40 +80,56 @@ def test_a_decision_about_other_arguments_is_refused_and_changes_nothing() -> No
     assert [type(effect) for effect in effects] == [CallTool]
 
 
-def asked(run: str, call_id: str, arguments: str = "{}", turn: int = 1) -> tuple[str, Mapping[str, JSON]]:
-    about: dict[str, JSON] = {"run": run, "turn": turn, "call_id": call_id, "agent": "a", "tool": "pay"}
-    return "approval_requested", {**about, "fingerprint": "f", "arguments": arguments}
+def about(run: str, call_id: str, turn: int = 1) -> dict[str, Any]:
+    return {"run": run, "turn": turn, "call_id": call_id, "agent": "a", "tool": "pay"}
 
 
-def closed(kind: str, run: str, call_id: str) -> tuple[str, Mapping[str, JSON]]:
-    return kind, {"run": run, "call_id": call_id}
+def asked(run: str, call_id: str, arguments: dict[str, JSON] | None = None, turn: int = 1) -> AnyEventData:
+    return ApprovalRequestedData(**about(run, call_id, turn), fingerprint="f", arguments=arguments or {})
+
+
+def closed(kind: str, run: str, call_id: str) -> AnyEventData:
+    match kind:
+        case "given":
+            return ApprovalGivenData(**about(run, call_id))
+        case "refused":
+            return ApprovalRefusedData(**about(run, call_id))
+        case "closed":
+            return ToolClosedData(run=run, call_id=call_id, text="the run was cancelled")
+    return ToolReturnedData(**about(run, call_id), result=None)
 
 
 calls = st.tuples(st.sampled_from(["r0", "r1"]), st.sampled_from(["a", "b", "c"]))
-closings = st.sampled_from(["approval_given", "approval_refused", "tool_closed"])
+closings = st.sampled_from(["given", "refused", "closed"])
 
 
 @given(st.lists(st.tuples(closings | st.sampled_from(["asked", "asked", "other"]), calls)))
 def test_what_waits_is_what_was_asked_about_and_not_decided_or_closed_since(story: list[Any]) -> None:
-    events, expected = [], dict[tuple[str, str], None]()
+    events: list[AnyEventData] = []
+    expected: dict[tuple[str, str], None] = {}
     for kind, (run, call_id) in story:
         match kind:
             case "asked":
                 events.append(asked(run, call_id))
                 expected[run, call_id] = None
             case "other":
-                events.append(closed("tool_returned", run, call_id))
+                events.append(closed("returned", run, call_id))
             case _:
                 events.append(closed(kind, run, call_id))
                 expected.pop((run, call_id), None)
     assert [(one.key.partition("/")[0], one.call_id) for one in pending_in(events)] == list(expected)
-    for end in ("execution_completed", "execution_failed", "execution_cancelled"):
-        assert pending_in([*events, (end, {})]) == ()
+    failure = Failure(kind="ValueError", message="no")
+    for end in (
+        ExecutionCompletedData(result=None),
+        ExecutionFailedData(failure=failure),
+        ExecutionCancelledData(),
+    ):
+        assert pending_in([*events, end]) == ()
 
 
 @given(json_objects)
 def test_a_call_that_waits_is_shown_with_its_arguments(arguments: dict[str, JSON]) -> None:
-    [waiting] = pending_in([asked("r", "c", encode(arguments).decode(), turn=3)])
+    [waiting] = pending_in([asked("r", "c", arguments, turn=3)])
     assert (waiting.key, waiting.agent, waiting.tool) == ("r/t3/c", "a", "pay")
     assert canonical(waiting.arguments) == canonical(arguments)
 

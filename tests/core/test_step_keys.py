@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,13 +18,13 @@ call_ids = st.sampled_from(
 
 @given(runs, turns, call_ids)
 def test_a_key_of_a_call_gives_back_what_it_was_made_of(run: str, turn: int, call_id: str) -> None:
-    assert place_in(call_key(run, turn, call_id)) == {"run": run, "turn": turn, "call_id": call_id}
+    assert place_in(call_key(run, turn, call_id)) == (run, turn, call_id)
 
 
 @given(runs, turns)
 def test_a_key_of_a_model_call_gives_back_what_it_was_made_of(run: str, turn: int) -> None:
-    assert place_in(model_key(run, turn)) == {"run": run, "turn": turn}
-    assert place_in(summary_key(run, turn)) == {"run": run, "turn": turn}
+    assert place_in(model_key(run, turn)) == (run, turn, None)
+    assert place_in(summary_key(run, turn)) == (run, turn, None)
     assert summary_key(run, turn) != model_key(run, turn)
 
 
@@ -32,4 +33,5 @@ def test_a_key_of_a_model_call_gives_back_what_it_was_made_of(run: str, turn: in
     | st.sampled_from(["", "run:0/t", "run:0/tx/model", "run:0/t1"])
 )
 def test_a_key_of_another_step_tells_of_no_run(key: str) -> None:
-    assert place_in(key) == {}
+    with pytest.raises(ValueError, match="is not the key of a step of a run"):
+        place_in(key)

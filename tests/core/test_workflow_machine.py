@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from outlast.core.errors import IllegalTransition, NonDeterminismError
+from outlast.core.events import LimitReachedData, ToolFailedData
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import (
@@ -610,3 +612,38 @@ def test_d5_failed_attempts_count_on_and_back_off_also_across_a_crash(
         again = replay(Program(((Call("search", None),),)), journal).machine
         for one in (machine.steps["0.0"], again.steps["0.0"]):
             assert (one.attempt, one.in_doubt, one.retry_at) == (attempt, in_doubt, retry_at)
+
+
+# Words for people --------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_repeated_by_its_kind_alone() -> None:
+    """Its message may hold an address, or be worded by another version of this library."""
+    before, after = (Failure(kind="ValueError", message=f"<object at {at}>") for at in ("0x1", "0x2"))
+    call: dict[str, Any] = {"run": "r", "agent": "a", "turn": 1, "call_id": "c", "tool": "t"}
+    limits = [
+        LimitReachedData(run="r", agent="a", turn=1, limit=limit) for limit in ("5 turns", "five turns")
+    ]
+    for recorded, repeated in (
+        (
+            EventEmitted.of("event:1", ToolFailedData(**call, failure=before)),
+            EventEmitted.of("event:1", ToolFailedData(**call, failure=after)),
+        ),
+        (EventEmitted.of("event:1", limits[0]), EventEmitted.of("event:1", limits[1])),
+        (
+            ExecutionEnded(status=Status.FAILED, failure=before),
+            ExecutionEnded(status=Status.FAILED, failure=after),
+        ),
+    ):
+        machine = WorkflowMachine("e-1", [STARTED, recorded])
+        machine.advance()
+        machine.request(repeated)
+        assert machine.advance() is None
+
+
+def test_another_kind_of_failure_is_a_departure() -> None:
+    failed = ExecutionEnded(status=Status.FAILED, failure=FAILURE)
+    machine = WorkflowMachine("e-1", [STARTED, failed])
+    machine.advance()
+    with pytest.raises(NonDeterminismError, match="failure"):
+        machine.request(failed.with_(failure=FAILURE.with_(kind="KeyError")))

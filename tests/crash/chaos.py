@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import outlast
+from outlast.core.events import EventKind
 from tests.crash.processes import Processes, insist
 from tests.crash.program import Brief
 
@@ -97,6 +98,6 @@ async def check(count: int, url: str, trouble: Trouble) -> None:
         for number in range(count):
             execution = await insist(lambda number=number: backend.get(f"x-{number}"))  # type: ignore[misc]  # bound now
             kinds = Counter([event.kind async for event in execution.events()])
-            assert kinds["activity_completed"] == kinds["activity_started"] == len(RESULT)
-            assert (kinds["execution_completed"], kinds["timer_fired"]) == (1, 1)
+            assert kinds[EventKind.ACTIVITY_COMPLETED] == kinds[EventKind.ACTIVITY_STARTED] == len(RESULT)
+            assert (kinds[EventKind.EXECUTION_COMPLETED], kinds[EventKind.TIMER_FIRED]) == (1, 1)
         assert await backend.list(status="running") == []

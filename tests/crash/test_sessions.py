@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import outlast
+from outlast.core.events import TextDeltaData
+from outlast.testing.contracts.durability.stage import data_of
 from outlast.testing.mistral_server import (
     Call,
     Fault,
@@ -74,7 +76,7 @@ async def test_a_process_killed_in_the_middle_of_a_request_leaves_its_reply_to_t
         assert len(model.calls) == 3
         assert len(server.agents) == 2
     processes.effects.check()
-    text = "".join(str(event.data["text"]) for event in events if event.kind == "text_delta")
+    text = "".join(piece.text for piece in data_of(events, TextDeltaData))
     # A reply that was found in the history came whole; any other was told as it was written, if in time.
     assert "Rain, rain, go to Spain.".startswith(text) if path == START else not text
     assert "execution_recovered" in [event.kind for event in events]

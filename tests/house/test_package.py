@@ -54,8 +54,8 @@ def test_type_checkers_see_the_names_that_are_there(folder: str) -> None:
         if not isinstance(statement, ast.ImportFrom):
             continue
         for alias in statement.names:
-            if alias.name == "workflow":
-                found[alias.name] = importlib.import_module(f"{statement.module}.workflow")
+            if alias.name in ("events", "workflow"):
+                found[alias.name] = importlib.import_module(f"{statement.module}.{alias.name}")
                 continue
             module = importlib.import_module(str(statement.module))
             found[alias.name] = getattr(module, alias.name)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import outlast
 from outlast.adapters.scripted.session import call, say
 from outlast.core.errors import ExecutionClosed, NotPending
+from outlast.core.events import ApprovalRequestedData
 from outlast.core.json import JSON, canonical
 from outlast.core.summaries import SUMMARISER
 from outlast.ports.durability.execution import Execution
@@ -118,8 +119,8 @@ class Person:
 
     async def _decide(self) -> None:
         async for asked in self._execution.events():
-            if asked.kind == "approval_requested":
-                await self._decide_about(str(asked.data["call_id"]), str(asked.data["arguments"]))
+            if isinstance(asked.data, ApprovalRequestedData):
+                await self._decide_about(asked.data.call_id, str(asked.data.arguments))
 
     async def _decide_about(self, call_id: str, arguments: str) -> None:
         try:

@@ -13,6 +13,7 @@ from outlast.adapters.memory.store import MemoryStore
 from outlast.adapters.scripted.session import call, say
 from outlast.core.approvals import DECISION_SIGNAL, Decision
 from outlast.core.errors import DefinitionError, NotSupported
+from outlast.core.events import ApprovalRequestedData
 from outlast.ports.journal import Message
 from outlast.runtime.attempts.system_clock import SystemClock
 from outlast.runtime.definitions.activity_source import ActivitySource
@@ -142,8 +143,8 @@ async def test_a_durable_run_waits_for_a_decision_that_comes_from_elsewhere(tmp_
                 await asyncio.sleep(0)  # another connection makes it, and tells nobody
             execution = await backend.get("a-1")
             async for event in execution.events():
-                if event.kind == "approval_requested":
-                    await execution.decide(str(event.data["call_id"]), "allow", "fine")
+                if isinstance(event.data, ApprovalRequestedData):
+                    await execution.decide(event.data.call_id, "allow", "fine")
                     return
 
     async with asyncio.timeout(30):
@@ -184,10 +185,11 @@ async def test_the_stream_tells_with_which_arguments_a_call_was_made() -> None:
                 [waiting] = await execution.pending()
                 edited = {"to": "Bob"}
                 await execution.decide(waiting.key, "allow", edited_arguments=edited)
-    assert shown["approval_requested"]["arguments"] == '{"to":"Ann"}'
-    assert shown["approval_given"]["edited_arguments"] == {"to": "Bob"}
-    assert shown["tool_called"]["arguments"] == '{"to":"Bob"}'
-    assert shown["tool_returned"]["result"] == "sent to Bob"
+    assert shown["approval_requested"].arguments == {"to": "Ann"}
+    assert shown["approval_given"].arguments == {"to": "Ann"}
+    assert shown["approval_given"].edited_arguments == {"to": "Bob"}
+    assert shown["tool_called"].arguments == {"to": "Bob"}
+    assert shown["tool_returned"].result == "sent to Bob"
 
 
 async def test_edited_arguments_that_do_not_fit_are_told_to_the_model_and_nothing_is_done() -> None:

@@ -11,6 +11,7 @@ import outlast
 from outlast.adapters.scripted.session import call, say
 from outlast.core.entries import Entry
 from outlast.core.errors import DefinitionError
+from outlast.core.events import TurnStartedData
 from outlast.core.summaries import HEADING
 from outlast.ports.llm import ModelRequest
 
@@ -180,6 +181,6 @@ async def test_in_a_workflow_a_summary_is_a_step_and_is_replayed() -> None:
         async with backend.worker([Summarised], max_cached_executions=0):
             assert await execution.result() == "saw 12"
         async for event in execution.events():
-            if event.kind == "turn_started":
-                asked.append(str(event.data["agent"]))
+            if isinstance(event.data, TurnStartedData):
+                asked.append(event.data.agent)
     assert asked == ["solo"] * 8 + ["summariser"] + ["solo"] * 4

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from outlast.core.errors import LeaseLost, StorageUnavailable
+from outlast.core.events import EventKind
 from outlast.core.records import (
     ExecutionEnded,
     ExecutionRecovered,
@@ -105,7 +106,7 @@ async def test_an_append_without_an_answer_is_made_once(
         assert await stage.later(execution.result(), 1) == ["a done", "b done"]
         assert [effect.attempt for effect in world.effects] == [1, 1]
         kinds = [event.kind async for event in execution.events()]
-        assert kinds.count("activity_completed") == 2
+        assert kinds.count(EventKind.ACTIVITY_COMPLETED) == 2
         assert "execution_recovered" not in kinds
 
 

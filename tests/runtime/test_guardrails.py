@@ -10,8 +10,10 @@ import pytest
 import outlast
 from outlast.adapters.scripted.session import handoff, say
 from outlast.core.errors import DefinitionError
+from outlast.core.events import GuardrailData
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.runtime.definitions.guardrails import GuardrailAnswer
+from outlast.testing.contracts.durability.stage import data_of
 
 
 def no_secrets_at_all(text: str, where: str) -> None:
@@ -189,7 +191,7 @@ async def test_verdicts_are_journaled_and_come_out_the_same_in_every_process(tmp
             with pytest.raises(outlast.ExecutionFailed, match="InputRejected"):
                 await refused.result()
         kinds = [event.kind async for event in refused.events()]
-    told = [(event.data["of"], event.data["guardrail"]) for event in events if "guardrail" in event.kind]
+    told = [(data.of, data.guardrail) for data in data_of(events, GuardrailData)]
     assert told == [("input", "no_secrets"), ("output", "judge")]
     assert looked_up == ["4111", "Fine, I think.", "bad"]
     assert "guardrail_rejected" in kinds

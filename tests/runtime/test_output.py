@@ -17,8 +17,10 @@ from pydantic_core import to_json
 import outlast
 from outlast.adapters.scripted.session import handoff, say
 from outlast.core.errors import DefinitionError
+from outlast.core.events import AnswerRejectedData
 from outlast.core.json import decode
 from outlast.runtime.definitions.output_type import OutputType
+from outlast.testing.contracts.durability.stage import data_of
 
 
 class Score(BaseModel):
@@ -179,6 +181,6 @@ async def test_rejections_are_in_the_stream_and_survive_a_replay() -> None:
         execution = await backend.start(Scored)
         async with backend.worker([Scored], max_cached_executions=0):
             assert await execution.result() == 3
-        [rejected] = [event async for event in execution.events() if event.kind == "answer_rejected"]
-    assert rejected.data["agent"] == "scorer"
-    assert "Invalid JSON" in str(rejected.data["reason"])
+        [rejected] = data_of([event async for event in execution.events()], AnswerRejectedData)
+    assert rejected.agent == "scorer"
+    assert "Invalid JSON" in rejected.reason

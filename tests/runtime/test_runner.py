@@ -17,6 +17,8 @@ import outlast
 from outlast.adapters.scripted.session import call, handoff, say
 from outlast.core.entries import Entry
 from outlast.core.errors import DefinitionError, ModelRefused
+from outlast.core.events import EventKind, ToolCalledData
+from outlast.testing.contracts.durability.stage import data_of
 
 ran: list[str] = []
 hanging = asyncio.Event()
@@ -134,10 +136,8 @@ async def test_a_call_may_have_any_id_also_that_of_another_step() -> None:
     execution, result = await run_in_memory(Script, "odd ids", "go")
     answers = [entry for entry in result["entries"] if entry["type"] == "function.result"]
     assert [(answer["tool_call_id"], answer["result"]) for answer in answers] == [(name, "3") for name in ids]
-    told = [event.data async for event in execution.events() if event.kind == "tool_called"]
-    assert [(data["run"], data["turn"], data["call_id"]) for data in told] == [
-        ("run:0", 1, name) for name in ids
-    ]
+    told = data_of([event async for event in execution.events()], ToolCalledData)
+    assert [(data.run, data.turn, data.call_id) for data in told] == [("run:0", 1, name) for name in ids]
 
 
 async def test_a_failing_tool_is_told_to_the_model() -> None:
@@ -262,7 +262,7 @@ async def test_cancelling_closes_the_open_calls_in_the_same_write() -> None:
             text = await execution.result()
         kinds = [event.kind async for event in execution.events()]
     assert text == "message.input function.call function.result message.input"
-    assert kinds.index("tool_closed") == kinds.index("cancel_requested") + 1
+    assert kinds.index(EventKind.TOOL_CLOSED) == kinds.index(EventKind.CANCEL_REQUESTED) + 1
 
 
 async def test_a_refused_model_call_ends_the_run() -> None:
@@ -338,7 +338,7 @@ async def first_event(backend: outlast.Backend, execution_id: str, kind: str, **
         while execution_id not in [found.id for found in await backend.list()]:  # noqa: ASYNC110
             await asyncio.sleep(0)  # another connection makes it, and tells nobody who does not know its id
         async for event in (await backend.get(execution_id)).events():
-            if event.kind == kind and all(event.data.get(name) == value for name, value in data.items()):
+            if event.kind == kind and data.items() <= event.data.to_data().items():
                 return
 
 

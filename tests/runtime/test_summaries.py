@@ -11,9 +11,11 @@ import outlast
 from outlast.adapters.scripted.session import call, say
 from outlast.core.entries import Entry
 from outlast.core.errors import DefinitionError, ModelRefused, NotSupported
+from outlast.core.events import SummaryFailedData, TextDeltaData
 from outlast.core.summaries import HEADING, SUMMARISER
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.runtime.runs.conversation import Conversation, conversation_of
+from outlast.testing.contracts.durability.stage import data_of
 from tests.runtime.stages import in_memory
 
 
@@ -103,8 +105,8 @@ async def test_a_summary_that_fails_is_told_of_and_the_run_goes_on_without(summa
     result = await run.result()
     assert result.text == "told 9"
     # It is tried again at the next turn.
-    failed = [event.data for event in events if event.kind == "summary_failed"]
-    assert [data["turn"] for data in failed] == [4, 5]
+    failed = data_of(events, SummaryFailedData)
+    assert [(data.turn, data.key) for data in failed] == [(4, "run:1/t4/summary"), (5, "run:1/t5/summary")]
     assert "no such model" in str(failed[0]) or "said nothing" in str(failed[0])
     assert result.usage.total_tokens == (50 if isinstance(summary, Exception) else 70)
 
@@ -112,8 +114,8 @@ async def test_a_summary_that_fails_is_told_of_and_the_run_goes_on_without(summa
 async def test_a_summary_is_not_told_as_the_text_of_an_answer() -> None:
     session = outlast.ScriptedSession(working(4), context=[SHORT], stream=True)
     run = outlast.Runner.run_streamed(agent(), "go", session)
-    text = [str(event.data["text"]) async for event in run.events() if event.kind == "text_delta"]
-    assert "".join(text) == (await run.result()).text == "told 4"
+    text = data_of([event async for event in run.events()], TextDeltaData)
+    assert "".join(piece.text for piece in text) == (await run.result()).text == "told 4"
 
 
 async def test_what_summaries_cost_counts_towards_the_limit_of_tokens() -> None:

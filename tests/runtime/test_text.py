@@ -18,6 +18,7 @@ from outlast.adapters.memory.deltas import MemoryDeltas
 from outlast.adapters.memory.store import Medium, MemoryStore
 from outlast.adapters.scripted.session import call, say
 from outlast.core.agents import AgentGraph
+from outlast.core.entries import MessageOutput
 from outlast.core.errors import (
     DefinitionError,
     ExecutionFailed,
@@ -26,6 +27,7 @@ from outlast.core.errors import (
     StorageUnavailable,
 )
 from outlast.core.event_stream import Delta, Event
+from outlast.core.events import ModelRepliedData, TextDeltaData
 from outlast.ports.deltas import Tell
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
@@ -33,6 +35,7 @@ from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.text_publisher import Publisher
 from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.testing.contracts.durability.stage import data_of
 from outlast.testing.mistral_server import MistralServer, Say
 from outlast.testing.virtual_clock import VirtualClock
 from tests.adapters.redis_servers import VALKEY, shared_url
@@ -121,13 +124,17 @@ class Reader:
     async def text(self, length: int) -> list[Event]:
         """Return the next pieces of text that together are so long."""
         found: list[Event] = []
-        while sum(len(str(event.data["text"])) for event in found) < length:
+        while len(joined(found)) < length:
             found.append(await self.next("text_delta"))
         return found
 
 
+def pieces(events: Sequence[Event]) -> list[TextDeltaData]:
+    return data_of(events, TextDeltaData)
+
+
 def joined(events: Sequence[Event]) -> str:
-    return "".join(str(event.data["text"]) for event in events)
+    return "".join(piece.text for piece in pieces(events))
 
 
 async def test_text_shows_in_every_process_while_it_is_written(
@@ -141,15 +148,14 @@ async def test_text_shows_in_every_process_while_it_is_written(
         for piece in ("Rain, ", "rain."):
             fresh_writer.write(piece)
             events += await reader.text(len(piece))
-            assert events[-1].data["text"] == piece
-            about = [events[-1].data[name] for name in ("agent", "turn", "attempt")]
-            assert about == ["poet", 1, 1]
-        assert [event.data["sequence"] for event in events] == [1, 2]
+            last = pieces(events)[-1]
+            assert (last.text, last.agent, last.turn, last.attempt) == (piece, "poet", 1, 1)
+        assert [one.sequence for one in pieces(events)] == [1, 2]
         fresh_writer.write(None)
-        replied = await reader.next("model_replied")
-        assert isinstance(replied.data["result"], dict)
-        assert replied.data["result"]["entries"] == [{"type": "message.output", "content": "Rain, rain."}]
-        assert replied.data["key"] == events[0].data["key"]
+        [replied] = data_of([await reader.next("model_replied")], ModelRepliedData)
+        assert replied.entries == (MessageOutput(content="Rain, rain."),)
+        assert replied.text == "Rain, rain."
+        assert replied.key == pieces(events)[0].key
         assert await execution.result() == "Rain, rain."
 
 
@@ -165,7 +171,7 @@ async def test_who_comes_back_goes_on_where_the_text_is(
         again = Reader(await watching.get(execution.id), after=seen.position)
         events = await again.text(11)
         assert joined(events) == "Rain, rain."
-        assert [event.data["sequence"] for event in events] == [1, 2]
+        assert [one.sequence for one in pieces(events)] == [1, 2]
         assert events[0].data == seen.data
         fresh_writer.write(None)
         await again.next("model_replied")
@@ -193,14 +199,13 @@ async def test_a_new_attempt_retracts_the_text_of_the_old_one(fresh_writer: Writ
         reader = Reader(execution)
         async with backend.worker([Writing]):
             fresh_writer.write("It sn", ModelUnreachable("cut"))
-            (first,) = await reader.text(5)
+            first = await reader.text(5)
             await reader.next("attempt_failed")
             fresh_writer.write("It rains.")
             while fresh_writer.attempts < 2:
                 await clock.advance(1.0)
-            (second,) = await reader.text(9)
-            assert (first.data["attempt"], second.data["attempt"]) == (1, 2)
-            assert (first.data["sequence"], second.data["sequence"]) == (1, 1)
+            second = await reader.text(9)
+            assert [(one.attempt, one.sequence) for one in pieces([*first, *second])] == [(1, 1), (2, 1)]
             assert joined(await Reader(execution).text(9)) == "It rains."
             fresh_writer.write(None)
             assert await execution.result() == "It rains."
@@ -217,9 +222,8 @@ async def test_text_of_a_worker_that_lost_its_lease_is_not_shown_any_more() -> N
         reader = Reader(execution)
         async with backend.worker([Writing]):
             writer.write("new")
-            (event,) = await reader.text(3)
-            key = str(event.data["key"])
-            await deltas.publish(execution.id, Delta(key, 0, 1, "stale", clock.now()))
+            [written] = pieces(await reader.text(3))
+            await deltas.publish(execution.id, Delta(written.key, 0, 1, "stale", clock.now()))
             writer.write("er")
             assert joined(await reader.text(2)) == "er"
             writer.write(None)
@@ -348,9 +352,8 @@ async def test_a_run_in_a_plain_script_can_be_watched() -> None:
     poet = Agent(model="m", name="poet", tools=[ask_the_sky])
     run = Runner.run_streamed(poet, "Write.", session)
     events = [event async for event in run.events()]
-    told = [event for event in events if event.kind == "text_delta"]
-    assert joined(told) == "Rain, rain."
-    assert [(event.data["turn"], event.data["sequence"]) for event in told] == [(2, 1), (2, 2)]
+    assert joined(events) == "Rain, rain."
+    assert [(one.turn, one.sequence) for one in pieces(events)] == [(2, 1), (2, 2)]
     result = await run.result()
     assert result.text == "Rain, rain."
     assert [event async for event in run.events()] == events
@@ -371,11 +374,15 @@ async def test_a_watched_run_tells_what_a_durable_one_tells() -> None:
     def told(events: Sequence[Event]) -> list[Any]:
         ours = [event for event in events if not event.kind.startswith("execution_")]
         return [
-            joined([event for event in ours if event.kind == "text_delta"]),
+            joined(ours),
             *(
                 (
                     event.kind,
-                    {name: value for name, value in event.data.items() if name not in ("key", "run")},
+                    {
+                        name: value
+                        for name, value in event.data.to_data().items()
+                        if name not in ("key", "run")
+                    },
                 )
                 for event in ours
                 if event.kind != "text_delta"
@@ -425,15 +432,14 @@ async def test_a_durable_run_is_watched_and_after_a_reconnect_goes_on_where_it_w
         seen = await anext(event async for event in run.events() if event.kind == "text_delta")
         with pytest.raises(DefinitionError, match="being waited for in this process"):
             Runner.run_streamed(poet, "Write.", silent, id="w-1", backend=backends[0])
-    assert (seen.data["text"], seen.data["attempt"]) == ("Rain", 1)
+    assert [(one.text, one.attempt) for one in pieces([seen])] == [("Rain", 1)]
     # This process does nothing for the run any more. Another one goes on with it, and tells all of it again.
     again = Writer(stream=False)
     run = Runner.run_streamed(poet, "Write.", again, id="w-1", backend=backends[1])
     again.write("Rain", ", rain.", None)
     events = [event async for event in run.events()]
     result = await run.result()
-    written = [event for event in events if event.kind == "text_delta"]
-    assert joined([event for event in written if event.data["attempt"] == 2]) == "Rain, rain."
+    assert "".join(one.text for one in pieces(events) if one.attempt == 2) == "Rain, rain."
     assert result.text == "Rain, rain."
     assert [event.kind for event in events if event.kind != "text_delta"][:2] == [
         "execution_started",

@@ -14,13 +14,14 @@ import outlast
 from outlast.adapters.scripted.session import call, say
 from outlast.core.agents import ToolSpec
 from outlast.core.errors import DefinitionError, UnknownTool
+from outlast.core.events import ActivityCompletedData, ToolCalledData, ToolClosedData, ToolReturnedData
 from outlast.core.json import JSON
 from outlast.ports.durability.execution import Execution
 from outlast.ports.llm import ModelRequest
 from outlast.ports.resources import Resources
 from outlast.ports.tools import Effect, ToolList, ToolOutput, ToolSource
 from outlast.runtime.definitions.activity_source import ActivitySource
-from outlast.testing.contracts.durability.stage import all_events
+from outlast.testing.contracts.durability.stage import all_events, data_of
 from tests.runtime.stages import in_memory
 
 OBJECT: dict[str, JSON] = {"type": "object", "properties": {}}
@@ -112,10 +113,6 @@ def answers(result: outlast.RunResult) -> list[str]:
     return [entry["result"] for entry in wire if entry["type"] == "function.result"]
 
 
-def kinds(events: Sequence[outlast.Event], kind: str) -> list[Any]:
-    return [event.data for event in events if event.kind == kind]
-
-
 @pytest.fixture
 def shelf() -> Shelf:
     shelf = Shelf()
@@ -146,12 +143,14 @@ async def test_the_catalogue_and_each_call_are_journaled_once_and_replay_without
         assert await stage.soon((await stage.again(execution)).result()) == ["take done"]
         assert shelf.done == {"list": 1, "take": 1}
         events = await all_events(execution)
-        (listed,) = kinds(events, "activity_completed")
-        assert listed["name"] == "list tools of shelf"
-        assert [tool["name"] for tool in listed["result"]["tools"]] == ["take", "wait"]
-        assert listed["result"]["fingerprint"] == ToolList.of(shelf.tools).fingerprint
-        (called,), (returned,) = kinds(events, "tool_called"), kinds(events, "tool_returned")
-        assert called["tool"] == returned["tool"] == "take"
+        (listed,) = data_of(events, ActivityCompletedData)
+        assert listed.name == "list tools of shelf"
+        tools = ToolList.model_validate(listed.result)
+        assert [tool.name for tool in tools.tools] == ["take", "wait"]
+        assert tools.fingerprint == ToolList.of(shelf.tools).fingerprint
+        (called,), (returned,) = data_of(events, ToolCalledData), data_of(events, ToolReturnedData)
+        assert (called.tool, called.source) == (returned.tool, returned.source) == ("take", "shelf")
+        assert returned.result == "take done"
 
 
 @outlast.workflow.define(name="sources.twice")
@@ -430,7 +429,7 @@ async def test_cancelling_a_run_cancels_its_call(shelf: Shelf) -> None:
             await stage.soon(execution.result())
         await stage.pass_time(1)
         assert shelf.cancelled == 1
-        assert len(kinds(await all_events(execution), "tool_closed")) == 1
+        assert len(data_of(await all_events(execution), ToolClosedData)) == 1
 
 
 async def test_an_activity_that_a_source_offers_is_a_step_of_the_workflow() -> None:
@@ -440,7 +439,7 @@ async def test_an_activity_that_a_source_offers_is_a_step_of_the_workflow() -> N
         execution, _ = await stage.start(Script)
         await stage.worker(Script)
         assert await stage.soon(execution.result()) == ["3", "taken"]
-        assert len(kinds(await all_events(execution), "tool_returned")) == 2
+        assert len(data_of(await all_events(execution), ToolReturnedData)) == 2
 
 
 @outlast.activity(name="sources_key")

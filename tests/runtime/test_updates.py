@@ -17,6 +17,7 @@ from outlast.core.errors import (
     Unserialisable,
     UpdateRejected,
 )
+from outlast.core.events import EventKind
 from outlast.core.records import (
     ExecutionEnded,
     StepCompleted,
@@ -235,7 +236,11 @@ async def test_whoever_dies_an_update_is_handled_once_and_answered_alike(
         await execution.signal("close")
         assert await stage.soon(execution.result()) == model.balance
         kinds = [event.kind for event in await all_events(execution)]
-        assert kinds.count("update_accepted") == kinds.count("update_completed") == len(model.answers)
+        assert (
+            kinds.count(EventKind.UPDATE_ACCEPTED)
+            == kinds.count(EventKind.UPDATE_COMPLETED)
+            == len(model.answers)
+        )
         for id, receipt in model.answers.items():
             assert await stage.soon(ask(execution, id)) == receipt
         with pytest.raises(ExecutionClosed):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from outlast.adapters.memory.store import MemoryStore
 from outlast.core.errors import ExecutionCancelled, StorageReadOnly, StorageUnavailable
+from outlast.core.events import EventKind
 from outlast.ports.durability.execution import Execution
 from outlast.ports.journal import Claim, Commit, Delivery, Store, Work
 from outlast.runtime.definitions import determinism_guard
@@ -273,9 +274,9 @@ async def test_attempts_that_are_dropped_because_of_the_store_are_in_doubt(
             await stage.later(execution.result(), 15)
         assert world.attempts("gate reached") == [1]
         kinds = [event.kind async for event in execution.events()]
-        assert kinds.count("execution_recovered") == 1
+        assert kinds.count(EventKind.EXECUTION_RECOVERED) == 1
         if workflow is GatedOnce:
-            assert kinds.index("activity_failed") < kinds.index("cancel_requested")
+            assert kinds.index(EventKind.ACTIVITY_FAILED) < kinds.index(EventKind.CANCEL_REQUESTED)
 
 
 async def _error(execution: Execution) -> str | None:

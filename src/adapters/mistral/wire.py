@@ -16,7 +16,7 @@ from outlast.core.entries import (
 )
 from outlast.core.errors import ModelRefused
 from outlast.core.json import encode, whole_characters
-from outlast.core.replies import has_own_id, open_function_calls, parsed_arguments
+from outlast.core.replies import open_function_calls, own_call_ids, parsed_arguments
 from outlast.core.usage import Usage
 
 Wire = dict[str, Any]
@@ -165,12 +165,8 @@ def ends_with_unreadable_call(history: Sequence[Entry]) -> bool:
 
 def has_own_call_ids(reply: Sequence[Entry]) -> bool:
     """Return whether every call that waits for a result has a usable id that no other call has."""
-    seen: set[str] = set()
-    for call in open_function_calls(tuple(reply)):
-        if not has_own_id(call, seen):
-            return False
-        seen.add(call.tool_call_id)
-    return True
+    given = [call.tool_call_id for call in open_function_calls(tuple(reply))]
+    return own_call_ids(given) == given
 
 
 def repaired(arguments: str) -> str:

@@ -19,6 +19,7 @@ from outlast.adapters.temporal.payloads import as_written, check_size
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from outlast.core.approvals import Decision
 from outlast.core.errors import DeterminismError, NotSupported
+from outlast.core.events import AnyEventData, PatchedData
 from outlast.core.failure import step_error
 from outlast.core.json import JSON, decode
 from outlast.core.records import (
@@ -185,11 +186,12 @@ class TemporalContext(WorkflowContext):
         await self.wait_condition(lambda: (key, fingerprint) in self._decisions)
         return self._decisions[key, fingerprint]
 
-    def emit(self, kind: str, data: dict[str, JSON]) -> None:
+    def emit(self, data: AnyEventData) -> None:
         self._check_may_change("an event")
-        check_size(f"an event of kind {kind!r}", data, self._limit_bytes)
+        event = EventEmitted.of(f"event:{self._emitted + 1}", data)
+        check_size(f"an event of kind {event.kind!r}", event.data, self._limit_bytes)
         self._emitted += 1
-        self.record(EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data))
+        self.record(event)
 
     def now(self) -> datetime:
         return workflow.now()
@@ -239,7 +241,7 @@ class TemporalContext(WorkflowContext):
         if patch not in self._patches:
             self._patches[patch] = workflow.patched(patch)
             if self._patches[patch]:
-                self.record(EventEmitted(key=f"patch:{patch}", kind="patched", data={"patch": patch}))
+                self.record(EventEmitted.of(f"patch:{patch}", PatchedData(patch=patch)))
         return self._patches[patch]
 
     @property

@@ -36,6 +36,7 @@ from outlast.core.errors import (
     StorageUnavailable,
 )
 from outlast.core.event_stream import Delta, Event
+from outlast.core.events import ModelFailedData, ModelRepliedData, TurnStartedData
 from outlast.core.json import JSON
 from outlast.core.records import read_record
 from outlast.ports.toolkit import RecordReader, Toolkit
@@ -156,15 +157,18 @@ class _Text:
     """The text of replies that are being written in one run, as the heartbeats of model calls tell it."""
 
     def __init__(self) -> None:
-        self._open: set[JSON] = set()
+        self._open: set[str] = set()
         self._told: dict[tuple[str, int], int] = {}
 
     def see(self, event: Event) -> None:
         """Take down whether a model is being asked."""
-        if event.kind == "turn_started":
-            self._open.add(event.data["key"])
-        elif event.kind in ("model_replied", "model_failed"):
-            self._open.discard(event.data["key"])
+        match event.data:
+            case TurnStartedData(key=key):
+                self._open.add(key)
+            case ModelRepliedData(key=key) | ModelFailedData(key=key):
+                self._open.discard(key)
+            case _:
+                pass
 
     async def until(
         self, coming: asyncio.Future[Any], run: WorkflowHandle[Any, Any]

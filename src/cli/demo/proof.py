@@ -12,9 +12,16 @@ from rich.text import Text
 from outlast.cli.demo.effects import DemoEffect
 from outlast.cli.rendering import agent_of
 from outlast.core.event_stream import Event
-
-_BEGINNINGS = ("turn_started", "tool_called")
-_ENDINGS = ("model_replied", "tool_returned")
+from outlast.core.events import (
+    AttemptFailedData,
+    EventKind,
+    MadeCallData,
+    ModelCallData,
+    ModelRepliedData,
+    ToolCalledData,
+    ToolReturnedData,
+    TurnStartedData,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class Proof:
         """
         steps = _steps(execution_id, events, effects, processes)
         left = Counter(effect.idempotency_key for effect in effects)
-        known = {f"{execution_id}/{event.data.get('key')}" for event in events}
+        known = {f"{execution_id}/{_key(event)}" for event in events}
         kinds = [event.kind for event in events]
         problems = [f"{step.name} did not happen exactly once" for step in steps if not step.holds]
         problems += [f"an effect of {key} is not in the journal" for key in left if key not in known]
@@ -80,9 +87,9 @@ class Proof:
             for (agent, _), times in (questions or {}).items()
             if times > 1
         ]
-        if kinds[-1] != "execution_completed":
+        if kinds[-1] is not EventKind.EXECUTION_COMPLETED:
             problems.append("the analysis did not come to its end")
-        if "execution_recovered" not in kinds:
+        if EventKind.EXECUTION_RECOVERED not in kinds:
             problems.append("nobody had to take over: the worker was not killed in time")
         return cls(steps, problems, None if questions is None else questions.total())
 
@@ -107,33 +114,44 @@ class Proof:
 def _steps(
     execution_id: str, events: Sequence[Event], effects: Sequence[DemoEffect], processes: Mapping[int, str]
 ) -> list[StepProof]:
-    recoveries = [event.position for event in events if event.kind == "execution_recovered"]
+    recoveries = [event.position for event in events if event.kind is EventKind.EXECUTION_RECOVERED]
     recovered_at = recoveries[-1] if recoveries else events[-1].position
     first, *others = processes.values()
     steps = []
-    # A call that does not fit its tool is answered without being made, and has no key.
-    for begun in (event for event in events if event.kind in _BEGINNINGS and "key" in event.data):
-        key = begun.data["key"]
-        of_step = [event for event in events if event.data.get("key") == key]
-        ends = [event for event in of_step if event.kind in _ENDINGS]
-        failed = sum(event.kind == "attempt_failed" for event in of_step)
+    for begun in events:
+        key = _key(begun)
+        # A call that does not fit its tool is answered without being made, and has no key.
+        if key is None or not isinstance(begun.data, (TurnStartedData, ToolCalledData)):
+            continue
+        of_step = [event for event in events if _key(event) == key]
+        ends = [event for event in of_step if isinstance(event.data, (ModelRepliedData, ToolReturnedData))]
+        failed = sum(event.kind is EventKind.ATTEMPT_FAILED for event in of_step)
         # An attempt that died with its worker could not say so: the next worker does, by taking over.
         was_cut = begun.position < recovered_at and all(end.position > recovered_at for end in ends)
-        is_tool = begun.kind == "tool_called"
+        tool = begun.data.tool if isinstance(begun.data, ToolCalledData) else None
         own = [effect for effect in effects if effect.idempotency_key == f"{execution_id}/{key}"]
         by = [first] if begun.position < recovered_at else []
         by += others if not ends or ends[-1].position > recovered_at else []
         steps.append(
             StepProof(
-                name=str(begun.data["tool"]) if is_tool else f"model, turn {begun.data['turn']}",
+                name=tool or f"model, turn {begun.data.turn}",
                 agent=agent_of(begun),
                 journaled=len(ends),
                 attempts=1 + failed + was_cut,
-                effects=len(own) if is_tool else None,
-                processes=[processes.get(effect.process, "?") for effect in own] if is_tool else by,
+                effects=len(own) if tool else None,
+                processes=[processes.get(effect.process, "?") for effect in own] if tool else by,
             )
         )
     return steps
+
+
+def _key(event: Event) -> str | None:
+    """Return the key of the step of a run that an event is about, if it is about one."""
+    match event.data:
+        case ModelCallData(key=key) | MadeCallData(key=key) | AttemptFailedData(key=key):
+            return key
+        case _:
+            return None
 
 
 def _times(count: int | None) -> str:

@@ -26,6 +26,7 @@ from outlast.cli.rendering import agent_and_event
 from outlast.composition.backends import connect
 from outlast.core.errors import MissingExtra, OutlastError
 from outlast.core.event_stream import Event
+from outlast.core.events import EventKind
 
 REQUEST = "Analyse the acquisition of Northwind, a French company, for 2.5 million euros."
 LEASE_SECONDS = 3.0
@@ -127,12 +128,13 @@ class _Play:
         """Show an event; half-way, kill the worker and start another."""
         self.events.append(event)
         kinds = [event.kind for event in self.events]
-        if event.kind == "execution_recovered":
+        if event.kind is EventKind.EXECUTION_RECOVERED:
             waiting.stop()
-        who = self.workers[0] if "execution_recovered" not in kinds else self.workers[-1]
-        self._tell("" if event.kind == "execution_started" else who.name, agent_and_event(event))
-        is_half_way = kinds.count("tool_returned") >= TOOLS_BEFORE_THE_KILL and event.kind == "turn_started"
-        if is_half_way and len(self.workers) == 1:
+        who = self.workers[0] if EventKind.EXECUTION_RECOVERED not in kinds else self.workers[-1]
+        begins = event.kind is EventKind.EXECUTION_STARTED
+        self._tell("" if begins else who.name, agent_and_event(event))
+        is_half_way = kinds.count(EventKind.TOOL_RETURNED) >= TOOLS_BEFORE_THE_KILL
+        if is_half_way and event.kind is EventKind.TURN_STARTED and len(self.workers) == 1:
             await self.cloud.in_the_middle()
             ended_by = signal.Signals(await self.workers[0].kill())
             text = f"process {self.workers[0].id} killed ({ended_by.name}) before the model's answer arrived"

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol, Self
 
 from outlast.core.approvals import Decision
+from outlast.core.events import AnyEventData
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.ports.definitions import ActivityDefinition, ActivityOptions, CallArguments, PythonArguments
@@ -131,7 +132,7 @@ class StepContext(Protocol):
         """Return what a person has decided about the call at `key` with that fingerprint, once they have."""
 
     @abstractmethod
-    def emit(self, kind: str, data: dict[str, JSON]) -> None:
+    def emit(self, data: AnyEventData) -> None:
         """Add an event to the execution's stream."""
 
     def unwinds(self, error: BaseException) -> bool:

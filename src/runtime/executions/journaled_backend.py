@@ -263,7 +263,7 @@ class JournaledExecution(Execution):
             await self._patiently(self._head)
 
     async def pending(self) -> Sequence[PendingApproval]:
-        return pending_in([(event.kind, event.data) async for event in self.events(follow=False)])
+        return pending_in([event.data async for event in self.events(follow=False)])
 
     async def decide(
         self,

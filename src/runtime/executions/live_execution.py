@@ -28,6 +28,7 @@ from outlast.core.errors import (
     NotSupported,
     PayloadTooLarge,
 )
+from outlast.core.events import AnyEventData
 from outlast.core.failure import Failure, failure_of, step_error
 from outlast.core.json import JSON
 from outlast.core.records import (
@@ -396,14 +397,14 @@ class LiveExecution(WorkflowContext):
         self._check_may_change("asking for anything")
         return self._loop.next_key()
 
-    def emit(self, kind: str, data: dict[str, JSON]) -> None:
+    def emit(self, data: AnyEventData) -> None:
         self._check_may_change("an event")
         self._emitted += 1
         with own_code():
-            event = EventEmitted(key=f"event:{self._emitted}", kind=kind, data=data)
+            event = EventEmitted.of(f"event:{self._emitted}", data)
             size = self.encoder.size(event)
             if size > self._limit_bytes:
-                raise PayloadTooLarge(f"an event of kind {kind!r}", size, self._limit_bytes)
+                raise PayloadTooLarge(f"an event of kind {event.kind!r}", size, self._limit_bytes)
             self._request(event)
 
     async def decision(self, key: str, fingerprint: str) -> Decision:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 from outlast.core.agent_events import AnswerAccepted, AnswerBlocked, AnswerRejected, CheckAnswer
 from outlast.core.chunks import text_of
 from outlast.core.entries import Entry, MessageInput
 from outlast.core.errors import InputRejected, InvalidOutput, OutputRejected
+from outlast.core.events import AnswerRejectedData, GuardrailRejectedData, GuardrailReplacedData
 from outlast.core.failure import Failure
-from outlast.core.json import JSON
 from outlast.core.usage import Usage
 from outlast.ports.durability.steps import StepContext
 from outlast.runtime.definitions.agent import Agent, Team
@@ -71,8 +71,9 @@ class Checks:
         text = said_in(effect.entries)
         output = self._team.outputs.get(effect.agent)
         if output is not None and (problem := _problem(output, text)) is not None:
-            about: dict[str, JSON] = {"run": self._run, "agent": effect.agent, "turn": effect.turn}
-            self._context.emit("answer_rejected", {**about, "reason": problem})
+            self._context.emit(
+                AnswerRejectedData(run=self._run, agent=effect.agent, turn=effect.turn, reason=problem)
+            )
             return AnswerRejected(problem=problem)
         usage, replacement = Usage(), None
         for guardrail in self._team.agents[effect.agent].output_guardrails:
@@ -99,15 +100,15 @@ class Checks:
         result = await self._run_alone(judge, asked)
         return result.output.verdict(), result.usage
 
-    def _tell_verdict(self, verdict: Verdict, guardrail: Any, agent: str, what: str) -> None:
-        if verdict is not None:
-            about: dict[str, JSON] = {"run": self._run, "agent": agent, "of": what}
-            about["guardrail"] = guardrail_name(guardrail)
-            told: dict[str, JSON] = (
-                {"reason": verdict.reason} if isinstance(verdict, Reject) else {"text": verdict.text}
-            )
-            kind = "guardrail_rejected" if isinstance(verdict, Reject) else "guardrail_replaced"
-            self._context.emit(kind, {**about, **told})
+    def _tell_verdict(
+        self, verdict: Verdict, guardrail: Any, agent: str, of: Literal["input", "output"]
+    ) -> None:
+        about = {"run": self._run, "agent": agent, "of": of, "guardrail": guardrail_name(guardrail)}
+        match verdict:
+            case Reject(reason=reason):
+                self._context.emit(GuardrailRejectedData.model_validate({**about, "reason": reason}))
+            case Replace(text=text):
+                self._context.emit(GuardrailReplacedData.model_validate({**about, "text": text}))
 
 
 def _problem(output: OutputType, text: str) -> str | None:

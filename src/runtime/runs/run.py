@@ -30,10 +30,21 @@ from outlast.core.agent_events import (
 )
 from outlast.core.agent_machine import step
 from outlast.core.agent_run import AgentRun, Phase
-from outlast.core.agents import HANDOFF_PREFIX, AgentSpec
+from outlast.core.agents import AgentSpec
 from outlast.core.approvals import Verdict
 from outlast.core.entries import Entry, FunctionResult, ToolExecution
 from outlast.core.errors import LimitExceeded, NotSupported
+from outlast.core.events import (
+    ApprovalGivenData,
+    ApprovalRefusedData,
+    ApprovalRequestedData,
+    HandedOffData,
+    LimitReachedData,
+    ToolCalledData,
+    ToolClosedData,
+    ToolExecutedData,
+    ToolFailedData,
+)
 from outlast.core.failure import Failure, named_message_of
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
@@ -141,8 +152,11 @@ class Run:
             case AnswerCall():
                 self._tell_answer(effect)
             case AnnounceHandoff():
-                data: dict[str, JSON] = {"turn": effect.turn, "from": effect.previous, "to": effect.next}
-                self._context.emit("handed_off", {"run": self._key, **data})
+                self._context.emit(
+                    HandedOffData(
+                        run=self._key, turn=effect.turn, from_agent=effect.previous, to_agent=effect.next
+                    )
+                )
             case Finish():
                 self._finish(effect)
             case Fail(failure=failure, unsent=unsent):
@@ -170,8 +184,10 @@ class Run:
     async def _reply_to(self, effect: CallModel) -> ModelReplied:
         """Return the model's reply; the entries it is told become history only when that has come."""
         if effect.limit is not None:
-            about: dict[str, JSON] = {"run": self._key, "agent": effect.agent, "turn": effect.turn}
-            self._context.emit("limit_reached", {**about, "limit": effect.limit.message})
+            limit = effect.limit.message
+            self._context.emit(
+                LimitReachedData(run=self._key, agent=effect.agent, turn=effect.turn, limit=limit)
+            )
         conversation, graph = self._conversation, self._team.graph
         spent = await self._summaries.bring_up_to_date(conversation, effect, graph)
         history, handle = told_of(conversation.history, conversation.summary), conversation.handle
@@ -226,18 +242,24 @@ class Run:
         """Put what the server has run into the event stream; what came of it is in the reply just before."""
         for entry in reply:
             if isinstance(entry, ToolExecution):
-                about: dict[str, JSON] = {"run": self._key, "turn": self._state.turn, "tool": entry.name}
-                self._context.emit("tool_executed", {**about, "entry": (entry.model_extra or {}).get("id")})
+                entry_id = (entry.model_extra or {}).get("id")
+                self._context.emit(
+                    ToolExecutedData(
+                        run=self._key,
+                        turn=self._state.turn,
+                        tool=entry.name,
+                        entry=entry_id if isinstance(entry_id, str) else None,
+                    )
+                )
 
     def _tell_answer(self, answer: AnswerCall) -> None:
-        """Put a call that the machine answered itself into the event stream; a handoff is announced apart."""
-        if answer.tool.startswith(HANDOFF_PREFIX) and not answer.failed:
+        """Emit what became of a call that the machine answered itself; a handoff has an event of its own."""
+        if answer.failure is None:
             return
         about = about_call(self._key, answer)
         if not answer.denied:
-            self._context.emit("tool_called", about)
-        kind = "tool_failed" if answer.failed else "tool_returned"
-        self._context.emit(kind, {**about, "result": answer.result})
+            self._context.emit(ToolCalledData(**about))
+        self._context.emit(ToolFailedData(**about, failure=answer.failure))
 
     # Approvals
 
@@ -258,7 +280,7 @@ class Run:
                 self._events.put_nowait(given)
                 return
         self._context.emit(
-            "approval_requested", {**about_call(self._key, effect), "fingerprint": effect.fingerprint}
+            ApprovalRequestedData(**about_call(self._key, effect), fingerprint=effect.fingerprint)
         )
         self._tasks.append(asyncio.create_task(self._await_decision(effect)))
 
@@ -279,19 +301,16 @@ class Run:
         reason: str | None = None,
         edited_arguments: dict[str, JSON] | None = None,
     ) -> None:
-        told: dict[str, JSON] = {**about_call(self._key, effect), "reason": reason}
+        about = {**about_call(self._key, effect), "reason": reason}
         event: AgentEvent
         if verdict == "allow":
-            kind = "approval_given"
-            if edited_arguments is not None:
-                told["edited_arguments"] = edited_arguments
+            self._context.emit(ApprovalGivenData(**about, edited_arguments=edited_arguments))
             event = ApprovalGiven(
                 call_id=effect.call_id, fingerprint=effect.fingerprint, edited_arguments=edited_arguments
             )
         else:
-            kind = "approval_refused"
+            self._context.emit(ApprovalRefusedData(**about))
             event = ApprovalRefused(call_id=effect.call_id, fingerprint=effect.fingerprint, reason=reason)
-        self._context.emit(kind, told)
         self._events.put_nowait(event)
 
     # Checks
@@ -316,8 +335,9 @@ class Run:
         self._conversation.unsent = unsent or self._conversation.unsent
         for entry in unsent:
             if isinstance(entry, FunctionResult):
-                data: dict[str, JSON] = {"run": self._key, "call_id": entry.tool_call_id}
-                self._context.emit("tool_closed", {**data, "result": entry.result})
+                self._context.emit(
+                    ToolClosedData(run=self._key, call_id=entry.tool_call_id, text=entry.result)
+                )
 
     def _error(self, failure: Failure) -> Exception:
         error = failure.error()

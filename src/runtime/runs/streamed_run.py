@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from outlast.core.event_stream import Delta, Event, EventReader
+from outlast.core.events import TextDeltaData
 from outlast.core.records import AnyRecord
 from outlast.ports.clock import Clock
 from outlast.ports.durability.steps import StepContext
@@ -69,7 +70,7 @@ class StreamedRun(Generic[T]):
             while told < len(self._events):
                 event = self._events[told]
                 told += 1
-                if event.position > after - (event.kind == "text_delta"):
+                if event.position > after - isinstance(event.data, TextDeltaData):
                     yield event
             if is_over:
                 return

@@ -12,8 +12,8 @@ from outlast.core.errors import (
     PayloadTooLarge,
     Unserialisable,
 )
+from outlast.core.events import SummaryFailedData
 from outlast.core.failure import Failure
-from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
 from outlast.core.step_keys import summary_key
@@ -74,8 +74,11 @@ class Summaries:
             conversation.summary = split.summarised(text)
         else:
             failure = Failure.of(MalformedReply("the model was asked for a summary, and said nothing"))
-            about: dict[str, JSON] = {"run": self._run, "agent": effect.agent, "turn": effect.turn}
-            self._context.emit("summary_failed", {**about, "failure": failure.model_dump(mode="json")})
+            self._context.emit(
+                SummaryFailedData(
+                    run=self._run, agent=effect.agent, turn=effect.turn, key=step.key, failure=failure
+                )
+            )
         return reply.usage
 
     def _call(

@@ -12,6 +12,7 @@ from itertools import count
 from outlast.core.approvals import Decision
 from outlast.core.errors import NotSupported
 from outlast.core.event_stream import Delta
+from outlast.core.events import AnyEventData
 from outlast.core.failure import failure_of, step_error
 from outlast.core.json import JSON
 from outlast.core.records import (
@@ -121,6 +122,7 @@ class PlainContext(StepContext):
         """
         raise NotSupported(NO_APPROVALS)
 
-    def emit(self, kind: str, data: dict[str, JSON]) -> None:
-        logger.debug("%s %s", kind, data)
-        self._on_record(EventEmitted(key="", kind=kind, data=data))
+    def emit(self, data: AnyEventData) -> None:
+        event = EventEmitted.of("", data)
+        logger.debug("%s %s", event.kind, event.data)
+        self._on_record(event)

@@ -18,9 +18,10 @@ from temporalio.worker import Worker
 
 import outlast
 from outlast.adapters.scripted.session import call, say
+from outlast.core.events import ActivityCompletedData, ToolReturnedData
 from outlast.ports.tools import ToolList
 from outlast.runtime.attempts.shared_resources import SharedResources
-from outlast.testing.contracts.durability.stage import all_events
+from outlast.testing.contracts.durability.stage import all_events, data_of
 from tests.adapters.mcp.calling import OBJECT, Caller, raw, server, until
 from tests.adapters.mcp.native import Native
 from tests.adapters.mcp.serving import Nursery
@@ -113,9 +114,11 @@ async def test_a_tool_list_and_a_call_are_journaled_and_need_no_server_any_more(
         await execution.signal("leave")
         async with backend.worker([Script], **options):
             assert await execution.result() == ["A"]
-            steps = [event for event in await all_events(execution) if event.kind == "activity_completed"]
-    assert [step.data["name"] for step in steps] == ["list tools of t"]
-    assert ToolList.model_validate(steps[0].data["result"]) == ToolList.of(listed)
+            events = await all_events(execution)
+    [step] = data_of(events, ActivityCompletedData)
+    assert step.name == "list tools of t"
+    assert ToolList.model_validate(step.result) == ToolList.of(listed)
+    assert [(data.source, data.result) for data in data_of(events, ToolReturnedData)] == [("t", "A")]
     assert len(caller.servers.processes()) == 2  # the worker's and the test's
 
 

@@ -10,6 +10,7 @@ from outlast.composition.running import Runner
 from outlast.core.chunks import TextChunk, UnknownChunk
 from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
 from outlast.core.errors import MalformedReply
+from outlast.core.events import EventKind
 from outlast.core.json import DEPTH_MAX
 from outlast.core.summaries import HEADING, SUMMARISER, SummariseHistory
 from outlast.core.usage import Usage
@@ -26,15 +27,15 @@ from outlast.testing.contracts.durability.values import lists
 from outlast.testing.contracts.durability.world import here, worlds
 
 KINDS = [
-    "execution_started",
-    *("activity_started", "activity_completed", "guardrail_replaced"),
-    *("turn_started", "model_replied", "answer_rejected"),
-    *("turn_started", "model_replied"),
-    *("tool_called", "tool_failed"),
-    *("tool_called", "tool_returned"),
-    *("limit_reached", "turn_started", "model_replied"),
-    *("activity_started", "activity_completed"),
-    "execution_completed",
+    EventKind.EXECUTION_STARTED,
+    *(EventKind.ACTIVITY_STARTED, EventKind.ACTIVITY_COMPLETED, EventKind.GUARDRAIL_REPLACED),
+    *(EventKind.TURN_STARTED, EventKind.MODEL_REPLIED, EventKind.ANSWER_REJECTED),
+    *(EventKind.TURN_STARTED, EventKind.MODEL_REPLIED),
+    *(EventKind.TOOL_CALLED, EventKind.TOOL_FAILED),
+    *(EventKind.TOOL_CALLED, EventKind.TOOL_RETURNED),
+    *(EventKind.LIMIT_REACHED, EventKind.TURN_STARTED, EventKind.MODEL_REPLIED),
+    *(EventKind.ACTIVITY_STARTED, EventKind.ACTIVITY_COMPLETED),
+    EventKind.EXECUTION_COMPLETED,
 ]
 """What happens in a careful run: its input is changed, its first answer is no number, its second call of a
 tool is one too many, and so its last answer is given without any."""
@@ -207,7 +208,7 @@ class AgentContract(DurabilityContractBase):
     async def test_checks_and_limits_of_a_run_are_the_same_on_every_backend(self, stage: Stage) -> None:
         execution, world = await stage.start(Careful)
         process = await stage.worker(Careful)
-        await stage.event(execution, "tool_returned")
+        await stage.event(execution, EventKind.TOOL_RETURNED)
         await stage.lose(process)
         await stage.worker(Careful)
         output, turns, tokens, *told = await stage.later(execution.result(), 1)
@@ -239,11 +240,18 @@ class AgentContract(DurabilityContractBase):
         # Two summaries, which are no turns, and cost what turns cost; the conversation itself is whole.
         assert (turns, tokens, lengths) == (5, 70, [10, 10])
         told = await stage.soon(transcript(execution))
-        turn = ["turn_started", "model_replied"]
-        summary, tool = ["summary_started", "summary_made"], ["tool_called", "tool_returned"]
+        turn = [EventKind.TURN_STARTED, EventKind.MODEL_REPLIED]
+        summary, tool = (
+            [EventKind.SUMMARY_STARTED, EventKind.SUMMARY_MADE],
+            [EventKind.TOOL_CALLED, EventKind.TOOL_RETURNED],
+        )
         kinds = [*turn, *tool] * 3 + [*summary, *turn, *tool, *summary, *turn]
-        assert [kind for kind, _ in told] == ["execution_started", *kinds, "execution_completed"]
-        made = [data["result"] for kind, data in told if kind == "summary_made"]
+        assert [kind for kind, _ in told] == [
+            EventKind.EXECUTION_STARTED,
+            *kinds,
+            EventKind.EXECUTION_COMPLETED,
+        ]
+        made = [data["result"] for kind, data in told if kind == EventKind.SUMMARY_MADE]
         assert made[0]["entries"][0]["content"] == first
         assert [effect.what for effect in world.effects] == ["n1", "n2", "n3", "n4"]
 
@@ -264,7 +272,9 @@ class AgentContract(DurabilityContractBase):
         execution, _ = await stage.start(Deep, DEPTH_MAX, DEPTH_MAX)
         await stage.worker(Deep)
         assert await stage.soon(execution.result()) == "Done."
-        replies = [data["result"] for kind, data in await transcript(execution) if kind == "model_replied"]
+        replies = [
+            data["result"] for kind, data in await transcript(execution) if kind == EventKind.MODEL_REPLIED
+        ]
         assert replies[-1]["entries"][0]["content"][1]["x"] == lists(DEPTH_MAX)
 
     async def test_a_reply_too_deep_to_be_kept_is_malformed_and_not_asked_for_again(
@@ -274,4 +284,4 @@ class AgentContract(DurabilityContractBase):
         await stage.worker(Deep)
         assert "nested more than" in await stage.soon(execution.result())
         kinds = [event.kind for event in await all_events(execution)]
-        assert kinds[-3:] == ["turn_started", "model_failed", "execution_completed"]
+        assert kinds[-3:] == [EventKind.TURN_STARTED, EventKind.MODEL_FAILED, EventKind.EXECUTION_COMPLETED]

@@ -19,6 +19,7 @@ from outlast.core.errors import (
     NotPending,
     Unserialisable,
 )
+from outlast.core.events import EventKind
 from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
@@ -73,7 +74,7 @@ class ApprovalContract(DurabilityContractBase):
 
     async def asked(self, stage: Stage, execution: Execution, number: int) -> list[PendingApproval]:
         """Return the calls that wait, once there have been so many questions."""
-        await stage.event(execution, "approval_requested", number)
+        await stage.event(execution, EventKind.APPROVAL_REQUESTED, number)
         return list(await stage.soon(execution.pending()))
 
     async def test_d17_a_call_waits_for_its_approval_across_crashes_and_is_made_once(
@@ -90,7 +91,7 @@ class ApprovalContract(DurabilityContractBase):
         assert waiting.arguments == {"to": "Ann", "amount": 70}
         assert world.effects == []
         await execution.decide(waiting.call_id, "allow")
-        await stage.event(execution, "tool_returned")
+        await stage.event(execution, EventKind.TOOL_RETURNED)
         await stage.lose(process)
         await stage.worker(Spender)
         assert await stage.later(execution.result(), 1) == ["Ann has 70"]
@@ -107,8 +108,8 @@ class ApprovalContract(DurabilityContractBase):
         assert "ask her first" in told
         assert world.effects == []
         kinds = [event.kind for event in await stage.soon(all_events(execution))]
-        assert "approval_refused" in kinds
-        assert "tool_called" not in kinds
+        assert EventKind.APPROVAL_REFUSED in kinds
+        assert EventKind.TOOL_CALLED not in kinds
 
     async def test_d17_calls_are_decided_in_any_order_and_one_by_one(self, stage: Stage) -> None:
         execution, world = await stage.start(Spender, [["Ann", 70], ["Bob", 80], ["Cid", 90]])
@@ -116,7 +117,7 @@ class ApprovalContract(DurabilityContractBase):
         ann, bob, cid = await self.asked(stage, execution, 3)
         await execution.decide(cid.call_id, "deny")
         await execution.decide(ann.key, "allow")
-        await stage.event(execution, "tool_returned")
+        await stage.event(execution, EventKind.TOOL_RETURNED)
         await stage.lose(process)
         await stage.worker(Spender)
         assert list(await stage.soon(execution.pending())) == [bob]
@@ -139,7 +140,7 @@ class ApprovalContract(DurabilityContractBase):
         with pytest.raises(Unserialisable):
             await execution.decide(ann.call_id, "allow", edited_arguments={"to": object()})
         await execution.decide(ann.call_id, "allow")
-        await stage.event(execution, "approval_given")
+        await stage.event(execution, EventKind.APPROVAL_GIVEN)
         with pytest.raises(NotPending):
             await execution.decide(ann.call_id, "deny")
         await execution.decide(bob.call_id, "allow")
@@ -159,8 +160,8 @@ class ApprovalContract(DurabilityContractBase):
         ] == []
         await stage.soon(execution.result())
         kinds = [event.kind for event in await stage.soon(all_events(execution))]
-        assert kinds.count("approval_given") + kinds.count("approval_refused") == 1
-        assert len(world.effects) == kinds.count("approval_given")
+        assert kinds.count(EventKind.APPROVAL_GIVEN) + kinds.count(EventKind.APPROVAL_REFUSED) == 1
+        assert len(world.effects) == kinds.count(EventKind.APPROVAL_GIVEN)
 
     async def test_d17_a_call_that_its_check_lets_through_asks_nobody(self, stage: Stage) -> None:
         execution, world = await stage.start(Spender, [["Ann", SMALL]])
@@ -168,7 +169,7 @@ class ApprovalContract(DurabilityContractBase):
         assert await stage.soon(execution.result()) == [f"Ann has {SMALL}"]
         assert len(world.effects) == 1
         kinds = [event.kind for event in await stage.soon(all_events(execution))]
-        assert "approval_requested" not in kinds
+        assert EventKind.APPROVAL_REQUESTED not in kinds
 
     async def test_d17_a_decision_counts_for_one_call_only(self, stage: Stage) -> None:
         execution, world = await stage.start(Spenders, [["Ann", 70], ["Ann", 70]])
@@ -179,7 +180,7 @@ class ApprovalContract(DurabilityContractBase):
         with pytest.raises(NotPending, match="keys"):
             await execution.decide(first.call_id, "allow")
         await execution.decide(first.key, "allow")
-        await stage.event(execution, "tool_returned")
+        await stage.event(execution, EventKind.TOOL_RETURNED)
         assert list(await stage.soon(execution.pending())) == [second]
         await execution.decide(second.key, "deny")
         told = await stage.soon(execution.result())

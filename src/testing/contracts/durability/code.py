@@ -6,9 +6,16 @@ import logging
 
 import pytest
 
+from outlast.core.events import PatchedData
 from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution, ExecutionDescription
-from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, transcript
+from outlast.testing.contracts.durability.stage import (
+    DurabilityContractBase,
+    Stage,
+    all_events,
+    data_of,
+    transcript,
+)
 from outlast.testing.contracts.durability.workflows import Asyncio, Chance, patched_version, version
 
 
@@ -96,7 +103,7 @@ class CodeContract(DurabilityContractBase):
         assert await stage.soon(old.result()) == ["first done", "gate done", "end done"]
         assert await stage.soon(new.result()) == ["other done", "gate done", "end done"]
         patches = [
-            [event.data["patch"] for event in await stage.soon(all_events(one)) if event.kind == "patched"]
+            [data.patch for data in data_of(await stage.soon(all_events(one)), PatchedData)]
             for one in (old, new)
         ]
         assert patches == [["end"], ["beginning", "end"]]

@@ -19,9 +19,22 @@ from outlast.core.errors import (
     PayloadTooLarge,
     Unserialisable,
 )
+from outlast.core.events import (
+    ActivityCompletedData,
+    ActivityStartedData,
+    EventKind,
+    ExecutionCompletedData,
+    ExecutionStartedData,
+)
 from outlast.core.records import Status
 from outlast.testing.contracts.durability.activities import SECRET_VARIABLE
-from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, transcript
+from outlast.testing.contracts.durability.stage import (
+    DurabilityContractBase,
+    Stage,
+    all_events,
+    data_of,
+    transcript,
+)
 from outlast.testing.contracts.durability.storage import BackendCapability
 from outlast.testing.contracts.durability.waiting import Mailbox
 from outlast.testing.contracts.durability.workflows import (
@@ -85,7 +98,7 @@ class ExecutionContract(DurabilityContractBase):
         results = await asyncio.gather(*(stage.soon(execution.result()) for execution in started))
         assert results == [["a done", "b done"]] * 12
         kinds = [event.kind for event in await all_events(started[0])]
-        assert kinds.count("execution_started") == kinds.count("execution_completed") == 1
+        assert kinds.count(EventKind.EXECUTION_STARTED) == kinds.count(EventKind.EXECUTION_COMPLETED) == 1
 
     async def test_d1_a_start_without_an_id_is_a_new_execution(self, stage: Stage) -> None:
         backend = await stage.backend()
@@ -238,18 +251,15 @@ class ExecutionContract(DurabilityContractBase):
         watching = asyncio.ensure_future(all_events(execution))
         await stage.worker(Steps)
         events = await stage.soon(watching)
-        assert [event.kind for event in events] == [
-            "execution_started",
-            "activity_started",
-            "activity_completed",
-            "activity_started",
-            "activity_completed",
-            "execution_completed",
+        keys = [data.key for data in data_of(events, ActivityStartedData)]
+        assert [event.data for event in events] == [
+            ExecutionStartedData(workflow="contract.steps", arguments={"names": ["a", "b"]}),
+            ActivityStartedData(key=keys[0], name="record", arguments={"what": "a"}),
+            ActivityCompletedData(key=keys[0], name="record", result="a done"),
+            ActivityStartedData(key=keys[1], name="record", arguments={"what": "b"}),
+            ActivityCompletedData(key=keys[1], name="record", result="b done"),
+            ExecutionCompletedData(result=["a done", "b done"]),
         ]
-        assert events[0].data["arguments"] == {"names": ["a", "b"]}
-        assert [events[n].data["name"] for n in (1, 2, 3, 4)] == ["record"] * 4
-        assert [events[n].data["result"] for n in (2, 4)] == ["a done", "b done"]
-        assert events[-1].data["result"] == ["a done", "b done"]
         assert [event.position for event in events] == sorted({event.position for event in events})
         assert [event.at for event in events] == sorted(event.at for event in events)
         assert all(event.at.utcoffset() is not None for event in events)
@@ -272,13 +282,23 @@ class ExecutionContract(DurabilityContractBase):
         await stage.worker(Gated)
         stream = (await stage.again(execution)).events()
         kinds = [(await stage.soon(anext(stream))).kind for _ in range(4)]
-        assert kinds == ["execution_started", "activity_started", "activity_completed", "activity_started"]
+        assert kinds == [
+            EventKind.EXECUTION_STARTED,
+            EventKind.ACTIVITY_STARTED,
+            EventKind.ACTIVITY_COMPLETED,
+            EventKind.ACTIVITY_STARTED,
+        ]
         await stage.soon(world.happened("gate reached"))
         world.gate("gate").set()
         rest = [event.kind async for event in stream]
-        assert rest == ["activity_completed", "activity_started", "activity_completed", "execution_completed"]
+        assert rest == [
+            EventKind.ACTIVITY_COMPLETED,
+            EventKind.ACTIVITY_STARTED,
+            EventKind.ACTIVITY_COMPLETED,
+            EventKind.EXECUTION_COMPLETED,
+        ]
 
-    @pytest.mark.parametrize(("how", "kind"), [("foreign", "execution_failed")])
+    @pytest.mark.parametrize(("how", "kind"), [("foreign", EventKind.EXECUTION_FAILED)])
     async def test_d13_the_stream_ends_with_the_execution(self, stage: Stage, how: str, kind: str) -> None:
         execution, _ = await stage.start(Failing, how)
         await stage.worker(Failing)
@@ -319,7 +339,7 @@ class ExecutionContract(DurabilityContractBase):
         await stage.worker(Mailbox)
         for letter in ("a", "b", "a"):
             await execution.signal("put", letter)
-        await stage.event(execution, "signal_received", 3)
+        await stage.event(execution, EventKind.SIGNAL_RECEIVED, 3)
         assert await stage.soon(execution.query("contents")) == ["a", "b", "a"]
         assert await stage.soon((await stage.again(execution)).query("count_of", "a", 10)) == 20
         await execution.signal("stop")

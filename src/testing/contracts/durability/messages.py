@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from outlast.core.errors import ExecutionCancelled, ExecutionFailed, InvalidArguments
+from outlast.core.events import EventKind
 from outlast.core.records import Status
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
 from outlast.testing.contracts.durability.storage import BackendCapability
@@ -32,7 +33,7 @@ class MessageContract(DurabilityContractBase):
         self.needs(BackendCapability.MOVABLE_CLOCK)
         execution, world = await stage.start(Sleeper, 30.0)
         await stage.worker(Sleeper)
-        await stage.event(execution, "timer_started")
+        await stage.event(execution, EventKind.TIMER_STARTED)
         await stage.pass_time(29.9)
         assert world.count("woke up") == 0
         # A worker that looked just before may look once more a little later.
@@ -41,7 +42,7 @@ class MessageContract(DurabilityContractBase):
     async def test_d8_a_timer_survives_the_worker(self, stage: Stage) -> None:
         execution, world = await stage.start(Sleeper, 5.0)
         process = await stage.worker(Sleeper)
-        await stage.event(execution, "timer_started")
+        await stage.event(execution, EventKind.TIMER_STARTED)
         await process.kill()
         await stage.worker(Sleeper)
         await stage.later(execution.result(), 5 + stage.lease.total_seconds())
@@ -52,7 +53,7 @@ class MessageContract(DurabilityContractBase):
     async def test_d8_a_timer_that_was_due_while_nobody_worked_fires_at_once(self, stage: Stage) -> None:
         execution, _ = await stage.start(Sleeper, 2.0)
         process = await stage.worker(Sleeper)
-        await stage.event(execution, "timer_started")
+        await stage.event(execution, EventKind.TIMER_STARTED)
         await process.stop()
         await stage.pass_time(3)
         await stage.worker(Sleeper)
@@ -62,7 +63,7 @@ class MessageContract(DurabilityContractBase):
         seconds = [3.0, 0.2, 2.0, 0.1, 1.0]
         execution, _ = await stage.start(Alarms, seconds)
         process = await stage.worker(Alarms)
-        await stage.event(execution, "timer_started", 5)
+        await stage.event(execution, EventKind.TIMER_STARTED, 5)
         await process.stop()
         await stage.pass_time(4)
         await stage.worker(Alarms)
@@ -79,7 +80,7 @@ class MessageContract(DurabilityContractBase):
     async def test_d8_a_condition_that_comes_true_ends_the_wait(self, stage: Stage) -> None:
         execution, _ = await stage.start(Patient, 1e6)
         await stage.worker(Patient)
-        await stage.event(execution, "timer_started")
+        await stage.event(execution, EventKind.TIMER_STARTED)
         await execution.signal("go")
         assert await stage.soon(execution.result()) == "in time"
 
@@ -118,7 +119,7 @@ class MessageContract(DurabilityContractBase):
         for number in range(1, 4):
             process = await stage.worker(Mailbox)
             await execution.signal("put", number)
-            await stage.event(execution, "activity_completed", 2 * number - 1)
+            await stage.event(execution, EventKind.ACTIVITY_COMPLETED, 2 * number - 1)
             await process.kill()
             await execution.signal("put", -number)
             await stage.pass_time(stage.lease.total_seconds() + 0.1)
@@ -133,7 +134,7 @@ class MessageContract(DurabilityContractBase):
         await execution.signal("put_two", 1, 2)
         await execution.signal("put_two", 3)
         await stage.worker(Mailbox)
-        await stage.event(execution, "activity_completed", 2)
+        await stage.event(execution, EventKind.ACTIVITY_COMPLETED, 2)
         await execution.signal("stop")
         assert sorted(await stage.soon(execution.result())) == [0, 1, 2, 3]
         assert sorted(str(effect.what) for effect in world.effects) == ["both 1 2", "both 3 0"]
@@ -166,7 +167,7 @@ class MessageContract(DurabilityContractBase):
             case "activity" | "group":
                 await stage.soon(world.happened("gate reached"))
             case "timer":
-                await stage.event(execution, "timer_started")
+                await stage.event(execution, EventKind.TIMER_STARTED)
         await execution.cancel()
         await stage.soon(world.happened("clean-up began"))
         with pytest.raises(ExecutionCancelled):
@@ -177,12 +178,12 @@ class MessageContract(DurabilityContractBase):
         assert (world.count("clean-up began"), world.count("clean-up ended")) == (1, 1)
         await stage.soon(world.idle())
         assert world.count("gate passed") == 0
-        assert (await stage.soon(all_events(execution)))[-1].kind == "execution_cancelled"
+        assert (await stage.soon(all_events(execution)))[-1].kind == EventKind.EXECUTION_CANCELLED
 
     async def test_d10_a_second_request_does_not_cut_the_cleaning_up_short(self, stage: Stage) -> None:
         execution, world = await stage.start(Cancellable, "timer")
         await stage.worker(Cancellable)
-        await stage.event(execution, "timer_started")
+        await stage.event(execution, EventKind.TIMER_STARTED)
         await execution.cancel()
         await stage.soon(world.happened("clean-up began"))
         await execution.cancel()
@@ -201,10 +202,10 @@ class MessageContract(DurabilityContractBase):
     async def test_d10_cancellation_and_cleaning_up_survive_a_crash(self, stage: Stage) -> None:
         execution, world = await stage.start(Cancellable, "timer")
         process = await stage.worker(Cancellable)
-        await stage.event(execution, "timer_started")
+        await stage.event(execution, EventKind.TIMER_STARTED)
         await execution.cancel()
         await stage.soon(world.happened("clean-up began"))
-        await stage.event(execution, "activity_completed")
+        await stage.event(execution, EventKind.ACTIVITY_COMPLETED)
         await process.kill()
         await stage.worker(Cancellable)
         with pytest.raises(ExecutionCancelled):
@@ -214,7 +215,7 @@ class MessageContract(DurabilityContractBase):
     async def test_d10_a_workflow_may_decline(self, stage: Stage) -> None:
         execution, _ = await stage.start(Cancellable, "ignore")
         await stage.worker(Cancellable)
-        await stage.event(execution, "timer_started")
+        await stage.event(execution, EventKind.TIMER_STARTED)
         await execution.cancel()
         assert await stage.later(execution.result(), 1) == "stayed"
         assert (await execution.describe()).status is Status.COMPLETED

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlast.core.errors import ExecutionClosed
+from outlast.core.events import ActivityCompletedData, ActivityFailedData, ActivityStartedData, EventKind
 from outlast.core.json import JSON, canonical
 from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions import workflow
@@ -36,7 +37,7 @@ SIGNALS = 3
 
 UPDATES = 3
 
-UNCERTAIN = ("signal_received", "update_accepted", "update_completed")
+UNCERTAIN = (EventKind.SIGNAL_RECEIVED, EventKind.UPDATE_ACCEPTED, EventKind.UPDATE_COMPLETED)
 """What may still happen when a program is about to end, or not."""
 
 Operation = list[Any]
@@ -149,7 +150,7 @@ class ProgramRun:
         self._stage = stage
         self._program = program
         self._tasks: list[asyncio.Task[None]] = []
-        self._deeds: dict[JSON, JSON] = {}
+        self._deeds: dict[str, JSON] = {}
         self._over: set[JSON] = set()
         self._answers: list[JSON] = []
 
@@ -181,13 +182,13 @@ class ProgramRun:
 
     async def _watch(self, execution: Execution) -> None:
         async for event in execution.events():
-            match event.kind:
-                case "activity_started":
-                    arguments = event.data["arguments"]
-                    assert isinstance(arguments, dict)
-                    self._deeds[event.data["key"]] = arguments.get("what")
-                case "activity_completed" | "activity_failed":
-                    self._over.add(self._deeds[event.data["key"]])
+            match event.data:
+                case ActivityStartedData(key=key, arguments=arguments):
+                    self._deeds[key] = arguments.get("what")
+                case ActivityCompletedData(key=key) | ActivityFailedData(key=key):
+                    self._over.add(self._deeds[key])
+                case _:
+                    pass
 
     def over(self) -> dict[JSON, int]:
         """Return how often each activity ran whose end the bystander has seen."""
@@ -201,18 +202,18 @@ class ProgramRun:
         result = await self._stage.later(self.execution.result(), 60)
         await self._stage.soon(asyncio.gather(*self._tasks))
         happened = await self._stage.soon(transcript(self.execution))
-        signals = [data["named"]["number"] for kind, data in happened if kind == "signal_received"]
+        signals = [data["named"]["number"] for kind, data in happened if kind == EventKind.SIGNAL_RECEIVED]
         assert signals == list(range(len(signals)))
-        accepted = [data["id"] for kind, data in happened if kind == "update_accepted"]
+        accepted = [data["id"] for kind, data in happened if kind == EventKind.UPDATE_ACCEPTED]
         assert accepted == [f"count {number}" for number in range(len(accepted))]
-        results = [data["result"] for kind, data in happened if kind == "update_completed"]
+        results = [data["result"] for kind, data in happened if kind == EventKind.UPDATE_COMPLETED]
         assert results == list(range(1, len(results) + 1))
         assert len(accepted) - len(results) in (0, 1), "an update was accepted and never answered"
         assert self._answers == results[: len(self._answers)]
         told = [
             canonical([kind, {name: value for name, value in data.items() if name != "due_at"}])
             for kind, data in happened
-            if kind not in (*UNCERTAIN, "execution_started")
+            if kind not in (*UNCERTAIN, EventKind.EXECUTION_STARTED)
         ]
         attempts = [(effect.key, effect.what, effect.attempt) for effect in self.world.effects]
         assert len(set(attempts)) == len(attempts), "an attempt was made twice"

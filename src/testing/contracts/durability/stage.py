@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
@@ -13,6 +13,7 @@ import pytest
 
 from outlast.core.errors import StorageError
 from outlast.core.event_stream import Event
+from outlast.core.events import EventData, EventKind
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 from outlast.testing.contracts.asyncio_tests import AsyncioTests
@@ -21,6 +22,7 @@ from outlast.testing.contracts.durability.world import World, worlds
 from outlast.testing.contracts.patience import at_most, in_words
 
 T = TypeVar("T")
+D = TypeVar("D", bound=EventData)
 
 EXECUTIONS_SHOWN = 10
 EVENTS_SHOWN = 10
@@ -250,14 +252,19 @@ async def all_events(execution: Execution, after: int = 0) -> list[Event]:
     return [event async for event in execution.events(after)]
 
 
-DEPENDS_ON_WORKERS = frozenset({"attempt_failed", "execution_recovered"})
+DEPENDS_ON_WORKERS = frozenset({EventKind.ATTEMPT_FAILED, EventKind.EXECUTION_RECOVERED})
 """Events that tell what became of attempts and workers; the others are those of the workflow alone."""
 
 
+def data_of(events: Iterable[Event], kind: type[D]) -> list[D]:
+    """Return the data of those events that have data of this class, in order."""
+    return [event.data for event in events if isinstance(event.data, kind)]
+
+
 async def transcript(execution: Execution) -> list[tuple[str, dict[str, Any]]]:
-    """Return what happened in the workflow, without when, nor on which attempt."""
+    """Return what happened in the workflow as JSON, without when, nor on which attempt."""
     return [
-        (event.kind, dict(event.data))
+        (event.kind, event.data.to_data())
         for event in await all_events(execution)
         if event.kind not in DEPENDS_ON_WORKERS
     ]

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from outlast.core.events import EventKind
 from outlast.testing.contracts.durability.activities import BACKOFF_SECONDS
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
 from outlast.testing.contracts.durability.storage import BackendCapability
@@ -44,7 +45,7 @@ class StepContract(DurabilityContractBase):
         for gate in "abc":
             await stage.soon(world.happened(f"{gate} reached"))
         world.gate("b").set()
-        await stage.event(execution, "activity_completed")
+        await stage.event(execution, EventKind.ACTIVITY_COMPLETED)
         await stage.lose(process)
         world.gate("a").set()
         world.gate("c").set()

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from enum import Enum
 from typing import Protocol
 
+from outlast.core.events import EventKind
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 from outlast.testing.contracts.journal.storage import MovableClock
@@ -61,7 +62,7 @@ class DurabilityStorage(Protocol):
     async def attempt_failed(self, execution: Execution) -> None:
         """Return once it is durable that an attempt has failed; to be overridden where no event tells."""
         async for event in execution.events():
-            if event.kind == "attempt_failed":
+            if event.kind == EventKind.ATTEMPT_FAILED:
                 return
         raise AssertionError("the execution ended without a failed attempt")
 

@@ -8,12 +8,13 @@ from outlast.adapters.scripted.session import ScriptedSession, say
 from outlast.composition.running import Runner
 from outlast.core.errors import ModelUnreachable
 from outlast.core.event_stream import Event
+from outlast.core.events import EventKind, TextDeltaData
 from outlast.ports.deltas import Tell
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.ports.resources import Resources
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.agent import Agent
-from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
+from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, data_of
 from outlast.testing.contracts.durability.world import worlds
 
 HALF = "\ud83d"
@@ -53,19 +54,23 @@ async def up_to(events: AsyncIterator[Event], text: str) -> list[Event]:
     """Return the next pieces of text, up to where they come to `text`."""
     found: list[Event] = []
     async for event in events:
-        if event.kind == "text_delta":
+        if event.kind == EventKind.TEXT_DELTA:
             found.append(event)
         if text_in(found) == text:
             return found
     raise AssertionError(f"the stream ended with {text_in(found)!r}")
 
 
-def text_in(pieces: Sequence[Event]) -> str:
-    return "".join(str(piece.data["text"]) for piece in pieces)
+def text_in(events: Sequence[Event]) -> str:
+    return "".join(piece.text for piece in data_of(events, TextDeltaData))
 
 
-def numbers_in(pieces: Sequence[Event]) -> list[object]:
-    return [piece.data["sequence"] for piece in pieces]
+def numbers_in(events: Sequence[Event]) -> list[int]:
+    return [piece.sequence for piece in data_of(events, TextDeltaData)]
+
+
+def attempts_in(events: Sequence[Event]) -> set[int]:
+    return {piece.attempt for piece in data_of(events, TextDeltaData)}
 
 
 class TextContract(DurabilityContractBase):
@@ -79,7 +84,7 @@ class TextContract(DurabilityContractBase):
         reading = execution.events()
         world.gate("Once ").set()
         begun = await stage.soon(up_to(reading, "Once "))
-        assert {piece.data["agent"] for piece in begun} == {"writer"}
+        assert {piece.agent for piece in data_of(begun, TextDeltaData)} == {"writer"}
         world.gate("upon \ufffd ").set()
         world.gate("a time.").set()
         rest = await stage.soon(up_to(reading, "upon \ufffd a time."))
@@ -103,21 +108,25 @@ class TextContract(DurabilityContractBase):
         first = await stage.soon(up_to(reading, STORY))
         world.gate("end of 1").set()
         second = await stage.later(up_to(reading, STORY), 2)
-        assert [{piece.data["attempt"] for piece in pieces} for pieces in (first, second)] == [{1}, {2}]
+        assert [attempts_in(events) for events in (first, second)] == [{1}, {2}]
         assert numbers_in(second) == list(range(1, len(second) + 1))
         late = await stage.soon(up_to((await stage.again(execution)).events(), STORY))
-        assert {piece.data["attempt"] for piece in late} == {2}
+        assert attempts_in(late) == {2}
         world.gate("whole").set()
         world.gate("end of 2").set()
         assert await stage.soon(execution.result()) == STORY
-        ending = ["model_replied", "execution_completed"]
+        ending = [EventKind.MODEL_REPLIED, EventKind.EXECUTION_COMPLETED]
         # Text is told beside the journal: that of an attempt may overtake the end of the one before.
-        assert [kind for kind in await stage.soon(_kinds(reading)) if kind != "attempt_failed"] == ending
+        assert [
+            kind for kind in await stage.soon(_kinds(reading)) if kind != EventKind.ATTEMPT_FAILED
+        ] == ending
         # What came late is told in its place, if at all, and disturbs nothing else.
         told = await stage.soon(all_events(execution))
-        assert text_in([event for event in told if event.kind == "text_delta"]) in ("", STORY)
-        lasting = [event.kind for event in told if event.kind not in ("text_delta", "attempt_failed")]
-        assert lasting == ["execution_started", "turn_started", *ending]
+        assert text_in(told) in ("", STORY)
+        lasting = [
+            event.kind for event in told if event.kind not in (EventKind.TEXT_DELTA, EventKind.ATTEMPT_FAILED)
+        ]
+        assert lasting == [EventKind.EXECUTION_STARTED, EventKind.TURN_STARTED, *ending]
 
 
 async def _kinds(events: AsyncIterator[Event]) -> list[str]:

@@ -20,12 +20,13 @@ from outlast.core.errors import (
     UpdateFailed,
     UpdateRejected,
 )
+from outlast.core.events import EventKind
 from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution
 from outlast.testing.contracts.durability.accounts import AccountWithUpdates, Receipt, UnmakeableAccount
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, transcript
 
-UPDATES = ("update_accepted", "update_completed", "update_failed")
+UPDATES = (EventKind.UPDATE_ACCEPTED, EventKind.UPDATE_COMPLETED, EventKind.UPDATE_FAILED)
 
 
 async def updates_of(execution: Execution) -> list[tuple[str, dict[str, Any]]]:
@@ -62,7 +63,7 @@ class UpdateContract(DurabilityContractBase):
         execution, _ = await stage.start(AccountWithUpdates)
         await stage.worker(AccountWithUpdates)
         waiting = asyncio.create_task(execution.update("wait_for", 10))
-        await stage.event(execution, "update_accepted")
+        await stage.event(execution, EventKind.UPDATE_ACCEPTED)
         await stage.soon(execution.update("deposit", 4))
         assert not waiting.done()
         await stage.soon(execution.update("deposit", 6))
@@ -148,10 +149,10 @@ class UpdateContract(DurabilityContractBase):
         assert [effect.what for effect in world.effects] == ["rent"]
         told = await updates_of(execution)
         assert [(kind, data["name"]) for kind, data in told] == [
-            ("update_accepted", "deposit"),
-            ("update_completed", "deposit"),
-            ("update_accepted", "book"),
-            ("update_completed", "book"),
+            (EventKind.UPDATE_ACCEPTED, "deposit"),
+            (EventKind.UPDATE_COMPLETED, "deposit"),
+            (EventKind.UPDATE_ACCEPTED, "book"),
+            (EventKind.UPDATE_COMPLETED, "book"),
         ]
 
     async def test_d18_a_handler_that_fails_is_the_callers_affair(self, stage: Stage) -> None:
@@ -226,7 +227,7 @@ class UpdateContract(DurabilityContractBase):
             with pytest.raises(UpdateAbandoned, match="all_handlers_finished") as caught:
                 await stage.soon(update)
             assert caught.value.update == "book_behind"
-        assert [kind for kind, _ in await updates_of(execution)] == ["update_accepted"]
+        assert [kind for kind, _ in await updates_of(execution)] == [EventKind.UPDATE_ACCEPTED]
 
     async def test_d18_a_workflow_may_wait_for_its_handlers(self, stage: Stage) -> None:
         execution, world = await stage.start(AccountWithUpdates, True)
@@ -234,7 +235,7 @@ class UpdateContract(DurabilityContractBase):
         waiting = asyncio.create_task(execution.update("book_behind", "gate", 1))
         await stage.soon(world.happened("gate reached"))
         await execution.signal("close")
-        await stage.event(execution, "signal_received")
+        await stage.event(execution, EventKind.SIGNAL_RECEIVED)
         world.gate("gate").set()
         assert await stage.soon(waiting) == Receipt("gate done", 1)
         assert await stage.soon(execution.result()) == 1
@@ -256,18 +257,18 @@ class UpdateContract(DurabilityContractBase):
         await stage.soon(execution.result())
         failure = {"kind": "Overdrawn", "message": "own error", "retryable": True, "details": None}
         assert [(kind, data) for kind, data in await transcript(execution) if "activity" not in kind] == [
-            ("execution_started", {"workflow": "contract.account", "arguments": {}}),
-            ("update_accepted", _sent("one", "deposit", {"amount": 5})),
-            ("update_completed", _told("one", "deposit", result={"what": "deposit", "balance": 5})),
-            ("update_accepted", _sent("two", "fail", {"how": "own error"})),
-            ("update_failed", _told("two", "fail", failure=failure)),
-            ("update_accepted", _sent("three", "book", {"what": "rent", "amount": -1})),
-            ("update_completed", _told("three", "book", result={"what": "rent done", "balance": 4})),
-            ("signal_received", {"name": "close", "arguments": [], "named": {}}),
-            ("execution_completed", {"result": 4, "failure": None}),
+            (EventKind.EXECUTION_STARTED, {"workflow": "contract.account"}),
+            (EventKind.UPDATE_ACCEPTED, _sent("one", "deposit", {"amount": 5})),
+            (EventKind.UPDATE_COMPLETED, _told("one", "deposit", result={"what": "deposit", "balance": 5})),
+            (EventKind.UPDATE_ACCEPTED, _sent("two", "fail", {"how": "own error"})),
+            (EventKind.UPDATE_FAILED, _told("two", "fail", failure=failure)),
+            (EventKind.UPDATE_ACCEPTED, _sent("three", "book", {"what": "rent", "amount": -1})),
+            (EventKind.UPDATE_COMPLETED, _told("three", "book", result={"what": "rent done", "balance": 4})),
+            (EventKind.SIGNAL_RECEIVED, {"name": "close"}),
+            (EventKind.EXECUTION_COMPLETED, {"result": 4}),
         ]
         kinds = [event.kind for event in await all_events(execution)]
-        assert kinds.index("activity_started") > kinds.index("update_accepted")
+        assert kinds.index(EventKind.ACTIVITY_STARTED) > kinds.index(EventKind.UPDATE_ACCEPTED)
 
     async def test_d18_a_workflow_that_cannot_be_made_answers_no_update(self, stage: Stage) -> None:
         execution, _ = await stage.start(UnmakeableAccount)
@@ -281,7 +282,7 @@ class UpdateContract(DurabilityContractBase):
 
 
 def _sent(id: str, name: str, named: dict[str, Any]) -> dict[str, Any]:
-    return {"id": id, "name": name, "arguments": [], "named": named}
+    return {"id": id, "name": name, "named": named}
 
 
 def _told(id: str, name: str, **outcome: Any) -> dict[str, Any]:

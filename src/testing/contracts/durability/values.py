@@ -13,11 +13,12 @@ from outlast.core.errors import (
     Unserialisable,
     UpdateFailed,
 )
+from outlast.core.events import ActivityFailedData
 from outlast.core.json import DEPTH_MAX
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.testing.contracts.durability.activities import AT_ONCE, record
-from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
+from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, data_of
 
 
 def lists(levels: int) -> Any:
@@ -240,5 +241,5 @@ class ValueContract(DurabilityContractBase):
         await execution.signal("finish")
         with pytest.raises(ExecutionFailed, match="half a character"):
             await stage.soon(execution.result())
-        failed = [event for event in await all_events(execution) if event.kind == "activity_failed"]
-        assert [str(event.data["failure"]).count("half a character") for event in failed] == [1]
+        failed = data_of(await all_events(execution), ActivityFailedData)
+        assert [data.failure.message.count("half a character") for data in failed] == [1]

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from outlast.core.errors import ConfigurationError, DefinitionError
+from outlast.core.events import EventKind
 from outlast.ports.durability.backend import Backend
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
 from outlast.testing.contracts.durability.storage import BackendCapability
@@ -71,7 +72,7 @@ class WorkerContract(DurabilityContractBase):
         world.gate("b").set()
         assert await stage.soon(execution.result()) == ["a done", "b done"]
         kinds = [event.kind for event in await stage.soon(all_events(execution))]
-        assert kinds.count("activity_completed") == 2
+        assert kinds.count(EventKind.ACTIVITY_COMPLETED) == 2
         assert_tried_twice(world.attempts("a reached"))
         assert_tried_twice(world.attempts("b reached"))
 

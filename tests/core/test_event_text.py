@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.core.event_stream import Delta, Event, EventReader
+from outlast.core.events import EventKind, ModelRepliedData, TextDeltaData
 from outlast.core.failure import Failure
+from outlast.core.json import JSON
 from outlast.core.records import AnyRecord, AttemptFailed, StepCompleted, StepKind, StepScheduled
+from outlast.core.step_keys import model_key
 
 FAILURE = Failure(kind="ModelUnreachable", message="cut")
 
@@ -34,8 +37,9 @@ def stories(draw: st.DrawFn) -> Story:
     """Turns one after another, each of some attempts that told some text."""
     timeline: list[AnyRecord | Delta] = []
     for turn in range(draw(st.integers(1, 3))):
-        key = f"run/t{turn}"
-        timeline.append(StepScheduled(key=key, kind=StepKind.MODEL, name="call_model", about={"turn": turn}))
+        key = model_key("run", turn)
+        about: dict[str, JSON] = {"agent": "poet"}
+        timeline.append(StepScheduled(key=key, kind=StepKind.MODEL, name="call_model", about=about))
         attempts = draw(st.integers(1, 3))
         for attempt in range(1, attempts + 1):
             pieces = draw(st.integers(0, 3))
@@ -68,18 +72,21 @@ def read(story: Story, looks: list[int]) -> list[Event]:
 def test_each_piece_is_told_once_in_its_place_whatever_is_read_when(story: Story, looks: list[int]) -> None:
     events = read(story, looks)
     silent = EventReader()
-    assert [event for event in events if event.kind != "text_delta"] == [
+    assert [event for event in events if event.kind is not EventKind.TEXT_DELTA] == [
         event for record in story.records for event in silent.read(record)
     ]
     assert [event.position for event in events] == sorted(event.position for event in events)
-    told: list[tuple[object, ...]] = []
-    replied: set[object] = set()
+    told: list[tuple[str, int, int, str]] = []
+    replied: set[str] = set()
     for event in events:
-        if event.kind == "model_replied":
-            replied.add(event.data["key"])
-        if event.kind == "text_delta":
-            assert event.data["key"] not in replied
-            told.append(tuple(event.data[name] for name in ("key", "attempt", "sequence", "text")))
+        match event.data:
+            case ModelRepliedData(key=key):
+                replied.add(key)
+            case TextDeltaData(key=key) as piece:
+                assert key not in replied
+                told.append((key, piece.attempt, piece.sequence, piece.text))
+            case _:
+                pass
     published = [(delta.key, delta.attempt, delta.sequence, delta.text) for delta in story.deltas]
     # In order, none twice, and all of the last attempt that told any; of earlier ones what was heard in time.
     assert told == [piece for piece in published if piece in set(told)]
@@ -92,5 +99,5 @@ def test_each_piece_is_told_once_in_its_place_whatever_is_read_when(story: Story
 def test_who_comes_late_hears_only_the_last_attempt(story: Story) -> None:
     last = {delta.key: delta.attempt for delta in story.deltas}
     for event in read(story, []):
-        if event.kind == "text_delta":
-            assert event.data["attempt"] == last[str(event.data["key"])]
+        if isinstance(event.data, TextDeltaData):
+            assert event.data.attempt == last[event.data.key]

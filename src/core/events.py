@@ -1,0 +1,615 @@
+"""Events: every kind that the stream of an execution can bring, and the data of each kind.
+
+Each kind has one class of data, which knows its kind: whoever reads an event asks for the class, and then has
+its fields with their types.
+
+    async for event in execution.events():
+        match event.data:
+            case events.ToolReturnedData(tool=tool, result=result):
+                print(tool, "returned", result)
+            case events.TextDeltaData(text=text):
+                print(text, end="")
+
+`AnyEventData` is the list of the classes, and `DATA` the table from kind to class. The table of events in
+the docs is drawn from them. An event that a run of an agent emits is a record of the journal
+(`EventEmitted`), with the data as JSON. Every other event is made from other records, by the reader in
+`event_stream`. The JSON leaves out what an earlier record says already, and the reader fills it in: the
+arguments of a tool call, which stand in the model's reply.
+
+JSON that an event carries along is not validated again: it comes from a record, or goes into one, and records
+are validated. A stream may carry every reply and every result, so a second look at each would cost more than
+everything else that a reader does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
+
+from pydantic import Field, SkipValidation
+
+from outlast.core import entries as wire
+from outlast.core.chunks import as_chunks, text_of
+from outlast.core.entries import Entry, MessageOutput
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.replies import with_own_call_ids
+from outlast.core.usage import Usage
+from outlast.core.values import Value
+
+Carried: TypeAlias = SkipValidation[JSON]
+"""Any JSON."""
+Named: TypeAlias = SkipValidation[dict[str, JSON]]
+"""A JSON object."""
+
+
+class EventKind(StrEnum):
+    """What an event is about."""
+
+    EXECUTION_STARTED = "execution_started"
+    EXECUTION_COMPLETED = "execution_completed"
+    EXECUTION_FAILED = "execution_failed"
+    EXECUTION_CANCELLED = "execution_cancelled"
+    EXECUTION_RECOVERED = "execution_recovered"
+    TURN_STARTED = "turn_started"
+    TEXT_DELTA = "text_delta"
+    MODEL_REPLIED = "model_replied"
+    MODEL_FAILED = "model_failed"
+    TOOL_CALLED = "tool_called"
+    TOOL_RETURNED = "tool_returned"
+    TOOL_FAILED = "tool_failed"
+    TOOL_EXECUTED = "tool_executed"
+    TOOL_CLOSED = "tool_closed"
+    HANDED_OFF = "handed_off"
+    APPROVAL_REQUESTED = "approval_requested"
+    APPROVAL_GIVEN = "approval_given"
+    APPROVAL_REFUSED = "approval_refused"
+    LIMIT_REACHED = "limit_reached"
+    ANSWER_REJECTED = "answer_rejected"
+    GUARDRAIL_REJECTED = "guardrail_rejected"
+    GUARDRAIL_REPLACED = "guardrail_replaced"
+    SUMMARY_STARTED = "summary_started"
+    SUMMARY_MADE = "summary_made"
+    SUMMARY_FAILED = "summary_failed"
+    ACTIVITY_STARTED = "activity_started"
+    ACTIVITY_COMPLETED = "activity_completed"
+    ACTIVITY_FAILED = "activity_failed"
+    ATTEMPT_FAILED = "attempt_failed"
+    TIMER_STARTED = "timer_started"
+    TIMER_FIRED = "timer_fired"
+    SIGNAL_RECEIVED = "signal_received"
+    UPDATE_ACCEPTED = "update_accepted"
+    UPDATE_COMPLETED = "update_completed"
+    UPDATE_FAILED = "update_failed"
+    CANCEL_REQUESTED = "cancel_requested"
+    PATCHED = "patched"
+
+
+class EventData(Value):
+    """The data of an event. `to_data` returns it as JSON, without the fields that hold nothing.
+
+    Give a field that is added later a default of None: then journals that are older still replay.
+    """
+
+    kind: ClassVar[EventKind]
+    prose: ClassVar[frozenset[str]] = frozenset()
+    """The fields with words for people, which another version of this library may choose differently."""
+
+
+# The execution -----------------------------------------------------------------------------------------
+
+
+class ExecutionStartedData(EventData):
+    """The execution begins."""
+
+    kind: ClassVar = EventKind.EXECUTION_STARTED
+    workflow: str
+    """The name of the workflow."""
+    arguments: Named = Field(default_factory=dict)
+    """What the workflow was started with, by parameter name."""
+
+
+class ExecutionCompletedData(EventData):
+    """The execution has ended with a result. The stream ends."""
+
+    kind: ClassVar = EventKind.EXECUTION_COMPLETED
+    result: Carried
+    """What the workflow returned."""
+
+
+class ExecutionFailedData(EventData):
+    """The execution has ended with an error. The stream ends."""
+
+    kind: ClassVar = EventKind.EXECUTION_FAILED
+    failure: Failure
+    """The error that the workflow raised."""
+
+
+class ExecutionCancelledData(EventData):
+    """The execution has ended because somebody cancelled it. The stream ends."""
+
+    kind: ClassVar = EventKind.EXECUTION_CANCELLED
+
+
+class ExecutionRecoveredData(EventData):
+    """A worker took the execution over from one that was lost. Attempts may have been under way there."""
+
+    kind: ClassVar = EventKind.EXECUTION_RECOVERED
+
+
+# Turns of a run ----------------------------------------------------------------------------------------
+
+
+class TurnData(EventData):
+    """What belongs to one turn of a run."""
+
+    run: str
+    """The run: one `Runner.run` of the execution."""
+    agent: str
+    """The agent that is active."""
+    turn: int
+    """The number of the turn in its run, from 1."""
+
+
+class ModelCallData(TurnData):
+    """What belongs to one call of a model."""
+
+    key: str
+    """The key of the step."""
+
+
+class ReplyData(ModelCallData):
+    """A reply of a model, as the journal holds it."""
+
+    result: Named
+    """The reply as JSON, with its entries, its usage and the session's handle."""
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The entries of the reply, with the ids of calls that other events have. Made at every look."""
+        return with_own_call_ids(wire.entries.validate_python(self.result.get("entries", ())))
+
+    @property
+    def text(self) -> str:
+        """The text of the reply's messages."""
+        messages = [entry for entry in self.entries if isinstance(entry, MessageOutput)]
+        return text_of([chunk for message in messages for chunk in as_chunks(message.content)])
+
+    @property
+    def usage(self) -> Usage:
+        """What the call cost."""
+        return Usage.model_validate(self.result.get("usage", {}))
+
+
+class TurnStartedData(ModelCallData):
+    """The model is asked: a turn begins."""
+
+    kind: ClassVar = EventKind.TURN_STARTED
+
+
+class TextDeltaData(ModelCallData):
+    """A piece of the text of a reply that is still being written. The journal does not hold it."""
+
+    kind: ClassVar = EventKind.TEXT_DELTA
+    attempt: int
+    """The attempt at the step, from 1. The text of a higher attempt replaces that of lower ones."""
+    sequence: int
+    """The number of the piece in its attempt, from 1."""
+    text: str
+    """The piece."""
+
+
+class ModelRepliedData(ReplyData):
+    """The reply of the model is whole."""
+
+    kind: ClassVar = EventKind.MODEL_REPLIED
+
+
+class ModelFailedData(ModelCallData):
+    """The model gave no usable reply, and is not asked again."""
+
+    kind: ClassVar = EventKind.MODEL_FAILED
+    failure: Failure
+    """The error of the last attempt."""
+
+
+class SummaryStartedData(ModelCallData):
+    """A model is asked for a summary of the older part of the conversation, before the turn."""
+
+    kind: ClassVar = EventKind.SUMMARY_STARTED
+
+
+class SummaryMadeData(ReplyData):
+    """The summary is made."""
+
+    kind: ClassVar = EventKind.SUMMARY_MADE
+
+
+class SummaryFailedData(ModelCallData):
+    """There is no summary, and the run goes on without it."""
+
+    kind: ClassVar = EventKind.SUMMARY_FAILED
+    failure: Failure
+    """Why there is none."""
+
+
+# Tool calls --------------------------------------------------------------------------------------------
+
+
+class CallData(TurnData):
+    """What belongs to one tool call."""
+
+    call_id: str
+    """The id of the call in its turn."""
+    tool: str
+    """The name of the tool, as the model knows it."""
+
+
+class AskedCallData(CallData):
+    """A tool call with its arguments."""
+
+    arguments: Named = Field(default_factory=dict)
+    """The arguments that the model wrote, or that a person edited."""
+    arguments_text: str | None = None
+    """The text that the model wrote, if it is not a JSON object; `arguments` is then empty."""
+
+
+class MadeCallData(CallData):
+    """A tool call, and how it is made."""
+
+    key: str | None = None
+    """The key of the step. None: the call is not a step; it is one of a plain function, or was not made."""
+    source: str | None = None
+    """The source that the tool is from, such as an MCP server."""
+
+
+class ToolCalledData(MadeCallData, AskedCallData):
+    """A tool is called. If the call cannot be made, `tool_failed` follows at once."""
+
+    kind: ClassVar = EventKind.TOOL_CALLED
+
+
+class ToolReturnedData(MadeCallData):
+    """The tool call has its result."""
+
+    kind: ClassVar = EventKind.TOOL_RETURNED
+    result: Carried
+    """What the tool returned, as JSON. Of a tool of a source: its structured result, else its content."""
+
+
+class ToolFailedData(MadeCallData):
+    """The tool call failed, or was not made: the model gets the error as its result."""
+
+    kind: ClassVar = EventKind.TOOL_FAILED
+    failure: Failure
+    """The error."""
+
+
+class ToolExecutedData(EventData):
+    """The server of the model has run a built-in tool. What came of it stands in the reply before."""
+
+    kind: ClassVar = EventKind.TOOL_EXECUTED
+    run: str
+    """The run: one `Runner.run` of the execution."""
+    turn: int
+    """The number of the turn in its run, from 1."""
+    tool: str
+    """The name of the tool."""
+    entry: str | None = None
+    """The id of the entry in the reply, if it has one."""
+
+
+class ToolClosedData(EventData):
+    """The run has ended before the model got this result: the conversation's next run begins with it."""
+
+    kind: ClassVar = EventKind.TOOL_CLOSED
+    prose: ClassVar = frozenset({"text"})
+    run: str
+    """The run: one `Runner.run` of the execution."""
+    call_id: str
+    """The id of the call in its turn."""
+    text: str
+    """The result, as the model will get it."""
+
+
+class HandedOffData(EventData):
+    """Another agent is active from now on."""
+
+    kind: ClassVar = EventKind.HANDED_OFF
+    run: str
+    """The run: one `Runner.run` of the execution."""
+    turn: int
+    """The number of the turn in its run, from 1."""
+    from_agent: str
+    """The agent that was active."""
+    to_agent: str
+    """The agent that is active now."""
+
+
+# Approvals and checks ----------------------------------------------------------------------------------
+
+
+class ApprovalRequestedData(AskedCallData):
+    """A tool call waits for a person's decision."""
+
+    kind: ClassVar = EventKind.APPROVAL_REQUESTED
+    fingerprint: str
+    """A digest of agent, tool and arguments, to which the decision is bound."""
+
+
+class ApprovalGivenData(AskedCallData):
+    """A person has allowed the call."""
+
+    kind: ClassVar = EventKind.APPROVAL_GIVEN
+    reason: str | None = None
+    """What the person wrote."""
+    edited_arguments: SkipValidation[dict[str, JSON] | None] = None
+    """The arguments that the call is made with, if the person changed them."""
+
+
+class ApprovalRefusedData(AskedCallData):
+    """The call is not made: a person has denied it, or the check whether it needs approval failed."""
+
+    kind: ClassVar = EventKind.APPROVAL_REFUSED
+    prose: ClassVar = frozenset({"reason"})
+    reason: str | None = None
+    """Why, if anybody said so."""
+
+
+class LimitReachedData(TurnData):
+    """The run is at a limit: the model is asked once more, and must answer without tools."""
+
+    kind: ClassVar = EventKind.LIMIT_REACHED
+    prose: ClassVar = frozenset({"limit"})
+    limit: str
+    """The limit, in words."""
+
+
+class AnswerRejectedData(TurnData):
+    """The answer is not of the agent's output type. The model may answer again, if the agent allows it."""
+
+    kind: ClassVar = EventKind.ANSWER_REJECTED
+    prose: ClassVar = frozenset({"reason"})
+    reason: str
+    """What is wrong with the answer."""
+
+
+class GuardrailData(EventData):
+    """The verdict of a guardrail."""
+
+    run: str
+    """The run: one `Runner.run` of the execution."""
+    agent: str
+    """The agent that has the guardrail."""
+    of: Literal["input", "output"]
+    """What was checked."""
+    guardrail: str
+    """The name of the guardrail."""
+
+
+class GuardrailRejectedData(GuardrailData):
+    """A guardrail has rejected what the run was given, or its answer. The run ends."""
+
+    kind: ClassVar = EventKind.GUARDRAIL_REJECTED
+    reason: str
+    """Why."""
+
+
+class GuardrailReplacedData(GuardrailData):
+    """A guardrail has replaced what the run was given, or its answer."""
+
+    kind: ClassVar = EventKind.GUARDRAIL_REPLACED
+    text: str
+    """The text that stands there now."""
+
+
+# Activities and attempts -------------------------------------------------------------------------------
+
+
+class ActivityData(EventData):
+    """What belongs to one activity, or to another step that is not part of a turn: a list of tools."""
+
+    key: str
+    """The key of the step."""
+    name: str
+    """The name of the activity."""
+
+
+class ActivityStartedData(ActivityData):
+    """Workflow code has called an activity."""
+
+    kind: ClassVar = EventKind.ACTIVITY_STARTED
+    arguments: Named = Field(default_factory=dict)
+    """The arguments, by parameter name."""
+
+
+class ActivityCompletedData(ActivityData):
+    """The activity has its result."""
+
+    kind: ClassVar = EventKind.ACTIVITY_COMPLETED
+    result: Carried
+    """What the activity returned."""
+
+
+class ActivityFailedData(ActivityData):
+    """The activity failed, and is not tried again."""
+
+    kind: ClassVar = EventKind.ACTIVITY_FAILED
+    failure: Failure
+    """The error of the last attempt."""
+
+
+class AttemptFailedData(EventData):
+    """An attempt at a step failed, and another one follows."""
+
+    kind: ClassVar = EventKind.ATTEMPT_FAILED
+    key: str
+    """The key of the step."""
+    name: str
+    """The name of the step."""
+    attempt: int
+    """The number of the attempt, from 1."""
+    failure: Failure
+    """The error."""
+    run: str | None = None
+    """The run that the step belongs to, if it belongs to one."""
+    agent: str | None = None
+    """The agent that was active."""
+    turn: int | None = None
+    """The number of the turn in its run."""
+    call_id: str | None = None
+    """The id of the call in its turn, if the step is a tool call."""
+    tool: str | None = None
+    """The name of the tool, if the step is a tool call."""
+
+
+# Timers, messages and patches --------------------------------------------------------------------------
+
+
+class TimerStartedData(EventData):
+    """Workflow code waits for a time."""
+
+    kind: ClassVar = EventKind.TIMER_STARTED
+    key: str
+    """The key of the timer."""
+    due_at: float
+    """When it is due, in seconds since the epoch."""
+
+
+class TimerFiredData(EventData):
+    """The timer was due."""
+
+    kind: ClassVar = EventKind.TIMER_FIRED
+    key: str
+    """The key of the timer."""
+
+
+class SentData(EventData):
+    """What somebody sent to the execution."""
+
+    name: str
+    """The name of the handler."""
+    arguments: tuple[Carried, ...] = ()
+    """The positional arguments."""
+    named: Named = Field(default_factory=dict)
+    """The other arguments, by parameter name."""
+
+
+class SignalReceivedData(SentData):
+    """A signal has come to the execution."""
+
+    kind: ClassVar = EventKind.SIGNAL_RECEIVED
+
+
+class UpdateAcceptedData(SentData):
+    """An update has been accepted, and its handler begins."""
+
+    kind: ClassVar = EventKind.UPDATE_ACCEPTED
+    id: str
+    """The id of the update."""
+
+
+class UpdateAnswerData(EventData):
+    """How the handler of an update has ended."""
+
+    id: str
+    """The id of the update."""
+    name: str
+    """The name of the handler."""
+
+
+class UpdateCompletedData(UpdateAnswerData):
+    """The handler of an update has returned."""
+
+    kind: ClassVar = EventKind.UPDATE_COMPLETED
+    result: Carried
+    """What the handler returned."""
+
+
+class UpdateFailedData(UpdateAnswerData):
+    """The handler of an update has failed. The execution goes on."""
+
+    kind: ClassVar = EventKind.UPDATE_FAILED
+    failure: Failure
+    """The error."""
+
+
+class CancelRequestedData(EventData):
+    """Somebody has asked the execution to end."""
+
+    kind: ClassVar = EventKind.CANCEL_REQUESTED
+
+
+class PatchedData(EventData):
+    """The execution runs the code that a patch brought."""
+
+    kind: ClassVar = EventKind.PATCHED
+    patch: str
+    """The name of the patch."""
+
+
+AnyEventData: TypeAlias = (
+    ExecutionStartedData
+    | ExecutionCompletedData
+    | ExecutionFailedData
+    | ExecutionCancelledData
+    | ExecutionRecoveredData
+    | TurnStartedData
+    | TextDeltaData
+    | ModelRepliedData
+    | ModelFailedData
+    | ToolCalledData
+    | ToolReturnedData
+    | ToolFailedData
+    | ToolExecutedData
+    | ToolClosedData
+    | HandedOffData
+    | ApprovalRequestedData
+    | ApprovalGivenData
+    | ApprovalRefusedData
+    | LimitReachedData
+    | AnswerRejectedData
+    | GuardrailRejectedData
+    | GuardrailReplacedData
+    | SummaryStartedData
+    | SummaryMadeData
+    | SummaryFailedData
+    | ActivityStartedData
+    | ActivityCompletedData
+    | ActivityFailedData
+    | AttemptFailedData
+    | TimerStartedData
+    | TimerFiredData
+    | SignalReceivedData
+    | UpdateAcceptedData
+    | UpdateCompletedData
+    | UpdateFailedData
+    | CancelRequestedData
+    | PatchedData
+)
+"""The data of any event; a `match` over it can be checked for having every kind."""
+
+DATA: dict[EventKind, type[AnyEventData]] = {data.kind: data for data in get_args(AnyEventData)}
+"""Each kind, with the class of its data."""
+
+
+def event_data(kind: str, data: dict[str, Any]) -> AnyEventData:
+    """Return the data that `to_data` made.
+
+    Raises:
+        ValueError: there is no such kind, or the data are not those of the kind.
+    """
+    return DATA[EventKind(kind)].model_validate(data)
+
+
+def repeated(kind: str, data: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return the part of an event's JSON that code must repeat when it is replayed: all but words for people.
+
+    Of a failure that is its kind. A message may hold an address, and no code relies on it.
+    """
+    prose = DATA[EventKind(kind)].prose if kind in DATA else frozenset()
+    kept = {name: value for name, value in data.items() if name not in prose}
+    if isinstance(failure := kept.get("failure"), dict):
+        kept["failure"] = failure.get("kind")
+    return kept
