@@ -205,7 +205,7 @@ class WorkflowMachine:
             position, recorded = self._window.expected.pop(asked.key)
             if _difference(recorded, asked):
                 raise self._departure(position, recorded, asked)
-            self._apply(asked, position)
+            self._apply(recorded, position)
             return
         if self.phase is MachinePhase.REPLAYING and not self._window.is_open:
             raise self._departure(*self._what_is_recorded_instead(), asked)

@@ -639,6 +639,8 @@ def test_a_failure_is_repeated_by_its_kind_alone() -> None:
         machine.advance()
         machine.request(repeated)
         assert machine.advance() is None
+        # It ended as the journal says.
+        assert machine.closed in (None, recorded)
 
 
 def test_another_kind_of_failure_is_a_departure() -> None:

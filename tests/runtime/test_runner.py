@@ -17,7 +17,7 @@ import outlast
 from outlast.adapters.scripted.session import call, handoff, say
 from outlast.core.entries import Entry
 from outlast.core.errors import DefinitionError, ModelRefused
-from outlast.core.events import EventKind, ToolCalledData
+from outlast.core.events import AttemptFailedData, EventKind, ToolCalledData
 from outlast.testing.contracts.durability.stage import data_of
 
 ran: list[str] = []
@@ -121,11 +121,9 @@ async def test_arguments_are_read_when_a_call_is_made_and_not_again_for_its_firs
 
     read.clear()
     execution, result = await run_in_memory(Reading)
-    failures: list[Any] = [
-        event.data["failure"] async for event in execution.events() if event.kind == "attempt_failed"
-    ]
+    failures = data_of([event async for event in execution.events()], AttemptFailedData)
     # What a model sent is read, and read again as the journal keeps it; what code gave only the latter way.
-    assert [failure["message"] for failure in failures] == ["2", "1"]
+    assert [data.failure.message for data in failures] == ["2", "1"]
     assert result == ["3", "2"]
 
 
