@@ -118,7 +118,9 @@ async def test_a_tool_list_and_a_call_are_journaled_and_need_no_server_any_more(
     [step] = data_of(events, ActivityCompletedData)
     assert step.name == "list tools of t"
     assert ToolList.model_validate(step.result) == ToolList.of(listed)
-    assert [(data.source, data.result) for data in data_of(events, ToolReturnedData)] == [("t", "A")]
+    assert [(data.source, data.result) for data in data_of(events, ToolReturnedData)] == [
+        ("t", {"result": "A"})
+    ]
     assert len(caller.servers.processes()) == 2  # the worker's and the test's
 
 
