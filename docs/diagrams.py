@@ -1,16 +1,29 @@
-"""Draws the state diagrams of the docs from the tables that the machines obey: `python docs/diagrams.py`."""
+"""Draws what the docs show of the code: `python docs/diagrams.py`.
+
+The state diagrams come from the tables that the machines obey, the tables of events from the classes of
+their data.
+"""
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
+from outlast.core import events
 from outlast.core.agent_run import Phase
 from outlast.core.agent_transitions import TRANSITIONS
+from outlast.core.events import DATA
+from outlast.core.json import JSON
 from outlast.core.workflow_machine import OPERATIONS, MachinePhase
 
-PAGE = Path(__file__).parent / "agent-machine.md"
+DOCS = Path(__file__).parent
+
+FEW = 4
+"""How many events a table names before it says: all others."""
 
 Move = tuple[str, str, str, str]
 """A phase, what comes, the outcome (empty where there is only one), and the next phase."""
@@ -18,8 +31,8 @@ Move = tuple[str, str, str, str]
 
 def agent_moves() -> Iterator[Move]:
     """Yield the moves of the agent machine."""
-    for phase, events in TRANSITIONS.items():
-        for event, outcomes in events.items():
+    for phase, accepted in TRANSITIONS.items():
+        for event, outcomes in accepted.items():
             for outcome, after in outcomes.items():
                 yield phase, event.__name__, outcome if len(outcomes) > 1 else "", after
 
@@ -54,15 +67,79 @@ def diagrams() -> Mapping[str, str]:
     }
 
 
-def redrawn(page: str) -> str:
-    """Return the page with every diagram as it must be now."""
-    for name, drawing in diagrams().items():
+def event_table() -> str:
+    """Return a table of all events: the kind, when one comes, and its fields."""
+    lines = ["| kind | when | fields |", "| --- | --- | --- |"]
+    for kind, cls in DATA.items():
+        when = " ".join((cls.__doc__ or "").split())
+        lines.append(f"| `{kind}` | {when} | {', '.join(f'`{name}`' for name in cls.model_fields)} |")
+    return "\n".join(lines)
+
+
+def field_table() -> str:
+    """Return a table of the fields of events: the type and the meaning, and where it has that meaning."""
+    meanings_of = dict(_fields_in(Path(events.__file__).read_text(encoding="utf-8")))
+    found: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for kind, cls in DATA.items():
+        for name, field in cls.model_fields.items():
+            meaning = next(
+                meanings_of[base.__name__, name]
+                for base in cls.__mro__
+                if (base.__name__, name) in meanings_of
+            )
+            plain = field.annotation.__name__ if isinstance(field.annotation, type) else field.annotation
+            typed = _TYPES.get(field.annotation) or str(plain).replace("|", "or")
+            found.setdefault(name, {}).setdefault((typed, meaning), []).append(f"`{kind}`")
+    lines = ["| field | type | meaning | in |", "| --- | --- | --- | --- |"]
+    for name, meanings in sorted(found.items()):
+        for (typed, meaning), kinds in meanings.items():
+            where = "" if len(meanings) == 1 else ", ".join(kinds) if len(kinds) <= FEW else "all others"
+            lines.append(f"| `{name}` | {typed} | {meaning} | {where} |")
+    return "\n".join(lines)
+
+
+_TYPES: dict[Any, str] = {
+    JSON: "JSON",
+    dict[str, JSON]: "JSON object",
+    dict[str, JSON] | None: "JSON object or None",
+    tuple[events.Carried, ...]: "tuple of JSON",
+    Literal["input", "output"]: '"input" or "output"',
+}
+
+
+def _fields_in(source: str) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield what the source says of the fields of its classes, by class and field."""
+    for cls in ast.parse(source).body:
+        if isinstance(cls, ast.ClassDef):
+            for statement, following in pairwise(cls.body):
+                match statement, following:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                        value=ast.Constant(value=str(text))
+                    ):
+                        yield (cls.name, name), " ".join(text.split())
+
+
+def drawings() -> Mapping[str, Mapping[str, str]]:
+    """Return what is drawn, by page and by the name that it has there."""
+    return {
+        "agent-machine.md": {name: f"```mermaid\n{drawn}\n```" for name, drawn in diagrams().items()},
+        "events.md": {"events": event_table(), "fields": field_table()},
+    }
+
+
+def redrawn(page: str, drawn: Mapping[str, str]) -> str:
+    """Return the text of a page with every drawing as it must be now."""
+    for name, drawing in drawn.items():
         block = re.compile(rf"(<!-- {name}: .*? -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not block.search(page):
-            raise SystemExit(f"the page has no place for the diagram {name!r}: put its comment back")
-        page = block.sub(rf"\1```mermaid\n{drawing}\n```\n\2", page)
+        place = block.search(page)
+        if place is None:
+            raise SystemExit(f"the page has no place for the drawing {name!r}: put its comment back")
+        begins, _, ends = page.partition(place[0])
+        page = f"{begins}{place[1]}{drawing}\n{place[2]}{ends}"
     return page
 
 
 if __name__ == "__main__":
-    PAGE.write_text(redrawn(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, drawn in drawings().items():
+        path = DOCS / name
+        path.write_text(redrawn(path.read_text(encoding="utf-8"), drawn), encoding="utf-8")

@@ -66,13 +66,13 @@ def arguments_in(reply: Mapping[str, Any]) -> dict[str, str]:
     The reply is the JSON that a journal holds. Nothing but its calls is looked at, and nothing is validated:
     to make entries of every reply would cost whoever reads an event stream more than all the rest.
     """
-    calls: list[tuple[str, str]] = []
-    for entry in reply.get("entries", ()):
-        match entry:
-            case {"type": "function.call", "tool_call_id": str(call_id), "arguments": str(arguments)}:
-                calls.append((call_id, arguments))
-    own = own_call_ids([call_id for call_id, _ in calls])
-    return {call_id: arguments for call_id, (_, arguments) in zip(own, calls, strict=True)}
+    calls = [
+        entry
+        for entry in reply.get("entries", ())
+        if isinstance(entry, dict) and entry.get("type") == "function.call"
+    ]
+    own = own_call_ids([call["tool_call_id"] for call in calls])
+    return {call_id: call["arguments"] for call_id, call in zip(own, calls, strict=True)}
 
 
 def parsed_arguments(text: str) -> dict[str, Any] | None:

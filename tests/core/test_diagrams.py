@@ -1,4 +1,4 @@
-"""The diagrams in the docs say what the tables say."""
+"""The diagrams and the tables in the docs say what the code says."""
 
 from __future__ import annotations
 
@@ -6,18 +6,29 @@ import runpy
 from pathlib import Path
 from typing import get_args
 
+import pytest
+
 from outlast.core.agent_events import AgentEvent
 from outlast.core.agent_run import Phase
 from outlast.core.agent_transitions import TRANSITIONS
+from outlast.core.events import DATA, EventKind
 from outlast.core.workflow_machine import OPERATIONS, MachinePhase, WorkflowMachine
 
 DOCS = Path(__file__).parents[2] / "docs"
 draw = runpy.run_path(str(DOCS / "diagrams.py"))
 
 
-def test_the_page_is_drawn_from_the_tables() -> None:
-    page = (DOCS / "agent-machine.md").read_text(encoding="utf-8")
-    assert draw["redrawn"](page) == page, "run `python docs/diagrams.py`"
+@pytest.mark.parametrize("name", draw["drawings"]())
+def test_the_page_is_drawn_from_the_code(name: str) -> None:
+    page = (DOCS / name).read_text(encoding="utf-8")
+    assert draw["redrawn"](page, draw["drawings"]()[name]) == page, "run `python docs/diagrams.py`"
+
+
+def test_every_kind_of_event_and_every_field_is_in_the_tables() -> None:
+    rows = draw["event_table"]().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == [*EventKind]
+    fields = {row.split("`")[1] for row in draw["field_table"]().splitlines()[2:]}
+    assert fields == {name for cls in DATA.values() for name in cls.model_fields}
 
 
 def test_every_move_is_drawn_once_and_nothing_else() -> None:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from outlast.adapters.scripted.session import ScriptedSession, call, say
 from outlast.composition.running import Runner
+from outlast.core.agents import ToolSpec
 from outlast.core.chunks import TextChunk, UnknownChunk
 from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
 from outlast.core.errors import MalformedReply
-from outlast.core.events import EventKind
-from outlast.core.json import DEPTH_MAX
+from outlast.core.events import EventKind, MadeCallData, ToolCalledData, ToolFailedData, ToolReturnedData
+from outlast.core.json import DEPTH_MAX, JSON
 from outlast.core.summaries import HEADING, SUMMARISER, SummariseHistory
 from outlast.core.usage import Usage
 from outlast.ports.deltas import Tell
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.ports.resources import Resources
+from outlast.ports.tools import Effect, ToolOutput, ToolSource
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.runtime.definitions.agent import Agent
 from outlast.runtime.definitions.guardrails import Replace
 from outlast.testing.contracts.durability.activities import AT_ONCE
-from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events, transcript
+from outlast.testing.contracts.durability.stage import (
+    DurabilityContractBase,
+    Stage,
+    all_events,
+    data_of,
+    transcript,
+)
 from outlast.testing.contracts.durability.values import lists
 from outlast.testing.contracts.durability.world import here, worlds
 
@@ -202,6 +210,53 @@ class Deep:
             return str(error)
 
 
+def count(words: list[str]) -> dict[str, int]:
+    """Count words."""
+    return {word: words.count(word) for word in sorted(set(words))}
+
+
+class Scales(ToolSource):
+    """A source whose one tool gives a structure, beside a text that says the same."""
+
+    @property
+    def name(self) -> str:
+        return "scales"
+
+    async def list_tools(self, resources: Resources) -> Sequence[ToolSpec]:
+        return [ToolSpec(name="weigh", description="Weigh", parameters={"type": "object"})]
+
+    async def call(
+        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
+    ) -> ToolOutput:
+        if arguments["what"] == "air":
+            return ToolOutput(content="too light", is_error=True)
+        return ToolOutput(content='{"grams":7}', structured={"grams": 7})
+
+    def effect(self, tool: str) -> Effect:
+        return "read"
+
+
+CALLS = (
+    call("contract_note", {"what": "tea"}, call_id="activity"),
+    call("count", {"words": ["a", "b", "a"]}, call_id="function"),
+    call("weigh", {"what": "tea"}, call_id="source"),
+    call("weigh", {"what": "air"}, call_id="too light"),
+    call("weigh", "tea", call_id="no object"),
+    call("transfer_to_nobody", {}, call_id="handoff"),
+)
+
+
+@workflow.define(name="contract.all_sorts")
+class AllSorts:
+    """Runs an agent that has tools of every sort, and calls them one after another."""
+
+    @workflow.entrypoint
+    async def run(self) -> str:
+        agent = Agent(model="m", name="solo", tools=[note, count, Scales()])
+        session = ScriptedSession({"solo": [*([one] for one in CALLS), say("Done.")]})
+        return (await Runner.run(agent, "Go.", session)).text
+
+
 class AgentContract(DurabilityContractBase):
     """What agents do is decided by one machine, from one journal."""
 
@@ -261,6 +316,45 @@ class AgentContract(DurabilityContractBase):
         told = "['b', 'a'] {'words': ['b', 'a']} ['b', 'a']"
         assert await stage.later(execution.result(), 1) == [told, told, "b", "a"]
         assert [(effect.what, effect.attempt) for effect in world.effects] == [(told, 1), (told, 2)] * 2
+
+    async def test_arguments_are_objects_and_results_what_they_were_for_tools_of_every_sort(
+        self, stage: Stage
+    ) -> None:
+        execution, _ = await stage.start(AllSorts)
+        await stage.worker(AllSorts)
+        assert await stage.soon(execution.result()) == "Done."
+        told = data_of(await stage.soon(all_events(execution)), MadeCallData)
+        assert [(data.kind, data.call_id, data.tool, data.source) for data in told] == [
+            (kind, one.tool_call_id, one.name, "scales" if made and one.name == "weigh" else None)
+            for one, made, ending in zip(
+                CALLS,
+                (True, True, True, True, False, False),
+                (EventKind.TOOL_RETURNED,) * 3 + (EventKind.TOOL_FAILED,) * 3,
+                strict=True,
+            )
+            for kind in (EventKind.TOOL_CALLED, ending)
+        ]
+        # A call that is a step has a key.
+        keys = [data.key for data in told if isinstance(data, ToolCalledData)]
+        assert [key is not None for key in keys] == [True, False, True, True, False, False]
+        assert [
+            (data.arguments, data.arguments_text) for data in told if isinstance(data, ToolCalledData)
+        ] == [
+            ({"what": "tea"}, None),
+            ({"words": ["a", "b", "a"]}, None),
+            ({"what": "tea"}, None),
+            ({"what": "air"}, None),
+            ({}, "tea"),
+            ({}, None),
+        ]
+        assert [data.result for data in told if isinstance(data, ToolReturnedData)] == [
+            "tea noted",
+            {"a": 2, "b": 1},
+            {"grams": 7},
+        ]
+        failures = [data.failure for data in told if isinstance(data, ToolFailedData)]
+        assert [failure.kind for failure in failures] == ["ToolError", "InvalidArguments", "UnknownHandoff"]
+        assert failures[0].message == "too light"
 
     async def test_whatever_ids_a_model_gives_its_calls_each_is_made_and_answered(self, stage: Stage) -> None:
         execution, world = await stage.start(OddIds)
