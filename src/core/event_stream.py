@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple, Self, assert_never
 
 from pydantic import ValidationError
 
@@ -49,6 +49,7 @@ from outlast.core.events import (
 )
 from outlast.core.json import JSON
 from outlast.core.records import (
+    REQUESTS,
     AnyRecord,
     AttemptFailed,
     CancelRequested,
@@ -121,6 +122,24 @@ _STEPS = {
 }
 
 
+class _OpenStep(NamedTuple):
+    """A step without a result."""
+
+    kind: StepKind
+    name: str
+    about: dict[str, Any]
+    """The fields that every event of the step has."""
+
+    @classmethod
+    def of(cls, step: StepScheduled) -> Self:
+        if step.kind is StepKind.ACTIVITY:
+            return cls(step.kind, step.name, {"key": step.key, "name": step.name})
+        place = place_in(step.key)
+        call = {"call_id": place.call_id, "tool": step.name} if step.kind is StepKind.TOOL else {}
+        about = {"key": step.key, "run": place.run, "turn": place.turn, **call, **step.about}
+        return cls(step.kind, step.name, about)
+
+
 class EventReader:
     """Turns records, given in order from the first, into events."""
 
@@ -129,7 +148,7 @@ class EventReader:
         """The number of the last record read, from 1."""
         self._at = at
         """When the last thing happened that has a time."""
-        self._steps: dict[str, StepScheduled] = {}
+        self._steps: dict[str, _OpenStep] = {}
         self._asked: dict[str, dict[str, str | dict[str, JSON]]] = {}
         """The arguments of the calls that the last reply of each run has, by run and call: as the model wrote
         them, or as a person edited them. The journal holds them only there."""
@@ -156,7 +175,8 @@ class EventReader:
             case AttemptFailed(key=key, attempt=attempt):
                 yield from self.text(key, attempt)
         self.position += 1
-        self._at = getattr(record, "at", self._at)
+        if not isinstance(record, REQUESTS):
+            self._at = record.at
         try:
             data = self._data_of(record)
         except ValueError as error:
@@ -188,7 +208,7 @@ class EventReader:
                 self._heard.append(delta)
             elif delta.attempt == self._attempts[delta.key]:
                 data = TextDeltaData(
-                    **_about(step), attempt=delta.attempt, sequence=delta.sequence, text=delta.text
+                    **step.about, attempt=delta.attempt, sequence=delta.sequence, text=delta.text
                 )
                 yield Event(self.position, datetime.fromtimestamp(delta.at, UTC), data)
 
@@ -202,7 +222,7 @@ class EventReader:
                 return self._completed(self._end(record.key), record.result)
             case StepFailed():
                 step = self._end(record.key)
-                return _STEPS[step.kind].failed(**_about(step), failure=record.failure)
+                return _STEPS[step.kind].failed(**step.about, failure=record.failure)
             case AttemptFailed(key=key):
                 open_step = self._steps.get(key)
                 return None if open_step is None else _attempt_failed(open_step, record)
@@ -238,27 +258,26 @@ class EventReader:
             case _:
                 assert_never(record)
 
-    def _begun(self, step: StepScheduled) -> AnyEventData:
-        self._steps[step.key] = step
-        about = _about(step)
+    def _begun(self, scheduled: StepScheduled) -> AnyEventData:
+        step = self._steps[scheduled.key] = _OpenStep.of(scheduled)
+        given: dict[str, Any] = {}
         if step.kind is StepKind.TOOL:
-            about |= self._arguments(about["run"], about["call_id"])
-        elif step.kind is StepKind.ACTIVITY and step.arguments is not None:
-            about["arguments"] = step.arguments
-        return _STEPS[step.kind].begun(**about)
+            given = self._arguments(step.about["run"], step.about["call_id"])
+        elif step.kind is StepKind.ACTIVITY and scheduled.arguments is not None:
+            given = {"arguments": scheduled.arguments}
+        return _STEPS[step.kind].begun(**step.about, **given)
 
-    def _completed(self, step: StepScheduled, result: JSON) -> AnyEventData:
-        about = _about(step)
-        if step.kind is StepKind.TOOL and "source" in about:
+    def _completed(self, step: _OpenStep, result: JSON) -> AnyEventData:
+        if step.kind is StepKind.TOOL and "source" in step.about:
             output = ToolOutput.model_validate(result)
             if output.failure is not None:
-                return ToolFailedData(**about, failure=output.failure)
+                return ToolFailedData(**step.about, failure=output.failure)
             result = output.value
         elif step.kind is StepKind.MODEL and isinstance(result, dict):
-            self._asked[about["run"]] = {**arguments_in(result)}
-        return _STEPS[step.kind].completed(**about, result=result)
+            self._asked[step.about["run"]] = {**arguments_in(result)}
+        return _STEPS[step.kind].completed(**step.about, result=result)
 
-    def _end(self, key: str) -> StepScheduled:
+    def _end(self, key: str) -> _OpenStep:
         step = self._steps.pop(key)
         if step.kind is StepKind.MODEL:
             self._replied.add(key)
@@ -283,17 +302,8 @@ class EventReader:
         return {"arguments_text": asked} if arguments is None else {"arguments": arguments}
 
 
-def _about(step: StepScheduled) -> dict[str, Any]:
-    """Return the fields that every event of a step has."""
-    if step.kind is StepKind.ACTIVITY:
-        return {"key": step.key, "name": step.name}
-    place = place_in(step.key)
-    call = {"call_id": place.call_id, "tool": step.name} if step.kind is StepKind.TOOL else {}
-    return {"key": step.key, "run": place.run, "turn": place.turn, **call, **step.about}
-
-
-def _attempt_failed(step: StepScheduled, record: AttemptFailed) -> AttemptFailedData:
-    about = {"name": step.name, **_about(step)}
+def _attempt_failed(step: _OpenStep, record: AttemptFailed) -> AttemptFailedData:
+    about = {"name": step.name, **step.about}
     about.pop("source", None)
     return AttemptFailedData(**about, attempt=record.attempt, failure=record.failure)
 
