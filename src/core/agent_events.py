@@ -56,7 +56,7 @@ class ToolReturned(Happened):
 class ToolCallFailed(Happened):
     """A tool failed for good, or refused its arguments."""
 
-    type: Literal["tool_failed"] = "tool_failed"
+    type: Literal["tool_call_failed"] = "tool_call_failed"
     call_id: str
     failure: Failure
 
