@@ -23,10 +23,12 @@ from types import ModuleType
 
 import pytest
 
+import outlast
 from outlast.core.errors import DeterminismError
 from outlast.runtime.definitions import determinism_guard
 from outlast.runtime.definitions.determinism_guard import own_code, watch, workflow_code
 from outlast.runtime.executions.workflow_loop import WorkflowLoop
+from outlast.runtime.isolation import user_code
 
 Call = Callable[[], object]
 
@@ -281,7 +283,7 @@ def module_in(directory: str, name: str) -> ModuleType:
 def test_installed_libraries_may_read_clocks_until_they_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = module_in(sysconfig.get_path("purelib"), "an_installed_application")
     monkeypatch.setitem(sys.modules, installed.__name__, installed)
-    monkeypatch.setattr(determinism_guard, "_watched", [])
+    monkeypatch.setattr(user_code, "_added", [])
     with workflow_code():
         installed.now()
     watch("an_installed_application.workflows")
@@ -293,7 +295,7 @@ def test_nothing_of_this_package_and_nothing_that_is_not_imported_is_watched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watched: list[str] = []
-    monkeypatch.setattr(determinism_guard, "_watched", watched)
+    monkeypatch.setattr(user_code, "_added", watched)
     watch(determinism_guard.__name__)
     watch("a_module_that_nobody_imported")
     assert not watched
@@ -301,19 +303,19 @@ def test_nothing_of_this_package_and_nothing_that_is_not_imported_is_watched(
 
 @pytest.mark.parametrize("name", ["<stdin>", "<ipython-input-1>", "/app/main.py", "<string>"])
 def test_code_typed_at_a_prompt_or_generated_is_user_code(name: str) -> None:
-    assert determinism_guard._is_user_code(name)
+    assert user_code.is_user_code(name)
 
 
 @pytest.mark.parametrize(
     "name", ["<frozen importlib._bootstrap>", asyncio.__file__, pytest.__file__, determinism_guard.__file__]
 )
 def test_code_of_python_and_its_libraries_and_of_this_package_is_not_user_code(name: str) -> None:
-    assert not determinism_guard._is_user_code(name)
+    assert not user_code.is_user_code(name)
 
 
 def test_workflows_that_the_package_ships_for_tests_are_user_code() -> None:
-    package = Path(determinism_guard.__file__).parents[1]
-    assert determinism_guard._is_user_code(str(package / "testing" / "workflows.py"))
+    package = Path(outlast.__file__).parent
+    assert user_code.is_user_code(str(package / "testing" / "workflows.py"))
 
 
 def test_workflow_code_on_the_loop_is_refused_at_the_call_and_may_catch_it() -> None:

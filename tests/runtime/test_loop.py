@@ -13,6 +13,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -812,6 +813,109 @@ def test_closing_lets_an_interrupt_of_the_process_through_and_is_closed_all_the_
         world.loop.close()
     assert world.loop.is_closed()
     assert asyncio._get_running_loop() is None
+
+
+async def _numbers() -> AsyncIterator[int]:
+    number = 0
+    while True:
+        with suppress(BaseException):
+            yield number
+        number += 1
+
+
+async def _for_ever(awaited: Callable[[], Awaitable[Any]]) -> None:
+    while True:
+        try:
+            await awaited()
+        except BaseException:
+            continue
+
+
+def _pending() -> Awaitable[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+def _request() -> Awaitable[Any]:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, WorkflowLoop)
+    loop.next_key()
+    return loop.create_future()
+
+
+async def _wake_and_spin() -> None:
+    try:
+        await asyncio.sleep(5)
+    except BaseException:
+        await _for_ever(lambda: asyncio.sleep(0))
+
+
+async def _in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(5))
+
+
+async def _abandon_numbers() -> None:
+    async for _ in _numbers():
+        break
+    await asyncio.sleep(5)
+
+
+STUBBORN: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+    "sleep": lambda: _for_ever(lambda: asyncio.sleep(5)),
+    "no sleep": _wake_and_spin,
+    "event": lambda: _for_ever(lambda: asyncio.Event().wait()),
+    "time-out": lambda: _for_ever(lambda: asyncio.wait_for(_pending(), 5)),
+    "task": lambda: _for_ever(lambda: asyncio.create_task(asyncio.sleep(5))),
+    "gather": lambda: _for_ever(lambda: asyncio.gather(asyncio.sleep(5))),
+    "group": lambda: _for_ever(_in_a_group),
+    "request": lambda: _for_ever(_request),
+    "inner": lambda: asyncio.wait_for(_for_ever(lambda: asyncio.sleep(5)), 9),
+    "generator": _abandon_numbers,
+}
+
+
+@pytest.mark.parametrize("code", STUBBORN.values(), ids=STUBBORN)
+def test_code_that_catches_its_eviction_is_dropped_where_it_stands(
+    code: Callable[[], Coroutine[Any, Any, Any]],
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = World(code())
+    before = list(world.trace)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        world.loop.close()
+        assert world.loop.is_closed()
+        assert any(__file__ in place for place in world.loop.dropped_at)
+        del world.loop, world.root
+        gc.collect()
+    assert world.trace == before
+    assert not caplog.records
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_process_ends_that_has_dropped_code_which_catches_everything() -> None:
+    program = """
+import asyncio
+from outlast.runtime.executions.workflow_loop import WorkflowLoop
+
+async def main():
+    while True:
+        try:
+            await asyncio.sleep(5)
+        except:
+            pass
+
+loop = WorkflowLoop(on_timer=lambda *_: None, on_timer_cancelled=lambda _: None, start_time=1.0)
+loop.start(main())
+loop.drain()
+loop.close()
+print(loop.dropped_at)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert (ended.stdout, ended.stderr) == ("['<string>:8, in main']\n", "")
 
 
 # Order is the same in every process

@@ -22,8 +22,8 @@ from outlast.core.errors import ExecutionCancelled, StorageReadOnly, StorageUnav
 from outlast.core.events import EventKind
 from outlast.ports.durability.execution import Execution
 from outlast.ports.journal import Claim, Commit, Delivery, Store, Work
-from outlast.runtime.definitions import determinism_guard
 from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.runtime.isolation import user_code
 from outlast.testing.contracts.durability.lifeline import WAITS, Lifeline
 from outlast.testing.contracts.durability.waiting import Mailbox, Sleeper
 from outlast.testing.contracts.durability.workflows import (
@@ -454,10 +454,8 @@ async def test_the_workflows_of_an_installed_application_are_user_code(
     (package / "__init__.py").touch()
     (package / "workflows.py").write_text(INSTALLED)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(
-        determinism_guard, "_LIBRARIES", (*determinism_guard._LIBRARIES, os.path.join(tmp_path, ""))
-    )
-    monkeypatch.setattr(determinism_guard, "_watched", [])
+    monkeypatch.setattr(user_code, "_LIBRARIES", (*user_code._LIBRARIES, os.path.join(tmp_path, "")))
+    monkeypatch.setattr(user_code, "_added", [])
     module = import_module(f"{package.name}.workflows")
     try:
         async with in_memory() as stage:

@@ -16,9 +16,8 @@ that thread only:
   it raises, so that, should workflow code catch the error, it hears nothing more until the block is entered
   again.
 
-Excused is what happens in the course of logging (handlers send, and read clocks) and of an import. User code
-is every file outside the standard library, site-packages and this package; `watch` adds an application that
-is installed.
+Excused is what happens in the course of logging (handlers send, and read clocks) and of an import. What is
+user code, its file says (`isolation.user_code`); `watch` adds an application that is installed.
 
 This finds honest mistakes early. It is no sandbox: a clock that is only ever called from C (`map(time.time,
 …)`), or by a call site that was harmless at first, gets through, and then the comparison with the journal is
@@ -33,7 +32,6 @@ import os
 import random
 import secrets
 import sys
-import sysconfig
 import threading
 import time
 import uuid
@@ -43,6 +41,7 @@ from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, Method
 from typing import Any
 
 from outlast.core.errors import DeterminismError
+from outlast.runtime.isolation.user_code import add_user_code, is_user_code
 
 logger = logging.getLogger("outlast.runtime")
 
@@ -73,9 +72,7 @@ def watch(module_name: str) -> None:
     module = sys.modules.get(package)
     directories = [os.path.join(directory, "") for directory in getattr(module, "__path__", ())]
     files = directories or [file for file in (getattr(module, "__file__", None),) if file is not None]
-    added = [file for file in files if not _is_user_code(file)]
-    _watched.extend(added)
-    if added and sys.version_info >= (3, 12):
+    if add_user_code(files) and sys.version_info >= (3, 12):
         sys.monitoring.restart_events()
 
 
@@ -260,26 +257,6 @@ def _refusal_of_builtin(called: BuiltinFunctionType) -> _Refusal | None:
     return None
 
 
-_LIBRARIES = tuple(
-    os.path.join(directory, "")
-    for directory in (
-        os.path.dirname(os.__file__),
-        *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
-    )
-)
-_OWN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
-_OWN_WORKFLOWS = os.path.join(_OWN, "testing", "")
-_watched: list[str] = []
-
-
-def _is_user_code(file: str) -> bool:
-    if file.startswith("<"):
-        return not file.startswith("<frozen ")  # a notebook, a prompt, generated code
-    if file.startswith((_OWN_WORKFLOWS, *_watched)):
-        return True
-    return not file.startswith((_OWN, *_LIBRARIES)) and f"{os.sep}dist-packages{os.sep}" not in file
-
-
 if sys.version_info >= (3, 12):
     _CALL = sys.monitoring.events.CALL
     _PY_START = sys.monitoring.events.PY_START
@@ -296,7 +273,7 @@ if sys.version_info >= (3, 12):
             return
 
         def on_start(code: CodeType, _offset: int) -> Any:
-            if _is_user_code(code.co_filename):
+            if is_user_code(code.co_filename):
                 sys.monitoring.set_local_events(tool, code, _CALL)
             return _DISABLE
 
@@ -354,7 +331,7 @@ def _on_profile(frame: FrameType, event: str, called: Any) -> None:
         return
     if refusal is None or caller is None:
         return
-    by_user = called in _CALLS_ANYWHERE or _is_user_code(caller.f_code.co_filename)
+    by_user = called in _CALLS_ANYWHERE or is_user_code(caller.f_code.co_filename)
     if _here.depth and by_user and not _is_excused(caller):
         raise DeterminismError(*refusal)
 

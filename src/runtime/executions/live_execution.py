@@ -167,6 +167,14 @@ class LiveExecution(WorkflowContext):
         """Drop the code from memory; nothing of it runs on, whatever it was doing."""
         with workflow_code():
             self._loop.close()
+        while self._loop.dropped_at:
+            place = self._loop.dropped_at.pop()
+            logger.warning(
+                "execution %s leaves this worker, but its code catches that and goes on at %s; it is dropped "
+                "as it stands. Let `except:` and `except BaseException:` re-raise what is no Exception",
+                self._info.execution_id,
+                place,
+            )
 
     # Running the code
 
@@ -388,6 +396,8 @@ class LiveExecution(WorkflowContext):
         if size > self._limit_bytes:
             raise PayloadTooLarge(f"the arguments of {step.name!r}", size, self._limit_bytes)
         future: asyncio.Future[JSON] = self._loop.create_future()
+        if self._loop.is_closed():
+            return future
         self._request(scheduled)
         self._futures[step.key] = future
         self.requested[step.key] = step

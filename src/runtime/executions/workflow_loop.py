@@ -33,6 +33,7 @@ from typing import Any, Never, TypeVar, TypeVarTuple, cast
 
 from outlast.core.errors import DeterminismError
 from outlast.runtime.isolation.exits import contained, only_cancellation, raised_by_signal
+from outlast.runtime.isolation.user_code import place_in
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -46,6 +47,7 @@ OUTSIDE_TASKS = "~"
 
 _SWEEP_SIZE_MIN = 16
 _UNWIND_ATTEMPTS_MAX = 100
+"""How often code that is unwound may go on before it is dropped as it stands."""
 
 # `as_completed` puts its coroutines into a set, which orders them by address, before it wraps them.
 _ENSURE_FUTURE = getattr(asyncio.tasks, "_ensure_future", asyncio.ensure_future).__code__
@@ -158,6 +160,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._wrapped_early: dict[int, WorkflowTask[Any]] = {}
         self._requests = 0
         self._children = 0
+        self._refusals = 0
+        self.dropped_at: list[str] = []
+        """Where code stood that did not end when the loop was closed."""
         self._root: WorkflowTask[Any] | None = None
         self._closed = False
 
@@ -215,7 +220,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def next_key(self) -> str:
         """Return the key of the next request of the current task, `<path>:<n>`; outside a task, `~:<n>`."""
         if self._closed:
-            raise ExecutionEvicted
+            self._refuse()
+            return ""
         task = asyncio.current_task(self)
         if isinstance(task, WorkflowTask):
             key = f"{task.path}:{task.requests}"
@@ -237,8 +243,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         holds the guard around this call as around `drain`, so that sockets and the like stay refused; and
         `is_closed()` is true, for a logger to be silent.
 
-        Afterwards no coroutine of the execution is left suspended, and unfinished tasks stay pending for
-        ever, without the warnings that asyncio has for such tasks. Closing twice is closing once.
+        Code that catches even that and goes on (a bare `except:` in a loop) is dropped where it stands, after
+        some attempts. It stays in memory then, for Python would go on running it in order to free it;
+        `dropped_at` says where it stands.
+
+        Afterwards unfinished tasks stay pending for ever, without the warnings that asyncio has for such
+        tasks. Closing twice is closing once.
         """
         if self._closed:
             return
@@ -255,9 +265,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 if task.done():
                     _mark_retrieved(task)
                 else:
-                    _unwind(task.context, task.get_coro())
+                    self._unwind(task, task.context, task.get_coro())
             while self._generators:
-                _unwind(copy_context(), self._generators.pop())
+                self._unwind(self._root, copy_context(), self._generators.pop())
         finally:
             _leave(outer)
             self._tasks.clear()
@@ -265,6 +275,46 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._root = None
             self._on_timer = _ignore_timer
             self._on_timer_cancelled = _ignore_timer
+
+    def _unwind(self, task: asyncio.Task[Any] | None, context: Context, suspended: Any) -> None:
+        """End a coroutine or asynchronous generator that nobody will resume, as if `task` resumed it."""
+        if inspect.iscoroutine(suspended) and inspect.getcoroutinestate(suspended) == inspect.CORO_CREATED:
+            # What it was to await was not begun either, and Python would complain about that one.
+            for argument in inspect.getcoroutinelocals(suspended).values():
+                if asyncio.iscoroutine(argument):
+                    self._unwind(task, context, argument)
+        closing = suspended.aclose() if isinstance(suspended, AsyncGenerator) else suspended
+        self._refusals = 0
+        if task is not None:
+            asyncio._enter_task(self, task)  # time-outs and task groups ask for it
+        try:
+            if closing is not suspended:
+                context.run(closing.send, None)
+            for _ in range(_UNWIND_ATTEMPTS_MAX):
+                # Returns when the code awaits something.
+                context.run(closing.throw, ExecutionEvicted())
+        except (StopIteration, ExecutionEvicted):
+            pass
+        except BaseException as error:
+            if raised_by_signal(error):
+                raise
+            logger.debug("the clean-up code of an execution that left this worker failed", exc_info=True)
+        finally:
+            if task is not None:
+                asyncio._leave_task(self, task)
+        if _is_unfinished(suspended):
+            self.dropped_at.append(place_in(suspended))
+            keep_for_ever(suspended)
+            keep_for_ever(closing)
+
+    def _refuse(self) -> None:
+        """Unwind the code that asks for something; after many attempts in vain, let it await instead.
+
+        Code that is in no await cannot be left where it stands.
+        """
+        self._refusals += 1
+        if self._refusals <= _UNWIND_ATTEMPTS_MAX:
+            raise ExecutionEvicted
 
     def is_closed(self) -> bool:
         return self._closed
@@ -312,7 +362,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         if self._closed:
-            raise ExecutionEvicted
+            self._refuse()
+            never = WorkflowTimer(when, callback, args, self, context)
+            never.key = ""
+            return never
         if not math.isfinite(when):
             raise ValueError(
                 f"a timer needs a finite time, not {when}; to wait for ever, await asyncio.Event().wait()"
@@ -344,7 +397,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[T]:
         if self._closed:
             coro.close()
-            raise ExecutionEvicted
+            self._refuse()
+            return cast("asyncio.Task[T]", self.create_future())
         if sys._getframe(1).f_code is _ENSURE_FUTURE:
             self._wrap_in_listed_order(_unordered_argument())
             if id(coro) in self._wrapped_early:
@@ -537,8 +591,10 @@ def _unordered_argument() -> object:
     return None
 
 
-def _is_unfinished(generator: Any) -> bool:
-    return generator.ag_frame is not None
+def _is_unfinished(suspended: Any) -> bool:
+    """Return whether a coroutine or asynchronous generator has not ended."""
+    names = ("cr_frame", "ag_frame", "gi_frame")
+    return any(getattr(suspended, name, None) is not None for name in names)
 
 
 def _mark_retrieved(task: asyncio.Task[Any]) -> None:
@@ -546,27 +602,11 @@ def _mark_retrieved(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def _unwind(context: Context, suspended: Any) -> None:
-    """End a coroutine or asynchronous generator that nobody will resume."""
-    if inspect.iscoroutine(suspended) and inspect.getcoroutinestate(suspended) == inspect.CORO_CREATED:
-        # What it was to await was not begun either, and Python would complain about that one.
-        for argument in inspect.getcoroutinelocals(suspended).values():
-            if asyncio.iscoroutine(argument):
-                _unwind(context, argument)
-    closing = suspended.aclose() if isinstance(suspended, AsyncGenerator) else suspended
-    try:
-        if closing is not suspended:
-            context.run(closing.send, None)
-        for _ in range(_UNWIND_ATTEMPTS_MAX):
-            context.run(closing.throw, ExecutionEvicted())  # returns when the clean-up code awaits something
-    except (StopIteration, ExecutionEvicted):
-        return
-    except BaseException as error:
-        if raised_by_signal(error):
-            raise
-        logger.debug("the clean-up code of an execution that left this worker failed", exc_info=True)
-        return
-    logger.warning("%r does not end: its clean-up code goes on awaiting", suspended)
+def keep_for_ever(suspended: Any) -> None:
+    """Never free a coroutine: to free a suspended one, Python resumes it, even when the process ends."""
+    import ctypes  # which few processes need
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(suspended))
 
 
 def _ignore_timer(*_arguments: object) -> None:

@@ -11,11 +11,13 @@ from outlast.adapters.scripted.session import ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.entries import FunctionResult
 from outlast.core.errors import ActivityFailed, ExecutionFailed, OutlastError, UpdateFailed, UpdateRejected
+from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.runtime.definitions.agent import Agent
 from outlast.testing.contracts.durability.activities import AT_ONCE
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage
+from outlast.testing.contracts.durability.storage import BackendCapability
 from outlast.testing.contracts.durability.workflows import Echo
 
 
@@ -156,6 +158,31 @@ class Leaving:
         leave(self.how)
 
 
+@workflow.define(name="contract.catches_all")
+class CatchesAll:
+    """Catches all that is thrown into it."""
+
+    def __init__(self) -> None:
+        self.signals = 0
+
+    @workflow.entrypoint
+    async def run(self) -> int:
+        while self.signals < 2:
+            try:
+                await asyncio.sleep(3)
+            except:  # noqa: E722  # This is what it is for.
+                continue
+        return self.signals
+
+    @workflow.signal
+    def stop(self) -> None:
+        self.signals += 1
+
+    @workflow.query
+    def count(self) -> int:
+        return self.signals
+
+
 class IsolationContract(DurabilityContractBase):
     """D19."""
 
@@ -204,6 +231,27 @@ class IsolationContract(DurabilityContractBase):
             await stage.soon(execution.result())
         assert await stage.soon(echo(stage)) == "still here"
         await process.stop()
+
+    async def test_d19_code_that_catches_everything_leaves_memory_when_it_must(self, stage: Stage) -> None:
+        self.needs(BackendCapability.DROPS_STUBBORN_CODE)
+        execution, _ = await stage.start(CatchesAll)
+        for wanted in (1, 2):
+            process = await stage.worker(CatchesAll, Echo, max_cached_executions=0)
+            await execution.signal("stop")
+            await until_count(stage, execution, wanted)
+            assert await stage.soon(echo(stage)) == "still here"
+            await stage.soon(process.stop())
+        await stage.worker(CatchesAll)
+        assert await stage.later(execution.result(), 3) == 2
+
+
+async def until_count(stage: Stage, execution: Execution, wanted: int) -> None:
+    """Return once the execution has got so many signals."""
+
+    async def has_count() -> bool | None:
+        return await execution.query("count") == wanted or None
+
+    await stage.until(has_count)
 
 
 async def echo(stage: Stage) -> Any:
