@@ -7,6 +7,7 @@ from outlast_json.deltas import JsonDeltas
 from outlast_json.store import JsonStore
 
 from outlast.testing import (
+    BackendCapability,
     DeltasContract,
     DeltasPlace,
     DurabilityContract,
@@ -14,6 +15,7 @@ from outlast.testing import (
     JournalContract,
     MovableClock,
     Storage,
+    StoreCapability,
     VirtualClock,
 )
 
@@ -38,6 +40,7 @@ class TemporaryFile(Storage):
 
 class TestJsonStore(JournalContract):
     new_storage = TemporaryFile
+    capabilities = frozenset(StoreCapability) - {StoreCapability.STEADY_LEASES}
 
 
 class WithText(InStore):
@@ -53,6 +56,7 @@ class WithText(InStore):
 
 class TestJsonBackend(DurabilityContract):
     new_storage = WithText
+    capabilities = frozenset(BackendCapability) - {BackendCapability.STEADY_LEASES}
 
 
 class TextFile(DeltasPlace):

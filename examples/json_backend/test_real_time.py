@@ -1,4 +1,4 @@
-from test_outlast_json import TemporaryFile
+from test_outlast_json import TemporaryFile, TestJsonStore
 
 from outlast.testing import JournalContract, RealClock, StoreCapability
 
@@ -13,5 +13,5 @@ class OnRealTime(TemporaryFile):
 
 class TestOnRealTime(JournalContract):
     new_storage = OnRealTime
-    capabilities = frozenset(StoreCapability) - {StoreCapability.MOVABLE_CLOCK}
+    capabilities = TestJsonStore.capabilities - {StoreCapability.MOVABLE_CLOCK}
     lease_seconds = 0.5

@@ -9,14 +9,24 @@ from typing import Protocol
 class Clock(Protocol):
     """Real time, and waiting for it.
 
+    There are two times, because the wall clock jumps: NTP sets it, or a person does. A date is read from
+    `now`. A duration (a lease, a time limit, a pause) is measured by `steady`: no jump changes it.
+
     C1  `now` is in seconds since the epoch (UTC).
-    C2  `sleep` returns when at least that many seconds have passed by `now`, never before.
-    C3  Cancelling a sleep ends it at once.
+    C2  `steady` is in seconds from some point in the past, and never goes back. All processes of a machine
+        have the same one, until it is started again.
+    C3  `sleep` returns when at least that many seconds have passed by `steady`, never before. By then, `now`
+        may show any time: whoever waits for a date looks again.
+    C4  Cancelling a sleep ends it at once.
     """
 
     @abstractmethod
     def now(self) -> float:
         """Return the present time."""
+
+    @abstractmethod
+    def steady(self) -> float:
+        """Return the present time for measuring durations."""
 
     @abstractmethod
     async def sleep(self, seconds: float) -> None:

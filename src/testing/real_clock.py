@@ -11,3 +11,6 @@ class RealClock(SystemClock, MovableClock):
 
     async def advance(self, seconds: float) -> None:
         await self.sleep(seconds)
+
+    def step(self, seconds: float) -> None:
+        raise NotImplementedError("the clock of this machine cannot be stepped; leave STEADY_LEASES out")

@@ -48,6 +48,9 @@ class VirtualClock(Clock):
 
     def __init__(self, start: float = START, *, auto: bool = False, quiet_seconds: float = 0.0) -> None:
         self._now = start
+        """The steady time."""
+        self._ahead = 0.0
+        """How far the wall clock was stepped."""
         self._auto = auto
         self._quiet_seconds = quiet_seconds
         self._holds = 0
@@ -55,7 +58,14 @@ class VirtualClock(Clock):
         self._order = itertools.count()
 
     def now(self) -> float:
+        return self._now + self._ahead
+
+    def steady(self) -> float:
         return self._now
+
+    def step(self, seconds: float) -> None:
+        """Let the wall clock jump by so much, forward or back, as NTP does; no time passes."""
+        self._ahead += seconds
 
     async def sleep(self, seconds: float) -> None:
         """Return once the time was moved on by `seconds`.

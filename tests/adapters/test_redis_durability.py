@@ -6,7 +6,7 @@ import pytest
 
 from outlast.adapters.redis import RedisDeltas
 from outlast.ports.deltas import Deltas
-from outlast.testing.contracts.durability.contract import DurabilityContract
+from outlast.testing.contracts.durability.contract import ALL, BackendCapability, DurabilityContract
 from outlast.testing.contracts.durability.in_store import InStore
 from tests.adapters.redis_servers import REDIS
 from tests.adapters.redis_storage import Prefix, on_redis, on_valkey_in_shards
@@ -38,11 +38,13 @@ def whole_on_redis() -> OnServer:
 
 
 class TestValkeyDurability(DurabilityContract):
+    capabilities = ALL - {BackendCapability.STEADY_LEASES}
     worker_life_seconds = 0.05
     new_storage = sharded_on_valkey
 
 
 @pytest.mark.skipif(REDIS.executable is None, reason="redis-server is not on the PATH")
 class TestRedisDurability(DurabilityContract):
+    capabilities = ALL - {BackendCapability.STEADY_LEASES}
     worker_life_seconds = 0.05
     new_storage = whole_on_redis

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from outlast.testing.contracts.examples import few_examples
-from outlast.testing.contracts.journal.contract import JournalContract
+from outlast.testing.contracts.journal.contract import ALL, JournalContract, StoreCapability
 from tests.adapters.redis_servers import REDIS, external_url
 from tests.adapters.redis_storage import (
     on_cluster,
@@ -19,13 +19,19 @@ from tests.adapters.redis_storage import (
 
 pytestmark = pytest.mark.server
 
+ON_A_SERVER = ALL - {StoreCapability.STEADY_LEASES}
+"""Leases on Redis go by the clock of the server."""
+
 
 class TestValkeyJournal(JournalContract):
+    capabilities = ON_A_SERVER
     new_storage = on_valkey
 
 
 class FewerPrograms(JournalContract):
     """The random programs take most of the time, and are much the same on every server."""
+
+    capabilities = ON_A_SERVER
 
     @pytest.mark.hypothesis
     def test_random_programs_agree_with_a_list(self) -> None:
@@ -37,6 +43,7 @@ class TestShardedJournal(FewerPrograms):
 
 
 class TestClusterJournal(JournalContract):
+    capabilities = ON_A_SERVER
     new_storage = on_cluster
 
     @pytest.mark.hypothesis

@@ -142,7 +142,13 @@ class Uncached(InNamespace):
 
 
 # Temporal's SDK unwinds code in a thread, again and again; its worker does not stop before that has ended.
-LACKS = frozenset({BackendCapability.MOVABLE_CLOCK, BackendCapability.DROPS_STUBBORN_CODE})
+LACKS = frozenset(
+    {
+        BackendCapability.MOVABLE_CLOCK,
+        BackendCapability.STEADY_LEASES,
+        BackendCapability.DROPS_STUBBORN_CODE,
+    }
+)
 
 
 @pytest.mark.server

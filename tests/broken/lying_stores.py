@@ -152,6 +152,9 @@ class _HastyClock(Clock):
     def now(self) -> float:
         return self._began + 1.5 * (self._clock.now() - self._began)
 
+    def steady(self) -> float:
+        return self._clock.steady()
+
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds / 1.5)
 

@@ -180,7 +180,7 @@ async def test_with_summaries_too_a_turn_costs_the_same_however_many_came_before
 def test_a_session_whose_server_keeps_the_conversation_takes_no_processors() -> None:
     processors: Any
     for processors in ([outlast.KeepLastTurns(3)], [SHORT]):
-        with pytest.raises(NotSupported, match="RemoteSession takes no context processors"):
+        with pytest.raises(NotSupported, match="RemoteSession does not support context processors"):
             outlast.RemoteSession(context=processors)
 
 

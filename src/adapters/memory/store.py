@@ -194,9 +194,10 @@ class MemoryStore(Store):
     async def claim(
         self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
     ) -> Work:
-        now = self._clock.now()
+        now, steady = self._clock.now(), self._clock.steady()
         candidates = [
-            (execution.claimable_at, execution)
+            # The end of a lease is a steady time, a wake-up time a date.
+            (execution.claimable_at + (0.0 if execution.owner is None else now - steady), execution)
             for execution in self._medium.running.values()
             if execution.claimable_at is not None
             and execution.new.workflow in workflows
@@ -204,8 +205,9 @@ class MemoryStore(Store):
         ]
         candidates.sort(key=lambda candidate: candidate[0])
         ready = [execution for claimable_at, execution in candidates if claimable_at <= now][:limit]
-        claims = tuple(self._take(execution, worker, now + lease_seconds) for execution in ready)
-        wake_ats = (execution.claimable_at for _, execution in candidates)
+        claims = tuple(self._take(execution, worker, steady + lease_seconds) for execution in ready)
+        left = [claimable_at for claimable_at, execution in candidates if execution not in ready]
+        left += [now + lease_seconds] if ready else []
         return Work(
             claims=claims,
             mail=frozenset(
@@ -213,7 +215,7 @@ class MemoryStore(Store):
                 for execution in self._medium.running.values()
                 if execution.owner == worker and execution.has_mail
             ),
-            next_wake_at=min((wake_at for wake_at in wake_ats if wake_at is not None), default=None),
+            next_wake_at=min(left, default=None),
             version=self._medium.version,
         )
 
@@ -224,7 +226,7 @@ class MemoryStore(Store):
             if execution is None:
                 lost.add(claim.execution_id)
             else:
-                execution.claimable_at = self._clock.now() + lease_seconds
+                execution.claimable_at = self._clock.steady() + lease_seconds
         return frozenset(lost)
 
     async def wait(self, version: int, timeout_seconds: float) -> None:
@@ -247,7 +249,7 @@ class MemoryStore(Store):
 
     async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
         self._forget_the_dead()
-        self._medium.announced[card.identity] = (card, self._clock.now() + lease_seconds)
+        self._medium.announced[card.identity] = (card, self._clock.steady() + lease_seconds)
 
     async def leave(self, identity: str) -> None:
         self._medium.announced.pop(identity, None)
@@ -299,7 +301,7 @@ class MemoryStore(Store):
         return tuple(sorted(execution.new.id for execution in running if execution.owner == worker))
 
     def _forget_the_dead(self) -> None:
-        now, announced = self._clock.now(), self._medium.announced
+        now, announced = self._clock.steady(), self._medium.announced
         for identity in [identity for identity, (_, until) in announced.items() if until <= now]:
             del announced[identity]
 

@@ -27,11 +27,14 @@ class ServerClock(Clock):
     def now(self) -> float:
         return time.monotonic() + self._ahead_seconds
 
+    def steady(self) -> float:
+        return time.monotonic()
+
     async def sleep(self, seconds: float) -> None:
-        until = self.now() + seconds
+        until = self.steady() + seconds
         await asyncio.sleep(max(0.0, seconds))
-        # A synchronisation may have set the clock back meanwhile. Nothing announces that, so look again.
-        while (left := until - self.now()) > 0:  # noqa: ASYNC110
+        # asyncio may wake by the resolution of its clock too early.
+        while (left := until - self.steady()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
 
     async def synchronise(self, server_time: Callable[[], Awaitable[float]]) -> None:

@@ -7,9 +7,14 @@ lease. Otherwise it is the wake-up time, or the time since which an unread messa
 NULL when only a message can make the execution claimable, and when the execution is held or has ended.
 `ignores_mail` is 1 after a release with `hold`; it counts only while the execution has no owner.
 
-`counter` has one row: the last fencing token, and the version of the claimable work. A token is never used
-twice in one file, not even for two executions that had the same id. The version grows with every change
-that may give a worker something to do.
+Leases go by a time of their own, which no step of the wall clock changes. It is `lease_time_ahead` of the
+monotonic clock of the machine, which all its processes share, so that it begins as the time of the wall
+clock; that is noted once in a boot of the machine. (While a machine is suspended, that clock stands still,
+and nobody's lease runs out.) Wake-up times are dates.
+
+`counter` has one row: the last fencing token, the version of the claimable work, and the boot. A token is
+never used twice in one file, not even for two executions that had the same id. The version grows with every
+change that may give a worker something to do.
 
 `worker` has the workers that announced themselves, and some that have died since; `workflows` is a JSON
 array. `garbage` has the executions that are forgotten but still have rows to delete.
@@ -103,8 +108,15 @@ _VERSION_1 = (
     """,
     "CREATE UNIQUE INDEX message_id ON message (execution, id)",
     "CREATE TABLE garbage (execution INTEGER PRIMARY KEY) STRICT",
-    "CREATE TABLE counter (token INTEGER NOT NULL, version INTEGER NOT NULL) STRICT",
-    "INSERT INTO counter VALUES (0, 0)",
+    """
+    CREATE TABLE counter (
+        token INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        boot TEXT NOT NULL,
+        lease_time_ahead REAL NOT NULL
+    ) STRICT
+    """,
+    "INSERT INTO counter VALUES (0, 0, '', 0.0)",
 )
 
 _VERSION_2 = (
@@ -344,3 +356,15 @@ def _identity(path: Path) -> FileIdentity:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def boot_id() -> str:
+    """Return a text that changes when the machine is started again.
+
+    Where the system offers none, it is made of the time of the start; then a large step of the wall clock
+    counts as one.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"at {round((time.time() - time.monotonic()) / 600)}"

@@ -6,14 +6,14 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from outlast.adapters.sqlite import reading
 from outlast.adapters.sqlite.announcements import SqliteAnnouncements
 from outlast.adapters.sqlite.errors import storage_error
-from outlast.adapters.sqlite.schema import Database, Synchronous
+from outlast.adapters.sqlite.schema import Database, Synchronous, boot_id
 from outlast.adapters.sqlite.thread import ConnectionThread
 from outlast.adapters.sqlite.transaction import FORGET_EXECUTIONS
 from outlast.adapters.sqlite.writer import Committed, Writer
@@ -114,8 +114,11 @@ class SqliteStore(Store):
                 ),
                 reader=reader,
                 announcements=announcements,
-                stack=stack.pop_all(),
+                stack=stack,
             )
+            writer, ahead = self._opened.writer, self._clock.now() - self._clock.steady()
+            writer.lease_time_ahead = await writer.run(lambda one: one.begin_boot(boot_id(), ahead))
+            self._opened = replace(self._opened, stack=stack.pop_all())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -186,7 +189,8 @@ class SqliteStore(Store):
         await self._here().writer.run(lambda transaction: transaction.leave(identity))
 
     async def workers(self) -> Sequence[PresentWorker]:
-        return await self._read(lambda connection: reading.workers(connection, self._clock.now()))
+        lease_now = self._clock.steady() + self._here().writer.lease_time_ahead
+        return await self._read(lambda connection: reading.workers(connection, lease_now))
 
     # Catalogue -------------------------------------------------------------------------------------------
 

@@ -22,14 +22,31 @@ DELETE_ROWS = 1000
 class Transaction:
     """An open transaction. When a method raises, the caller rolls back what the method has written."""
 
-    def __init__(self, connection: sqlite3.Connection, now: float, limit_bytes: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, now: float, lease_now: float, limit_bytes: int
+    ) -> None:
         self._connection = connection
         self._now = now
+        self._lease_now = lease_now
+        """The time by which leases go; see `schema`."""
         self._limit_bytes = limit_bytes
         self.longer: set[str] = set()
         """The executions whose journals have grown."""
         self.new_work = False
         """Whether an execution may have become claimable, or an inbox may have a new message."""
+
+    def begin_boot(self, boot: str, ahead: float) -> float:
+        """Return how far the lease time of this boot is ahead of the steady time: `ahead` if nobody said yet.
+
+        No lease outlives the boot of the machine in which it was taken, for its worker does not.
+        """
+        known, known_ahead = self._row("SELECT boot, lease_time_ahead FROM counter", ()) or ("", 0.0)
+        if known == boot:
+            return float(known_ahead)
+        self._connection.execute("UPDATE counter SET boot = ?, lease_time_ahead = ?", (boot, ahead))
+        self._connection.execute("UPDATE execution SET ready_at = 0 WHERE owner IS NOT NULL")
+        self._connection.execute("DELETE FROM worker")
+        return ahead
 
     def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
         existing = head(self._connection, new.id)
@@ -144,9 +161,17 @@ class Transaction:
                 """
                 SELECT ready_at, key, id, workflow, length, consumed, owner, fruitless FROM execution
                 WHERE task_queue = ? AND workflow = ? AND ready_at <= ?
+                    AND ready_at <= CASE WHEN owner IS NULL THEN ? ELSE ? END
                 ORDER BY ready_at, key LIMIT ?
                 """,
-                (task_queue, workflow, self._now, limit),
+                (
+                    task_queue,
+                    workflow,
+                    max(self._now, self._lease_now),
+                    self._now,
+                    self._lease_now,
+                    limit,
+                ),
             ).fetchall()
         claims = tuple(
             self._take(worker, lease_seconds, *columns)
@@ -156,12 +181,12 @@ class Transaction:
             "SELECT id FROM execution WHERE owner = ? AND sent > consumed", (worker,)
         ).fetchall()
         wake_ats = [
-            row[0]
+            row[0] + (0.0 if row[1] is None else self._now - self._lease_now)
             for workflow in workflows
             if (
                 row := self._row(
                     """
-                    SELECT ready_at FROM execution
+                    SELECT ready_at, owner FROM execution
                     WHERE task_queue = ? AND workflow = ? AND ready_at IS NOT NULL
                     ORDER BY ready_at LIMIT 1
                     """,
@@ -181,7 +206,7 @@ class Transaction:
         for claim in claims:
             cursor = self._connection.execute(
                 "UPDATE execution SET ready_at = ? WHERE id = ? AND token = ? AND owner IS NOT NULL",
-                (self._now + lease_seconds, claim.execution_id, claim.token),
+                (self._lease_now + lease_seconds, claim.execution_id, claim.token),
             )
             if not cursor.rowcount:
                 lost.add(claim.execution_id)
@@ -207,7 +232,7 @@ class Transaction:
         return bool(is_waiting)
 
     def announce(self, card: WorkerCard, lease_seconds: float) -> None:
-        self._connection.execute("DELETE FROM worker WHERE alive_until <= ?", (self._now,))
+        self._connection.execute("DELETE FROM worker WHERE alive_until <= ?", (self._lease_now,))
         self._connection.execute(
             "INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?)",
             (
@@ -215,7 +240,7 @@ class Transaction:
                 encode([*card.workflows]).decode(),
                 card.task_queue,
                 card.started_at,
-                self._now + lease_seconds,
+                self._lease_now + lease_seconds,
             ),
         )
 
@@ -281,7 +306,7 @@ class Transaction:
         (token,) = self._connection.execute("SELECT token FROM counter").fetchone()
         self._connection.execute(
             "UPDATE execution SET owner = ?, token = ?, ready_at = ?, fruitless = ? WHERE key = ?",
-            (worker, token, self._now + lease_seconds, fruitless, key),
+            (worker, token, self._lease_now + lease_seconds, fruitless, key),
         )
         return Claim(
             execution_id=id,

@@ -87,6 +87,8 @@ class Writer:
         self._queue: deque[Request] = deque()
         self._committing: asyncio.Task[None] | None = None
         self._opened = database.identity()
+        self.lease_time_ahead = 0.0
+        """How far the time of leases is ahead of the clock's steady time."""
         self._clean_seconds = math.inf if clean_seconds is None else clean_seconds
         self._clean_at = math.inf if clean_seconds is None else -math.inf
 
@@ -170,7 +172,9 @@ class Writer:
         try:
             self._database.begin(connection)
             self._database.check_identity(self._opened)
-            transaction = Transaction(connection, self._clock.now(), self._limit_bytes)
+            transaction = Transaction(
+                connection, self._clock.now(), self._clock.steady() + self.lease_time_ahead, self._limit_bytes
+            )
             outcomes = [
                 self._run(connection, transaction, request.operation) if request.take() else None
                 for request in group

@@ -9,15 +9,18 @@ from outlast.ports.clock import Clock
 
 
 class SystemClock(Clock):
-    """Wall-clock time; waiting is `asyncio.sleep`, checked against the wall clock so that C2 holds."""
+    """The wall clock and the monotonic clock of this machine; the latter is one for all of its processes."""
 
     def now(self) -> float:
         return time.time()
 
+    def steady(self) -> float:
+        return time.monotonic()
+
     async def sleep(self, seconds: float) -> None:
-        until = self.now() + seconds
+        until = self.steady() + seconds
         await asyncio.sleep(max(0.0, seconds))
-        # asyncio sleeps by the monotonic clock, which may run a little ahead of the wall clock.
+        # asyncio may wake by the resolution of its clock too early.
         # A condition that only time brings about: there is no event to wait for.
-        while (left := until - self.now()) > 0:  # noqa: ASYNC110
+        while (left := until - self.steady()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)

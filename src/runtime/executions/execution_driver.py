@@ -48,6 +48,7 @@ from outlast.runtime.executions.inbox_messages import (
     UpdateMessage,
     decode_message,
 )
+from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.executions.store_retry import patiently
 
@@ -86,8 +87,9 @@ _Attempting = asyncio.Task[_Ended | None]
 class Driver:
     """Carries one claimed execution on until it ends, has nothing to do, or must be handed over."""
 
-    def __init__(self, live: LiveExecution, claim: Claim, services: Services) -> None:
+    def __init__(self, live: LiveExecution, claim: Claim, services: Services, lease: Lease) -> None:
         self.claim = claim
+        self._lease = lease
         self._live = live
         self._machine = live.machine
         self._services = services
@@ -270,9 +272,16 @@ class Driver:
         self._wake.set()
 
     async def _attempt(self, step: Step, opened: OpenStep) -> _Ended | None:
-        """Make one attempt, and return how it ended; None if the worker stopped before it was begun."""
+        """Make one attempt, and return how it ended; None if the worker stopped before it was begun.
+
+        Raises:
+            LeaseLost: it was not begun, since another worker owns the execution now.
+        """
         services = self._services
         async with services.activity_slots:
+            # The wait for a slot, a back-off or a process that was stopped may have outlasted the lease, and
+            # then somebody else may have begun this attempt, or have reported that its outcome is unknown.
+            await self._lease.confirm()
             if services.stopping.is_set():
                 return None
             self._begun.add(step.key)

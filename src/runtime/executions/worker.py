@@ -41,6 +41,7 @@ from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions import determinism_guard
 from outlast.runtime.definitions.workflow import definition_of
 from outlast.runtime.executions.execution_driver import Driver, Services
+from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.isolation.exits import contained
@@ -90,6 +91,7 @@ class _Activation:
     """One claim of this worker, the task that drives it, and its driver once the execution is loaded."""
 
     claim: Claim
+    lease: Lease
     task: asyncio.Task[None]
     driver: Driver | None = None
 
@@ -210,6 +212,7 @@ class Worker:
             self._slot_freed.clear()
             room = max(0, self._options.max_concurrent_executions - len(self._activations))
             limit = min(room, CLAIMS_AT_ONCE)
+            asked_at = self._clock.steady()
             try:
                 work = await self._store.claim(
                     self.identity,
@@ -219,7 +222,7 @@ class Worker:
                     lease_seconds=lease_seconds,
                 )
                 for claim in work.claims:
-                    self._begin(claim)
+                    self._begin(claim, Lease(claim, self._store, self._clock, lease_seconds, asked_at))
                 for execution_id in work.mail:
                     activation = self._activations.get(execution_id)
                     if activation is not None and activation.driver is not None:
@@ -268,10 +271,10 @@ class Worker:
                 wait.cancel()
         return self._stopping.is_set()
 
-    def _begin(self, claim: Claim) -> None:
+    def _begin(self, claim: Claim, lease: Lease) -> None:
         previous = self._activations.get(claim.execution_id)
         task = asyncio.create_task(self._drive(claim, previous), name=f"outlast drive {claim.execution_id}")
-        self._activations[claim.execution_id] = _Activation(claim, task)
+        self._activations[claim.execution_id] = _Activation(claim, lease, task)
 
     # Driving
 
@@ -286,12 +289,12 @@ class Worker:
                 # Our own lease had run out, and it was we who claimed the execution again.
                 previous.task.cancel()
                 await asyncio.wait([previous.task])
-            held_for = self._held_until.pop(execution_id, 0.0) - self._clock.now()
+            held_for = self._held_until.pop(execution_id, 0.0) - self._clock.steady()
             if held_for > 0:
                 await self._stopped_within(held_for)
             with contained():
                 live = await self._load(claim)
-                activation.driver = Driver(live, claim, self._services)
+                activation.driver = Driver(live, claim, self._services, activation.lease)
                 keep = await activation.driver.run()
         except LeaseLost as error:
             logger.warning("worker %s: %s", self.identity, error)
@@ -342,10 +345,10 @@ class Worker:
         Attempts that were under way are cut short by now, and the journal does not say how they ended: then
         it is told that they are in doubt, since whoever claims a released execution would not think so.
         """
-        claim, now = activation.claim, self._clock.now()
-        self._held_until = {key: until for key, until in self._held_until.items() if until > now}
+        claim, now, steady = activation.claim, self._clock.now(), self._clock.steady()
+        self._held_until = {key: until for key, until in self._held_until.items() if until > steady}
         # Unread mail makes it claimable at once, whatever the commit says; then we sit it out.
-        self._held_until[claim.execution_id] = now + HOLD_SECONDS
+        self._held_until[claim.execution_id] = steady + HOLD_SECONDS
         in_doubt = claim.recovered if activation.driver is None else activation.driver.in_doubt
         records = (encode_record(ExecutionRecovered(at=now)),) if in_doubt else ()
         commit = Commit(release=True, wake_at=now + HOLD_SECONDS, note=as_note(note))
@@ -385,8 +388,10 @@ class Worker:
         activations = list(self._activations.values())
         if not activations:
             return
+        asked_at = self._clock.steady()
         lost = await self._store.renew([activation.claim for activation in activations], seconds)
         for activation in activations:
+            activation.lease.extend(asked_at)
             # Its next append would be refused anyway; this only spares the work until then.
             if activation.claim.execution_id in lost:
                 activation.task.cancel()

@@ -16,6 +16,7 @@ from outlast.testing.contracts.durability.approvals import ApprovalContract
 from outlast.testing.contracts.durability.code import CodeContract
 from outlast.testing.contracts.durability.executions import ExecutionContract
 from outlast.testing.contracts.durability.isolation import IsolationContract
+from outlast.testing.contracts.durability.leases import LeaseContract
 from outlast.testing.contracts.durability.messages import MessageContract
 from outlast.testing.contracts.durability.programs import ProgramContract
 from outlast.testing.contracts.durability.stage import DurabilityContractBase
@@ -40,6 +41,7 @@ class DurabilityContract(
     ValueContract,
     CodeContract,
     WorkerContract,
+    LeaseContract,
     IsolationContract,
     ProgramContract,
     DurabilityContractBase,

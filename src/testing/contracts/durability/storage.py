@@ -16,6 +16,7 @@ class BackendCapability(Enum):
     """A behaviour that a backend under test may lack; the value is the reason that a skipped test prints."""
 
     MOVABLE_CLOCK = "time passes only when the test moves it"
+    STEADY_LEASES = "leases go by a clock that no step of the wall clock changes"
     PAUSABLE = "a process can be stopped for a while and go on afterwards, as by SIGSTOP and SIGCONT"
     LISTS_WORKERS = "it tells which workers are alive and what each carries on"
     DROPS_STUBBORN_CODE = "code that catches everything, also what unwinds it, leaves memory when it must"

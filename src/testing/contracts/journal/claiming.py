@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import pytest
+
 from outlast.core.records import Status
 from outlast.ports.journal import (
+    DEFAULT_TASK_QUEUE,
     Claim,
     Commit,
     Message,
     Store,
+    WorkerCard,
 )
 from outlast.testing.contracts.journal.stage import FIRST, JournalContractBase, new_execution
 from outlast.testing.contracts.journal.storage import Storage, StoreCapability
@@ -91,6 +95,27 @@ class ClaimingContract(JournalContractBase):
                 )
                 order += [claim.execution_id for claim in work.claims]
         assert order == created
+
+    async def test_l2_a_step_of_the_wall_clock_neither_takes_a_lease_nor_stretches_it(
+        self, storage: Storage, store: Store
+    ) -> None:
+        self.require(StoreCapability.STEADY_LEASES)
+        await store.create(new_execution(), FIRST)
+        claim = await self.claim_one(store)
+        await store.announce(WorkerCard("a", ("w",), DEFAULT_TASK_QUEUE, storage.clock.now()), 10)
+        for seconds in (3600, -7200, 86_400):
+            storage.clock.step(seconds)
+            work = await self.claim(store, worker="b")
+            assert work.claims == ()
+            assert work.next_wake_at == pytest.approx(storage.clock.now() + self.lease_seconds)
+            assert [worker.card.identity for worker in await store.workers()] == ["a"]
+        assert await store.renew([claim], self.lease_seconds) == frozenset()
+        storage.clock.step(-86_400)
+        await storage.clock.advance(self.lease_seconds - 0.5)
+        assert (await self.claim(store, worker="b")).claims == ()
+        await storage.clock.advance(1)
+        assert (await self.claim_one(store, worker="b")).recovered
+        assert await store.workers() == []
 
     async def test_no_more_are_claimed_than_asked_for(self, store: Store) -> None:
         for number in range(5):

@@ -14,6 +14,7 @@ class StoreCapability(Enum):
     """A behaviour that storage may lack; the value is the reason that a skipped test prints."""
 
     MOVABLE_CLOCK = "time passes only when the test moves it"
+    STEADY_LEASES = "leases go by a clock that no step of the wall clock changes"
     PUSH_WAKEUP = "wait and follow return as soon as another store object has written, not at their time-out"
     PARALLEL_OPENING = "it can be open in several threads at once, each with its own event loop"
 
@@ -30,6 +31,10 @@ class MovableClock(Clock, Protocol):
 
         A real clock simply waits; then the storage lacks `MOVABLE_CLOCK`.
         """
+
+    @abstractmethod
+    def step(self, seconds: float) -> None:
+        """Let `now` jump by so much, forward or back, while no time passes; needed for `STEADY_LEASES`."""
 
 
 class Storage(Protocol):

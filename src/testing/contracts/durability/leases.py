@@ -1,0 +1,82 @@
+"""Leases and clocks: D20."""
+
+from __future__ import annotations
+
+from outlast.core.errors import OutcomeUnknown
+from outlast.runtime.definitions import workflow
+from outlast.testing.contracts.durability.activities import pass_gate, pass_gate_once
+from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage
+from outlast.testing.contracts.durability.storage import BackendCapability
+
+
+@workflow.define(name="contract.hog")
+class Hog:
+    """Occupies a slot for an activity until a gate opens."""
+
+    @workflow.entrypoint
+    async def run(self) -> str:
+        return await pass_gate("slot")
+
+
+@workflow.define(name="contract.payment")
+class Payment:
+    """Does something that must never be done twice."""
+
+    @workflow.entrypoint
+    async def run(self) -> str:
+        try:
+            return await pass_gate_once("payment")
+        except OutcomeUnknown:
+            return "unknown"
+
+
+class LeaseContract(DurabilityContractBase):
+    """D20."""
+
+    async def test_d20_an_attempt_that_waited_for_a_slot_does_not_begin_after_its_lease(
+        self, stage: Stage
+    ) -> None:
+        self.needs(BackendCapability.PAUSABLE)
+        hog, slot = await stage.start(Hog)
+        first = await stage.worker(Hog, Payment, max_concurrent_activities=1)
+        await stage.soon(slot.happened("slot reached"))
+        payment, world = await stage.start(Payment)
+        await stage.event(payment, "activity_started")
+        await stage.storage.pause(first.backend)
+        await stage.pass_time(2 * stage.lease.total_seconds())
+        await stage.worker(Payment)
+        # The second worker cannot know whether the first one has paid.
+        assert await stage.later(payment.result(), stage.lease.total_seconds()) == "unknown"
+        world.gate("payment").set()
+        slot.gate("slot").set()
+        await stage.storage.resume(first.backend)
+        assert await stage.later(hog.result(), 3 * stage.lease.total_seconds()) == "slot done"
+        await stage.pass_time(stage.lease.total_seconds())
+        assert world.count("payment reached") == 0
+
+    async def test_d20_a_step_of_the_wall_clock_takes_no_lease(self, stage: Stage) -> None:
+        self.needs(BackendCapability.STEADY_LEASES)
+        execution, world = await stage.start(Payment)
+        await stage.worker(Payment)
+        await stage.soon(world.happened("payment reached"))
+        for seconds in (3600.0, -7200.0, 86_400.0):
+            stage.storage.clock.step(seconds)
+            await stage.pass_time(stage.lease.total_seconds() / 2)
+            other = await stage.worker(Payment)
+            await stage.pass_time(stage.lease.total_seconds() / 2)
+            await other.stop()
+        world.gate("payment").set()
+        assert await stage.later(execution.result(), stage.lease.total_seconds()) == "payment done"
+        assert world.count("payment reached") == 1
+
+    async def test_d20_the_lease_of_a_lost_worker_runs_out_whatever_the_wall_clock_does(
+        self, stage: Stage
+    ) -> None:
+        self.needs(BackendCapability.STEADY_LEASES)
+        execution, world = await stage.start(Payment)
+        first = await stage.worker(Payment)
+        await stage.soon(world.happened("payment reached"))
+        await first.kill()
+        stage.storage.clock.step(-3600.0)
+        await stage.worker(Payment)
+        assert await stage.later(execution.result(), 2 * stage.lease.total_seconds()) == "unknown"
