@@ -261,6 +261,9 @@ def _replied(reply: Mapping[str, JSON]) -> str:
     return f"model replied: {', '.join(said)}"
 
 
+_CUTS = {"length": "the token limit", "content_filter": "the content filter of the server"}
+
+
 def _told(data: events.AnyEventData) -> str:
     match data:
         case events.ExecutionStartedData():
@@ -305,6 +308,8 @@ def _told(data: events.AnyEventData) -> str:
             return f"{data.tool} approved{_because(data.reason)}"
         case events.ApprovalRefusedData():
             return f"{data.tool} denied{_because(data.reason)}"
+        case events.ReplyCutData():
+            return f"reply cut at {_CUTS[data.reason]}"
         case events.LimitReachedData():
             return f"limit reached: {data.limit}"
         case events.AnswerRejectedData():

@@ -65,6 +65,7 @@ class EventKind(StrEnum):
     APPROVAL_REQUESTED = "approval_requested"
     APPROVAL_GIVEN = "approval_given"
     APPROVAL_REFUSED = "approval_refused"
+    REPLY_CUT = "reply_cut"
     LIMIT_REACHED = "limit_reached"
     ANSWER_REJECTED = "answer_rejected"
     GUARDRAIL_REJECTED = "guardrail_rejected"
@@ -357,6 +358,14 @@ class ApprovalRefusedData(AskedCallData):
     """Why, if anybody said so."""
 
 
+class ReplyCutData(TurnData):
+    """The reply just before ends early. Its text is used as it is."""
+
+    kind: ClassVar = EventKind.REPLY_CUT
+    reason: Literal["length", "content_filter"]
+    """`length` at the limit of tokens, `content_filter` where the filter of the server stopped the model."""
+
+
 class LimitReachedData(TurnData):
     """The run is at a limit: the model is asked once more, and must answer without tools."""
 
@@ -568,6 +577,7 @@ AnyEventData: TypeAlias = (
     | ApprovalRequestedData
     | ApprovalGivenData
     | ApprovalRefusedData
+    | ReplyCutData
     | LimitReachedData
     | AnswerRejectedData
     | GuardrailRejectedData

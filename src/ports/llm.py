@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import Field
 
@@ -41,6 +41,10 @@ class ModelRequest(Value):
     told some of `new` already."""
 
 
+Cut = Literal["length", "content_filter"]
+"""Why a reply ends early: at the limit of tokens, or where the server's filter stopped it."""
+
+
 class ModelReply(Value):
     """A whole reply. It is journaled as it stands, so it holds this turn and nothing of earlier ones."""
 
@@ -48,6 +52,8 @@ class ModelReply(Value):
     usage: Usage = Field(default_factory=Usage)
     handle: JSON = None
     """What the next request of this conversation must carry: ids, anchors, no transcript and no secret."""
+    cut: Cut | None = None
+    """Why the reply ends early; None if it is whole."""
     notes: tuple[str, ...] = ()
     """What was out of the ordinary, for people: journaled with the reply, and so in the event stream."""
 

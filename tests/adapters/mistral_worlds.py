@@ -83,7 +83,7 @@ class MistralWorld:
         return self.cloud.asked[self.name]
 
     def trouble(self, trouble: Trouble, request: ModelRequest) -> None:
-        early_end = EndStream(-1) if self.session.stream else Drop("body")
+        early_end = EndStream(-2) if self.session.stream else Drop("body")
         refusal = {"object": "Error", "message": "no", "type": "invalid_request_error", "code": 3001}
         actions: dict[Trouble, Any] = {
             Trouble.RATE_LIMITED: rate_limited(7),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.adapters.mistral.api_errors import message_in, of_event, of_status, translated
+from outlast.adapters.mistral.api_errors import error_in, message_in, of_status, translated
 from outlast.adapters.mistral.reconciliation import Finding, Trace, trace_of
 from outlast.adapters.mistral.streams import ConversationStream
 from outlast.core.errors import (
@@ -102,11 +102,64 @@ def test_errors_of_a_program_are_not_taken_for_the_server_s() -> None:
     assert translated(KeyError("x"), None) is None
 
 
-def test_streams_may_end_with_an_error() -> None:
-    assert isinstance(of_event(3001, "m"), ModelRefused)
-    assert isinstance(of_event(400, "m"), ModelRefused)
-    for code in (3000, 1300, 429, 500):
-        assert isinstance(of_event(code, "m"), ModelOverloaded)
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"error": {"message": "m", "code": 429}}, 429),
+        ({"error": {"message": "m", "code": "429"}}, 429),
+        ({"error": {"message": "m", "code": 429.0}}, 429),
+        ({"error": {"message": "m", "code": "rate_limit_exceeded", "type": "tokens"}}, 429),
+        ({"error": {"message": "m", "type": "insufficient_quota", "code": "insufficient_quota"}}, 429),
+        (
+            {"error": {"message": "m", "code": "context_length_exceeded", "type": "invalid_request_error"}},
+            400,
+        ),
+        ({"error": {"message": "m", "type": "BadRequestError", "param": None, "code": None}}, 400),
+        ({"error": {"message": "m", "code": "model_not_found"}}, 404),
+        ({"error": {"message": "m", "code": "invalid_api_key"}}, 401),
+        ({"error": {"message": "m", "code": True}}, 500),
+        ({"error": {"message": "m", "code": 7}}, 500),
+        ({"error": {"error": {"message": {"detail": "m"}, "code": "overloaded"}}}, 503),
+        ({"error": [{"message": "m", "status": "UNAVAILABLE"}]}, 503),
+        ({"errors": [{"detail": "m", "status": "403"}]}, 403),
+        ([{"error": {"message": "m", "code": 400, "status": "INVALID_ARGUMENT"}}], 400),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "m"}}, 503),
+        ({"object": "error", "message": "m", "type": "rate_limited", "code": "1300"}, 429),
+        ({"object": "Error", "message": "m", "code": 3001}, 400),
+        ({"type": "conversation.response.error", "message": "m", "code": 3000}, 500),
+        ({"error": "m, out of memory"}, 500),
+        ({"error": "m"}, 500),
+        ({"detail": "m"}, 500),
+        ({"detail": [{"loc": ["body"], "msg": "m"}]}, 500),
+        ({"message": "m", "status_code": 502}, 502),
+        ({"choices": None, "message": "m", "code": 408}, 408),
+        ({"choices": [{"index": 0}], "error": {"message": "m", "code": 502}}, 502),
+    ],
+)
+def test_an_error_in_a_success_is_the_one_with_its_own_status(body: Any, status: int) -> None:
+    error = error_in(body, "choices")
+    assert isinstance(error, ModelOverloaded | ModelRefused)
+    assert "m" in str(error)
+    assert error.status == status
+    assert type(error) is type(of_status(status, "m", {}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"index": 0}], "error": None, "message": "fine"},
+        {"choices": [{"index": 0}], "error": {"message": None, "code": 0}, "errors": []},
+        {"choices": []},
+        {"usage": {"total_tokens": 3}},
+        {},
+        [],
+        [{"choices": []}],
+        "error",
+        None,
+    ],
+)
+def test_what_reports_no_error_is_none(body: Any) -> None:
+    assert error_in(body, "choices") is None
 
 
 EVENTS: list[dict[str, Any]] = [

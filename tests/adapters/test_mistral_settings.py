@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from outlast.adapters.mistral import LocalSession, RemoteSession
-from outlast.adapters.mistral.api_errors import of_event
+from outlast.adapters.mistral.api_errors import of_status
 from outlast.core.agents import AgentGraph, AgentSpec
 from outlast.core.entries import MessageInput
 from outlast.core.errors import (
@@ -94,8 +94,8 @@ def test_credentials_in_the_address_are_refused_and_not_repeated(make: Callable[
 async def test_no_error_repeats_the_key(make: Callable[..., Any]) -> None:
     session = make(api_key="key-7f3a", server_url="http://127.0.0.1:1")
     sent_back: list[Exception] = [
-        of_event(500, "no such key: key-7f3a"),
-        of_event(400, "no such key: key-7f3a"),
+        of_status(500, "no such key: key-7f3a", {}),
+        of_status(400, "no such key: key-7f3a", {}),
         MalformedReply("the answer is not JSON: 'Bearer key-7f3a'"),
     ]
     for error in sent_back:

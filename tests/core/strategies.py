@@ -242,6 +242,7 @@ _BY_TYPE: dict[Any, SearchStrategy[Any]] = {
     JSON: json_values,
     dict[str, JSON]: json_objects,
     tuple[Carried, ...]: st.lists(json_values, max_size=2).map(tuple),
+    Literal["length", "content_filter"]: st.sampled_from(["length", "content_filter"]),
     Literal["input", "output"]: st.sampled_from(["input", "output"]),
     str | None: st.none() | any_text,
     int | None: st.none() | st.integers(0, 9),

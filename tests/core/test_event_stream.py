@@ -106,6 +106,7 @@ EMITTED: list[AnyEventData] = [
     events.ApprovalRequestedData(**CALL, fingerprint="f"),
     events.ApprovalGivenData(**CALL, reason="fine"),
     events.ApprovalRefusedData(**CALL),
+    events.ReplyCutData(**TURN, reason="length"),
     events.LimitReachedData(**TURN, limit="that was all"),
     events.AnswerRejectedData(**TURN, reason="no number"),
     events.GuardrailRejectedData(run="r", agent="a", of="input", guardrail="g", reason="secret"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,7 +25,6 @@ from outlast.core.values import faults
 
 _MESSAGE_MAX = 500
 _RETRYABLE = frozenset({408, 409, 425, 429})
-_REFUSED_IN_STREAM = frozenset({3001, *range(400, 500)}) - _RETRYABLE
 BUSY_SECONDS = 15.0
 """The time to wait before the next request to a conversation that the server is still working on."""
 
@@ -101,11 +101,95 @@ def of_status(status: int, message: str, headers: Mapping[str, str]) -> OutlastE
     return MalformedReply(f"the server answered with status {status} and {message!r}")
 
 
-def of_event(code: int, message: str) -> OutlastError:
-    """Return the error for an error event in a stream."""
-    if code in _REFUSED_IN_STREAM:
-        return ModelRefused(code, _bounded(message, None))
-    return ModelOverloaded(code, _bounded(message, None))
+def error_in(body: Any, *answers: str) -> OutlastError | None:
+    """Return the error that a body with status 200, or an event of a stream, reports; None without one.
+
+    Servers report errors in many shapes. A body without a field of `answers` is also an error if it has
+    something to say. The error is the one that the same body gives with its own HTTP status; if the body does
+    not show a status, it is 500, because the server failed after it had accepted the request.
+    """
+    if isinstance(body, list):
+        return next((error for item in body if (error := error_in(item)) is not None), None)
+    if not isinstance(body, Mapping) or not (_is_error(body) or _only_speaks(body, answers)):
+        return None
+    words = _text_in(body)
+    return of_status(_status_in(body) or 500, _bounded(words, None) or "no message", {})
+
+
+def _is_error(body: Mapping[str, Any]) -> bool:
+    reported = (body.get("error"), body.get("errors"))
+    if any(any(one.values()) if isinstance(one, Mapping) else one for one in reported):
+        return True
+    kinds = (str(body.get("object")).lower(), str(body.get("type")).lower())
+    return "error" in kinds or kinds[1].endswith(".error")
+
+
+def _only_speaks(body: Mapping[str, Any], answers: Collection[str]) -> bool:
+    if not answers or any(body.get(name) for name in answers):
+        return False
+    return any(body.get(name) for name in ("message", "detail", "msg"))
+
+
+_STATUS_FIELDS = ("status_code", "http_status", "raw_status_code", "statusCode", "status", "code", "type")
+"""The fields of an error that can have its status, or a name for it; those that are surest come first."""
+_NESTED_FIELDS = ("error", "errors", "message", "detail", "details", "innererror", "inner_error")
+_NESTED_MAX = 4
+_CODES = {1300: 429, 3000: 500, 3001: 400, 3230: 400, 3240: 400, 3280: 400}
+"""Mistral's own numbers for errors."""
+_NAMES: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
+    (status, re.compile(words))
+    for status, words in (
+        (402, "payment|billing|balance|credit"),
+        (429, "ratelimit|toomanyrequests|throttl|quota|resourceexhausted"),
+        (503, "overloaded|unavailable|busy|capacity"),
+        (504, "timeout|timedout|deadlineexceeded"),
+        (401, "authentication|unauthori[sz]ed|unauthenticated|apikey"),
+        (403, "permission|forbidden|accessdenied"),
+        (404, "notfound|nosuch|doesnotexist"),
+        (413, "toolarge"),
+        (409, "conflict"),
+        (400, "contextlength|contextwindow|toolong|abovemax|maxtokens"),
+        (400, "invalid|badrequest|unsupported|contentfilter|contentpolicy|unprocessable|validation|missing"),
+        (500, "servererror|internal|apierror|engine"),
+    )
+)
+"""How servers name statuses, in lower case and without separators. The first name that is found counts."""
+
+
+def _status_in(error: Any, depth: int = 0) -> int | None:
+    """Return the HTTP status that the JSON of an error shows: as a number, or as a name."""
+    if isinstance(error, list):
+        return next((found for item in error if (found := _status_in(item, depth + 1))), None)
+    if isinstance(error, str):
+        return _status_of_name(error)
+    if not isinstance(error, Mapping) or depth > _NESTED_MAX:
+        return None
+    values = [error.get(name) for name in _STATUS_FIELDS]
+    nested = [error.get(name) for name in _NESTED_FIELDS]
+    statuses = (
+        *map(_status_of_number, values),
+        *(_status_of_name(value) for value in values if isinstance(value, str)),
+        *(_status_in(inner, depth + 1) for inner in nested),
+    )
+    return next((status for status in statuses if status is not None), None)
+
+
+def _status_of_number(value: Any) -> int | None:
+    if isinstance(value, str):
+        value = int(value) if re.fullmatch(r"\s*\d{3,4}\s*", value, re.ASCII) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if value in _CODES:
+        return _CODES[int(value)]
+    return int(value) if 400 <= value < 600 and value == int(value) else None
+
+
+def _status_of_name(name: str) -> int | None:
+    """Return the status that a name such as "rate_limit_exceeded" or "BadRequestError" stands for."""
+    if not re.fullmatch(r"[A-Za-z][\w.\-]{0,63}", name, re.ASCII):
+        return None  # A sentence: its words may be about anything.
+    plain = re.sub(r"[^a-z]", "", name.lower())
+    return next((status for status, words in _NAMES if words.search(plain)), None)
 
 
 def message_in(body: str, secret: str | None) -> str:
@@ -116,14 +200,18 @@ def message_in(body: str, secret: str | None) -> str:
         return _bounded(body, secret) or "no message"
 
 
-def _text_in(body: Any) -> str:
-    if isinstance(body, Mapping):
-        body = body.get("message") or body.get("detail") or body.get("error") or body
-    if isinstance(body, Mapping):
-        body = body.get("detail") or body.get("message") or body
+def _text_in(body: Any, depth: int = 0) -> str:
+    if isinstance(body, Mapping) and depth <= _NESTED_MAX:
+        inner = next((body[name] for name in _WORDS if body.get(name) and body[name] is not True), None)
+        if inner is not None:
+            return _text_in(inner, depth + 1)
     if isinstance(body, list):
-        body = "; ".join(_fault(item) for item in body)
+        return "; ".join(_fault(item) for item in body)
     return body if isinstance(body, str) else json.dumps(body)
+
+
+_WORDS = ("message", "detail", "error", "errors", "msg")
+"""The fields with the words of an error, in the order in which they are looked for."""
 
 
 def _fault(item: Any) -> str:
@@ -131,7 +219,8 @@ def _fault(item: Any) -> str:
         return str(item)
     loc = item.get("loc")
     place = ".".join(str(part) for part in loc) if isinstance(loc, list) else ""
-    return f"{place}: {item.get('msg')}" if place else str(item.get("msg"))
+    words = _text_in(item)
+    return f"{place}: {words}" if place else words
 
 
 def _bounded(text: str, secret: str | None) -> str:

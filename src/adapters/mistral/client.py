@@ -162,7 +162,8 @@ async def events_of(call: Awaitable[Any]) -> AsyncGenerator[Any, None]:
     try:
         async with opened as stream:
             async for event in stream_events_async(stream.response, json.loads):
-                yield event.get("data")
+                data = event.get("data")
+                yield {"error": data or "no message"} if event.get("event") == "error" else data
     except UnicodeDecodeError:  # The stream was cut inside a character.
         raise
     except (ValueError, RecursionError) as error:

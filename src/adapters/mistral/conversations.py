@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outlast.adapters.mistral.agents import RemoteAgents
+from outlast.adapters.mistral.api_errors import error_in
 from outlast.adapters.mistral.client import events_of, json_of, open_client, read_json
 from outlast.adapters.mistral.session import Endpoint
 from outlast.adapters.mistral.streams import ConversationStream
@@ -35,6 +36,8 @@ class ConversationAnswer:
 
     @classmethod
     def of(cls, wire: Any) -> ConversationAnswer:
+        if (error := error_in(wire, "outputs")) is not None:
+            raise error
         if not isinstance(wire, dict) or not isinstance(wire.get("outputs"), list):
             raise MalformedReply("it is not a conversation response")
         if not isinstance(wire.get("conversation_id"), str):

@@ -7,12 +7,11 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from outlast.adapters.mistral.chat import entries_of, request_of
+from outlast.adapters.mistral.chat import reply_of, request_of
 from outlast.adapters.mistral.client import events_of, json_of, open_client
 from outlast.adapters.mistral.definitions import CHAT_ARGS, check_definitions
 from outlast.adapters.mistral.session import ApiSession, Endpoint
 from outlast.adapters.mistral.streams import CompletionStream
-from outlast.adapters.mistral.wire import usage_of
 from outlast.core.agents import AgentGraph, AgentSpec
 from outlast.core.context_processors import ContextProcessor, processed
 from outlast.core.errors import (
@@ -119,7 +118,9 @@ class LocalSession(ApiSession):
     ) -> ModelReply:
         chat = await resources.get(("mistral", "chat", *endpoint.identity), lambda: open_chat(endpoint))
         seen = processed(self.context, (*request.history, *request.new))
-        body = request_of(request.graph, request.agent, seen)
+        body = request_of(
+            request.graph, request.agent, seen, has_reasoning_fields=not endpoint.is_mistrals_own
+        )
         if not request.may_call and "tools" in body:
             body["tool_choice"] = "none"
         body |= {"timeout_ms": round(self.timeout_seconds * 1000), "retries": None}
@@ -128,7 +129,9 @@ class LocalSession(ApiSession):
             async with aclosing(events_of(chat.stream_async(**body))) as events:
                 async for event in events:
                     tell(stream.take(event))
+                    if stream.is_done:
+                        break
             completion = stream.wire()
         else:
             completion = await json_of(chat.complete_async(**body))
-        return ModelReply(entries=entries_of(completion), usage=usage_of(completion.get("usage")))
+        return reply_of(completion)

@@ -45,6 +45,11 @@ class Endpoint:
         return self.key.get_secret_value() if self.key is not None else None
 
     @property
+    def is_mistrals_own(self) -> bool:
+        """Whether it is a server of Mistral's."""
+        return f".{urlsplit(self.url).hostname or ''}".endswith(".mistral.ai")
+
+    @property
     def identity(self) -> tuple[str, str]:
         """A value that is different for different endpoints and does not contain the key."""
         return self.url, sha256((self.secret or "").encode()).hexdigest()
@@ -105,7 +110,7 @@ class ApiSession(Session):
             key = SecretStr(_checked_key(self.api_key.get_secret_value(), "api_key"))
         elif from_environment := os.environ.get(API_KEY, "").strip():
             key = SecretStr(_checked_key(from_environment, API_KEY))
-        if key is None and (urlsplit(url).hostname or "").endswith("mistral.ai"):
+        if key is None and Endpoint(url, None).is_mistrals_own:
             raise MissingCredentials(
                 f"no API key for {url}: give the session an api_key, or set {API_KEY} where the worker runs"
             )

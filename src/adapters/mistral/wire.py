@@ -110,11 +110,19 @@ def user_content(content: Content, accepted: frozenset[str]) -> Content:
     return content
 
 
+FIELD = "field"
+"""The key in a chunk with the field of the message from which the chunk was made."""
+
+
 def model_content(content: Content, accepted: frozenset[str]) -> Content:
     """Return the content of a model's message, without the chunks that the API does not accept back."""
     if not isinstance(content, list):
         return content
-    return [chunk for chunk in content if chunk.get("type") in accepted]
+    return [
+        {name: value for name, value in chunk.items() if name != FIELD} if FIELD in chunk else chunk
+        for chunk in content
+        if chunk.get("type") in accepted
+    ]
 
 
 def plain(value: Any) -> Any:
@@ -177,18 +185,31 @@ def repaired(arguments: str) -> str:
 
 
 def usage_of(wire: Any) -> Usage:
-    """Return the usage that an answer reports; missing numbers count as 0."""
+    """Return the usage that an answer reports. A missing total is the sum; other missing numbers are 0."""
     counts = wire if isinstance(wire, Mapping) else {}
     connectors = counts.get("connectors")
     uses = connectors if isinstance(connectors, Mapping) else {}
+    prompt, completion = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
+    total = _count(counts.get("total_tokens"))
     return Usage(
-        prompt_tokens=_count(counts.get("prompt_tokens")),
-        completion_tokens=_count(counts.get("completion_tokens")),
-        total_tokens=_count(counts.get("total_tokens")),
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=total if total or "total_tokens" in counts else prompt + completion,
         connector_tokens=_count(counts.get("connector_tokens")),
         connectors={str(name): _count(number) for name, number in uses.items()},
     )
 
 
+_COUNT_END = 2**53
+"""From here on, JSON numbers are not exact, and no count of tokens is that high."""
+
+
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value is not True and value > 0 else 0
+    """Return the number that a server counts: a whole number, also as a float or as text; otherwise 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return 0
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return 0
+    return round(number) if 0 < number < _COUNT_END else 0

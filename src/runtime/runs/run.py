@@ -40,6 +40,7 @@ from outlast.core.events import (
     ApprovalRequestedData,
     HandedOffData,
     LimitReachedData,
+    ReplyCutData,
     ToolCalledData,
     ToolClosedData,
     ToolExecutedData,
@@ -112,6 +113,7 @@ class Run:
         self._events: asyncio.Queue[AgentEvent] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._entries: list[Entry] = []
+        self._notes: list[str] = []
         self._result: RunResult[Any] | None = None
 
     async def to_the_end(self, given: tuple[Entry, ...]) -> RunResult[Any]:
@@ -219,6 +221,11 @@ class Run:
         replied = await self._context.run_step(call)
         with own_code():
             reply = ModelReply.model_validate(replied)
+        if reply.cut is not None:
+            self._context.emit(
+                ReplyCutData(run=self._key, agent=effect.agent, turn=effect.turn, reason=reply.cut)
+            )
+        self._notes += reply.notes
         conversation.history += effect.entries
         conversation.unsent = ()
         conversation.in_doubt = False
@@ -327,6 +334,7 @@ class Run:
             entries=tuple(self._entries),
             usage=self._state.usage,
             turns=self._state.turn,
+            notes=tuple(self._notes),
         )
         self._result = RunResult(record, self._team.agents[effect.agent])
 

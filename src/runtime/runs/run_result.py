@@ -25,6 +25,7 @@ class RunRecord(Value):
     """Everything that the run added to the conversation: inputs, replies, results."""
     usage: Usage
     turns: int
+    notes: tuple[str, ...] = ()
 
 
 def said_in(entries: Sequence[Entry]) -> str:
@@ -51,6 +52,8 @@ class RunResult(Sequence[Chunk], Generic[T_co]):
         """What all model calls of the run cost, each counted once, whatever crashed."""
         self.turns: int = record.turns
         """How often the model was called."""
+        self.notes: tuple[str, ...] = record.notes
+        """What was unusual about the replies of the run; for example, that one was cut at the token limit."""
         self._chunks = tuple(
             chunk
             for entry in record.final
