@@ -91,7 +91,7 @@ def test_the_suites_pass_in_a_project_without_any_settings(python: Path, folder:
     chosen = f"TestJsonStore or TestJsonDeltas or TestJsonBackend and ({SOME}) or TestOnRealTime and l1_"
     finished = run(python, folder, *PYTEST, "-k", chosen, "--hypothesis-profile", "quick")
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    [passed] = re.findall(r"^(\d+) passed, \d+ deselected in", finished.stdout, re.MULTILINE)
+    [passed] = re.findall(r"^(\d+) passed, .*deselected in", finished.stdout, re.MULTILINE)
     assert int(passed) > 150
 
 

@@ -66,7 +66,7 @@ class JsonStore(Store):
                 "owner": None,
                 "token": 0,
                 "fruitless": 0,
-                "held": False,
+                "ignores_mail": False,
                 "claimable_at": now,
                 "consumed": 0,
                 "inbox": [],
@@ -92,11 +92,9 @@ class JsonStore(Store):
                 execution |= {"owner": None, "claimable_at": None}
             elif commit.release:
                 at, now = commit.wake_at, self._clock.now()
-                if len(execution["inbox"]) > execution["consumed"]:
+                if len(execution["inbox"]) > execution["consumed"] and not commit.hold:
                     at = now
-                if commit.hold:
-                    at = None
-                execution |= {"owner": None, "held": commit.hold}
+                execution |= {"owner": None, "ignores_mail": commit.hold}
                 execution["claimable_at"] = None if at is None else max(at, now)
                 data["version"] += 1
 
@@ -123,7 +121,7 @@ class JsonStore(Store):
                 return
             _check_size(f"a message to execution {execution_id!r}", message.body)
             execution["inbox"].append([message.id, _text(message.body)])
-            if execution["owner"] is None and not execution["held"]:
+            if execution["owner"] is None and not execution["ignores_mail"]:
                 at, now = execution["claimable_at"], self._clock.now()
                 execution["claimable_at"] = now if at is None else min(at, now)
             data["version"] += 1
@@ -199,9 +197,10 @@ class JsonStore(Store):
     async def resume(self, execution_id: str) -> bool:
         with self._file.writing() as data:
             execution = _running(data, execution_id)
-            if not execution["held"]:
+            if execution["owner"] is not None or not execution["ignores_mail"]:
                 return False
-            execution |= {"held": False, "fruitless": 0, "note": None, "claimable_at": self._clock.now()}
+            execution |= {"ignores_mail": False, "fruitless": 0, "note": None}
+            execution["claimable_at"] = self._clock.now()
             data["version"] += 1
             return True
 
@@ -296,7 +295,9 @@ def _head(id: str, execution: Any) -> Head:
         note=execution["note"],
         owner=execution["owner"],
         fruitless=execution["fruitless"],
-        held=execution["held"],
+        held=execution["ignores_mail"]
+        and execution["status"] == Status.RUNNING
+        and execution["claimable_at"] is None,
     )
 
 
