@@ -266,7 +266,7 @@ def deny(
     reason: Annotated[str | None, typer.Option(help="Told to the model.")] = None,
     backend: BackendOption = None,
 ) -> None:
-    """Deny a tool call that waits for a decision; the model is told."""
+    """Deny a tool call that waits for a decision; the model gets the reason as its result."""
     asyncio.run(_decide(backend, id, call, "deny", reason, None))
 
 
@@ -286,7 +286,7 @@ async def _decide(
 def _object(text: str) -> dict[str, JSON]:
     value = decode(text)
     if not isinstance(value, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return value
 
 

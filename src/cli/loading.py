@@ -112,7 +112,7 @@ def _imported(module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             raise ConfigurationError(
-                f"there is no module {module!r} in the working directory or among what is installed"
+                f"module {module!r} was not found in the working directory or among the installed packages"
             ) from error
         raise ConfigurationError(f"module {module!r} cannot be imported: {error}") from error
     except SystemExit as error:

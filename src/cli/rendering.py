@@ -24,7 +24,7 @@ from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.durability.execution import ExecutionDescription
 
 PLAIN_WIDTH = 200
-"""How wide a table may be where nobody says how wide the terminal is, for there is none."""
+"""The width of a table when the output is not a terminal."""
 
 _LENGTH_MAX = 90
 _STATUS_STYLES = {"running": "cyan", "completed": "green", "failed": "red", "cancelled": "yellow"}
@@ -32,7 +32,7 @@ _KIND_STYLES = {"failed": "red", "cancelled": "yellow", "recovered": "bold yello
 
 
 def console() -> Console:
-    """Return a console on standard output; plain, and wide enough for any table, if that is no terminal."""
+    """Return a console on standard output: plain, and wide enough for any table, unless it is a terminal."""
     is_terminal = sys.stdout.isatty()
     return Console(
         highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if is_terminal else PLAIN_WIDTH

@@ -137,7 +137,7 @@ class DurableCall(Generic[T]):
 
 
 def _streaming(session: Session) -> Session:
-    """Return the session with its text told while it is written; one that is no dataclass decides itself."""
+    """Return the session with `stream` on; a session that is not a dataclass decides that itself."""
     if session.stream or not is_dataclass(session):
         return session
     return cast(Session, replace(cast(Any, session), stream=True))

@@ -46,7 +46,7 @@ class ModelFailed(Happened):
 
 
 class ToolReturned(Happened):
-    """A tool succeeded; `result` is what the model is told."""
+    """A tool succeeded; the model gets `result`."""
 
     type: Literal["tool_returned"] = "tool_returned"
     call_id: str
@@ -93,7 +93,7 @@ class AnswerAccepted(AnswerChecked):
 
 
 class AnswerRejected(AnswerChecked):
-    """The answer is not what was asked for; the model is told why, and may answer again."""
+    """The answer is not what was asked for; the model gets the reason, and may answer again."""
 
     type: Literal["answer_rejected"] = "answer_rejected"
     problem: str
@@ -107,7 +107,7 @@ class AnswerBlocked(AnswerChecked):
 
 
 class UserMessageAdded(Happened):
-    """Someone has more to say; the model is told at its next call."""
+    """A user said something more; it is sent with the next call of the model."""
 
     type: Literal["user_message_added"] = "user_message_added"
     entry: Entry
@@ -141,7 +141,7 @@ AgentEvent = Annotated[
 
 
 class CallModel(Value):
-    """Ask the model, as `agent`, telling it `entries`, which it has not seen.
+    """Ask the model, as `agent`, and send it `entries`, which it has not seen.
 
     `limit` says that a limit is reached, and which: the model must answer without calling tools.
     """

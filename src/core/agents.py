@@ -24,7 +24,7 @@ Effect = Literal["read", "idempotent", "once"]
 
 
 class ToolSpec(Value):
-    """A tool that runs on our side, as the model is told of it."""
+    """A tool that runs on our side, as the model sees it."""
 
     name: str
     description: str = ""
@@ -37,12 +37,12 @@ class ToolSpec(Value):
 
     @property
     def fingerprint(self) -> str:
-        """What is equal only where a model is told the same: the same name, description and schema."""
+        """Equal exactly for tools that look the same to a model: same name, description and schema."""
         return sha256(canonical([self.name, self.description, self.parameters]).encode()).hexdigest()
 
 
 class AgentSpec(Value):
-    """One agent: what the model is told, what it may call, and to whom it may hand off (by name)."""
+    """One agent: its instructions, the tools it may call, and the agents it may hand off to (by name)."""
 
     name: str
     model: str

@@ -115,7 +115,7 @@ def decision_on(
     Raises:
         DefinitionError: the verdict is neither "allow" nor "deny", or a denied call is given arguments.
         NotPending: no such call waits, or several do.
-        Unserialisable: the edited arguments are no JSON object.
+        Unserialisable: the edited arguments are not a JSON object.
     """
     if verdict not in get_args(Verdict):
         raise DefinitionError(f'a decision is "allow" or "deny", not {verdict!r}')

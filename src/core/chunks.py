@@ -103,7 +103,7 @@ chunks: TypeAdapter[tuple[Chunk, ...]] = TypeAdapter(tuple[Chunk, ...])
 
 
 def as_chunks(content: Content) -> tuple[Chunk, ...]:
-    """Return `content` as chunks; empty text is no chunk."""
+    """Return `content` as chunks; empty text gives no chunk."""
     if isinstance(content, str):
         return (TextChunk(text=content),) if content else ()
     return content

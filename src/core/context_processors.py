@@ -1,4 +1,4 @@
-"""What of a long conversation a model is told: pure functions of its entries.
+"""Choosing which part of a long conversation the model sees: pure functions of its entries.
 
 A context processor takes the entries and returns those that the model shall see; the conversation itself
 stays as it is. What must not be torn apart is a block: a reply of the model with the results of its calls, or
@@ -28,7 +28,7 @@ from outlast.core.failure import named_message_of
 from outlast.core.json import encode
 
 ContextProcessor = Callable[[Sequence[Entry]], Sequence[Entry]]
-"""Returns what of a conversation the model is told; a function of the entries and of nothing else."""
+"""Returns the part of a conversation that the model sees; a function of the entries and of nothing else."""
 
 Block = tuple[int, ...]
 """The positions of entries that belong together, in order."""

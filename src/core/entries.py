@@ -50,7 +50,7 @@ class FunctionCall(WireValue):
 
     @property
     def awaits_confirmation(self) -> bool:
-        """Whether the server will run it by itself, once it is told that it may."""
+        """Whether the server will run it by itself, once it is allowed to."""
         return (self.model_extra or {}).get("confirmation_status") == "pending"
 
 

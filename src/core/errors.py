@@ -647,7 +647,7 @@ class ToolServerUnavailable(ToolServerError):
 
 
 class ToolError(OutlastError):
-    """A tool call that did not succeed, told to the model as the result of that call."""
+    """A tool call that did not succeed; the model gets it as the result of that call."""
 
 
 @dataclass(eq=False)
@@ -660,7 +660,7 @@ class UnknownTool(ToolError):
 
     def wording(self) -> str:
         known = f"its tools are: {', '.join(self.known)}" if self.known else "it has no tools"
-        return f"there is no tool {self.tool!r} for agent {self.agent!r}; {known}"
+        return f"agent {self.agent!r} has no tool named {self.tool!r}; {known}"
 
 
 @dataclass(eq=False)

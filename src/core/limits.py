@@ -13,11 +13,11 @@ OnLimit = Literal["raise", "finish"]
 
 
 class Limits(Value):
-    """What one run may use; None is no limit."""
+    """The limits of one run; None means unlimited."""
 
     total_tokens: int | None = Field(default=None, ge=1)
     """Tokens of all replies together. The reply that goes over it is still used."""
     tool_calls: int | None = Field(default=None, ge=0)
-    """Calls of tools; those above it are not made, and the model is told."""
+    """Calls of tools; those above it are not made, and the model gets an error as their result."""
     seconds: float | None = Field(default=None, gt=0)
     """Time from the start of the run, waiting and crashes included."""

@@ -307,6 +307,6 @@ def read_record(value: Any) -> AnyRecord:
 
 def _corrupt(why: str) -> StorageCorrupt:
     return StorageCorrupt(
-        f"a journal holds bytes that are no record of ours ({why}); "
+        f"a journal holds bytes that are not a record of this library ({why}); "
         "it was written by other code, or damaged: restore it from a copy"
     )

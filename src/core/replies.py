@@ -76,7 +76,7 @@ def arguments_in(reply: Mapping[str, Any]) -> dict[str, str]:
 
 
 def parsed_arguments(text: str) -> dict[str, Any] | None:
-    """Return the arguments that a model wrote ({} for none), or None when they are no JSON object."""
+    """Return the arguments that a model wrote ({} for none), or None when they are not a JSON object."""
     if not text.strip():
         return {}
     try:

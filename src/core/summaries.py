@@ -1,4 +1,4 @@
-"""Summaries: the older part of a long conversation, told again in short by a model.
+"""Summaries: a model writes a short text that stands for the older part of a long conversation.
 
 What is to be summarised is decided here, from the entries alone; a run then asks the model, as a step of its
 own, and from then on the summary is told in the place of what it covers. The conversation itself stays whole:
@@ -30,12 +30,12 @@ INSTRUCTIONS = (
 
 
 class Summary(Value):
-    """What is told in the place of a conversation's first `length` entries, but for the `kept` ones."""
+    """The text that is sent instead of a conversation's first `length` entries, except the `kept` ones."""
 
     text: str
     length: int
     kept: tuple[int, ...] = ()
-    """The positions of those that are still told as they are, in order."""
+    """The positions of the entries that are still sent unchanged, in order."""
 
     @property
     def heading(self) -> MessageInput:
@@ -58,7 +58,7 @@ def heading_of(text: str) -> MessageInput:
 
 
 def told_of(history: Sequence[Entry], summary: Summary | None) -> tuple[Entry, ...]:
-    """Return what a model is told of a conversation, given what of it has been summarised."""
+    """Return the entries of a conversation that are sent to a model, with the summary for the older ones."""
     if summary is None:
         return tuple(history)
     return (summary.heading, *(history[position] for position in _uncovered(history, summary)))
@@ -137,7 +137,7 @@ class SummariseHistory:
     def split(
         self, history: Sequence[Entry], summary: Summary | None, new: Sequence[Entry] = ()
     ) -> Split | None:
-        """Return what of `history` is to be summarised before a model is told of it and of what is `new`.
+        """Return the part of `history` to summarise before it and the `new` entries are sent to a model.
 
         None: it is short enough, or nothing is older than what is kept.
 

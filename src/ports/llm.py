@@ -25,10 +25,10 @@ class ModelRequest(Value):
     """The active agent, by name."""
     turn: int
     history: tuple[Entry, ...]
-    """What the conversation holds already, for sessions whose server keeps nothing. Its older part is told in
-    short, if the session has a `summariser`."""
+    """What the conversation holds already, for sessions whose server keeps nothing. A summary
+    stands for its older part, if the session has a `summariser`."""
     new: tuple[Entry, ...]
-    """What the model has not been told yet: results of all open calls first, then other input."""
+    """The entries that the model has not seen yet: results of all open calls first, then other input."""
     handle: JSON = None
     """What the session returned with its last reply; None in a new conversation."""
     may_call: bool = True
@@ -74,7 +74,7 @@ class Session(Protocol):
     """
 
     raise_on_tool_fail: bool
-    """Whether a failed tool call ends the run instead of being told to the model."""
+    """Whether a failed tool call ends the run instead of going to the model as a result."""
     stream: bool
     """Whether text is published while it is being written: whether a run gives `tell`."""
 

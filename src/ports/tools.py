@@ -22,7 +22,7 @@ class ToolList(Value):
 
     tools: tuple[ToolSpec, ...]
     fingerprint: str
-    """What is equal only for the same tools, as far as a model is told of them."""
+    """Equal exactly for lists of tools that look the same to a model."""
 
     @classmethod
     def of(cls, tools: Sequence[ToolSpec]) -> Self:

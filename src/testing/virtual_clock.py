@@ -1,4 +1,4 @@
-"""A clock whose time moves only when it is told to, or by itself when nobody has anything else to do.
+"""A clock whose time moves only when a test moves it, or by itself when nothing else can run.
 
 `advance` moves the time by hand and works on any event loop. With `auto=True` the time jumps to the next
 sleeper as soon as the event loop is idle, so that a program of sleeps runs as fast as it computes and in the

@@ -131,7 +131,7 @@ def test_an_empty_list_says_so_beside_the_output() -> None:
     [
         (("list", "--backend", "carrier-pigeon://loft"), 1, "error: no backend for 'carrier-pigeon:'"),
         (("show", "nobody"), 1, "error: no execution 'nobody' in this backend"),
-        (("worker", "no_such_module"), 1, "error: there is no module 'no_such_module'"),
+        (("worker", "no_such_module"), 1, "error: module 'no_such_module' was not found"),
         (("worker", "json"), 1, "error: module 'json' has no workflow"),
         (("worker", "shop", "--lease", "0"), 1, "error: the worker's lease must be longer than nothing"),
         (("start", "order", "apple"), 1, "error: where is workflow 'order' defined?"),

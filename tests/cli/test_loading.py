@@ -85,8 +85,8 @@ def test_a_workflow_is_found_by_its_name_and_by_that_of_its_class() -> None:
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("no_such_module", "there is no module 'no_such_module'"),
-        ("json.no_such_module", "there is no module 'json.no_such_module'"),
+        ("no_such_module", "module 'no_such_module' was not found"),
+        ("json.no_such_module", "module 'json.no_such_module' was not found"),
         ("shop/orders.py", "give the module's name, such as shop.orders"),
         ("json", "module 'json' has no workflow; decorate a class with @workflow.define"),
         (f"{__name__}:Missing", "has no workflow 'Missing'; it has: loading_order, loading_anything"),

@@ -132,7 +132,7 @@ async def test_bytes_that_are_no_message_are_told_and_do_not_fail_the_execution(
             async with asyncio.timeout(10):
                 while (error := (await execution.describe()).error) is None:  # noqa: ASYNC110
                     await asyncio.sleep(0)
-            assert "no message of ours" in error
+            assert "not a message of this library" in error
             assert (await execution.describe()).status == "running"
 
 

@@ -105,7 +105,7 @@ async def test_tools_run_at_once_and_are_answered_in_call_order() -> None:
     _, result = await run_in_memory(Script, "parallel", "go")
     answers = [entry["result"] for entry in result["entries"] if entry["type"] == "function.result"]
     assert answers[:2] == ["3", "HEY"]
-    assert "there is no tool 'nothing'" in answers[2]
+    assert "has no tool named 'nothing'" in answers[2]
     assert (result["text"], result["turns"]) == ("done", 2)
 
 
@@ -170,7 +170,7 @@ async def test_a_handoff_goes_on_with_the_other_agent_and_its_tools_only() -> No
     assert result.agent is helper
     answers = [entry["result"] for entry in wire(result.entries) if entry["type"] == "function.result"]
     assert answers[0] == '{"handed_off_to":"helper"}'
-    assert "there is no tool 'runner_add' for agent 'helper'" in answers[1]
+    assert "agent 'helper' has no tool named 'runner_add'" in answers[1]
     assert answers[2] == "HI"
 
 

@@ -323,7 +323,7 @@ async def test_a_tool_that_has_gone_since_it_was_listed_is_told_to_the_model(she
             raise UnknownTool(tool, self.name)
 
     (answer,) = await run_plainly(Emptied())
-    assert "there is no tool 'take'" in answer
+    assert "has no tool named 'take'" in answer
 
 
 class Changed(Shelf):
@@ -387,7 +387,7 @@ async def test_agents_may_share_a_source_which_is_then_listed_once(shelf: Shelf)
 
 @pytest.mark.parametrize("tools", [[Shelf], [object()], ["shelf"]])
 async def test_a_tool_that_is_none_is_refused(tools: list[Any]) -> None:
-    with pytest.raises(DefinitionError, match="a tool that is none"):
+    with pytest.raises(DefinitionError, match="something in tools that is not a tool"):
         await run_plainly(*tools, script=[say("no")])
 
 

@@ -106,7 +106,7 @@ def test_a_subclass_is_no_workflow_until_it_is_defined() -> None:
     class Heir(Full):
         pass
 
-    with pytest.raises(DefinitionError, match="Heir is no workflow"):
+    with pytest.raises(DefinitionError, match="Heir is not a workflow"):
         definition_of(Heir)
     defined = workflow.define(name="definition-tests.heir")(Heir)
     assert set(definition_of(defined).signals) == {"one", "second"}

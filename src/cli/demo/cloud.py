@@ -12,7 +12,7 @@ class Cloud(Protocol):
 
     description: str
     environment: Mapping[str, str]
-    """What the workers must be told to find it."""
+    """The environment variables by which workers find it."""
     questions: Counter[tuple[str | None, int]] | None
     """How often the model was asked what, where that is known."""
 

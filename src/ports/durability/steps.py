@@ -104,7 +104,7 @@ class Step:
 
     @property
     def tells(self) -> bool:
-        """Whether the text of what an attempt brings is told while it comes."""
+        """Whether the text of the reply is published while it is being written."""
         return self.kind is StepKind.MODEL and isinstance(self.call, ModelCall) and self.call.session.stream
 
 

@@ -53,7 +53,7 @@ class Publisher:
                 await self._deltas.publish(self._execution_id, delta)
             except StorageError as error:
                 self._is_broken = True
-                logger.warning("execution %s: its text cannot be told: %s", self._execution_id, error)
+                logger.warning("execution %s: its text could not be published: %s", self._execution_id, error)
                 return
 
     async def __aenter__(self) -> Publisher:

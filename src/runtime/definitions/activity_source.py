@@ -62,7 +62,7 @@ class ActivitySource(ToolSource):
         for one in activities:
             if not isinstance(one, Activity):
                 raise DefinitionError(
-                    f"tool source {name!r} was given something that is no activity: {type(one).__name__}; "
+                    f"tool source {name!r} has something that is not an activity: {type(one).__name__}; "
                     "define it with @outlast.activity"
                 )
         names = Counter(one.definition.name for one in activities)
@@ -146,7 +146,7 @@ def _is_reported(error: Exception, definition: ActivityDefinition) -> bool:
 
 
 def _output(value: object, written: JSON) -> ToolOutput:
-    """Return what a model is told of a result: text and chunks as they are, anything else as JSON."""
+    """Return the content that a model gets for a result: text and chunks unchanged, anything else as JSON."""
     if isinstance(written, str):
         return ToolOutput(content=written)
     if isinstance(value, CHUNKS):

@@ -90,7 +90,7 @@ class Agent(Generic[T_co]):
         for client in self.mcp_clients:
             if not _is_source(client):
                 raise DefinitionError(
-                    f"agent {self.name!r} has something among its mcp_clients that is no tool source: "
+                    f"agent {self.name!r} has something in mcp_clients that is not a tool source: "
                     f"{type(client).__name__}"
                 )
 
@@ -172,7 +172,7 @@ class Team:
                 if self.graph[name].tool(tool) is None:
                     known = ", ".join(sorted(one.name for one in self.graph[name].tools)) or "none"
                     raise DefinitionError(
-                        f"agent {name!r} requires approval of a tool {tool!r}, which it has not; "
+                        f"agent {name!r} requires approval of a tool {tool!r} that it does not have; "
                         f"its tools: {known}"
                     )
 
@@ -293,7 +293,7 @@ def _function(agent: Agent, tool: Any) -> tuple[ToolSpec, Binding]:
         signature = CallableSignature.of(tool)
         return _tool_spec(signature), FunctionTool(tool, signature)
     raise DefinitionError(
-        f"agent {agent.name!r} has a tool that is none: {type(tool).__name__}; "
+        f"agent {agent.name!r} has something in tools that is not a tool: {type(tool).__name__}; "
         "give an activity, a function with type hints, or a built-in tool"
     )
 

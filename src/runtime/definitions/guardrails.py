@@ -72,7 +72,9 @@ def check_guardrail(guardrail: Any, agent: str, is_agent: bool) -> None:
             raise DefinitionError(f"{what} has an output_type; leave it out: for it is GuardrailAnswer")
         return
     if not callable(guardrail) or isinstance(guardrail, type):
-        raise DefinitionError(f"{what} is none; give a function that takes the text, an activity or an Agent")
+        raise DefinitionError(
+            f"{what} is not a guardrail; give a function that takes the text, an activity or an Agent"
+        )
     try:
         inspect.signature(guardrail).bind("text")
     except TypeError as error:

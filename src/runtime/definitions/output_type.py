@@ -35,7 +35,7 @@ class OutputType:
     """What the answers of an agent must be."""
 
     schema: dict[str, JSON] | None
-    """What the model is told; None where any text will do."""
+    """The JSON schema that the model gets; None if any text will do."""
     adapter: TypeAdapter[Any]
     is_wrapped: bool
 

@@ -228,7 +228,7 @@ def definition_of(workflow: Any) -> WorkflowDefinition:
     """Return the definition of a workflow class, or of the one that this process defines by that name.
 
     Raises:
-        DefinitionError: it is no workflow; the message says what to write.
+        DefinitionError: it is not a workflow; the message says what to write.
     """
     if isinstance(workflow, str):
         if workflow not in _defined:
@@ -239,7 +239,9 @@ def definition_of(workflow: Any) -> WorkflowDefinition:
     definition = workflow.__dict__.get(_DEFINITION) if isinstance(workflow, type) else None
     if not isinstance(definition, WorkflowDefinition):
         shown = workflow.__name__ if isinstance(workflow, type) else repr(workflow)
-        raise DefinitionError(f"{shown} is no workflow; decorate its class with @workflow.define(name=...)")
+        raise DefinitionError(
+            f"{shown} is not a workflow; decorate its class with @workflow.define(name=...)"
+        )
     return definition
 
 
@@ -322,7 +324,7 @@ def _check_validator(cls: type[Any], name: str, handler_name: str, attribute: st
 
 
 def _waits(method: Callable[..., Any]) -> bool:
-    """Return whether a method is an `async def`, perhaps in a decorator that is none."""
+    """Return whether a method is an `async def`, also when a decorator that is a plain `def` wraps it."""
     return is_async(method) or is_async(innermost(method))
 
 

@@ -42,10 +42,10 @@ _message: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Discrimina
 
 
 def decode_message(body: bytes) -> AnyMessage:
-    """Return the message that `body` is; raises `StorageCorrupt` if it is none."""
+    """Return the message that `body` is; raises `StorageCorrupt` if it is not one."""
     try:
         return _message.validate_python(decode(body))
     except ValueError as error:
         raise StorageCorrupt(
-            "an inbox holds bytes that are no message of ours; it was written by other code"
+            "an inbox holds bytes that are not a message of this library; other code wrote them"
         ) from error

@@ -68,7 +68,7 @@ from outlast.runtime.executions.worker import Worker, WorkerOptions
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
-"""How long a waiting caller trusts that it will be told of news, before it looks by itself."""
+"""How long a waiting caller relies on announcements before it looks at the store by itself."""
 
 
 ENVELOPE_BYTES = 256

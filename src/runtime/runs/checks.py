@@ -41,7 +41,7 @@ class Checks:
         self._run_alone = run_alone
 
     async def let_in(self, given: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], Usage]:
-        """Return what the model may be told of what the run was given, and what finding out cost.
+        """Return the inputs that may be sent to the model, and what checking them cost.
 
         Raises:
             InputRejected: a guardrail of the start agent rejects it.

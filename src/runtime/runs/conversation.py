@@ -27,14 +27,14 @@ class Conversation:
     """The state of one conversation."""
 
     history: list[Entry] = field(default_factory=list)
-    """What the model has been told and has said, in order."""
+    """What was sent to the model, and its replies, in order."""
     unsent: tuple[Entry, ...] = ()
-    """What the model must be told first next time: results of calls that an ended run left behind."""
+    """The entries to send first next time: results of calls that an ended run left behind."""
     summary: Summary | None = None
-    """What the model is told in the place of the older part of `history`; none, and it is told all of it."""
+    """The summary that is sent instead of the older part of `history`; None: all of it is sent."""
     handle: JSON = None
     in_doubt: bool = False
-    """Whether the last request ended without a reply, so that the server may have been told `unsent`."""
+    """Whether the last request ended without a reply, so that the server may have received `unsent`."""
     in_use: bool = False
 
     def forget(self, size_bytes: int) -> int:
@@ -87,7 +87,7 @@ def conversation_of(session: Session, context: WorkflowContext | None) -> Conver
 
 
 def messages_of(session: Session, context: WorkflowContext | None) -> tuple[Entry, ...]:
-    """Return what a conversation holds, in order, what the model must still be told at the end."""
+    """Return the entries of a conversation in order; those that were not sent yet come last."""
     conversation = conversation_of(session, context)
     return (*conversation.history, *conversation.unsent)
 

@@ -174,7 +174,7 @@ class Run:
     # The model
 
     async def _call_model(self, effect: CallModel) -> None:
-        """Ask the model, and put its reply, or why there is none, where the run finds it."""
+        """Ask the model, and queue its reply, or its failure, for the run."""
         event: AgentEvent
         try:
             with contained(self._context.unwinds):
@@ -184,7 +184,7 @@ class Run:
         self._events.put_nowait(event)
 
     async def _reply_to(self, effect: CallModel) -> ModelReplied:
-        """Return the model's reply; the entries it is told become history only when that has come."""
+        """Return the model's reply; the entries that were sent become history only when it has come."""
         if effect.limit is not None:
             limit = effect.limit.message
             self._context.emit(
@@ -339,7 +339,7 @@ class Run:
         self._result = RunResult(record, self._team.agents[effect.agent])
 
     def _leave(self, unsent: tuple[Entry, ...]) -> None:
-        """Keep what the model was not told for the conversation's next run, and say so in the stream."""
+        """Keep the entries that were not sent for the next run of the conversation, and emit that."""
         self._conversation.unsent = unsent or self._conversation.unsent
         for entry in unsent:
             if isinstance(entry, FunctionResult):

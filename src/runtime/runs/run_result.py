@@ -79,7 +79,7 @@ class RunResult(Sequence[Chunk], Generic[T_co]):
 
     @property
     def output(self) -> T_co:
-        """The answer as the agent's `output_type`; its text where there is none."""
+        """The answer as the agent's `output_type`; its text if the agent has no output type."""
         return cast(T_co, self._output)
 
     def _parsed(self) -> Any:

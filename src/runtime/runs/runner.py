@@ -51,7 +51,7 @@ def as_entries(inputs: Any) -> tuple[Entry, ...]:
     try:
         return wire.messages(inputs)
     except ValidationError as error:
-        raise DefinitionError(f"the inputs are no messages: {'; '.join(faults(error))}") from error
+        raise DefinitionError(f"the inputs are not messages: {'; '.join(faults(error))}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise DefinitionError(f"the inputs cannot be used: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Making the tool calls of a run: each kind of tool in its own way, and what a model is told of it."""
+"""Makes the tool calls of a run, each kind of tool in its own way, and words the results for the model."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class ToolCalls:
         self._context = context
         self._run = run
         self._known: dict[tuple[str, str], str] = {}
-        """Fingerprints of the tools of sources, by agent and name, as the model was last told of them."""
+        """Fingerprints of the tools of sources, by agent and name, as the model last saw them."""
 
     async def result_of(self, effect: CallTool) -> str:
-        """Make the call, and return what the model is told of its result.
+        """Make the call, and return its result as the model gets it.
 
         Raises:
             Exception: whatever the tool, or a step, fails with.
@@ -123,7 +123,7 @@ def about_call(run: str, effect: CallTool | AskApproval | AnswerCall) -> dict[st
 
 
 def told_change(tool: ToolSpec) -> str:
-    """Return what a model is told after a call of a tool that is not any more what it was told at first."""
+    """Return the text that the model gets when a tool has changed since the model saw its schema."""
     now: JSON = {"description": tool.description, "parameters": tool.parameters}
     return (
         f"[The tool {tool.name!r} has changed since it was listed to you; this call was made to it as it is "

@@ -160,7 +160,7 @@ async def test_a_mistake_of_the_model_is_reported_to_it(
     Scene.script = [[call("t_shout", {"text": 1}), call("t_nothing")], say("done")]
     wrong, unknown = await result_of(backend)
     assert "text: 1 is not of type 'string'" in wrong
-    assert "there is no tool 't_nothing'" in unknown
+    assert "has no tool named 't_nothing'" in unknown
     assert len(caller.servers.processes()) == 1
 
 
@@ -204,7 +204,7 @@ async def test_a_server_that_is_not_required_and_not_there_is_done_without(
     Scene.script = [[call("t_shout", {"text": "a"}), call("files_read")], say("done")]
     there, not_there = await result_of(backend)
     assert there == "A"
-    assert "there is no tool 'files_read'" in not_there
+    assert "has no tool named 'files_read'" in not_there
 
 
 @outlast.workflow.define(name="mcp.asking")

@@ -126,7 +126,7 @@ async def test_a_list_that_changes_is_listed_again(way: str, calling: Calling) -
     assert await caller.text("hello") == "hello"
     assert await caller.text("rename", old="hello", new="hey") == "renamed"
     await caller.until_listed("hey")
-    with pytest.raises(outlast.UnknownTool, match="there is no tool 't_hello'") as gone:
+    with pytest.raises(outlast.UnknownTool, match="has no tool named 't_hello'") as gone:
         await caller.call("hello")
     assert "t_hey" in gone.value.known
 
