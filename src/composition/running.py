@@ -190,8 +190,8 @@ class Runner:
         A session whose server keeps the conversation begins a new one there, with all of them.
 
         Raises:
-            DefinitionError: they are not messages, a call has no result or a result no call, or the session is
-                being used by a run; nothing was changed.
+            DefinitionError: they are not messages, a call has no result or a result no call, or a run
+                is using the session; nothing was changed.
         """
         set_messages(session, current_context.get(), as_entries(messages) if messages else ())
 

@@ -129,7 +129,7 @@ async def test_two_activities_of_one_name_are_refused() -> None:
 
 
 async def test_what_is_no_activity_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="no activity: function"):
+    with pytest.raises(DefinitionError, match="not an activity: function"):
         ActivitySource(call)  # type: ignore[arg-type]
 
 

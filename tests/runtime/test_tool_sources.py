@@ -392,7 +392,7 @@ async def test_a_tool_that_is_none_is_refused(tools: list[Any]) -> None:
 
 
 def test_an_mcp_client_that_is_none_is_refused_without_being_shown() -> None:
-    with pytest.raises(DefinitionError, match="no tool source: dict") as refusal:
+    with pytest.raises(DefinitionError, match="not a tool source: dict") as refusal:
         outlast.Agent(model="m", name="solo", mcp_clients=[{"token": "key-51e2"}])  # type: ignore[list-item]
     assert "key-51e2" not in str(refusal.value)
 

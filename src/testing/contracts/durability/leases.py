@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from outlast.core.errors import OutcomeUnknown
+from outlast.core.events import EventKind
 from outlast.runtime.definitions import workflow
 from outlast.testing.contracts.durability.activities import pass_gate, pass_gate_once
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage
@@ -41,7 +42,7 @@ class LeaseContract(DurabilityContractBase):
         first = await stage.worker(Hog, Payment, max_concurrent_activities=1)
         await stage.soon(slot.happened("slot reached"))
         payment, world = await stage.start(Payment)
-        await stage.event(payment, "activity_started")
+        await stage.event(payment, EventKind.ACTIVITY_STARTED)
         await stage.storage.pause(first.backend)
         await stage.pass_time(2 * stage.lease.total_seconds())
         await stage.worker(Payment)
