@@ -18,7 +18,7 @@ from outlast.cli.loading import arguments_of, workflow_called, workflows_in
 from outlast.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, connect
 from outlast.composition.running import run_worker
 from outlast.core.approvals import Verdict
-from outlast.core.errors import OutlastError
+from outlast.core.errors import ExecutionClosed, ExecutionNotFound, NotSupported, OutlastError
 from outlast.core.json import JSON, decode
 from outlast.core.records import Status
 from outlast.ports.durability.backend import Backend
@@ -212,6 +212,34 @@ async def _show(backend: Backend, id: str, *, follow: bool, json: bool) -> None:
             typer.echo(rendering.event_json(event))
         else:
             console.print(rendering.event_line(event))
+
+
+@app.command()
+def resume(
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The ids of executions that are held.")],
+    backend: BackendOption = None,
+) -> None:
+    """Let workers take executions that are held, once what ended their workers is mended.
+
+    `outlast show ID` says why an execution is held. Exits with 1 if one of them could not be resumed.
+    """
+
+    async def resumed() -> int:
+        failures = 0
+        async with connect(backend) as opened:
+            for id in ids:
+                try:
+                    was_held = await (await opened.get(id)).resume()
+                except (ExecutionNotFound, ExecutionClosed, NotSupported) as error:
+                    typer.echo(f"error: {rendering.printable(str(error))}", err=True)
+                    failures += 1
+                else:
+                    outcome = "is resumed" if was_held else "was not held, and goes on as before"
+                    typer.echo(f"{rendering.printable(id)} {outcome}")
+        return failures
+
+    if asyncio.run(resumed()):
+        raise typer.Exit(1)
 
 
 @app.command()

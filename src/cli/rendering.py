@@ -65,6 +65,7 @@ def execution_json(execution: ExecutionDescription) -> str:
             "created_at": execution.created_at,
             "closed_at": execution.closed_at,
             "error": execution.error,
+            "held": execution.held,
         }
     )
 
@@ -222,6 +223,8 @@ def _counted(ids: Sequence[str]) -> str:
 
 
 def _status(execution: ExecutionDescription) -> Text:
+    if execution.held:
+        return Text("held", style="bold red")
     return Text(execution.status, style=_STATUS_STYLES.get(execution.status, ""))
 
 
@@ -276,6 +279,10 @@ def _told(data: events.AnyEventData) -> str:
             return "execution cancelled"
         case events.ExecutionRecoveredData():
             return "execution recovered from a worker that was lost"
+        case events.ExecutionHeldData():
+            return f"execution held: {data.reason}"
+        case events.ExecutionResumedData():
+            return "execution resumed"
         case events.TurnStartedData():
             return f"turn {data.turn}: model asked"
         case events.TextDeltaData():

@@ -28,7 +28,9 @@ from outlast.core.events import (
     ExecutionCancelledData,
     ExecutionCompletedData,
     ExecutionFailedData,
+    ExecutionHeldData,
     ExecutionRecoveredData,
+    ExecutionResumedData,
     ExecutionStartedData,
     ModelFailedData,
     ModelRepliedData,
@@ -55,7 +57,9 @@ from outlast.core.records import (
     CancelRequested,
     EventEmitted,
     ExecutionEnded,
+    ExecutionHeld,
     ExecutionRecovered,
+    ExecutionResumed,
     ExecutionStarted,
     SignalReceived,
     Status,
@@ -255,6 +259,10 @@ class EventReader:
                 return _ended(record)
             case ExecutionRecovered():
                 return ExecutionRecoveredData()
+            case ExecutionHeld(reason=reason):
+                return ExecutionHeldData(reason=reason)
+            case ExecutionResumed():
+                return ExecutionResumedData()
             case _:
                 assert_never(record)
 

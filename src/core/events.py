@@ -52,6 +52,8 @@ class EventKind(StrEnum):
     EXECUTION_FAILED = "execution_failed"
     EXECUTION_CANCELLED = "execution_cancelled"
     EXECUTION_RECOVERED = "execution_recovered"
+    EXECUTION_HELD = "execution_held"
+    EXECUTION_RESUMED = "execution_resumed"
     TURN_STARTED = "turn_started"
     TEXT_DELTA = "text_delta"
     MODEL_REPLIED = "model_replied"
@@ -137,6 +139,20 @@ class ExecutionRecoveredData(EventData):
     """A worker took the execution over from one that was lost. Attempts may have been under way there."""
 
     kind: ClassVar = EventKind.EXECUTION_RECOVERED
+
+
+class ExecutionHeldData(EventData):
+    """The execution could not go on, time and again. No worker takes it until somebody resumes it."""
+
+    kind: ClassVar = EventKind.EXECUTION_HELD
+    reason: str
+    """What was seen, and how to go on."""
+
+
+class ExecutionResumedData(EventData):
+    """A worker has taken the execution that was held, since somebody resumed it."""
+
+    kind: ClassVar = EventKind.EXECUTION_RESUMED
 
 
 # Turns of a run ----------------------------------------------------------------------------------------
@@ -564,6 +580,8 @@ AnyEventData: TypeAlias = (
     | ExecutionFailedData
     | ExecutionCancelledData
     | ExecutionRecoveredData
+    | ExecutionHeldData
+    | ExecutionResumedData
     | TurnStartedData
     | TextDeltaData
     | ModelRepliedData

@@ -215,9 +215,29 @@ class UpdateRefused(Value):
 
 
 class ExecutionRecovered(Value):
-    """A worker took over from one that was lost: attempts that were under way may have taken effect."""
+    """A worker took over from one that was lost: attempts that were under way may have taken effect.
+
+    `worker` is the one that was lost, and `last_words` are what it left behind, such as a stack, if anything.
+    """
 
     type: Literal["execution_recovered"] = "execution_recovered"
+    at: float
+    worker: str | None = None
+    last_words: str | None = None
+
+
+class ExecutionHeld(Value):
+    """The execution could not go on time and again: no worker takes it until somebody resumes it."""
+
+    type: Literal["execution_held"] = "execution_held"
+    at: float
+    reason: str
+
+
+class ExecutionResumed(Value):
+    """A worker has taken the execution again, since somebody resumed it."""
+
+    type: Literal["execution_resumed"] = "execution_resumed"
     at: float
 
 
@@ -231,7 +251,7 @@ Input = (
     | CancelRequested
 )
 Request = StepScheduled | TimerStarted | EventEmitted | UpdateCompleted | ExecutionEnded
-Note = AttemptFailed | UpdateRefused | ExecutionRecovered
+Note = AttemptFailed | UpdateRefused | ExecutionRecovered | ExecutionHeld | ExecutionResumed
 
 AnyRecord = Input | Request | Note
 Record = Annotated[AnyRecord, Discriminator("type")]
@@ -246,7 +266,7 @@ INPUTS = (
     CancelRequested,
 )
 REQUESTS = (StepScheduled, TimerStarted, EventEmitted, UpdateCompleted, ExecutionEnded)
-NOTES = (AttemptFailed, UpdateRefused, ExecutionRecovered)
+NOTES = (AttemptFailed, UpdateRefused, ExecutionRecovered, ExecutionHeld, ExecutionResumed)
 
 _record: TypeAdapter[Any] = TypeAdapter(Record)
 

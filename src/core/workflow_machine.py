@@ -37,7 +37,9 @@ from outlast.core.records import (
     AttemptFailed,
     EventEmitted,
     ExecutionEnded,
+    ExecutionHeld,
     ExecutionRecovered,
+    ExecutionResumed,
     ExecutionStarted,
     Input,
     Note,
@@ -92,6 +94,8 @@ class OpenStep:
     """That of its record, as far as it is known before it is written."""
     attempt: int = 1
     in_doubt: bool = False
+    losses: int = 0
+    """How many attempts in a row, up to the last, ended with their worker; counted anew after a hold."""
     retry_at: float = 0.0
     last_failure: AttemptFailed | None = None
 
@@ -141,6 +145,8 @@ class WorkflowMachine:
         self.timers: dict[str, float] = {}
         """The timers that have not fired and are still wanted, by key, each with its due time."""
         self.closed: ExecutionEnded | None = None
+        self.is_held = False
+        """Whether the journal ends with a hold, so that somebody must have resumed the execution."""
 
     # Replaying -----------------------------------------------------------------------------------------
 
@@ -268,10 +274,12 @@ class WorkflowMachine:
         An attempt of a step that nobody waits for leaves no note, nor does what comes after the end.
         """
         self._check("note")
-        if isinstance(record, ExecutionRecovered):
+        if isinstance(record, (ExecutionRecovered, ExecutionResumed)):
             # First in the batch: a step that this worker asked for while it caught up is not in doubt.
             self._fresh.insert(0, record)
-        elif self.closed is None and (isinstance(record, UpdateRefused) or record.key in self.steps):
+        elif self.closed is None and (
+            isinstance(record, (UpdateRefused, ExecutionHeld)) or record.key in self.steps
+        ):
             self._fresh.append(record)
         self._note(record, self.position)
 
@@ -285,6 +293,11 @@ class WorkflowMachine:
         if self.closed is not None:
             self.phase = MachinePhase.CLOSED
         return batch
+
+    @property
+    def losses(self) -> int:
+        """How many attempts in a row were lost at the open step that has lost most."""
+        return max((opened.losses for opened in self.steps.values()), default=0)
 
     @property
     def has_news(self) -> bool:
@@ -343,12 +356,21 @@ class WorkflowMachine:
                     opened.retry_at = note.retry_at
                     opened.last_failure = note
                     opened.in_doubt = False
+                    opened.losses = 0
             case ExecutionRecovered():
                 for opened in self.steps.values():
                     # A step that was still backing off when its worker was lost had no attempt under way.
                     if opened.retry_at <= note.at and opened.position < position:
                         opened.attempt += 1
                         opened.in_doubt = True
+                        opened.losses += 1
+            case ExecutionHeld():
+                self.is_held = True
+                # Whoever resumes it has mended something.
+                for opened in self.steps.values():
+                    opened.losses = 0
+            case ExecutionResumed():
+                self.is_held = False
             case _:
                 pass  # A rejection changes nothing.
 

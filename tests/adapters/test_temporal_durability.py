@@ -146,6 +146,7 @@ LACKS = frozenset(
     {
         BackendCapability.MOVABLE_CLOCK,
         BackendCapability.STEADY_LEASES,
+        BackendCapability.HOLDS,
         BackendCapability.DROPS_STUBBORN_CODE,
     }
 )

@@ -161,7 +161,7 @@ class CancelsWithoutCleaningUp(BrokenBackend):
     replaced = ((LiveExecution, "_close_if_ended", _cancels_without_cleaning_up),)
 
 
-async def _fails_what_departs(self: worker.Worker, activation: Any, note: str) -> None:
+async def _fails_what_departs(self: worker.Worker, activation: Any, note: str, *_: Any) -> None:
     failure = Failure(kind="NonDeterminismError", message=note)
     closed = encode_record(ExecutionEnded(status=Status.FAILED, failure=failure))
     claim = activation.claim
@@ -172,7 +172,7 @@ class FailsWhatDeparts(BrokenBackend):
     """An execution that cannot go on has failed."""
 
     breaks = "d11_"
-    replaced = ((worker.Worker, "_hold", _fails_what_departs),)
+    replaced = ((worker.Worker, "_put_off", _fails_what_departs),)
 
 
 async def _skips_events(self: JournaledExecution, after: int = 0) -> AsyncIterator[Event]:

@@ -311,5 +311,12 @@ any_record: SearchStrategy[Any] = st.one_of(
         heartbeat=json_values,
     ),
     st.builds(records.UpdateRefused, at=instants, update_id=any_text, failure=failures),
-    st.builds(records.ExecutionRecovered, at=instants),
+    st.builds(
+        records.ExecutionRecovered,
+        at=instants,
+        worker=st.none() | any_text,
+        last_words=st.none() | any_text,
+    ),
+    st.builds(records.ExecutionHeld, at=instants, reason=any_text),
+    st.builds(records.ExecutionResumed, at=instants),
 )

@@ -23,7 +23,9 @@ from outlast.core.records import (
     CancelRequested,
     EventEmitted,
     ExecutionEnded,
+    ExecutionHeld,
     ExecutionRecovered,
+    ExecutionResumed,
     ExecutionStarted,
     SignalReceived,
     Status,
@@ -171,6 +173,8 @@ STORIES: list[tuple[list[AnyRecord], AnyEventData]] = [
     ),
     ([CancelRequested(at=22.0, message_id="n")], events.CancelRequestedData()),
     ([ExecutionRecovered(at=23.0)], events.ExecutionRecoveredData()),
+    ([ExecutionHeld(at=23.0, reason="why")], events.ExecutionHeldData(reason="why")),
+    ([ExecutionResumed(at=23.0)], events.ExecutionResumedData()),
     ([ExecutionEnded(status=Status.COMPLETED, result=[1])], events.ExecutionCompletedData(result=[1])),
     (
         [ExecutionEnded(status=Status.FAILED, failure=FAILURE)],

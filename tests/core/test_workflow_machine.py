@@ -23,7 +23,9 @@ from outlast.core.records import (
     CancelRequested,
     EventEmitted,
     ExecutionEnded,
+    ExecutionHeld,
     ExecutionRecovered,
+    ExecutionResumed,
     ExecutionStarted,
     SignalReceived,
     Status,
@@ -588,6 +590,38 @@ def test_d4_a_step_first_asked_for_by_the_recovering_worker_is_not_in_doubt_then
         assert (machine.steps["0.0"].attempt, machine.steps["0.0"].in_doubt) == (1, False)
     again.machine.note(ExecutionRecovered(at=3.0))
     assert (again.machine.steps["0.0"].attempt, again.machine.steps["0.0"].in_doubt) == (2, True)
+
+
+def test_d19_attempts_that_were_lost_in_a_row_are_counted_by_step() -> None:
+    machine = live_machine("0.0", "0.1")
+    assert machine.losses == 0
+    for lost in (1, 2):
+        machine.note(ExecutionRecovered(at=2.0))
+        assert (machine.steps["0.0"].losses, machine.losses) == (lost, lost)
+    failed = AttemptFailed(at=3.0, key="0.0", attempt=3, failure=FAILURE, retry_at=9.0)
+    machine.note(failed)
+    assert (machine.steps["0.0"].losses, machine.losses) == (0, 2)
+    machine.note(ExecutionRecovered(at=4.0))
+    assert (machine.steps["0.0"].losses, machine.steps["0.1"].losses) == (0, 3)
+    assert machine.accept(StepCompleted(at=5.0, key="0.1", result=1))
+    assert machine.losses == 0
+
+
+def test_d19_after_a_hold_losses_are_counted_anew_and_what_was_in_doubt_still_is() -> None:
+    hold = ExecutionHeld(at=3.0, reason="why")
+    journal: list[AnyRecord] = [STARTED, scheduled("0.0"), ExecutionRecovered(at=2.0)]
+    held = replay(Program(((Call("search", None),),)), journal).machine
+    held.note(hold)
+    for machine in (held, replay(Program(((Call("search", None),),)), [*journal, hold]).machine):
+        opened = machine.steps["0.0"]
+        assert (opened.losses, opened.in_doubt, opened.attempt) == (0, True, 2)
+        assert machine.is_held
+        machine.take_batch()
+        machine.note(ExecutionResumed(at=3.5))
+        assert not machine.is_held
+        assert machine.take_batch().records == (ExecutionResumed(at=3.5),)
+        machine.note(ExecutionRecovered(at=4.0))
+        assert machine.losses == 1
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 10.0])), max_size=6))

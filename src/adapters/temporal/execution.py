@@ -44,6 +44,7 @@ from outlast.core.errors import (
     ExecutionClosed,
     ExecutionFailed,
     InvalidArguments,
+    NotSupported,
     StorageUnavailable,
     Unserialisable,
     UpdateAbandoned,
@@ -194,6 +195,13 @@ class TemporalExecution(Execution):
             if status is not Status.RUNNING:
                 raise ExecutionClosed(self.id, status)
             await self._while_running(self.handle.cancel())
+
+    async def resume(self) -> bool:
+        raise NotSupported(
+            "Temporal holds no executions: its server tries a workflow task again without end, and an "
+            "activity as often as its retry policy says, however many workers ended with it; mend the code, "
+            f"or end the workflow with `temporal workflow terminate --workflow-id {self.id!r}`"
+        )
 
     async def describe(self) -> ExecutionDescription:
         with translated(self.id):

@@ -24,6 +24,8 @@ class ExecutionDescription:
     closed_at: datetime | None
     error: str | None
     """Why it failed, or why it cannot go on at the moment."""
+    held: bool = False
+    """Whether no worker takes it until somebody resumes it; `error` says why."""
 
 
 class Watching(Protocol):
@@ -96,7 +98,23 @@ class Control(Protocol):
 
     @abstractmethod
     async def cancel(self) -> None:
-        """Ask the execution to end (D10); the request is durable when this returns."""
+        """Ask the execution to end (D10); the request is durable when this returns.
+
+        An execution that is held is resumed by that, so that its code can clean up.
+        """
+
+    @abstractmethod
+    async def resume(self) -> bool:
+        """Let workers take an execution that is held (D19); return whether it was held.
+
+        So it is when it ended one worker after the other, or when they could not carry it on, time and again;
+        `describe` says why. Mend the cause first: it is held again if it goes on as before. No completed step
+        is run again, and a step that was under way is attempted at least once more.
+
+        Raises:
+            ExecutionClosed: the execution has ended.
+            NotSupported: the backend's server holds no executions.
+        """
 
 
 class Approvals(Protocol):

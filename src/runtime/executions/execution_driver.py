@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from outlast.core.errors import (
     ActivityInterrupted,
     ActivityTimedOut,
-    LeaseLost,
     OutcomeUnknown,
     PayloadTooLarge,
-    StorageError,
 )
 from outlast.core.failure import Failure, failure_of
 from outlast.core.json import JSON
@@ -28,6 +27,7 @@ from outlast.core.records import (
     AttemptFailed,
     CancelRequested,
     ExecutionRecovered,
+    ExecutionResumed,
     SignalReceived,
     StepCompleted,
     StepFailed,
@@ -50,7 +50,9 @@ from outlast.runtime.executions.inbox_messages import (
 )
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
-from outlast.runtime.executions.store_retry import patiently
+from outlast.runtime.executions.lost_workers import LastWords, no_last_words, recovery
+from outlast.runtime.executions.store_retry import append_once, patiently
+from outlast.runtime.executions.suspects import CAME_THROUGH
 
 LINGER_SECONDS = 1.0
 """An execution with nothing to do but a wait shorter than this is kept, not released and claimed again."""
@@ -67,6 +69,7 @@ class Services:
     stopping: asyncio.Event
     """Set when no further step may begin."""
     deltas: Deltas | None = None
+    last_words: LastWords = no_last_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +90,21 @@ _Attempting = asyncio.Task[_Ended | None]
 class Driver:
     """Carries one claimed execution on until it ends, has nothing to do, or must be handed over."""
 
-    def __init__(self, live: LiveExecution, claim: Claim, services: Services, lease: Lease) -> None:
+    def __init__(
+        self,
+        live: LiveExecution,
+        claim: Claim,
+        services: Services,
+        lease: Lease,
+        *,
+        acquitted: Callable[[], None] = lambda: None,
+    ) -> None:
         self.claim = claim
         self._lease = lease
+        self.fruitless = claim.fruitless
+        """How many claims were lost without progress, as the store has it."""
+        self.at_rest = asyncio.Event()
+        """Set when the code has come to rest, and attempts at all steps that are due are under way."""
         self._live = live
         self._machine = live.machine
         self._services = services
@@ -100,6 +115,8 @@ class Driver:
         self._wake = asyncio.Event()
         self._has_mail = True
         self._recovery_due = claim.recovered
+        self._acquitted = acquitted
+        self._came_through = False
         self._begun: set[str] = set()
         live.consumed = max(live.consumed, claim.consumed)
 
@@ -117,6 +134,11 @@ class Driver:
         """Tell that the worker is stopping: begin nothing more, release as soon as nothing runs."""
         self._wake.set()
 
+    def come_through(self) -> None:
+        """Write down that the process is still there, although this execution was tried alone."""
+        self._came_through = True
+        self._wake.set()
+
     def interrupt(self) -> None:
         """Cut short what still runs; each attempt is recorded as interrupted, then the claim is released."""
         for task in self._running.values():
@@ -132,7 +154,9 @@ class Driver:
         """
         try:
             if self.claim.recovered:
-                self._machine.note(ExecutionRecovered(at=self._now()))
+                self._machine.note(recovery(self.claim, self._now(), self._services.last_words))
+            if self._machine.is_held:
+                self._machine.note(ExecutionResumed(at=self._now()))
             self._give_up_on_doubtful_steps()
             while True:
                 await self._take_inputs()
@@ -141,7 +165,7 @@ class Driver:
                     return True
                 batch = self._machine.take_batch()
                 closed = self._machine.closed
-                if batch.records or closed is not None:
+                if batch.records or closed is not None or self._must_be_acquitted:
                     status = None if closed is None else closed.status
                     await self._append(batch, Commit(consumed=self._live.consumed, status=status))
                 if closed is not None:
@@ -250,7 +274,7 @@ class Driver:
             step = self._live.requested[key]
             if step.options.effect == "once":
                 self._fail(key, opened.attempt - 1, Failure.of(OutcomeUnknown(step.name)))
-            elif opened.attempt > step.options.retry.max_attempts:
+            elif opened.losses and opened.attempt > step.options.retry.max_attempts:
                 self._fail(key, opened.attempt - 1, Failure.of(ActivityInterrupted(step.name)))
 
     # Steps
@@ -285,6 +309,7 @@ class Driver:
             if services.stopping.is_set():
                 return None
             self._begun.add(step.key)
+            self._look_whether_at_rest()
             return await self._perform(step, opened)
 
     async def _perform(self, step: Step, opened: OpenStep) -> _Ended:
@@ -343,29 +368,38 @@ class Driver:
     # Writing
 
     async def _append(self, batch: Batch, commit: Commit) -> None:
-        records = self._live.encoder.take(batch.records)
-        in_question = False
-
-        async def write() -> None:
-            nonlocal in_question
-            try:
-                await self._services.store.append(self.claim, batch.position, records, commit)
-            except LeaseLost:
-                # An append that raised may have happened all the same, and then this one is refused.
-                if not in_question or not await self._is_written(batch.position, records):
-                    raise
-            except StorageError:
-                in_question = True
-                raise
-
-        await patiently(write, self._services.clock, doing=f"execution {self.claim.execution_id}")
+        fruitless = self._fruitless_after(batch, commit)
+        await append_once(
+            self._services.store,
+            self._services.clock,
+            self.claim,
+            batch.position,
+            self._live.encoder.take(batch.records),
+            replace(commit, fruitless=fruitless),
+        )
         self._recovery_due = False
         self._begun.intersection_update(self._running)
+        if fruitless is not None and fruitless < self.fruitless:
+            self.fruitless = fruitless
+            self._acquitted()
 
-    async def _is_written(self, position: int, records: Sequence[bytes]) -> bool:
-        """Whether just these records stand there. (Another owner would have begun with its recovery.)"""
-        written = await self._services.store.read(self.claim.execution_id, position)
-        return list(written[: len(records)]) == list(records)
+    def _fruitless_after(self, batch: Batch, commit: Commit) -> int | None:
+        """Return what an append makes of the number of fruitless claims; None if it is no progress.
+
+        To write down what became of its workers is none. Anything else is; but while a step waits for an
+        attempt that gets further than those that were lost, these still count: see `suspects`.
+        """
+        happened = not all(isinstance(one, (ExecutionRecovered, ExecutionResumed)) for one in batch.records)
+        came_to_rest = commit.release and not self._services.stopping.is_set()
+        if not (happened or came_to_rest or self._must_be_acquitted):
+            return None
+        if not self.fruitless:
+            return 0
+        return min(self.fruitless, self._machine.losses, CAME_THROUGH if self._came_through else sys.maxsize)
+
+    @property
+    def _must_be_acquitted(self) -> bool:
+        return self._came_through and self.fruitless > CAME_THROUGH
 
     def _may_release(self) -> bool:
         if self._machine.closed is not None or self._running or self._ended or self._has_mail:
@@ -388,8 +422,9 @@ class Driver:
     async def _wait(self) -> None:
         """Return when an attempt has ended, there is mail, something is due, or the worker stops."""
         stopping = self._services.stopping.is_set()
-        if self._ended or self._has_mail or (stopping and not self._running):
+        if self._ended or self._has_mail or self._must_be_acquitted or (stopping and not self._running):
             return
+        self._look_whether_at_rest()
         due = None if stopping else self._next_due()
         alarm = None if due is None else asyncio.create_task(self._services.clock.sleep(due - self._now()))
         if alarm is not None:
@@ -400,6 +435,10 @@ class Driver:
             self._wake.clear()
             if alarm is not None:
                 alarm.cancel()
+
+    def _look_whether_at_rest(self) -> None:
+        if self._running.keys() <= self._begun:
+            self.at_rest.set()
 
     def _ring(self, alarm: asyncio.Task[None]) -> None:
         if not alarm.cancelled():  # else nobody waits for it any more

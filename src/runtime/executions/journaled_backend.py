@@ -282,6 +282,11 @@ class JournaledExecution(Execution):
 
     async def cancel(self) -> None:
         await self._send("a cancel request", CancelMessage())
+        with suppress(ExecutionClosed):  # it may have ended meanwhile
+            await self._store.resume(self._id)
+
+    async def resume(self) -> bool:
+        return await self._store.resume(self._id)
 
     async def _send(self, what: str, message: AnyMessage) -> None:
         await self._store.send(self._id, Message(uuid.uuid4().hex, self._body(what, message)))
@@ -330,6 +335,7 @@ class JournaledExecution(Execution):
             created_at=datetime.fromtimestamp(head.created_at, UTC),
             closed_at=None if head.closed_at is None else datetime.fromtimestamp(head.closed_at, UTC),
             error=error,
+            held=head.held,
         )
 
     async def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:

@@ -1,13 +1,14 @@
-"""Waiting for a store that is in passing trouble."""
+"""Calls of a store that is in passing trouble: waiting for it, and appending once all the same."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from outlast.core.errors import StorageError
+from outlast.core.errors import LeaseLost, StorageError
 from outlast.ports.clock import Clock
+from outlast.ports.journal import Claim, Commit, Store
 
 T = TypeVar("T")
 
@@ -33,3 +34,34 @@ async def patiently(call: Callable[[], Awaitable[T]], clock: Clock, *, doing: st
             logger.warning("%s: %s; trying again", doing, error)
         await clock.sleep(delay)
         delay *= 2
+
+
+async def append_once(
+    store: Store, clock: Clock, claim: Claim, position: int, records: Sequence[bytes], commit: Commit
+) -> None:
+    """Append as `Journal.append` does, and go on trying while the store is in passing trouble.
+
+    Raises:
+        LeaseLost: another worker owns the execution; nothing was written.
+        StorageError: trying again does not help, or has not helped for long enough.
+    """
+    in_question = False
+
+    async def write() -> None:
+        nonlocal in_question
+        try:
+            await store.append(claim, position, records, commit)
+        except LeaseLost:
+            # An append that raised may have happened all the same, and then this one is refused.
+            if not in_question or not await is_written():
+                raise
+        except StorageError:
+            in_question = True
+            raise
+
+    async def is_written() -> bool:
+        # Another owner would have begun with its recovery. Without records, only a release refuses itself.
+        written = await store.read(claim.execution_id, position)
+        return list(written[: len(records)]) == list(records) and (bool(records) or commit.release)
+
+    await patiently(write, clock, doing=f"execution {claim.execution_id}")

@@ -9,8 +9,9 @@ import socket
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,10 +20,11 @@ from outlast.core.errors import (
     DefinitionError,
     LeaseLost,
     NonDeterminismError,
+    StorageCorrupt,
     StorageError,
 )
 from outlast.core.failure import named_message_of
-from outlast.core.records import ExecutionRecovered, decode_record, encode_record
+from outlast.core.records import decode_record
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.deltas import Deltas
@@ -34,22 +36,21 @@ from outlast.ports.journal import (
     Store,
     Work,
     WorkerCard,
-    as_note,
     check_id,
 )
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions import determinism_guard
 from outlast.runtime.definitions.workflow import definition_of
 from outlast.runtime.executions.execution_driver import Driver, Services
+from outlast.runtime.executions.handing_back import HandingBack
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
+from outlast.runtime.executions.lost_workers import LastWords, no_last_words
 from outlast.runtime.executions.store_retry import patiently
+from outlast.runtime.executions.suspects import FRUITLESS_MAX, Placing, Suspects
 from outlast.runtime.isolation.exits import contained
 
 logger = logging.getLogger("outlast.worker")
-
-HOLD_SECONDS = 10.0
-"""How long an execution that cannot go on is left alone before someone tries again."""
 
 CLAIMS_AT_ONCE = 5
 """How many executions one look at the store claims at most: the next ones are for whoever looks next, so that
@@ -93,7 +94,18 @@ class _Activation:
     claim: Claim
     lease: Lease
     task: asyncio.Task[None]
+    place: Placing
     driver: Driver | None = None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether an attempt may have taken effect of which the journal says nothing."""
+        return self.claim.recovered if self.driver is None else self.driver.in_doubt
+
+    @property
+    def fruitless(self) -> int:
+        """How many claims were lost without progress, as the store has it."""
+        return self.claim.fruitless if self.driver is None else self.driver.fruitless
 
 
 class Worker:
@@ -112,6 +124,7 @@ class Worker:
         workflows: Sequence[type[Any]],
         options: WorkerOptions,
         deltas: Deltas | None = None,
+        last_words: LastWords = no_last_words,
     ) -> None:
         self._definitions = _by_name([definition_of(workflow) for workflow in workflows])
         for definition in self._definitions.values():
@@ -123,8 +136,8 @@ class Worker:
         """The name under which this worker holds leases."""
         self._activations: dict[str, _Activation] = {}
         self._cache: OrderedDict[str, LiveExecution] = OrderedDict()
-        self._held_until: dict[str, float] = {}
-        """Executions that cannot go on here, and when to try them again."""
+        self._suspects = Suspects.of(options.lease.total_seconds())
+        self._handing_back = HandingBack(store, clock, last_words)
         self._resources = SharedResources()
         self._stopping = asyncio.Event()
         self._slot_freed = asyncio.Event()
@@ -135,6 +148,7 @@ class Worker:
             asyncio.Semaphore(options.max_concurrent_activities),
             self._stopping,
             deltas,
+            last_words,
         )
         self._loops: list[asyncio.Task[None]] = []
 
@@ -211,6 +225,8 @@ class Worker:
         while not self._stopping.is_set():
             self._slot_freed.clear()
             room = max(0, self._options.max_concurrent_executions - len(self._activations))
+            if self._suspects.on_trial is not None:
+                room = 0
             limit = min(room, CLAIMS_AT_ONCE)
             asked_at = self._clock.steady()
             try:
@@ -221,7 +237,7 @@ class Worker:
                     limit=limit,
                     lease_seconds=lease_seconds,
                 )
-                for claim in work.claims:
+                for claim in sorted(work.claims, key=lambda claim: -claim.fruitless):
                     self._begin(claim, Lease(claim, self._store, self._clock, lease_seconds, asked_at))
                 for execution_id in work.mail:
                     activation = self._activations.get(execution_id)
@@ -272,9 +288,17 @@ class Worker:
         return self._stopping.is_set()
 
     def _begin(self, claim: Claim, lease: Lease) -> None:
-        previous = self._activations.get(claim.execution_id)
-        task = asyncio.create_task(self._drive(claim, previous), name=f"outlast drive {claim.execution_id}")
-        self._activations[claim.execution_id] = _Activation(claim, lease, task)
+        execution_id = claim.execution_id
+        previous = self._activations.get(execution_id)
+        if previous is not None:
+            self._acquit(execution_id)
+        task = asyncio.create_task(self._drive(claim, previous), name=f"outlast drive {execution_id}")
+        place = self._suspects.place(execution_id, claim.fruitless, self._clock.steady())
+        self._activations[execution_id] = _Activation(claim, lease, task, place)
+
+    def _acquit(self, execution_id: str) -> None:
+        if self._suspects.acquitted(execution_id, self._clock.steady()):
+            self._slot_freed.set()
 
     # Driving
 
@@ -289,24 +313,26 @@ class Worker:
                 # Our own lease had run out, and it was we who claimed the execution again.
                 previous.task.cancel()
                 await asyncio.wait([previous.task])
-            held_for = self._held_until.pop(execution_id, 0.0) - self._clock.steady()
-            if held_for > 0:
-                await self._stopped_within(held_for)
-            with contained():
-                live = await self._load(claim)
-                activation.driver = Driver(live, claim, self._services, activation.lease)
-                keep = await activation.driver.run()
+            try:
+                if not await self._may_begin(activation):
+                    return
+                with contained():
+                    live = await self._load(activation.claim)
+                    keep = await self._carry_on(activation, live)
+            except NonDeterminismError as error:
+                logger.error("%s", error)
+                await self._put_off(activation, str(error))
+            except Exception as error:
+                if isinstance(error, LeaseLost):
+                    raise
+                logger.exception("worker %s cannot carry execution %s on", self.identity, execution_id)
+                await self._give_up(activation, error)
         except LeaseLost as error:
             logger.warning("worker %s: %s", self.identity, error)
-        except NonDeterminismError as error:
-            logger.error("%s", error)
-            await self._hold(activation, str(error))
-        except Exception as error:
-            logger.exception("worker %s cannot carry execution %s on", self.identity, execution_id)
-            await self._hold(activation, named_message_of(error))
         finally:
             if self._activations.get(execution_id) is activation:
                 del self._activations[execution_id]
+                self._acquit(execution_id)
             self._slot_freed.set()
             if live is not None:
                 self._park(execution_id, live) if keep else live.close()
@@ -323,6 +349,11 @@ class Worker:
             self._clock,
             doing=f"execution {claim.execution_id}",
         )
+        if not records and not claim.length:
+            raise StorageCorrupt(
+                f"the journal of execution {claim.execution_id} is gone, though its head is there: restore "
+                "it from a copy"
+            )
         if len(records) != claim.length:
             # Reading took longer than the lease: another owner has written since, and may be at work.
             raise LeaseLost(claim.execution_id)
@@ -339,27 +370,90 @@ class Worker:
             _, evicted = self._cache.popitem(last=False)
             evicted.close()
 
-    async def _hold(self, activation: _Activation, note: str) -> None:
-        """Give an execution up that cannot go on here, and leave it alone for a while.
+    async def _may_begin(self, activation: _Activation) -> bool:
+        """Return whether the execution may be carried on here and now; if not, it has been handed back."""
+        claim = activation.claim
+        match activation.place:
+            case Placing.HELD:
+                await self._handing_back.hold_lost(claim)
+                return False
+            case Placing.GIVEN_BACK:
+                await self._handing_back.give_back(claim, self._suspects.back_seconds(claim.fruitless))
+                return False
+            case Placing.TRIED:
+                return await self._may_be_tried(activation)
+            case Placing.CARRIED:
+                return True
 
-        Attempts that were under way are cut short by now, and the journal does not say how they ended: then
-        it is told that they are in doubt, since whoever claims a released execution would not think so.
-        """
-        claim, now, steady = activation.claim, self._clock.now(), self._clock.steady()
-        self._held_until = {key: until for key, until in self._held_until.items() if until > steady}
-        # Unread mail makes it claimable at once, whatever the commit says; then we sit it out.
-        self._held_until[claim.execution_id] = steady + HOLD_SECONDS
-        in_doubt = claim.recovered if activation.driver is None else activation.driver.in_doubt
-        records = (encode_record(ExecutionRecovered(at=now)),) if in_doubt else ()
-        commit = Commit(release=True, wake_at=now + HOLD_SECONDS, note=as_note(note))
+    async def _may_be_tried(self, activation: _Activation) -> bool:
+        """Wait until this worker has begun nothing else for a while; a death until then is nobody's fault."""
+        claim, handing_back = activation.claim, self._handing_back
+        length = await handing_back.note_recovery(claim, Commit(fruitless=claim.fruitless - 1))
+        claim = activation.claim = replace(claim, length=length, recovered_from=None)
+        logger.warning(
+            "worker %s begins nothing but execution %s for a while: %d workers in a row ended while they "
+            "carried it",
+            self.identity,
+            claim.execution_id,
+            claim.fruitless,
+        )
+        if await self._stopped_within(self._suspects.settling_seconds(claim.fruitless, self._clock.steady())):
+            wake_at = self._clock.now()
+            await handing_back.note_recovery(
+                claim, Commit(release=True, wake_at=wake_at, fruitless=claim.fruitless)
+            )
+            return False
+        await handing_back.note_recovery(claim, Commit(fruitless=claim.fruitless))
+        self._suspects.trial_begins(self._clock.steady())
+        return True
+
+    async def _carry_on(self, activation: _Activation, live: LiveExecution) -> bool:
+        """Return whether the execution can be kept in memory afterwards."""
+        claim = activation.claim
+        driver = activation.driver = Driver(
+            live, claim, self._services, activation.lease, acquitted=partial(self._acquit, claim.execution_id)
+        )
+        if not self._suspects.suspects(claim.execution_id):
+            return await driver.run()
+        seconds = self._suspects.trial_seconds(live.machine.losses)
+        watching = asyncio.create_task(self._watch(activation, driver, seconds), name="outlast watch")
         try:
-            head = await self._store.head(claim.execution_id)
-            if head is not None:
-                await self._store.append(claim, head.length, records, commit)
-        except LeaseLost:
+            return await driver.run()
+        finally:
+            watching.cancel()
+
+    async def _watch(self, activation: _Activation, driver: Driver, seconds: float) -> None:
+        """Wait until a suspect is known not to end the process at once."""
+        await driver.at_rest.wait()
+        await self._clock.sleep(seconds)
+        if activation.place is Placing.TRIED:
+            driver.come_through()
+        else:
+            self._acquit(activation.claim.execution_id)
+
+    async def _put_off(self, activation: _Activation, note: str, fruitless: int | None = None) -> None:
+        await self._handing_back.put_off(
+            activation.claim, note, in_doubt=activation.is_in_doubt, fruitless=fruitless
+        )
+
+    async def _give_up(self, activation: _Activation, error: Exception) -> None:
+        """Let somebody else try, or hold the execution if that was in vain often enough."""
+        problem = named_message_of(error)
+        if isinstance(error, StorageError) and not isinstance(error, StorageCorrupt):
+            # The trouble is the store's, or this worker's, and passes without anybody resuming anything.
+            await self._put_off(activation, problem)
             return
-        except StorageError as error:
-            logger.warning("execution %s keeps its lease for now: %s", claim.execution_id, error)
+        times = activation.fruitless + 1
+        if times < FRUITLESS_MAX:
+            await self._put_off(activation, problem, times)
+        else:
+            await self._handing_back.hold_stuck(
+                activation.claim,
+                problem,
+                in_doubt=activation.is_in_doubt,
+                times=times,
+                is_readable=not isinstance(error, StorageCorrupt),
+            )
 
     # Leases
 

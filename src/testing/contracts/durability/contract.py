@@ -18,6 +18,7 @@ from outlast.testing.contracts.durability.executions import ExecutionContract
 from outlast.testing.contracts.durability.isolation import IsolationContract
 from outlast.testing.contracts.durability.leases import LeaseContract
 from outlast.testing.contracts.durability.messages import MessageContract
+from outlast.testing.contracts.durability.poison import PoisonContract
 from outlast.testing.contracts.durability.programs import ProgramContract
 from outlast.testing.contracts.durability.stage import DurabilityContractBase
 from outlast.testing.contracts.durability.steps import StepContract
@@ -43,6 +44,7 @@ class DurabilityContract(
     WorkerContract,
     LeaseContract,
     IsolationContract,
+    PoisonContract,
     ProgramContract,
     DurabilityContractBase,
 ):

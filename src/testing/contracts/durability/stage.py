@@ -6,8 +6,9 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import pytest
 
@@ -30,6 +31,10 @@ EVENT_CHARACTERS_MAX = 200
 """How much of the storage the message of a failed test shows."""
 
 
+current_process: ContextVar[Process] = ContextVar("current_process")
+"""The process that runs the present code, as far as the test is concerned."""
+
+
 class Process:
     """A worker with a backend of its own, which can be stopped as an operator would, or killed."""
 
@@ -47,11 +52,14 @@ class Process:
         self._workflows = workflows
         self._options = options
         self._closing = closing
+        self.died = asyncio.Event()
+        """Set when code has ended the process from within; `kill` then clears up what is left of it."""
         self._is_up = asyncio.Event()
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(self._work())
 
     async def _work(self) -> None:
+        current_process.set(self)
         async with self.backend.worker(self._workflows, **self._options):
             self._is_up.set()
             await self._stop.wait()
@@ -87,6 +95,17 @@ class Process:
             if not self._task.done():
                 await self._die()
 
+    async def lose(self) -> None:
+        """End the process at once, and without a word; a `Supervisor` begins another one."""
+        await self._storage.kill(self.backend)
+        self.died.set()
+
+    async def end_from_within(self) -> NoReturn:
+        """Do so as code of its own may, with all that it carries."""
+        await self.lose()
+        while True:
+            await asyncio.Event().wait()
+
     async def _die(self) -> None:
         await self._storage.kill(self.backend)
         while not self._task.done():
@@ -95,6 +114,34 @@ class Process:
             await asyncio.wait([self._task], timeout=0.01)
         if not self._task.cancelled() and (error := self._task.exception()) is not None:
             assert isinstance(error, StorageError), error
+
+
+class Supervisor:
+    """Keeps some processes alive: begins another one whenever one has been ended by its own code."""
+
+    def __init__(self, stage: Stage, count: int, workflows: tuple[type[Any], ...], options: Any) -> None:
+        self.deaths = 0
+        """How many processes have ended."""
+        self.alive: list[Process] = []
+        self._stage = stage
+        self._workflows = workflows
+        self._options = options
+        self._keeping = [asyncio.create_task(self._keep()) for _ in range(count)]
+
+    async def _keep(self) -> None:
+        while True:
+            process = await self._stage.worker(*self._workflows, **self._options)
+            self.alive.append(process)
+            await process.died.wait()
+            self.alive.remove(process)
+            self.deaths += 1
+            await process.kill()
+
+    async def close(self) -> None:
+        """Begin no other process; those that are there work on."""
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
 
 
 class Stage:
@@ -106,6 +153,7 @@ class Stage:
         self._patience_seconds = patience_seconds
         self._stack = AsyncExitStack()
         self._processes: list[Process] = []
+        self._supervisors: list[Supervisor] = []
 
     async def backend(self) -> Backend:
         """Return one more backend, open until the test ends."""
@@ -125,6 +173,12 @@ class Stage:
         self._processes.append(process)
         await process.up()
         return process
+
+    def supervised(self, count: int, *workflows: type[Any], **options: Any) -> Supervisor:
+        """Return what keeps so many processes alive whose workers run `workflows`."""
+        supervisor = Supervisor(self, count, workflows, options)
+        self._supervisors.append(supervisor)
+        return supervisor
 
     def new_id(self) -> str:
         """Return an id whose world goes by the clock of the storage."""
@@ -221,6 +275,8 @@ class Stage:
             closing.push_async_callback(self._stack.aclose)
             for process in reversed(self._processes):
                 closing.push_async_callback(process.kill)
+            for supervisor in self._supervisors:
+                closing.push_async_callback(supervisor.close)
 
 
 class DurabilityContractBase(AsyncioTests):
@@ -252,7 +308,14 @@ async def all_events(execution: Execution, after: int = 0) -> list[Event]:
     return [event async for event in execution.events(after)]
 
 
-DEPENDS_ON_WORKERS = frozenset({EventKind.ATTEMPT_FAILED, EventKind.EXECUTION_RECOVERED})
+DEPENDS_ON_WORKERS = frozenset(
+    {
+        EventKind.EXECUTION_HELD,
+        EventKind.EXECUTION_RESUMED,
+        EventKind.ATTEMPT_FAILED,
+        EventKind.EXECUTION_RECOVERED,
+    }
+)
 """Events that tell what became of attempts and workers; the others are those of the workflow alone."""
 
 

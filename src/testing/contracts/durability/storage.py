@@ -20,6 +20,7 @@ class BackendCapability(Enum):
     PAUSABLE = "a process can be stopped for a while and go on afterwards, as by SIGSTOP and SIGCONT"
     LISTS_WORKERS = "it tells which workers are alive and what each carries on"
     DROPS_STUBBORN_CODE = "code that catches everything, also what unwinds it, leaves memory when it must"
+    HOLDS = "an execution that ends one worker after the other is held, until somebody resumes it"
     SHOWS_ITS_BYTES = "what is stored can be looked at, byte by byte"
 
 

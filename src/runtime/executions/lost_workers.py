@@ -1,0 +1,123 @@
+"""Lost workers: what their executions' journals say of them, and why an execution is held because of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from outlast.core.errors import loggable
+from outlast.core.records import (
+    AnyRecord,
+    AttemptFailed,
+    ExecutionHeld,
+    ExecutionRecovered,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+)
+from outlast.ports.journal import Claim
+
+LastWords = Callable[[str], str | None]
+"""Returns what the worker of that identity left behind when it was lost, such as a stack; None if nothing is
+known of it. Whoever starts workers anew can pass it to them."""
+
+LAST_WORDS_MAX: Final = 4000
+"""How many characters of them are kept: the last ones."""
+STEPS_MAX: Final = 10
+WORKERS_MAX: Final = 10
+"""How many steps, and workers, a note names."""
+
+
+def no_last_words(worker: str) -> str | None:
+    """Nothing is known of any worker."""
+    return None
+
+
+def recovery(claim: Claim, at: float, last_words: LastWords = no_last_words) -> ExecutionRecovered:
+    """Return the note that `claim` was taken from a worker that was lost."""
+    lost = claim.recovered_from
+    words = None if lost is None else last_words(lost)
+    if words is not None:
+        words = loggable(words.replace("\0", " ").strip())[-LAST_WORDS_MAX:]
+    return ExecutionRecovered(at=at, worker=lost, last_words=words or None)
+
+
+def waiting_note(fruitless: int) -> str:
+    """Return why an execution was given back without having been begun."""
+    return (
+        f"{fruitless} workers in a row ended, or lost their lease, while they carried this execution; it "
+        "waits for a worker that can try it apart from the others"
+    )
+
+
+def lost_note(execution_id: str, fruitless: int, records: Sequence[AnyRecord]) -> str:
+    """Return why an execution is held whose workers were lost; `records` are as many as could be read."""
+    lost = _recoveries(records)[-fruitless:]
+    lines = [
+        f"held: {fruitless} workers in a row ended, or lost their lease, while they carried this execution, "
+        "and it made no progress",
+        *_workers(lost),
+        *_under_way(records),
+        *(f"  last words of {one.worker}:\n{one.last_words}" for one in lost[-1:] if one.last_words),
+        _what_to_do(execution_id, "find out what ends the process, mend it"),
+    ]
+    return "\n".join(lines)
+
+
+def stuck_note(execution_id: str, times: int, problem: str) -> str:
+    """Return why an execution is held that workers could not carry on, although they are still there."""
+    return "\n".join(
+        [
+            problem,
+            f"held: workers tried {times} times in a row to carry this execution on, and could not",
+            _what_to_do(execution_id, "mend the cause"),
+        ]
+    )
+
+
+def _recoveries(records: Sequence[AnyRecord]) -> list[ExecutionRecovered]:
+    """Return the notes that a worker was lost, since the execution was held last."""
+    found: list[ExecutionRecovered] = []
+    for record in records:
+        if isinstance(record, ExecutionHeld):
+            found.clear()
+        elif isinstance(record, ExecutionRecovered) and record.worker is not None:
+            found.append(record)
+    return found
+
+
+def _workers(lost: Sequence[ExecutionRecovered]) -> list[str]:
+    named = [f"{one.worker} (by {_time(one.at)})" for one in lost[-WORKERS_MAX:]]
+    return [f"  workers: {', '.join(named)}"] if named else []
+
+
+def _under_way(records: Sequence[AnyRecord]) -> list[str]:
+    """Say which steps have no outcome, and on what attempt each was."""
+    attempts: dict[str, int] = {}
+    names: dict[str, str] = {}
+    for record in records:
+        match record:
+            case StepScheduled(key=key):
+                attempts[key], names[key] = 1, f"{record.kind.value} {record.name!r}"
+            case StepCompleted(key=key) | StepFailed(key=key):
+                attempts.pop(key, None)
+            case AttemptFailed(key=key, attempt=attempt) if key in attempts:
+                attempts[key] = attempt + 1
+            case ExecutionRecovered():
+                attempts = {key: attempt + 1 for key, attempt in attempts.items()}
+    if not records:
+        return []
+    if not attempts:
+        return ["  under way: no step, so it may be the workflow's own code, or what it read"]
+    steps = [f"{names[key]} ({key}), attempt {attempt - 1}" for key, attempt in attempts.items()]
+    more = f" and {len(steps) - STEPS_MAX} more" if len(steps) > STEPS_MAX else ""
+    return [f"  under way: {'; '.join(steps[:STEPS_MAX])}{more}"]
+
+
+def _what_to_do(execution_id: str, first: str) -> str:
+    return f"  what to do: {first}, then `outlast resume {execution_id}` or `await execution.resume()`"
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

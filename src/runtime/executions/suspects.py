@@ -1,0 +1,150 @@
+"""Suspects: executions whose workers keep ending, and what a worker does with them.
+
+Code can end the process that runs it: a segmentation fault, memory that is used up, `os._exit`, a watchdog
+that gives the process up. Nothing in that process can write down who did it. What remains is that each
+execution which it carried is claimed again when its lease has run out, and that the store counts how often
+that happened to it in a row (`Claim.fruitless`). The culprit is among those with a high count. But so is
+whoever was often carried beside one, such as an execution with a long activity, so the count alone must not
+decide. The executions are tested as blood samples are, first in groups, then one by one:
+
+| fruitless | the worker |
+| --- | --- |
+| 0, 1 | carries it like any other: one death is normal (a deployment, a machine that fails) |
+| 2 | carries at most `GROUP_MAX` of these at once |
+| 3, 4 | tries it *alone*: for the time of the trial, the worker begins no other execution |
+| 5 | holds it |
+
+So an execution that is held has ended two processes in a row, each shortly after it was the last thing that
+was begun there. What does not fit into a worker at the moment is given back at once and not begun, so that
+another worker may take it.
+
+A trial begins when the worker has begun no other execution for a while, so that no fresh culprit falls into
+it; whatever was claimed together with it is given back. It lasts until the execution makes progress, or
+comes through: its code has come to rest, its steps are under way, and a while later the process is still
+there. Then it is carried on among the others, with a count of 1. How long that while is grows with the
+attempts that were lost at one step: most culprits end their process at once, and for the others there is a
+longer trial the next time. While a worker waits for a trial to begin, the store has a count that is one
+lower, so that a process which ends meanwhile changes nothing. After a trial, the worker works for the
+others for as long as the trial took. With the shares below, no execution waits for longer than about a
+lease because of a trial.
+
+Rejected: a trial in a worker that carries nothing else at all. It would have to wait until the other
+activities have ended, which may take an hour, or interrupt them, which does to them what the culprit does.
+
+Progress means that no step waits for an attempt that gets further than those which were lost (`Driver`).
+Inputs that are consumed, timers that fire and steps that complete beside such a step are not enough: a
+workflow that sleeps in a loop beside it would never be held.
+
+An activity that ends its process later than the longest trial lasts comes through each time. It is bounded
+by its retry policy, which counts lost attempts too. Rejected: to hold an execution after some number of
+lost attempts, whatever its trials have shown. In a fleet of one worker, three culprits take everything that
+runs long with them fifteen times.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+SUSPICIOUS: Final = 2
+"""From so many fruitless claims on, an execution is carried in a small group."""
+TRIED_ALONE: Final = 3
+"""From so many on, it is tried alone."""
+FRUITLESS_MAX: Final = 5
+"""After so many, it is held."""
+CAME_THROUGH: Final = 1
+"""The count of an execution that was tried alone, and whose process is still there."""
+GROUP_MAX: Final = 10
+"""How many suspects a worker carries at once. One counts no longer when its code has come to rest and the
+process is still there after the time of a trial."""
+
+TRIAL_SHARES: Final = (0.1, 0.5)
+"""How long a trial lasts at first, and at most, as shares of the lease; each attempt in a row beyond
+`TRIED_ALONE` that was lost at one step doubles it."""
+SETTLING_SHARES: Final = (0.1, 0.5)
+"""For how long a worker has begun nothing else when the first, and the second, trial begins."""
+BACK_SHARES: Final = (0.5, 1.5)
+"""When a suspect that was given back can be claimed again, at random between these shares of the lease."""
+
+
+class Placing(Enum):
+    """What a worker does with an execution that it has claimed."""
+
+    CARRIED = "carried like any other"
+    TRIED = "tried alone"
+    GIVEN_BACK = "given back, not begun"
+    HELD = "held"
+
+
+@dataclass(slots=True)
+class Suspects:
+    """The suspects of one worker, and the place of each claim. Times are those of the worker's clock."""
+
+    lease_seconds: float
+    group: set[str]
+    """Suspects that are carried at the moment."""
+    on_trial: str | None = None
+    """The execution that is tried, or waits for its trial to begin; nothing else is claimed meanwhile."""
+    _taken_at: float = 0.0
+    _begun_at: float = float("-inf")
+    _next_trial_at: float = float("-inf")
+
+    @classmethod
+    def of(cls, lease_seconds: float) -> Suspects:
+        """Return those of a worker that has just begun."""
+        return cls(lease_seconds, set())
+
+    def place(self, execution_id: str, fruitless: int, now: float) -> Placing:
+        """Decide about a claim, and remember it until it is `acquitted`."""
+        if fruitless >= FRUITLESS_MAX:
+            return Placing.HELD
+        if self.on_trial is not None:
+            return Placing.GIVEN_BACK
+        if fruitless >= TRIED_ALONE:
+            if now < self._next_trial_at:
+                return Placing.GIVEN_BACK
+            self.on_trial, self._taken_at = execution_id, now
+            return Placing.TRIED
+        if fruitless >= SUSPICIOUS:
+            if len(self.group) >= GROUP_MAX:
+                return Placing.GIVEN_BACK
+            self.group.add(execution_id)
+        self._begun_at = now
+        return Placing.CARRIED
+
+    def suspects(self, execution_id: str) -> bool:
+        """Return whether an execution that is carried is a suspect."""
+        return execution_id in self.group or execution_id == self.on_trial
+
+    def settling_seconds(self, fruitless: int, now: float) -> float:
+        """Return how long the trial of an execution with that count must still wait before it begins."""
+        share = SETTLING_SHARES[min(fruitless - TRIED_ALONE, len(SETTLING_SHARES) - 1)]
+        return max(0.0, self._begun_at + share * self.lease_seconds - now)
+
+    def back_seconds(self, fruitless: int) -> float:
+        """Return after what time an execution that was given back may be claimed again; at random if long."""
+        return random.uniform(*BACK_SHARES) * self.lease_seconds if fruitless >= SUSPICIOUS else 0.0
+
+    def trial_begins(self, now: float) -> None:
+        """Take note that the execution on trial is begun: it is company for whatever is tried next."""
+        self._begun_at = now
+
+    def trial_seconds(self, losses: int) -> float:
+        """Return how long an execution is watched that has come to rest, by its lost attempts in a row."""
+        first, longest = TRIAL_SHARES
+        return min(first * 2.0 ** max(0, losses - TRIED_ALONE), longest) * self.lease_seconds
+
+    def acquitted(self, execution_id: str, now: float) -> bool:
+        """Take an execution from the suspects: it made progress, came through, or is carried no longer.
+
+        Returns whether there is room for another suspect now.
+        """
+        if execution_id in self.group:
+            self.group.discard(execution_id)
+            return True
+        if self.on_trial == execution_id:
+            self.on_trial, self._next_trial_at = None, now + (now - self._taken_at)
+            return True
+        return False
