@@ -24,7 +24,7 @@ from outlast.core.events import (
     ExecutionFailedData,
     ToolClosedData,
 )
-from outlast.core.json import DEPTH_MAX, JSON, canonical, encode
+from outlast.core.json import JSON, canonical, kept
 from outlast.core.step_keys import call_key
 from outlast.core.values import Value, faults
 
@@ -126,7 +126,7 @@ def decision_on(
         raise NotPending(execution_id, call_id, [one.key for one in found or pending], bool(found))
     try:
         edited = None if edited_arguments is None else dict(edited_arguments)
-        encode(edited, depth_max=DEPTH_MAX)
+        edited = kept(edited)
     except (TypeError, ValueError) as error:
         raise Unserialisable("edited_arguments", type(edited_arguments).__name__, str(error)) from error
     return Decision(

@@ -17,6 +17,8 @@ DEPTH_MAX = 100
 ENVELOPE_DEPTH = 20
 """How many levels values and records of ours may put around the JSON that they carry."""
 
+SAME_KEYS = "it has keys that become the same text in JSON, such as 1 and '1'"
+
 _CONTAINERS = (dict, list, tuple)
 _INTEGER_END = 10**4300
 """Python neither reads nor writes longer integers, unless it is configured to."""
@@ -86,6 +88,41 @@ def decode(data: bytes | str) -> Any:
         return json.loads(data)
     except RecursionError:
         raise _too_deep(DEPTH_MAX) from None
+
+
+def kept(value: Any, *, depth_max: int = DEPTH_MAX) -> Any:
+    """Return a copy of what somebody says is JSON, as it is read again.
+
+    Raises:
+        ValueError, TypeError: it is not, as `encode` says, or two keys of it become one.
+    """
+    copy = decode(encode(value, depth_max=depth_max))
+    if copy != value and _loses_keys(value, copy):
+        raise ValueError(SAME_KEYS)
+    return copy
+
+
+def _loses_keys(value: Any, copy: Any) -> bool:
+    pairs = [(value, copy)]
+    while pairs:
+        value, copy = pairs.pop()
+        if isinstance(copy, (dict, list)):
+            if len(value) != len(copy):
+                return True
+            pairs += zip(_inside(value), _inside(copy), strict=True)
+    return False
+
+
+def with_whole_characters(value: Any) -> Any:
+    """Return a copy that UTF-8 can carry, whatever half of a surrogate pair is in the texts of `value`."""
+    match value:
+        case str():
+            return whole_characters(value)
+        case dict():
+            return {with_whole_characters(name): with_whole_characters(item) for name, item in value.items()}
+        case list():
+            return [with_whole_characters(item) for item in value]
+    return value
 
 
 def whole_characters(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,9 @@ from outlast.core.json import (
     check_json,
     decode,
     encode,
+    kept,
     whole_characters,
+    with_whole_characters,
 )
 from tests.core.strategies import any_text, json_objects, json_values, nested
 
@@ -113,3 +116,33 @@ def test_text_is_made_such_that_utf_8_carries_it(text: str) -> None:
 
 def test_two_halves_of_a_character_become_one_and_a_single_one_is_replaced() -> None:
     assert whole_characters("\ud83e\udd89 \ud83e \udd89") == "🦉 \ufffd \ufffd"
+
+
+@given(json_values)
+def test_json_is_kept_as_it_is(value: Any) -> None:
+    assert repr(kept(value)) == repr(value)
+    assert not isinstance(value, (dict, list)) or kept(value) is not value
+
+
+@pytest.mark.parametrize(
+    "value", [{1: "a", "1": "b"}, [[{"x": {True: 1, "true": 2}}]], ({None: 1, "null": 2},)], ids=str
+)
+def test_keys_that_become_one_are_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="keys that become the same text"):
+        kept(value)
+
+
+def test_what_json_writes_as_something_else_is_kept_so() -> None:
+    assert kept({1: (1, 2), None: ["\ud83d\ude00"]}) == {"1": [1, 2], "null": ["😀"]}
+
+
+@given(json_values)
+def test_whatever_is_in_it_json_with_whole_characters_can_be_encoded(value: Any) -> None:
+    whole = with_whole_characters(value)
+    assert json.dumps(whole, ensure_ascii=False).encode()
+    assert with_whole_characters(whole) == whole
+
+
+def test_half_a_character_is_replaced_wherever_it_is() -> None:
+    value = {"a\ud800": ["\ud83d\ude00", 1, None, {"x": "\udfffb"}]}
+    assert with_whole_characters(value) == {"a\ufffd": ["😀", 1, None, {"x": "\ufffdb"}]}

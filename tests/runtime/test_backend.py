@@ -119,7 +119,7 @@ async def test_a_query_of_the_wrong_code_says_so_and_leaves_nothing_behind() -> 
         await stage.soon(world.happened("gate reached"))
         version(["other", "gate"])
         with pytest.raises(NonDeterminismError):
-            await execution.query("anything")
+            await execution.query("look")
 
 
 async def test_bytes_that_are_no_message_are_told_and_do_not_fail_the_execution() -> None:

@@ -15,7 +15,7 @@ from outlast.core.entries import (
     entries,
 )
 from outlast.core.errors import ModelRefused
-from outlast.core.json import encode, whole_characters
+from outlast.core.json import encode, with_whole_characters
 from outlast.core.replies import open_function_calls, own_call_ids, parsed_arguments
 from outlast.core.usage import Usage
 
@@ -127,14 +127,7 @@ def model_content(content: Content, accepted: frozenset[str]) -> Content:
 
 def plain(value: Any) -> Any:
     """Return a copy that UTF-8 can encode. Models can write half a surrogate pair; it becomes U+FFFD."""
-    match value:
-        case str():
-            return whole_characters(value)
-        case dict():
-            return {plain(name): plain(item) for name, item in value.items()}
-        case list():
-            return [plain(item) for item in value]
-    return value
+    return with_whole_characters(value)
 
 
 def without_abandoned(new: Sequence[Entry], history: Sequence[Entry]) -> tuple[Entry, ...]:

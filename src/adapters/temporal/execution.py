@@ -53,7 +53,7 @@ from outlast.core.errors import (
 )
 from outlast.core.event_stream import Event
 from outlast.core.failure import Failure
-from outlast.core.json import JSON, encode
+from outlast.core.json import DEPTH_MAX, encode, kept
 from outlast.core.records import Status
 from outlast.ports.definitions import HandlerDefinition
 from outlast.ports.durability.execution import Execution, ExecutionDescription
@@ -312,12 +312,10 @@ def _message(
     limit_bytes: int,
 ) -> dict[str, Any]:
     try:
-        named: dict[str, JSON] = dict(kwargs)
-        if handler is not None:
-            named = handler.signature.dump_arguments(*args, **kwargs)
-            args = ()
-        message = sent(args, named)
-        encode(message)
+        if handler is None:
+            message = sent(*kept((list(args), dict(kwargs)), depth_max=DEPTH_MAX + 2))
+        else:
+            message = sent((), handler.signature.dump_arguments(*args, **kwargs))
     except TypeError as error:
         if handler is not None:
             raise InvalidArguments(what, [str(error)]) from None

@@ -7,10 +7,19 @@ import functools
 import logging
 import sys
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from outlast.core.errors import ActivityTimedOut, MalformedReply, PayloadTooLarge, Unserialisable
-from outlast.core.json import DEPTH_MAX, ENVELOPE_DEPTH, JSON, check_json, decode, encode, whole_characters
+from outlast.core.json import (
+    DEPTH_MAX,
+    ENVELOPE_DEPTH,
+    JSON,
+    check_json,
+    encode,
+    kept,
+    whole_characters,
+    with_whole_characters,
+)
 from outlast.core.values import Value
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import ActivityOptions
@@ -46,7 +55,7 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
         case ModelCall(session=session, request=request):
             reply = await session.reply(request(attempt), resources, _telling(attempt.tell))
             try:
-                return _written(reply)
+                return cast(JSON, with_whole_characters(_written(reply)))
             except ValueError as error:
                 raise MalformedReply(str(error)) from error
         case ToolCallOf(source=source, tool=tool, arguments=arguments, known=known):
@@ -64,8 +73,20 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
 
 
 def _telling(tell: Tell | None) -> Tell | None:
-    """Return what tells only text that every store can carry."""
-    return None if tell is None else lambda text: tell(whole_characters(text))
+    """Return what tells only text that every store can carry: half a character waits for the other half."""
+    if tell is None:
+        return None
+    held = ""
+
+    def tell_whole(text: str) -> None:
+        nonlocal held
+        text, held = held + text, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, held = text[:-1], text[-1]
+        if text:
+            tell(whole_characters(text))
+
+    return tell_whole
 
 
 def _written(result: Value) -> JSON:
@@ -94,12 +115,12 @@ class Heartbeat:
         """
         what = "what a heartbeat tells"
         try:
-            text = encode(list(details), depth_max=DEPTH_MAX + 1)
+            given = kept(list(details), depth_max=DEPTH_MAX + 1)
         except (TypeError, ValueError) as error:
             raise Unserialisable(what, type(details[-1]).__name__, str(error)) from error
-        if len(text) > self._limit_bytes:
-            raise PayloadTooLarge(what, len(text), self._limit_bytes)
-        self.details = tuple(decode(text))
+        if (size := len(encode(given, depth_max=DEPTH_MAX + 1))) > self._limit_bytes:
+            raise PayloadTooLarge(what, size, self._limit_bytes)
+        self.details = tuple(given)
         self._loop.call_soon_threadsafe(self._beaten.set)
 
     async def missed(self, timeout: float, clock: Clock) -> None:

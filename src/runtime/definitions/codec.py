@@ -11,28 +11,62 @@ import inspect
 import json
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
-from typing import Annotated, Any, get_args, get_origin
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
+from types import NoneType
+from typing import Annotated, Any, TypedDict, cast, get_args, get_origin
 
-from pydantic import ConfigDict, PydanticUserError, RootModel, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    GetCoreSchemaHandler,
+    PydanticUserError,
+    RootModel,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import ErrorDetails, PydanticSerializationError
+from pydantic_core import (
+    ErrorDetails,
+    PydanticSerializationError,
+    SchemaSerializer,
+    SchemaValidator,
+    core_schema,
+)
 
 from outlast.core.errors import DefinitionError
 from outlast.core.json import DEPTH_MAX, JSON, canonical, decode, encode
+from outlast.runtime.definitions.core_schemas import (
+    has_unreadable_literals,
+    parts_of,
+    with_readable_literals,
+)
 from outlast.runtime.definitions.json_schema import DEFINITIONS, without_titles
+from outlast.runtime.definitions.round_trip import Lost, RoundTrip, check_taken
 
 FAULTS_MAX = 20
 RENDERED_CHARACTERS_MAX = 100
 
+_PLAIN_TYPES: dict[Any, type[Any]] = {
+    str: str,
+    int: int,
+    float: float,
+    bool: bool,
+    NoneType: NoneType,
+    None: NoneType,
+}
+"""Hints whose values are JSON, each with the class of its values."""
+_WIDE = 2**63
+
 # JSON has no NaN and no infinity, so they are refused where a number comes in, not when it is written.
 # ("constants" writes them, for `encode` to refuse; pydantic's own choice is a silent null.)
-_CONFIG = ConfigDict(
+_CORE_CONFIG = core_schema.CoreConfig(
     ser_json_bytes="base64", val_json_bytes="base64", allow_inf_nan=False, ser_json_inf_nan="constants"
 )
+_CONFIG = cast(ConfigDict, _CORE_CONFIG)
 
 
 class Misfit(Exception):
@@ -57,13 +91,14 @@ class Codec:
         self.owner = owner
         self.untyped = hint is Any or hint is inspect.Parameter.empty
         self.hint, self.description = _without_description(Any if self.untyped else hint)
+        self._plain_type = _PLAIN_TYPES.get(self.hint) if isinstance(self.hint, Hashable) else None
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
         """The pydantic adapter.
 
         Raises:
-            DefinitionError: when pydantic cannot build one, or when the type hides its values.
+            DefinitionError: when pydantic cannot build one, or when no value of the type should be written.
         """
         try:
             try:
@@ -71,9 +106,16 @@ class Codec:
             except PydanticUserError as error:
                 if error.code != "type-adapter-config-unused":
                     raise
-                adapter = TypeAdapter[Any](self.hint)  # A class with fields has its own configuration.
+                # A class with fields may have a configuration of its own; this is for what has none.
+                adapter = TypeAdapter[Any](Annotated[Any, _Within(self.hint)], config=_CONFIG)
+            _mend_literals(adapter)
         except Exception as error:  # Whatever a hint raises here, its author must change the hint.
             raise self._definition_error(error) from error
+        if any(part["type"] == "generator" for part in parts_of(adapter.core_schema)):
+            raise DefinitionError(
+                f"{self.owner} has the type {_hint_name(self.hint)}, whose items may be there only once; "
+                "use list[...] instead"
+            )
         if _hides_values(adapter):
             raise DefinitionError(
                 f"{self.owner} holds a secret ({_hint_name(self.hint)}), and arguments and results are "
@@ -104,6 +146,8 @@ class Codec:
         Raises:
             Misfit: whatever is wrong with `value`.
         """
+        if self._is_plain(value):
+            return value
         try:
             text = encode(value, depth_max=DEPTH_MAX)
             if self.untyped:
@@ -122,8 +166,7 @@ class Codec:
         Raises:
             Misfit: when there is none.
         """
-        text, _ = self._dumped(value)
-        return decode(text)  # type: ignore[no-any-return]  # whatever JSON holds
+        return self._dumped(value)[0]
 
     def dump_and_load(self, value: Any) -> tuple[JSON, Any]:
         """Return what `dump` returns, and what `load` would make of that.
@@ -131,15 +174,18 @@ class Codec:
         Raises:
             Misfit: as `dump`.
         """
-        text, read = self._dumped(value)
-        return decode(text), decode(text) if self.untyped else read
+        written, back = self._dumped(value)
+        return written, self.load(written) if self.untyped else back
 
-    def _dumped(self, value: Any) -> tuple[bytes, Any]:
-        """Return the text of what `value` is written as, and what it is read as; None without a hint."""
+    def _dumped(self, value: Any) -> tuple[JSON, Any]:
+        """Return the JSON of `value`, and what it is read as."""
+        if self._is_plain(value):
+            return cast(JSON, value), value
         try:
-            text = encode(self._serialised(value), depth_max=DEPTH_MAX)
-            # What cannot be read again must fail here, at the call, and not in a replay.
-            return text, None if self.untyped else self._read(text, by_name=True)
+            try:
+                return self._dumped_as_json(value)
+            except _NotJson:
+                return self._dumped_by_type(value)
         except ValidationError as error:
             raise Misfit(
                 [
@@ -147,27 +193,85 @@ class Codec:
                     for one in error.errors(include_input=False, include_url=False, include_context=False)
                 ][:FAULTS_MAX]
             ) from error
+        except Lost as lost:
+            raise Misfit([_prefixed(_joined("", lost.path), lost.problem)]) from lost
         except DefinitionError:
             raise
         except Exception as error:  # Serialisers are user code too, as are the values they meet.
             raise Misfit([_reason(error)]) from error
 
+    def _is_plain(self, value: Any) -> bool:
+        """Return whether `value` is JSON and is read as it is, so that nothing has to be done about it."""
+        kind = type(value)
+        if kind is not self._plain_type:
+            return False
+        if kind is str:
+            return _is_whole(value)
+        if kind is int:
+            return bool(-_WIDE < value < _WIDE)
+        return kind is not float or isfinite(value)
+
+    def _dumped_as_json(self, value: Any) -> tuple[JSON, Any]:
+        """Return the JSON of what is JSON already, at the speed of writing and reading it.
+
+        Raises:
+            _NotJson: it is not, or it is not what the hint makes of its JSON.
+        """
+        try:
+            text = encode(value, depth_max=DEPTH_MAX)
+        except (TypeError, ValueError) as error:
+            raise _NotJson from error
+        written: JSON = decode(text)
+        if written != value:
+            raise _NotJson
+        if self.untyped:
+            return written, written
+        try:
+            back = self._read(text, by_name=True)
+            if back == value:
+                return written, back
+        except DefinitionError:
+            raise
+        except Exception as error:  # It is not of the type, or does not let itself be compared.
+            raise _NotJson from error
+        raise _NotJson
+
+    def _dumped_by_type(self, value: Any) -> tuple[JSON, Any]:
+        try:
+            return self._checked(value)
+        except (PydanticSerializationError, ValidationError, Lost):
+            # It is not of the type itself, but perhaps as good: a tuple for a list, a dict for a model.
+            taken = self.adapter.validate_python(value, by_name=True, by_alias=True)
+            if taken is value:
+                raise
+            check_taken(value, taken)
+            return self._checked(taken)
+
+    def _checked(self, value: Any) -> tuple[JSON, Any]:
+        """Return the JSON of a value of the type, and what is read from it; raise `Lost` if that is less."""
+        text = encode(self._dump(value), depth_max=DEPTH_MAX)
+        back = decode(text) if self.untyped else self._read(text, by_name=True)
+        self._round_trip.check(value, back)
+        return decode(text), back
+
+    @cached_property
+    def _round_trip(self) -> RoundTrip:
+        return RoundTrip(self.adapter.core_schema)
+
     def _read(self, text: bytes, by_name: bool) -> Any:
-        read = partial(
-            self.adapter.validate_json, text, by_name=by_name or None, by_alias=False if by_name else None
-        )
+        adapter = self.adapter
+        names: _Names = {"by_name": by_name or None, "by_alias": False if by_name else None}
         try:
             # Strictly first, for the sake of unions: to be lenient, 1 is a moment in 1970 as well.
-            return read(strict=True)
+            return adapter.validate_json(text, strict=True, **names)
         except ValidationError:
-            return read()
-
-    def _serialised(self, value: Any) -> Any:
-        try:
-            return self._dump(value)
-        except PydanticSerializationError:
-            # Not of the type itself, but perhaps as good: a tuple for a list, a dict for a model.
-            return self._dump(self.adapter.validate_python(value))
+            try:
+                return adapter.validate_json(text, **names)
+            except ValidationError as error:
+                if not by_name or error.errors(include_url=False)[0]["type"] != "json_invalid":
+                    raise
+        # pydantic's parser knows no half of a character; Python's does.
+        return adapter.validate_python(decode(text), **names)
 
     def _dump(self, value: Any) -> Any:
         written = self.adapter.dump_python(
@@ -180,6 +284,39 @@ class Codec:
             f"{self.owner} has the type {_hint_name(self.hint)}, which cannot be written as JSON "
             f"({_reason(error)}); use plain types, dataclasses, TypedDicts or pydantic models"
         )
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+class _Names(TypedDict):
+    by_name: bool | None
+    by_alias: bool | None
+
+
+class _NotJson(Exception):
+    """A value is no JSON as it stands, or its JSON stands for another one."""
+
+
+@dataclass(frozen=True)
+class _Within:
+    """Puts a type where it takes on the configuration around it."""
+
+    hint: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return handler.generate_schema(self.hint)
+
+
+def _mend_literals(adapter: TypeAdapter[Any]) -> None:
+    if has_unreadable_literals(adapter.core_schema):
+        adapter.core_schema = with_readable_literals(adapter.core_schema)
+        adapter.validator = SchemaValidator(adapter.core_schema, _CORE_CONFIG)
+        adapter.serializer = SchemaSerializer(adapter.core_schema, _CORE_CONFIG)
 
 
 def render(value: Any) -> str:
@@ -248,6 +385,13 @@ def _reason(error: Exception) -> str:
     """Return the first line of an error's text, without the value that pydantic quotes."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
+    if isinstance(error, UnicodeEncodeError):
+        return "it has half a character (a lone surrogate) in a key of a dict"
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            "it has bytes that are no text, in a class that writes them as text: give it a model_config "
+            'with ser_json_bytes="base64" and val_json_bytes="base64"'
+        )
     lines = [line for line in str(error).splitlines() if line.strip() and "serializer warnings" not in line]
     text = re.sub(r" ?\[input_value=.*", "", lines[0].strip()) if lines else ""
     return text if isinstance(error, (ValueError, PydanticUserError)) else f"{type(error).__name__}: {text}"

@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Self, TypeVar
 
-from pydantic_core import PydanticSerializationError, to_jsonable_python
-
 from outlast.core.approvals import (
     DECISION_SIGNAL,
     PendingApproval,
@@ -32,7 +30,7 @@ from outlast.core.errors import (
     Unserialisable,
 )
 from outlast.core.event_stream import Event, EventReader
-from outlast.core.json import DEPTH_MAX, JSON, canonical, decode, encode
+from outlast.core.json import JSON, canonical
 from outlast.core.records import (
     ExecutionEnded,
     ExecutionStarted,
@@ -57,6 +55,7 @@ from outlast.ports.journal import (
     check_id,
     is_id,
 )
+from outlast.runtime.definitions.codec import Codec, Misfit
 from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.handler_calls import known_handler
 from outlast.runtime.executions.inbox_messages import AnyMessage, CancelMessage, SignalMessage, UpdateMessage
@@ -310,12 +309,13 @@ class JournaledExecution(Execution):
         definition = known_definition(head.workflow)
         if definition is None:
             raise UnknownDefinition("workflow", head.workflow)
+        handler = known_handler(definition.queries, "query", name)
+        arguments, named = _given(f"query {name}", handler, name, args, kwargs)
         records = [decode_record(record) for record in await self._store.read(self._id)]
         info = WorkflowInfo(self._id, head.workflow, head.task_queue)
         live = LiveExecution(definition, info, records, limit_bytes=self._store.limit_bytes)
         try:
-            answer = live.ask(name, _plain(name, args), _plain(name, kwargs))
-            return definition.queries[name].signature.load_result(answer)
+            return handler.signature.load_result(live.ask(name, arguments, named))
         finally:
             live.close()
 
@@ -401,16 +401,12 @@ def _given(
 ) -> tuple[tuple[JSON, ...], dict[str, JSON]]:
     """Return what is sent to a handler: its arguments by name, or as they are if it is not known here."""
     if handler is None:
-        return _plain(name, args), _plain(name, kwargs)
+        codec = Codec(Any, owner=what)
+        try:
+            return tuple(map(codec.dump, args)), {key: codec.dump(value) for key, value in kwargs.items()}
+        except Misfit as misfit:
+            raise Unserialisable(f"an argument of {name!r}", "object", str(misfit)) from misfit
     try:
         return (), handler.signature.dump_arguments(*args, **kwargs)
     except TypeError as error:
         raise InvalidArguments(what, [str(error)]) from None
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Return positional or named arguments as JSON, by their own types."""
-    try:
-        return decode(encode(to_jsonable_python(value), depth_max=DEPTH_MAX))
-    except (PydanticSerializationError, TypeError, ValueError) as error:
-        raise Unserialisable(f"an argument of {name!r}", type(value).__name__, str(error)) from error

@@ -329,6 +329,10 @@ def version(steps: list[str], *, returns_at_once: bool = False) -> type[Any]:
         def poke(self) -> None:
             return None
 
+        @workflow.query
+        def look(self) -> None:
+            return None
+
     return Versioned
 
 
