@@ -14,12 +14,14 @@ from outlast.composition.durable_run import AT_ONCE, DurableCall, first_of, open
 from outlast.core.entries import Entry
 from outlast.core.errors import DefinitionError
 from outlast.core.limits import OnLimit
+from outlast.ports.definitions import check_options
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.llm import Session
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.attempts.system_clock import SystemClock
 from outlast.runtime.definitions.agent import Agent
+from outlast.runtime.definitions.workflow import definition_of
 from outlast.runtime.runs.bounds import DEFAULT_MAX_TURNS, Bounds
 from outlast.runtime.runs.conversation import messages_of, set_messages
 from outlast.runtime.runs.run_result import RunResult
@@ -44,6 +46,7 @@ async def run_worker(
 
 async def execute_workflow(
     workflow_class: type[Any],
+    /,
     *args: Any,
     id: str | None = None,
     backend: Backend | str | None = None,
@@ -51,8 +54,11 @@ async def execute_workflow(
 ) -> Any:
     """Start an execution, carry it on in this process until it has ended, and return its result.
 
-    The same call with the same id, after a crash, goes on where the first one stopped.
+    The same call with the same id, after a crash, goes on where the first one stopped. A parameter of the
+    entrypoint with the name `id`, `backend` or `task_queue` is given by position.
     """
+    definition = definition_of(workflow_class)
+    check_options(f"workflow {definition.name}", definition.signature, args, backend=backend)
     async with opened(backend) as backend:
         execution = await backend.start(workflow_class, *args, id=id, **kwargs)
         async with backend.worker([workflow_class], **AT_ONCE) as worker:

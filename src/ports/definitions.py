@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from outlast.core.errors import DefinitionError
+from outlast.core.errors import DefinitionError, InvalidArguments
 from outlast.core.json import JSON
 from outlast.core.retry import RetryPolicy
 from outlast.ports.journal import ID_BYTES_MAX, is_id
@@ -73,11 +73,11 @@ class Signature(Protocol):
         """
 
     @abstractmethod
-    def dump_call(self, *args: Any, **kwargs: Any) -> CallArguments:
+    def dump_call(self, /, *args: Any, **kwargs: Any) -> CallArguments:
         """Return the arguments of a call from Python code; raises what `dump_arguments` raises."""
 
     @abstractmethod
-    def dump_arguments(self, *args: Any, **kwargs: Any) -> dict[str, JSON]:
+    def dump_arguments(self, /, *args: Any, **kwargs: Any) -> dict[str, JSON]:
         """Return the arguments of a call as JSON, by parameter name, without those left to their default.
 
         Raises:
@@ -162,6 +162,46 @@ class WorkflowDefinition:
 
     def __post_init__(self) -> None:
         _check_name("a workflow", self.name)
+
+
+START_OPTIONS = frozenset({"id", "task_queue", "backend"})
+"""The options with which an execution is started, beside the arguments of its entrypoint."""
+UPDATE_OPTIONS = frozenset({"id"})
+"""The options with which an update is sent, beside the arguments of its handler."""
+
+
+def check_reachable(what: str, signature: Signature, options: Collection[str]) -> None:
+    """Refuse parameters that no caller could reach, since the caller's `options` have their names.
+
+    Raises:
+        DefinitionError: there is one that can be given only by name.
+    """
+    for name, parameter in signature.python.parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and name in options:
+            raise DefinitionError(
+                f"{what} has a parameter {name!r} that can be given only by name, and its callers have an "
+                f"option {name!r}: rename the parameter, or let it be given by position"
+            )
+
+
+def check_options(what: str, signature: Signature, args: Sequence[Any], **options: Any) -> None:
+    """Refuse a call in which an option might be meant for the parameter of the same name.
+
+    Options go before parameters, so a parameter with such a name must be given by position.
+
+    Raises:
+        InvalidArguments: an option is given (it is not None), and the parameter of its name is not.
+    """
+    named = [
+        one.name for one in signature.python.parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    first = sum(one.kind is one.POSITIONAL_ONLY for one in signature.python.parameters.values())
+    for name in named[max(len(args) - first, 0) :]:
+        if options.get(name) is not None:
+            raise InvalidArguments(
+                what,
+                [f"{name} is an option of the call, and a parameter too: give the parameter by position"],
+            )
 
 
 def _check_name(what: str, name: str) -> None:

@@ -57,7 +57,7 @@ class MortalBackend(TemporalBackend):
         await super().__aexit__(*details)
         await self.line.__aexit__()
 
-    async def start(self, workflow: type[Any] | str, *args: Any, **options: Any) -> Execution:
+    async def start(self, workflow: type[Any] | str, /, *args: Any, **options: Any) -> Execution:
         execution = await super().start(workflow, *args, **options)
         self._storage.started.add(execution.id)
         return execution

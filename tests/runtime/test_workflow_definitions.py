@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from outlast.core.errors import DefinitionError, NotInWorkflow
+from outlast.composition.running import execute_workflow
+from outlast.core.errors import DefinitionError, InvalidArguments, NotInWorkflow
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.runtime.definitions.workflow import definition_of, known_definition
@@ -237,3 +238,45 @@ def test_outside_a_workflow_the_logger_is_a_plain_one(caplog: pytest.LogCaptureF
     with caplog.at_level("INFO", "outlast.workflow"):
         workflow.logger.info("hello")
     assert caplog.messages == ["hello"]
+
+
+def test_a_parameter_that_no_caller_could_reach_is_refused() -> None:
+    for parameter in ("id", "task_queue", "backend"):
+        with pytest.raises(
+            DefinitionError, match=rf"entrypoint of workflow 'w' has a parameter '{parameter}'"
+        ):
+            define_with(f"async def run(self, *, {parameter}: str = '') -> None: ...", workflow.entrypoint)
+    with pytest.raises(DefinitionError, match=r"update 'change' of workflow 'w' has a parameter 'id'"):
+        define_with("async def change(self, *, id: str) -> None: ...", workflow.update)
+    define_with(
+        "async def change(self, id: str, /, *, name: str, timeout: int) -> None: ...", workflow.update
+    )
+    define_with("def note(self, *, id: str, name: str) -> None: ...", workflow.signal)
+
+
+def define_with(text: str, role: Any) -> None:
+    """Define a workflow with a method that is written so."""
+    module: dict[str, Any] = {}
+    exec(text, module)
+    method = role(next(value for name, value in module.items() if not name.startswith("__")))
+
+    async def run(self: Any) -> None:
+        """Do nothing."""
+
+    body = {"run": workflow.entrypoint(run), method.__name__: method}
+    workflow.define(name="w")(type("W", (), body))
+
+
+async def test_an_option_of_the_short_form_is_never_taken_for_an_argument_of_its_name() -> None:
+    @workflow.define(name="definition-tests.options")
+    class Options:
+        @workflow.entrypoint
+        async def run(self, backend: str, workflow_class: str = "", id: str = "") -> list[str]:
+            return [backend, workflow_class, id]
+
+    with pytest.raises(InvalidArguments, match="backend is an option of the call"):
+        await execute_workflow(Options, backend="memory:")
+    with pytest.raises(InvalidArguments, match="id is an option of the call"):
+        await execute_workflow(Options, "b", backend="memory:", id="x")
+    assert await execute_workflow(Options, "b", workflow_class="c", backend="memory:") == ["b", "c", ""]
+    assert await execute_workflow(Options, "b", "c", "d", backend="memory:", id="x") == ["b", "c", "d"]

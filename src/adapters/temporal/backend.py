@@ -38,6 +38,7 @@ from outlast.core.errors import (
 )
 from outlast.core.json import canonical
 from outlast.core.records import Status
+from outlast.ports.definitions import check_options
 from outlast.ports.durability.backend import Backend, WorkerDescription, checked_filter
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
@@ -143,12 +144,15 @@ class TemporalBackend(Backend):
     async def start(
         self,
         workflow: type[Any] | str,
+        /,
         *args: Any,
         id: str | None = None,
         task_queue: str = DEFAULT_TASK_QUEUE,
         **kwargs: Any,
     ) -> Execution:
         definition = self._toolkit.definition_of(workflow)
+        queue = None if task_queue == DEFAULT_TASK_QUEUE else task_queue
+        check_options(f"workflow {definition.name}", definition.signature, args, id=id, task_queue=queue)
         arguments = definition.signature.dump_arguments(*args, **kwargs)
         check_size(f"the input of workflow {definition.name!r}", arguments, self._limit_bytes)
         fingerprint = hashlib.sha256(canonical([definition.name, arguments]).encode()).hexdigest()

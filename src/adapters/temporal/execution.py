@@ -55,7 +55,7 @@ from outlast.core.event_stream import Event
 from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, encode, kept
 from outlast.core.records import Status
-from outlast.ports.definitions import HandlerDefinition
+from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import check_id
 from outlast.ports.toolkit import Toolkit
@@ -105,13 +105,13 @@ class TemporalExecution(Execution):
         definition = self._toolkit.known_definition(name)
         return result if definition is None else definition.signature.load_result(result)
 
-    async def signal(self, name: str, *args: Any, **kwargs: Any) -> None:
+    async def signal(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         handler = await self._handler("signal", name)
         message = _message(f"signal {name}", handler, args, kwargs, limit_of(self._converter))
         with translated(self.id):
             await self._while_running(self.handle.signal(name, message))
 
-    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Return what a query handler says; a worker that runs this workflow answers."""
         handler = await self._handler("query", name)
         message = _message(f"query {name}", handler, args, kwargs, limit_of(self._converter))
@@ -121,13 +121,15 @@ class TemporalExecution(Execution):
             raise Failure.model_validate(told["failure"]).error()
         return told["answer"] if handler is None else handler.signature.load_result(told["answer"])
 
-    async def update(self, name: str, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
+    async def update(self, name: str, /, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
         """Send an update, and return what its handler returns.
 
         Temporal keeps one that no worker has accepted only as long as its caller waits, and an id for one
         history: after continuing as new, it is new.
         """
         handler = await self._handler("update", name)
+        if handler is not None:
+            check_options(f"update {name}", handler.signature, args, id=id)
         message = _message(f"update {name}", handler, args, kwargs, limit_of(self._converter))
         update_id = uuid.uuid4().hex if id is None else id
         try:

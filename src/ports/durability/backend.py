@@ -47,12 +47,17 @@ class Executions(Protocol):
     async def start(
         self,
         workflow: type[Any] | str,
+        /,
         *args: Any,
         id: str | None = None,
         task_queue: str = DEFAULT_TASK_QUEUE,
         **kwargs: Any,
     ) -> Execution:
-        """Start an execution, durable when this returns (D1); without an id it gets a new one."""
+        """Start an execution, durable when this returns (D1); without an id it gets a new one.
+
+        `id` and `task_queue` are always those of the execution: a parameter of the entrypoint with one of
+        these names is given by position.
+        """
 
     @abstractmethod
     async def get(self, execution_id: str) -> Execution:

@@ -46,7 +46,7 @@ class Watching(Protocol):
         """
 
     @abstractmethod
-    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Return what a query handler says of the execution's present state; nothing is changed."""
 
     @abstractmethod
@@ -71,12 +71,14 @@ class Messages(Protocol):
     """Talking to the handlers of an execution."""
 
     @abstractmethod
-    async def signal(self, name: str, *args: Any, **kwargs: Any) -> None:
+    async def signal(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         """Send a signal; it is durable when this returns (D9)."""
 
     @abstractmethod
-    async def update(self, name: str, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
+    async def update(self, name: str, /, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
         """Send an update, and return what its handler returns (D18); without an `id` it gets a new one.
+
+        `id` is always that of the update: a parameter of the handler with this name is given by position.
 
         It waits for a worker to accept the update, and for the handler to end. Whoever waited and was cut
         off gets the answer by sending the same id again, also after the execution has ended; what is sent

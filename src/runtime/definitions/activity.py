@@ -44,7 +44,7 @@ class Activity(Generic[P, R]):
         self.__wrapped__ = fn
         self.definition = definition
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Return a coroutine that gives the activity's result.
 
         Outside of any event loop nothing can be awaited: there a plain `def` just runs and returns its value.

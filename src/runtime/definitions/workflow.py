@@ -16,7 +16,13 @@ from random import Random
 from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 from outlast.core.errors import DefinitionError, NotInWorkflow
-from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
+from outlast.ports.definitions import (
+    START_OPTIONS,
+    UPDATE_OPTIONS,
+    HandlerDefinition,
+    WorkflowDefinition,
+    check_reachable,
+)
 from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo, current_context
 from outlast.runtime.definitions.callables import innermost, is_async
 from outlast.runtime.definitions.module_copies import in_copy
@@ -43,7 +49,9 @@ def define(*, name: str | None = None, keep: timedelta | None = None) -> Callabl
 
     Raises:
         DefinitionError: no entrypoint or more than one, an entrypoint that is no `async def`, a parameter
-            without a type hint, a constructor that needs arguments, or two handlers with one name.
+            without a type hint, a constructor that needs arguments, two handlers with one name, or a
+            parameter that can be given only by name and has that of an option: of the entrypoint `id`,
+            `task_queue` or `backend`, of an update `id`.
     """
 
     def decorate(cls: C) -> C:
@@ -278,6 +286,9 @@ def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefiniti
         elif role is not None:
             validator = getattr(method, _VALIDATOR, None)
             handler = HandlerDefinition(given or attribute, attribute, _signature(method), validator)
+            if role == "update":
+                what = f"update {handler.name!r} of workflow {name!r}"
+                check_reachable(what, handler.signature, UPDATE_OPTIONS)
             if handler.name in handlers[role]:
                 raise DefinitionError(f"workflow {name!r} has two {role} handlers called {handler.name!r}")
             handlers[role][handler.name] = handler
@@ -289,6 +300,8 @@ def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefiniti
     method = getattr(cls, entrypoints[0])
     if not _waits(method):
         raise DefinitionError(f"the entrypoint of workflow {name!r} must be an `async def`")
+    signature = _signature(method)
+    check_reachable(f"the entrypoint of workflow {name!r}", signature, START_OPTIONS)
     for handler in handlers["query"].values():
         if _waits(getattr(cls, handler.method)):
             raise DefinitionError(
@@ -302,7 +315,7 @@ def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefiniti
         name=name,
         cls=cls,
         entrypoint=entrypoints[0],
-        signature=_signature(method),
+        signature=signature,
         signals=handlers["signal"],
         queries=handlers["query"],
         updates=handlers["update"],

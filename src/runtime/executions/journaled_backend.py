@@ -40,7 +40,7 @@ from outlast.core.records import (
 )
 from outlast.core.updates import UpdateTrace
 from outlast.ports.clock import Clock
-from outlast.ports.definitions import HandlerDefinition
+from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.deltas import Deltas
 from outlast.ports.durability.backend import Backend, WorkerDescription, checked_filter
 from outlast.ports.durability.execution import Execution, ExecutionDescription
@@ -98,12 +98,15 @@ class JournaledBackend(Backend):
     async def start(
         self,
         workflow: type[Any] | str,
+        /,
         *args: Any,
         id: str | None = None,
         task_queue: str = DEFAULT_TASK_QUEUE,
         **kwargs: Any,
     ) -> Execution:
         definition = definition_of(workflow)
+        queue = None if task_queue == DEFAULT_TASK_QUEUE else task_queue
+        check_options(f"workflow {definition.name}", definition.signature, args, id=id, task_queue=queue)
         arguments = definition.signature.dump_arguments(*args, **kwargs)
         fingerprint = _fingerprint(definition.name, arguments)
         started = ExecutionStarted(at=self._clock.now(), workflow=definition.name, arguments=arguments)
@@ -220,17 +223,19 @@ class JournaledExecution(Execution):
         definition = known_definition(head.workflow)
         return closed.result if definition is None else definition.signature.load_result(closed.result)
 
-    async def signal(self, name: str, *args: Any, **kwargs: Any) -> None:
+    async def signal(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         definition = known_definition((await self._head()).workflow)
         handler = None if definition is None else known_handler(definition.signals, "signal", name)
         arguments, named = _given(f"signal {name}", handler, name, args, kwargs)
         message = SignalMessage(name=name, arguments=arguments, named=named)
         await self._send(f"signal {name!r}", message)
 
-    async def update(self, name: str, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
+    async def update(self, name: str, /, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
         head = await self._head()
         definition = known_definition(head.workflow)
         handler = None if definition is None else known_handler(definition.updates, "update", name)
+        if handler is not None:
+            check_options(f"update {name}", handler.signature, args, id=id)
         arguments, named = _given(f"update {name}", handler, name, args, kwargs)
         update_id = uuid.uuid4().hex if id is None else _checked_id(id)
         message = UpdateMessage(id=update_id, name=name, arguments=arguments, named=named)
@@ -298,7 +303,7 @@ class JournaledExecution(Execution):
         _check_size(what, body, self._store.limit_bytes - ENVELOPE_BYTES)
         return body
 
-    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Return what a query handler says of the present state.
 
         The journal is replayed here, in the caller's process, without doing anything: a query needs no

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from outlast.core.errors import (
     ActivityFailed,
     ExecutionFailed,
+    InvalidArguments,
     Unserialisable,
     UpdateFailed,
 )
@@ -321,6 +322,38 @@ class ClosedTypedDoors:
         return CUT_PARCELS[name]()
 
 
+@activity(name="contract_names", retry_policy_initial_interval=AT_ONCE)
+async def names(id: str, name: str, timeout: int, backend: str, task_queue: str) -> list[Any]:
+    """Return what it is given."""
+    return [id, name, timeout, backend, task_queue]
+
+
+@workflow.define(name="contract.names")
+class Names:
+    """Has parameters with the names of options of the library."""
+
+    def __init__(self) -> None:
+        self.noted: list[Any] = []
+
+    @workflow.entrypoint
+    async def run(self, id: str, task_queue: str, backend: str, name: str, timeout: int) -> list[Any]:
+        given = await names(id=id, name=name, timeout=timeout, backend=backend, task_queue=task_queue)
+        await workflow.wait_condition(lambda: bool(self.noted))
+        return [*given, *self.noted]
+
+    @workflow.signal
+    def note(self, id: str, name: str, timeout: int) -> None:
+        self.noted = [id, name, timeout]
+
+    @workflow.update
+    async def answer(self, id: str, name: str, timeout: int = 0) -> list[Any]:
+        return [id, name, timeout]
+
+    @workflow.query
+    def look(self, id: str, name: str, timeout: int) -> list[Any]:
+        return [id, name, timeout]
+
+
 ODD_TEXT = "half a character \ud800, a NUL \x00, \x1b[31m and 👋\n\u2028"
 
 
@@ -454,6 +487,27 @@ class ValueContract(DurabilityContractBase):
                 await stage.soon(execution.result())
             assert isinstance(failed.value.__cause__, Unserialisable), name
             assert world.count(f"{name}: Unserialisable, Unserialisable") == 1
+
+    async def test_arguments_may_have_the_names_of_options(self, stage: Stage) -> None:
+        backend = (await stage.worker(Names)).backend
+        given: dict[str, Any] = {"name": "n", "timeout": 3}
+        execution = await backend.start(Names, "i", "q", "b", **given, id=stage.new_id())
+        assert await stage.soon(execution.query("look", id="i", **given)) == ["i", "n", 3]
+        assert await stage.soon(execution.update("answer", "i", id="u-1", **given)) == ["i", "n", 3]
+        assert await stage.soon(execution.update("answer", "i", name="n")) == ["i", "n", 0]
+        await execution.signal("note", id="j", name="m", timeout=4)
+        assert await stage.soon(execution.result()) == ["i", "n", 3, "b", "q", "j", "m", 4]
+
+    async def test_an_option_is_never_taken_for_an_argument_of_its_name(self, stage: Stage) -> None:
+        backend = (await stage.worker(Names)).backend
+        given: dict[str, Any] = {"name": "n", "timeout": 3, "backend": "b"}
+        with pytest.raises(InvalidArguments, match="id is an option of the call, and a parameter too"):
+            await backend.start(Names, **given, id=stage.new_id())
+        with pytest.raises(InvalidArguments, match="task_queue is an option"):
+            await backend.start(Names, "i", **given, task_queue="q")
+        execution = await backend.start(Names, "i", "q", **given, id=stage.new_id())
+        with pytest.raises(InvalidArguments, match="id is an option"):
+            await stage.soon(execution.update("answer", name="n", id="u-1"))
 
     async def test_d12_an_error_of_any_text_is_told(self, stage: Stage) -> None:
         execution, _ = await stage.start(OddErrors)
