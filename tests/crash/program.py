@@ -7,6 +7,8 @@ processes that are killed are kept whole and in order.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import faulthandler
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -155,6 +157,27 @@ class Talk:
         return (await outlast.Runner.run(front, "Go.", session)).text
 
 
+@outlast.activity(name="crash_end_process", retry_policy_initial_interval=timedelta(0))
+def end_process(how: str) -> str:
+    """End the process, unless the test has made a file that says that it is mended."""
+    note("begin", how)
+    if not Path(os.environ[EFFECTS]).with_name("mended").exists():
+        if how == "exit":
+            os._exit(3)
+        faulthandler.disable()
+        ctypes.string_at(0)
+    return f"{how} done"
+
+
+@outlast.workflow.define(name="crash.poison")
+class Poison:
+    """Does what ends its process, between two deeds."""
+
+    @outlast.workflow.entrypoint
+    async def run(self, how: str) -> list[str]:
+        return [await work("before", 0.0), await end_process(how), await work("after", 0.0)]
+
+
 @outlast.workflow.define(name="crash.flood")
 class Flood:
     """One of very many."""
@@ -179,5 +202,7 @@ def work_in_this_process(url: str, effects: str, lease_seconds: float, **options
     os.environ[EFFECTS] = effects
     lease = timedelta(seconds=lease_seconds)
     asyncio.run(
-        outlast.run_worker([Program, Gated, Brief, Talk, Asking, Flood, Late], url, lease=lease, **options)
+        outlast.run_worker(
+            [Program, Gated, Brief, Talk, Asking, Flood, Late, Poison], url, lease=lease, **options
+        )
     )

@@ -20,9 +20,10 @@ from pathlib import Path
 import pytest
 
 import outlast
+from outlast.testing.contracts.durability.poison import DEATHS
 from tests.adapters.redis_servers import VALKEY, shared_server
 from tests.crash.processes import LEASE_SECONDS, PATIENCE_SECONDS, Effects, Processes
-from tests.crash.program import Asking, Gated, Program
+from tests.crash.program import Asking, Gated, Poison, Program
 
 pytestmark = pytest.mark.crash
 
@@ -115,6 +116,43 @@ async def test_d7_another_worker_takes_over_within_the_lease_time(
         processes.effects.path.with_name("gate").touch()
         assert await execution.result() == ["before done", "gate done", "after done"]
     assert processes.effects.attempts("gate") == [1, 2]
+    assert processes.effects.attempts("before") == processes.effects.attempts("after") == [1]
+
+
+@pytest.mark.parametrize("how", ["exit", "segmentation fault"])
+async def test_d19_an_execution_that_ends_its_processes_is_held_and_others_complete(
+    how: str, processes: Processes, backend: outlast.Backend
+) -> None:
+    async def supervise() -> None:
+        while True:
+            processes.supervise()
+            await asyncio.sleep(0.02)
+
+    poison = await backend.start(Poison, how, id="poison")
+    others = [await backend.start(Program, STEPS, id=f"x-{number}") for number in range(3)]
+    for other in others:
+        for letter in range(3):
+            await other.signal("put", letter)
+    processes.begin()
+    processes.begin()
+    supervising = asyncio.create_task(supervise())
+    try:
+        async with asyncio.timeout(2 * PATIENCE_SECONDS):
+            while not (await poison.describe()).held:  # noqa: ASYNC110 - another process holds it
+                await asyncio.sleep(0.05)
+            await asyncio.gather(*(other.result() for other in others))
+            assert processes.effects.attempts(how) == list(range(1, DEATHS + 1))
+            note = (await poison.describe()).error
+            assert note is not None
+            assert f"{DEATHS} workers" in note
+            assert "crash_end_process" in note
+            processes.effects.path.with_name("mended").touch()
+            assert await poison.resume()
+            assert await poison.result() == ["before done", f"{how} done", "after done"]
+    finally:
+        supervising.cancel()
+    counted = await kinds(poison)
+    assert (counted["execution_held"], counted["execution_resumed"]) == (1, 1)
     assert processes.effects.attempts("before") == processes.effects.attempts("after") == [1]
 
 
