@@ -32,6 +32,7 @@ from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
 from outlast.runtime.executions import execution_driver, worker
 from outlast.runtime.executions.journaled_backend import JournaledExecution
 from outlast.runtime.executions.live_execution import LiveExecution
+from outlast.runtime.executions.suspects import Placing, Suspects
 from outlast.testing.contracts.durability.in_store import SharedDeltas
 from tests.broken.broken_backend import BrokenBackend
 from tests.broken.deltas import Forgetful
@@ -350,3 +351,36 @@ class RemembersRejections(BrokenBackend):
 
     breaks = "d18_"
     replaced = ((UpdateTrace, "try_again", _remembers_rejections),)
+
+
+def _carries_anything(self: Suspects, execution_id: str, fruitless: int, now: float) -> Placing:
+    return Placing.CARRIED
+
+
+class CarriesWhateverEndsItsWorkers(BrokenBackend):
+    """Nobody asks how many workers an execution has ended."""
+
+    breaks = "d19_what_was_held"
+    replaced = ((Suspects, "place", _carries_anything),)
+
+
+def _holds_by_the_count(self: Suspects, execution_id: str, fruitless: int, now: float) -> Placing:
+    return Placing.HELD if fruitless >= 2 else Placing.CARRIED
+
+
+class HoldsWhoeverWasThere(BrokenBackend):
+    """Two workers that end are enough, whoever else was carried there."""
+
+    breaks = "d19_an_execution_that_ends_its_workers"
+    replaced = ((Suspects, "place", _holds_by_the_count),)
+
+
+async def _resumes_in_name(self: JournaledExecution) -> bool:
+    return True
+
+
+class ResumesInName(BrokenBackend):
+    """What is resumed is still held."""
+
+    breaks = "d19_what_was_held"
+    replaced = ((JournaledExecution, "resume", _resumes_in_name),)

@@ -1,6 +1,6 @@
 """The durability port: what a backend offers, from outside and to workflow code.
 
-Every backend keeps the promises D1 to D18, which stand as tests in `testing.contracts.durability`:
+Every backend keeps the promises D1 to D19, which stand as tests in `testing.contracts.durability`:
 
 D1   `start` with an id that exists returns the same execution when workflow and input are equal, else raises
      `ExecutionAlreadyExists`; two concurrent starts create one execution.
@@ -25,4 +25,6 @@ D17  A tool call that needs a person's approval waits for it as long as it takes
      only as it was shown, at most once, and never after it was denied.
 D18  An update is accepted and answered once: its caller gets what the handler returns or raises, and so does
      whoever sends the same id again, in any process, after any crash. A rejected one changes nothing.
+D19  An execution whose code misbehaves harms itself alone: what the code raises is a failure of its own, and
+     if it ends one worker after the other, it is held until somebody resumes it. The others go on.
 """
