@@ -528,14 +528,14 @@ async def test_a_reply_that_takes_too_long_is_given_up() -> None:
         held.release()
 
 
-async def test_what_the_sdk_refuses_to_send_is_a_refusal() -> None:
+async def test_what_the_api_refuses_is_a_refusal() -> None:
     image: Any = {"type": "image_url", "image_url": {"link": "https://example.org"}}
     with server_of() as server:
         async with worker() as resources:
             request = start(graph_for("m")).with_(new=(MessageInput(content=(ImageURLChunk(**image),)),))
             with pytest.raises(ModelRefused, match="422"):
                 await session_for(server).reply(request, resources)
-        assert posts(server, START) == 0
+        assert posts(server, START) == 1
 
 
 # Handoffs done by us -------------------------------------------------------------------------------------

@@ -252,6 +252,8 @@ async def test_of_a_long_conversation_only_what_the_context_keeps_is_sent() -> N
             assert result.text == "Done."
     # Each reply has a message with its reasoning; beside a call, the message has nothing else.
     assert len(outlast.Runner.messages(session)) == 3 * (2 + 4 * 3)
+    sent = [message for body in server.bodies for message in body["messages"] if message.get("tool_calls")]
+    assert any(message.get("reasoning_content") == "hm" for message in sent)
     for body in server.bodies[3:]:
         roles = [message["role"] for message in body["messages"]]
         assert len(roles) <= 2 + 2 * 3

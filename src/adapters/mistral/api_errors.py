@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from outlast.adapters.mistral.redaction import hidden, without_secrets
 from outlast.core.errors import (
     MalformedReply,
     ModelOverloaded,
@@ -24,29 +26,30 @@ from outlast.core.json import decode
 from outlast.core.values import faults
 
 _MESSAGE_MAX = 500
+_READ_MAX = 100_000
 _RETRYABLE = frozenset({408, 409, 425, 429})
 BUSY_SECONDS = 15.0
 """The time to wait before the next request to a conversation that the server is still working on."""
 
 
-def translated(error: Exception, secret: str | None) -> OutlastError | None:
+def translated(error: Exception) -> OutlastError | None:
     """Return our error for an error of the SDK, of httpx2 or of pydantic; None for any other error.
 
-    Afterwards neither error shows `secret`, even if the server sent it back.
+    Inside `hiding`, neither error shows the secrets afterwards, even if the server sent them back.
     """
     import httpx2
     from mistralai.client.errors import MistralError, NoResponseError
 
     if isinstance(error, MistralError):
-        hide(error, {secret or ""})
-        return of_status(error.status_code, message_in(error.body, secret), error.headers)
+        hide(error, _secrets.get())
+        return of_status(error.status_code, message_in(error.body), error.headers)
     network = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, NoResponseError)
     # A UnicodeError means that a body was cut, or that an id made by the server has half a character in it.
     if isinstance(error, (*network, UnicodeError)):
-        return ModelUnreachable(_bounded(f"{type(error).__name__} {error}".strip(), secret))
+        return ModelUnreachable(_bounded(f"{type(error).__name__} {error}".strip()))
     if isinstance(error, ValidationError):
         # The SDK checks a request before it sends it. The API would refuse it, too.
-        return ModelRefused(422, _bounded("; ".join(faults(error)), secret))
+        return ModelRefused(422, _bounded("; ".join(faults(error))))
     return None
 
 
@@ -65,26 +68,28 @@ def readable(what: str) -> Iterator[None]:
         raise MalformedReply(f"{what} does not match the description of the API") from error
 
 
+_secrets: ContextVar[frozenset[str]] = ContextVar("secrets", default=frozenset())
+"""What messages must not have: they are shortened, and a secret that was cut in two would not be found."""
+
+
 @contextmanager
-def hiding(secrets: Collection[str]) -> Iterator[None]:
+def hiding(secrets: Iterable[str]) -> Iterator[None]:
     """Remove these secrets from errors that leave the block: a server may send back what it received."""
+    secrets = _secrets.get() | frozenset(filter(None, secrets))
+    token = _secrets.set(secrets)
     try:
         yield
     except OutlastError as error:
-        cleaned = {name: _clean(value, secrets) for name, value in error.details().items()}
-        if cleaned == error.details():
+        details = error.details()
+        cleaned = without_secrets(details, secrets)
+        if cleaned is details:
             raise
         raise type(error)(**cleaned) from None  # The cause would show the secret as well.
     except Exception as error:
         hide(error, secrets)
         raise
-
-
-def _clean(value: Any, secrets: Collection[str]) -> Any:
-    if isinstance(value, str):
-        for secret in filter(None, secrets):
-            value = value.replace(secret, "***")
-    return value
+    finally:
+        _secrets.reset(token)
 
 
 def of_status(status: int, message: str, headers: Mapping[str, str]) -> OutlastError:
@@ -113,7 +118,7 @@ def error_in(body: Any, *answers: str) -> OutlastError | None:
     if not isinstance(body, Mapping) or not (_is_error(body) or _only_speaks(body, answers)):
         return None
     words = _text_in(body)
-    return of_status(_status_in(body) or 500, _bounded(words, None) or "no message", {})
+    return of_status(_status_in(body) or 500, _bounded(words) or "no message", {})
 
 
 def _is_error(body: Mapping[str, Any]) -> bool:
@@ -192,12 +197,12 @@ def _status_of_name(name: str) -> int | None:
     return next((status for status, words in _NAMES if words.search(plain)), None)
 
 
-def message_in(body: str, secret: str | None) -> str:
+def message_in(body: str) -> str:
     """Return the message in the body of an error: shortened, on one line, without the refused input."""
     try:
-        return _bounded(_text_in(decode(body)), secret) or "no message"
+        return _bounded(_text_in(decode(body))) or "no message"
     except (ValueError, RecursionError):
-        return _bounded(body, secret) or "no message"
+        return _bounded(body) or "no message"
 
 
 def _text_in(body: Any, depth: int = 0) -> str:
@@ -223,24 +228,20 @@ def _fault(item: Any) -> str:
     return f"{place}: {words}" if place else words
 
 
-def _bounded(text: str, secret: str | None) -> str:
-    if secret:
-        text = text.replace(secret, "***")
-    text = " ".join(text.split())
+def _bounded(text: str) -> str:
+    text = " ".join(hidden(text[:_READ_MAX], _secrets.get()).split())
     return text if len(text) <= _MESSAGE_MAX else f"{text[:_MESSAGE_MAX]}..."
 
 
-def hide(error: Exception, secrets: Collection[str]) -> None:
+def hide(error: Exception, secrets: Iterable[str]) -> None:
     """Remove these secrets from the message of an SDK error; leave any other error unchanged."""
     from mistralai.client.errors import MistralError
 
     if not isinstance(error, MistralError):
         return
-    for secret in secrets:
-        if secret and (secret in error.message or secret in error.body):
-            for name in ("message", "body"):
-                object.__setattr__(error, name, getattr(error, name).replace(secret, "***"))
-            error.args = (error.message,)
+    for name in ("message", "body"):
+        object.__setattr__(error, name, hidden(getattr(error, name), secrets))
+    error.args = (error.message,)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

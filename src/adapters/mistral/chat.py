@@ -89,7 +89,11 @@ def request_of(
         "messages": [*system, *messages_of(conversation, has_reasoning_fields)],
     }
     body |= completion_args(agent)
-    return {name: plain(value) for name, value in (body | ({"tools": tools} if tools else {})).items()}
+    return {
+        name: plain(value)
+        for name, value in (body | ({"tools": tools} if tools else {})).items()
+        if value is not None
+    }
 
 
 def messages_of(conversation: Iterable[Entry], has_reasoning_fields: bool = True) -> list[Wire]:
@@ -140,7 +144,7 @@ class _Reply:
         if has_reasoning_fields:
             wires, reasoning = _without_reasoning(wires)
         content = _joined([model_content(wire, _CHUNKS) for wire in wires])
-        message: Wire = {"role": "assistant", "content": content}
+        message: Wire = {"role": "assistant", "content": content, "prefix": False}
         if not calls:
             return [message] if content else []
         message |= reasoning
@@ -174,8 +178,9 @@ def _replies(conversation: Iterable[Entry]) -> list[_Reply]:
             reply.results.setdefault(entry.tool_call_id, entry.result)
         elif isinstance(entry, MessageInput):
             message: Wire = {"role": entry.role, "content": user_content(to_wire(entry.content), _CHUNKS)}
-            has_prefix = entry.role == "assistant" and (entry.model_extra or {}).get("prefix") is True
-            reply.followed_by.append({**message, "prefix": True} if has_prefix else message)
+            if entry.role == "assistant":
+                message["prefix"] = (entry.model_extra or {}).get("prefix") is True
+            reply.followed_by.append(message)
         else:
             if reply.results or reply.followed_by:
                 replies.append(reply := _Reply())

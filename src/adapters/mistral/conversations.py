@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from outlast.adapters.mistral.agents import RemoteAgents
 from outlast.adapters.mistral.api_errors import error_in
-from outlast.adapters.mistral.client import events_of, json_of, open_client, read_json
+from outlast.adapters.mistral.client import Client, open_client, read_json
 from outlast.adapters.mistral.session import Endpoint
 from outlast.adapters.mistral.streams import ConversationStream
 from outlast.adapters.mistral.wire import Wire
 from outlast.core.agents import AgentGraph
-from outlast.core.errors import MalformedReply, ModelUnreachable
+from outlast.core.errors import MalformedReply, ModelRefused, ModelUnreachable
 from outlast.ports.deltas import Tell
 
 REQUEST = "outlast_request"
 """The metadata key with the request that started a conversation."""
 
+_PATH = "/v1/conversations"
 _PAGE_SIZE = 100
 _PAGES_MAX = 20
 _KEPT_STARTS = 1024
@@ -51,8 +53,8 @@ class ConversationCall:
 
     tell: Tell | None
     """Takes the text as it comes. If it is not None, the answer is streamed."""
-    timeout_ms: int
-    """How long the connection may be silent, in milliseconds."""
+    timeout_seconds: float
+    """How long the connection may be silent."""
     completion_args: Wire | None = None
     """Arguments that replace those of the agent."""
 
@@ -60,7 +62,8 @@ class ConversationCall:
 class ConversationsApi:
     """Conversations on the server, and their agents."""
 
-    def __init__(self, conversations: Any, agents: RemoteAgents) -> None:
+    def __init__(self, client: Client, conversations: Any, agents: RemoteAgents) -> None:
+        self._client = client
         self._conversations = conversations
         self.agents = agents
         self._started: OrderedDict[str, str] = OrderedDict()
@@ -72,36 +75,30 @@ class ConversationsApi:
         parts = (("conversations", "Conversations"), ("beta_agents", "BetaAgents"))
         async with open_client(endpoint, *parts) as client:
             conversations, agents = client.parts
-            yield cls(conversations, RemoteAgents(agents))
+            yield cls(client, conversations, RemoteAgents(agents))
 
     async def start(
         self, graph: AgentGraph, agent: str, inputs: list[Wire], request_key: str, call: ConversationCall
     ) -> ConversationAnswer:
         """Start a conversation with a remote agent; if the agents were deleted, create them again."""
-        from mistralai.client.errors import MistralError
-
-        send = self._conversations.start_stream_async if call.tell else self._conversations.start_async
 
         async def started() -> ConversationAnswer:
             known = (await self.agents.of(graph))[agent]
-            return await _answer(
-                send(
-                    agent_id=known.id,
-                    inputs=inputs,
-                    metadata={REQUEST: request_key},
-                    timeout_ms=call.timeout_ms,
-                    retries=None,
-                    **({} if known.version is None else {"agent_version": known.version}),
-                    **({} if call.completion_args is None else {"completion_args": call.completion_args}),
-                ),
-                call,
-                lambda conversation_id: self._remember(request_key, conversation_id),
+            body = {
+                "inputs": inputs,
+                "completion_args": call.completion_args,
+                "metadata": {REQUEST: request_key},
+                "agent_id": known.id,
+                "agent_version": known.version,
+            }
+            return await self._answer(
+                _PATH, body, call, lambda conversation_id: self._remember(request_key, conversation_id)
             )
 
         try:
             return await started()
-        except MistralError as error:
-            if error.status_code != 404:
+        except ModelRefused as error:
+            if error.status != 404:
                 raise
         self.agents.forget(graph)
         return await started()
@@ -110,16 +107,35 @@ class ConversationsApi:
         self, conversation_id: str, inputs: list[Wire], confirmations: list[Wire], call: ConversationCall
     ) -> ConversationAnswer:
         """Add inputs and confirmations of calls to a conversation; return the answer of the server."""
-        send = self._conversations.append_stream_async if call.tell else self._conversations.append_async
-        request = send(
-            conversation_id=conversation_id,
-            completion_args=call.completion_args,
-            timeout_ms=call.timeout_ms,
-            retries=None,
-            **({"inputs": inputs} if inputs or not confirmations else {}),
-            **({"tool_confirmations": confirmations} if confirmations else {}),
-        )
-        return await _answer(request, call)
+        body = {
+            "inputs": inputs if inputs or not confirmations else None,
+            "store": True,
+            "handoff_execution": "server",
+            "completion_args": call.completion_args,
+            "tool_confirmations": confirmations or None,
+        }
+        return await self._answer(f"{_PATH}/{quote(conversation_id, safe='')}", body, call)
+
+    async def _answer(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        call: ConversationCall,
+        on_started: Callable[[str], None] = lambda conversation_id: None,
+    ) -> ConversationAnswer:
+        body = {name: value for name, value in body.items() if value is not None}
+        if call.tell is None:
+            return ConversationAnswer.of(await self._client.post(path, body, call.timeout_seconds))
+        stream = ConversationStream()
+        async with aclosing(self._client.events(path, body, call.timeout_seconds)) as events:
+            async for event in events:
+                is_known = stream.conversation_id is not None
+                call.tell(stream.take(event))
+                if stream.conversation_id is not None and not is_known:
+                    on_started(stream.conversation_id)
+                if stream.is_done:
+                    break
+        return ConversationAnswer.of(stream.wire())
 
     async def history(self, conversation_id: str) -> list[Wire]:
         """Return the entries of a conversation, in order."""
@@ -167,20 +183,3 @@ class ConversationsApi:
         self._started[request_key] = conversation_id
         if len(self._started) > _KEPT_STARTS:
             self._started.popitem(last=False)
-
-
-async def _answer(
-    request: Awaitable[Any],
-    call: ConversationCall,
-    on_started: Callable[[str], None] = lambda conversation_id: None,
-) -> ConversationAnswer:
-    if call.tell is None:
-        return ConversationAnswer.of(await json_of(request))
-    stream = ConversationStream()
-    async with aclosing(events_of(request)) as events:
-        async for event in events:
-            is_known = stream.conversation_id is not None
-            call.tell(stream.take(event))
-            if stream.conversation_id is not None and not is_known:
-                on_started(stream.conversation_id)
-    return ConversationAnswer.of(stream.wire())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 from outlast.adapters.mistral.chat import reply_of, request_of
-from outlast.adapters.mistral.client import events_of, json_of, open_client
+from outlast.adapters.mistral.client import open_client
 from outlast.adapters.mistral.definitions import CHAT_ARGS, check_definitions
 from outlast.adapters.mistral.session import ApiSession, Endpoint
 from outlast.adapters.mistral.streams import CompletionStream
@@ -26,15 +25,9 @@ from outlast.ports.deltas import Tell
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.ports.resources import Resources
 
+_PATH = "/v1/chat/completions"
 _MODEL_REFUSED = frozenset({403, 404})
 """The statuses with which servers refuse a model that they do not have, or not for this API key."""
-
-
-@asynccontextmanager
-async def open_chat(endpoint: Endpoint) -> AsyncIterator[Any]:
-    """Open the part of the SDK that makes chat completions."""
-    async with open_client(endpoint, ("chat", "Chat")) as client:
-        yield client.parts[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,22 +109,23 @@ class LocalSession(ApiSession):
     async def _reply(
         self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
     ) -> ModelReply:
-        chat = await resources.get(("mistral", "chat", *endpoint.identity), lambda: open_chat(endpoint))
+        client = await resources.get(("mistral", "chat", *endpoint.identity), lambda: open_client(endpoint))
         seen = processed(self.context, (*request.history, *request.new))
         body = request_of(
             request.graph, request.agent, seen, has_reasoning_fields=not endpoint.is_mistrals_own
         )
         if not request.may_call and "tools" in body:
             body["tool_choice"] = "none"
-        body |= {"timeout_ms": round(self.timeout_seconds * 1000), "retries": None}
-        if tell is not None:
-            stream = CompletionStream()
-            async with aclosing(events_of(chat.stream_async(**body))) as events:
+        if tell is None:
+            return reply_of(await client.post(_PATH, body, self.timeout_seconds))
+        stream = CompletionStream()
+        try:
+            async with aclosing(client.events(_PATH, body, self.timeout_seconds)) as events:
                 async for event in events:
                     tell(stream.take(event))
                     if stream.is_done:
                         break
-            completion = stream.wire()
-        else:
-            completion = await json_of(chat.complete_async(**body))
-        return reply_of(completion)
+        except ModelUnreachable:
+            if not stream.is_whole:
+                raise
+        return reply_of(stream.wire())

@@ -20,6 +20,7 @@ from outlast.adapters.mistral.definitions import (
     with_handoffs_as_tools,
 )
 from outlast.adapters.mistral.reconciliation import Finding, Trace, trace_of
+from outlast.adapters.mistral.redaction import Redaction
 from outlast.adapters.mistral.session import ApiSession, Endpoint
 from outlast.adapters.mistral.wire import (
     Wire,
@@ -159,16 +160,21 @@ class RemoteSession(ApiSession):
             ("mistral", "conversations", *endpoint.identity), lambda: ConversationsApi.open(endpoint)
         )
         # As long as the timeout of the whole reply, so a silent connection never ends a reply earlier.
-        call = ConversationCall(tell, round(self.timeout_seconds * 1000))
+        graph, secrets = with_secrets(request.graph)
+        redaction = Redaction(secrets)
+        told = redaction.text(tell)
+        call = ConversationCall(told, self.timeout_seconds)
         if not request.may_call:
             arguments = completion_args(request.graph[request.agent])
             call = replace(call, completion_args={**arguments, "tool_choice": "none"})
-        graph, secrets = with_secrets(request.graph)
         if self.handoff_execution == "client":
             graph = with_handoffs_as_tools(graph)
         request = request.with_(graph=graph)
         with hiding(secrets):
-            return await TurnExchange(api, request, call).reply()
+            reply = redaction.reply(await TurnExchange(api, request, call).reply())
+        if told is not None:
+            told.end()
+        return reply
 
 
 class TurnExchange:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from outlast.adapters.mistral.api_errors import hiding, translated
+from outlast.adapters.mistral.redaction import Redaction
 from outlast.core.agents import AgentSpec
 from outlast.core.errors import (
     ConfigurationError,
@@ -122,8 +123,13 @@ class ApiSession(Session):
         endpoint = self.endpoint()
         if self.stream:
             tell = tell or untold
+        redaction = Redaction({endpoint.secret or ""})
+        told = redaction.text(tell)
         async with self.guarded(endpoint):
-            return await self._reply(endpoint, request, resources, tell)
+            reply = redaction.reply(await self._reply(endpoint, request, resources, told))
+        if told is not None:
+            told.end()
+        return reply
 
     @abstractmethod
     async def _reply(
@@ -145,7 +151,8 @@ class ApiSession(Session):
         except OutlastError:
             raise
         except Exception as error:
-            ours = translated(error, endpoint.secret)
+            with hiding({endpoint.secret or ""}):
+                ours = translated(error)
             if ours is None:
                 raise
             raise ours from error

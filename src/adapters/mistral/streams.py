@@ -80,6 +80,11 @@ class ConversationStream:
         self._contents: dict[int, Content] = {}
         self._is_done = False
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the server has said that the stream ends here."""
+        return self._is_done
+
     def take(self, event: Any) -> str:
         """Add one event, and return the text in it.
 
@@ -172,6 +177,11 @@ class CompletionStream:
         """Whether the server has said that the stream ends here."""
         return self._is_done
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the reply is complete, though usage may follow."""
+        return self._is_done or bool(self._finish_reason)
+
     def take(self, event: Any) -> str:
         """Add one event, and return the text in it.
 
@@ -218,7 +228,7 @@ class CompletionStream:
             ModelUnreachable: the stream ended too early.
             MalformedReply: the events do not make a valid answer.
         """
-        if not self._is_done and not self._finish_reason:
+        if not self.is_whole:
             raise ModelUnreachable("the stream ended before the reply was complete")
         with readable("the stream"):
             message = {

@@ -26,9 +26,31 @@ _CHUNKS = frozenset({"text", "image_url", "document_url", "thinking", "tool_file
 _SENT_BACK = frozenset(
     {"message.input", "message.output", "function.call", "function.result", "tool.execution", "agent.handoff"}
 )
+_MADE = frozenset({"object", "type", "created_at", "completed_at", "id"})
+_FIELDS = {
+    "message.input": _MADE | {"role", "content", "prefix"},
+    "message.output": _MADE | {"agent_id", "model", "role", "content"},
+    "function.call": _MADE
+    | {"agent_id", "model", "tool_call_id", "name", "arguments", "confirmation_status"},
+    "function.result": _MADE | {"tool_call_id", "result"},
+    "tool.execution": _MADE | {"agent_id", "model", "name", "arguments", "info"},
+    "agent.handoff": _MADE | {"previous_agent_id", "previous_agent_name", "next_agent_id", "next_agent_name"},
+}
+"""The fields that the API accepts, by the type of the entry. It refuses a request with any other field."""
+_CHUNK_FIELDS = {
+    "text": frozenset({"type", "text"}),
+    "image_url": frozenset({"type", "image_url"}),
+    "document_url": frozenset({"type", "document_url", "document_name"}),
+    "tool_file": frozenset({"type", "tool", "file_id", "file_name", "file_type"}),
+    "tool_reference": frozenset({"type", "tool", "title", "url", "favicon", "description"}),
+    "thinking": frozenset({"type", "thinking", "signature", "closed"}),
+    "reference": frozenset({"type", "reference_ids"}),
+    "file": frozenset({"type", "file_id"}),
+    "input_audio": frozenset({"type", "input_audio"}),
+}
 _NEEDED: dict[str, dict[str, Any]] = {
-    "message.input": {"role": "user"},
-    "message.output": {"content": ""},
+    "message.input": {"role": "user", "prefix": False},
+    "message.output": {"content": "", "role": "assistant"},
     "function.call": {"arguments": "", "tool_call_id": ""},
     "tool.execution": {"arguments": ""},
 }
@@ -81,7 +103,9 @@ def inputs_of(new: Iterable[Entry]) -> list[Wire]:
             wire["content"] = model_content(wire["content"], _CHUNKS | {"tool_reference"})
         elif isinstance(entry, FunctionCall):
             wire["arguments"] = repaired(entry.arguments)
-        sent.append(plain({**_NEEDED.get(wire["type"], {}), **wire}))
+        fields = _FIELDS[wire["type"]]
+        known = {name: value for name, value in wire.items() if name in fields and value is not None}
+        sent.append(plain({"object": "entry", **_NEEDED.get(wire["type"], {}), **known}))
     return sent
 
 
@@ -107,7 +131,7 @@ def user_content(content: Content, accepted: frozenset[str]) -> Content:
                 f"messages cannot have chunks of type {chunk.get('type')!r}; "
                 f"use {', '.join(sorted(accepted))}",
             )
-    return content
+    return [_known(chunk) for chunk in content] if isinstance(content, list) else content
 
 
 FIELD = "field"
@@ -118,11 +142,21 @@ def model_content(content: Content, accepted: frozenset[str]) -> Content:
     """Return the content of a model's message, without the chunks that the API does not accept back."""
     if not isinstance(content, list):
         return content
-    return [
-        {name: value for name, value in chunk.items() if name != FIELD} if FIELD in chunk else chunk
-        for chunk in content
-        if chunk.get("type") in accepted
-    ]
+    return [_known(chunk) for chunk in content if chunk.get("type") in accepted]
+
+
+def _known(chunk: Wire) -> Wire:
+    """Return a chunk with the fields that the API accepts."""
+    fields = _CHUNK_FIELDS.get(str(chunk.get("type")))
+    if fields is None:
+        return chunk
+    known = {name: value for name, value in chunk.items() if name in fields and value is not None}
+    match known:
+        case {"image_url": dict(image)}:
+            known["image_url"] = {name: value for name, value in image.items() if name in ("url", "detail")}
+        case {"thinking": list(thoughts)}:
+            known["thinking"] = [_known(one) if isinstance(one, dict) else one for one in thoughts]
+    return known
 
 
 def plain(value: Any) -> Any:
