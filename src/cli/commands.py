@@ -19,7 +19,7 @@ from outlast.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, conn
 from outlast.composition.running import run_worker
 from outlast.core.approvals import Verdict
 from outlast.core.errors import ExecutionClosed, ExecutionNotFound, NotSupported, OutlastError
-from outlast.core.json import JSON, decode
+from outlast.core.json import JSON, decode, encode
 from outlast.core.records import Status
 from outlast.ports.durability.backend import Backend
 
@@ -308,7 +308,14 @@ async def _decide(
 ) -> None:
     async with connect(backend) as opened:
         execution = await opened.get(id)
+        known = {name: one for one in await execution.pending() for name in (one.call_id, one.key)}
         await execution.decide(call, verdict, reason, edited_arguments=edited_arguments)
+    decided = known.get(call)
+    what = "the call" if decided is None else f"{decided.tool} (call {decided.call_id})"
+    done = "allowed" if verdict == "allow" else "denied"
+    changed = "" if edited_arguments is None else f" with the arguments {encode(edited_arguments).decode()}"
+    because = "" if reason is None else f": {reason}"
+    typer.echo(f"{done} {what} of execution {id}{changed}{because}")
 
 
 def _object(text: str) -> dict[str, JSON]:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Literal, get_args
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from outlast.core.argument_schema import faults_in
 from outlast.core.errors import DefinitionError, InvalidArguments, NotPending, Unserialisable
 from outlast.core.events import (
     AnyEventData,
@@ -46,6 +47,8 @@ class PendingApproval(Value):
     arguments: dict[str, JSON]
     fingerprint: str
     """What is equal only for the same agent, tool and arguments."""
+    parameters: dict[str, JSON] = Field(default_factory=dict)
+    """The JSON schema of the arguments; empty if it is not known, because the server runs the tool."""
 
 
 class Decision(Value):
@@ -99,6 +102,7 @@ def _asked(data: ApprovalRequestedData) -> PendingApproval:
         tool=data.tool,
         arguments=data.arguments,
         fingerprint=data.fingerprint,
+        parameters=data.parameters,
     )
 
 
@@ -116,6 +120,7 @@ def decision_on(
         DefinitionError: the verdict is neither "allow" nor "deny", or a denied call is given arguments.
         NotPending: no such call waits, or several do.
         Unserialisable: the edited arguments are not a JSON object.
+        InvalidArguments: the edited arguments do not fit the tool. Nothing is decided.
     """
     if verdict not in get_args(Verdict):
         raise DefinitionError(f'a decision is "allow" or "deny", not {verdict!r}')
@@ -129,6 +134,8 @@ def decision_on(
         edited = kept(edited)
     except (TypeError, ValueError) as error:
         raise Unserialisable("edited_arguments", type(edited_arguments).__name__, str(error)) from error
+    if edited is not None and (wrong := faults_in(edited, found[0].parameters)):
+        raise InvalidArguments(found[0].tool, wrong)
     return Decision(
         key=found[0].key,
         fingerprint=found[0].fingerprint,

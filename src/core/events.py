@@ -351,8 +351,11 @@ class ApprovalRequestedData(AskedCallData):
     """A tool call waits for a person's decision."""
 
     kind: ClassVar = EventKind.APPROVAL_REQUESTED
+    prose: ClassVar = frozenset({"parameters"})
     fingerprint: str
     """A digest of agent, tool and arguments, to which the decision is bound."""
+    parameters: SkipValidation[dict[str, JSON]] = Field(default_factory=dict)
+    """The JSON schema of the arguments, with which edited arguments are checked."""
 
 
 class ApprovalGivenData(AskedCallData):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -40,6 +40,7 @@ from tests.broken.deltas import Forgetful
 _worker_exit = worker.Worker.__aexit__
 _outcome_of = JournaledExecution._outcome
 _events_of = JournaledExecution.events
+_decision_of = LiveExecution.decision
 _delay_after = RetryPolicy.delay_after
 _close_if_ended = LiveExecution._close_if_ended
 _update_of = JournaledExecution.update
@@ -257,7 +258,9 @@ class KeepsWhatWaits(BrokenBackend):
     replaced = ((execution_driver.Driver, "_may_release", _keeps_what_waits),)
 
 
-async def _allows_every_call(self: LiveExecution, key: str, fingerprint: str) -> Decision:
+async def _allows_every_call(
+    self: LiveExecution, key: str, fingerprint: str, fits: Callable[[Decision], bool]
+) -> Decision:
     return Decision(key=key, fingerprint=fingerprint, verdict="allow")
 
 
@@ -268,9 +271,24 @@ class AllowsEveryCall(BrokenBackend):
     replaced = ((LiveExecution, "decision", _allows_every_call),)
 
 
-async def _takes_any_decision(self: LiveExecution, key: str, fingerprint: str) -> Decision:
+async def _takes_any_decision(
+    self: LiveExecution, key: str, fingerprint: str, fits: Callable[[Decision], bool]
+) -> Decision:
     await self.wait_condition(lambda: bool(self._decisions))
-    return next(iter(self._decisions.values()))
+    return next(iter(self._decisions.values()))[0]
+
+
+async def _takes_what_does_not_fit(
+    self: LiveExecution, key: str, fingerprint: str, fits: Callable[[Decision], bool]
+) -> Decision:
+    return await _decision_of(self, key, fingerprint, lambda decision: True)
+
+
+class TakesArgumentsThatDoNotFit(BrokenBackend):
+    """A decision counts although the tool cannot be called with its arguments."""
+
+    breaks = "d17_"
+    replaced = ((LiveExecution, "decision", _takes_what_does_not_fit),)
 
 
 class TakesAnyDecision(BrokenBackend):

@@ -51,10 +51,16 @@ def test_calls_are_listed_approved_edited_and_denied(tmp_path: Path) -> None:
         table = call("pending", "t-1").stdout
         assert '{"to":"Bob","amount":5}' in table
         assert bob in table
-        assert call("approve", "t-1", ann).exit_code == 0
+        assert call("approve", "t-1", ann).stdout == f"allowed transfer (call {ann}) of execution t-1\n"
+        wrong = call("approve", "t-1", bob, "--arguments", '{"to": "Bob", "amount": "few"}')
+        assert (wrong.exit_code, wrong.stdout) == (1, "")
+        assert "amount: must be of type integer" in wrong.stderr
         edited = json.dumps({"to": "Bob", "amount": 3})
-        assert call("approve", "t-1", bob, "--arguments", edited, "--reason", "less").exit_code == 0
-        assert call("deny", "t-1", cid, "--reason", "too much").exit_code == 0
+        done = call("approve", "t-1", bob, "--arguments", edited, "--reason", "less")
+        what = f"allowed transfer (call {bob}) of execution t-1"
+        assert done.stdout == f'{what} with the arguments {{"to":"Bob","amount":3}}: less\n'
+        done = call("deny", "t-1", cid, "--reason", "too much")
+        assert done.stdout == f"denied transfer (call {cid}) of execution t-1: too much\n"
         result = call("start", "transfers", "--id", "t-1", "--module", "bank", "--wait").stdout
     told = json.loads(result.splitlines()[-1])
     assert told[:2] == ["5 to Ann", "3 to Bob"]

@@ -30,6 +30,7 @@ from outlast.core.approvals import (
     pending_in,
     read_decision,
 )
+from outlast.core.argument_schema import faults_in
 from outlast.core.entries import FunctionCall, ToolConfirmation
 from outlast.core.errors import (
     DefinitionError,
@@ -232,3 +233,74 @@ def test_a_tool_of_the_servers_may_be_called_like_a_handoff() -> None:
     asks = FunctionCall.model_validate({**wire, "confirmation_status": "pending"})
     _, effects = step(run, ModelReplied(entries=(asks,)))
     assert [effect.arguments for effect in effects if isinstance(effect, AskApproval)] == [{}]
+
+
+PAY: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "to": {"type": "string", "minLength": 1, "maxLength": 5},
+        "amount": {"type": "integer", "minimum": 1, "maximum": 9},
+        "how": {"enum": ["cash", "card"]},
+        "kind": {"const": "pay"},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "tags": {"type": "array", "items": {"$ref": "#/$defs/Tag~1s"}, "maxItems": 2},
+        "rate": {"type": ["number", "null"], "allOf": [{"minimum": 0}]},
+        "more": {"type": "object", "additionalProperties": {"type": "boolean"}},
+        "codes": {"type": "object", "patternProperties": {"^x": {}}, "additionalProperties": False},
+        "free": {"type": "unheard-of", "$ref": "https://elsewhere", "items": True},
+    },
+    "required": ["to", "amount"],
+    "additionalProperties": False,
+    "$defs": {"Tag/s": {"type": "string"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("edited", "faults"),
+    [
+        ({}, []),
+        ({"to": 1}, ["to: must be of type string"]),
+        ({"to": ""}, ["to: must be at least 1 long"]),
+        ({"to": "abcdef"}, ["to: must be at most 5 long"]),
+        ({"amount": "5"}, ["amount: must be of type integer"]),
+        ({"amount": True}, ["amount: must be of type integer"]),
+        ({"amount": 5.0}, []),
+        ({"amount": 0}, ["amount: must be at least 1"]),
+        ({"amount": 10}, ["amount: must be at most 9"]),
+        ({"amount": 5.5}, ["amount: must be of type integer"]),
+        ({"how": "gold"}, ['how: must be one of ["cash","card"]']),
+        ({"how": "card", "kind": "pay"}, []),
+        ({"kind": "take"}, ['kind: must be "pay"']),
+        ({"note": None}, []),
+        ({"note": 3}, ["note: must be of type string; must be of type null"]),
+        ({"tags": ["a"]}, []),
+        ({"tags": ["a", 1, "c"]}, ["tags: must be at most 2 long", "tags[1]: must be of type string"]),
+        ({"rate": None}, []),
+        ({"rate": -1}, ["rate: must be at least 0"]),
+        ({"rate": "x"}, ["rate: must be of type number or null"]),
+        ({"more": {"a": True, "b": 1}}, ["more.b: must be of type boolean"]),
+        ({"codes": {"x1": 1}}, []),
+        ({"free": [1]}, []),
+        ({"whom": "x"}, ["whom: is not a parameter"]),
+    ],
+)
+def test_edited_arguments_must_fit_the_tool(edited: dict[str, Any], faults: list[str]) -> None:
+    arguments = {"to": "Ann", "amount": 5, **edited}
+    assert faults_in(arguments, PAY) == faults
+    (waiting,) = pending_in([ApprovalRequestedData(**about("r", "c", 1), fingerprint="f", parameters=PAY)])
+    if not faults:
+        assert decision_on("x", [waiting], "c", "allow", None, arguments).edited_arguments == arguments
+        return
+    with pytest.raises(InvalidArguments) as refused:
+        decision_on("x", [waiting], "c", "allow", None, arguments)
+    assert list(refused.value.faults) == faults
+
+
+def test_missing_arguments_are_named_and_odd_schemas_accept_everything() -> None:
+    assert faults_in({}, PAY) == ["to: is missing", "amount: is missing"]
+    assert faults_in({}, {"type": "array"}) == ["the arguments: must be of type array"]
+    deep = {"type": "object", "properties": {"x": {"$ref": "#/properties/x"}}}
+    for schema in ({}, deep, {"properties": 3, "required": 3, "enum": 3, "type": 3, "type2": [3]}):
+        assert faults_in({"x": [1]}, schema) == []
+    assert faults_in({"x": 1}, {"type": [3]}) == []
+    assert faults_in({"x": 1}, {"properties": {"x": {"$ref": "#/a/b/c"}}}) == []

@@ -105,7 +105,7 @@ EMITTED: list[AnyEventData] = [
     events.ToolExecutedData(run="r", turn=1, tool="web_search", entry="e"),
     events.ToolClosedData(run="r", call_id="c", text="cancelled"),
     events.HandedOffData(run="r", turn=1, from_agent="a", to_agent="b"),
-    events.ApprovalRequestedData(**CALL, fingerprint="f"),
+    events.ApprovalRequestedData(**CALL, fingerprint="f", parameters={"type": "object"}),
     events.ApprovalGivenData(**CALL, reason="fine"),
     events.ApprovalRefusedData(**CALL),
     events.ReplyCutData(**TURN, reason="length"),

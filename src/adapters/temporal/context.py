@@ -84,7 +84,7 @@ class TemporalContext(WorkflowContext):
         self._own_code = own_code
         self._random = workflow.random()
         self._state: dict[Any, Any] = {}
-        self._decisions: dict[tuple[str, str], Decision] = {}
+        self._decisions: dict[tuple[str, str], list[Decision]] = {}
         self._keys = 0
         self._emitted = 0
         self._before = 0
@@ -179,12 +179,22 @@ class TemporalContext(WorkflowContext):
         return key
 
     def decide(self, decision: Decision) -> None:
-        """Keep what a person decided; of two decisions about one call the first counts."""
-        self._decisions.setdefault((decision.key, decision.fingerprint), decision)
+        """Keep what a person decided; of two decisions about one call the first that fits counts."""
+        self._decisions.setdefault((decision.key, decision.fingerprint), []).append(decision)
 
-    async def decision(self, key: str, fingerprint: str) -> Decision:
-        await self.wait_condition(lambda: (key, fingerprint) in self._decisions)
-        return self._decisions[key, fingerprint]
+    async def decision(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision:
+        found: list[Decision] = []
+
+        def is_there() -> bool:
+            waiting = self._decisions.get((key, fingerprint), [])
+            while waiting and not found:
+                one = waiting.pop(0)
+                if fits(one):
+                    found.append(one)
+            return bool(found)
+
+        await self.wait_condition(is_there)
+        return found[0]
 
     def emit(self, data: AnyEventData) -> None:
         self._check_may_change("an event")

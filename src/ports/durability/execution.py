@@ -138,9 +138,11 @@ class Approvals(Protocol):
         """Decide about a call, by its `call_id` or `key`; the decision is durable when this returns (D17).
 
         A denied call is answered to the model with the reason; an allowed one is made, with the
-        `edited_arguments` if there are any. Of two decisions about one call the first counts.
+        `edited_arguments` if there are any. Of two decisions about one call the first counts. A decision with
+        arguments that do not fit the tool does not count.
 
         Raises:
+            InvalidArguments: the edited arguments do not fit the schema of the tool; nothing was sent.
             NotPending: no such call waits, or several do; nothing was sent.
             ExecutionClosed: the execution has ended.
         """

@@ -128,8 +128,8 @@ class StepContext(Protocol):
         """Return a key for what the current task does next: its path and position, never used before."""
 
     @abstractmethod
-    async def decision(self, key: str, fingerprint: str) -> Decision:
-        """Return what a person has decided about the call at `key` with that fingerprint, once they have."""
+    async def decision(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision:
+        """Return the first decision that `fits`, about the call at `key` with that fingerprint."""
 
     @abstractmethod
     def emit(self, data: AnyEventData) -> None:

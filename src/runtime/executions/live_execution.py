@@ -98,7 +98,7 @@ class LiveExecution(WorkflowContext):
         self._state: dict[Any, Any] = {}
         self._futures: dict[str, asyncio.Future[JSON]] = {}
         self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        self._decisions: dict[tuple[str, str], Decision] = {}
+        self._decisions: dict[tuple[str, str], list[Decision]] = {}
         self._emitted = 0
         self._handling = 0
         self._only_reads = False
@@ -241,8 +241,8 @@ class LiveExecution(WorkflowContext):
         self._loop.create_task(self._handle(handler, args, kwargs))
 
     def _decide(self, decision: Decision) -> None:
-        """Keep what a person decided; of two decisions about one call the first counts."""
-        self._decisions.setdefault((decision.key, decision.fingerprint), decision)
+        """Keep what a person decided; of two decisions about one call the first that fits counts."""
+        self._decisions.setdefault((decision.key, decision.fingerprint), []).append(decision)
 
     async def _handle(
         self, handler: HandlerDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -417,9 +417,19 @@ class LiveExecution(WorkflowContext):
                 raise PayloadTooLarge(f"an event of kind {event.kind!r}", size, self._limit_bytes)
             self._request(event)
 
-    async def decision(self, key: str, fingerprint: str) -> Decision:
-        await self.wait_condition(lambda: (key, fingerprint) in self._decisions)
-        return self._decisions[key, fingerprint]
+    async def decision(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision:
+        found: list[Decision] = []
+
+        def is_there() -> bool:
+            waiting = self._decisions.get((key, fingerprint), [])
+            while waiting and not found:
+                one = waiting.pop(0)
+                if fits(one):
+                    found.append(one)
+            return bool(found)
+
+        await self.wait_condition(is_there)
+        return found[0]
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.machine.now, UTC)

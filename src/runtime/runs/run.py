@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,7 @@ from outlast.core.agent_events import (
 from outlast.core.agent_machine import step
 from outlast.core.agent_run import AgentRun, Phase
 from outlast.core.agents import AgentSpec
-from outlast.core.approvals import Verdict
+from outlast.core.approvals import Decision, Verdict
 from outlast.core.entries import Entry, FunctionResult, ToolExecution
 from outlast.core.errors import LimitExceeded, NotSupported
 from outlast.core.events import (
@@ -64,6 +65,8 @@ from outlast.runtime.runs.conversation import Conversation
 from outlast.runtime.runs.run_result import RunRecord, RunResult
 from outlast.runtime.runs.summarising import Summaries
 from outlast.runtime.runs.tool_calls import ToolCalls, about_call
+
+logger = logging.getLogger("outlast.runs")
 
 MODEL_OPTIONS = ActivityOptions(
     start_to_close_timeout=600.0,
@@ -272,6 +275,10 @@ class Run:
 
     def _ask_approval(self, effect: AskApproval) -> None:
         """Wait for a person's decision, unless the tool's own check says that the call needs none."""
+        if self._calls.fault_of(effect.agent, effect.tool, effect.arguments) is not None:
+            # Nobody can allow it. As a call that is made, it is answered to the model with what is wrong.
+            self._events.put_nowait(ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint))
+            return
         approval = self._team.approval(effect.agent, effect.tool)
         if callable(approval):
             try:
@@ -286,15 +293,30 @@ class Run:
                 given = ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint)
                 self._events.put_nowait(given)
                 return
+        tool = self._team.graph[effect.agent].tool(effect.tool)
         self._context.emit(
-            ApprovalRequestedData(**about_call(self._key, effect), fingerprint=effect.fingerprint)
+            ApprovalRequestedData(
+                **about_call(self._key, effect),
+                fingerprint=effect.fingerprint,
+                parameters={} if tool is None else dict(tool.parameters),
+            )
         )
         self._tasks.append(asyncio.create_task(self._await_decision(effect)))
 
     async def _await_decision(self, effect: AskApproval) -> None:
         key = call_key(self._key, effect.turn, effect.call_id)
+
+        def fits(decision: Decision) -> bool:
+            edited = decision.edited_arguments
+            if decision.verdict == "deny" or edited is None:
+                return True
+            fault = self._calls.fault_of(effect.agent, effect.tool, edited)
+            if fault is not None:
+                logger.warning("a decision about call %s does not count: %s", key, fault)
+            return fault is None
+
         try:
-            decision = await self._context.decision(key, effect.fingerprint)
+            decision = await self._context.decision(key, effect.fingerprint, fits)
         except NotSupported as error:
             # The server asks for a call of which the definitions said nothing, and nobody can be asked.
             self._take_decision(effect, "deny", str(error))

@@ -81,6 +81,22 @@ class ToolCalls:
                     raise ToolFailed(name, output.failure.kind, text)
                 return text
 
+    def fault_of(self, agent: str, tool: str, arguments: dict[str, JSON]) -> InvalidArguments | None:
+        """Return why a tool of ours cannot be called with these arguments; None if it can."""
+        match self._team.bindings.get((agent, tool)):
+            case ActivityTool(activity=activity):
+                signature: Signature = activity.definition.signature
+            case FunctionTool(signature=own):
+                signature = own
+            case _:
+                return None  # The source, or the server, that runs the tool checks its arguments.
+        try:
+            with contained(self._context.unwinds):
+                signature.bind(arguments)
+        except InvalidArguments as error:
+            return error
+        return None
+
     def _step(
         self, effect: CallTool, name: str, call: Call, options: ActivityOptions, source: str | None = None
     ) -> Step:

@@ -114,7 +114,7 @@ class PlainContext(StepContext):
         self._keys += 1
         return f":{self._keys}"
 
-    async def decision(self, key: str, fingerprint: str) -> Decision:
+    async def decision(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision:
         """Refuse: what nobody can find, nobody can decide.
 
         Raises:

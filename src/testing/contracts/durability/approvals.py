@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from types import NoneType
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 
 from outlast.adapters.scripted.session import ScriptedSession, call, say
 from outlast.composition.running import Runner
@@ -16,6 +17,7 @@ from outlast.core.errors import (
     DefinitionError,
     ExecutionCancelled,
     ExecutionClosed,
+    InvalidArguments,
     NotPending,
     Unserialisable,
 )
@@ -36,7 +38,7 @@ SMALL = 10
     retry_policy_initial_interval=AT_ONCE,
     requires_approval=lambda arguments: arguments["amount"] > SMALL,
 )
-async def pay(to: str, amount: int) -> str:
+async def pay(to: str, amount: Annotated[int, Field(multiple_of=5)]) -> str:
     """Pay somebody; much only if a person allows it."""
     here().happen(f"paid {amount} to {to}")
     return f"{to} has {amount}"
@@ -147,6 +149,32 @@ class ApprovalContract(DurabilityContractBase):
         await stage.soon(execution.result())
         with pytest.raises(ExecutionClosed):
             await execution.decide(ann.call_id, "allow")
+
+    async def test_d17_edited_arguments_that_do_not_fit_decide_nothing(self, stage: Stage) -> None:
+        execution, world = await stage.start(Spender, [["Ann", 70]])
+        await stage.worker(Spender)
+        [ann] = await self.asked(stage, execution, 1)
+        wrong = {"to": "Ann", "amount": "a lot", "by": "train"}
+        with pytest.raises(InvalidArguments) as refused:
+            await execution.decide(ann.call_id, "allow", edited_arguments=wrong)
+        assert "amount" in str(refused.value)
+        assert "by" in str(refused.value)
+        # The schema check does not know this rule of the tool, but the run does.
+        await execution.decide(ann.call_id, "allow", edited_arguments={"to": "Ann", "amount": 61})
+        assert list(await stage.soon(execution.pending())) == [ann]
+        await execution.decide(ann.call_id, "allow", edited_arguments={"to": "Ann", "amount": 60})
+        assert await stage.soon(execution.result()) == ["Ann has 60"]
+        assert [effect.what for effect in world.effects] == ["paid 60 to Ann"]
+
+    async def test_d17_a_call_that_cannot_be_made_is_shown_to_nobody(self, stage: Stage) -> None:
+        execution, world = await stage.start(Spender, [["Ann", "a lot"], ["Bob", 71]])
+        await stage.worker(Spender)
+        told = await stage.soon(execution.result())
+        assert ["amount" in one for one in told] == [True, True]
+        assert world.effects == []
+        kinds = [event.kind for event in await stage.soon(all_events(execution))]
+        assert EventKind.APPROVAL_REQUESTED not in kinds
+        assert kinds.count(EventKind.TOOL_FAILED) == 2
 
     async def test_d17_of_two_decisions_at_once_exactly_one_counts(self, stage: Stage) -> None:
         execution, world = await stage.start(Spender, [["Ann", 70]])
