@@ -6,14 +6,28 @@ import logging
 import random
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import outlast
+from outlast.core.records import (
+    AnyRecord,
+    ExecutionHeld,
+    ExecutionRecovered,
+    StepCompleted,
+    StepKind,
+    StepScheduled,
+)
 from outlast.ports.durability.execution import Execution
+from outlast.ports.journal import Claim
+from outlast.runtime.executions.lost_workers import LAST_WORDS_MAX, lost_note, recovery
+from outlast.runtime.executions.suspects import FRUITLESS_MAX
+from outlast.testing.contracts.durability.in_store import InStore
 from outlast.testing.contracts.durability.poison import DEATHS, Long
 from outlast.testing.contracts.durability.stage import Stage, Supervisor, current_process
-from outlast.testing.contracts.durability.world import here
+from outlast.testing.contracts.durability.workflows import Steps
+from outlast.testing.contracts.durability.world import here, worlds
 from outlast.testing.contracts.examples import few_examples
 from tests.runtime.stages import LEASE, in_memory
 
@@ -113,3 +127,115 @@ async def test_d19_only_those_are_held_that_end_their_workers(
             assert ours.supervisor.deaths <= 2 * DEATHS * len(doomed) + 1
     finally:
         logging.disable(logging.NOTSET)
+
+
+# Code that ends its process, without any step -------------------------------------------------------------
+
+
+@outlast.workflow.define(name="doomed_code")
+class DoomedCode:
+    """Ends its process by its own code, when it hears a word."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> str:
+        await outlast.workflow.wait_condition(lambda: self.is_over)
+        return "over"
+
+    @outlast.workflow.signal
+    def end(self, is_mended: bool) -> None:
+        if not worlds[outlast.workflow.info().execution_id].gate("mended").is_set():
+            process = current_process.get()
+            storage = process._storage
+            assert isinstance(storage, InStore)
+            storage.lifelines[process.backend].cut()
+            process.died.set()
+        self.is_over = True
+
+
+async def is_held(execution: Execution) -> str | None:
+    described = await execution.describe()
+    return described.error if described.held else None
+
+
+async def test_d19_code_that_ends_its_process_is_held_though_no_step_was_under_way() -> None:
+    logging.disable(logging.CRITICAL)
+    try:
+        async with in_memory() as stage:
+            execution, world = await stage.start(DoomedCode)
+            supervisor = stage.supervised(1, DoomedCode)
+            await stage.pass_time(1)
+            await execution.signal("end", True)
+            note = await stage.later(stage.until(lambda: is_held(execution)), 1000)
+            assert supervisor.deaths == DEATHS
+            assert "no step" in note
+            world.gate("mended").set()
+            assert await execution.resume()
+            assert await stage.soon(execution.result()) == "over"
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+# What the engine cannot carry on ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["junk", "gone"])
+async def test_d19_what_no_worker_can_carry_on_is_held_and_goes_on_once_it_is_mended(damage: str) -> None:
+    logging.disable(logging.CRITICAL)
+    try:
+        async with in_memory() as stage:
+            assert isinstance(stage.storage, InStore)
+            execution, _ = await stage.start(Steps, ["a"])
+            other, _ = await stage.start(Steps, ["b"])
+            medium = stage.storage.storage.medium  # type: ignore[attr-defined]
+            stored = medium.executions[execution.id]
+            whole = list(stored.records)
+            stored.records[:] = [] if damage == "gone" else [b"junk"]
+            await stage.worker(Steps)
+            assert await stage.soon(other.result()) == ["b done"]
+            note = await stage.later(stage.until(lambda: is_held(execution)), 100)
+            assert f"tried {FRUITLESS_MAX} times" in note
+            assert f"outlast resume {execution.id}" in note
+            assert len(stored.records) == (damage == "junk")
+            stored.records[:] = whole
+            assert await execution.resume()
+            assert await stage.soon(execution.result()) == ["a done"]
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+# What is written down of lost workers -----------------------------------------------------------------------
+
+LOST = Claim("e", "w", "b", token=2, length=1, consumed=0, recovered_from="a", fruitless=1)
+
+
+def test_the_last_words_of_a_lost_worker_are_kept_in_part_and_can_be_stored() -> None:
+    assert recovery(LOST, 1.0).last_words is None
+    words = recovery(LOST, 1.0, lambda worker: f"{worker}\0\ud800" + "x" * 10_000).last_words
+    assert words is not None
+    assert len(words) == LAST_WORDS_MAX
+    assert "\0" not in words
+    words.encode()
+
+
+def test_the_note_of_a_hold_says_what_was_seen_since_the_last_one_and_what_to_do() -> None:
+    scheduled = [
+        StepScheduled(key=f"0:{number}", kind=StepKind.ACTIVITY, name=name, arguments={})
+        for number, name in enumerate(["done", "boom"])
+    ]
+    records: list[AnyRecord] = [
+        *scheduled,
+        StepCompleted(at=1.0, key="0:0", result=None),
+        ExecutionRecovered(at=2.0, worker="earlier"),
+        ExecutionHeld(at=3.0, reason="why"),
+        ExecutionRecovered(at=4.0, worker="a"),
+        ExecutionRecovered(at=5.0, worker="b", last_words="Segmentation fault"),
+    ]
+    note = lost_note("e", 2, records)
+    for said in ("2 workers", "a (by", "b (by", "activity 'boom'", "attempt 3", "Segmentation fault"):
+        assert said in note
+    assert "outlast resume e" in note
+    assert "earlier" not in note
+    assert "done" not in note
