@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -14,7 +15,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import outlast
+from outlast.adapters.sqlite.store import SqliteStore
 from outlast.cli.commands import app
+from outlast.ports.journal import Commit
+from outlast.runtime.attempts.system_clock import SystemClock
 
 COMMAND = [sys.executable, "-m", "outlast.cli"]
 
@@ -171,3 +175,24 @@ def test_a_password_in_a_backend_is_not_printed(shop: Path, monkeypatch: pytest.
         result = call(*arguments)
         assert result.exit_code == 1
         assert "hunter2" not in result.output
+
+
+@pytest.mark.usefixtures("shop")
+def test_what_is_held_is_shown_as_held_and_goes_on_when_it_is_resumed() -> None:
+    async def hold() -> None:
+        async with SqliteStore(Path("shop.db"), SystemClock()) as store:
+            work = await store.claim("lost", ["order"], "default", limit=1, lease_seconds=10.0)
+            commit = Commit(release=True, hold=True, note="held: it ended five workers")
+            await store.append(work.claims[0], 1, [], commit)
+
+    call("start", "order", "apple", "--id", "o-1", "--module", "shop")
+    asyncio.run(hold())
+    [listed] = lines("list", "--json")
+    assert (listed["status"], listed["held"]) == ("running", True)
+    for arguments in (["list"], ["show", "o-1"]):
+        assert "held: it ended five workers" in call(*arguments).stdout
+    resumed = call("resume", "o-1", "nobody")
+    assert (resumed.exit_code, resumed.stdout) == (1, "o-1 is resumed\n")
+    assert "no execution 'nobody'" in resumed.stderr
+    assert call("resume", "o-1").stdout == "o-1 was not held, and goes on as before\n"
+    assert not lines("list", "--json")[0]["held"]
