@@ -1,4 +1,4 @@
-"""What users define: activities and workflows, as data that every backend can read."""
+"""Activities and workflows that users define, as data that every backend can read."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class CallArguments(NamedTuple):
     written: dict[str, JSON]
     """By parameter name, without those left to their default."""
     python: PythonArguments
-    """What `written` is read as. It shares nothing with it, nor with the values that were given."""
+    """The Python values that `written` is read as. They share no object with it or the given values."""
 
 
 class Signature(Protocol):
     """The parameters and the result of a callable, as a model sees them and as the journal keeps them.
 
     Three parties meet in a call. A *model* reads `description` and `parameters` and sends arguments; `bind`
-    checks them as strictly as it can and reports every fault at once, so that the model can correct them all.
+    checks them as strictly as it can and reports all faults at once, so that the model can correct them.
     *Python code* calls with Python values; `dump_arguments` writes them as JSON before anything is journaled,
     so that a value that JSON cannot carry is an error at the call. A *later attempt*, perhaps in another
-    process with newer code, gets from `load_arguments` what the journal holds.
+    process with newer code, loads the journaled arguments with `load_arguments`.
 
     Both ways into a call, `bind` and `dump_call`, also give the Python values, as they would be read from the
-    journal. The first attempt takes these, so that arguments are validated once; any other attempt may not,
-    for the first one may have changed them.
+    journal. The first attempt takes these, so that arguments are validated once; later attempts load them
+    from the journal, because the first one may have changed them.
 
     What goes in comes out: for values that were accepted, `load_arguments(dump_arguments(...))` and
     `load_result(dump_result(...))` give equal values of the annotated types.
@@ -81,7 +81,7 @@ class Signature(Protocol):
         """Return the arguments of a call as JSON, by parameter name, without those left to their default.
 
         Raises:
-            TypeError: the callable cannot be called so.
+            TypeError: the callable does not take these arguments.
             Unserialisable: a value is not of its parameter's type, or JSON cannot carry it.
         """
 
@@ -103,12 +103,12 @@ class Signature(Protocol):
 
 
 Approval = bool | Callable[[Mapping[str, Any]], bool]
-"""Whether a person must allow each call that a model makes; or what says so of a call by its arguments."""
+"""True if a person must allow each call that a model makes; or a function that decides by the arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActivityOptions:
-    """How an activity's attempts are run. Times are in seconds."""
+    """The options for the attempts at an activity. Times are in seconds."""
 
     start_to_close_timeout: float = 300.0
     heartbeat_timeout: float | None = None
@@ -116,7 +116,7 @@ class ActivityOptions:
     effect: Effect = "idempotent"
     requires_approval: Approval = False
     local: bool = False
-    """Whether it may be run where the workflow runs, and recorded with what follows, if that is cheaper."""
+    """True if it may run where the workflow runs, recorded with what follows, where that is cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class HandlerDefinition:
     method: str
     signature: Signature
     validator: str | None = None
-    """Of an update: the method that raises if it is not to be accepted."""
+    """For an update: the method that raises if the update is not accepted."""
 
     def __post_init__(self) -> None:
         _check_name("a handler", self.name)

@@ -1,8 +1,8 @@
-"""The deltas port: text that a model is still writing, for whoever watches.
+"""The deltas port: text that a model is still writing, for readers of the event stream.
 
-Text is told beside the journal, which holds whole replies only. Nothing depends on it: whoever misses some of
-it gets all of it with the reply. A backend with a transport of its own (a stream, heartbeats) offers it as
-this port, or makes its event stream from that in its own way.
+Text is published beside the journal, which holds whole replies only. Nothing depends on it: a reader that
+misses some of it gets all of it with the reply. A backend with a transport of its own (a stream, heartbeats)
+offers it as this port, or makes its event stream from that transport in its own way.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ Tell = Callable[[str], None]
 """Takes the next piece of a reply's text, at once and without an error; called in the event loop."""
 
 KEEP_SECONDS = 60.0
-"""How long the text of a step is kept after its last piece, at least."""
+"""The shortest time for which the text of a step is kept after its last piece."""
 
 
 def untold(text: str) -> None:
-    """Tell nobody."""
+    """Take the text and publish nothing."""
 
 
 class Deltas(Protocol):
     """Pieces of text of running executions, for a while. An async context manager opens and closes it.
 
-    X1  `read` gives what was published, in that order, in every process, at least until its step has been
-        silent for `KEEP_SECONDS`; then it may be forgotten, and some day it is.
-    X2  Executions do not see each other's text. An id that nobody published to has none.
-    X3  What is published may be lost with the process or the machine; nobody is told.
+    X1  `read` returns what was published, in that order, in every process, at least until its step has
+        published nothing for `KEEP_SECONDS`; after that it is forgotten at some time.
+    X2  Executions do not see each other's text. An id that nobody published to has no text.
+    X3  What is published may be lost with the process or the machine, without an error.
     X4  Raises `StorageError` when it cannot do its work; then nothing but text is lost.
     """
 
@@ -40,9 +40,9 @@ class Deltas(Protocol):
 
     @abstractmethod
     async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
-        """Return what is kept and was published after the place `after`, and the place to go on from.
+        """Return the kept deltas that were published after the place `after`, and the place to go on from.
 
-        The first place is ""; all others are what an earlier `read` of the same execution gave.
+        The first place is ""; an earlier `read` of the same execution returned any other.
         """
 
     @abstractmethod

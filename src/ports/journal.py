@@ -1,12 +1,12 @@
-"""The journal port: what a store offers, so that the engine in `runtime` can make a backend of it.
+"""The journal port: the methods of a store, of which the engine in `runtime` makes a backend.
 
-An execution in a store is a *head* (who and where it is), a *journal* (numbered records, append-only) and an
-*inbox* (messages that nobody has taken yet). Records and messages are bytes to the store: it never looks
-inside. Five small ports, implemented by one object:
+An execution in a store is a *head* (its workflow, status, owner and times), a *journal* (numbered records,
+append-only) and an *inbox* (messages that no append has consumed yet). Records and messages are bytes to the
+store: it never reads them. One object implements five small ports:
 
 - `Journal`: create, append, read, follow;
 - `Inbox`: send, read;
-- `Leases`: who works on what;
+- `Leases`: claim executions, renew, release;
 - `Presence`: which workers are alive;
 - `Catalogue`: look at heads, and forget old ones.
 
@@ -25,16 +25,16 @@ or its inbox holds a message beyond those consumed; or when its owner's lease ha
 - after a claim or renewal: when the lease runs out;
 - after a release: now if the inbox holds unread messages, else `wake_at` but not before now, or never;
 - after a message to an execution without owner: now, unless it was earlier;
-- after a release with `hold`: `wake_at` but not before now, or never, whatever messages there are and come;
-- after `Leases.resume` of what was so released: now.
+- after a release with `hold`: `wake_at` but not before now, or never; messages do not matter;
+- after `Leases.resume` of an execution that was released with `hold`: now.
 
 Fruitless claims. Code can end the process that runs it, and the next one, and the one after that. So a store
 counts how many claims of an execution in a row were lost without progress (`Claim.fruitless`): the claim
-itself adds one, so that a worker cannot die before it has counted. The engine decides what is progress
-(`Commit.fruitless`), and when there was so little that the execution must be held (`Commit.hold`).
+itself adds one, so that a worker cannot die before it has counted. The engine decides what counts as progress
+(`Commit.fruitless`), and after how many fruitless claims the execution is held (`Commit.hold`).
 
 All times are seconds since the epoch by the adapter's own clock. Every method raises `StorageError` (or a
-subclass) when the store is in trouble, and then a write has either happened whole or not at all. The engine
+subclass) when the store fails, and then a write has either happened whole or not at all. The engine
 tries a call again only after an error that is `retryable` (`StorageUnavailable`, for instance); every other
 error ends what the caller was doing, so raise one that is `retryable` exactly when the same call may succeed
 later without anybody's help.
@@ -98,7 +98,7 @@ _CUT = " … (cut)"
 
 
 def is_id(text: str) -> bool:
-    """Whether `check_id` allows it: nothing is known by any other text."""
+    """Return whether `check_id` allows the text as an id."""
     try:
         check_id(text)
     except ValueError:
@@ -120,7 +120,7 @@ class NewExecution:
     """Equal exactly when workflow and input are equal."""
     task_queue: str = DEFAULT_TASK_QUEUE
     keep_seconds: float | None = None
-    """How long it is kept after it has ended; None leaves that to the argument of `Catalogue.prune`."""
+    """The time for which it is kept after its end; None leaves that to the argument of `Catalogue.prune`."""
 
     def __post_init__(self) -> None:
         for text in (self.id, self.workflow, self.task_queue):
@@ -135,7 +135,7 @@ class NewExecution:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a store knows about an execution without reading its journal."""
+    """The facts that a store knows about an execution without reading its journal."""
 
     id: str
     workflow: str
@@ -149,16 +149,16 @@ class Head:
     note: str | None = None
     """Why the execution cannot go on at the moment, if its last owner said so."""
     owner: str | None = None
-    """The worker that claimed it last, until it is released; its lease may have run out since."""
+    """The worker that claimed it last, until its release; the lease may have run out since."""
     fruitless: int = 0
-    """How many of its claims in a row were lost without progress; see `Claim.fruitless`."""
+    """The number of its last claims in a row that were lost without progress; see `Claim.fruitless`."""
     held: bool = False
-    """Whether it waits for `Leases.resume`, and for nothing else: it was released with `hold` alone."""
+    """True if it waits only for `Leases.resume`: it was released with `hold` and without `wake_at`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something for an execution; `id` is made by the sender and makes sending it again harmless.
+    """Something for an execution. The sender makes the `id`; it makes sending the message again harmless.
 
     Raises:
         ValueError: `id` is not what `check_id` allows.
@@ -194,37 +194,38 @@ class Claim:
     recovered_from: str | None = None
     """The owner from which it was taken, because the lease ran out; None if the last owner released it."""
     fruitless: int = 0
-    """How many claims in a row, before this one, were lost without progress: their workers neither released
-    the execution nor appended anything that the engine counts as progress."""
+    """The number of claims in a row, before this one, that were lost without progress: their workers neither
+    released the execution nor appended anything that the engine counts as progress."""
 
     @property
     def recovered(self) -> bool:
-        """Whether it was taken from an owner whose lease ran out, rather than released by it."""
+        """True if it was taken from an owner whose lease ran out; False if its last owner released it."""
         return self.recovered_from is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What else becomes true with an append, in the same atomic write."""
+    """Further changes that an append makes in the same atomic write."""
 
     consumed: int | None = None
-    """Messages up to this number are consumed; never fewer than before."""
+    """Messages up to this number are consumed; the number never falls."""
     status: Status | None = None
-    """The execution has ended so; it is released and takes no more messages."""
+    """The execution has ended with this status; it is released and takes no more messages."""
     release: bool = False
     """The claim is given up. Then `wake_at` and unread messages decide when it can be claimed again."""
     wake_at: float | None = None
-    """With `release`: claimable from this time on, which may have passed; None means by a message only."""
+    """With `release`: claimable from this time on, which may have passed; if None, only a message
+    makes it claimable."""
     note: str | None = None
-    """With `release`: why it cannot go on; every append replaces it, with None if it has none.
+    """With `release`: why the execution cannot go on; every append replaces the note, also by None.
 
     Raises ValueError if it has a NUL character, half a surrogate pair or more than `NOTE_BYTES_MAX` bytes:
     `as_note` makes a note of any text.
     """
     fruitless: int | None = 0
-    """What `Claim.fruitless` is from now on: 0 after progress; None leaves it as it is."""
+    """The value of `Claim.fruitless` from now on: 0 after progress; None leaves it unchanged."""
     hold: bool = False
-    """With `release`, and only then: no message makes it claimable, only `wake_at`, if it has one, or
+    """Only with `release`: no message makes the execution claimable, only `wake_at`, if given, or
     `Leases.resume`."""
 
     def __post_init__(self) -> None:
@@ -236,7 +237,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What `Leases.claim` found."""
+    """The result of `Leases.claim`."""
 
     claims: tuple[Claim, ...]
     mail: frozenset[str]
@@ -244,15 +245,15 @@ class Work:
     a number above the last one that an append consumed."""
     next_wake_at: float | None
     """The earliest time at which a running execution of these workflows and this task queue becomes claimable
-    by itself, be it by its wake-up time or by its lease running out (a lease of this worker may count or
-    not); None if there is none. It is in the future unless `limit` kept executions from being claimed."""
+    by itself, because its wake-up time comes or its lease runs out (a lease of this worker may count or not);
+    None if no time is known. It is in the future unless `limit` kept executions from being claimed."""
     version: int
-    """What `Leases.wait` of the same store object must be given."""
+    """The argument for the next `Leases.wait` of the same store object."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerCard:
-    """How a worker introduces itself. Raises ValueError when `check_id` refuses one of its names."""
+    """The facts that a worker announces about itself. Raises ValueError when `check_id` refuses a name."""
 
     identity: str
     """The name under which it claims: the `worker` of its claims, the `owner` in a head."""
@@ -276,7 +277,7 @@ class PresentWorker:
 
 
 ENDLESS = sys.maxsize
-"""More records than any journal holds: who follows from there on waits for the execution's end."""
+"""More records than any journal holds: a reader that follows from there waits for the execution's end."""
 
 
 class Journal(Protocol):
@@ -286,7 +287,7 @@ class Journal(Protocol):
     async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
         """Create an execution whose journal holds `first`; return its head and True.
 
-        J1  If the id exists, nothing changes: its head and False are returned, whatever the rest of `new`.
+        J1  If the id exists, nothing changes: its head and False are returned, whatever else `new` holds.
         J2  Two concurrent calls with one id create one execution: exactly one of them gets True.
 
         J3 and J6 hold for `first` as well.
@@ -294,17 +295,17 @@ class Journal(Protocol):
 
     @abstractmethod
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
-        """Add `records` behind the first `position` ones, and make `commit` true.
+        """Add `records` after the first `position` records, and apply `commit`.
 
         J3  Durable: once it returns, every reader sees the records, also after a crash of any process.
         J4  Fenced: raises `LeaseLost`, and changes nothing, unless `claim.token` is the newest one of the
             execution, the claim has not been released, and the journal holds exactly `position` records.
             A lease that ran out is good as long as nobody else has claimed the execution.
-        J5  All or nothing: whatever it raises, records and commit are all there or none is.
+        J5  All or nothing: whatever it raises, the records and the commit are written together or not at all.
         J6  No record may be longer than `limit_bytes`: raises `PayloadTooLarge`, and changes nothing.
 
-        When it is cancelled, the write happens or it does not, and which of the two is settled for every
-        reader by the time the call has ended: a store that has sent the write waits for its outcome before it
+        When it is cancelled, the write happens or it does not, and the outcome is settled for every reader
+        when the call has ended: a store that has sent the write waits for its outcome before it
         raises `CancelledError`. (Else a reader could see the journal without the records, and with them a
         moment later.) The caller drops the claim and reads again. The same holds for `StorageError`, as far
         as the store can know: after a broken connection the write may still arrive, and only fencing makes
@@ -322,8 +323,8 @@ class Journal(Protocol):
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
         """Return when the journal holds more than `length` records, or has ended, or it timed out.
 
-        It may return for no reason, too. An append that happens before the call is not missed. The time-out
-        is by the adapter's clock.
+        It may also return for no reason. It does not miss an append that happened before the call. The
+        timeout is measured by the adapter's clock.
         """
 
     @property
@@ -337,10 +338,10 @@ class Inbox(Protocol):
 
     @abstractmethod
     async def send(self, execution_id: str, message: Message) -> None:
-        """Put `message` into the inbox, and wake a worker for it.
+        """Put `message` into the inbox, and announce it to workers.
 
-        I1  Durable once it returns; two messages are in the order in which their calls were made if the first
-            call had returned before the second was made.
+        I1  Durable once it returns; if one call returned before another was made, their messages are in that
+            order.
         I2  Sending an id again changes nothing, consumed or not, whatever the body. Ids are per execution.
         I3  Raises `ExecutionNotFound`, `ExecutionClosed` or `PayloadTooLarge`, and changes nothing. To send
             an id again to an execution that has ended since may raise `ExecutionClosed` or not.
@@ -355,7 +356,7 @@ class Inbox(Protocol):
 
 
 class Leases(Protocol):
-    """Who works on what."""
+    """The claims of workers to executions."""
 
     @abstractmethod
     async def claim(
@@ -363,20 +364,20 @@ class Leases(Protocol):
     ) -> Work:
         """Claim up to `limit` executions of these workflows, those that have waited longest first.
 
-        They have waited since they became claimable. A `limit` of 0 claims nothing, and reports the mail.
+        They have waited since they became claimable. A `limit` of 0 claims nothing, but reports the mail.
 
         L1  An execution has at most one valid claim: tokens of one execution only grow.
-        L2  Never before the previous owner's lease ran out, unless it was released.
-        L3  `recovered_from` names the previous owner exactly when that did not release it.
+        L2  No claim succeeds before the previous owner's lease ran out, unless that owner released it.
+        L3  `recovered_from` names the previous owner exactly when that owner did not release it.
         L6  A claim that is `recovered` adds one to `fruitless`, in the same atomic write; any other claim
-            leaves it. Else only an append changes it, to what its commit says, and `resume`.
+            leaves it. Otherwise only an append, by its commit, and `resume` change it.
         L7  An execution that was released with `hold` is not claimed before its wake-up time, and without one
-            not at all, whatever messages its inbox holds or gets; it keeps them.
+            not at all, whatever messages its inbox holds or gets; the inbox keeps them.
 
         A claim passes over nothing that is claimable just because another call has it locked at that moment:
-        a store that skips locked rows (`SKIP LOCKED`) looks again before it answers, or announces the skipped
-        ones, or they would wait until somebody asks by chance. `Work.version` is read before the executions
-        are looked at; read afterwards, it would hide what happened in between.
+        a store that skips locked rows (`SKIP LOCKED`) looks again before it returns, or announces the skipped
+        executions; otherwise they would wait for a later claim by chance. It reads `Work.version` before it
+        looks at the executions; read afterwards, the version would hide changes in between.
         """
 
     @abstractmethod
@@ -391,13 +392,13 @@ class Leases(Protocol):
     async def wait(self, version: int, timeout_seconds: float) -> None:
         """Return when something may have become claimable or some inbox may have mail since `version`.
 
-        L5  Nothing that happens after the `claim` that returned `version` is missed, be it before the call:
+        L5  It misses nothing that happens after the `claim` that returned `version`, even before this call:
             executions that are created, resumed or released (the wake-up time may be a new `next_wake_at`)
             and messages. It may return for no reason. Claims, leases that run out and wake-up times that come
-            are not announced: the caller bounds the wait by `next_wake_at` and its own patience.
+            are not announced: the caller bounds the wait by `next_wake_at` and a limit of its own.
 
         An announcement may come late, and is lost only together with the connection that carries it: then
-        the wait returns as soon as the loss is noticed, at the latest at `timeout_seconds`.
+        the wait returns as soon as the store notices the loss, at the latest after `timeout_seconds`.
         """
 
     @abstractmethod
@@ -405,7 +406,7 @@ class Leases(Protocol):
         """Make an execution that was released with `hold` claimable now; return whether it was.
 
         L8  Durable once it returns: the execution is not held, its `fruitless` is 0, and its note is gone.
-            One that has an owner, or whose last owner released it without `hold`, stays as it is.
+            An execution that has an owner, or was last released without `hold`, stays unchanged.
 
         Raises:
             ExecutionNotFound, ExecutionClosed: nothing has changed.
@@ -413,7 +414,7 @@ class Leases(Protocol):
 
 
 class Presence(Protocol):
-    """Which workers are alive. It is for people to look at: no claim and no lease depends on it."""
+    """The workers that are alive. It is for people to look at: no claim and no lease depends on it."""
 
     @abstractmethod
     async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
@@ -421,22 +422,22 @@ class Presence(Protocol):
 
         P1  Once it returns, every store lists the worker until `lease_seconds` have passed since its last
             announcement, and not longer.
-        P2  Under one identity the last announcement counts, also if its time is shorter.
+        P2  The last announcement under one identity counts, even if its time is shorter.
         """
 
     @abstractmethod
     async def leave(self, identity: str) -> None:
         """Say that the worker has stopped.
 
-        P3  Once it returns, no store lists the worker, until it is announced again. Its claims stay. To
-            leave without having been announced changes nothing.
+        P3  Once it returns, no store lists the worker until it is announced again. Its claims stay. If the
+            worker was never announced, nothing changes.
         """
 
     @abstractmethod
     async def workers(self) -> Sequence[PresentWorker]:
-        """Return the workers that are alive, those that started first at the front.
+        """Return the workers that are alive, in the order in which they started.
 
-        P4  The executions of each are those whose head names it as the owner.
+        P4  A worker's executions are those whose head names the worker as their owner.
         """
 
 
@@ -445,7 +446,7 @@ class Catalogue(Protocol):
 
     @abstractmethod
     async def head(self, execution_id: str) -> Head | None:
-        """Return the head, or None if there is no such execution."""
+        """Return the head, or None if the execution does not exist."""
 
     @abstractmethod
     async def heads(
@@ -455,22 +456,22 @@ class Catalogue(Protocol):
 
     @abstractmethod
     async def prune(self, closed_before: float | None = None) -> int:
-        """Forget executions that ended long enough ago, with their messages; return how many.
+        """Forget executions that ended long enough ago, with their messages; return their number.
 
-        An execution that has `keep_seconds` is forgotten when these have passed since its end, and not
-        before; any other is forgotten when it ended before `closed_before`. The id is then free.
+        An execution with `keep_seconds` is forgotten when that time has passed since its end, and not before;
+        any other is forgotten if it ended before `closed_before`. The id is then free.
 
         K1  A running execution is never forgotten.
         """
 
 
 class Store(Journal, Inbox, Leases, Presence, Catalogue, Protocol):
-    """All five, as one store offers them. Opening and closing it is an async context manager's business."""
+    """All five ports in one object, which is an async context manager: it opens and closes the store."""
 
     @abstractmethod
     async def __aenter__(self) -> Store:
-        """Open the store; raises `StorageError` with what to do if it cannot be used."""
+        """Open the store; raises `StorageError`, which says what to do, if it cannot be used."""
 
     @abstractmethod
     async def __aexit__(self, *_: object) -> None:
-        """Close it. What was appended stays; claims stay until they are released or run out."""
+        """Close it. Appended records stay; claims stay until they are released or run out."""

@@ -1,4 +1,4 @@
-"""The llm port: what a session offers to a run."""
+"""The llm port: the way of a run to a model."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class ModelRequest(Value):
     """The active agent, by name."""
     turn: int
     history: tuple[Entry, ...]
-    """What the conversation holds already, for sessions whose server keeps nothing. A summary
-    stands for its older part, if the session has a `summariser`."""
+    """The entries that the conversation holds already, for sessions whose server keeps nothing. A summary
+    stands for the older ones, if the session has a `summariser`."""
     new: tuple[Entry, ...]
     """The entries that the model has not seen yet: results of all open calls first, then other input."""
     handle: JSON = None
-    """What the session returned with its last reply; None in a new conversation."""
+    """The handle that the session returned with its last reply; None in a new conversation."""
     may_call: bool = True
-    """Whether the model may call tools and hand off; it must not when the run has reached a limit."""
+    """True if the model may call tools and hand off; False when the run has reached a limit."""
     idempotency_key: str
     """The same for every attempt of this call, and for no other call."""
     attempt: int = 1
     in_doubt: bool = False
-    """Whether an earlier request of this conversation ended without a reply, so that the server may have been
-    told some of `new` already."""
+    """True if an earlier request of this conversation ended without a reply, so that the server may have
+    received some of `new` already."""
 
 
 Cut = Literal["length", "content_filter"]
@@ -51,11 +51,11 @@ class ModelReply(Value):
     entries: tuple[Entry, ...]
     usage: Usage = Field(default_factory=Usage)
     handle: JSON = None
-    """What the next request of this conversation must carry: ids, anchors, no transcript and no secret."""
+    """The handle for the next request of this conversation: ids and anchors, no transcript and no secret."""
     cut: Cut | None = None
     """Why the reply ends early; None if it is whole."""
     notes: tuple[str, ...] = ()
-    """What was out of the ordinary, for people: journaled with the reply, and so in the event stream."""
+    """Remarks for people on anything unusual: journaled with the reply, and so in the event stream."""
 
 
 class Session(Protocol):
@@ -69,33 +69,34 @@ class Session(Protocol):
         that the first one has added, as far as the API allows.
     S4  Connections come from `resources`, so that they are opened once a worker and closed with it.
     S5  Cancelling `reply` ends it; the server may still finish the work.
-    S6  If `tell` is given, it is called with each piece of text of the reply's messages as it comes. Of a
-        reply that is whole when it comes, or found, nothing may be told; of one that fails, what came.
+    S6  If `tell` is given, it is called with each piece of text of the reply's messages as it comes. It need
+        not be called for a reply that comes whole or was found. For a reply that fails, it was called with
+        the text that came before.
     """
 
     raise_on_tool_fail: bool
-    """Whether a failed tool call ends the run instead of going to the model as a result."""
+    """True if a failed tool call ends the run; if False, the model gets the error as the result."""
     stream: bool
-    """Whether text is published while it is being written: whether a run gives `tell`."""
+    """True if text is published while it is being written: then a run gives `tell`."""
 
     @abstractmethod
     def check(self, graph: AgentGraph) -> None:
         """Raise `NotSupported` or `DefinitionError` if this session cannot serve these agents."""
 
     def anew(self, handle: JSON) -> JSON:
-        """Return the handle of a conversation whose entries were changed here: None, to tell all of it again.
+        """Return the handle for a conversation whose entries were changed here: None, to send it all again.
 
-        A session whose handle depends on no entries returns it as it is.
+        A session whose handle does not depend on the entries returns it unchanged.
         """
         return None
 
     def seconds_max(self, agent: AgentSpec) -> float:
-        """Return the longest that a reply of that agent may take; an attempt is given a little more."""
+        """Return the longest time that a reply of that agent may take; an attempt may take a bit longer."""
         return 540.0
 
     @property
     def summariser(self) -> SummariseHistory | None:
-        """What says when a run has the older part of its conversation summarised; None: it never has."""
+        """The rule by which a run summarises the older part of its conversation; None: it never does."""
         return None
 
     @abstractmethod

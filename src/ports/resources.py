@@ -1,4 +1,4 @@
-"""The resources port: what is opened once and shared (SDK clients, connections, processes)."""
+"""The resources port: SDK clients, connections and processes that are opened once and shared."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 class Resources(Protocol):
     """Things that live as long as their worker.
 
-    R1  For one key, `make` is entered once, however many ask at the same time; all get the same thing.
-    R2  If entering fails, everyone who waits gets the error and the next one tries again.
-    R3  All are left, last first, when the worker stops; each in the task that entered it.
+    R1  For one key, `make` is entered once, however many callers ask at the same time; all get one thing.
+    R2  If entering fails, all callers that wait get the error, and the next caller tries again.
+    R3  When the worker stops, all are exited, the last first, each in the task that entered it.
     """
 
     @abstractmethod

@@ -1,7 +1,7 @@
-"""What of the runtime an adapter with an engine of its own is given, since it may not import it.
+"""The parts of the runtime that an adapter with an engine of its own needs but may not import.
 
-Temporal schedules, retries and replays by itself; but what a definition is, how one attempt is performed and
-what an execution's records mean to a reader is the same everywhere. The composition root fills this in.
+Temporal schedules, retries and replays by itself; but definitions, the performing of one attempt and the
+meaning of an execution's records to a reader are the same everywhere. The composition root fills this in.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class RecordReader(Protocol):
     @property
     @abstractmethod
     def ended(self) -> bool:
-        """Whether the last event of the stream has been given."""
+        """True once the last event of the stream was yielded."""
 
     @abstractmethod
     def read(self, record: Input | Request | Note) -> Iterator[Event]:
-        """Yield the event that `record` is, if it is one; its position is that of the record, from 1."""
+        """Yield the event that `record` stands for, if any; its position is the record's, counted from 1."""
 
     @abstractmethod
     def hear(self, deltas: Sequence[Delta]) -> None:
@@ -38,7 +38,7 @@ class RecordReader(Protocol):
 
     @abstractmethod
     def text(self) -> Iterator[Event]:
-        """Yield the events that the text is which was heard of steps that are still open."""
+        """Yield events for the text that `hear` took of steps that are still open."""
 
 
 HandlerArguments = Callable[
@@ -47,7 +47,7 @@ HandlerArguments = Callable[
 
 
 Contained = Callable[[Callable[[BaseException], bool]], AbstractContextManager[None]]
-"""Takes a function that says which other exceptions come out, since they unwind the code: see
+"""Takes a function that returns True for further exceptions to let out, because they unwind the code: see
 `StepContext.unwinds`."""
 
 
@@ -63,15 +63,15 @@ class Toolkit:
     handler_arguments: HandlerArguments
     """Returns the Python arguments of a signal or query; raises `InvalidArguments` or `DefinitionError`."""
     perform: Performer
-    """Performs one attempt within its timeouts; raises what it raises, or `ActivityTimedOut`."""
+    """Performs one attempt within its timeouts; raises the attempt's error, or `ActivityTimedOut`."""
     open_resources: Callable[[], AbstractAsyncContextManager[Resources]]
     """Returns the resources of one worker."""
     contained: Contained
-    """Returns what stands around user code, so that all it raises are `Exception`s."""
+    """Returns the context manager around user code; it turns all that the code raises into `Exception`s."""
     workflow_code: Callable[[], AbstractContextManager[None]]
-    """Returns the guard that stands around workflow code in the thread that runs it."""
+    """Returns the determinism guard around workflow code, for the thread that runs it."""
     own_code: Callable[[], AbstractContextManager[None]]
-    """Returns what may stand, within that guard, around code that calls nothing of a user's, to save time."""
+    """Returns the context manager that lifts the guard around code that calls no user code, to save time."""
     record_reader: Callable[[], RecordReader]
     ignore_definitions_where: Callable[[Callable[[], bool]], None]
-    """Lets definitions that are made while the given function returns True replace none that there are."""
+    """Definitions that are made while the given function returns True then replace no existing ones."""

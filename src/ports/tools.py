@@ -1,4 +1,4 @@
-"""The tools port: what a source of tools offers."""
+"""The tools port: sources of tools."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["Effect", "ToolList", "ToolOutput", "ToolSource", "misfit"]
 
 
 class ToolList(Value):
-    """What a source listed, as an execution keeps it."""
+    """The tools that a source listed, as an execution keeps them."""
 
     tools: tuple[ToolSpec, ...]
     fingerprint: str
-    """Equal exactly for lists of tools that look the same to a model."""
+    """Equal exactly if the lists look the same to a model."""
 
     @classmethod
     def of(cls, tools: Sequence[ToolSpec]) -> Self:
@@ -31,14 +31,14 @@ class ToolList(Value):
         return cls(tools=tuple(tools), fingerprint=sha256(marks.encode()).hexdigest())
 
     def written(self) -> dict[str, JSON]:
-        """Return it as JSON, without what says nothing."""
+        """Return it as JSON, without empty fields."""
         return {"fingerprint": self.fingerprint, "tools": [tool.to_data("json") for tool in self.tools]}
 
 
 def misfit(tool: ToolSpec, faults: Sequence[str], known: str | None = None) -> InvalidArguments:
-    """Return the refusal of arguments that do not fit `tool`, with what a model needs to do better.
+    """Return the error for arguments that do not fit `tool`, with what a model needs to correct them.
 
-    That is its schema, and whether it has changed from the one that the caller knows by its fingerprint.
+    It quotes the schema, and says whether the tool has changed from the one with the fingerprint `known`.
     """
     changed = known is not None and known != tool.fingerprint
     told = "the tool has changed since it was listed; its schema is now" if changed else "its schema is"
@@ -49,13 +49,13 @@ class ToolSource(Protocol):
     """A place where tools come from (activities, an MCP server).
 
     T1  `list_tools` gives every tool once, with a valid JSON schema of its arguments.
-    T2  `call` runs one tool once; what the tool itself reports as an error is an output with `is_error`.
+    T2  `call` runs one tool once; an error that the tool itself reports is an output with `is_error`.
     T3  Arguments that do not fit raise `InvalidArguments`, an unknown name `UnknownTool`, before anything
-        runs. An infrastructure failure raises; whether it may be repeated is for `effect` to say.
+        runs. An infrastructure failure raises; `effect` says whether the call may be repeated.
     T4  Any number of calls may run at once; cancelling one leaves the others alone.
-    T5  A tool that is not any more what its caller knows, by the fingerprint it was listed with, is called if
-        the arguments fit it as it is now, and the output says how it has `changed`; arguments that do not fit
-        are refused with the schema as it is now.
+    T5  A tool may have changed since it was listed: then its fingerprint differs from the one that the caller
+        knows. It is called if the arguments fit its present schema, and the output says how it has `changed`;
+        arguments that do not fit are refused with the present schema.
     """
 
     @property
@@ -65,20 +65,20 @@ class ToolSource(Protocol):
 
     @property
     def required(self) -> bool:
-        """Whether a run fails when the tools cannot be listed; else it goes on without them, and says so."""
+        """True if a run fails when the tools cannot be listed; if False, it says so and goes on."""
         return True
 
     @abstractmethod
     async def list_tools(self, resources: Resources) -> Sequence[ToolSpec]:
-        """Return the tools, sorted by name. An execution keeps to this answer, also to what a spec says of
-        the tool's effect and time."""
+        """Return the tools, sorted by name. An execution keeps using this list, also the effect and the
+        timeout in each spec."""
 
     @abstractmethod
     async def call(
         self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
     ) -> ToolOutput:
-        """Run the tool and return what it gave; `known` is the fingerprint that the caller knows it by."""
+        """Run the tool and return its output; `known` is the tool's fingerprint as the caller knows it."""
 
     @abstractmethod
     def effect(self, tool: str) -> Effect:
-        """Return what calling the tool does to the world; "once" when nothing is known."""
+        """Return the side effect of calling the tool; "once" if it is unknown."""

@@ -1,4 +1,4 @@
-"""What a backend offers to those who start executions, look for them, and run workers."""
+"""The backend as its users see it: starting executions, finding them, and running workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from outlast.ports.journal import DEFAULT_TASK_QUEUE
 
 
 def checked_filter(status: Status | str | None, limit: int) -> Status | None:
-    """Return the status that `Executions.list` is asked for; raises what it raises."""
+    """Return the status to filter by; raises the errors of `Executions.list`."""
     if limit < 0:
         raise DefinitionError(f"the limit of a list is {limit}; use 0 or more")
     try:
@@ -28,7 +28,7 @@ def checked_filter(status: Status | str | None, limit: int) -> Status | None:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDescription:
-    """What `workers` tells of a worker that is alive."""
+    """One worker that is alive, as `workers` lists it."""
 
     identity: str
     task_queue: str
@@ -37,7 +37,7 @@ class WorkerDescription:
     started_at: datetime
     """Timezone-aware (UTC)."""
     executions: Sequence[str]
-    """The ids of those that it carries on at the moment, sorted; an execution that only waits is nobody's."""
+    """The ids of the executions that it carries on now, sorted; waiting executions have no worker."""
 
 
 class Executions(Protocol):
@@ -70,12 +70,12 @@ class Executions(Protocol):
         """Return executions, the newest first, at most `limit`.
 
         Raises:
-            DefinitionError: `limit` is negative, or there is no such status.
+            DefinitionError: `limit` is negative, or `status` does not exist.
         """
 
     @abstractmethod
     async def prune(self, older_than: timedelta) -> int:
-        """Forget executions that ended longer ago than that; return how many. None that runs is forgotten.
+        """Forget executions that ended longer ago than that; return their number. Running ones are kept.
 
         Raises:
             NotSupported: the backend's server forgets by rules of its own.
@@ -104,7 +104,7 @@ class Workers(Protocol):
     async def workers(self) -> Sequence[WorkerDescription]:
         """Return the workers that are alive, in any process; the first to have started comes first.
 
-        One that was killed is listed until its lease has run out, one that stops until it has stopped.
+        A killed worker is listed until its lease has run out, a stopping one until it has stopped.
 
         Raises:
             NotSupported: the backend's server has tools of its own for this.

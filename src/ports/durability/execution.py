@@ -1,4 +1,4 @@
-"""What a handle on one execution offers: small protocols, joined by `Execution`."""
+"""The handle on one execution: small protocols, joined by `Execution`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from outlast.core.records import Status
 
 @dataclass(frozen=True, slots=True)
 class ExecutionDescription:
-    """What `describe` tells; times are timezone-aware (UTC)."""
+    """An execution as `describe` returns it; times are timezone-aware (UTC)."""
 
     id: str
     workflow: str
@@ -47,23 +47,24 @@ class Watching(Protocol):
 
     @abstractmethod
     async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Return what a query handler says of the execution's present state; nothing is changed."""
+        """Return the result of a query handler, which reads the present state and changes nothing."""
 
     @abstractmethod
     async def describe(self) -> ExecutionDescription:
-        """Return where the execution stands."""
+        """Return the status of the execution, its times, and its error if any."""
 
     @abstractmethod
     def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
         """Yield the events with a position above `after` as they come, to the execution's end (D13).
 
-        Among them, as far as they can be had, are `text_delta`s of replies that are still being written, by
-        sessions that stream: each has the turn's `key`, `run`, `agent` and `turn`, the `attempt`, and from 1
-        on the `sequence` of its `text` in that attempt. A higher attempt retracts all text of lower ones,
-        and `model_replied` brings the whole. A delta has the position of what came before it: whoever reads
-        on from there gets the text of an unfinished turn from its beginning, under the same numbers.
+        If a session streams, replies that are still being written give `text_delta` events, as far as their
+        text is not lost. Each has the turn's `key`, `run`, `agent` and `turn`, the `attempt`, and the
+        `sequence` of its `text` in that attempt, counted from 1. A higher attempt retracts all text of lower
+        ones, and `model_replied` brings the whole text. A delta has the position of the event before it: a
+        reader that continues from there gets the text of an unfinished turn from its beginning, under the
+        same numbers.
 
-        Without `follow`, only those events that there are, and no deltas.
+        Without `follow`, it yields only the events that exist already, and no deltas.
         """
 
 
@@ -80,18 +81,19 @@ class Messages(Protocol):
 
         `id` is always that of the update: a parameter of the handler with this name is given by position.
 
-        It waits for a worker to accept the update, and for the handler to end. Whoever waited and was cut
-        off gets the answer by sending the same id again, also after the execution has ended; what is sent
-        with an id that was accepted is not looked at.
+        It waits for a worker to accept the update, and for the handler to end. A caller that was cut off gets
+        the answer by sending the same id again, also after the execution has ended; the name and arguments
+        that come with an accepted id are ignored.
 
         Raises:
-            UpdateRejected: the workflow has not accepted it, and nothing has changed: its validator raised,
-                or the worker has no such handler. What was raised is the `__cause__`. The id is free again.
-            UpdateFailed: the handler raised; what it raised is the `__cause__`. The execution goes on.
+            UpdateRejected: the workflow did not accept it, and nothing has changed: its validator raised,
+                or the worker has no such handler. The error is the `__cause__`. The id is free again.
+            UpdateFailed: the handler raised; its error is the `__cause__`. The execution goes on.
             UpdateAbandoned: the execution ended before the handler did.
-            ExecutionClosed: the execution has ended, and has not accepted it.
-            InvalidArguments: the workflow has no such update, or the arguments do not fit; nothing was sent.
-            Unserialisable, PayloadTooLarge: the arguments cannot be sent; nothing was.
+            ExecutionClosed: the execution ended without accepting it.
+            InvalidArguments: the workflow does not have this update, or the arguments do not fit; nothing
+                was sent.
+            Unserialisable, PayloadTooLarge: the arguments cannot be sent; nothing was sent.
         """
 
 
@@ -124,7 +126,7 @@ class Approvals(Protocol):
 
     @abstractmethod
     async def pending(self) -> Sequence[PendingApproval]:
-        """Return the tool calls that wait for a person's decision, the first asked first (D17)."""
+        """Return the tool calls that wait for a person's decision, in the order of the requests (D17)."""
 
     @abstractmethod
     async def decide(
@@ -137,13 +139,13 @@ class Approvals(Protocol):
     ) -> None:
         """Decide about a call, by its `call_id` or `key`; the decision is durable when this returns (D17).
 
-        A denied call is answered to the model with the reason; an allowed one is made, with the
-        `edited_arguments` if there are any. Of two decisions about one call the first counts. A decision with
+        The model gets the reason as the result of a denied call; an allowed call is made, with the
+        `edited_arguments` if given. If two decisions about one call come, the first counts. A decision with
         arguments that do not fit the tool does not count.
 
         Raises:
             InvalidArguments: the edited arguments do not fit the schema of the tool; nothing was sent.
-            NotPending: no such call waits, or several do; nothing was sent.
+            NotPending: no call with that id waits, or several do; nothing was sent.
             ExecutionClosed: the execution has ended.
         """
 

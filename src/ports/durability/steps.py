@@ -1,4 +1,4 @@
-"""Steps: what workflow code has done outside, and what an attempt at it is given."""
+"""Steps, the attempts at them, and the context through which workflow code asks for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from outlast.ports.tools import ToolSource
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What an attempt at a step knows of itself; `activity.info()` returns it."""
+    """The facts about an attempt at a step that its code can read; `activity.info()` returns them."""
 
     execution_id: str
     activity: str
@@ -30,9 +30,9 @@ class Attempt:
     idempotency_key: str
     heartbeat: Callable[[tuple[JSON, ...]], None] = field(repr=False, default=lambda details: None)
     heartbeat_details: tuple[JSON, ...] = ()
-    """What the previous attempt last said through its heartbeat, as far as it is known."""
+    """The details of the previous attempt's last heartbeat, if they are known."""
     tell: Tell | None = field(repr=False, default=None)
-    """Takes the text of a model's reply while it is being written; None if nobody is to hear it."""
+    """Takes the text of a model's reply while it is being written; None if the text is not published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ class ActivityCall:
 
     @classmethod
     def of(cls, definition: ActivityDefinition, arguments: CallArguments) -> Self:
-        """Return the call with arguments that were validated for it just now."""
+        """Return the call with arguments that have just been validated for it."""
         return cls(definition, arguments.written, [arguments.python])
 
     def python_arguments(self) -> PythonArguments:
-        """Return the arguments for one attempt, which may change them: no other attempt gets the same.
+        """Return the arguments for one attempt, which may change them: every attempt gets its own.
 
         Raises:
             DefinitionError: they do not fit the activity any more.
@@ -92,7 +92,7 @@ Call = ActivityCall | ModelCall | ToolCallOf | ListTools
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something whose result is journaled under `key`. `arguments` is what of its input is journaled."""
+    """Something whose result is journaled under `key`. `arguments` is the journaled part of its input."""
 
     key: str
     kind: StepKind
@@ -104,7 +104,7 @@ class Step:
 
     @property
     def tells(self) -> bool:
-        """Whether the text of the reply is published while it is being written."""
+        """True if the text of the reply is published while it is being written."""
         return self.kind is StepKind.MODEL and isinstance(self.call, ModelCall) and self.call.session.stream
 
 
@@ -113,15 +113,15 @@ Performer = Callable[[Call, Attempt, ActivityOptions, Resources], Awaitable[JSON
 
 
 class StepContext(Protocol):
-    """What a run of an agent asks for. Workflow code has one; so has a run in a plain script, undurably."""
+    """The services that a run of an agent uses: durable in workflow code, undurable in a plain script."""
 
     @abstractmethod
     async def run_step(self, step: Step) -> JSON:
-        """Return the step's result; raises an `ActivityError` or `ModelError` when it failed for good."""
+        """Return the step's result; raises an `ActivityError` or `ModelError` if it fails for good."""
 
     @abstractmethod
     def now(self) -> datetime:
-        """Return the time (UTC); in workflow code that of the last thing that happened to the execution."""
+        """Return the time (UTC); in workflow code, the time of the execution's last input."""
 
     @abstractmethod
     def next_key(self) -> str:
@@ -129,15 +129,15 @@ class StepContext(Protocol):
 
     @abstractmethod
     async def decision(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision:
-        """Return the first decision that `fits`, about the call at `key` with that fingerprint."""
+        """Wait for the first decision that `fits`, about the call at `key` with that fingerprint."""
 
     @abstractmethod
     def emit(self, data: AnyEventData) -> None:
         """Add an event to the execution's stream."""
 
     def unwinds(self, error: BaseException) -> bool:
-        """Return whether the backend ends code by `error`, which must then not be taken for the code's own.
+        """Return whether the backend uses `error` to end code; then it is not an error of the code itself.
 
-        Cancellation by asyncio always does; a backend adds the `BaseException`s that it throws into code.
+        Cancellation by asyncio always ends code; a backend adds the `BaseException`s that it throws.
         """
         return isinstance(error, (asyncio.CancelledError, GeneratorExit))

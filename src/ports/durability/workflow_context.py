@@ -1,4 +1,4 @@
-"""What workflow code can ask of its backend, and where it finds it."""
+"""The context through which workflow code uses its backend, and the variable that holds it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from outlast.ports.journal import DEFAULT_TASK_QUEUE
 
 @dataclass(frozen=True, slots=True)
 class WorkflowInfo:
-    """What `workflow.info()` tells."""
+    """The identity of an execution, as `workflow.info()` returns it."""
 
     execution_id: str
     workflow: str
@@ -25,9 +25,9 @@ class WorkflowInfo:
 
 
 class WorkflowContext(StepContext, Protocol):
-    """What workflow code can ask of its backend. `asyncio` does the rest: sleeping, tasks, events, queues.
+    """The backend's services for workflow code. `asyncio` does the rest: sleeping, tasks, events, queues.
 
-    W1  Everything here gives the same answers when the execution is replayed.
+    W1  Every method returns the same values when the execution is replayed.
     W2  `run_step` returns the journaled result if there is one, and performs the step otherwise (D3, D4).
     """
 
@@ -38,7 +38,7 @@ class WorkflowContext(StepContext, Protocol):
     @property
     @abstractmethod
     def is_replaying(self) -> bool:
-        """Whether the code is only catching up with what has happened before."""
+        """True while the code is replayed."""
 
     @property
     @abstractmethod
@@ -48,12 +48,12 @@ class WorkflowContext(StepContext, Protocol):
     @property
     @abstractmethod
     def random(self) -> Random:
-        """A source of numbers that are the same in every replay, and others in every execution."""
+        """A source of random numbers: the same in every replay, different in every execution."""
 
     @property
     @abstractmethod
     def all_handlers_finished(self) -> bool:
-        """Whether no handler of a signal or an update is at work."""
+        """True if no handler of a signal or an update is running."""
 
     @abstractmethod
     def patched(self, patch: str) -> bool:
@@ -62,13 +62,13 @@ class WorkflowContext(StepContext, Protocol):
     @property
     @abstractmethod
     def should_continue_as_new(self) -> bool:
-        """Whether the backend would rather have what follows in a history of its own."""
+        """True if the backend suggests to go on in a new history."""
 
     @abstractmethod
     async def continue_as_new(self, arguments: dict[str, JSON]) -> NoReturn:
         """End here, and let the execution go on from its entrypoint with these arguments, by name.
 
-        It keeps its id, its messages and its event stream; idempotency keys stay unique. Let nothing be open.
+        It keeps its id, its messages and its event stream; idempotency keys stay unique. No step may be open.
 
         Raises:
             PayloadTooLarge: the arguments are over the backend's limit; the execution goes on here.
