@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import outlast
+from outlast.adapters.memory.store import StoredExecution
+from outlast.core.errors import ExecutionCancelled
 from outlast.core.records import (
     AnyRecord,
     ExecutionHeld,
@@ -22,14 +25,15 @@ from outlast.core.records import (
 from outlast.ports.durability.execution import Execution
 from outlast.ports.journal import Claim
 from outlast.runtime.executions.lost_workers import LAST_WORDS_MAX, lost_note, recovery
-from outlast.runtime.executions.suspects import FRUITLESS_MAX
+from outlast.runtime.executions.suspects import FRUITLESS_MAX, TRIED_ALONE
 from outlast.testing.contracts.durability.in_store import InStore
+from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.poison import DEATHS, Long
 from outlast.testing.contracts.durability.stage import Stage, Supervisor, current_process
 from outlast.testing.contracts.durability.workflows import Steps
 from outlast.testing.contracts.durability.world import here, worlds
 from outlast.testing.contracts.examples import few_examples
-from tests.runtime.stages import LEASE, in_memory
+from tests.runtime.stages import LEASE, in_memory, worker_on
 
 LEASE_SECONDS = LEASE.total_seconds()
 
@@ -239,3 +243,52 @@ def test_the_note_of_a_hold_says_what_was_seen_since_the_last_one_and_what_to_do
     assert "outlast resume e" in note
     assert "earlier" not in note
     assert "done" not in note
+
+
+# Executions that are given back -----------------------------------------------------------------------------
+
+
+async def test_d19_a_suspect_with_mail_is_given_back_without_being_claimed_again_and_again() -> None:
+    logging.disable(logging.CRITICAL)
+    try:
+        async with in_memory() as stage:
+            assert isinstance(stage.storage, InStore)
+            suspects = [(await stage.start(Long, 20.0))[0] for _ in range(4)]
+            medium = stage.storage.storage.medium  # type: ignore[attr-defined]
+            for execution in suspects:
+                medium.executions[execution.id].fruitless = TRIED_ALONE
+                await execution.cancel()
+            _, store = await worker_on(stage, Lifeline, Long)
+            await stage.pass_time(1.0)
+            assert store.calls["claim"] < 30
+            assert store.calls["append"] < 30
+            results = asyncio.gather(*(execution.result() for execution in suspects), return_exceptions=True)
+            ended = await stage.later(results, 10 * LEASE_SECONDS)
+            assert [type(one) for one in ended] == [ExecutionCancelled] * 4
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+async def test_d15_a_worker_that_stops_before_a_trial_begins_leaves_the_count_as_it_was() -> None:
+    logging.disable(logging.CRITICAL)
+    try:
+        async with in_memory() as stage:
+            assert isinstance(stage.storage, InStore)
+            medium = stage.storage.storage.medium  # type: ignore[attr-defined]
+            fresh, _ = await stage.start(Long, 0.0)
+            process = await stage.worker(Long)
+            await stage.soon(fresh.result())
+            suspect, world = await stage.start(Long, 0.0)
+            medium.executions[suspect.id].fruitless = FRUITLESS_MAX - 1
+            await stage.until(lambda: owned(medium.executions[suspect.id]))
+            await stage.soon(process.stop())
+            assert medium.executions[suspect.id].fruitless == FRUITLESS_MAX - 1
+            assert not world.effects
+            await stage.worker(Long)
+            assert await stage.later(suspect.result(), LEASE_SECONDS) == "long done"
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+async def owned(stored: StoredExecution) -> bool | None:
+    return stored.owner is not None or None
