@@ -186,7 +186,8 @@ class NonDeterminismError(WorkflowError):
             f"  attempted: {self.attempted}",
             *(f"  differs:   {line}" for line in self.difference),
             "  usual cause: the workflow code was changed while this execution was running, or it read a "
-            "clock, a random number or an environment variable directly",
+            "clock, a random number or an environment variable directly, or it used the order of a set of "
+            "strings, which every process has another one of (sort it)",
             "  what to do: run the code that wrote the journal, or start a new execution with the new code",
         ]
         return "\n".join(lines)

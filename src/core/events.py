@@ -420,6 +420,7 @@ class GuardrailRejectedData(GuardrailData):
     """A guardrail has rejected what the run was given, or its answer. The run ends."""
 
     kind: ClassVar = EventKind.GUARDRAIL_REJECTED
+    prose: ClassVar = frozenset({"reason"})
     reason: str
     """Why."""
 

@@ -195,8 +195,10 @@ class WorkflowMachine:
 
     # What workflow code asks for -------------------------------------------------------------------------
 
-    def request(self, asked: Request) -> None:
+    def request(self, asked: Request) -> Request:
         """Take what the code asks for: matched with the journal while replaying, collected when live.
+
+        Return the request as the journal has it. Its words may differ from those that were asked with.
 
         Raises:
             NonDeterminismError: the journal says that the code asked for something else here, or the code
@@ -212,7 +214,7 @@ class WorkflowMachine:
             if _difference(recorded, asked):
                 raise self._departure(position, recorded, asked)
             self._apply(recorded, position)
-            return
+            return recorded
         if self.phase is MachinePhase.REPLAYING and not self._window.is_open:
             raise self._departure(*self._what_is_recorded_instead(), asked)
         position = self.position + len(self._fresh)
@@ -220,6 +222,7 @@ class WorkflowMachine:
         if isinstance(asked, StepScheduled):
             self._to_start[asked.key] = None
         self._apply(asked, position)
+        return asked
 
     def patched(self, patch: str) -> bool:
         """Return whether the code that follows is to be what `patch` has made of it.

@@ -19,7 +19,7 @@ from outlast.adapters.temporal.payloads import as_written, check_size
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from outlast.core.approvals import Decision
 from outlast.core.errors import DeterminismError, NotSupported
-from outlast.core.events import AnyEventData, PatchedData
+from outlast.core.events import PatchedData
 from outlast.core.failure import step_error
 from outlast.core.json import JSON, decode
 from outlast.core.records import (
@@ -33,7 +33,7 @@ from outlast.core.records import (
     TimerStarted,
     encode_record,
 )
-from outlast.ports.durability.steps import ActivityCall, Step
+from outlast.ports.durability.steps import ActivityCall, E, Step
 from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo
 from outlast.ports.toolkit import Contained
 
@@ -196,12 +196,13 @@ class TemporalContext(WorkflowContext):
         await self.wait_condition(is_there)
         return found[0]
 
-    def emit(self, data: AnyEventData) -> None:
+    def emit(self, data: E) -> E:
         self._check_may_change("an event")
         event = EventEmitted.of(f"event:{self._emitted + 1}", data)
         check_size(f"an event of kind {event.kind!r}", event.data, self._limit_bytes)
         self._emitted += 1
         self.record(event)
+        return data
 
     def now(self) -> datetime:
         return workflow.now()

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from outlast.core.approvals import Decision
 from outlast.core.events import AnyEventData
@@ -18,6 +18,8 @@ from outlast.ports.deltas import Tell
 from outlast.ports.llm import ModelRequest, Session
 from outlast.ports.resources import Resources
 from outlast.ports.tools import ToolSource
+
+E = TypeVar("E", bound=AnyEventData)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,11 @@ class StepContext(Protocol):
         """Wait for the first decision that `fits`, about the call at `key` with that fingerprint."""
 
     @abstractmethod
-    def emit(self, data: AnyEventData) -> None:
-        """Add an event to the execution's stream."""
+    def emit(self, data: E) -> E:
+        """Add an event to the execution's stream, and return it as the stream has it.
+
+        In a replay that is what was added before, whose words may be others: go on with those.
+        """
 
     def unwinds(self, error: BaseException) -> bool:
         """Return whether the backend uses `error` to end code; then it is not an error of the code itself.

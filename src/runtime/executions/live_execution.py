@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from outlast.core.approvals import DECISION_SIGNAL, Decision, read_decision
 from outlast.core.errors import (
@@ -28,7 +28,6 @@ from outlast.core.errors import (
     NotSupported,
     PayloadTooLarge,
 )
-from outlast.core.events import AnyEventData
 from outlast.core.failure import Failure, failure_of, step_error
 from outlast.core.json import JSON
 from outlast.core.records import (
@@ -54,7 +53,7 @@ from outlast.core.records import (
 from outlast.core.updates import GAVE_UP
 from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
-from outlast.ports.durability.steps import Step
+from outlast.ports.durability.steps import E, Step
 from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo, current_context
 from outlast.runtime.attempts.threads import storable
 from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
@@ -348,9 +347,9 @@ class LiveExecution(WorkflowContext):
                 moved = True
         return moved
 
-    def _request(self, request: Request) -> None:
+    def _request(self, request: Request) -> Request:
         try:
-            self.machine.request(request)
+            return self.machine.request(request)
         except NonDeterminismError as error:
             self._departure = self._departure or error
             raise _Departed from error
@@ -407,7 +406,7 @@ class LiveExecution(WorkflowContext):
         self._check_may_change("asking for anything")
         return self._loop.next_key()
 
-    def emit(self, data: AnyEventData) -> None:
+    def emit(self, data: E) -> E:
         self._check_may_change("an event")
         self._emitted += 1
         with own_code():
@@ -415,7 +414,10 @@ class LiveExecution(WorkflowContext):
             size = self.encoder.size(event)
             if size > self._limit_bytes:
                 raise PayloadTooLarge(f"an event of kind {event.kind!r}", size, self._limit_bytes)
-            self._request(event)
+            recorded = self._request(event)
+        if isinstance(recorded, EventEmitted) and recorded.data != event.data:
+            return cast(E, type(data).model_validate(recorded.data))
+        return data
 
     async def decision(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision:
         found: list[Decision] = []

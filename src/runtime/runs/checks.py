@@ -52,7 +52,7 @@ class Checks:
             said = "\n".join(text_of(entry.content) for entry in given if isinstance(entry, MessageInput))
             verdict, cost = await self._judge(guardrail, said)
             usage += cost
-            self._tell_verdict(verdict, guardrail, start, "input")
+            verdict = self._tell_verdict(verdict, guardrail, start, "input")
             if isinstance(verdict, Reject):
                 raise InputRejected(guardrail_name(guardrail), verdict.reason)
             if isinstance(verdict, Replace):
@@ -71,15 +71,15 @@ class Checks:
         text = said_in(effect.entries)
         output = self._team.outputs.get(effect.agent)
         if output is not None and (problem := _problem(output, text)) is not None:
-            self._context.emit(
+            told = self._context.emit(
                 AnswerRejectedData(run=self._run, agent=effect.agent, turn=effect.turn, reason=problem)
             )
-            return AnswerRejected(problem=problem)
+            return AnswerRejected(problem=told.reason)
         usage, replacement = Usage(), None
         for guardrail in self._team.agents[effect.agent].output_guardrails:
             verdict, cost = await self._judge(guardrail, text)
             usage += cost
-            self._tell_verdict(verdict, guardrail, effect.agent, "output")
+            verdict = self._tell_verdict(verdict, guardrail, effect.agent, "output")
             if isinstance(verdict, Reject):
                 rejected = OutputRejected(guardrail_name(guardrail), effect.agent, verdict.reason)
                 return AnswerBlocked(failure=Failure.of(rejected), usage=usage)
@@ -102,13 +102,16 @@ class Checks:
 
     def _tell_verdict(
         self, verdict: Verdict, guardrail: Any, agent: str, of: Literal["input", "output"]
-    ) -> None:
+    ) -> Verdict:
+        """Put a verdict into the event stream, and return it with the words that it has there."""
         about = {"run": self._run, "agent": agent, "of": of, "guardrail": guardrail_name(guardrail)}
         match verdict:
             case Reject(reason=reason):
-                self._context.emit(GuardrailRejectedData.model_validate({**about, "reason": reason}))
+                told = GuardrailRejectedData.model_validate({**about, "reason": reason})
+                return Reject(self._context.emit(told).reason)
             case Replace(text=text):
                 self._context.emit(GuardrailReplacedData.model_validate({**about, "text": text}))
+        return verdict
 
 
 def _problem(output: OutputType, text: str) -> str | None:

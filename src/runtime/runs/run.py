@@ -338,7 +338,7 @@ class Run:
                 call_id=effect.call_id, fingerprint=effect.fingerprint, edited_arguments=edited_arguments
             )
         else:
-            self._context.emit(ApprovalRefusedData(**about))
+            reason = self._context.emit(ApprovalRefusedData(**about)).reason
             event = ApprovalRefused(call_id=effect.call_id, fingerprint=effect.fingerprint, reason=reason)
         self._events.put_nowait(event)
 

@@ -63,7 +63,8 @@ class ToolCalls:
                     text = as_text(result)
                     self._context.emit(ToolReturnedData(**about, result=result))
                 except Exception as error:
-                    self._context.emit(ToolFailedData(**about, failure=Failure.of(error)))
+                    if (recorded := self._recorded(about, error)) is not None:
+                        raise recorded from error
                     raise
                 return text
             case SourceTool(source=source, name=name):
@@ -115,8 +116,15 @@ class ToolCalls:
         except InvalidArguments as error:
             about = about_call(self._run, effect)
             self._context.emit(ToolCalledData(**about))
-            self._context.emit(ToolFailedData(**about, failure=Failure.of(error)))
+            if (recorded := self._recorded(about, error)) is not None:
+                raise recorded from error
             raise
+
+    def _recorded(self, about: dict[str, Any], error: Exception) -> Exception | None:
+        """Emit that a call has failed. Return the error that is recorded, if that has other words."""
+        failure = Failure.of(error)
+        told = self._context.emit(ToolFailedData(**about, failure=failure))
+        return None if told.failure == failure else told.failure.error()
 
 
 def _options(spec: ToolSpec, source: ToolSource) -> ActivityOptions:

@@ -12,7 +12,6 @@ from itertools import count
 from outlast.core.approvals import Decision
 from outlast.core.errors import NotSupported
 from outlast.core.event_stream import Delta
-from outlast.core.events import AnyEventData
 from outlast.core.failure import failure_of, step_error
 from outlast.core.json import JSON
 from outlast.core.records import (
@@ -26,7 +25,7 @@ from outlast.core.records import (
 )
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Tell
-from outlast.ports.durability.steps import Attempt, Step, StepContext
+from outlast.ports.durability.steps import Attempt, E, Step, StepContext
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
 
@@ -122,7 +121,8 @@ class PlainContext(StepContext):
         """
         raise NotSupported(NO_APPROVALS)
 
-    def emit(self, data: AnyEventData) -> None:
+    def emit(self, data: E) -> E:
         event = EventEmitted.of("", data)
         logger.debug("%s %s", event.kind, event.data)
         self._on_record(event)
+        return data
