@@ -181,6 +181,7 @@ def test_any_change_of_the_program_is_found(recording: Recording, data: st.DataO
     words = "end as completed" if isinstance(named, ExecutionEnded) else getattr(named, "key", sort)
     assert words in departure.recorded
     assert "usual cause" in str(departure)
+    assert "the order of a set of strings" in str(departure)
     assert departure.attempted in str(departure)
 
 
