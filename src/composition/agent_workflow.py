@@ -31,10 +31,10 @@ class AgentWorkflow:
         await execution.query("state")              # {"answered": 1, "answer": "On its way.", ...}
 
     Messages are answered one after the other, in the order sent, each by a run that goes on with the same
-    conversation and begins with the agent that answered last. A run that fails is told in the state, and the
-    conversation goes on. Where the backend suggests it (Temporal, of long histories), the execution continues
-    as new between two messages, and carries the conversation along; of one that is too long for that, all but
-    the beginning.
+    conversation and begins with the agent that answered last. If a run fails, the state has its error, and
+    the conversation goes on. If the backend suggests it (Temporal does for long histories), the execution
+    continues as new between two messages, and carries the conversation along; it forgets the oldest entries
+    of a conversation that is too long for that.
     """
 
     agent: ClassVar[Agent[Any]]
@@ -57,7 +57,7 @@ class AgentWorkflow:
         """Answer until the end is signalled; return the last state.
 
         Args:
-            carried: What an earlier history of this execution carries along; nothing to begin with.
+            carried: The state that an earlier history of this execution carries along; None at the start.
         """
         if not isinstance(getattr(type(self), "agent", None), Agent):
             name = type(self).__name__
@@ -120,10 +120,10 @@ class AgentWorkflow:
         self._state["answered"] += 1
 
     async def _continue_as_new(self) -> None:
-        """Go on in a new history, with as much of the conversation as one can be given.
+        """Go on in a new history, with as much of the conversation as fits into one.
 
-        Of what is longer than that, the beginning is left behind: it is more than models read, and to stay
-        would only put off the end, which is the backend's limit on histories.
+        The oldest entries of a longer conversation are forgotten: models do not read that much, and without
+        this the execution would soon reach the backend's limit on histories.
         """
         while True:
             try:
@@ -152,7 +152,7 @@ class AgentWorkflow:
     def _restore(self, carried: dict[str, Any]) -> None:
         self._conversation().restore(carried["conversation"])
         self._active = reachable(type(self).agent).get(carried["agent"], type(self).agent)
-        # What came in the meantime comes after what was there before.
+        # Messages that came in the meantime follow those that were there before.
         self._messages = deque([*carried["messages"], *self._messages])
         self._ended = self._ended or carried["ended"]
         self._state |= {**carried["state"], "usage": Usage.model_validate(carried["state"]["usage"])}

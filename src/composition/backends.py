@@ -1,4 +1,4 @@
-"""From a URL, or a store, to a backend."""
+"""Making a backend from a URL or a store."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def connect(url: str | None = None, **options: Any) -> Backend:
     there are any) to a `Backend`.
 
     `temporal://host:port/namespace` takes in its query `tls=true`, `tls_ca`, `tls_cert`, `tls_key` (paths of
-    PEM files), `tls_server_name`, and `api_key_env` (the name of a variable that holds the key); and as
-    `options`, for what no URL could hold, those of `adapters.temporal.TemporalBackend`: `payload_codec`,
-    `data_converter`, `interceptors`, `runtime`, `tls`, `api_key` and so on.
+    PEM files), `tls_server_name`, and `api_key_env` (the name of a variable that holds the key). Its
+    `options` are those of `adapters.temporal.TemporalBackend`: `payload_codec`, `data_converter`,
+    `interceptors`, `runtime`, `tls`, `api_key` and so on.
 
     Raises:
-        UnknownBackend: nobody answers to the URL's scheme.
+        UnknownBackend: neither this library nor an entry point knows the URL's scheme.
         MissingExtra: the adapter's dependency is not installed.
-        ConfigurationError: the rest of the URL makes no sense to the adapter.
+        ConfigurationError: the adapter cannot use the rest of the URL.
     """
     url = url or os.environ.get(BACKEND_VARIABLE) or DEFAULT_BACKEND
     parts = urlsplit(url)
@@ -63,7 +63,7 @@ def connect(url: str | None = None, **options: Any) -> Backend:
         if point.name == parts.scheme:
             backend: Backend = point.load()(url, **options)
             return backend
-    # Only the scheme is repeated: the rest may hold a password.
+    # The error quotes only the scheme: the rest may hold a password.
     others = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
     raise UnknownBackend(f"{parts.scheme}:" if parts.scheme else url.partition("@")[0], (*_OURS, *others))
 
@@ -75,9 +75,9 @@ def journaled_backend(store: Store, clock: Clock | None = None, deltas: Deltas |
 
     Args:
         store: Where executions are kept: an implementation of `outlast.ports.journal.Store`.
-        clock: The clock that the store goes by; by default the clock of this machine.
-        deltas: How the text of replies that are still being written reaches whoever watches. Without it, they
-            see each reply when it is whole.
+        clock: The clock that the store uses; by default the clock of this machine.
+        deltas: Carries the text of replies that are still being written to readers of the events. Without it,
+            they see each reply when it is whole.
     """
     return JournaledBackend(store, SystemClock() if clock is None else clock, deltas)
 
@@ -146,7 +146,7 @@ def _temporal(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
 
 
 def toolkit() -> Toolkit:
-    """Return what of the runtime an adapter with an engine of its own works with."""
+    """Return the parts of the runtime that an adapter with an engine of its own uses."""
     clock = SystemClock()
 
     async def perform(call: Call, attempt: Attempt, options: ActivityOptions, resources: Resources) -> JSON:

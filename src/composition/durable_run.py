@@ -30,15 +30,15 @@ from outlast.runtime.runs.streamed_run import TellEvents
 T = TypeVar("T")
 
 AT_ONCE: Mapping[str, Any] = {"graceful_shutdown_timeout": timedelta(0)}
-"""Whoever stops waiting for one execution (Ctrl-C, a timeout) wants to be gone, not wait for an activity."""
+"""A caller that stops waiting for one execution (Ctrl-C, a timeout) does not wait for an activity."""
 
 
 @workflow.define(name="outlast.run")
 class DurableRun:
-    """The workflow that a durable run outside any workflow is.
+    """The workflow behind a durable run outside any workflow.
 
-    Its input says what the run is, so that another agent under the same id is refused. The agent itself
-    and its session, which no journal could hold, are those of the caller.
+    Its input describes the run, so that another agent under the same id is refused. A journal cannot hold the
+    agent itself and its session: they come from the caller.
     """
 
     @workflow.entrypoint
@@ -62,7 +62,7 @@ _callers: dict[str, tuple[Agent, Session]] = {}
 
 @dataclass(frozen=True)
 class DurableCall(Generic[T]):
-    """A call of the runner that is to be durable, checked: nothing could be refused later that can be now."""
+    """A durable call of the runner, checked: every error that can be found before the start was raised."""
 
     agent: Agent[T]
     graph: AgentGraph
@@ -85,7 +85,7 @@ class DurableCall(Generic[T]):
         """Check the call.
 
         Raises:
-            DefinitionError: nothing could come of it, or this process is waiting for such a run already.
+            DefinitionError: the run could not work, or this process already waits for a run with this id.
         """
         given = wire.to_wire(check_run(agent, inputs))
         names = {source.name for one in reachable(agent).values() for source in one.sources}
@@ -101,14 +101,14 @@ class DurableCall(Generic[T]):
             return self._result_of(await first_of(_outcome_of(execution), worker.run()))
 
     async def watched(self, tell: TellEvents) -> RunResult[T]:
-        """Do the same, and tell the execution's events from the beginning, with text as it is written."""
+        """Do the same, and pass all events of the execution to `tell`, with text as it is written."""
         watched = replace(self, session=_streaming(self.session))
         async with watched._carried_on() as (execution, worker):
             return self._result_of(await first_of(_outcome_of(execution, tell), worker.run()))
 
     @asynccontextmanager
     async def _carried_on(self) -> AsyncIterator[tuple[Execution, Any]]:
-        """Start the execution, or find it, and have a worker for it."""
+        """Start or find the execution, and open a worker for it."""
         async with opened(self.backend) as backend:
             if self.id in _callers:
                 raise DefinitionError(f"run {self.id!r} is being waited for in this process already")
@@ -137,7 +137,7 @@ class DurableCall(Generic[T]):
 
 
 def _streaming(session: Session) -> Session:
-    """Return the session with `stream` on; a session that is not a dataclass decides that itself."""
+    """Return the session with `stream` on; a session that is not a dataclass is returned unchanged."""
     if session.stream or not is_dataclass(session):
         return session
     return cast(Session, replace(cast(Any, session), stream=True))
@@ -155,7 +155,7 @@ async def _outcome_of(execution: Execution, tell: TellEvents | None = None) -> A
 
 @asynccontextmanager
 async def opened(backend: Backend | str | None) -> AsyncIterator[Backend]:
-    """Connect to a URL for the time of the block; a backend that was given is the caller's to close."""
+    """Connect to a URL for the time of the block; the caller closes a backend that it gave."""
     if backend is None or isinstance(backend, str):
         async with connect(backend) as connected:
             yield connected
@@ -164,7 +164,7 @@ async def opened(backend: Backend | str | None) -> AsyncIterator[Backend]:
 
 
 async def first_of(*awaitables: Any) -> Any:
-    """Return what the first to end returns, or raise what it raises; the others are cancelled."""
+    """Return the result, or raise the error, of the first one to end; cancel the others."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -54,7 +54,7 @@ async def execute_workflow(
 ) -> Any:
     """Start an execution, carry it on in this process until it has ended, and return its result.
 
-    The same call with the same id, after a crash, goes on where the first one stopped. A parameter of the
+    After a crash, the same call with the same id goes on where the first one stopped. A parameter of the
     entrypoint with the name `id`, `backend` or `task_queue` is given by position.
     """
     definition = definition_of(workflow_class)
@@ -66,7 +66,7 @@ async def execute_workflow(
 
 
 class Runner:
-    """Runs agents: in workflows durably, in plain scripts as they are, or durably there too by an id."""
+    """Runs agents: durably in workflows, and in plain scripts too if given an id; else undurably."""
 
     @staticmethod
     async def run(
@@ -84,9 +84,9 @@ class Runner:
     ) -> RunResult[T]:
         """Run `agent` until it answers.
 
-        In workflow code of any backend every step is journaled. In a plain script the run is not durable,
-        unless it is given an `id` (and perhaps a `backend`): then the same line after a crash, in any
-        process, goes on where it stopped, or returns the result that there is.
+        In workflow code of any backend every step is journaled. In a plain script the run is durable only if
+        it has an `id` (and perhaps a `backend`): then the same line after a crash, in any process, goes on
+        where it stopped, or returns the result if the run has ended.
 
         Args:
             agent: The agent to start with.
@@ -94,16 +94,16 @@ class Runner:
             session: The way to the model; Mistral's API by default. A session used again goes on with its
                 conversation.
             max_turns: How often the model may be called.
-            max_total_tokens: How many tokens its replies may cost together; looked at before each call.
-            max_tool_calls: How many tool calls are made; those above it are not, and the model is told.
+            max_total_tokens: How many tokens its replies may cost together; checked before each call.
+            max_tool_calls: How many tool calls are made; calls above it get an error as their result.
             max_wall_time: How long the run may take (a number means seconds), waiting and crashes included;
-                looked at before each call of the model, so a tool under way is not cut short.
+                checked before each call of the model, so a tool under way is not interrupted.
             on_limit: At a limit, "raise" the error, or "finish": one more call, to answer without tools.
-            id: Outside workflows: the id of the durable execution that the run is.
-            backend: Outside workflows: where it lives; see `connect`.
+            id: Outside workflows: the id of the run's durable execution.
+            backend: Outside workflows: the backend of that execution; see `connect`.
 
         Raises:
-            DefinitionError: agent, inputs or session cannot be used so; nothing was done.
+            DefinitionError: the agent, the inputs or the session cannot be used; nothing was done.
             RunError, ToolError: the run ended without an answer: `MaxTurnsExceeded`, `BudgetExceeded`,
                 `InvalidOutput`, `InputRejected`, `OutputRejected`, `ModelError`.
             ExecutionAlreadyExists: the id belongs to a run of another agent or input.
@@ -143,7 +143,7 @@ class Runner:
         id: str | None = None,
         backend: Backend | str | None = None,
     ) -> StreamedRun[T]:
-        """Begin to run `agent` outside any workflow, and return the run, to be watched while it goes on.
+        """Begin to run `agent` outside any workflow, and return the run, which gives its events.
 
             run = Runner.run_streamed(agent, "Write a poem.")
             async for event in run.events():
@@ -152,11 +152,11 @@ class Runner:
             result = await run.result()
 
         The arguments are those of `run`. With an `id` the run is durable: the same line after a crash, in any
-        process, goes on with it, and its events are those of the execution, from the beginning. To cancel it,
-        or to leave the `async with` block, then ends no more than what this process does for it.
+        process, goes on with it, and its events are those of the execution, from the first. Cancelling it, or
+        leaving the `async with` block, then ends only the work of this process; the execution stays.
 
         Raises:
-            DefinitionError: inside a workflow, or when nothing could come of the run.
+            DefinitionError: the call is inside a workflow, or the run could not work.
         """
         if current_context.get() is not None:
             raise DefinitionError(
@@ -184,14 +184,14 @@ class Runner:
     def messages(session: Session) -> tuple[Entry, ...]:
         """Return the entries of the conversation that `session` carries on here, oldest first.
 
-        That is the conversation of this execution; in a plain script, of the session object. A run by an `id`
-        has one of its own, which ends with it.
+        The conversation belongs to this execution; in a plain script, to the session object. A run by an `id`
+        has a conversation of its own, which ends with it.
         """
         return messages_of(session, current_context.get())
 
     @staticmethod
     def set_messages(session: Session, messages: Any) -> None:
-        """Go on with these messages (entries, or what `run` takes as inputs) instead of those that there are.
+        """Replace the conversation by these messages (entries, or the same types as the inputs of `run`).
 
         A session whose server keeps the conversation begins a new one there, with all of them.
 

@@ -1,4 +1,4 @@
-"""The Temporal plugin, with the runtime's part in it."""
+"""The Temporal plugin, joined with the parts of the runtime that it needs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class OutlastPlugin(AgentsPlugin):
     In a `@temporalio.workflow.defn`, `Runner.run` and calls of activities are then durable, whatever client,
     converter, codec, interceptors and sandbox you have. Workers made from the client perform the steps; they
     need the workflows themselves registered, and no dynamic activity of your own beside the plugin's. Give
-    it to your `Replayer` as well. An error of this library that leaves a workflow fails it.
+    the plugin to your `Replayer` as well. An error of this library that leaves a workflow fails it.
 
     Args:
-        lease: After what silence of a worker its steps are tried again; Temporal's heartbeat timeout.
+        lease: The silence of a worker after which its steps are tried again; Temporal's heartbeat timeout.
     """
 
     def __init__(self, *, lease: timedelta = timedelta(seconds=10)) -> None:
         super().__init__(toolkit(), lease)
-        # A name that is loaded inside Temporal's sandbox would be another copy of what the worker has.
+        # A name that is first loaded inside Temporal's sandbox would be a second copy.
         for name in outlast.__all__:
             getattr(outlast, name)

@@ -1,4 +1,4 @@
-"""Activities: functions with effects, whose results are journaled."""
+"""Activities: functions with side effects, whose results are journaled."""
 
 from __future__ import annotations
 
@@ -27,18 +27,16 @@ from outlast.runtime.definitions.signature import CallableSignature
 P = ParamSpec("P")
 R = TypeVar("R")
 
-"""The attempt that the running activity code belongs to."""
-
 _defined: dict[str, dict[tuple[str, str], ActivityDefinition]] = {}
-"""What this process defines, by name and then by the place of the function."""
+"""The activities that this process defines, by name and then by the place of the function."""
 
 
 class Activity(Generic[P, R]):
-    """A defined activity. Awaiting a call of it is a journaled step in a workflow, a plain call elsewhere."""
+    """A defined activity. An awaited call is a journaled step in a workflow, and a plain call elsewhere."""
 
     def __init__(self, definition: ActivityDefinition) -> None:
         fn = definition.fn
-        # What an object holds is its own, and might be called as something of ours.
+        # An object's own attributes are not copied: one might have the name of an attribute of ours.
         updated = ("__dict__",) if inspect.isfunction(fn) else ()
         functools.update_wrapper(self, fn if inspect.isfunction(fn) else innermost(fn), updated=updated)
         self.__wrapped__ = fn
@@ -47,11 +45,12 @@ class Activity(Generic[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Return a coroutine that gives the activity's result.
 
-        Outside of any event loop nothing can be awaited: there a plain `def` just runs and returns its value.
+        Outside any event loop, nothing can be awaited: there a plain `def` runs and returns its value.
 
         Raises (when awaited in a workflow):
             Unserialisable: an argument or the result is not JSON; nothing was written.
-            ActivityFailed, ActivityTimedOut, OutcomeUnknown: it did not succeed within its retry policy.
+            ActivityFailed, ActivityTimedOut, OutcomeUnknown: the activity did not succeed within its retry
+                policy.
         """
         if current_context.get() is None:
             if not self.definition.is_async and asyncio._get_running_loop() is None:
@@ -128,33 +127,34 @@ class _ActivityDecorator:
     ) -> Any:
         """Define an activity from an `async def`, or from a `def`, which then runs in a thread.
 
-        A bound method, a `functools.partial` and a callable object will do as well. If two of them have one
+        A bound method, a `functools.partial` and a callable object are possible too. If two of them share a
         function, give each activity a `name` of its own.
 
         Args:
             name: The name in journals and for models; the function's own by default.
-            description: What a model is told; the docstring's text by default.
+            description: The description that a model sees; the docstring's text by default.
             start_to_close_timeout: How long one attempt may take.
             heartbeat_timeout: How long an attempt may go without calling `activity.heartbeat()`.
             retry_policy_max_attempts: Attempts in all, crashes included; 5 by default, 1 for `effect="once"`.
             retry_policy_initial_interval: The wait before the second attempt.
-            retry_policy_backoff_coefficient: What each further wait is multiplied by.
+            retry_policy_backoff_coefficient: The factor by which each further wait grows.
             retry_policy_max_interval: The longest wait.
             retry_policy_non_retryable: Exceptions (classes, or their names) that end the activity at once,
-                with all that is derived from them. An exception group ends it if one of them is in it.
-            effect: What running it does to the world: "read" nothing, "idempotent" the same however often
-                it is run with one idempotency key, "once" something each time. A "once" activity whose
+                with all classes derived from them. An exception group that contains one ends it too.
+            effect: The side effect of running it: "read" has none, "idempotent" has the same however often
+                it runs with one idempotency key, "once" has a new one each time. A "once" activity whose
                 outcome is unknown after a crash or a timeout is not repeated: `OutcomeUnknown` is raised.
-            requires_approval: Whether a person must allow each call that a model makes of it: True, or a
-                function of the arguments (a dict) that says so of one call; it runs in the workflow and must
-                be pure. Workflow code that awaits the activity itself needs no approval.
-            local: For what takes milliseconds: Temporal runs it in the worker that runs the workflow, as a
-                local activity, without a round trip to the server. After a crash it may be run again, with
-                attempts counted from 1, and it has no heartbeats. On other backends it changes nothing.
+            requires_approval: True if a person must allow each call that a model makes of it; or a function
+                of the arguments (a dict) that decides for one call; it runs in the workflow and must be pure.
+                Workflow code that awaits the activity itself needs no approval.
+            local: For an activity that takes milliseconds: Temporal runs it in the worker that runs the
+                workflow, as a local activity, without a round trip to the server. After a crash
+                it may be run again, with attempts counted from 1, and it has no heartbeats. On other backends
+                `local` changes nothing.
 
         Raises:
-            DefinitionError: a parameter has no type hint, an option makes no sense, or two functions share
-                a name.
+            DefinitionError: a parameter lacks a type hint, an option has an impossible value, or two
+                functions share a name.
         """
         if callable(name):
             return self()(name)
@@ -192,7 +192,7 @@ class _ActivityDecorator:
 
     @staticmethod
     def info() -> Attempt:
-        """Return what the running attempt knows of itself: ids, attempt number, idempotency key."""
+        """Return the facts about the running attempt: ids, attempt number, idempotency key."""
         attempt = current_attempt.get()
         if attempt is None:
             raise NotInWorkflow("activity.info()")
@@ -200,9 +200,9 @@ class _ActivityDecorator:
 
     @staticmethod
     def heartbeat(*details: JSON) -> None:
-        """Say that the attempt is alive; the next attempt finds the last `details` in its `info()`.
+        """Announce that the attempt is alive; the next attempt finds the last `details` in its `info()`.
 
-        Outside of an attempt (the activity is called plainly) it does nothing.
+        Outside an attempt, in a plain call of the activity, it does nothing.
         """
         attempt = current_attempt.get()
         if attempt is not None:
@@ -210,7 +210,7 @@ class _ActivityDecorator:
 
 
 class _Decorate:
-    """What `activity(...)` returns, for type checkers."""
+    """The type of the result of `activity(...)`, for type checkers."""
 
     @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
@@ -258,7 +258,7 @@ def _error_names(errors: Any) -> tuple[str, ...]:
 
 
 def check_approval(approval: Any, what: str) -> None:
-    """Refuse what says of no call whether it needs approval.
+    """Refuse a value that cannot decide whether a call needs approval.
 
     Raises:
         DefinitionError: it is neither a bool nor a plain function.
@@ -271,7 +271,7 @@ def check_approval(approval: Any, what: str) -> None:
 
 
 def _register(definition: ActivityDefinition) -> None:
-    # The same function again is a reloaded module, or a factory called twice: the newest one counts.
+    # A reloaded module or a factory that is called twice defines the same function again: the newest counts.
     namesakes = _defined.setdefault(definition.name, {})
     function = innermost(definition.fn)
     place = (function.__module__, function.__qualname__)

@@ -1,4 +1,4 @@
-"""Agents as users write them, and what becomes of their tools."""
+"""Agents as users write them, and the binding of their tools to code."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ class Agent(Generic[T_co]):
 
     Args:
         model: The model's name.
-        fallback_models: Models to ask, in this order, when the one before is overloaded, unreachable or not
-            there; for sessions that keep the conversation here (`LocalSession`).
+        fallback_models: Models to ask, in this order, when the one before is overloaded, unreachable or
+            unknown to the server; for sessions that keep the conversation here (`LocalSession`).
         name: The agent's name, unique among the agents that can reach each other.
-        description: What it is good at; the agents that may hand off to it are told.
+        description: Its abilities; agents that may hand off to it see this text.
         instructions: The system prompt.
         tools: Activities; plain functions, which run inside the workflow and so must be pure (or `async`,
-            using activities themselves); built-in tools; tool sources. A model can call only what stands
-            here, never an activity that is merely defined somewhere.
+            using activities themselves); built-in tools; tool sources. A model can call only these tools,
+            never an activity that is merely defined somewhere.
         handoffs: Agents; or, where they do not exist yet, functions that return them; or the names of
             agents that can be reached another way. Cycles are fine.
         mcp_clients: MCP servers whose tools the agent has.
         completion_args: Sampling parameters, as the API names them.
-        requires_approval: Tools, of any kind and by name, of which a person must allow each call: True, or a
-            pure function of the arguments (a dict) that says so of one call. It goes before what an activity
-            or a tool source says itself.
+        requires_approval: Tools of any kind, by name, whose calls a person must allow: True for each call, or
+            a pure function of the arguments (a dict) that decides for one call. It overrides the setting of
+            an activity or a tool source.
         output_type: The type of the answer; it is asked for as JSON and parsed.
-        output_retries: How often the model is told that its answer is not of the output type, and may answer
-            again, before the run fails with `InvalidOutput`.
-        input_guardrails: Checks of what a run is given, when this agent starts it; see `runtime.guardrails`.
+        output_retries: How often the model may answer again after an answer that is not of the output type,
+            before the run fails with `InvalidOutput`.
+        input_guardrails: Checks of a run's inputs, when this agent starts it; see `runtime.guardrails`.
         output_guardrails: Checks of this agent's answers.
         id: An agent that exists on Mistral's side and is used as it is.
         metadata: Kept with the agent on Mistral's side.
@@ -96,7 +96,7 @@ class Agent(Generic[T_co]):
 
     @property
     def sources(self) -> tuple[ToolSource, ...]:
-        """The places where tools come from that must be asked first."""
+        """The tool sources, which must be asked for their tools before a run."""
         return (*(tool for tool in self.tools if _is_source(tool)), *self.mcp_clients)
 
 
@@ -128,7 +128,7 @@ Binding = ActivityTool | FunctionTool | SourceTool
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """An agent and all that it can reach: the graph as data, and what stands behind every tool."""
+    """An agent and all agents that it can reach: the graph as data, and the code behind every tool."""
 
     graph: AgentGraph
     agents: Mapping[str, Agent]
@@ -146,7 +146,7 @@ class Team:
         }
 
     def approval(self, agent: str, tool: str) -> Approval:
-        """Return whether calls of a tool need a person's approval, or what says so of one call."""
+        """Return whether calls of a tool need a person's approval, or the function that decides."""
         own = self.agents[agent].requires_approval
         if tool in own:
             return own[tool]
@@ -158,12 +158,12 @@ class Team:
                 return known is not None and known.requires_approval
 
     def check_approvals(self, missing: Collection[str]) -> None:
-        """Refuse approvals of tools that there are not: a misspelt name would let every call through.
+        """Refuse approvals of tools that do not exist: a misspelt name would let every call through.
 
-        An agent that has a source which is `missing` may name what cannot be seen now.
+        An agent with a source that is `missing` may name any tool, because that source's are unknown now.
 
         Raises:
-            DefinitionError: an agent names a tool that it has not.
+            DefinitionError: an agent names a tool that it does not have.
         """
         for name, agent in self.agents.items():
             if any(source.name in missing for source in agent.sources):
@@ -181,7 +181,7 @@ def reachable(start: Agent) -> dict[str, Agent]:
     """Return the agents that a run starting with `start` may reach, by name.
 
     Raises:
-        DefinitionError: two different agents have one name, or a handoff is none of what it may be.
+        DefinitionError: two different agents have one name, or a handoff is not of a type that it may be.
     """
     found: dict[str, Agent] = {}
     waiting = [start]
@@ -219,12 +219,12 @@ def sources_of(start: Agent) -> dict[str, ToolSource]:
 def team_of(
     start: Agent, catalogues: Mapping[str, Sequence[ToolSpec]], missing: Collection[str] = ()
 ) -> Team:
-    """Return what a run of `start` works with; `catalogues` holds the tools of each source, by its name.
+    """Return the team of a run of `start`; `catalogues` holds the tools of each source, by its name.
 
-    An agent that has a source which is `missing` is told so at the end of its instructions.
+    If a source of an agent is `missing`, a note at the end of the agent's instructions says so.
 
     Raises:
-        DefinitionError: names clash, a tool is none, a handoff leads nowhere.
+        DefinitionError: names clash, something in tools is not a tool, or a handoff leads nowhere.
     """
     agents = reachable(start)
     bindings: dict[tuple[str, str], Binding] = {}
@@ -326,7 +326,7 @@ def _wire(value: Any) -> dict[str, JSON]:
 
 def _is_source(tool: Any) -> bool:
     if isinstance(tool, type):
-        return False  # The class of a source; it has the methods, but there is none to call them on.
+        return False  # The class of a source has the methods too, but they need an instance.
     return all(callable(getattr(tool, name, None)) for name in ("list_tools", "call", "effect"))
 
 

@@ -1,9 +1,9 @@
-"""Guardrails: checks of what a run is given and of what it answers, before either counts.
+"""Guardrails: checks of the inputs and of the answer of a run, before these take effect.
 
 A guardrail is an agent, an activity, or a function of the text; a plain function runs in the workflow and
 must be pure, as a tool must. It returns None to let the text pass, `Reject` to end the run with an error, or
-`Replace` to go on with another text. What it decided follows from the journal, and stands in the event
-stream. One that fails lets nothing through: its error ends the run.
+`Replace` to go on with another text. Its verdict follows from the journal, and is in the event stream. If a
+guardrail fails, its error ends the run.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from outlast.core.errors import DefinitionError
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """What a guardrail returns to end the run; the reason is in the error."""
+    """The verdict of a guardrail that ends the run; the reason is in the error."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """What a guardrail returns to go on with `text` instead."""
+    """The verdict of a guardrail that goes on with `text` instead."""
 
     text: str
 
@@ -46,7 +46,7 @@ class GuardrailAnswer(BaseModel):
     """A text to go on with instead, if there is a harmless one."""
 
     def verdict(self) -> Verdict:
-        """Return what the answer comes to; one that allows the text leaves it as it is."""
+        """Return the answer as a verdict; if the text is allowed, it stays unchanged."""
         if self.allowed:
             return None
         if self.replacement is not None:
@@ -55,16 +55,16 @@ class GuardrailAnswer(BaseModel):
 
 
 def guardrail_name(guardrail: Any) -> str:
-    """Return what a guardrail is called in errors and events."""
+    """Return the name of a guardrail in errors and events."""
     name = getattr(guardrail, "name", None) or getattr(guardrail, "__name__", None)
     return name if isinstance(name, str) else type(guardrail).__name__
 
 
 def check_guardrail(guardrail: Any, agent: str, is_agent: bool) -> None:
-    """Refuse what can check nothing.
+    """Refuse a value that cannot be a guardrail.
 
     Raises:
-        DefinitionError: it is no function of one text, or an agent that answers something else.
+        DefinitionError: it is not a function of one text, or it is an agent with another output type.
     """
     what = f"guardrail {guardrail_name(guardrail)!r} of agent {agent!r}"
     if is_agent:
@@ -80,7 +80,7 @@ def check_guardrail(guardrail: Any, agent: str, is_agent: bool) -> None:
     except TypeError as error:
         raise DefinitionError(f"{what} must take one argument, the text") from error
     except ValueError:
-        return  # A callable written in C, which does not tell what it takes.
+        return  # A callable written in C, whose parameters cannot be read.
 
 
 def as_guardrail(agent: Any) -> Any:
@@ -89,10 +89,10 @@ def as_guardrail(agent: Any) -> Any:
 
 
 async def verdict_of(guardrail: Guardrail, text: str) -> Verdict:
-    """Return what a function or an activity says of a text.
+    """Return the verdict of a function or an activity on a text.
 
     Raises:
-        DefinitionError: it returned something else than a verdict.
+        DefinitionError: it returned something that is not a verdict.
     """
     answer = guardrail(text)
     if inspect.isawaitable(answer):

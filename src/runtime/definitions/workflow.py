@@ -1,4 +1,4 @@
-"""Defining workflows, and what their code can ask for: `import outlast; outlast.workflow.now()`.
+"""Defining workflows, and the functions for their code: `import outlast; outlast.workflow.now()`.
 
 Inside a workflow, `asyncio` does the rest: `sleep`, `gather`, `timeout`, `TaskGroup`, `Event`, `Queue` are
 durable and reproducible there.
@@ -48,10 +48,10 @@ def define(*, name: str | None = None, keep: timedelta | None = None) -> Callabl
         keep: How long an execution is kept after it has ended; for ever (until `prune`) by default.
 
     Raises:
-        DefinitionError: no entrypoint or more than one, an entrypoint that is no `async def`, a parameter
+        DefinitionError: no entrypoint or more than one, an entrypoint that is not an `async def`, a parameter
             without a type hint, a constructor that needs arguments, two handlers with one name, or a
-            parameter that can be given only by name and has that of an option: of the entrypoint `id`,
-            `task_queue` or `backend`, of an update `id`.
+            keyword-only parameter with the name of an option: `id`, `task_queue` or `backend` for the
+            entrypoint, `id` for an update.
     """
 
     def decorate(cls: C) -> C:
@@ -65,7 +65,7 @@ def define(*, name: str | None = None, keep: timedelta | None = None) -> Callabl
 
 
 def entrypoint(method: F) -> F:
-    """Mark the method that is the workflow."""
+    """Mark the method with which an execution begins."""
     setattr(method, _ROLE, ("entrypoint", None))
     return method
 
@@ -75,7 +75,7 @@ def signal(name: F, /) -> F: ...
 @overload
 def signal(name: str | None = None, /) -> Callable[[F], F]: ...
 def signal(name: Any = None, /) -> Any:
-    """Mark a method that takes a signal; `def` or `async def`. Its name is the method's unless given."""
+    """Mark a method that takes a signal; `def` or `async def`. By default it has the method's name."""
     return _handler("signal", name)
 
 
@@ -89,14 +89,14 @@ def query(name: Any = None, /) -> Any:
 
 
 class UpdateMethod(Protocol[P, R]):
-    """A method that answers an update; `validator` marks the one that is asked before it is accepted."""
+    """A method that answers an update; its `validator` marks the method that can reject the update."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     def validator(self, method: F) -> F:
-        """Mark a `def` method that takes the same arguments and raises if the update is not to be accepted.
+        """Mark a `def` method that takes the same arguments and raises to reject the update.
 
-        It only reads: what it changes would be lost when the execution is replayed.
+        It only reads: its changes would be lost when the execution is replayed.
         """
 
 
@@ -107,7 +107,7 @@ def update(
     name: str | None = None, /
 ) -> Callable[[Callable[Concatenate[Any, P], R]], UpdateMethod[P, R]]: ...
 def update(name: Any = None, /) -> Any:
-    """Mark a method that answers an update, `def` or `async def`; its caller gets what it returns or raises.
+    """Mark a method that answers an update, `def` or `async def`; the caller gets its result or error.
 
         @outlast.workflow.update
         async def add_item(self, item: str, count: int = 1) -> float:
@@ -137,7 +137,7 @@ def update(name: Any = None, /) -> Any:
 
 
 def now() -> datetime:
-    """Return workflow time (UTC): it stands still while code runs, and is the same in every replay."""
+    """Return the workflow's time (UTC): it stands still while code runs, and is the same in every replay."""
     return _context("workflow.now()").now()
 
 
@@ -152,7 +152,7 @@ def random() -> Random:
 
 
 async def wait_condition(condition: Callable[[], bool], timeout: timedelta | float | None = None) -> None:
-    """Return once `condition()` holds; it is looked at whenever something has happened to the execution.
+    """Return once `condition()` holds; it is checked after every input of the execution.
 
     Raises:
         TimeoutError: it did not hold within `timeout` (a number means seconds).
@@ -163,7 +163,7 @@ async def wait_condition(condition: Callable[[], bool], timeout: timedelta | flo
 
 
 def all_handlers_finished() -> bool:
-    """Return whether no handler of a signal or an update is at work; a condition to wait for before the end.
+    """Return whether no handler of a signal or an update is running; a condition to wait for before the end.
 
     await workflow.wait_condition(workflow.all_handlers_finished)
     """
@@ -171,15 +171,15 @@ def all_handlers_finished() -> bool:
 
 
 def patched(patch: str) -> bool:
-    """Tell code that was changed while executions run which of its two ways to take.
+    """Return whether an execution runs the new version of code that was changed while executions run.
 
         if workflow.patched("check-limits"):
-            await check_limits(order)       # what new executions do, and old ones that were not here yet
+            await check_limits(order)       # new executions, and old ones that had not come here
         else:
-            await check(order)              # what executions did that have passed here before
+            await check(order)              # executions that passed here before the change
 
-    It is True where an execution comes here for the first time, and this is journaled; it is False where a
-    journal goes on without it. Take the old way out when no execution that went it is running any more.
+    It is True when an execution comes here for the first time, and this is journaled; it is False when a
+    replay comes here and the journal lacks it. Delete the old version when no execution runs it any more.
     """
     return _context("workflow.patched()").patched(patch)
 
@@ -190,11 +190,12 @@ def should_continue_as_new() -> bool:
 
 
 async def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
-    """Go on from the entrypoint with these arguments, in a history of its own. What runs still is cancelled,
-    but handlers of signals and updates are waited for: call it in the entrypoint, and let none wait for that.
+    """Go on from the entrypoint with these arguments, in a new history. Steps and tasks that still run are
+    cancelled, but it waits for handlers of signals and updates: call it in the entrypoint, and let no handler
+    wait for it.
 
-    The execution keeps its id, its event stream and the messages that nobody has taken yet. Sessions begin
-    anew, so carry in the arguments what must be known; `AgentWorkflow` does this for a conversation.
+    The execution keeps its id, its event stream and its unread messages. Sessions begin new conversations, so
+    carry the state that you need in the arguments; `AgentWorkflow` does this for a conversation.
 
     Raises:
         PayloadTooLarge: the arguments are over the backend's limit; the execution goes on here.
@@ -233,7 +234,7 @@ logger = _ExecutionLogger(logging.getLogger("outlast.workflow"), {})
 
 
 def definition_of(workflow: Any) -> WorkflowDefinition:
-    """Return the definition of a workflow class, or of the one that this process defines by that name.
+    """Return the definition of a workflow class, or of the workflow that this process defines by that name.
 
     Raises:
         DefinitionError: it is not a workflow; the message says what to write.
@@ -324,7 +325,7 @@ def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefiniti
 
 
 def _check_validator(cls: type[Any], name: str, handler_name: str, attribute: str) -> None:
-    """Raise DefinitionError unless the method called `attribute` can be what that handler's says it is."""
+    """Raise DefinitionError unless the method called `attribute` can be the validator of that handler."""
     handler, validator = getattr(cls, handler_name, None), getattr(cls, attribute)
     what = f"the validator of update {handler_name!r} of workflow {name!r}"
     if getattr(handler, _ROLE, ("", None))[0] != "update":
@@ -346,7 +347,7 @@ def _parameters(method: Any) -> list[inspect.Parameter]:
 
 
 def _signature(method: Callable[..., Any]) -> CallableSignature:
-    return CallableSignature.of(functools.partial(method, None))  # `self` is no argument
+    return CallableSignature.of(functools.partial(method, None))  # `self` is not an argument
 
 
 def _needs_arguments(cls: type[Any]) -> bool:
