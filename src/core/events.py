@@ -23,7 +23,7 @@ everything else that a reader does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import ItemsView, KeysView, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
@@ -98,6 +98,25 @@ class EventData(Value):
     kind: ClassVar[EventKind]
     prose: ClassVar[frozenset[str]] = frozenset()
     """The fields with words for people, which another version of this library may choose differently."""
+
+    # A program that handles events of any kind reads their data by names, as JSON.
+
+    def __getitem__(self, name: str) -> JSON:
+        """Return a field as JSON; raises KeyError for a name that `to_data` does not have."""
+        value: JSON = self.to_data("json")[name]
+        return value
+
+    def get(self, name: str, default: JSON = None) -> JSON:
+        """Return a field as JSON, or `default` for a name that `to_data` does not have."""
+        return self.to_data("json").get(name, default)
+
+    def keys(self) -> KeysView[str]:
+        """Return the names of the fields that hold something."""
+        return self.to_data("json").keys()
+
+    def items(self) -> ItemsView[str, JSON]:
+        """Return the fields that hold something, as JSON, by name."""
+        return self.to_data("json").items()
 
 
 # The execution -----------------------------------------------------------------------------------------

@@ -104,6 +104,17 @@ def test_what_an_event_carries_is_not_looked_at(result: JSON) -> None:
     assert data.result is result
 
 
+@given(any_event_data)
+def test_data_are_read_by_name_too(data: AnyEventData) -> None:
+    there = data.to_data("json")
+    assert dict(data) == dict(data.items()) == there
+    assert {name: data[name] for name in list(data.keys())} == there
+    assert {name: data.get(name) for name in there} == there
+    assert data.get("nonsense", "nothing") == "nothing"
+    with pytest.raises(KeyError):
+        data["nonsense"]
+
+
 def test_data_are_frozen() -> None:
     data = events.PatchedData(patch="p")
     with pytest.raises(ValueError, match="frozen"):
