@@ -12,6 +12,7 @@ OutlastError
 │   ├── IllegalTransition
 │   ├── NonDeterminismError
 │   ├── DeterminismError
+│   ├── BusyWorkflow
 │   └── NotInWorkflow
 ├── DurabilityError             an owner, a store or an identity stands in the way
 │   ├── ExecutionAlreadyExists
@@ -202,6 +203,22 @@ class DeterminismError(WorkflowError):
 
     def wording(self) -> str:
         return f"{self.what} is not possible in workflow code: {self.instead}"
+
+
+@dataclass(eq=False)
+class BusyWorkflow(WorkflowError):
+    """Workflow code runs on and on; other executions go on meanwhile, but this one cannot."""
+
+    execution_id: str
+    seconds: float
+    place: str
+
+    def wording(self) -> str:
+        return (
+            f"the code of execution {self.execution_id!r} has run for {self.seconds:.1f} s and does not come "
+            f"to rest; it is at {self.place}. Let it wait: for workflow.wait_condition(), an event, or "
+            "asyncio.sleep() of more than 0 s"
+        )
 
 
 @dataclass(eq=False)

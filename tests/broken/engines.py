@@ -94,11 +94,15 @@ class MakesAKeyForEachAttempt(BrokenBackend):
     replaced = ((execution_driver, "perform_in_time", _under_another_key),)
 
 
+async def _gives_nothing_up(self: execution_driver.Driver) -> None:
+    return None
+
+
 class RepeatsWhatMustNotBeRepeated(BrokenBackend):
     """The effect that an activity declares is not looked at after a crash."""
 
     breaks = "d4_"
-    replaced = ((execution_driver.Driver, "_give_up_on_doubtful_steps", lambda self: None),)
+    replaced = ((execution_driver.Driver, "_give_up_on_doubtful_steps", _gives_nothing_up),)
 
 
 def _tries_again_at_once(self: RetryPolicy, attempt: int, failure: Failure) -> float | None:
@@ -235,9 +239,9 @@ class TellsEveryAttemptAsTheFirst(BrokenBackend):
     replaced = ((execution_driver.Driver, "_publisher", _as_the_first),)
 
 
-def _does_not_record_what_it_cuts_short(self: execution_driver.Driver, key: str, ended: Any) -> None:
+async def _does_not_record_what_it_cuts_short(self: execution_driver.Driver, key: str, ended: Any) -> None:
     if ended is None or not ended.interrupted:
-        _take_ended(self, key, ended)
+        await _take_ended(self, key, ended)
 
 
 class DoesNotRecordWhatItCutsShort(BrokenBackend):

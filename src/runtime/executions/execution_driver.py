@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -28,6 +29,7 @@ from outlast.core.records import (
     CancelRequested,
     ExecutionRecovered,
     ExecutionResumed,
+    Input,
     SignalReceived,
     StepCompleted,
     StepFailed,
@@ -53,6 +55,12 @@ from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.executions.lost_workers import LastWords, no_last_words, recovery
 from outlast.runtime.executions.store_retry import append_once, patiently
 from outlast.runtime.executions.suspects import CAME_THROUGH
+from outlast.runtime.isolation.pace import Pace
+
+INPUTS_AT_ONCE = 1000
+"""How many inputs, with what they cause, are written at once at the most."""
+INPUTS_SECONDS = 0.5
+"""For how long inputs are collected, at the most, before they are written."""
 
 LINGER_SECONDS = 1.0
 """An execution with nothing to do but a wait shorter than this is kept, not released and claimed again."""
@@ -81,6 +89,19 @@ class _Ended:
     outcome_unknown: bool = False
     interrupted: bool = False
     heartbeat: JSON = None
+
+
+class _Portion:
+    """The inputs that one append holds at the most."""
+
+    def __init__(self) -> None:
+        self._left = INPUTS_AT_ONCE
+        self._over_at = time.monotonic() + INPUTS_SECONDS
+
+    def has_room(self) -> bool:
+        """Return whether another input belongs in it, and count that one."""
+        self._left -= 1
+        return self._left >= 0 and time.monotonic() < self._over_at
 
 
 _Attempting = asyncio.Task[_Ended | None]
@@ -114,6 +135,9 @@ class Driver:
         self._ended: deque[tuple[str, _Attempting]] = deque()
         self._wake = asyncio.Event()
         self._has_mail = True
+        self._mail: deque[Delivery] = deque()
+        """Messages that were read and are still to be given to the code."""
+        self._pace = Pace()
         self._recovery_due = claim.recovered
         self._acquitted = acquitted
         self._came_through = False
@@ -157,7 +181,7 @@ class Driver:
                 self._machine.note(recovery(self.claim, self._now(), self._services.last_words))
             if self._machine.is_held:
                 self._machine.note(ExecutionResumed(at=self._now()))
-            self._give_up_on_doubtful_steps()
+            await self._give_up_on_doubtful_steps()
             while True:
                 await self._take_inputs()
                 if self._may_release():
@@ -170,7 +194,7 @@ class Driver:
                     await self._append(batch, Commit(consumed=self._live.consumed, status=status))
                 if closed is not None:
                     return False
-                self._begin_steps()
+                await self._begin_steps()
                 await self._wait()
         finally:
             await self._stop_attempts()
@@ -178,23 +202,30 @@ class Driver:
     # Inputs
 
     async def _take_inputs(self) -> None:
-        if self._has_mail:
+        """Give the code what has come, one after the other; very much of it in several appends."""
+        if self._has_mail and not self._mail:
             self._has_mail = False
-            for delivery in await self._messages():
-                self._receive(delivery.message)
-                self._live.consumed = delivery.number
+            self._mail.extend(await self._messages())
+        portion = _Portion()
+        self._pace = Pace()
+        while self._mail and portion.has_room():
+            delivery = self._mail.popleft()
+            await self._receive(delivery.message)
+            self._live.consumed = delivery.number
         now = self._now()
         # Timers that are due fire in the order of their due times, whenever we happen to look.
         for key, _ in sorted(
             ((key, due) for key, due in self._machine.timers.items() if due <= now),
             key=lambda timer: (timer[1], timer[0]),
         ):
-            self._live.deliver(TimerFired(at=now, key=key))
-        while self._ended:
+            if not portion.has_room():
+                break
+            await self._deliver(TimerFired(at=now, key=key))
+        while self._ended and portion.has_room():
             key, task = self._ended.popleft()
             # An attempt that the code no longer waits for is not among the running any more.
             if self._running.pop(key, None) is not None and not task.cancelled():
-                self._take(key, task.result())
+                await self._take(key, task.result())
         for key in [key for key in self._running if key not in self._machine.steps]:
             self._unwind(self._running.pop(key))
 
@@ -205,13 +236,25 @@ class Driver:
             doing=f"execution {self.claim.execution_id}",
         )
 
-    def _receive(self, message: Message) -> None:
+    async def _deliver(self, record: Input) -> None:
+        """Give the code an input, and let it run until it is at rest; others run meanwhile."""
+        self._live.deliver(record)
+        await self._come_to_rest()
+
+    async def _come_to_rest(self) -> None:
+        while not self._live.at_rest:
+            await self._pace.pause()
+            self._live.go_on()
+        if self._pace.is_due():
+            await self._pace.pause()
+
+    async def _receive(self, message: Message) -> None:
         now, content = self._now(), decode_message(message.body)
         match content:
             case CancelMessage():
-                self._live.deliver(CancelRequested(at=now, message_id=message.id))
+                await self._deliver(CancelRequested(at=now, message_id=message.id))
             case SignalMessage(name=name, arguments=arguments, named=named):
-                self._live.deliver(
+                await self._deliver(
                     SignalReceived(at=now, message_id=message.id, name=name, arguments=arguments, named=named)
                 )
             case UpdateMessage(id=update_id, name=name, arguments=arguments, named=named):
@@ -219,22 +262,23 @@ class Driver:
                     at=now, update_id=update_id, name=name, arguments=arguments, named=named
                 )
                 self._live.deliver_update(accepted)
+                await self._come_to_rest()
 
-    def _take(self, key: str, ended: _Ended | None) -> None:
+    async def _take(self, key: str, ended: _Ended | None) -> None:
         opened = self._machine.steps.get(key)
         if ended is None or opened is None:
             return
         if ended.failure is None:
-            self._complete(opened, ended.result)
+            await self._complete(opened, ended.result)
             return
         step = self._live.requested[key]
         if ended.outcome_unknown:
-            self._fail(key, opened.attempt, Failure.of(OutcomeUnknown(step.name)))
+            await self._fail(key, opened.attempt, Failure.of(OutcomeUnknown(step.name)))
             return
         # Being interrupted by an orderly stop is nobody's failure: it does not use up the last attempt.
         delay = 0.0 if ended.interrupted else step.options.retry.delay_after(opened.attempt, ended.failure)
         if delay is None:
-            self._fail(key, opened.attempt, ended.failure)
+            await self._fail(key, opened.attempt, ended.failure)
             return
         now = self._now()
         self._machine.note(
@@ -248,20 +292,20 @@ class Driver:
             )
         )
 
-    def _complete(self, opened: OpenStep, result: JSON) -> None:
+    async def _complete(self, opened: OpenStep, result: JSON) -> None:
         record = StepCompleted(at=self._now(), key=opened.scheduled.key, result=result)
         size, limit = self._live.encoder.size(record), self._services.store.limit_bytes
         if size > limit:
             # Running it again would give the same: the error goes to the code, once.
             failure = Failure.of(PayloadTooLarge(f"the result of {opened.scheduled.name!r}", size, limit))
-            self._fail(record.key, opened.attempt, failure)
+            await self._fail(record.key, opened.attempt, failure)
             return
-        self._live.deliver(record)
+        await self._deliver(record)
 
-    def _fail(self, key: str, attempts: int, failure: Failure) -> None:
-        self._live.deliver(StepFailed(at=self._now(), key=key, attempts=attempts, failure=failure))
+    async def _fail(self, key: str, attempts: int, failure: Failure) -> None:
+        await self._deliver(StepFailed(at=self._now(), key=key, attempts=attempts, failure=failure))
 
-    def _give_up_on_doubtful_steps(self) -> None:
+    async def _give_up_on_doubtful_steps(self) -> None:
         """End the steps that a lost worker may have run and that must not be run again.
 
         Also when this claim is a regular one: the worker that wrote down the recovery may not have been able
@@ -273,17 +317,20 @@ class Driver:
                 continue
             step = self._live.requested[key]
             if step.options.effect == "once":
-                self._fail(key, opened.attempt - 1, Failure.of(OutcomeUnknown(step.name)))
+                await self._fail(key, opened.attempt - 1, Failure.of(OutcomeUnknown(step.name)))
             elif opened.losses and opened.attempt > step.options.retry.max_attempts:
-                self._fail(key, opened.attempt - 1, Failure.of(ActivityInterrupted(step.name)))
+                await self._fail(key, opened.attempt - 1, Failure.of(ActivityInterrupted(step.name)))
 
     # Steps
 
-    def _begin_steps(self) -> None:
-        if self._services.stopping.is_set():
-            return
+    async def _begin_steps(self) -> None:
         now = self._now()
+        self._pace = Pace()
         for key, opened in self._machine.steps.items():
+            if self._services.stopping.is_set():
+                return
+            if self._pace.is_due():
+                await self._pace.pause()
             if key not in self._running and opened.retry_at <= now:
                 task = asyncio.create_task(
                     self._attempt(self._live.requested[key], opened), name=f"{self.claim.execution_id}/{key}"
@@ -402,12 +449,17 @@ class Driver:
         return self._came_through and self.fruitless > CAME_THROUGH
 
     def _may_release(self) -> bool:
-        if self._machine.closed is not None or self._running or self._ended or self._has_mail:
+        if self._machine.closed is not None or self._running or self._ended or self._mail or self._has_mail:
             return False
         if self._services.stopping.is_set():
             return True
         due = self._next_due()
         return due is None or due > self._now() + LINGER_SECONDS
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether there is something to do at once."""
+        return bool(self._ended or self._mail or self._has_mail or self._must_be_acquitted)
 
     def _release_commit(self) -> Commit:
         return Commit(consumed=self._live.consumed, release=True, wake_at=self._next_due())
@@ -422,7 +474,7 @@ class Driver:
     async def _wait(self) -> None:
         """Return when an attempt has ended, there is mail, something is due, or the worker stops."""
         stopping = self._services.stopping.is_set()
-        if self._ended or self._has_mail or self._must_be_acquitted or (stopping and not self._running):
+        if self._has_news or (stopping and not self._running):
             return
         self._look_whether_at_rest()
         due = None if stopping else self._next_due()

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outlast.core.errors import LeaseLost, StorageError
-from outlast.core.records import AnyRecord, ExecutionHeld, ExecutionRecovered, decode_record, encode_record
+from outlast.core.records import AnyRecord, ExecutionHeld, ExecutionRecovered, encode_record
 from outlast.ports.clock import Clock
 from outlast.ports.journal import Claim, Commit, Store, as_note
+from outlast.runtime.executions.loading import decoded
 from outlast.runtime.executions.lost_workers import LastWords, lost_note, recovery, stuck_note, waiting_note
 from outlast.runtime.executions.store_retry import append_once
 from outlast.runtime.executions.suspects import FRUITLESS_MAX
@@ -88,7 +89,7 @@ class HandingBack:
     async def _records(self, execution_id: str) -> Sequence[AnyRecord]:
         """Return the records of a journal, as far as they can be had."""
         try:
-            return [decode_record(record) for record in await self.store.read(execution_id)]
+            return [record async for record in decoded(await self.store.read(execution_id))]
         except Exception as error:
             logger.warning("the journal of execution %s cannot be read: %s", execution_id, error)
             return []

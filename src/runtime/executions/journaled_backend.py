@@ -59,7 +59,7 @@ from outlast.runtime.definitions.codec import Codec, Misfit
 from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.handler_calls import known_handler
 from outlast.runtime.executions.inbox_messages import AnyMessage, CancelMessage, SignalMessage, UpdateMessage
-from outlast.runtime.executions.live_execution import LiveExecution
+from outlast.runtime.executions.loading import decoded, load
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.executions.text_listener import Listener
 from outlast.runtime.executions.worker import Worker, WorkerOptions
@@ -252,8 +252,8 @@ class JournaledExecution(Execution):
         is_sent = False
         while True:
             records = await self._patiently(partial(self._store.read, self._id, length))
-            for record in records:
-                trace.read(decode_record(record))
+            async for record in decoded(records):
+                trace.read(record)
             length += len(records)
             if trace.is_over:
                 return trace.answer(self._id, name)
@@ -316,9 +316,9 @@ class JournaledExecution(Execution):
             raise UnknownDefinition("workflow", head.workflow)
         handler = known_handler(definition.queries, "query", name)
         arguments, named = _given(f"query {name}", handler, name, args, kwargs)
-        records = [decode_record(record) for record in await self._store.read(self._id)]
+        records = await self._store.read(self._id)
         info = WorkflowInfo(self._id, head.workflow, head.task_queue)
-        live = LiveExecution(definition, info, records, limit_bytes=self._store.limit_bytes)
+        live = await load(definition, info, records, limit_bytes=self._store.limit_bytes)
         try:
             return handler.signature.load_result(live.ask(name, arguments, named))
         finally:
@@ -352,9 +352,9 @@ class JournaledExecution(Execution):
             # Text is heard after the records are read, so that none of a reply among them is missing.
             told = await listener.heard() if follow and (records or reader.awaits_reply) else ()
             reader.hear(told)
-            for record in records:
+            async for record in decoded(records):
                 is_wanted = reader.position >= after
-                for event in reader.read(decode_record(record)):
+                for event in reader.read(record):
                     if is_wanted:
                         yield event
             for event in reader.text():

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import inspect
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -20,6 +21,7 @@ from typing import Any, NoReturn, cast
 
 from outlast.core.approvals import DECISION_SIGNAL, Decision, read_decision
 from outlast.core.errors import (
+    BusyWorkflow,
     DefinitionError,
     DeterminismError,
     ForeignError,
@@ -60,8 +62,14 @@ from outlast.runtime.definitions.determinism_guard import own_code, workflow_cod
 from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
 from outlast.runtime.executions.workflow_loop import ExecutionEvicted, WorkflowLoop
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.isolation.pace import PORTION_SECONDS
 
 logger = logging.getLogger("outlast.workflow")
+
+RUNNING_SECONDS_MAX = 10.0
+"""How long code may run between two inputs, unless whoever drives it says something else."""
+CALLBACKS_AT_ONCE = 64
+"""How many callbacks run between two looks at the time."""
 
 
 class _Departed(BaseException):
@@ -69,10 +77,14 @@ class _Departed(BaseException):
 
 
 class LiveExecution(WorkflowContext):
-    """The workflow code of one execution, caught up with its journal, and the context it runs in.
+    """The workflow code of one execution, and the context it runs in.
 
-    Raises `NonDeterminismError` from `__init__` and `deliver` when the code departs from the journal; after
-    the latter the object is of no further use but for `close`.
+    The code runs for moments: `go_on` until it is `at_rest`, first to catch up with the journal, then after
+    each input that was delivered. In between, whoever drives it lets others run.
+
+    Raises `NonDeterminismError` from `go_on` and `deliver` when the code departs from the journal, and
+    `BusyWorkflow` when it has run for longer than `running_seconds_max` since the last input. Afterwards the
+    object is of no further use but for `close`.
     """
 
     def __init__(
@@ -82,6 +94,7 @@ class LiveExecution(WorkflowContext):
         records: Sequence[AnyRecord],
         *,
         limit_bytes: int,
+        running_seconds_max: float | None = None,
     ) -> None:
         self.definition = definition
         self.machine = WorkflowMachine(info.execution_id, records)
@@ -92,6 +105,15 @@ class LiveExecution(WorkflowContext):
         self.encoder = Encoder()
         self._info = info
         self._limit_bytes = limit_bytes
+        self._running_seconds_max = (
+            RUNNING_SECONDS_MAX if running_seconds_max is None else running_seconds_max
+        )
+        self._running = False
+        """Whether the code has not come to rest since the last input."""
+        self._input: Input | None = None
+        """The last input, until the code has got it."""
+        self._seconds = 0.0
+        """How long the code has run since the last input."""
         seed = hashlib.sha256(info.execution_id.encode()).digest()
         self._random = Random(seed)
         self._state: dict[Any, Any] = {}
@@ -112,19 +134,34 @@ class LiveExecution(WorkflowContext):
         self._loop = WorkflowLoop(
             on_timer=self._start_timer, on_timer_cancelled=self.machine.abandon, start_time=start
         )
-        try:
-            while (record := self.machine.advance()) is not None:
-                self._run(record)
-                self.encoder.forget()
-        except BaseException:
-            self.close()
-            raise
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the code has caught up with its journal, and waits for an input or has ended."""
+        return not self._running and self.machine.phase is not MachinePhase.REPLAYING
+
+    def go_on(self) -> bool:
+        """Let the code run for a moment, and return whether it is at rest."""
+        deadline = time.monotonic() + PORTION_SECONDS
+        while True:
+            if self._running and not self._run(deadline):
+                return False
+            record = self.machine.advance() if self.machine.phase is MachinePhase.REPLAYING else None
+            if record is None:
+                return True
+            self._begin(record)
+            if time.monotonic() >= deadline:
+                return False
 
     def deliver(self, record: Input) -> bool:
-        """Give the code an input and let it run as far as it can; False if nobody waits for it any more."""
+        """Give the code an input and let it run for a moment; False if nobody waits for it any more.
+
+        Only code that is at rest can be given an input.
+        """
         if self.machine.phase is not MachinePhase.LIVE or not self.machine.accept(record):
             return False
-        self._run(record)
+        self._begin(record)
+        self.go_on()
         return True
 
     def deliver_update(self, update: UpdateAccepted) -> None:
@@ -177,17 +214,42 @@ class LiveExecution(WorkflowContext):
 
     # Running the code
 
-    def _run(self, record: Input) -> None:
+    def _begin(self, record: Input) -> None:
         self._loop.advance(self.machine.now)
+        self._input = record
+        self._running = True
+        self._seconds = 0.0
+
+    def _run(self, deadline: float) -> bool:
+        """Run until the code is at rest, and return True; or, once the deadline has passed, False."""
         with workflow_code():
-            self._context.copy().run(self._hand_over, record)
-            self._loop.drain()
-            while self._settle_conditions():
-                self._loop.drain()
+            if self._input is not None:
+                record, self._input = self._input, None
+                self._context.copy().run(self._hand_over, record)
+            self._running = not self._drain(deadline)
         if self._departure is not None:
             raise self._departure
+        if self._running:
+            self._check_seconds(time.monotonic() - deadline + PORTION_SECONDS)
+            return False
         if self._root is not None and self.machine.closed is None:
             self._close_if_ended(self._root)
+        if self.machine.phase is MachinePhase.REPLAYING:
+            self.encoder.forget()
+        return True
+
+    def _drain(self, deadline: float) -> bool:
+        while True:
+            while not self._loop.drain(CALLBACKS_AT_ONCE):
+                if time.monotonic() >= deadline:
+                    return False
+            if not self._settle_conditions():
+                return True
+
+    def _check_seconds(self, more: float) -> None:
+        self._seconds += more
+        if self._seconds > self._running_seconds_max:
+            raise BusyWorkflow(self._info.execution_id, self._seconds, self._loop.place())
 
     def _hand_over(self, record: Input) -> None:
         match record:
@@ -327,24 +389,24 @@ class LiveExecution(WorkflowContext):
         return ExecutionEnded(status=Status.FAILED, failure=failure_of(error, self._limit_bytes))
 
     def _settle_conditions(self) -> bool:
+        """Wake those whose condition holds; return whether there are any."""
+        open_before, self._conditions = self._conditions, []
         moved = False
-        for entry in list(self._conditions):
-            condition, future = entry
+        for condition, future in open_before:
             if future.done():
-                self._conditions.remove(entry)
                 continue
             try:
                 with contained(self.unwinds):
                     holds = self._context.copy().run(condition)
             except Exception as error:
-                self._conditions.remove(entry)
                 future.set_exception(storable(error))
                 moved = True
                 continue
             if holds:
-                self._conditions.remove(entry)
                 future.set_result(None)
                 moved = True
+            else:
+                self._conditions.append((condition, future))
         return moved
 
     def _request(self, request: Request) -> Request:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from outlast.core.errors import (
+    BusyWorkflow,
     ConfigurationError,
     DefinitionError,
     LeaseLost,
@@ -24,7 +25,6 @@ from outlast.core.errors import (
     StorageError,
 )
 from outlast.core.failure import named_message_of
-from outlast.core.records import decode_record
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.deltas import Deltas
@@ -45,6 +45,7 @@ from outlast.runtime.executions.execution_driver import Driver, Services
 from outlast.runtime.executions.handing_back import HandingBack
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
+from outlast.runtime.executions.loading import load
 from outlast.runtime.executions.lost_workers import LastWords, no_last_words
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.executions.suspects import FRUITLESS_MAX, Placing, Suspects
@@ -55,6 +56,9 @@ logger = logging.getLogger("outlast.worker")
 CLAIMS_AT_ONCE = 5
 """How many executions one look at the store claims at most: the next ones are for whoever looks next, so that
 workers share a burst of executions instead of one taking all it has room for."""
+
+RUNNING_SECONDS_MIN = 1.0
+"""For how long code may run without coming to rest, also where a lease is shorter than that."""
 
 PAUSE_SECONDS = 0.02
 """The shortest wait between two looks at the store, when nothing happens there."""
@@ -322,6 +326,9 @@ class Worker:
             except NonDeterminismError as error:
                 logger.error("%s", error)
                 await self._put_off(activation, str(error))
+            except BusyWorkflow as error:
+                logger.error("%s", error)
+                await self._give_up(activation, error)
             except Exception as error:
                 if isinstance(error, LeaseLost):
                     raise
@@ -357,11 +364,12 @@ class Worker:
         if len(records) != claim.length:
             # Reading took longer than the lease: another owner has written since, and may be at work.
             raise LeaseLost(claim.execution_id)
-        return LiveExecution(
+        return await load(
             self._definitions[claim.workflow],
             WorkflowInfo(claim.execution_id, claim.workflow, self._options.task_queue),
-            [decode_record(record) for record in records],
+            records,
             limit_bytes=self._store.limit_bytes,
+            running_seconds_max=max(RUNNING_SECONDS_MIN, self._options.lease.total_seconds()),
         )
 
     def _park(self, execution_id: str, live: LiveExecution) -> None:

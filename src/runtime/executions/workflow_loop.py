@@ -29,6 +29,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
+from itertools import repeat
 from typing import Any, Never, TypeVar, TypeVarTuple, cast
 
 from outlast.core.errors import DeterminismError
@@ -179,8 +180,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._root = task
         return task
 
-    def drain(self) -> None:
-        """Run every ready callback, and those they make ready, until none is left.
+    def drain(self, limit: int | None = None) -> bool:
+        """Run ready callbacks, and those they make ready, up to `limit`; return whether none is left.
 
         Works from a plain callback of another loop, inside a task of another loop, and with no other loop:
         for the time of the call this loop is the running one and no outer task is current. Both are put back
@@ -189,10 +190,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """
         ready = self._ready
         if not ready:
-            return
+            return True
+        numbers = repeat(None) if limit is None else range(limit)
         outer = self._enter()
         try:
-            while ready:
+            for _ in numbers:
+                if not ready:
+                    break
                 handle = ready.popleft()
                 if not handle._cancelled:
                     try:
@@ -201,6 +205,15 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                         self._exited(handle, error)
         finally:
             _leave(outer)
+        return not ready
+
+    def place(self) -> str:
+        """Return where the code stands that runs next."""
+        for handle in self._ready:
+            task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]  # no other way
+            if isinstance(task, asyncio.Task):
+                return place_in(task.get_coro())
+        return "an unknown place"
 
     def _exited(self, handle: asyncio.Handle, error: BaseException) -> None:
         """Go on after an exception that asyncio lets through; if a task raised it, the task has kept it."""

@@ -19,7 +19,7 @@ from outlast.testing.contracts.durability.stage import (
 from outlast.testing.contracts.durability.workflows import Asyncio, Chance, patched_version, version
 
 
-async def _held(stage: Stage, execution: Execution) -> ExecutionDescription:
+async def in_trouble(stage: Stage, execution: Execution) -> ExecutionDescription:
     """Return the description once it tells why the execution cannot go on."""
 
     async def tells() -> ExecutionDescription | None:
@@ -57,7 +57,7 @@ class CodeContract(DurabilityContractBase):
         }[edit]
         with caplog.at_level(logging.CRITICAL):
             process = await stage.worker(wrong)
-            described = await _held(stage, execution)
+            described = await in_trouble(stage, execution)
             await process.stop()
         assert described.status is Status.RUNNING
         assert described.error is not None

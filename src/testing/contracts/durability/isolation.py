@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import pytest
@@ -11,14 +12,16 @@ from outlast.adapters.scripted.session import ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.entries import FunctionResult
 from outlast.core.errors import ActivityFailed, ExecutionFailed, OutlastError, UpdateFailed, UpdateRejected
+from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.runtime.definitions.agent import Agent
 from outlast.testing.contracts.durability.activities import AT_ONCE
+from outlast.testing.contracts.durability.code import in_trouble
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage
 from outlast.testing.contracts.durability.storage import BackendCapability
-from outlast.testing.contracts.durability.workflows import Echo
+from outlast.testing.contracts.durability.workflows import Echo, Steps
 
 
 class NotAnException(BaseException):
@@ -183,6 +186,24 @@ class CatchesAll:
         return self.signals
 
 
+@workflow.define(name="contract.busy")
+class Busy:
+    """Waits by running, until a signal comes."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    @workflow.entrypoint
+    async def run(self) -> str:
+        while not self.done:  # noqa: ASYNC110  # This is what it is for.
+            await asyncio.sleep(0)
+        return "done"
+
+    @workflow.signal
+    def finish(self) -> None:
+        self.done = True
+
+
 class IsolationContract(DurabilityContractBase):
     """D19."""
 
@@ -243,6 +264,17 @@ class IsolationContract(DurabilityContractBase):
             await stage.soon(process.stop())
         await stage.worker(CatchesAll)
         assert await stage.later(execution.result(), 3) == 2
+
+    async def test_d19_others_go_on_beside_code_that_never_comes_to_rest(self, stage: Stage) -> None:
+        self.needs(BackendCapability.GIVES_UP_BUSY_CODE)
+        execution, _ = await stage.start(Busy)
+        process = await stage.worker(Busy, Steps, lease=timedelta(seconds=1))
+        other, _ = await stage.start(Steps, ["a", "b", "c"])
+        assert await stage.soon(other.result()) == ["a done", "b done", "c done"]
+        described = await in_trouble(stage, execution)
+        assert described.status is Status.RUNNING
+        assert "Busy.run" in str(described.error)
+        await stage.soon(process.stop())
 
 
 async def until_count(stage: Stage, execution: Execution, wanted: int) -> None:

@@ -21,6 +21,7 @@ class BackendCapability(Enum):
     LISTS_WORKERS = "it tells which workers are alive and what each carries on"
     DROPS_STUBBORN_CODE = "code that catches everything, also what unwinds it, leaves memory when it must"
     HOLDS = "an execution that ends one worker after the other is held, until somebody resumes it"
+    GIVES_UP_BUSY_CODE = "code that never comes to rest is given up, and described with its place"
     SHOWS_ITS_BYTES = "what is stored can be looked at, byte by byte"
 
 
