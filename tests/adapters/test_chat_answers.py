@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import outlast
-from outlast.adapters.mistral.bodies import BODY_MAX, EventReader
-from outlast.adapters.mistral.redaction import HIDDEN, Redaction, hidden
+from outlast.adapters.mistral.bodies import BODY_MAX, StreamReader
+from outlast.adapters.mistral.redaction import HIDDEN, SecretRemover, hidden
 from outlast.adapters.scripted.session import say
 from outlast.core.errors import MalformedReply, ModelError, ModelOverloaded, ModelRefused, ModelUnreachable
 from outlast.core.events import ReplyCutData
@@ -152,7 +152,7 @@ def test_a_secret_in_pieces_of_text_is_removed(before: str, after: str, cuts: li
     for form in ENCODED:
         whole = before + form + after
         told: list[str] = []
-        text = Redaction({KEY}).text(told.append)
+        text = SecretRemover({KEY}).text(told.append)
         assert text is not None
         places = [0, *sorted(cuts), len(whole)]
         for begin, end in pairwise(places):
@@ -163,7 +163,7 @@ def test_a_secret_in_pieces_of_text_is_removed(before: str, after: str, cuts: li
 
 def test_a_short_key_is_a_word_like_others_in_replies() -> None:
     reply = ModelReply(entries=(say("The list is EMPTY."),))
-    assert Redaction({"EMPTY"}).reply(reply) is reply
+    assert SecretRemover({"EMPTY"}).reply(reply) is reply
     assert hidden("no such key: EMPTY", {"EMPTY"}) == "no such key: ***"
 
 
@@ -300,7 +300,7 @@ EVENTS = (
 
 @given(cuts=st.lists(st.integers(0, len(EVENTS)), max_size=12))
 def test_events_are_the_same_however_their_bytes_are_cut(cuts: list[int]) -> None:
-    reader = EventReader()
+    reader = StreamReader()
     found: list[object] = []
     for begin, end in pairwise([0, *sorted(cuts), len(EVENTS)]):
         found += reader.read(EVENTS[begin:end])

@@ -12,7 +12,7 @@ import outlast
 from outlast.adapters.memory.store import MemoryStore
 from outlast.adapters.scripted.session import call, say
 from outlast.core.approvals import DECISION_SIGNAL, Decision
-from outlast.core.errors import DefinitionError, NotSupported
+from outlast.core.errors import DefinitionError, InvalidArguments, NotSupported
 from outlast.core.events import ApprovalRequestedData
 from outlast.ports.journal import Message
 from outlast.runtime.attempts.system_clock import SystemClock
@@ -192,7 +192,7 @@ async def test_the_stream_tells_with_which_arguments_a_call_was_made() -> None:
     assert shown["tool_returned"].result == "sent to Bob"
 
 
-async def test_edited_arguments_that_do_not_fit_are_told_to_the_model_and_nothing_is_done() -> None:
+async def test_edited_arguments_that_do_not_fit_are_refused_and_the_call_still_waits() -> None:
     sent.clear()
     agents["one"] = clerk(tools=[mail])
     async with outlast.connect("memory:") as backend, backend.worker([Errand]):
@@ -200,8 +200,11 @@ async def test_edited_arguments_that_do_not_fit_are_told_to_the_model_and_nothin
         async for event in execution.events():
             if event.kind == "approval_requested":
                 [waiting] = await execution.pending()
-                await execution.decide(waiting.key, "allow", edited_arguments={"whom": "Bob"})
-        assert "whom" in await execution.result()
+                with pytest.raises(InvalidArguments, match="whom"):
+                    await execution.decide(waiting.key, "allow", edited_arguments={"whom": "Bob"})
+                assert await execution.pending() == (waiting,)
+                await execution.decide(waiting.key, "deny", "nobody to write to")
+        assert "nobody to write to" in await execution.result()
     assert sent == []
 
 

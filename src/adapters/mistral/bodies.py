@@ -105,7 +105,7 @@ def _decoder(encoding: str) -> _Plain | _Inflated:
     raise MalformedReply(f"its body is compressed with {encoding!r}; only gzip and deflate are accepted")
 
 
-class EventReader:
+class StreamReader:
     """Splits the bytes of a stream into events, without I/O.
 
     The data of an event is its JSON, or its text if it is not JSON. The data of an event of the type `error`

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from outlast.adapters.mistral.api_errors import error_in, message_in, of_status, translated
-from outlast.adapters.mistral.bodies import EventReader, bound
+from outlast.adapters.mistral.bodies import StreamReader, bound
 from outlast.core.errors import MalformedReply, MissingExtra, ModelUnreachable, OutlastError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Client:
                 if (error := error_in(_json_in(response))) is not None:
                     raise error
                 raise MalformedReply(f"the answer is not a stream: {message_in(response.text)!r}")
-            reader = EventReader()
+            reader = StreamReader()
             async for piece in response.aiter_bytes():
                 for event in reader.read(piece):
                     yield event

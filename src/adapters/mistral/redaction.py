@@ -54,7 +54,7 @@ def without_secrets(value: Any, secrets: Collection[str]) -> Any:
     return value
 
 
-class Redaction:
+class SecretRemover:
     """Removes secrets from replies, and from their text while it is written."""
 
     def __init__(self, secrets: Iterable[str]) -> None:

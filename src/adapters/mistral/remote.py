@@ -20,7 +20,7 @@ from outlast.adapters.mistral.definitions import (
     with_handoffs_as_tools,
 )
 from outlast.adapters.mistral.reconciliation import Finding, Trace, trace_of
-from outlast.adapters.mistral.redaction import Redaction
+from outlast.adapters.mistral.redaction import SecretRemover
 from outlast.adapters.mistral.session import ApiSession, Endpoint
 from outlast.adapters.mistral.wire import (
     Wire,
@@ -161,8 +161,8 @@ class RemoteSession(ApiSession):
         )
         # As long as the timeout of the whole reply, so a silent connection never ends a reply earlier.
         graph, secrets = with_secrets(request.graph)
-        redaction = Redaction(secrets)
-        told = redaction.text(tell)
+        remover = SecretRemover(secrets)
+        told = remover.text(tell)
         call = ConversationCall(told, self.timeout_seconds)
         if not request.may_call:
             arguments = completion_args(request.graph[request.agent])
@@ -171,7 +171,7 @@ class RemoteSession(ApiSession):
             graph = with_handoffs_as_tools(graph)
         request = request.with_(graph=graph)
         with hiding(secrets):
-            reply = redaction.reply(await TurnExchange(api, request, call).reply())
+            reply = remover.reply(await TurnExchange(api, request, call).reply())
         if told is not None:
             told.end()
         return reply

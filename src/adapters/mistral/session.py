@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from outlast.adapters.mistral.api_errors import hiding, translated
-from outlast.adapters.mistral.redaction import Redaction
+from outlast.adapters.mistral.redaction import SecretRemover
 from outlast.core.agents import AgentSpec
 from outlast.core.errors import (
     ConfigurationError,
@@ -123,10 +123,10 @@ class ApiSession(Session):
         endpoint = self.endpoint()
         if self.stream:
             tell = tell or untold
-        redaction = Redaction({endpoint.secret or ""})
-        told = redaction.text(tell)
+        remover = SecretRemover({endpoint.secret or ""})
+        told = remover.text(tell)
         async with self.guarded(endpoint):
-            reply = redaction.reply(await self._reply(endpoint, request, resources, told))
+            reply = remover.reply(await self._reply(endpoint, request, resources, told))
         if told is not None:
             told.end()
         return reply
