@@ -1,4 +1,4 @@
-"""The commands for remote agents: what `RemoteSession` has made in an account."""
+"""The commands for the remote agents that `RemoteSession` has made in an account."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UrlOption = Annotated[
 ]
 DaysOption = Annotated[
     float,
-    typer.Option("--unused-for", metavar="DAYS", min=0, help="How long nobody has used what is not needed."),
+    typer.Option("--unused-for", metavar="DAYS", min=0, help="Agents unused for this long are not needed."),
 ]
 
 
@@ -61,7 +61,7 @@ def list_agents(
 def gc(
     server_url: UrlOption = None,
     unused_for: DaysOption = 30.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before removing.")] = False,
 ) -> None:
     """Remove those of our remote agents that are not needed any more, and nothing else."""

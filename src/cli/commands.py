@@ -1,4 +1,4 @@
-"""The commands: what is read from the command line, and what is printed."""
+"""The commands: they read the command line, and print."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from outlast.ports.durability.backend import Backend
 
 
 class _Group(TyperGroup):
-    """Tells errors of ours in their own words; any other is a bug, and keeps its traceback."""
+    """Prints the message of an error of ours; any other error is a bug, and keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -89,7 +89,7 @@ def worker(
     ],
     backend: BackendOption = None,
     lease: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long after its death another worker takes over.")
+        float, typer.Option(metavar="SECONDS", help="How soon another worker takes over from a lost one.")
     ] = 10.0,
     max_concurrent_executions: Annotated[
         int, typer.Option(metavar="N", help="How many executions to carry on at a time.")
@@ -142,7 +142,7 @@ def start(
 def list_executions(
     workflow: Annotated[str | None, typer.Option(help="Only executions of this workflow.")] = None,
     status: Annotated[Status | None, typer.Option(help="Only executions with this status.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, from the newest on.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="The number of executions, from the newest on.")] = 100,
     backend: BackendOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -189,7 +189,7 @@ def show(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show an execution: what is known of it, and what has happened."""
+    """Show an execution and its events."""
 
     async def shown() -> None:
         async with connect(backend) as opened:
@@ -291,7 +291,7 @@ def approve(
 def deny(
     id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
     call: CallArgument,
-    reason: Annotated[str | None, typer.Option(help="Told to the model.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The model gets it as the result of the call.")] = None,
     backend: BackendOption = None,
 ) -> None:
     """Deny a tool call that waits for a decision; the model gets the reason as its result."""

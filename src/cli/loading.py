@@ -18,7 +18,7 @@ from outlast.ports.definitions import WorkflowDefinition
 from outlast.runtime.definitions.workflow import definition_of
 
 _JSON_BEGINS = ("{", "[", '"')
-"""What nobody begins a word with that is not meant as JSON."""
+"""The first characters of a word that is meant as JSON."""
 
 
 def workflows_in(targets: Iterable[str]) -> list[WorkflowDefinition]:

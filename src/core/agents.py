@@ -15,12 +15,12 @@ from outlast.core.values import Value
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}\Z")
-"""What the model API accepts as the name of a function."""
+"""The names of functions that the model API accepts."""
 
 HANDOFF_PREFIX = "transfer_to_"
 
 Effect = Literal["read", "idempotent", "once"]
-"""What calling a tool does to the world: nothing; the same however often; something each time."""
+"""The side effect of calling a tool: none; the same however often it is called; a new one each time."""
 
 
 class ToolSpec(Value):
@@ -31,9 +31,9 @@ class ToolSpec(Value):
     parameters: dict[str, JSON]
     requires_approval: bool = False
     effect: Effect | None = None
-    """What calling it does to the world, where its source says so when it lists it."""
+    """The side effect of calling it, if its source lists it."""
     timeout_seconds: float | None = None
-    """How long an attempt at calling it may take, where its source says so when it lists it."""
+    """The longest time for an attempt at calling it, if its source lists it."""
 
     @property
     def fingerprint(self) -> str:

@@ -1,8 +1,9 @@
-"""Approvals: what a person decides about one tool call, bound to what that person was shown.
+"""Approvals: a person's decision about one tool call, bound to what that person was shown.
 
-A call that waits is found in the event stream, which is the same on every backend: it was asked about, and
-neither decided nor closed since. A decision carries the call's place in the execution and a fingerprint of
-agent, tool and arguments, so it can never count for another call, or for the same one with other arguments.
+A call that waits is found in the event stream, which is the same on every backend: its approval was
+requested, and the call was neither decided nor closed since. A decision carries the call's place in the
+execution and a fingerprint of agent, tool and arguments, so it can never count for another
+call, or for the same one with other arguments.
 """
 
 from __future__ import annotations
@@ -36,23 +37,23 @@ Verdict = Literal["allow", "deny"]
 
 
 class PendingApproval(Value):
-    """A tool call that waits for a person; nothing of it has been done."""
+    """A tool call that waits for a person; it was not made yet."""
 
     key: str
-    """Its place in the execution, unlike that of any other call."""
+    """Its place in the execution, different from that of any other call."""
     call_id: str
-    """What the model calls it; of several runs at once, two might use the same."""
+    """The id that the model gave it; two runs of an execution might use the same."""
     agent: str
     tool: str
     arguments: dict[str, JSON]
     fingerprint: str
-    """What is equal only for the same agent, tool and arguments."""
+    """A hash that is equal only for the same agent, tool and arguments."""
     parameters: dict[str, JSON] = Field(default_factory=dict)
     """The JSON schema of the arguments; empty if it is not known, because the server runs the tool."""
 
 
 class Decision(Value):
-    """What was decided about the call at `key`, as it was shown."""
+    """The decision about the call at `key`, as it was shown."""
 
     key: str
     fingerprint: str
@@ -62,15 +63,15 @@ class Decision(Value):
 
 
 def fingerprint_of(agent: str, tool: str, arguments: dict[str, JSON]) -> str:
-    """Return what is equal only for the same agent, tool and arguments."""
+    """Return a hash that is equal only for the same agent, tool and arguments."""
     return sha256(canonical([agent, tool, arguments]).encode()).hexdigest()
 
 
 def read_decision(named: Mapping[str, JSON]) -> Decision:
-    """Return the decision that a signal's arguments are.
+    """Return the decision in a signal's arguments.
 
     Raises:
-        InvalidArguments: they are none.
+        InvalidArguments: they are not a decision.
     """
     try:
         return Decision.model_validate(dict(named))
@@ -114,11 +115,11 @@ def decision_on(
     reason: str | None = None,
     edited_arguments: Mapping[str, Any] | None = None,
 ) -> Decision:
-    """Return the decision about the call that has `call_id` for its id or its key.
+    """Return the decision about the call whose id or key is `call_id`.
 
     Raises:
         DefinitionError: the verdict is neither "allow" nor "deny", or a denied call is given arguments.
-        NotPending: no such call waits, or several do.
+        NotPending: no call with that id waits, or several do.
         Unserialisable: the edited arguments are not a JSON object.
         InvalidArguments: the edited arguments do not fit the tool. Nothing is decided.
     """

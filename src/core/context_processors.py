@@ -1,10 +1,10 @@
 """Choosing which part of a long conversation the model sees: pure functions of its entries.
 
-A context processor takes the entries and returns those that the model shall see; the conversation itself
-stays as it is. What must not be torn apart is a block: a reply of the model with the results of its calls, or
-one message. The processors here keep and drop whole blocks, and always keep the messages that led to what is
-kept, so that the model knows what it is at. After every processor, of whoever's making, calls without a
-result and results without a call are left out.
+A context processor takes the entries and returns those that the model sees; the conversation itself stays
+unchanged. Entries that must stay together are a block: a reply of the model with the results of its calls, or
+one message. The processors here keep and drop whole blocks, and always keep the messages that led to the kept
+blocks, so that the model knows its task. After every processor, also a user's own, calls without a result and
+results without a call are dropped.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Block = tuple[int, ...]
 """The positions of entries that belong together, in order."""
 
 ANSWERS = (FunctionResult, ToolConfirmation)
-"""What answers a call: what came of it here, or whether the server may make it."""
+"""The entries that answer a call: its result, or whether the server may make it."""
 
 _CHARACTERS_PER_TOKEN = 4
 
 
 def estimated_tokens(entry: Entry) -> int:
-    """Return about how many tokens an entry is, by its length; no tokeniser is asked."""
+    """Return an estimate of the tokens of an entry, by its length, without a tokeniser."""
     return 1 + len(encode(entry.to_wire())) // _CHARACTERS_PER_TOKEN
 
 
@@ -114,10 +114,10 @@ class TokenBudget:
 
 
 def processed(processors: Sequence[ContextProcessor], conversation: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Return what is left of a conversation when each processor has been at it, in order.
+    """Return the entries of a conversation that are left after each processor, in order.
 
     Raises:
-        DefinitionError: a processor failed, or returned something else than entries.
+        DefinitionError: a processor failed, or returned something that is not entries.
     """
     for processor in processors:
         name = getattr(processor, "__name__", type(processor).__name__)
@@ -134,7 +134,7 @@ def processed(processors: Sequence[ContextProcessor], conversation: Sequence[Ent
 
 
 def paired(conversation: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Return the conversation without calls that have no result behind them and results without a call."""
+    """Return the conversation without calls that no result follows and without results that lack a call."""
     kept: list[Entry | None] = []
     open_calls: dict[str, int] = {}
     for entry in conversation:

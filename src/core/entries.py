@@ -50,7 +50,7 @@ class FunctionCall(WireValue):
 
     @property
     def awaits_confirmation(self) -> bool:
-        """Whether the server will run it by itself, once it is allowed to."""
+        """True if the server will run it by itself, once a person allows it."""
         return (self.model_extra or {}).get("confirmation_status") == "pending"
 
 
@@ -63,7 +63,7 @@ class FunctionResult(WireValue):
 
 
 class ToolConfirmation(WireValue):
-    """The answer to a `FunctionCall` that the server runs: whether it may. It is no entry of the API."""
+    """The permission for a `FunctionCall` that the server runs. The API does not have this entry."""
 
     type: Literal["tool.confirmation"] = "tool.confirmation"
     tool_call_id: str

@@ -1,4 +1,4 @@
-"""Limits of one run: what it may use, counted from its events, looked at before every call of the model."""
+"""The limits of one run, counted from its events and checked before every call of the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from outlast.core.values import Value
 
 OnLimit = Literal["raise", "finish"]
-"""What a run does at a limit: end with an error, or ask the model once more, for an answer without tools."""
+"""The behaviour of a run at a limit: raise an error, or ask the model once more, without tools."""
 
 
 class Limits(Value):

@@ -1,4 +1,4 @@
-"""What a model's reply says, read without trust."""
+"""Reading a model's reply without trusting it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def open_function_calls(entries: tuple[Entry, ...]) -> tuple[FunctionCall, ...]:
 
 
 CALL_ID_MAX = 200
-"""How many characters an id of a call may have: it becomes part of ids that backends bound."""
+"""The longest id of a call, in characters: it becomes part of ids whose length backends limit."""
 
 
 def _has_own_id(call_id: str, seen: Collection[str]) -> bool:
-    """Whether a call can be known by this id among those that have the `seen` ones, and shown by it."""
+    """Return whether this id can be shown and differs from the `seen` ones."""
     return 0 < len(call_id) <= CALL_ID_MAX and call_id.isprintable() and call_id not in seen
 
 
 def own_call_ids(given: Sequence[str]) -> list[str]:
     """Return an id of its own for every call of a reply, by the ids that the model gave them, in order.
 
-    The first call with an id keeps it. Instead of one that is missing, repeated, longer than `CALL_ID_MAX`
-    or not to be printed (as half a surrogate pair, which no backend takes), one is made up, of nine letters
+    The first call with an id keeps it. An id that is missing, repeated, longer than `CALL_ID_MAX` or not
+    printable (such as half a surrogate pair, which no backend takes) is replaced by a new one of nine letters
     and digits.
     """
     taken = frozenset(given)
@@ -63,8 +63,8 @@ def with_own_call_ids(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 def arguments_in(reply: Mapping[str, Any]) -> dict[str, str]:
     """Return the arguments of a reply's calls, each as the model wrote it, by the call's own id.
 
-    The reply is the JSON that a journal holds. Nothing but its calls is looked at, and nothing is validated:
-    to make entries of every reply would cost whoever reads an event stream more than all the rest.
+    The reply is the JSON that a journal holds. Only its calls are read, and nothing is validated: making
+    entries of every reply would cost a reader of the event stream more than everything else.
     """
     calls = [
         entry
@@ -81,7 +81,7 @@ def parsed_arguments(text: str) -> dict[str, Any] | None:
         return {}
     try:
         value = decode(text)
-        # NaN and infinities, which Python reads, are no JSON; nor is what is nested too deep.
+        # Python reads NaN and infinities, which are not JSON; values nested too deep are refused too.
         check_json(value, depth_max=DEPTH_MAX)
     except ValueError:
         return None

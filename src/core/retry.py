@@ -1,4 +1,4 @@
-"""When a failed attempt is tried again."""
+"""The retry policy: whether and when a failed attempt is tried again."""
 
 from __future__ import annotations
 

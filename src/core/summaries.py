@@ -1,8 +1,9 @@
 """Summaries: a model writes a short text that stands for the older part of a long conversation.
 
-What is to be summarised is decided here, from the entries alone; a run then asks the model, as a step of its
-own, and from then on the summary is told in the place of what it covers. The conversation itself stays whole:
-a summary is positions in it and a text. Whole blocks are covered, so that no call is parted from its result.
+This module decides from the entries alone which part is summarised. A run then asks the model, in a step of
+its own, and from then on the model gets the summary in place of the entries that it covers. The conversation
+itself stays whole: a summary is a text, and positions in the conversation. It covers whole blocks, so that no
+call is separated from its result.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ class Summary(Value):
 
     @property
     def heading(self) -> MessageInput:
-        """The message that tells it."""
+        """The message that holds the summary."""
         return heading_of(self.text)
 
     def without(self, kept: Sequence[int]) -> Summary:
-        """Return the summary of what is left of its conversation: the entries at these positions."""
+        """Return the summary for a conversation of which only the entries at these positions are left."""
         places = {position: place for place, position in enumerate(kept)}
         return Summary(
             text=self.text,
@@ -53,7 +54,7 @@ class Summary(Value):
 
 
 def heading_of(text: str) -> MessageInput:
-    """Return the message that tells a summary."""
+    """Return the message that holds a summary."""
     return MessageInput(content=f"{HEADING}\n{text}")
 
 
@@ -72,37 +73,37 @@ def _uncovered(history: Sequence[Entry], summary: Summary | None) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What is to be summarised: `transcript`, as text; and what is left of the conversation's entries."""
+    """The part to summarise, as `transcript`, and the entries of the conversation that stay unchanged."""
 
     transcript: str
     length: int
     kept: tuple[int, ...]
 
     def summarised(self, text: str) -> Summary:
-        """Return the summary that `text` is."""
+        """Return the summary with this text."""
         return Summary(text=text, length=self.length, kept=self.kept)
 
 
 @dataclass(frozen=True, slots=True)
 class SummariseHistory:
-    """Has what is older than the last `keep_turns` turns summarised once all is more than `over_tokens`.
+    """Summarises what is older than the last `keep_turns` turns once all is more than `over_tokens`.
 
     It comes first among the context processors of a session. The run asks a model for the summary, before it
-    makes the call that would have been too long: a step like any other, journaled once, and no turn. The next
-    summary covers the last one and what has come since. The messages that led to the turns that are kept are
-    kept as well. What a summary costs counts with the turn that it is made for. Should it fail, the run goes
-    on with all that was said, and tries again at its next turn.
+    makes the call that would have been too long. That is a step like any other, journaled once, but it does
+    not count as a turn. The next summary covers the last one and the entries since. The messages that led to
+    the kept turns are kept as well. The usage of a summary counts with the turn that it is made for. If a
+    summary fails, the run goes on with the whole conversation, and tries again at its next turn.
 
     Args:
-        over_tokens: How many tokens are told before there is a summary, as `count` counts an entry. Make it a
-            few times what the turns that are kept amount to, or there is a summary at every turn.
-        keep_turns: How many of the last replies, with their results, stay as they are.
-        model: Who makes the summary; by default the model of the agent that is active.
-        instructions: What that model is told to do with the transcript it gets.
+        over_tokens: The number of tokens that may be sent without a summary, as `count` counts an entry. Make
+            it a few times the size of the kept turns, or there is a summary at every turn.
+        keep_turns: The number of last replies that stay unchanged, with their results.
+        model: The model that makes the summary; by default the model of the active agent.
+        instructions: The instructions of that model, which gets the transcript.
         count: The tokens of an entry; a pure function.
 
     Raises:
-        DefinitionError: a number is less than 1, or there is no text where one must be.
+        DefinitionError: a number is less than 1, or a text is empty.
     """
 
     over_tokens: int
@@ -121,7 +122,7 @@ class SummariseHistory:
             raise DefinitionError("the instructions of SummariseHistory are empty; leave them out instead")
 
     def __call__(self, conversation: Sequence[Entry]) -> Sequence[Entry]:
-        """Return the conversation as it is: the run has put a summary where one was due."""
+        """Return the conversation unchanged: the run has already put the summary in."""
         return conversation
 
     def asked(self, active: AgentSpec) -> AgentSpec:
@@ -139,7 +140,7 @@ class SummariseHistory:
     ) -> Split | None:
         """Return the part of `history` to summarise before it and the `new` entries are sent to a model.
 
-        None: it is short enough, or nothing is older than what is kept.
+        Return None if all is short enough, or if nothing is older than the kept turns.
 
         Raises:
             DefinitionError: the tokens cannot be counted.
@@ -166,9 +167,9 @@ class SummariseHistory:
 
 
 def older(conversation: Sequence[Entry], keep_turns: int, until: int | None = None) -> list[int]:
-    """Return the positions, before `until`, of what is older than the last turns and what led to these.
+    """Return the positions, before `until`, of entries older than the last turns and their messages.
 
-    With it goes an earlier summary, even where it stands among those messages.
+    An earlier summary counts as older, even if it is among those messages.
     """
     until = len(conversation) if until is None else until
     kept = set(KeepLastTurns(keep_turns).positions(conversation))
@@ -190,7 +191,7 @@ def _is_heading(entry: Entry) -> bool:
 def transcript(entries: Iterable[Entry]) -> str:
     """Return a conversation as text, a line for each thing said, called and answered.
 
-    What is no text, such as an image, is told of by its type.
+    A chunk that is not text, such as an image, is shown by its type.
     """
     lines: list[str] = []
     names: dict[str, str] = {}
@@ -206,7 +207,7 @@ def transcript(entries: Iterable[Entry]) -> str:
             case FunctionResult(result=result):
                 lines.append(f"{names.get(entry.tool_call_id, 'a tool')} returned: {result}")
             case _:
-                continue  # What a server did by itself stands in what it said afterwards.
+                continue  # The reply that follows says what a server did by itself.
     return "\n".join(lines)
 
 
@@ -219,7 +220,7 @@ def checked_context(context: Sequence[ContextProcessor]) -> tuple[ContextProcess
     """Return a session's context processors.
 
     Raises:
-        ConfigurationError: one is none, or a `SummariseHistory` does not come first.
+        ConfigurationError: one is not a function, or a `SummariseHistory` does not come first.
     """
     if callable(context) or not all(map(callable, context)):
         raise ConfigurationError("context must be a list of functions of a conversation's entries")
@@ -232,6 +233,6 @@ def checked_context(context: Sequence[ContextProcessor]) -> tuple[ContextProcess
 
 
 def summariser_in(context: Sequence[ContextProcessor]) -> SummariseHistory | None:
-    """Return what says when to summarise, if anything among the context processors does."""
+    """Return the `SummariseHistory` among the context processors, if any."""
     first = next(iter(context), None)
     return first if isinstance(first, SummariseHistory) else None

@@ -1,9 +1,9 @@
-"""Updates, as their callers follow them: what a journal says of one of them.
+"""Updates, as their callers follow them through the journal.
 
-An update is accepted once and answered once, and both stand in the journal under its id. A rejection is kept
-as a note, so that the caller hears of it; the id is then free to be tried again, as it is on Temporal, where
-a rejection leaves nothing at all. Each try is a message of its own: the id of the message holds the number of
-rejections that its sender knew of, so that the same try, sent by any number of processes, arrives once.
+An update is accepted once and answered once, and the journal holds both under its id. A rejection is kept as
+a note, so that the caller learns of it; the id can then be used again, as on Temporal, where a rejection
+leaves nothing at all. Each try is a message of its own: the id of the message holds the number of rejections
+that its sender knew of, so that the same try, sent by any number of processes, arrives once.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from outlast.core.json import JSON
 from outlast.core.records import AnyRecord, ExecutionEnded, UpdateAccepted, UpdateCompleted, UpdateRefused
 
 GAVE_UP = Failure(kind="CancelledError", message="the handler let a CancelledError of its own escape")
-"""How a handler has failed that was cancelled; nobody else does that, so it was its own doing."""
+"""The failure of a handler that ended cancelled; nobody else cancels handlers, so it did so itself."""
 
 
 class UpdateTrace:
-    """What the records of an execution, read in order, say of the update with one id."""
+    """The state of the update with one id, from the records of an execution, read in order."""
 
     def __init__(self, update_id: str) -> None:
         self._id = update_id
@@ -35,8 +35,8 @@ class UpdateTrace:
 
     @property
     def is_over(self) -> bool:
-        """Whether `answer` has something to say: the answer, a rejection since the last try, or that there
-        will be none since the execution has ended."""
+        """True once `answer` can return or raise: the update was answered, or rejected since the last try, or
+        the execution has ended."""
         return self._completed is not None or self._end is not None or self._is_rejected
 
     @property
@@ -45,7 +45,7 @@ class UpdateTrace:
 
     @property
     def was_accepted(self) -> bool:
-        """Whether the handler has begun, so that there is nothing to send."""
+        """True if the handler has begun, so that nothing must be sent."""
         return self._accepted is not None
 
     def read(self, record: AnyRecord) -> None:
@@ -63,7 +63,7 @@ class UpdateTrace:
                 pass
 
     def try_again(self) -> str:
-        """Leave the rejections so far behind; return the id of the message that is the next try."""
+        """Ignore the rejections so far; return the id of the message for the next try."""
         self._heard = len(self._rejections)
         return f"update:{self._id}:{self._heard}"
 
@@ -72,9 +72,9 @@ class UpdateTrace:
 
         Raises:
             UpdateFailed: the handler failed.
-            UpdateRejected: it was not accepted.
+            UpdateRejected: the update was rejected.
             UpdateAbandoned: the execution ended before its handler did.
-            ExecutionClosed: the execution ended before it was looked at.
+            ExecutionClosed: the execution ended before it accepted or rejected the update.
         """
         if self._completed is not None:
             if (failure := self._completed.failure) is None:

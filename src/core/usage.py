@@ -1,4 +1,4 @@
-"""What a model call cost."""
+"""Usage: the tokens that model calls took."""
 
 from __future__ import annotations
 
