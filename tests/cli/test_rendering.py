@@ -38,7 +38,7 @@ def test_a_call_that_waits_is_one_line_of_json(call_id: str, arguments: dict[str
         key="k", call_id=call_id, agent="a", tool="t", arguments=arguments, fingerprint="f"
     )
     told = json.loads(rendering.approval_json(approval).encode())
-    assert told == {**approval.to_data(), "arguments": arguments}
+    assert told == {**approval.model_dump(), "arguments": arguments}
 
 
 @given(data=any_event_data, text=any_text)
