@@ -1,4 +1,4 @@
-"""How far a run may go: what callers of `Runner` give, checked."""
+"""The bounds of a run, as callers of `Runner` give them, checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_MAX_TURNS = 10
 
 
 class Bounds(Value):
-    """The limits of one run, by the names that callers know, and what becomes of it at one of them."""
+    """The limits of one run, by the names that callers use, and its behaviour at a limit."""
 
     max_turns: int = Field(default=DEFAULT_MAX_TURNS, ge=1)
     max_total_tokens: int | None = Field(default=None, ge=1)
@@ -28,7 +28,7 @@ class Bounds(Value):
         """Return the bounds.
 
         Raises:
-            DefinitionError: one that no run could keep.
+            DefinitionError: a limit that a run cannot keep.
         """
         if isinstance(max_wall_time, timedelta):
             max_wall_time = max_wall_time.total_seconds()

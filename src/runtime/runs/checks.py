@@ -1,4 +1,4 @@
-"""Checks of a run: of what it is given by guardrails, of what it answers by output type and guardrails."""
+"""Checks of a run: guardrails check its inputs; output type and guardrails check its answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Checks:
         self._run_alone = run_alone
 
     async def let_in(self, given: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], Usage]:
-        """Return the inputs that may be sent to the model, and what checking them cost.
+        """Return the inputs that may be sent to the model, and the usage of checking them.
 
         Raises:
             InputRejected: a guardrail of the start agent rejects it.
@@ -60,7 +60,7 @@ class Checks:
         return given, usage
 
     async def verdict_on(self, effect: CheckAnswer) -> AnswerAccepted | AnswerRejected | AnswerBlocked:
-        """Return what becomes of an answer. A check that fails lets nothing out."""
+        """Return the verdict on an answer. If a check fails, the answer is blocked."""
         try:
             with contained(self._context.unwinds):
                 return await self._checked(effect)
@@ -91,7 +91,7 @@ class Checks:
         return AnswerAccepted(replacement=replacement, usage=usage)
 
     async def _judge(self, guardrail: Any, text: str) -> tuple[Verdict, Usage]:
-        """Return what a guardrail says, and what its own model calls cost."""
+        """Return the verdict of a guardrail, and the usage of its own model calls."""
         if not isinstance(guardrail, Agent):
             with contained(self._context.unwinds):
                 return await verdict_of(guardrail, text), Usage()

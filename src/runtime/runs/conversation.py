@@ -1,4 +1,4 @@
-"""What a session object has been through, kept apart for every execution.
+"""The conversation of a session object, a separate one for every execution.
 
 A session is a value, perhaps made once at the top of a module and used by a thousand executions. The
 conversation it carries on belongs to the execution that uses it (or, in a plain script, to the object), and
@@ -27,20 +27,20 @@ class Conversation:
     """The state of one conversation."""
 
     history: list[Entry] = field(default_factory=list)
-    """What was sent to the model, and its replies, in order."""
+    """The entries that were sent to the model, and its replies, in order."""
     unsent: tuple[Entry, ...] = ()
     """The entries to send first next time: results of calls that an ended run left behind."""
     summary: Summary | None = None
     """The summary that is sent instead of the older part of `history`; None: all of it is sent."""
     handle: JSON = None
     in_doubt: bool = False
-    """Whether the last request ended without a reply, so that the server may have received `unsent`."""
+    """True if the last request ended without a reply, so that the server may have received `unsent`."""
     in_use: bool = False
 
     def forget(self, size_bytes: int) -> int:
-        """Drop the first entries, until what is carried is so much smaller; return how many these were.
+        """Drop the first entries, until the rest is `size_bytes` smaller; return the number of dropped ones.
 
-        Calls and their results go together. The last reply, and what led to it, stays in any case.
+        Calls and their results stay together. The last reply and the messages that led to it always stay.
         """
         sizes = sum(map(_bytes_of, self.history))
         kept = TokenBudget(max(sizes - size_bytes, 1), count=_bytes_of).positions(self.history)
@@ -60,10 +60,10 @@ class Conversation:
         }
 
     def restore(self, carried: Mapping[str, Any]) -> None:
-        """Take over what `carried` returned."""
+        """Take over the conversation that `carried` returned."""
         self.history = list(wire.entries.validate_python(carried["history"]))
         self.unsent = tuple(wire.entries.validate_python(carried["unsent"]))
-        summary = carried.get("summary")  # Which not every release has carried.
+        summary = carried.get("summary")  # Older releases did not carry it.
         self.summary = None if summary is None else Summary.model_validate(summary)
         self.handle = carried["handle"]
         self.in_doubt = carried["in_doubt"]

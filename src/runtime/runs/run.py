@@ -73,7 +73,7 @@ MODEL_OPTIONS = ActivityOptions(
     retry=RetryPolicy(max_attempts=10, initial_interval=1.0, backoff_coefficient=2.0, max_interval=30.0),
     effect="idempotent",
 )
-"""How a model call is tried: patiently, since a busy conversation stays locked for up to 90 s."""
+"""The options of a model call: many attempts, because a busy conversation stays locked for up to 90 s."""
 
 
 SPARE_SECONDS = 60.0
@@ -239,7 +239,7 @@ class Run:
     # Tools
 
     async def _call_tool(self, effect: CallTool) -> None:
-        """Run one tool, and put how it ended where the run finds it. Only what must unwind it gets past."""
+        """Run one tool, and queue its result or failure for the run; raise only errors that unwind code."""
         try:
             with contained(self._context.unwinds):
                 result = await self._calls.result_of(effect)
@@ -249,7 +249,7 @@ class Run:
             self._events.put_nowait(ToolReturned(call_id=effect.call_id, result=result))
 
     def _tell_executions(self, reply: tuple[Entry, ...]) -> None:
-        """Put what the server has run into the event stream; what came of it is in the reply just before."""
+        """Emit an event for each tool that the server ran; its result is in the reply just before."""
         for entry in reply:
             if isinstance(entry, ToolExecution):
                 entry_id = (entry.model_extra or {}).get("id")
@@ -263,7 +263,7 @@ class Run:
                 )
 
     def _tell_answer(self, answer: AnswerCall) -> None:
-        """Emit what became of a call that the machine answered itself; a handoff has an event of its own."""
+        """Emit the end of a call that the machine answered itself; a handoff has an event of its own."""
         if answer.failure is None:
             return
         about = about_call(self._key, answer)

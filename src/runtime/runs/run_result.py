@@ -1,4 +1,4 @@
-"""What a run of an agent gives."""
+"""The result of a run of an agent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from outlast.runtime.definitions.output_type import OutputType, T_co
 
 
 class RunRecord(Value):
-    """The outcome of a run as data: what goes through a journal."""
+    """The outcome of a run as data that a journal can hold."""
 
     agent: str
     """The agent that answered."""
@@ -49,11 +49,11 @@ class RunResult(Sequence[Chunk], Generic[T_co]):
         self.entries: tuple[Entry, ...] = record.entries
         """Everything that the run added to the conversation, in order."""
         self.usage: Usage = record.usage
-        """What all model calls of the run cost, each counted once, whatever crashed."""
+        """The usage of all model calls of the run, each counted once in spite of crashes."""
         self.turns: int = record.turns
         """How often the model was called."""
         self.notes: tuple[str, ...] = record.notes
-        """What was unusual about the replies of the run; for example, that one was cut at the token limit."""
+        """Remarks on unusual replies of the run; for example, that one was cut at the token limit."""
         self._chunks = tuple(
             chunk
             for entry in record.final

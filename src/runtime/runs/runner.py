@@ -35,7 +35,7 @@ def check_run(agent: Agent, inputs: Any) -> tuple[Entry, ...]:
     """Return the inputs as entries.
 
     Raises:
-        DefinitionError: the agent is none, or the input is empty or no message.
+        DefinitionError: the agent is not an Agent, or the input is empty or not a message.
     """
     if not isinstance(agent, Agent):
         raise DefinitionError(f"the agent must be an Agent, not {type(agent).__name__}")
@@ -46,7 +46,7 @@ def as_entries(inputs: Any) -> tuple[Entry, ...]:
     """Return what a caller gave as entries.
 
     Raises:
-        DefinitionError: it is empty, or no messages.
+        DefinitionError: it is empty, or not messages.
     """
     try:
         return wire.messages(inputs)
@@ -106,7 +106,7 @@ async def run_in(
 
 
 def _requires_approval(graph: AgentGraph) -> bool:
-    """Whether a call of ours, or one that the server runs, is known to need a person."""
+    """Return whether some call, made here or by the server, is known to need a person's approval."""
     for agent in graph.agents.values():
         if any(tool.requires_approval for tool in agent.tools):
             return True

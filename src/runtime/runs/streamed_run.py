@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 
 TellEvents = Callable[[Sequence[Event]], None]
-"""Takes what has happened, in order, as it happens."""
+"""Takes events, in order, as they happen."""
 
 
 def plainly(
     run: Callable[[StepContext], Awaitable[RunResult[T]]], clock: Clock
 ) -> Callable[[TellEvents], Coroutine[Any, Any, RunResult[T]]]:
-    """Return a run in a plain script that tells of itself."""
+    """Return a run in a plain script that passes on its events."""
 
     async def to_the_end(tell: TellEvents) -> RunResult[T]:
         reader = EventReader(clock.now())

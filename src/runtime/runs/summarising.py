@@ -1,4 +1,4 @@
-"""Making a long conversation short in the middle of a run, by a step of its own."""
+"""Summarising a long conversation in the middle of a run, in a step of its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUMMARY_OPTIONS = ActivityOptions(
     retry=RetryPolicy(max_attempts=3, initial_interval=1.0, backoff_coefficient=2.0, max_interval=10.0),
     effect="idempotent",
 )
-"""How a summary is tried: soon given up, for a run can do without."""
+"""The options of a summary: few attempts, because a run can do without it."""
 
 
 class Summaries:
@@ -44,12 +44,12 @@ class Summaries:
     async def bring_up_to_date(
         self, conversation: Conversation, effect: CallModel, graph: AgentGraph
     ) -> Usage:
-        """Have what is old in the conversation summarised, if it is time, and return what that cost.
+        """Summarise the older part of the conversation, if it is time, and return the usage of that.
 
         If it fails, the conversation is as it was, and the event stream says so.
 
         Raises:
-            DefinitionError: what says when it is time cannot tell.
+            DefinitionError: the tokens cannot be counted.
         """
         summariser = self._session.summariser
         if summariser is None:
@@ -68,7 +68,7 @@ class Summaries:
         try:
             reply = ModelReply.model_validate(await self._context.run_step(step))
         except (ModelError, ActivityError, PayloadTooLarge, Unserialisable):
-            return Usage()  # Why is in the step's own event.
+            return Usage()  # The step's own event says why.
         text = said_in(reply.entries).strip()
         if text:
             conversation.summary = split.summarised(text)

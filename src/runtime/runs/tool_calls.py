@@ -24,7 +24,7 @@ from outlast.runtime.isolation.exits import contained
 
 TOOL_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="idempotent")
 CONNECTING_SECONDS = 120.0
-"""What an attempt may take beyond the time of a source's own: for a connection to be opened first."""
+"""The time of an attempt beyond the source's own timeout: a connection may have to be opened first."""
 ONCE_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, retry=RetryPolicy(max_attempts=1), effect="once")
 
 

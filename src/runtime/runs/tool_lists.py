@@ -1,7 +1,7 @@
-"""What the tool sources of a run have: asked once an execution, and journaled.
+"""The tools of the sources of a run: listed once an execution, and journaled.
 
 So a replay needs no source and no cache, and every run of an execution works with the same tools. A source
-that is not required and cannot be listed is missing for the run, and the agents that have it are told so.
+that is not required and cannot be listed is missing for the run; the instructions of its agents say so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OPTIONAL_OPTIONS = ActivityOptions(
 
 @dataclass(frozen=True, slots=True)
 class Catalogues:
-    """What a run's sources have, by their names; nothing where they are missing."""
+    """The tools of a run's sources, by source name; a missing source has none."""
 
     tools: Mapping[str, Sequence[ToolSpec]]
     missing: frozenset[str]
@@ -44,7 +44,7 @@ class _Asked:
 
 
 async def catalogues_of(sources: Mapping[str, ToolSource], context: StepContext) -> Catalogues:
-    """Return what the sources have. Each is asked unless this execution knows its answer.
+    """Return the tools of the sources. A source is asked unless this execution has its list already.
 
     Raises:
         OutlastError: a source that is required cannot be listed.

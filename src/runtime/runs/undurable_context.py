@@ -38,9 +38,9 @@ logger = logging.getLogger("outlast.runner")
 
 
 class PlainContext(StepContext):
-    """What a run asks for outside any workflow: nothing is kept, and a crash loses everything.
+    """The context of a run outside any workflow: nothing is kept, and a crash loses everything.
 
-    `on_record` is told what a journal would hold, and `on_text` what a model is writing.
+    `on_record` gets the records that a journal would hold, `on_text` the text that a model is writing.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class PlainContext(StepContext):
         return f":{self._keys}"
 
     async def decision(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision:
-        """Refuse: what nobody can find, nobody can decide.
+        """Refuse: nobody can find the call, so nobody can decide about it.
 
         Raises:
             NotSupported: always.
