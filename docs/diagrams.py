@@ -60,7 +60,7 @@ def diagram(start: str, phases: Iterable[str], moves: Iterable[Move]) -> str:
 
 
 def diagrams() -> Mapping[str, str]:
-    """Return every diagram by the name it has in the page."""
+    """Return every diagram by the name of the page that shows it."""
     return {
         "agent-machine": diagram(Phase.READY, Phase, agent_moves()),
         "workflow-machine": diagram(MachinePhase.REPLAYING, MachinePhase, workflow_moves()),
@@ -122,7 +122,7 @@ def _fields_in(source: str) -> Iterator[tuple[tuple[str, str], str]]:
 def drawings() -> Mapping[str, Mapping[str, str]]:
     """Return what is drawn, by page and by the name that it has there."""
     return {
-        "agent-machine.md": {name: f"```mermaid\n{drawn}\n```" for name, drawn in diagrams().items()},
+        **{f"{name}.md": {name: f"```mermaid\n{drawn}\n```"} for name, drawn in diagrams().items()},
         "events.md": {"events": event_table(), "fields": field_table()},
     }
 

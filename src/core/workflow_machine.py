@@ -1,34 +1,47 @@
-"""The workflow machine: deterministic replay, as a machine without a clock or a loop.
+"""The workflow machine: deterministic replay, without a loop and without a clock.
 
-Workflow code runs somewhere else, on an event loop that does nothing by itself. This machine stands between
-that code and the journal. It is in one of three phases:
+Workflow code is an ordinary coroutine, and a coroutine cannot be stored. To bring it back after a crash it is
+run again from its beginning, and given what it was given the first time. That works if the code then does
+what it did the first time; and if it does not, nobody may act upon it. This machine stands between the code,
+which runs somewhere else on a loop that does nothing by itself, and the journal. It sees to three things.
 
-- REPLAYING: records are left. `advance` hands out the next input for the code to be given; what the code
-  then asks for (`request`) is matched, key by key, with what the journal says it asked for at that point.
-- LIVE: every record has been matched. The driver offers inputs as they come (`accept`); what the code asks
-  for is collected. `take_batch` gives everything that must be durable *before* anything of it may be acted
-  upon, and `Batch.steps` which steps may start once it is.
-- CLOSED: the execution has ended, and its end is written.
+*The code gets its inputs again, in order.* A journal is a sequence of inputs, each with the requests that it
+caused (and notes of the engine's own, which the code never sees). `advance` returns the next input; the code
+gets it and runs until it can go no further. Time is that of the last input (`now`), never a clock's.
 
-What is legal stands in `OPERATIONS`.
+*The code must ask for what it asked for then.* The requests between one input and the next are the *window*
+of that input. A request is looked up in the window by its key, not by its place, because a key says what a
+step is (its place in its own task, or its turn and call within its agent run): branches that run at the same
+time may ask in any order. What is in the window and not asked for, or asked for and not in it, is a
+departure. Only the window of the last input is open: the journal stops there because a worker stopped there,
+so the code may ask for more than was written. `departures` says how a difference is found and worded.
 
-The order is a promise: an input and the requests it caused are one batch, hence one append. So a journal
-never holds half of what an input caused, and a step that is not in the journal has not been started.
+*What the code asks for is durable before anything of it is done.* `take_batch` returns what must be appended
+in one write, an input with the requests that it caused, and which steps may start once it is written. So a
+journal never holds half of what an input caused, and a step that is not in the journal has not been started.
+To write each request at once was rejected: it takes an append for each, and a crash between two of them would
+leave the code in a state that it never was in.
 
-A key says what a step *is* (its place in its own task, or its turn and call within its agent run), so that
-branches which run at the same time never depend on the order in which they happened to be scheduled.
+A step that is in the journal may have been started, and its worker may have died in the middle of an attempt.
+`OpenStep` counts the attempts and knows whether one is in doubt; the driver decides what follows.
+
+The machine is in one of four phases, and `OPERATIONS` says what each allows:
+
+- REPLAYING: the journal is not used up.
+- LIVE: every record has been matched. The driver offers inputs as they come, and the code goes on.
+- ENDING: the code has asked for the end of the execution, which is not written yet. Nothing reaches the code.
+- ENDED: the end is in the journal, or has been handed out to be written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from outlast.core.departures import departure, differences
 from outlast.core.errors import IllegalTransition, NonDeterminismError
-from outlast.core.events import PatchedData, repeated
-from outlast.core.failure import Failure
-from outlast.core.json import JSON, canonical
+from outlast.core.events import PatchedData
 from outlast.core.records import (
     INPUTS,
     NOTES,
@@ -44,14 +57,12 @@ from outlast.core.records import (
     Input,
     Note,
     Request,
-    SignalReceived,
     StepCompleted,
     StepFailed,
     StepScheduled,
     TimerFired,
     TimerStarted,
     UpdateAccepted,
-    UpdateCompleted,
     UpdateRefused,
 )
 
@@ -61,32 +72,46 @@ class MachinePhase(StrEnum):
 
     REPLAYING = "replaying"
     LIVE = "live"
-    CLOSED = "closed"
+    ENDING = "ending"
+    ENDED = "ended"
 
 
 OPERATIONS: dict[MachinePhase, dict[str, frozenset[MachinePhase]]] = {
     MachinePhase.REPLAYING: {
-        "advance": frozenset({MachinePhase.REPLAYING, MachinePhase.LIVE, MachinePhase.CLOSED}),
-        "request": frozenset({MachinePhase.REPLAYING}),
+        "advance": frozenset({MachinePhase.REPLAYING, MachinePhase.LIVE}),
+        "request": frozenset({MachinePhase.REPLAYING, MachinePhase.ENDING, MachinePhase.ENDED}),
+        "takes_patch": frozenset({MachinePhase.REPLAYING}),
+        "abandon": frozenset({MachinePhase.REPLAYING}),
     },
     MachinePhase.LIVE: {
         "accept": frozenset({MachinePhase.LIVE}),
-        "request": frozenset({MachinePhase.LIVE}),
+        "takes_update": frozenset({MachinePhase.LIVE}),
+        "request": frozenset({MachinePhase.LIVE, MachinePhase.ENDING}),
+        "takes_patch": frozenset({MachinePhase.LIVE}),
+        "abandon": frozenset({MachinePhase.LIVE}),
         "note": frozenset({MachinePhase.LIVE}),
-        "take_batch": frozenset({MachinePhase.LIVE, MachinePhase.CLOSED}),
+        "take_batch": frozenset({MachinePhase.LIVE}),
     },
-    MachinePhase.CLOSED: {
-        "take_batch": frozenset({MachinePhase.CLOSED}),
+    MachinePhase.ENDING: {
+        "advance": frozenset({MachinePhase.ENDING}),
+        "abandon": frozenset({MachinePhase.ENDING}),
+        "note": frozenset({MachinePhase.ENDING}),
+        "take_batch": frozenset({MachinePhase.ENDED}),
+    },
+    MachinePhase.ENDED: {
+        "advance": frozenset({MachinePhase.ENDED}),
+        "abandon": frozenset({MachinePhase.ENDED}),
+        "take_batch": frozenset({MachinePhase.ENDED}),
     },
 }
-"""What a driver and the code may do in a phase, and the phases that it may lead to."""
+"""For each phase the operations that it allows, and the phases that each may lead to."""
 
 
 @dataclass(slots=True)
 class OpenStep:
-    """A step without a result: its next attempt, and whether the one before it was lost without a word.
+    """A step without a result: its next attempt, and whether the one before it is in doubt.
 
-    The latter is `in_doubt`: that attempt may have taken effect, and nobody knows.
+    It is in doubt if its worker was lost: it may have had its side effect, and nobody knows.
     """
 
     scheduled: StepScheduled
@@ -102,7 +127,7 @@ class OpenStep:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What must be appended at `position`, in one write; afterwards `steps` may start."""
+    """Records that must be appended at `position`, in one write; afterwards `steps` may start."""
 
     position: int
     records: tuple[AnyRecord, ...]
@@ -111,9 +136,9 @@ class Batch:
 
 @dataclass(slots=True)
 class _Window:
-    """The requests that the journal says the last input caused, by key, each with its position.
+    """The requests that, by the journal, the last input caused: by key, each with its position.
 
-    Behind an open window the journal ends, and the code may ask for more than it says.
+    An open window is the last one, and has no end of the execution in it: the code may ask for more.
     """
 
     expected: dict[str, tuple[int, Request]] = field(default_factory=dict)
@@ -138,17 +163,30 @@ class WorkflowMachine:
         self.position = len(records)
         """The number of records that are durable, or have been handed out by `take_batch`."""
         self.phase = MachinePhase.REPLAYING
+        self._allowed = OPERATIONS[self.phase]
         self.now = 0.0
         """Workflow time: that of the last input, in seconds since the epoch."""
         self.steps: dict[str, OpenStep] = {}
         """The steps that were asked for and have no result, by key."""
         self.timers: dict[str, float] = {}
         """The timers that have not fired and are still wanted, by key, each with its due time."""
-        self.closed: ExecutionEnded | None = None
+        self.end: ExecutionEnded | None = None
+        """How the execution ends, once the code has asked for that."""
         self.is_held = False
         """Whether the journal ends with a hold, so that somebody must have resumed the execution."""
 
-    # Replaying -----------------------------------------------------------------------------------------
+    # The table -------------------------------------------------------------------------------------------
+
+    def _check(self, operation: str) -> None:
+        if operation not in self._allowed:
+            raise IllegalTransition(self.phase, operation)
+
+    def _enter(self, phase: MachinePhase, operation: str) -> None:
+        if phase not in self._allowed[operation]:
+            raise IllegalTransition(self.phase, f"{operation}, which leads to phase {phase},")
+        self.phase, self._allowed = phase, OPERATIONS[phase]
+
+    # Replaying -------------------------------------------------------------------------------------------
 
     def advance(self) -> Input | None:
         """Return the next input that workflow code must be given; None once the journal is used up.
@@ -156,12 +194,16 @@ class WorkflowMachine:
         Call it when the code has come to rest after the last one.
 
         Raises:
-            NonDeterminismError: the journal holds a request that the code did not make.
+            NonDeterminismError: the journal holds a request that the code did not make, or an input that
+                the code does not wait for.
         """
         self._check("advance")
         if self._window.expected:
             asked_instead = next((record for record in self._fresh if isinstance(record, REQUESTS)), None)
-            raise self._departure(*next(iter(self._window.expected.values())), asked_instead)
+            raise self._departure(
+                *next(iter(self._window.expected.values())),
+                asked_instead or "nothing more: the code waits or has ended",
+            )
         while self._next < len(self._records):
             record = self._records[self._next]
             if isinstance(record, INPUTS):
@@ -177,21 +219,19 @@ class WorkflowMachine:
                 raise self._departure(self._next, record, "nothing: no input has come yet")
             self._next += 1
         self._records.clear()
-        # An end that is news must still be written, in `LIVE`.
-        is_over = self.closed is not None and not self._fresh
-        self.phase = MachinePhase.CLOSED if is_over else MachinePhase.LIVE
+        self._enter(MachinePhase.LIVE if self.end is None else self.phase, "advance")
         return None
 
     def _look_ahead(self) -> None:
         """Collect the requests up to the next input; notes between them do not end a window."""
         expected: dict[str, tuple[int, Request]] = {}
-        end, is_final = self._next, False
+        end, has_end = self._next, False
         while end < len(self._records) and not isinstance(record := self._records[end], INPUTS):
             if not isinstance(record, NOTES):
                 expected[record.key] = (end, record)
-                is_final = isinstance(record, ExecutionEnded)
+                has_end = has_end or isinstance(record, ExecutionEnded)
             end += 1
-        self._window = _Window(expected, end, is_open=end == len(self._records) and not is_final)
+        self._window = _Window(expected, end, is_open=end == len(self._records) and not has_end)
 
     # What workflow code asks for -------------------------------------------------------------------------
 
@@ -205,31 +245,33 @@ class WorkflowMachine:
                 asks twice under one key.
             IllegalTransition: the code has asked for the end of the execution before.
         """
-        if self.closed is not None:
-            raise IllegalTransition(MachinePhase.CLOSED, "request")
-        if asked.key in self._seen:
-            raise self._departure(self._seen[asked.key], "the same key, before", asked)
-        if asked.key in self._window.expected:
-            position, recorded = self._window.expected.pop(asked.key)
-            if _difference(recorded, asked):
+        self._check("request")
+        key, expected = asked.key, self._window.expected
+        if key in self._seen:
+            raise self._departure(self._seen[key], "the same key, before", asked)
+        if key in expected:
+            position, recorded = expected.pop(key)
+            if differences(recorded, asked):
                 raise self._departure(position, recorded, asked)
-            self._apply(recorded, position)
+            self._apply(recorded, position, MachinePhase.ENDED)
             return recorded
         if self.phase is MachinePhase.REPLAYING and not self._window.is_open:
-            raise self._departure(*self._what_is_recorded_instead(), asked)
+            raise self._departure(*self._recorded_instead(), asked)
         position = self.position + len(self._fresh)
         self._fresh.append(asked)
         if isinstance(asked, StepScheduled):
-            self._to_start[asked.key] = None
-        self._apply(asked, position)
+            self._to_start[key] = None
+        self._apply(asked, position, MachinePhase.ENDING)
         return asked
 
-    def patched(self, patch: str) -> bool:
-        """Return whether the code that follows is to be what `patch` has made of it.
+    def takes_patch(self, patch: str) -> bool:
+        """Return whether the code behind `patch` is to run, not the code that was there before.
 
-        It is, once this is in the journal; where the journal goes on without, the code before the patch made
-        it, and whatever was answered first is answered always.
+        It is where an execution comes to the patch for the first time, which the journal then says. It is not
+        where the journal goes on without the patch, because the older code wrote that. The first answer is
+        the answer for the rest of the execution.
         """
+        self._check("takes_patch")
         if patch not in self._patches:
             marker = EventEmitted.of(f"patch:{patch}", PatchedData(patch=patch))
             is_new = self.phase is not MachinePhase.REPLAYING or (
@@ -241,12 +283,13 @@ class WorkflowMachine:
         return self._patches[patch]
 
     def abandon(self, key: str) -> None:
-        """Forget a step or timer that the code no longer waits for; a late answer is not accepted."""
+        """Forget a step or timer that the code no longer waits for; a late result is not accepted."""
+        self._check("abandon")
         self.steps.pop(key, None)
         self.timers.pop(key, None)
         self._to_start.pop(key, None)
 
-    def _what_is_recorded_instead(self) -> tuple[int, AnyRecord | str]:
+    def _recorded_instead(self) -> tuple[int, AnyRecord | str]:
         if self._window.expected:
             return next(iter(self._window.expected.values()))
         if self._window.end:
@@ -268,8 +311,9 @@ class WorkflowMachine:
         return True
 
     def takes_update(self, update_id: str) -> bool:
-        """Return whether an update of that id would be news: none was accepted, and there is an execution."""
-        return self._has_started and self.closed is None and update_id not in self._updates
+        """Return whether `accept` would take an update with that id: the execution has accepted none yet."""
+        self._check("takes_update")
+        return self._is_new_update(update_id)
 
     def note(self, record: Note) -> None:
         """Take a piece of the engine's own bookkeeping, to be written with the next batch.
@@ -280,7 +324,7 @@ class WorkflowMachine:
         if isinstance(record, (ExecutionRecovered, ExecutionResumed)):
             # First in the batch: a step that this worker asked for while it caught up is not in doubt.
             self._fresh.insert(0, record)
-        elif self.closed is None and (
+        elif self.end is None and (
             isinstance(record, (UpdateRefused, ExecutionHeld)) or record.key in self.steps
         ):
             self._fresh.append(record)
@@ -293,8 +337,8 @@ class WorkflowMachine:
         self.position += len(self._fresh)
         self._fresh.clear()
         self._to_start.clear()
-        if self.closed is not None:
-            self.phase = MachinePhase.CLOSED
+        if self.end is not None:
+            self._enter(MachinePhase.ENDED, "take_batch")
         return batch
 
     @property
@@ -302,16 +346,7 @@ class WorkflowMachine:
         """How many attempts in a row were lost at the open step that has lost most."""
         return max((opened.losses for opened in self.steps.values()), default=0)
 
-    @property
-    def has_news(self) -> bool:
-        """Whether `take_batch` would hold a record."""
-        return bool(self._fresh)
-
     # Both ------------------------------------------------------------------------------------------------
-
-    def _check(self, operation: str) -> None:
-        if operation not in OPERATIONS[self.phase]:
-            raise IllegalTransition(self.phase, operation)
 
     def _take(self, record: Input) -> None:
         self.now = max(self.now, record.at)
@@ -334,11 +369,14 @@ class WorkflowMachine:
             case ExecutionStarted():
                 return not self._has_started
             case UpdateAccepted(update_id=update_id):
-                return self.takes_update(update_id)
-            case _:  # Signals and cancellations wait for nobody to wait for them.
-                return self._has_started and self.closed is None
+                return self._is_new_update(update_id)
+            case _:  # Signals and cancel requests come unasked, as long as there is code to take them.
+                return self._has_started and self.end is None
 
-    def _apply(self, request: Request, position: int) -> None:
+    def _is_new_update(self, update_id: str) -> bool:
+        return self._has_started and self.end is None and update_id not in self._updates
+
+    def _apply(self, request: Request, position: int, phase_at_end: MachinePhase) -> None:
         self._seen[request.key] = position
         match request:
             case StepScheduled(key=key):
@@ -346,10 +384,11 @@ class WorkflowMachine:
             case TimerStarted(key=key, due_at=due_at):
                 self.timers[key] = due_at
             case ExecutionEnded():
-                self.closed = request
+                self.end = request
                 self.steps.clear()
                 self.timers.clear()
                 self._to_start.clear()
+                self._enter(phase_at_end, "request")
 
     def _note(self, note: Note, position: int) -> None:
         match note:
@@ -375,69 +414,9 @@ class WorkflowMachine:
             case ExecutionResumed():
                 self.is_held = False
             case _:
-                pass  # A rejection changes nothing.
+                pass  # A rejected update changes nothing.
 
     def _departure(
-        self, position: int, recorded: AnyRecord | str, attempted: AnyRecord | str | None
+        self, position: int, recorded: AnyRecord | str, attempted: AnyRecord | str
     ) -> NonDeterminismError:
-        difference: tuple[str, ...] = ()
-        if isinstance(recorded, REQUESTS) and isinstance(attempted, REQUESTS):
-            difference = _difference(recorded, attempted)
-        what = attempted or "nothing more: the code waits or has ended"
-        return NonDeterminismError(self._id, position, _tell(recorded), _tell(what), difference)
-
-
-def _difference(recorded: Request, asked: Request) -> tuple[str, ...]:
-    """Return one line for each field in which the two differ, as JSON: 1, 1.0 and true are three values."""
-    before, after = _compared(recorded), _compared(asked)
-    pairs = {
-        name: (canonical(before.get(name)), canonical(after.get(name))) for name in sorted({*before, *after})
-    }
-    return tuple(f"{name}: {old} is not {new}" for name, (old, new) in pairs.items() if old != new)
-
-
-def _compared(request: Request) -> dict[str, JSON]:
-    """Return the fields that code must repeat; of a failure that is the kind.
-
-    A message may hold an address, and no code relies on it: only who reads the journal hears of it.
-    """
-    fields: dict[str, JSON] = request.model_dump()
-    match request:
-        case UpdateCompleted(failure=Failure(kind=kind)) | ExecutionEnded(failure=Failure(kind=kind)):
-            fields["failure"] = kind
-        case EventEmitted():
-            fields["data"] = repeated(request.kind, request.data)
-        case _:
-            pass
-    return fields
-
-
-def _tell(record: AnyRecord | str) -> str:
-    """Return one line that names the record in words, with the fields that tell it from others."""
-    if isinstance(record, str):
-        return record
-    shown: Mapping[str, JSON] = {}
-    words = record.type.replace("_", " ")
-    match record:
-        case StepScheduled():
-            shown = {"arguments": record.arguments} if record.arguments is not None else {}
-            words = f"{record.kind} {record.name!r} at {record.key}"
-        case TimerStarted():
-            shown, words = {"due_at": record.due_at}, f"timer at {record.key}"
-        case EventEmitted():
-            shown, words = record.data, f"event {record.kind!r} at {record.key}"
-        case ExecutionEnded():
-            shown, words = {"result": record.result}, f"end as {record.status}"
-        case StepCompleted() | StepFailed() | TimerFired() | AttemptFailed():
-            words = f"{words} at {record.key}"
-        case SignalReceived():
-            words = f"signal {record.name!r}"
-        case UpdateAccepted() | UpdateRefused():
-            words = f"{words} of id {record.update_id!r}"
-        case UpdateCompleted():
-            failed = "" if record.failure is None else f" with {record.failure.kind}"
-            shown, words = {"result": record.result}, f"answer at {record.key}{failed}"
-        case ExecutionStarted():
-            shown, words = record.arguments, f"start of workflow {record.workflow!r}"
-    text = canonical(dict(shown)) if shown else ""
-    return words if not text else f"{words}, {text if len(text) <= 200 else text[:200] + '…'}"
+        return departure(self._id, position, recorded, attempted)

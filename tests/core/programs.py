@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -41,7 +41,35 @@ from outlast.core.records import (
     decode_record,
     encode_record,
 )
-from outlast.core.workflow_machine import Batch, MachinePhase, OpenStep, WorkflowMachine
+from outlast.core.workflow_machine import OPERATIONS, Batch, MachinePhase, OpenStep, WorkflowMachine
+
+Arrow = tuple[MachinePhase, str, MachinePhase]
+"""A phase, an operation, and the next phase."""
+
+
+class WatchedMachine(WorkflowMachine):
+    """A machine that remembers the arrows of the table that it has walked."""
+
+    def __init__(self, execution_id: str, records: Sequence[AnyRecord]) -> None:
+        super().__init__(execution_id, records)
+        self.arrows: set[Arrow] = set()
+
+
+def _watch(name: str) -> None:
+    operation = getattr(WorkflowMachine, name)
+
+    def watched(self: WatchedMachine, *arguments: Any) -> Any:
+        before = self.phase
+        result = operation(self, *arguments)
+        self.arrows.add((before, name, self.phase))
+        return result
+
+    setattr(WatchedMachine, name, watched)
+
+
+for _name in sorted({name for allowed in OPERATIONS.values() for name in allowed}):
+    _watch(_name)
+
 
 # Programs ----------------------------------------------------------------------------------------------
 
@@ -198,12 +226,12 @@ def _answer(update: UpdateAccepted) -> UpdateCompleted:
 class Replayed:
     """Code and machine, caught up with a journal."""
 
-    machine: WorkflowMachine
+    machine: WatchedMachine
     code: Code
 
     def offer(self, record: Input) -> bool:
-        """Give the code an input, if it waits for it."""
-        accepted = self.machine.accept(record)
+        """Give the code an input, if it waits for it, as a live execution does."""
+        accepted = self.machine.phase is MachinePhase.LIVE and self.machine.accept(record)
         if accepted:
             self.code.deliver(record)
         return accepted
@@ -211,7 +239,7 @@ class Replayed:
 
 def replay(program: Program, journal: Sequence[AnyRecord]) -> Replayed:
     """Return code and machine after the journal; what goes through storage goes through storage here."""
-    machine = WorkflowMachine("e-1", [decode_record(encode_record(record)) for record in journal])
+    machine = WatchedMachine("e-1", [decode_record(encode_record(record)) for record in journal])
     code = Code(program, machine)
     while (record := machine.advance()) is not None:
         code.deliver(record)
@@ -268,10 +296,10 @@ def executions(draw: st.DrawFn, max_moves: int = 18, complete: bool = False) -> 
         live = replay(recording.program, [started])
     running: dict[str, OpenStep] = {}
     for _ in range(max_moves):
-        if live.machine.phase is MachinePhase.CLOSED:
+        if live.machine.phase is MachinePhase.ENDED:
             break
         chance = draw(st.integers(0, 15))
-        if chance <= 4 or (live.machine.closed is not None and chance < 15):
+        if chance <= 4 or (live.machine.phase is MachinePhase.ENDING and chance < 15):
             recording.write(live)
             recording.begin(live, running)
         elif chance == 15:
@@ -280,7 +308,7 @@ def executions(draw: st.DrawFn, max_moves: int = 18, complete: bool = False) -> 
             recording.now += draw(st.sampled_from([0.0, 1.0, 10.0]))
             _happen(draw, recording, live, running, 12 if complete and chance == 14 else chance)
         running = {key: opened for key, opened in running.items() if key in live.machine.steps}
-    while complete and live.machine.closed is None:
+    while complete and live.machine.phase is MachinePhase.LIVE:
         recording.now += 60.0
         for key in list(live.machine.steps):
             live.offer(StepCompleted(at=recording.now, key=key, result=None))
@@ -288,7 +316,7 @@ def executions(draw: st.DrawFn, max_moves: int = 18, complete: bool = False) -> 
             live.offer(TimerFired(at=recording.now, key=key))
         live.offer(SignalReceived(at=recording.now, message_id="m", name="s", arguments=()))
         live.offer(UpdateAccepted(at=recording.now, update_id=f"at {recording.now}", name="set"))
-    if live.machine.phase is MachinePhase.LIVE:
+    if live.machine.phase is not MachinePhase.ENDED:
         recording.write(live)
     recording.last = live
     return recording
@@ -303,7 +331,7 @@ def _take_over(
         recording.write(live)
     running.clear()
     live = replay(recording.program, recording.journal)
-    if not in_order and live.machine.phase is MachinePhase.LIVE:
+    if not in_order and live.machine.phase is not MachinePhase.ENDED:
         live.machine.note(ExecutionRecovered(at=recording.now))
     return live
 

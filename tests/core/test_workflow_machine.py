@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,8 +39,9 @@ from outlast.core.records import (
     UpdateCompleted,
     UpdateRefused,
 )
-from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
+from outlast.core.workflow_machine import OPERATIONS, MachinePhase, WorkflowMachine
 from tests.core.programs import (
+    Arrow,
     Call,
     Emit,
     Instruction,
@@ -48,6 +49,7 @@ from tests.core.programs import (
     Program,
     Recording,
     Sleep,
+    WatchedMachine,
     executions,
     instructions,
     replay,
@@ -79,7 +81,7 @@ def view(machine: WorkflowMachine) -> tuple[object, ...]:
         key: (one.scheduled, one.attempt, one.in_doubt, one.retry_at, one.last_failure)
         for key, one in machine.steps.items()
     }
-    return machine.phase, machine.now, steps, machine.timers, machine.closed, machine.position
+    return machine.phase, machine.now, steps, machine.timers, machine.end, machine.position
 
 
 # Replaying ---------------------------------------------------------------------------------------------
@@ -91,7 +93,6 @@ def test_a_replayed_machine_stands_where_the_live_one_stood(recording: Recording
     again = replay(recording.program, recording.journal)
     event(again.machine.phase)
     assert view(again.machine) == view(recording.last.machine)
-    assert not again.machine.has_news
 
 
 @given(executions())
@@ -100,7 +101,7 @@ def test_replaying_a_whole_journal_asks_for_nothing_new(recording: Recording) ->
     batch = machine.take_batch()
     assert (batch.records, batch.steps) == ((), ())
     if isinstance(recording.journal[-1], ExecutionEnded):
-        assert machine.phase is MachinePhase.CLOSED
+        assert machine.phase is MachinePhase.ENDED
 
 
 @given(executions(), st.integers(min_value=0))
@@ -265,8 +266,8 @@ MARKER = EventEmitted(key="patch:p", kind="patched", data={"patch": "p"})
 
 def test_a_patch_counts_where_an_execution_comes_for_the_first_time_and_is_journaled() -> None:
     machine = live_machine("a")
-    assert machine.patched("p")
-    assert machine.patched("p")
+    assert machine.takes_patch("p")
+    assert machine.takes_patch("p")
     assert machine.take_batch().records == (MARKER,)
 
 
@@ -275,13 +276,13 @@ def test_a_patch_does_not_count_where_the_journal_goes_on_without_it(asks_first:
     machine = WorkflowMachine("e-1", [STARTED, scheduled("a"), StepCompleted(at=2, key="a", result=1)])
     machine.advance()
     if asks_first:
-        assert not machine.patched("p")
+        assert not machine.takes_patch("p")
     machine.request(scheduled("a"))
-    assert not machine.patched("p")
+    assert not machine.takes_patch("p")
     machine.advance()
     assert machine.advance() is None
     # The first answer is the answer.
-    assert not machine.patched("p")
+    assert not machine.takes_patch("p")
     assert machine.take_batch().records == ()
 
 
@@ -291,17 +292,17 @@ def test_a_patch_counts_at_the_end_of_a_journal_once_all_that_it_holds_was_asked
         machine.advance()
         if asks_first:
             machine.request(scheduled("a"))
-        assert machine.patched("p") is asks_first
+        assert machine.takes_patch("p") is asks_first
 
 
 def test_a_patch_that_is_journaled_counts_in_every_replay() -> None:
     machine = WorkflowMachine("e-1", [STARTED, MARKER, scheduled("a"), CancelRequested(at=2, message_id="m")])
     machine.advance()
-    assert machine.patched("p")
+    assert machine.takes_patch("p")
     machine.request(scheduled("a"))
     machine.advance()
     assert machine.advance() is None
-    assert machine.patched("p")
+    assert machine.takes_patch("p")
 
 
 def test_code_whose_patch_was_taken_out_too_early_has_departed() -> None:
@@ -353,11 +354,13 @@ def test_nothing_follows_the_end() -> None:
     machine = live_machine("0.0")
     machine.request(scheduled("0.1"))
     machine.request(ExecutionEnded(status=Status.COMPLETED))
-    assert not machine.accept(cancelled)
-    with pytest.raises(IllegalTransition):
-        machine.request(scheduled("0.2"))
-    assert machine.take_batch().steps == ()
-    assert machine.phase is MachinePhase.CLOSED
+    for misplaced in (lambda: machine.accept(cancelled), lambda: machine.request(scheduled("0.2"))):
+        with pytest.raises(IllegalTransition, match="ending"):
+            misplaced()
+    batch = machine.take_batch()
+    assert [record.type for record in batch.records] == ["step_scheduled", "execution_ended"]
+    assert batch.steps == ()
+    assert machine.phase is MachinePhase.ENDED
 
 
 # Inputs that nobody waits for --------------------------------------------------------------------------
@@ -382,7 +385,7 @@ def test_a_late_or_unwanted_answer_is_refused_and_changes_nothing(recording: Rec
         live.machine.note(AttemptFailed(at=9e9, key=key, attempt=1, failure=FAILURE, retry_at=9e9))
     assert not live.offer(STARTED)
     assert view(live.machine) == before
-    assert not live.machine.has_news
+    assert live.machine.take_batch().records == ()
 
 
 def test_an_abandoned_step_is_neither_started_nor_answered() -> None:
@@ -391,8 +394,9 @@ def test_an_abandoned_step_is_neither_started_nor_answered() -> None:
     machine.request(scheduled("0.1"))
     machine.abandon("0.0")
     machine.abandon("never asked for")
-    assert machine.has_news
-    assert machine.take_batch().steps == ("0.1",)
+    batch = machine.take_batch()
+    assert batch.records == (scheduled("0.0"), scheduled("0.1"))
+    assert batch.steps == ("0.1",)
     assert not machine.accept(StepCompleted(at=2.0, key="0.0", result=None))
 
 
@@ -405,27 +409,99 @@ def test_nothing_but_the_start_is_accepted_first() -> None:
     assert not machine.accept(STARTED)
 
 
-def test_each_phase_takes_what_belongs_to_it() -> None:
-    replaying = WorkflowMachine("e-1", [STARTED])
-    note = ExecutionRecovered(at=1.0)
-    for misplaced in (
-        lambda: replaying.accept(STARTED),
-        lambda: replaying.note(note),
-        lambda: replaying.take_batch(),
-        lambda: live_machine().advance(),
-    ):
-        with pytest.raises(IllegalTransition):
-            misplaced()
-    closed = replay(Program(((Emit("text", 1),),)), [])
-    closed.offer(STARTED)
-    closed.machine.take_batch()
-    for misplaced in (
-        lambda: closed.machine.accept(STARTED),
-        lambda: closed.machine.note(note),
-        lambda: closed.machine.advance(),
-    ):
-        with pytest.raises(IllegalTransition, match="closed"):
-            misplaced()
+# The table ---------------------------------------------------------------------------------------------
+
+
+END = ExecutionEnded(status=Status.COMPLETED)
+RECOVERED = ExecutionRecovered(at=3.0)
+CALLS: dict[str, Callable[[WorkflowMachine], object]] = {
+    "abandon": lambda machine: machine.abandon("a"),
+    "accept": lambda machine: machine.accept(CancelRequested(at=9.0, message_id="c")),
+    "advance": lambda machine: machine.advance(),
+    "note": lambda machine: machine.note(RECOVERED),
+    "request": lambda machine: machine.request(scheduled("b")),
+    "take_batch": lambda machine: machine.take_batch(),
+    "takes_patch": lambda machine: machine.takes_patch("p"),
+    "takes_update": lambda machine: machine.takes_update("u"),
+}
+"""A call of each operation."""
+
+
+def machine_in(phase: MachinePhase) -> WatchedMachine:
+    """Return a machine in that phase, whose code has asked for a step."""
+    machine = WatchedMachine("e-1", [STARTED, scheduled("a")])
+    machine.advance()
+    machine.request(scheduled("a"))
+    if phase is not MachinePhase.REPLAYING:
+        machine.advance()
+    if phase in (MachinePhase.ENDING, MachinePhase.ENDED):
+        machine.request(END)
+    if phase is MachinePhase.ENDED:
+        machine.take_batch()
+    assert machine.phase is phase
+    return machine
+
+
+def test_every_operation_is_in_the_table() -> None:
+    public = {name for name, value in vars(WorkflowMachine).items() if callable(value) and name[0] != "_"}
+    assert public == CALLS.keys() == {operation for allowed in OPERATIONS.values() for operation in allowed}
+
+
+@pytest.mark.parametrize("operation", CALLS)
+@pytest.mark.parametrize("phase", MachinePhase)
+def test_an_operation_that_a_phase_does_not_allow_is_refused_and_changes_nothing(
+    phase: MachinePhase, operation: str
+) -> None:
+    machine = machine_in(phase)
+    before = view(machine)
+    if operation in OPERATIONS[phase]:
+        CALLS[operation](machine)
+    else:
+        with pytest.raises(IllegalTransition, match=f"{operation}.*{phase}"):
+            CALLS[operation](machine)
+        assert view(machine) == before
+
+
+def arrows() -> set[Arrow]:
+    """Return the arrows of the table."""
+    return {
+        (phase, operation, after)
+        for phase, operations in OPERATIONS.items()
+        for operation, following in operations.items()
+        for after in following
+    }
+
+
+def test_every_arrow_of_the_table_is_walked_and_no_other() -> None:
+    walked: set[Arrow] = set()
+    for phase, operations in OPERATIONS.items():
+        for operation in operations:
+            machine = machine_in(phase)
+            CALLS[operation](machine)
+            walked |= machine.arrows
+    for recorded in ((), (END,)):
+        machine = WatchedMachine("e-1", [STARTED, *recorded])
+        machine.advance()
+        machine.request(END)
+        walked |= machine.arrows
+    assert walked == arrows()
+
+
+@given(executions(), st.integers(min_value=0))
+def test_no_execution_leaves_the_table(recording: Recording, cut: int) -> None:
+    assert recording.last is not None
+    resumed = replay(recording.program, recording.journal[: cut % (len(recording.journal) + 1)])
+    resumed.machine.take_batch()
+    for walked in (recording.last.machine.arrows, resumed.machine.arrows):
+        event(str(len(walked)))
+        assert walked <= arrows()
+
+
+def test_a_phase_that_the_table_does_not_have_is_not_entered() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(OPERATIONS, MachinePhase.LIVE, {"request": frozenset({MachinePhase.LIVE})})
+        with pytest.raises(IllegalTransition, match="request, which leads to phase ending"):
+            machine_in(MachinePhase.LIVE).request(END)
 
 
 # What must be durable before what ----------------------------------------------------------------------
@@ -490,9 +566,9 @@ def test_d18_an_update_is_accepted_once_and_answered_at_most_once(recording: Rec
 def test_d18_a_replayed_machine_knows_the_updates_that_were_accepted(recording: Recording) -> None:
     machine = replay(recording.program, recording.journal).machine
     known = {record.update_id for record in recording.journal if isinstance(record, UpdateAccepted)}
-    is_open = machine.closed is None
+    is_open = machine.phase is MachinePhase.LIVE
     for update_id in ("a", "b", "c", "never sent"):
-        assert machine.takes_update(update_id) == (is_open and update_id not in known)
+        assert not is_open or machine.takes_update(update_id) == (update_id not in known)
 
 
 @given(executions())
@@ -517,8 +593,8 @@ def test_d18_an_update_is_not_taken_before_the_start_nor_after_the_end() -> None
     machine.accept(STARTED)
     assert machine.takes_update("u")
     machine.request(ExecutionEnded(status=Status.COMPLETED))
-    assert not machine.takes_update("u")
-    assert not machine.accept(accepted("u"))
+    with pytest.raises(IllegalTransition, match=r"takes_update.*ending"):
+        machine.takes_update("u")
     machine.note(UpdateRefused(at=3.0, update_id="u", failure=FAILURE))
     assert isinstance(machine.take_batch().records[-1], ExecutionEnded)
 
@@ -675,7 +751,7 @@ def test_a_failure_is_repeated_by_its_kind_alone() -> None:
         machine.request(repeated)
         assert machine.advance() is None
         # It ended as the journal says.
-        assert machine.closed in (None, recorded)
+        assert machine.end in (None, recorded)
 
 
 def test_another_kind_of_failure_is_a_departure() -> None:

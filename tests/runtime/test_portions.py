@@ -110,7 +110,7 @@ def test_code_asks_for_the_same_in_portions_of_any_size(branches: int, choices: 
         for at, choice in enumerate(choices, start=2):
             written += execution.machine.take_batch().records
             timers = sorted(execution.machine.timers)
-            if execution.machine.closed is not None:
+            if execution.machine.end is not None:
                 break
             given: Input
             if timers and choice < 7:
@@ -129,7 +129,7 @@ def test_code_asks_for_the_same_in_portions_of_any_size(branches: int, choices: 
         assert journal(live(Crowd, [started])) == whole
         replayed = live(Crowd, [decode_record(record) for record in whole])
         to_rest(replayed)
-        assert not replayed.machine.has_news
+        assert replayed.machine.take_batch().records == ()
         replayed.close()
 
 

@@ -188,11 +188,11 @@ class Driver:
                     await self._append(self._machine.take_batch(), self._release_commit())
                     return True
                 batch = self._machine.take_batch()
-                closed = self._machine.closed
-                if batch.records or closed is not None or self._must_be_acquitted:
-                    status = None if closed is None else closed.status
+                end = self._machine.end
+                if batch.records or end is not None or self._must_be_acquitted:
+                    status = None if end is None else end.status
                     await self._append(batch, Commit(consumed=self._live.consumed, status=status))
-                if closed is not None:
+                if end is not None:
                     return False
                 await self._begin_steps()
                 await self._wait()
@@ -449,7 +449,7 @@ class Driver:
         return self._came_through and self.fruitless > CAME_THROUGH
 
     def _may_release(self) -> bool:
-        if self._machine.closed is not None or self._running or self._ended or self._mail or self._has_mail:
+        if self._machine.end is not None or self._running or self._ended or self._mail or self._has_mail:
             return False
         if self._services.stopping.is_set():
             return True

@@ -146,7 +146,8 @@ class LiveExecution(WorkflowContext):
         while True:
             if self._running and not self._run(deadline):
                 return False
-            record = self.machine.advance() if self.machine.phase is MachinePhase.REPLAYING else None
+            # Also once the code has ended: nothing may be left in the journal then.
+            record = None if self.machine.phase is MachinePhase.LIVE else self.machine.advance()
             if record is None:
                 return True
             self._begin(record)
@@ -166,7 +167,7 @@ class LiveExecution(WorkflowContext):
 
     def deliver_update(self, update: UpdateAccepted) -> None:
         """Give the code an update, unless it is known; where it is not accepted, a note says why."""
-        if not self.machine.takes_update(update.update_id):
+        if self.machine.phase is not MachinePhase.LIVE or not self.machine.takes_update(update.update_id):
             return
         objection = self._objection(update)
         if objection is None:
@@ -232,7 +233,7 @@ class LiveExecution(WorkflowContext):
         if self._running:
             self._check_seconds(time.monotonic() - deadline + PORTION_SECONDS)
             return False
-        if self._root is not None and self.machine.closed is None:
+        if self._root is not None and self.machine.end is None:
             self._close_if_ended(self._root)
         if self.machine.phase is MachinePhase.REPLAYING:
             self.encoder.forget()
@@ -526,7 +527,7 @@ class LiveExecution(WorkflowContext):
     def patched(self, patch: str) -> bool:
         self._check_may_change("a patch")
         try:
-            return self.machine.patched(patch)
+            return self.machine.takes_patch(patch)
         except NonDeterminismError as error:
             self._departure = self._departure or error
             raise _Departed from error
