@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from outlast.composition.running import Runner
 from outlast.core.entries import Entry, to_wire
-from outlast.core.errors import DefinitionError, PayloadTooLarge, RunError, ToolError
+from outlast.core.errors import DefinitionError, OutlastError, PayloadTooLarge, WorkflowError
+from outlast.core.failure import named_message_of
 from outlast.core.json import JSON
 from outlast.core.usage import Usage
 from outlast.ports.durability.workflow_context import current_context
@@ -54,7 +55,9 @@ class AgentWorkflow:
 
     @workflow.entrypoint
     async def run(self, carried: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Answer until the end is signalled; return the last state.
+        """Answer until the end is signalled; return the last state, without what was answered.
+
+        The answers stand in the journal. The last of them may alone be as long as a result may be.
 
         Args:
             carried: The state that an earlier history of this execution carries along; None at the start.
@@ -75,7 +78,7 @@ class AgentWorkflow:
                 await self._answer(self._messages.popleft())
             if workflow.should_continue_as_new():
                 await self._continue_as_new()
-        return self.state()
+        return {name: value for name, value in self.state().items() if name != "answer"}
 
     @workflow.signal
     def say(self, message: str) -> None:
@@ -99,18 +102,24 @@ class AgentWorkflow:
         return {**self._state, "usage": usage, "agent": agent, "waiting": waiting, "busy": self._busy}
 
     @workflow.query
-    def transcript(self, after: int = 0) -> list[dict[str, Any]]:
-        """Return the conversation's entries from position `after` on, without those that are forgotten."""
+    def transcript(self, after: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the conversation's entries from position `after` on, without those that are forgotten.
+
+        At most `limit` of them: a backend may bound the answer to a query, and raises `PayloadTooLarge`.
+        """
         history: list[Entry] = [] if self._session is None else self._conversation().history
-        return to_wire(history[max(after - self._state["forgotten"], 0) :])
+        begin = max(after - self._state["forgotten"], 0)
+        return to_wire(history[begin:][:limit])
 
     async def _answer(self, message: str) -> None:
         assert self._active is not None
         self._busy = True
         try:
             result = await Runner.run(self._active, message, self._session, max_turns=type(self).max_turns)
-        except (RunError, ToolError, DefinitionError) as error:
-            self._state |= {"answer": None, "error": f"{type(error).__name__}: {error}"}
+        except WorkflowError:
+            raise  # the author changes the code, and then the execution goes on from here
+        except OutlastError as error:
+            self._state |= {"answer": None, "error": named_message_of(error)}
         else:
             self._active = result.agent
             usage = self._state["usage"] + result.usage

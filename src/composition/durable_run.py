@@ -13,9 +13,8 @@ from outlast.composition.backends import connect
 from outlast.core import entries as wire
 from outlast.core.agents import AgentGraph
 from outlast.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
-from outlast.core.failure import Failure
 from outlast.core.json import JSON
-from outlast.core.usage import Usage
+from outlast.core.step_keys import run_key
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 from outlast.ports.durability.workflow_context import current_context
@@ -23,6 +22,7 @@ from outlast.ports.llm import Session
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.agent import Agent, reachable, team_of
 from outlast.runtime.runs.bounds import Bounds
+from outlast.runtime.runs.recorded_run import RecordedRun
 from outlast.runtime.runs.run_result import RunRecord, RunResult
 from outlast.runtime.runs.runner import check_run, run_agent
 from outlast.runtime.runs.streamed_run import TellEvents
@@ -39,21 +39,22 @@ class DurableRun:
 
     Its input describes the run, so that another agent under the same id is refused. A journal cannot hold the
     agent itself and its session: they come from the caller.
+
+    It returns nothing: the outcome of the run stands in the journal, step by step, and is read from there. A
+    result would repeat it in one record, and a record is bounded in size where a run is not.
     """
 
     @workflow.entrypoint
-    async def run(
-        self, graph: dict[str, JSON], inputs: list[dict[str, JSON]], bounds: Bounds
-    ) -> dict[str, Any]:
+    async def run(self, graph: dict[str, JSON], inputs: list[dict[str, JSON]], bounds: Bounds) -> None:
         context = current_context.get()
         assert context is not None
         agent, session = _callers[context.info.execution_id]
-        try:
-            result = await run_agent(agent, inputs, session, bounds, context)
-        except LimitExceeded as error:
-            failed = {"entries": wire.to_wire(error.entries), "usage": error.usage.model_dump(mode="json")}
-            return {"exceeded": Failure.of(error).model_dump(mode="json"), **failed}
-        return {"exceeded": None, "record": result.record.model_dump(mode="json")}
+        given = wire.entries.validate_python(inputs)
+        await run_agent(agent, given, session, bounds, context, RUN_KEY)
+
+
+RUN_KEY = run_key("")
+"""The key of the run that such an execution is."""
 
 
 _callers: dict[str, tuple[Agent, Session]] = {}
@@ -98,13 +99,13 @@ class DurableCall(Generic[T]):
     async def result(self) -> RunResult[T]:
         """Carry the run on to its end, and return its result."""
         async with self._carried_on() as (execution, worker):
-            return self._result_of(await first_of(_outcome_of(execution), worker.run()))
+            return cast(RunResult[T], await first_of(self._outcome_of(execution), worker.run()))
 
     async def watched(self, tell: TellEvents) -> RunResult[T]:
         """Do the same, and pass all events of the execution to `tell`, with text as it is written."""
         watched = replace(self, session=_streaming(self.session))
         async with watched._carried_on() as (execution, worker):
-            return self._result_of(await first_of(_outcome_of(execution, tell), worker.run()))
+            return cast(RunResult[T], await first_of(watched._outcome_of(execution, tell), worker.run()))
 
     @asynccontextmanager
     async def _carried_on(self) -> AsyncIterator[tuple[Execution, Any]]:
@@ -125,15 +126,27 @@ class DurableCall(Generic[T]):
             finally:
                 del _callers[self.id]
 
-    def _result_of(self, outcome: Mapping[str, Any]) -> RunResult[T]:
-        if outcome["exceeded"] is not None:
-            exceeded = Failure.model_validate(outcome["exceeded"]).error()
-            assert isinstance(exceeded, LimitExceeded)
-            exceeded.entries = wire.entries.validate_python(outcome["entries"])
-            exceeded.usage = Usage.model_validate(outcome["usage"])
-            raise exceeded
-        record = RunRecord.model_validate(outcome["record"])
+    async def _outcome_of(self, execution: Execution, tell: TellEvents | None = None) -> RunResult[T]:
+        if tell is not None:
+            async for event in execution.events():
+                tell([event])
+        try:
+            await execution.result()
+        except ExecutionFailed as failed:
+            error = failed.__cause__ or failed
+            if isinstance(error, LimitExceeded):
+                record = await self._recorded(execution)
+                error.entries, error.usage = record.entries, record.usage
+            raise error from None
+        record = await self._recorded(execution)
         return RunResult(record, reachable(self.agent)[record.agent])
+
+    async def _recorded(self, execution: Execution) -> RunRecord:
+        """Return what the journal says that the run has come to."""
+        run = RecordedRun(RUN_KEY, self.graph, wire.entries.validate_python(self.inputs))
+        async for record in execution.records():
+            run.read(record)
+        return run.outcome()
 
 
 def _streaming(session: Session) -> Session:
@@ -141,16 +154,6 @@ def _streaming(session: Session) -> Session:
     if session.stream or not is_dataclass(session):
         return session
     return cast(Session, replace(cast(Any, session), stream=True))
-
-
-async def _outcome_of(execution: Execution, tell: TellEvents | None = None) -> Any:
-    if tell is not None:
-        async for event in execution.events():
-            tell([event])
-    try:
-        return await execution.result()
-    except ExecutionFailed as failed:
-        raise failed.__cause__ or failed from None
 
 
 @asynccontextmanager

@@ -76,7 +76,7 @@ from outlast.core.agent_events import (
 from outlast.core.agent_run import AgentRun, CallState, ToolCall
 from outlast.core.agent_transitions import TRANSITIONS, Outcome
 from outlast.core.approvals import fingerprint_of
-from outlast.core.entries import AgentHandoff, Entry, FunctionCall, MessageInput, MessageOutput
+from outlast.core.entries import AgentHandoff, Entry, FunctionCall, MessageOutput
 from outlast.core.errors import (
     BudgetExceeded,
     CallDenied,
@@ -84,11 +84,9 @@ from outlast.core.errors import (
     InvalidOutput,
     MalformedReply,
     MaxTurnsExceeded,
-    ToolError,
-    ToolFailed,
 )
 from outlast.core.failure import Failure
-from outlast.core.replies import open_function_calls, with_own_call_ids
+from outlast.core.replies import failed_call, open_function_calls, rejected_answer, with_own_call_ids
 from outlast.core.turn_calls import ALLOWED, closed_call, effect_of, entry_of, open_calls, unmade
 from outlast.core.values import Value
 
@@ -239,8 +237,7 @@ def _settle(run: AgentRun) -> Move:
 
 def _take_tool_failure(run: AgentRun, event: ToolCallFailed) -> Move:
     call = _call(run, event.call_id, CallState.RUNNING, event)
-    error, failure = event.failure.error(), event.failure
-    fault = error if isinstance(error, ToolError) else ToolFailed(call.tool, failure.kind, failure.message)
+    fault = failed_call(call.tool, event.failure)
     answered = _answer(run, call, str(fault))
     return _fail(answered, Failure.of(fault)) if run.raise_on_tool_fail else _settle(answered)
 
@@ -312,7 +309,7 @@ def _reject(run: AgentRun, problem: str) -> Move:
     limit = run.limit or _limit_reached(run)
     if limit is not None and _is_final(run):
         return _fail(run, limit, Outcome.LIMIT_REACHED)
-    objection = MessageInput(content=f"This answer cannot be used. {problem}\nAnswer again.")
+    objection = rejected_answer(problem)
     return _ask_model(run.with_(rejections=rejections), (objection, *run.added))
 
 

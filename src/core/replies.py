@@ -1,4 +1,4 @@
-"""Reading a model's reply without trusting it."""
+"""Reading a reply of a model without trusting it, and wording the results that go back to it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from outlast.core.entries import AgentHandoff, Entry, FunctionCall
-from outlast.core.json import DEPTH_MAX, check_json, decode
+from outlast.core.entries import AgentHandoff, Entry, FunctionCall, MessageInput
+from outlast.core.errors import ToolError, ToolFailed
+from outlast.core.failure import Failure
+from outlast.core.json import DEPTH_MAX, check_json, decode, encode
 
 
 def open_function_calls(entries: tuple[Entry, ...]) -> tuple[FunctionCall, ...]:
@@ -86,3 +88,19 @@ def parsed_arguments(text: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def failed_call(tool: str, failure: Failure) -> ToolError:
+    """Return the error whose text answers a call that failed: a `ToolError` as it is, others wrapped."""
+    error = failure.error()
+    return error if isinstance(error, ToolError) else ToolFailed(tool, failure.kind, failure.message)
+
+
+def handed_off(agent: str) -> str:
+    """Return the text that answers a call which has handed off to `agent`."""
+    return encode({"handed_off_to": agent}).decode()
+
+
+def rejected_answer(problem: str) -> MessageInput:
+    """Return the message that asks for another answer."""
+    return MessageInput(content=f"This answer cannot be used. {problem}\nAnswer again.")

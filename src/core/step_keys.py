@@ -14,6 +14,20 @@ _OURS = frozenset({_MODEL, _SUMMARY})
 _ESCAPE = "~"
 
 
+def run_key(place: str, within: str | None = None) -> str:
+    """Return the key of the run that begins at that place of its execution.
+
+    `within` is the key of the run that it is a part of.
+    """
+    own = f"run{place}"
+    return own if within is None else f"{within}/{own}"
+
+
+def is_run_within(run: str, key: str) -> bool:
+    """Return whether `run` is the key of the run that has `key`, or of one within it."""
+    return run == key or run.startswith(f"{key}/")
+
+
 def model_key(run: str, turn: int) -> str:
     """Return the place of a turn's model call in its execution."""
     return f"{run}/t{turn}/{_MODEL}"

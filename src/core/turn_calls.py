@@ -24,8 +24,7 @@ from outlast.core.errors import (
     UnknownTool,
 )
 from outlast.core.failure import Failure
-from outlast.core.json import encode
-from outlast.core.replies import parsed_arguments
+from outlast.core.replies import handed_off, parsed_arguments
 
 ALLOWED = "allowed"
 """The result of a call that the server may run now."""
@@ -62,8 +61,7 @@ def open_calls(run: AgentRun, asked: tuple[FunctionCall, ...]) -> OpenedCalls:
             tool_calls += refusal is None
         elif winner is None:
             winner = target
-            answer = encode({"handed_off_to": target}).decode()
-            call = call.with_(handoff=target, state=CallState.DONE, result=answer)
+            call = call.with_(handoff=target, state=CallState.DONE, result=handed_off(target))
         else:
             refusal = IgnoredHandoff(target, winner)
         fault = fault or refusal

@@ -25,7 +25,7 @@ class Prefix:
         self.settings = RedisSettings.from_url(f"{url}{'&' if '?' in url else '?'}{options}")
 
     def open(self) -> RedisStore:
-        return RedisStore(self.settings, self.clock, clean_seconds=None, limit_bytes=1024 * 1024)
+        return RedisStore(self.settings, self.clock, clean_seconds=None, limit_bytes=2 * 1024 * 1024)
 
     async def dump(self) -> dict[bytes, bytes]:
         """Return every key under the prefix, and what it holds in the server's own form."""

@@ -26,7 +26,7 @@ class TemporaryFile:
             self.clock,
             synchronous="off",
             poll_seconds=0.005,
-            limit_bytes=1024 * 1024,
+            limit_bytes=2 * 1024 * 1024,
         )
 
     async def dispose(self) -> None:

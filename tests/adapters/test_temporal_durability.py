@@ -18,6 +18,7 @@ from outlast.adapters.temporal.steps import OpenSteps
 from outlast.adapters.temporal.worker import TemporalWorker, replayer_of
 from outlast.adapters.temporal.workflows import Host
 from outlast.composition.backends import toolkit
+from outlast.composition.durable_run import DurableRun
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
@@ -122,9 +123,12 @@ class InNamespace(DurabilityStorage):
     async def dispose(self) -> None:
         """Replay every history that the test has made, except by code that it has edited.
 
+        Nor can durable runs be replayed: their agents and sessions are those of whoever waited for them.
+
         The namespace stays, and nobody looks into it again.
         """
         codes = {name: codes[0] for name, codes in self.codes.items() if len(set(map(id, codes))) == 1}
+        codes.pop(definition_of(DurableRun).name, None)
         if not self.started or not codes:
             return
         client = await Client.connect(shared_server(), namespace=await self.namespace())

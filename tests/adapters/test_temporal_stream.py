@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, UpdateWorkflowExecutionLifecycleStage
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -19,13 +20,17 @@ from temporalio.api.workflowservice.v1 import (
     RespondWorkflowTaskFailedRequest,
 )
 from temporalio.client import Client, Interceptor, OutboundInterceptor, QueryWorkflowInput
+from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
 import outlast
+from outlast.adapters.scripted.session import call
 from outlast.adapters.temporal import TemporalBackend
+from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.stream import EventStream
 from outlast.composition.backends import toolkit
 from outlast.core.events import EventKind
+from outlast.core.records import encode_record
 from tests.adapters.temporal_programs import Local, note
 from tests.adapters.temporal_server import shared_server
 
@@ -54,6 +59,18 @@ class Listener:
     def tell(self, number: int) -> int:
         self.heard.append(number)
         return len(self.heard)
+
+
+class Padded(BaseModel):
+    """An argument that grows when it is written down: it gets its default."""
+
+    pad: str = Field(default_factory=lambda: "x" * 3_000_000)
+
+
+@outlast.activity(name="temporal_take_padded")
+async def take(padded: Padded, note: str) -> str:
+    """Take something."""
+    return note
 
 
 class Asking(Interceptor, OutboundInterceptor):
@@ -92,7 +109,8 @@ async def asked_during_a_workflow_task() -> bool:
             execution = await backend.start(Listener, 2, task_queue=queue)
             await read(execution, "execution_started")
         # No worker is there, and no workflow task is due: Temporal keeps the question for a worker.
-        answer = asyncio.create_task(EventStream(reader.client, execution.id, toolkit()).events_now())
+        stream = EventStream(reader.client, execution.id, toolkit(), EndedRuns())
+        answer = asyncio.create_task(stream.events_now())
         await asking.sent.wait()
         await execution.signal("hear", 1)
         token = await workflow_task(backend.client, queue)
@@ -207,3 +225,51 @@ async def read(execution: outlast.Execution, *kinds: str) -> Sequence[outlast.Ev
             if [one.kind for one in events if one.kind in kinds] == [*kinds]:
                 return events
     raise AssertionError("the stream has ended")
+
+
+async def recorded(execution: outlast.Execution) -> list[bytes]:
+    return [encode_record(record) async for record in execution.records()]
+
+
+async def test_whoever_waits_beside_the_worker_asks_none_for_the_records_of_an_end() -> None:
+    queue = uuid.uuid4().hex
+    async with outlast.connect(f"temporal://{shared_server()}") as backend:
+        async with backend.worker([Listener], task_queue=queue):
+            execution = await backend.start(Listener, 2, task_queue=queue)
+            for number in range(2):
+                await execution.signal("hear", number)
+            assert await execution.result() == [0, 1]
+        # There is no worker any more.
+        records = await recorded(execution)
+        assert [b"execution_started" in records[0], b"execution_ended" in records[-1]] == [True, True]
+        async with backend.worker([Listener], task_queue=queue):
+            elsewhere = await backend.get(execution.id)
+            assert await recorded(elsewhere) == records
+
+
+async def test_records_travel_as_they_were_written() -> None:
+    queue = uuid.uuid4().hex
+    async with outlast.connect(f"temporal://{shared_server()}") as backend:
+        assert isinstance(backend, TemporalBackend)
+        async with backend.worker([Listener], task_queue=queue):
+            execution = await backend.start(Listener, 1, task_queue=queue)
+            await execution.signal("hear", 1)
+            await execution.result()
+            handle = backend.client.get_workflow_handle(execution.id)
+            page = await handle.query("outlast.records", args=[0, 1_000_000], result_type=RawValue)
+        text = b",".join(await recorded(execution))
+        assert page.payload.data == b'{"records":[%s],"before":0}' % text
+
+
+async def test_a_call_whose_arguments_no_payload_can_carry_is_in_the_stream_and_answered() -> None:
+    run_id = f"padded-{uuid.uuid4().hex}"
+    agent = outlast.Agent(model="m", name="solo", tools=[take])
+    session = outlast.ScriptedSession(
+        {"solo": [call("temporal_take_padded", {"padded": {}, "note": "x"}), "done"]}
+    )
+    async with outlast.connect(f"temporal://{shared_server()}") as backend:
+        run = outlast.Runner.run_streamed(agent, "Go.", session, id=run_id, backend=backend)
+        kinds = [event.kind async for event in run.events() if event.kind.startswith("tool_")]
+        assert kinds == ["tool_called", "tool_failed"]
+        answer = (await run.result()).entries[2].to_wire()["result"]
+        assert "PayloadTooLarge: the arguments of 'temporal_take_padded'" in answer

@@ -9,11 +9,12 @@ import pytest
 
 import outlast
 from outlast.adapters.scripted.session import call, handoff, say
+from outlast.core.records import encode_record
 from outlast.ports.llm import ModelRequest
 
 
 def talk(request: ModelRequest) -> Any:
-    """Echo what is asked; hand off, or call a tool for ever, when told to."""
+    """Echo what is asked; hand off, call a tool for ever, or write too much, when asked to."""
     heard = [entry for entry in (*request.history, *request.new) if isinstance(entry, outlast.MessageInput)]
     text = heard[-1].content
     match text:
@@ -21,6 +22,8 @@ def talk(request: ModelRequest) -> Any:
             return handoff("other")
         case "loop":
             return call("nothing")
+        case "be long":
+            return say("x" * 3_000_000)
     return say(f"{request.agent} {len(heard)}: {text}")
 
 
@@ -51,11 +54,12 @@ async def test_messages_are_answered_in_one_conversation(backend: outlast.Backen
         await execution.signal("say", text)
     await execution.signal("end")
     state = await execution.result()
-    assert state["answer"] == "first 2: two"
+    assert (await execution.query("state"))["answer"] == "first 2: two"
     assert (state["answered"], state["waiting"], state["busy"], state["error"]) == (2, 0, False, None)
     said = [entry["content"] for entry in await execution.query("transcript")]
     assert said == ["one", "first 1: one", "two", "first 2: two"]
     assert await execution.query("transcript", 3) == (await execution.query("transcript"))[3:]
+    assert await execution.query("transcript", 1, limit=2) == (await execution.query("transcript"))[1:3]
 
 
 async def test_the_agent_that_answered_last_goes_on(backend: outlast.Backend) -> None:
@@ -65,7 +69,7 @@ async def test_the_agent_that_answered_last_goes_on(backend: outlast.Backend) ->
     await execution.signal("end")
     state = await execution.result()
     assert state["agent"] == "other"
-    assert state["answer"] == "other 2: well"
+    assert (await execution.query("state"))["answer"] == "other 2: well"
 
 
 async def test_a_message_that_gets_no_answer_does_not_end_the_conversation(backend: outlast.Backend) -> None:
@@ -76,10 +80,12 @@ async def test_a_message_that_gets_no_answer_does_not_end_the_conversation(backe
     await execution.signal("end")
     state = await execution.result()
     assert (state["answered"], state["error"]) == (3, None)
-    assert state["answer"].endswith(": again")
+    assert (await execution.query("state"))["answer"].endswith(": again")
 
 
-@pytest.mark.parametrize(("text", "error"), [("loop", "MaxTurnsExceeded"), ("", "DefinitionError")])
+@pytest.mark.parametrize(
+    ("text", "error"), [("loop", "MaxTurnsExceeded"), ("", "DefinitionError"), ("be long", "PayloadTooLarge")]
+)
 async def test_why_a_message_got_no_answer_is_in_the_state(
     backend: outlast.Backend, text: str, error: str
 ) -> None:
@@ -87,8 +93,29 @@ async def test_why_a_message_got_no_answer_is_in_the_state(
     await execution.signal("say", text)
     await execution.signal("end")
     state = await execution.result()
-    assert state["answer"] is None
+    assert (await execution.query("state"))["answer"] is None
     assert state["error"].startswith(error)
+
+
+async def test_an_answer_that_no_record_can_hold_does_not_end_the_conversation(
+    backend: outlast.Backend,
+) -> None:
+    execution = await backend.start(Conversation)
+    for text in ("be long", "be brief"):
+        await execution.signal("say", text)
+    await execution.signal("end")
+    state = await execution.result()
+    assert (state["answered"], state["error"]) == (2, None)
+    assert (await execution.query("state"))["answer"] == "first 2: be brief"
+
+
+async def test_what_was_answered_is_not_written_again_at_the_end(backend: outlast.Backend) -> None:
+    execution = await backend.start(Conversation)
+    await execution.signal("say", "forty-two")
+    await execution.signal("end")
+    await execution.result()
+    journal = b"".join([encode_record(record) async for record in execution.records()])
+    assert journal.count(b"first 1: forty-two") == 1
 
 
 async def test_a_conversation_without_an_agent_says_what_to_write(backend: outlast.Backend) -> None:

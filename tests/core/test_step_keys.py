@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.core.step_keys import call_key, model_key, place_in, summary_key
+from outlast.core.step_keys import call_key, is_run_within, model_key, place_in, run_key, summary_key
 from tests.core.strategies import any_text
 
-runs = st.from_regex(r"run[0-9.]*:[0-9]+", fullmatch=True)
+places = st.just("") | st.from_regex(r"[0-9.]*:[0-9]+", fullmatch=True)
+runs = st.lists(places, min_size=1, max_size=3).map(
+    lambda found: reduce(nested, found[1:], run_key(found[0]))
+)
 turns = st.integers(1, 200)
 call_ids = st.sampled_from(
     ["model", "model~", "model~~", "summary", "summary~", "t1/model", "/", "~"]
 ) | any_text.filter(len)
+
+
+def nested(run: str, place: str) -> str:
+    return run_key(place, run)
+
+
+@given(runs, places)
+def test_a_run_is_within_itself_and_within_the_run_that_it_is_a_part_of(run: str, place: str) -> None:
+    part = nested(run, place)
+    assert is_run_within(run, run)
+    assert is_run_within(part, run)
+    assert not is_run_within(run, part)
+    assert not is_run_within(run_key(":1"), run_key(":10"))
+    assert not is_run_within(run_key(":10"), run_key(":1"))
 
 
 @given(runs, turns, call_ids)

@@ -24,7 +24,7 @@ from outlast.ports.journal import (
 )
 from outlast_json.file import JsonFile
 
-LIMIT_BYTES = 1024 * 1024
+LIMIT_BYTES = 2 * 1024 * 1024
 EMPTY = {"executions": {}, "workers": {}, "last_token": 0, "version": 0}
 
 

@@ -21,6 +21,7 @@ from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.execution import TemporalExecution
 from outlast.adapters.temporal.payloads import TellingCodec, check_size, data_converter, limit_of
 from outlast.adapters.temporal.refusals import namespace_refused, unreachable
@@ -104,6 +105,7 @@ class TemporalBackend(Backend):
         self._limit_bytes = limit_of(data_converter)
         self._options = options
         self._connected: Client | None = None
+        self._ended = EndedRuns()
 
     async def __aenter__(self) -> Self:
         try:
@@ -211,7 +213,7 @@ class TemporalBackend(Backend):
         return [await self._execution(one.id).described(one) for one in found]
 
     def _execution(self, execution_id: str) -> TemporalExecution:
-        return TemporalExecution(self.client, execution_id, self._toolkit)
+        return TemporalExecution(self.client, execution_id, self._toolkit, self._ended)
 
     async def prune(self, older_than: timedelta) -> int:
         raise NotSupported(
@@ -247,4 +249,4 @@ class TemporalBackend(Backend):
         by_name = {definition.name: definition for definition in definitions}
         if len(by_name) < len(set(map(id, definitions))):
             raise DefinitionError("two workflows of one worker have the same name; give each its own")
-        return TemporalWorker(self.client, self._toolkit, by_name, options)
+        return TemporalWorker(self.client, self._toolkit, by_name, options, self._ended)

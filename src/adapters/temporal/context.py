@@ -14,13 +14,14 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError
 
+from outlast.adapters.temporal.ended_runs import EndedRun
 from outlast.adapters.temporal.failures import step_failure
 from outlast.adapters.temporal.payloads import as_written, check_size
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from outlast.core.approvals import Decision
-from outlast.core.errors import DeterminismError, NotSupported
+from outlast.core.errors import DeterminismError, NotSupported, PayloadTooLarge
 from outlast.core.events import PatchedData
-from outlast.core.failure import step_error
+from outlast.core.failure import Failure, step_error
 from outlast.core.json import JSON, decode
 from outlast.core.records import (
     EventEmitted,
@@ -28,6 +29,7 @@ from outlast.core.records import (
     Request,
     StepCompleted,
     StepFailed,
+    StepKind,
     StepScheduled,
     TimerFired,
     TimerStarted,
@@ -119,6 +121,10 @@ class TemporalContext(WorkflowContext):
         text = b'{"records":[%s],"before":%d}' % (b",".join(page), self._before)
         return as_written(text) if self._writes_json else decode(text)
 
+    def ended(self) -> EndedRun:
+        """Return the records, when the last one is made."""
+        return EndedRun(self._run_id, tuple(self.records), self._before, self._lengths[-1])
+
     @property
     def time(self) -> float:
         """Workflow time, in seconds since the epoch."""
@@ -146,12 +152,19 @@ class TemporalContext(WorkflowContext):
 
     def _schedule(self, step: Step, place: Place) -> workflow.ActivityHandle[Any]:
         arguments: list[JSON] = [step.call.arguments] if isinstance(step.call, ActivityCall) else []
-        check_size(f"the arguments of {step.name!r}", arguments, self._limit_bytes)
-        self.record(
-            StepScheduled(
-                key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
-            )
+        scheduled = StepScheduled(
+            key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
         )
+        try:
+            check_size(f"the arguments of {step.name!r}", arguments, self._limit_bytes)
+        except PayloadTooLarge as error:
+            if step.kind is StepKind.TOOL:
+                # The model asked for the call and is sent why it was not made, so the stream shows both.
+                self.record(scheduled)
+                failure = Failure.of(error)
+                self.record(StepFailed(at=self.time, key=step.key, attempts=0, failure=failure))
+            raise
+        self.record(scheduled)
         self._warn_of_length()
         return _start(step, place.activity_id, arguments, self._lease)
 

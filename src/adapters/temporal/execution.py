@@ -26,6 +26,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import failure_in, is_rejection
 from outlast.adapters.temporal.payloads import check_size, limit_of
 from outlast.adapters.temporal.steps import name_in
@@ -54,7 +55,7 @@ from outlast.core.errors import (
 from outlast.core.event_stream import Event
 from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, encode, kept
-from outlast.core.records import Status
+from outlast.core.records import AnyRecord, Status
 from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import check_id
@@ -79,11 +80,11 @@ _STATUS = {
 class TemporalExecution(Execution):
     """A handle on an execution that is a Temporal workflow."""
 
-    def __init__(self, client: Client, execution_id: str, toolkit: Toolkit) -> None:
+    def __init__(self, client: Client, execution_id: str, toolkit: Toolkit, ended: EndedRuns) -> None:
         self.handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(execution_id)
         self._toolkit = toolkit
         self._converter = client.data_converter
-        self._stream = EventStream(client, execution_id, toolkit)
+        self._stream = EventStream(client, execution_id, toolkit, ended)
 
     def __repr__(self) -> str:
         return f"<execution {self.id}>"
@@ -93,6 +94,7 @@ class TemporalExecution(Execution):
         return self.handle.id
 
     async def result(self) -> Any:
+        self._stream.expect_end()
         with translated(self.id):
             name = (await self.handle.describe()).workflow_type
             try:
@@ -228,6 +230,9 @@ class TemporalExecution(Execution):
 
     def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
         return self._stream.events(after, follow=follow)
+
+    def records(self) -> AsyncIterator[AnyRecord]:
+        return self._stream.records()
 
     async def _failure(self) -> Failure:
         closing = WorkflowHistoryEventFilterType.CLOSE_EVENT

@@ -26,6 +26,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.adapters.temporal.ended_runs import EndedRuns, Waiter
 from outlast.adapters.temporal.heartbeat import TEXT_SECONDS, text_told
 from outlast.adapters.temporal.refusals import REFUSALS, refused
 from outlast.adapters.temporal.workflows import RECORDS_QUERY
@@ -38,7 +39,7 @@ from outlast.core.errors import (
 from outlast.core.event_stream import Delta, Event
 from outlast.core.events import ModelFailedData, ModelRepliedData, TurnStartedData
 from outlast.core.json import JSON
-from outlast.core.records import read_record
+from outlast.core.records import AnyRecord, decode_record, read_record
 from outlast.ports.toolkit import RecordReader, Toolkit
 
 PAUSE_SECONDS = 0.5
@@ -65,13 +66,21 @@ class _Page:
 class EventStream:
     """Reads the events of one execution."""
 
-    def __init__(self, client: Client, execution_id: str, toolkit: Toolkit) -> None:
+    def __init__(self, client: Client, execution_id: str, toolkit: Toolkit, ended: EndedRuns) -> None:
         self._client = client
         self._id = execution_id
         self._toolkit = toolkit
+        self._ended = ended
+        self._waiter: Waiter | None = None
+
+    def expect_end(self) -> None:
+        """Keep the records, if the execution ends in this process from now on."""
+        self._waiter = self._ended.waiter(self._id)
 
     async def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
         """Yield the events with a position above `after`."""
+        if follow:
+            self.expect_end()
         with translated(self._id):
             found = await self._client.get_workflow_handle(self._id).describe()
         run_id = found.run_id or ""
@@ -87,14 +96,32 @@ class EventStream:
             found = await self._client.get_workflow_handle(self._id).describe()
         return [event async for event in self._from(found.run_id or "", 0, follow=False)]
 
+    async def records(self) -> AsyncIterator[AnyRecord]:
+        """Yield the records that there are in all runs that Temporal still has."""
+        with translated(self._id):
+            found = await self._client.get_workflow_handle(self._id).describe()
+        ended = None if self._waiter is None else self._waiter.ended
+        if ended is not None and ended.is_all_of(found.run_id, found.history_length):
+            for written in ended.records:
+                yield decode_record(written)
+            return
+        first = found.raw_description.workflow_execution_info.first_run_id
+        run_id: str | None = await self._first_run(first, found.run_id or "")
+        while run_id is not None:
+            run, position = self._run(run_id), 0
+            history = await self._history(run)
+            while page := (await self._page(run, position, history.completed, follow=False)).records:
+                for record in page:
+                    yield read_record(record)
+                position += len(page)
+            run_id = history.next_run
+
     async def _from(self, run_id: str | None, after: int, follow: bool) -> AsyncIterator[Event]:
         reader: RecordReader = self._toolkit.record_reader()
         shift: int | None = None
         while run_id is not None:
             run, position, text = self._run(run_id), 0, _Text()
-            history = _History(run)
-            with translated(self._id):
-                await history.read((await run.describe()).history_length)
+            history = await self._history(run)
             while True:
                 page = await self._page(run, position, history.completed, follow)
                 shift = page.before if shift is None else shift
@@ -120,6 +147,13 @@ class EventStream:
                     if not await coming:
                         break
             run_id = history.next_run
+
+    async def _history(self, run: WorkflowHandle[Any, Any]) -> _History:
+        """Return the run's history, read as far as it goes now."""
+        history = _History(run)
+        with translated(self._id):
+            await history.read((await run.describe()).history_length)
+        return history
 
     def _run(self, run_id: str) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(self._id, run_id=run_id)

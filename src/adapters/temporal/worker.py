@@ -17,6 +17,7 @@ from temporalio.converter import DataConverter
 from temporalio.worker import Replayer, Worker
 
 from outlast.adapters.temporal.activities import TemporalAttempts
+from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.heartbeat import HURRY_SECONDS
 from outlast.adapters.temporal.payloads import data_converter, limit_of, writes_json
 from outlast.adapters.temporal.refusals import refusal_in
@@ -64,11 +65,18 @@ class TemporalWorker:
         toolkit: Toolkit,
         definitions: Mapping[str, WorkflowDefinition],
         options: TemporalWorkerOptions,
+        ended: EndedRuns,
     ) -> None:
         self._client = client
         converter = client.data_converter
         self._host = Host(
-            toolkit, definitions, OpenSteps(), options.lease, limit_of(converter), writes_json(converter)
+            toolkit,
+            definitions,
+            OpenSteps(),
+            options.lease,
+            limit_of(converter),
+            writes_json(converter),
+            ended,
         )
         self._options = options
         self._stack = AsyncExitStack()

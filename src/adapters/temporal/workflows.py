@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from temporalio.worker import (
 )
 
 from outlast.adapters.temporal.context import TemporalContext, in_handler
+from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import application_error, rejection
 from outlast.adapters.temporal.loop_repairs import repair_loop
 from outlast.adapters.temporal.payloads import LIMIT_BYTES, check_size
@@ -68,6 +69,8 @@ class Host(Interceptor):
     limit_bytes: int = LIMIT_BYTES
     writes_json: bool = False
     """Whether the client's data converter does; see `payloads.writes_json`."""
+    ended: EndedRuns = field(default_factory=EndedRuns)
+    """Those who wait in this process for an execution to end."""
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
@@ -176,6 +179,7 @@ class DurableWorkflow:
                 raise error
         closed = self._outcome(main)
         self._context.record(closed)
+        self._host.ended.end(workflow.info().workflow_id, self._context.ended())
         if closed.failure is not None:
             raise application_error(closed.failure)
         if closed.status is Status.CANCELLED:

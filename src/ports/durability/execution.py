@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from outlast.core.approvals import PendingApproval, Verdict
 from outlast.core.event_stream import Event
-from outlast.core.records import Status
+from outlast.core.records import AnyRecord, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,21 @@ class Watching(Protocol):
         same numbers.
 
         Without `follow`, it yields only the events that exist already, and no deltas.
+        """
+
+
+class Recorded(Protocol):
+    """Reading the journal that the events of an execution are made from."""
+
+    @abstractmethod
+    def records(self) -> AsyncIterator[AnyRecord]:
+        """Yield the records that there are, in order from the first; it waits for no more.
+
+        Those of a backend with a history of its own are made from that by the workflow's code: it asks a
+        worker that runs the workflow.
+
+        Raises:
+            StorageUnavailable: no worker answers.
         """
 
 
@@ -150,5 +165,5 @@ class Approvals(Protocol):
         """
 
 
-class Execution(Watching, Messages, Control, Approvals, Protocol):
+class Execution(Watching, Recorded, Messages, Control, Approvals, Protocol):
     """A handle on one execution. Any number of them, in any processes, may exist."""

@@ -32,6 +32,7 @@ from outlast.core.errors import (
 from outlast.core.event_stream import Event, EventReader
 from outlast.core.json import JSON, canonical
 from outlast.core.records import (
+    AnyRecord,
     ExecutionEnded,
     ExecutionStarted,
     Status,
@@ -367,6 +368,13 @@ class JournaledExecution(Execution):
                 await (listener.until_more(news, PATIENCE_SECONDS) if reader.awaits_reply else news)
                 # It may have been forgotten, and then no end will ever come.
                 await self._patiently(self._head)
+
+    async def records(self) -> AsyncIterator[AnyRecord]:
+        written = await self._patiently(partial(self._store.read, self._id))
+        if not written:
+            raise ExecutionNotFound(self._id)
+        for record in written:
+            yield decode_record(record)
 
     async def _head(self) -> Head:
         head = await self._store.head(self._id)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from outlast.core.agent_events import AnswerAccepted, AnswerBlocked, AnswerRejected, CheckAnswer
 from outlast.core.chunks import text_of
 from outlast.core.entries import Entry, MessageInput
-from outlast.core.errors import InputRejected, InvalidOutput, OutputRejected
+from outlast.core.errors import InputRejected, InvalidOutput, LimitExceeded, OutputRejected
 from outlast.core.events import AnswerRejectedData, GuardrailRejectedData, GuardrailReplacedData
 from outlast.core.failure import Failure
 from outlast.core.usage import Usage
@@ -39,6 +39,7 @@ class Checks:
         self._context = context
         self._run = run
         self._run_alone = run_alone
+        self._spent = Usage()
 
     async def let_in(self, given: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], Usage]:
         """Return the inputs that may be sent to the model, and the usage of checking them.
@@ -47,25 +48,29 @@ class Checks:
             InputRejected: a guardrail of the start agent rejects it.
         """
         start = self._team.graph.start
-        usage = Usage()
         for guardrail in self._team.agents[start].input_guardrails:
             said = "\n".join(text_of(entry.content) for entry in given if isinstance(entry, MessageInput))
-            verdict, cost = await self._judge(guardrail, said)
-            usage += cost
+            verdict = await self._judge(guardrail, said)
             verdict = self._tell_verdict(verdict, guardrail, start, "input")
             if isinstance(verdict, Reject):
                 raise InputRejected(guardrail_name(guardrail), verdict.reason)
             if isinstance(verdict, Replace):
                 given = (MessageInput(content=verdict.text),)
-        return given, usage
+        return given, self.take_spent()
 
     async def verdict_on(self, effect: CheckAnswer) -> AnswerAccepted | AnswerRejected | AnswerBlocked:
         """Return the verdict on an answer. If a check fails, the answer is blocked."""
         try:
             with contained(self._context.unwinds):
-                return await self._checked(effect)
+                verdict = await self._checked(effect)
         except Exception as error:
-            return AnswerBlocked(failure=Failure.of(error))
+            verdict = AnswerBlocked(failure=Failure.of(error))
+        return verdict.with_(usage=self.take_spent())
+
+    def take_spent(self) -> Usage:
+        """Return what the checks have cost since this was last asked."""
+        spent, self._spent = self._spent, Usage()
+        return spent
 
     async def _checked(self, effect: CheckAnswer) -> AnswerAccepted | AnswerRejected | AnswerBlocked:
         text = said_in(effect.entries)
@@ -75,30 +80,35 @@ class Checks:
                 AnswerRejectedData(run=self._run, agent=effect.agent, turn=effect.turn, reason=problem)
             )
             return AnswerRejected(problem=told.reason)
-        usage, replacement = Usage(), None
+        replacement = None
         for guardrail in self._team.agents[effect.agent].output_guardrails:
-            verdict, cost = await self._judge(guardrail, text)
-            usage += cost
+            verdict = await self._judge(guardrail, text)
             verdict = self._tell_verdict(verdict, guardrail, effect.agent, "output")
             if isinstance(verdict, Reject):
                 rejected = OutputRejected(guardrail_name(guardrail), effect.agent, verdict.reason)
-                return AnswerBlocked(failure=Failure.of(rejected), usage=usage)
+                return AnswerBlocked(failure=Failure.of(rejected))
             if isinstance(verdict, Replace):
                 text = replacement = verdict.text
         if output is not None and (problem := _problem(output, text)) is not None:
             invalid = InvalidOutput(effect.agent, 1, f"what a guardrail replaced it with: {problem}")
-            return AnswerBlocked(failure=Failure.of(invalid), usage=usage)
-        return AnswerAccepted(replacement=replacement, usage=usage)
+            return AnswerBlocked(failure=Failure.of(invalid))
+        return AnswerAccepted(replacement=replacement)
 
-    async def _judge(self, guardrail: Any, text: str) -> tuple[Verdict, Usage]:
-        """Return the verdict of a guardrail, and the usage of its own model calls."""
+    async def _judge(self, guardrail: Any, text: str) -> Verdict:
+        """Return the verdict of a guardrail."""
         if not isinstance(guardrail, Agent):
             with contained(self._context.unwinds):
-                return await verdict_of(guardrail, text), Usage()
+                return await verdict_of(guardrail, text)
         judge: Agent[GuardrailAnswer] = as_guardrail(guardrail)
         asked = (MessageInput(content=text or "(nothing)"),)
-        result = await self._run_alone(judge, asked)
-        return result.output.verdict(), result.usage
+        try:
+            result = await self._run_alone(judge, asked)
+        except LimitExceeded as error:
+            self._spent += error.usage
+            raise
+        self._spent += result.usage
+        verdict: Verdict = result.output.verdict()
+        return verdict
 
     def _tell_verdict(
         self, verdict: Verdict, guardrail: Any, agent: str, of: Literal["input", "output"]

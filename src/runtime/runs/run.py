@@ -95,13 +95,14 @@ class Run:
         conversation: Conversation,
         bounds: Bounds,
         context: StepContext,
+        key: str,
         run_alone: RunAlone,
     ) -> None:
         self._team = team
         self._session = session
         self._conversation = conversation
         self._context = context
-        self._key = f"run{context.next_key()}"
+        self._key = key
         self._calls = ToolCalls(team, context, self._key)
         self._summaries = Summaries(session, context, self._key)
         self._checks = Checks(team, context, self._key, run_alone)
@@ -129,6 +130,10 @@ class Run:
         except asyncio.CancelledError:
             if self._state.phase is not Phase.READY:
                 self._take(RunCancelled())
+            raise
+        except LimitExceeded as error:
+            error.entries = tuple(self._entries)
+            error.usage = self._state.usage + self._checks.take_spent()
             raise
         finally:
             for task in self._tasks:
@@ -166,7 +171,7 @@ class Run:
                 self._finish(effect)
             case Fail(failure=failure, unsent=unsent):
                 self._leave(unsent)
-                raise self._error(failure)
+                raise failure.error()
             case Stop(unsent=unsent):
                 self._leave(unsent)
             case AskApproval():
@@ -368,10 +373,3 @@ class Run:
                 self._context.emit(
                     ToolClosedData(run=self._key, call_id=entry.tool_call_id, text=entry.result)
                 )
-
-    def _error(self, failure: Failure) -> Exception:
-        error = failure.error()
-        if isinstance(error, LimitExceeded):
-            error.entries = tuple(self._entries)
-            error.usage = self._state.usage
-        return error

@@ -10,6 +10,7 @@ from outlast.core import entries as wire
 from outlast.core.agents import AgentGraph
 from outlast.core.entries import Entry, MessageInput
 from outlast.core.errors import DefinitionError, NotSupported
+from outlast.core.step_keys import run_key
 from outlast.core.summaries import heading_of, older, transcript
 from outlast.core.values import faults
 from outlast.ports.durability.steps import StepContext
@@ -57,9 +58,16 @@ def as_entries(inputs: Any) -> tuple[Entry, ...]:
 
 
 async def run_agent(
-    agent: Agent[T], inputs: Any, session: Session, bounds: Bounds, context: StepContext
+    agent: Agent[T],
+    inputs: Any,
+    session: Session,
+    bounds: Bounds,
+    context: StepContext,
+    key: str | None = None,
 ) -> RunResult[T]:
     """Run `agent` until it answers. The steps are journaled as far as `context` journals.
+
+    The run is known by `key`, which no other run of the execution may have; by default by its place there.
 
     Raises:
         DefinitionError: the agent, the inputs or the session cannot be used so; nothing was done.
@@ -78,7 +86,7 @@ async def run_agent(
         )
     conversation.in_use = True
     try:
-        return await run_in(conversation, agent, given, session, bounds, context)
+        return await run_in(conversation, agent, given, session, bounds, context, key)
     finally:
         conversation.in_use = False
 
@@ -90,6 +98,7 @@ async def run_in(
     session: Session,
     bounds: Bounds,
     context: StepContext,
+    key: str | None = None,
 ) -> RunResult[T]:
     """Run `agent` in a conversation of its own choice; else as `run_agent`."""
     catalogues = await catalogues_of(sources_of(agent), context)
@@ -98,11 +107,13 @@ async def run_in(
     team.check_approvals(catalogues.missing)
     if isinstance(context, PlainContext) and _requires_approval(team.graph):
         raise NotSupported(NO_APPROVALS)
+    own_key = run_key(context.next_key()) if key is None else key
 
     async def run_alone(other: Agent[Any], asked: tuple[Entry, ...]) -> RunResult[Any]:
-        return await run_in(Conversation(), other, asked, session, Bounds(), context)
+        within = run_key(context.next_key(), own_key)
+        return await run_in(Conversation(), other, asked, session, Bounds(), context, within)
 
-    return await Run(team, session, conversation, bounds, context, run_alone).to_the_end(given)
+    return await Run(team, session, conversation, bounds, context, own_key, run_alone).to_the_end(given)
 
 
 def _requires_approval(graph: AgentGraph) -> bool:

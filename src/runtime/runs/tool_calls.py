@@ -8,7 +8,7 @@ from typing import Any
 
 from outlast.core.agent_events import AnswerCall, AskApproval, CallTool
 from outlast.core.agents import ToolSpec
-from outlast.core.errors import InvalidArguments, ToolFailed
+from outlast.core.errors import InvalidArguments, PayloadTooLarge, ToolFailed
 from outlast.core.events import ToolCalledData, ToolFailedData, ToolReturnedData
 from outlast.core.failure import Failure
 from outlast.core.json import JSON, encode
@@ -60,13 +60,12 @@ class ToolCalls:
                         if inspect.isawaitable(value):
                             value = await value
                         result = signature.dump_result(value)
-                    text = as_text(result)
                     self._context.emit(ToolReturnedData(**about, result=result))
                 except Exception as error:
                     if (recorded := self._recorded(about, error)) is not None:
                         raise recorded from error
                     raise
-                return text
+                return as_text(result)
             case SourceTool(source=source, name=name):
                 spec = self._team.graph[effect.agent].tool(name)
                 assert spec is not None
@@ -74,13 +73,9 @@ class ToolCalls:
                 made = ToolCallOf(source, name, effect.arguments, known)
                 step = self._step(effect, name, made, _options(spec, source), source.name)
                 output = ToolOutput.model_validate(await self._context.run_step(step))
-                text = output.text
                 if output.changed is not None:
                     self._known[effect.agent, name] = output.changed.fingerprint
-                    text = f"{text}\n\n{told_change(output.changed)}"
-                if output.failure is not None:
-                    raise ToolFailed(name, output.failure.kind, text)
-                return text
+                return text_of_output(name, output)
 
     def fault_of(self, agent: str, tool: str, arguments: dict[str, JSON]) -> InvalidArguments | None:
         """Return why a tool of ours cannot be called with these arguments; None if it can."""
@@ -121,9 +116,16 @@ class ToolCalls:
             raise
 
     def _recorded(self, about: dict[str, Any], error: Exception) -> Exception | None:
-        """Emit that a call has failed. Return the error that is recorded, if that has other words."""
+        """Emit that a call has failed. Return the error that is recorded, if that is another one.
+
+        In a replay that is the error with the words of before; for an error that no record can hold, it is
+        `PayloadTooLarge`. So the model is sent nothing that is not in the journal.
+        """
         failure = Failure.of(error)
-        told = self._context.emit(ToolFailedData(**about, failure=failure))
+        try:
+            told = self._context.emit(ToolFailedData(**about, failure=failure))
+        except PayloadTooLarge as too_large:
+            told = self._context.emit(ToolFailedData(**about, failure=Failure.of(too_large)))
         return None if told.failure == failure else told.failure.error()
 
 
@@ -144,6 +146,18 @@ def about_call(run: str, effect: CallTool | AskApproval | AnswerCall) -> dict[st
         "call_id": effect.call_id,
         "tool": effect.tool,
     }
+
+
+def text_of_output(tool: str, output: ToolOutput) -> str:
+    """Return the text that answers a call of a source's tool.
+
+    Raises:
+        ToolFailed: the tool reports an error.
+    """
+    text = output.text if output.changed is None else f"{output.text}\n\n{told_change(output.changed)}"
+    if output.failure is not None:
+        raise ToolFailed(tool, output.failure.kind, text)
+    return text
 
 
 def told_change(tool: ToolSpec) -> str:

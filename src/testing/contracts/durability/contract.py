@@ -20,6 +20,7 @@ from outlast.testing.contracts.durability.leases import LeaseContract
 from outlast.testing.contracts.durability.messages import MessageContract
 from outlast.testing.contracts.durability.poison import PoisonContract
 from outlast.testing.contracts.durability.programs import ProgramContract
+from outlast.testing.contracts.durability.runs import RunContract
 from outlast.testing.contracts.durability.stage import DurabilityContractBase
 from outlast.testing.contracts.durability.steps import StepContract
 from outlast.testing.contracts.durability.storage import ALL, BackendCapability, DurabilityStorage
@@ -37,6 +38,7 @@ class DurabilityContract(
     ExecutionContract,
     StepContract,
     MessageContract,
+    RunContract,
     TextContract,
     UpdateContract,
     ValueContract,

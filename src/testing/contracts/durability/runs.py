@@ -1,0 +1,120 @@
+"""Durable runs outside any workflow: what one has come to is read from its journal, whatever its length."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from outlast.adapters.scripted.session import Script, ScriptedSession, call, say
+from outlast.composition.running import Runner
+from outlast.core.entries import FunctionResult
+from outlast.core.errors import MaxTurnsExceeded, ModelRefused
+from outlast.core.event_stream import Event
+from outlast.core.events import EventKind
+from outlast.core.json import encode
+from outlast.core.usage import Usage
+from outlast.ports.llm import ModelReply, ModelRequest
+from outlast.runtime.definitions.activity import activity
+from outlast.runtime.definitions.agent import Agent
+from outlast.runtime.runs.run_result import RunResult
+from outlast.runtime.runs.streamed_run import StreamedRun
+from outlast.testing.contracts.durability.activities import AT_ONCE
+from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage
+
+RESULT_BYTES = 300_000
+RESULTS = 20
+"""Together more than any value may have where a value has the least room."""
+
+
+@activity(name="contract_fill", retry_policy_initial_interval=AT_ONCE)
+async def fill(what: str) -> str:
+    """Return much text."""
+    return what * (RESULT_BYTES // len(what))
+
+
+AGENT = Agent(model="m", name="runner", tools=[fill])
+
+
+def filling(request: ModelRequest) -> ModelReply:
+    """Call the tool five times a turn, for four turns."""
+    usage = Usage(total_tokens=10)
+    if request.turn * 5 > RESULTS:
+        return ModelReply(entries=(say("Done."),), usage=usage)
+    calls = (call("contract_fill", {"what": f"{request.turn}.{n} "}, call_id=f"call {n}") for n in range(5))
+    return ModelReply(entries=tuple(calls), usage=usage)
+
+
+SHORT: Script = {"runner": [call("contract_fill", {"what": "a"}), say("Forty-two.")]}
+
+
+def unasked(request: ModelRequest) -> ModelReply:
+    raise ModelRefused(400, "the run has ended, and its model was asked again")
+
+
+async def all_events_of(run: StreamedRun[Any]) -> list[Event]:
+    """Return what a journal tells of a run, once it has ended."""
+    return [event async for event in run.events() if event.kind is not EventKind.TEXT_DELTA]
+
+
+def came_to(result: RunResult[Any]) -> list[Any]:
+    entries = [entry.to_wire() for entry in result.entries]
+    return [result.text, result.turns, result.usage, result.agent.name, entries]
+
+
+class RunContract(DurabilityContractBase):
+    """D2, for runs by an id."""
+
+    reply_bytes: ClassVar[int] = 1_200_000
+    """How long a reply is that the backend must take; make it less for one that takes no value so long."""
+
+    async def run(self, stage: Stage, run_id: str, script: Script, **limits: Any) -> RunResult[Any]:
+        backend = await stage.backend()
+        return await stage.soon(
+            Runner.run(AGENT, "Go.", ScriptedSession(script), id=run_id, backend=backend, **limits)
+        )
+
+    async def test_d2_a_run_comes_to_the_same_for_every_caller(self, stage: Stage) -> None:
+        run_id = stage.new_id()
+        first = await self.run(stage, run_id, SHORT)
+        assert (first.text, first.turns) == ("Forty-two.", 2)
+        assert came_to(await self.run(stage, run_id, unasked)) == came_to(first)
+        execution = await (await stage.backend()).get(run_id)
+        assert await stage.soon(execution.result()) is None
+
+    async def test_what_a_run_has_come_to_stands_in_its_journal_once(self, stage: Stage) -> None:
+        backend, session = await stage.backend(), ScriptedSession(SHORT)
+        run = Runner.run_streamed(AGENT, "Go.", session, id=stage.new_id(), backend=backend)
+        events = await stage.soon(all_events_of(run))
+        turn = [EventKind.TURN_STARTED, EventKind.MODEL_REPLIED]
+        assert [event.kind for event in events] == [
+            *(EventKind.EXECUTION_STARTED, *turn, EventKind.TOOL_CALLED, EventKind.TOOL_RETURNED),
+            *(*turn, EventKind.EXECUTION_COMPLETED),
+        ]
+        told = encode([event.data.to_data() for event in events])
+        assert [told.count(text) for text in (b"Forty-two.", b"a" * RESULT_BYTES)] == [1, 1]
+
+    async def test_a_reply_may_take_the_room_of_a_value(self, stage: Stage) -> None:
+        run_id, text = stage.new_id(), "x" * self.reply_bytes
+        first = await self.run(stage, run_id, {"runner": [say(text)]})
+        assert first.text == text
+        assert came_to(await self.run(stage, run_id, unasked)) == came_to(first)
+
+    async def test_the_results_of_a_run_have_no_limit_together(self, stage: Stage) -> None:
+        run_id = stage.new_id()
+        first = await self.run(stage, run_id, filling)
+        assert (first.text, first.turns, first.usage.total_tokens) == ("Done.", 5, 50)
+        results = [entry.result for entry in first.entries if isinstance(entry, FunctionResult)]
+        assert [result[:4] for result in results] == [
+            f"{turn}.{n} " for turn in range(1, 5) for n in range(5)
+        ]
+        assert {len(result) for result in results} == {RESULT_BYTES}
+        assert came_to(await self.run(stage, run_id, unasked)) == came_to(first)
+
+    async def test_a_run_at_its_limit_raises_with_all_that_it_has_come_to(self, stage: Stage) -> None:
+        run_id, told = stage.new_id(), list[Any]()
+        for script in (filling, unasked):
+            try:
+                await self.run(stage, run_id, script, max_turns=3)
+            except MaxTurnsExceeded as error:
+                told.append([str(error), error.usage, [entry.to_wire() for entry in error.entries]])
+        assert told[0] == told[1]
+        assert (told[0][1].total_tokens, len(told[0][2])) == (30, 1 + 5 + 2 * 10)
