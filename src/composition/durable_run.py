@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 from outlast.composition.backends import connect
 from outlast.core import entries as wire
 from outlast.core.agents import AgentGraph
-from outlast.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
+from outlast.core.errors import ExecutionFailed, LimitExceeded
 from outlast.core.json import JSON
 from outlast.core.step_keys import run_key
 from outlast.ports.durability.backend import Backend
@@ -48,7 +48,7 @@ class DurableRun:
     async def run(self, graph: dict[str, JSON], inputs: list[dict[str, JSON]], bounds: Bounds) -> None:
         context = current_context.get()
         assert context is not None
-        agent, session = _callers[context.info.execution_id]
+        agent, session = _callers[context.info.execution_id][-1]
         given = wire.entries.validate_python(inputs)
         await run_agent(agent, given, session, bounds, context, RUN_KEY)
 
@@ -57,8 +57,12 @@ RUN_KEY = run_key("")
 """The key of the run that such an execution is."""
 
 
-_callers: dict[str, tuple[Agent, Session]] = {}
-"""The agents and sessions of the durable runs that this process is waiting for, by execution."""
+_callers: dict[str, list[tuple[Agent, Session]]] = {}
+"""The callers in this process that wait for a durable run, each with its agent and session, by execution.
+
+Several may wait for one run. Their agents are the same as far as the input of the execution says, so the code
+goes with any of them.
+"""
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,12 @@ class DurableCall(Generic[T]):
         """Check the call.
 
         Raises:
-            DefinitionError: the run could not work, or this process already waits for a run with this id.
+            DefinitionError: the run could not work.
         """
         given = wire.to_wire(check_run(agent, inputs))
         names = {source.name for one in reachable(agent).values() for source in one.sources}
         graph = team_of(agent, dict.fromkeys(names, ())).graph
         session.check(graph)
-        if id in _callers:
-            raise DefinitionError(f"run {id!r} is being waited for in this process already")
         return cls(agent, graph, given, session, bounds, id, backend)
 
     async def result(self) -> RunResult[T]:
@@ -111,12 +113,12 @@ class DurableCall(Generic[T]):
     async def _carried_on(self) -> AsyncIterator[tuple[Execution, Any]]:
         """Start or find the execution, and open a worker for it."""
         async with opened(self.backend) as backend:
-            if self.id in _callers:
-                raise DefinitionError(f"run {self.id!r} is being waited for in this process already")
             # A queue of its own: no other process has the agent, so none may claim the execution.
             queue = f"run/{self.id}"
             described = self.graph.model_dump(mode="json")
-            _callers[self.id] = (self.agent, self.session)
+            caller = (self.agent, self.session)
+            callers = _callers.setdefault(self.id, [])
+            callers.append(caller)
             try:
                 execution = await backend.start(
                     DurableRun, described, self.inputs, self.bounds, id=self.id, task_queue=queue
@@ -124,7 +126,9 @@ class DurableCall(Generic[T]):
                 async with backend.worker([DurableRun], task_queue=queue, **AT_ONCE) as worker:
                     yield execution, worker
             finally:
-                del _callers[self.id]
+                callers.remove(caller)
+                if not callers:
+                    _callers.pop(self.id, None)
 
     async def _outcome_of(self, execution: Execution, tell: TellEvents | None = None) -> RunResult[T]:
         if tell is not None:

@@ -298,6 +298,56 @@ async def test_a_durable_run_returns_its_result_again_without_asking_the_model(t
         await outlast.Runner.run(agent(), "something else", session, id="q-1", backend=url)
 
 
+async def test_all_who_wait_for_one_durable_run_in_one_process_get_its_answer(tmp_path: Any) -> None:
+    asked: list[int] = []
+
+    def reply(request: Any) -> Any:
+        asked.append(request.turn)
+        return call("runner_add", {"left": 2, "right": 3}) if request.turn == 1 else say("five")
+
+    url = f"sqlite:///{tmp_path}/runs.db"
+    session = outlast.ScriptedSession(reply)
+    async with outlast.connect(url) as shared:
+        backends: list[Any] = [shared, shared, url, url]
+        results = await asyncio.gather(
+            *(outlast.Runner.run(agent(), "go", session, id="q-1", backend=one) for one in backends)
+        )
+    assert [result.text for result in results] == ["five"] * len(backends)
+    assert len({str(wire(result.entries)) for result in results}) == 1
+    assert sorted(asked) == [1, 2]
+
+
+async def test_who_stops_waiting_for_a_durable_run_leaves_it_to_the_others(tmp_path: Any) -> None:
+    gate, session = asyncio.Event(), outlast.ScriptedSession(lambda request: say("done"))
+
+    @outlast.activity(name="runner_behind_a_gate")
+    async def wait(text: str) -> None:
+        await gate.wait()
+
+    gated = outlast.Agent(model="m", name="gated", input_guardrails=[wait])
+    url = f"sqlite:///{tmp_path}/runs.db"
+    first, second = (
+        asyncio.create_task(outlast.Runner.run(gated, "go", session, id="q-1", backend=url)) for _ in range(2)
+    )
+    async with outlast.connect(url) as backend, asyncio.timeout(30):
+        async for event in (await soon(backend, "q-1")).events():
+            if event.kind == "activity_started":
+                break
+        first.cancel()
+        await asyncio.wait([first])
+        gate.set()
+        assert (await second).text == "done"
+
+
+async def soon(backend: Any, id: str) -> Any:
+    """Return the execution, once it exists."""
+    while True:
+        try:
+            return await backend.get(id)
+        except outlast.ExecutionNotFound:
+            await asyncio.sleep(0)
+
+
 async def test_a_durable_run_goes_on_where_it_was_interrupted(tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path}/runs.db"
     ran.clear()
