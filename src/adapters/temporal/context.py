@@ -192,7 +192,7 @@ class TemporalContext(WorkflowContext):
         return key
 
     def decide(self, decision: Decision) -> None:
-        """Keep what a person decided; of two decisions about one call the first that fits counts."""
+        """Keep the decision of a person; if one call has two decisions, the first that fits counts."""
         self._decisions.setdefault((decision.key, decision.fingerprint), []).append(decision)
 
     async def decision(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision:

@@ -119,7 +119,7 @@ class TemporalWorker:
         await self._stack.aclose()
 
     async def run(self) -> None:
-        """Return when the worker can no longer work: raises what stopped it. Cancel it to stop waiting."""
+        """Wait until the worker can no longer work, then raise the error that stopped it."""
         assert self._running is not None
         await asyncio.shield(self._running)
 

@@ -33,14 +33,14 @@ from outlast.runtime.isolation.exits import contained
 logger = logging.getLogger("outlast.worker")
 
 current_attempt: ContextVar[Attempt | None] = ContextVar("current_attempt", default=None)
-"""The attempt that runs in this context; None outside of any."""
+"""The attempt that runs in this context; None outside of an attempt."""
 
 UNWINDING_SECONDS = 10.0
-"""How long an attempt that was cancelled may take to clean up before it is left to itself."""
+"""The time that a cancelled attempt may take to clean up before it is left alone."""
 
 
 async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
-    """Do what `call` says, once, and return its result as JSON. Whatever it raises, it raises."""
+    """Make one attempt at `call`, and return its result as JSON. Exceptions of the call are passed on."""
     match call:
         case ActivityCall(definition=definition):
             args, kwargs = call.python_arguments()
@@ -73,7 +73,7 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
 
 
 def _telling(tell: Tell | None) -> Tell | None:
-    """Return what tells only text that every store can carry: half a character waits for the other half."""
+    """Return a function that publishes only whole characters: half a character waits for the other half."""
     if tell is None:
         return None
     held = ""
@@ -90,9 +90,9 @@ def _telling(tell: Tell | None) -> Tell | None:
 
 
 def _written(result: Value) -> JSON:
-    """Return what a server sent, as JSON; raises ValueError when no record could carry it."""
+    """Return the result of a server, as JSON; raises ValueError when no record could carry it."""
     data = result.to_data("json")
-    # The other half of the envelope is for records, and for those who read them.
+    # The other half of the envelope is for records, and for their readers.
     check_json(data, depth_max=DEPTH_MAX + ENVELOPE_DEPTH // 2)
     return data
 
@@ -101,13 +101,13 @@ class Heartbeat:
     """The heartbeat of one attempt, called from any thread."""
 
     def __init__(self, limit_bytes: int = sys.maxsize) -> None:
-        self._limit_bytes = limit_bytes // 2  # the record that keeps the last beat keeps a failure as well
+        self._limit_bytes = limit_bytes // 2  # the record with the last details holds a failure as well
         self._loop = asyncio.get_running_loop()
         self._beaten = asyncio.Event()
         self.details: tuple[JSON, ...] = ()
 
     def beat(self, details: tuple[JSON, ...]) -> None:
-        """Take a sign of life.
+        """Note a sign of life.
 
         Raises:
             Unserialisable: `details` are not JSON.
@@ -124,7 +124,7 @@ class Heartbeat:
         self._loop.call_soon_threadsafe(self._beaten.set)
 
     async def missed(self, timeout: float, clock: Clock) -> None:
-        """Return once nothing was heard for `timeout` seconds."""
+        """Return when the last sign of life is `timeout` seconds old."""
         while True:
             self._beaten.clear()
             beat, over = asyncio.create_task(self._beaten.wait()), asyncio.create_task(clock.sleep(timeout))
@@ -147,10 +147,10 @@ async def perform_in_time(
 ) -> JSON:
     """Perform `call` within its timeouts.
 
-    If it is cancelled, so is the attempt; a result that comes all the same is returned.
+    Cancelling this cancels the attempt; a result that the attempt returns nevertheless is returned.
 
     Raises:
-        Exception: whatever the attempt raised, of whatever class; see `contained`.
+        Exception: the exception of the attempt, of any class; see `contained`.
         ActivityTimedOut: it took longer than `start_to_close_timeout`, or was silent for longer than
             `heartbeat_timeout`; the attempt has been cancelled (a thread cannot be, and is left alone).
     """
@@ -186,7 +186,7 @@ async def _performed(call: Call, attempt: Attempt, resources: Resources) -> JSON
 
 
 async def _end(work: asyncio.Task[JSON], clock: Clock) -> None:
-    """Cancel `work` and wait until it has ended; code that goes on for too long is left to itself."""
+    """Cancel `work` and wait until it has ended; code that goes on for too long is left alone."""
     work.cancel()
     patience = asyncio.create_task(clock.sleep(UNWINDING_SECONDS))
     try:

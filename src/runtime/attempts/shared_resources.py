@@ -1,4 +1,4 @@
-"""What a worker opens once and shares between its attempts."""
+"""The resources that a worker opens once and shares between its attempts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 class SharedResources(Resources):
     """Resources of one worker (or one plain run), each owned by a task of its own.
 
-    The task that enters a context manager is the one that leaves it, which anyio's cancel scopes (and so
-    MCP's clients) insist on; whoever asks for a thing only waits for it.
+    The same task enters and leaves a context manager, because anyio's cancel scopes (and so MCP's clients)
+    demand it. A caller that asks for a resource only waits for that task.
     """
 
     def __init__(self) -> None:
@@ -30,23 +30,23 @@ class SharedResources(Resources):
         owner: _Owner[T] | None = self._owners.get(key)
         if owner is None or owner.task.done():
             owner = self._owners[key] = _Owner(make())
-        # Shielded: one caller that gives up must not take the opening away from the others.
+        # The wait is shielded: a caller that gives up must not stop the opening for the others.
         return await asyncio.shield(owner.ready)
 
     async def __aenter__(self) -> SharedResources:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close what is open, the newest first; raises the first error that gives, once all is closed."""
+        """Close all that is open, the newest first; then raise the first error of the closing."""
         self._closed = True
         errors: list[BaseException] = []
         while self._owners:
             owner = self._owners.popitem()[1]
             owner.leave.set()
             if not owner.ready.done():
-                owner.task.cancel()  # nobody waits any more for what is still being opened
+                owner.task.cancel()  # nobody waits any longer for something that is still being opened
             await asyncio.wait([owner.task])
-            owner.ready.cancel()  # which a task that was cancelled before it began has not done
+            owner.ready.cancel()  # a task that was cancelled before it began did not do this
             if not owner.task.cancelled() and (error := owner.task.exception()) is not None:
                 errors.append(error)
         if errors:
@@ -54,7 +54,7 @@ class SharedResources(Resources):
 
 
 class _Owner(Generic[T]):
-    """A task that holds one thing open."""
+    """A task that holds one resource open."""
 
     def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
         self.ready: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -67,7 +67,7 @@ class _Owner(Generic[T]):
                 thing = await manager.__aenter__()
         except Exception as error:
             self.ready.set_exception(error)
-            self.ready.exception()  # marked as seen: nobody may be waiting any more
+            self.ready.exception()  # marked as seen: perhaps nobody waits any longer
             return
         except BaseException:
             self.ready.cancel()

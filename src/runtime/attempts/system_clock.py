@@ -9,7 +9,7 @@ from outlast.ports.clock import Clock
 
 
 class SystemClock(Clock):
-    """The wall clock and the monotonic clock of this machine; the latter is one for all of its processes."""
+    """The wall clock and the monotonic clock of this computer; all its processes share the latter."""
 
     def now(self) -> float:
         return time.time()
@@ -20,7 +20,7 @@ class SystemClock(Clock):
     async def sleep(self, seconds: float) -> None:
         until = self.steady() + seconds
         await asyncio.sleep(max(0.0, seconds))
-        # asyncio may wake by the resolution of its clock too early.
-        # A condition that only time brings about: there is no event to wait for.
+        # asyncio may wake too early, by the resolution of its clock.
+        # Only time makes this condition true: there is no event to wait for.
         while (left := until - self.steady()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)

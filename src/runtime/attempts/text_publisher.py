@@ -1,4 +1,4 @@
-"""What tells the world of a reply's text while it is being written."""
+"""Publishing the text of a reply while the model is writing it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from outlast.ports.deltas import Deltas
 logger = logging.getLogger("outlast.worker")
 
 LAST_SECONDS = 1.0
-"""How long a whole reply waits for the last of its text to be published."""
+"""The time for which a complete reply waits until the last of its text is published."""
 
 
 class Publisher:
     """Publishes the text of one attempt, in its order.
 
-    One piece is under way at a time; what is told meanwhile becomes the next piece. So a slow store gets few
-    long ones, and nobody ever waits for it. What cannot be published is left out from there on.
+    One piece is under way at a time; text that comes meanwhile becomes the next piece. So a slow store gets
+    few long pieces, and nobody ever waits for it. If a piece cannot be published, the rest is left out.
     """
 
     def __init__(self, deltas: Deltas, clock: Clock, execution_id: str, key: str, attempt: int) -> None:
@@ -62,13 +62,13 @@ class Publisher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """Let the last piece go out; text of an attempt that failed is of no use to anybody."""
+        """Wait until the last piece is published; the text of a failed attempt is dropped."""
         if self._publishing is None:
             return
         try:
             if error is None:
                 await asyncio.wait([self._publishing], timeout=LAST_SECONDS)
         except asyncio.CancelledError:
-            # The reply is whole, and is to be kept: to be cancelled now only ends the waiting.
+            # The reply is complete and must be kept: a cancellation now only ends the waiting.
             pass
         self._publishing.cancel()

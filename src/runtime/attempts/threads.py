@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 async def called(fn: Callable[[], Any], *, is_async: bool, name: str = "activity") -> Any:
-    """Return what a call of `fn` gives: of an async function on this loop, of any other in a thread.
+    """Return the result of `fn`: an async function is called on this loop, any other in a thread.
 
-    A plain function may turn out to return something to await: one that wraps an async function does. That
-    is awaited on this loop, in the context that the function has left.
+    A plain function may return an awaitable, for example when it wraps an async function. The awaitable is
+    awaited on this loop, in the context that the function has left.
     """
     if is_async:
         return await fn()
@@ -37,10 +37,10 @@ async def _awaited(value: Awaitable[T]) -> T:
 async def in_thread(
     fn: Callable[[], T], *, name: str = "activity", context: contextvars.Context | None = None
 ) -> T:
-    """Return what `fn()` returns, run in a daemon thread of its own, by default in a copy of this context.
+    """Return the result of `fn()`, run in a daemon thread of its own, by default in a copy of this context.
 
     Cancelling the wait leaves the thread running: Python cannot stop one. Threads are daemons so that an
-    activity that hangs for ever does not keep a stopped process alive; a pool would be used up by such.
+    activity that hangs for ever does not keep a stopped process alive; such activities would use up a pool.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
@@ -59,7 +59,7 @@ async def in_thread(
             report, value = outcome.set_exception, storable(error)
         try:
             loop.call_soon_threadsafe(settle, report, value)
-        except RuntimeError:  # the loop has been closed: nobody waits any more
+        except RuntimeError:  # the loop has been closed: nobody waits any longer
             return
 
     threading.Thread(target=work, name=name, daemon=True).start()
@@ -67,5 +67,5 @@ async def in_thread(
 
 
 def storable(error: BaseException) -> BaseException:
-    """A future refuses StopIteration; everything else is kept as it is."""
+    """Return an error that a future can hold: it refuses StopIteration, and takes any other."""
     return RuntimeError(f"raised {error!r}") if isinstance(error, StopIteration) else error

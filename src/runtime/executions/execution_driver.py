@@ -1,8 +1,8 @@
 """Driving one claimed execution: inputs in, one append, then the steps that it allows.
 
-The order is what makes it safe. An input is given to the code in memory; what the code then asks for is
-appended together with the input; only when the append has succeeded are the steps begun. An append that is
-refused means that someone else owns the execution: everything in memory is dropped, nothing was begun.
+The order makes it safe. The driver gives an input to the code in memory, and appends the input together with
+what the code then asks for. It begins the steps only after the append has succeeded. If the append is
+refused, another worker owns the execution: everything in memory is dropped, and nothing was begun.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ from outlast.runtime.executions.suspects import CAME_THROUGH
 from outlast.runtime.isolation.pace import Pace
 
 INPUTS_AT_ONCE = 1000
-"""How many inputs, with what they cause, are written at once at the most."""
+"""The most inputs that one append writes, with the requests that they cause."""
 INPUTS_SECONDS = 0.5
-"""For how long inputs are collected, at the most, before they are written."""
+"""The longest time for which inputs are collected before they are written."""
 
 LINGER_SECONDS = 1.0
 """An execution with nothing to do but a wait shorter than this is kept, not released and claimed again."""
@@ -68,7 +68,7 @@ LINGER_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a worker lends to the drivers of its executions."""
+    """The things that a worker lends to the drivers of its executions."""
 
     store: Store
     clock: Clock
@@ -82,7 +82,7 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How an attempt that was begun ended: with a result, or a failure."""
+    """The end of an attempt that was begun: a result, or a failure."""
 
     result: JSON = None
     failure: Failure | None = None
@@ -92,14 +92,14 @@ class _Ended:
 
 
 class _Portion:
-    """The inputs that one append holds at the most."""
+    """The most inputs that one append may hold."""
 
     def __init__(self) -> None:
         self._left = INPUTS_AT_ONCE
         self._over_at = time.monotonic() + INPUTS_SECONDS
 
     def has_room(self) -> bool:
-        """Return whether another input belongs in it, and count that one."""
+        """Return whether the portion has room for another input, and count that input."""
         self._left -= 1
         return self._left >= 0 and time.monotonic() < self._over_at
 
@@ -123,7 +123,7 @@ class Driver:
         self.claim = claim
         self._lease = lease
         self.fruitless = claim.fruitless
-        """How many claims were lost without progress, as the store has it."""
+        """The number of claims that were lost without progress, as the store counts them."""
         self.at_rest = asyncio.Event()
         """Set when the code has come to rest, and attempts at all steps that are due are under way."""
         self._live = live
@@ -146,20 +146,20 @@ class Driver:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether an attempt may have taken effect of which the journal says nothing."""
+        """True if an attempt may have had a side effect that the journal does not record."""
         return self._recovery_due or bool(self._begun)
 
     def notify_mail(self) -> None:
-        """Tell that the inbox holds something unread."""
+        """Note that the inbox holds unread messages."""
         self._has_mail = True
         self._wake.set()
 
     def notify_stop(self) -> None:
-        """Tell that the worker is stopping: begin nothing more, release as soon as nothing runs."""
+        """Note that the worker is stopping: begin nothing more, release as soon as nothing runs."""
         self._wake.set()
 
     def come_through(self) -> None:
-        """Write down that the process is still there, although this execution was tried alone."""
+        """Record that the process is still alive after this execution was tried alone."""
         self._came_through = True
         self._wake.set()
 
@@ -169,7 +169,7 @@ class Driver:
             task.cancel()
 
     async def run(self) -> bool:
-        """Carry the execution on. True: it was released and can be kept in memory; False: it has ended.
+        """Carry the execution on; return True if it was released and can be kept, False if it has ended.
 
         Raises:
             LeaseLost: another worker owns it; drop it from memory.
@@ -202,7 +202,7 @@ class Driver:
     # Inputs
 
     async def _take_inputs(self) -> None:
-        """Give the code what has come, one after the other; very much of it in several appends."""
+        """Give the code the inputs that have come, one after the other; many inputs take several appends."""
         if self._has_mail and not self._mail:
             self._has_mail = False
             self._mail.extend(await self._messages())
@@ -213,7 +213,7 @@ class Driver:
             await self._receive(delivery.message)
             self._live.consumed = delivery.number
         now = self._now()
-        # Timers that are due fire in the order of their due times, whenever we happen to look.
+        # Timers that are due fire in the order of their due times, whenever this code runs.
         for key, _ in sorted(
             ((key, due) for key, due in self._machine.timers.items() if due <= now),
             key=lambda timer: (timer[1], timer[0]),
@@ -223,7 +223,7 @@ class Driver:
             await self._deliver(TimerFired(at=now, key=key))
         while self._ended and portion.has_room():
             key, task = self._ended.popleft()
-            # An attempt that the code no longer waits for is not among the running any more.
+            # An attempt that the code no longer waits for has already left the running attempts.
             if self._running.pop(key, None) is not None and not task.cancelled():
                 await self._take(key, task.result())
         for key in [key for key in self._running if key not in self._machine.steps]:
@@ -237,7 +237,7 @@ class Driver:
         )
 
     async def _deliver(self, record: Input) -> None:
-        """Give the code an input, and let it run until it is at rest; others run meanwhile."""
+        """Give the code an input, and let it run until it is at rest; other executions run meanwhile."""
         self._live.deliver(record)
         await self._come_to_rest()
 
@@ -275,7 +275,7 @@ class Driver:
         if ended.outcome_unknown:
             await self._fail(key, opened.attempt, Failure.of(OutcomeUnknown(step.name)))
             return
-        # Being interrupted by an orderly stop is nobody's failure: it does not use up the last attempt.
+        # An attempt that a graceful stop interrupts did not fail: it does not use up the last attempt.
         delay = 0.0 if ended.interrupted else step.options.retry.delay_after(opened.attempt, ended.failure)
         if delay is None:
             await self._fail(key, opened.attempt, ended.failure)
@@ -296,7 +296,7 @@ class Driver:
         record = StepCompleted(at=self._now(), key=opened.scheduled.key, result=result)
         size, limit = self._live.encoder.size(record), self._services.store.limit_bytes
         if size > limit:
-            # Running it again would give the same: the error goes to the code, once.
+            # Another attempt would give the same error, so the code gets it at once.
             failure = Failure.of(PayloadTooLarge(f"the result of {opened.scheduled.name!r}", size, limit))
             await self._fail(record.key, opened.attempt, failure)
             return
@@ -308,8 +308,8 @@ class Driver:
     async def _give_up_on_doubtful_steps(self) -> None:
         """End the steps that a lost worker may have run and that must not be run again.
 
-        Also when this claim is a regular one: the worker that wrote down the recovery may not have been able
-        to carry the execution on.
+        This also happens when this claim is a regular one: the worker that recorded the recovery may not have
+        been able to carry the execution on.
         """
         for key, opened in list(self._machine.steps.items()):
             # The failure of one step may have made the code give up another one.
@@ -350,8 +350,8 @@ class Driver:
         """
         services = self._services
         async with services.activity_slots:
-            # The wait for a slot, a back-off or a process that was stopped may have outlasted the lease, and
-            # then somebody else may have begun this attempt, or have reported that its outcome is unknown.
+            # The wait for a slot, a back-off or a stopped process may have lasted longer than the lease. Then
+            # another worker may have begun this attempt, or recorded that its outcome is unknown.
             await self._lease.confirm()
             if services.stopping.is_set():
                 return None
@@ -431,10 +431,10 @@ class Driver:
             self._acquitted()
 
     def _fruitless_after(self, batch: Batch, commit: Commit) -> int | None:
-        """Return what an append makes of the number of fruitless claims; None if it is no progress.
+        """Return the number of fruitless claims after an append; None if the append is not progress.
 
-        To write down what became of its workers is none. Anything else is; but while a step waits for an
-        attempt that gets further than those that were lost, these still count: see `suspects`.
+        An append that only records what became of the workers is not progress; any other append is. But while
+        a step waits for an attempt that gets further than the lost ones, those still count: see `suspects`.
         """
         happened = not all(isinstance(one, (ExecutionRecovered, ExecutionResumed)) for one in batch.records)
         came_to_rest = commit.release and not self._services.stopping.is_set()
@@ -458,14 +458,14 @@ class Driver:
 
     @property
     def _has_news(self) -> bool:
-        """Whether there is something to do at once."""
+        """Return whether there is something to do at once."""
         return bool(self._ended or self._mail or self._has_mail or self._must_be_acquitted)
 
     def _release_commit(self) -> Commit:
         return Commit(consumed=self._live.consumed, release=True, wake_at=self._next_due())
 
     def _next_due(self) -> float | None:
-        """When the next thing happens by itself: a timer, or a step that may begin."""
+        """Return when the next timer is due or the next step may begin; None if there is neither."""
         begin = (opened.retry_at for key, opened in self._machine.steps.items() if key not in self._running)
         return min([*self._machine.timers.values(), *begin], default=None)
 
@@ -493,7 +493,7 @@ class Driver:
             self.at_rest.set()
 
     def _ring(self, alarm: asyncio.Task[None]) -> None:
-        if not alarm.cancelled():  # else nobody waits for it any more
+        if not alarm.cancelled():  # otherwise nobody waits for it any more
             self._wake.set()
 
     def _now(self) -> float:

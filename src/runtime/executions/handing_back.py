@@ -1,4 +1,4 @@
-"""Handing back: how a worker gives up an execution that it does not carry on for now, or that nobody can."""
+"""Handing back: a worker gives up an execution that it, or any worker, cannot carry on for now."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from outlast.runtime.executions.suspects import FRUITLESS_MAX
 logger = logging.getLogger("outlast.worker")
 
 PUT_OFF_SECONDS = 10.0
-"""How long an execution that cannot go on is left alone before someone tries again."""
+"""The time for which an execution that cannot go on is left alone before a worker tries again."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandingBack:
-    """Releases claims in one append each, so that nothing of what must be known of them is lost.
+    """Releases claims in one append each, so that no fact about them is lost.
 
-    Every method passes `LeaseLost` on: then the execution is another worker's.
+    Every method raises `LeaseLost` if another worker owns the execution.
     """
 
     store: Store
@@ -33,24 +33,24 @@ class HandingBack:
     last_words: LastWords
 
     async def note_recovery(self, claim: Claim, commit: Commit) -> int:
-        """Write down that the claim was taken from a lost worker, if it was; return the journal's length."""
+        """Record a recovery, if the claim was taken from a lost worker; return the journal's length."""
         now = self.clock.now()
         records = [encode_record(recovery(claim, now, self.last_words))] if claim.recovered else []
         await append_once(self.store, self.clock, claim, claim.length, records, commit)
         return claim.length + len(records)
 
     async def give_back(self, claim: Claim, after_seconds: float) -> None:
-        """Release an execution of which nothing was begun, for whoever has room for it by then."""
+        """Release an execution that was not begun; a worker with room may claim it after that time."""
         wake_at = self.clock.now() + after_seconds
         note = as_note(waiting_note(claim.fruitless)) if after_seconds else None
         commit = Commit(release=True, hold=after_seconds > 0, wake_at=wake_at, note=note, fruitless=None)
         await self.note_recovery(claim, commit)
 
     async def put_off(self, claim: Claim, note: str, *, in_doubt: bool, fruitless: int | None) -> None:
-        """Release an execution that cannot go on, and leave it alone for a while, whatever mail it gets.
+        """Release an execution that cannot go on, and leave it alone for a while, even if it gets messages.
 
-        Attempts that were under way are cut short by now. If the journal does not say how they ended, they
-        are written down as being `in_doubt`: whoever claims a released execution would not think so.
+        Attempts that were under way have been cut short. If the journal does not say how they ended, a record
+        says that they are `in_doubt`: the next worker cannot see that from a released claim.
         """
         now = self.clock.now()
         commit = Commit(
@@ -61,9 +61,9 @@ class HandingBack:
     async def hold_stuck(
         self, claim: Claim, problem: str, *, in_doubt: bool, times: int, is_readable: bool
     ) -> None:
-        """Hold an execution that workers could not carry on so many times in a row.
+        """Hold an execution that workers could not carry on several times in a row.
 
-        Nothing is appended to a journal that is not `is_readable`: somebody may be able to mend it.
+        Nothing is appended to a journal that is not `is_readable`: somebody may be able to repair it.
         """
         now = self.clock.now()
         note = as_note(stuck_note(claim.execution_id, times, problem))
@@ -75,10 +75,10 @@ class HandingBack:
         )
 
     async def hold_lost(self, claim: Claim) -> None:
-        """Hold an execution whose workers were lost; no code of it is run, not even by the next claim."""
+        """Hold an execution whose workers were lost; its code does not run, not even after the next claim."""
         now = self.clock.now()
         news = [recovery(claim, now, self.last_words)] if claim.recovered else []
-        # Should reading the journal be what ends the process, the next worker does without.
+        # If reading the journal is what ends the process, the next worker does not read it.
         known = await self._records(claim.execution_id) if claim.fruitless <= FRUITLESS_MAX else []
         note = as_note(lost_note(claim.execution_id, claim.fruitless, [*known, *news]))
         logger.error("execution %s is held: %s", claim.execution_id, note)
@@ -87,7 +87,7 @@ class HandingBack:
         await append_once(self.store, self.clock, claim, claim.length, records, commit)
 
     async def _records(self, execution_id: str) -> Sequence[AnyRecord]:
-        """Return the records of a journal, as far as they can be had."""
+        """Return the records of a journal, as far as they can be read."""
         try:
             return [record async for record in decoded(await self.store.read(execution_id))]
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Calling the handlers of a workflow: which one it is, and with what."""
+"""Finding the handler of a workflow that a message or query is for, and its arguments."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def update_call(
     """Return the handler of an update, and its arguments.
 
     Raises:
-        InvalidArguments, DefinitionError: there is none of that name, or the arguments do not fit it.
+        InvalidArguments, DefinitionError: no handler has that name, or the arguments do not fit it.
     """
     handler = known_handler(workflow.updates, "update", name)
     return (handler, *load_handler_arguments(handler, arguments, named))
 
 
 def known_handler(handlers: Mapping[str, HandlerDefinition], sort: str, name: str) -> HandlerDefinition:
-    """Return the handler of that name; raises `InvalidArguments` if there is none."""
+    """Return the handler of that name; raises `InvalidArguments` if it does not exist."""
     if name not in handlers:
         known = ", ".join(sorted(handlers)) or "none"
         raise InvalidArguments(f"{sort} {name}", [f"no such {sort}; the workflow has {known}"])
@@ -36,7 +36,7 @@ def known_handler(handlers: Mapping[str, HandlerDefinition], sort: str, name: st
 def load_handler_arguments(
     handler: HandlerDefinition, arguments: Sequence[JSON], named: Mapping[str, JSON]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the Python arguments of a handler for what was sent.
+    """Return the Python arguments of a handler for the JSON that was sent.
 
     Raises:
         InvalidArguments, DefinitionError: they do not fit the handler.

@@ -1,4 +1,4 @@
-"""What is put into an execution's inbox."""
+"""The messages that an execution's inbox can hold."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SignalMessage(Value):
 
 
 class UpdateMessage(Value):
-    """An update for a handler; `id` is the caller's name for it, whatever the id of the message."""
+    """An update for a handler; the caller chose `id`, which can differ from the id of the message."""
 
     type: Literal["update"] = "update"
     id: str
@@ -42,7 +42,7 @@ _message: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Discrimina
 
 
 def decode_message(body: bytes) -> AnyMessage:
-    """Return the message that `body` is; raises `StorageCorrupt` if it is not one."""
+    """Return the message in `body`; raises `StorageCorrupt` if `body` is not a message."""
     try:
         return _message.validate_python(decode(body))
     except ValueError as error:

@@ -68,17 +68,17 @@ from outlast.runtime.executions.worker import Worker, WorkerOptions
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
-"""How long a waiting caller relies on announcements before it looks at the store by itself."""
+"""The time for which a waiting caller relies on announcements before it reads the store itself."""
 
 
 ENVELOPE_BYTES = 256
-"""By how much the record of a message may be longer than the message."""
+"""The most bytes by which the record of a message may be longer than the message."""
 
 
 class JournaledBackend(Backend):
     """Executions in a store, replayed by our own engine.
 
-    Without `deltas`, the text of replies is heard of only when they are whole.
+    Without `deltas`, the text of a reply is in the stream only when the reply is complete.
     """
 
     def __init__(self, store: Store, clock: Clock, deltas: Deltas | None = None) -> None:
@@ -190,7 +190,7 @@ class JournaledBackend(Backend):
 
 
 class JournaledExecution(Execution):
-    """A handle on an execution in a store; waiting for its end outlasts passing trouble of the store."""
+    """A handle on an execution in a store; it goes on waiting when the store fails for a short time."""
 
     def __init__(self, execution_id: str, store: Store, clock: Clock, deltas: Deltas | None = None) -> None:
         self._id = execution_id
@@ -243,13 +243,13 @@ class JournaledExecution(Execution):
         body = self._body(f"update {name!r}", message)
         if id is None and head.status is not Status.RUNNING:
             raise ExecutionClosed(self._id, head.status)
-        # Of a new id there is nothing in the journal so far.
+        # The journal cannot hold anything about a new id yet.
         after = head.length if id is None else 0
         answer: JSON = await self._answer(UpdateTrace(update_id), name, body, after)
         return answer if handler is None else handler.signature.load_result(answer)
 
     async def _answer(self, trace: UpdateTrace, name: str, body: bytes, length: int) -> JSON:
-        """Return the answer to an update, which is sent unless the journal says that it is there already."""
+        """Return the answer to an update; send the update unless the journal already has it."""
         is_sent = False
         while True:
             records = await self._patiently(partial(self._store.read, self._id, length))
@@ -259,12 +259,12 @@ class JournaledExecution(Execution):
             if trace.is_over:
                 return trace.answer(self._id, name)
             if not is_sent and not trace.was_accepted:
-                # If it has ended meanwhile, the journal says so, and perhaps more.
+                # If the execution has ended meanwhile, the journal says so, and may hold the answer.
                 with suppress(ExecutionClosed):
                     await self._store.send(self._id, Message(trace.try_again(), body))
                 is_sent = True
             await self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
-            # It may have been forgotten, and then no answer will ever come.
+            # If the execution was forgotten, no answer will ever come.
             await self._patiently(self._head)
 
     async def pending(self) -> Sequence[PendingApproval]:
@@ -287,7 +287,7 @@ class JournaledExecution(Execution):
 
     async def cancel(self) -> None:
         await self._send("a cancel request", CancelMessage())
-        with suppress(ExecutionClosed):  # it may have ended meanwhile
+        with suppress(ExecutionClosed):  # the execution may have ended meanwhile
             await self._store.resume(self._id)
 
     async def resume(self) -> bool:
@@ -305,11 +305,11 @@ class JournaledExecution(Execution):
         return body
 
     async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Return what a query handler says of the present state.
+        """Return the answer of a query handler about the present state.
 
-        The journal is replayed here, in the caller's process, without doing anything: a query needs no
-        worker, costs the workers nothing, and works on finished executions too. The workflow must be
-        defined in this process (`UnknownDefinition` otherwise).
+        The journal is replayed here, in the caller's process, without side effects: a query needs no worker,
+        costs the workers nothing, and works on executions that have ended too. The workflow must be defined
+        in this process (`UnknownDefinition` otherwise).
         """
         head = await self._head()
         definition = known_definition(head.workflow)
@@ -329,7 +329,7 @@ class JournaledExecution(Execution):
         return await self.describe_head(await self._head())
 
     async def describe_head(self, head: Head) -> ExecutionDescription:
-        """Return what `head`, and the last record if it failed, tell."""
+        """Return a description made from `head`, and from the last record if the execution failed."""
         error = head.note
         if head.status is Status.FAILED:
             failure = (await self._closing(head)).failure
@@ -350,7 +350,7 @@ class JournaledExecution(Execution):
         await self._head()
         while True:
             records = await self._patiently(partial(self._store.read, self._id, length))
-            # Text is heard after the records are read, so that none of a reply among them is missing.
+            # Text is read after the records, so that the text of a reply among them is complete.
             told = await listener.heard() if follow and (records or reader.awaits_reply) else ()
             reader.hear(told)
             async for record in decoded(records):
@@ -366,7 +366,7 @@ class JournaledExecution(Execution):
             if not (records or told):
                 news = self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
                 await (listener.until_more(news, PATIENCE_SECONDS) if reader.awaits_reply else news)
-                # It may have been forgotten, and then no end will ever come.
+                # If the execution was forgotten, no end will ever come.
                 await self._patiently(self._head)
 
     async def records(self) -> AsyncIterator[AnyRecord]:
@@ -412,7 +412,7 @@ def _checked_id(update_id: str) -> str:
 def _given(
     what: str, handler: HandlerDefinition | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[JSON, ...], dict[str, JSON]]:
-    """Return what is sent to a handler: its arguments by name, or as they are if it is not known here."""
+    """Return the arguments to send: by name, or as they are if this process does not know the handler."""
     if handler is None:
         codec = Codec(Any, owner=what)
         try:

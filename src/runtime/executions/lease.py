@@ -9,11 +9,11 @@ from outlast.runtime.executions.store_retry import patiently
 
 
 class Lease:
-    """Knows until when a claim is surely good, by the worker's own steady clock (D20).
+    """Knows until when a claim is certainly good, by the worker's own steady clock (D20).
 
-    The store counts a lease from a moment after the worker asked for it, so a lease that is counted from the
-    moment of asking ends first here: what begins while it is good begins before anybody else can claim the
-    execution.
+    The store counts a lease from a moment after the worker asked for it. This class counts it from the moment
+    of asking, so it ends here first: what begins while it is good begins before any other worker can claim
+    the execution.
     """
 
     def __init__(self, claim: Claim, store: Store, clock: Clock, seconds: float, asked_at: float) -> None:
@@ -24,19 +24,19 @@ class Lease:
         self._good_until = asked_at + seconds
 
     def extend(self, asked_at: float) -> None:
-        """Note that the store has made the lease last from a moment after `asked_at`."""
+        """Note that the store has renewed the lease at some moment after `asked_at`."""
         self._good_until = max(self._good_until, asked_at + self._seconds)
 
     @property
     def is_good(self) -> bool:
-        """Whether nobody else can have claimed the execution."""
+        """True if no other worker can have claimed the execution."""
         return self._clock.steady() < self._good_until
 
     async def confirm(self) -> None:
         """Return while the lease is good, after renewing it if it may have run out.
 
         Raises:
-            LeaseLost: somebody else has claimed the execution.
+            LeaseLost: another worker has claimed the execution.
             StorageError: the store failed for longer than it was worth waiting.
         """
         while not self.is_good:

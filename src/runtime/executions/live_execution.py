@@ -1,7 +1,7 @@
 """One execution in memory: its workflow object, its loop, and the machine that holds both to the journal.
 
-Nothing here waits. A driver hands in inputs; each is delivered, the code runs until it can go no further,
-and what it asked for is with the machine, which says what to write before any of it may begin.
+Nothing here waits. A driver delivers inputs one by one. After each, the code runs until it is at rest; the
+workflow machine then holds the requests of the code, which must be written before any of them may begin.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ from outlast.runtime.isolation.pace import PORTION_SECONDS
 logger = logging.getLogger("outlast.workflow")
 
 RUNNING_SECONDS_MAX = 10.0
-"""How long code may run between two inputs, unless whoever drives it says something else."""
+"""The default for the time that code may run between two inputs."""
 CALLBACKS_AT_ONCE = 64
-"""How many callbacks run between two looks at the time."""
+"""The number of callbacks that run between two readings of the clock."""
 
 
 class _Departed(BaseException):
@@ -79,12 +79,12 @@ class _Departed(BaseException):
 class LiveExecution(WorkflowContext):
     """The workflow code of one execution, and the context it runs in.
 
-    The code runs for moments: `go_on` until it is `at_rest`, first to catch up with the journal, then after
-    each input that was delivered. In between, whoever drives it lets others run.
+    The code runs for short moments. The driver calls `go_on` until the code is `at_rest`, first to catch up
+    with the journal, then after each delivered input. Between two calls, other executions can run.
 
     Raises `NonDeterminismError` from `go_on` and `deliver` when the code departs from the journal, and
     `BusyWorkflow` when it has run for longer than `running_seconds_max` since the last input. Afterwards the
-    object is of no further use but for `close`.
+    object can only be closed.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class LiveExecution(WorkflowContext):
             RUNNING_SECONDS_MAX if running_seconds_max is None else running_seconds_max
         )
         self._running = False
-        """Whether the code has not come to rest since the last input."""
+        """True while the code still works on the last input."""
         self._input: Input | None = None
         """The last input, until the code has got it."""
         self._seconds = 0.0
-        """How long the code has run since the last input."""
+        """The time for which the code has run since the last input."""
         seed = hashlib.sha256(info.execution_id.encode()).digest()
         self._random = Random(seed)
         self._state: dict[Any, Any] = {}
@@ -137,7 +137,7 @@ class LiveExecution(WorkflowContext):
 
     @property
     def at_rest(self) -> bool:
-        """Whether the code has caught up with its journal, and waits for an input or has ended."""
+        """True if the code has caught up with its journal, and waits for an input or has ended."""
         return not self._running and self.machine.phase is not MachinePhase.REPLAYING
 
     def go_on(self) -> bool:
@@ -146,7 +146,7 @@ class LiveExecution(WorkflowContext):
         while True:
             if self._running and not self._run(deadline):
                 return False
-            # Also once the code has ended: nothing may be left in the journal then.
+            # This is checked also after the code has ended: nothing may be left in the journal then.
             record = None if self.machine.phase is MachinePhase.LIVE else self.machine.advance()
             if record is None:
                 return True
@@ -166,7 +166,7 @@ class LiveExecution(WorkflowContext):
         return True
 
     def deliver_update(self, update: UpdateAccepted) -> None:
-        """Give the code an update, unless it is known; where it is not accepted, a note says why."""
+        """Give the code an update, unless it has it already; if it is rejected, a note says why."""
         if self.machine.phase is not MachinePhase.LIVE or not self.machine.takes_update(update.update_id):
             return
         objection = self._objection(update)
@@ -177,11 +177,11 @@ class LiveExecution(WorkflowContext):
             self.machine.note(note)
 
     def ask(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
-        """Return what the query handler `name` answers.
+        """Return the answer of the query handler `name`.
 
         Raises:
-            OutlastError: there is no such handler, or the arguments do not fit it.
-            Exception: what the handler raises.
+            OutlastError: the workflow does not have that handler, or the arguments do not fit it.
+            Exception: the exception of the handler.
         """
         with contained(self.unwinds):
             return self._asked(name, arguments, named)
@@ -201,7 +201,7 @@ class LiveExecution(WorkflowContext):
         return handler.signature.dump_result(answer)
 
     def close(self) -> None:
-        """Drop the code from memory; nothing of it runs on, whatever it was doing."""
+        """Drop the code from memory; no part of it runs any longer."""
         with workflow_code():
             self._loop.close()
         while self._loop.dropped_at:
@@ -271,7 +271,7 @@ class LiveExecution(WorkflowContext):
             case UpdateAccepted():
                 self._loop.create_task(self._answer(record))
             case CancelRequested():
-                # Only the first one interrupts: a second must not cut short the cleaning up.
+                # Only the first request interrupts the code: a second one must not interrupt its cleanup.
                 if self._root is not None and not self._cancelled:
                     self._cancelled = True
                     self._root.cancel()
@@ -303,13 +303,13 @@ class LiveExecution(WorkflowContext):
         self._loop.create_task(self._handle(handler, args, kwargs))
 
     def _decide(self, decision: Decision) -> None:
-        """Keep what a person decided; of two decisions about one call the first that fits counts."""
+        """Keep the decision of a person; if one call has two decisions, the first that fits counts."""
         self._decisions.setdefault((decision.key, decision.fingerprint), []).append(decision)
 
     async def _handle(
         self, handler: HandlerDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Run a signal handler; what it raises ends the execution, as in Temporal."""
+        """Run a signal handler; an exception of the handler ends the execution, as in Temporal."""
         self._handling += 1
         try:
             with contained(self.unwinds):
@@ -322,7 +322,7 @@ class LiveExecution(WorkflowContext):
             self._handling -= 1
 
     def _objection(self, update: UpdateAccepted) -> Failure | None:
-        """Return why an update is not to be accepted; nothing of the execution is changed by that."""
+        """Return the reason to reject an update, or None; this does not change the execution."""
         try:
             with contained(self.unwinds), self._reading():
                 self._context.copy().run(self._validate, update)
@@ -336,7 +336,7 @@ class LiveExecution(WorkflowContext):
             getattr(self._instance, handler.validator)(*args, **kwargs)
 
     async def _answer(self, update: UpdateAccepted) -> None:
-        """Run the handler of an update; what it raises is the caller's, and the execution goes on."""
+        """Run the handler of an update; the caller gets its exception, and the execution goes on."""
         self._handling += 1
         try:
             with contained(self.unwinds):
@@ -419,7 +419,7 @@ class LiveExecution(WorkflowContext):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Let code run that only looks: a query, or the validator of an update."""
+        """Run code that may only read: a query, or the validator of an update."""
         self._only_reads = True
         try:
             with workflow_code():

@@ -1,4 +1,4 @@
-"""Calls of a store that is in passing trouble: waiting for it, and appending once all the same."""
+"""Calls of a store that fails for a short time: waiting for it, and appending exactly once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAST_DELAY_SECONDS = 5.0
 
 
 async def patiently(call: Callable[[], Awaitable[T]], clock: Clock, *, doing: str) -> T:
-    """Return what `call()` returns, trying again for about ten seconds while the store is in passing trouble.
+    """Return what `call()` returns; if the store fails for a short time, try again for about ten seconds.
 
     Raises:
         StorageError: trying again does not help, or has not helped for so long.
@@ -39,7 +39,7 @@ async def patiently(call: Callable[[], Awaitable[T]], clock: Clock, *, doing: st
 async def append_once(
     store: Store, clock: Clock, claim: Claim, position: int, records: Sequence[bytes], commit: Commit
 ) -> None:
-    """Append as `Journal.append` does, and go on trying while the store is in passing trouble.
+    """Append as `Journal.append` does; if the store fails for a short time, try again.
 
     Raises:
         LeaseLost: another worker owns the execution; nothing was written.
@@ -52,7 +52,7 @@ async def append_once(
         try:
             await store.append(claim, position, records, commit)
         except LeaseLost:
-            # An append that raised may have happened all the same, and then this one is refused.
+            # An append that raised may have been written nevertheless; then this one is refused.
             if not in_question or not await is_written():
                 raise
         except StorageError:
@@ -60,7 +60,7 @@ async def append_once(
             raise
 
     async def is_written() -> bool:
-        # Another owner would have begun with its recovery. Without records, only a release refuses itself.
+        # Another owner's first record would be a recovery. Without records, only our own release refuses.
         written = await store.read(claim.execution_id, position)
         return list(written[: len(records)]) == list(records) and (bool(records) or commit.release)
 

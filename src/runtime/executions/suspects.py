@@ -15,13 +15,13 @@ decide. The executions are tested as blood samples are, first in groups, then on
 | 5 | holds it |
 
 So an execution that is held has ended two processes in a row, each shortly after it was the last thing that
-was begun there. What does not fit into a worker at the moment is given back at once and not begun, so that
-another worker may take it.
+was begun there. An execution that does not fit into a worker at the moment is given back at once and not
+begun, so that another worker may take it.
 
 A trial begins when the worker has begun no other execution for a while, so that no fresh culprit falls into
-it; whatever was claimed together with it is given back. It lasts until the execution makes progress, or
+it; executions claimed together with it are given back. It lasts until the execution makes progress, or
 comes through: its code has come to rest, its steps are under way, and a while later the process is still
-there. Then it is carried on among the others, with a count of 1. How long that while is grows with the
+there. Then it is carried on among the others, with a count of 1. That time grows with the number of
 attempts that were lost at one step: most culprits end their process at once, and for the others there is a
 longer trial the next time. While a worker waits for a trial to begin, the store has a count that is one
 lower, so that a process which ends meanwhile changes nothing. After a trial, the worker works for the
@@ -37,8 +37,8 @@ workflow that sleeps in a loop beside it would never be held.
 
 An activity that ends its process later than the longest trial lasts comes through each time. It is bounded
 by its retry policy, which counts lost attempts too. Rejected: to hold an execution after some number of
-lost attempts, whatever its trials have shown. In a fleet of one worker, three culprits take everything that
-runs long with them fifteen times.
+lost attempts, even if it came through its trials. In a fleet of one worker, three culprits would end every
+long activity beside them fifteen times.
 """
 
 from __future__ import annotations
@@ -49,28 +49,28 @@ from enum import Enum
 from typing import Final
 
 SUSPICIOUS: Final = 2
-"""From so many fruitless claims on, an execution is carried in a small group."""
+"""The number of fruitless claims from which an execution is carried in a small group."""
 TRIED_ALONE: Final = 3
-"""From so many on, it is tried alone."""
+"""The number of fruitless claims from which an execution is tried alone."""
 FRUITLESS_MAX: Final = 5
-"""After so many, it is held."""
+"""The number of fruitless claims after which an execution is held."""
 CAME_THROUGH: Final = 1
 """The count of an execution that was tried alone, and whose process is still there."""
 GROUP_MAX: Final = 10
-"""How many suspects a worker carries at once. One counts no longer when its code has come to rest and the
-process is still there after the time of a trial."""
+"""The most suspects that a worker carries at once. An execution no longer counts when its code has come to
+rest and the process is still alive after the time of a trial."""
 
 TRIAL_SHARES: Final = (0.1, 0.5)
-"""How long a trial lasts at first, and at most, as shares of the lease; each attempt in a row beyond
+"""The first and the longest duration of a trial, as shares of the lease; each attempt in a row beyond
 `TRIED_ALONE` that was lost at one step doubles it."""
 SETTLING_SHARES: Final = (0.1, 0.5)
-"""For how long a worker has begun nothing else when the first, and the second, trial begins."""
+"""The time without new executions that must pass before the first, and the second, trial begins."""
 BACK_SHARES: Final = (0.5, 1.5)
-"""When a suspect that was given back can be claimed again, at random between these shares of the lease."""
+"""The bounds of the random time after which a returned suspect is claimable, as shares of the lease."""
 
 
 class Placing(Enum):
-    """What a worker does with an execution that it has claimed."""
+    """The choices that a worker has for an execution that it has claimed."""
 
     CARRIED = "carried like any other"
     TRIED = "tried alone"
@@ -93,7 +93,7 @@ class Suspects:
 
     @classmethod
     def of(cls, lease_seconds: float) -> Suspects:
-        """Return those of a worker that has just begun."""
+        """Return the suspects of a worker that has just begun: none so far."""
         return cls(lease_seconds, set())
 
     def place(self, execution_id: str, fruitless: int, now: float) -> Placing:
@@ -119,25 +119,25 @@ class Suspects:
         return execution_id in self.group or execution_id == self.on_trial
 
     def settling_seconds(self, fruitless: int, now: float) -> float:
-        """Return how long the trial of an execution with that count must still wait before it begins."""
+        """Return the time until the trial of an execution with that count may begin."""
         share = SETTLING_SHARES[min(fruitless - TRIED_ALONE, len(SETTLING_SHARES) - 1)]
         return max(0.0, self._begun_at + share * self.lease_seconds - now)
 
     def back_seconds(self, fruitless: int) -> float:
-        """Return after what time an execution that was given back may be claimed again; at random if long."""
+        """Return the seconds until an execution that was given back is claimable; at random if long."""
         return random.uniform(*BACK_SHARES) * self.lease_seconds if fruitless >= SUSPICIOUS else 0.0
 
     def trial_begins(self, now: float) -> None:
-        """Take note that the execution on trial is begun: it is company for whatever is tried next."""
+        """Note that the execution on trial is begun: the next trial must wait for some time after it."""
         self._begun_at = now
 
     def trial_seconds(self, losses: int) -> float:
-        """Return how long an execution is watched that has come to rest, by its lost attempts in a row."""
+        """Return the time for which an execution at rest is watched, by its lost attempts in a row."""
         first, longest = TRIAL_SHARES
         return min(first * 2.0 ** max(0, losses - TRIED_ALONE), longest) * self.lease_seconds
 
     def acquitted(self, execution_id: str, now: float) -> bool:
-        """Take an execution from the suspects: it made progress, came through, or is carried no longer.
+        """Remove an execution from the suspects: it made progress, came through, or is no longer carried.
 
         Returns whether there is room for another suspect now.
         """

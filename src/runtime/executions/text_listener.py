@@ -14,10 +14,10 @@ logger = logging.getLogger("outlast.events")
 
 
 class Listener:
-    """Where one reader stands in the text of one execution. Without `deltas` there is none to hear.
+    """The position of one reader in the text of one execution. Without `deltas` it never reads any text.
 
-    Text that cannot be read is left out, with one word in the log: the reader goes on without. It is heard
-    again when its place is there again, unless that can never be.
+    Text that cannot be read is left out, and a line is logged: the reader goes on without it. Text is read
+    again when the place that holds it is available again, unless that can never happen.
     """
 
     def __init__(self, deltas: Deltas | None, execution_id: str) -> None:
@@ -27,7 +27,7 @@ class Listener:
         self._has_complained = False
 
     async def heard(self) -> Sequence[Delta]:
-        """Return what was told since the last time."""
+        """Return the text that was published since the last call."""
         if self._deltas is None:
             return ()
         try:
@@ -38,7 +38,7 @@ class Listener:
         return heard
 
     async def until_more(self, other: Awaitable[None], timeout_seconds: float) -> None:
-        """Return when there is more to hear, or `other` returns or raises, which ends with this."""
+        """Return when there is more text, or `other` returns or raises; `other` ends with this call."""
         waiting = asyncio.ensure_future(other)
         hearing = asyncio.create_task(self._follow(timeout_seconds))
         try:
@@ -57,7 +57,7 @@ class Listener:
                 return
             except StorageError as error:
                 self._complain(error)
-        await asyncio.Event().wait()  # Whoever waits beside this says when to look again.
+        await asyncio.Event().wait()  # The caller that waits beside this decides when to read again.
 
     def _complain(self, error: StorageError) -> None:
         if not self._has_complained:

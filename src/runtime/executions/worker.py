@@ -1,4 +1,4 @@
-"""The worker: claims executions, drives many at once, renews their leases, stops without losing any."""
+"""The worker claims executions, drives many at once, renews their leases, and stops without losing any."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ from outlast.runtime.isolation.exits import contained
 logger = logging.getLogger("outlast.worker")
 
 CLAIMS_AT_ONCE = 5
-"""How many executions one look at the store claims at most: the next ones are for whoever looks next, so that
-workers share a burst of executions instead of one taking all it has room for."""
+"""The most executions that a worker claims in one call of the store. More are left for the next worker that
+looks, so that workers share a burst of executions instead of one taking all it has room for."""
 
 RUNNING_SECONDS_MIN = 1.0
-"""For how long code may run without coming to rest, also where a lease is shorter than that."""
+"""The time that code may always run without coming to rest, also where a lease is shorter than that."""
 
 PAUSE_SECONDS = 0.02
 """The shortest wait between two looks at the store, when nothing happens there."""
@@ -66,7 +66,7 @@ PAUSE_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How a worker works; see `Backend.worker`."""
+    """The options of a worker; see `Backend.worker`."""
 
     lease: timedelta = timedelta(seconds=10)
     max_concurrent_executions: int = 100
@@ -103,12 +103,12 @@ class _Activation:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether an attempt may have taken effect of which the journal says nothing."""
+        """True if an attempt may have had a side effect that the journal does not record."""
         return self.claim.recovered if self.driver is None else self.driver.in_doubt
 
     @property
     def fruitless(self) -> int:
-        """How many claims were lost without progress, as the store has it."""
+        """The number of claims that were lost without progress, as the store counts them."""
         return self.claim.fruitless if self.driver is None else self.driver.fruitless
 
 
@@ -116,9 +116,9 @@ class Worker:
     """Runs executions of some workflows while its `async with` block does.
 
     On leaving the block it stops: it begins nothing more, waits for running activities up to
-    `graceful_shutdown_timeout`, records those that did not make it as interrupted, and releases everything
-    it owns, so that another worker can go on at once (D15). If that is cancelled, it drops everything at
-    once; its leases then run out by themselves.
+    `graceful_shutdown_timeout`, records the others as interrupted, and releases everything it owns, so that
+    another worker can go on at once (D15). If this stop is cancelled, the worker drops everything at once;
+    its leases then run out by themselves.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Worker:
         claiming, renewing = self._loops
         self._stopping.set()
         try:
-            # Not cancelled: a claim that is under way may succeed, and must then be released again.
+            # The claiming is not cancelled: a claim under way may succeed, and must then be released again.
             await asyncio.wait([claiming])
             await self._finish_activations()
             renewing.cancel()
@@ -192,7 +192,7 @@ class Worker:
                 raise failure
 
     async def run(self) -> None:
-        """Return when the worker can no longer work: raises what stopped it. Cancel it to stop waiting."""
+        """Wait until the worker can no longer work, then raise the error that stopped it."""
         done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -224,7 +224,7 @@ class Worker:
     # Claiming
 
     async def _claim_forever(self) -> None:
-        """Claim what there is room for, then wait for news, for a free slot, or for a lease to run out."""
+        """Claim executions while there is room, then wait for news, a free slot or the end of a lease."""
         lease_seconds = self._options.lease.total_seconds()
         while not self._stopping.is_set():
             self._slot_freed.clear()
@@ -250,7 +250,7 @@ class Worker:
                 if len(work.claims) == limit < room:
                     await asyncio.sleep(
                         0
-                    )  # There may be more; others in this process are to have a look too.
+                    )  # There may be more, but other tasks in this process must get their turn too.
                 else:
                     await self._news(work, is_full=len(work.claims) == room)
             except StorageError as error:
@@ -263,7 +263,7 @@ class Worker:
         """Return when there may be something to claim, or mail, or the worker stops."""
         patience = self._options.lease.total_seconds() / 4
         if not is_full and work.next_wake_at is not None:
-            # Never at once: the store's clock may be a little behind ours.
+            # Wait a moment in any case: the store's clock may be a little behind ours.
             patience = min(patience, max(work.next_wake_at - self._clock.now(), PAUSE_SECONDS))
         news = asyncio.create_task(self._store.wait(work.version, patience))
         waits: set[asyncio.Task[Any]] = {news, asyncio.create_task(self._stopping.wait())}
@@ -279,7 +279,7 @@ class Worker:
             news.result()
 
     async def _stopped_within(self, seconds: float) -> bool:
-        """Wait so long, but not longer than the worker works; tell whether it is stopping."""
+        """Wait for that time, or until the worker stops; return whether it is stopping."""
         waits = {
             asyncio.create_task(self._clock.sleep(seconds)),
             asyncio.create_task(self._stopping.wait()),
@@ -307,14 +307,14 @@ class Worker:
     # Driving
 
     async def _drive(self, claim: Claim, previous: _Activation | None) -> None:
-        """Carry one claimed execution on; whatever happens, this worker's claim is given up afterwards."""
+        """Carry one claimed execution on; afterwards this worker gives its claim up in every case."""
         execution_id = claim.execution_id
         activation = self._activations[execution_id]
         live: LiveExecution | None = None
         keep = False
         try:
             if previous is not None:
-                # Our own lease had run out, and it was we who claimed the execution again.
+                # Our own lease had run out, and this worker itself claimed the execution again.
                 previous.task.cancel()
                 await asyncio.wait([previous.task])
             try:
@@ -345,7 +345,7 @@ class Worker:
                 self._park(execution_id, live) if keep else live.close()
 
     async def _load(self, claim: Claim) -> LiveExecution:
-        """Return the execution caught up with its journal: from memory if it is, else replayed."""
+        """Return the execution at the end of its journal: the one in memory if it is there, else replayed."""
         cached = self._cache.pop(claim.execution_id, None)
         if cached is not None:
             if cached.machine.position == claim.length and not claim.recovered:
@@ -379,7 +379,7 @@ class Worker:
             evicted.close()
 
     async def _may_begin(self, activation: _Activation) -> bool:
-        """Return whether the execution may be carried on here and now; if not, it has been handed back."""
+        """Return whether this worker may carry the execution on now; if not, it has been handed back."""
         claim = activation.claim
         match activation.place:
             case Placing.HELD:
@@ -394,7 +394,7 @@ class Worker:
                 return True
 
     async def _may_be_tried(self, activation: _Activation) -> bool:
-        """Wait until this worker has begun nothing else for a while; a death until then is nobody's fault."""
+        """Wait until this worker has begun nothing else for a while; a loss until then is not counted."""
         claim, handing_back = activation.claim, self._handing_back
         length = await handing_back.note_recovery(claim, Commit(fruitless=claim.fruitless - 1))
         claim = activation.claim = replace(claim, length=length, recovered_from=None)
@@ -416,7 +416,7 @@ class Worker:
         return True
 
     async def _carry_on(self, activation: _Activation, live: LiveExecution) -> bool:
-        """Return whether the execution can be kept in memory afterwards."""
+        """Carry the execution on, and return whether it can be kept in memory afterwards."""
         claim = activation.claim
         driver = activation.driver = Driver(
             live, claim, self._services, activation.lease, acquitted=partial(self._acquit, claim.execution_id)
@@ -445,10 +445,10 @@ class Worker:
         )
 
     async def _give_up(self, activation: _Activation, error: Exception) -> None:
-        """Let somebody else try, or hold the execution if that was in vain often enough."""
+        """Let another worker try, or hold the execution after enough fruitless claims."""
         problem = named_message_of(error)
         if isinstance(error, StorageError) and not isinstance(error, StorageCorrupt):
-            # The trouble is the store's, or this worker's, and passes without anybody resuming anything.
+            # The store or this worker is the cause, which passes without anybody resuming the execution.
             await self._put_off(activation, problem)
             return
         times = activation.fruitless + 1
@@ -466,7 +466,7 @@ class Worker:
     # Leases
 
     async def _renew_forever(self) -> None:
-        """Say that this worker is alive, and make its leases last, three times in the time of a lease."""
+        """Announce that this worker is alive, and renew its leases, three times in the time of a lease."""
         seconds = self._options.lease.total_seconds()
         card = WorkerCard(
             self.identity, tuple(sorted(self._definitions)), self._options.task_queue, self._clock.now()
@@ -494,7 +494,7 @@ class Worker:
         lost = await self._store.renew([activation.claim for activation in activations], seconds)
         for activation in activations:
             activation.lease.extend(asked_at)
-            # Its next append would be refused anyway; this only spares the work until then.
+            # Its next append would be refused anyway; stopping now only saves the work until then.
             if activation.claim.execution_id in lost:
                 activation.task.cancel()
 

@@ -1,24 +1,23 @@
 """The deterministic event loop that workflow code runs on.
 
-Workflow code is an ordinary `async def` over ordinary asyncio. What makes it reproducible is the loop below
-it:
+Workflow code is an ordinary `async def` over ordinary asyncio. The loop below it makes it reproducible:
 
 - It never waits and reads no clock. Its driver sets the time (`advance`), says which timers are due (`fire`),
   completes futures that it handed out, and then lets everything that became ready run (`drain`). Ready
   callbacks run first in, first out, so equal inputs in equal order give equal runs.
-- What workflow code asks of the outside carries a key, `<task path>:<n>`: the n-th request of the task at
-  that path. The root task has the empty path, the i-th task created by a task has its parent's path and `i`.
-  A key thus says where in the program a request stands, whatever the order in which other branches went on.
+- A request of workflow code carries a key, `<task path>:<n>`: the n-th request of the task at that path. The
+  root task has the empty path, the i-th task created by a task has its parent's path and `i`. So a key says
+  where in the program a request stands, and does not depend on the order in which other branches went on.
 - Tasks and futures hash by their place in the program instead of their address, so the sets that
   `asyncio.wait` returns, and those inside TaskGroup and `as_completed`, iterate alike in every process.
-- Whatever reaches outside the process (sockets, pipes, executors, signals, other threads) is refused.
+- Everything that reaches outside the process (sockets, pipes, executors, signals, other threads) is refused.
 
-Keys follow what asyncio itself does: `asyncio.wait_for` makes a task on Python 3.11 and none from 3.12 on. An
+Keys depend on asyncio itself: `asyncio.wait_for` makes a task on Python 3.11 but not from 3.12 on. An
 execution therefore stays on the minor version of Python that it began on.
 
-Relied upon, on CPython 3.11 to 3.14: `_set_running_loop`, and `_leave_task` and `_enter_task`, which asyncio
-documents for those who extend it; and that `as_completed` wraps coroutines by `ensure_future`, from a local
-variable that `_unordered_argument` names.
+The loop relies on three things of CPython 3.11 to 3.14: `_set_running_loop`; `_leave_task` and `_enter_task`,
+which asyncio documents for those who extend it; and that `as_completed` wraps coroutines by `ensure_future`,
+from a local variable that `_unordered_argument` names.
 """
 
 import asyncio
@@ -48,7 +47,7 @@ OUTSIDE_TASKS = "~"
 
 _SWEEP_SIZE_MIN = 16
 _UNWIND_ATTEMPTS_MAX = 100
-"""How often code that is unwound may go on before it is dropped as it stands."""
+"""The number of times that unwound code may go on before it is dropped where it stands."""
 
 # `as_completed` puts its coroutines into a set, which orders them by address, before it wraps them.
 _ENSURE_FUTURE = getattr(asyncio.tasks, "_ensure_future", asyncio.ensure_future).__code__
@@ -58,11 +57,11 @@ _AS_COMPLETED_ARGUMENT = "fs" if _AS_COMPLETED is None else "aws"
 
 
 class ExecutionEvicted(BaseException):
-    """Unwinds workflow code whose execution leaves this process; no error, and not to be caught."""
+    """Unwinds workflow code whose execution leaves this process. It is not an error; do not catch it."""
 
 
 class WorkflowTask(asyncio.Task[T]):
-    """A task that knows its place in the program, and how many requests and children it has made."""
+    """A task that knows its place in the program, and the number of its requests and children."""
 
     __slots__ = ("_hash", "children", "context", "path", "requests")
 
@@ -77,7 +76,7 @@ class WorkflowTask(asyncio.Task[T]):
         context: Context,
         **options: Any,
     ) -> None:
-        # Before the base class, which registers the task in a set and so asks for its hash.
+        # This comes before the base class, which adds the task to a set and so needs its hash.
         self._hash = identity
         self.path = path
         self.requests = 0
@@ -148,13 +147,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._on_timer = on_timer
         self._on_timer_cancelled = on_timer_cancelled
         self._now = start_time
-        # Tasks of all loops meet in one set of asyncio's: hashes that began at 0 in each loop would collide
+        # asyncio keeps the tasks of all loops in one set: hashes that began at 0 in each loop would collide
         # there.
         self._next_identity = hash(start_time)
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: dict[str, WorkflowTimer] = {}
-        # Held strongly, unlike in asyncio: when the garbage collector runs is nothing a workflow may depend
-        # on.
+        # These references are strong, unlike in asyncio: a workflow must not depend on the time at which the
+        # garbage collector runs.
         self._tasks: list[WorkflowTask[Any]] = []
         self._generators: list[AsyncGenerator[Any, Any]] = []
         self._tasks_sweep_size = self._generators_sweep_size = _SWEEP_SIZE_MIN
@@ -163,7 +162,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._children = 0
         self._refusals = 0
         self.dropped_at: list[str] = []
-        """Where code stood that did not end when the loop was closed."""
+        """The places of code that did not end when the loop was closed."""
         self._root: WorkflowTask[Any] | None = None
         self._closed = False
 
@@ -183,10 +182,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def drain(self, limit: int | None = None) -> bool:
         """Run ready callbacks, and those they make ready, up to `limit`; return whether none is left.
 
-        Works from a plain callback of another loop, inside a task of another loop, and with no other loop:
-        for the time of the call this loop is the running one and no outer task is current. Both are put back
-        whatever happens. What workflow code raises ends its task, `SystemExit` like any other exception; what
-        a signal handler of the process raises comes out.
+        This works from a plain callback of another loop, inside a task of another loop, and without another
+        loop. During the call this loop is the running one and no outer task is current; both are restored in
+        every case. An exception of workflow code ends its task, also `SystemExit`; an exception of a signal
+        handler of the process is passed on.
         """
         ready = self._ready
         if not ready:
@@ -208,7 +207,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return not ready
 
     def place(self) -> str:
-        """Return where the code stands that runs next."""
+        """Return the place of the code that runs next."""
         for handle in self._ready:
             task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]  # no other way
             if isinstance(task, asyncio.Task):
@@ -216,7 +215,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return "an unknown place"
 
     def _exited(self, handle: asyncio.Handle, error: BaseException) -> None:
-        """Go on after an exception that asyncio lets through; if a task raised it, the task has kept it."""
+        """Go on after an exception that asyncio does not catch; a task that raised it has kept it."""
         if raised_by_signal(error):
             raise error
         if not isinstance(getattr(handle._callback, "__self__", None), asyncio.Task):  # type: ignore[attr-defined]
@@ -227,7 +226,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._now = max(self._now, now)
 
     def fire(self, key: str) -> None:
-        """Make the callback of the waiting timer `key` ready; `KeyError` when no such timer waits."""
+        """Make the callback of the waiting timer `key` ready; raises `KeyError` if no such timer waits."""
         self._ready.append(self._timers.pop(key))
 
     def next_key(self) -> str:
@@ -245,30 +244,30 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return key
 
     def close(self) -> None:
-        """Drop the execution from memory: nothing of it goes on, nothing is asked of the outside any more.
+        """Drop the execution from memory: no part of it goes on, and it makes no more requests.
 
-        Python gives no way to discard a suspended coroutine without unwinding it, so `finally` blocks and
-        `__exit__` methods of unfinished tasks do run, and this is what they can do: nothing durable. They are
-        unwound by `ExecutionEvicted`, which `except Exception` and `except CancelledError` let pass, each
-        task in its own context, younger tasks first. Every request (`next_key`), timer and task that they ask
-        for raises it again; so does an await of anything pending; cancelling a timer tells the driver
-        nothing, since in the journal the timer lives on. What they raise is logged at debug level. The driver
-        holds the guard around this call as around `drain`, so that sockets and the like stay refused; and
-        `is_closed()` is true, for a logger to be silent.
+        Python cannot discard a suspended coroutine without unwinding it, so `finally` blocks and `__exit__`
+        methods of unfinished tasks do run, but they can do nothing durable. They are unwound by
+        `ExecutionEvicted`, which `except Exception` and `except CancelledError` let pass, each task in its
+        own context, younger tasks first. Every request (`next_key`), timer and task that they ask for raises
+        it again; so does an await of anything pending. Cancelling a timer does not notify the driver, since
+        in the journal the timer lives on. Exceptions that they raise are logged at debug level. The driver
+        holds the guard around this call as around `drain`, so that sockets and the like stay refused.
+        `is_closed()` is true, so that a logger is silent.
 
-        Code that catches even that and goes on (a bare `except:` in a loop) is dropped where it stands, after
-        some attempts. It stays in memory then, for Python would go on running it in order to free it;
-        `dropped_at` says where it stands.
+        Code that catches even `ExecutionEvicted` and goes on (a bare `except:` in a loop) is dropped where it
+        stands, after some attempts. It then stays in memory, because Python would go on running it in order
+        to free it; `dropped_at` has its place.
 
         Afterwards unfinished tasks stay pending for ever, without the warnings that asyncio has for such
-        tasks. Closing twice is closing once.
+        tasks. A second call does nothing.
         """
         if self._closed:
             return
         if self.is_running():
             raise RuntimeError("a workflow loop cannot be closed by the code that it runs")
         if self._root is not None and self._root.done():
-            self._sweep_tasks()  # a failure that nobody looked at is reported now, or never
+            self._sweep_tasks()  # the last chance to log a failure that nobody retrieved
         self._closed = True
         self._ready.clear()
         self._timers.clear()
@@ -292,19 +291,19 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def _unwind(self, task: asyncio.Task[Any] | None, context: Context, suspended: Any) -> None:
         """End a coroutine or asynchronous generator that nobody will resume, as if `task` resumed it."""
         if inspect.iscoroutine(suspended) and inspect.getcoroutinestate(suspended) == inspect.CORO_CREATED:
-            # What it was to await was not begun either, and Python would complain about that one.
+            # The coroutine that it was to await was not begun either, and Python would warn about it.
             for argument in inspect.getcoroutinelocals(suspended).values():
                 if asyncio.iscoroutine(argument):
                     self._unwind(task, context, argument)
         closing = suspended.aclose() if isinstance(suspended, AsyncGenerator) else suspended
         self._refusals = 0
         if task is not None:
-            asyncio._enter_task(self, task)  # time-outs and task groups ask for it
+            asyncio._enter_task(self, task)  # timeouts and task groups need it
         try:
             if closing is not suspended:
                 context.run(closing.send, None)
             for _ in range(_UNWIND_ATTEMPTS_MAX):
-                # Returns when the code awaits something.
+                # This returns when the code awaits something.
                 context.run(closing.throw, ExecutionEvicted())
         except (StopIteration, ExecutionEvicted):
             pass
@@ -321,9 +320,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             keep_for_ever(closing)
 
     def _refuse(self) -> None:
-        """Unwind the code that asks for something; after many attempts in vain, let it await instead.
+        """Unwind the code that makes a request; after many attempts without success, let it await instead.
 
-        Code that is in no await cannot be left where it stands.
+        Code that does not stand at an await cannot be left where it stands.
         """
         self._refusals += 1
         if self._refusals <= _UNWIND_ATTEMPTS_MAX:
@@ -333,7 +332,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return self._closed
 
     def is_running(self) -> bool:
-        """Tell whether this loop is the one that runs in the calling thread."""
+        """Return whether this loop is the one that runs in the calling thread."""
         return asyncio._get_running_loop() is self
 
     # Workflow code's side, by way of asyncio
@@ -346,7 +345,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
-        # Unwinding an evicted execution completes futures; whoever waits for them is not to be woken.
+        # Unwinding an evicted execution completes futures; tasks that wait for them must not be woken.
         if not self._closed:
             self._ready.append(handle)
         return handle
@@ -488,11 +487,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     async def shutdown_asyncgens(self) -> None:
         """Close the asynchronous generators that were begun and not finished, oldest first, one by one.
 
-        Unlike asyncio, which closes one when the garbage collector finds it, and so at no fixed point.
+        asyncio closes a generator when the garbage collector finds it, and so not at a fixed point.
         """
         while self._generators:
             generator = self._generators.pop(0)
-            if generator.ag_running:  # type: ignore[attr-defined]  # typeshed has it not
+            if generator.ag_running:  # type: ignore[attr-defined]  # missing in typeshed
                 continue  # a task that outlives the root is inside it
             try:
                 with contained(_unwinds):
@@ -504,7 +503,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     # Failures that no task waits for
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log what nobody retrieved; of a closed loop, nothing."""
+        """Log an exception that nobody retrieved; a closed loop logs nothing."""
         if not self._closed:
             self.default_exception_handler(context)
 
@@ -581,7 +580,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
 
 _Outer = tuple[asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None, Any]
-"""What the thread ran before: the loop, its current task, and the hooks for asynchronous generators."""
+"""The earlier state of the thread: the loop, its current task, and the hooks for asynchronous generators."""
 
 
 def _leave(outer: _Outer) -> None:
@@ -593,7 +592,7 @@ def _leave(outer: _Outer) -> None:
 
 
 def _unordered_argument() -> object:
-    """Return what `as_completed` was given, when it is what called `create_task`; else None."""
+    """Return the argument of `as_completed`, if `as_completed` called `create_task`; else None."""
     frame = sys._getframe(2).f_back
     for _ in range(3):
         if frame is None:
@@ -617,7 +616,7 @@ def _mark_retrieved(task: asyncio.Task[Any]) -> None:
 
 def keep_for_ever(suspended: Any) -> None:
     """Never free a coroutine: to free a suspended one, Python resumes it, even when the process ends."""
-    import ctypes  # which few processes need
+    import ctypes  # imported here because few processes need it
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(suspended))
 

@@ -1,1 +1,1 @@
-"""Keeping what one execution's code does from harming any other."""
+"""Protecting executions from the code of other executions."""

@@ -1,15 +1,15 @@
-"""Turning whatever user code raises into a failure of its own.
+"""Turning every exception of user code into a failure of that code alone.
 
-A worker runs the code of many executions in one process. `sys.exit()`, which argparse, click and many a
-`main` call, raises `SystemExit`. asyncio lets that and `KeyboardInterrupt` through every task and out of the
-loop, and so one tool call would end the worker with all that it carries on. Other classes that are not
+A worker runs the code of many executions in one process. `sys.exit()`, which argparse, click and many `main`
+functions call, raises `SystemExit`. asyncio lets that and `KeyboardInterrupt` through every task and out of
+the loop, and so one tool call would end the worker with all its executions. Other classes that are not
 `Exception`s pass each `except Exception` and end a task that somebody waits for.
 
-`contained()` therefore stands around each entry into user code. Inside, anything may be raised; out of it
-come only `Exception`s and the following, which are not the code's own:
+`contained()` therefore stands around each entry into user code. The code inside may raise anything; only
+`Exception`s and the following, which are not the code's own, come out:
 
-- what unwinds the code: a cancellation that somebody asked for, and the signals of the backend (`unwinds`);
-- what a signal handler of the process raised in the middle of the code: Ctrl-C still ends the process.
+- exceptions that unwind the code: a cancellation that somebody asked for, and those of a backend (`unwinds`);
+- exceptions of a signal handler of the process, raised inside the code: Ctrl-C still ends the process.
 
 Where asyncio itself runs user code, in the tasks and callbacks of a workflow, the loop does the same.
 """
@@ -29,18 +29,18 @@ from outlast.core.errors import ForeignError
 from outlast.core.failure import Failure, leaves_of
 
 Unwinds = Callable[[BaseException], bool]
-"""Says whether a backend ends code by an exception; see `StepContext.unwinds`."""
+"""Returns whether a backend ends code by an exception; see `StepContext.unwinds`."""
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 def only_cancellation(error: BaseException) -> bool:
-    """Say that nothing but asyncio unwinds the code: it runs outside of workflows."""
+    """Return whether asyncio or a closed generator unwinds the code, as it does outside of workflows."""
     return isinstance(error, (asyncio.CancelledError, GeneratorExit))
 
 
 class contained:
-    """A context in which user code runs; what it raises comes out as an `Exception`.
+    """A context in which user code runs; its exceptions come out as `Exception`s.
 
     An exception of another class is replaced by a `ForeignError` with its class name, its message, and itself
     as the cause.
@@ -62,14 +62,14 @@ class contained:
         if isinstance(error, asyncio.CancelledError):
             if _is_cancelled():
                 return
-            # Passed on, it would end a task that somebody waits for, without a word.
+            # If it were passed on, it would silently end a task that somebody waits for.
             raise ForeignError("CancelledError", "the code let a CancelledError of its own escape") from error
         if not any(self._unwinds(leaf) or raised_by_signal(leaf) for leaf in leaves_of(error)):
             raise Failure.of(error).error() from error
 
 
 def raised_by_signal(error: BaseException) -> bool:
-    """Return whether a signal handler of this process raised `error`, and no code by itself."""
+    """Return whether a signal handler of this process raised `error`, and not the code itself."""
     trace = error.__traceback__
     if trace is None or threading.current_thread() is not threading.main_thread():
         return False
@@ -79,7 +79,7 @@ def raised_by_signal(error: BaseException) -> bool:
         if trace.tb_frame.f_code in handlers:
             return True
         last, trace = trace, trace.tb_next
-    # Python's own handler of SIGINT leaves no frame: it raises between two instructions of whatever runs.
+    # Python's own handler of SIGINT leaves no frame: it raises between two instructions of the running code.
     return (
         isinstance(error, KeyboardInterrupt)
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,7 +1,7 @@
-"""Long work in small portions, so that everybody else on the event loop gets on with theirs.
+"""Long work in small portions, so that everything else on the event loop goes on.
 
-Leases are renewed by tasks of the same loop. Work that a user's code, a long journal or a full inbox can make
-as long as they like must not hold them up.
+Tasks of the same loop renew the leases. Work whose length depends on a user's code, a journal or an inbox
+must not delay them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import asyncio
 import time
 
 PORTION_SECONDS = 0.005
-"""How long anything runs before others get their turn."""
+"""The time for which a portion of work runs before other tasks get their turn."""
 
 
 class Pace:
-    """Says, in the middle of a loop, when it is time to let others run:
+    """Decides, inside a loop, when it is time to let other tasks run:
 
     for record in records:
         read(record)

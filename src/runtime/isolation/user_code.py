@@ -1,8 +1,8 @@
-"""Telling user code from libraries, and naming the place where it stands.
+"""Distinguishing user code from libraries, and naming the place where it stands.
 
 User code is every file outside the standard library, site-packages and this package. The workflows that this
-package ships for tests count too, as does what is typed at a prompt or generated. An application that is
-installed in site-packages is added by `add_user_code`.
+package ships for tests count too, and so does code that is typed at a prompt or generated. An application
+that is installed in site-packages is added by `add_user_code`.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ def is_user_code(file: str) -> bool:
 
 
 def add_user_code(files: Iterable[str]) -> bool:
-    """Let files, and folders (which end with a separator), be user code; return whether any was not."""
+    """Declare files, and folders (which end with a separator), user code; return whether any is new."""
     new = [file for file in files if not is_user_code(file)]
     _added.extend(new)
     return bool(new)
 
 
 def place_of(frame: FrameType | None) -> str:
-    """Return where the user code stands that has led to `frame`; without any, where `frame` stands."""
+    """Return the place of the user code that led to `frame`; without user code, the place of `frame`."""
     if frame is None:
         return "an unknown place"
     return _innermost([(one.f_code, one.f_lineno) for one in _callers(frame)])
 
 
 def place_in(suspended: Any) -> str:
-    """Return where a coroutine or asynchronous generator is suspended: its innermost frame of user code."""
+    """Return the place where a coroutine or asynchronous generator waits: its innermost user frame."""
     frames = [(frame.f_code, frame.f_lineno) for frame in _awaited(suspended)]
     return _innermost(frames[::-1]) if frames else "an unknown place"
 
