@@ -1,4 +1,4 @@
-"""A tool source over plain activities: the tools port at its smallest, with nothing to connect to."""
+"""A tool source over plain activities: the smallest adapter of the tools port, without a connection."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ CHUNKS = (
 class ActivitySource(ToolSource):
     """Activities as the tools of a source. It is a value: equal to another of the same name and activities.
 
-    A call is one attempt at its activity. How an exception of the activity counts:
+    A call is one attempt at its activity. An exception of the activity counts as follows:
 
-    - A `ToolError`, or one that the activity's retry policy calls non-retryable, is what the tool itself
-      reports as an error (T2): the output tells it, with `is_error`, and it is not tried again.
-    - Any other is a failed attempt, and is raised as it is (T3): it may pass.
+    - A `ToolError`, or one that the activity's retry policy calls non-retryable, is an error of the tool
+      itself (T2): the output holds it, with `is_error`, and the call is not tried again.
+    - Any other exception is a failed attempt, and is raised unchanged (T3): a retry may succeed.
 
-    Of an activity's options, its effect, those non-retryable exceptions and `requires_approval` count here (a
-    function as True: an agent's own `requires_approval` can be finer). Its timeouts and its number of
-    attempts do not: a source is called as every source is. An activity that needs its own belongs among the
-    agent's tools as it is.
+    Three options of an activity count here: its effect, its non-retryable exceptions and `requires_approval`
+    (a function counts as True: an agent's own `requires_approval` can be finer). Its timeouts and its number
+    of attempts do not count: all sources are called alike. Put an activity that needs its own timeouts or
+    attempts directly among the agent's tools.
     """
 
     def __init__(self, *activities: Activity[..., Any], name: str = "activities") -> None:
         """Keep the activities.
 
         Raises:
-            DefinitionError: one of them is no activity, or two have one name.
+            DefinitionError: one of them is not an activity, or two have the same name.
         """
         for one in activities:
             if not isinstance(one, Activity):

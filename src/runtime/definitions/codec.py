@@ -1,8 +1,8 @@
 """One type hint, and the JSON that its values are written as.
 
-A journal and a model read the same types with different eyes. The journal is written and read by field
-name, so that no alias of a pydantic model can lose a value. A model sees the JSON schema, and with it the
-aliases. Both are read in pydantic's lax JSON mode: `"3"` and `3.0` are good integers.
+A journal and a model read the same types differently. The journal is written and read by field name, so that
+no alias of a pydantic model can lose a value. A model sees the JSON schema, and with it the aliases. Both are
+read in pydantic's lax JSON mode: `"3"` and `3.0` are valid integers.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ _PLAIN_TYPES: dict[Any, type[Any]] = {
 """Hints whose values are JSON, each with the class of its values."""
 _WIDE = 2**63
 
-# JSON has no NaN and no infinity, so they are refused where a number comes in, not when it is written.
-# ("constants" writes them, for `encode` to refuse; pydantic's own choice is a silent null.)
+# JSON cannot show NaN and infinities, so they are refused where a number comes in, not when it is written.
+# ("constants" writes them, so that `encode` refuses them; by default pydantic silently writes null.)
 _CORE_CONFIG = core_schema.CoreConfig(
     ser_json_bytes="base64", val_json_bytes="base64", allow_inf_nan=False, ser_json_inf_nan="constants"
 )
@@ -87,7 +87,7 @@ class Codec:
     """Values of one type hint, to JSON and back; without a hint JSON stays as it is."""
 
     def __init__(self, hint: Any, *, owner: str) -> None:
-        """Keep `hint`; `owner` says in messages where it stands ("parameter 'x' of 'f'")."""
+        """Keep `hint`; `owner` names its place in messages ("parameter 'x' of 'f'")."""
         self.owner = owner
         self.untyped = hint is Any or hint is inspect.Parameter.empty
         self.hint, self.description = _without_description(Any if self.untyped else hint)
@@ -106,10 +106,10 @@ class Codec:
             except PydanticUserError as error:
                 if error.code != "type-adapter-config-unused":
                     raise
-                # A class with fields may have a configuration of its own; this is for what has none.
+                # A class with fields may have a configuration of its own; this is for hints without one.
                 adapter = TypeAdapter[Any](Annotated[Any, _Within(self.hint)], config=_CONFIG)
             _mend_literals(adapter)
-        except Exception as error:  # Whatever a hint raises here, its author must change the hint.
+        except Exception as error:  # For any exception here, the author must change the hint.
             raise self._definition_error(error) from error
         if any(part["type"] == "generator" for part in parts_of(adapter.core_schema)):
             raise DefinitionError(
@@ -124,7 +124,7 @@ class Codec:
         return adapter
 
     def schema(self, *, prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the JSON schema, and the definitions it refers to, their names beginning with `prefix`.
+        """Return the JSON schema, and the definitions it refers to, whose names begin with `prefix`.
 
         Raises:
             DefinitionError: when the hint has no JSON schema.
@@ -144,7 +144,7 @@ class Codec:
         The fields of pydantic models go by name, or else by alias. `at` is the path of `value` in faults.
 
         Raises:
-            Misfit: whatever is wrong with `value`.
+            Misfit: `value` does not fit; the error has all faults.
         """
         if self._is_plain(value):
             return value
@@ -157,28 +157,28 @@ class Codec:
             raise Misfit(_faults(error, at, value)) from error
         except DefinitionError:
             raise
-        except Exception as error:  # A validator of the user's may raise anything over what a model sent.
+        except Exception as error:  # A user's validator may raise anything when it gets a model's input.
             raise Misfit([_prefixed(at, f"cannot be read ({_reason(error)})")]) from error
 
     def dump(self, value: Any) -> JSON:
-        """Return JSON that `load` reads as `value`; faults name places, and show no values.
+        """Return JSON that `load` reads as `value`; faults name places, and do not show values.
 
         Raises:
-            Misfit: when there is none.
+            Misfit: when no such JSON exists.
         """
         return self._dumped(value)[0]
 
     def dump_and_load(self, value: Any) -> tuple[JSON, Any]:
-        """Return what `dump` returns, and what `load` would make of that.
+        """Return the JSON of `dump`, and the value that `load` would make of it.
 
         Raises:
-            Misfit: as `dump`.
+            Misfit: in the same cases as `dump`.
         """
         written, back = self._dumped(value)
         return written, self.load(written) if self.untyped else back
 
     def _dumped(self, value: Any) -> tuple[JSON, Any]:
-        """Return the JSON of `value`, and what it is read as."""
+        """Return the JSON of `value`, and the value that is read from it."""
         if self._is_plain(value):
             return cast(JSON, value), value
         try:
@@ -197,11 +197,11 @@ class Codec:
             raise Misfit([_prefixed(_joined("", lost.path), lost.problem)]) from lost
         except DefinitionError:
             raise
-        except Exception as error:  # Serialisers are user code too, as are the values they meet.
+        except Exception as error:  # Serialisers are user code, and so are the values they get.
             raise Misfit([_reason(error)]) from error
 
     def _is_plain(self, value: Any) -> bool:
-        """Return whether `value` is JSON and is read as it is, so that nothing has to be done about it."""
+        """Return whether `value` is JSON and is read back unchanged, so that no conversion is needed."""
         kind = type(value)
         if kind is not self._plain_type:
             return False
@@ -212,10 +212,10 @@ class Codec:
         return kind is not float or isfinite(value)
 
     def _dumped_as_json(self, value: Any) -> tuple[JSON, Any]:
-        """Return the JSON of what is JSON already, at the speed of writing and reading it.
+        """Return the JSON of a value that is JSON already, at the speed of writing and reading it.
 
         Raises:
-            _NotJson: it is not, or it is not what the hint makes of its JSON.
+            _NotJson: the value is not JSON, or the hint makes another value of its JSON.
         """
         try:
             text = encode(value, depth_max=DEPTH_MAX)
@@ -232,7 +232,7 @@ class Codec:
                 return written, back
         except DefinitionError:
             raise
-        except Exception as error:  # It is not of the type, or does not let itself be compared.
+        except Exception as error:  # The value is not of the type, or cannot be compared.
             raise _NotJson from error
         raise _NotJson
 
@@ -240,7 +240,7 @@ class Codec:
         try:
             return self._checked(value)
         except (PydanticSerializationError, ValidationError, Lost):
-            # It is not of the type itself, but perhaps as good: a tuple for a list, a dict for a model.
+            # The value may still stand for one of the type: a tuple for a list, a dict for a model.
             taken = self.adapter.validate_python(value, by_name=True, by_alias=True)
             if taken is value:
                 raise
@@ -248,7 +248,7 @@ class Codec:
             return self._checked(taken)
 
     def _checked(self, value: Any) -> tuple[JSON, Any]:
-        """Return the JSON of a value of the type, and what is read from it; raise `Lost` if that is less."""
+        """Return the JSON of a value of the type, and the value read back; raise `Lost` if that is less."""
         text = encode(self._dump(value), depth_max=DEPTH_MAX)
         back = decode(text) if self.untyped else self._read(text, by_name=True)
         self._round_trip.check(value, back)
@@ -262,7 +262,7 @@ class Codec:
         adapter = self.adapter
         names: _Names = {"by_name": by_name or None, "by_alias": False if by_name else None}
         try:
-            # Strictly first, for the sake of unions: to be lenient, 1 is a moment in 1970 as well.
+            # Strict mode comes first, because of unions: in lenient mode, 1 is also a moment in 1970.
             return adapter.validate_json(text, strict=True, **names)
         except ValidationError:
             try:
@@ -270,7 +270,7 @@ class Codec:
             except ValidationError as error:
                 if not by_name or error.errors(include_url=False)[0]["type"] != "json_invalid":
                     raise
-        # pydantic's parser knows no half of a character; Python's does.
+        # pydantic's parser does not accept half a character; Python's does.
         return adapter.validate_python(decode(text), **names)
 
     def _dump(self, value: Any) -> Any:
@@ -299,12 +299,12 @@ class _Names(TypedDict):
 
 
 class _NotJson(Exception):
-    """A value is no JSON as it stands, or its JSON stands for another one."""
+    """A value is not JSON as it is, or its JSON stands for another value."""
 
 
 @dataclass(frozen=True)
 class _Within:
-    """Puts a type where it takes on the configuration around it."""
+    """Puts a type in a place where it takes on the configuration around it."""
 
     hint: Any
 
@@ -320,7 +320,7 @@ def _mend_literals(adapter: TypeAdapter[Any]) -> None:
 
 
 def render(value: Any) -> str:
-    """Return `value` as JSON on one line of ASCII, cut where it gets long."""
+    """Return `value` as JSON on one line of ASCII, cut if it is long."""
     try:
         text = json.dumps(value, default=str)
     except (ValueError, RecursionError):
@@ -329,9 +329,9 @@ def render(value: Any) -> str:
 
 
 def _ordered(value: Any, written: Any) -> Any:
-    """Return `written`, the JSON of `value`, with the items of its sets in an order that every process has.
+    """Return `written`, the JSON of `value`, with the items of its sets in the same order in every process.
 
-    Strings hash differently in each process, and a replay compares what it writes with what was written.
+    Strings hash differently in each process, and a replay compares the JSON that it writes with the journal.
     """
     match written:
         case list() | dict() if isinstance(value, RootModel):

@@ -1,6 +1,6 @@
-"""pydantic's core schemas: what a type hint comes down to, as nested dicts that each have a `type`.
+"""pydantic's core schemas: a type hint as nested dicts that each have a `type`.
 
-Other versions of pydantic know other types, so whoever reads a schema must get along with one that is new.
+Other versions of pydantic know other types, so code that reads a schema must accept types that are new.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic_core import core_schema
 CoreSchema = Mapping[str, Any]
 
 _NOT_SCHEMAS = frozenset({"default", "expected", "members", "metadata", "config", "cls", "function"})
-"""The keys whose values are data of the user's, and may look like anything."""
+"""The keys whose values are data of the user, and may have any form."""
 _WITH_PARTS = (dict, list, tuple)
 
 
@@ -36,10 +36,10 @@ def parts_of(schema: CoreSchema) -> Iterator[CoreSchema]:
 def with_readable_literals(schema: Any) -> Any:
     """Return a copy in which a literal that is the member of an enum is read from the member's value.
 
-    That is what its JSON schema offers, and what is written for it; and yet pydantic refuses it.
+    Its JSON schema offers that value, and the value is written for it, but by default pydantic refuses it.
 
     Raises:
-        ValueError: such a literal is in a class that pydantic reads by itself, whatever we say.
+        ValueError: such a literal is in a class that pydantic always reads in its own way.
     """
     match schema:
         case {"type": "literal", "expected": list(expected)} if any(map(_is_unreadable, expected)):
@@ -62,7 +62,7 @@ def with_readable_literals(schema: Any) -> Any:
 
 
 def has_unreadable_literals(schema: CoreSchema) -> bool:
-    """Return whether the schema has a literal that `with_readable_literals` is about."""
+    """Return whether the schema has a literal that `with_readable_literals` would change."""
     return any(
         part["type"] == "literal" and any(map(_is_unreadable, part["expected"])) for part in parts_of(schema)
     )

@@ -1,27 +1,27 @@
-"""What workflow code may not call, refused at the call instead of at a replay that differs.
+"""The determinism guard: calls that workflow code may not make are refused before a replay can differ.
 
-`with workflow_code():` stands around whatever runs workflow code, in the thread that runs it. Meanwhile, in
+`with workflow_code():` stands around all that runs workflow code, in the thread that runs it. Meanwhile, in
 that thread only:
 
-- sockets, threads, subprocesses and `time.sleep` are refused wherever below workflow code they are reached.
-  Python announces them to audit hooks; one is installed, once, when the guard is first used.
+- sockets, threads, subprocesses and `time.sleep` are refused everywhere below workflow code. Python reports
+  them to audit hooks; one is installed, once, when the guard is first used.
 - clocks and randomness are refused to *callers that are user code*: logging, asyncio and installed libraries
-  read clocks with good reason. No audit hook hears of these calls. On Python 3.12 and later `sys.monitoring`
-  reports each call site in user code until it has called something harmless, so that the cost vanishes;
-  debuggers and coverage use numbers of their own there. On Python 3.11 only a profile function hears of them,
-  and of threads and `time.sleep`, which that version does not announce (nor does 3.12 announce `time.sleep`,
-  refused there to user code). It costs about half a microsecond for each call and each return in the block,
-  so there is a switch, and this package takes it away while nothing but itself is running (`own_code`); it
-  stays out of the way of another profiler of the thread; and Python removes it when
-  it raises, so that, should workflow code catch the error, it hears nothing more until the block is entered
-  again.
+  read clocks with good reason. Python does not report these calls to audit hooks. On Python 3.12 and later
+  `sys.monitoring` reports each call site in user code until it has called something harmless, so that the
+  cost vanishes; debuggers and coverage use numbers of their own there. On Python 3.11 only a profile function
+  sees these calls. It also sees threads and `time.sleep`, which 3.11 does not report to audit hooks. (Python
+  3.12 does not report `time.sleep` either; there it is refused to user code.) The profile function costs
+  about half a microsecond for each call and each return in the block. So there is a switch, and this package
+  removes the function while only its own code runs (`own_code`). The function does not replace another
+  profiler of the thread. Python removes it when it raises: if workflow code catches the error, the function
+  sees no further calls until the block is entered again.
 
-Excused is what happens in the course of logging (handlers send, and read clocks) and of an import. What is
-user code, its file says (`isolation.user_code`); `watch` adds an application that is installed.
+Calls in the course of logging (handlers send, and read clocks) and of an import are allowed. The file of code
+decides whether it is user code (`isolation.user_code`); `watch` adds an application that is installed.
 
-This finds honest mistakes early. It is no sandbox: a clock that is only ever called from C (`map(time.time,
-…)`), or by a call site that was harmless at first, gets through, and then the comparison with the journal is
-what finds it.
+The guard finds honest mistakes early. It is not a sandbox: it misses a clock that is only called from C
+(`map(time.time, …)`), or by a call site that was harmless at first. Then the comparison with the journal
+finds the mistake.
 """
 
 import _thread
@@ -52,9 +52,9 @@ _Refusal = tuple[str] | tuple[str, str]
 def workflow_code(*, profile: bool = True) -> "_WorkflowCode":
     """Return a context in which this thread runs workflow code; it may be entered again inside itself.
 
-    A refused call raises `DeterminismError`, which says what to use instead. `profile=False` saves what the
-    refusal of clocks, randomness, threads and `time.sleep` costs on Python 3.11; later versions refuse them
-    always.
+    A refused call raises `DeterminismError`, which says what to use instead. `profile=False` saves the cost
+    of refusing clocks, randomness, threads and `time.sleep` on Python 3.11; later versions always refuse
+    them.
     """
     _install()
     return _PROFILED if profile and sys.version_info < (3, 12) else _PLAIN
@@ -63,8 +63,8 @@ def workflow_code(*, profile: bool = True) -> "_WorkflowCode":
 def watch(module_name: str) -> None:
     """Treat an imported module's top-level package as user code, even if it is in site-packages.
 
-    Of this package, which reads clocks with good reason, nothing becomes user code; nor does a module that is
-    not in `sys.modules`.
+    No part of this package becomes user code, because it reads clocks with good reason. A module that is not
+    in `sys.modules` does not become user code either.
     """
     package = module_name.partition(".")[0]
     if package == __name__.partition(".")[0]:
@@ -77,7 +77,7 @@ def watch(module_name: str) -> None:
 
 
 class _Here(threading.local):
-    """What this thread is in: how many guards, how many of them profiled, and what entered the outermost."""
+    """The state of this thread: its number of guards, of profiled guards, and the frame of the outermost."""
 
     depth = 0
     profiled = 0
@@ -107,7 +107,7 @@ _profile_lock = threading.RLock()
 def _set_profile(function: Callable[[FrameType, str, Any], object] | None) -> None:
     """Set this thread's profile function, one thread at a time.
 
-    Python tells audit hooks of it, which lets other threads run, and 3.11 refuses to set two at once.
+    Python reports this to audit hooks, which lets other threads run, and 3.11 refuses to set two at once.
     """
     with _profile_lock:
         sys.setprofile(function)
@@ -145,10 +145,10 @@ class _OwnCode:
 
 
 def own_code() -> AbstractContextManager[None]:
-    """Return a context in which this package calls nothing of a user's, and awaits nothing.
+    """Return a context in which this package calls no code of a user, and awaits nothing.
 
-    There is then no user code whose calls of clocks had to be noticed, and on Python 3.11 noticing costs more
-    than most of what is done there. What the audit hook refuses is refused all the same.
+    So the guard has no calls of user code to watch for, and on Python 3.11 watching costs more than most of
+    the work inside. Calls that the audit hook refuses are refused nevertheless.
     """
     return _OwnCode() if sys.version_info < (3, 12) else _NOTHING
 
@@ -190,13 +190,13 @@ _EVENTS["_thread.start_joinable_thread"] = _EVENTS["_thread.start_new_thread"]
 def _on_audit(
     event: str, _arguments: tuple[Any, ...], refused: dict[str, _Refusal] = _EVENTS, here: _Here = _here
 ) -> None:
-    # Parameters, because the interpreter, when it ends, empties this module and goes on telling of events.
+    # These are parameters because the ending interpreter empties this module but still reports events.
     if event in refused and here.depth and not _is_excused(sys._getframe(1)):
         raise DeterminismError(*refused[event])
 
 
 def _is_excused(frame: FrameType | None) -> bool:
-    """Tell whether a call, somewhere between `frame` and the guard, is part of logging or of an import."""
+    """Return whether a call, somewhere between `frame` and the guard, is part of logging or of an import."""
     while frame is not None and frame is not _here.entered_by:
         module = frame.f_globals.get("__name__")
         if module == "logging" or (isinstance(module, str) and module.startswith("logging.")):
@@ -211,7 +211,7 @@ def _is_excused(frame: FrameType | None) -> bool:
 
 _NOW = "use workflow.now()"
 _RANDOM = "use workflow.random()"
-_GENERATOR = random.random.__self__  # type: ignore[attr-defined]  # what the functions of `random` are methods of
+_GENERATOR = random.random.__self__  # type: ignore[attr-defined]  # the functions of `random` are its methods
 
 
 def _clocks() -> dict[Callable[..., Any], _Refusal]:
@@ -237,7 +237,7 @@ def _randomness() -> dict[Callable[..., Any], _Refusal]:
     return found
 
 
-# Not every version announces these to audit hooks; called by a library, they are refused all the same.
+# Not every version reports these to audit hooks; a library's call of them is refused nevertheless.
 _CALLS_ANYWHERE: dict[Callable[..., Any], _Refusal] = {
     time.sleep: _EVENTS["time.sleep"],
     _thread.start_new_thread: _EVENTS["_thread.start_new_thread"],
@@ -306,10 +306,10 @@ if sys.version_info >= (3, 12):
 else:
 
     def _install_call_watch() -> None:
-        """Nothing to install: the profile function is set when a profiled guard is entered."""
+        """Do nothing: the profile function is set when a profiled guard is entered."""
 
 
-# A call of a Python function is reported as the frame it starts, so here functions are known by their code.
+# A call of a Python function is reported as its new frame, so functions are recognised by their code here.
 _FUNCTION_CODES = {id(f.__code__): refusal for f, refusal in _CALLS.items() if isinstance(f, FunctionType)}
 _METHOD_CODES = {id(f.__func__.__code__) for f in _CALLS if isinstance(f, MethodType)}
 _RANDOM_INIT = random.Random.__init__.__code__
@@ -317,7 +317,7 @@ _CODES = frozenset({*_FUNCTION_CODES, *_METHOD_CODES, id(_RANDOM_INIT)})
 
 
 def _on_profile(frame: FrameType, event: str, called: Any) -> None:
-    # Runs at every call and return: first of all, the two cheap tests that tell most of them apart.
+    # This runs at every call and return, so two cheap tests that dismiss most of them come first.
     caller: FrameType | None
     if event == "c_call":
         if called not in _CALLS and called.__name__ not in _DATE_CLOCKS:

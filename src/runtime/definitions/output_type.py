@@ -1,7 +1,7 @@
-"""An agent's output type: the schema that is asked for, and the value that an answer is.
+"""An agent's output type: the schema that the model gets, and the value that an answer stands for.
 
-Endpoints take schemas of objects only. A type that is none (a list, a number, a union) is asked for as an
-object with one property, `value`; `str` is the answer's text as it is, and asks for nothing.
+Endpoints take schemas of objects only. For a type that is not an object (a list, a number, a union), the
+schema is an object with one property, `value`. For `str` the value is the answer's text, without a schema.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ else:
     T_co = TypeVar("T_co", covariant=True)
 
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
-"""Models that were asked for JSON like to put it into a block of Markdown."""
+"""Models that were asked for JSON often put it into a block of Markdown."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputType:
-    """What the answers of an agent must be."""
+    """The type that the answers of an agent must have."""
 
     schema: dict[str, JSON] | None
     """The JSON schema that the model gets; None if any text will do."""
@@ -41,7 +41,7 @@ class OutputType:
 
     @classmethod
     def of(cls, output_type: Any, agent: str) -> OutputType | None:
-        """Return the output type of an agent, or None if it has none.
+        """Return the output type of an agent, or None if the agent does not declare one.
 
         Raises:
             DefinitionError: the type has no JSON schema.
@@ -72,10 +72,10 @@ class OutputType:
         return cls(wrapped | ({"$defs": definitions} if definitions else {}), adapter, is_wrapped=True)
 
     def parse(self, text: str) -> Any:
-        """Return the value that an answer's text is.
+        """Return the value that an answer's text stands for.
 
         Raises:
-            ValueError: it is none; the message says why, in words that a model can act on.
+            ValueError: the text is not a value of the type; the message says why, for the model to correct.
         """
         if self.schema is None:
             return text

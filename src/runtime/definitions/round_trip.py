@@ -1,18 +1,18 @@
-"""Whether a value that goes through JSON comes back whole.
+"""Checking that a value that goes through JSON comes back complete.
 
 A type hint says how a value is written and read, and may say too little: it names a base of the value's
-class, a field of a model is excluded from its JSON, two keys of a dict become the same text. All of this
-loses something without a word. So what was written is read again at once and compared with what was given: it
-must be an equal value, and of the same class where a class has fields. `==` says so almost for free, but does
-not see the names in a named tuple, the arguments that a dataclass takes and does not keep, and what happens
-where a hint says nothing. Types with any of these are compared part by part, along pydantic's core schema. So
-is what does not equal, for it may be well all the same:
+class, a field of a model is excluded from its JSON, two keys of a dict become the same text. Each of these
+loses data silently. So the JSON is read again at once, and the result is compared with the given value: it
+must be equal, and of the same class where a class has fields. `==` checks that at almost no cost, but misses
+the names in a named tuple, the arguments that a dataclass takes and does not keep, and values whose hint says
+nothing. Types with any of these are compared part by part, along pydantic's core schema. Values that are not
+equal are compared in the same way, because they may be complete nevertheless:
 
-- Where a hint says nothing (`Any`, a bare `dict`) a value is written by its own type, and what comes back is
-  its JSON: a date comes back as text. It must be written whole.
-- A class without an `__eq__` of its own is never equal to another; then the class must be the same.
+- Where a hint says nothing (`Any`, a bare `dict`) a value is written by its own type, and its JSON comes
+  back: a date comes back as text. All of its parts must be written.
+- An object without an `__eq__` of its own never equals another; then the class must be the same.
 
-Private attributes of pydantic models are no part of a value.
+Private attributes of pydantic models are not part of a value.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _WRAPPERS = {
     "json-or-python": "json_schema",
     "lax-or-strict": "strict_schema",
 }
-"""Schemas that stand around another one, and where they have it."""
+"""Schemas that stand around another one, and the key where they hold it."""
 _NOT_SEEN_BY_EQUALITY = frozenset({"any", "tuple"})
 _ORDERED = (list, tuple, deque)
 _ABSENT = object()
 
 
 class Lost(Exception):
-    """A value does not come back whole; `path` is the place, `problem` what happens there."""
+    """A value does not come back complete; `path` is the place, `problem` says what is lost there."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(problem)
@@ -59,13 +59,13 @@ class Lost(Exception):
 
 
 class RoundTrip:
-    """Compares values of one type, which is given as its core schema, with what comes back of them."""
+    """Compares values of one type, given as its core schema, with the values that come back."""
 
     def __init__(self, schema: CoreSchema) -> None:
         self._schema = schema
 
     def check(self, value: Any, back: Any) -> None:
-        """Raise `Lost` unless `back`, which was read from the JSON of `value`, is all of it."""
+        """Raise `Lost` unless `back`, which was read from the JSON of `value`, is complete."""
         if not (self._equality_tells and _equal(value, back)):
             self._compare(value, back, self._schema, ())
 
@@ -120,7 +120,7 @@ class RoundTrip:
                 return schema
 
     def _compare_as_one_of(self, value: Any, back: Any, choices: Sequence[CoreSchema], at: Path) -> None:
-        """Compare by the choice by which nothing is lost; or complain by the one that comes furthest."""
+        """Compare by a choice that loses nothing; else raise the error of the one that gets furthest."""
         lost: list[Lost] = []
         for choice in choices:
             try:
@@ -212,10 +212,10 @@ def check_written(value: Any, back: Any, at: Path = ()) -> None:
 
 
 def check_taken(given: Any, taken: Any, at: Path = ()) -> None:
-    """Raise `Lost` unless `taken`, a value of a type, was made of all parts of `given`, which is as good.
+    """Raise `Lost` unless `taken`, a value of a type, was made of all parts of `given`, which stands for it.
 
-    That is JSON, whatever its texts and numbers stand for, and other containers; an object is as good as no
-    other one.
+    JSON can stand for a value, also where its texts and numbers have another type, and so can another kind of
+    container. An object cannot stand for another object.
     """
     if isinstance(given, (str, int, float, NoneType)) or given is taken:
         return
@@ -230,7 +230,7 @@ def check_taken(given: Any, taken: Any, at: Path = ()) -> None:
             for place, (item, other) in enumerate(zip(given, taken, strict=True)):
                 check_taken(item, other, (*at, place))
     elif isinstance(given, BaseModel) and isinstance(taken, type(given)):
-        pass  # It was of no type in particular (`Page`), and is of one now (`Page[int]`).
+        pass  # The type had no parameters before (`Page`), and has one now (`Page[int]`).
     elif not _equal(given, taken):
         raise _another(given, taken, at)
 
@@ -286,7 +286,7 @@ def _check_keys(value: Mapping[Any, Any], back: Any, at: Path) -> None:
 def _paired(
     value: Mapping[Any, Any], back: Any, at: Path, *, keys_become_text: bool
 ) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield each key and its two items. Where keys become text, those that were none are found by place."""
+    """Yield each key and its two items. Keys that were not text before are found by their place."""
     if not isinstance(back, Mapping):
         raise _another(value, back, at)
     if len(back) != len(value):
@@ -341,12 +341,12 @@ def _is_named(value: Any) -> bool:
 
 
 def _joined(text: str) -> str:
-    """Return the text as JSON has it: there two halves of a character that follow each other are one."""
+    """Return the text as JSON has it, where two halves of a character in a row become one character."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def _equal(value: Any, back: Any) -> bool:
     try:
         return bool(value == back)
-    except Exception:  # It is code of the user's, and may want to be asked otherwise.
+    except Exception:  # An `__eq__` is user code, and may not allow this comparison.
         return False

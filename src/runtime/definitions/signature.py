@@ -1,4 +1,4 @@
-"""What a callable takes and gives: the schema that a model sees, and the JSON that the journal keeps."""
+"""The signature of a callable: the schema that a model sees, and the JSON that the journal keeps."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class CallableSignature:
     If the only parameter is a pydantic model, a dataclass or another type with named fields, a model sees
     those fields as the arguments; the journal keeps every argument by the name of its parameter.
 
-    What went through JSON is the value to go on with, also when it has just been computed: then a replay,
-    which has nothing but the JSON, goes on with the same value and type.
+    Code goes on with the value that was read from JSON, even when the value has just been computed. So a
+    replay, which has only the JSON, goes on with the same value and type.
     """
 
     name: str
@@ -56,7 +56,7 @@ class CallableSignature:
     ) -> CallableSignature:
         """Return the signature of a function, bound method, `functools.partial` or callable object.
 
-        Arguments that a `partial` has bound are no part of it: neither a model nor the journal sees them.
+        Arguments that a `partial` has bound are not in it: neither a model nor the journal sees them.
         With `strict` every parameter must have a type hint; without it, one that has none takes any JSON.
 
         Raises:
@@ -88,7 +88,7 @@ class CallableSignature:
 
     @cached_property
     def description(self) -> str:
-        """What the callable does: the given text, or its docstring's up to the parameters."""
+        """The description for a model: the given text, or the docstring up to the parameters."""
         return self._docstring.description if self.given_description is None else self.given_description
 
     @cached_property
@@ -104,10 +104,10 @@ class CallableSignature:
     def bind(self, arguments: Mapping[str, Any]) -> CallArguments:
         """Return the arguments of a call for `arguments`, as a model sent them for `parameters`.
 
-        What is accepted here can be journaled too.
+        All arguments that this accepts can be journaled too.
 
         Raises:
-            InvalidArguments: whatever is wrong, one line for each fault, for the model to correct.
+            InvalidArguments: the arguments are wrong; one line for each fault, for the model to correct.
         """
         if not isinstance(arguments, Mapping):
             raise InvalidArguments(self.name, [f"expected a JSON object; got {render(arguments)}"])
@@ -128,13 +128,13 @@ class CallableSignature:
         """Return the arguments of a call as JSON by parameter name, without those left to their default.
 
         Raises:
-            TypeError: when the callable cannot be called so, as calling it would.
+            TypeError: when the callable cannot be called in this way, as a call would raise it.
             Unserialisable: when an argument is not of its parameter's type or cannot be written.
         """
         return self.dump_call(*args, **kwargs).written
 
     def dump_call(self, /, *args: Any, **kwargs: Any) -> CallArguments:
-        """Return what `dump_arguments` returns, and the arguments that `load_arguments` makes of it."""
+        """Return the JSON of `dump_arguments`, and the arguments that `load_arguments` makes of it."""
         try:
             bound = self.python.bind(*args, **kwargs)
         except TypeError as error:
@@ -166,7 +166,7 @@ class CallableSignature:
         return self._placed(values)
 
     def dump_result(self, value: Any) -> JSON:
-        """Return a result as JSON: by the return annotation, or where there is none by the value's own type.
+        """Return a result as JSON: by the return annotation or, without one, by the value's own type.
 
         Raises:
             Unserialisable: when it is not of the annotated type or cannot be written.
@@ -204,7 +204,7 @@ class CallableSignature:
                 f"{self.name!r} has a type hint that names {error.name!r}, which is not defined: define it "
                 "at the top of the module or before the function; import it outside `if TYPE_CHECKING` too"
             ) from error
-        except Exception as error:  # Hints are expressions, and may fail in any way.
+        except Exception as error:  # Hints are expressions, and may raise anything.
             raise DefinitionError(f"{self.name!r} has a type hint that cannot be read: {error}") from error
 
     @cached_property
@@ -254,9 +254,9 @@ class CallableSignature:
         description = codec.description or self._docstring.parameters.get(parameter.name)
         if description:
             property_schema["description"] = description
-        property_schema.pop("default", None)  # Only what Python would use is a default.
+        property_schema.pop("default", None)  # Only a default that Python would use is shown.
         if parameter.default is not Parameter.empty:
-            # One that JSON cannot show, such as a sentinel, is left out: the parameter is still optional.
+            # A default that JSON cannot show, such as a sentinel, is left out: the parameter stays optional.
             with suppress(Misfit):
                 property_schema["default"] = codec.dump(parameter.default)
 
@@ -272,9 +272,9 @@ class CallableSignature:
     def _load(
         self, arguments: Mapping[str, Any], written: dict[str, JSON] | None = None
     ) -> tuple[dict[str, Any], list[str]]:
-        """Return the values by parameter name, and what is wrong.
+        """Return the values by parameter name, and the faults.
 
-        If they are a model's, `written` is given, and gets what the journal keeps.
+        If a model sent them, `written` is given, and is filled with the JSON that the journal keeps.
         """
         flat = written is not None and self._flat is not None
         values: dict[str, Any] = {}
@@ -313,7 +313,7 @@ class CallableSignature:
     def _codec(self, name: str) -> Codec | None:
         if name in self._named:
             return self._codecs[name]
-        # Through **kwargs a model could otherwise replace `self`, or what a partial has bound.
+        # Through **kwargs a model could otherwise replace `self`, or an argument that a partial has bound.
         return None if self._rest is None or name in self.bound_names else self._codecs[self._rest]
 
     def _dump_argument(self, name: str, value: Any) -> tuple[JSON, Any]:
@@ -332,7 +332,7 @@ class CallableSignature:
 
 
 def _accepted_names(function: Callable[..., Any]) -> set[str]:
-    """Return the names by which `function`, without what is bound, takes an argument."""
+    """Return the names by which `function` takes an argument, without the bound ones."""
     unbound = getattr(function, "__func__", function)
     by_name = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     return {one.name for one in inspect.signature(unbound).parameters.values() if one.kind in by_name}
@@ -378,7 +378,7 @@ def _local_hints(function: Callable[..., Any]) -> Mapping[str, Any] | None:
     try:
         return typing.get_type_hints(function, localns=names, include_extras=True)
     except Exception:
-        return None  # It may name what comes later in its module; what is wrong then is said on first use.
+        return None  # A hint may name something defined later; faults are raised on first use.
 
 
 def _holds(outer: CodeType, inner: CodeType) -> bool:
