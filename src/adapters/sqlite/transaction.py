@@ -45,7 +45,6 @@ class Transaction:
             return float(known_ahead)
         self._connection.execute("UPDATE counter SET boot = ?, lease_time_ahead = ?", (boot, ahead))
         self._connection.execute("UPDATE execution SET ready_at = 0 WHERE owner IS NOT NULL")
-        self._connection.execute("DELETE FROM worker")
         return ahead
 
     def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
