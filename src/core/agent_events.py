@@ -1,4 +1,4 @@
-"""What can happen to a run (events, past tense), and what a driver must then do (effects, imperative)."""
+"""The events of the agent machine (past tense), and the effects that a driver must carry out (imperative)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from outlast.core.values import Value
 
 
 class Happened(Value):
-    """What every event has: when the driver heard of it, in seconds since the epoch."""
+    """The base of every event: `at` is the time when the driver got it, in seconds since the epoch."""
 
     at: float = 0.0
 
@@ -27,11 +27,11 @@ class RunStarted(Happened):
     type: Literal["run_started"] = "run_started"
     inputs: tuple[Entry, ...]
     usage: Usage = Usage()
-    """What was spent before, on checking the inputs."""
+    """The usage before the run, of checking its inputs."""
 
 
 class ModelReplied(Happened):
-    """The model's reply is whole."""
+    """The model's reply is complete."""
 
     type: Literal["model_replied"] = "model_replied"
     entries: tuple[Entry, ...]
@@ -80,20 +80,20 @@ class ApprovalRefused(Happened):
 
 
 class AnswerChecked(Happened):
-    """What checking an answer came to, and what it cost."""
+    """The verdict of checking an answer, and its usage."""
 
     usage: Usage = Usage()
 
 
 class AnswerAccepted(AnswerChecked):
-    """The answer may stand, or stand as `replacement`."""
+    """The answer is accepted, or `replacement` in its place."""
 
     type: Literal["answer_accepted"] = "answer_accepted"
     replacement: str | None = None
 
 
 class AnswerRejected(AnswerChecked):
-    """The answer is not what was asked for; the model gets the reason, and may answer again."""
+    """The answer does not meet the demands; the model gets the reason, and may answer again."""
 
     type: Literal["answer_rejected"] = "answer_rejected"
     problem: str
@@ -107,7 +107,7 @@ class AnswerBlocked(AnswerChecked):
 
 
 class UserMessageAdded(Happened):
-    """A user said something more; it is sent with the next call of the model."""
+    """A user sent another message; it goes to the model with the next call."""
 
     type: Literal["user_message_added"] = "user_message_added"
     entry: Entry
@@ -141,7 +141,7 @@ AgentEvent = Annotated[
 
 
 class CallModel(Value):
-    """Ask the model, as `agent`, and send it `entries`, which it has not seen.
+    """Ask the model, as `agent`, and send it `entries`, which are new to it.
 
     `limit` says that a limit is reached, and which: the model must answer without calling tools.
     """
@@ -165,7 +165,7 @@ class CallTool(Value):
 
 
 class AskApproval(Value):
-    """Ask a person whether the call may run; the answer must carry the fingerprint."""
+    """Ask a person whether the call may run; the decision must carry the fingerprint."""
 
     type: Literal["ask_approval"] = "ask_approval"
     agent: str
@@ -177,14 +177,14 @@ class AskApproval(Value):
 
 
 class KeepReply(Value):
-    """Add the reply's entries to the conversation, as they stand here: every call has an id of its own."""
+    """Add the reply's entries to the conversation, in this form: every call has an id of its own."""
 
     type: Literal["keep_reply"] = "keep_reply"
     entries: tuple[Entry, ...]
 
 
 class AnswerCall(Value):
-    """Tell the world that a call was answered by the machine itself: an error, a handoff, a person's no."""
+    """Emit that the machine itself answered a call: an error, a handoff, a person's no."""
 
     type: Literal["answer_call"] = "answer_call"
     agent: str
@@ -197,7 +197,7 @@ class AnswerCall(Value):
 
 
 class AnnounceHandoff(Value):
-    """Tell the world that another agent is active now."""
+    """Emit that another agent is active now."""
 
     type: Literal["announce_handoff"] = "announce_handoff"
     turn: int
@@ -206,7 +206,7 @@ class AnnounceHandoff(Value):
 
 
 class CheckAnswer(Value):
-    """Check the answer; say so with `AnswerAccepted`, `AnswerRejected` or `AnswerBlocked`."""
+    """Check the answer; report it with `AnswerAccepted`, `AnswerRejected` or `AnswerBlocked`."""
 
     type: Literal["check_answer"] = "check_answer"
     agent: str
@@ -215,7 +215,7 @@ class CheckAnswer(Value):
 
 
 class Finish(Value):
-    """End the run with `entries`: the reply without open calls, or what replaces it."""
+    """End the run with `entries`: the reply without open calls, or its replacement."""
 
     type: Literal["finish"] = "finish"
     agent: str
@@ -225,8 +225,8 @@ class Finish(Value):
 class Fail(Value):
     """End the run with an error; stop every tool that still runs.
 
-    `unsent` are results that the model was not told: they open the conversation's next run, so that every
-    call in it has its answer.
+    `unsent` are results that were not sent to the model: they open the conversation's next run, so that
+    every call in it has its answer.
     """
 
     type: Literal["fail"] = "fail"

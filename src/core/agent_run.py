@@ -16,7 +16,7 @@ from outlast.core.values import Value
 
 
 class Phase(StrEnum):
-    """Where a run stands."""
+    """The phase of a run."""
 
     READY = "ready"
     AWAITING_MODEL = "awaiting_model"
@@ -28,7 +28,7 @@ class Phase(StrEnum):
 
 
 class CallState(StrEnum):
-    """Where one tool call of the current turn stands."""
+    """The state of one tool call of the current turn."""
 
     AWAITING_APPROVAL = "awaiting_approval"
     RUNNING = "running"
@@ -43,20 +43,20 @@ class ToolCall(Value):
     arguments: dict[str, JSON] = Field(default_factory=dict)
     handoff: str | None = None
     by_server: bool = False
-    """Whether the server runs it, and only asks whether it may."""
+    """True if the server runs the call, and only asks whether it may."""
     state: CallState = CallState.RUNNING
     result: str | None = None
 
 
 class AgentRun(Value):
-    """The state of one run. Its size is that of the current turn: the transcript is the driver's."""
+    """The state of one run. It grows only with the current turn: the driver keeps the conversation."""
 
     graph: AgentGraph
     max_turns: int = Field(default=10, ge=1)
     limits: Limits = Limits()
     on_limit: OnLimit = "raise"
     checked: dict[str, int] = Field(default_factory=dict)
-    """The agents whose answers are checked, each with how often it may answer again."""
+    """The agents whose answers are checked, each with the number of times that it may answer again."""
     raise_on_tool_fail: bool = False
     phase: Phase = Phase.READY
     agent: str = Field(default_factory=lambda given: given["graph"].start)
@@ -67,15 +67,15 @@ class AgentRun(Value):
     usage: Usage = Usage()
     started_at: float = 0.0
     now: float = 0.0
-    """When the last event happened; time does not go back."""
+    """The time of the last event; it never goes back."""
     tool_calls: int = 0
-    """How many calls of tools were asked for, those above the limit included."""
+    """The number of tool calls that the model asked for, including those above the limit."""
     limit: Failure | None = None
     """The limit that is reached, once the last call of the model has been made because of it."""
     answer: tuple[Entry, ...] = ()
     """The answer that is being checked."""
     rejections: int = 0
-    """How many answers of the active agent were rejected."""
+    """The number of answers of the active agent that were rejected."""
 
     @property
     def open_calls(self) -> tuple[ToolCall, ...]:

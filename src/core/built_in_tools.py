@@ -56,8 +56,8 @@ class DocumentLibraryTool(BuiltInTool):
 class ConnectorTool(BuiltInTool):
     """Tools of a connector that was registered with the server, by its name or id.
 
-    `authorization` is `{"type": "api-key" or "oauth2-token", "value": "env:NAME"}`: where the worker finds
-    the secret. The secret itself would be stored with the agent's definition, and is refused.
+    `authorization` is `{"type": "api-key" or "oauth2-token", "value": "env:NAME"}`: the variable in which the
+    worker finds the secret. The secret itself is refused, because it would be stored with the agent.
     """
 
     type: Literal["connector"] = "connector"
@@ -75,14 +75,14 @@ BUILT_IN_TYPES = frozenset(
         "connector",
     }
 )
-"""The types that a server runs; anything else in an agent's tools must run on our side."""
+"""The types of tools that a server runs; every other tool of an agent must run on our side."""
 
 SECRET_REFERENCE = re.compile(r"env:(?P<variable>[A-Za-z_][A-Za-z0-9_]*)\Z")
-"""How a declared tool says where the worker finds a secret."""
+"""The form in which a declared tool names the variable with a secret."""
 
 
 def holds_a_secret(tool: Mapping[str, JSON]) -> bool:
-    """Whether a tool's wire form logs in with something that is not just a reference."""
+    """Return whether a tool's wire form holds credentials that are not just a reference."""
     authorization = tool.get("authorization")
     if authorization is None:
         return False

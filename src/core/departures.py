@@ -1,8 +1,8 @@
 """Departures: workflow code asks for something else than its journal says.
 
-A request and its record are compared field by field, as JSON. Python's `==` would not do: to it 1, 1.0 and
-True are one value, while JSON, and whatever reads it, knows three. To compare the records as a whole would
-find a departure just as well; the fields are there for whoever reads the error. An argument that differs (the
+A request and its record are compared field by field, as JSON. Python's `==` is not enough: to it 1, 1.0 and
+True are one value, but in JSON they are three. Comparing the records as a whole would find a departure just
+as well; the fields help the reader of the error. An argument that differs (the
 code read a clock), another name (the code was changed) and another key (its order was changed) have different
 causes, and the error shows which it was.
 
@@ -39,7 +39,7 @@ from outlast.core.records import (
 )
 
 SHOWN_CHARACTERS_MAX = 200
-"""How much of the arguments or the result of a record is shown."""
+"""The most characters that an error shows of the arguments or the result of a record."""
 
 
 def departure(
@@ -47,7 +47,7 @@ def departure(
 ) -> NonDeterminismError:
     """Return the error which says that the code attempted something else than is recorded at `position`.
 
-    A text stands where there is no record to name.
+    A text takes the place of a record that does not exist.
     """
     lines: tuple[str, ...] = ()
     if isinstance(recorded, REQUESTS) and isinstance(attempted, REQUESTS):
@@ -56,7 +56,7 @@ def departure(
 
 
 def differences(recorded: Request, attempted: Request) -> tuple[str, ...]:
-    """Return one line for each field in which the two differ; none if the code repeats what it did."""
+    """Return one line for each field in which the two differ; empty if the code repeats its request."""
     if _is_same_text(recorded, attempted):
         return ()
     before, after = _compared(recorded), _compared(attempted)
@@ -67,9 +67,9 @@ def differences(recorded: Request, attempted: Request) -> tuple[str, ...]:
 
 
 def _is_same_text(recorded: Request, attempted: Request) -> bool:
-    """Return whether pydantic writes both the same, which it can say much faster than a look at each field.
+    """Return whether pydantic writes both alike: that is much faster than comparing each field.
 
-    If it does not, nothing is known yet: the keys of a dict may have another order, and pydantic cannot write
+    False does not mean that they differ: the keys of a dict may have another order, and pydantic cannot write
     text with half a character in it.
     """
     try:

@@ -1,4 +1,4 @@
-"""The event stream of an execution: what its journal means to someone who watches.
+"""The event stream of an execution: its journal, as somebody who watches the execution reads it.
 
 Each record is at most one event, and an event's position is that of its record, counted from 1: the stream
 is complete and ordered because the journal is, and can be read from any position by any process.
@@ -90,13 +90,13 @@ class Event:
 
     @property
     def kind(self) -> EventKind:
-        """What the event is about."""
+        """The kind of the event."""
         return self.data.kind
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the text that one attempt at a step has brought."""
+    """A piece of the text of one attempt at a step."""
 
     key: str
     """The step's key in its execution."""
@@ -107,11 +107,11 @@ class Delta:
     text: str
     """Valid Unicode, without half a character."""
     at: float
-    """When it was published, in seconds since the epoch."""
+    """The time when it was published, in seconds since the epoch."""
 
 
 class _StepEvents(NamedTuple):
-    """The events that a step is: when it is scheduled, when it has a result, when it failed for good."""
+    """The events of a step: when it is scheduled, when it has a result, when it failed for good."""
 
     begun: Callable[..., AnyEventData]
     completed: Callable[..., AnyEventData]
@@ -151,21 +151,21 @@ class EventReader:
         self.position = 0
         """The number of the last record read, from 1."""
         self._at = at
-        """When the last thing happened that has a time."""
+        """The time of the last record that has one."""
         self._steps: dict[str, _OpenStep] = {}
         self._asked: dict[str, dict[str, str | dict[str, JSON]]] = {}
-        """The arguments of the calls that the last reply of each run has, by run and call: as the model wrote
+        """The arguments of the calls in the last reply of each run, by run and call: as the model wrote
         them, or as a person edited them. The journal holds them only there."""
         self._updates: dict[str, str] = {}
         """The names of the updates that have no answer, by id."""
         self._replied: set[str] = set()
         """The model steps that have ended."""
         self._attempts: dict[str, int] = {}
-        """The highest attempt whose text was heard, by step."""
+        """The highest attempt whose text was read, by step."""
         self._heard: list[Delta] = []
-        """Text that was heard and is not an event yet."""
+        """Text that was read and is not an event yet."""
         self.ended = False
-        """Whether the last event of the stream has been given."""
+        """True after the last event of the stream."""
 
     def read(self, record: AnyRecord) -> Iterator[Event]:
         """Yield the event that `record` is, if it is one.
@@ -190,7 +190,7 @@ class EventReader:
 
     @property
     def awaits_reply(self) -> bool:
-        """Whether a model is being asked, so that there may be text to hear."""
+        """True while a model call is open, so that there may be text to read."""
         return any(step.kind is StepKind.MODEL for step in self._steps.values())
 
     def hear(self, deltas: Sequence[Delta]) -> None:
@@ -245,7 +245,7 @@ class EventReader:
                     return UpdateFailedData(**about, failure=record.failure)
                 return UpdateCompletedData(**about, result=record.result)
             case UpdateRefused():
-                return None  # It has changed nothing, and on Temporal it leaves no trace.
+                return None  # A rejected update has changed nothing, and on Temporal it leaves no trace.
             case CancelRequested():
                 return CancelRequestedData()
             case TimerStarted():

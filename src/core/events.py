@@ -1,6 +1,6 @@
-"""Events: every kind that the stream of an execution can bring, and the data of each kind.
+"""Events: every kind that the stream of an execution can have, and the data of each kind.
 
-Each kind has one class of data, which knows its kind: whoever reads an event asks for the class, and then has
+Each kind has one class of data, which knows its kind: a reader of an event asks for the class, and then has
 its fields with their types.
 
     async for event in execution.events():
@@ -13,12 +13,12 @@ its fields with their types.
 `AnyEventData` is the list of the classes, and `DATA` the table from kind to class. The table of events in
 the docs is drawn from them. An event that a run of an agent emits is a record of the journal
 (`EventEmitted`), with the data as JSON. Every other event is made from other records, by the reader in
-`event_stream`. The JSON leaves out what an earlier record says already, and the reader fills it in: the
-arguments of a tool call, which stand in the model's reply.
+`event_stream`. The JSON leaves out the arguments of a tool call, because an earlier record has them: the
+model's reply. The reader fills them in.
 
-JSON that an event carries along is not validated again: it comes from a record, or goes into one, and records
-are validated. A stream may carry every reply and every result, so a second look at each would cost more than
-everything else that a reader does.
+JSON in an event is not validated again: it comes from a record, or goes into one, and records are validated.
+A stream may hold every reply and every result, so a second validation would cost more than all other work of
+a reader.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Named: TypeAlias = SkipValidation[dict[str, JSON]]
 
 
 class EventKind(StrEnum):
-    """What an event is about."""
+    """The kinds of events."""
 
     EXECUTION_STARTED = "execution_started"
     EXECUTION_COMPLETED = "execution_completed"
@@ -92,14 +92,14 @@ class EventKind(StrEnum):
 class EventData(Value):
     """The data of an event. `to_data` returns it as JSON, without the fields that hold nothing.
 
-    Give a field that is added later a default of None: then journals that are older still replay.
+    Give a field that is added later a default of None, so that older journals still replay.
     """
 
     kind: ClassVar[EventKind]
     prose: ClassVar[frozenset[str]] = frozenset()
-    """The fields with words for people, which another version of this library may choose differently."""
+    """The fields with words for people, which another version of this library may word differently."""
 
-    # A program that handles events of any kind reads their data by names, as JSON.
+    # A program that handles events of any kind reads their data by name, as JSON.
 
     def __getitem__(self, name: str) -> JSON:
         """Return a field as JSON; raises KeyError for a name that `to_data` does not have."""
@@ -129,7 +129,7 @@ class ExecutionStartedData(EventData):
     workflow: str
     """The name of the workflow."""
     arguments: Named = Field(default_factory=dict)
-    """What the workflow was started with, by parameter name."""
+    """The arguments of the workflow, by parameter name."""
 
 
 class ExecutionCompletedData(EventData):
@@ -137,7 +137,7 @@ class ExecutionCompletedData(EventData):
 
     kind: ClassVar = EventKind.EXECUTION_COMPLETED
     result: Carried
-    """What the workflow returned."""
+    """The result of the workflow."""
 
 
 class ExecutionFailedData(EventData):
@@ -161,11 +161,11 @@ class ExecutionRecoveredData(EventData):
 
 
 class ExecutionHeldData(EventData):
-    """The execution could not go on, time and again. No worker takes it until somebody resumes it."""
+    """The execution could not go on, several times in a row. No worker takes it until somebody resumes it."""
 
     kind: ClassVar = EventKind.EXECUTION_HELD
     reason: str
-    """What was seen, and how to go on."""
+    """The reason for the hold, and a way to go on."""
 
 
 class ExecutionResumedData(EventData):
@@ -178,7 +178,7 @@ class ExecutionResumedData(EventData):
 
 
 class TurnData(EventData):
-    """What belongs to one turn of a run."""
+    """The fields of every event about one turn of a run."""
 
     run: str
     """The run: one `Runner.run` of the execution."""
@@ -189,7 +189,7 @@ class TurnData(EventData):
 
 
 class ModelCallData(TurnData):
-    """What belongs to one call of a model."""
+    """The fields of every event about one call of a model."""
 
     key: str
     """The key of the step."""
@@ -203,7 +203,7 @@ class ReplyData(ModelCallData):
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """The entries of the reply, with the ids of calls that other events have. Made at every look."""
+        """The entries of the reply, with the ids of calls that other events have. Made at every access."""
         return with_own_call_ids(wire.entries.validate_python(self.result.get("entries", ())))
 
     @property
@@ -214,7 +214,7 @@ class ReplyData(ModelCallData):
 
     @property
     def usage(self) -> Usage:
-        """What the call cost."""
+        """The usage of the call."""
         return Usage.model_validate(self.result.get("usage", {}))
 
 
@@ -237,7 +237,7 @@ class TextDeltaData(ModelCallData):
 
 
 class ModelRepliedData(ReplyData):
-    """The reply of the model is whole."""
+    """The reply of the model is complete."""
 
     kind: ClassVar = EventKind.MODEL_REPLIED
 
@@ -263,18 +263,18 @@ class SummaryMadeData(ReplyData):
 
 
 class SummaryFailedData(ModelCallData):
-    """There is no summary, and the run goes on without it."""
+    """The summary could not be made, and the run goes on without it."""
 
     kind: ClassVar = EventKind.SUMMARY_FAILED
     failure: Failure
-    """Why there is none."""
+    """The reason why the summary is missing."""
 
 
 # Tool calls --------------------------------------------------------------------------------------------
 
 
 class CallData(TurnData):
-    """What belongs to one tool call."""
+    """The fields of every event about one tool call."""
 
     call_id: str
     """The id of the call in its turn."""
@@ -292,12 +292,12 @@ class AskedCallData(CallData):
 
 
 class MadeCallData(CallData):
-    """A tool call, and how it is made."""
+    """A tool call, with its step and its source."""
 
     key: str | None = None
-    """The key of the step. None: the call is not a step; it is one of a plain function, or was not made."""
+    """The key of the step. It is None if the call is not a step: a plain function, or a call not made."""
     source: str | None = None
-    """The source that the tool is from, such as an MCP server."""
+    """The source of the tool, such as an MCP server."""
 
 
 class ToolCalledData(MadeCallData, AskedCallData):
@@ -311,7 +311,7 @@ class ToolReturnedData(MadeCallData):
 
     kind: ClassVar = EventKind.TOOL_RETURNED
     result: Carried
-    """What the tool returned, as JSON. Of a tool of a source: its structured result, else its content."""
+    """The result of the tool, as JSON: for a tool of a source its structured result, else its content."""
 
 
 class ToolFailedData(MadeCallData):
@@ -323,7 +323,7 @@ class ToolFailedData(MadeCallData):
 
 
 class ToolExecutedData(EventData):
-    """The server of the model has run a built-in tool. What came of it stands in the reply before."""
+    """The server of the model has run a built-in tool. The reply before this event has the result."""
 
     kind: ClassVar = EventKind.TOOL_EXECUTED
     run: str
@@ -382,7 +382,7 @@ class ApprovalGivenData(AskedCallData):
 
     kind: ClassVar = EventKind.APPROVAL_GIVEN
     reason: str | None = None
-    """What the person wrote."""
+    """The text that the person wrote."""
     edited_arguments: SkipValidation[dict[str, JSON] | None] = None
     """The arguments that the call is made with, if the person changed them."""
 
@@ -393,7 +393,7 @@ class ApprovalRefusedData(AskedCallData):
     kind: ClassVar = EventKind.APPROVAL_REFUSED
     prose: ClassVar = frozenset({"reason"})
     reason: str | None = None
-    """Why, if anybody said so."""
+    """The reason, if one was given."""
 
 
 class ReplyCutData(TurnData):
@@ -419,7 +419,7 @@ class AnswerRejectedData(TurnData):
     kind: ClassVar = EventKind.ANSWER_REJECTED
     prose: ClassVar = frozenset({"reason"})
     reason: str
-    """What is wrong with the answer."""
+    """The fault of the answer."""
 
 
 class GuardrailData(EventData):
@@ -430,33 +430,33 @@ class GuardrailData(EventData):
     agent: str
     """The agent that has the guardrail."""
     of: Literal["input", "output"]
-    """What was checked."""
+    """The part that was checked."""
     guardrail: str
     """The name of the guardrail."""
 
 
 class GuardrailRejectedData(GuardrailData):
-    """A guardrail has rejected what the run was given, or its answer. The run ends."""
+    """A guardrail has rejected the inputs of the run, or its answer. The run ends."""
 
     kind: ClassVar = EventKind.GUARDRAIL_REJECTED
     prose: ClassVar = frozenset({"reason"})
     reason: str
-    """Why."""
+    """The reason of the guardrail."""
 
 
 class GuardrailReplacedData(GuardrailData):
-    """A guardrail has replaced what the run was given, or its answer."""
+    """A guardrail has replaced the inputs of the run, or its answer."""
 
     kind: ClassVar = EventKind.GUARDRAIL_REPLACED
     text: str
-    """The text that stands there now."""
+    """The text that replaces it."""
 
 
 # Activities and attempts -------------------------------------------------------------------------------
 
 
 class ActivityData(EventData):
-    """What belongs to one activity, or to another step that is not part of a turn: a list of tools."""
+    """The fields of every event about one activity, or another step outside of a turn: a list of tools."""
 
     key: str
     """The key of the step."""
@@ -477,7 +477,7 @@ class ActivityCompletedData(ActivityData):
 
     kind: ClassVar = EventKind.ACTIVITY_COMPLETED
     result: Carried
-    """What the activity returned."""
+    """The result of the activity."""
 
 
 class ActivityFailedData(ActivityData):
@@ -522,7 +522,7 @@ class TimerStartedData(EventData):
     key: str
     """The key of the timer."""
     due_at: float
-    """When it is due, in seconds since the epoch."""
+    """The time when the timer is due, in seconds since the epoch."""
 
 
 class TimerFiredData(EventData):
@@ -534,7 +534,7 @@ class TimerFiredData(EventData):
 
 
 class SentData(EventData):
-    """What somebody sent to the execution."""
+    """The fields of a signal or an update that somebody sent."""
 
     name: str
     """The name of the handler."""
@@ -559,7 +559,7 @@ class UpdateAcceptedData(SentData):
 
 
 class UpdateAnswerData(EventData):
-    """How the handler of an update has ended."""
+    """The fields of every event about the end of an update."""
 
     id: str
     """The id of the update."""
@@ -572,7 +572,7 @@ class UpdateCompletedData(UpdateAnswerData):
 
     kind: ClassVar = EventKind.UPDATE_COMPLETED
     result: Carried
-    """What the handler returned."""
+    """The result of the handler."""
 
 
 class UpdateFailedData(UpdateAnswerData):
@@ -639,7 +639,7 @@ AnyEventData: TypeAlias = (
     | CancelRequestedData
     | PatchedData
 )
-"""The data of any event; a `match` over it can be checked for having every kind."""
+"""The data of any event; a type checker can check that a `match` over it has every kind."""
 
 DATA: dict[EventKind, type[AnyEventData]] = {data.kind: data for data in get_args(AnyEventData)}
 """Each kind, with the class of its data."""
@@ -649,7 +649,7 @@ def event_data(kind: str, data: dict[str, Any]) -> AnyEventData:
     """Return the data that `to_data` made.
 
     Raises:
-        ValueError: there is no such kind, or the data are not those of the kind.
+        ValueError: the kind does not exist, or the data do not fit it.
     """
     return DATA[EventKind(kind)].model_validate(data)
 
@@ -657,7 +657,7 @@ def event_data(kind: str, data: dict[str, Any]) -> AnyEventData:
 def repeated(kind: str, data: Mapping[str, JSON]) -> dict[str, JSON]:
     """Return the part of an event's JSON that code must repeat when it is replayed: all but words for people.
 
-    Of a failure that is its kind. A message may hold an address, and no code relies on it.
+    For a failure that is its kind. A message may hold an address, and no code relies on it.
     """
     prose = DATA[EventKind(kind)].prose if kind in DATA else frozenset()
     kept = {name: value for name, value in data.items() if name not in prose}

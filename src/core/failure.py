@@ -1,4 +1,4 @@
-"""Errors as data: what a journal keeps of an exception, and the way back."""
+"""Errors as data: the part of an exception that a journal keeps, and the way back."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from outlast.core.values import Value
 
 MESSAGE_CHARACTERS_MAX = 10_000
 GROUP_ERRORS_MAX = 10
-"""How many errors of an exception group its message quotes."""
+"""The most errors of an exception group that its message quotes."""
 QUOTED_CHARACTERS_MAX = 1_000
-"""How much of the message of each of them."""
+"""The most characters that are quoted of each of their messages."""
 _CUT = "… (cut)"
 
 
 class Failure(Value):
-    """An error that can be journaled: `kind` is the class name, `details` what rebuilds one of ours."""
+    """An error that can be journaled: `kind` is the class name; `details` rebuild an error of ours."""
 
     kind: str
     message: str
@@ -39,12 +39,12 @@ class Failure(Value):
 
     @classmethod
     def of(cls, error: BaseException, *, retryable: bool | None = None) -> Self:
-        """Return the failure that `error` is; an error that is not ours counts as retryable.
+        """Return the failure for `error`; an error that is not ours counts as retryable.
 
-        Nothing but the class name and the message of a foreign exception is kept: no traceback, no
-        attributes, so that no secret of a frame reaches a journal. What no log could take of a message is
-        kept as its escape. An exception group quotes the errors in it, and is retryable if all of them are.
-        A `ForeignError` is the failure that it was made from.
+        Only the class name and the message of a foreign exception are kept: no traceback, no attributes, so
+        that no secret of a frame reaches a journal. Characters that a log cannot show are escaped. The
+        message of an exception group quotes its errors; a group is retryable if all of them are. A
+        `ForeignError` gives the failure that it was made from.
         """
         kind, message = type(error).__name__, message_of(error)
         if isinstance(error, errors.ForeignError):
@@ -66,18 +66,18 @@ class Failure(Value):
         )
 
     def error(self) -> OutlastError:
-        """Return the error that this was: one of our classes where it was ours, else a `ForeignError`."""
+        """Return the original error: an error of ours has its class again, any other is a `ForeignError`."""
         known = getattr(errors, self.kind, None)
         if self.details is not None and isinstance(known, type) and issubclass(known, OutlastError):
             try:
                 return known(**self.details)
             except (TypeError, ValueError):
-                pass  # Another version of this library wrote it, with other fields: its message still stands.
+                pass  # Another version of this library wrote it, with other fields; its message is used.
         return errors.ForeignError(kind=self.kind, message=self.message)
 
 
 def failure_of(error: BaseException, limit_bytes: int, *, final: Collection[str] = ()) -> Failure:
-    """Return the failure that `error` is, small enough to be part of a record of at most `limit_bytes`.
+    """Return the failure for `error`, small enough to be part of a record of at most `limit_bytes`.
 
     A long message is cut, and an error of ours that is too long to be rebuilt is kept by its message alone.
     An error that is among the classes named in `final` is not retryable; see `is_among`.
@@ -91,10 +91,10 @@ def failure_of(error: BaseException, limit_bytes: int, *, final: Collection[str]
 
 
 def message_of(error: BaseException) -> str:
-    """Return the text of any exception; that of a group quotes what is in it, however deep."""
+    """Return the text of any exception; the text of a group quotes all errors in it, at any depth."""
     try:
         text = errors.loggable(_exit(error) if isinstance(error, SystemExit) else str(error))
-    except BaseException as unreadable:  # The text of an exception is made by its author's code.
+    except BaseException as unreadable:  # Its author's code makes the text, and may raise anything.
         return f"its message cannot be shown: {type(unreadable).__name__}"
     if not isinstance(error, BaseExceptionGroup):
         return text
@@ -137,7 +137,7 @@ def is_among(error: BaseException, names: Collection[str]) -> bool:
 
 
 def class_name(kind: type[BaseException]) -> str:
-    """Return the name that `is_among` takes for this class alone, and for what is derived from it."""
+    """Return the name that `is_among` takes for exactly this class and its subclasses."""
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
@@ -155,7 +155,7 @@ def _cut(text: str, characters: int) -> str:
 
 
 def step_error(failure: Failure, step: str, attempts: int) -> OutlastError:
-    """Return what workflow code sees of a step that failed for good: ours as they are, others wrapped."""
+    """Return the error of a failed step for workflow code: ours unchanged, foreign ones wrapped."""
     error = failure.error()
     ours = (ActivityError, ModelError, ToolError, ToolServerError, PayloadTooLarge, Unserialisable)
     if isinstance(error, ours):
@@ -166,7 +166,7 @@ def step_error(failure: Failure, step: str, attempts: int) -> OutlastError:
 def _details(error: OutlastError) -> dict[str, JSON] | None:
     try:
         return {name: _plain(value) for name, value in error.details().items()}
-    except Exception:  # Somebody else's class, derived from ours.
+    except Exception:  # The class is derived from ours, but is not ours.
         return None
 
 

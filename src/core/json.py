@@ -13,22 +13,22 @@ JSON = JsonValue
 """None, bool, int, float, str, list or dict with string keys."""
 
 DEPTH_MAX = 100
-"""How deep lists and dicts from outside may be nested, so that all of it can be read again everywhere."""
+"""The depth to which lists and dicts from outside may be nested, so that every reader can read them."""
 ENVELOPE_DEPTH = 20
-"""How many levels values and records of ours may put around the JSON that they carry."""
+"""The most levels that values and records of ours may put around the JSON in them."""
 
 SAME_KEYS = "it has keys that become the same text in JSON, such as 1 and '1'"
 
 _CONTAINERS = (dict, list, tuple)
 _INTEGER_END = 10**4300
-"""Python neither reads nor writes longer integers, unless it is configured to."""
+"""The end of the integers that Python reads and writes, unless it is configured otherwise."""
 
 
 def encode(value: JSON, *, depth_max: int = DEPTH_MAX + ENVELOPE_DEPTH) -> bytes:
     """Return compact UTF-8 JSON of `value`.
 
-    Text that UTF-8 cannot carry (a lone surrogate, which models do emit) is written as an escape. What comes
-    from outside is first met with a `depth_max` of `DEPTH_MAX`, so that there is room for what is put around.
+    Text that UTF-8 cannot carry (a lone surrogate, which models do emit) is written as an escape. JSON from
+    outside is first checked with a `depth_max` of `DEPTH_MAX`, so that our own values fit around it.
 
     Raises:
         ValueError: for NaN and infinities, which JSON does not have, and for more than `depth_max` levels.
@@ -38,7 +38,7 @@ def encode(value: JSON, *, depth_max: int = DEPTH_MAX + ENVELOPE_DEPTH) -> bytes
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except RecursionError:
         raise _too_deep(depth_max) from None
-    # Most texts have too few brackets to be deep; counting those is much faster than a walk.
+    # Most texts have too few brackets to be deep; counting brackets is much faster than a walk.
     if text.count("[") + text.count("{") > depth_max and _is_deeper(value, depth_max):
         raise _too_deep(depth_max)
     try:
@@ -48,7 +48,7 @@ def encode(value: JSON, *, depth_max: int = DEPTH_MAX + ENVELOPE_DEPTH) -> bytes
 
 
 def check_json(value: JSON, *, depth_max: int = DEPTH_MAX + ENVELOPE_DEPTH) -> None:
-    """Raise what `encode` would raise, without writing: the cost grows with the items, not with their text.
+    """Raise the error of `encode`, without writing: the cost grows with the items, not with their text.
 
     Raises:
         ValueError: for NaN, infinities, numbers of thousands of digits, and for more than `depth_max` levels.
@@ -91,10 +91,10 @@ def decode(data: bytes | str) -> Any:
 
 
 def kept(value: Any, *, depth_max: int = DEPTH_MAX) -> Any:
-    """Return a copy of what somebody says is JSON, as it is read again.
+    """Return a copy of JSON that comes from outside, as it is read again.
 
     Raises:
-        ValueError, TypeError: it is not, as `encode` says, or two keys of it become one.
+        ValueError, TypeError: it is not JSON, as for `encode`, or two of its keys become one.
     """
     copy = decode(encode(value, depth_max=depth_max))
     if copy != value and _loses_keys(value, copy):
@@ -114,7 +114,7 @@ def _loses_keys(value: Any, copy: Any) -> bool:
 
 
 def with_whole_characters(value: Any) -> Any:
-    """Return a copy that UTF-8 can carry, whatever half of a surrogate pair is in the texts of `value`."""
+    """Return a copy that UTF-8 can carry, even if the texts of `value` have halves of surrogate pairs."""
     match value:
         case str():
             return whole_characters(value)
@@ -126,7 +126,7 @@ def with_whole_characters(value: Any) -> Any:
 
 
 def whole_characters(text: str) -> str:
-    """Return text that UTF-8 can carry: two halves of a surrogate pair become one, a single one U+FFFD."""
+    """Return text that UTF-8 can carry: two halves of a surrogate pair are joined, a single one is U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -135,7 +135,7 @@ def whole_characters(text: str) -> str:
 
 
 def canonical(value: JSON) -> str:
-    """Return a text that is equal for equal values, whatever the order of their keys."""
+    """Return a text that is equal for equal values, also if their keys are in another order."""
     return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -1,8 +1,8 @@
-"""Journal records: what one execution has durably been through, in order.
+"""Journal records: everything that happened durably to one execution, in order.
 
-There are three sorts. *Inputs* are what the outside told workflow code: delivering them again in the same
-order makes the same code do the same. *Requests* are what the code then asked for; they are written in one
-append with the input that caused them. *Notes* are the engine's own bookkeeping, and are never delivered.
+There are three sorts. *Inputs* came to workflow code from outside: delivering them again in the same order
+makes the same code do the same. *Requests* are the things that the code then asked for; they are written in
+one append with the input that caused them. *Notes* are records of the engine's own, and are never delivered.
 
 A step's input is derived, not journaled, wherever it follows from earlier records (a model call, a tool
 call): a record holds what is new, so that a run of T turns writes O(T) bytes. All times are seconds since
@@ -24,11 +24,11 @@ from outlast.core.json import JSON, decode
 from outlast.core.values import Value, faults
 
 FORMAT = 1
-"""The version of the records written by this code; it reads this and every earlier one."""
+"""The version of the records written by this code, which can read this and every earlier version."""
 
 
 class Status(StrEnum):
-    """Where an execution stands. Every status but `running` is final."""
+    """The status of an execution. Every status but `running` is final."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -37,7 +37,7 @@ class Status(StrEnum):
 
 
 class StepKind(StrEnum):
-    """What sort of step it is; it decides which events a reader of the execution sees."""
+    """The sort of a step; it decides which events a reader of the execution sees."""
 
     ACTIVITY = "activity"
     MODEL = "model"
@@ -97,9 +97,9 @@ class SignalReceived(Value):
 
 
 class UpdateAccepted(Value):
-    """An update was taken from the inbox, and its validator had nothing against it; its handler begins.
+    """An update was taken from the inbox, and its validator did not reject it; its handler begins.
 
-    `update_id` is the caller's: an execution accepts one update of an id.
+    The caller chose `update_id`: an execution accepts only one update with an id.
     """
 
     type: Literal["update_accepted"] = "update_accepted"
@@ -124,8 +124,8 @@ class CancelRequested(Value):
 class StepScheduled(Value):
     """Workflow code asked for a step; from here on an attempt may have run.
 
-    `arguments` is None where they follow from earlier records; `about` is what a reader of the event stream
-    is told besides what the key says (run, turn, call id): the agent.
+    `arguments` is None where they follow from earlier records. `about` has the fields of the step's events
+    that its key does not say: the agent (the key says run, turn and call id).
     """
 
     type: Literal["step_scheduled"] = "step_scheduled"
@@ -158,12 +158,12 @@ class EventEmitted(Value):
         return cls(key=key, kind=str(data.kind), data=data.to_data())
 
     def event_data(self) -> AnyEventData:
-        """Return the event; raises ValueError where `of` did not make the record."""
+        """Return the data of the event; raises ValueError if `of` did not make the record."""
         return event_data(self.kind, self.data)
 
 
 class UpdateCompleted(Value):
-    """The handler of an accepted update has ended, with a result or with a failure: the caller's to know."""
+    """The handler of an accepted update has ended, with a result or a failure, which its caller gets."""
 
     type: Literal["update_completed"] = "update_completed"
     update_id: str
@@ -172,7 +172,7 @@ class UpdateCompleted(Value):
 
     @property
     def key(self) -> str:
-        """What the request is: the answer to this update."""
+        """The key of the request: it is the answer to this update."""
         return f"update:{self.update_id}"
 
 
@@ -190,7 +190,7 @@ class ExecutionEnded(Value):
 
 
 class AttemptFailed(Value):
-    """An attempt failed; the next one may begin at `retry_at`. `heartbeat` is the attempt's last word."""
+    """An attempt failed; the next one may begin at `retry_at`. `heartbeat` has its last details."""
 
     type: Literal["attempt_failed"] = "attempt_failed"
     at: float
@@ -202,10 +202,10 @@ class AttemptFailed(Value):
 
 
 class UpdateRefused(Value):
-    """The worker did not accept an update; workflow code never hears of it.
+    """The worker did not accept an update; workflow code never sees it.
 
-    It is a note because it changes nothing: it is there for the caller, who has no other way to hear of it
-    when worker and caller are two processes. The same id may be tried again.
+    It is a note because it changes nothing in the workflow. It is there for the caller, who cannot see the
+    refusal otherwise when worker and caller are two processes. The same id may be tried again.
     """
 
     type: Literal["update_refused"] = "update_refused"
@@ -217,7 +217,7 @@ class UpdateRefused(Value):
 class ExecutionRecovered(Value):
     """A worker took over from one that was lost: attempts that were under way may have taken effect.
 
-    `worker` is the one that was lost, and `last_words` are what it left behind, such as a stack, if anything.
+    `worker` is the one that was lost, and `last_words` is the text that it left, such as a stack, if any.
     """
 
     type: Literal["execution_recovered"] = "execution_recovered"
@@ -227,7 +227,7 @@ class ExecutionRecovered(Value):
 
 
 class ExecutionHeld(Value):
-    """The execution could not go on time and again: no worker takes it until somebody resumes it."""
+    """The execution could not go on several times in a row: no worker takes it until somebody resumes it."""
 
     type: Literal["execution_held"] = "execution_held"
     at: float
@@ -277,7 +277,7 @@ def encode_record(record: AnyRecord) -> bytes:
 
 
 class Encoder:
-    """Encodes each record once: for its size while it is being judged, and for the append that follows."""
+    """Encodes each record only once: to check its size, and for the append that follows."""
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[AnyRecord, bytes]] = {}
@@ -289,21 +289,21 @@ class Encoder:
         return len(data)
 
     def forget(self) -> None:
-        """Let go of what was judged and is in the journal already."""
+        """Drop the records that were checked and are in the journal already."""
         self._kept.clear()
 
     def take(self, records: Iterable[AnyRecord]) -> list[bytes]:
-        """Return the records as a journal stores them, and forget all that were judged so far."""
+        """Return the records as a journal stores them, and drop all that were checked so far."""
         kept, self._kept = self._kept, {}
         return [kept[id(record)][1] if id(record) in kept else encode_record(record) for record in records]
 
 
 def decode_record(data: bytes) -> AnyRecord:
-    """Return the record that `data` is.
+    """Return the record in `data`.
 
     Raises:
         StorageTooNew: it begins a journal in a newer format.
-        StorageCorrupt: it is no record of any format.
+        StorageCorrupt: it is not a record of any format.
     """
     try:
         value = decode(data)
@@ -313,7 +313,7 @@ def decode_record(data: bytes) -> AnyRecord:
 
 
 def read_record(value: Any) -> AnyRecord:
-    """Return the record that a value of JSON is; raises what `decode_record` raises."""
+    """Return the record that a JSON value stands for; raises the errors of `decode_record`."""
     if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
         raise StorageTooNew(
             f"a journal is in format {value['format']}, this code reads up to {FORMAT}; upgrade outlast"

@@ -1,8 +1,8 @@
-"""The tool calls of one turn: which of them can be made, and with what the others are answered.
+"""The tool calls of one turn: the ones that can be made, and the results of the others.
 
-A model may ask for anything. Each call of its reply is opened (to run, or to wait for a person), or it has
-its result at once: it is a handoff, or it cannot be made and the result says why, in words that the model can
-act upon. Nothing here changes a run; `agent_machine` decides what follows from the calls.
+A model may ask for anything. A call of its reply is opened (to run, or to wait for a person), or it gets its
+result at once: it is a handoff, or it cannot be made and the result says why, in words that the model can act
+upon. Nothing here changes a run; `agent_machine` decides what follows from the calls.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class OpenedCalls(NamedTuple):
     effects: tuple[AgentEffect, ...]
     """One for each call."""
     tool_calls: int
-    """How many calls of tools the run has asked for now."""
+    """The number of tool calls that the run has asked for so far."""
     fault: ToolError | None
     """The error of the first call that the model should not have made."""
 
@@ -83,7 +83,7 @@ def unmade(call: FunctionCall) -> ToolCall:
 def _open(run: AgentRun, call: ToolCall, text: str) -> tuple[ToolCall, ToolError | None]:
     """Return the call with its arguments, ready to be made, or the error that says why it cannot be made."""
     if call.by_server:
-        # The server runs it, if it may: the tool is not among ours, and the arguments are only shown.
+        # The server runs the call, if it may: the tool is not one of ours, and the arguments are only shown.
         return call.with_(arguments=parsed_arguments(text) or {}, state=CallState.AWAITING_APPROVAL), None
     agent = run.graph[run.agent]
     tool = agent.tool(call.tool)
@@ -102,7 +102,7 @@ def _open(run: AgentRun, call: ToolCall, text: str) -> tuple[ToolCall, ToolError
 def effect_of(
     run: AgentRun, call: ToolCall, refusal: ToolError | None = None, *, denied: bool = False
 ) -> AgentEffect:
-    """Return what the driver must do about the call: make it, ask a person, or report its result."""
+    """Return the effect of the call for the driver: make it, ask a person, or emit its result."""
     about: dict[str, Any] = {"agent": run.agent, "turn": run.turn, "call_id": call.call_id, "tool": call.tool}
     if call.state is CallState.RUNNING:
         return CallTool(**about, arguments=call.arguments)
@@ -114,7 +114,7 @@ def effect_of(
 
 
 def closed_call(call: ToolCall, why: str, *, started: bool) -> ToolCall:
-    """Return the call with a result; `why` says why an open call gets no other one.
+    """Return the call with a result; `why` is the reason why an open call cannot get its own result.
 
     `started` says whether a call that runs may have had its side effect: the driver was asked to make it.
     """
@@ -125,7 +125,7 @@ def closed_call(call: ToolCall, why: str, *, started: bool) -> ToolCall:
 
 
 def entry_of(call: ToolCall) -> Entry:
-    """Return the entry with the result; a call of the server's is denied unless a person has allowed it."""
+    """Return the entry with the result; a call that the server runs is denied unless a person allowed it."""
     if call.by_server:
         confirmation: Literal["allow", "deny"] = "allow" if call.result == ALLOWED else "deny"
         return ToolConfirmation(tool_call_id=call.call_id, confirmation=confirmation)
