@@ -22,7 +22,7 @@ import outlast
 from outlast.adapters.mistral.chat import reply_of, request_of
 from outlast.adapters.mistral.client import json_of, open_client
 from outlast.core.entries import Entry
-from outlast.ports.deltas import Tell, untold
+from outlast.ports.deltas import Publish, publish_nothing
 from outlast.ports.llm import ModelRequest
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions.agent import team_of
@@ -119,10 +119,13 @@ async def measured(url: str) -> Table:
                     async for _ in stream.response.aiter_bytes():
                         pass
 
-            for what, sdk, tell in (("whole", by_sdk, None), ("streamed", streamed_by_sdk, untold)):
+            for what, sdk, publish in (
+                ("whole", by_sdk, None),
+                ("streamed", streamed_by_sdk, publish_nothing),
+            ):
 
-                async def ours(asked: ModelRequest = asked, tell: Tell | None = tell) -> object:
-                    return await session.reply(asked, resources, tell)
+                async def ours(asked: ModelRequest = asked, publish: Publish | None = publish) -> object:
+                    return await session.reply(asked, resources, publish)
 
                 theirs, own = await cpu(sdk), await cpu(ours)
                 row = (f"{turns}", what, f"{theirs:.1f}", f"{own:.1f}", f"{theirs / own:.1f}")

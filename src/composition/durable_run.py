@@ -25,7 +25,7 @@ from outlast.runtime.runs.bounds import Bounds
 from outlast.runtime.runs.recorded_run import RecordedRun
 from outlast.runtime.runs.run_result import RunRecord, RunResult
 from outlast.runtime.runs.runner import check_run, run_agent
-from outlast.runtime.runs.streamed_run import TellEvents
+from outlast.runtime.runs.streamed_run import EmitEvents
 
 T = TypeVar("T")
 
@@ -103,11 +103,11 @@ class DurableCall(Generic[T]):
         async with self._carried_on() as (execution, worker):
             return cast(RunResult[T], await first_of(self._outcome_of(execution), worker.run()))
 
-    async def watched(self, tell: TellEvents) -> RunResult[T]:
-        """Do the same, and pass all events of the execution to `tell`, with text as it is written."""
+    async def watched(self, emit: EmitEvents) -> RunResult[T]:
+        """Do the same, and pass all events of the execution to `emit`, with text as it is written."""
         watched = replace(self, session=_streaming(self.session))
         async with watched._carried_on() as (execution, worker):
-            return cast(RunResult[T], await first_of(watched._outcome_of(execution, tell), worker.run()))
+            return cast(RunResult[T], await first_of(watched._outcome_of(execution, emit), worker.run()))
 
     @asynccontextmanager
     async def _carried_on(self) -> AsyncIterator[tuple[Execution, Any]]:
@@ -130,10 +130,10 @@ class DurableCall(Generic[T]):
                 if not callers:
                     _callers.pop(self.id, None)
 
-    async def _outcome_of(self, execution: Execution, tell: TellEvents | None = None) -> RunResult[T]:
-        if tell is not None:
+    async def _outcome_of(self, execution: Execution, emit: EmitEvents | None = None) -> RunResult[T]:
+        if emit is not None:
             async for event in execution.events():
-                tell([event])
+                emit([event])
         try:
             await execution.result()
         except ExecutionFailed as failed:

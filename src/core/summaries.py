@@ -58,7 +58,7 @@ def heading_of(text: str) -> MessageInput:
     return MessageInput(content=f"{HEADING}\n{text}")
 
 
-def told_of(history: Sequence[Entry], summary: Summary | None) -> tuple[Entry, ...]:
+def visible_entries(history: Sequence[Entry], summary: Summary | None) -> tuple[Entry, ...]:
     """Return the entries of a conversation that are sent to a model, with the summary for the older ones."""
     if summary is None:
         return tuple(history)
@@ -146,7 +146,7 @@ class SummariseHistory:
             DefinitionError: the tokens cannot be counted.
         """
         try:
-            size = sum(map(self.count, (*told_of(history, summary), *new)))
+            size = sum(map(self.count, (*visible_entries(history, summary), *new)))
         except Exception as error:
             raise DefinitionError(
                 f"the count of SummariseHistory failed with {named_message_of(error)}"

@@ -13,14 +13,14 @@ from typing import Protocol
 
 from outlast.core.event_stream import Delta
 
-Tell = Callable[[str], None]
+Publish = Callable[[str], None]
 """Takes the next piece of a reply's text, at once and without an error; called in the event loop."""
 
 KEEP_SECONDS = 60.0
 """The shortest time for which the text of a step is kept after its last piece."""
 
 
-def untold(text: str) -> None:
+def publish_nothing(text: str) -> None:
     """Take the text and publish nothing."""
 
 

@@ -13,7 +13,7 @@ from outlast.core.json import JSON
 from outlast.core.summaries import SummariseHistory
 from outlast.core.usage import Usage
 from outlast.core.values import Value
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.resources import Resources
 
 
@@ -69,15 +69,15 @@ class Session(Protocol):
         that the first one has added, as far as the API allows.
     S4  Connections come from `resources`, so that they are opened once a worker and closed with it.
     S5  Cancelling `reply` ends it; the server may still finish the work.
-    S6  If `tell` is given, it is called with each piece of text of the reply's messages as it comes. It need
-        not be called for a reply that comes whole or was found. For a reply that fails, it was called with
-        the text that came before.
+    S6  If `publish` is given, it is called with each piece of text of the reply's messages as it comes. It
+        need not be called for a reply that comes whole or was found. For a reply that fails, it was called
+        with the text that came before.
     """
 
     raise_on_tool_fail: bool
     """True if a failed tool call ends the run; if False, the model gets the error as the result."""
     stream: bool
-    """True if text is published while it is being written: then a run gives `tell`."""
+    """True if text is published while it is being written: then a run gives `publish`."""
 
     @abstractmethod
     def check(self, graph: AgentGraph) -> None:
@@ -101,6 +101,6 @@ class Session(Protocol):
 
     @abstractmethod
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         """Return the model's reply to `request.new` as `request.agent`."""

@@ -277,12 +277,12 @@ class Writer(outlast.ScriptedSession):
 
     gates: ClassVar[dict[tuple[str, int], asyncio.Event]] = {}
 
-    async def reply(self, request: Any, resources: Any, tell: Any = None) -> Any:
-        assert tell is not None
+    async def reply(self, request: Any, resources: Any, publish: Any = None) -> Any:
+        assert publish is not None
         execution_id = request.idempotency_key.partition("/")[0]
         for number, word in enumerate(["Once ", "upon ", "a time."]):
             await self.gates.setdefault((execution_id, number), asyncio.Event()).wait()
-            tell(word)
+            publish(word)
         return await super().reply(request, resources)
 
 

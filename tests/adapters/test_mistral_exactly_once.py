@@ -615,7 +615,7 @@ async def die_at(calls: Iterable[int], *, visible: bool, dies_after_effect: bool
 
 
 async def _run_and_die(stage: Stage, url: str, dies_at: int, *, dies_after_effect: bool) -> bool:
-    """Run the errand with a worker that dies at a call of its store, and another one; tell if it did die."""
+    """Run the errand with a worker that dies at a call of its store, then another; return whether it died."""
     assert isinstance(stage.storage, InStore)
     execution, _ = await stage.start(Errand, url)
     ended = asyncio.ensure_future(execution.result())

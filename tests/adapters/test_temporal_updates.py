@@ -47,8 +47,8 @@ async def test_any_client_of_temporal_may_update_and_a_rejection_leaves_nothing_
             assert await execution.update("end") == 5
             assert await execution.result() == 5
             kinds = Counter(event.event_type for event in (await handle.fetch_history()).events)
-            told_of = {EventType.Name(kind): count for kind, count in kinds.items()}
-            assert {name: count for name, count in told_of.items() if "UPDATE" in name} == {
+            visible_entries = {EventType.Name(kind): count for kind, count in kinds.items()}
+            assert {name: count for name, count in visible_entries.items() if "UPDATE" in name} == {
                 "EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED": 2,
                 "EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED": 2,
             }

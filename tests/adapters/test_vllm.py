@@ -21,7 +21,7 @@ from outlast.core.errors import (
     ModelUnreachable,
     NotSupported,
 )
-from outlast.ports.deltas import untold
+from outlast.ports.deltas import publish_nothing
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions.agent import team_of
@@ -134,7 +134,7 @@ async def failure_of(server: VllmServer, agent: outlast.Agent | None = None, **m
 
 
 async def one_reply(
-    server: VllmServer, agent: outlast.Agent, tell: Callable[[str], None] | None = None, **more: Any
+    server: VllmServer, agent: outlast.Agent, publish: Callable[[str], None] | None = None, **more: Any
 ) -> ModelReply:
     session = session_with(server, **more)
     request = ModelRequest(
@@ -146,7 +146,9 @@ async def one_reply(
         idempotency_key="k",
     )
     async with SharedResources() as resources:
-        return await session.reply(request, resources, tell or (untold if session.stream else None))
+        return await session.reply(
+            request, resources, publish or (publish_nothing if session.stream else None)
+        )
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -30,8 +30,8 @@ from outlast.core.summaries import (
     heading_of,
     older,
     summariser_in,
-    told_of,
     transcript,
+    visible_entries,
 )
 from tests.core.test_context import conversations, is_within, unpaired
 
@@ -91,9 +91,9 @@ def test_over_many_turns_calls_stay_with_their_results_and_nothing_is_lost(
         # Pure: the same again, and nothing was changed.
         assert summariser.split(history, summary, new) == split
         assert before == (history, summary, new)
-        size = len(told_of(history, summary)) + len(new)
+        size = len(visible_entries(history, summary)) + len(new)
         if split is None:
-            least = KeepLastTurns(summariser.keep_turns)([*told_of(history, summary), *new])
+            least = KeepLastTurns(summariser.keep_turns)([*visible_entries(history, summary), *new])
             assert size <= summariser.over_tokens or len(least) >= size - (summary is not None)
         else:
             event("summarised again" if summary is not None else "summarised")
@@ -103,7 +103,7 @@ def test_over_many_turns_calls_stay_with_their_results_and_nothing_is_lost(
                 assert summary.text in split.transcript
             summarised |= {line.partition(": ")[2] for line in split.transcript.splitlines()}
             summary = Summary.model_validate(decode(split.summarised(f"summary {len(history)}").to_json()))
-        seen = told_of(history, summary)
+        seen = visible_entries(history, summary)
         assert unpaired([*seen, *new]) == []
         own = seen if summary is None else seen[1:]
         assert is_within(own, history)
@@ -123,7 +123,7 @@ def test_what_is_left_is_the_last_turns_and_what_led_to_them(
     if split is None:
         assert len(told) <= summariser.over_tokens or list(kept) == told
         return
-    seen = told_of(told, split.summarised("text"))
+    seen = visible_entries(told, split.summarised("text"))
     # However long the conversation was, so much is told of it: one message, and what is kept.
     assert list(seen) == [heading_of("text"), *kept]
     assert processed([summariser], seen) == seen
@@ -144,8 +144,8 @@ def test_a_call_whose_result_is_new_is_not_summarised() -> None:
     history += [MessageOutput(content="2"), MessageInput(content="and?"), MessageOutput(content="3")]
     split = SummariseHistory(1, keep_turns=1).split(history, None, [result])
     assert split is not None
-    assert call in told_of(history, split.summarised("short"))
-    assert unpaired([*told_of(history, split.summarised("short")), result]) == []
+    assert call in visible_entries(history, split.summarised("short"))
+    assert unpaired([*visible_entries(history, split.summarised("short")), result]) == []
 
 
 def test_a_transcript_has_a_line_for_each_thing_said_called_and_answered() -> None:
@@ -224,6 +224,6 @@ def test_a_summary_tells_the_same_of_what_is_left_when_the_beginning_of_the_conv
     summary = split.summarised("What was said.")
     kept = TokenBudget(tokens).positions(told)
     event(f"dropped: {len(kept) < len(told)}")
-    left = told_of([told[position] for position in kept], summary.without(kept))
+    left = visible_entries([told[position] for position in kept], summary.without(kept))
     told_before = [*summary.kept, *range(summary.length, len(told))]
     assert left == (summary.heading, *(told[position] for position in told_before if position in kept))

@@ -164,7 +164,7 @@ async def outcome(
             await stage.lose(process)
         await stage.worker(OneRun, max_cached_executions=cached)
         result = await stage.later(execution.result(), 60)
-        told = [canonical([kind, told_of(data)]) for kind, data in await stage.soon(transcript(execution))]
+        told = [canonical([kind, said_by(data)]) for kind, data in await stage.soon(transcript(execution))]
         assert await stage.soon(execution.pending()) == ()
         await person.close()
         return result, sorted(told), world
@@ -172,7 +172,7 @@ async def outcome(
         await stage.close()
 
 
-def told_of(data: dict[str, Any]) -> JSON:
+def said_by(data: dict[str, Any]) -> JSON:
     return {name: value for name, value in data.items() if name != "due_at"}
 
 

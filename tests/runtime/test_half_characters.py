@@ -18,7 +18,7 @@ from outlast.composition.running import Runner
 from outlast.core.agents import AgentGraph
 from outlast.core.entries import FunctionResult, MessageInput
 from outlast.core.events import TextDeltaData
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.durability.backend import Backend
 from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.ports.resources import Resources
@@ -42,12 +42,12 @@ class Stutterer(Session):
         """It serves any agents."""
 
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         self.asked = (*request.history, *request.new)
         for piece in self.pieces:
-            if tell is not None:
-                tell(piece)
+            if publish is not None:
+                publish(piece)
         return ModelReply(entries=(say("".join(self.pieces)),))
 
 
@@ -130,7 +130,8 @@ async def test_one_in_a_message_of_a_conversation_is_kept(backend: Backend) -> N
         await execution.signal("say", HALF)
         await execution.signal("say", "more")
         await execution.signal("end")
-        state = await execution.result()
+        await execution.result()
+        state = await execution.query("state")
         assert (state["answered"], state["answer"]) == (2, "and \ufffd")
         transcript = await execution.query("transcript")
         assert [entry["content"] for entry in transcript] == [HALF, "ok \ufffd", "more", "and \ufffd"]

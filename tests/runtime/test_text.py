@@ -28,7 +28,7 @@ from outlast.core.errors import (
 )
 from outlast.core.event_stream import Delta, Event
 from outlast.core.events import ModelRepliedData, TextDeltaData
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 from outlast.ports.llm import ModelReply, ModelRequest, Session
@@ -56,7 +56,7 @@ class Writer(Session):
         """It serves any agents."""
 
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         self.attempts += 1
         text = ""
@@ -64,8 +64,8 @@ class Writer(Session):
             if isinstance(piece, Exception):
                 raise piece
             text += piece
-            if tell is not None:
-                tell(piece)
+            if publish is not None:
+                publish(piece)
         return ModelReply(entries=(say(text),))
 
     def write(self, *pieces: str | Exception | None) -> None:
@@ -298,7 +298,7 @@ async def test_a_slow_place_gets_few_long_pieces_and_all_of_the_text() -> None:
     deltas = Slow(clock)
     async with Publisher(deltas, clock, "x", "k", 3) as publisher:
         for letter in "abcdef":
-            publisher.tell(letter)
+            publisher.publish(letter)
             await asyncio.sleep(0)
         is_free.set()
     found, _ = await deltas.read("x", "")
@@ -310,7 +310,7 @@ async def test_a_slow_place_gets_few_long_pieces_and_all_of_the_text() -> None:
 session: Session
 
 
-@workflow.define(name="text_told")
+@workflow.define(name="text_published")
 class Told:
     @workflow.entrypoint
     async def run(self) -> str:

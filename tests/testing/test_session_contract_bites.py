@@ -23,7 +23,7 @@ from outlast.core.errors import (
 )
 from outlast.core.replies import open_function_calls
 from outlast.core.usage import Usage
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.ports.resources import Resources
 from outlast.testing.contracts.session.contract import SessionCapability, SessionContract
@@ -94,7 +94,7 @@ class SoundSession(Session):
         return f"{type(self).__name__}(stream={self.stream})"
 
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         await resources.get(self.connection(request), connected)
         if (held := self.cloud.held) is not None:
@@ -244,21 +244,21 @@ class CanBeChanged(Session):
     def check(self, graph: AgentGraph) -> None: ...
 
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
-        return await SoundSession(self.cloud).reply(request, resources, tell)
+        return await SoundSession(self.cloud).reply(request, resources, publish)
 
 
 class AsksAgain(SoundSession):
     """Does not look for the effect of a request that it repeats."""
 
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         if request.attempt > 1:
             key = f"{request.idempotency_key}/{request.attempt}"
             request = request.with_(idempotency_key=key, attempt=1)
-        return await super().reply(request, resources, tell)
+        return await super().reply(request, resources, publish)
 
 
 class TakesACutReplyForAWholeOne(SoundSession):
@@ -298,31 +298,31 @@ class TellsItsKeyInErrors(SoundSession):
 
 class HidesTheCause(SoundSession):
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         try:
-            return await super().reply(request, resources, tell)
+            return await super().reply(request, resources, publish)
         except OutlastError as error:
             raise error from None
 
 
 class CannotBeCancelled(SoundSession):
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         try:
-            return await super().reply(request, resources, tell)
+            return await super().reply(request, resources, publish)
         except asyncio.CancelledError:
-            return await super().reply(request, resources, tell)
+            return await super().reply(request, resources, publish)
 
 
 class TellsItsThoughtsAsWell(SoundSession):
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
-        if tell is not None:
-            tell("Hm. ")
-        return await super().reply(request, resources, tell)
+        if publish is not None:
+            publish("Hm. ")
+        return await super().reply(request, resources, publish)
 
 
 class ConnectsForEveryRequest(SoundSession):

@@ -17,7 +17,7 @@ from outlast.adapters.mistral.streams import ConversationStream
 from outlast.adapters.mistral.wire import Wire
 from outlast.core.agents import AgentGraph
 from outlast.core.errors import MalformedReply, ModelRefused, ModelUnreachable
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 
 REQUEST = "outlast_request"
 """The metadata key with the request that started a conversation."""
@@ -51,7 +51,7 @@ class ConversationAnswer:
 class ConversationCall:
     """The options of one request."""
 
-    tell: Tell | None
+    publish: Publish | None
     """Takes the text as it comes. If it is not None, the answer is streamed."""
     timeout_seconds: float
     """How long the connection may be silent."""
@@ -124,13 +124,13 @@ class ConversationsApi:
         on_started: Callable[[str], None] = lambda conversation_id: None,
     ) -> ConversationAnswer:
         body = {name: value for name, value in body.items() if value is not None}
-        if call.tell is None:
+        if call.publish is None:
             return ConversationAnswer.of(await self._client.post(path, body, call.timeout_seconds))
         stream = ConversationStream()
         async with aclosing(self._client.events(path, body, call.timeout_seconds)) as events:
             async for event in events:
                 is_known = stream.conversation_id is not None
-                call.tell(stream.take(event))
+                call.publish(stream.take(event))
                 if stream.conversation_id is not None and not is_known:
                     on_started(stream.conversation_id)
                 if stream.is_done:

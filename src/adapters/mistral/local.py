@@ -21,7 +21,7 @@ from outlast.core.errors import (
     NotSupported,
 )
 from outlast.core.summaries import SummariseHistory, checked_context, summariser_in
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.ports.resources import Resources
 
@@ -67,7 +67,7 @@ class LocalSession(ApiSession):
         return self.timeout_seconds * (1 + len(agent.fallback_models))
 
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         """Return the reply of the agent's model, or of the first fallback model that replies.
 
@@ -77,14 +77,14 @@ class LocalSession(ApiSession):
         """
         agent = request.graph[request.agent]
         if not agent.fallback_models:
-            return await super().reply(request, resources, tell)
+            return await super().reply(request, resources, publish)
         has_begun = False
 
         def listen(text: str) -> None:
             nonlocal has_begun
             has_begun = has_begun or bool(text)
-            if tell is not None:
-                tell(text)
+            if publish is not None:
+                publish(text)
 
         errors: list[ModelError] = []
         notes: list[str] = []
@@ -93,7 +93,7 @@ class LocalSession(ApiSession):
             graph = request.graph.with_(agents={**request.graph.agents, agent.name: asked})
             try:
                 reply = await super().reply(
-                    request.with_(graph=graph), resources, None if tell is None else listen
+                    request.with_(graph=graph), resources, None if publish is None else listen
                 )
             except (ModelOverloaded, ModelUnreachable, ModelRefused) as error:
                 is_refused = isinstance(error, ModelRefused) and error.status not in _MODEL_REFUSED
@@ -107,7 +107,7 @@ class LocalSession(ApiSession):
         raise next((error for error in errors if error.retryable), errors[0])
 
     async def _reply(
-        self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
+        self, endpoint: Endpoint, request: ModelRequest, resources: Resources, publish: Publish | None
     ) -> ModelReply:
         client = await resources.get(("mistral", "chat", *endpoint.identity), lambda: open_client(endpoint))
         seen = processed(self.context, (*request.history, *request.new))
@@ -116,13 +116,13 @@ class LocalSession(ApiSession):
         )
         if not request.may_call and "tools" in body:
             body["tool_choice"] = "none"
-        if tell is None:
+        if publish is None:
             return reply_of(await client.post(_PATH, body, self.timeout_seconds))
         stream = CompletionStream()
         try:
             async with aclosing(client.events(_PATH, body, self.timeout_seconds)) as events:
                 async for event in events:
-                    tell(stream.take(event))
+                    publish(stream.take(event))
                     if stream.is_done:
                         break
         except ModelUnreachable:

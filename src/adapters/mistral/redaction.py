@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.llm import ModelReply
 
 HIDDEN = "***"
@@ -68,16 +68,16 @@ class SecretRemover:
         cleaned = without_secrets(data, self._secrets)
         return reply if cleaned is data else ModelReply.model_validate(cleaned)
 
-    def text(self, tell: Tell | None) -> RedactedText | None:
-        """Return a function that passes text on to `tell`, without the secrets."""
-        return None if tell is None else RedactedText(tell, self._secrets)
+    def text(self, publish: Publish | None) -> RedactedText | None:
+        """Return a function that passes text on to `publish`, without the secrets."""
+        return None if publish is None else RedactedText(publish, self._secrets)
 
 
 class RedactedText:
     """Passes text on. Text that may be the beginning of a secret waits for the next piece."""
 
-    def __init__(self, tell: Tell, secrets: Collection[str]) -> None:
-        self._tell = tell
+    def __init__(self, publish: Publish, secrets: Collection[str]) -> None:
+        self._publish = publish
         self._secrets = secrets
         self._kept = ""
 
@@ -85,12 +85,12 @@ class RedactedText:
         text = hidden(self._kept + text, self._secrets)
         begun = max((_begun_in(text, secret) for secret in self._secrets), default=0)
         self._kept = text[len(text) - begun :]
-        self._tell(text[: len(text) - begun])
+        self._publish(text[: len(text) - begun])
 
     def end(self) -> None:
         """Pass on what was kept back: no more text comes."""
         if self._kept:
-            self._tell(self._kept)
+            self._publish(self._kept)
             self._kept = ""
 
 

@@ -43,7 +43,7 @@ from outlast.core.errors import (
 )
 from outlast.core.json import JSON
 from outlast.core.values import Value
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.ports.resources import Resources
 
@@ -154,7 +154,7 @@ class RemoteSession(ApiSession):
                 )
 
     async def _reply(
-        self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
+        self, endpoint: Endpoint, request: ModelRequest, resources: Resources, publish: Publish | None
     ) -> ModelReply:
         api = await resources.get(
             ("mistral", "conversations", *endpoint.identity), lambda: ConversationsApi.open(endpoint)
@@ -162,7 +162,7 @@ class RemoteSession(ApiSession):
         # As long as the timeout of the whole reply, so a silent connection never ends a reply earlier.
         graph, secrets = with_secrets(request.graph)
         remover = SecretRemover(secrets)
-        told = remover.text(tell)
+        told = remover.text(publish)
         call = ConversationCall(told, self.timeout_seconds)
         if not request.may_call:
             arguments = completion_args(request.graph[request.agent])

@@ -24,7 +24,7 @@ from outlast.core.errors import (
     ModelUnreachable,
     OutlastError,
 )
-from outlast.ports.deltas import Tell, untold
+from outlast.ports.deltas import Publish, publish_nothing
 from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.ports.resources import Resources
 
@@ -118,13 +118,13 @@ class ApiSession(Session):
         return Endpoint(url, key)
 
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         endpoint = self.endpoint()
         if self.stream:
-            tell = tell or untold
+            publish = publish or publish_nothing
         remover = SecretRemover({endpoint.secret or ""})
-        told = remover.text(tell)
+        told = remover.text(publish)
         async with self.guarded(endpoint):
             reply = remover.reply(await self._reply(endpoint, request, resources, told))
         if told is not None:
@@ -133,9 +133,9 @@ class ApiSession(Session):
 
     @abstractmethod
     async def _reply(
-        self, endpoint: Endpoint, request: ModelRequest, resources: Resources, tell: Tell | None
+        self, endpoint: Endpoint, request: ModelRequest, resources: Resources, publish: Publish | None
     ) -> ModelReply:
-        """Return the reply; it is requested as a stream if `tell` is given."""
+        """Return the reply; it is requested as a stream if `publish` is given."""
 
     @asynccontextmanager
     async def guarded(self, endpoint: Endpoint) -> AsyncIterator[None]:

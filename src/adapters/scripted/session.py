@@ -21,7 +21,7 @@ from outlast.core.entries import Entry, FunctionCall, MessageOutput
 from outlast.core.errors import DefinitionError, ModelRefused
 from outlast.core.json import JSON, encode
 from outlast.core.summaries import SummariseHistory, checked_context, summariser_in
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.ports.resources import Resources
 
@@ -95,14 +95,14 @@ class ScriptedSession(Session):
         return summariser_in(self.context)
 
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         reply = self._reply(request)
-        if tell is not None:
+        if publish is not None:
             for entry in reply.entries:
                 if isinstance(entry, MessageOutput):
                     for word in _WORD.findall(text_of(entry.content)):
-                        tell(word)
+                        publish(word)
         return reply
 
     def _reply(self, request: ModelRequest) -> ModelReply:

@@ -207,5 +207,5 @@ def _attempt(info: activity.Info, step: Step, pulse: TemporalHeartbeat, limit_by
         idempotency_key=f"{info.workflow_id}/{key_of(info.activity_id)}",
         heartbeat=beat,
         heartbeat_details=pulse.details,
-        tell=pulse.tell if step.tells else None,
+        publish=pulse.publish if step.publishes_text else None,
     )

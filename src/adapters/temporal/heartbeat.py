@@ -52,7 +52,7 @@ class TemporalHeartbeat:
         self.spared += 1
         return True
 
-    def tell(self, text: str) -> None:
+    def publish(self, text: str) -> None:
         """Take the next piece of a reply's text; it is told with one of the next heartbeats."""
         self._characters += len(text)
         if self._characters <= TEXT_CHARACTERS_MAX:
@@ -86,7 +86,7 @@ class TemporalHeartbeat:
                 self._stirred.clear()
 
 
-def text_told(heartbeat: Sequence[Any]) -> tuple[int, Sequence[str]]:
+def text_published(heartbeat: Sequence[Any]) -> tuple[int, Sequence[str]]:
     """Return the attempt and the pieces of text that a heartbeat tells; attempt 0 if it tells none."""
     match heartbeat:
         case [_, {"attempt": int(attempt), "text": list(pieces)}]:

@@ -69,7 +69,7 @@ class OpenSteps:
         return self._steps.get(place)
 
     def give_up(self, place: Place) -> None:
-        """Tell whoever watches that the code no longer waits for the step. From any thread."""
+        """Inform whoever watches that the code no longer waits for the step. From any thread."""
         for told in tuple(self._watched.get(place, ())):
             told()
 

@@ -27,7 +27,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.adapters.temporal.ended_runs import EndedRuns, Waiter
-from outlast.adapters.temporal.heartbeat import TEXT_SECONDS, text_told
+from outlast.adapters.temporal.heartbeat import TEXT_SECONDS, text_published
 from outlast.adapters.temporal.refusals import REFUSALS, refused
 from outlast.adapters.temporal.workflows import RECORDS_QUERY
 from outlast.core.errors import (
@@ -228,7 +228,7 @@ class _Text:
             if pending.activity_id not in self._open or not pending.HasField("heartbeat_details"):
                 continue
             heartbeat = await found.data_converter.decode(pending.heartbeat_details.payloads)
-            attempt, pieces = text_told(heartbeat)
+            attempt, pieces = text_published(heartbeat)
             place = (pending.activity_id, attempt)
             at = pending.last_heartbeat_time.ToDatetime(UTC).timestamp()
             for number in range(self._told.get(place, 0), len(pieces)):

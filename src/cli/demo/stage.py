@@ -132,13 +132,13 @@ class _Play:
             waiting.stop()
         who = self.workers[0] if EventKind.EXECUTION_RECOVERED not in kinds else self.workers[-1]
         begins = event.kind is EventKind.EXECUTION_STARTED
-        self._tell("" if begins else who.name, agent_and_event(event))
+        self._say("" if begins else who.name, agent_and_event(event))
         is_half_way = kinds.count(EventKind.TOOL_RETURNED) >= TOOLS_BEFORE_THE_KILL
         if is_half_way and event.kind is EventKind.TURN_STARTED and len(self.workers) == 1:
             await self.cloud.in_the_middle()
             ended_by = signal.Signals(await self.workers[0].kill())
             text = f"process {self.workers[0].id} killed ({ended_by.name}) before the model's answer arrived"
-            self._tell(self.workers[0].name, Text(text, style="bold red"))
+            self._say(self.workers[0].name, Text(text, style="bold red"))
             self.cloud.go_on()
             await self._start_worker()
             if self.console.is_terminal:
@@ -153,7 +153,7 @@ class _Play:
             environment={**self.cloud.environment, EFFECTS_VARIABLE: str(self.effects)},
         )
         self.workers.append(worker)
-        self._tell(name, Text(f"process {worker.id} started", style="bold"))
+        self._say(name, Text(f"process {worker.id} started", style="bold"))
 
     async def _alive(self, events: AsyncIterator[Event]) -> AsyncGenerator[Event, None]:
         """Yield events for as long as the newest worker lives."""
@@ -172,7 +172,7 @@ class _Play:
                 return
             yield event
 
-    def _tell(self, who: str, what: Text) -> None:
+    def _say(self, who: str, what: Text) -> None:
         line = Text(f"{time.monotonic() - self.began:6.2f} s  ", style="dim")
         line.append(f"{who:<9} ", style="cyan" if who == self.workers[0].name else "green")
         self.console.print(line.append_text(what))

@@ -14,7 +14,7 @@ from outlast.core.events import AnyEventData
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.ports.definitions import ActivityDefinition, ActivityOptions, CallArguments, PythonArguments
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.llm import ModelRequest, Session
 from outlast.ports.resources import Resources
 from outlast.ports.tools import ToolSource
@@ -33,7 +33,7 @@ class Attempt:
     heartbeat: Callable[[tuple[JSON, ...]], None] = field(repr=False, default=lambda details: None)
     heartbeat_details: tuple[JSON, ...] = ()
     """The details of the previous attempt's last heartbeat, if they are known."""
-    tell: Tell | None = field(repr=False, default=None)
+    publish: Publish | None = field(repr=False, default=None)
     """Takes the text of a model's reply while it is being written; None if the text is not published."""
 
 
@@ -105,7 +105,7 @@ class Step:
     about: dict[str, JSON] = field(default_factory=dict)
 
     @property
-    def tells(self) -> bool:
+    def publishes_text(self) -> bool:
         """True if the text of the reply is published while it is being written."""
         return self.kind is StepKind.MODEL and isinstance(self.call, ModelCall) and self.call.session.stream
 

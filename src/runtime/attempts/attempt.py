@@ -23,7 +23,7 @@ from outlast.core.json import (
 from outlast.core.values import Value
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import ActivityOptions
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.durability.steps import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
 from outlast.ports.resources import Resources
 from outlast.ports.tools import ToolList
@@ -53,7 +53,7 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
                 current_attempt.reset(token)
             return definition.signature.dump_result(result)
         case ModelCall(session=session, request=request):
-            reply = await session.reply(request(attempt), resources, _telling(attempt.tell))
+            reply = await session.reply(request(attempt), resources, _publishing(attempt.publish))
             try:
                 return cast(JSON, with_whole_characters(_written(reply)))
             except ValueError as error:
@@ -72,21 +72,21 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
             return ToolList.of(await source.list_tools(resources)).written()
 
 
-def _telling(tell: Tell | None) -> Tell | None:
+def _publishing(publish: Publish | None) -> Publish | None:
     """Return a function that publishes only whole characters: half a character waits for the other half."""
-    if tell is None:
+    if publish is None:
         return None
     held = ""
 
-    def tell_whole(text: str) -> None:
+    def publish_whole(text: str) -> None:
         nonlocal held
         text, held = held + text, ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, held = text[:-1], text[-1]
         if text:
-            tell(whole_characters(text))
+            publish(whole_characters(text))
 
-    return tell_whole
+    return publish_whole
 
 
 def _written(result: Value) -> JSON:

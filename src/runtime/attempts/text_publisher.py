@@ -35,7 +35,7 @@ class Publisher:
         self._publishing: asyncio.Task[None] | None = None
         self._is_broken = False
 
-    def tell(self, text: str) -> None:
+    def publish(self, text: str) -> None:
         """Publish the next piece of text, some time soon."""
         if not text or self._is_broken:
             return

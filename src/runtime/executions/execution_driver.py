@@ -374,7 +374,7 @@ class Driver:
         once = step.options.effect == "once"
         try:
             async with self._publisher(step, opened.attempt) as publisher:
-                attempt = replace(attempt, tell=None if publisher is None else publisher.tell)
+                attempt = replace(attempt, publish=None if publisher is None else publisher.publish)
                 result = await perform_in_time(
                     step.call, attempt, step.options, services.resources, services.clock, pulse
                 )
@@ -395,7 +395,7 @@ class Driver:
 
     def _publisher(self, step: Step, attempt: int) -> AbstractAsyncContextManager[Publisher | None]:
         services = self._services
-        if services.deltas is None or not step.tells:
+        if services.deltas is None or not step.publishes_text:
             return nullcontext()
         return Publisher(services.deltas, services.clock, self.claim.execution_id, step.key, attempt)
 

@@ -51,7 +51,7 @@ class Checks:
         for guardrail in self._team.agents[start].input_guardrails:
             said = "\n".join(text_of(entry.content) for entry in given if isinstance(entry, MessageInput))
             verdict = await self._judge(guardrail, said)
-            verdict = self._tell_verdict(verdict, guardrail, start, "input")
+            verdict = self._emit_verdict(verdict, guardrail, start, "input")
             if isinstance(verdict, Reject):
                 raise InputRejected(guardrail_name(guardrail), verdict.reason)
             if isinstance(verdict, Replace):
@@ -83,7 +83,7 @@ class Checks:
         replacement = None
         for guardrail in self._team.agents[effect.agent].output_guardrails:
             verdict = await self._judge(guardrail, text)
-            verdict = self._tell_verdict(verdict, guardrail, effect.agent, "output")
+            verdict = self._emit_verdict(verdict, guardrail, effect.agent, "output")
             if isinstance(verdict, Reject):
                 rejected = OutputRejected(guardrail_name(guardrail), effect.agent, verdict.reason)
                 return AnswerBlocked(failure=Failure.of(rejected))
@@ -110,7 +110,7 @@ class Checks:
         verdict: Verdict = result.output.verdict()
         return verdict
 
-    def _tell_verdict(
+    def _emit_verdict(
         self, verdict: Verdict, guardrail: Any, agent: str, of: Literal["input", "output"]
     ) -> Verdict:
         """Put a verdict into the event stream, and return it with the words that it has there."""

@@ -52,7 +52,7 @@ from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
 from outlast.core.step_keys import call_key, model_key
-from outlast.core.summaries import told_of
+from outlast.core.summaries import visible_entries
 from outlast.ports.definitions import ActivityOptions
 from outlast.ports.durability.steps import Attempt, ModelCall, Step, StepContext
 from outlast.ports.llm import ModelReply, ModelRequest, Session
@@ -158,9 +158,9 @@ class Run:
             case KeepReply(entries=entries):
                 self._conversation.history += entries
                 self._entries += entries
-                self._tell_executions(entries)
+                self._emit_executions(entries)
             case AnswerCall():
-                self._tell_answer(effect)
+                self._emit_answer(effect)
             case AnnounceHandoff():
                 self._context.emit(
                     HandedOffData(
@@ -200,7 +200,7 @@ class Run:
             )
         conversation, graph = self._conversation, self._team.graph
         spent = await self._summaries.bring_up_to_date(conversation, effect, graph)
-        history, handle = told_of(conversation.history, conversation.summary), conversation.handle
+        history, handle = visible_entries(conversation.history, conversation.summary), conversation.handle
         in_doubt, conversation.in_doubt = conversation.in_doubt, True
 
         def request(attempt: Attempt) -> ModelRequest:
@@ -253,7 +253,7 @@ class Run:
         else:
             self._events.put_nowait(ToolReturned(call_id=effect.call_id, result=result))
 
-    def _tell_executions(self, reply: tuple[Entry, ...]) -> None:
+    def _emit_executions(self, reply: tuple[Entry, ...]) -> None:
         """Emit an event for each tool that the server ran; its result is in the reply just before."""
         for entry in reply:
             if isinstance(entry, ToolExecution):
@@ -267,7 +267,7 @@ class Run:
                     )
                 )
 
-    def _tell_answer(self, answer: AnswerCall) -> None:
+    def _emit_answer(self, answer: AnswerCall) -> None:
         """Emit the end of a call that the machine answered itself; a handoff has an event of its own."""
         if answer.failure is None:
             return

@@ -19,24 +19,24 @@ from outlast.runtime.runs.undurable_context import PlainContext
 T = TypeVar("T")
 
 
-TellEvents = Callable[[Sequence[Event]], None]
+EmitEvents = Callable[[Sequence[Event]], None]
 """Takes events, in order, as they happen."""
 
 
 def plainly(
     run: Callable[[StepContext], Awaitable[RunResult[T]]], clock: Clock
-) -> Callable[[TellEvents], Coroutine[Any, Any, RunResult[T]]]:
+) -> Callable[[EmitEvents], Coroutine[Any, Any, RunResult[T]]]:
     """Return a run in a plain script that passes on its events."""
 
-    async def to_the_end(tell: TellEvents) -> RunResult[T]:
+    async def to_the_end(emit: EmitEvents) -> RunResult[T]:
         reader = EventReader(clock.now())
 
         def record(happened: AnyRecord) -> None:
-            tell(list(reader.read(happened)))
+            emit(list(reader.read(happened)))
 
         def hear(delta: Delta) -> None:
             reader.hear([delta])
-            tell(list(reader.text()))
+            emit(list(reader.text()))
 
         async with SharedResources() as resources:
             return await run(PlainContext(resources, clock, on_record=record, on_text=hear))
@@ -51,10 +51,10 @@ class StreamedRun(Generic[T]):
     whether or not somebody watches.
     """
 
-    def __init__(self, run: Callable[[TellEvents], Awaitable[RunResult[T]]]) -> None:
+    def __init__(self, run: Callable[[EmitEvents], Awaitable[RunResult[T]]]) -> None:
         self._events: list[Event] = []
         self._news = asyncio.Event()
-        self._task = asyncio.ensure_future(run(self._tell))
+        self._task = asyncio.ensure_future(run(self._emit))
         self._task.add_done_callback(self._ended)
 
     async def events(self, after: int = 0) -> AsyncIterator[Event]:
@@ -93,7 +93,7 @@ class StreamedRun(Generic[T]):
     ) -> None:
         await self.cancel()
 
-    def _tell(self, events: Sequence[Event]) -> None:
+    def _emit(self, events: Sequence[Event]) -> None:
         self._events += events
         self._news.set()
         self._news = asyncio.Event()

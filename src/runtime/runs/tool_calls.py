@@ -154,13 +154,13 @@ def text_of_output(tool: str, output: ToolOutput) -> str:
     Raises:
         ToolFailed: the tool reports an error.
     """
-    text = output.text if output.changed is None else f"{output.text}\n\n{told_change(output.changed)}"
+    text = output.text if output.changed is None else f"{output.text}\n\n{change_notice(output.changed)}"
     if output.failure is not None:
         raise ToolFailed(tool, output.failure.kind, text)
     return text
 
 
-def told_change(tool: ToolSpec) -> str:
+def change_notice(tool: ToolSpec) -> str:
     """Return the text that the model gets when a tool has changed since the model saw its schema."""
     now: JSON = {"description": tool.description, "parameters": tool.parameters}
     return (

@@ -24,7 +24,7 @@ from outlast.core.records import (
     StepScheduled,
 )
 from outlast.ports.clock import Clock
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.durability.steps import Attempt, E, Step, StepContext
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
@@ -72,7 +72,7 @@ class PlainContext(StepContext):
                 attempt_number,
                 f"{self._id}/{key}",
                 pulse.beat,
-                tell=self._teller(key, attempt_number) if step.kind is StepKind.MODEL else None,
+                publish=self._publisher_of(key, attempt_number) if step.kind is StepKind.MODEL else None,
             )
             try:
                 result = await perform_in_time(
@@ -95,16 +95,16 @@ class PlainContext(StepContext):
             await self._clock.sleep(delay)
             attempt_number += 1
 
-    def _teller(self, key: str, attempt: int) -> Tell | None:
+    def _publisher_of(self, key: str, attempt: int) -> Publish | None:
         on_text, numbers = self._on_text, count(1)
         if on_text is None:
             return None
 
-        def tell(text: str) -> None:
+        def publish(text: str) -> None:
             if text:
                 on_text(Delta(key, attempt, next(numbers), text, self._clock.now()))
 
-        return tell
+        return publish
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)

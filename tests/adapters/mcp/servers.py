@@ -48,11 +48,11 @@ def toolbox_server(tools: Toolbox) -> MCPServer:
     """Return a server that offers the functions of the contract suite's toolbox."""
     server = MCPServer("toolbox", log_level="CRITICAL")
     for name, function in tools.functions().items():
-        server.add_tool(_telling(function), name=name, annotations=HINTS[EFFECTS[name]])
+        server.add_tool(_publishing(function), name=name, annotations=HINTS[EFFECTS[name]])
     return server
 
 
-def _telling(function: Tool) -> Tool:
+def _publishing(function: Tool) -> Tool:
     """Return `function`, whose refusals a server tells to its client."""
 
     @functools.wraps(function)

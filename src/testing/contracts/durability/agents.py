@@ -15,7 +15,7 @@ from outlast.core.events import EventKind, MadeCallData, ToolCalledData, ToolFai
 from outlast.core.json import DEPTH_MAX, JSON
 from outlast.core.summaries import HEADING, SUMMARISER, SummariseHistory
 from outlast.core.usage import Usage
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.ports.resources import Resources
 from outlast.ports.tools import Effect, ToolOutput, ToolSource
@@ -98,13 +98,13 @@ class Summariser(ScriptedSession):
     """Plays its script; a summary is made when the test opens the gate."""
 
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
         if request.agent == SUMMARISER:
             world = worlds[request.idempotency_key.partition("/")[0]]
             world.gate("summary asked for").set()
             await world.gate("summary").wait()
-        return await super().reply(request, resources, tell)
+        return await super().reply(request, resources, publish)
 
 
 def long_winded(request: ModelRequest) -> ModelReply:

@@ -9,7 +9,7 @@ from outlast.composition.running import Runner
 from outlast.core.errors import ModelUnreachable
 from outlast.core.event_stream import Event
 from outlast.core.events import EventKind, TextDeltaData
-from outlast.ports.deltas import Tell
+from outlast.ports.deltas import Publish
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.ports.resources import Resources
 from outlast.runtime.definitions import workflow
@@ -27,13 +27,13 @@ class ReplyWriter(ScriptedSession):
     """Writes a word whenever the test opens its gate; one that may not be whole yet is cut."""
 
     async def reply(
-        self, request: ModelRequest, resources: Resources, tell: Tell | None = None
+        self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
-        assert tell is not None
+        assert publish is not None
         world = worlds[request.idempotency_key.partition("/")[0]]
         for word in WORDS:
             await world.gate(word).wait()
-            tell(word.replace("\ufffd", HALF))
+            publish(word.replace("\ufffd", HALF))
         await world.gate(f"end of {request.attempt}").wait()
         if not world.gate("whole").is_set():
             raise ModelUnreachable("cut before the reply was whole")
