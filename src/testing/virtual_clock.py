@@ -12,12 +12,12 @@ order of its due times. A plain loop does not say when it is idle; an automatic 
 A pytest module gets such loops by a fixture `anyio_backend` that returns
 `("asyncio", {"loop_factory": IdleAwareEventLoop})`.
 
-What counts as being busy: ready callbacks, sockets and pipes that have something for us now, and calls in an
-executor (`asyncio.to_thread`). What a loop cannot know is that somebody outside will answer: another process,
-a server, a thread started otherwise. An automatic clock jumps past them. Wrap the waiting for such an answer
-in `with clock.held():`, or let the clock wait `quiet_seconds` of real time for a sign of life before each
-jump; the latter is a guess, the former is not. Real timers (`asyncio.sleep`, `asyncio.timeout`) neither hold
-the clock nor are moved by it. A thread that waits for this clock's time holds it for ever: let it await.
+A loop is busy while it has ready callbacks, sockets and pipes with data to read, or calls in an executor
+(`asyncio.to_thread`). A loop cannot know that somebody outside will answer: another process, a server, a
+thread started otherwise. An automatic clock jumps past them. Wrap the waiting for such an answer in
+`with clock.held():`, or let the clock wait `quiet_seconds` of real time for a sign of life before each jump;
+the latter is a guess, the former is not. Real timers (`asyncio.sleep`, `asyncio.timeout`) neither hold the
+clock nor are moved by it. A thread that waits for this clock's time holds it for ever; use a task instead.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 START = 1_700_000_000.0
-"""Where a virtual clock begins, in seconds since the epoch."""
+"""The first time of a virtual clock, in seconds since the epoch."""
 
 TURNS = 20
-"""How many turns a plain event loop gets after each step of `advance`."""
+"""The number of turns that a plain event loop gets after each step of `advance`."""
 
 
 class VirtualClock(Clock):
-    """Time that stands still unless it is moved. Those who sleep by it do so in one event loop at a time."""
+    """Time that stands still unless it is moved. All its sleepers are in one event loop at a time."""
 
     def __init__(self, start: float = START, *, auto: bool = False, quiet_seconds: float = 0.0) -> None:
         self._now = start
         """The steady time."""
         self._ahead = 0.0
-        """How far the wall clock was stepped."""
+        """The seconds by which the wall clock was stepped."""
         self._auto = auto
         self._quiet_seconds = quiet_seconds
         self._holds = 0
@@ -64,7 +64,7 @@ class VirtualClock(Clock):
         return self._now
 
     def step(self, seconds: float) -> None:
-        """Let the wall clock jump by so much, forward or back, as NTP does; no time passes."""
+        """Let the wall clock jump forward or back, as NTP does; no time passes."""
         self._ahead += seconds
 
     async def sleep(self, seconds: float) -> None:
@@ -90,9 +90,9 @@ class VirtualClock(Clock):
     async def advance(self, seconds: float) -> None:
         """Move the time by `seconds`, waking sleepers in the order in which they are due.
 
-        After each due time, and in the end, those who were woken may run on until they wait for something
-        again: on an `IdleAwareEventLoop` until it is idle, on another one for `TURNS` turns. One who takes
-        longer than that and then sleeps, sleeps from a later time.
+        After each due time, and in the end, the woken tasks may run until they wait for something again: on
+        an `IdleAwareEventLoop` until it is idle, on another loop for `TURNS` turns. A task that takes longer
+        and then sleeps, sleeps from a later time.
         """
         target = self._now + seconds
         await self._settle()
@@ -104,7 +104,7 @@ class VirtualClock(Clock):
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep an automatic clock from jumping: an answer is due that the event loop cannot know of."""
+        """Keep an automatic clock from jumping, while an answer is due that the event loop cannot know of."""
         self._holds += 1
         try:
             yield
@@ -123,7 +123,7 @@ class VirtualClock(Clock):
             heapq.heappop(self._sleepers)[2].set_result(None)
 
     def _jump(self) -> bool:
-        """Wake those who are due next; return False if there are none or the clock is held."""
+        """Wake the sleepers that are due next; return False if nobody sleeps or the clock is held."""
         due = self._next_due()
         if due is None:
             return False
@@ -154,15 +154,15 @@ class IdleAwareEventLoop(asyncio.SelectorEventLoop):
         super().__init__(_IdleSelector(self))
 
     def when_idle(self, callback: Callable[[], bool], quiet_seconds: float = 0.0) -> None:
-        """Call `callback` once, when the loop has been idle for so long; it returns whether it did anything.
+        """Call `callback` once, when the loop has been idle for a time; it returns whether it did anything.
 
-        The loop is not idle in this sense while a call is under way in an executor. To register a callback
-        that waits already changes nothing.
+        The loop is not idle in this sense while a call is under way in an executor. Registering a callback
+        again while it waits changes nothing.
         """
         self._idle_callbacks.setdefault(callback, quiet_seconds)
 
     async def idle(self) -> None:
-        """Return when no callback is ready, whatever goes on in executors."""
+        """Return when no callback is ready, even if calls run in executors."""
         idle = self.create_future()
         self._awaiting_idle.append(idle)
         await idle
@@ -176,7 +176,7 @@ class IdleAwareEventLoop(asyncio.SelectorEventLoop):
         return call
 
     def has_told_those_who_await_idleness(self) -> bool:
-        """Wake those who are in `idle`; return False if there were none. For the selector."""
+        """Wake the tasks that wait in `idle`; return False if there were none. For the selector."""
         awaiting, self._awaiting_idle = self._awaiting_idle, []
         for idle in awaiting:
             if not idle.done():

@@ -1,4 +1,4 @@
-"""Temporal: executions are Temporal workflows, steps are its activities, its service keeps everything."""
+"""Temporal: executions are Temporal workflows, steps are Temporal activities, its service keeps all data."""
 
 from outlast.adapters.temporal.backend import TemporalBackend
 from outlast.adapters.temporal.connection import connection_options

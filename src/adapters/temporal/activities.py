@@ -1,16 +1,16 @@
-"""The one Temporal activity that every step is.
+"""The Temporal activity that performs every step.
 
 A user's activity has its arguments as payload, and any worker that defines it can run it. The other steps
 (model calls, calls of tool sources) hold objects that no payload could carry: sessions, connections, secrets.
 Their payload is empty and their activity id is the step's key; the objects are those of the workflow code
-itself. Temporal prefers to give an activity to the worker that has just run the workflow, where the step lies
-at hand. Another worker (after a crash, under load) replays the execution's history up to now, in its own
-process and without any effect, and finds the step that the code asks for there. So nothing is ever sent
-between workers, and it costs nothing where nothing has gone wrong.
+itself. Temporal prefers to give an activity to the worker that has just run the workflow and has the step in
+memory. Another worker (after a crash, under load) replays the execution's history up to now, in its own
+process and without side effects, and finds the step that the code asks for there. So nothing is ever sent
+between workers, and the replay costs time only after something has gone wrong.
 
-Temporal counts every attempt. Ours do not count those that an orderly stop cut short, nor those that began in
-a worker which cannot know the step; how many there were is the first thing that each heartbeat tells, because
-Temporal hands the last heartbeat to the next attempt.
+Temporal counts every attempt. Our numbers leave out attempts that a graceful stop interrupted, and attempts
+that began in a worker which cannot know the step. The number of these is the first value in each heartbeat,
+because Temporal hands the last heartbeat to the next attempt.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ class TemporalAttempts:
         await self._stack.aclose()
 
     def abandon(self) -> None:
-        """Cancel all attempts under way; Temporal is told nothing of use."""
+        """Cancel all attempts under way; Temporal gets no useful result of them."""
         for task in self._tasks:
             task.cancel()
 
     @activity.defn(dynamic=True)
     async def perform(self, args: Sequence[RawValue]) -> JSON:
-        """Make one attempt. What it raises tells Temporal whether, and after what time, to make another."""
+        """Make one attempt. Its error says whether Temporal must make another, and after what time."""
         info = activity.info()
         assert self._resources is not None
         place = Place(info.workflow_id or "", info.workflow_run_id or "", info.activity_id)
@@ -80,7 +80,7 @@ class TemporalAttempts:
             step = await self._step(place, info, args, pulse)
             number = info.attempt - pulse.spared
             if number > step.options.retry.max_attempts:
-                # The worker of the last one is lost.
+                # The worker of the last attempt is lost.
                 raise _final(ActivityInterrupted(step.name), step, number - 1)
             try:
                 result = await self._host.toolkit.perform(
@@ -118,7 +118,7 @@ class TemporalAttempts:
         """Return the step.
 
         Raises:
-            ApplicationError: this worker cannot know it; another one, or a later attempt, may.
+            ApplicationError: this worker cannot know the step; another one, or a later attempt, may.
         """
         try:
             await self._check_late(info, pulse)
@@ -143,10 +143,10 @@ class TemporalAttempts:
             raise application_error(failure, attempt=info.attempt, retry_after_seconds=wait) from None
 
     async def _check_late(self, info: activity.Info, pulse: TemporalHeartbeat) -> None:
-        """Let an attempt that comes late be forgotten if Temporal has given it up in the meantime.
+        """Drop an attempt that begins late if Temporal has given it up in the meantime.
 
-        It hands tasks to a worker that is stopped for a while as to any other, as long as its connection is
-        open. By the time that worker goes on, somebody else may have done the work.
+        Temporal hands tasks also to a worker whose process is stopped for a while, as long as its connection
+        is open. By the time that worker goes on, another worker may have done the work.
         """
         late_by = datetime.now(UTC) - info.started_time
         if info.is_local or late_by < self._host.lease / 2:
@@ -155,7 +155,7 @@ class TemporalAttempts:
         try:
             await handle.heartbeat(pulse.spared, *pulse.details)
         except AsyncActivityCancelledError:
-            return  # The attempt hears of it as any other does.
+            return  # The attempt is cancelled like any other.
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
@@ -163,7 +163,7 @@ class TemporalAttempts:
 
     @asynccontextmanager
     async def _under_way(self, place: Place, pulse: TemporalHeartbeat) -> AsyncIterator[None]:
-        """Tell Temporal that this worker lives, often enough for it to notice soon when it does not."""
+        """Send heartbeats, often enough for Temporal to notice soon when this worker is lost."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         self._tasks.add(task)
@@ -181,15 +181,15 @@ class TemporalAttempts:
 
 
 def _is_of(step: Step, definition: ActivityDefinition) -> bool:
-    """Return whether the step calls this very activity; that of workflow code in a sandbox is a copy.
+    """Return whether the step calls exactly this activity; workflow code in a sandbox calls a copy.
 
-    Then its arguments need not be read from the payload: they were read where the call was made.
+    If it does, its arguments need not be read from the payload: they were read where the call was made.
     """
     return isinstance(step.call, ActivityCall) and step.call.definition is definition
 
 
 def _final(error: BaseException, step: Step, attempts: int) -> Exception:
-    """Return what ends a step whose outcome cannot be known."""
+    """Return the error that ends a step whose outcome cannot be known."""
     if step.options.effect == "once":
         error = OutcomeUnknown(step.name)
     return application_error(failure_of(error, LIMIT_BYTES), attempt=attempts)

@@ -46,10 +46,10 @@ from outlast.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
 from outlast.ports.toolkit import Toolkit
 
 FINGERPRINT = "outlast_input"
-"""The memo field that tells whether two starts with one id mean the same."""
+"""The memo field that shows whether two starts with one id mean the same."""
 
 CONNECT_SECONDS = 30.0
-"""How long connecting may take in all."""
+"""The longest time that connecting may take in all."""
 
 _CONNECTION = frozenset(inspect.signature(Client.connect).parameters) - {
     *("target_host", "namespace", "data_converter", "lazy")
@@ -70,10 +70,10 @@ class TemporalBackend(Backend):
         address: Host and port of the service.
         namespace: It must exist.
         toolkit: The runtime's part; see `ports.toolkit`.
-        data_converter: Instead of ours. A variant of `adapters.temporal.data_converter` keeps the order of
+        data_converter: Replaces ours. A variant of `adapters.temporal.data_converter` keeps the order of
             keys, which models read; with `external_storage` in it, values may have any size.
-        payload_codec: What encrypts or compresses whatever Temporal stores of arguments and results.
-        options: Whatever else `temporalio.client.Client.connect` takes: `tls`, `api_key`, `interceptors`,
+        payload_codec: Encrypts or compresses the arguments and results that Temporal stores.
+        options: All other options of `temporalio.client.Client.connect`: `tls`, `api_key`, `interceptors`,
             `runtime` (metrics), `plugins`, `rpc_metadata` and so on. Workers use them as well.
     """
 
@@ -117,7 +117,7 @@ class TemporalBackend(Backend):
                     DescribeNamespaceRequest(namespace=self._namespace), retry=True
                 )
         except (RuntimeError, TimeoutError) as error:
-            # What Temporal's client raises may quote headers.
+            # The errors of Temporal's client may quote headers.
             cause = error if "api_key" not in self._options else None
             raise unreachable(self._address, error, tls=self._has_tls()) from cause
         except ValueError as error:
@@ -138,7 +138,7 @@ class TemporalBackend(Backend):
 
     @property
     def client(self) -> Client:
-        """Temporal's own client, for what this port does not offer."""
+        """Temporal's own client, for everything that this port does not offer."""
         if self._connected is None:
             raise StorageUnavailable("the backend is not connected; use it in an `async with` block")
         return self._connected
@@ -198,7 +198,7 @@ class TemporalBackend(Backend):
         wanted = checked_filter(status, limit)
         if not limit or (workflow is not None and not is_id(workflow)):
             return []
-        # Of an execution that continues as new, only the last run counts.
+        # If an execution continues as new, only its last run counts.
         conditions = ["ExecutionStatus != 'ContinuedAsNew'"]
         conditions += [] if workflow is None else begins_like("WorkflowType", workflow)
         conditions += [] if wanted is None else [_VISIBLE[wanted]]

@@ -1,4 +1,4 @@
-"""The options of a connection, as the query of a URL gives them."""
+"""The options of a connection, read from the query of a URL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KNOWN = ("tls", "tls_server_name", *_FILES, "api_key_env")
 
 
 def connection_options(query: Mapping[str, str]) -> dict[str, Any]:
-    """Return what `temporalio.client.Client.connect` is given for the query of a Temporal URL.
+    """Return the arguments for `temporalio.client.Client.connect` from the query of a Temporal URL.
 
     Certificates and keys are read from files and variables, so that a URL holds no secret.
 

@@ -1,4 +1,4 @@
-"""What workflow code can ask of Temporal, in the terms of the durability port."""
+"""The requests that workflow code can make of Temporal, in the terms of the durability port."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowI
 from outlast.ports.toolkit import Contained
 
 SPARED_MAX = 20
-"""How many attempts at a step may end without counting; see `activities`."""
+"""The most attempts at a step that may end without being counted; see `activities`."""
 
 PAGE_BYTES = 1024 * 1024
 
 WARN_EVENTS = 10_240
 WARN_BYTES = 10 * 1024 * 1024
-"""From which length of a history on its execution is warned of; a fifth of what Temporal allows."""
+"""The length from which a warning about a history is logged: a fifth of the length that Temporal allows."""
 
 GRACE_SECONDS = 60.0
-"""By how much Temporal's own timeout is longer than an attempt's, which the worker watches over."""
+"""The time by which Temporal's own timeout is longer than that of an attempt, which the worker watches."""
 
 
 in_handler: ContextVar[bool] = ContextVar("in_handler", default=False)
-"""Whether the code that runs is that of the handler of a signal or an update."""
+"""True while the handler of a signal or an update runs."""
 
 
 class TemporalContext(WorkflowContext):
     """The context of one execution. It keeps the records that our own engine would have journaled.
 
-    Temporal's history is the truth; the records are derived from it by running the code, like everything
-    else in a workflow, and are there for the readers of the event stream.
+    Temporal's history is the only truth. The records are derived from it by running the code, like everything
+    else in a workflow, for the readers of the event stream.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TemporalContext(WorkflowContext):
         info = workflow.info()
         self.records: list[bytes] = []
         self._lengths: list[int] = []
-        """How long the history was when each record was made."""
+        """The length of the history at the time of each record."""
         self._info = WorkflowInfo(info.workflow_id, info.workflow_type, info.task_queue)
         self._run_id = info.run_id
         self._steps = steps
@@ -94,22 +94,22 @@ class TemporalContext(WorkflowContext):
         self._patches: dict[str, bool] = {}
 
     def go_on_from(self, place: Mapping[str, int]) -> None:
-        """Count on from where the execution's earlier history ended; `place` is what that carried along."""
+        """Continue the counts of the execution's earlier history, which it passed on as `place`."""
         self._keys, self._emitted, self._before = place["keys"], place["emitted"], place["records"]
 
     def record(self, record: Input | Request) -> None:
-        """Keep what has happened, for the readers of the event stream."""
+        """Keep a record, for the readers of the event stream."""
         self.records.append(encode_record(record))
         self._lengths.append(workflow.info().get_current_history_length())
 
     def page(self, position: int, length: int) -> Any:
         """Return the records from `position` on that a history of `length` events gives, as many as fit.
 
-        Temporal may ask when the history already has events whose workflow task is still to come. What code
-        makes of these alone is not yet what it will have made of them: the task can bring more, such as
-        an update, which goes first. So readers say how far workflow tasks are completed.
+        Temporal may ask when the history already has events whose workflow task is still to come. The records
+        that code makes of these events alone can still change: the task can bring more, such as an update,
+        which goes first. So readers say up to which event workflow tasks are completed.
 
-        `before` is how many records the execution's earlier histories hold.
+        `before` is the number of records in the execution's earlier histories.
         """
         page: list[bytes] = []
         size = 0
@@ -122,7 +122,7 @@ class TemporalContext(WorkflowContext):
         return as_written(text) if self._writes_json else decode(text)
 
     def ended(self) -> EndedRun:
-        """Return the records, when the last one is made."""
+        """Return the records, after the last one is made."""
         return EndedRun(self._run_id, tuple(self.records), self._before, self._lengths[-1])
 
     @property
@@ -159,7 +159,7 @@ class TemporalContext(WorkflowContext):
             check_size(f"the arguments of {step.name!r}", arguments, self._limit_bytes)
         except PayloadTooLarge as error:
             if step.kind is StepKind.TOOL:
-                # The model asked for the call and is sent why it was not made, so the stream shows both.
+                # The model asked for the call and gets the reason for not making it, so the stream has both.
                 self.record(scheduled)
                 failure = Failure.of(error)
                 self.record(StepFailed(at=self.time, key=step.key, attempts=0, failure=failure))
@@ -169,7 +169,7 @@ class TemporalContext(WorkflowContext):
         return _start(step, place.activity_id, arguments, self._lease)
 
     def _warn_of_length(self) -> None:
-        """Say once that the history is long."""
+        """Log once that the history is long."""
         info = workflow.info()
         events, size = info.get_current_history_length(), info.get_current_history_size()
         if self._warned or (events < WARN_EVENTS and size < WARN_BYTES):
@@ -227,7 +227,7 @@ class TemporalContext(WorkflowContext):
         failed: list[Exception] = []
 
         def holds() -> bool:
-            # Temporal asks outside of any task, and takes an exception for a fault of the worker.
+            # Temporal asks outside of any task, and treats an exception as a fault of the worker.
             try:
                 with self._contained(self.unwinds):
                     return context.copy().run(condition)
@@ -289,7 +289,7 @@ class TemporalContext(WorkflowContext):
         return self._state
 
     def tell_timers(self) -> None:
-        """Record the timers that asyncio starts. Temporal has no interceptor for them; asyncio has a name."""
+        """Record the timers that asyncio starts, for which Temporal does not have an interceptor."""
         loop = asyncio.get_running_loop()
         start_timer = loop.call_later
 
@@ -331,14 +331,14 @@ def _start(
 
 
 def _retry_policy(step: Step) -> RetryPolicy:
-    """Return how Temporal retries a step whose worker is lost; failures bring their own delay along."""
+    """Return the policy for a step whose worker is lost; other failures have their own delay."""
     policy = step.options.retry
     initial = max(policy.initial_interval, 0.001)
     return RetryPolicy(
         initial_interval=timedelta(seconds=initial),
         backoff_coefficient=policy.backoff_coefficient,
         maximum_interval=timedelta(seconds=max(policy.max_interval, initial)),
-        # Workers watch over the policy's bound; one more attempt tells that the last one's worker is lost.
+        # Workers check the bound of the policy; one more attempt shows that the last worker is lost.
         maximum_attempts=policy.max_attempts + SPARED_MAX + 1,
         non_retryable_error_types=["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
         if step.options.effect == "once"

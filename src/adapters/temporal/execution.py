@@ -64,7 +64,7 @@ from outlast.ports.toolkit import Toolkit
 T = TypeVar("T")
 
 _ABANDONED = "AcceptedUpdateCompletedWorkflow"
-"""What Temporal calls it when a workflow ends before the handler of an update does."""
+"""Temporal's name for the end of a workflow before the end of an update's handler."""
 
 _STATUS = {
     WorkflowExecutionStatus.RUNNING: Status.RUNNING,
@@ -114,7 +114,7 @@ class TemporalExecution(Execution):
             await self._while_running(self.handle.signal(name, message))
 
     async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Return what a query handler says; a worker that runs this workflow answers."""
+        """Return the answer of a query handler; a worker that runs this workflow gives it."""
         handler = await self._handler("query", name)
         message = _message(f"query {name}", handler, args, kwargs, limit_of(self._converter))
         with translated(self.id):
@@ -124,10 +124,10 @@ class TemporalExecution(Execution):
         return told["answer"] if handler is None else handler.signature.load_result(told["answer"])
 
     async def update(self, name: str, /, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
-        """Send an update, and return what its handler returns.
+        """Send an update, and return the result of its handler.
 
-        Temporal keeps one that no worker has accepted only as long as its caller waits, and an id for one
-        history: after continuing as new, it is new.
+        Temporal keeps an update that no worker has accepted only as long as its caller waits. It keeps an id
+        for one history: after continuing as new, the same id is a new update.
         """
         handler = await self._handler("update", name)
         if handler is not None:
@@ -152,8 +152,8 @@ class TemporalExecution(Execution):
     async def _updated(self, name: str, message: Any, update_id: str) -> Any:
         """Return the answer to an update.
 
-        Temporal accepts none while a workflow task fails time and again, as it does when workers are lost:
-        then they are sent again.
+        Temporal does not accept updates while a workflow task fails again and again, as it does when workers
+        are lost: then they are sent again.
         """
         while True:
             try:
@@ -172,7 +172,7 @@ class TemporalExecution(Execution):
         return kind(self.id, name, failure.kind, failure.message)
 
     async def pending(self) -> Sequence[PendingApproval]:
-        """Return the calls that wait; a worker that runs this workflow tells."""
+        """Return the calls that wait; a worker that runs this workflow answers."""
         return pending_in([event.data for event in await self._stream.events_now()])
 
     async def decide(
@@ -194,7 +194,7 @@ class TemporalExecution(Execution):
 
     async def cancel(self) -> None:
         with translated(self.id):
-            # Temporal takes a second request even after the end, and does nothing about it.
+            # Temporal accepts a second request even after the end, and ignores it.
             status = _STATUS[(await self.handle.describe()).status or WorkflowExecutionStatus.RUNNING]
             if status is not Status.RUNNING:
                 raise ExecutionClosed(self.id, status)
@@ -212,7 +212,7 @@ class TemporalExecution(Execution):
             return await self.described(await self.handle.describe())
 
     async def described(self, found: WorkflowExecution) -> ExecutionDescription:
-        """Return what Temporal's description, and the last event if it failed, tell."""
+        """Return a description made from Temporal's, and from the last event if the execution failed."""
         status = _STATUS[found.status or WorkflowExecutionStatus.RUNNING]
         error = None
         if status is Status.FAILED:
@@ -246,7 +246,7 @@ class TemporalExecution(Execution):
     async def _obstacle(self) -> str | None:
         """Return why the last workflow task failed; Temporal tries it again until the code is right.
 
-        None: it did not fail, its worker was lost.
+        None means that it did not fail: its worker was lost.
         """
         message: str | None = None
         scheduled: dict[int, ActivityTaskScheduledEventAttributes] = {}
@@ -263,7 +263,7 @@ class TemporalExecution(Execution):
     async def _departure(
         self, message: str, scheduled: Mapping[int, ActivityTaskScheduledEventAttributes]
     ) -> str:
-        """Return what the history holds where code departed; Temporal tells a number or an id only."""
+        """Return the part of the history where code departed; Temporal's error has only a number or an id."""
         told = ""
         number = re.search(r"HistoryEvent\(id: (\d+)", message)
         activity_id = re.search(r"scheduled event '(.*?)' does not match", message)
@@ -280,7 +280,7 @@ class TemporalExecution(Execution):
         return told
 
     async def _handler(self, sort: str, name: str) -> HandlerDefinition | None:
-        """Return the handler, if this process defines the workflow; raises if that has none of the name."""
+        """Return the handler, if this process defines the workflow; raises if the name is unknown there."""
         with translated(self.id):
             definition = self._toolkit.known_definition((await self.handle.describe()).workflow_type)
         if definition is None:

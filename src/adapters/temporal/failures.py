@@ -20,9 +20,9 @@ from outlast.ports.durability.steps import Step
 def application_error(
     failure: Failure, *, attempt: int = 1, retry_after_seconds: float | None = None
 ) -> ApplicationError:
-    """Return what carries `failure` through Temporal; without a `retry_after_seconds` it is final.
+    """Return the error that carries `failure` through Temporal; without `retry_after_seconds` it is final.
 
-    Raise it `from None`: Temporal would store the texts of causes, which are not ours to vouch for.
+    Raise it `from None`: Temporal would store the texts of causes, which may hold anything.
     """
     return ApplicationError(
         failure.message,
@@ -30,7 +30,7 @@ def application_error(
         attempt,
         type=failure.kind,
         non_retryable=retry_after_seconds is None,
-        # Temporal takes a delay of nothing for none given.
+        # Temporal reads a delay of zero as a missing delay.
         next_retry_delay=None
         if retry_after_seconds is None
         else timedelta(seconds=max(retry_after_seconds, 0.001)),
@@ -38,11 +38,11 @@ def application_error(
 
 
 REJECTED = "outlast.rejected"
-"""What tells the failure of an update that was not accepted from that of its handler."""
+"""Distinguishes the failure of an update that was not accepted from that of its handler."""
 
 
 def rejection(failure: Failure) -> ApplicationError:
-    """Return what a validator raises, so that the caller hears of `failure`."""
+    """Return the error that a validator raises, so that the caller gets `failure`."""
     return ApplicationError(
         failure.message, failure.model_dump(mode="json"), REJECTED, type=failure.kind, non_retryable=True
     )
@@ -54,7 +54,7 @@ def is_rejection(error: BaseException | None) -> bool:
 
 
 def failure_in(error: BaseException | None) -> Failure:
-    """Return the failure that Temporal hands back: ours, or as much as is known of another's."""
+    """Return the failure that Temporal hands back: ours, or the known part of a foreign one."""
     if isinstance(error, ApplicationError):
         if error.details and isinstance(error.details[0], dict):
             return Failure.model_validate(error.details[0])
@@ -63,8 +63,8 @@ def failure_in(error: BaseException | None) -> Failure:
 
 
 def step_failure(error: FailureError, step: Step) -> tuple[Failure, int] | None:
-    """Return why a step failed for good, and after how many attempts; None if it was cancelled."""
-    # Of a local activity there is nothing around it.
+    """Return the failure of a step that failed for good, and its attempts; None if it was cancelled."""
+    # The failure of a local activity is not wrapped.
     cause = error.cause if isinstance(error, TemporalActivityError) else error
     if isinstance(cause, CancelledError):
         return None
@@ -75,7 +75,7 @@ def step_failure(error: FailureError, step: Step) -> tuple[Failure, int] | None:
 
 
 def _after_timeout(timeout: TimeoutError, step: Step) -> ActivityError:
-    """A worker keeps an attempt's own timeouts; when Temporal's strike, the worker is gone."""
+    """Return the error after a timeout of Temporal, which only strikes when a worker is lost."""
     if step.options.effect == "once":
         return OutcomeUnknown(step.name)
     if timeout.type is TimeoutType.HEARTBEAT:

@@ -1,8 +1,8 @@
-"""The heartbeat of one attempt: what it tells, and when.
+"""The heartbeats of one attempt: their content and their times.
 
-Temporal hands the last heartbeat to the next attempt, and shows it to whoever looks at the execution. So it
-tells first how many attempts did not count, and then what the attempt said of itself; of a model call, that
-is the text of the reply that is being written.
+Temporal hands the last heartbeat to the next attempt, and shows it in the description of the execution. So it
+holds first the number of attempts that did not count, and then the details of the attempt; for a model call,
+these are the text of the reply that is being written.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from outlast.adapters.temporal.context import SPARED_MAX
 from outlast.core.json import JSON
 
 HURRY_SECONDS = 0.05
-"""The time between heartbeats of an attempt that nobody waits for; one of them hears that it is cancelled."""
+"""The time between heartbeats of an attempt that nobody waits for; Temporal's answer to one cancels it."""
 
 TEXT_SECONDS = 0.25
 """The time between heartbeats of a reply that is being written."""
 
 TEXT_CHARACTERS_MAX = 100_000
-"""How much text of one reply heartbeats tell; whoever watches gets the rest with the reply."""
+"""The most text of one reply that heartbeats carry; a reader gets the rest with the reply."""
 
 
 @dataclass(slots=True)
 class TemporalHeartbeat:
-    """What heartbeats tell of one attempt."""
+    """The content of the heartbeats of one attempt."""
 
     spared: int = 0
     details: tuple[JSON, ...] = ()
@@ -42,30 +42,30 @@ class TemporalHeartbeat:
 
     @classmethod
     def after(cls, heartbeat: Sequence[Any]) -> Self:
-        """Return the pulse of an attempt whose predecessor's last heartbeat told this."""
+        """Return the pulse of an attempt from the last heartbeat of the attempt before it."""
         return cls(heartbeat[0], tuple(heartbeat[1:])) if heartbeat else cls()
 
     def spare(self) -> bool:
-        """Let this attempt not count; return False if too many did not, or nobody would know."""
+        """Leave this attempt uncounted; return False if too many were, or if heartbeats cannot say so."""
         if activity.info().is_local or self.spared >= SPARED_MAX:
             return False
         self.spared += 1
         return True
 
     def publish(self, text: str) -> None:
-        """Take the next piece of a reply's text; it is told with one of the next heartbeats."""
+        """Take the next piece of a reply's text; one of the next heartbeats carries it."""
         self._characters += len(text)
         if self._characters <= TEXT_CHARACTERS_MAX:
             self._waiting.append(text)
             self._stirred.set()
 
     def give_up(self) -> None:
-        """Beat fast from now on, to hear soon of being cancelled."""
+        """Beat fast from now on, so that a cancellation comes soon."""
         self._given_up = True
         self._stirred.set()
 
     def beat(self) -> None:
-        """Tell Temporal what there is to tell."""
+        """Send a heartbeat with all that came since the last one."""
         if self._waiting:
             self._pieces.append("".join(self._waiting))
             self._waiting.clear()
@@ -74,7 +74,7 @@ class TemporalHeartbeat:
             activity.heartbeat(self.spared, *self.details)
 
     async def go_on(self, seconds: float) -> None:
-        """Beat at least every so many seconds, until cancelled."""
+        """Beat at least once in `seconds`, until cancelled."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -87,7 +87,7 @@ class TemporalHeartbeat:
 
 
 def text_published(heartbeat: Sequence[Any]) -> tuple[int, Sequence[str]]:
-    """Return the attempt and the pieces of text that a heartbeat tells; attempt 0 if it tells none."""
+    """Return the attempt and the pieces of text in a heartbeat; attempt 0 if it holds no text."""
     match heartbeat:
         case [_, {"attempt": int(attempt), "text": list(pieces)}]:
             return attempt, pieces

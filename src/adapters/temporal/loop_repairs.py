@@ -1,8 +1,8 @@
-"""Repairs of Temporal's event loop: one order of tasks in every replay, and no way out for `sys.exit`.
+"""Repairs of Temporal's event loop: the same order of tasks in every replay, and `sys.exit` stays inside.
 
 asyncio keeps tasks in sets: `TaskGroup` those that it cancels when one fails, `wait` those that it returns.
-The order in a set is that of hashes, and a task's hash is its address. Temporal's loop leaves it at that; a
-workflow that cancels an activity and a timer together would then now and then depart from its own history.
+The order in a set depends on hashes, and a task's hash is its address. Temporal's loop does not change that,
+so a workflow that cancels an activity and a timer together would sometimes depart from its own history.
 
 `SystemExit` and `KeyboardInterrupt` pass through tasks and out of the loop, and Temporal's worker ends with
 them. The task has kept the exception by then, so nothing is lost if the loop goes on.
@@ -43,7 +43,7 @@ class _Future(asyncio.Future[Any]):
 
 
 def repair_loop() -> None:
-    """Number the tasks and futures that a workflow makes, and let none of its callbacks end the loop."""
+    """Number the tasks and futures that a workflow makes, and keep its callbacks from ending the loop."""
     loop: Any = asyncio.get_running_loop()
     numbers = count(1)
 
@@ -51,7 +51,7 @@ def repair_loop() -> None:
         coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[Any]:
         task = _Task(coro, next(numbers), loop, context)
-        loop._register_task(task, name=name)  # what Temporal's own `create_task` does, by another class
+        loop._register_task(task, name=name)  # as in Temporal's own `create_task`, but with another class
         return task
 
     def create_future() -> asyncio.Future[Any]:

@@ -33,7 +33,7 @@ from outlast.ports.durability.workflow_context import current_context
 
 
 class UsersHost(Host):
-    """What a worker, or a replay, lends to workflows that know nothing of it."""
+    """The things that a worker, or a replay, lends to workflows that do not know of it."""
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
@@ -45,8 +45,8 @@ class UsersHost(Host):
 class AgentsInbound(WorkflowInboundInterceptor):
     """Stands around the code of one workflow.
 
-    An error of ours that leaves the code ends the workflow: it cannot be helped by trying the workflow task
-    again, which is what Temporal does with exceptions that it does not know.
+    An error of ours that leaves the code ends the workflow. Temporal tries the workflow task again after
+    exceptions that it does not know, which cannot help with ours.
     """
 
     _context: TemporalContext | None = None
@@ -127,7 +127,7 @@ def _unwinds(context: TemporalContext, error: BaseException) -> bool:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Return whether Temporal, left with `error`, would try the same again and again, or end the worker."""
+    """Return whether Temporal would try the same again and again after `error`, or end the worker."""
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(OutlastError) is not None
     return isinstance(error, OutlastError) or not isinstance(error, Exception)
@@ -138,7 +138,7 @@ def _translated(error: BaseException) -> BaseException:
 
 
 def _as_json(result: Any) -> JSON:
-    """Return what the event stream tells of a result, which is the user's and may be anything."""
+    """Return the form of a result for the event stream; a user's result may be anything."""
     try:
         encode(result, depth_max=DEPTH_MAX)
     except (TypeError, ValueError):

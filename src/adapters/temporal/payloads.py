@@ -1,4 +1,4 @@
-"""How values travel through Temporal: as the JSON that every journal of ours holds, keys in their order."""
+"""Values on their way through Temporal: the same JSON as in our journals, with keys in their order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from outlast.core.errors import ConfigurationError, PayloadTooLarge
 from outlast.core.json import JSON, decode, encode
 
 LIMIT_BYTES = 2 * 1024 * 1024 - 16 * 1024
-"""The largest payload: Temporal takes 2 MiB, less what it wraps around it."""
+"""The largest payload: Temporal takes 2 MiB, including its own data around the payload."""
 
 
 class _JsonPayloads(EncodingPayloadConverter):
@@ -58,11 +58,11 @@ class _Payloads(CompositePayloadConverter):
 
 
 data_converter = dataclasses.replace(DataConverter.default, payload_converter_class=_Payloads)
-"""What `TemporalBackend` converts with unless told otherwise; `dataclasses.replace` makes variants of it."""
+"""The default converter of `TemporalBackend`; `dataclasses.replace` makes variants of it."""
 
 
 class TellingCodec(PayloadCodec):
-    """A codec whose failures say what they mean: mostly that writer and reader have different keys."""
+    """A codec whose failures name their cause: mostly that writer and reader have different keys."""
 
     def __init__(self, codec: PayloadCodec) -> None:
         self._codec = codec
@@ -82,19 +82,19 @@ class TellingCodec(PayloadCodec):
 
 
 def writes_json(converter: DataConverter) -> bool:
-    """Return whether the converter writes JSON as we do; any other one may do to a value what it likes."""
+    """Return whether the converter writes JSON as we do; any other one may change values."""
     return converter.payload_converter_class is _Payloads
 
 
 def as_written(text: bytes) -> RawValue:
-    """Return JSON that is written already as a value, for a converter that `writes_json`."""
+    """Return JSON text as a value, for a converter that `writes_json`."""
     return RawValue(_payload(text))
 
 
 def limit_of(converter: DataConverter) -> int:
-    """Return how large a value may be: any size, where Temporal stores large ones elsewhere.
+    """Return the largest size of a value: any size, if Temporal stores large values elsewhere.
 
-    What a codec makes of it may be a third larger, which is what base64 takes; only Temporal sees that.
+    The output of a codec may be a third larger, as with base64; only Temporal sees that.
     """
     if converter.external_storage is not None:
         return sys.maxsize

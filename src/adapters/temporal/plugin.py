@@ -33,7 +33,7 @@ from outlast.ports.journal import WorkerCard
 from outlast.ports.toolkit import Toolkit
 
 PASSED_THROUGH = ("outlast", "griffe")
-"""What the sandbox takes from the worker as it is; no SDK of a model or a tool source is among it."""
+"""The modules that the sandbox shares with the worker; SDKs of models and tool sources are not among them."""
 
 
 class AgentsPlugin(SimplePlugin):
@@ -49,7 +49,7 @@ class AgentsPlugin(SimplePlugin):
         )
         self._toolkit = toolkit
         self._lease = lease
-        # A module that the sandbox imports again must not replace what the activities are performed with.
+        # A module that the sandbox imports again must not replace the definitions that activities use.
         toolkit.ignore_definitions_where(workflow.unsafe.in_sandbox)
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
@@ -86,7 +86,7 @@ def _attempts_among(owners: Iterable[object]) -> TemporalAttempts:
 
 
 def _card_of(worker: Worker, config: WorkerConfig) -> WorkerCard:
-    # Of a dynamic workflow there is no name.
+    # A dynamic workflow does not have a name.
     names = (workflow._Definition.must_from_class(one).name for one in config.get("workflows", ()))
     identity = config.get("identity") or worker.client.identity
     return WorkerCard(identity, tuple(sorted(filter(None, names))), worker.task_queue, time.time())
@@ -103,9 +103,9 @@ def _passing_through(runner: WorkflowRunner | None) -> WorkflowRunner:
 def _replayer_of(
     host: UsersHost, config: WorkerConfig, others: list[Interceptor], client: Client
 ) -> Callable[[OpenSteps, ThreadPoolExecutor], Replayer]:
-    """Return what makes a replayer of the worker's workflows.
+    """Return a function that makes a replayer of the worker's workflows.
 
-    It has no sandbox: nothing but steps is taken from what it runs, and a sandbox takes long to make.
+    The replayer does not use a sandbox: only steps are taken from its run, and a sandbox takes long to make.
     """
     workflows = list(config.get("workflows", ()))
 

@@ -1,6 +1,6 @@
-"""Why Temporal cannot be reached, or refuses, in terms of what a user can change.
+"""Errors for a Temporal that cannot be reached, or refuses, in terms of what a user can change.
 
-Its client tells most of it only in the text of an exception, in the words of the libraries below it.
+Temporal's client gives most reasons only in the text of an exception, in the words of the libraries below it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def refused(place: str, message: str) -> MissingCredentials:
 
 
 def refusal_in(error: BaseException) -> MissingCredentials | None:
-    """Return the refusal that an exception of Temporal's client, or its cause, tells of, if it does."""
+    """Return the refusal in an exception of Temporal's client, or in its cause; None if there is none."""
     for one in (error, error.__cause__):
         if (told := _STATUS.search(str(one))) is not None:
             return refused("", told[2])
@@ -41,7 +41,7 @@ def refusal_in(error: BaseException) -> MissingCredentials | None:
 
 
 def unreachable(address: str, error: Exception, *, tls: bool) -> OutlastError:
-    """Return why no connection came about. No text of a header is in it."""
+    """Return the reason why connecting failed. It never has the text of a header."""
     told = str(error)
     if (refusal := refusal_in(error)) is not None:
         return refusal
@@ -57,7 +57,7 @@ def unreachable(address: str, error: Exception, *, tls: bool) -> OutlastError:
             "tls_cert and tls_key are no pair of a certificate and its key, in PEM format"
         )
     if tls and ("AlertReceived" in told or "hyper::Error" in told):
-        # The alert that would say so for sure is often lost, as the service closes the connection behind it.
+        # The TLS alert that would prove it is often lost, because the service closes the connection after it.
         sort = MissingCredentials if "AlertReceived" in told else StorageUnavailable
         return sort(
             f"{address} ends the TLS connection; it may want a client certificate: "
@@ -72,7 +72,7 @@ def unreachable(address: str, error: Exception, *, tls: bool) -> OutlastError:
 
 
 def namespace_refused(namespace: str, address: str, error: RPCError) -> OutlastError:
-    """Return why the service does not let us into a namespace."""
+    """Return the reason why the service refuses a namespace."""
     place = f"namespace {namespace!r} at {address}"
     if error.status is RPCStatusCode.NOT_FOUND:
         return ConfigurationError(

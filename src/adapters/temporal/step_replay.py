@@ -1,4 +1,4 @@
-"""Running the code of executions over their histories again, without any effect."""
+"""Running the code of executions over their histories again, without side effects."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from outlast.adapters.temporal.steps import OpenSteps, Place
 from outlast.ports.durability.steps import Step
 
 REPLAYS_MAX = 100
-"""Of how many executions a worker remembers what a replay has found."""
+"""The most executions whose replay results a worker remembers."""
 
 MakeReplayer = Callable[[OpenSteps, ThreadPoolExecutor], Replayer]
-"""Makes a replayer of what its worker runs; the code it runs opens its steps where it is told."""
+"""Makes a replayer of its worker's workflows; the code that it runs opens its steps in the `OpenSteps`."""
 
 
 async def replay(make: MakeReplayer, history: WorkflowHistory, steps: OpenSteps | None = None) -> None:
-    """Run the code of an execution over its history; afterwards `steps` holds what the code waits for.
+    """Run the code of an execution over its history; afterwards `steps` holds the steps that it waits for.
 
     Raises:
-        temporalio.workflow.NondeterminismError: the code is not what made the history.
+        temporalio.workflow.NondeterminismError: other code made the history.
     """
     with ThreadPoolExecutor(1, "outlast-replay") as executor:
         await make(steps or OpenSteps(), executor).replay_workflow(history)
 
 
 class Replays:
-    """The steps of executions whose code runs in other workers, or in none."""
+    """The steps of executions whose code does not run in this worker."""
 
     def __init__(self, client: Client, make: MakeReplayer) -> None:
         self._client = client
@@ -39,10 +39,10 @@ class Replays:
         self._found: OrderedDict[tuple[str, str], asyncio.Task[OpenSteps]] = OrderedDict()
 
     async def find(self, place: Place) -> Step | None:
-        """Return the step, if the execution's code asks for it; whatever the replay raises is raised.
+        """Return the step, if the execution's code asks for it; errors of the replay are raised.
 
-        The last replays are remembered, and however many steps of one execution are asked for at the same
-        time, it is replayed once.
+        The last replays are remembered. An execution is replayed only once, even if several of its steps are
+        looked up at the same time.
         """
         execution = place[:2]
         known = self._found.get(execution)

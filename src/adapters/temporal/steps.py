@@ -1,4 +1,4 @@
-"""The steps that workflow code in this process waits for, where the activity that performs one finds it."""
+"""The steps that workflow code in this process waits for, so that the activity for a step finds it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from outlast.ports.durability.steps import Step
 
 
 class Place(NamedTuple):
-    """Where a step is: in which execution, in which run of it, under which activity id."""
+    """The place of a step: its execution, the run in it, and the activity id."""
 
     execution_id: str
     run_id: str
@@ -21,10 +21,10 @@ class Place(NamedTuple):
 
 
 def activity_id_of(step: Step) -> str:
-    """Return the step's key; with its name and a digest of its arguments, where workflow code gave these.
+    """Return the step's key, followed by its name and a digest of its arguments if workflow code gave these.
 
-    Temporal compares ids when it replays. So code that calls the same activity with other arguments than
-    before is noticed, as it is on every other backend, and Temporal's message says what was called.
+    Temporal compares ids when it replays. So it notices code that calls the same activity with other
+    arguments than before, like every other backend, and its message names the activity.
     """
     if step.kind is not StepKind.ACTIVITY or step.arguments is None:
         return step.key
@@ -39,12 +39,12 @@ def name_in(activity_id: str) -> str | None:
 
 def key_of(activity_id: str) -> str:
     """Return the key of the step that has this activity id."""
-    # Keys of workflow code begin with a colon and hold no `#`; those of tool calls hold what a model wrote.
+    # Keys of workflow code begin with a colon, without a `#`; those of tool calls hold a model's text.
     return activity_id.partition("#")[0] if activity_id.startswith(":") else activity_id
 
 
 class OpenSteps:
-    """Steps by place. A session or a tool source stands in them, which no payload could carry."""
+    """Steps by place. They hold objects that no payload could carry, such as sessions and tool sources."""
 
     def __init__(self, *, keeps_unfinished: bool = False) -> None:
         """Keep a step while the code waits for it; if `keeps_unfinished`, also when the code is dropped."""
@@ -54,7 +54,7 @@ class OpenSteps:
 
     @contextmanager
     def open(self, place: Place, step: Step) -> Iterator[None]:
-        """Let `find` find the step for the time of the block."""
+        """Let `find` return the step during the block."""
         self._steps[place] = step
         try:
             yield
@@ -69,14 +69,14 @@ class OpenSteps:
         return self._steps.get(place)
 
     def give_up(self, place: Place) -> None:
-        """Inform whoever watches that the code no longer waits for the step. From any thread."""
+        """Notify the watchers that the code no longer waits for the step. Call it from any thread."""
         for told in tuple(self._watched.get(place, ())):
             told()
 
     @contextmanager
     def watched(self, place: Place, told: Callable[[], object]) -> Iterator[None]:
-        """Have `told` called, in whatever thread, when the step is given up during the block."""
-        # There are several where Temporal has given up an attempt that goes on here, and made another.
+        """Call `told`, in any thread, when the step is given up during the block."""
+        # There are several if Temporal gave up an attempt that goes on here, and began another.
         watching = self._watched.setdefault(place, [])
         watching.append(told)
         try:

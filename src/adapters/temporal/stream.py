@@ -1,7 +1,7 @@
-"""The event stream of an execution. The records behind it are asked of a worker; the history says when.
+"""The event stream of an execution. A worker answers with its records; the history gives their times.
 
-It also says which: those of workflow tasks that the history has as completed before the worker is asked.
-What a worker makes of later events can still change with the task that brings them.
+The stream has only records of workflow tasks that were completed in the history before the worker was asked.
+The records that a worker makes of later events can still change with the next task.
 
 An execution that continues as new has several histories (Temporal calls each of them a run). The stream goes
 through all of them that Temporal still has, and its positions are the same whichever these are.
@@ -43,21 +43,21 @@ from outlast.core.records import AnyRecord, decode_record, read_record
 from outlast.ports.toolkit import RecordReader, Toolkit
 
 PAUSE_SECONDS = 0.5
-"""How long a reader waits for a worker, without which nobody answers queries, before it asks again."""
+"""The time after which a reader asks again if no worker has answered its query."""
 
 ANSWER = timedelta(seconds=10)
-"""How long an answer may take. A worker without a cache may drop one of several questions at once."""
+"""The longest time for an answer. A worker without a cache may drop one of several queries at once."""
 
 PATIENCE_SECONDS = 30.0
-"""How long a reader that wants only what there is goes on asking."""
+"""The time for which a reader that does not follow the stream goes on asking."""
 
 PACE_SECONDS_MAX = 2.0
-"""How rarely a reader looks for the text of a model that tells none."""
+"""The longest pause of a reader that looks for the text of a model that does not stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Some records of one run: what the query for them answers."""
+    """Some records of one run: the answer to the query for them."""
 
     records: Sequence[JSON]
     before: int
@@ -91,13 +91,13 @@ class EventStream:
             yield event
 
     async def events_now(self) -> Sequence[Event]:
-        """Return the events that there are in the last run."""
+        """Return the events that the last run has now."""
         with translated(self._id):
             found = await self._client.get_workflow_handle(self._id).describe()
         return [event async for event in self._from(found.run_id or "", 0, follow=False)]
 
     async def records(self) -> AsyncIterator[AnyRecord]:
-        """Yield the records that there are in all runs that Temporal still has."""
+        """Yield the records that all runs have now that Temporal still keeps."""
         with translated(self._id):
             found = await self._client.get_workflow_handle(self._id).describe()
         ended = None if self._waiter is None else self._waiter.ended
@@ -149,7 +149,7 @@ class EventStream:
             run_id = history.next_run
 
     async def _history(self, run: WorkflowHandle[Any, Any]) -> _History:
-        """Return the run's history, read as far as it goes now."""
+        """Return the run's history, read up to its present end."""
         history = _History(run)
         with translated(self._id):
             await history.read((await run.describe()).history_length)
@@ -159,7 +159,7 @@ class EventStream:
         return self._client.get_workflow_handle(self._id, run_id=run_id)
 
     async def _first_run(self, first: str, last: str) -> str:
-        """Return the first run, if Temporal still has it."""
+        """Return the first run that Temporal still has."""
         try:
             await self._run(first).describe()
         except RPCError as error:
@@ -169,7 +169,7 @@ class EventStream:
         return first
 
     async def _page(self, run: WorkflowHandle[Any, Any], position: int, length: int, follow: bool) -> _Page:
-        """Return some of the run's records; with `follow`, however long no worker answers."""
+        """Return some of the run's records; with `follow`, wait for a worker without a limit."""
         try:
             async with asyncio.timeout(None if follow else PATIENCE_SECONDS):
                 while True:
@@ -188,14 +188,14 @@ class EventStream:
 
 
 class _Text:
-    """The text of replies that are being written in one run, as the heartbeats of model calls tell it."""
+    """The text of replies that are being written in one run, read from the heartbeats of model calls."""
 
     def __init__(self) -> None:
         self._open: set[str] = set()
         self._told: dict[tuple[str, int], int] = {}
 
     def see(self, event: Event) -> None:
-        """Take down whether a model is being asked."""
+        """Note whether a model call is open."""
         match event.data:
             case TurnStartedData(key=key):
                 self._open.add(key)
@@ -207,7 +207,7 @@ class _Text:
     async def until(
         self, coming: asyncio.Future[Any], run: WorkflowHandle[Any, Any]
     ) -> AsyncGenerator[Delta, None]:
-        """Yield what is written until `coming` is done, which it is to be however this ends."""
+        """Yield the text until `coming` is done; `coming` is cancelled if this ends before."""
         pace = TEXT_SECONDS
         try:
             while True:
@@ -215,7 +215,7 @@ class _Text:
                 if coming.done():
                     return
                 found = [delta async for delta in self._new(await run.describe())]
-                # A model that does not stream need not be looked at often.
+                # For a model that does not stream, a look now and then is enough.
                 pace = TEXT_SECONDS if found else min(2 * pace, PACE_SECONDS_MAX)
                 for delta in found:
                     yield delta
@@ -243,17 +243,17 @@ class _History:
         self._events = run.fetch_history_events(wait_new_event=True)
         self._length = 0
         self.completed = 0
-        """How many events there are up to the last one by which a workflow task was completed."""
+        """The number of events up to the last completion of a workflow task."""
         self.next_run: str | None = None
-        """The run as which this one continues, if it does."""
+        """The run that continues this one, if there is one."""
 
     async def read(self, length: int) -> None:
-        """Read what there is, which is so many events."""
+        """Read the history, which has `length` events now."""
         while self._length < length and await self._event() is not None:
             pass
 
     async def wait(self) -> bool:
-        """Wait until another workflow task is completed; return False if the run ends without."""
+        """Wait until another workflow task is completed; return False if the run ends before."""
         while (event := await self._event()) is not None:
             if event.event_id == self.completed:
                 return True
@@ -274,7 +274,7 @@ class _History:
 
 @contextmanager
 def translated(execution_id: str) -> Iterator[None]:
-    """Turn what the service or the network raises inside into our errors."""
+    """Turn exceptions of the service or the network inside the block into our errors."""
     try:
         yield
     except RPCError as error:

@@ -7,14 +7,15 @@ _UNFINDABLE = '"\\'
 
 
 def quoted(text: str) -> str:
-    """Return the text as a literal; it has none of the characters that cannot be found."""
+    """Return the text as a literal; it must not have characters that cannot be found."""
     return "'" + text.replace("'", "\\'") + "'"
 
 
 def begins_like(field: str, text: str) -> list[str]:
-    """Return the conditions that find, among others perhaps, what has `text` in `field`.
+    """Return conditions that find all executions with `text` in `field`, and perhaps others.
 
-    A text with a quotation mark or a backslash is looked for by what stands before it: the caller compares.
+    For a text with a quotation mark or a backslash, only the part before it is looked for: the caller must
+    compare.
     """
     beginning = text[: min((text.find(one) for one in _UNFINDABLE if one in text), default=len(text))]
     if beginning == text:

@@ -33,7 +33,7 @@ from outlast.ports.toolkit import Toolkit
 
 @dataclass(frozen=True, slots=True)
 class TemporalWorkerOptions:
-    """How a worker works; see `Backend.worker`. Temporal's name for the lease is heartbeat timeout."""
+    """The options of a worker; see `Backend.worker`. Temporal's name for the lease is heartbeat timeout."""
 
     lease: timedelta
     max_concurrent_executions: int
@@ -56,7 +56,7 @@ class TemporalWorkerOptions:
 class TemporalWorker:
     """Runs executions of some workflows while its `async with` block does, and stops gracefully.
 
-    If stopping is cancelled, it drops everything at once; Temporal notices when the lease has run out.
+    If the stop is cancelled, it drops everything at once; Temporal notices when the lease has run out.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class TemporalWorker:
             unsandboxed_workflow_runner=GuardedRunner(host.toolkit),
             identity=identity,
             max_cached_workflows=options.max_cached_executions,
-            # Of workflow tasks, which take milliseconds. Temporal needs two to have a cache.
+            # This limits workflow tasks, which take milliseconds. Temporal needs two of them for its cache.
             max_concurrent_workflow_tasks=max(options.max_concurrent_executions, 2),
             max_concurrent_activities=options.max_concurrent_activities,
             sticky_queue_schedule_to_start_timeout=options.lease,
@@ -146,7 +146,7 @@ async def _stop(worker: Worker, running: asyncio.Task[None], attempts: TemporalA
 def replayer_of(
     host: Host, namespace: str = "default", data_converter: DataConverter = data_converter
 ) -> MakeReplayer:
-    """Return what makes a replayer of the workflows that `host` defines."""
+    """Return a function that makes a replayer of the workflows that `host` defines."""
 
     def make(steps: OpenSteps, executor: ThreadPoolExecutor) -> Replayer:
         return Replayer(

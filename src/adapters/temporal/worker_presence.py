@@ -1,8 +1,8 @@
-"""Which workers are alive: each says so in the list of workers that Temporal keeps, and what it runs.
+"""Which workers are alive: each announces itself, with its workflows, in Temporal's list of workers.
 
 Temporal's own SDK puts an entry there for each worker too, but only once a minute, and without the names of
 its workflows. Ours stands beside it: it is there before the worker works, is renewed three times in a lease,
-and is taken away when the worker has stopped. That of a worker which was killed stays, and shows its age.
+and is removed when the worker has stopped. The entry of a worker that was killed stays, and shows its age.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.journal import WorkerCard
 
 EXECUTIONS_MAX = 1000
-"""Of how many running executions, the newest, it is looked up who carries them on."""
+"""The number of running executions, the newest ones, whose worker is looked up."""
 
 AT_ONCE = 20
-"""How many of them are asked about at the same time."""
+"""The number of them that are looked up at the same time."""
 
 _PACKAGE = "outlast"
 _WORKFLOW = "outlast.workflow"
@@ -54,10 +54,10 @@ logger = logging.getLogger("outlast.worker")
 
 
 class WorkerPresence:
-    """Says that a worker is alive while its `async with` block lasts, and logs that its word does not arrive.
+    """Announces a worker while its `async with` block lasts, and logs announcements that do not arrive.
 
     Args:
-        lease: For how long after its last word the worker is taken to be alive.
+        lease: The time after its last announcement for which the worker counts as alive.
     """
 
     def __init__(self, client: Client, card: WorkerCard, lease: timedelta) -> None:
@@ -118,11 +118,11 @@ class WorkerPresence:
 async def workers_of(client: Client) -> Sequence[WorkerDescription]:
     """Return the workers of this library in the client's namespace, the first to have started first.
 
-    Alive is who has said so within its lease, by the clock of its own machine and of this one. A worker
-    carries on the executions of which an attempt is under way under its identity.
+    A worker is alive if it has announced itself within its lease, by the clocks of its computer and this one.
+    A worker carries on the executions that have an attempt under way with its identity.
 
     Raises:
-        NotSupported: the service keeps no list of workers.
+        NotSupported: the service does not keep a list of workers.
         RPCError: it does not answer, or refuses.
     """
     namespace = await client.workflow_service.describe_namespace(
@@ -149,7 +149,7 @@ async def workers_of(client: Client) -> Sequence[WorkerDescription]:
 
 
 async def _heartbeats(client: Client) -> Sequence[WorkerHeartbeat]:
-    """Return the last word of every worker of this library that has not stopped in good order."""
+    """Return the last announcement of every worker of this library, except those that stopped gracefully."""
     keys: list[str] = []
     request = ListWorkersRequest(namespace=client.namespace, query=f"SdkName = {quoted(_PACKAGE)}")
     while True:
@@ -193,7 +193,7 @@ async def _carried(client: Client, task_queues: set[str]) -> dict[tuple[str, str
 
 
 async def _found(ask: Callable[[K], Awaitable[T]], keys: Iterable[K]) -> Sequence[T]:
-    """Return the answers, asking a few questions at a time, without those about what has gone meanwhile."""
+    """Return the answers, asking a few questions at a time; things that are gone meanwhile are left out."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def answer(key: K) -> T | None:

@@ -1,7 +1,7 @@
-"""The one Temporal workflow that every workflow of a user is.
+"""The Temporal workflow that runs every workflow of a user.
 
-It is dynamic: it answers to any name, and looks up what the user has defined by it. What it needs of its
-worker comes through Temporal's door for that, the extern functions of an interceptor.
+It is dynamic: it has every name, and looks up the user's workflow of that name. It gets the objects of its
+worker through the extern functions of an interceptor, which Temporal offers for that.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ _HOST = "outlast.host"
 
 @dataclass(frozen=True, eq=False)
 class Host(Interceptor):
-    """What a worker, or a replay, lends to the workflows that it runs."""
+    """The things that a worker, or a replay, lends to the workflows that it runs."""
 
     toolkit: Toolkit
     definitions: Mapping[str, WorkflowDefinition]
@@ -68,9 +68,9 @@ class Host(Interceptor):
     lease: timedelta
     limit_bytes: int = LIMIT_BYTES
     writes_json: bool = False
-    """Whether the client's data converter does; see `payloads.writes_json`."""
+    """True if the client's data converter writes JSON as we do; see `payloads.writes_json`."""
     ended: EndedRuns = field(default_factory=EndedRuns)
-    """Those who wait in this process for an execution to end."""
+    """The waiters in this process for the ends of executions."""
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
@@ -80,7 +80,7 @@ class Host(Interceptor):
 
 
 def host() -> Host:
-    """Return what the worker lends to the workflow whose code is running."""
+    """Return the things that the worker lends to the running workflow."""
     lent: Host = workflow.extern_functions()[_HOST]()
     return lent
 
@@ -112,18 +112,18 @@ class DurableWorkflow:
     """Runs the entrypoint of the user's workflow.
 
     Raises:
-        UnknownDefinition: this worker does not run that workflow. Temporal tries again, elsewhere perhaps.
+        UnknownDefinition: this worker does not run that workflow. Temporal tries again, perhaps elsewhere.
     """
 
     @workflow.init
     def __init__(self, args: Sequence[RawValue]) -> None:
         self._begun = asyncio.Event()
         self._unready: Exception | None = None
-        """Why this worker cannot run the workflow: that fails its first task, for another worker to try."""
+        """The reason why this worker cannot run the workflow: its first task fails, for another to try."""
         try:
             self._prepare(args)
         except Exception as error:
-            # Of a workflow whose constructor raises, the SDK leaves a coroutine that nobody awaits.
+            # If the constructor of a workflow raises, the SDK leaves a coroutine that nobody awaits.
             self._unready = error
 
     def _prepare(self, args: Sequence[RawValue]) -> None:
@@ -145,7 +145,7 @@ class DurableWorkflow:
         self._arguments: dict[str, JSON] = values[0] if values and isinstance(values[0], dict) else {}
         self._instance: Any = None
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        """Gets what a signal handler raises: that ends the execution."""
+        """Gets the exception of a signal handler, which ends the execution."""
         match values:
             case [_, {"keys": int(), "emitted": int(), "records": int()} as place]:
                 self._context.go_on_from(place)
@@ -153,9 +153,9 @@ class DurableWorkflow:
                 started = ExecutionStarted(at=self._context.time, workflow=name, arguments=self._arguments)
                 self._context.record(started)
         self._unmade: Exception | None = None
-        """What the constructor of the user's class raised: that ends the execution, when it begins."""
+        """The exception of the constructor of the user's class. It ends the execution when that begins."""
         try:
-            # Now, because Temporal may ask a validator before the entrypoint begins.
+            # This happens now, because Temporal may ask a validator before the entrypoint begins.
             with self._contained():
                 self._instance = self._scope.run(self._definition.cls)
         except Exception as error:
@@ -215,7 +215,7 @@ class DurableWorkflow:
 
     @workflow.signal(dynamic=True)
     async def signal(self, name: str, args: Sequence[RawValue]) -> None:
-        # Temporal hands over early signals before the entrypoint begins; users meet them after.
+        # Temporal hands over early signals before the entrypoint begins; user code gets them afterwards.
         await self._begun.wait()
         arguments, named = read_sent(_values(args))
         self._context.record(
@@ -280,7 +280,7 @@ class DurableWorkflow:
     async def _answered(
         self, update_id: str, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]
     ) -> UpdateCompleted:
-        """Return how the handler of an update has ended; what it raises is the caller's."""
+        """Return the end of an update's handler; the caller gets its exception."""
         try:
             method, given, by_name = self._handler(self._definition.updates, "update", name, arguments, named)
             with self._contained():
@@ -310,7 +310,7 @@ class DurableWorkflow:
             check_size(f"the answer to query {name!r}", answer, self._host.limit_bytes)
             return {"answer": answer}
         except Exception as error:
-            # As data, because of a query that fails Temporal keeps nothing but the message.
+            # Failures are returned as data, because Temporal keeps only the message of a query that fails.
             return {"failure": failure_of(error, LIMIT_BYTES).model_dump(mode="json")}
 
     @workflow.query(name=RECORDS_QUERY)
@@ -354,7 +354,7 @@ def _values(args: Sequence[RawValue]) -> list[Any]:
 
 
 def read_sent(values: Sequence[Any]) -> tuple[Sequence[JSON], Mapping[str, JSON]]:
-    """Return positional and named arguments: of our own senders, who name them, or of `temporal signal`."""
+    """Return positional and named arguments: of our own senders, which name them, or of `temporal signal`."""
     match values:
         case [{"outlast": {"arguments": list(arguments), "named": dict(named)}}]:
             return arguments, named
@@ -362,5 +362,5 @@ def read_sent(values: Sequence[Any]) -> tuple[Sequence[JSON], Mapping[str, JSON]
 
 
 def sent(arguments: Sequence[JSON], named: Mapping[str, JSON]) -> dict[str, Any]:
-    """Return what carries the arguments of a signal, a query or an update."""
+    """Return the payload for the arguments of a signal, a query or an update."""
     return {"outlast": {"arguments": list(arguments), "named": dict(named)}}
