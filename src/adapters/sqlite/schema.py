@@ -153,6 +153,28 @@ RETRY_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
+class FileIdentities:
+    """The file of a store and its write-ahead log, as they were when they were opened.
+
+    SQLite goes on writing to a file that was deleted or replaced, and whoever opens the path later sees
+    nothing of it.
+    """
+
+    path: Path
+    identities: tuple[tuple[str, FileIdentity], ...]
+
+    def check(self) -> None:
+        """Raise StorageError unless the files at the path are those that were opened."""
+        for path, identity in self.identities:
+            if _identity(path) != identity:
+                raise StorageError(
+                    f"{self.path} or its -wal file was deleted or replaced while it was open, so nothing "
+                    "more is written; stop every process that uses it, put the right file in place, and "
+                    "start them again"
+                )
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
     """The file of a store, and how to open it."""
 
@@ -220,21 +242,11 @@ class Database:
             else:
                 return
 
-    def identity(self) -> tuple[FileIdentity, FileIdentity]:
-        """Return which file and which write-ahead log stand at the path now."""
-        return _identity(self.path), _identity(self.path.with_name(f"{self.path.name}-wal"))
-
-    def check_identity(self, opened: tuple[FileIdentity, FileIdentity]) -> None:
-        """Raise StorageError unless the files at the path are those that were opened.
-
-        SQLite goes on writing to a file that was deleted or replaced, and whoever opens the path later sees
-        nothing of it.
-        """
-        if self.identity() != opened:
-            raise StorageError(
-                f"{self.path} or its -wal file was deleted or replaced while it was open, so nothing more is "
-                "written; stop every process that uses it, put the right file in place, and start them again"
-            )
+    def identities(self) -> FileIdentities:
+        """Return what tells the files that are open from others that take their place."""
+        absolute = self.path.absolute()
+        paths = (str(absolute), f"{absolute}-wal")
+        return FileIdentities(self.path, tuple((path, _identity(path)) for path in paths))
 
     def open_for_reading(self) -> sqlite3.Connection:
         """Return a read-only connection to a file that `open` has prepared."""
@@ -350,7 +362,7 @@ class Database:
         return int(version)
 
 
-def _identity(path: Path) -> FileIdentity:
+def _identity(path: str) -> FileIdentity:
     try:
         found = os.stat(path)
     except FileNotFoundError:

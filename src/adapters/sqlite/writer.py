@@ -86,7 +86,7 @@ class Writer:
         self._announce = announce
         self._queue: deque[Request] = deque()
         self._committing: asyncio.Task[None] | None = None
-        self._opened = database.identity()
+        self._identities = database.identities()
         self.lease_time_ahead = 0.0
         """How far the time of leases is ahead of the clock's steady time."""
         self._clean_seconds = math.inf if clean_seconds is None else clean_seconds
@@ -171,7 +171,6 @@ class Writer:
     def _transact(self, connection: sqlite3.Connection, group: Sequence[Request]) -> Committed:
         try:
             self._database.begin(connection)
-            self._database.check_identity(self._opened)
             transaction = Transaction(
                 connection, self._clock.now(), self._clock.steady() + self.lease_time_ahead, self._limit_bytes
             )
@@ -181,7 +180,7 @@ class Writer:
             ]
             connection.execute("COMMIT")
             # Nothing is acknowledged that went into a file which nobody can open any more.
-            self._database.check_identity(self._opened)
+            self._identities.check()
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
