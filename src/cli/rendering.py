@@ -1,4 +1,4 @@
-"""Executions and events as people read them, and as programs do: one JSON document a line."""
+"""Executions and events as text for people, and for programs: one JSON document a line."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def shortened(text: str, length: int = _LENGTH_MAX) -> str:
 
 
 def local_time(at: datetime) -> str:
-    """Return date and time to the second, where the reader is."""
+    """Return date and time to the second, in the reader's time zone."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -91,7 +91,7 @@ def event_json(event: Event) -> str:
 
 
 def value_json(value: Any) -> str:
-    """Return a result as JSON; half a character, which a model may have written, as its escape."""
+    """Return a result as JSON; half a character, which a model may have written, is escaped."""
     try:
         return to_json(value).decode()
     except PydanticSerializationError:
@@ -168,7 +168,7 @@ def workers_table(workers: Sequence[WorkerDescription]) -> Table:
 
 
 def execution_table(execution: ExecutionDescription) -> Table:
-    """Return one execution as a table, a row for each thing known of it."""
+    """Return one execution as a table, a row for each known property."""
     table = Table(box=None, pad_edge=False, show_header=False)
     rows = {
         "id": Text(printable(execution.id)),
@@ -176,7 +176,7 @@ def execution_table(execution: ExecutionDescription) -> Table:
         "status": _status(execution),
         "started": Text(local_time(execution.created_at)),
         "took": Text(_duration(execution)),
-        # A message may have several lines, such as what differs from a journal.
+        # A message may have several lines, such as the differences from a journal.
         "error": Text("\n".join(map(printable, (execution.error or "").splitlines()))),
     }
     for name, value in rows.items():
@@ -186,14 +186,14 @@ def execution_table(execution: ExecutionDescription) -> Table:
 
 
 def event_line(event: Event) -> Text:
-    """Return an event as a line: its position and time, the agent that it is about, what happened."""
+    """Return an event as a line: its position, its time, the agent that it is about, and its text."""
     line = Text(f"{event.position:>4}  ")
     line.append(event.at.astimezone().strftime("%H:%M:%S.%f")[:-3], style="dim")
     return line.append("  ").append_text(agent_and_event(event))
 
 
 def agent_and_event(event: Event) -> Text:
-    """Return the agent that an event is about, in a column, and what happened."""
+    """Return the agent that an event is about, in a column, and the text of the event."""
     line = Text()
     line.append(f"{agent_of(event):<18}  ", style="magenta")
     style = _KIND_STYLES.get(event.kind.rpartition("_")[2], "")
@@ -212,12 +212,12 @@ def agent_of(event: Event) -> str:
 
 
 def told(event: Event) -> str:
-    """Return what an event says, in a line."""
+    """Return the text of an event, in a line."""
     return shortened(_told(event.data))
 
 
 def _counted(ids: Sequence[str]) -> str:
-    """Return how many there are, and the first ones by name."""
+    """Return the number of ids, and the first ones."""
     named = shortened(", ".join(ids), 60)
     return f"{len(ids)}: {named}" if ids else "0"
 
@@ -248,7 +248,7 @@ def _because(reason: str | None) -> str:
 
 
 def _replied(reply: Mapping[str, JSON]) -> str:
-    """Say what a model's reply holds: what it calls, to whom it hands off, what it says."""
+    """Return the content of a model's reply in words: its calls, its handoff, its text."""
     entries = reply.get("entries")
     said: list[str] = []
     for entry in entries if isinstance(entries, list) else []:

@@ -1,1 +1,1 @@
-"""The demonstration: a process is killed in the middle of an analysis, and another one finishes it."""
+"""The demonstration: a process is killed in the middle of an analysis, and another process finishes it."""

@@ -1,4 +1,4 @@
-"""Where the demonstration's model is: at Mistral, or on this machine."""
+"""The server of the demonstration's model: Mistral's, or one on this computer."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Protocol
 
 
 class Cloud(Protocol):
-    """A server with a model, and what the demonstration can know and do there."""
+    """A server with a model, as the demonstration uses it."""
 
     description: str
     environment: Mapping[str, str]
     """The environment variables by which workers find it."""
     questions: Counter[tuple[str | None, int]] | None
-    """How often the model was asked what, where that is known."""
+    """The number of times that each question was asked, if that is known."""
 
     async def in_the_middle(self) -> None:
-        """Return once the answer that the kill is to interrupt is under way."""
+        """Return when the answer that the kill must interrupt is under way."""
 
     def go_on(self) -> None:
-        """Let go an answer that was held back."""
+        """Release an answer that was held back."""
 
 
 class Mistral(Cloud):
@@ -33,7 +33,7 @@ class Mistral(Cloud):
         self.questions = None
 
     async def in_the_middle(self) -> None:
-        """An answer is under way as soon as its turn has started."""
+        """Return at once: an answer is under way as soon as its turn has started."""
 
     def go_on(self) -> None:
-        """Nothing was held back."""
+        """Do nothing, because no answer was held back."""

@@ -1,7 +1,7 @@
-"""What the demonstration's tools do to the world: one line each in a file outside the database.
+"""The side effects of the demonstration's tools: one line each in a file outside the database.
 
-Were a tool to run twice, there would be two lines. The file is opened for appending, so that a line is
-written whole or not at all, whoever else writes.
+If a tool ran twice, there would be two lines. The file is opened for appending, so that a line is written
+completely or not at all, even if several processes write.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 import outlast
 
 EFFECTS_VARIABLE = "OUTLAST_DEMO_EFFECTS"
-"""Names the file to the workers."""
+"""The variable with which the workers find the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoEffect:
-    """One run of one tool: what was done, for which step, and by which process."""
+    """One call of one tool: its side effect, its step, and the process that made it."""
 
     idempotency_key: str
     activity: str
@@ -28,7 +28,7 @@ class DemoEffect:
 
 
 def leave_effect() -> None:
-    """Write down that the running activity has been run."""
+    """Write a line for the side effect of the running activity."""
     attempt = outlast.activity.info()
     effect = DemoEffect(attempt.idempotency_key, attempt.activity, attempt.attempt, os.getpid())
     line = json.dumps(asdict(effect)).encode() + b"\n"
@@ -41,5 +41,5 @@ def leave_effect() -> None:
 
 
 def effects_in(path: Path) -> list[DemoEffect]:
-    """Return what was written down, in order."""
+    """Return the side effects that were written, in order."""
     return [DemoEffect(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []

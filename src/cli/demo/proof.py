@@ -1,4 +1,4 @@
-"""The proof: what the journal says was done, against what was done to the world."""
+"""The proof: the journal, compared with the side effects that really happened."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from outlast.core.events import (
 
 @dataclass(frozen=True, slots=True)
 class StepProof:
-    """One step: how often its result is in the journal, how often it was tried and had an effect."""
+    """One step, with the numbers of its results in the journal, its attempts and its side effects."""
 
     name: str
     agent: str
     journaled: int
     attempts: int
     effects: int | None
-    """None for a model's turn, which has no effect in the file."""
+    """None for a model call, which does not write to the file."""
     processes: Sequence[str]
 
     @property
@@ -43,16 +43,16 @@ class StepProof:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What must be true after the demonstration; `problems` says what is not."""
+    """The facts that must be true after the demonstration; `problems` lists those that are not."""
 
     steps: Sequence[StepProof]
     problems: Sequence[str]
     questions: int | None
-    """How many questions the model answered, where that is known."""
+    """The number of questions that the model answered, if that is known."""
 
     @property
     def conclusions(self) -> list[str]:
-        """Return what follows if there are no problems, a line each."""
+        """Return the conclusions that hold if there are no problems, a line each."""
         tools = sum(step.effects is not None for step in self.steps)
         lines = [f"Proven: {tools} tools were called and had {tools} effects; none ran twice, none was lost."]
         if self.questions is not None:
@@ -71,10 +71,10 @@ class Proof:
         processes: Mapping[int, str],
         questions: Counter[tuple[str | None, int]] | None,
     ) -> Proof:
-        """Hold the events of an execution that ended against the effects that were left.
+        """Compare the events of an execution that has ended with the side effects.
 
-        `processes` names the two workers by process id, the killed one first; `questions` says how often the
-        model was asked what, where that is known.
+        `processes` names the two workers by process id, the killed one first; `questions` has the number of
+        times that each question was asked, if that is known.
         """
         steps = _steps(execution_id, events, effects, processes)
         left = Counter(effect.idempotency_key for effect in effects)
@@ -120,13 +120,13 @@ def _steps(
     steps = []
     for begun in events:
         key = _key(begun)
-        # A call that does not fit its tool is answered without being made, and has no key.
+        # A call that does not fit its tool is answered without being made, and so without a key.
         if key is None or not isinstance(begun.data, (TurnStartedData, ToolCalledData)):
             continue
         of_step = [event for event in events if _key(event) == key]
         ends = [event for event in of_step if isinstance(event.data, (ModelRepliedData, ToolReturnedData))]
         failed = sum(event.kind is EventKind.ATTEMPT_FAILED for event in of_step)
-        # An attempt that died with its worker could not say so: the next worker does, by taking over.
+        # An attempt that was lost with its worker has no record; the next worker's recovery stands for it.
         was_cut = begun.position < recovered_at and all(end.position > recovered_at for end in ends)
         tool = begun.data.tool if isinstance(begun.data, ToolCalledData) else None
         own = [effect for effect in effects if effect.idempotency_key == f"{execution_id}/{key}"]
@@ -146,7 +146,7 @@ def _steps(
 
 
 def _key(event: Event) -> str | None:
-    """Return the key of the step of a run that an event is about, if it is about one."""
+    """Return the key of the step in a run that an event is about, if there is one."""
     match event.data:
         case ModelCallData(key=key) | MadeCallData(key=key) | AttemptFailedData(key=key):
             return key

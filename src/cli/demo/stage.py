@@ -1,4 +1,4 @@
-"""The demonstration's course: two workers, of which the first is killed half-way."""
+"""The course of the demonstration: two workers, the first of which is killed half-way."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from outlast.core.events import EventKind
 REQUEST = "Analyse the acquisition of Northwind, a French company, for 2.5 million euros."
 LEASE_SECONDS = 3.0
 TOOLS_BEFORE_THE_KILL = 3
-"""Of six. The worker is killed in the model's turn that follows: no tool is under way then."""
+"""The tools (of six) that run before the kill. It comes in the next model call, when no tool is under way."""
 
 PATIENCE_SECONDS = 300.0
 
@@ -47,11 +47,11 @@ class DemoFailed(OutlastError):
 
 
 async def perform(directory: Path | None, console: Console) -> bool:
-    """Give the demonstration, and return whether its proof holds. No process is left behind.
+    """Run the demonstration, and return whether its proof holds. No process is left behind.
 
     Raises:
-        MissingExtra: it needs something that is not installed.
-        DemoFailed: a worker ended by itself, or all went on for too long.
+        MissingExtra: the demonstration needs a package that is not installed.
+        DemoFailed: a worker ended by itself, or the demonstration took too long.
     """
     with contextlib.ExitStack() as stack:
         cloud = stack.enter_context(_find_cloud())
@@ -70,7 +70,7 @@ async def perform(directory: Path | None, console: Console) -> bool:
 
 @contextlib.contextmanager
 def _find_cloud() -> Iterator[Cloud]:
-    """Give Mistral's API if there is a key for it, else a stand-in that serves for the time of the block.
+    """Yield Mistral's API if there is a key for it, else a stand-in that serves during the block.
 
     Raises:
         MissingExtra: the stand-in's server is not installed.
@@ -156,7 +156,7 @@ class _Play:
         self._say(name, Text(f"process {worker.id} started", style="bold"))
 
     async def _alive(self, events: AsyncIterator[Event]) -> AsyncGenerator[Event, None]:
-        """Yield events for as long as the newest worker lives."""
+        """Yield events as long as the newest worker lives."""
         while True:
             newest = self.workers[-1]
             coming = asyncio.ensure_future(anext(events, None))

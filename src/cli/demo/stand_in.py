@@ -1,4 +1,4 @@
-"""The stand-in for Mistral's API, and how its model behaves in the demonstration."""
+"""The stand-in for Mistral's API, and the behaviour of its model in the demonstration."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from outlast.testing.mistral_server import (
 )
 
 THINKING_SECONDS = 0.2
-"""How long an answer takes: a real model's would be longer, and none at all would be hard to watch."""
+"""The time that an answer takes: a real model takes longer, and without a pause nobody could follow."""
 
 TURNS_BEFORE_THE_KILL = 2
 
 
 class StandIn(Cloud):
-    """A server of our own on loopback, which holds the answer back that the kill has to interrupt.
+    """A server of our own on loopback, which holds back the answer that the kill must interrupt.
 
-    It does so when the answer is ready and no byte of it has been sent: the model has been paid, and only
+    It holds the answer when it is ready and before a byte of it is sent: the model has been paid, and only
     the worker that asked does not know.
     """
 
@@ -52,7 +52,7 @@ class StandIn(Cloud):
 
 @contextlib.contextmanager
 def stand_in() -> Iterator[Cloud]:
-    """Serve for the time of the block."""
+    """Serve during the block."""
     model = DealModel()
     with MistralServer(model) as server:
         yield StandIn(server, model)
@@ -60,11 +60,11 @@ def stand_in() -> Iterator[Cloud]:
 
 
 class DealModel:
-    """Plays the three agents, each by what has been done so far in the conversation."""
+    """Plays the three agents; each goes on from the entries of the conversation so far."""
 
     def __init__(self) -> None:
         self.questions: Counter[tuple[str | None, int]] = Counter()
-        """How often each question was asked: who was to answer, and how long the conversation was."""
+        """The number of times that each question was asked, by agent and length of the conversation."""
 
     async def __call__(self, call: ModelPrompt) -> Reply:
         self.questions[call.agent_name, len(call.entries)] += 1

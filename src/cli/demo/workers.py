@@ -1,4 +1,4 @@
-"""Worker processes: what `outlast worker` runs, started, watched and killed."""
+"""Processes of `outlast worker`, which the demonstration starts, watches and kills."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class WorkerProcess:
         return self.process.pid
 
     async def kill(self) -> int:
-        """Kill the process with SIGKILL, which it cannot notice; return the signal that ended it."""
+        """Kill the process with SIGKILL, which it cannot handle; return the signal that ended it."""
         self.process.kill()
         return -await self.ended
 
@@ -59,5 +59,5 @@ class WorkerProcess:
             await self.kill()
 
     def last_words(self) -> str:
-        """Return the end of what the process logged."""
+        """Return the last lines that the process logged."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])

@@ -1,4 +1,4 @@
-"""How many examples a property test tries, and what else Hypothesis must know of the suites."""
+"""The number of examples of a property test, and other settings of Hypothesis for the suites."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def few_examples(number: int, *, in_one_place: bool = False) -> settings:
 
     A profile that asks for more than the usual 100 examples, such as a nightly one, gets as many as it asks;
     one that asks for fewer than `number` gets those.
-    Say `in_one_place` of a property whose examples share a fixture of the test on purpose.
+    Set `in_one_place` for a property whose examples share a fixture of the test on purpose.
     """
     asked = settings()
     examples = asked.max_examples

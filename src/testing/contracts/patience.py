@@ -1,4 +1,4 @@
-"""Waiting in a test: in vain for a bounded time only, and then with words about what did not come."""
+"""Waiting in a test: only for a limited time, and then with an error that names what did not come."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _short.maxstring = _short.maxother = 60
 async def at_most(
     seconds: float, waited_for: str, state: Callable[[], Awaitable[str]] | None = None
 ) -> AsyncIterator[None]:
-    """Give the block so many seconds of real time.
+    """Limit the real time of the block.
 
     Raises:
         AssertionError: the time is up. It names what the block waited for, and `state` as it is then.

@@ -1,4 +1,4 @@
-"""What text beside the journal must do, as tests: inherit `DeltasContract` and say how to open it.
+"""The contract suite of the deltas port: inherit `DeltasContract` and say how to open a place for text.
 
     class TestMyDeltas(DeltasContract):
         @pytest.fixture
@@ -46,7 +46,7 @@ class DeltasContract(AsyncioTests):
     """The tests. Inherit it, and give the fixture `place`."""
 
     patience_seconds: ClassVar[float] = 10.0
-    """How long, in real time, anything may take."""
+    """The longest real time that anything may take."""
 
     def patience(self, place: DeltasPlace, waited_for: str) -> AbstractAsyncContextManager[None]:
         async def look() -> str:
@@ -102,7 +102,7 @@ class DeltasContract(AsyncioTests):
             await writer.publish("x", self.delta(place, 1))
             async with self.patience(place, "Deltas.follow to be woken"):
                 await following
-                # What came before the call is not missed either.
+                # Text that came before the call is not missed either.
                 await reader.follow("x", "", 1_000.0)
 
     async def test_who_follows_in_vain_returns_in_time(self, place: DeltasPlace) -> None:
@@ -130,7 +130,7 @@ class DeltasContract(AsyncioTests):
         self, place: DeltasPlace, pieces: Sequence[tuple[str, str, str]], cuts: Sequence[int]
     ) -> None:
         async with place.open() as writer, place.open() as reader:
-            # The place is that of earlier examples too: each begins where the last one ended.
+            # All examples share the place: each begins where the last one ended.
             begin = {id: (await reader.read(id, ""))[1] for id in ("x", "y", "ü/ 1")}
             expected: dict[str, list[Delta]] = {id: [] for id in begin}
             read: dict[str, list[Delta]] = {id: [] for id in begin}

@@ -1,4 +1,4 @@
-"""Runs of agents: what they do is the same, and told in the same order, on every backend."""
+"""Runs of agents: they do the same, and emit the same events in the same order, on every backend."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ KINDS = [
     *(EventKind.ACTIVITY_STARTED, EventKind.ACTIVITY_COMPLETED),
     EventKind.EXECUTION_COMPLETED,
 ]
-"""What happens in a careful run: its input is changed, its first answer is no number, its second call of a
-tool is one too many, and so its last answer is given without any."""
+"""The events of a careful run: its input is changed, its first answer is not a number, its second call of a
+tool is one too many, and so its last answer is given without tools."""
 
 
 @activity(name="contract_look", retry_policy_initial_interval=AT_ONCE)
@@ -171,7 +171,7 @@ ODD_IDS = ("model", "summary", "t1/model", "~", "", "", "same", "same", "x" * 50
 
 @workflow.define(name="contract.odd_ids")
 class OddIds:
-    """Runs an agent whose model gives its calls ids that no API describes."""
+    """Runs an agent whose model gives its calls ids that are not in any API."""
 
     @workflow.entrypoint
     async def run(self) -> list[str]:
@@ -193,7 +193,7 @@ async def dig(levels: int) -> Any:
 
 @workflow.define(name="contract.deep")
 class Deep:
-    """Runs an agent whose tool and whose model say what is nested so many levels deep."""
+    """Runs an agent whose tool and whose model return JSON that is nested `levels` deep."""
 
     @workflow.entrypoint
     async def run(self, tool: int, model: int) -> str:
@@ -216,7 +216,7 @@ def count(words: list[str]) -> dict[str, int]:
 
 
 class Scales(ToolSource):
-    """A source whose one tool gives a structure, beside a text that says the same."""
+    """A source whose one tool returns a structure, and a text with the same content."""
 
     @property
     def name(self) -> str:
@@ -258,7 +258,7 @@ class AllSorts:
 
 
 class AgentContract(DurabilityContractBase):
-    """What agents do is decided by one machine, from one journal."""
+    """One machine decides what agents do, from one journal."""
 
     async def test_checks_and_limits_of_a_run_are_the_same_on_every_backend(self, stage: Stage) -> None:
         execution, world = await stage.start(Careful)
@@ -292,7 +292,7 @@ class AgentContract(DurabilityContractBase):
                 *("Go.", "function.call", "function.result"),
             ]
         )
-        # Two summaries, which are no turns, and cost what turns cost; the conversation itself is whole.
+        # Two summaries, which are not turns but cost as much; the conversation itself is complete.
         assert (turns, tokens, lengths) == (5, 70, [10, 10])
         told = await stage.soon(transcript(execution))
         turn = [EventKind.TURN_STARTED, EventKind.MODEL_REPLIED]

@@ -75,7 +75,7 @@ class ApprovalContract(DurabilityContractBase):
     """D17."""
 
     async def asked(self, stage: Stage, execution: Execution, number: int) -> list[PendingApproval]:
-        """Return the calls that wait, once there have been so many questions."""
+        """Return the calls that wait, once that number of approvals was requested."""
         await stage.event(execution, EventKind.APPROVAL_REQUESTED, number)
         return list(await stage.soon(execution.pending()))
 

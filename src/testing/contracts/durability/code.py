@@ -20,7 +20,7 @@ from outlast.testing.contracts.durability.workflows import Asyncio, Chance, patc
 
 
 async def in_trouble(stage: Stage, execution: Execution) -> ExecutionDescription:
-    """Return the description once it tells why the execution cannot go on."""
+    """Return the description once it says why the execution cannot go on."""
 
     async def tells() -> ExecutionDescription | None:
         described = await execution.describe()
@@ -30,10 +30,10 @@ async def in_trouble(stage: Stage, execution: Execution) -> ExecutionDescription
 
 
 class CodeContract(DurabilityContractBase):
-    """D11, and what replay gives."""
+    """D11, and the results of replay."""
 
     hold_seconds = 10.0
-    """How long an execution that cannot go on may be left alone."""
+    """The time for which an execution that cannot go on may be left alone."""
 
     @pytest.mark.parametrize("loses_its_worker", [False, True])
     @pytest.mark.parametrize("edit", ["renamed", "shortened", "ended", "reordered"])
@@ -131,7 +131,7 @@ class CodeContract(DurabilityContractBase):
             world.gate("gate").set()
             process = await stage.worker(Chance)
             one = await stage.soon(execution.result())
-            # Had the replay drawn another id, it would have departed from its journal here.
+            # If the replay had drawn another id, it would have departed from its journal here.
             assert world.count(one[0]) == 1
             drawn.append([one[0], one[1], one[3], one[4]])
             await process.stop()

@@ -1,4 +1,4 @@
-"""Executions as those see them who start and watch them: D1, D2, D12, D13, D14, queries and lists."""
+"""Executions, as their callers start and watch them: D1, D2, D12, D13, D14, queries and lists."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from outlast.testing.contracts.durability.workflows import (
 )
 
 TOO_LARGE = 3_000_000
-"""More bytes than a backend under test takes: it is given a lower limit if need be."""
+"""More bytes than a backend under test takes; it gets a lower limit if necessary."""
 
 ODD_IDS = ("a b", "it's; --", "äöü/日本", "*[a-z]?", "x" * 200)
 

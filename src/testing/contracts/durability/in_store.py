@@ -56,7 +56,7 @@ class InStore(DurabilityStorage):
         return JournaledBackend(store, self.clock, self.open_deltas())
 
     def open_deltas(self) -> Deltas:
-        """Return the place for text as one more process sees it; by default one that ends with the test's."""
+        """Return the place for text for one more process; by default it ends with the test."""
         return SharedDeltas(self._text)
 
     async def pass_time(self, seconds: float) -> None:
@@ -66,7 +66,7 @@ class InStore(DurabilityStorage):
             seconds -= STEP_SECONDS
 
     async def settle(self) -> None:
-        """Return when no store is working on a call, and nobody goes on to make another one."""
+        """Return when no store is working on a call, and no other call follows."""
         quiet = 0
         while quiet < 20:
             # Answers come from threads and files, so turns of the loop alone do not bring them.

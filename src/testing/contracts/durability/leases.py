@@ -47,7 +47,7 @@ class LeaseContract(DurabilityContractBase):
         await stage.pass_time(2 * stage.lease.total_seconds())
         world.gate("payment").set()
         await stage.worker(Payment)
-        # A backend that hands out attempts knows that none was begun; another cannot know.
+        # A backend that hands out attempts knows that none was begun; other backends cannot know.
         result = await stage.later(payment.result(), stage.lease.total_seconds())
         assert result in ("unknown", "payment done")
         slot.gate("slot").set()

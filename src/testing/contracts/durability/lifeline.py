@@ -1,4 +1,4 @@
-"""A store that can be cut off, paused, and counted: how a process dies in the middle of a test's process."""
+"""A store that can be cut off, paused, and counted: it imitates the end of a process inside a test."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ WAITS = frozenset({"wait", "follow"})
 
 
 class ProcessDied(StorageError):
-    """Told to what is left of a process that the test has killed."""
+    """Raised in the remaining tasks of a process that the test has killed."""
 
 
 class Lifeline(Store):
     """Passes every call on to `store`, until it is cut.
 
-    `dies_at` cuts it at the n-th call that is not a wait (counted from 1): before the call has an effect, or,
-    with `dies_after_effect`, when it had its effect and the process has not heard of it.
+    `dies_at` cuts it at the n-th call that is not a wait (counted from 1): before the call has an effect or,
+    with `dies_after_effect`, after it had its effect and before the process gets the result.
     """
 
     def __init__(self, store: Store, *, dies_at: int | None = None, dies_after_effect: bool = False) -> None:
@@ -49,7 +49,7 @@ class Lifeline(Store):
         self.in_flight = 0
         """The number of calls, waits apart, that have not been answered."""
         self.calls: Counter[str] = Counter()
-        """How often each method was called."""
+        """The number of calls of each method."""
         self.bytes_read = 0
         self.bytes_written = 0
 
@@ -68,7 +68,7 @@ class Lifeline(Store):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no call is being worked on (a paused one waits)."""
+        """True if no call is being worked on (a paused call waits)."""
         return not self.in_flight or not self._flowing.is_set()
 
     async def _pass_on(self, name: str, call: Callable[[], Awaitable[T]]) -> T:

@@ -36,7 +36,7 @@ class MessageContract(DurabilityContractBase):
         await stage.event(execution, EventKind.TIMER_STARTED)
         await stage.pass_time(29.9)
         assert world.count("woke up") == 0
-        # A worker that looked just before may look once more a little later.
+        # A worker that looked just before may look again a little later.
         await stage.later(execution.result(), 0.1)
 
     async def test_d8_a_timer_survives_the_worker(self, stage: Stage) -> None:

@@ -18,9 +18,9 @@ from outlast.testing.contracts.durability.workflows import Steps
 from outlast.testing.contracts.durability.world import here
 
 DEATHS = 5
-"""How many processes one execution may end before it is held."""
+"""The number of processes that one execution may end before it is held."""
 LONG_LEASES = 3.0
-"""How long a long activity takes, in leases."""
+"""The duration of a long activity, in leases."""
 
 
 async def _end_process(what: str) -> str:
@@ -55,7 +55,7 @@ async def take_long(seconds: float) -> str:
 
 @workflow.define(name="contract.poison")
 class Poison:
-    """Does something, and then what ends its process; beside it, if so wanted, it sleeps in a loop."""
+    """Does something, and then ends its process; if asked, it sleeps in a loop beside that."""
 
     def __init__(self) -> None:
         self.letters: list[str] = []
@@ -87,16 +87,16 @@ class Long:
 
 
 class PoisonContract(DurabilityContractBase):
-    """D19, as far as code is concerned that ends its process."""
+    """D19, for code that ends its process."""
 
     async def held(self, stage: Stage, execution: Execution) -> ExecutionDescription:
-        """Return what is told of an execution once it is held."""
+        """Return the description of an execution once it is held."""
 
         async def find() -> ExecutionDescription | None:
             described = await execution.describe()
             return described if described.held else None
 
-        # Each death costs a lease; where others are suspects too, it waits for its turn besides.
+        # Each lost process costs a lease; if there are other suspects, the execution also waits for its turn.
         return await stage.later(stage.until(find), 30 * DEATHS * stage.lease.total_seconds())
 
     @pytest.mark.parametrize("and_sleeps", [False, True])

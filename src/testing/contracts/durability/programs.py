@@ -1,7 +1,7 @@
-"""Random workflow programs, and what must hold of them whatever crashes come in between.
+"""Random workflow programs, and the rules that hold for them after any crashes.
 
-The crash-free run of a program is what every other run is compared with: the same result, the same
-transcript, no step run again whose result was journaled, and no attempt made twice.
+Every run of a program is compared with the run without a crash: it must have the same result and the same
+transcript, must not run a step again whose result was journaled, and must not make an attempt twice.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from outlast.testing.contracts.durability.stage import DurabilityContractBase, S
 from outlast.testing.contracts.examples import few_examples
 
 CRASHES_MAX = 2
-"""Few enough for every activity of a program to have an attempt left."""
+"""The most crashes after which every activity of a program still has an attempt left."""
 
 SIGNALS = 3
 
 UPDATES = 3
 
 UNCERTAIN = (EventKind.SIGNAL_RECEIVED, EventKind.UPDATE_ACCEPTED, EventKind.UPDATE_COMPLETED)
-"""What may still happen when a program is about to end, or not."""
+"""The events that may or may not still happen when a program is about to end."""
 
 Operation = list[Any]
 
@@ -104,7 +104,7 @@ class WorkflowProgram:
 
 
 def _named(program: list[Operation], path: str = "") -> list[Operation]:
-    """Return the program with a name for every deed, after its place."""
+    """Return the program with a name for every operation, made from its place."""
     named = []
     for index, (verb, *rest) in enumerate(program):
         place = f"{path}{index}"
@@ -144,7 +144,7 @@ def programs() -> st.SearchStrategy[list[Operation]]:
 
 
 class ProgramRun:
-    """One execution of a program, and what a bystander sees of it."""
+    """One execution of a program, and the events that a bystander sees."""
 
     def __init__(self, stage: Stage, program: list[Operation]) -> None:
         self._stage = stage
@@ -191,13 +191,13 @@ class ProgramRun:
                     pass
 
     def over(self) -> dict[JSON, int]:
-        """Return how often each activity ran whose end the bystander has seen."""
+        """Return the number of runs of each activity whose end the bystander has seen."""
         return {what: self.world.count(what) for what in self._over}
 
     async def end(self) -> tuple[JSON, list[str]]:
         """Return the result and the transcript, the latter without the order of what happened at once.
 
-        Whether the last signals and updates or the end came first is chance, and no part of it.
+        It is chance whether the last signals and updates or the end came first, so that is left out.
         """
         result = await self._stage.later(self.execution.result(), 60)
         await self._stage.soon(asyncio.gather(*self._tasks))
@@ -232,7 +232,7 @@ async def compare(
     crashes: Sequence[int],
     **options: Any,
 ) -> None:
-    """Run `program` without a crash, then with those that `crash` makes; both must come to the same."""
+    """Run `program` without a crash, then with those that `crash` makes; the results must be equal."""
     stage = new_stage()
     quiet = ProgramRun(stage, program)
     try:
@@ -265,7 +265,7 @@ async def compare(
 
 
 class ProgramContract(DurabilityContractBase):
-    """Every program comes to the same, whatever crashes come in between."""
+    """Every program has the same result, with any crashes."""
 
     def new_stage(self) -> Stage:
         return Stage(type(self).new_storage(), self.lease, self.patience_seconds)

@@ -1,4 +1,4 @@
-"""Durable runs outside any workflow: what one has come to is read from its journal, whatever its length."""
+"""Durable runs outside any workflow: their results are read from journals of any length."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from outlast.testing.contracts.durability.stage import DurabilityContractBase, S
 
 RESULT_BYTES = 300_000
 RESULTS = 20
-"""Together more than any value may have where a value has the least room."""
+"""A number of results that together are larger than any value may be on any backend."""
 
 
 @activity(name="contract_fill", retry_policy_initial_interval=AT_ONCE)
@@ -64,7 +64,7 @@ class RunContract(DurabilityContractBase):
     """D2, for runs by an id."""
 
     reply_bytes: ClassVar[int] = 1_200_000
-    """How long a reply is that the backend must take; make it less for one that takes no value so long."""
+    """The length of a reply that the backend must take; make it less for a backend with a lower limit."""
 
     async def run(self, stage: Stage, run_id: str, script: Script, **limits: Any) -> RunResult[Any]:
         backend = await stage.backend()

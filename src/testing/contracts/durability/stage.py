@@ -28,11 +28,11 @@ D = TypeVar("D", bound=EventData)
 EXECUTIONS_SHOWN = 10
 EVENTS_SHOWN = 10
 EVENT_CHARACTERS_MAX = 200
-"""How much of the storage the message of a failed test shows."""
+"""The most characters of an event that the message of a failed test shows."""
 
 
 current_process: ContextVar[Process] = ContextVar("current_process")
-"""The process that runs the present code, as far as the test is concerned."""
+"""The process of the test that runs the present code."""
 
 
 class Process:
@@ -90,18 +90,18 @@ class Process:
         self._stop.set()
 
     async def kill(self) -> None:
-        """End the process at once, and without a word."""
+        """End the process at once, without a graceful stop."""
         async with self._closing:
             if not self._task.done():
                 await self._die()
 
     async def lose(self) -> None:
-        """End the process at once, and without a word; a `Supervisor` begins another one."""
+        """End the process at once, without a graceful stop; a `Supervisor` begins another one."""
         await self._storage.kill(self.backend)
         self.died.set()
 
     async def end_from_within(self) -> NoReturn:
-        """Do so as code of its own may, with all that it carries."""
+        """End the process from its own code, with all executions that it carries."""
         await self.lose()
         while True:
             await asyncio.Event().wait()
@@ -109,7 +109,7 @@ class Process:
     async def _die(self) -> None:
         await self._storage.kill(self.backend)
         while not self._task.done():
-            # The first cancellation is taken for a wish to stop in good order.
+            # The first cancellation counts as a request for a graceful stop.
             self._task.cancel()
             await asyncio.wait([self._task], timeout=0.01)
         if not self._task.cancelled() and (error := self._task.exception()) is not None:
@@ -121,7 +121,7 @@ class Supervisor:
 
     def __init__(self, stage: Stage, count: int, workflows: tuple[type[Any], ...], options: Any) -> None:
         self.deaths = 0
-        """How many processes have ended."""
+        """The number of processes that have ended."""
         self.alive: list[Process] = []
         self._stage = stage
         self._workflows = workflows
@@ -138,14 +138,14 @@ class Supervisor:
             await process.kill()
 
     async def close(self) -> None:
-        """Begin no other process; those that are there work on."""
+        """Stop beginning processes; the present ones go on working."""
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
 
 
 class Stage:
-    """One test's storage, and what the test has opened there."""
+    """The storage of one test, and the backends and processes that use it."""
 
     def __init__(self, storage: DurabilityStorage, lease: timedelta, patience_seconds: float) -> None:
         self.storage = storage
@@ -175,7 +175,7 @@ class Stage:
         return process
 
     def supervised(self, count: int, *workflows: type[Any], **options: Any) -> Supervisor:
-        """Return what keeps so many processes alive whose workers run `workflows`."""
+        """Return a supervisor of `count` processes whose workers run `workflows`."""
         supervisor = Supervisor(self, count, workflows, options)
         self._supervisors.append(supervisor)
         return supervisor
@@ -205,7 +205,7 @@ class Stage:
         return result
 
     async def soon(self, awaited: Awaitable[T]) -> T:
-        """Return the result of what comes without any time having to pass."""
+        """Return the result of `awaited`, which must come without any time passing."""
         return await self._in_time(awaited, in_words(awaited))
 
     async def _in_time(self, awaited: Awaitable[T], waited_for: str) -> T:
@@ -213,7 +213,7 @@ class Stage:
             return await awaited
 
     async def later(self, awaited: Awaitable[T], seconds: float) -> T:
-        """Return what comes while at most `seconds` pass, and a little."""
+        """Return the result of `awaited`, which must come within `seconds`, and a little."""
         waited_for = in_words(awaited)
         task = asyncio.ensure_future(awaited)
         step = min(1.0, self.lease.total_seconds() / 4)
@@ -234,7 +234,7 @@ class Stage:
         await self.pass_time(self.lease.total_seconds() + 0.1)
 
     async def until(self, find: Callable[[], Awaitable[T | None]]) -> T:
-        """Return what `find` finds, once it does; for what no backend announces."""
+        """Return the first result of `find`; for things that no backend announces."""
         async with at_most(self._patience_seconds, f"{find.__qualname__}() to find something", self.state):
             while (found := await find()) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
@@ -254,7 +254,7 @@ class Stage:
         return await self._in_time(find(), f"event {kind!r} of execution {execution.id}, number {times}")
 
     async def state(self) -> str:
-        """Return what is in the storage and how the processes are, for whoever reads why a test failed."""
+        """Return the state of the storage and the processes, for the report of a failed test."""
         lines = [str(process) for process in self._processes]
         async with self.storage.open() as backend:
             for one in await backend.list(limit=EXECUTIONS_SHOWN):
@@ -269,7 +269,7 @@ class Stage:
         return "\n".join(["the storage and the processes then:", *lines])
 
     async def close(self) -> None:
-        """End whatever is left of the processes."""
+        """End the remaining processes."""
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.storage.dispose)
             closing.push_async_callback(self._stack.aclose)
@@ -280,14 +280,14 @@ class Stage:
 
 
 class DurabilityContractBase(AsyncioTests):
-    """What the parts of the suite have in common."""
+    """The base of all parts of the suite."""
 
     new_storage: ClassVar[Callable[[], DurabilityStorage]]
     capabilities: ClassVar[frozenset[BackendCapability]] = ALL
     lease: ClassVar[timedelta] = timedelta(seconds=10)
-    """Of every worker; make it short for a clock that cannot be moved."""
+    """The lease of every worker; make it short for a clock that cannot be moved."""
     patience_seconds: ClassVar[float] = 30.0
-    """How long, in real time, anything that is due may take."""
+    """The longest real time that anything which is due may take."""
 
     @pytest.fixture
     async def stage(self) -> AsyncIterator[Stage]:
@@ -298,7 +298,7 @@ class DurabilityContractBase(AsyncioTests):
             await stage.close()
 
     def needs(self, capability: BackendCapability) -> None:
-        """Skip the test, and say why, where a capability is lacking."""
+        """Skip the test, with the reason, if a capability is missing."""
         if capability not in self.capabilities:
             pytest.skip(f"not here: {capability.value}")
 
@@ -316,7 +316,7 @@ DEPENDS_ON_WORKERS = frozenset(
         EventKind.EXECUTION_RECOVERED,
     }
 )
-"""Events that tell what became of attempts and workers; the others are those of the workflow alone."""
+"""The events about attempts and workers; all others are about the workflow alone."""
 
 
 def data_of(events: Iterable[Event], kind: type[D]) -> list[D]:
@@ -325,7 +325,7 @@ def data_of(events: Iterable[Event], kind: type[D]) -> list[D]:
 
 
 async def transcript(execution: Execution) -> list[tuple[str, dict[str, Any]]]:
-    """Return what happened in the workflow as JSON, without when, nor on which attempt."""
+    """Return the events of the workflow as JSON, without times and attempts."""
     return [
         (event.kind, event.data.to_data())
         for event in await all_events(execution)

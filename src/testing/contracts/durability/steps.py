@@ -1,4 +1,4 @@
-"""Activities, and what becomes of them in a crash: D3, D4, D5, D7."""
+"""Activities, also in a crash: D3, D4, D5, D7."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class StepContract(DurabilityContractBase):
         assert one[3] != other[3]
 
     async def test_d4_a_worker_that_died_before_it_began_costs_no_attempt(self, stage: Stage) -> None:
-        self.needs(BackendCapability.MOVABLE_CLOCK)  # else it cannot be known how far a worker came
+        self.needs(BackendCapability.MOVABLE_CLOCK)  # otherwise the progress of a worker is unknown
         execution, world = await stage.start(Gated)
         process = await stage.worker(Gated)
         await stage.soon(world.happened("gate reached"))

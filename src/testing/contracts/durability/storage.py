@@ -1,4 +1,4 @@
-"""What the durability contract is given: storage that several processes have open, one of which may die."""
+"""The input of the durability contract: storage that several processes use, any of which may be killed."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ class DurabilityStorage(Protocol):
     @property
     @abstractmethod
     def clock(self) -> MovableClock:
-        """The clock by which timers, time-outs and leases go here."""
+        """The clock of timers, timeouts and leases here."""
 
     @abstractmethod
     def open(self) -> Backend:
-        """Return a backend as one more process would have it, not yet entered."""
+        """Return a backend for one more process, not yet entered."""
 
     @abstractmethod
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass; when it returns, workers have done what they had to do meanwhile."""
+        """Let time pass; when this returns, workers have done all that was due meanwhile."""
 
     @abstractmethod
     async def kill(self, backend: Backend) -> None:
-        """Make it as if the process of `backend` had died: nothing it does reaches the storage any more.
+        """Act as if the process of `backend` had been killed: nothing it does reaches the storage any more.
 
         Tasks of the dead process are cancelled by the caller afterwards. The backend will still be exited.
         """
 
     async def pause(self, backend: Backend) -> None:
-        """Stop the process of `backend` where it is; asked for only with `PAUSABLE`."""
+        """Stop the process of `backend` where it is; called only with `PAUSABLE`."""
         raise NotImplementedError
 
     async def resume(self, backend: Backend) -> None:
-        """Let it go on: what it wanted to do meanwhile, it does now."""
+        """Let the process go on: it now does everything that it had to do meanwhile."""
         raise NotImplementedError
 
     async def stored_bytes(self) -> bytes:
-        """Return all that is stored; asked for only with `SHOWS_ITS_BYTES`."""
+        """Return all stored bytes; called only with `SHOWS_ITS_BYTES`."""
         raise NotImplementedError
 
     async def attempt_failed(self, execution: Execution) -> None:
-        """Return once it is durable that an attempt has failed; to be overridden where no event tells."""
+        """Return when it is durable that an attempt has failed; override it if no event shows that."""
         async for event in execution.events():
             if event.kind == EventKind.ATTEMPT_FAILED:
                 return
@@ -72,4 +72,4 @@ class DurabilityStorage(Protocol):
 
     @abstractmethod
     async def dispose(self) -> None:
-        """Remove what the storage occupies; every backend has been exited."""
+        """Remove all data of the storage; every backend has been exited."""

@@ -1,4 +1,4 @@
-"""The text of a reply that is being written: what D13 says of it."""
+"""The text of a reply that is being written, as D13 promises it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from outlast.testing.contracts.durability.stage import DurabilityContractBase, S
 from outlast.testing.contracts.durability.world import worlds
 
 HALF = "\ud83d"
-"""Half a character, as models do write; whoever reads it gets U+FFFD."""
+"""Half a character, which models do write; its reader gets U+FFFD."""
 WORDS = ("Once ", "upon \ufffd ", "a time.")
 STORY = "".join(WORDS)
 
 
 class ReplyWriter(ScriptedSession):
-    """Writes a word whenever the test opens its gate; one that may not be whole yet is cut."""
+    """Writes a word whenever the test opens its gate; a reply that may not be complete yet is cut."""
 
     async def reply(
         self, request: ModelRequest, resources: Resources, publish: Publish | None = None
@@ -51,7 +51,7 @@ class WritesAStory:
 
 
 async def up_to(events: AsyncIterator[Event], text: str) -> list[Event]:
-    """Return the next pieces of text, up to where they come to `text`."""
+    """Return the next pieces of text, until together they are `text`."""
     found: list[Event] = []
     async for event in events:
         if event.kind == EventKind.TEXT_DELTA:
@@ -89,7 +89,7 @@ class TextContract(DurabilityContractBase):
         world.gate("a time.").set()
         rest = await stage.soon(up_to(reading, "upon \ufffd a time."))
         assert numbers_in([*begun, *rest]) == list(range(1, len(begun) + len(rest) + 1))
-        # Whoever reads on elsewhere hears the unfinished reply from its beginning, under the same numbers.
+        # A reader that goes on elsewhere gets the unfinished reply from its beginning, with the same numbers.
         elsewhere = (await stage.again(execution)).events(begun[-1].position)
         again = await stage.soon(up_to(elsewhere, STORY))
         assert numbers_in(again) == numbers_in([*begun, *rest])

@@ -1,4 +1,4 @@
-"""Values at every door of an execution: each is kept as it is, or refused where it is given."""
+"""Values at every entry to an execution: each is kept unchanged, or refused where it is given."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "what is read once": lambda: iter([1]),
     "object": lambda: object(),
 }
-"""What makes values that no journal keeps."""
+"""Functions that make values which no journal keeps."""
 
 
 class Thing(BaseModel):
@@ -114,7 +114,7 @@ class Slip(TypedDict, total=False):
 
 @dataclass
 class Stamped:
-    """A class that is given more than it keeps."""
+    """A class that takes more arguments than it keeps."""
 
     price: int
     factor: InitVar[int] = 1
@@ -166,7 +166,7 @@ CUT_PARCELS: dict[str, Callable[[], Parcel]] = {
     "a key of another type": lambda: Parcel(by_either={1: "a"}),
     "what is read once": lambda: Parcel(rest=iter([1])),
 }
-"""What makes values that their types would not bring back whole."""
+"""Functions that make values which their types would not bring back complete."""
 
 
 def _within_itself() -> Any:
@@ -399,7 +399,7 @@ class OddErrors:
 
 
 class ValueContract(DurabilityContractBase):
-    """D2, D12: what is kept is what was given."""
+    """D2, D12: a kept value equals the given value."""
 
     async def test_d2_a_value_is_the_same_behind_every_door(self, stage: Stage) -> None:
         started = {name: (await stage.start(Doors, value))[0] for name, value in KEPT.items()}

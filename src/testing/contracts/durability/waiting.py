@@ -12,7 +12,7 @@ from outlast.testing.contracts.durability.activities import pass_gate, record
 
 @workflow.define(name="contract.sleeper")
 class Sleeper:
-    """Sleeps between two deeds; each tells workflow time."""
+    """Sleeps between two activities; each gets the workflow time."""
 
     @workflow.entrypoint
     async def run(self, seconds: float) -> list[float]:
@@ -26,7 +26,7 @@ class Sleeper:
 
 @workflow.define(name="contract.alarms")
 class Alarms:
-    """Sleeps for several times at once, and tells the order of waking."""
+    """Sleeps for several times at once, and returns the order of waking."""
 
     @workflow.entrypoint
     async def run(self, all_seconds: list[float]) -> list[float]:
@@ -42,7 +42,7 @@ class Alarms:
 
 @workflow.define(name="contract.mailbox")
 class Mailbox:
-    """Collects signals until it is told to stop; does something between them where asked."""
+    """Collects signals until one asks it to stop; runs activities between them if asked."""
 
     def __init__(self) -> None:
         self.got: list[Any] = []

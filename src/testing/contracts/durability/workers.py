@@ -24,7 +24,7 @@ from outlast.testing.contracts.durability.workflows import (
 
 
 def assert_tried_twice(attempts: list[int]) -> None:
-    """Two began, in order. Between them there may be some that a paused worker was given, and never began."""
+    """Check that two attempts began, in order. A paused worker may have got others that never began."""
     first, second = attempts
     assert first == 1 < second
 
@@ -33,7 +33,7 @@ class WorkerContract(DurabilityContractBase):
     """D6, D15, D16."""
 
     worker_life_seconds = 0.003
-    """Long enough for a worker to do something, and too short to do all."""
+    """A time that is long enough for a worker to do something, and too short to do all."""
 
     # Losing the lease ------------------------------------------------------------------------------------
 

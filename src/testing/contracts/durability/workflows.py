@@ -147,7 +147,7 @@ class ManyGates:
 
 @workflow.define(name="contract.attempts")
 class CountAttempts:
-    """Runs one activity that does not simply succeed, and tells how it ended."""
+    """Runs one activity that does not simply succeed, and returns how it ended."""
 
     @workflow.entrypoint
     async def run(self, which: str, times: int = 0) -> JSON:
@@ -230,7 +230,7 @@ class Unmakeable:
 
 @workflow.define(name="contract.payloads")
 class Payloads:
-    """Meets payloads that no backend takes, and tells the errors."""
+    """Uses payloads that no backend takes, and returns the errors."""
 
     @workflow.entrypoint
     async def run(self, which: str, size: int) -> str:
@@ -301,7 +301,7 @@ class Asyncio:
 
 @workflow.define(name="contract.chance")
 class Chance:
-    """Draws numbers and ids around a wait, and says what it drew before and after."""
+    """Draws numbers and ids around a wait, and returns those from before and after."""
 
     @workflow.entrypoint
     async def run(self) -> list[Any]:
@@ -313,7 +313,7 @@ class Chance:
 
 
 def version(steps: list[str], *, returns_at_once: bool = False) -> type[Any]:
-    """Return a workflow of a fixed name whose code is what this says: the same program, edited."""
+    """Return a workflow of a fixed name with these steps: the same program, edited."""
 
     @workflow.define(name="contract.versioned")
     class Versioned:

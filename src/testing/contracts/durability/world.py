@@ -1,4 +1,4 @@
-"""The world outside, as far as the contract's activities change it: who did what, and at which gates."""
+"""The outside world that the contract's activities change: their side effects, and gates to wait at."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class WorldEffect:
 
 
 class World:
-    """What one execution did outside of every backend; it survives whatever dies in a test."""
+    """The side effects of one execution, outside of every backend; they outlive all processes of a test."""
 
     def __init__(self) -> None:
         self.effects: list[WorldEffect] = []
@@ -37,7 +37,7 @@ class World:
         self.most_running = 0
 
     def happen(self, what: JSON) -> None:
-        """Take down that the running attempt did this."""
+        """Note that the running attempt did this."""
         info = activity.info()
         at = 0.0 if self.clock is None else self.clock.now()
         self.effects.append(WorldEffect(info.activity, info.idempotency_key, info.attempt, what, at))
@@ -45,7 +45,7 @@ class World:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Count an attempt as under way for the time of the block."""
+        """Count an attempt as under way during the block."""
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
@@ -55,7 +55,7 @@ class World:
             self._change()
 
     async def idle(self) -> None:
-        """Return when no attempt is under way: one that was given up may hear of it a moment later."""
+        """Return when no attempt is under way: one that was given up may end a moment later."""
         while self.running:
             await self._changed.wait()
 
@@ -64,21 +64,21 @@ class World:
         return self._gates.setdefault(name, asyncio.Event())
 
     async def happened(self, what: JSON, times: int = 1) -> None:
-        """Return when that has happened so often."""
+        """Return when that has happened `times` times."""
         while self.count(what) < times:
             await self._changed.wait()
 
     async def happened_in_all(self, times: int) -> None:
-        """Return when so many things have happened."""
+        """Return when `times` things have happened."""
         while len(self.effects) < times:
             await self._changed.wait()
 
     def count(self, what: JSON) -> int:
-        """Return how often that has happened."""
+        """Return the number of times that this has happened."""
         return sum(effect.what == what for effect in self.effects)
 
     def attempts(self, what: JSON) -> list[int]:
-        """Return the attempt numbers of all who did that."""
+        """Return the numbers of all attempts that did that."""
         return [effect.attempt for effect in self.effects if effect.what == what]
 
     def _change(self) -> None:

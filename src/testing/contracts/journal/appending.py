@@ -1,4 +1,4 @@
-"""How a journal grows, and under whose hands only: J3 to J7."""
+"""Appending to a journal, which only its owner may do: J3 to J7."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AppendingContract(JournalContractBase):
             await store.append(claim, 1, [b"second"], Commit(consumed=1))
         async with storage.open() as store:
             assert list(await store.read("e")) == [FIRST, b"second"]
-            # The claim outlives the store object as well.
+            # The claim also outlives the store object.
             assert (await self.claim(store, worker="b")).claims == ()
             await store.append(claim, 2, [b"third"], Commit(release=True, note="a note"))
         async with storage.open() as store:
@@ -90,7 +90,7 @@ class AppendingContract(JournalContractBase):
         await storage.clock.advance(self.lease_seconds * 3)
         await store.append(claim, 1, [b"second"], Commit())
         assert list(await store.read("e")) == [FIRST, b"second"]
-        # Writing is not renewing.
+        # An append does not renew the lease.
         assert (await self.claim_one(store, worker="b")).recovered
 
     async def test_j4_an_append_at_another_position_is_refused(self, store: Store) -> None:
@@ -179,7 +179,7 @@ class AppendingContract(JournalContractBase):
             write = asyncio.create_task(
                 store.append(claim, 1, [b"second", b"third"], Commit(release=True, note="released"))
             )
-            # The last ones are cancelled after some real time, for stores that write in a thread.
+            # The last appends are cancelled after some real time, for stores that write in a thread.
             await (turns(number) if number < 30 else asyncio.sleep((number - 30) / 5000))
             write.cancel()
             await asyncio.wait({write})

@@ -1,4 +1,4 @@
-"""Who owns an execution, from when on and until when: L1 to L4."""
+"""The owner of an execution, and the times when it begins and ceases to own it: L1 to L4."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ClaimingContract(JournalContractBase):
     async def test_those_that_have_waited_longest_are_claimed_first(
         self, storage: Storage, store: Store
     ) -> None:
-        """Whether they wait for their start, their lease's end, their wake-up time or since a message."""
+        """They may wait for their start, their lease's end, their wake-up time, or since a message."""
         self.require(StoreCapability.MOVABLE_CLOCK)
         clock, start = storage.clock, storage.clock.now()
         for id in ("sleeper", "expired", "messaged", "early sleeper", "late sleeper"):
@@ -76,7 +76,7 @@ class ClaimingContract(JournalContractBase):
     async def test_those_that_have_waited_longest_are_claimed_first_whatever_their_workflow(
         self, storage: Storage, store: Store
     ) -> None:
-        """One that comes in the middle of a flood of others has its turn in the middle, with any worker."""
+        """An execution that comes in the middle of many others is claimed in the middle, by any worker."""
         self.require(StoreCapability.MOVABLE_CLOCK)
         created = [f"flood {number}" for number in range(12)]
         created[6:6] = ["late"]

@@ -4,10 +4,10 @@
         capabilities = ALL - {StoreCapability.PUSH_WAKEUP}
         new_storage = SqliteStorage.in_temporary_file
 
-Behind each guarantee of `ports.journal` (J1 to J7, I1 to I3, L1 to L8, P1 to P4, K1) stands at least one test
-with its number; the others are about what the docstrings there say besides.
-`test_random_programs_agree_with_a_list` then grows programs that nobody thought of. This
-library's own tests hold stores that break one guarantee each, and prove that each is caught.
+Each guarantee of `ports.journal` (J1 to J7, I1 to I3, L1 to L8, P1 to P4, K1) has at least one test with its
+number; the other tests check the rest of the docstrings there. `test_random_programs_agree_with_a_list` then
+makes random programs, which nobody would think of. This library's own tests have stores that break one
+guarantee each, and prove that each is caught.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class JournalContract(
     PresenceContract,
     CatalogueContract,
 ):
-    """Every store passes all of it, but for tests of a capability that its storage lacks."""
+    """Every store passes all tests, except those of a capability that its storage lacks."""
 
     @pytest.mark.hypothesis
     def test_random_programs_agree_with_a_list(self) -> None:
@@ -51,7 +51,7 @@ class JournalContract(
 
     @classmethod
     def explore(cls, chosen: settings) -> None:
-        """Run random programs; raises what the first disagreement raises, with the program that led to it."""
+        """Run random programs; raises the error of the first disagreement, with its program."""
 
         class Machine(JournalMachine):
             new_storage = cls.new_storage

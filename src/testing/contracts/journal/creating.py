@@ -1,4 +1,4 @@
-"""How executions come into being: J1, J2, and which ids they may have."""
+"""Creating executions: J1, J2, and the ids that they may have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be seen from outside, and what is forgotten: K1."""
+"""Listing executions, and forgetting them: K1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How messages get into an inbox, once each: I1 to I3."""
+"""Sending messages to an inbox, each exactly once: I1 to I3."""
 
 from __future__ import annotations
 

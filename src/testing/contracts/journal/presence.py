@@ -1,4 +1,4 @@
-"""Which workers are alive, and what they own: P1 to P4."""
+"""The workers that are alive, and the executions that they own: P1 to P4."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ class PresenceContract(JournalContractBase):
         await store.renew([claims["kept"]], self.lease_seconds * 10)
         await storage.clock.advance(self.lease_seconds)
         [a, b] = await store.workers()
-        # A lease that ran out is still its owner's.
+        # A lease that ran out still belongs to its owner.
         assert (list(a.executions), list(b.executions)) == (["kept", "taken"], [])
         async with storage.open() as second:
             assert (await self.claim_one(second, worker="b")).execution_id == "taken"
-            # What a worker owns that is not present is shown with nobody.
+            # An execution whose owner is not present is shown with no worker.
             await second.create(new_execution("another"), FIRST)
             await self.claim_one(second, worker="c")
         [a, b] = await store.workers()

@@ -33,7 +33,7 @@ from outlast.testing.contracts.journal.storage import Storage
 T = TypeVar("T")
 
 CLOCK_TOLERANCE_SECONDS = 0.001
-"""How exactly a store must keep a time."""
+"""The precision with which a store must keep a time."""
 
 IDS = ("e", "f")
 
@@ -45,10 +45,10 @@ leases = st.sampled_from([1.0, 5.0, 10.0])
 contents = st.binary(max_size=8)
 batches = st.lists(contents, max_size=2)
 shares = st.sampled_from([1.0, None, 0.5, 0.0])
-"""Which share of the messages an append consumes."""
+"""The share of the messages that an append consumes."""
 wake_ins = st.sampled_from([None, 0.0, 5.25, 100.0, -100.0])
 counts = st.sampled_from([None, 0, 1, 3])
-"""What an append says of `fruitless`."""
+"""The value of `fruitless` in an append."""
 notes = st.none() | st.sampled_from(["", "a note", "ünïcode 'quoted'"])
 ends = st.sampled_from([status for status in Status if status is not Status.RUNNING])
 nths = st.integers(min_value=0, max_value=len(IDS) - 1)
@@ -56,13 +56,13 @@ nths = st.integers(min_value=0, max_value=len(IDS) - 1)
 
 @dataclass
 class ModelExecution:
-    """What is true of one execution."""
+    """The facts about one execution."""
 
     new: NewExecution
     created_at: float
     records: list[bytes]
     inbox: list[tuple[Message, float]] = field(default_factory=list)
-    """Messages and when they were sent."""
+    """Messages, and the times when they were sent."""
     consumed: int = 0
     status: Status = Status.RUNNING
     closed_at: float | None = None
@@ -72,11 +72,11 @@ class ModelExecution:
     claim: Claim | None = None
     lease_until: float = 0.0
     free_since: float = 0.0
-    """When it was created or released last."""
+    """The time when it was created or released last."""
     wake_at: float | None = 0.0
 
     def claimable_since(self) -> float | None:
-        """Return when it became claimable, or will by itself."""
+        """Return the time when it became claimable, or will become so by itself."""
         if self.status is not Status.RUNNING:
             return None
         if self.claim is not None:
@@ -119,12 +119,12 @@ class ModelExecution:
 
 @dataclass(frozen=True)
 class Moment:
-    """When a step happens, and through which of the stores that are open."""
+    """The time of a step, and the open store that it uses."""
 
     store: int
     after_seconds: float
     reopens: bool = False
-    """The store is closed and opened first. What a worker owned it still owns: its leases must run out."""
+    """The store is closed and opened first. A worker still owns its executions until their leases run out."""
 
 
 moments = st.builds(
@@ -187,7 +187,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @initialize(target=claims, limit=st.integers(min_value=0, max_value=len(IDS)))
     def begin(self, limit: int) -> MultipleResults[Claim]:
-        """Most programs need an execution, and a claim on it."""
+        """Create an execution and claim it, as most programs need."""
         for id, keep_seconds in zip(IDS, (None, 20.0), strict=True):
             self.create(NOW, id, "w", "1", keep_seconds, b"first")
         return multiple(*self.take(self.stores[0], "a", {"w"}, limit, 5.0))
@@ -239,7 +239,7 @@ class JournalMachine(RuleBasedStateMachine):
         }
         ready = sorted(since for since in waiting.values() if since <= self.now)
         work = self.call(store.claim(worker, names, "default", limit=limit, lease_seconds=lease_seconds))
-        # Of those that have waited equally long any may be taken.
+        # Among executions that have waited equally long, any may be taken.
         self.assert_times([waiting.get(claim.execution_id) for claim in work.claims], ready[:limit])
         assert len({claim.execution_id for claim in work.claims}) == len(work.claims)
         for claim in work.claims:
@@ -267,7 +267,7 @@ class JournalMachine(RuleBasedStateMachine):
             and execution.claim.worker == worker
             and len(execution.inbox) > execution.consumed
         }
-        # Whether leases of the worker itself count is left to the store.
+        # A store may count the leases of the worker itself, or not.
         others = [at for id, at in waiting.items() if not self.is_owned_by(id, worker)]
         assert self.is_next(work.next_wake_at, waiting.values()) or self.is_next(work.next_wake_at, others)
         return work.claims
@@ -334,7 +334,7 @@ class JournalMachine(RuleBasedStateMachine):
         commit: Commit,
         consumed: float | None,
     ) -> None:
-        """An append under any claim there ever was, at a position that is right or not quite."""
+        """Append under any earlier claim, at a position that is right or slightly wrong."""
         store = self.store_at(moment)
         if repeats_last and off_by == -1 and claim.execution_id in self.model:
             records = self.model[claim.execution_id].records[-1:]
@@ -457,7 +457,7 @@ class JournalMachine(RuleBasedStateMachine):
         )
 
     async def check_wake_up(self, store: Store) -> None:
-        """A worker that has no room for more learns how long it may sleep."""
+        """Check the time that a worker without room for more may sleep."""
         work = await store.claim("idle", {"v", "w"}, "default", limit=0, lease_seconds=1.0)
         assert (work.claims, work.mail) == ((), frozenset())
         times = [execution.claimable_since() for execution in self.model.values()]

@@ -1,4 +1,4 @@
-"""What the parts of the journal contract share: storage, a store, executions to play with."""
+"""The things that the parts of the journal contract share: storage, a store, example executions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RECORDS = (
     b"",
     bytes(range(256)) * (MEBIBYTE // 256),
 )
-"""Bytes that a store which takes them for text, or for nothing, would change."""
+"""Bytes that a store would change if it treated them as text, or as empty."""
 
 
 def new_execution(
@@ -64,14 +64,14 @@ def new_execution(
 
 
 class JournalContractBase(AsyncioTests):
-    """Makes storage for each test, and offers what more than one of them does."""
+    """Makes storage for each test, and has the helpers that several tests use."""
 
     new_storage: ClassVar[Callable[[], Storage]]
     capabilities: ClassVar[frozenset[StoreCapability]] = ALL
     lease_seconds: ClassVar[float] = 10.0
     """Make it short for a clock that cannot be moved."""
     patience_seconds: ClassVar[float] = 20.0
-    """Real time after which something that should have ended by now never will."""
+    """The real time after which something that should have ended counts as stuck."""
 
     @pytest.fixture
     async def storage(self) -> AsyncIterator[Storage]:
@@ -103,7 +103,7 @@ class JournalContractBase(AsyncioTests):
         )
 
     async def claim_one(self, store: Store, *, worker: str = "a") -> Claim:
-        """Claim what must be the only claimable execution."""
+        """Claim the execution that must be the only claimable one."""
         [claim] = (await self.claim(store, worker=worker)).claims
         return claim
 
@@ -125,7 +125,7 @@ class JournalContractBase(AsyncioTests):
         await store.append(claim, 1, [], Commit(release=True, hold=True, wake_at=wake_at))
 
     async def lose(self, storage: Storage, store: Store, times: int) -> Claim:
-        """Create an execution that loses so many owners, one after the other; return the next claim of it."""
+        """Create an execution that loses that number of owners in a row; return the next claim of it."""
         await store.create(new_execution(), FIRST)
         for turn in range(times):
             await self.claim_one(store, worker=f"lost {turn}")
@@ -146,7 +146,7 @@ class JournalContractBase(AsyncioTests):
         assert await self.state(store, claim.execution_id) == before
 
     def announced(self, store: Store, id: str) -> Sequence[Callable[[], Awaitable[None]]]:
-        """Return what ends a wait, in an order in which it can happen."""
+        """Return the things that end a wait, in an order in which they can happen."""
 
         async def claim() -> Claim:
             [claim] = (await self.claim(store, workflows=["x"])).claims
@@ -193,7 +193,7 @@ class JournalContractBase(AsyncioTests):
             return await awaited
 
     async def look_into(self, storage: Storage) -> str:
-        """Return what is in the storage, for whoever reads why a test failed."""
+        """Return the content of the storage, for the report of a failed test."""
         lines = [f"the storage then, at {storage.clock.now():.3f}:"]
         async with storage.open() as store:
             for head in await store.heads():

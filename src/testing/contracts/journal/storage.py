@@ -1,4 +1,4 @@
-"""What the contract suites are given: storage that can be opened more than once, and what it can do."""
+"""The inputs of the contract suites: storage that can be opened more than once, and its capabilities."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class MovableClock(Clock, Protocol):
 
     @abstractmethod
     async def advance(self, seconds: float) -> None:
-        """Return when `now` is at least `seconds` later and those who slept until then are awake.
+        """Return when `now` is at least `seconds` later and all sleepers that are due have woken.
 
         A real clock simply waits; then the storage lacks `MOVABLE_CLOCK`.
         """
 
     @abstractmethod
     def step(self, seconds: float) -> None:
-        """Let `now` jump by so much, forward or back, while no time passes; needed for `STEADY_LEASES`."""
+        """Let `now` jump forward or back, while no time passes; needed for `STEADY_LEASES`."""
 
 
 class Storage(Protocol):
@@ -54,4 +54,4 @@ class Storage(Protocol):
 
     @abstractmethod
     async def dispose(self) -> None:
-        """Remove what the storage occupies; every store has been closed."""
+        """Remove all data of the storage; every store has been closed."""

@@ -1,4 +1,4 @@
-"""When an execution can be claimed again, and who learns of it: L5."""
+"""The time when an execution can be claimed again, and the workers that are woken for it: L5."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class WakingContract(JournalContractBase):
     async def test_a_release_with_unread_messages_leaves_it_claimable(
         self, storage: Storage, store: Store
     ) -> None:
-        """A message that comes just before the release must not be slept over."""
+        """A message that comes just before the release must not be missed."""
         await store.create(new_execution(), FIRST)
         for wake_at in (None, storage.clock.now() + 1000):
             claim = await self.claim_one(store)

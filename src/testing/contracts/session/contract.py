@@ -1,4 +1,4 @@
-"""What every session must do, as tests: inherit `SessionContract` and say how to open a world.
+"""The contract suite of the session port: inherit `SessionContract` and say how to open a world.
 
     class TestMySession(SessionContract):
         capabilities = frozenset({SessionCapability.SERVER})
@@ -6,8 +6,8 @@
         @contextmanager
         def open(self, program: SessionProgram) -> Iterator[SessionWorld]: ...
 
-A program is what the model will say, reply by reply, whoever has to say it; a world is a session whose model
-does so. Whole conversations are driven through the agent machine, so what is compared is what a run would
+A program is the list of the model's replies; a world is a session whose model gives these replies. Complete
+conversations are driven through the agent machine, so the suite compares exactly the entries that a run would
 see. The promises S1 to S5 are those of `ports.llm.Session`.
 """
 
@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 
 class SessionCapability(StrEnum):
-    """What not every session has."""
+    """The features that only some sessions have."""
 
     SERVER = "it talks to a server, which can fail"
     MEMORY = "its server keeps the conversation, so that a repeated request must not add to it"
@@ -73,7 +73,7 @@ ERRAND = SessionProgram(((say("Let me see."), call("look_up", {"city": "Lyon"}))
 
 
 class CountedResources(Resources):
-    """Resources that remember for what they were asked."""
+    """Resources that remember every request for them."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -103,7 +103,7 @@ class SessionContract(AsyncioTests):
         troubles: Sequence[Trouble | None] = (),
         check: Callable[[ConversationDriver, AgentRun], None] | None = None,
     ) -> None:
-        """Run a program to its end, and compare what was said with what must be said."""
+        """Run a program to its end, and compare the conversation with the expected one."""
         with self.open(program) as world:
             async with SharedResources() as resources:
                 world.session.check(world.graph)
@@ -113,7 +113,7 @@ class SessionContract(AsyncioTests):
                 assert state.phase is Phase.FINISHED
                 assert state.agent == program.speakers[-1]
                 if SessionCapability.MEMORY in self.capabilities:
-                    # S3: a reply that was lost on its way is not made again.
+                    # S3: a reply that was lost on its way is not generated again.
                     assert world.asked() == len(program.replies)
                 if check is not None:
                     check(conversation, state)
@@ -124,7 +124,7 @@ class SessionContract(AsyncioTests):
         await self.converse(ANSWER)
 
     async def test_what_is_told_meanwhile_is_the_text_of_the_reply(self) -> None:
-        """S6. Of a reply that comes whole nothing need be told."""
+        """S6. A reply that comes in one piece need not be published."""
         program = SessionProgram(((say("Let me see: é, 🙂.\n"), call("look_up", {})), (say("It rains."),)))
         with self.open(program) as world:
             async with SharedResources() as resources:
@@ -224,7 +224,7 @@ class SessionContract(AsyncioTests):
                 await asyncio.gather(*(one.run(f"Go {n}.") for n, one in enumerate(many)))
                 for number, one in enumerate(many):
                     assert seen(one.history) == foreseen(f"Go {number}.", program)
-                # S4: one connection to share, whatever is behind it.
+                # S4: all share one connection, to any kind of server.
                 assert len(counted.keys) <= 1
 
     async def test_usage_is_counted_for_every_reply(self) -> None:
@@ -320,7 +320,7 @@ class SessionContract(AsyncioTests):
                 except OutlastError as error:
                     self.check_error(error, trouble, world)
                 else:
-                    # S1: a session may find the whole reply by other means, but never make one up.
+                    # S1: a session may find the complete reply by other means, but must never invent one.
                     assert trouble is Trouble.GARBLED
                     expected = foreseen("Go.", ERRAND)
                     assert seen(reply.entries) == (expected[1:3] if is_first else expected[-1:])
@@ -329,7 +329,7 @@ class SessionContract(AsyncioTests):
         assert type(error) is ERRORS[trouble]
         assert type(Failure.of(error).error()) is type(error)
         if trouble not in (Trouble.GARBLED, Trouble.CUT):
-            # The end of a stream can be missing without anything having raised.
+            # The end of a stream can be missing without an exception.
             assert error.__cause__ is not None
         if trouble is Trouble.RATE_LIMITED:
             assert isinstance(error, ModelOverloaded)

@@ -1,7 +1,6 @@
-"""Programs of a model, a driver that carries a conversation through them, and the oracle that foresees it.
+"""Programs of a model, a driver that carries a conversation through them, and the oracle that predicts it.
 
-A program is what the model will say, reply by reply, whoever has to say
-it; a world is a session whose model does so.
+A program is the list of the model's replies; a world is a session whose model gives these replies.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ Reply = tuple[Entry, ...]
 
 
 class Trouble(StrEnum):
-    """What can happen to one request for a reply."""
+    """The troubles that one request for a reply can have."""
 
     RATE_LIMITED = "429, come back after 7 seconds, and nothing is done"
     UNAVAILABLE = "503, and nothing is done"
@@ -86,7 +85,7 @@ TRANSIENT = tuple(trouble for trouble, error in ERRORS.items() if error.retryabl
 
 @dataclass(frozen=True)
 class SessionProgram:
-    """What the model says, reply by reply, and what a user adds while tools run, by number of the errand.
+    """The replies of the model, and the messages that a user adds while tools run, by number of the errand.
 
     An errand is a reply that calls tools; the first is number 1.
     """
@@ -94,11 +93,11 @@ class SessionProgram:
     replies: tuple[Reply, ...]
     added: dict[int, str] = field(default_factory=dict)
     begins: frozenset[int] = frozenset()
-    """Indexes of replies that begin another run, and so are the first agent's again."""
+    """Indexes of replies that begin another run, in which the first agent is active again."""
 
     @property
     def speakers(self) -> list[str]:
-        """Who gives each reply."""
+        """Return the agent that gives each reply."""
         speakers: list[str] = []
         speaker = "front"
         for index, reply in enumerate(self.replies):
@@ -132,11 +131,11 @@ class SessionWorld(Protocol):
     @property
     @abstractmethod
     def secret(self) -> str:
-        """The session's API key, which must appear nowhere."""
+        """The session's API key, which must not appear anywhere."""
 
     @abstractmethod
     def asked(self) -> int:
-        """Return how often the model was asked."""
+        """Return the number of times that the model was asked."""
 
     @abstractmethod
     def trouble(self, trouble: Trouble, request: ModelRequest) -> None:
@@ -174,7 +173,7 @@ def target_of(reply: Sequence[Entry]) -> str | None:
     return next((targets[e.name] for e in reply if isinstance(e, FunctionCall) and e.name in targets), None)
 
 
-# A driver: what a runner does, with nothing durable about it ---------------------------------------------
+# A driver: it does the work of a runner, without durability ----------------------------------------------
 
 
 @dataclass
@@ -193,7 +192,7 @@ class ConversationDriver:
     turns: int = 0
     errands: int = 0
     patience_seconds: float = 60.0
-    """How long, in real time, a reply may take."""
+    """The longest real time that a reply may take."""
 
     async def run(self, text: str) -> AgentRun:
         """Run the start agent on `text` until it has answered."""
@@ -228,7 +227,7 @@ class ConversationDriver:
         return [*events, *reversed(results)]
 
     async def ask(self, agent: str, new: tuple[Entry, ...]) -> ModelReply:
-        """Ask for one reply, as often as troubles and their errors' own words make it worthwhile."""
+        """Ask for one reply, again after each trouble whose error is retryable."""
         self.turns += 1
         request = self.request(agent, new)
         while True:
@@ -259,7 +258,7 @@ class ConversationDriver:
             history=self.history,
             new=new,
             handle=self.handle,
-            # Of this call and of no other, also where several worlds share a server.
+            # The deltas are of this call only, also if several worlds share a server.
             idempotency_key=f"{self.world.graph['front'].model}/{self.key}/{self.turns}",
         )
 
@@ -269,7 +268,7 @@ def result_of(tool: str, arguments: JSON) -> str:
 
 
 def seen(history: Sequence[Entry]) -> list[tuple[str, ...]]:
-    """Return what a conversation says, in words that do not depend on who makes the handoffs."""
+    """Return the content of a conversation, in words that do not depend on who makes the handoffs."""
     items: list[tuple[str, ...]] = []
     transfers: set[str] = set()
     for entry in history:
@@ -293,7 +292,7 @@ def seen(history: Sequence[Entry]) -> list[tuple[str, ...]]:
 
 
 def foreseen(text: str, program: SessionProgram) -> list[tuple[str, ...]]:
-    """Return what a conversation on `program` must say: the oracle, which needs no session."""
+    """Return the expected content of a conversation on `program`: the oracle, which needs no session."""
     items: list[tuple[str, ...]] = [("asks", text)]
     errands = 0
     for reply in program.replies:

@@ -1,4 +1,4 @@
-"""What every tool source must do, as tests: inherit `ToolsContract` and say how to open a world.
+"""The contract suite of the tools port: inherit `ToolsContract` and say how to open a world.
 
     class TestMySource(ToolsContract):
         capabilities = frozenset({ToolsCapability.EFFECTS})
@@ -8,9 +8,9 @@
             tools = Toolbox()
             ...  # make a source that offers each of `tools.functions()`
 
-The tools may live in this process or in another one: all that a test knows of them, it learns by calling
-them. Behind each of the promises T1 to T5 of `ports.tools` stands at least one test with its number.
-This library's own tests hold sources that break one promise each, and prove that each is caught.
+The tools may live in this process or in another one: a test learns about them only by calling them. Each of
+the promises T1 to T5 of `ports.tools` has at least one test with its number. This library's own tests have
+sources that break one promise each, and prove that each is caught.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
         "wait_for_held": "read",
     }
 )
-"""What each tool of the toolbox does to the world."""
+"""The declared side effect of each tool of the toolbox."""
 
 CARE: Mapping[Effect, int] = MappingProxyType({"read": 0, "idempotent": 1, "once": 2})
-"""How careful a caller is that is told so."""
+"""The care that a caller takes with a tool that declares this effect."""
 
 VERSION = "7.1"
 MANY = 20
@@ -69,7 +69,7 @@ Tool = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class Refusal(Exception):
-    """What the toolbox's `fail` reports as an error. It is the tool's answer, and no infrastructure's."""
+    """The error of the toolbox's `fail`. The tool itself reports it, not the infrastructure."""
 
 
 class Forecast(BaseModel):
@@ -80,11 +80,11 @@ class Forecast(BaseModel):
 
 
 class Toolbox:
-    """The tools that a source under test offers, and what became of their calls."""
+    """The tools that a source under test offers, and the state of their calls."""
 
     def __init__(self) -> None:
         self.is_broken = False
-        """Set it, and every call fails as one does whose connection is lost; for worlds in one process."""
+        """If true, every call fails as if its connection were lost; for worlds in one process."""
         self._runs: Counter[str] = Counter()
         self._released: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._held: set[str] = set()
@@ -137,7 +137,7 @@ class Toolbox:
         try:
             await self._released[key].wait()
         except asyncio.CancelledError:
-            # Not awaited here: whoever cancels a call may not wait for what it does afterwards.
+            # This is not awaited here: a caller that cancels a call may not wait for its cleanup.
             self._noting = asyncio.create_task(self._note(self._cancelled, key))
             raise
         return f"{key} released"
@@ -171,7 +171,7 @@ class Toolbox:
 
 
 class ToolsCapability(StrEnum):
-    """What not every source can do."""
+    """The abilities that only some sources have."""
 
     EFFECTS = "its tools can say what they do to the world"
     CANCELLATION = "cancelling a call reaches the tool"
@@ -179,13 +179,13 @@ class ToolsCapability(StrEnum):
 
 @dataclass(frozen=True)
 class ToolsWorld:
-    """A source of the toolbox's tools, and what lies between the two."""
+    """A source of the toolbox's tools, and the connection between the two."""
 
     source: ToolSource
     break_down: Callable[[], None]
-    """From when this returns, no call gets through to a tool any more."""
+    """After this returns, calls no longer reach the tools."""
     prefix: str = ""
-    """What the source puts before the name of every tool."""
+    """The text that the source puts before the name of every tool."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Caller:
         return self.world.source
 
     def name(self, tool: str) -> str:
-        """Return what the source calls a tool of the toolbox."""
+        """Return the source's name for a tool of the toolbox."""
         return self.world.prefix + tool
 
     async def listed(self) -> dict[str, ToolSpec]:
@@ -212,7 +212,7 @@ class Caller:
         return {tool.name.removeprefix(self.world.prefix): tool for tool in tools}
 
     async def call(self, tool: str, /, **arguments: JSON) -> ToolOutput:
-        """Return what the tool gave. The arguments cannot be changed on their way."""
+        """Return the output of the tool. The arguments cannot be changed on their way."""
         call = f"{tool}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
         self.unanswered.append(call)
         try:
@@ -224,13 +224,13 @@ class Caller:
             self.unanswered.remove(call)
 
     async def text(self, tool: str, /, **arguments: JSON) -> str:
-        """Return the text of what the tool gave, which was no error."""
+        """Return the text of the tool's output, which must not be an error."""
         output = await self.call(tool, **arguments)
         assert not output.is_error, output
         return text_of(output.content)
 
     async def runs(self, tool: str) -> int:
-        """Return how often the tool has been run."""
+        """Return the number of times that the tool has run."""
         return int(await self.text("runs", tool=tool))
 
     def holding(self, *keys: str) -> list[asyncio.Task[str]]:
@@ -245,11 +245,11 @@ misfits: st.SearchStrategy[dict[str, JSON]] = st.one_of(
     st.fixed_dictionaries({"left": integers, "right": NOT_A_NUMBER}),
     st.dictionaries(st.sampled_from(["left", "write", ""]), integers),
 )
-"""Arguments that no reading of `add` accepts: of another type, or without `right`."""
+"""Arguments that `add` can never accept: of another type, or without `right`."""
 
 
 ANOTHER = "0" * 64
-"""The fingerprint of no tool: that of one which was different when its caller came to know it."""
+"""A fingerprint that belongs to no tool, as if the tool was different when its caller listed it."""
 ADD: tuple[str, dict[str, JSON], bool] = ("add", {"left": 1, "right": 2}, False)
 FAIL: tuple[str, dict[str, JSON], bool] = ("fail", {"why": "no luck"}, True)
 
@@ -259,14 +259,14 @@ class ToolsContract(AsyncioTests):
 
     capabilities: ClassVar[frozenset[ToolsCapability]] = frozenset()
     patience_seconds: ClassVar[float] = 30.0
-    """How long, in real time, anything that is due may take."""
+    """The longest real time that anything which is due may take."""
 
     def open(self) -> AbstractAsyncContextManager[ToolsWorld]:
         """Return a world whose source offers the functions of a new toolbox, and nothing else."""
         raise NotImplementedError
 
     def needs(self, capability: ToolsCapability) -> None:
-        """Skip the test, and say why, where a capability is lacking."""
+        """Skip the test, with the reason, if a capability is missing."""
         if capability not in self.capabilities:
             pytest.skip(f"needs a source of which this is true: {capability.value}")
 
@@ -285,7 +285,7 @@ class ToolsContract(AsyncioTests):
 
     @pytest.fixture
     async def caller(self) -> AsyncIterator[Caller]:
-        """A caller that all examples of a test share, so that each is a call and not a connection."""
+        """Open a caller that all examples of a test share, so that each example needs only a call."""
         async with self.open() as world, SharedResources() as shared:
             yield Caller(world, shared)
 
@@ -415,7 +415,7 @@ class ToolsContract(AsyncioTests):
             caller.world.break_down()
             (outcome,) = await asyncio.gather(caller.call("echo", text="no"), return_exceptions=True)
             assert isinstance(outcome, Exception)
-            # A `ToolError` would be told to the model, and not be tried again.
+            # A `ToolError` would be sent to the model, and the call would not be tried again.
             assert not isinstance(outcome, ToolError)
 
     async def test_t3_an_effect_is_never_said_to_be_less_than_it_is(self) -> None:
@@ -485,7 +485,7 @@ class ToolsContract(AsyncioTests):
                 other = Caller(caller.world, shared)
                 assert await other.text("echo", text="there") == "there"
                 assert await caller.text("echo", text="here") == "here"
-            # What the other worker has closed was its own.
+            # The other worker has closed only its own resources.
             assert await caller.text("echo", text="still here") == "still here"
 
     # T5: a tool that is not what its caller knows ------------------------------------------------------
