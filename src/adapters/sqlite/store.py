@@ -116,8 +116,7 @@ class SqliteStore(Store):
                 announcements=announcements,
                 stack=stack,
             )
-            writer, ahead = self._opened.writer, self._clock.now() - self._clock.steady()
-            writer.lease_time_ahead = await writer.run(lambda one: one.begin_boot(boot_id(), ahead))
+            await self._opened.writer.begin(boot_id())
             self._opened = replace(self._opened, stack=stack.pop_all())
         return self
 

@@ -117,6 +117,23 @@ class Writer:
         result: Result = request.outcome.result()
         return result
 
+    async def begin(self, boot: str) -> None:
+        """Learn by which time the leases in the file go. It comes before every other operation.
+
+        Raises:
+            StorageError: the file cannot be used.
+        """
+        ahead = self._clock.now() - self._clock.steady()
+        request = Request(lambda transaction: transaction.begin_boot(boot, ahead))
+        try:
+            committed = await self._thread.run(lambda connection: self._transact(connection, [request]))
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        (outcome,) = committed.outcomes
+        if isinstance(outcome, Exception):
+            raise outcome
+        self.lease_time_ahead = outcome
+
     async def flush(self) -> None:
         """Return when every queued operation is committed."""
         if self._committing is not None:
