@@ -313,7 +313,7 @@ def _told(data: events.AnyEventData) -> str:
             return f"approval of {data.tool} asked for: {_short(data.arguments)}"
         case events.ApprovalGivenData():
             return f"{data.tool} approved{_because(data.reason)}"
-        case events.ApprovalRefusedData():
+        case events.ApprovalDeniedData():
             return f"{data.tool} denied{_because(data.reason)}"
         case events.ReplyCutData():
             return f"reply cut at {_CUTS[data.reason]}"

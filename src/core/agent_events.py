@@ -70,10 +70,10 @@ class ApprovalGiven(Happened):
     edited_arguments: dict[str, JSON] | None = None
 
 
-class ApprovalRefused(Happened):
-    """A person refused the call that has this fingerprint."""
+class ApprovalDenied(Happened):
+    """A person denied the call that has this fingerprint."""
 
-    type: Literal["approval_refused"] = "approval_refused"
+    type: Literal["approval_denied"] = "approval_denied"
     call_id: str
     fingerprint: str
     reason: str | None = None
@@ -127,7 +127,7 @@ AgentEvent = Annotated[
     | ToolReturned
     | ToolCallFailed
     | ApprovalGiven
-    | ApprovalRefused
+    | ApprovalDenied
     | AnswerAccepted
     | AnswerRejected
     | AnswerBlocked

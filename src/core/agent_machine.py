@@ -55,8 +55,8 @@ from outlast.core.agent_events import (
     AnswerBlocked,
     AnswerChecked,
     AnswerRejected,
+    ApprovalDenied,
     ApprovalGiven,
-    ApprovalRefused,
     AskApproval,
     CallModel,
     CallTool,
@@ -129,7 +129,7 @@ def move(run: AgentRun, event: AgentEvent) -> Move:
             return _take_tool_failure(run, event)
         case ApprovalGiven():
             return _approve(run, event)
-        case ApprovalRefused():
+        case ApprovalDenied():
             return _deny(run, _decided(run, event), event.reason)
         case AnswerAccepted(replacement=replacement):
             return _accept(_charged(run, event), replacement)
@@ -268,7 +268,7 @@ def _call(run: AgentRun, call_id: str, state: CallState, event: Value) -> ToolCa
     raise IllegalTransition(run.phase, f"{type(event).__name__} for call {call_id!r}")
 
 
-def _decided(run: AgentRun, event: ApprovalGiven | ApprovalRefused) -> ToolCall:
+def _decided(run: AgentRun, event: ApprovalGiven | ApprovalDenied) -> ToolCall:
     """Return the call that a decision is about; one that was shown otherwise is not decided by it."""
     call = _call(run, event.call_id, CallState.AWAITING_APPROVAL, event)
     if event.fingerprint != fingerprint_of(run.agent, call.tool, call.arguments):

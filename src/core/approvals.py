@@ -18,8 +18,8 @@ from outlast.core.argument_schema import faults_in
 from outlast.core.errors import DefinitionError, InvalidArguments, NotPending, Unserialisable
 from outlast.core.events import (
     AnyEventData,
+    ApprovalDeniedData,
     ApprovalGivenData,
-    ApprovalRefusedData,
     ApprovalRequestedData,
     ExecutionCancelledData,
     ExecutionCompletedData,
@@ -86,7 +86,7 @@ def pending_in(events: Iterable[AnyEventData]) -> tuple[PendingApproval, ...]:
         match data:
             case ApprovalRequestedData():
                 waiting[data.run, data.call_id] = _asked(data)
-            case ApprovalGivenData() | ApprovalRefusedData() | ToolClosedData():
+            case ApprovalGivenData() | ApprovalDeniedData() | ToolClosedData():
                 waiting.pop((data.run, data.call_id), None)
             case ExecutionCompletedData() | ExecutionFailedData() | ExecutionCancelledData():
                 waiting.clear()

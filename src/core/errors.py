@@ -718,7 +718,7 @@ class IgnoredHandoff(ToolError):
 
 @dataclass(eq=False)
 class CallDenied(ToolError):
-    """A person refused the call."""
+    """A person denied the call."""
 
     tool: str
     reason: str | None = None

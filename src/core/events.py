@@ -66,7 +66,7 @@ class EventKind(StrEnum):
     HANDED_OFF = "handed_off"
     APPROVAL_REQUESTED = "approval_requested"
     APPROVAL_GIVEN = "approval_given"
-    APPROVAL_REFUSED = "approval_refused"
+    APPROVAL_DENIED = "approval_denied"
     REPLY_CUT = "reply_cut"
     LIMIT_REACHED = "limit_reached"
     ANSWER_REJECTED = "answer_rejected"
@@ -387,10 +387,10 @@ class ApprovalGivenData(AskedCallData):
     """The arguments that the call is made with, if the person changed them."""
 
 
-class ApprovalRefusedData(AskedCallData):
+class ApprovalDeniedData(AskedCallData):
     """The call is not made: a person has denied it, or the check whether it needs approval failed."""
 
-    kind: ClassVar = EventKind.APPROVAL_REFUSED
+    kind: ClassVar = EventKind.APPROVAL_DENIED
     prose: ClassVar = frozenset({"reason"})
     reason: str | None = None
     """The reason, if one was given."""
@@ -617,7 +617,7 @@ AnyEventData: TypeAlias = (
     | HandedOffData
     | ApprovalRequestedData
     | ApprovalGivenData
-    | ApprovalRefusedData
+    | ApprovalDeniedData
     | ReplyCutData
     | LimitReachedData
     | AnswerRejectedData

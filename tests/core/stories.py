@@ -14,8 +14,8 @@ from outlast.core.agent_events import (
     AnswerAccepted,
     AnswerBlocked,
     AnswerRejected,
+    ApprovalDenied,
     ApprovalGiven,
-    ApprovalRefused,
     AskApproval,
     CallModel,
     CallTool,
@@ -96,7 +96,7 @@ def outstanding(story: Story) -> list[AgentEffect]:
         match move.event:
             case ModelReplied() | ModelFailed() | AnswerAccepted() | AnswerRejected() | AnswerBlocked():
                 open_effects = []
-            case ToolReturned() | ToolCallFailed() | ApprovalGiven() | ApprovalRefused():
+            case ToolReturned() | ToolCallFailed() | ApprovalGiven() | ApprovalDenied():
                 answered = move.event.call_id
                 open_effects = [
                     effect for effect in open_effects if getattr(effect, "call_id", None) != answered
@@ -170,7 +170,7 @@ def _enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
         shown = fingerprint_of(run.agent, call.tool, call.arguments)
         if chance >= 12:
             reason = draw(st.none() | any_text)
-            return ApprovalRefused(call_id=call.call_id, fingerprint=shown, reason=reason)
+            return ApprovalDenied(call_id=call.call_id, fingerprint=shown, reason=reason)
         edited = draw(st.none() | json_objects)
         return ApprovalGiven(call_id=call.call_id, fingerprint=shown, edited_arguments=edited)
     if chance >= 14:
@@ -205,7 +205,7 @@ def any_events(run: AgentRun) -> SearchStrategy[AgentEvent]:
         st.builds(
             ApprovalGiven, call_id=call_ids, fingerprint=shown, edited_arguments=st.none() | json_objects
         ),
-        st.builds(ApprovalRefused, call_id=call_ids, fingerprint=shown, reason=st.none() | any_text),
+        st.builds(ApprovalDenied, call_id=call_ids, fingerprint=shown, reason=st.none() | any_text),
         st.builds(RunStarted, inputs=st.lists(user_messages, max_size=1).map(tuple)),
         st.builds(ModelReplied, entries=replies, usage=usages),
         st.builds(ModelFailed, failure=failures),

@@ -14,8 +14,8 @@ from outlast.core.agent_events import (
     AnswerBlocked,
     AnswerCall,
     AnswerRejected,
+    ApprovalDenied,
     ApprovalGiven,
-    ApprovalRefused,
     AskApproval,
     CallModel,
     CallTool,
@@ -488,7 +488,7 @@ def test_a6_what_cannot_be_called_is_answered_with_a_message_to_act_on(story: St
 @given(stories())
 def test_a6_a_failed_tool_ends_the_run_only_if_that_was_asked_for(story: Story) -> None:
     for move in story.moves:
-        if isinstance(move.event, (ToolCallFailed, ApprovalRefused)):
+        if isinstance(move.event, (ToolCallFailed, ApprovalDenied)):
             ended = [effect.failure for effect in move.effects if isinstance(effect, Fail)]
             if story.start.raise_on_tool_fail:
                 assert [type(failure.error()).__mro__[1] for failure in ended] == [ToolError]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from outlast.core.agent_events import (
     AnswerCall,
+    ApprovalDenied,
     ApprovalGiven,
-    ApprovalRefused,
     AskApproval,
     CallModel,
     CallTool,
@@ -41,8 +41,8 @@ from outlast.core.errors import (
 )
 from outlast.core.events import (
     AnyEventData,
+    ApprovalDeniedData,
     ApprovalGivenData,
-    ApprovalRefusedData,
     ApprovalRequestedData,
     ExecutionCancelledData,
     ExecutionCompletedData,
@@ -93,15 +93,15 @@ def closed(kind: str, run: str, call_id: str) -> AnyEventData:
     match kind:
         case "given":
             return ApprovalGivenData(**about(run, call_id))
-        case "refused":
-            return ApprovalRefusedData(**about(run, call_id))
+        case "denied":
+            return ApprovalDeniedData(**about(run, call_id))
         case "closed":
             return ToolClosedData(run=run, call_id=call_id, text="the run was cancelled")
     return ToolReturnedData(**about(run, call_id), result=None)
 
 
 calls = st.tuples(st.sampled_from(["r0", "r1"]), st.sampled_from(["a", "b", "c"]))
-closings = st.sampled_from(["given", "refused", "closed"])
+closings = st.sampled_from(["given", "denied", "closed"])
 
 
 @given(st.lists(st.tuples(closings | st.sampled_from(["asked", "asked", "other"]), calls)))
@@ -205,7 +205,7 @@ def test_what_the_server_may_run_is_confirmed_and_not_run_by_us() -> None:
 @pytest.mark.parametrize("raises", [False, True])
 def test_what_the_server_may_not_run_is_refused_there(raises: bool) -> None:
     run, asked = asked_by_server(raise_on_tool_fail=raises)
-    _, effects = step(run, ApprovalRefused(call_id="s", fingerprint=asked.fingerprint, reason="no"))
+    _, effects = step(run, ApprovalDenied(call_id="s", fingerprint=asked.fingerprint, reason="no"))
     assert isinstance(effects[-1], Fail) == raises
     assert told(effects) == (ToolConfirmation(tool_call_id="s", confirmation="deny"),)
 

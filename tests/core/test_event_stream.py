@@ -107,7 +107,7 @@ EMITTED: list[AnyEventData] = [
     events.HandedOffData(run="r", turn=1, from_agent="a", to_agent="b"),
     events.ApprovalRequestedData(**CALL, fingerprint="f", parameters={"type": "object"}),
     events.ApprovalGivenData(**CALL, reason="fine"),
-    events.ApprovalRefusedData(**CALL),
+    events.ApprovalDeniedData(**CALL),
     events.ReplyCutData(**TURN, reason="length"),
     events.LimitReachedData(**TURN, limit="that was all"),
     events.AnswerRejectedData(**TURN, reason="no number"),

@@ -46,7 +46,7 @@ from itertools import takewhile
 from typing import Any, get_args
 
 from outlast.core import errors
-from outlast.core.agent_events import AgentEffect, AgentEvent, ApprovalGiven, ApprovalRefused, AskApproval
+from outlast.core.agent_events import AgentEffect, AgentEvent, ApprovalDenied, ApprovalGiven, AskApproval
 from outlast.core.agent_machine import move, step
 from outlast.core.agent_run import AgentRun, Phase
 from outlast.core.agent_transitions import Outcome
@@ -141,7 +141,7 @@ def _event(head: str, lines: Sequence[str], shown: dict[str, str]) -> AgentEvent
     name, _, rest = head.removeprefix("> ").partition(" ")
     known = EVENTS[name].model_fields
     fields: dict[str, Any] = {"type": known["type"].default, **dict(_fields(rest))}
-    if EVENTS[name] in (ApprovalGiven, ApprovalRefused):
+    if EVENTS[name] in (ApprovalGiven, ApprovalDenied):
         fields.setdefault("fingerprint", shown.get(fields["call_id"], ""))
     said: list[Entry] = []
     for line in lines:

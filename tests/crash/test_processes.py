@@ -181,7 +181,7 @@ async def test_d17_decisions_outlive_the_workers_that_asked_for_them(
     assert processes.effects.attempts("one") == [1, 2]
     assert processes.effects.attempts("other") == []
     counted = await kinds(execution)
-    assert (counted["approval_given"], counted["approval_refused"], counted["tool_called"]) == (1, 1, 1)
+    assert (counted["approval_given"], counted["approval_denied"], counted["tool_called"]) == (1, 1, 1)
 
 
 async def test_d18_an_update_is_answered_once_though_its_worker_and_a_caller_are_killed(

@@ -103,7 +103,7 @@ async def test_a_check_that_fails_lets_nothing_through() -> None:
 
     told, kinds = await outcome(clerk(tools=[post], requires_approval={"post": check}), "post")
     assert "LookupError: no such price" in told
-    assert kinds == ["approval_refused", "tool_failed"]
+    assert kinds == ["approval_denied", "tool_failed"]
     assert sent == []
 
 

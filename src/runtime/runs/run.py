@@ -12,8 +12,8 @@ from outlast.core.agent_events import (
     AgentEvent,
     AnnounceHandoff,
     AnswerCall,
+    ApprovalDenied,
     ApprovalGiven,
-    ApprovalRefused,
     AskApproval,
     CallModel,
     CallTool,
@@ -36,8 +36,8 @@ from outlast.core.approvals import Decision, Verdict
 from outlast.core.entries import Entry, FunctionResult, ToolExecution
 from outlast.core.errors import LimitExceeded, NotSupported
 from outlast.core.events import (
+    ApprovalDeniedData,
     ApprovalGivenData,
-    ApprovalRefusedData,
     ApprovalRequestedData,
     HandedOffData,
     LimitReachedData,
@@ -343,8 +343,8 @@ class Run:
                 call_id=effect.call_id, fingerprint=effect.fingerprint, edited_arguments=edited_arguments
             )
         else:
-            reason = self._context.emit(ApprovalRefusedData(**about)).reason
-            event = ApprovalRefused(call_id=effect.call_id, fingerprint=effect.fingerprint, reason=reason)
+            reason = self._context.emit(ApprovalDeniedData(**about)).reason
+            event = ApprovalDenied(call_id=effect.call_id, fingerprint=effect.fingerprint, reason=reason)
         self._events.put_nowait(event)
 
     # Checks

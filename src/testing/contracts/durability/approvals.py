@@ -110,7 +110,7 @@ class ApprovalContract(DurabilityContractBase):
         assert "ask her first" in told
         assert world.effects == []
         kinds = [event.kind for event in await stage.soon(all_events(execution))]
-        assert EventKind.APPROVAL_REFUSED in kinds
+        assert EventKind.APPROVAL_DENIED in kinds
         assert EventKind.TOOL_CALLED not in kinds
 
     async def test_d17_calls_are_decided_in_any_order_and_one_by_one(self, stage: Stage) -> None:
@@ -188,7 +188,7 @@ class ApprovalContract(DurabilityContractBase):
         ] == []
         await stage.soon(execution.result())
         kinds = [event.kind for event in await stage.soon(all_events(execution))]
-        assert kinds.count(EventKind.APPROVAL_GIVEN) + kinds.count(EventKind.APPROVAL_REFUSED) == 1
+        assert kinds.count(EventKind.APPROVAL_GIVEN) + kinds.count(EventKind.APPROVAL_DENIED) == 1
         assert len(world.effects) == kinds.count(EventKind.APPROVAL_GIVEN)
 
     async def test_d17_a_call_that_its_check_lets_through_asks_nobody(self, stage: Stage) -> None:
