@@ -45,9 +45,9 @@ from outlast.core.errors import ConfigurationError as ConfigurationError
 from outlast.core.errors import DefinitionError as DefinitionError
 from outlast.core.errors import DeterminismError as DeterminismError
 from outlast.core.errors import DurabilityError as DurabilityError
+from outlast.core.errors import ExecutionAlreadyEnded as ExecutionAlreadyEnded
 from outlast.core.errors import ExecutionAlreadyExists as ExecutionAlreadyExists
 from outlast.core.errors import ExecutionCancelled as ExecutionCancelled
-from outlast.core.errors import ExecutionClosed as ExecutionClosed
 from outlast.core.errors import ExecutionFailed as ExecutionFailed
 from outlast.core.errors import ExecutionNotFound as ExecutionNotFound
 from outlast.core.errors import InputRejected as InputRejected

@@ -18,7 +18,7 @@ from outlast.cli.loading import arguments_of, workflow_called, workflows_in
 from outlast.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, connect
 from outlast.composition.running import run_worker
 from outlast.core.approvals import Verdict
-from outlast.core.errors import ExecutionClosed, ExecutionNotFound, NotSupported, OutlastError
+from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, NotSupported, OutlastError
 from outlast.core.json import JSON, decode, encode
 from outlast.core.records import Status
 from outlast.ports.durability.backend import Backend
@@ -230,7 +230,7 @@ def resume(
             for id in ids:
                 try:
                     was_held = await (await opened.get(id)).resume()
-                except (ExecutionNotFound, ExecutionClosed, NotSupported) as error:
+                except (ExecutionNotFound, ExecutionAlreadyEnded, NotSupported) as error:
                     typer.echo(f"error: {rendering.printable(str(error))}", err=True)
                     failures += 1
                 else:

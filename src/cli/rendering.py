@@ -63,7 +63,7 @@ def execution_json(execution: ExecutionDescription) -> str:
             "workflow": execution.workflow,
             "status": execution.status,
             "created_at": execution.created_at,
-            "closed_at": execution.closed_at,
+            "ended_at": execution.ended_at,
             "error": execution.error,
             "held": execution.held,
         }
@@ -229,9 +229,9 @@ def _status(execution: ExecutionDescription) -> Text:
 
 
 def _duration(execution: ExecutionDescription) -> str:
-    if execution.closed_at is None:
+    if execution.ended_at is None:
         return ""
-    seconds = (execution.closed_at - execution.created_at).total_seconds()
+    seconds = (execution.ended_at - execution.created_at).total_seconds()
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
@@ -305,8 +305,8 @@ def _told(data: events.AnyEventData) -> str:
             return f"tool {data.tool} failed: {_failure(data.failure)}"
         case events.ToolExecutedData():
             return f"tool {data.tool} run by the server"
-        case events.ToolClosedData():
-            return f"call {data.call_id} closed: {data.text}"
+        case events.ResultUnsentData():
+            return f"call {data.call_id} ended with its run: {data.text}"
         case events.HandedOffData():
             return f"handed off to {data.to_agent}"
         case events.ApprovalRequestedData():

@@ -87,7 +87,7 @@ from outlast.core.errors import (
 )
 from outlast.core.failure import Failure
 from outlast.core.replies import failed_call, open_function_calls, rejected_answer, with_own_call_ids
-from outlast.core.turn_calls import ALLOWED, closed_call, effect_of, entry_of, open_calls, unmade
+from outlast.core.turn_calls import ALLOWED, effect_of, ended_call, entry_of, open_calls, unmade
 from outlast.core.values import Value
 
 Effects = tuple[AgentEffect, ...]
@@ -140,8 +140,8 @@ def move(run: AgentRun, event: AgentEvent) -> Move:
         case UserMessageAdded(entry=entry):
             return run.with_(added=(*run.added, entry)), Outcome.MESSAGE_KEPT, ()
         case RunCancelled(why=why):
-            closed = _close(run, why)
-            return closed, Outcome.STOPPED, (Stop(unsent=_unsent(closed)),)
+            ended = _end_calls(run, why)
+            return ended, Outcome.STOPPED, (Stop(unsent=_unsent(ended)),)
         case _:
             assert_never(event)
 
@@ -326,13 +326,13 @@ def _fail_unmade(
 def _fail(
     run: AgentRun, failure: Failure, outcome: Outcome = Outcome.FAILED, *, started: bool = True
 ) -> Move:
-    closed = _close(run, "the run failed", started=started)
-    return closed, outcome, (Fail(failure=failure, unsent=_unsent(closed)),)
+    ended = _end_calls(run, "the run failed", started=started)
+    return ended, outcome, (Fail(failure=failure, unsent=_unsent(ended)),)
 
 
-def _close(run: AgentRun, why: str, *, started: bool = True) -> AgentRun:
-    """Give every open call a result that says why it has no other."""
-    return run.with_(calls=tuple(closed_call(call, why, started=started) for call in run.calls))
+def _end_calls(run: AgentRun, why: str, *, started: bool = True) -> AgentRun:
+    """Give every open call a result that says why the call ended."""
+    return run.with_(calls=tuple(ended_call(call, why, started=started) for call in run.calls))
 
 
 def _unsent(run: AgentRun) -> tuple[Entry, ...]:

@@ -1,9 +1,9 @@
 """Approvals: a person's decision about one tool call, bound to what that person was shown.
 
 A call that waits is found in the event stream, which is the same on every backend: its approval was
-requested, and the call was neither decided nor closed since. A decision carries the call's place in the
-execution and a fingerprint of agent, tool and arguments, so it can never count for another
-call, or for the same one with other arguments.
+requested, and since then the call was neither decided nor ended with its run. A decision carries the call's
+place in the execution and a fingerprint of agent, tool and arguments, so it can never count for another call,
+or for the same one with other arguments.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from outlast.core.events import (
     ExecutionCancelledData,
     ExecutionCompletedData,
     ExecutionFailedData,
-    ToolClosedData,
+    ResultUnsentData,
 )
 from outlast.core.json import JSON, canonical, kept
 from outlast.core.step_keys import call_key
@@ -86,7 +86,7 @@ def pending_in(events: Iterable[AnyEventData]) -> tuple[PendingApproval, ...]:
         match data:
             case ApprovalRequestedData():
                 waiting[data.run, data.call_id] = _asked(data)
-            case ApprovalGivenData() | ApprovalDeniedData() | ToolClosedData():
+            case ApprovalGivenData() | ApprovalDeniedData() | ResultUnsentData():
                 waiting.pop((data.run, data.call_id), None)
             case ExecutionCompletedData() | ExecutionFailedData() | ExecutionCancelledData():
                 waiting.clear()

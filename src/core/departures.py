@@ -35,7 +35,7 @@ from outlast.core.records import (
     TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRefused,
+    UpdateNotAccepted,
 )
 
 SHOWN_CHARACTERS_MAX = 200
@@ -111,7 +111,7 @@ def in_words(record: AnyRecord | str) -> str:
             words = f"{words} at {record.key}"
         case SignalReceived():
             words = f"signal {record.name!r}"
-        case UpdateAccepted() | UpdateRefused():
+        case UpdateAccepted() | UpdateNotAccepted():
             words = f"{words} of id {record.update_id!r}"
         case UpdateCompleted():
             failed = "" if record.failure is None else f" with {record.failure.kind}"

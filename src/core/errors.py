@@ -17,7 +17,7 @@ OutlastError
 ├── DurabilityError             an owner, a store or an identity stands in the way
 │   ├── ExecutionAlreadyExists
 │   ├── ExecutionNotFound
-│   ├── ExecutionClosed
+│   ├── ExecutionAlreadyEnded
 │   │   └── UpdateAbandoned
 │   ├── NotPending
 │   ├── LeaseLost
@@ -260,7 +260,7 @@ class ExecutionNotFound(DurabilityError):
 
 
 @dataclass(eq=False)
-class ExecutionClosed(DurabilityError):
+class ExecutionAlreadyEnded(DurabilityError):
     """A message was sent to an execution that has ended."""
 
     execution_id: str
@@ -271,7 +271,7 @@ class ExecutionClosed(DurabilityError):
 
 
 @dataclass(eq=False)
-class UpdateAbandoned(ExecutionClosed):
+class UpdateAbandoned(ExecutionAlreadyEnded):
     """An execution ended while the handler of an update was still at work; there will be no answer."""
 
     update: str
@@ -302,7 +302,7 @@ class NotPending(DurabilityError):
             )
         return (
             f"no call {self.call_id!r} of execution {self.execution_id!r} waits for a decision: it was "
-            f"decided, closed or never asked about; the calls that wait: {waiting}"
+            f"decided, its run has ended, or nobody asked about it; the calls that wait: {waiting}"
         )
 
 
@@ -743,7 +743,7 @@ class CallOverLimit(ToolError):
 
 @dataclass(eq=False)
 class CallCancelled(ToolError):
-    """The call was closed because its run ended first."""
+    """The call ended because its run ended first."""
 
     tool: str
     why: str

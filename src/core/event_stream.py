@@ -71,7 +71,7 @@ from outlast.core.records import (
     TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRefused,
+    UpdateNotAccepted,
 )
 from outlast.core.replies import arguments_in, parsed_arguments
 from outlast.core.step_keys import place_in
@@ -244,7 +244,7 @@ class EventReader:
                 if record.failure is not None:
                     return UpdateFailedData(**about, failure=record.failure)
                 return UpdateCompletedData(**about, result=record.result)
-            case UpdateRefused():
+            case UpdateNotAccepted():
                 return None  # A rejected update has changed nothing, and on Temporal it leaves no trace.
             case CancelRequested():
                 return CancelRequestedData()

@@ -62,7 +62,7 @@ class EventKind(StrEnum):
     TOOL_RETURNED = "tool_returned"
     TOOL_FAILED = "tool_failed"
     TOOL_EXECUTED = "tool_executed"
-    TOOL_CLOSED = "tool_closed"
+    RESULT_UNSENT = "result_unsent"
     HANDED_OFF = "handed_off"
     APPROVAL_REQUESTED = "approval_requested"
     APPROVAL_GIVEN = "approval_given"
@@ -336,10 +336,10 @@ class ToolExecutedData(EventData):
     """The id of the entry in the reply, if it has one."""
 
 
-class ToolClosedData(EventData):
+class ResultUnsentData(EventData):
     """The run has ended before the model got this result: the conversation's next run begins with it."""
 
-    kind: ClassVar = EventKind.TOOL_CLOSED
+    kind: ClassVar = EventKind.RESULT_UNSENT
     prose: ClassVar = frozenset({"text"})
     run: str
     """The run: one `Runner.run` of the execution."""
@@ -613,7 +613,7 @@ AnyEventData: TypeAlias = (
     | ToolReturnedData
     | ToolFailedData
     | ToolExecutedData
-    | ToolClosedData
+    | ResultUnsentData
     | HandedOffData
     | ApprovalRequestedData
     | ApprovalGivenData

@@ -180,7 +180,7 @@ class ExecutionEnded(Value):
     """The last record: how the execution ended."""
 
     type: Literal["execution_ended"] = "execution_ended"
-    key: Literal["close"] = "close"
+    key: Literal["end"] = "end"
     status: Literal[Status.COMPLETED, Status.FAILED, Status.CANCELLED]
     result: JSON = None
     failure: Failure | None = None
@@ -201,14 +201,14 @@ class AttemptFailed(Value):
     heartbeat: JSON = None
 
 
-class UpdateRefused(Value):
+class UpdateNotAccepted(Value):
     """The worker did not accept an update; workflow code never sees it.
 
     It is a note because it changes nothing in the workflow. It is there for the caller, who cannot see the
-    refusal otherwise when worker and caller are two processes. The same id may be tried again.
+    rejection otherwise when worker and caller are two processes. The same id may be tried again.
     """
 
-    type: Literal["update_refused"] = "update_refused"
+    type: Literal["update_not_accepted"] = "update_not_accepted"
     at: float
     update_id: str
     failure: Failure
@@ -251,7 +251,7 @@ Input = (
     | CancelRequested
 )
 Request = StepScheduled | TimerStarted | EventEmitted | UpdateCompleted | ExecutionEnded
-Note = AttemptFailed | UpdateRefused | ExecutionRecovered | ExecutionHeld | ExecutionResumed
+Note = AttemptFailed | UpdateNotAccepted | ExecutionRecovered | ExecutionHeld | ExecutionResumed
 
 AnyRecord = Input | Request | Note
 Record = Annotated[AnyRecord, Discriminator("type")]
@@ -266,7 +266,7 @@ INPUTS = (
     CancelRequested,
 )
 REQUESTS = (StepScheduled, TimerStarted, EventEmitted, UpdateCompleted, ExecutionEnded)
-NOTES = (AttemptFailed, UpdateRefused, ExecutionRecovered, ExecutionHeld, ExecutionResumed)
+NOTES = (AttemptFailed, UpdateNotAccepted, ExecutionRecovered, ExecutionHeld, ExecutionResumed)
 
 _record: TypeAdapter[Any] = TypeAdapter(Record)
 

@@ -113,7 +113,7 @@ def effect_of(
     return AnswerCall(**about, result=call.result or "", failure=failure, denied=denied)
 
 
-def closed_call(call: ToolCall, why: str, *, started: bool) -> ToolCall:
+def ended_call(call: ToolCall, why: str, *, started: bool) -> ToolCall:
     """Return the call with a result; `why` is the reason why an open call cannot get its own result.
 
     `started` says whether a call that runs may have had its side effect: the driver was asked to make it.

@@ -9,14 +9,14 @@ that its sender knew of, so that the same try, sent by any number of processes, 
 from __future__ import annotations
 
 from outlast.core.errors import (
-    ExecutionClosed,
+    ExecutionAlreadyEnded,
     UpdateAbandoned,
     UpdateFailed,
     UpdateRejected,
 )
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
-from outlast.core.records import AnyRecord, ExecutionEnded, UpdateAccepted, UpdateCompleted, UpdateRefused
+from outlast.core.records import AnyRecord, ExecutionEnded, UpdateAccepted, UpdateCompleted, UpdateNotAccepted
 
 GAVE_UP = Failure(kind="CancelledError", message="the handler let a CancelledError of its own escape")
 """The failure of a handler that ended cancelled; nobody else cancels handlers, so it did so itself."""
@@ -55,7 +55,7 @@ class UpdateTrace:
                 self._accepted = record
             case UpdateCompleted(update_id=self._id):
                 self._completed = record
-            case UpdateRefused(update_id=self._id, failure=failure):
+            case UpdateNotAccepted(update_id=self._id, failure=failure):
                 self._rejections.append(failure)
             case ExecutionEnded():
                 self._end = record
@@ -74,7 +74,7 @@ class UpdateTrace:
             UpdateFailed: the handler failed.
             UpdateRejected: the update was rejected.
             UpdateAbandoned: the execution ended before its handler did.
-            ExecutionClosed: the execution ended before it accepted or rejected the update.
+            ExecutionAlreadyEnded: the execution ended before it accepted or rejected the update.
         """
         if self._completed is not None:
             if (failure := self._completed.failure) is None:
@@ -86,4 +86,4 @@ class UpdateTrace:
         assert self._end is not None
         if self.was_accepted:
             raise UpdateAbandoned(execution_id, self._end.status, name)
-        raise ExecutionClosed(execution_id, self._end.status)
+        raise ExecutionAlreadyEnded(execution_id, self._end.status)

@@ -63,7 +63,7 @@ from outlast.core.records import (
     TimerFired,
     TimerStarted,
     UpdateAccepted,
-    UpdateRefused,
+    UpdateNotAccepted,
 )
 
 
@@ -325,7 +325,7 @@ class WorkflowMachine:
             # First in the batch: a step that this worker asked for while it caught up is not in doubt.
             self._fresh.insert(0, record)
         elif self.end is None and (
-            isinstance(record, (UpdateRefused, ExecutionHeld)) or record.key in self.steps
+            isinstance(record, (UpdateNotAccepted, ExecutionHeld)) or record.key in self.steps
         ):
             self._fresh.append(record)
         self._note(record, self.position)

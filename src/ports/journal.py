@@ -145,7 +145,7 @@ class Head:
     length: int
     """The number of records in the journal."""
     created_at: float
-    closed_at: float | None = None
+    ended_at: float | None = None
     note: str | None = None
     """Why the execution cannot go on at the moment, if its last owner said so."""
     owner: str | None = None
@@ -343,8 +343,8 @@ class Inbox(Protocol):
         I1  Durable once it returns; if one call returned before another was made, their messages are in that
             order.
         I2  Sending an id again changes nothing, consumed or not, whatever the body. Ids are per execution.
-        I3  Raises `ExecutionNotFound`, `ExecutionClosed` or `PayloadTooLarge`, and changes nothing. To send
-            an id again to an execution that has ended since may raise `ExecutionClosed` or not.
+        I3  Raises `ExecutionNotFound`, `ExecutionAlreadyEnded` or `PayloadTooLarge`, and changes nothing. To
+            send an id again to an execution that has ended since may raise `ExecutionAlreadyEnded` or not.
         """
 
     @abstractmethod
@@ -409,7 +409,7 @@ class Leases(Protocol):
             An execution that has an owner, or was last released without `hold`, stays unchanged.
 
         Raises:
-            ExecutionNotFound, ExecutionClosed: nothing has changed.
+            ExecutionNotFound, ExecutionAlreadyEnded: nothing has changed.
         """
 
 
@@ -455,11 +455,11 @@ class Catalogue(Protocol):
         """Return heads, the newest (by `created_at`) first, at most `limit`."""
 
     @abstractmethod
-    async def prune(self, closed_before: float | None = None) -> int:
+    async def prune(self, ended_before: float | None = None) -> int:
         """Forget executions that ended long enough ago, with their messages; return their number.
 
         An execution with `keep_seconds` is forgotten when that time has passed since its end, and not before;
-        any other is forgotten if it ended before `closed_before`. The id is then free.
+        any other is forgotten if it ended before `ended_before`. The id is then free.
 
         K1  A running execution is never forgotten.
         """

@@ -239,7 +239,7 @@ async def converse(url: str) -> Run:
             await execution.signal("decide", "no", "Ada")
             result = await execution.result()
             assert await execution.query("decided", 1) == ["no by Ada noted"]
-            with pytest.raises(outlast.ExecutionClosed):
+            with pytest.raises(outlast.ExecutionAlreadyEnded):
                 await execution.signal("decide", "late")
             with pytest.raises(outlast.InvalidArguments):
                 await execution.query("undefined")
@@ -264,7 +264,7 @@ async def cancel(url: str) -> list[str]:
         with pytest.raises(outlast.ExecutionCancelled):
             await execution.result()
         assert (await execution.describe()).status is Status.CANCELLED
-        with pytest.raises(outlast.ExecutionClosed):
+        with pytest.raises(outlast.ExecutionAlreadyEnded):
             await execution.cancel()
         return [event.kind async for event in execution.events()]
 

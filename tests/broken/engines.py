@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from outlast.core.approvals import Decision
-from outlast.core.errors import ExecutionClosed
+from outlast.core.errors import ExecutionAlreadyEnded
 from outlast.core.event_stream import Event, EventReader
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
@@ -63,9 +63,9 @@ class ForgetsResults(BrokenBackend):
     replaced = ((worker.Worker, "__aexit__", _forgets_results),)
 
 
-def _returns_results_as_they_are_stored(self: JournaledExecution, closed: ExecutionEnded, head: Head) -> Any:
-    _outcome_of(self, closed, head)
-    return closed.result
+def _returns_results_as_they_are_stored(self: JournaledExecution, ended: ExecutionEnded, head: Head) -> Any:
+    _outcome_of(self, ended, head)
+    return ended.result
 
 
 class ReturnsResultsAsTheyAreStored(BrokenBackend):
@@ -161,7 +161,7 @@ def _cancels_without_cleaning_up(self: LiveExecution, root: asyncio.Task[Any]) -
 
 
 class CancelsWithoutCleaningUp(BrokenBackend):
-    """An execution is closed as soon as it is cancelled."""
+    """An execution ends as soon as it is cancelled."""
 
     breaks = "d10_"
     replaced = ((LiveExecution, "_close_if_ended", _cancels_without_cleaning_up),)
@@ -169,9 +169,9 @@ class CancelsWithoutCleaningUp(BrokenBackend):
 
 async def _fails_what_departs(self: worker.Worker, activation: Any, note: str, *_: Any) -> None:
     failure = Failure(kind="NonDeterminismError", message=note)
-    closed = encode_record(ExecutionEnded(status=Status.FAILED, failure=failure))
+    ended = encode_record(ExecutionEnded(status=Status.FAILED, failure=failure))
     claim = activation.claim
-    await self._store.append(claim, claim.length, (closed,), Commit(status=Status.FAILED))
+    await self._store.append(claim, claim.length, (ended,), Commit(status=Status.FAILED))
 
 
 class FailsWhatDeparts(BrokenBackend):
@@ -351,7 +351,7 @@ class EndsWithItsHandler(BrokenBackend):
 def _answers_at_the_end(self: UpdateTrace, execution_id: str, name: str) -> JSON:
     try:
         return _answer_in(self, execution_id, name)
-    except ExecutionClosed:
+    except ExecutionAlreadyEnded:
         return None
 
 

@@ -1025,20 +1025,20 @@ class ForgetsTheRunning(BrokenStore):
 
     breaks = "k1_"
 
-    def _is_over(self, execution: StoredExecution, closed_before: float | None) -> bool:
-        is_old = closed_before is not None and execution.created_at < closed_before
-        return is_old or super()._is_over(execution, closed_before)
+    def _is_over(self, execution: StoredExecution, ended_before: float | None) -> bool:
+        is_old = ended_before is not None and execution.created_at < ended_before
+        return is_old or super()._is_over(execution, ended_before)
 
 
 class ForgetsWhatShouldBeKept(BrokenStore):
-    """`closed_before` beats `keep_seconds`."""
+    """`ended_before` beats `keep_seconds`."""
 
     breaks = "k1_"
 
-    def _is_over(self, execution: StoredExecution, closed_before: float | None) -> bool:
-        is_before = None not in (closed_before, execution.closed_at)
-        return super()._is_over(execution, closed_before) or (
-            is_before and (execution.closed_at or 0.0) < (closed_before or 0.0)
+    def _is_over(self, execution: StoredExecution, ended_before: float | None) -> bool:
+        is_before = None not in (ended_before, execution.ended_at)
+        return super()._is_over(execution, ended_before) or (
+            is_before and (execution.ended_at or 0.0) < (ended_before or 0.0)
         )
 
 
@@ -1047,9 +1047,9 @@ class ForgetsOnlyTheJournal(BrokenStore):
 
     breaks = "k1_"
 
-    async def prune(self, closed_before: float | None = None) -> int:
+    async def prune(self, ended_before: float | None = None) -> int:
         executions = self._medium.executions.values()
-        over = [execution for execution in executions if self._is_over(execution, closed_before)]
+        over = [execution for execution in executions if self._is_over(execution, ended_before)]
         for execution in over:
             execution.records.clear()
         return len(over)

@@ -37,7 +37,7 @@ from outlast.core.records import (
     TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRefused,
+    UpdateNotAccepted,
     decode_record,
     encode_record,
 )
@@ -166,13 +166,13 @@ class Code:
             case UpdateAccepted():
                 self._updates.append(record)
             case CancelRequested():
-                self._close(Status.CANCELLED)
+                self._end(Status.CANCELLED)
                 return
         for task in list(self._tasks):
             if next(task, "done") == "done":
                 self._tasks.remove(task)
         if not self._tasks:
-            self._close(Status.COMPLETED)
+            self._end(Status.COMPLETED)
 
     def _run(self, number: int, task: Sequence[Instruction]) -> Iterator[str]:
         """Yield whenever the task must wait."""
@@ -207,7 +207,7 @@ class Code:
                         yield "waits"
                     self._machine.request(_answer(self._updates.pop(0)))
 
-    def _close(self, status: Literal[Status.COMPLETED, Status.CANCELLED]) -> None:
+    def _end(self, status: Literal[Status.COMPLETED, Status.CANCELLED]) -> None:
         result: JSON = [self._results[number] for number in sorted(self._results)]
         self._machine.request(ExecutionEnded(status=status, result=result))
 
@@ -341,7 +341,7 @@ def _send_update(draw: st.DrawFn, recording: Recording, live: Replayed) -> None:
     update_id = draw(st.sampled_from(["a", "b", "c"]))
     if draw(st.integers(0, 3)) == 3:
         failure = Failure(kind="ValueError", message="no")
-        live.machine.note(UpdateRefused(at=recording.now, update_id=update_id, failure=failure))
+        live.machine.note(UpdateNotAccepted(at=recording.now, update_id=update_id, failure=failure))
         return
     is_news = live.machine.takes_update(update_id)
     update = UpdateAccepted(

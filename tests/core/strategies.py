@@ -310,7 +310,7 @@ any_record: SearchStrategy[Any] = st.one_of(
         retry_at=instants,
         heartbeat=json_values,
     ),
-    st.builds(records.UpdateRefused, at=instants, update_id=any_text, failure=failures),
+    st.builds(records.UpdateNotAccepted, at=instants, update_id=any_text, failure=failures),
     st.builds(
         records.ExecutionRecovered,
         at=instants,

@@ -47,7 +47,7 @@ from outlast.core.events import (
     ExecutionCancelledData,
     ExecutionCompletedData,
     ExecutionFailedData,
-    ToolClosedData,
+    ResultUnsentData,
     ToolReturnedData,
 )
 from outlast.core.failure import Failure
@@ -89,23 +89,23 @@ def asked(run: str, call_id: str, arguments: dict[str, JSON] | None = None, turn
     return ApprovalRequestedData(**about(run, call_id, turn), fingerprint="f", arguments=arguments or {})
 
 
-def closed(kind: str, run: str, call_id: str) -> AnyEventData:
+def settled(kind: str, run: str, call_id: str) -> AnyEventData:
     match kind:
         case "given":
             return ApprovalGivenData(**about(run, call_id))
         case "denied":
             return ApprovalDeniedData(**about(run, call_id))
-        case "closed":
-            return ToolClosedData(run=run, call_id=call_id, text="the run was cancelled")
+        case "ended with its run":
+            return ResultUnsentData(run=run, call_id=call_id, text="the run was cancelled")
     return ToolReturnedData(**about(run, call_id), result=None)
 
 
 calls = st.tuples(st.sampled_from(["r0", "r1"]), st.sampled_from(["a", "b", "c"]))
-closings = st.sampled_from(["given", "denied", "closed"])
+settlements = st.sampled_from(["given", "denied", "ended with its run"])
 
 
-@given(st.lists(st.tuples(closings | st.sampled_from(["asked", "asked", "other"]), calls)))
-def test_what_waits_is_what_was_asked_about_and_not_decided_or_closed_since(story: list[Any]) -> None:
+@given(st.lists(st.tuples(settlements | st.sampled_from(["asked", "asked", "other"]), calls)))
+def test_a_call_waits_from_its_request_until_its_decision_or_the_end_of_its_run(story: list[Any]) -> None:
     events: list[AnyEventData] = []
     expected: dict[tuple[str, str], None] = {}
     for kind, (run, call_id) in story:
@@ -114,9 +114,9 @@ def test_what_waits_is_what_was_asked_about_and_not_decided_or_closed_since(stor
                 events.append(asked(run, call_id))
                 expected[run, call_id] = None
             case "other":
-                events.append(closed("returned", run, call_id))
+                events.append(settled("returned", run, call_id))
             case _:
-                events.append(closed(kind, run, call_id))
+                events.append(settled(kind, run, call_id))
                 expected.pop((run, call_id), None)
     assert [(one.key.partition("/")[0], one.call_id) for one in pending_in(events)] == list(expected)
     failure = Failure(kind="ValueError", message="no")

@@ -37,7 +37,7 @@ from outlast.core.records import (
     TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRefused,
+    UpdateNotAccepted,
 )
 from outlast.core.replies import arguments_in, parsed_arguments, with_own_call_ids
 from outlast.core.step_keys import call_key, model_key, summary_key
@@ -103,7 +103,7 @@ ABOUT: dict[StepKind, dict[str, Any]] = {
 UPDATE = UpdateAccepted(at=11.0, update_id="u", name="set", arguments=(1,), named={"a": 2})
 EMITTED: list[AnyEventData] = [
     events.ToolExecutedData(run="r", turn=1, tool="web_search", entry="e"),
-    events.ToolClosedData(run="r", call_id="c", text="cancelled"),
+    events.ResultUnsentData(run="r", call_id="c", text="cancelled"),
     events.HandedOffData(run="r", turn=1, from_agent="a", to_agent="b"),
     events.ApprovalRequestedData(**CALL, fingerprint="f", parameters={"type": "object"}),
     events.ApprovalGivenData(**CALL, reason="fine"),
@@ -228,7 +228,7 @@ def test_an_event_has_the_position_of_its_record_and_the_time_of_what_caused_it(
         TimerStarted(key="t", due_at=20.0),
         emitted(events.PatchedData(patch="p")),
         TimerFired(at=20.5, key="t"),
-        UpdateRefused(at=21.0, update_id="w", failure=FAILURE),
+        UpdateNotAccepted(at=21.0, update_id="w", failure=FAILURE),
         SignalReceived(at=21.5, message_id="m", name=DECISION_SIGNAL),
         CancelRequested(at=22.0, message_id="n"),
         ExecutionEnded(status=Status.CANCELLED),
@@ -261,8 +261,8 @@ def test_the_stream_ends_with_the_end_of_the_execution(status: Status) -> None:
     list(reader.read(STARTED))
     assert not reader.ended
     failure = FAILURE if status is Status.FAILED else None
-    closed = ExecutionEnded(status=status, result=None, failure=failure)  # type: ignore[arg-type]  # the two agree
-    (event,) = reader.read(closed)
+    ended = ExecutionEnded(status=status, result=None, failure=failure)  # type: ignore[arg-type]  # the two agree
+    (event,) = reader.read(ended)
     assert reader.ended
     assert event.kind == f"execution_{status}"
 

@@ -9,7 +9,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from outlast.core.errors import (
-    ExecutionClosed,
+    ExecutionAlreadyEnded,
     ForeignError,
     UpdateAbandoned,
     UpdateFailed,
@@ -22,14 +22,14 @@ from outlast.core.records import (
     Status,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRefused,
+    UpdateNotAccepted,
 )
 from outlast.core.updates import UpdateTrace
 from tests.core.programs import Recording, executions
 
 FAILURE = Failure(kind="ValueError", message="no")
 ACCEPTED = UpdateAccepted(at=1.0, update_id="a", name="set")
-REJECTED = UpdateRefused(at=1.0, update_id="a", failure=FAILURE)
+REJECTED = UpdateNotAccepted(at=1.0, update_id="a", failure=FAILURE)
 ANSWERED = UpdateCompleted(update_id="a", result=[1])
 FAILED = UpdateCompleted(update_id="a", failure=FAILURE)
 ENDED = ExecutionEnded(status=Status.CANCELLED)
@@ -49,7 +49,7 @@ def outcome(trace: UpdateTrace) -> object:
     """Return the answer, or the class of the error."""
     try:
         return trace.answer("e-1", "set")
-    except (UpdateFailed, UpdateRejected, ExecutionClosed) as error:
+    except (UpdateFailed, UpdateRejected, ExecutionAlreadyEnded) as error:
         told = error
     assert told.execution_id == "e-1"
     assert getattr(told, "update", "set") == "set"
@@ -65,10 +65,10 @@ def test_an_update_has_the_answer_that_the_journal_holds(recording: Recording, u
     assert trace.was_accepted == any(isinstance(one, UpdateAccepted) for one in of_it)
     if (answers := [one for one in of_it if isinstance(one, UpdateCompleted)]) != []:
         assert outcome(trace) == (UpdateFailed if answers[0].failure else answers[0].result)
-    elif any(isinstance(one, UpdateRefused) for one in of_it):
+    elif any(isinstance(one, UpdateNotAccepted) for one in of_it):
         assert outcome(trace) is UpdateRejected
     elif ended:
-        assert outcome(trace) is (UpdateAbandoned if of_it else ExecutionClosed)
+        assert outcome(trace) is (UpdateAbandoned if of_it else ExecutionAlreadyEnded)
     else:
         assert not trace.is_over
 
@@ -82,7 +82,7 @@ def test_every_try_is_a_message_of_its_own_for_every_sender(recording: Recording
     for record in recording.journal:
         one.read(record)
         other.read(record)
-        is_rejection = isinstance(record, UpdateRefused) and record.update_id == update_id
+        is_rejection = isinstance(record, UpdateNotAccepted) and record.update_id == update_id
         message = one.try_again()
         assert (message != sent[-1]) == is_rejection
         assert other.try_again() == message
@@ -109,7 +109,7 @@ def test_an_earlier_rejection_does_not_count_until_the_update_is_sent() -> None:
         ([REJECTED, ENDED], UpdateRejected),
         ([REJECTED, ACCEPTED, ANSWERED], [1]),
         ([ACCEPTED, ENDED], UpdateAbandoned),
-        ([ENDED], ExecutionClosed),
+        ([ENDED], ExecutionAlreadyEnded),
     ],
 )
 def test_what_is_told_in_the_end(records: list[AnyRecord], expected: object) -> None:

@@ -37,7 +37,7 @@ from outlast.core.records import (
     TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRefused,
+    UpdateNotAccepted,
 )
 from outlast.core.workflow_machine import OPERATIONS, MachinePhase, WorkflowMachine
 from tests.core.programs import (
@@ -573,7 +573,7 @@ def test_d18_a_replayed_machine_knows_the_updates_that_were_accepted(recording: 
 
 @given(executions())
 def test_d18_rejections_change_nothing(recording: Recording) -> None:
-    without = [record for record in recording.journal if not isinstance(record, UpdateRefused)]
+    without = [record for record in recording.journal if not isinstance(record, UpdateNotAccepted)]
     event(f"{len(recording.journal) - len(without)} rejections")
     whole = replay(recording.program, recording.journal).machine
     bare = replay(recording.program, without).machine
@@ -595,7 +595,7 @@ def test_d18_an_update_is_not_taken_before_the_start_nor_after_the_end() -> None
     machine.request(ExecutionEnded(status=Status.COMPLETED))
     with pytest.raises(IllegalTransition, match=r"takes_update.*ending"):
         machine.takes_update("u")
-    machine.note(UpdateRefused(at=3.0, update_id="u", failure=FAILURE))
+    machine.note(UpdateNotAccepted(at=3.0, update_id="u", failure=FAILURE))
     assert isinstance(machine.take_batch().records[-1], ExecutionEnded)
 
 

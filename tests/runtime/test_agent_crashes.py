@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import outlast
 from outlast.adapters.scripted.session import call, say
-from outlast.core.errors import ExecutionClosed, NotPending
+from outlast.core.errors import ExecutionAlreadyEnded, NotPending
 from outlast.core.events import ApprovalRequestedData
 from outlast.core.json import JSON, canonical
 from outlast.core.summaries import SUMMARISER
@@ -132,7 +132,7 @@ class Person:
                 case _:
                     changed = {"what": f"{call_id} changed"}
                     await self._execution.decide(call_id, "allow", edited_arguments=changed)
-        except (NotPending, ExecutionClosed):
+        except (NotPending, ExecutionAlreadyEnded):
             return  # The stream was behind: the run has ended.
 
     async def close(self) -> None:

@@ -347,7 +347,7 @@ def test_cancelling_the_root_lets_its_clean_up_await() -> None:
     world.loop.close()
 
 
-def test_an_abandoned_asynchronous_generator_is_closed_at_the_end_whatever_the_collector_does() -> None:
+def test_an_abandoned_asynchronous_generator_is_ended_at_the_end_whatever_the_collector_does() -> None:
     log: list[str] = []
 
     async def numbers(name: str) -> AsyncIterator[int]:

@@ -14,7 +14,7 @@ import outlast
 from outlast.adapters.scripted.session import call, say
 from outlast.core.agents import ToolSpec
 from outlast.core.errors import DefinitionError, UnknownTool
-from outlast.core.events import ActivityCompletedData, ToolCalledData, ToolClosedData, ToolReturnedData
+from outlast.core.events import ActivityCompletedData, ResultUnsentData, ToolCalledData, ToolReturnedData
 from outlast.core.json import JSON
 from outlast.ports.durability.execution import Execution
 from outlast.ports.llm import ModelRequest
@@ -429,7 +429,7 @@ async def test_cancelling_a_run_cancels_its_call(shelf: Shelf) -> None:
             await stage.soon(execution.result())
         await stage.pass_time(1)
         assert shelf.cancelled == 1
-        assert len(data_of(await all_events(execution), ToolClosedData)) == 1
+        assert len(data_of(await all_events(execution), ResultUnsentData)) == 1
 
 
 async def test_an_activity_that_a_source_offers_is_a_step_of_the_workflow() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from outlast.core.errors import (
     DefinitionError,
-    ExecutionClosed,
+    ExecutionAlreadyEnded,
     ExecutionNotFound,
     InvalidArguments,
     StorageError,
@@ -24,7 +24,7 @@ from outlast.core.records import (
     StepScheduled,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRefused,
+    UpdateNotAccepted,
 )
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
@@ -50,7 +50,7 @@ async def test_an_update_and_its_answer_are_one_append_and_a_rejection_is_one_no
         assert isinstance(store, Writes)
         assert [[type(record) for record in records] for records, _ in store.appends if records] == [
             [UpdateAccepted, UpdateCompleted],
-            [UpdateRefused],
+            [UpdateNotAccepted],
             [UpdateAccepted, StepScheduled],
             [StepCompleted, UpdateCompleted],
             [UpdateAccepted, UpdateCompleted, ExecutionEnded],
@@ -109,7 +109,7 @@ async def test_an_update_that_comes_with_the_end_is_told_of_it() -> None:
         await stage.pass_time(0)
         await stage.worker(AccountWithUpdates)
         for task in (waiting, rejected):
-            with pytest.raises(ExecutionClosed, match="is completed and takes no more messages"):
+            with pytest.raises(ExecutionAlreadyEnded, match="is completed and takes no more messages"):
                 await stage.soon(task)
         assert await stage.soon(execution.result()) == 0
 
@@ -243,7 +243,7 @@ async def test_whoever_dies_an_update_is_handled_once_and_answered_alike(
         )
         for id, receipt in model.answers.items():
             assert await stage.soon(ask(execution, id)) == receipt
-        with pytest.raises(ExecutionClosed):
+        with pytest.raises(ExecutionAlreadyEnded):
             await execution.update("deposit", 1, id="never sent")
         working.cancel()
         await asyncio.wait([working])

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from outlast.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
 from outlast.core.records import Status
 from outlast.ports.clock import Clock
 from outlast.ports.journal import (
@@ -61,7 +61,7 @@ class JsonStore(Store):
                 "keep_seconds": new.keep_seconds,
                 "status": Status.RUNNING,
                 "created_at": now,
-                "closed_at": None,
+                "ended_at": None,
                 "note": None,
                 "owner": None,
                 "token": 0,
@@ -88,7 +88,7 @@ class JsonStore(Store):
             if commit.fruitless is not None:
                 execution["fruitless"] = commit.fruitless
             if commit.status is not None:
-                execution |= {"status": commit.status, "closed_at": self._clock.now()}
+                execution |= {"status": commit.status, "ended_at": self._clock.now()}
                 execution |= {"owner": None, "claimable_at": None}
             elif commit.release:
                 at, now = commit.wake_at, self._clock.now()
@@ -248,14 +248,14 @@ class JsonStore(Store):
         ]
         return sorted(found, key=lambda head: head.created_at, reverse=True)[:limit]
 
-    async def prune(self, closed_before: float | None = None) -> int:
+    async def prune(self, ended_before: float | None = None) -> int:
         def is_over(execution: Any) -> bool:
-            closed_at, keep_seconds = execution["closed_at"], execution["keep_seconds"]
-            if closed_at is None:
+            ended_at, keep_seconds = execution["ended_at"], execution["keep_seconds"]
+            if ended_at is None:
                 return False
             if keep_seconds is not None:
-                return bool(closed_at + keep_seconds <= self._clock.now())
-            return closed_before is not None and bool(closed_at < closed_before)
+                return bool(ended_at + keep_seconds <= self._clock.now())
+            return ended_before is not None and bool(ended_at < ended_before)
 
         with self._file.writing() as data:
             over = [id for id, execution in data["executions"].items() if is_over(execution)]
@@ -265,12 +265,12 @@ class JsonStore(Store):
 
 
 def _running(data: Any, id: str) -> Any:
-    """Return the execution of that id; raise ExecutionNotFound or ExecutionClosed unless it is running."""
+    """Return the running execution of that id; raises ExecutionNotFound or ExecutionAlreadyEnded."""
     execution = data["executions"].get(id)
     if execution is None:
         raise ExecutionNotFound(id)
     if execution["status"] != Status.RUNNING:
-        raise ExecutionClosed(id, Status(execution["status"]))
+        raise ExecutionAlreadyEnded(id, Status(execution["status"]))
     return execution
 
 
@@ -291,7 +291,7 @@ def _head(id: str, execution: Any) -> Head:
         status=Status(execution["status"]),
         length=len(execution["records"]),
         created_at=execution["created_at"],
-        closed_at=execution["closed_at"],
+        ended_at=execution["ended_at"],
         note=execution["note"],
         owner=execution["owner"],
         fruitless=execution["fruitless"],

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from outlast.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
 from outlast.core.records import Status
 from outlast.ports.clock import Clock
 from outlast.ports.journal import (
@@ -45,7 +45,7 @@ class StoredExecution:
     message_ids: set[str] = field(default_factory=set)
     consumed: int = 0
     status: Status = Status.RUNNING
-    closed_at: float | None = None
+    ended_at: float | None = None
     note: str | None = None
     owner: str | None = None
     token: int = 0
@@ -71,7 +71,7 @@ class StoredExecution:
             status=self.status,
             length=len(self.records),
             created_at=self.created_at,
-            closed_at=self.closed_at,
+            ended_at=self.ended_at,
             note=self.note,
             owner=self.owner,
             fruitless=self.fruitless,
@@ -144,7 +144,7 @@ class MemoryStore(Store):
             execution.consumed = max(execution.consumed, commit.consumed)
         if commit.status is not None:
             execution.status = commit.status
-            execution.closed_at = self._clock.now()
+            execution.ended_at = self._clock.now()
             execution.release(claimable_at=None)
             del self._medium.running[claim.execution_id]
         elif commit.release:
@@ -174,7 +174,7 @@ class MemoryStore(Store):
         if message.id in execution.message_ids:
             return
         if execution.status is not Status.RUNNING:
-            raise ExecutionClosed(execution_id, execution.status)
+            raise ExecutionAlreadyEnded(execution_id, execution.status)
         self._check_size(f"a message to execution {execution_id!r}", message.body)
         execution.message_ids.add(message.id)
         execution.inbox.append(Delivery(number=len(execution.inbox) + 1, message=message))
@@ -237,7 +237,7 @@ class MemoryStore(Store):
         if execution is None:
             raise ExecutionNotFound(execution_id)
         if execution.status is not Status.RUNNING:
-            raise ExecutionClosed(execution_id, execution.status)
+            raise ExecutionAlreadyEnded(execution_id, execution.status)
         if execution.owner is not None or not execution.ignores_mail:
             return False
         execution.ignores_mail, execution.fruitless, execution.note = False, 0, None
@@ -279,9 +279,9 @@ class MemoryStore(Store):
         found.sort(key=lambda execution: execution.created_at, reverse=True)
         return [execution.head() for execution in found[:limit]]
 
-    async def prune(self, closed_before: float | None = None) -> int:
+    async def prune(self, ended_before: float | None = None) -> int:
         ended_enough = [
-            id for id, execution in self._medium.executions.items() if self._is_over(execution, closed_before)
+            id for id, execution in self._medium.executions.items() if self._is_over(execution, ended_before)
         ]
         for id in ended_enough:
             del self._medium.executions[id]
@@ -330,12 +330,12 @@ class MemoryStore(Store):
             return now
         return None if wake_at is None else max(now, wake_at)
 
-    def _is_over(self, execution: StoredExecution, closed_before: float | None) -> bool:
-        if execution.closed_at is None:
+    def _is_over(self, execution: StoredExecution, ended_before: float | None) -> bool:
+        if execution.ended_at is None:
             return False
         if execution.new.keep_seconds is not None:
-            return execution.closed_at + execution.new.keep_seconds <= self._clock.now()
-        return closed_before is not None and execution.closed_at < closed_before
+            return execution.ended_at + execution.new.keep_seconds <= self._clock.now()
+        return ended_before is not None and execution.ended_at < ended_before
 
     def _check_size(self, what: str, data: bytes) -> None:
         if len(data) > self._limit_bytes:

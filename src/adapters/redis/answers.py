@@ -35,7 +35,7 @@ def head_of(id: str, answer: Sequence[Any]) -> Head:
 
 
 def _head(id: str, fields: Mapping[str, str], length: int) -> Head:
-    closed_at, note, owner = fields.get("closed"), fields.get("note"), fields.get("owner")
+    ended_at, note, owner = fields.get("ended"), fields.get("note"), fields.get("owner")
     return Head(
         id=id,
         workflow=fields["workflow"],
@@ -44,7 +44,7 @@ def _head(id: str, fields: Mapping[str, str], length: int) -> Head:
         status=Status(fields["status"]),
         length=length,
         created_at=float(fields["created"]),
-        closed_at=None if closed_at is None else float(closed_at),
+        ended_at=None if ended_at is None else float(ended_at),
         note=note,
         owner=owner,
         fruitless=int(fields.get("fruitless", 0)),

@@ -13,7 +13,7 @@ change never touches two shards, so a crash leaves nothing half done. A shard ha
     owned:WORKER                a set: the executions that the worker owns
     mail:WORKER                 a set: those of them whose inbox has unread messages
     listed:STATUS:WORKFLOW      a sorted set: executions, by the time of their creation
-    closed                      a sorted set: ended executions, by the time of their end
+    ended                       a sorted set: ended executions, by the time of their end
     expiring                    the same for executions with `keep_seconds`, by the time to forget them
     workflows                   a set: the names that have a `listed` key
 
@@ -46,7 +46,7 @@ from outlast.adapters.redis.scripts import script
 from outlast.adapters.redis.settings import RedisSettings
 from outlast.core.errors import (
     ConfigurationError,
-    ExecutionClosed,
+    ExecutionAlreadyEnded,
     ExecutionNotFound,
     LeaseLost,
     PayloadTooLarge,
@@ -242,7 +242,7 @@ class RedisStore(Store):
         if outcome == b"unknown":
             raise ExecutionNotFound(execution_id)
         if outcome != b"sent":
-            raise ExecutionClosed(execution_id, status_of(execution_id, outcome))
+            raise ExecutionAlreadyEnded(execution_id, status_of(execution_id, outcome))
 
     async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
         last, items = await self._run("messages", self._shard_of(execution_id), execution_id, after)
@@ -298,7 +298,7 @@ class RedisStore(Store):
         if outcome == b"unknown":
             raise ExecutionNotFound(execution_id)
         if outcome not in (b"resumed", b"not held"):
-            raise ExecutionClosed(execution_id, status_of(execution_id, outcome))
+            raise ExecutionAlreadyEnded(execution_id, status_of(execution_id, outcome))
         return bool(outcome == b"resumed")
 
     async def _work_of(self, task_queue: str) -> Topic:
@@ -359,16 +359,16 @@ class RedisStore(Store):
         heads.sort(key=lambda head: head.created_at, reverse=True)
         return heads[:limit]
 
-    async def prune(self, closed_before: float | None = None) -> int:
+    async def prune(self, ended_before: float | None = None) -> int:
         forgotten = await asyncio.gather(
-            *(self._forget(shard, closed_before) for shard in range(self._opened.server.shards))
+            *(self._forget(shard, ended_before) for shard in range(self._opened.server.shards))
         )
         return sum(forgotten)
 
-    async def _forget(self, shard: int, closed_before: float | None) -> int:
+    async def _forget(self, shard: int, ended_before: float | None) -> int:
         forgotten = 0
         while True:
-            number = int(await self._run("forget", shard, _optional(closed_before), FORGET_EXECUTIONS))
+            number = int(await self._run("forget", shard, _optional(ended_before), FORGET_EXECUTIONS))
             forgotten += number
             if number < FORGET_EXECUTIONS:
                 return forgotten

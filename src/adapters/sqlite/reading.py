@@ -107,7 +107,7 @@ def heads(
 
 
 def _head(row: tuple[Any, ...]) -> Head:
-    _, id, workflow, fingerprint, task_queue, status, length, created_at, closed_at, note, owner, *rest = row
+    _, id, workflow, fingerprint, task_queue, status, length, created_at, ended_at, note, owner, *rest = row
     fruitless, held = rest
     return Head(
         id=id,
@@ -117,7 +117,7 @@ def _head(row: tuple[Any, ...]) -> Head:
         status=Status(status),
         length=length,
         created_at=created_at,
-        closed_at=closed_at,
+        ended_at=ended_at,
         note=note,
         owner=owner,
         fruitless=fruitless,

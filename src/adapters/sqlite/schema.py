@@ -61,7 +61,7 @@ _VERSION_1 = (
         status TEXT NOT NULL,
         length INTEGER NOT NULL,
         created_at REAL NOT NULL,
-        closed_at REAL,
+        ended_at REAL,
         forget_at REAL,
         note TEXT,
         owner TEXT,
@@ -75,7 +75,7 @@ _VERSION_1 = (
     """,
     """
     CREATE VIEW head AS SELECT
-        key, id, workflow, fingerprint, task_queue, status, length, created_at, closed_at, note, owner,
+        key, id, workflow, fingerprint, task_queue, status, length, created_at, ended_at, note, owner,
         fruitless, ignores_mail AND ready_at IS NULL AND status = 'running' AS held
     FROM execution
     """,
@@ -85,8 +85,8 @@ _VERSION_1 = (
     "CREATE INDEX execution_workflow ON execution (workflow, created_at)",
     "CREATE INDEX execution_status ON execution (status, created_at)",
     """
-    CREATE INDEX execution_closed ON execution (closed_at)
-    WHERE closed_at IS NOT NULL AND keep_seconds IS NULL
+    CREATE INDEX execution_ended ON execution (ended_at)
+    WHERE ended_at IS NOT NULL AND keep_seconds IS NULL
     """,
     "CREATE INDEX execution_forget ON execution (forget_at) WHERE forget_at IS NOT NULL",
     """

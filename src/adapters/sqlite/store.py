@@ -201,12 +201,12 @@ class SqliteStore(Store):
     ) -> Sequence[Head]:
         return await self._read(lambda connection: reading.heads(connection, workflow, status, limit))
 
-    async def prune(self, closed_before: float | None = None) -> int:
+    async def prune(self, ended_before: float | None = None) -> int:
         """Forget executions in several transactions, so that other writes can happen in between."""
         writer = self._here().writer
         total = 0
         while True:
-            forgotten = await writer.run(lambda transaction: transaction.forget(closed_before))
+            forgotten = await writer.run(lambda transaction: transaction.forget(ended_before))
             total += forgotten
             if forgotten < FORGET_EXECUTIONS:
                 break

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from outlast.adapters.sqlite.reading import head, version
-from outlast.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
 from outlast.core.json import encode
 from outlast.core.records import Status
 from outlast.ports.journal import Claim, Commit, Head, Message, NewExecution, Work, WorkerCard
@@ -113,7 +113,7 @@ class Transaction:
             forget_at = None if keep_seconds is None else self._now + keep_seconds
             self._connection.execute(
                 """
-                UPDATE execution SET status = ?, closed_at = ?, forget_at = ?, owner = NULL, ready_at = NULL
+                UPDATE execution SET status = ?, ended_at = ?, forget_at = ?, owner = NULL, ready_at = NULL
                 WHERE key = ?
                 """,
                 (commit.status, self._now, forget_at, key),
@@ -135,7 +135,7 @@ class Transaction:
         if self._row("SELECT 1 FROM message WHERE execution = ? AND id = ?", (key, message.id)):
             return
         if status != Status.RUNNING:
-            raise ExecutionClosed(execution_id, status)
+            raise ExecutionAlreadyEnded(execution_id, status)
         self._check_size(f"a message to execution {execution_id!r}", message.body)
         self._connection.execute(
             "INSERT INTO message VALUES (?, ?, ?, ?)", (key, sent + 1, message.id, message.body)
@@ -219,7 +219,7 @@ class Transaction:
             raise ExecutionNotFound(execution_id)
         key, status, is_waiting = row
         if status != Status.RUNNING:
-            raise ExecutionClosed(execution_id, status)
+            raise ExecutionAlreadyEnded(execution_id, status)
         if is_waiting:
             self._connection.execute(
                 """
@@ -246,19 +246,19 @@ class Transaction:
     def leave(self, identity: str) -> None:
         self._connection.execute("DELETE FROM worker WHERE identity = ?", (identity,))
 
-    def forget(self, closed_before: float | None) -> int:
+    def forget(self, ended_before: float | None) -> int:
         """Forget up to `FORGET_EXECUTIONS` ended executions; return how many.
 
         Their records and messages become garbage, which `delete_garbage` deletes.
         """
         over = self._connection.execute(
             """
-            SELECT key FROM execution WHERE closed_at < ? AND keep_seconds IS NULL
+            SELECT key FROM execution WHERE ended_at < ? AND keep_seconds IS NULL
             UNION ALL
             SELECT key FROM execution WHERE forget_at <= ?
             LIMIT ?
             """,
-            (closed_before, self._now, FORGET_EXECUTIONS),
+            (ended_before, self._now, FORGET_EXECUTIONS),
         ).fetchall()
         self._connection.executemany("INSERT INTO garbage VALUES (?)", over)
         self._connection.executemany("DELETE FROM execution WHERE key = ?", over)

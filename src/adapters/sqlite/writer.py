@@ -227,5 +227,5 @@ class Writer:
 
 def clean(transaction: Transaction) -> bool:
     """Forget some executions past their `keep_seconds`; return whether more may be left."""
-    is_more = transaction.forget(closed_before=None) == FORGET_EXECUTIONS
+    is_more = transaction.forget(ended_before=None) == FORGET_EXECUTIONS
     return transaction.delete_garbage() or is_more

@@ -41,8 +41,8 @@ from outlast.core.approvals import (
 )
 from outlast.core.errors import (
     DefinitionError,
+    ExecutionAlreadyEnded,
     ExecutionCancelled,
-    ExecutionClosed,
     ExecutionFailed,
     InvalidArguments,
     NotSupported,
@@ -185,7 +185,7 @@ class TemporalExecution(Execution):
     ) -> None:
         status = (await self.describe()).status
         if status is not Status.RUNNING:
-            raise ExecutionClosed(self.id, status)
+            raise ExecutionAlreadyEnded(self.id, status)
         decision = decision_on(self.id, await self.pending(), call_id, verdict, reason, edited_arguments)
         message = sent((), decision.model_dump())
         check_size("a decision", message, limit_of(self._converter))
@@ -197,7 +197,7 @@ class TemporalExecution(Execution):
             # Temporal accepts a second request even after the end, and ignores it.
             status = _STATUS[(await self.handle.describe()).status or WorkflowExecutionStatus.RUNNING]
             if status is not Status.RUNNING:
-                raise ExecutionClosed(self.id, status)
+                raise ExecutionAlreadyEnded(self.id, status)
             await self._while_running(self.handle.cancel())
 
     async def resume(self) -> bool:
@@ -299,7 +299,7 @@ class TemporalExecution(Execution):
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
             status = _STATUS[(await self.handle.describe()).status or WorkflowExecutionStatus.RUNNING]
-            raise ExecutionClosed(self.id, status) from error
+            raise ExecutionAlreadyEnded(self.id, status) from error
 
 
 def _told(failure: TemporalFailure) -> str:

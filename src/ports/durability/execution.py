@@ -21,7 +21,7 @@ class ExecutionDescription:
     workflow: str
     status: Status
     created_at: datetime
-    closed_at: datetime | None
+    ended_at: datetime | None
     error: str | None
     """Why it failed, or why it cannot go on at the moment."""
     held: bool = False
@@ -105,7 +105,7 @@ class Messages(Protocol):
                 or the worker has no such handler. The error is the `__cause__`. The id is free again.
             UpdateFailed: the handler raised; its error is the `__cause__`. The execution goes on.
             UpdateAbandoned: the execution ended before the handler did.
-            ExecutionClosed: the execution ended without accepting it.
+            ExecutionAlreadyEnded: the execution ended without accepting it.
             InvalidArguments: the workflow does not have this update, or the arguments do not fit; nothing
                 was sent.
             Unserialisable, PayloadTooLarge: the arguments cannot be sent; nothing was sent.
@@ -131,7 +131,7 @@ class Control(Protocol):
         is run again, and a step that was under way is attempted at least once more.
 
         Raises:
-            ExecutionClosed: the execution has ended.
+            ExecutionAlreadyEnded: the execution has ended.
             NotSupported: the backend's server holds no executions.
         """
 
@@ -161,7 +161,7 @@ class Approvals(Protocol):
         Raises:
             InvalidArguments: the edited arguments do not fit the schema of the tool; nothing was sent.
             NotPending: no call with that id waits, or several do; nothing was sent.
-            ExecutionClosed: the execution has ended.
+            ExecutionAlreadyEnded: the execution has ended.
         """
 
 

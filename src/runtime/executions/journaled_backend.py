@@ -19,9 +19,9 @@ from outlast.core.approvals import (
 )
 from outlast.core.errors import (
     DefinitionError,
+    ExecutionAlreadyEnded,
     ExecutionAlreadyExists,
     ExecutionCancelled,
-    ExecutionClosed,
     ExecutionFailed,
     ExecutionNotFound,
     InvalidArguments,
@@ -215,14 +215,14 @@ class JournaledExecution(Execution):
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         return await patiently(call, self._clock, doing=f"waiting for execution {self._id}")
 
-    def _outcome(self, closed: ExecutionEnded, head: Head) -> Any:
-        if closed.status is Status.CANCELLED:
+    def _outcome(self, end: ExecutionEnded, head: Head) -> Any:
+        if end.status is Status.CANCELLED:
             raise ExecutionCancelled(self._id)
-        if closed.failure is not None:
-            failed = ExecutionFailed(self._id, closed.failure.kind, closed.failure.message)
-            raise failed from closed.failure.error()
+        if end.failure is not None:
+            failed = ExecutionFailed(self._id, end.failure.kind, end.failure.message)
+            raise failed from end.failure.error()
         definition = known_definition(head.workflow)
-        return closed.result if definition is None else definition.signature.load_result(closed.result)
+        return end.result if definition is None else definition.signature.load_result(end.result)
 
     async def signal(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         definition = known_definition((await self._head()).workflow)
@@ -242,7 +242,7 @@ class JournaledExecution(Execution):
         message = UpdateMessage(id=update_id, name=name, arguments=arguments, named=named)
         body = self._body(f"update {name!r}", message)
         if id is None and head.status is not Status.RUNNING:
-            raise ExecutionClosed(self._id, head.status)
+            raise ExecutionAlreadyEnded(self._id, head.status)
         # The journal cannot hold anything about a new id yet.
         after = head.length if id is None else 0
         answer: JSON = await self._answer(UpdateTrace(update_id), name, body, after)
@@ -260,7 +260,7 @@ class JournaledExecution(Execution):
                 return trace.answer(self._id, name)
             if not is_sent and not trace.was_accepted:
                 # If the execution has ended meanwhile, the journal says so, and may hold the answer.
-                with suppress(ExecutionClosed):
+                with suppress(ExecutionAlreadyEnded):
                     await self._store.send(self._id, Message(trace.try_again(), body))
                 is_sent = True
             await self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
@@ -280,14 +280,14 @@ class JournaledExecution(Execution):
     ) -> None:
         head = await self._head()
         if head.status is not Status.RUNNING:
-            raise ExecutionClosed(self._id, head.status)
+            raise ExecutionAlreadyEnded(self._id, head.status)
         decision = decision_on(self._id, await self.pending(), call_id, verdict, reason, edited_arguments)
         message = SignalMessage(name=DECISION_SIGNAL, named=decision.model_dump())
         await self._send("a decision", message)
 
     async def cancel(self) -> None:
         await self._send("a cancel request", CancelMessage())
-        with suppress(ExecutionClosed):  # the execution may have ended meanwhile
+        with suppress(ExecutionAlreadyEnded):  # the execution may have ended meanwhile
             await self._store.resume(self._id)
 
     async def resume(self) -> bool:
@@ -339,7 +339,7 @@ class JournaledExecution(Execution):
             workflow=head.workflow,
             status=head.status,
             created_at=datetime.fromtimestamp(head.created_at, UTC),
-            closed_at=None if head.closed_at is None else datetime.fromtimestamp(head.closed_at, UTC),
+            ended_at=None if head.ended_at is None else datetime.fromtimestamp(head.ended_at, UTC),
             error=error,
             held=head.held,
         )

@@ -50,7 +50,7 @@ from outlast.core.records import (
     TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
-    UpdateRefused,
+    UpdateNotAccepted,
 )
 from outlast.core.updates import GAVE_UP
 from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
@@ -173,7 +173,7 @@ class LiveExecution(WorkflowContext):
         if objection is None:
             self.deliver(update)
         else:
-            note = UpdateRefused(at=update.at, update_id=update.update_id, failure=objection)
+            note = UpdateNotAccepted(at=update.at, update_id=update.update_id, failure=objection)
             self.machine.note(note)
 
     def ask(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:

@@ -42,8 +42,8 @@ from outlast.core.events import (
     HandedOffData,
     LimitReachedData,
     ReplyCutData,
+    ResultUnsentData,
     ToolCalledData,
-    ToolClosedData,
     ToolExecutedData,
     ToolFailedData,
 )
@@ -371,5 +371,5 @@ class Run:
         for entry in unsent:
             if isinstance(entry, FunctionResult):
                 self._context.emit(
-                    ToolClosedData(run=self._key, call_id=entry.tool_call_id, text=entry.result)
+                    ResultUnsentData(run=self._key, call_id=entry.tool_call_id, text=entry.result)
                 )

@@ -18,7 +18,7 @@ if ends or release == '1' then
     redis.call('ZSCORE', ready, id)
     redis.call('SISMEMBER', owned_by(owner), id)
 end
-local shelf, due = CLOSED, now
+local shelf, due = BY_END, now
 if ends then
     if keep then shelf, due = EXPIRING, string.format('%.17g', tonumber(now) + tonumber(keep)) end
     redis.call('ZSCORE', listed_of('running', workflow), id)
@@ -37,7 +37,7 @@ if consumed ~= '' and tonumber(consumed) > read then
     if read >= sent then redis.call('SREM', mail_of(owner), id) end
 end
 if ends then
-    redis.call('HSET', head, 'status', status, 'closed', now)
+    redis.call('HSET', head, 'status', status, 'ended', now)
     redis.call('HDEL', head, 'owner', 'hold')
     redis.call('ZREM', ready, id)
     redis.call('SREM', mail_of(owner), id)

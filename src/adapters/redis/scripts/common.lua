@@ -9,7 +9,7 @@
 local prefix, now = ARGV[1], ARGV[3]
 local shard = prefix .. ARGV[2] .. ':'
 local TOKEN, WORKFLOWS = shard .. 'token', shard .. 'workflows'
-local CLOSED, EXPIRING = shard .. 'closed', shard .. 'expiring'
+local BY_END, EXPIRING = shard .. 'ended', shard .. 'expiring'
 local WORKERS, ALIVE = shard .. 'workers', shard .. 'alive'
 local ENDS = {'completed', 'failed', 'cancelled'}
 

@@ -15,8 +15,8 @@ from outlast.core.approvals import PendingApproval
 from outlast.core.entries import FunctionResult
 from outlast.core.errors import (
     DefinitionError,
+    ExecutionAlreadyEnded,
     ExecutionCancelled,
-    ExecutionClosed,
     InvalidArguments,
     NotPending,
     Unserialisable,
@@ -147,7 +147,7 @@ class ApprovalContract(DurabilityContractBase):
             await execution.decide(ann.call_id, "deny")
         await execution.decide(bob.call_id, "allow")
         await stage.soon(execution.result())
-        with pytest.raises(ExecutionClosed):
+        with pytest.raises(ExecutionAlreadyEnded):
             await execution.decide(ann.call_id, "allow")
 
     async def test_d17_edited_arguments_that_do_not_fit_decide_nothing(self, stage: Stage) -> None:
@@ -184,7 +184,7 @@ class ApprovalContract(DurabilityContractBase):
         both = (execution.decide(ann.call_id, "allow"), other.decide(ann.call_id, "deny"))
         late = await asyncio.gather(*both, return_exceptions=True)
         assert [
-            error for error in late if not isinstance(error, (NotPending, ExecutionClosed, NoneType))
+            error for error in late if not isinstance(error, (NotPending, ExecutionAlreadyEnded, NoneType))
         ] == []
         await stage.soon(execution.result())
         kinds = [event.kind for event in await stage.soon(all_events(execution))]
@@ -223,6 +223,6 @@ class ApprovalContract(DurabilityContractBase):
         with pytest.raises(ExecutionCancelled):
             await stage.soon(execution.result())
         assert await stage.soon(execution.pending()) == ()
-        with pytest.raises(ExecutionClosed):
+        with pytest.raises(ExecutionAlreadyEnded):
             await execution.decide(ann.call_id, "allow")
         assert world.effects == []

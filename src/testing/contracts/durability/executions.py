@@ -10,8 +10,8 @@ import pytest
 from outlast.core.errors import (
     ActivityFailed,
     DefinitionError,
+    ExecutionAlreadyEnded,
     ExecutionAlreadyExists,
-    ExecutionClosed,
     ExecutionFailed,
     ExecutionNotFound,
     ForeignError,
@@ -367,10 +367,10 @@ class ExecutionContract(DurabilityContractBase):
             "contract.steps",
             "completed",
         )
-        assert described.closed_at is not None
-        assert described.created_at <= described.closed_at
+        assert described.ended_at is not None
+        assert described.created_at <= described.ended_at
         assert described.error is None
-        assert (await waiting.describe()).closed_at is None
+        assert (await waiting.describe()).ended_at is None
         assert {one.id for one in await backend.list()} == {done.id, waiting.id}
         assert [one.id for one in await backend.list(status="running")] == [waiting.id]
         assert [one.id for one in await backend.list(status=Status.COMPLETED)] == [done.id]
@@ -394,7 +394,7 @@ class ExecutionContract(DurabilityContractBase):
 
         async def found() -> list[str] | None:
             named = await backend.list(workflow=ODD_NAME)
-            return [one.id for one in named] if named and named[0].closed_at is not None else None
+            return [one.id for one in named] if named and named[0].ended_at is not None else None
 
         assert await stage.until(found) == [done.id]
         assert [one.id for one in await backend.list(workflow="contract.echo")] == [other.id]
@@ -408,6 +408,6 @@ class ExecutionContract(DurabilityContractBase):
         execution, _ = await stage.start(Steps, ["a"])
         await stage.worker(Steps)
         await stage.soon(execution.result())
-        with pytest.raises(ExecutionClosed):
+        with pytest.raises(ExecutionAlreadyEnded):
             await execution.cancel()
         assert (await execution.describe()).status is Status.COMPLETED

@@ -169,5 +169,5 @@ class Lifeline(Store):
             "heads", lambda: self._store.heads(workflow=workflow, status=status, limit=limit)
         )
 
-    async def prune(self, closed_before: float | None = None) -> int:
-        return await self._pass_on("prune", lambda: self._store.prune(closed_before))
+    async def prune(self, ended_before: float | None = None) -> int:
+        return await self._pass_on("prune", lambda: self._store.prune(ended_before))

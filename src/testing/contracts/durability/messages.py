@@ -227,4 +227,4 @@ class MessageContract(DurabilityContractBase):
         described = await execution.describe()
         assert described.created_at.utcoffset() is not None
         assert abs(before - described.created_at.timestamp()) < 5
-        assert isinstance(described.closed_at, datetime)
+        assert isinstance(described.ended_at, datetime)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from outlast.core.errors import ExecutionCancelled, ExecutionClosed
+from outlast.core.errors import ExecutionAlreadyEnded, ExecutionCancelled
 from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.runtime.definitions import workflow
@@ -109,7 +109,7 @@ class PoisonContract(DurabilityContractBase):
         described = await self.held(stage, poison)
         assert supervisor.deaths == DEATHS
         assert world.attempts("boom") == list(range(1, DEATHS + 1))
-        assert (described.status, described.closed_at) == (Status.RUNNING, None)
+        assert (described.status, described.ended_at) == (Status.RUNNING, None)
         assert described.error is not None
         for said in (f"{DEATHS} workers", "end_process", f"attempt {DEATHS}", f"outlast resume {poison.id}"):
             assert said in described.error
@@ -175,5 +175,5 @@ class PoisonContract(DurabilityContractBase):
         ended, _ = await stage.start(Steps, ["a"])
         await stage.worker(Steps)
         await stage.soon(ended.result())
-        with pytest.raises(ExecutionClosed):
+        with pytest.raises(ExecutionAlreadyEnded):
             await ended.resume()

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outlast.core.errors import ExecutionClosed
+from outlast.core.errors import ExecutionAlreadyEnded
 from outlast.core.events import ActivityCompletedData, ActivityFailedData, ActivityStartedData, EventKind
 from outlast.core.json import JSON, canonical
 from outlast.ports.durability.execution import Execution
@@ -168,14 +168,14 @@ class ProgramRun:
         for number in range(SIGNALS):
             try:
                 await execution.signal("put", number)
-            except ExecutionClosed:
+            except ExecutionAlreadyEnded:
                 return
 
     async def _update(self, execution: Execution) -> None:
         for number in range(UPDATES):
             try:
                 answer = await execution.update("count", number, id=f"count {number}")
-            except ExecutionClosed:
+            except ExecutionAlreadyEnded:
                 return
             assert answer == number + 1, "an update was handled twice, or not at all"
             self._answers.append(answer)

@@ -10,7 +10,7 @@ import pytest
 from outlast.core.errors import (
     DefinitionError,
     DeterminismError,
-    ExecutionClosed,
+    ExecutionAlreadyEnded,
     ExecutionFailed,
     InvalidArguments,
     OutlastError,
@@ -204,9 +204,9 @@ class UpdateContract(DurabilityContractBase):
         await execution.signal("close")
         await stage.soon(execution.result())
         for options in ({}, {"id": "late"}):
-            with pytest.raises(ExecutionClosed) as caught:
+            with pytest.raises(ExecutionAlreadyEnded) as caught:
                 await stage.soon(execution.update("deposit", 1, **options))
-            assert (type(caught.value), caught.value.status) == (ExecutionClosed, "completed")
+            assert (type(caught.value), caught.value.status) == (ExecutionAlreadyEnded, "completed")
 
     @pytest.mark.parametrize("how", ["returns", "is cancelled", "fails"])
     async def test_d18_the_caller_hears_when_the_execution_ends_before_the_handler_does(
@@ -275,7 +275,7 @@ class UpdateContract(DurabilityContractBase):
         waiting = asyncio.create_task(execution.update("deposit", 1))
         await stage.pass_time(0.1)
         await stage.worker(UnmakeableAccount)
-        with pytest.raises((ExecutionClosed, UpdateRejected)):
+        with pytest.raises((ExecutionAlreadyEnded, UpdateRejected)):
             await stage.soon(waiting)
         with pytest.raises(ExecutionFailed, match="no instance"):
             await stage.soon(execution.result())

@@ -53,7 +53,7 @@ class AppendingContract(JournalContractBase):
             head = await store.head("e")
             assert head is not None
             assert head.status is Status.FAILED
-            assert head.closed_at is not None
+            assert head.ended_at is not None
             assert list(await store.read("e", 3)) == [b"last"]
 
     async def test_j4_a_worker_whose_execution_was_taken_over_is_fenced(

@@ -51,8 +51,8 @@ class CatalogueContract(JournalContractBase):
         head = await store.head("e")
         assert head is not None
         assert (head.status, head.owner, head.length) == (Status.CANCELLED, None, 2)
-        assert head.closed_at is not None
-        assert before + 1.0 <= head.closed_at <= storage.clock.now()
+        assert head.ended_at is not None
+        assert before + 1.0 <= head.ended_at <= storage.clock.now()
 
     async def test_k1_a_running_execution_is_never_forgotten(self, storage: Storage, store: Store) -> None:
         for id in ("new", "owned", "expired", "sleeping", "waiting"):

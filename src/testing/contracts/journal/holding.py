@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from outlast.core.errors import ExecutionClosed, ExecutionNotFound
+from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound
 from outlast.core.records import Status
 from outlast.ports.journal import Commit, Head, Message, Store
 from outlast.testing.contracts.journal.stage import FIRST, MUCH_LATER, JournalContractBase, new_execution
@@ -146,7 +146,7 @@ class HoldingContract(JournalContractBase):
         async with storage.open() as store:
             head = await self.head(store)
             assert (head.held, head.note, head.fruitless, head.length) == (True, "why", 1, 2)
-            assert (head.status, head.owner, head.closed_at) == (Status.RUNNING, None, None)
+            assert (head.status, head.owner, head.ended_at) == (Status.RUNNING, None, None)
             assert await store.heads(status=Status.RUNNING) == [head]
             await self.assert_refused(store, claim, 2, [b"third"], Commit())
 
@@ -211,7 +211,7 @@ class HoldingContract(JournalContractBase):
             await store.resume("nobody")
         await self.create_and_close(store, "e", Status.FAILED)
         before = await self.state(store, "e")
-        with pytest.raises(ExecutionClosed) as refusal:
+        with pytest.raises(ExecutionAlreadyEnded) as refusal:
             await store.resume("e")
         assert refusal.value.status == Status.FAILED
         assert await self.state(store, "e") == before

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from outlast.core.errors import ExecutionClosed, ExecutionNotFound, PayloadTooLarge
+from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, PayloadTooLarge
 from outlast.core.records import Status
 from outlast.ports.journal import (
     Commit,
@@ -97,7 +97,7 @@ class InboxContract(JournalContractBase):
             id = str(status)
             await self.create_and_close(store, id, status)
             before = await self.state(store, id)
-            with pytest.raises(ExecutionClosed) as refusal:
+            with pytest.raises(ExecutionAlreadyEnded) as refusal:
                 await store.send(id, Message("m", b"body"))
             assert refusal.value.status == status
             assert await self.state(store, id) == before

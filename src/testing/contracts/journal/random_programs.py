@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from outlast.core.errors import ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
 from outlast.core.records import Status
 from outlast.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Store
 from outlast.testing.contracts.journal.storage import Storage
@@ -65,7 +65,7 @@ class ModelExecution:
     """Messages, and the times when they were sent."""
     consumed: int = 0
     status: Status = Status.RUNNING
-    closed_at: float | None = None
+    ended_at: float | None = None
     note: str | None = None
     fruitless: int = 0
     ignores_mail: bool = False
@@ -87,12 +87,12 @@ class ModelExecution:
             reasons.append(self.wake_at)
         return max(self.free_since, min(reasons)) if reasons else None
 
-    def is_over(self, closed_before: float | None, now: float) -> bool:
-        if self.closed_at is None:
+    def is_over(self, ended_before: float | None, now: float) -> bool:
+        if self.ended_at is None:
             return False
         if self.new.keep_seconds is not None:
-            return now - self.closed_at >= self.new.keep_seconds
-        return closed_before is not None and self.closed_at < closed_before
+            return now - self.ended_at >= self.new.keep_seconds
+        return ended_before is not None and self.ended_at < ended_before
 
     def head(self) -> Head:
         return Head(
@@ -103,7 +103,7 @@ class ModelExecution:
             status=self.status,
             length=len(self.records),
             created_at=self.created_at,
-            closed_at=self.closed_at,
+            ended_at=self.ended_at,
             note=self.note,
             owner=None if self.claim is None else self.claim.worker,
             fruitless=self.fruitless,
@@ -376,7 +376,7 @@ class JournalMachine(RuleBasedStateMachine):
             execution.fruitless = commit.fruitless
         execution.consumed = max(execution.consumed, commit.consumed or 0)
         if commit.status is not None:
-            execution.status, execution.closed_at = commit.status, self.now
+            execution.status, execution.ended_at = commit.status, self.now
         if commit.status is not None or commit.release:
             execution.claim, execution.free_since, execution.wake_at = None, self.now, commit.wake_at
             execution.ignores_mail = commit.hold
@@ -387,7 +387,7 @@ class JournalMachine(RuleBasedStateMachine):
         execution = self.model.get(id)
         if execution is None or execution.status is not Status.RUNNING:
             refusal = self.outcome(store.resume(id))
-            assert isinstance(refusal, ExecutionNotFound if execution is None else ExecutionClosed)
+            assert isinstance(refusal, ExecutionNotFound if execution is None else ExecutionAlreadyEnded)
             return
         assert self.call(store.resume(id)) == execution.is_set_aside()
         if execution.is_set_aside():
@@ -403,10 +403,10 @@ class JournalMachine(RuleBasedStateMachine):
             assert isinstance(outcome, ExecutionNotFound)
         elif any(sent.id == message_id for sent, _ in execution.inbox):
             assert outcome is None or (
-                execution.status is not Status.RUNNING and isinstance(outcome, ExecutionClosed)
+                execution.status is not Status.RUNNING and isinstance(outcome, ExecutionAlreadyEnded)
             )
         elif execution.status is not Status.RUNNING:
-            assert isinstance(outcome, ExecutionClosed)
+            assert isinstance(outcome, ExecutionAlreadyEnded)
         else:
             assert outcome is None
             execution.inbox.append((message, self.now))
@@ -421,13 +421,13 @@ class JournalMachine(RuleBasedStateMachine):
             if (execution := self.owned(claim)) is not None:
                 execution.lease_until = self.now + lease_seconds
 
-    @precondition(lambda self: any(execution.closed_at for execution in self.model.values()))
+    @precondition(lambda self: any(execution.ended_at for execution in self.model.values()))
     @rule(moment=moments, ago=st.none() | seconds)
     def prune(self, moment: Moment, ago: float | None) -> None:
         store = self.store_at(moment)
-        closed_before = None if ago is None else self.now - ago
-        over = [id for id, execution in self.model.items() if execution.is_over(closed_before, self.now)]
-        assert self.call(store.prune(closed_before)) == len(over)
+        ended_before = None if ago is None else self.now - ago
+        over = [id for id, execution in self.model.items() if execution.is_over(ended_before, self.now)]
+        assert self.call(store.prune(ended_before)) == len(over)
         for id in over:
             del self.model[id]
 
@@ -489,7 +489,7 @@ class JournalMachine(RuleBasedStateMachine):
     def outcome(self, operation: Coroutine[Any, Any, object]) -> Exception | None:
         try:
             self.call(operation)
-        except (ExecutionClosed, ExecutionNotFound, LeaseLost, PayloadTooLarge) as refusal:
+        except (ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge) as refusal:
             return refusal
         return None
 
@@ -515,7 +515,7 @@ class JournalMachine(RuleBasedStateMachine):
     def assert_equal(self, head: Head | None, expected: Head) -> None:
         assert head is not None
         assert self.is_near(head.created_at, expected.created_at)
-        assert self.is_near(head.closed_at, expected.closed_at)
-        assert replace(head, created_at=0.0, closed_at=None) == replace(
-            expected, created_at=0.0, closed_at=None
+        assert self.is_near(head.ended_at, expected.ended_at)
+        assert replace(head, created_at=0.0, ended_at=None) == replace(
+            expected, created_at=0.0, ended_at=None
         )
