@@ -47,7 +47,7 @@ Text is limited, so that every store can hold it. The values below check it when
 
 - ids, and the names of workflows, task queues and workers: see `check_id`;
 - a fingerprint: 1 to `FINGERPRINT_CHARACTERS_MAX` printable ASCII characters;
-- a note: valid Unicode without NUL, at most `NOTE_BYTES_MAX` bytes in UTF-8.
+- the reason of a release: valid Unicode without NUL, at most `REASON_BYTES_MAX` bytes in UTF-8.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ DEFAULT_TASK_QUEUE = "default"
 ID_BYTES_MAX = 1000
 """The longest id, in UTF-8."""
 FINGERPRINT_CHARACTERS_MAX = 200
-NOTE_BYTES_MAX = 16_000
+REASON_BYTES_MAX = 16_000
 
 
 def check_id(id: str) -> None:
@@ -86,12 +86,12 @@ def check_id(id: str) -> None:
         raise ValueError(f"id {id!r} has control characters; use printable ones")
 
 
-def as_note(text: str) -> str:
-    """Return `text` as a note that every store takes: without NUL and half characters, and not too long."""
+def as_reason(text: str) -> str:
+    """Return `text` as a reason that every store takes: without NUL and half characters, and not too long."""
     kept = whole_characters(text).replace("\0", "\N{REPLACEMENT CHARACTER}").encode()
-    if len(kept) <= NOTE_BYTES_MAX:
+    if len(kept) <= REASON_BYTES_MAX:
         return kept.decode()
-    return kept[: NOTE_BYTES_MAX - len(_CUT.encode())].decode(errors="ignore") + _CUT
+    return kept[: REASON_BYTES_MAX - len(_CUT.encode())].decode(errors="ignore") + _CUT
 
 
 _CUT = " … (cut)"
@@ -146,7 +146,7 @@ class Head:
     """The number of records in the journal."""
     created_at: float
     ended_at: float | None = None
-    note: str | None = None
+    reason: str | None = None
     """Why the execution cannot go on at the moment, if its last owner said so."""
     owner: str | None = None
     """The worker that claimed it last, until its release; the lease may have run out since."""
@@ -216,11 +216,11 @@ class Commit:
     wake_at: float | None = None
     """With `release`: claimable from this time on, which may have passed; if None, only a message
     makes it claimable."""
-    note: str | None = None
-    """With `release`: why the execution cannot go on; every append replaces the note, also by None.
+    reason: str | None = None
+    """With `release`: why the execution cannot go on; every append replaces the reason, also by None.
 
-    Raises ValueError if it has a NUL character, half a surrogate pair or more than `NOTE_BYTES_MAX` bytes:
-    `as_note` makes a note of any text.
+    Raises ValueError if it has a NUL character, half a surrogate pair or more than `REASON_BYTES_MAX` bytes:
+    `as_reason` makes a reason of any text.
     """
     fruitless: int | None = 0
     """The value of `Claim.fruitless` from now on: 0 after progress; None leaves it unchanged."""
@@ -231,8 +231,8 @@ class Commit:
     def __post_init__(self) -> None:
         if self.hold and not self.release:
             raise ValueError("only what is released can be held: set release too")
-        if self.note is not None and self.note != as_note(self.note):
-            raise ValueError("this text cannot be a note in every store; make one of it with as_note()")
+        if self.reason is not None and self.reason != as_reason(self.reason):
+            raise ValueError("not every store can hold this reason; shorten or clean it with as_reason()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,7 +405,7 @@ class Leases(Protocol):
     async def resume(self, execution_id: str) -> bool:
         """Make an execution that was released with `hold` claimable now; return whether it was.
 
-        L8  Durable once it returns: the execution is not held, its `fruitless` is 0, and its note is gone.
+        L8  Durable once it returns: the execution is not held, its `fruitless` is 0, and its reason is gone.
             An execution that has an owner, or was last released without `hold`, stays unchanged.
 
         Raises:

@@ -54,8 +54,8 @@ class ModelReply(Value):
     """The handle for the next request of this conversation: ids and anchors, no transcript and no secret."""
     cut: Cut | None = None
     """Why the reply ends early; None if it is whole."""
-    notes: tuple[str, ...] = ()
-    """Remarks for people on anything unusual: journaled with the reply, and so in the event stream."""
+    warnings: tuple[str, ...] = ()
+    """Sentences for people about anything unusual: journaled with the reply, and so in the event stream."""
 
 
 class Session(Protocol):

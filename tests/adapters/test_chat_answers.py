@@ -94,8 +94,8 @@ async def test_a_cut_reply_leaves_a_note_and_an_event(reason: str, make: object)
         result = await outlast.Runner.run(agent(), "Go.", session, id="x", backend=backend)
         events = [event async for event in (await backend.get("x")).events(follow=False)]
     assert result.text == CUT
-    assert len(result.notes) == 1
-    assert reason in result.notes[0]
+    assert len(result.warnings) == 1
+    assert reason in result.warnings[0]
     events = [event for event in events if event.kind != "text_delta"]
     assert [event.kind for event in events[1:]] == [
         "turn_started",

@@ -336,7 +336,7 @@ def test_a_reply_that_was_cut_says_so(reason: str | None, cut: str | None) -> No
     reply = reply_of(completion(finish_reason=reason))
     assert reply.entries == (say("Hello."),)
     assert reply.cut == cut
-    assert bool(reply.notes) == (cut is not None)
+    assert bool(reply.warnings) == (cut is not None)
     calls = [{"id": "c", "function": {"name": "f", "arguments": "{"}}]
     if cut is not None:
         with pytest.raises(MalformedReply, match="inside its tool calls"):
@@ -357,7 +357,7 @@ def test_a_refusal_is_the_text_of_the_reply() -> None:
         reply_of(completion(message={"content": "", "refusal": "I cannot help.", "reasoning": None})),
     ):
         assert reply.entries == (say("I cannot help."),)
-        assert reply.notes == ("the model refused to answer",)
+        assert reply.warnings == ("the model refused to answer",)
     streamed = pieces(delta(refusal="I cannot"), delta(refusal=" help."), delta("stop"))
     assert streamed == (say("I cannot help."),)
     partly = reply_of(completion(message={"content": "Well.", "refusal": "No."}))

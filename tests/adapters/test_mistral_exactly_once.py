@@ -255,11 +255,11 @@ async def test_a_request_that_ends_between_the_look_and_its_repetition_counts_on
             late.release()
             reply = await again
             assert text(reply) == ["1"]
-            assert any("applied twice" in note for note in reply.notes)
+            assert any("applied twice" in warning for warning in reply.warnings)
             assert reply.usage.total_tokens > 0
             last = await session.reply(after(request, reply, MessageInput(content="On.")), resources)
             assert text(last) == ["2"]
-            assert any("new conversation" in note for note in last.notes)
+            assert any("new conversation" in warning for warning in last.warnings)
         *_, conversation = server.conversations.values()
         said = ["Go.", "1", "On.", "2"] if is_first else ["Go.", "0", "More.", "1", "On.", "2"]
         assert [entry.get("content") for entry in conversation.entries] == said
@@ -293,7 +293,7 @@ async def test_a_stream_tells_which_conversation_it_began_before_it_is_cut() -> 
                 await session.reply(start(graph_for("m")), resources)
             reply = await session.reply(start(graph_for("m")).with_(attempt=2), resources)
             assert text(reply) == ["1"]
-            assert any("usage" in note for note in reply.notes)
+            assert any("usage" in warning for warning in reply.warnings)
         assert not [one for one in server.requests if (one.method, one.path) == ("GET", START)]
 
 
@@ -325,13 +325,13 @@ async def test_an_attempt_that_arrives_when_a_later_one_is_done_is_noticed_and_l
             zombie = asyncio.create_task(session.reply(request, resources))
             await late.reached()
             reply = await session.reply(request.with_(attempt=2), resources)
-            assert (text(reply), reply.notes) == (["1"], ())
+            assert (text(reply), reply.warnings) == (["1"], ())
             late.release()
             await zombie
             request = after(request, reply, MessageInput(content="On."))
             reply = await session.reply(request, resources)
             assert text(reply) == ["2"]
-            assert any("did not add" in note for note in reply.notes)
+            assert any("did not add" in warning for warning in reply.warnings)
             before = len(server.requests)
             assert text(await session.reply(after(request, reply, MessageInput(content="!")), resources)) == [
                 "3"
@@ -376,7 +376,7 @@ async def test_a_reply_that_never_comes_is_given_up_for_a_new_conversation() -> 
                     await session.reply(request.with_(attempt=attempt), resources)
             reply = await session.reply(request.with_(attempt=9), resources)
             assert text(reply) == ["1"]
-            assert any("new conversation" in note for note in reply.notes)
+            assert any("new conversation" in warning for warning in reply.warnings)
             dead.release()
         *_, ours = server.conversations.values()
         assert [entry.get("content") for entry in ours.entries][:3] == ["Go.", "0", "More."]
@@ -431,7 +431,7 @@ async def test_a_conversation_that_someone_deleted_is_begun_anew_and_it_is_said(
                 await client.beta.conversations.delete_async(conversation_id=next(iter(server.conversations)))
             more = await session.reply(after(request, reply, MessageInput(content="More.")), resources)
             assert text(more) == ["2"]
-            assert any("no longer has" in note for note in more.notes)
+            assert any("no longer has" in warning for warning in more.warnings)
         (conversation,) = server.conversations.values()
         assert [entry.get("content") for entry in conversation.entries] == ["Go.", "1", "More.", "2"]
 
@@ -473,7 +473,7 @@ async def test_a_conversation_that_someone_else_added_to_is_left_alone() -> None
                 )
             more = after(request, reply, FunctionResult(**result), MessageInput(content="And?"))
             last = await session.reply(more, resources)
-            assert any("did not add" in note for note in last.notes)
+            assert any("did not add" in warning for warning in last.warnings)
         *_, ours = server.conversations.values()
         assert [entry["content"] for entry in ours.entries if "content" in entry][:2] == ["Go.", "And?"]
 
@@ -483,17 +483,17 @@ async def test_poisoned_arguments_make_one_new_conversation_and_it_is_said() -> 
         async with worker() as resources:
             session = session_for(server)
             request = start(graph_for("m"))
-            notes = []
+            warnings = []
             for key in ("k2", "k3"):
                 reply = await session.reply(request, resources)
                 (made,) = [entry for entry in reply.entries if isinstance(entry, FunctionCall)]
                 result = FunctionResult(tool_call_id=made.tool_call_id, result="r")
                 request = after(request, reply, result, key=key)
-                notes.append(reply.notes)
+                warnings.append(reply.warnings)
             assert text(await session.reply(request, resources)) == ["Done."]
         assert (posts(server, START), len(server.conversations)) == (2, 2)
-        assert [len(one) for one in notes] == [0, 1]
-        assert "not a JSON object" in notes[1][0]
+        assert [len(one) for one in warnings] == [0, 1]
+        assert "not a JSON object" in warnings[1][0]
 
 
 @pytest.mark.parametrize(
@@ -522,7 +522,7 @@ async def test_calls_without_ids_of_their_own_are_answered_in_a_new_conversation
             assert len({result.tool_call_id for result in results}) == 2
             last = await session.reply(after(request, reply, *results), resources)
             assert text(last) == ["Done."]
-            assert any("ids of their own" in note for note in last.notes)
+            assert any("ids of their own" in warning for warning in last.warnings)
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,7 @@ async def test_what_only_we_heed_makes_no_new_version() -> None:
             request = start(free)
             reply = await session.reply(request, resources)
             more = after(request, reply, MessageInput(content="More."), graph=guarded)
-            assert (await session.reply(more, resources)).notes == ()
+            assert (await session.reply(more, resources)).warnings == ()
         assert [agent["versions"] for agent in server.agents.values()] == [[0]]
         assert len(server.conversations) == 1
 
@@ -563,7 +563,7 @@ async def test_handoffs_can_be_done_by_the_run_and_the_server_knows_nothing_of_t
             assert len(results) == 2
             last = await session.reply(after(request, reply, *results, agent="poet"), resources)
             assert text(last) == ["A poem."]
-            assert last.notes == ()
+            assert last.warnings == ()
         assert made[0] == ["look_up", "rhyme", "transfer_to_poet"]
         assert all(not agent["handoffs"] for agent in server.agents.values())
         first, second = server.conversations.values()

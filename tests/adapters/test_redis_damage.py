@@ -112,8 +112,8 @@ async def test_an_execution_that_was_set_aside_says_why_and_can_be_resumed_once_
         head = await store.head("lost")
         assert head is not None
         assert head.held
-        assert head.note is not None
-        assert f"its {key} is gone" in head.note
+        assert head.reason is not None
+        assert f"its {key} is gone" in head.reason
         assert kept is not None
         await client.restore(name, 0, kept)
         await store.resume("lost")

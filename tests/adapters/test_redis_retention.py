@@ -42,7 +42,7 @@ async def live(
         await store.append(claim, length, [b"x" * 100] * 3, Commit(consumed=chance.randrange(3)))
         length += 3
         if not is_last:
-            await store.append(claim, length, [], Commit(release=True, wake_at=0.0, note="for now"))
+            await store.append(claim, length, [], Commit(release=True, wake_at=0.0, reason="for now"))
         elif ends:
             await store.append(claim, length, [b"last"], Commit(status=chance.choice(ENDS)))
         elif chance.random() < 0.5:

@@ -184,8 +184,8 @@ async def test_a_fallback_model_answers_when_the_one_before_cannot() -> None:
             agent = outlast.Agent(model=first, name="a", fallback_models=["another-one", "qwen-small"])
             reply = await one_reply(server, agent)
         assert said_in(reply.entries) == "Rain."
-        assert f"model '{first}' gave no reply" in reply.notes[0]
-        assert reply.notes[-1] == "model 'qwen-small' replied instead"
+        assert f"model '{first}' gave no reply" in reply.warnings[0]
+        assert reply.warnings[-1] == "model 'qwen-small' replied instead"
         assert [body["model"] for body in server.bodies] == ["qwen-small"]
 
 

@@ -167,8 +167,8 @@ class CancelsWithoutCleaningUp(BrokenBackend):
     replaced = ((LiveExecution, "_close_if_ended", _cancels_without_cleaning_up),)
 
 
-async def _fails_what_departs(self: worker.Worker, activation: Any, note: str, *_: Any) -> None:
-    failure = Failure(kind="NonDeterminismError", message=note)
+async def _fails_what_departs(self: worker.Worker, activation: Any, reason: str, *_: Any) -> None:
+    failure = Failure(kind="NonDeterminismError", message=reason)
     ended = encode_record(ExecutionEnded(status=Status.FAILED, failure=failure))
     claim = activation.claim
     await self._store.append(claim, claim.length, (ended,), Commit(status=Status.FAILED))

@@ -246,7 +246,7 @@ class DoesNotTellWhatDeparts(BrokenBackend):
 
     class lifeline(Lifeline):
         async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
-            await super().append(claim, position, records, replace(commit, note=None))
+            await super().append(claim, position, records, replace(commit, reason=None))
 
 
 class ForgetsARecoveryThatCannotGoOn(BrokenBackend):
@@ -256,7 +256,7 @@ class ForgetsARecoveryThatCannotGoOn(BrokenBackend):
 
     class lifeline(Lifeline):
         async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
-            kept = () if commit.note is not None else records
+            kept = () if commit.reason is not None else records
             await super().append(claim, position, kept, commit)
 
 
@@ -272,7 +272,7 @@ class KnowsNoLimit(BrokenBackend):
 
 
 class StoresItsSurroundings(BrokenBackend):
-    """Whoever starts an execution leaves a note about where it was."""
+    """Whoever starts an execution stores the environment of its process."""
 
     breaks = "d14_"
 

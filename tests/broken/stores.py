@@ -280,14 +280,14 @@ class ForgetsTheJournalAtTheEnd(BrokenStore):
 
 
 class LeavesTheNote(BrokenStore):
-    """A note stays when the next append has none."""
+    """A reason stays when the next append has none."""
 
-    breaks = "a_note_"
+    breaks = "a_reason_"
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         execution = self._medium.executions.get(claim.execution_id)
-        note = commit.note or (None if execution is None else execution.note)
-        await super().append(claim, position, records, replace(commit, note=note))
+        reason = commit.reason or (None if execution is None else execution.reason)
+        await super().append(claim, position, records, replace(commit, reason=reason))
 
 
 # Messages ----------------------------------------------------------------------------------------------

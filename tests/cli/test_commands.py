@@ -182,7 +182,7 @@ def test_what_is_held_is_shown_as_held_and_goes_on_when_it_is_resumed() -> None:
     async def hold() -> None:
         async with SqliteStore(Path("shop.db"), SystemClock()) as store:
             work = await store.claim("lost", ["order"], "default", limit=1, lease_seconds=10.0)
-            commit = Commit(release=True, hold=True, note="held: it ended five workers")
+            commit = Commit(release=True, hold=True, reason="held: it ended five workers")
             await store.append(work.claims[0], 1, [], commit)
 
     call("start", "order", "apple", "--id", "o-1", "--module", "shop")

@@ -142,10 +142,10 @@ async def test_d19_an_execution_that_ends_its_processes_is_held_and_others_compl
                 await asyncio.sleep(0.05)
             await asyncio.gather(*(other.result() for other in others))
             assert processes.effects.attempts(how) == list(range(1, DEATHS + 1))
-            note = (await poison.describe()).error
-            assert note is not None
-            assert f"{DEATHS} workers" in note
-            assert "crash_end_process" in note
+            reason = (await poison.describe()).error
+            assert reason is not None
+            assert f"{DEATHS} workers" in reason
+            assert "crash_end_process" in reason
             processes.effects.path.with_name("mended").touch()
             assert await poison.resume()
             assert await poison.result() == ["before done", f"{how} done", "after done"]

@@ -24,7 +24,7 @@ from outlast.core.records import (
 )
 from outlast.ports.durability.execution import Execution
 from outlast.ports.journal import Claim
-from outlast.runtime.executions.lost_workers import LAST_WORDS_MAX, lost_note, recovery
+from outlast.runtime.executions.lost_workers import LAST_WORDS_MAX, lost_reason, recovery
 from outlast.runtime.executions.suspects import FRUITLESS_MAX, TRIED_ALONE
 from outlast.testing.contracts.durability.in_store import InStore
 from outlast.testing.contracts.durability.lifeline import Lifeline
@@ -172,9 +172,9 @@ async def test_d19_code_that_ends_its_process_is_held_though_no_step_was_under_w
             supervisor = stage.supervised(1, DoomedCode)
             await stage.pass_time(1)
             await execution.signal("end", True)
-            note = await stage.later(stage.until(lambda: is_held(execution)), 1000)
+            reason = await stage.later(stage.until(lambda: is_held(execution)), 1000)
             assert supervisor.deaths == DEATHS
-            assert "no step" in note
+            assert "no step" in reason
             world.gate("mended").set()
             assert await execution.resume()
             assert await stage.soon(execution.result()) == "over"
@@ -199,9 +199,9 @@ async def test_d19_what_no_worker_can_carry_on_is_held_and_goes_on_once_it_is_me
             stored.records[:] = [] if damage == "gone" else [b"junk"]
             await stage.worker(Steps)
             assert await stage.soon(other.result()) == ["b done"]
-            note = await stage.later(stage.until(lambda: is_held(execution)), 100)
-            assert f"tried {FRUITLESS_MAX} times" in note
-            assert f"outlast resume {execution.id}" in note
+            reason = await stage.later(stage.until(lambda: is_held(execution)), 100)
+            assert f"tried {FRUITLESS_MAX} times" in reason
+            assert f"outlast resume {execution.id}" in reason
             assert len(stored.records) == (damage == "junk")
             stored.records[:] = whole
             assert await execution.resume()
@@ -224,7 +224,7 @@ def test_the_last_words_of_a_lost_worker_are_kept_in_part_and_can_be_stored() ->
     words.encode()
 
 
-def test_the_note_of_a_hold_says_what_was_seen_since_the_last_one_and_what_to_do() -> None:
+def test_the_reason_of_a_hold_says_what_was_seen_since_the_last_one_and_what_to_do() -> None:
     scheduled = [
         StepScheduled(key=f"0:{number}", kind=StepKind.ACTIVITY, name=name, arguments={})
         for number, name in enumerate(["done", "boom"])
@@ -237,12 +237,12 @@ def test_the_note_of_a_hold_says_what_was_seen_since_the_last_one_and_what_to_do
         ExecutionRecovered(at=4.0, worker="a"),
         ExecutionRecovered(at=5.0, worker="b", last_words="Segmentation fault"),
     ]
-    note = lost_note("e", 2, records)
+    reason = lost_reason("e", 2, records)
     for said in ("2 workers", "a (by", "b (by", "activity 'boom'", "attempt 3", "Segmentation fault"):
-        assert said in note
-    assert "outlast resume e" in note
-    assert "earlier" not in note
-    assert "done" not in note
+        assert said in reason
+    assert "outlast resume e" in reason
+    assert "earlier" not in reason
+    assert "done" not in reason
 
 
 # Executions that are given back -----------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class JsonStore(Store):
                 "status": Status.RUNNING,
                 "created_at": now,
                 "ended_at": None,
-                "note": None,
+                "reason": None,
                 "owner": None,
                 "token": 0,
                 "fruitless": 0,
@@ -83,7 +83,7 @@ class JsonStore(Store):
             for record in records:
                 _check_size(f"a record of execution {claim.execution_id!r}", record)
             execution["records"] += map(_text, records)
-            execution["note"] = commit.note
+            execution["reason"] = commit.reason
             execution["consumed"] = max(execution["consumed"], commit.consumed or 0)
             if commit.fruitless is not None:
                 execution["fruitless"] = commit.fruitless
@@ -199,7 +199,7 @@ class JsonStore(Store):
             execution = _running(data, execution_id)
             if execution["owner"] is not None or not execution["ignores_mail"]:
                 return False
-            execution |= {"ignores_mail": False, "fruitless": 0, "note": None}
+            execution |= {"ignores_mail": False, "fruitless": 0, "reason": None}
             execution["claimable_at"] = self._clock.now()
             data["version"] += 1
             return True
@@ -292,7 +292,7 @@ def _head(id: str, execution: Any) -> Head:
         length=len(execution["records"]),
         created_at=execution["created_at"],
         ended_at=execution["ended_at"],
-        note=execution["note"],
+        reason=execution["reason"],
         owner=execution["owner"],
         fruitless=execution["fruitless"],
         held=execution["ignores_mail"]

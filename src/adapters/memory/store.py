@@ -46,7 +46,7 @@ class StoredExecution:
     consumed: int = 0
     status: Status = Status.RUNNING
     ended_at: float | None = None
-    note: str | None = None
+    reason: str | None = None
     owner: str | None = None
     token: int = 0
     """The token of its newest claim; 0 before the first claim."""
@@ -72,7 +72,7 @@ class StoredExecution:
             length=len(self.records),
             created_at=self.created_at,
             ended_at=self.ended_at,
-            note=self.note,
+            reason=self.reason,
             owner=self.owner,
             fruitless=self.fruitless,
             held=self.ignores_mail and self.claimable_at is None and self.status is Status.RUNNING,
@@ -137,7 +137,7 @@ class MemoryStore(Store):
         for record in records:
             self._check_size(f"a record of execution {claim.execution_id!r}", record)
         execution.records.extend(records)
-        execution.note = commit.note
+        execution.reason = commit.reason
         if commit.fruitless is not None:
             execution.fruitless = commit.fruitless
         if commit.consumed is not None:
@@ -240,7 +240,7 @@ class MemoryStore(Store):
             raise ExecutionAlreadyEnded(execution_id, execution.status)
         if execution.owner is not None or not execution.ignores_mail:
             return False
-        execution.ignores_mail, execution.fruitless, execution.note = False, 0, None
+        execution.ignores_mail, execution.fruitless, execution.reason = False, 0, None
         execution.claimable_at = self._clock.now()
         self._medium.changed(announce=True)
         return True

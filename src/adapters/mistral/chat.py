@@ -216,7 +216,7 @@ def _joined(contents: Sequence[str | list[Wire]]) -> str | list[Wire]:
 
 
 def reply_of(completion: Any) -> ModelReply:
-    """Return the first choice of a completion as a reply, with notes if it was cut or is a refusal.
+    """Return the first choice of a completion as a reply, with warnings if it was cut or is a refusal.
 
     Raises:
         MalformedReply: the message is missing, does not match the API, or was cut inside its tool calls.
@@ -226,10 +226,12 @@ def reply_of(completion: Any) -> ModelReply:
     entries = entries_of(completion)
     choice = completion["choices"][0]
     cut = _cut_of(choice.get("finish_reason"))
-    notes = [] if cut is None else [f"{_WHY_CUT[cut]} (finish_reason {choice['finish_reason']!r})"]
+    warnings = [] if cut is None else [f"{_WHY_CUT[cut]} (finish_reason {choice['finish_reason']!r})"]
     if _refusal_in(choice["message"]):
-        notes.append("the model refused to answer")
-    return ModelReply(entries=entries, usage=usage_of(completion.get("usage")), cut=cut, notes=tuple(notes))
+        warnings.append("the model refused to answer")
+    return ModelReply(
+        entries=entries, usage=usage_of(completion.get("usage")), cut=cut, warnings=tuple(warnings)
+    )
 
 
 def entries_of(completion: Any) -> tuple[Entry, ...]:

@@ -71,9 +71,10 @@ class LocalSession(ApiSession):
     ) -> ModelReply:
         """Return the reply of the agent's model, or of the first fallback model that replies.
 
-        Each model has the `timeout` of the session. The notes of the reply say which model replied. If a
-        model fails after it has begun to write, no fallback model is asked: the next attempt begins again and
-        replaces its text. If no model replies, a retryable error is raised if one of the errors is retryable.
+        Each model has the `timeout` of the session. If a fallback replied, the warnings of the reply say so.
+        If a model fails after it has begun to write, no fallback model is asked: the next attempt begins
+        again and replaces its text. If no model replies, a retryable error is raised if one of the errors is
+        retryable.
         """
         agent = request.graph[request.agent]
         if not agent.fallback_models:
@@ -87,7 +88,7 @@ class LocalSession(ApiSession):
                 publish(text)
 
         errors: list[ModelError] = []
-        notes: list[str] = []
+        warnings: list[str] = []
         for model in (agent.model, *agent.fallback_models):
             asked = agent.with_(model=model)
             graph = request.graph.with_(agents={**request.graph.agents, agent.name: asked})
@@ -100,10 +101,10 @@ class LocalSession(ApiSession):
                 if is_refused or has_begun:
                     raise
                 errors.append(error)
-                notes.append(f"model {model!r} gave no reply: {error}")
+                warnings.append(f"model {model!r} gave no reply: {error}")
             else:
-                fallback = (*notes, f"model {model!r} replied instead") if notes else ()
-                return reply.with_(notes=(*reply.notes, *fallback))
+                fallback = (*warnings, f"model {model!r} replied instead") if warnings else ()
+                return reply.with_(warnings=(*reply.warnings, *fallback))
         raise next((error for error in errors if error.retryable), errors[0])
 
     async def _reply(

@@ -94,10 +94,10 @@ class Handle(Value):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One answer, with notes for people about how it was found."""
+    """One answer, with warnings about how it was found."""
 
     answer: ConversationAnswer
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     left_because: str | None = None
     agents: dict[str, str] = field(default_factory=dict)
 
@@ -114,8 +114,8 @@ class RemoteSession(ApiSession):
     because the history on the server has no usage.
 
     If a conversation cannot go on, the session starts a new one and sends all earlier entries to it; the
-    `notes` of the reply say so. This happens when the conversation was deleted, when a call in it cannot be
-    read, and when someone else has added to it.
+    `warnings` of the reply say so. This happens when the conversation was deleted, when a call in it cannot
+    be read, and when someone else has added to it.
     """
 
     handoff_execution: Literal["server", "client"] = "server"
@@ -203,8 +203,8 @@ class TurnExchange:
                 why = "the server no longer has the old conversation, or one of its agents"
         if turn is None:
             turn = await self._start((f"a new conversation was started: {why}",) if why else ())
-        for note in turn.notes:
-            logger.warning("model call %s: %s", self._request.idempotency_key, note)
+        for warning in turn.warnings:
+            logger.warning("model call %s: %s", self._request.idempotency_key, warning)
         return self._reply_of(turn)
 
     def _why_new(self, known: Handle) -> str | None:
@@ -219,7 +219,7 @@ class TurnExchange:
             return "the server accepts nothing after a call whose arguments are not a JSON object"
         return None
 
-    async def _start(self, notes: tuple[str, ...]) -> Turn:
+    async def _start(self, warnings: tuple[str, ...]) -> Turn:
         """Start a conversation with all earlier entries; use the one that an earlier attempt has started."""
         request, api = self._request, self._api
         inputs = inputs_of((*request.history, *without_abandoned(request.new, request.history)))
@@ -231,7 +231,7 @@ class TurnExchange:
                 turn = await self._resumed(conversation_id, inputs)
         if turn is None:
             turn = await self._started(inputs)
-        return replace(turn, notes=(*notes, *turn.notes), agents=agents)
+        return replace(turn, warnings=(*warnings, *turn.warnings), agents=agents)
 
     async def _resumed(self, conversation_id: str, inputs: list[Wire]) -> Turn | None:
         """Return the turn of a conversation that an earlier attempt has started; None if it is of no use.
@@ -348,7 +348,7 @@ class TurnExchange:
             entries=entries,
             usage=usage_of(answer.usage),
             handle=handle.model_dump(mode="json"),
-            notes=turn.notes,
+            warnings=turn.warnings,
         )
 
 

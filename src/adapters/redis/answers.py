@@ -27,7 +27,7 @@ def head_of(id: str, answer: Sequence[Any]) -> Head:
             f"the head of execution {id!r} was changed ({type(error).__name__}: {error}); restore its keys, "
             "or start another execution"
         ) from error
-    if not length and not head.held:  # else its note says so
+    if not length and not head.held:  # else its reason says so
         raise StorageCorrupt(
             f"the journal of execution {id!r} was deleted; restore its keys, or start another execution"
         )
@@ -35,7 +35,7 @@ def head_of(id: str, answer: Sequence[Any]) -> Head:
 
 
 def _head(id: str, fields: Mapping[str, str], length: int) -> Head:
-    ended_at, note, owner = fields.get("ended"), fields.get("note"), fields.get("owner")
+    ended_at, reason, owner = fields.get("ended"), fields.get("reason"), fields.get("owner")
     return Head(
         id=id,
         workflow=fields["workflow"],
@@ -45,7 +45,7 @@ def _head(id: str, fields: Mapping[str, str], length: int) -> Head:
         length=length,
         created_at=float(fields["created"]),
         ended_at=None if ended_at is None else float(ended_at),
-        note=note,
+        reason=reason,
         owner=owner,
         fruitless=int(fields.get("fruitless", 0)),
         held=owner is None and fields.get("hold") == UNTIL_RESUMED,

@@ -107,7 +107,7 @@ def heads(
 
 
 def _head(row: tuple[Any, ...]) -> Head:
-    _, id, workflow, fingerprint, task_queue, status, length, created_at, ended_at, note, owner, *rest = row
+    _, id, workflow, fingerprint, task_queue, status, length, created_at, ended_at, reason, owner, *rest = row
     fruitless, held = rest
     return Head(
         id=id,
@@ -118,7 +118,7 @@ def _head(row: tuple[Any, ...]) -> Head:
         length=length,
         created_at=created_at,
         ended_at=ended_at,
-        note=note,
+        reason=reason,
         owner=owner,
         fruitless=fruitless,
         held=bool(held),

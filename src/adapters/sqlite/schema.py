@@ -63,7 +63,7 @@ _VERSION_1 = (
         created_at REAL NOT NULL,
         ended_at REAL,
         forget_at REAL,
-        note TEXT,
+        reason TEXT,
         owner TEXT,
         token INTEGER NOT NULL DEFAULT 0,
         ready_at REAL,
@@ -75,7 +75,7 @@ _VERSION_1 = (
     """,
     """
     CREATE VIEW head AS SELECT
-        key, id, workflow, fingerprint, task_queue, status, length, created_at, ended_at, note, owner,
+        key, id, workflow, fingerprint, task_queue, status, length, created_at, ended_at, reason, owner,
         fruitless, ignores_mail AND ready_at IS NULL AND status = 'running' AS held
     FROM execution
     """,

@@ -102,8 +102,8 @@ class Transaction:
             ((key, number, record) for number, record in enumerate(records, start=position)),
         )
         self._connection.execute(
-            "UPDATE execution SET length = ?, note = ?, fruitless = ? WHERE key = ?",
-            (position + len(records), commit.note, fruitless, key),
+            "UPDATE execution SET length = ?, reason = ?, fruitless = ? WHERE key = ?",
+            (position + len(records), commit.reason, fruitless, key),
         )
         if commit.consumed is not None and commit.consumed > consumed:
             # A separate statement, because it also writes the index of unread messages.
@@ -223,7 +223,8 @@ class Transaction:
         if is_waiting:
             self._connection.execute(
                 """
-                UPDATE execution SET ignores_mail = 0, fruitless = 0, note = NULL, ready_at = ? WHERE key = ?
+                UPDATE execution SET ignores_mail = 0, fruitless = 0, reason = NULL, ready_at = ?
+                WHERE key = ?
                 """,
                 (self._now, key),
             )

@@ -221,7 +221,7 @@ def team_of(
 ) -> Team:
     """Return the team of a run of `start`; `catalogues` holds the tools of each source, by its name.
 
-    If a source of an agent is `missing`, a note at the end of the agent's instructions says so.
+    If a source of an agent is `missing`, a sentence at the end of the agent's instructions says so.
 
     Raises:
         DefinitionError: names clash, something in tools is not a tool, or a handoff leads nowhere.
@@ -280,8 +280,10 @@ def _instructions(agent: Agent, missing: Collection[str]) -> str:
     names = sorted({source.name for source in agent.sources} & set(missing))
     if not names:
         return agent.instructions
-    note = f"The tools of {', '.join(names)} are not available in this conversation; do without, and say so."
-    return f"{agent.instructions}\n\n{note}".strip()
+    sentence = (
+        f"The tools of {', '.join(names)} are not available in this conversation; do without, and say so."
+    )
+    return f"{agent.instructions}\n\n{sentence}".strip()
 
 
 def _function(agent: Agent, tool: Any) -> tuple[ToolSpec, Binding]:

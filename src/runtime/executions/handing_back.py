@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from outlast.core.errors import LeaseLost, StorageError
 from outlast.core.records import AnyRecord, ExecutionHeld, ExecutionRecovered, encode_record
 from outlast.ports.clock import Clock
-from outlast.ports.journal import Claim, Commit, Store, as_note
+from outlast.ports.journal import Claim, Commit, Store, as_reason
 from outlast.runtime.executions.loading import decoded
-from outlast.runtime.executions.lost_workers import LastWords, lost_note, recovery, stuck_note, waiting_note
+from outlast.runtime.executions.lost_workers import (
+    LastWords,
+    lost_reason,
+    recovery,
+    stuck_reason,
+    waiting_reason,
+)
 from outlast.runtime.executions.store_retry import append_once
 from outlast.runtime.executions.suspects import FRUITLESS_MAX
 
@@ -32,7 +38,7 @@ class HandingBack:
     clock: Clock
     last_words: LastWords
 
-    async def note_recovery(self, claim: Claim, commit: Commit) -> int:
+    async def record_recovery(self, claim: Claim, commit: Commit) -> int:
         """Record a recovery, if the claim was taken from a lost worker; return the journal's length."""
         now = self.clock.now()
         records = [encode_record(recovery(claim, now, self.last_words))] if claim.recovered else []
@@ -42,11 +48,11 @@ class HandingBack:
     async def give_back(self, claim: Claim, after_seconds: float) -> None:
         """Release an execution that was not begun; a worker with room may claim it after that time."""
         wake_at = self.clock.now() + after_seconds
-        note = as_note(waiting_note(claim.fruitless)) if after_seconds else None
-        commit = Commit(release=True, hold=after_seconds > 0, wake_at=wake_at, note=note, fruitless=None)
-        await self.note_recovery(claim, commit)
+        reason = as_reason(waiting_reason(claim.fruitless)) if after_seconds else None
+        commit = Commit(release=True, hold=after_seconds > 0, wake_at=wake_at, reason=reason, fruitless=None)
+        await self.record_recovery(claim, commit)
 
-    async def put_off(self, claim: Claim, note: str, *, in_doubt: bool, fruitless: int | None) -> None:
+    async def put_off(self, claim: Claim, reason: str, *, in_doubt: bool, fruitless: int | None) -> None:
         """Release an execution that cannot go on, and leave it alone for a while, even if it gets messages.
 
         Attempts that were under way have been cut short. If the journal does not say how they ended, a record
@@ -54,7 +60,11 @@ class HandingBack:
         """
         now = self.clock.now()
         commit = Commit(
-            release=True, hold=True, wake_at=now + PUT_OFF_SECONDS, note=as_note(note), fruitless=fruitless
+            release=True,
+            hold=True,
+            wake_at=now + PUT_OFF_SECONDS,
+            reason=as_reason(reason),
+            fruitless=fruitless,
         )
         await self._release(claim, [ExecutionRecovered(at=now)] if in_doubt else [], commit)
 
@@ -66,12 +76,14 @@ class HandingBack:
         Nothing is appended to a journal that is not `is_readable`: somebody may be able to repair it.
         """
         now = self.clock.now()
-        note = as_note(stuck_note(claim.execution_id, times, problem))
-        logger.error("execution %s is held: %s", claim.execution_id, note)
+        reason = as_reason(stuck_reason(claim.execution_id, times, problem))
+        logger.error("execution %s is held: %s", claim.execution_id, reason)
         records: list[AnyRecord] = [ExecutionRecovered(at=now)] if in_doubt else []
-        records.append(ExecutionHeld(at=now, reason=note))
+        records.append(ExecutionHeld(at=now, reason=reason))
         await self._release(
-            claim, records if is_readable else [], Commit(release=True, hold=True, note=note, fruitless=times)
+            claim,
+            records if is_readable else [],
+            Commit(release=True, hold=True, reason=reason, fruitless=times),
         )
 
     async def hold_lost(self, claim: Claim) -> None:
@@ -80,10 +92,10 @@ class HandingBack:
         news = [recovery(claim, now, self.last_words)] if claim.recovered else []
         # If reading the journal is what ends the process, the next worker does not read it.
         known = await self._records(claim.execution_id) if claim.fruitless <= FRUITLESS_MAX else []
-        note = as_note(lost_note(claim.execution_id, claim.fruitless, [*known, *news]))
-        logger.error("execution %s is held: %s", claim.execution_id, note)
-        records = [*map(encode_record, news), encode_record(ExecutionHeld(at=now, reason=note))]
-        commit = Commit(release=True, hold=True, note=note, fruitless=None)
+        reason = as_reason(lost_reason(claim.execution_id, claim.fruitless, [*known, *news]))
+        logger.error("execution %s is held: %s", claim.execution_id, reason)
+        records = [*map(encode_record, news), encode_record(ExecutionHeld(at=now, reason=reason))]
+        commit = Commit(release=True, hold=True, reason=reason, fruitless=None)
         await append_once(self.store, self.clock, claim, claim.length, records, commit)
 
     async def _records(self, execution_id: str) -> Sequence[AnyRecord]:

@@ -330,7 +330,7 @@ class JournaledExecution(Execution):
 
     async def describe_head(self, head: Head) -> ExecutionDescription:
         """Return a description made from `head`, and from the last record if the execution failed."""
-        error = head.note
+        error = head.reason
         if head.status is Status.FAILED:
             failure = (await self._closing(head)).failure
             error = None if failure is None else f"{failure.kind}: {failure.message}"

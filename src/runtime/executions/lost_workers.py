@@ -26,7 +26,7 @@ LAST_WORDS_MAX: Final = 4000
 """How many characters of them are kept: the last ones."""
 STEPS_MAX: Final = 10
 WORKERS_MAX: Final = 10
-"""How many steps, and workers, a note names."""
+"""How many steps, and workers, a reason names."""
 
 
 def no_last_words(worker: str) -> str | None:
@@ -43,7 +43,7 @@ def recovery(claim: Claim, at: float, last_words: LastWords = no_last_words) -> 
     return ExecutionRecovered(at=at, worker=lost, last_words=words or None)
 
 
-def waiting_note(fruitless: int) -> str:
+def waiting_reason(fruitless: int) -> str:
     """Return why an execution was given back without having been begun."""
     return (
         f"{fruitless} workers in a row ended, or lost their lease, while they carried this execution; it "
@@ -51,7 +51,7 @@ def waiting_note(fruitless: int) -> str:
     )
 
 
-def lost_note(execution_id: str, fruitless: int, records: Sequence[AnyRecord]) -> str:
+def lost_reason(execution_id: str, fruitless: int, records: Sequence[AnyRecord]) -> str:
     """Return why an execution is held whose workers were lost; `records` are as many as could be read."""
     lost = _recoveries(records)[-fruitless:]
     lines = [
@@ -65,7 +65,7 @@ def lost_note(execution_id: str, fruitless: int, records: Sequence[AnyRecord]) -
     return "\n".join(lines)
 
 
-def stuck_note(execution_id: str, times: int, problem: str) -> str:
+def stuck_reason(execution_id: str, times: int, problem: str) -> str:
     """Return why an execution is held that workers could not carry on, although they are still there."""
     return "\n".join(
         [

@@ -396,7 +396,7 @@ class Worker:
     async def _may_be_tried(self, activation: _Activation) -> bool:
         """Wait until this worker has begun nothing else for a while; a loss until then is not counted."""
         claim, handing_back = activation.claim, self._handing_back
-        length = await handing_back.note_recovery(claim, Commit(fruitless=claim.fruitless - 1))
+        length = await handing_back.record_recovery(claim, Commit(fruitless=claim.fruitless - 1))
         claim = activation.claim = replace(claim, length=length, recovered_from=None)
         logger.warning(
             "worker %s begins nothing but execution %s for a while: %d workers in a row ended while they "
@@ -407,11 +407,11 @@ class Worker:
         )
         if await self._stopped_within(self._suspects.settling_seconds(claim.fruitless, self._clock.steady())):
             wake_at = self._clock.now()
-            await handing_back.note_recovery(
+            await handing_back.record_recovery(
                 claim, Commit(release=True, wake_at=wake_at, fruitless=claim.fruitless)
             )
             return False
-        await handing_back.note_recovery(claim, Commit(fruitless=claim.fruitless))
+        await handing_back.record_recovery(claim, Commit(fruitless=claim.fruitless))
         self._suspects.trial_begins(self._clock.steady())
         return True
 
@@ -439,9 +439,9 @@ class Worker:
         else:
             self._acquit(activation.claim.execution_id)
 
-    async def _put_off(self, activation: _Activation, note: str, fruitless: int | None = None) -> None:
+    async def _put_off(self, activation: _Activation, reason: str, fruitless: int | None = None) -> None:
         await self._handing_back.put_off(
-            activation.claim, note, in_doubt=activation.is_in_doubt, fruitless=fruitless
+            activation.claim, reason, in_doubt=activation.is_in_doubt, fruitless=fruitless
         )
 
     async def _give_up(self, activation: _Activation, error: Exception) -> None:

@@ -110,7 +110,7 @@ class RecordedRun:
         self._replacement: str | None = None
         """What a guardrail has put in the place of the last reply."""
         self._usage = Usage()
-        self._notes: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()
 
     def read(self, record: AnyRecord) -> None:
         """Take the next record."""
@@ -140,7 +140,7 @@ class RecordedRun:
             entries=tuple(self._entries()),
             usage=self._usage,
             turns=len(self._turns),
-            notes=self._notes,
+            warnings=self._warnings,
         )
 
     def _is_own(self, step: _Step) -> bool:
@@ -154,7 +154,7 @@ class RecordedRun:
             self._usage += reply.usage
             if step.scheduled.kind is StepKind.MODEL and self._is_own(step):
                 self._turns.append(_Turn(step.agent, with_own_call_ids(reply.entries)))
-                self._notes += reply.notes
+                self._warnings += reply.warnings
                 self._replacement = None
         elif self._is_own(step):
             try:

@@ -117,7 +117,7 @@ class Run:
         self._events: asyncio.Queue[AgentEvent] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._entries: list[Entry] = []
-        self._notes: list[str] = []
+        self._warnings: list[str] = []
         self._result: RunResult[Any] | None = None
 
     async def to_the_end(self, given: tuple[Entry, ...]) -> RunResult[Any]:
@@ -233,7 +233,7 @@ class Run:
             self._context.emit(
                 ReplyCutData(run=self._key, agent=effect.agent, turn=effect.turn, reason=reply.cut)
             )
-        self._notes += reply.notes
+        self._warnings += reply.warnings
         conversation.history += effect.entries
         conversation.unsent = ()
         conversation.in_doubt = False
@@ -361,7 +361,7 @@ class Run:
             entries=tuple(self._entries),
             usage=self._state.usage,
             turns=self._state.turn,
-            notes=tuple(self._notes),
+            warnings=tuple(self._warnings),
         )
         self._result = RunResult(record, self._team.agents[effect.agent])
 

@@ -25,7 +25,7 @@ class RunRecord(Value):
     """Everything that the run added to the conversation: inputs, replies, results."""
     usage: Usage
     turns: int
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def said_in(entries: Sequence[Entry]) -> str:
@@ -52,8 +52,8 @@ class RunResult(Sequence[Chunk], Generic[T_co]):
         """The usage of all model calls of the run, each counted once in spite of crashes."""
         self.turns: int = record.turns
         """How often the model was called."""
-        self.notes: tuple[str, ...] = record.notes
-        """Remarks on unusual replies of the run; for example, that one was cut at the token limit."""
+        self.warnings: tuple[str, ...] = record.warnings
+        """The warnings of the run's replies; for example, that one was cut at the token limit."""
         self._chunks = tuple(
             chunk
             for entry in record.final

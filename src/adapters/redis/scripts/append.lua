@@ -1,13 +1,13 @@
 -- Appends records under a claim and applies the rest of the commit; returns 1, or 0 if the claim is stale.
 local id, token, position = ARGV[4], ARGV[5], tonumber(ARGV[6])
-local consumed, status, release, wake_at, has_note, note = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+local consumed, status, release, wake_at, has_reason, reason = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 local fruitless, hold = ARGV[13], ARGV[14]
 local FIRST_RECORD = 15
 
 local head, journal, inbox = head_of(id), journal_of(id), inbox_of(id)
 local fields = redis.call('HMGET', head,
-    'token', 'owner', 'sent', 'consumed', 'workflow', 'queue', 'keep', 'created', 'note', 'fruitless')
-local owner, workflow, queue, keep, created, old_note, old_fruitless =
+    'token', 'owner', 'sent', 'consumed', 'workflow', 'queue', 'keep', 'created', 'reason', 'fruitless')
+local owner, workflow, queue, keep, created, old_reason, old_fruitless =
     fields[2], fields[5], fields[6], fields[7], fields[8], fields[9], fields[10] or '0'
 if fields[1] ~= token or not owner or redis.call('LLEN', journal) ~= position then return 0 end
 local sent, read = tonumber(fields[3]), tonumber(fields[4])
@@ -27,8 +27,8 @@ if ends then
 end
 
 for number = FIRST_RECORD, #ARGV do redis.call('RPUSH', journal, ARGV[number]) end
-if has_note == '1' then redis.call('HSET', head, 'note', note)
-elseif old_note then redis.call('HDEL', head, 'note') end
+if has_reason == '1' then redis.call('HSET', head, 'reason', reason)
+elseif old_reason then redis.call('HDEL', head, 'reason') end
 if fruitless ~= '' and fruitless ~= old_fruitless then redis.call('HSET', head, 'fruitless', fruitless) end
 if consumed ~= '' and tonumber(consumed) > read then
     redis.call('LTRIM', inbox, 2 * (tonumber(consumed) - read), -1)

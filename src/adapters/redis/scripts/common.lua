@@ -78,7 +78,7 @@ local function set_aside(id, ready, damage)
         redis.call('SREM', owned_by(owner), id)
     end
     redis.call('HDEL', head_of(id), 'owner')
-    redis.call('HSET', head_of(id), 'hold', UNTIL_RESUMED, 'note', 'a key of this execution was deleted or changed: ' .. damage
+    redis.call('HSET', head_of(id), 'hold', UNTIL_RESUMED, 'reason', 'a key of this execution was deleted or changed: ' .. damage
         .. '; restore it and resume the execution, or start another one')
 end
 

@@ -9,7 +9,7 @@ if status ~= 'running' then return status end
 if owner or not hold then return 'not held' end
 redis.call('ZSCORE', ready_of(queue, workflow), id)
 
-redis.call('HDEL', head_of(id), 'hold', 'fruitless', 'note')
+redis.call('HDEL', head_of(id), 'hold', 'fruitless', 'reason')
 redis.call('ZADD', ready_of(queue, workflow), now, id)
 announce_work(queue)
 return 'resumed'

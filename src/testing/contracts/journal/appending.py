@@ -40,12 +40,12 @@ class AppendingContract(JournalContractBase):
             assert list(await store.read("e")) == [FIRST, b"second"]
             # The claim also outlives the store object.
             assert (await self.claim(store, worker="b")).claims == ()
-            await store.append(claim, 2, [b"third"], Commit(release=True, note="a note"))
+            await store.append(claim, 2, [b"third"], Commit(release=True, reason="a reason"))
         async with storage.open() as store:
             assert list(await store.read("e")) == [FIRST, b"second", b"third"]
             head = await store.head("e")
             assert head is not None
-            assert (head.length, head.note, head.owner) == (3, "a note", None)
+            assert (head.length, head.reason, head.owner) == (3, "a reason", None)
             taken = await self.claim_one(store, worker="b")
             assert (taken.length, taken.consumed) == (3, 1)
             await store.append(taken, 3, [b"last"], Commit(status=Status.FAILED))
@@ -159,7 +159,7 @@ class AppendingContract(JournalContractBase):
         await store.send("e", Message("m", b"body"))
         claim = await self.claim_one(store)
         too_long = bytes(store.limit_bytes + 1)
-        commit = Commit(consumed=1, release=True, note="a note")
+        commit = Commit(consumed=1, release=True, reason="a reason")
         before = await self.state(store, "e")
         with pytest.raises(PayloadTooLarge):
             await store.append(claim, 1, [b"fits", too_long, b"fits too"], commit)
@@ -177,7 +177,7 @@ class AppendingContract(JournalContractBase):
             await store.create(new_execution(id), FIRST)
             claim = await self.claim_one(store)
             write = asyncio.create_task(
-                store.append(claim, 1, [b"second", b"third"], Commit(release=True, note="released"))
+                store.append(claim, 1, [b"second", b"third"], Commit(release=True, reason="released"))
             )
             # The last appends are cancelled after some real time, for stores that write in a thread.
             await (turns(number) if number < 30 else asyncio.sleep((number - 30) / 5000))
@@ -188,11 +188,11 @@ class AppendingContract(JournalContractBase):
             records = list(await store.read(id))
             if head.length == 1:
                 assert records == [FIRST]
-                assert (head.owner, head.note) == (claim.worker, None)
+                assert (head.owner, head.reason) == (claim.worker, None)
                 assert write.cancelled()
             else:
                 assert records == [FIRST, b"second", b"third"]
-                assert (head.length, head.owner, head.note) == (3, None, "released")
+                assert (head.length, head.owner, head.reason) == (3, None, "released")
 
     async def test_j5_what_became_of_a_cancelled_append_is_settled_when_the_call_has_ended(
         self, storage: Storage, store: Store
@@ -260,18 +260,18 @@ class AppendingContract(JournalContractBase):
         assert await store.prune() == 0
         assert list(await store.read("e")) == expected
 
-    async def test_a_note_lasts_until_the_next_append(self, store: Store) -> None:
-        async def note() -> str | None:
+    async def test_a_reason_lasts_until_the_next_append(self, store: Store) -> None:
+        async def reason() -> str | None:
             head = await store.head("e")
             assert head is not None
-            return head.note
+            return head.reason
 
         await store.create(new_execution(), FIRST)
-        assert await note() is None
+        assert await reason() is None
         claim = await self.claim_one(store)
-        await store.append(claim, 1, [], Commit(release=True, wake_at=0.0, note="why: ünïcode\n'quoted'"))
-        assert await note() == "why: ünïcode\n'quoted'"
+        await store.append(claim, 1, [], Commit(release=True, wake_at=0.0, reason="why: ünïcode\n'quoted'"))
+        assert await reason() == "why: ünïcode\n'quoted'"
         claim = await self.claim_one(store)
-        assert await note() is not None
+        assert await reason() is not None
         await store.append(claim, 1, [], Commit())
-        assert await note() is None
+        assert await reason() is None

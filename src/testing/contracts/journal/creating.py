@@ -11,13 +11,13 @@ from outlast.core.records import Status
 from outlast.ports.journal import (
     FINGERPRINT_CHARACTERS_MAX,
     ID_BYTES_MAX,
-    NOTE_BYTES_MAX,
+    REASON_BYTES_MAX,
     Commit,
     Head,
     Message,
     Store,
     WorkerCard,
-    as_note,
+    as_reason,
 )
 from outlast.testing.contracts.journal.stage import FIRST, JournalContractBase, new_execution
 from outlast.testing.contracts.journal.storage import Storage, StoreCapability
@@ -150,21 +150,21 @@ class CreatingContract(JournalContractBase):
             with pytest.raises(ValueError, match="fingerprint"):
                 new_execution("e", fingerprint=fingerprint)
 
-    def test_any_text_can_be_made_a_note_and_no_other_text_is_one(self) -> None:
+    def test_any_text_can_be_made_a_reason_and_no_other_text_is_one(self) -> None:
         for text in (
             "",
             "why: ünïcode\n'quoted'",
-            "🦉" * NOTE_BYTES_MAX,
+            "🦉" * REASON_BYTES_MAX,
             "a\0b",
             "half \ud800",
-            "x" * NOTE_BYTES_MAX,
+            "x" * REASON_BYTES_MAX,
         ):
-            note = as_note(text)
-            assert len(note.encode()) <= NOTE_BYTES_MAX
-            assert Commit(release=True, note=note).note == as_note(note) == note
-            if note != text:
-                with pytest.raises(ValueError, match="note"):
-                    Commit(release=True, note=text)
+            reason = as_reason(text)
+            assert len(reason.encode()) <= REASON_BYTES_MAX
+            assert Commit(release=True, reason=reason).reason == as_reason(reason) == reason
+            if reason != text:
+                with pytest.raises(ValueError, match="reason"):
+                    Commit(release=True, reason=text)
 
     async def test_names_may_be_any_text(self, store: Store) -> None:
         for number, name in enumerate(ODD_IDS):

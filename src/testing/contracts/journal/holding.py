@@ -95,10 +95,10 @@ class HoldingContract(JournalContractBase):
         claim = await self.claim_one(store)
         await store.send("e", Message("before", b"one"))
         wake_at = storage.clock.now() + 10
-        await store.append(claim, 1, [], Commit(release=True, hold=True, wake_at=wake_at, note="for now"))
+        await store.append(claim, 1, [], Commit(release=True, hold=True, wake_at=wake_at, reason="for now"))
         await store.send("e", Message("after", b"two"))
         head = await self.head(store)
-        assert (head.held, head.note) == (False, "for now")
+        assert (head.held, head.reason) == (False, "for now")
         for passed in (0.0, 9.75):
             await storage.clock.advance(passed)
             work = await self.claim(store)
@@ -141,11 +141,11 @@ class HoldingContract(JournalContractBase):
         async with storage.open() as store:
             claim = await self.lose(storage, store, times=1)
             await store.append(
-                claim, 1, [b"second"], Commit(release=True, hold=True, note="why", fruitless=None)
+                claim, 1, [b"second"], Commit(release=True, hold=True, reason="why", fruitless=None)
             )
         async with storage.open() as store:
             head = await self.head(store)
-            assert (head.held, head.note, head.fruitless, head.length) == (True, "why", 1, 2)
+            assert (head.held, head.reason, head.fruitless, head.length) == (True, "why", 1, 2)
             assert (head.status, head.owner, head.ended_at) == (Status.RUNNING, None, None)
             assert await store.heads(status=Status.RUNNING) == [head]
             await self.assert_refused(store, claim, 2, [b"third"], Commit())
@@ -154,12 +154,12 @@ class HoldingContract(JournalContractBase):
         self, storage: Storage, store: Store
     ) -> None:
         claim = await self.lose(storage, store, times=2)
-        hold = Commit(release=True, hold=True, note="why", fruitless=None, wake_at=MUCH_LATER)
+        hold = Commit(release=True, hold=True, reason="why", fruitless=None, wake_at=MUCH_LATER)
         await store.append(claim, 1, [], hold)
         async with storage.open() as second:
             assert await second.resume("e")
         head = await self.head(store)
-        assert (head.held, head.note, head.fruitless) == (False, None, 0)
+        assert (head.held, head.reason, head.fruitless) == (False, None, 0)
         claim = await self.claim_one(store, worker="b")
         assert (claim.fruitless, claim.recovered) == (0, False)
 

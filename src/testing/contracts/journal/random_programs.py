@@ -49,7 +49,7 @@ shares = st.sampled_from([1.0, None, 0.5, 0.0])
 wake_ins = st.sampled_from([None, 0.0, 5.25, 100.0, -100.0])
 counts = st.sampled_from([None, 0, 1, 3])
 """The value of `fruitless` in an append."""
-notes = st.none() | st.sampled_from(["", "a note", "ünïcode 'quoted'"])
+reasons = st.none() | st.sampled_from(["", "a reason", "ünïcode 'quoted'"])
 ends = st.sampled_from([status for status in Status if status is not Status.RUNNING])
 nths = st.integers(min_value=0, max_value=len(IDS) - 1)
 
@@ -66,7 +66,7 @@ class ModelExecution:
     consumed: int = 0
     status: Status = Status.RUNNING
     ended_at: float | None = None
-    note: str | None = None
+    reason: str | None = None
     fruitless: int = 0
     ignores_mail: bool = False
     claim: Claim | None = None
@@ -104,7 +104,7 @@ class ModelExecution:
             length=len(self.records),
             created_at=self.created_at,
             ended_at=self.ended_at,
-            note=self.note,
+            reason=self.reason,
             owner=None if self.claim is None else self.claim.worker,
             fruitless=self.fruitless,
             held=self.is_set_aside() and self.wake_at is None,
@@ -287,7 +287,7 @@ class JournalMachine(RuleBasedStateMachine):
         records=batches,
         consumed=shares,
         wake_in=wake_ins,
-        note=notes,
+        reason=reasons,
         fruitless=counts,
         hold=st.sampled_from([False, False, True]),
     )
@@ -298,13 +298,13 @@ class JournalMachine(RuleBasedStateMachine):
         records: list[bytes],
         consumed: float | None,
         wake_in: float | None,
-        note: str | None,
+        reason: str | None,
         fruitless: int | None,
         hold: bool,
     ) -> None:
         store = self.store_at(moment)
         wake_at = None if wake_in is None else self.now + wake_in
-        commit = Commit(release=True, wake_at=wake_at, note=note, fruitless=fruitless, hold=hold)
+        commit = Commit(release=True, wake_at=wake_at, reason=reason, fruitless=fruitless, hold=hold)
         self.write(store, self.good_claim(nth), 0, records, commit, consumed)
 
     @precondition(lambda self: self.good_claims())
@@ -371,7 +371,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert outcome is None
         assert execution is not None
         execution.records += records
-        execution.note = commit.note
+        execution.reason = commit.reason
         if commit.fruitless is not None:
             execution.fruitless = commit.fruitless
         execution.consumed = max(execution.consumed, commit.consumed or 0)
@@ -391,7 +391,7 @@ class JournalMachine(RuleBasedStateMachine):
             return
         assert self.call(store.resume(id)) == execution.is_set_aside()
         if execution.is_set_aside():
-            execution.ignores_mail, execution.fruitless, execution.note = False, 0, None
+            execution.ignores_mail, execution.fruitless, execution.reason = False, 0, None
             execution.free_since = execution.wake_at = self.now
 
     @rule(moment=moments, id=ids, message_id=st.sampled_from("nom"), body=contents)
