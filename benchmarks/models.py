@@ -25,7 +25,7 @@ from outlast.core.entries import Entry
 from outlast.ports.deltas import Publish, publish_nothing
 from outlast.ports.llm import ModelRequest
 from outlast.runtime.attempts.shared_resources import SharedResources
-from outlast.runtime.definitions.agent import team_of
+from outlast.runtime.definitions.agent import bind_agents
 
 TURNS = (20, 100, 400)
 CALLS = 30
@@ -76,7 +76,7 @@ def request(turns: int) -> ModelRequest:
     """Return the request that follows so many turns."""
     agent = outlast.Agent(model="m", name="a", instructions=TEXT, tools=[look_up])
     *history, last = conversation(turns)
-    graph = team_of(agent, {}).graph
+    graph = bind_agents(agent, {}).graph
     return ModelRequest.model_construct(
         graph=graph,
         agent="a",

@@ -20,7 +20,7 @@ from outlast.ports.durability.execution import Execution
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.llm import Session
 from outlast.runtime.definitions import workflow
-from outlast.runtime.definitions.agent import Agent, reachable, team_of
+from outlast.runtime.definitions.agent import Agent, bind_agents, reachable
 from outlast.runtime.runs.bounds import Bounds
 from outlast.runtime.runs.recorded_run import RecordedRun
 from outlast.runtime.runs.run_result import RunRecord, RunResult
@@ -94,7 +94,7 @@ class DurableCall(Generic[T]):
         """
         given = wire.to_wire(check_run(agent, inputs))
         names = {source.name for one in reachable(agent).values() for source in one.sources}
-        graph = team_of(agent, dict.fromkeys(names, ())).graph
+        graph = bind_agents(agent, dict.fromkeys(names, ())).graph
         session.check(graph)
         return cls(agent, graph, given, session, bounds, id, backend)
 

@@ -372,7 +372,7 @@ class ApprovalRequestedData(AskedCallData):
     kind: ClassVar = EventKind.APPROVAL_REQUESTED
     prose: ClassVar = frozenset({"parameters"})
     fingerprint: str
-    """A digest of agent, tool and arguments, to which the decision is bound."""
+    """A hash of agent, tool and arguments, to which the decision is bound."""
     parameters: SkipValidation[dict[str, JSON]] = Field(default_factory=dict)
     """The JSON schema of the arguments, with which edited arguments are checked."""
 

@@ -25,7 +25,7 @@ from outlast.core.errors import MalformedReply, ModelError, ModelOverloaded, Mod
 from outlast.core.events import ReplyCutData
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.runtime.attempts.shared_resources import SharedResources
-from outlast.runtime.definitions.agent import team_of
+from outlast.runtime.definitions.agent import bind_agents
 from tests.adapters.raw_chat_server import KEY, Answer, body, delta, message, serving, stream
 
 pytestmark = pytest.mark.server
@@ -233,7 +233,7 @@ async def test_no_error_has_the_key_in_any_form(form: str, is_streamed: bool) ->
 
 
 def request() -> ModelRequest:
-    graph = team_of(agent(), {}).graph
+    graph = bind_agents(agent(), {}).graph
     new = (outlast.MessageInput(content="Go."),)
     return ModelRequest(graph=graph, agent="a", turn=1, history=(), new=new, idempotency_key="k")
 

@@ -20,7 +20,7 @@ from outlast.adapters.mistral.chat import request_of
 from outlast.adapters.mistral.client import encoded
 from outlast.adapters.mistral.wire import inputs_of
 from outlast.core.entries import Entry, entries
-from outlast.runtime.definitions.agent import team_of
+from outlast.runtime.definitions.agent import bind_agents
 from outlast.testing.contracts.examples import few_examples
 
 SENT: list[httpx2.Request] = []
@@ -130,7 +130,7 @@ def test_the_body_of_a_completion_is_the_one_of_the_sdk(
         completion_args=arguments,
         output_type=Forecast if has_output else None,
     )
-    body = request_of(team_of(agent, {}).graph, "a", conversation)
+    body = request_of(bind_agents(agent, {}).graph, "a", conversation)
     for send, is_stream in ((sdk.chat.complete, False), (sdk.chat.stream, True)):
         assert _sorted(encoded({**body, "stream": is_stream})) == sent_by(send, **body)
 

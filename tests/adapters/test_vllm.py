@@ -24,7 +24,7 @@ from outlast.core.errors import (
 from outlast.ports.deltas import publish_nothing
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.runtime.attempts.shared_resources import SharedResources
-from outlast.runtime.definitions.agent import team_of
+from outlast.runtime.definitions.agent import bind_agents
 from outlast.runtime.runs.run_result import said_in
 from tests.adapters.vllm_server import KEY, CallIds, Said, VllmServer
 
@@ -138,7 +138,7 @@ async def one_reply(
 ) -> ModelReply:
     session = session_with(server, **more)
     request = ModelRequest(
-        graph=team_of(agent, {}).graph,
+        graph=bind_agents(agent, {}).graph,
         agent=agent.name,
         turn=1,
         history=(),

@@ -564,7 +564,7 @@ class WakesOneOfAll(BrokenStore):
 
 
 class WaitsForEver(BrokenStore):
-    """The time-out of a wait is ignored."""
+    """The timeout of a wait is ignored."""
 
     breaks = "l5_"
     found_by_random_programs = False

@@ -129,7 +129,7 @@ async def decide(stage: Stage, execution: Execution, process: Process) -> None:
 
 @outlast.workflow.define(name="pinned.waiting")
 class Waiting:
-    """Timers, time-outs, tasks, signals, conditions, random numbers, patches, events of steps that fail."""
+    """Timers, timeouts, tasks, signals, conditions, random numbers, patches, events of steps that fail."""
 
     def __init__(self) -> None:
         self.said: list[str] = []

@@ -10,7 +10,7 @@ import pytest
 import outlast
 from outlast.core.agents import ToolSpec
 from outlast.core.errors import DefinitionError, NotSupported
-from outlast.runtime.definitions.agent import reachable, team_of
+from outlast.runtime.definitions.agent import bind_agents, reachable
 
 
 @outlast.activity(name="agent_look_up")
@@ -37,7 +37,7 @@ def agent(name: str, **more: Any) -> outlast.Agent:
 
 
 def graph(start: outlast.Agent) -> Any:
-    return team_of(start, {}).graph
+    return bind_agents(start, {}).graph
 
 
 def test_a_model_is_told_of_activities_and_functions_alike() -> None:

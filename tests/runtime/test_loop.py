@@ -864,7 +864,7 @@ STUBBORN: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
     "sleep": lambda: _for_ever(lambda: asyncio.sleep(5)),
     "no sleep": _wake_and_spin,
     "event": lambda: _for_ever(lambda: asyncio.Event().wait()),
-    "time-out": lambda: _for_ever(lambda: asyncio.wait_for(_pending(), 5)),
+    "timeout": lambda: _for_ever(lambda: asyncio.wait_for(_pending(), 5)),
     "task": lambda: _for_ever(lambda: asyncio.create_task(asyncio.sleep(5))),
     "gather": lambda: _for_ever(lambda: asyncio.gather(asyncio.sleep(5))),
     "group": lambda: _for_ever(_in_a_group),

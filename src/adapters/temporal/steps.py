@@ -21,7 +21,7 @@ class Place(NamedTuple):
 
 
 def activity_id_of(step: Step) -> str:
-    """Return the step's key, followed by its name and a digest of its arguments if workflow code gave these.
+    """Return the step's key, followed by its name and a hash of its arguments if workflow code gave these.
 
     Temporal compares ids when it replays. So it notices code that calls the same activity with other
     arguments than before, like every other backend, and its message names the activity.

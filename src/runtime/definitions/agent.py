@@ -127,11 +127,11 @@ Binding = ActivityTool | FunctionTool | SourceTool
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
-    """An agent and all agents that it can reach: the graph as data, and the code behind every tool."""
+class BoundAgents:
+    """An agent and all agents that it can reach: their graph as data, and the code behind every tool."""
 
     graph: AgentGraph
-    agents: Mapping[str, Agent]
+    by_name: Mapping[str, Agent]
     bindings: Mapping[tuple[str, str], Binding]
     """By agent and tool name."""
     outputs: Mapping[str, OutputType]
@@ -141,13 +141,13 @@ class Team:
         """Return the agents whose answers are checked, each with how often it may answer again."""
         return {
             name: agent.output_retries if name in self.outputs else 0
-            for name, agent in self.agents.items()
+            for name, agent in self.by_name.items()
             if name in self.outputs or agent.output_guardrails
         }
 
     def approval(self, agent: str, tool: str) -> Approval:
         """Return whether calls of a tool need a person's approval, or the function that decides."""
-        own = self.agents[agent].requires_approval
+        own = self.by_name[agent].requires_approval
         if tool in own:
             return own[tool]
         match self.bindings.get((agent, tool)):
@@ -165,7 +165,7 @@ class Team:
         Raises:
             DefinitionError: an agent names a tool that it does not have.
         """
-        for name, agent in self.agents.items():
+        for name, agent in self.by_name.items():
             if any(source.name in missing for source in agent.sources):
                 continue
             for tool in agent.requires_approval:
@@ -216,10 +216,10 @@ def sources_of(start: Agent) -> dict[str, ToolSource]:
     return found
 
 
-def team_of(
-    start: Agent, catalogues: Mapping[str, Sequence[ToolSpec]], missing: Collection[str] = ()
-) -> Team:
-    """Return the team of a run of `start`; `catalogues` holds the tools of each source, by its name.
+def bind_agents(
+    start: Agent, tool_lists: Mapping[str, Sequence[ToolSpec]], missing: Collection[str] = ()
+) -> BoundAgents:
+    """Return the agents of a run of `start`; `tool_lists` holds the tools of each source, by its name.
 
     If a source of an agent is `missing`, a sentence at the end of the agent's instructions says so.
 
@@ -228,14 +228,14 @@ def team_of(
     """
     agents = reachable(start)
     bindings: dict[tuple[str, str], Binding] = {}
-    specs = {name: _spec(agent, catalogues, missing, bindings) for name, agent in agents.items()}
+    specs = {name: _spec(agent, tool_lists, missing, bindings) for name, agent in agents.items()}
     outputs = {name: output for name, agent in agents.items() if (output := _output(agent)) is not None}
-    return Team(AgentGraph(start=start.name, agents=specs), agents, bindings, outputs)
+    return BoundAgents(AgentGraph(start=start.name, agents=specs), agents, bindings, outputs)
 
 
 def _spec(
     agent: Agent,
-    catalogues: Mapping[str, Sequence[ToolSpec]],
+    tool_lists: Mapping[str, Sequence[ToolSpec]],
     missing: Collection[str],
     bindings: dict[tuple[str, str], Binding],
 ) -> AgentSpec:
@@ -252,7 +252,7 @@ def _spec(
         tools.append(spec)
         bindings[agent.name, spec.name] = binding
     for source in agent.sources:
-        for spec in catalogues[source.name]:
+        for spec in tool_lists[source.name]:
             tools.append(spec)
             bindings[agent.name, spec.name] = SourceTool(source, spec.name)
     own = agent.requires_approval

@@ -13,7 +13,7 @@ from outlast.core.events import AnswerRejectedData, GuardrailRejectedData, Guard
 from outlast.core.failure import Failure
 from outlast.core.usage import Usage
 from outlast.ports.durability.steps import StepContext
-from outlast.runtime.definitions.agent import Agent, Team
+from outlast.runtime.definitions.agent import Agent, BoundAgents
 from outlast.runtime.definitions.guardrails import (
     GuardrailAnswer,
     Reject,
@@ -34,8 +34,8 @@ RunAlone = Callable[[Agent[Any], tuple[Entry, ...]], Awaitable[RunResult[Any]]]
 class Checks:
     """The checks of one run, known by its key."""
 
-    def __init__(self, team: Team, context: StepContext, run: str, run_alone: RunAlone) -> None:
-        self._team = team
+    def __init__(self, agents: BoundAgents, context: StepContext, run: str, run_alone: RunAlone) -> None:
+        self._agents = agents
         self._context = context
         self._run = run
         self._run_alone = run_alone
@@ -47,8 +47,8 @@ class Checks:
         Raises:
             InputRejected: a guardrail of the start agent rejects it.
         """
-        start = self._team.graph.start
-        for guardrail in self._team.agents[start].input_guardrails:
+        start = self._agents.graph.start
+        for guardrail in self._agents.by_name[start].input_guardrails:
             said = "\n".join(text_of(entry.content) for entry in given if isinstance(entry, MessageInput))
             verdict = await self._judge(guardrail, said)
             verdict = self._emit_verdict(verdict, guardrail, start, "input")
@@ -74,14 +74,14 @@ class Checks:
 
     async def _checked(self, effect: CheckAnswer) -> AnswerAccepted | AnswerRejected | AnswerBlocked:
         text = said_in(effect.entries)
-        output = self._team.outputs.get(effect.agent)
+        output = self._agents.outputs.get(effect.agent)
         if output is not None and (problem := _problem(output, text)) is not None:
             told = self._context.emit(
                 AnswerRejectedData(run=self._run, agent=effect.agent, turn=effect.turn, reason=problem)
             )
             return AnswerRejected(problem=told.reason)
         replacement = None
-        for guardrail in self._team.agents[effect.agent].output_guardrails:
+        for guardrail in self._agents.by_name[effect.agent].output_guardrails:
             verdict = await self._judge(guardrail, text)
             verdict = self._emit_verdict(verdict, guardrail, effect.agent, "output")
             if isinstance(verdict, Reject):

@@ -56,7 +56,7 @@ from outlast.core.summaries import visible_entries
 from outlast.ports.definitions import ActivityOptions
 from outlast.ports.durability.steps import Attempt, ModelCall, Step, StepContext
 from outlast.ports.llm import ModelReply, ModelRequest, Session
-from outlast.runtime.definitions.agent import Team
+from outlast.runtime.definitions.agent import BoundAgents
 from outlast.runtime.definitions.determinism_guard import own_code
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.runs.bounds import Bounds
@@ -90,7 +90,7 @@ class Run:
 
     def __init__(
         self,
-        team: Team,
+        agents: BoundAgents,
         session: Session,
         conversation: Conversation,
         bounds: Bounds,
@@ -98,20 +98,20 @@ class Run:
         key: str,
         run_alone: RunAlone,
     ) -> None:
-        self._team = team
+        self._agents = agents
         self._session = session
         self._conversation = conversation
         self._context = context
         self._key = key
-        self._calls = ToolCalls(team, context, self._key)
+        self._calls = ToolCalls(agents, context, self._key)
         self._summaries = Summaries(session, context, self._key)
-        self._checks = Checks(team, context, self._key, run_alone)
+        self._checks = Checks(agents, context, self._key, run_alone)
         self._state = AgentRun(
-            graph=team.graph,
+            graph=agents.graph,
             max_turns=bounds.max_turns,
             limits=bounds.limits,
             on_limit=bounds.on_limit,
-            checked=team.checked(),
+            checked=agents.checked(),
             raise_on_tool_fail=session.raise_on_tool_fail,
         )
         self._events: asyncio.Queue[AgentEvent] = asyncio.Queue()
@@ -198,7 +198,7 @@ class Run:
             self._context.emit(
                 LimitReachedData(run=self._key, agent=effect.agent, turn=effect.turn, limit=limit)
             )
-        conversation, graph = self._conversation, self._team.graph
+        conversation, graph = self._conversation, self._agents.graph
         spent = await self._summaries.bring_up_to_date(conversation, effect, graph)
         history, handle = visible_entries(conversation.history, conversation.summary), conversation.handle
         in_doubt, conversation.in_doubt = conversation.in_doubt, True
@@ -284,7 +284,7 @@ class Run:
             # Nobody can allow it. As a call that is made, it is answered to the model with what is wrong.
             self._events.put_nowait(ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint))
             return
-        approval = self._team.approval(effect.agent, effect.tool)
+        approval = self._agents.approval(effect.agent, effect.tool)
         if callable(approval):
             try:
                 with contained(self._context.unwinds):
@@ -298,7 +298,7 @@ class Run:
                 given = ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint)
                 self._events.put_nowait(given)
                 return
-        tool = self._team.graph[effect.agent].tool(effect.tool)
+        tool = self._agents.graph[effect.agent].tool(effect.tool)
         self._context.emit(
             ApprovalRequestedData(
                 **about_call(self._key, effect),
@@ -363,7 +363,7 @@ class Run:
             turns=self._state.turn,
             warnings=tuple(self._warnings),
         )
-        self._result = RunResult(record, self._team.agents[effect.agent])
+        self._result = RunResult(record, self._agents.by_name[effect.agent])
 
     def _leave(self, unsent: tuple[Entry, ...]) -> None:
         """Keep the entries that were not sent for the next run of the conversation, and emit that."""

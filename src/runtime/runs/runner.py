@@ -16,7 +16,7 @@ from outlast.core.values import faults
 from outlast.ports.durability.steps import StepContext
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.llm import Session
-from outlast.runtime.definitions.agent import Agent, sources_of, team_of
+from outlast.runtime.definitions.agent import Agent, bind_agents, sources_of
 from outlast.runtime.runs.bounds import Bounds
 from outlast.runtime.runs.conversation import (
     Conversation,
@@ -26,7 +26,7 @@ from outlast.runtime.runs.conversation import (
 )
 from outlast.runtime.runs.run import Run
 from outlast.runtime.runs.run_result import RunResult
-from outlast.runtime.runs.tool_lists import catalogues_of
+from outlast.runtime.runs.tool_lists import tool_lists_of
 from outlast.runtime.runs.undurable_context import NO_APPROVALS, PlainContext
 
 T = TypeVar("T")
@@ -101,11 +101,11 @@ async def run_in(
     key: str | None = None,
 ) -> RunResult[T]:
     """Run `agent` in a conversation of its own choice; else as `run_agent`."""
-    catalogues = await catalogues_of(sources_of(agent), context)
-    team = team_of(agent, catalogues.tools, catalogues.missing)
-    session.check(team.graph)
-    team.check_approvals(catalogues.missing)
-    if isinstance(context, PlainContext) and _requires_approval(team.graph):
+    tool_lists = await tool_lists_of(sources_of(agent), context)
+    agents = bind_agents(agent, tool_lists.tools, tool_lists.missing)
+    session.check(agents.graph)
+    agents.check_approvals(tool_lists.missing)
+    if isinstance(context, PlainContext) and _requires_approval(agents.graph):
         raise NotSupported(NO_APPROVALS)
     own_key = run_key(context.next_key()) if key is None else key
 
@@ -113,7 +113,7 @@ async def run_in(
         within = run_key(context.next_key(), own_key)
         return await run_in(Conversation(), other, asked, session, Bounds(), context, within)
 
-    return await Run(team, session, conversation, bounds, context, own_key, run_alone).to_the_end(given)
+    return await Run(agents, session, conversation, bounds, context, own_key, run_alone).to_the_end(given)
 
 
 def _requires_approval(graph: AgentGraph) -> bool:

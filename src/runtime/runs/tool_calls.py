@@ -19,7 +19,7 @@ from outlast.core.tool_output import ToolOutput, as_text
 from outlast.ports.definitions import ActivityOptions, CallArguments, Signature
 from outlast.ports.durability.steps import ActivityCall, Call, Step, StepContext, ToolCallOf
 from outlast.ports.tools import ToolSource
-from outlast.runtime.definitions.agent import ActivityTool, FunctionTool, SourceTool, Team
+from outlast.runtime.definitions.agent import ActivityTool, BoundAgents, FunctionTool, SourceTool
 from outlast.runtime.isolation.exits import contained
 
 TOOL_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="idempotent")
@@ -31,8 +31,8 @@ ONCE_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, retry=RetryPolicy(m
 class ToolCalls:
     """Makes the calls of one run, known by its key."""
 
-    def __init__(self, team: Team, context: StepContext, run: str) -> None:
-        self._team = team
+    def __init__(self, agents: BoundAgents, context: StepContext, run: str) -> None:
+        self._agents = agents
         self._context = context
         self._run = run
         self._known: dict[tuple[str, str], str] = {}
@@ -44,7 +44,7 @@ class ToolCalls:
         Raises:
             Exception: whatever the tool, or a step, fails with.
         """
-        match self._team.bindings[effect.agent, effect.tool]:
+        match self._agents.bindings[effect.agent, effect.tool]:
             case ActivityTool(activity=activity):
                 arguments = self._bound(activity.definition.signature, effect)
                 call = ActivityCall.of(activity.definition, arguments)
@@ -67,7 +67,7 @@ class ToolCalls:
                     raise
                 return as_text(result)
             case SourceTool(source=source, name=name):
-                spec = self._team.graph[effect.agent].tool(name)
+                spec = self._agents.graph[effect.agent].tool(name)
                 assert spec is not None
                 known = self._known.setdefault((effect.agent, name), spec.fingerprint)
                 made = ToolCallOf(source, name, effect.arguments, known)
@@ -79,7 +79,7 @@ class ToolCalls:
 
     def fault_of(self, agent: str, tool: str, arguments: dict[str, JSON]) -> InvalidArguments | None:
         """Return why a tool of ours cannot be called with these arguments; None if it can."""
-        match self._team.bindings.get((agent, tool)):
+        match self._agents.bindings.get((agent, tool)):
             case ActivityTool(activity=activity):
                 signature: Signature = activity.definition.signature
             case FunctionTool(signature=own):

@@ -27,7 +27,7 @@ OPTIONAL_OPTIONS = ActivityOptions(
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogues:
+class ToolLists:
     """The tools of a run's sources, by source name; a missing source has none."""
 
     tools: Mapping[str, Sequence[ToolSpec]]
@@ -43,14 +43,14 @@ class _Asked:
     tools: Sequence[ToolSpec] | None = None
 
 
-async def catalogues_of(sources: Mapping[str, ToolSource], context: StepContext) -> Catalogues:
+async def tool_lists_of(sources: Mapping[str, ToolSource], context: StepContext) -> ToolLists:
     """Return the tools of the sources. A source is asked unless this execution has its list already.
 
     Raises:
         OutlastError: a source that is required cannot be listed.
     """
     workflow = current_context.get()
-    known: dict[str, _Asked] = {} if workflow is None else workflow.state.setdefault(Catalogues, {})
+    known: dict[str, _Asked] = {} if workflow is None else workflow.state.setdefault(ToolLists, {})
     tools: dict[str, Sequence[ToolSpec]] = {}
     missing: set[str] = set()
     for name, source in sources.items():
@@ -63,7 +63,7 @@ async def catalogues_of(sources: Mapping[str, ToolSource], context: StepContext)
         if asked.tools is None:
             missing.add(name)
         tools[name] = asked.tools or ()
-    return Catalogues(tools, frozenset(missing))
+    return ToolLists(tools, frozenset(missing))
 
 
 async def _listed(name: str, source: ToolSource, context: StepContext) -> Sequence[ToolSpec] | None:

@@ -15,7 +15,7 @@ class StoreCapability(Enum):
 
     MOVABLE_CLOCK = "time passes only when the test moves it"
     STEADY_LEASES = "leases go by a clock that no step of the wall clock changes"
-    PUSH_WAKEUP = "wait and follow return as soon as another store object has written, not at their time-out"
+    PUSH_WAKEUP = "wait and follow return as soon as another store object has written, not at their timeout"
     PARALLEL_OPENING = "it can be open in several threads at once, each with its own event loop"
 
 
