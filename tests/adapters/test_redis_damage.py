@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from outlast.adapters.redis import RedisStore
-from outlast.core.errors import OutlastError
+from outlast.core.errors import OutlastError, StorageCorrupt
+from outlast.core.records import Status
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, Claim, Commit, Message, NewExecution
 from outlast.testing.contracts.examples import few_examples
 from tests.adapters.redis_servers import VALKEY, shared_url
@@ -95,6 +96,55 @@ async def test_whatever_happens_to_its_keys_the_others_are_carried_on(
             assert "other" in [one.execution_id for one in await claim_all(store, "c")]
     finally:
         await storage.dispose()
+
+
+async def contents(client: Redis, prefix: str) -> list[bytes | None]:
+    """Return what is in the keys of the execution that hold its records and messages."""
+    return [await client.dump(f"{prefix}:{{0}}:{kind}:lost") for kind in ("journal", "inbox", "message-ids")]
+
+
+@few_examples(60)
+@given(damages, st.booleans(), st.sampled_from(["send", "release", "end"]))
+async def test_what_a_damaged_execution_refuses_is_refused_whole(
+    done: tuple[str, Any], has_mail: bool, deed: str
+) -> None:
+    storage = Prefix(shared_url(VALKEY))
+    try:
+        async with storage.open() as store, Redis.from_url(storage.settings.url) as client:
+            await store.create(NewExecution("lost", "w", "f"), b"first")
+            if has_mail:
+                await store.send("lost", Message("m", b"body"))
+            [claim] = await claim_all(store, "a")
+            await damage(client, storage.prefix, *done)
+            before = await contents(client, storage.prefix)
+            commit = Commit(release=True) if deed == "release" else Commit(status=Status.COMPLETED)
+            try:
+                if deed == "send":
+                    await store.send("lost", Message("n", b"body"))
+                else:
+                    await store.append(claim, 1, [b"second"], commit)
+            except OutlastError:
+                assert await contents(client, storage.prefix) == before
+            else:
+                assert await contents(client, storage.prefix) != before
+    finally:
+        await storage.dispose()
+
+
+async def test_who_sends_a_message_to_a_damaged_execution_is_told_and_so_is_everybody_else() -> None:
+    storage = Prefix(shared_url(VALKEY))
+    async with storage.open() as store, Redis.from_url(storage.settings.url) as client:
+        await store.create(NewExecution("lost", "w", "f"), b"first")
+        [claim] = await claim_all(store, "a")
+        await store.append(claim, 1, [], Commit(release=True))  # It waits, and no worker looks at it.
+        await client.hset(f"{storage.prefix}:{{0}}:head:lost", "sent", "junk")
+        with pytest.raises(StorageCorrupt, match="'lost' was deleted or changed: its head was changed"):
+            await store.send("lost", Message("m", b"body"))
+        head = await store.head("lost")
+        assert head is not None
+        assert head.held
+        assert "its head was changed" in (head.note or "")
+    await storage.dispose()
 
 
 @pytest.mark.parametrize("key", ["journal", "inbox"])

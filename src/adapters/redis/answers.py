@@ -63,6 +63,14 @@ def status_of(id: str, answer: bytes) -> Status:
         ) from error
 
 
+def damaged(id: str, damage: str) -> StorageCorrupt:
+    """Return the error that says how the keys of an execution are damaged."""
+    return StorageCorrupt(
+        f"a key of execution {id!r} was deleted or changed: {damage}; restore it and resume the execution, "
+        "or start another one"
+    )
+
+
 def card_of(text: bytes) -> WorkerCard:
     identity, workflows, task_queue, started_at = json.loads(text)
     return WorkerCard(identity, tuple(workflows), task_queue, started_at)

@@ -36,7 +36,7 @@ from typing import Any, TypeVar, cast
 from redis import exceptions
 
 from outlast.adapters.redis.announcements import RedisAnnouncements, Topic
-from outlast.adapters.redis.answers import card_of, head_of, status_of
+from outlast.adapters.redis.answers import card_of, damaged, head_of, status_of
 from outlast.adapters.redis.claiming import Claimed, claim_everywhere
 from outlast.adapters.redis.clock import ServerClock
 from outlast.adapters.redis.connection import Server, open_server
@@ -239,6 +239,8 @@ class RedisStore(Store):
         self._check_size(f"a message to execution {execution_id!r}", message.body)
         shard = self._shard_of(execution_id)
         outcome = await self._write_twice("send", shard, execution_id, message.id, message.body)
+        if isinstance(outcome, list):
+            raise damaged(execution_id, outcome[0].decode())
         if outcome == b"unknown":
             raise ExecutionNotFound(execution_id)
         if outcome != b"sent":

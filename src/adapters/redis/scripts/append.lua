@@ -11,6 +11,8 @@ local owner, workflow, queue, keep, created, old_reason, old_fruitless =
     fields[2], fields[5], fields[6], fields[7], fields[8], fields[9], fields[10] or '0'
 if fields[1] ~= token or not owner or redis.call('LLEN', journal) ~= position then return 0 end
 local sent, read = tonumber(fields[3]), tonumber(fields[4])
+-- The head was changed by somebody else: the next claim finds that and says so.
+if not sent or not read or not workflow or not queue or not tonumber(created or '') then return 0 end
 redis.call('LLEN', inbox)
 redis.call('SISMEMBER', mail_of(owner), id)
 local ends, ready = status ~= '', ready_of(queue, workflow)

@@ -39,11 +39,6 @@ end
 
 local function later(one, other) if tonumber(one) > tonumber(other) then return one end return other end
 
--- Returns the head of an execution as {name, value, name, value, ...} and the length of its journal.
-local function read_head(id)
-    return {redis.call('HGETALL', head_of(id)), redis.call('LLEN', journal_of(id))}
-end
-
 local function type_of(key) return redis.call('TYPE', key).ok end
 
 local function length_of(id)
@@ -51,13 +46,19 @@ local function length_of(id)
     return redis.call('LLEN', journal_of(id))
 end
 
--- Returns what is wrong with the keys of an execution that is said to wait in a queue, or nil. Whatever deleted
+-- Returns the head of an execution as {name, value, name, value, ...} and the length of its journal: 0 if that
+-- is gone or of another type.
+local function read_head(id)
+    return {redis.call('HGETALL', head_of(id)), length_of(id)}
+end
+
+-- Returns what is wrong with the keys of an execution that is said to belong to a queue, or nil. Whatever deleted
 -- or overwrote a key (an eviction, an expiry, a person) has damaged this execution alone.
 local function damage_of(id, queue, workflow)
     local head = head_of(id)
     if type_of(head) ~= 'hash' then return 'its head is gone or is of another type' end
     local fields = redis.call('HMGET', head, 'status', 'queue', 'workflow', 'sent', 'consumed')
-    if fields[1] ~= 'running' or fields[2] ~= queue or fields[3] ~= workflow or
+    if fields[1] ~= 'running' or not queue or fields[2] ~= queue or not workflow or fields[3] ~= workflow or
         not tonumber(fields[4]) or not tonumber(fields[5]) then return 'its head was changed' end
     if type_of(journal_of(id)) ~= 'list' then return 'its journal is gone or is of another type' end
     local inbox, ids = type_of(inbox_of(id)), type_of(message_ids_of(id))

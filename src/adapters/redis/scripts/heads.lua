@@ -22,7 +22,7 @@ for number = 1, #found do
     -- One that was damaged or deleted must not hide the others.
     local id = found[number].id
     if type_of(head_of(id)) == 'hash' then
-        heads[#heads + 1] = {id, {redis.call('HGETALL', head_of(id)), length_of(id)}}
+        heads[#heads + 1] = {id, read_head(id)}
     end
 end
 return heads
