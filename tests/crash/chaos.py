@@ -9,20 +9,24 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 
 import outlast
 from outlast.core.events import EventKind
-from tests.crash.processes import Processes, insist
-from tests.crash.program import Brief
+from tests.crash.processes import Effects, Processes, insist
+from tests.crash.program import UNKNOWN, Brief
 
 WORKERS = 2
 AT_ONCE = 50
 """How many executions are under way at a time."""
-RESULT = ["first done", "second done", "third done", "last done"]
+STEPS = {"first", "second", "third", "once", "last"}
+LOOKED_THROUGH_AT_ONCE = 20
 
 Fault = Callable[[], Awaitable[None]]
+Results = Mapping[str, Mapping[str, int]]
+"""By the id of an execution, what it returned: by step, the attempt whose result it got."""
 
 
 class Trouble:
@@ -33,22 +37,32 @@ class Trouble:
         self.chance = chance
         self.happened: Counter[str] = Counter()
 
+    def begin(self) -> None:
+        """Begin one more worker."""
+        self.processes.begin()
+
     def faults(self) -> list[Fault]:
         return [self.worker_is_killed, self.worker_is_paused_past_its_lease]
 
     async def make(self, enough: asyncio.Event) -> None:
         """Let one thing after the other go wrong, until there is `enough`; then all of it is over."""
         faults = self.faults()
-        while True:
+        while faults:
             self.chance.shuffle(faults)
             for fault in faults:
-                await asyncio.sleep(self.chance.uniform(0.0, 0.3))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(enough.wait(), self.chance.uniform(0.0, 0.3))
                 if enough.is_set():
                     return
-                # A worker that cannot connect when it begins has ended, as it should.
-                self.processes.supervise()
                 self.happened[fault.__name__] += 1
                 await fault()
+
+    async def supervise(self) -> None:
+        """Begin a process for each that has ended, for whatever reason."""
+        while True:
+            # A worker that cannot connect when it begins has ended, as it should.
+            self.happened["worker has ended"] += self.processes.supervise()
+            await asyncio.sleep(0.05)
 
     async def worker_is_killed(self) -> None:
         await self.processes.end(self.chance.choice(self.processes.alive), signal.SIGKILL)
@@ -61,43 +75,96 @@ class Trouble:
         self.processes.send(paused, signal.SIGCONT)
 
 
+@asynccontextmanager
+async def made(trouble: Trouble, seconds: float) -> AsyncIterator[None]:
+    """Make trouble for the time of the block, which may last so long. Should that fail, so does the block."""
+    for _ in range(WORKERS):
+        trouble.begin()
+    async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+        enough = asyncio.Event()
+        making = group.create_task(trouble.make(enough))
+        supervising = group.create_task(trouble.supervise())
+        try:
+            yield
+            enough.set()
+            await making
+        finally:
+            supervising.cancel()
+    print({name: times for name, times in trouble.happened.items() if times})
+
+
+async def carried_out(backend: outlast.Backend, ids: Iterable[str]) -> Results:
+    """Carry executions out, so many at a time, and return their results."""
+    room, results = asyncio.Semaphore(AT_ONCE), {}
+
+    async def carry_out_one(id: str) -> None:
+        async with room:
+            execution = await insist(lambda: backend.start(Brief, id=id))
+            # A signal that was sent and not acknowledged is sent again, and does the same once more.
+            await insist(lambda: execution.signal("release"))
+            results[id] = await insist(execution.result)
+
+    await asyncio.gather(*map(carry_out_one, ids))
+    return results
+
+
 async def carry_out(count: int, url: str, trouble: Trouble) -> None:
     """Run so many executions through all the trouble, and check what became of them."""
-    processes, room = trouble.processes, asyncio.Semaphore(AT_ONCE)
+    ids = [f"x-{number}" for number in range(count)]
     async with outlast.connect(url) as backend:
-
-        async def carry_out_one(number: int) -> None:
-            async with room:
-                execution = await insist(lambda: backend.start(Brief, id=f"x-{number}"))
-                # A signal that was sent and not acknowledged is sent again, and does the same once more.
-                await insist(lambda: execution.signal("release"))
-                assert await insist(execution.result) == RESULT
-
-        for _ in range(WORKERS):
-            processes.begin()
-        # Should making trouble fail, so does the test, at once.
-        async with asyncio.timeout(150 + count / 2), asyncio.TaskGroup() as group:
-            enough = asyncio.Event()
-            group.create_task(trouble.make(enough))
-            await asyncio.gather(*(carry_out_one(number) for number in range(count)))
-            enough.set()
-        print(dict(trouble.happened))
-    await check(count, url, trouble)
-
-
-async def check(count: int, url: str, trouble: Trouble) -> None:
-    """Nothing was done twice, and every execution tells of everything once."""
-    effects = trouble.processes.effects
-    begun = Counter((key, attempt) for key, attempt, _, word in effects.lines() if word == "begin")
-    async with outlast.connect(url) as backend:
-        for id in {key.partition("/")[0] for (key, _), times in begun.items() if times > 1}:
-            told = [line for line in effects.path.read_text().splitlines() if line.startswith(f"{id}/")]
-            told += [repr(event) async for event in (await backend.get(id)).events()]
-            raise AssertionError("\n".join(["an attempt was made twice:", *told]))
-        assert len({key for key, _ in begun}) == count * len(RESULT)
-        for number in range(count):
-            execution = await insist(lambda number=number: backend.get(f"x-{number}"))  # type: ignore[misc]  # bound now
-            kinds = Counter([event.kind async for event in execution.events()])
-            assert kinds[EventKind.ACTIVITY_COMPLETED] == kinds[EventKind.ACTIVITY_STARTED] == len(RESULT)
-            assert (kinds[EventKind.EXECUTION_COMPLETED], kinds[EventKind.TIMER_FIRED]) == (1, 1)
+        async with made(trouble, 150 + count / 2):
+            results = await carried_out(backend, ids)
+        await check_events(backend, results)
         assert await backend.list(status="running") == []
+    check_effects(trouble.processes.effects, results)
+
+
+def check_effects(effects: Effects, results: Results) -> None:
+    """Every step was done; none again after its result was journaled, and none too late."""
+    begun: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    first_line: dict[tuple[str, str], int] = {}
+    last_line: dict[tuple[str, str], int] = {}
+    stood_still = {(key, attempt) for key, attempt, _, word in effects.lines() if word == "stood still"}
+    for number, (key, attempt, step, word) in enumerate(effects.lines()):
+        if word == "begin" and (key, attempt) not in stood_still:
+            place = key.partition("/")[0], step
+            begun[place].append(attempt)
+            first_line.setdefault(place, number)
+            last_line[place] = number
+    wrong = []
+    for id, steps in results.items():
+        assert {*steps} - {"unknown"} == STEPS
+        for step, attempt in steps.items():
+            made = begun[id, step]
+            # An attempt that is late comes after a higher one, one that is repeated after an equal one.
+            if made != sorted({*made}) or (attempt != UNKNOWN and made and made[-1] > attempt):
+                wrong.append(f"step {step!r} of {id}: attempts {made}, and the result is of {attempt}")
+            if attempt == UNKNOWN and last_line.get((id, step), -1) > first_line[id, "unknown"]:
+                wrong.append(f"step {step!r} of {id} began after its outcome was said to be unknown")
+    unknown = sum(steps["once"] == UNKNOWN for steps in results.values())
+    retried = sum(attempt > 1 for steps in results.values() for attempt in steps.values())
+    print(
+        f"{len(results)} completed; {retried} steps needed a further attempt, {unknown} outcomes are unknown"
+    )
+    print(f"{len(stood_still)} attempts began as their process stood still")
+    if wrong:
+        text = effects.path.read_text()
+        told = [line for line in text.splitlines() if line.partition("/")[0] in "\n".join(wrong[:3])]
+        raise AssertionError("\n".join([*wrong[:20], *told]))
+
+
+async def check_events(backend: outlast.Backend, results: Results) -> None:
+    """Every execution tells of everything once."""
+    room = asyncio.Semaphore(LOOKED_THROUGH_AT_ONCE)
+
+    async def check_one(id: str, steps: Mapping[str, int]) -> None:
+        async with room:
+            execution = await insist(lambda: backend.get(id))
+            kinds = Counter([event.kind async for event in execution.events()])
+        unknown = [*steps.values()].count(UNKNOWN)
+        assert kinds[EventKind.ACTIVITY_STARTED] == len(steps)
+        assert kinds[EventKind.ACTIVITY_COMPLETED] == len(steps) - unknown
+        assert kinds[EventKind.ACTIVITY_FAILED] == unknown
+        assert (kinds[EventKind.EXECUTION_COMPLETED], kinds[EventKind.TIMER_FIRED]) == (1, 1)
+
+    await asyncio.gather(*(check_one(id, steps) for id, steps in results.items()))

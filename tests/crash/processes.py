@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from outlast.core.errors import StorageUnavailable
-from tests.crash.program import work_in_this_process
+from tests.crash.worker_process import work_in_this_process
 
 # Processes that are forked from one that has imported everything are there at once.
 FORK_SERVER = multiprocessing.get_context("forkserver")
 FORK_SERVER.set_forkserver_preload(
-    ["tests.crash.program", "outlast.adapters.redis", "outlast.adapters.sqlite"]
+    ["tests.crash.worker_process", "outlast.adapters.redis", "outlast.adapters.sqlite"]
 )
 
 T = TypeVar("T")
@@ -65,9 +65,13 @@ class Effects:
 class Processes:
     """The worker processes of one test, all on one backend."""
 
-    def __init__(self, url: str, directory: Path, *, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self, url: str, directory: Path, *, lease_seconds: float = LEASE_SECONDS, **options: Any
+    ) -> None:
         self.url = url
         self.lease_seconds = lease_seconds
+        self.options = options
+        """The options of every worker."""
         self.effects = Effects(directory / "effects")
         self.alive: list[ForkServerProcess] = []
 
@@ -75,7 +79,7 @@ class Processes:
         process = FORK_SERVER.Process(
             target=work_in_this_process,
             args=(self.url, str(self.effects.path), self.lease_seconds),
-            kwargs=options,
+            kwargs={**self.options, **options},
         )
         process.start()
         self.alive.append(process)
@@ -92,12 +96,13 @@ class Processes:
         with suppress(ProcessLookupError):  # It may have ended by itself.
             os.kill(process.pid, what)
 
-    def supervise(self) -> None:
-        """Begin another process for each that has ended by itself."""
-        for process in list(self.alive):
-            if process.exitcode is not None:
-                self.alive.remove(process)
-                self.begin()
+    def supervise(self) -> int:
+        """Begin another process for each that has ended by itself; return how many there were."""
+        ended = [process for process in self.alive if process.exitcode is not None]
+        for process in ended:
+            self.alive.remove(process)
+            self.begin()
+        return len(ended)
 
     async def close(self) -> None:
         for process in list(self.alive):

@@ -10,13 +10,14 @@ import asyncio
 import ctypes
 import faulthandler
 import os
+import threading
+import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import outlast
 from outlast.adapters.scripted.session import call
-from tests.children import end_with_parent
+from outlast.ports.clock import Clock
 
 EFFECTS = "OUTLAST_CRASH_EFFECTS"
 """The environment variable with the path of the file of effects; next to it stand the gates."""
@@ -30,6 +31,38 @@ def note(word: str, what: str) -> None:
         os.write(descriptor, line)
     finally:
         os.close(descriptor)
+
+
+class _Looks(threading.local):
+    """When each thread has looked at the steady clock last."""
+
+    at = 0.0
+
+
+_looks = _Looks()
+
+STANDSTILL_SECONDS = 0.05
+
+
+def remember_looks_at_the_clock(clock: type[Clock]) -> None:
+    """Remember when a thread looks at the clock, as a worker does at the last moment before an attempt."""
+
+    def steady(self: Clock) -> float:
+        _looks.at = time.monotonic()
+        return _looks.at
+
+    clock.steady = steady  # type: ignore[method-assign]  # for this process of the tests
+
+
+def begin(what: str) -> None:
+    """Note that an attempt begins, and if its thread stood still since its worker looked at the lease.
+
+    Between a look at the clock and the next thing that a process does, it can always be stopped.
+    """
+    looked_at = _looks.at
+    note("begin", what)
+    if looked_at and time.monotonic() - looked_at > STANDSTILL_SECONDS:
+        note("stood still", what)
 
 
 @outlast.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
@@ -97,20 +130,61 @@ class Gated:
         return await pass_gate(gate)
 
 
+@outlast.activity(
+    name="crash_count", retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0)
+)
+async def count(what: str, seconds: float) -> int:
+    """Take a while, and return which attempt this is."""
+    begin(what)
+    await asyncio.sleep(seconds)
+    return outlast.activity.info().attempt
+
+
+@outlast.activity(
+    name="crash_count_in_a_thread",
+    retry_policy_max_attempts=100,
+    retry_policy_initial_interval=timedelta(0),
+)
+def count_in_a_thread(what: str) -> int:
+    """Return which attempt this is."""
+    begin(what)
+    return outlast.activity.info().attempt
+
+
+@outlast.activity(name="crash_count_once", effect="once")
+async def count_once(what: str, seconds: float) -> int:
+    """Do what must never be done twice."""
+    begin(what)
+    await asyncio.sleep(seconds)
+    return outlast.activity.info().attempt
+
+
+UNKNOWN = 0
+"""Stands for the attempt of a step whose outcome is unknown."""
+
+
 @outlast.workflow.define(name="crash.brief")
 class Brief:
-    """A little of everything; thousands of it can be run."""
+    """A little of everything; thousands of it can be run.
+
+    It returns, by step, the number of the attempt whose result it got.
+    """
 
     def __init__(self) -> None:
         self.is_released = False
 
     @outlast.workflow.entrypoint
-    async def run(self) -> list[str]:
-        first = await work("first", 0.0)
-        both = await asyncio.gather(work("second", 0.01), work_in_a_thread("third"))
+    async def run(self) -> dict[str, int]:
+        got = {"first": await count("first", 0.0)}
+        got["second"], got["third"] = await asyncio.gather(count("second", 0.01), count_in_a_thread("third"))
         await asyncio.sleep(0.02)
         await outlast.workflow.wait_condition(lambda: self.is_released)
-        return [first, *both, await work("last", 0.0)]
+        try:
+            got["once"] = await count_once("once", 0.01)
+        except outlast.OutcomeUnknown:
+            got["once"] = UNKNOWN
+            got["unknown"] = await count("unknown", 0.0)
+        return {**got, "last": await count("last", 0.0)}
 
     @outlast.workflow.signal
     def release(self) -> None:
@@ -194,15 +268,3 @@ class Late:
     @outlast.workflow.entrypoint
     async def run(self, name: str) -> str:
         return await work(name, 0.01)
-
-
-def work_in_this_process(url: str, effects: str, lease_seconds: float, **options: Any) -> None:
-    """Run a worker until it is told to stop; what a process of the tests does."""
-    end_with_parent()
-    os.environ[EFFECTS] = effects
-    lease = timedelta(seconds=lease_seconds)
-    asyncio.run(
-        outlast.run_worker(
-            [Program, Gated, Brief, Talk, Asking, Flood, Late, Poison], url, lease=lease, **options
-        )
-    )

@@ -1,0 +1,243 @@
+"""Good executions beside bad ones of every kind, while workers are killed and paused at random (D19, D20).
+
+Every good one completes, with each step done once. Every bad one fails or is held, and says why. Workers
+stay, or are replaced. `OUTLAST_SEED` repeats a run as far as the machine does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+import outlast
+from outlast.adapters.memory import store as memory
+from outlast.adapters.redis import store as redis
+from outlast.adapters.sqlite import store as sqlite
+from outlast.core.errors import StorageCorrupt
+from outlast.core.records import Status
+from tests.adapters.redis_servers import VALKEY, shared_server
+from tests.adapters.temporal_server import new_namespace
+from tests.adapters.temporal_server import shared_server as shared_temporal_server
+from tests.crash.bad_neighbours import KINDS, BadNeighbour, Grounds, Harm, Kind
+from tests.crash.chaos import Fault, Trouble, carried_out, check_effects, check_events, made
+from tests.crash.processes import LEASE_SECONDS, Effects, Processes, insist
+from tests.crash.program import Brief
+
+pytestmark = [pytest.mark.crash, pytest.mark.server]
+
+CACHED = 10
+"""So few executions stay in the memory of a worker that others must leave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many executions there are, and how long they may take."""
+
+    good: int
+    bad: int
+    """Those of each kind."""
+    signals: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.good} beside {self.bad} of each kind"
+
+
+SMALL = Size(good=20, bad=1, signals=1000, seconds=120)
+FULL = Size(good=200, bad=20, signals=60_000, seconds=3600)
+"""One flood is of that many signals, and the others of a hundredth."""
+
+SIZES = [SMALL, pytest.param(FULL, marks=pytest.mark.nightly)]
+
+
+@pytest.fixture
+async def hanging_url() -> AsyncIterator[str]:
+    """Serve nothing: connections are accepted, and nothing is ever answered."""
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while await reader.read(65_536):
+                pass
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+class InThisProcess(Trouble):
+    """Workers in one process, which go at once or in good order, and others come."""
+
+    def __init__(self, backend: outlast.Backend, chance: random.Random, effects: Effects) -> None:
+        super().__init__(Processes("memory:", effects.path.parent), chance)
+        self.backend = backend
+        self.alive: list[asyncio.Task[None]] = []
+
+    def begin(self) -> None:
+        self.alive.append(asyncio.create_task(self._work()))
+
+    def faults(self) -> list[Fault]:
+        return [self.worker_is_dropped, self.worker_is_stopped]
+
+    async def supervise(self) -> None:
+        """Fail if a worker ends by itself: nobody is there to begin another one."""
+        while True:
+            for task in self.alive:
+                assert not task.done()
+            await asyncio.sleep(0.05)
+
+    async def worker_is_dropped(self) -> None:
+        """Cancel its stop too: it leaves its leases as they are."""
+        await self._end(2)
+
+    async def worker_is_stopped(self) -> None:
+        await self._end(1)
+
+    async def _end(self, times: int) -> None:
+        worker = self.alive.pop(self.chance.randrange(len(self.alive)))
+        for _ in range(times):
+            worker.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([worker])
+        self.begin()
+
+    async def _work(self) -> None:
+        lease = timedelta(seconds=LEASE_SECONDS)
+        async with self.backend.worker(
+            [Brief, BadNeighbour], lease=lease, max_cached_executions=CACHED
+        ) as worker:
+            await worker.run()
+
+    async def close(self) -> None:
+        for worker in self.alive:
+            worker.cancel()
+        await asyncio.gather(*self.alive, return_exceptions=True)
+
+
+async def until_ended(kind: Kind, execution: outlast.Execution, *, is_held: bool = True) -> None:
+    """Return when an execution has ended as one of its kind must."""
+    while True:
+        status, held, said = await looked_at(kind, execution)
+        if status is not Status.RUNNING or held or (said and not is_held):
+            break
+        await asyncio.sleep(0.1)
+    assert status in (Status.FAILED, Status.RUNNING)
+    assert re.search(kind.says, said), (kind, said)
+
+
+async def looked_at(kind: Kind, execution: outlast.Execution) -> tuple[Status, bool, str]:
+    """Return the status of an execution, whether it is held, and why."""
+    try:
+        described = await insist(execution.describe)
+    except StorageCorrupt as error:
+        # Nobody has tried to carry it on since its keys were spoilt.
+        if not kind.has_keys:
+            raise
+        return Status.RUNNING, True, str(error)
+    return described.status, described.held, described.error or ""
+
+
+async def live_side_by_side(
+    backend: outlast.Backend,
+    trouble: Trouble,
+    kinds: Sequence[Kind],
+    size: Size,
+    grounds: Grounds,
+    effects: Effects,
+    *,
+    holds: bool = True,
+) -> None:
+    """Carry good executions out beside bad ones, and check what becomes of all."""
+    ids = [f"good-{number}" for number in range(size.good)]
+
+    async def misbehave(kind: Kind, number: int) -> None:
+        few = replace(grounds, signals=max(1, grounds.signals // 100))
+        id = f"{kind.name}-{number}".replace(" ", "-")
+        execution = await kind.start(backend, id, number, few if number else grounds)
+        await until_ended(kind, execution, is_held=holds)
+        print(f"{time.monotonic() - began:6.1f} s  {id} has ended")
+
+    began = time.monotonic()
+    async with made(trouble, size.seconds), asyncio.TaskGroup() as group:
+        for kind in kinds:
+            for number in range(max(size.bad, kind.least)):
+                group.create_task(misbehave(kind, number))
+        results = await carried_out(backend, ids)
+        print(f"{len(ids)} good executions: {len(ids) / (time.monotonic() - began):.1f} per second")
+    # Whoever misbehaved has left workers behind that work.
+    async with made(trouble, 60):
+        results = {**results, **await carried_out(backend, ["afterwards"])}
+        check_effects(effects, results)
+        await check_events(backend, results)
+
+
+def kinds_for(*harms: Harm, has_keys: bool = False) -> list[Kind]:
+    return [kind for kind in KINDS if kind.harm in harms and (has_keys or not kind.has_keys)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+async def test_d19_neighbours_in_one_process(
+    size: Size, chance: random.Random, effects: Effects, hanging_url: str
+) -> None:
+    grounds = Grounds(hanging_url, size.signals, memory.LIMIT_BYTES)
+    async with outlast.connect("memory:") as backend:
+        trouble = InThisProcess(backend, chance, effects)
+        try:
+            await live_side_by_side(backend, trouble, kinds_for(Harm.ITSELF), size, grounds, effects)
+        finally:
+            await trouble.close()
+
+
+@pytest.fixture
+async def processes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Processes]:
+    match request.param:
+        case "sqlite":
+            url = f"sqlite:///{tmp_path / 'runs.db'}"
+        case "redis":
+            url = f"{shared_server(VALKEY).url()}?prefix={uuid.uuid4().hex}"
+        case _:
+            address = shared_temporal_server()
+            url = f"temporal://{address}/{await new_namespace(address)}"
+    processes = Processes(url, tmp_path, max_cached_executions=CACHED)
+    try:
+        yield processes
+    finally:
+        await processes.close()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("processes", ["sqlite", "redis"], indirect=True)
+async def test_d19_neighbours_in_worker_processes(
+    size: Size, processes: Processes, chance: random.Random, hanging_url: str
+) -> None:
+    is_redis = processes.url.startswith("redis")
+
+    async def spoil(id: str, number: int) -> None:
+        shard = processes.url.partition("prefix=")[2] + ":{0}:"
+        async with Redis.from_url(shared_server(VALKEY).url()) as client:
+            match number % 4:
+                case 0:
+                    await client.delete(f"{shard}journal:{id}")
+                case 1:
+                    await client.set(f"{shard}journal:{id}", "junk")
+                case 2:
+                    await client.hset(f"{shard}head:{id}", "sent", "junk")
+                case _:
+                    await client.delete(f"{shard}message-ids:{id}")
+                    await client.set(f"{shard}message-ids:{id}", "junk")
+
+    grounds = Grounds(hanging_url, size.signals, redis.LIMIT_BYTES if is_redis else sqlite.LIMIT_BYTES, spoil)
+    kinds = kinds_for(Harm.ITSELF, Harm.ENDS_PROCESS, has_keys=is_redis)
+    async with outlast.connect(processes.url) as backend:
+        await live_side_by_side(backend, Trouble(processes, chance), kinds, size, grounds, processes.effects)

@@ -1,0 +1,38 @@
+"""What the worker processes of the tests do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from typing import Any
+
+import outlast
+from outlast.adapters.redis.clock import ServerClock
+from outlast.runtime.attempts.system_clock import SystemClock
+from tests.children import end_with_parent
+from tests.crash.bad_neighbours import BadNeighbour
+from tests.crash.program import (
+    EFFECTS,
+    Asking,
+    Brief,
+    Flood,
+    Gated,
+    Late,
+    Poison,
+    Program,
+    Talk,
+    remember_looks_at_the_clock,
+)
+
+WORKFLOWS = [Program, Gated, Brief, Talk, Asking, Flood, Late, Poison, BadNeighbour]
+
+
+def work_in_this_process(url: str, effects: str, lease_seconds: float, **options: Any) -> None:
+    """Run a worker until it is told to stop."""
+    end_with_parent()
+    os.environ[EFFECTS] = effects
+    remember_looks_at_the_clock(SystemClock)
+    remember_looks_at_the_clock(ServerClock)
+    lease = timedelta(seconds=lease_seconds)
+    asyncio.run(outlast.run_worker(WORKFLOWS, url, lease=lease, **options))
