@@ -143,7 +143,7 @@ async def test_who_sends_a_message_to_a_damaged_execution_is_told_and_so_is_ever
         head = await store.head("lost")
         assert head is not None
         assert head.held
-        assert "its head was changed" in (head.note or "")
+        assert "its head was changed" in (head.reason or "")
     await storage.dispose()
 
 
