@@ -3,15 +3,22 @@
 A person who edits the arguments of a call gets an answer at once, in any process. The tool itself may be
 known only where the worker runs. Keywords that are not known here accept every value, so the tool may still
 refuse arguments that pass.
+
+A schema may come from a server that nobody trusts, and a few lines of references to references can stand for
+more comparisons than any process could make. So a check makes at most `STEPS_MAX`; what it did not get to is
+accepted, like an unknown keyword. For the same reason no regular expression of a schema is run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from outlast.core.json import JSON, canonical
 
+STEPS_MAX = 10_000
+"""The number of subschemas and listed alternatives that one check looks at; it takes some 30 ms."""
 _DEPTH_MAX = 30
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -26,41 +33,91 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def faults_in(arguments: Mapping[str, JSON], schema: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the arguments, one line for each fault; nothing if they fit."""
-    return list(_faults(dict(arguments), schema, schema, "", 0))
+    found: list[str] = []
+    with suppress(_TooManySteps):
+        for fault in _Check(schema).faults(dict(arguments), schema, "", 0):
+            found.append(fault)
+    return found
 
 
-def _faults(value: Any, schema: Any, root: Mapping[str, Any], place: str, depth: int) -> Iterator[str]:
-    if not isinstance(schema, Mapping) or depth > _DEPTH_MAX:
-        return
-    yield from _faults_of_value(value, schema, place)
-    inner = depth + 1
-    if isinstance(reference := schema.get("$ref"), str):
-        yield from _faults(value, _referred(reference, root), root, place, inner)
-    for one in _list(schema, "allOf"):
-        yield from _faults(value, one, root, place, inner)
-    for keyword in ("anyOf", "oneOf"):
-        choices = [list(_faults(value, one, root, place, inner)) for one in _list(schema, keyword)]
-        if choices and all(choices):
-            problems = dict.fromkeys(faults[0].partition(": ")[2] for faults in choices)
-            yield f"{_named(place)}: {'; '.join(problems)}"
-    if isinstance(value, dict):
-        yield from _faults_of_object(value, schema, root, place, inner)
-    if isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _faults(item, schema.get("items"), root, f"{place}[{index}]", inner)
+class _TooManySteps(Exception):
+    """A check has made `STEPS_MAX` steps."""
 
 
-def _faults_of_value(value: Any, schema: Mapping[str, Any], place: str) -> Iterator[str]:
-    types = schema.get("type")
-    names = [types] if isinstance(types, str) else types if isinstance(types, list) else []
-    if names and not any(_is_of_type(value, name) for name in names):
-        yield f"{_named(place)}: must be of type {' or '.join(map(str, names))}"
-    allowed = schema.get("enum")
-    if isinstance(allowed, list) and canonical(value) not in map(canonical, allowed):
-        yield f"{_named(place)}: must be one of {canonical(allowed)}"
-    if "const" in schema and canonical(value) != canonical(schema["const"]):
-        yield f"{_named(place)}: must be {canonical(schema['const'])}"
-    yield from _faults_of_size(value, schema, place)
+class _Check:
+    """One check of arguments against a schema, and the number of steps that it may still make."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._steps_left = STEPS_MAX
+        self._written: dict[int, str] = {}
+        """The values that were compared, by their ids, as JSON; a schema may compare one many times."""
+
+    def faults(self, value: Any, schema: Any, place: str, depth: int) -> Iterator[str]:
+        if not isinstance(schema, Mapping) or depth > _DEPTH_MAX:
+            return
+        self._make_steps(1)
+        yield from self._faults_of_value(value, schema, place)
+        inner = depth + 1
+        if isinstance(reference := schema.get("$ref"), str):
+            self._make_steps(reference.count("/"))
+            yield from self.faults(value, _referred(reference, self._root), place, inner)
+        for one in _list(schema, "allOf"):
+            yield from self.faults(value, one, place, inner)
+        for keyword in ("anyOf", "oneOf"):
+            choices = [list(self.faults(value, one, place, inner)) for one in _list(schema, keyword)]
+            if choices and all(choices):
+                problems = dict.fromkeys(faults[0].partition(": ")[2] for faults in choices)
+                yield f"{_named(place)}: {'; '.join(problems)}"
+        if isinstance(value, dict):
+            yield from self._faults_of_object(value, schema, place, inner)
+        if isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                yield from self.faults(item, schema.get("items"), f"{place}[{index}]", inner)
+
+    def _make_steps(self, number: int) -> None:
+        self._steps_left -= number
+        if self._steps_left < 0:
+            raise _TooManySteps
+
+    def _json(self, value: Any) -> str:
+        written = self._written.get(id(value))
+        if written is None:
+            written = self._written[id(value)] = canonical(value)
+        return written
+
+    def _faults_of_value(self, value: Any, schema: Mapping[str, Any], place: str) -> Iterator[str]:
+        types = schema.get("type")
+        names = [types] if isinstance(types, str) else types if isinstance(types, list) else []
+        if names and not any(_is_of_type(value, name) for name in names):
+            yield f"{_named(place)}: must be of type {' or '.join(map(str, names))}"
+        allowed = schema.get("enum")
+        if isinstance(allowed, list):
+            self._make_steps(len(allowed))
+            if self._json(value) not in map(self._json, allowed):
+                yield f"{_named(place)}: must be one of {self._json(allowed)}"
+        if "const" in schema and self._json(value) != (constant := self._json(schema["const"])):
+            yield f"{_named(place)}: must be {constant}"
+        yield from _faults_of_size(value, schema, place)
+
+    def _faults_of_object(
+        self, value: dict[str, Any], schema: Mapping[str, Any], place: str, depth: int
+    ) -> Iterator[str]:
+        known = schema.get("properties")
+        properties = known if isinstance(known, Mapping) else {}
+        required = _list(schema, "required")
+        self._make_steps(len(required))
+        for name in required:
+            if isinstance(name, str) and name not in value:
+                yield f"{_inside(place, name)}: is missing"
+        for name, item in value.items():
+            if name in properties:
+                yield from self.faults(item, properties[name], _inside(place, name), depth)
+            elif "patternProperties" not in schema:
+                others = schema.get("additionalProperties")
+                if others is False:
+                    yield f"{_inside(place, name)}: is not a parameter"
+                yield from self.faults(item, others, _inside(place, name), depth)
 
 
 def _faults_of_size(value: Any, schema: Mapping[str, Any], place: str) -> Iterator[str]:
@@ -77,24 +134,6 @@ def _faults_of_size(value: Any, schema: Mapping[str, Any], place: str) -> Iterat
         yield f"{_named(place)}: must be at least {low}{unit}"
     if isinstance(high, int | float) and size > high:
         yield f"{_named(place)}: must be at most {high}{unit}"
-
-
-def _faults_of_object(
-    value: dict[str, Any], schema: Mapping[str, Any], root: Mapping[str, Any], place: str, depth: int
-) -> Iterator[str]:
-    known = schema.get("properties")
-    properties = known if isinstance(known, Mapping) else {}
-    for name in _list(schema, "required"):
-        if name not in value:
-            yield f"{_inside(place, name)}: is missing"
-    for name, item in value.items():
-        if name in properties:
-            yield from _faults(item, properties[name], root, _inside(place, name), depth)
-        elif "patternProperties" not in schema:
-            others = schema.get("additionalProperties")
-            if others is False:
-                yield f"{_inside(place, name)}: is not a parameter"
-            yield from _faults(item, others, root, _inside(place, name), depth)
 
 
 def _is_of_type(value: Any, name: Any) -> bool:

@@ -304,3 +304,35 @@ def test_missing_arguments_are_named_and_odd_schemas_accept_everything() -> None
         assert faults_in({"x": [1]}, schema) == []
     assert faults_in({"x": 1}, {"type": [3]}) == []
     assert faults_in({"x": 1}, {"properties": {"x": {"$ref": "#/a/b/c"}}}) == []
+
+
+def multiplying(keyword: str, levels: int, end: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema whose references, written out, would have 2 to the power of `levels` ends."""
+    twice = {f"a{n}": {keyword: [{"$ref": f"#/$defs/a{n - 1}"}] * 2} for n in range(1, levels + 1)}
+    return {"properties": {"x": {"$ref": f"#/$defs/a{levels}"}}, "$defs": {"a0": end, **twice}}
+
+
+@given(
+    keyword=st.sampled_from(["allOf", "anyOf", "oneOf"]),
+    levels=st.integers(13, 28),
+    end=st.sampled_from([{}, {"type": "string"}, {"enum": list(range(1000))}, {"const": [1] * 1000}]),
+)
+def test_a_schema_that_stands_for_endless_work_is_given_up_with_the_faults_so_far(
+    keyword: str, levels: int, end: dict[str, Any]
+) -> None:
+    schema = {"required": ["y"], **multiplying(keyword, levels, end)}
+    assert faults_in({"x": 1}, schema)[0] == "y: is missing"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [{"enum": list(range(5000))}] * 5000},
+        {"allOf": [{"required": ["y"] * 5000}] * 5000},
+        {"allOf": [{"$ref": "#" + "/a" * 5000}] * 5000},
+        {"allOf": [{"const": "x" * 100_000}] * 5000},
+        {"required": [{}, ["y"], None]},
+    ],
+)
+def test_a_schema_that_repeats_itself_is_given_up_too(schema: dict[str, Any]) -> None:
+    faults_in({"x": "x" * 100_000}, schema)
