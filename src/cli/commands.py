@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +16,9 @@ from typer.core import TyperGroup
 
 from outlast.cli import agents, rendering
 from outlast.cli.loading import arguments_of, workflow_called, workflows_in
+from outlast.cli.supervised import Link, run
+from outlast.cli.supervisor import DEFAULT_PROCESSES, Terms, supervise
 from outlast.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, connect
-from outlast.composition.running import run_worker
 from outlast.core.approvals import Verdict
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, NotSupported, OutlastError
 from outlast.core.json import JSON, decode, encode
@@ -94,19 +96,47 @@ def worker(
     max_concurrent_executions: Annotated[
         int, typer.Option(metavar="N", help="How many executions to carry on at a time.")
     ] = 100,
+    processes: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="How many worker processes to keep alive: one that ends or hangs is replaced. With 0, this "
+            "process works itself, and nobody replaces it.",
+        ),
+    ] = DEFAULT_PROCESSES,
+    supervised: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Run workflows until Ctrl-C or SIGTERM; then finish or hand over what is under way."""
+    """Run workflows until Ctrl-C or SIGTERM; then finish or hand over what is under way.
+
+    The work is done by child processes. So code that ends or hangs its process costs one of them, and the
+    executions go on in the others, or in the next one.
+    """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if processes and supervised is None:
+        command = [
+            *(sys.executable, "-m", "outlast.cli", "worker", "--lease", str(lease)),
+            *("--max-concurrent-executions", str(max_concurrent_executions)),
+        ]
+        terms = Terms(
+            processes,
+            lambda link: [*command, "--supervised", link, "--", *modules],
+            # A URL may hold a password, and everybody can read the command lines of a machine.
+            {**os.environ} if backend is None else {**os.environ, BACKEND_VARIABLE: backend},
+            lease_seconds=lease,
+        )
+        raise typer.Exit(supervise(terms))
+    link = None if supervised is None else Link.of(supervised)
     definitions = workflows_in(modules)
     names = ", ".join(definition.name for definition in definitions)
     typer.echo(f"worker {os.getpid()} runs {names} on {_place(backend)}; Ctrl-C stops it", err=True)
-    work = run_worker(
+    run(
         [definition.cls for definition in definitions],
         backend,
+        link,
         lease=timedelta(seconds=lease),
         max_concurrent_executions=max_concurrent_executions,
     )
-    asyncio.run(work)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ async def run_worker(
     """Run a worker until SIGINT or SIGTERM; then stop gracefully. `options` are those of `Backend.worker`."""
     stop = asyncio.Event()
     async with opened(backend) as backend, backend.worker(workflows, **options) as worker:
-        with _signals(stop):
+        with stop_signals(stop):
             await first_of(worker.run(), stop.wait())
 
 
@@ -220,7 +220,7 @@ class Runner:
 
 
 @contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Any:
+def stop_signals(stop: asyncio.Event) -> Iterator[None]:
     """Set `stop` on SIGINT and SIGTERM for the time of the block, where the platform and the thread allow."""
     loop = asyncio.get_running_loop()
     handled = []

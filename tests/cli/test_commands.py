@@ -74,7 +74,7 @@ def test_a_worker_stops_in_order_when_it_is_asked_to() -> None:
 def test_workers_that_are_alive_are_listed() -> None:
     idle = call("workers")
     assert (idle.exit_code, idle.stdout, idle.stderr) == (0, "", "no workers\n")
-    with running_worker("shop") as worker:
+    with running_worker("shop", "--processes", "0") as worker:
         # It has done something, so it works by now.
         assert call("start", "shop:order", "apple", "--wait").exit_code == 0
         [alive] = lines("workers", "--json")
@@ -135,9 +135,6 @@ def test_an_empty_list_says_so_beside_the_output() -> None:
     [
         (("list", "--backend", "carrier-pigeon://loft"), 1, "error: no backend for 'carrier-pigeon:'"),
         (("show", "nobody"), 1, "error: no execution 'nobody' in this backend"),
-        (("worker", "no_such_module"), 1, "error: module 'no_such_module' was not found"),
-        (("worker", "json"), 1, "error: module 'json' has no workflow"),
-        (("worker", "shop", "--lease", "0"), 1, "error: the worker's lease must be longer than nothing"),
         (("start", "order", "apple"), 1, "error: where is workflow 'order' defined?"),
         (("start", "shop:order", "apple", '{"open'), 2, "Invalid JSON"),
         (("start", "shop:order", "apple", "many"), 2, "valid integer"),
@@ -152,6 +149,27 @@ def test_an_error_is_one_message_and_an_exit_code(arguments: tuple[str, ...], co
     assert told in " ".join(result.stderr.replace("│", " ").split())
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("processes", ["0", "2"])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("no_such_module",), "error: module 'no_such_module' was not found"),
+        (("json",), "error: module 'json' has no workflow"),
+        (("shop", "--lease", "0"), "error: the worker's lease must be longer than nothing"),
+    ],
+)
+def test_a_worker_that_cannot_begin_ends_with_one_message_and_an_exit_code(
+    arguments: tuple[str, ...], told: str, processes: str
+) -> None:
+    command = [*COMMAND, "worker", "--processes", processes, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
 
 
 @pytest.mark.usefixtures("shop")
@@ -171,10 +189,10 @@ def test_without_its_extra_the_command_names_it(missing: str) -> None:
 
 def test_a_password_in_a_backend_is_not_printed(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTLAST_BACKEND", "carrier-pigeon://ann:hunter2@loft/1")
-    for arguments in (["worker", "shop"], ["list"]):
-        result = call(*arguments)
-        assert result.exit_code == 1
-        assert "hunter2" not in result.output
+    for arguments in (["worker", "shop"], ["worker", "shop", "--processes", "0"], ["list"]):
+        ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
+        assert ended.returncode == 1
+        assert "hunter2" not in ended.stdout + ended.stderr
 
 
 @pytest.mark.usefixtures("shop")

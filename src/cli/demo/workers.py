@@ -31,7 +31,8 @@ class WorkerProcess:
         """Start `outlast worker` with `arguments`."""
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "outlast.cli", "worker", *arguments),
+                # The demonstration kills the process that works.
+                *(sys.executable, "-m", "outlast.cli", "worker", "--processes", "0", *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -92,7 +92,7 @@ class HandingBack:
         news = [recovery(claim, now, self.last_words)] if claim.recovered else []
         # If reading the journal is what ends the process, the next worker does not read it.
         known = await self._records(claim.execution_id) if claim.fruitless <= FRUITLESS_MAX else []
-        reason = as_reason(lost_reason(claim.execution_id, claim.fruitless, [*known, *news]))
+        reason = as_reason(lost_reason(claim.execution_id, claim.fruitless, [*known, *news], self.last_words))
         logger.error("execution %s is held: %s", claim.execution_id, reason)
         records = [*map(encode_record, news), encode_record(ExecutionHeld(at=now, reason=reason))]
         commit = Commit(release=True, hold=True, reason=reason, fruitless=None)

@@ -61,6 +61,7 @@ from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.handler_calls import known_handler
 from outlast.runtime.executions.inbox_messages import AnyMessage, CancelMessage, SignalMessage, UpdateMessage
 from outlast.runtime.executions.loading import decoded, load
+from outlast.runtime.executions.lost_workers import LastWords, no_last_words
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.executions.text_listener import Listener
 from outlast.runtime.executions.worker import Worker, WorkerOptions
@@ -173,7 +174,12 @@ class JournaledBackend(Backend):
         task_queue: str = DEFAULT_TASK_QUEUE,
         graceful_shutdown_timeout: timedelta = timedelta(seconds=30),
         identity: str | None = None,
+        last_words: LastWords = no_last_words,
     ) -> Worker:
+        """Return a worker, as every backend does.
+
+        `last_words` is asked what a lost worker left behind, when this one takes an execution over from it.
+        """
         options = WorkerOptions(
             lease,
             max_concurrent_executions,
@@ -183,7 +189,7 @@ class JournaledBackend(Backend):
             graceful_shutdown_timeout,
             identity,
         )
-        return Worker(self._store, self._clock, workflows, options, self._deltas)
+        return Worker(self._store, self._clock, workflows, options, self._deltas, last_words)
 
     def _execution(self, execution_id: str) -> JournaledExecution:
         return JournaledExecution(execution_id, self._store, self._clock, self._deltas)

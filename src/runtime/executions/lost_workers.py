@@ -37,10 +37,14 @@ def no_last_words(worker: str) -> str | None:
 def recovery(claim: Claim, at: float, last_words: LastWords = no_last_words) -> ExecutionRecovered:
     """Return the note that `claim` was taken from a worker that was lost."""
     lost = claim.recovered_from
-    words = None if lost is None else last_words(lost)
-    if words is not None:
-        words = loggable(words.replace("\0", " ").strip())[-LAST_WORDS_MAX:]
-    return ExecutionRecovered(at=at, worker=lost, last_words=words or None)
+    return ExecutionRecovered(
+        at=at, worker=lost, last_words=None if lost is None else _said(last_words, lost)
+    )
+
+
+def _said(last_words: LastWords, worker: str) -> str | None:
+    words = last_words(worker)
+    return None if words is None else loggable(words.replace("\0", " ").strip())[-LAST_WORDS_MAX:] or None
 
 
 def waiting_reason(fruitless: int) -> str:
@@ -51,15 +55,23 @@ def waiting_reason(fruitless: int) -> str:
     )
 
 
-def lost_reason(execution_id: str, fruitless: int, records: Sequence[AnyRecord]) -> str:
-    """Return why an execution is held whose workers were lost; `records` are as many as could be read."""
+def lost_reason(
+    execution_id: str, fruitless: int, records: Sequence[AnyRecord], last_words: LastWords = no_last_words
+) -> str:
+    """Return why an execution is held whose workers were lost; `records` are as many as could be read.
+
+    Of the workers that left last words, the reason has those of the last one. They may have been found only
+    after the execution was claimed again, so each worker without them is asked for once more.
+    """
     lost = _recoveries(records)[-fruitless:]
+    words = ((one.worker, one.last_words or _said(last_words, str(one.worker))) for one in reversed(lost))
+    found = next(((worker, said) for worker, said in words if said is not None), None)
     lines = [
         f"held: {fruitless} workers in a row ended, or lost their lease, while they carried this execution, "
         "and it made no progress",
         *_workers(lost),
         *_under_way(records),
-        *(f"  last words of {one.worker}:\n{one.last_words}" for one in lost[-1:] if one.last_words),
+        *([f"  last words of {found[0]}:\n{found[1]}"] if found is not None else []),
         _what_to_do(execution_id, "find out what ends the process, mend it"),
     ]
     return "\n".join(lines)

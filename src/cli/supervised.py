@@ -1,0 +1,97 @@
+"""The worker process that `outlast worker` runs: alone, or as the child of a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import socket
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from outlast.cli.last_words import identity_of, last_words_of
+from outlast.cli.supervisor import BEAT, BEAT_SECONDS, READY
+from outlast.composition.durable_run import first_of, opened
+from outlast.composition.running import stop_signals
+from outlast.runtime.executions.journaled_backend import JournaledBackend
+
+
+class Link:
+    """A child's end of the link to its supervisor, by the argument of `--supervised`."""
+
+    def __init__(self, descriptor: int, words: Path) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.set_inheritable(False)
+        self._socket.setblocking(False)
+        self._words = words
+        self._file = words.open("w")
+        faulthandler.enable(self._file, all_threads=True)
+
+    @classmethod
+    def of(cls, argument: str) -> Self:
+        descriptor, _, words = argument.partition(",")
+        return cls(int(descriptor), Path(words))
+
+    def options(self, backend: object) -> dict[str, Any]:
+        """Return further options for a worker of `backend` in this process."""
+        options: dict[str, Any] = {"identity": identity_of(self._words)}
+        if isinstance(backend, JournaledBackend):
+            options["last_words"] = partial(last_words_of, folder=self._words.parent)
+        return options
+
+    @contextlib.asynccontextmanager
+    async def kept(self, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Give signs of life for the time of the block; set `stop` when the supervisor is gone."""
+        tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._hear(stop))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def close(self) -> None:
+        """Let the supervisor know that no further sign of life comes."""
+        self._socket.close()
+
+    async def _beat(self) -> None:
+        self._send(READY)
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            self._send(BEAT)
+
+    def _send(self, sign: bytes) -> None:
+        # The supervisor may be suspended, so that nobody reads, or gone.
+        with contextlib.suppress(OSError):
+            self._socket.send(sign)
+
+    async def _hear(self, stop: asyncio.Event) -> None:
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_recv(self._socket, 1)
+        stop.set()
+
+
+async def work(
+    workflows: Sequence[type[Any]], backend: str | None, link: Link | None, **options: Any
+) -> None:
+    """Run a worker until SIGINT or SIGTERM, or until the supervisor is gone; then stop gracefully."""
+    stop = asyncio.Event()
+    async with opened(backend) as place:
+        if link is not None:
+            options |= link.options(place)
+        async with place.worker(workflows, **options) as worker, contextlib.AsyncExitStack() as stack:
+            stack.enter_context(stop_signals(stop))
+            if link is not None:
+                await stack.enter_async_context(link.kept(stop))
+            await first_of(worker.run(), stop.wait())
+
+
+def run(workflows: Sequence[type[Any]], backend: str | None, link: Link | None, **options: Any) -> None:
+    """Do the same in a loop of its own."""
+    try:
+        asyncio.run(work(workflows, backend, link, **options))
+    finally:
+        if link is not None:
+            link.close()
