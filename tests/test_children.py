@@ -43,7 +43,7 @@ def test_a_process_of_multiprocessing_does_not_outlive_the_one_that_asked_for_it
         assert process.stdout.read() == b""
 
 
-def test_a_child_tells_how_it_ended() -> None:
+def test_a_child_reports_how_it_ended() -> None:
     with Child(["false"]) as child:
         assert child.wait(PATIENCE_SECONDS) == 1
         assert child.poll() == 1

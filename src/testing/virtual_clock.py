@@ -175,7 +175,7 @@ class IdleAwareEventLoop(asyncio.SelectorEventLoop):
         call.add_done_callback(self._call_returned)
         return call
 
-    def has_told_those_who_await_idleness(self) -> bool:
+    def woke_those_who_await_idleness(self) -> bool:
         """Wake the tasks that wait in `idle`; return False if there were none. For the selector."""
         awaiting, self._awaiting_idle = self._awaiting_idle, []
         for idle in awaiting:
@@ -207,7 +207,7 @@ class _IdleSelector(selectors.DefaultSelector):
         events = super().select(0)
         if events or (timeout is not None and timeout <= 0):
             return events
-        if self._loop.has_told_those_who_await_idleness():
+        if self._loop.woke_those_who_await_idleness():
             return []
         quiet_seconds = self._loop.quiet_seconds()
         if quiet_seconds is None:

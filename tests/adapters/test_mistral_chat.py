@@ -274,7 +274,7 @@ ONE, TWO = '{"a": 1}', '{"a": 2}'
         "a late id",
     ],
 )
-def test_the_calls_of_a_stream_are_told_apart(events: list[Any]) -> None:
+def test_the_calls_of_a_stream_are_distinguished(events: list[Any]) -> None:
     made = pieces(*events, delta("tool_calls"))
     assert [(one.tool_call_id, one.name, json.loads(one.arguments)) for one in made if is_call(one)] == [
         ("c1", "f", {"a": 1}),
@@ -293,7 +293,7 @@ def test_the_calls_of_a_stream_are_told_apart(events: list[Any]) -> None:
         [called(({"id": "null"}, "f", ONE)), called(({"id": None}, "f", TWO))],
     ],
 )
-def test_calls_without_ids_of_their_own_are_told_apart(events: list[Any]) -> None:
+def test_calls_without_ids_of_their_own_are_distinguished(events: list[Any]) -> None:
     made = pieces(*events, delta("tool_calls"))
     assert [(one.name, json.loads(one.arguments)) for one in made if is_call(one)] == [
         ("f", {"a": 1}),

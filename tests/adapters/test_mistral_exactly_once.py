@@ -284,7 +284,7 @@ async def test_a_start_that_is_still_answered_is_not_made_again(visible: bool) -
         assert len(server.conversations) == 1
 
 
-async def test_a_stream_tells_which_conversation_it_began_before_it_is_cut() -> None:
+async def test_a_stream_names_the_conversation_that_it_began_before_it_is_cut() -> None:
     with server_of([Say("1")]) as server:
         async with worker() as resources:
             session = session_for(server, stream=True)

@@ -403,7 +403,7 @@ def tiny_disk(directory: Path) -> Iterator[None]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
-async def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(tmp_path: Path) -> None:
+async def test_a_full_disk_raises_and_nothing_is_lost_when_there_is_room_again(tmp_path: Path) -> None:
     with tiny_disk(tmp_path):
         ballast = tmp_path / "ballast"
         async with open_store(tmp_path / "runs.db") as store:
@@ -631,7 +631,7 @@ async def test_a_read_only_directory_says_so_when_it_is_opened(exists: bool) -> 
 
 
 @posix
-async def test_a_file_that_may_not_be_read_is_told() -> None:
+async def test_the_error_says_that_a_file_may_not_be_read() -> None:
     with unprivileged_directory() as directory:
         path = directory / "runs.db"
         path.touch(mode=0o000)
@@ -650,7 +650,7 @@ async def test_a_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "missing").exists()
 
 
-async def test_an_sqlite_that_is_too_old_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_error_says_that_sqlite_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
     with pytest.raises(ConfigurationError, match=r"needs 3\.37\.0"):
         await open_store(tmp_path / "runs.db").__aenter__()

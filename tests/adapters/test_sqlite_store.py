@@ -412,7 +412,7 @@ async def test_appends_of_this_store_end_follows_without_asking_the_file_for_cha
         other.cancel()
 
 
-async def test_who_waits_when_the_store_is_closed_is_told(path: Path, clock: VirtualClock) -> None:
+async def test_a_waiting_call_raises_when_the_store_is_closed(path: Path, clock: VirtualClock) -> None:
     async with open_store(path, clock) as store:
         waiting = asyncio.create_task(store.follow("e", 0, 1e6))
         await store.head("e")

@@ -381,7 +381,7 @@ class Edited:
 # Configuration -------------------------------------------------------------------------------------------
 
 
-def test_a_missing_sdk_is_told_by_its_extra() -> None:
+def test_the_error_for_a_missing_sdk_names_its_extra() -> None:
     program = (
         "import sys; sys.modules['temporalio'] = None\n"
         "import outlast\n"

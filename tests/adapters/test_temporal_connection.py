@@ -121,19 +121,19 @@ async def test_an_interceptor_of_the_user_sees_what_is_started(url: str) -> None
 # What cannot be reached ----------------------------------------------------------------------------------
 
 
-async def test_a_service_that_does_not_answer_is_told() -> None:
+async def test_the_error_says_that_the_service_does_not_answer() -> None:
     with pytest.raises(outlast.StorageError, match=r"127\.0\.0\.1:1;"):
         async with outlast.connect("temporal://127.0.0.1:1/default"):
             pass
 
 
-async def test_a_namespace_that_does_not_exist_is_told_with_what_creates_it() -> None:
+async def test_the_error_for_a_missing_namespace_names_the_command_that_creates_it() -> None:
     with pytest.raises(outlast.ConfigurationError, match="namespace create --namespace nowhere"):
         async with outlast.connect(f"temporal://{shared_server()}/nowhere"):
             pass
 
 
-async def test_tls_with_a_service_that_has_none_is_told(url: str) -> None:
+async def test_the_error_says_that_the_service_has_no_tls(url: str) -> None:
     with pytest.raises(outlast.ConfigurationError, match="tls=false"):
         async with outlast.connect(f"{url}?tls=true"):
             pass
@@ -180,7 +180,7 @@ async def obstacle_of(execution: outlast.Execution) -> str:
 # Large values --------------------------------------------------------------------------------------------
 
 
-async def test_a_result_that_is_too_large_is_told_once_with_its_tool_and_size(url: str) -> None:
+async def test_a_result_that_is_too_large_is_reported_once_with_its_tool_and_size(url: str) -> None:
     queue = uuid.uuid4().hex
     async with outlast.connect(url) as backend, backend.worker([Large], task_queue=queue):
         execution = await backend.start(Large, 3_000_000, task_queue=queue)

@@ -78,7 +78,7 @@ async def test_executions_run_over_mutual_tls(ours: Certificates) -> None:
         await finishes(f"{url}?tls_ca={ours.authority}&tls_cert={ours.certificate}&tls_key={ours.key}")
 
 
-async def test_a_certificate_that_nobody_here_trusts_is_told_with_the_option_that_helps(
+async def test_the_error_for_an_untrusted_certificate_names_the_option_that_helps(
     ours: Certificates, theirs: Certificates
 ) -> None:
     async with terminator(ours) as url:
@@ -86,13 +86,15 @@ async def test_a_certificate_that_nobody_here_trusts_is_told_with_the_option_tha
             assert "as tls_ca" in str(await refusal(f"{url}?{options}"))
 
 
-async def test_a_certificate_for_another_name_is_told_with_the_option_that_helps(ours: Certificates) -> None:
+async def test_the_error_for_a_certificate_of_another_name_names_the_option_that_helps(
+    ours: Certificates,
+) -> None:
     async with terminator(ours) as url:
         told = await refusal(f"{url}?tls_ca={ours.authority}&tls_server_name=other.example")
     assert "as tls_server_name" in str(told)
 
 
-async def test_a_missing_or_strange_client_certificate_is_told_with_the_options_that_help(
+async def test_the_error_for_a_missing_or_unknown_client_certificate_names_the_options_that_help(
     ours: Certificates, theirs: Certificates
 ) -> None:
     async with terminator(ours, asks_clients=True) as url:
@@ -101,7 +103,7 @@ async def test_a_missing_or_strange_client_certificate_is_told_with_the_options_
             assert "as tls_cert and tls_key" in str(told)
 
 
-async def test_a_key_that_is_not_that_of_its_certificate_is_told(
+async def test_the_error_says_that_a_key_does_not_belong_to_its_certificate(
     ours: Certificates, theirs: Certificates
 ) -> None:
     async with terminator(ours) as url:
@@ -110,7 +112,7 @@ async def test_a_key_that_is_not_that_of_its_certificate_is_told(
             assert "no pair" in str(told)
 
 
-async def test_no_tls_with_a_service_that_has_it_is_told(ours: Certificates) -> None:
+async def test_the_error_says_that_the_service_requires_tls(ours: Certificates) -> None:
     async with terminator(ours) as url:
         with pytest.raises(outlast.StorageError, match="tls=true"):
             async with outlast.connect(url):
@@ -160,7 +162,7 @@ async def test_the_api_key_comes_with_every_call_and_is_stored_and_shown_nowhere
 
 
 @pytest.mark.parametrize("status", [grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED])
-async def test_a_wrong_api_key_is_told_with_the_setting_to_change_and_without_the_key(
+async def test_the_error_for_a_wrong_api_key_names_the_setting_and_not_the_key(
     asking: tuple[Gateway, str],
     status: grpc.StatusCode,
     monkeypatch: pytest.MonkeyPatch,
@@ -179,7 +181,7 @@ async def test_a_wrong_api_key_is_told_with_the_setting_to_change_and_without_th
     assert WRONG not in "".join([*shown, *capfd.readouterr()])
 
 
-async def test_a_key_that_is_withdrawn_is_told_by_whatever_is_called_next(
+async def test_the_next_call_after_a_key_is_withdrawn_raises(
     asking: tuple[Gateway, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     serving, url = asking

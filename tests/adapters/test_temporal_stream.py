@@ -91,7 +91,7 @@ class Asking(Interceptor, OutboundInterceptor):
         return answer
 
 
-async def test_what_is_told_during_a_workflow_task_stays_when_its_next_attempt_brings_an_update() -> None:
+async def test_the_events_during_a_workflow_task_stay_when_its_next_attempt_brings_an_update() -> None:
     for _ in range(40):
         if await asked_during_a_workflow_task():
             return
@@ -176,7 +176,7 @@ async def workflow_task(client: Client, queue: str) -> bytes | None:
     return None if task.HasField("query") else task.task_token
 
 
-async def test_a_signal_that_no_workflow_task_came_to_handle_is_not_told_as_received() -> None:
+async def test_a_signal_that_no_workflow_task_came_to_handle_is_not_an_event() -> None:
     queue = uuid.uuid4().hex
     async with connected() as backend:
         async with backend.worker([Listener], task_queue=queue, max_cached_executions=0):
@@ -194,7 +194,7 @@ async def test_a_signal_that_no_workflow_task_came_to_handle_is_not_told_as_rece
 
 
 @pytest.mark.parametrize("cached", [0, 1000])
-async def test_all_that_completed_workflow_tasks_have_made_is_told_while_an_execution_waits(
+async def test_all_events_of_completed_workflow_tasks_are_in_the_stream_while_an_execution_waits(
     cached: int,
 ) -> None:
     """Also when the last of them have asked for nothing, so that the history ends with them."""

@@ -54,7 +54,7 @@ async def test_any_client_of_temporal_may_update_and_a_rejection_leaves_nothing_
             }
 
 
-async def test_a_handler_that_would_continue_as_new_is_told_that_it_cannot() -> None:
+async def test_continue_as_new_in_a_handler_raises() -> None:
     queue = uuid.uuid4().hex
     url = f"temporal://{shared_server()}/default"
     async with outlast.connect(url) as backend, backend.worker([Tally], task_queue=queue):

@@ -152,7 +152,7 @@ async def one_reply(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_wrong_key_is_told_and_not_shown(stream: bool) -> None:
+async def test_the_error_says_that_the_key_is_wrong_and_does_not_show_it(stream: bool) -> None:
     with serving(errand) as server:
         error = await failure_of(server, api_key="wrong-key-123", stream=stream)
     assert isinstance(error, ModelRefused)
@@ -189,7 +189,7 @@ async def test_a_fallback_model_answers_when_the_one_before_cannot() -> None:
         assert [body["model"] for body in server.bodies] == ["qwen-small"]
 
 
-async def test_of_several_failures_the_one_that_may_pass_is_told() -> None:
+async def test_of_several_failures_the_retryable_one_is_raised() -> None:
     with serving(errand, fails={"qwen": BUSY}) as server:
         agent = outlast.Agent(model="no-such-model", name="a", fallback_models=["qwen", "another-one"])
         error = await failure_of(server, agent)

@@ -232,7 +232,7 @@ def _as_the_first(self: execution_driver.Driver, step: Step, attempt: int) -> An
     return _publisher_of(self, step, 1)
 
 
-class TellsEveryAttemptAsTheFirst(BrokenBackend):
+class NumbersEveryAttemptAsTheFirst(BrokenBackend):
     """Who reads cannot tell the text of one attempt from that of another."""
 
     breaks = "d13_"

@@ -239,7 +239,7 @@ class LosesUpdates(BrokenBackend):
                 await super().send(execution_id, message)
 
 
-class DoesNotTellWhatDeparts(BrokenBackend):
+class DoesNotSayWhatDeparts(BrokenBackend):
     """An execution that cannot go on looks like any other."""
 
     breaks = "d11_"

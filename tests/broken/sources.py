@@ -191,7 +191,7 @@ class ExpectsArguments(BrokenSource):
 class KeepsTextOnly(BrokenSource):
     """Drops what a result says besides its text."""
 
-    fails = "test_t2_a_structured_result_is_told_and_kept"
+    fails = "test_t2_a_structured_result_is_sent_as_text_and_kept"
 
     def given(self, output: ToolOutput) -> ToolOutput:
         return output.with_(structured=None)
@@ -296,7 +296,7 @@ class FillsInWhatIsMissing(BrokenSource):
         return await super().call(tool, arguments, resources, known=known)
 
 
-class TellsMisfits(BrokenSource):
+class ReturnsMisfits(BrokenSource):
     """Makes an output of arguments that do not fit, as a server does that checks them itself."""
 
     fails = "test_t3_arguments_that_do_not_fit_are_refused_before_anything_runs"
@@ -324,7 +324,7 @@ class LooksUpUnknownTools(BrokenSource):
             raise KeyError(tool) from error
 
 
-class TellsInfrastructureFailures(BrokenSource):
+class ReturnsInfrastructureFailures(BrokenSource):
     """Takes whatever goes wrong for what the tool said, so that nothing is tried again."""
 
     fails = "test_t3_an_infrastructure_failure_is_raised"
@@ -374,7 +374,7 @@ class ThinksUnknownToolsHarmless(BrokenSource):
 class KnowsNoEffects(BrokenSource):
     """Does not tell what it knows."""
 
-    fails = "test_t3_a_source_that_knows_the_effects_tells_them"
+    fails = "test_t3_a_source_that_knows_the_effects_declares_them"
 
     def effect(self, tool: str) -> Effect:
         return "once"
@@ -540,7 +540,7 @@ class SeesChangesEverywhere(BrokenSource):
         return await super().call(tool, arguments, resources, known="")
 
 
-class TellsChangesOfSuccessAlone(BrokenSource):
+class ReportsChangesOfSuccessAlone(BrokenSource):
     """Says nothing of a change where the tool has reported an error."""
 
     fails = "test_t5_a_call_of_a_tool_that_has_changed_says_what_it_is_now"

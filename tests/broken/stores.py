@@ -880,7 +880,7 @@ class WakesEarly(BrokenStore):
         return None if claimable_at is None else float(int(claimable_at))
 
 
-class DoesNotTellOfMail(BrokenStore):
+class DoesNotListMail(BrokenStore):
     """The owner does not learn of messages to what it works on."""
 
     breaks = "mail_"
@@ -889,7 +889,7 @@ class DoesNotTellOfMail(BrokenStore):
         return replace(await super().claim(*args, **options), mail=frozenset())
 
 
-class DoesNotTellWhenToWake(BrokenStore):
+class DoesNotReturnTheNextWakeUp(BrokenStore):
     """The worker does not learn of wake-up times."""
 
     breaks = "next_wake_at_"

@@ -117,7 +117,9 @@ async def test_nothing_is_removed_unasked(
     assert all(agent in told.stdout for agent in server.agents)
 
 
-async def test_a_wrong_key_is_told_without_it(server: MistralServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_error_for_a_wrong_key_does_not_have_the_key(
+    server: MistralServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "wrong-key-0123")
     told = await agents("gc", "--yes")
     assert told.exit_code == 1

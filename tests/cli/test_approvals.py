@@ -74,7 +74,7 @@ def test_calls_are_listed_approved_edited_and_denied(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("shop")
-def test_what_cannot_be_decided_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_what_cannot_be_decided_is_explained_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "bank.py").write_text(BANK)
     call("start", "transfers", "--id", "t-1", "--module", "bank")
     refused = call("deny", "t-1", "none-such")

@@ -43,7 +43,7 @@ IMPURE: dict[str, Callable[[], object]] = {
 """What must not get through, to prove that the hook bites."""
 
 
-def tell_story(start: Any, events: list[Any]) -> bytes:
+def story_as_bytes(start: Any, events: list[Any]) -> bytes:
     """Return everything that a run comes to."""
     run, told = AgentRun.model_validate(start), b""
     for event in events:
@@ -52,7 +52,7 @@ def tell_story(start: Any, events: list[Any]) -> bytes:
     return told
 
 
-def tell_replay(journal: list[Any]) -> bytes:
+def replay_as_bytes(journal: list[Any]) -> bytes:
     """Return everything that a journal comes to, and how its first departure would read."""
     records = [decode_record(encode(record)) for record in journal]
     machine, position, told = WorkflowMachine("e-1", records), 0, b""
@@ -88,9 +88,9 @@ def main() -> None:
         setattr(time, clock, lambda *_, name=clock: refuse(f"time.{name}", ()))
     digest = hashlib.sha256()
     for start, events in stories:
-        digest.update(tell_story(start, events))
+        digest.update(story_as_bytes(start, events))
     for journal in journals:
-        digest.update(tell_replay(journal))
+        digest.update(replay_as_bytes(journal))
     for deed in sys.argv[1:]:
         IMPURE[deed]()
     armed = False

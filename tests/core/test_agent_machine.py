@@ -176,7 +176,7 @@ def test_a1_a_run_that_ended_leaves_no_call_without_an_answer(story: Story) -> N
 
 
 @given(stories())
-def test_a1_the_result_of_a_call_is_what_came_of_it_and_the_model_hears_of_nothing_before(
+def test_a1_the_result_of_a_call_is_what_came_of_it_and_the_model_gets_nothing_before(
     story: Story,
 ) -> None:
     came: dict[str, str] = {}

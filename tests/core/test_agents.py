@@ -35,7 +35,9 @@ def test_a_graph_is_the_same_after_json(one: AgentGraph) -> None:
 
 
 @given(tool=st.builds(ToolSpec, name=st.text(), description=st.text(), parameters=json_objects))
-def test_a_tool_has_another_fingerprint_just_where_a_model_is_told_something_else(tool: ToolSpec) -> None:
+def test_a_tool_has_another_fingerprint_just_where_its_description_for_the_model_differs(
+    tool: ToolSpec,
+) -> None:
     again = ToolSpec.model_validate(decode(tool.to_json()))
     backwards = again.with_(parameters=dict(reversed(again.parameters.items())))
     for same in (again, backwards, tool.with_(effect="read", timeout_seconds=5.0, requires_approval=True)):

@@ -105,7 +105,7 @@ def test_every_error_keeps_all_it_was_given_and_has_a_word_for_it(kind: type[Out
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_every_error_tells_its_fields(kind: type[OutlastError]) -> None:
+def test_the_message_of_every_error_has_its_fields(kind: type[OutlastError]) -> None:
     """Only a wait asked for by a server is for the retry policy alone, and a flag chooses the words."""
     samples = {
         "str": "Wörter",
@@ -320,7 +320,7 @@ def test_an_error_that_is_named_says_no_more_than_it_has() -> None:
     assert len(named_message_of(ValueError("x" * 20_000))) == MESSAGE_CHARACTERS_MAX + len("ValueError: ")
 
 
-def test_half_a_character_is_told_by_its_escape() -> None:
+def test_half_a_character_is_shown_as_its_escape() -> None:
     assert Failure.of(ValueError("a\ud800é")).message == "a\\ud800é"
 
 

@@ -201,7 +201,7 @@ def test_a_record_is_an_event_with_its_data(records: list[AnyRecord], data: AnyE
     assert event.data == data
 
 
-def test_every_kind_can_be_read_but_for_text_which_is_heard() -> None:
+def test_every_kind_is_read_from_records_but_text_which_comes_from_deltas() -> None:
     assert {data.kind for _, data in STORIES} == {*EventKind} - {EventKind.TEXT_DELTA}
     reader = EventReader()
     list(reader.read(begun(StepKind.MODEL)))
@@ -211,7 +211,7 @@ def test_every_kind_can_be_read_but_for_text_which_is_heard() -> None:
     assert event.at == datetime.fromtimestamp(30.0, UTC)
 
 
-def test_text_is_heard_while_a_model_is_asked_and_not_after_its_reply() -> None:
+def test_text_is_taken_while_a_model_is_asked_and_not_after_its_reply() -> None:
     reader = EventReader()
     assert not reader.awaits_reply
     list(reader.read(begun(StepKind.MODEL)))

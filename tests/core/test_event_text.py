@@ -69,7 +69,9 @@ def read(story: Story, looks: list[int]) -> list[Event]:
 
 
 @given(story=stories(), looks=st.lists(st.integers(0, 25), max_size=8))
-def test_each_piece_is_told_once_in_its_place_whatever_is_read_when(story: Story, looks: list[int]) -> None:
+def test_each_piece_is_an_event_once_in_its_place_whatever_is_read_when(
+    story: Story, looks: list[int]
+) -> None:
     events = read(story, looks)
     silent = EventReader()
     assert [event for event in events if event.kind is not EventKind.TEXT_DELTA] == [
@@ -96,7 +98,7 @@ def test_each_piece_is_told_once_in_its_place_whatever_is_read_when(story: Story
 
 
 @given(story=stories())
-def test_who_comes_late_hears_only_the_last_attempt(story: Story) -> None:
+def test_a_late_reader_gets_only_the_last_attempt(story: Story) -> None:
     last = {delta.key: delta.attempt for delta in story.deltas}
     for event in read(story, []):
         if isinstance(event.data, TextDeltaData):

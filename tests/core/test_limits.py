@@ -210,7 +210,7 @@ def test_only_the_agents_that_are_named_are_checked() -> None:
     last(effects, Finish)
 
 
-def test_a_tool_that_fails_at_a_limit_is_told_before_the_run_ends() -> None:
+def test_the_failure_of_a_tool_at_a_limit_is_an_event_before_the_run_ends() -> None:
     failure = Failure(kind="ValueError", message="no luck")
     events = (calls("x"), ToolCallFailed(call_id="x", failure=failure))
     _, effects = after(*events, max_turns=1)

@@ -51,6 +51,6 @@ def test_a_key_of_a_model_call_gives_back_what_it_was_made_of(run: str, turn: in
     st.from_regex(r"[0-9.]*:[0-9]+", fullmatch=True)
     | st.sampled_from(["", "run:0/t", "run:0/tx/model", "run:0/t1"])
 )
-def test_a_key_of_another_step_tells_of_no_run(key: str) -> None:
+def test_a_key_of_another_step_names_no_run(key: str) -> None:
     with pytest.raises(ValueError, match="is not the key of a step of a run"):
         place_in(key)

@@ -215,7 +215,7 @@ def test_summaries_come_first_among_the_processors_and_once() -> None:
 
 
 @given(conversations(), st.integers(1, 3), st.integers(1, 200))
-def test_a_summary_tells_the_same_of_what_is_left_when_the_beginning_of_the_conversation_is_dropped(
+def test_a_summary_covers_the_same_entries_when_the_beginning_of_the_conversation_is_dropped(
     told: list[Entry], keep_turns: int, tokens: int
 ) -> None:
     split = SummariseHistory(over_tokens=1, keep_turns=keep_turns).split(told, None)

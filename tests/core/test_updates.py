@@ -112,7 +112,7 @@ def test_an_earlier_rejection_does_not_count_until_the_update_is_sent() -> None:
         ([ENDED], ExecutionAlreadyEnded),
     ],
 )
-def test_what_is_told_in_the_end(records: list[AnyRecord], expected: object) -> None:
+def test_the_caller_gets_the_outcome_in_the_journal(records: list[AnyRecord], expected: object) -> None:
     trace = trace_of(*records)
     assert trace.is_over
     assert outcome(trace) == expected

@@ -629,7 +629,7 @@ def test_d18_code_without_the_answer_that_its_journal_holds_has_departed() -> No
         machine.advance()
 
 
-def test_d18_an_update_that_the_journal_accepts_twice_is_told_by_its_id() -> None:
+def test_d18_an_update_that_the_journal_accepts_twice_is_named_by_its_id() -> None:
     machine = WorkflowMachine("e-1", [STARTED, accepted("u"), accepted("u")])
     machine.advance()
     machine.advance()

@@ -187,7 +187,9 @@ async def test_a_node_that_is_silent_is_an_error_in_time_and_no_hang(nodes: Node
             assert await insist(functools.partial(store.head, id))
 
 
-async def test_who_follows_hears_of_it_after_the_node_that_told_is_gone(nodes: Nodes, url: str) -> None:
+async def test_a_follower_gets_announcements_after_the_node_that_published_them_is_gone(
+    nodes: Nodes, url: str
+) -> None:
     async with (
         RedisStore(RedisSettings.from_url(url)) as store,
         RedisStore(RedisSettings.from_url(url)) as other,

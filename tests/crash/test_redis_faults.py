@@ -179,7 +179,7 @@ async def test_a_server_whose_memory_is_full_refuses_whole_and_goes_on_with_more
     check(effects)
 
 
-async def test_what_nobody_hears_of_is_found_by_looking_now_and_then(
+async def test_changes_whose_announcements_are_lost_are_found_by_looking_now_and_then(
     server: RedisServer, proxy: TcpProxy, effects: Effects
 ) -> None:
     async with (

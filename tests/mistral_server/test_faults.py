@@ -171,7 +171,7 @@ async def test_a_fault_raises_what_the_live_cloud_would_and_is_applied_or_not(
         await start(world)
 
 
-async def test_a_rate_limit_names_the_time_to_wait_and_the_sdk_can_be_told_to_heed_it() -> None:
+async def test_a_rate_limit_names_the_time_to_wait_and_the_sdk_can_be_set_to_heed_it() -> None:
     retries = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 10_000), True)
     async with cloud(yes) as world:
         world.server.faults.add(Fault(rate_limited(0)))

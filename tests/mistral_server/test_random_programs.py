@@ -154,7 +154,7 @@ async def run_step(world: Cloud, step: Step, agents: list[str], transcripts: lis
     program=st.lists(steps, min_size=1, max_size=8),
     at_once=st.booleans(),
 )
-async def test_the_history_is_what_was_sent_and_told_and_only_the_rules_decide_what_is_refused(
+async def test_the_history_is_what_was_sent_and_replied_and_only_the_rules_decide_what_is_refused(
     drawn: list[list[Output]], last: list[Output], program: list[Step], at_once: bool
 ) -> None:
     async with cloud(Wanderer([*drawn, last]), inputs_visible_at_once=at_once) as world:

@@ -43,7 +43,7 @@ async def streamed(world: Cloud, **start: Any) -> list[Any]:
         return [event.data async for event in stream]
 
 
-async def test_a_stream_tells_all_that_the_history_shows() -> None:
+async def test_a_stream_has_all_that_the_history_shows() -> None:
     model = ScriptedModel(
         {
             "front": [[Say("One moment,  please.\n"), Handoff("back")]],

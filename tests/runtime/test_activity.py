@@ -304,7 +304,7 @@ def test_a_function_whose_arguments_cannot_be_named_is_refused() -> None:
         activity()(variable)
 
 
-def test_an_activity_that_this_process_does_not_define_is_told_by_name() -> None:
+def test_an_activity_that_this_process_does_not_define_is_named_in_the_error() -> None:
     with pytest.raises(UnknownDefinition, match="never-defined"):
         defined_activity("never-defined")
 

@@ -40,7 +40,7 @@ def graph(start: outlast.Agent) -> Any:
     return bind_agents(start, {}).graph
 
 
-def test_a_model_is_told_of_activities_and_functions_alike() -> None:
+def test_a_model_gets_activities_and_functions_alike() -> None:
     spec = graph(agent("a", tools=[look_up, double]))["a"]
     assert [tool.name for tool in spec.tools] == ["agent_look_up", "double"]
     assert spec.tools[0] == ToolSpec(

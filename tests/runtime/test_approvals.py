@@ -174,7 +174,7 @@ async def test_a_message_that_is_no_decision_about_the_call_as_it_was_shown_does
     assert sent == []
 
 
-async def test_the_stream_tells_with_which_arguments_a_call_was_made() -> None:
+async def test_the_stream_has_the_arguments_with_which_a_call_was_made() -> None:
     agents["one"] = clerk(tools=[mail])
     async with outlast.connect("memory:") as backend, backend.worker([Errand]):
         execution = await backend.start(Errand, "one", "mail")

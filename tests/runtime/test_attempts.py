@@ -50,7 +50,7 @@ async def test_the_result_comes_as_soon_as_it_is_there_and_leaves_nothing_behind
 
 
 @pytest.mark.parametrize("option", ["start_to_close_timeout", "heartbeat_timeout"])
-async def test_an_attempt_out_of_time_is_cancelled_and_told_by_option(option: str) -> None:
+async def test_an_attempt_out_of_time_is_cancelled_and_the_error_names_the_option(option: str) -> None:
     ended = []
 
     async def never() -> None:
@@ -155,7 +155,7 @@ async def test_a_heartbeat_from_a_thread_keeps_the_attempt_alive() -> None:
     assert await task == "done"
 
 
-async def test_what_a_heartbeat_tells_is_json_and_not_too_long() -> None:
+async def test_the_details_of_a_heartbeat_are_json_and_not_too_long() -> None:
     pulse = Heartbeat(limit_bytes=100)
     pulse.beat(("a", [1, None]))
     refused: tuple[tuple[Any, type[Exception]], ...] = (
@@ -169,7 +169,7 @@ async def test_what_a_heartbeat_tells_is_json_and_not_too_long() -> None:
     assert pulse.details == ("a", [1, None])
 
 
-async def test_details_are_kept_as_they_were_when_they_were_told() -> None:
+async def test_details_are_kept_as_they_were_at_the_heartbeat() -> None:
     pulse = Heartbeat()
     pages: list[JSON] = [1]
     pulse.beat((pages,))

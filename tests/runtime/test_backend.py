@@ -52,7 +52,7 @@ async def test_what_has_ended_long_enough_ago_is_forgotten_when_asked() -> None:
                 await ask
 
 
-async def test_who_watches_an_execution_that_is_forgotten_is_told() -> None:
+async def test_a_watcher_of_an_execution_that_is_forgotten_gets_an_error() -> None:
     async with in_memory() as stage:
         execution, world = await stage.start(Gated)
         backend = await stage.backend()
@@ -122,7 +122,7 @@ async def test_a_query_of_the_wrong_code_says_so_and_leaves_nothing_behind() -> 
             await execution.query("look")
 
 
-async def test_bytes_that_are_no_message_are_told_and_do_not_fail_the_execution() -> None:
+async def test_bytes_that_are_not_a_message_are_reported_and_do_not_fail_the_execution() -> None:
     clock = VirtualClock()
     store = MemoryStore(clock)
     async with JournaledBackend(store, clock) as backend:

@@ -56,7 +56,7 @@ async def run(agent: outlast.Agent, said: str, *answers: str) -> tuple[outlast.R
 
 
 @pytest.mark.parametrize("guardrail", [look_up, awaits_activity])
-async def test_a_guardrail_rejects_an_input_before_the_model_hears_of_it(guardrail: Any) -> None:
+async def test_a_guardrail_rejects_an_input_before_it_is_sent_to_the_model(guardrail: Any) -> None:
     agent = clerk(input_guardrails=[guardrail])
     with pytest.raises(outlast.InputRejected, match="it is on the list"):
         await run(agent, "something bad")

@@ -133,7 +133,7 @@ async def test_the_output_has_the_type_of_the_agent() -> None:
     assert (await outlast.Runner.run(plain, "go", outlast.ScriptedSession({"plain": ["hi"]}))).output == "hi"
 
 
-async def test_the_model_is_told_what_is_wrong_and_may_answer_again() -> None:
+async def test_the_model_gets_the_fault_and_may_answer_again() -> None:
     session = outlast.ScriptedSession(
         {"scorer": [say("three"), say('{"value": "many"}'), say('{"value": 3}')]}
     )

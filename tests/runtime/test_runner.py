@@ -138,7 +138,7 @@ async def test_a_call_may_have_any_id_also_that_of_another_step() -> None:
     assert [(data.run, data.turn, data.call_id) for data in told] == [("run:0", 1, name) for name in ids]
 
 
-async def test_a_failing_tool_is_told_to_the_model() -> None:
+async def test_the_failure_of_a_tool_is_sent_to_the_model() -> None:
     scripts["failing"] = {"solo": [call("runner_fail", {"why": "no luck"}), say("I see")]}
     _, result = await run_in_memory(Script, "failing", "go")
     (answer,) = [entry["result"] for entry in result["entries"] if entry["type"] == "function.result"]

@@ -705,7 +705,7 @@ def test_positional_only_keyword_only_and_more_find_their_places() -> None:
     assert signature.dump_arguments(1, d=4, e=Decimal("1.5")) == {"a": 1, "d": 4, "e": "1.5"}
 
 
-def test_two_arguments_of_one_name_cannot_be_told_apart() -> None:
+def test_two_arguments_of_one_name_cannot_be_distinguished() -> None:
     def fn(a: int, /, **more: int) -> None: ...
 
     with pytest.raises(Unserialisable, match="argument 'a' of 'fn'"):

@@ -55,7 +55,7 @@ def working(turns: int, summary: Any = "short") -> Any:
     return script
 
 
-async def test_however_long_a_run_is_little_is_told_and_the_conversation_stays_whole() -> None:
+async def test_however_long_a_run_is_the_model_gets_little_and_the_conversation_stays_whole() -> None:
     most = 0
 
     def script(request: ModelRequest) -> ModelReply:
@@ -98,7 +98,7 @@ async def test_a_conversation_that_goes_on_elsewhere_takes_its_summary_along() -
 
 
 @pytest.mark.parametrize("summary", [ModelRefused(404, "no such model"), " "], ids=["refused", "empty"])
-async def test_a_summary_that_fails_is_told_of_and_the_run_goes_on_without(summary: Any) -> None:
+async def test_a_summary_that_fails_is_an_event_and_the_run_goes_on_without_it(summary: Any) -> None:
     session = outlast.ScriptedSession(working(4, summary), context=[SHORT])
     run = outlast.Runner.run_streamed(agent(), "go", session)
     events = [event async for event in run.events()]
@@ -111,7 +111,7 @@ async def test_a_summary_that_fails_is_told_of_and_the_run_goes_on_without(summa
     assert result.usage.total_tokens == (50 if isinstance(summary, Exception) else 70)
 
 
-async def test_a_summary_is_not_told_as_the_text_of_an_answer() -> None:
+async def test_a_summary_is_not_published_as_the_text_of_an_answer() -> None:
     session = outlast.ScriptedSession(working(4), context=[SHORT], stream=True)
     run = outlast.Runner.run_streamed(agent(), "go", session)
     text = data_of([event async for event in run.events()], TextDeltaData)

@@ -240,7 +240,9 @@ class Broken(MemoryDeltas):
         raise StorageUnavailable("no")
 
 
-async def test_text_that_cannot_be_told_harms_neither_the_run_nor_its_events(fresh_writer: Writer) -> None:
+async def test_text_that_cannot_be_published_harms_neither_the_run_nor_its_events(
+    fresh_writer: Writer,
+) -> None:
     clock = VirtualClock()
     async with JournaledBackend(MemoryStore(clock), clock, Broken(clock)) as backend:
         execution = await backend.start(Writing)
@@ -251,7 +253,7 @@ async def test_text_that_cannot_be_told_harms_neither_the_run_nor_its_events(fre
         assert kinds == ["execution_started", "turn_started", "model_replied", "execution_completed"]
 
 
-async def test_text_is_heard_again_when_its_place_is_there_again(fresh_writer: Writer) -> None:
+async def test_text_is_read_again_when_its_place_is_there_again(fresh_writer: Writer) -> None:
     clock = VirtualClock()
 
     class Restarting(MemoryDeltas):
@@ -319,7 +321,7 @@ class Told:
 
 @pytest.mark.server
 @pytest.mark.parametrize("make", [RemoteSession, LocalSession, None], ids=["remote", "local", "scripted"])
-async def test_the_text_of_every_session_is_told_as_it_is_said(make: Any) -> None:
+async def test_the_text_of_every_session_is_published_as_it_is_written(make: Any) -> None:
     global session
     poem = "Rain, rain,\n go to Spain."
     with MistralServer(lambda _: [Say(poem)]) as server:
@@ -362,7 +364,7 @@ async def test_a_run_in_a_plain_script_can_be_watched() -> None:
         await Runner.run(poet, "More.", session)
 
 
-async def test_a_watched_run_tells_what_a_durable_one_tells() -> None:
+async def test_a_watched_run_has_the_events_of_a_durable_one() -> None:
     """But for how the text is cut into pieces, which is a matter of speed."""
     poet = Agent(model="m", name="poet", tools=[ask_the_sky])
 
@@ -455,7 +457,7 @@ async def test_a_durable_run_is_watched_and_after_a_reconnect_goes_on_where_it_w
     assert told == [event for event in events if event.kind != "text_delta"]
 
 
-async def test_a_durable_run_that_fails_is_told_of_to_its_end() -> None:
+async def test_a_durable_run_that_fails_is_watched_to_its_end() -> None:
     poet = Agent(model="m", name="poet")
     run = Runner.run_streamed(poet, "Write.", ScriptedSession({"poet": []}), id="f-1", backend="memory:")
     kinds = [event.kind async for event in run.events()]
@@ -471,7 +473,7 @@ class WatchedInside:
         Runner.run_streamed(Agent(model="m", name="poet"), "Write.", ScriptedSession({"poet": []}))
 
 
-async def test_a_workflow_is_told_how_its_runs_are_watched() -> None:
+async def test_the_error_in_a_workflow_says_how_to_watch_its_runs() -> None:
     async with connect("memory:") as backend:
         execution = await backend.start(WatchedInside)
         async with backend.worker([WatchedInside]):

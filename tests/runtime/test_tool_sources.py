@@ -246,7 +246,7 @@ async def test_a_call_that_fails_is_tried_again_only_as_its_effect_allows(effect
         assert told in answer
 
 
-async def test_what_a_tool_reports_as_an_error_is_told_to_the_model(shelf: Shelf) -> None:
+async def test_an_error_that_a_tool_reports_is_sent_to_the_model(shelf: Shelf) -> None:
     shelf.outputs["take"] = ToolOutput(content="the shelf is empty", is_error=True)
     (answer,) = await run_plainly(shelf)
     assert "'take' failed" in answer
@@ -289,7 +289,7 @@ async def test_what_a_tool_reports_as_an_error_ends_the_run_if_the_session_says_
         ),
     ],
 )
-async def test_the_model_is_told_the_whole_content(shelf: Shelf, output: ToolOutput, told: str) -> None:
+async def test_the_model_gets_the_whole_content(shelf: Shelf, output: ToolOutput, told: str) -> None:
     shelf.outputs["take"] = output
     assert await run_plainly(shelf) == [told]
 
@@ -306,7 +306,7 @@ async def take() -> str:
     return "taken"
 
 
-async def test_arguments_that_do_not_fit_are_told_to_the_model_and_not_tried_again() -> None:
+async def test_arguments_that_do_not_fit_are_reported_to_the_model_and_not_tried_again() -> None:
     script = [call("sources_add", {"left": "many"}), call("sources_add", {"left": 1, "right": 2}), say("3")]
     refused, answer = await run_plainly(ActivitySource(add), script=script)
     assert refused.startswith("invalid arguments for 'sources_add'")
@@ -315,7 +315,7 @@ async def test_arguments_that_do_not_fit_are_told_to_the_model_and_not_tried_aga
     assert answer == "3"
 
 
-async def test_a_tool_that_has_gone_since_it_was_listed_is_told_to_the_model(shelf: Shelf) -> None:
+async def test_a_tool_that_has_gone_since_it_was_listed_is_reported_to_the_model(shelf: Shelf) -> None:
     class Emptied(Shelf):
         async def call(
             self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
@@ -338,7 +338,7 @@ class Changed(Shelf):
         return output if known in (None, self.now.fingerprint) else output.with_(changed=self.now)
 
 
-async def test_a_tool_that_has_changed_since_it_was_listed_is_told_to_the_model_once_a_run() -> None:
+async def test_a_tool_that_has_changed_since_it_was_listed_is_reported_to_the_model_once_a_run() -> None:
     shelf = Changed()
     shelf.outputs["wait"] = ToolOutput(content="nothing to wait for", is_error=True)
     shelf.gate.set()

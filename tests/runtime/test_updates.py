@@ -100,7 +100,7 @@ async def test_an_id_that_leaves_no_room_for_the_number_of_the_try_is_refused_at
             await execution.update("deposit", 1, id="x" * 1000)
 
 
-async def test_an_update_that_comes_with_the_end_is_told_of_it() -> None:
+async def test_the_caller_of_an_update_that_comes_with_the_end_gets_an_error() -> None:
     async with in_memory() as stage:
         execution, _ = await stage.start(AccountWithUpdates)
         await execution.signal("close")

@@ -56,7 +56,7 @@ def agent_for(what: str) -> Agent[Any]:
     return Agent(model="m", name="a", input_guardrails=[reject])
 
 
-@workflow.define(name="words_told")
+@workflow.define(name="words_used")
 class Told:
     """Hands what a failure said to an activity, waits, and returns it."""
 

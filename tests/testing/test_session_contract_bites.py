@@ -289,7 +289,7 @@ class ForgetsWhenToComeBack(SoundSession):
         return replace(error, retry_after_seconds=None) if isinstance(error, ModelOverloaded) else error
 
 
-class TellsItsKeyInErrors(SoundSession):
+class PutsItsKeyInErrors(SoundSession):
     def error(self, trouble: Trouble) -> OutlastError:
         return (
             ModelRefused(401, f"no: {SECRET}") if trouble is Trouble.UNAUTHORISED else super().error(trouble)
@@ -316,7 +316,7 @@ class CannotBeCancelled(SoundSession):
             return await super().reply(request, resources, publish)
 
 
-class TellsItsThoughtsAsWell(SoundSession):
+class PublishesItsThoughtsAsWell(SoundSession):
     async def reply(
         self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
@@ -360,12 +360,12 @@ BROKEN: list[tuple[Callable[..., Session], str, dict[str, Any]]] = [
         {"trouble": Trouble.RATE_LIMITED, "is_first": True},
     ),
     (
-        TellsItsKeyInErrors,
+        PutsItsKeyInErrors,
         "test_troubles_are_our_errors",
         {"trouble": Trouble.UNAUTHORISED, "is_first": True},
     ),
     (HidesTheCause, "test_troubles_are_our_errors", {"trouble": Trouble.UNAVAILABLE, "is_first": True}),
-    (TellsItsThoughtsAsWell, "test_what_is_told_meanwhile_is_the_text_of_the_reply", {}),
+    (PublishesItsThoughtsAsWell, "test_the_published_deltas_are_the_text_of_the_reply", {}),
     (CannotBeCancelled, "test_cancelling_a_request_ends_it", {}),
     (ConnectsForEveryRequest, "test_conversations_of_one_session_do_not_mix", {}),
 ]

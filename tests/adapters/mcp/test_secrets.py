@@ -129,7 +129,7 @@ async def test_what_a_server_says_that_is_no_message_is_logged_without_a_secret(
 
 
 @pytest.mark.server
-async def test_a_list_of_tools_that_tells_a_secret_is_kept_without_it(
+async def test_a_list_of_tools_that_has_a_secret_is_kept_without_it(
     resources: SharedResources, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

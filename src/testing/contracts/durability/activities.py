@@ -232,7 +232,7 @@ async def use_secret() -> int:
 
 
 @activity(retry_policy_initial_interval=AT_ONCE)
-async def tell_info() -> list[JSON]:
+async def report_info() -> list[JSON]:
     """Return what an attempt knows of itself."""
     info = activity.info()
     return [info.execution_id, info.activity, info.attempt, info.idempotency_key]

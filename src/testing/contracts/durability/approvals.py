@@ -100,7 +100,7 @@ class ApprovalContract(DurabilityContractBase):
         assert [effect.what for effect in world.effects] == ["paid 70 to Ann"]
         assert await stage.soon(execution.pending()) == ()
 
-    async def test_d17_a_denied_call_is_never_made_and_the_model_is_told_why(self, stage: Stage) -> None:
+    async def test_d17_a_denied_call_is_never_made_and_the_model_gets_the_reason(self, stage: Stage) -> None:
         execution, world = await stage.start(Spender, [["Ann", 70]])
         await stage.worker(Spender)
         [waiting] = await self.asked(stage, execution, 1)

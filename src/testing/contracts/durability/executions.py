@@ -215,7 +215,7 @@ class ExecutionContract(DurabilityContractBase):
             ("object result", "Unserialisable", 1),
         ],
     )
-    async def test_d12_the_workflow_is_told_of_what_cannot_be_kept(
+    async def test_d12_what_cannot_be_kept_raises_in_the_workflow(
         self, stage: Stage, which: str, error: str, runs: int
     ) -> None:
         execution, world = await stage.start(Payloads, which, TOO_LARGE)
@@ -246,7 +246,7 @@ class ExecutionContract(DurabilityContractBase):
 
     # Events ----------------------------------------------------------------------------------------------
 
-    async def test_d13_the_stream_tells_everything_in_order(self, stage: Stage) -> None:
+    async def test_d13_the_stream_has_every_event_in_order(self, stage: Stage) -> None:
         execution, _ = await stage.start(Steps, ["a", "b"])
         watching = asyncio.ensure_future(all_events(execution))
         await stage.worker(Steps)
@@ -305,7 +305,7 @@ class ExecutionContract(DurabilityContractBase):
         events = await stage.soon(all_events(execution))
         assert events[-1].kind == kind
 
-    async def test_d13_equal_executions_tell_the_same(self, stage: Stage) -> None:
+    async def test_d13_equal_executions_have_equal_streams(self, stage: Stage) -> None:
         told: list[Any] = []
         for _ in range(2):
             execution, _ = await stage.start(Steps, ["a", "b", "c"])
@@ -332,7 +332,7 @@ class ExecutionContract(DurabilityContractBase):
 
     # Looking ---------------------------------------------------------------------------------------------
 
-    async def test_a_query_tells_the_present_state_of_a_running_and_of_a_finished_execution(
+    async def test_a_query_returns_the_present_state_of_a_running_and_of_an_ended_execution(
         self, stage: Stage
     ) -> None:
         execution, _ = await stage.start(Mailbox)
@@ -354,7 +354,7 @@ class ExecutionContract(DurabilityContractBase):
             with pytest.raises(InvalidArguments):
                 await stage.soon(execution.query(name, *arguments))
 
-    async def test_descriptions_and_lists_tell_where_executions_stand(self, stage: Stage) -> None:
+    async def test_descriptions_and_lists_have_the_status_of_executions(self, stage: Stage) -> None:
         backend = await stage.backend()
         done, _ = await stage.start(Steps, ["a"])
         process = await stage.worker(Steps)

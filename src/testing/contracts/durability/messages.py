@@ -220,7 +220,7 @@ class MessageContract(DurabilityContractBase):
         assert await stage.later(execution.result(), 1) == "stayed"
         assert (await execution.describe()).status is Status.COMPLETED
 
-    async def test_workflow_time_is_told_with_its_zone(self, stage: Stage) -> None:
+    async def test_workflow_time_has_a_time_zone(self, stage: Stage) -> None:
         execution, _ = await stage.start(Sleeper, 0.0)
         await stage.worker(Sleeper)
         before, *_ = await stage.soon(execution.result())

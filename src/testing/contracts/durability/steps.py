@@ -79,7 +79,7 @@ class StepContract(DurabilityContractBase):
         await stage.worker(Infos)
         one, other, execution_id, workflow = await stage.soon(execution.result())
         assert (execution_id, workflow) == (execution.id, "contract.infos")
-        assert one[:3] == other[:3] == [execution.id, "tell_info", 1]
+        assert one[:3] == other[:3] == [execution.id, "report_info", 1]
         assert one[3] != other[3]
 
     async def test_d4_a_worker_that_died_before_it_began_costs_no_attempt(self, stage: Stage) -> None:
@@ -115,7 +115,7 @@ class StepContract(DurabilityContractBase):
         assert await stage.later(execution.result(), 10) == "unknown, looked done"
         assert (world.count("gate reached"), world.count("looked")) == (1, 1)
 
-    async def test_d4_two_unknown_outcomes_at_the_same_time_are_told(self, stage: Stage) -> None:
+    async def test_d4_two_steps_in_doubt_at_the_same_time_are_reported(self, stage: Stage) -> None:
         execution, world = await stage.start(TwoGatedOnce)
         process = await stage.worker(TwoGatedOnce)
         await stage.soon(world.happened("left reached"))
@@ -141,7 +141,7 @@ class StepContract(DurabilityContractBase):
         assert world.attempts("tried") == list(range(1, times + 2))
         assert len({effect.key for effect in world.effects}) == 1
 
-    async def test_d5_the_last_failure_is_told_when_the_attempts_are_used_up(self, stage: Stage) -> None:
+    async def test_d5_the_last_failure_is_raised_when_the_attempts_are_used_up(self, stage: Stage) -> None:
         execution, world = await stage.start(CountAttempts, "fail", 9)
         await stage.worker(CountAttempts)
         assert await stage.later(execution.result(), 1) == ["ActivityFailed", 4, "Overloaded"]

@@ -76,7 +76,7 @@ def attempts_in(events: Sequence[Event]) -> set[int]:
 class TextContract(DurabilityContractBase):
     """D13, for what is not in the journal yet."""
 
-    async def test_d13_text_is_told_while_it_is_written_and_again_to_whoever_reads_on(
+    async def test_d13_text_is_published_while_it_is_written_and_again_to_later_readers(
         self, stage: Stage
     ) -> None:
         execution, world = await stage.start(WritesAStory)

@@ -209,7 +209,7 @@ class UpdateContract(DurabilityContractBase):
             assert (type(caught.value), caught.value.status) == (ExecutionAlreadyEnded, "completed")
 
     @pytest.mark.parametrize("how", ["returns", "is cancelled", "fails"])
-    async def test_d18_the_caller_hears_when_the_execution_ends_before_the_handler_does(
+    async def test_d18_the_caller_gets_an_error_when_the_execution_ends_before_the_handler(
         self, stage: Stage, how: str
     ) -> None:
         execution, world = await stage.start(AccountWithUpdates)
@@ -246,7 +246,7 @@ class UpdateContract(DurabilityContractBase):
         assert await stage.soon(execution.update("settle")) == "settled at 0"
         assert await stage.soon(execution.result()) == 0
 
-    async def test_d18_updates_are_told_in_the_event_stream(self, stage: Stage) -> None:
+    async def test_d18_updates_are_in_the_event_stream(self, stage: Stage) -> None:
         execution, _ = await stage.start(AccountWithUpdates)
         await stage.worker(AccountWithUpdates)
         await stage.soon(execution.update("deposit", 5, id="one"))

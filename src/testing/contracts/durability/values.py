@@ -509,7 +509,7 @@ class ValueContract(DurabilityContractBase):
         with pytest.raises(InvalidArguments, match="id is an option"):
             await stage.soon(execution.update("answer", name="n", id="u-1"))
 
-    async def test_d12_an_error_of_any_text_is_told(self, stage: Stage) -> None:
+    async def test_d12_an_error_of_any_text_is_raised(self, stage: Stage) -> None:
         execution, _ = await stage.start(OddErrors)
         await stage.worker(OddErrors)
         for attempt in (execution.query("look"), execution.update("change")):

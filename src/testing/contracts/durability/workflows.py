@@ -25,10 +25,10 @@ from outlast.testing.contracts.durability.activities import (
     raise_odd_error,
     record,
     record_in_thread,
+    report_info,
     return_bytes,
     return_object,
     take_too_long,
-    tell_info,
     use_secret,
 )
 
@@ -187,7 +187,7 @@ class Infos:
 
     @workflow.entrypoint
     async def run(self) -> list[Any]:
-        one, other = await asyncio.gather(tell_info(), tell_info())
+        one, other = await asyncio.gather(report_info(), report_info())
         info = workflow.info()
         return [one, other, info.execution_id, info.workflow]
 

@@ -21,7 +21,7 @@ from outlast.testing.contracts.journal.storage import Storage, StoreCapability
 
 
 class ClaimingContract(JournalContractBase):
-    async def test_a_claim_tells_what_the_worker_needs(self, storage: Storage, store: Store) -> None:
+    async def test_a_claim_has_all_that_the_worker_needs(self, storage: Storage, store: Store) -> None:
         await store.create(new_execution("e", workflow="v"), FIRST)
         [claim] = (await self.claim(store, worker="a", workflows=["w", "v"])).claims
         assert claim == Claim("e", "v", "a", claim.token, length=1, consumed=0)

@@ -123,7 +123,7 @@ class SessionContract(AsyncioTests):
     async def test_a_plain_answer_comes_back_whole(self) -> None:
         await self.converse(ANSWER)
 
-    async def test_what_is_told_meanwhile_is_the_text_of_the_reply(self) -> None:
+    async def test_the_published_deltas_are_the_text_of_the_reply(self) -> None:
         """S6. A reply that comes in one piece need not be published."""
         program = SessionProgram(((say("Let me see: é, 🙂.\n"), call("look_up", {})), (say("It rains."),)))
         with self.open(program) as world:

@@ -351,7 +351,7 @@ class ToolsContract(AsyncioTests):
         async with self.calling() as caller:
             assert await caller.text("version") == VERSION
 
-    async def test_t2_a_structured_result_is_told_and_kept(self) -> None:
+    async def test_t2_a_structured_result_is_sent_as_text_and_kept(self) -> None:
         async with self.calling() as caller:
             output = await caller.call("forecast", city="Lyon", days=2)
             expected = {"city": "Lyon", "degrees": [20.5, 21.5]}
@@ -426,7 +426,7 @@ class ToolsContract(AsyncioTests):
             for tool, effect in EFFECTS.items():
                 assert CARE[before[tool]] >= CARE[after[tool]] >= CARE[effect]
 
-    async def test_t3_a_source_that_knows_the_effects_tells_them(self) -> None:
+    async def test_t3_a_source_that_knows_the_effects_declares_them(self) -> None:
         self.needs(ToolsCapability.EFFECTS)
         async with self.calling() as caller:
             listed = await caller.listed()
