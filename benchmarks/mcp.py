@@ -66,8 +66,8 @@ class Asking:
         agent = outlast.Agent(model="none", name="bench", mcp_clients=[SERVER])
         session = outlast.ScriptedSession({"bench": [call("bench_lists"), say("done")]})
         result = await outlast.Runner.run(agent, "go", session)
-        (told,) = [entry for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
-        return str(told.result)
+        (result_entry,) = [entry for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
+        return str(result_entry.result)
 
 
 async def lists_in_runs() -> int:

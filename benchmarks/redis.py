@@ -82,7 +82,7 @@ class LookUps:
 
 @outlast.workflow.define(name="bench_redis_begin")
 class Begin:
-    """Tells when its first step began."""
+    """Returns the time when its first step began."""
 
     @outlast.workflow.entrypoint
     async def run(self) -> float:

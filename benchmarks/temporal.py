@@ -34,7 +34,7 @@ QUEUE = "bench"
 KEY = "no-secret"
 RESULT = "x" * 200
 
-# The dev server holds tasks back unless it is told not to.
+# The dev server holds tasks back unless an option forbids it.
 SETTINGS = ("history.transferProcessorMaxPollRPS=100000", "history.timerProcessorMaxPollRPS=100000")
 
 

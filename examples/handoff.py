@@ -25,7 +25,7 @@ cashier = outlast.Agent(
     model="mistral-medium-latest",
     name="cashier",
     description="Knows what everything costs",
-    instructions="Work fees out with your tool, and tell the amount.",
+    instructions="Work fees out with your tool, and say the amount.",
     tools=[parking_fee],
 )
 receptionist = outlast.Agent(
@@ -38,7 +38,7 @@ receptionist = outlast.Agent(
 
 
 def stand_in(call: ModelPrompt) -> Reply:
-    """The receptionist hands off; the cashier works the fee out, then tells it."""
+    """The receptionist hands off; the cashier works the fee out, then says it."""
     if call.agent_name == "receptionist":
         return [Handoff("cashier")]
     if call.results:

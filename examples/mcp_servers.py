@@ -72,7 +72,7 @@ class Trip:
 
 
 def stand_in(call: ModelPrompt) -> Reply:
-    """Ask for the weather, then for everything else, then tell it."""
+    """Call the weather tool, then every other tool; then answer with the results."""
     match list(call.results.values()):
         case []:
             return [Call("weather_forecast", {"city": "Lyon"})]

@@ -33,21 +33,21 @@ class Child(subprocess.Popen[bytes]):
 
     def __init__(self, command: list[str], **options: Any) -> None:
         super().__init__(command, **options)
-        self._is_told = True
+        self._is_registered = True
         os.write(reaper(), b"%d\n" % self.pid)
 
     def poll(self) -> int | None:
-        return self._heeded(super().poll())
+        return self._reported(super().poll())
 
     def wait(self, timeout: float | None = None) -> int:
         code = super().wait(timeout)
-        self._heeded(code)
+        self._reported(code)
         return code
 
-    def _heeded(self, code: int | None) -> int | None:
-        """Tell the reaper of the end: the number may soon be another process's."""
-        if code is not None and self._is_told:
-            self._is_told = False
+    def _reported(self, code: int | None) -> int | None:
+        """Report the end to the reaper, because the number may soon be that of another process."""
+        if code is not None and self._is_registered:
+            self._is_registered = False
             os.write(reaper(), b"-%d\n" % self.pid)
         return code
 

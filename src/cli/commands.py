@@ -35,8 +35,8 @@ class _Group(TyperGroup):
         except OutlastError as error:
             if ctx.params.get("debug"):
                 raise
-            told = "\n".join(map(rendering.printable, str(error).split("\n")))
-            typer.echo(f"error: {told}", err=True)
+            shown = "\n".join(map(rendering.printable, str(error).split("\n")))
+            typer.echo(f"error: {shown}", err=True)
             raise typer.Exit(1) from error
 
 

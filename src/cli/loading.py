@@ -121,8 +121,8 @@ def _imported(module: str) -> ModuleType:
             'put what it runs as a script below `if __name__ == "__main__":`'
         ) from error
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        raise ConfigurationError(f"module {module!r} cannot be imported: {told}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"module {module!r} cannot be imported: {reason}") from error
 
 
 def _value(name: str, hint: Any, word: str) -> Any:
@@ -140,5 +140,5 @@ def _value(name: str, hint: Any, word: str) -> Any:
         except ValidationError as error:
             failed = error
     faults = failed.errors(include_url=False, include_context=False, include_input=False)
-    told = "; ".join(f"{'.'.join(map(str, (name, *fault['loc'])))}: {fault['msg']}" for fault in faults)
-    raise ValueError(told) from failed
+    reason = "; ".join(f"{'.'.join(map(str, (name, *fault['loc'])))}: {fault['msg']}" for fault in faults)
+    raise ValueError(reason) from failed

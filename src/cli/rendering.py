@@ -197,7 +197,7 @@ def agent_and_event(event: Event) -> Text:
     line = Text()
     line.append(f"{agent_of(event):<18}  ", style="magenta")
     style = _KIND_STYLES.get(event.kind.rpartition("_")[2], "")
-    return line.append(told(event), style=style)
+    return line.append(sentence_of(event), style=style)
 
 
 def agent_of(event: Event) -> str:
@@ -211,9 +211,9 @@ def agent_of(event: Event) -> str:
             return ""
 
 
-def told(event: Event) -> str:
+def sentence_of(event: Event) -> str:
     """Return the text of an event, in a line."""
-    return shortened(_told(event.data))
+    return shortened(_sentence_of(event.data))
 
 
 def _counted(ids: Sequence[str]) -> str:
@@ -267,7 +267,7 @@ def _replied(reply: Mapping[str, JSON]) -> str:
 _CUTS = {"length": "the token limit", "content_filter": "the content filter of the server"}
 
 
-def _told(data: events.AnyEventData) -> str:
+def _sentence_of(data: events.AnyEventData) -> str:
     match data:
         case events.ExecutionStartedData():
             return f"execution of {data.workflow} started"

@@ -156,8 +156,8 @@ def toolkit() -> Toolkit:
             pulse.beat(details)
             attempt.heartbeat(pulse.details)
 
-        told = replace(attempt, heartbeat=beat)
-        return await perform_in_time(call, told, options, resources, clock, pulse)
+        following = replace(attempt, heartbeat=beat)
+        return await perform_in_time(call, following, options, resources, clock, pulse)
 
     return Toolkit(
         definition_of=definition_of,

@@ -217,7 +217,7 @@ def _take_calls(run: AgentRun, asked: tuple[FunctionCall, ...]) -> Move:
     opened = open_calls(run, asked)
     run = run.with_(calls=opened.calls, tool_calls=opened.tool_calls)
     if opened.fault is not None and run.raise_on_tool_fail:
-        # The driver has made no call yet, and makes none: it hears only of those that were answered.
+        # The driver has made no call yet, and makes none: it gets effects only for those that were answered.
         answered = [effect for effect in opened.effects if not isinstance(effect, (CallTool, AskApproval))]
         return _then(answered, _fail(run, Failure.of(opened.fault), started=False))
     return _then(opened.effects, _settle(run))

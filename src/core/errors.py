@@ -54,7 +54,7 @@ OutlastError
 │       └── MalformedReply
 ├── ToolServerError             the operator looks after a server that tools come from
 │   └── ToolServerUnavailable
-└── ToolError                   told to the model as the result of its call
+└── ToolError                   the model gets it as the result of its call
     ├── UnknownTool
     ├── InvalidArguments
     ├── UnknownHandoff

@@ -162,7 +162,7 @@ class EventReader:
         """The model steps that have ended."""
         self._attempts: dict[str, int] = {}
         """The highest attempt whose text was read, by step."""
-        self._heard: list[Delta] = []
+        self._waiting: list[Delta] = []
         """Text that was read and is not an event yet."""
         self.ended = False
         """True after the last event of the stream."""
@@ -193,23 +193,23 @@ class EventReader:
         """True while a model call is open, so that there may be text to read."""
         return any(step.kind is StepKind.MODEL for step in self._steps.values())
 
-    def hear(self, deltas: Sequence[Delta]) -> None:
+    def take_text(self, deltas: Sequence[Delta]) -> None:
         """Take pieces of text, which become events before the reply that they are part of.
 
         Text that a later attempt has replaced is left out, and so is text that comes after its reply.
         """
         for delta in deltas:
             if delta.key not in self._replied:
-                self._heard.append(delta)
+                self._waiting.append(delta)
                 self._attempts[delta.key] = max(delta.attempt, self._attempts.get(delta.key, 0))
 
     def text(self, key: str | None = None, attempt: int | None = None) -> Iterator[Event]:
         """Yield the events of the text of open steps; with a key, of that step alone, up to this attempt."""
-        heard, self._heard = self._heard, []
-        for delta in heard:
+        waiting, self._waiting = self._waiting, []
+        for delta in waiting:
             step = self._steps.get(delta.key)
             if step is None or key not in (None, delta.key) or delta.attempt > (attempt or delta.attempt):
-                self._heard.append(delta)
+                self._waiting.append(delta)
             elif delta.attempt == self._attempts[delta.key]:
                 data = TextDeltaData(
                     **step.about, attempt=delta.attempt, sequence=delta.sequence, text=delta.text

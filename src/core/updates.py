@@ -30,7 +30,7 @@ class UpdateTrace:
         self._accepted: UpdateAccepted | None = None
         self._completed: UpdateCompleted | None = None
         self._rejections: list[Failure] = []
-        self._heard: int | None = None
+        self._seen: int | None = None
         self._end: ExecutionEnded | None = None
 
     @property
@@ -41,7 +41,7 @@ class UpdateTrace:
 
     @property
     def _is_rejected(self) -> bool:
-        return self._heard is not None and len(self._rejections) > self._heard
+        return self._seen is not None and len(self._rejections) > self._seen
 
     @property
     def was_accepted(self) -> bool:
@@ -64,8 +64,8 @@ class UpdateTrace:
 
     def try_again(self) -> str:
         """Ignore the rejections so far; return the id of the message for the next try."""
-        self._heard = len(self._rejections)
-        return f"update:{self._id}:{self._heard}"
+        self._seen = len(self._rejections)
+        return f"update:{self._id}:{self._seen}"
 
     def answer(self, execution_id: str, name: str) -> JSON:
         """Return the handler's result, once the trace `is_over`.

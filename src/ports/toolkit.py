@@ -33,12 +33,12 @@ class RecordReader(Protocol):
         """Yield the event that `record` stands for, if any; its position is the record's, counted from 1."""
 
     @abstractmethod
-    def hear(self, deltas: Sequence[Delta]) -> None:
+    def take_text(self, deltas: Sequence[Delta]) -> None:
         """Take pieces of text of replies that are being written."""
 
     @abstractmethod
     def text(self) -> Iterator[Event]:
-        """Yield events for the text that `hear` took of steps that are still open."""
+        """Yield events for the text that `take_text` took of steps that are still open."""
 
 
 HandlerArguments = Callable[

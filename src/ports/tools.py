@@ -41,8 +41,8 @@ def misfit(tool: ToolSpec, faults: Sequence[str], known: str | None = None) -> I
     It quotes the schema, and says whether the tool has changed from the one with the fingerprint `known`.
     """
     changed = known is not None and known != tool.fingerprint
-    told = "the tool has changed since it was listed; its schema is now" if changed else "its schema is"
-    return InvalidArguments(tool.name, [*faults, f"{told} {encode(tool.parameters).decode()}"])
+    heading = "the tool has changed since it was listed; its schema is now" if changed else "its schema is"
+    return InvalidArguments(tool.name, [*faults, f"{heading} {encode(tool.parameters).decode()}"])
 
 
 class ToolSource(Protocol):

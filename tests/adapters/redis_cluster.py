@@ -111,7 +111,7 @@ def move_slot_key_by_key(nodes: Sequence[RedisServer], slot: int, target: RedisS
 
 
 def say(node: RedisServer, slot: int, what: str, other: str) -> None:
-    """Send a node a command about a slot. It refuses as long as its replica does not hear of it, too."""
+    """Send a node a command about a slot. It refuses as long as its replica does not know it, too."""
 
     def is_said() -> bool:
         try:

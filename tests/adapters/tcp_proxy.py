@@ -102,10 +102,10 @@ class TcpProxy:
         self.was_cut.clear()
         self._cut = _Cut(direction, count)
 
-    def replace(self, told: bytes, instead: bytes) -> None:
+    def replace(self, sent: bytes, instead: bytes) -> None:
         """Put something else of the same length into what the server says, where it says it in one piece."""
-        assert len(told) == len(instead)
-        self._replaced = (told, instead)
+        assert len(sent) == len(instead)
+        self._replaced = (sent, instead)
 
     def heal(self) -> None:
         """Take back every command; what was held goes on its way."""

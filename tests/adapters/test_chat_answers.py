@@ -151,14 +151,14 @@ def test_every_form_of_a_secret_is_removed(form: str) -> None:
 def test_a_secret_in_pieces_of_text_is_removed(before: str, after: str, cuts: list[int]) -> None:
     for form in ENCODED:
         whole = before + form + after
-        told: list[str] = []
-        text = SecretRemover({KEY}).text(told.append)
+        published: list[str] = []
+        text = SecretRemover({KEY}).text(published.append)
         assert text is not None
         places = [0, *sorted(cuts), len(whole)]
         for begin, end in pairwise(places):
             text(whole[begin:end])
         text.end()
-        assert "".join(told) == hidden(whole, {KEY})
+        assert "".join(published) == hidden(whole, {KEY})
 
 
 def test_a_short_key_is_a_word_like_others_in_replies() -> None:

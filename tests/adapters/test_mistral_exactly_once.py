@@ -227,7 +227,7 @@ async def test_a_cut_at_every_class_of_byte_boundary_of_every_request_changes_no
     await run_harried(clouds[mode], ERRAND, [cut, Mishap(), cut, Mishap(lost=True), cut], stream=stream)
 
 
-# Where no look can tell beforehand -----------------------------------------------------------------------
+# Where a look beforehand is not enough ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["start", "append"])
@@ -344,7 +344,7 @@ async def test_an_attempt_that_arrives_when_a_later_one_is_done_is_noticed_and_l
 
 async def test_what_an_ended_run_may_have_said_is_not_said_again() -> None:
     """A run was cancelled in the middle of its request, which the server answered all the same."""
-    with server_of([Say("0")], [Say("nobody heard")], [Say("2")]) as server:
+    with server_of([Say("0")], [Say("lost on the way")], [Say("2")]) as server:
         async with worker() as resources:
             session = session_for(server)
             request = start(graph_for("m"))

@@ -58,7 +58,7 @@ def new_execution(id: str) -> NewExecution:
 
 
 class AskedClock(SystemClock):
-    """Tells that somebody began to wait."""
+    """Sets an event when somebody begins to wait."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -95,7 +95,7 @@ def report(line: str) -> None:
 
 
 async def append_for_ever(path: Path) -> None:
-    """Append to `e`, up to three records at a time; tell each length that is durable."""
+    """Append to `e`, up to three records at a time; print each length that is durable."""
     sys.stdin.readline()
     async with open_store(path, synchronous="full") as store:
         work = await store.claim("a", ["w"], "default", limit=1, lease_seconds=0)
@@ -176,7 +176,7 @@ class OtherProcess:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
-    def hear(self) -> str:
+    def read_line(self) -> str:
         """Return the next line that it prints; '' once it is dead."""
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
@@ -200,7 +200,7 @@ async def test_what_was_acknowledged_survives_sigkill_at_any_moment(tmp_path: Pa
             other.say("go")
             # Where in its next appends the crash finds it is left to chance.
             for _ in range(random.randint(1, 50)):
-                acknowledged = int(await asyncio.to_thread(other.hear))
+                acknowledged = int(await asyncio.to_thread(other.read_line))
             reported = [int(line) for line in other.kill()]
         acknowledged = max([acknowledged, *reported])
         async with open_store(path) as store:
@@ -230,7 +230,10 @@ async def test_two_processes_that_claim_at_once_never_hold_the_same_execution(tm
             OtherProcess("work_in_turns", path, "a", "60") as a,
             OtherProcess("work_in_turns", path, "b", "60") as b,
         ):
-            assert (await asyncio.to_thread(a.hear), await asyncio.to_thread(b.hear)) == ("done", "done")
+            assert (await asyncio.to_thread(a.read_line), await asyncio.to_thread(b.read_line)) == (
+                "done",
+                "done",
+            )
         workers = set()
         for id in ids:
             written = [record.decode().split() for record in await store.read(id)]
@@ -247,11 +250,11 @@ async def test_processes_that_open_a_new_file_at_once_share_one_store(tmp_path: 
     ids = ["e", "f", "g"]
     with ExitStack() as stack:
         others = [stack.enter_context(OtherProcess("open_and_create", tmp_path, id)) for id in ids]
-        assert {other.hear() for other in others} == {"ready"}
+        assert {other.read_line() for other in others} == {"ready"}
         for round in range(10):
             for other in others:
                 other.say(f"runs{round}.db")
-            assert {other.hear() for other in others} == {"done"}
+            assert {other.read_line() for other in others} == {"done"}
             async with open_store(tmp_path / f"runs{round}.db") as store:
                 assert {head.id for head in await store.heads()} == set(ids)
 
@@ -287,7 +290,7 @@ async def test_changes_by_another_process_end_waits_and_follows(tmp_path: Path) 
     clock = AskedClock()
     async with SqliteStore(path, clock, synchronous="off") as store, asyncio.timeout(PATIENCE_SECONDS):
         with OtherProcess("obey", path) as other:
-            assert await asyncio.to_thread(other.hear) == "ready"
+            assert await asyncio.to_thread(other.read_line) == "ready"
             for order in ("append", "send", "release"):
                 version = (await store.claim("idle", [], "default", limit=0, lease_seconds=1)).version
                 clock.asked.clear()
@@ -301,7 +304,7 @@ async def test_changes_by_another_process_end_waits_and_follows(tmp_path: Path) 
                 assert not waiting.done()
                 other.say(order)
                 await waiting
-                assert await asyncio.to_thread(other.hear) == "done"
+                assert await asyncio.to_thread(other.read_line) == "done"
 
 
 # A file that somebody else uses --------------------------------------------------------------------------

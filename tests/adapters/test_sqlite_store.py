@@ -57,7 +57,7 @@ class TestSqliteStore(JournalContract):
 
 @dataclass(frozen=True)
 class ObservedDatabase(Database):
-    """A database whose connections tell what SQLite does."""
+    """A database whose connections record each statement of SQLite."""
 
     statements: list[str] = field(default_factory=list)
     """What was executed, with the values in it."""

@@ -1,4 +1,4 @@
-"""The proxy of the fault tests does what it is told to, no more and no less."""
+"""The proxy of the fault tests makes the faults that it is asked for, and no others."""
 
 from __future__ import annotations
 

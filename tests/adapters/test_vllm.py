@@ -80,8 +80,8 @@ async def test_a_run_with_tools_comes_to_its_end(stream: bool, call_ids: CallIds
     ids = [entry.tool_call_id for entry in result.entries if isinstance(entry, outlast.FunctionCall)]
     assert len(ids) == 4
     assert "" not in ids
-    told = server.bodies[-1]["messages"]
-    assert [message["role"] for message in told[:5]] == ["system", "user", "assistant", "tool", "tool"]
+    sent = server.bodies[-1]["messages"]
+    assert [message["role"] for message in sent[:5]] == ["system", "user", "assistant", "tool", "tool"]
 
 
 async def test_handoffs_settings_and_schemas_are_each_agent_s_own() -> None:
@@ -205,10 +205,10 @@ async def test_a_model_that_has_begun_to_write_is_not_fallen_back_from() -> None
     cut = Response(f"data: {json.dumps(piece)}\n\n", media_type="text/event-stream")
     with serving(lambda messages: "Rain.", fails={"qwen": cut}) as server:
         agent = outlast.Agent(model="qwen", name="a", fallback_models=["qwen-small"])
-        told: list[str] = []
+        published: list[str] = []
         with pytest.raises(ModelUnreachable, match="before the reply was complete"):
-            await one_reply(server, agent, told.append)
-        assert "".join(told) == "It ra"
+            await one_reply(server, agent, published.append)
+        assert "".join(published) == "It ra"
         assert server.bodies == []
 
 
@@ -248,7 +248,9 @@ async def test_of_a_long_conversation_only_what_the_context_keeps_is_sent() -> N
         return "Done." if len(server.bodies) % 5 == 0 else [("look_up", '{"city": "Lyon"}')]
 
     with serving(answer) as server:
-        session = session_with(server, context=[outlast.KeepLastTurns(3), lambda told: told[:1] + told[2:]])
+        session = session_with(
+            server, context=[outlast.KeepLastTurns(3), lambda entries: entries[:1] + entries[2:]]
+        )
         for number in range(3):
             result = await outlast.Runner.run(forecaster(), f"Task {number}.", session)
             assert result.text == "Done."

@@ -1,4 +1,4 @@
-"""A server that speaks chat completions the way vLLM does, as far as a client can tell.
+"""A server that speaks chat completions the way vLLM does, as far as a client can see.
 
 Unlike Mistral's own it fills its answers with fields that no other API has, numbers tool calls in its own way
 or not at all, says "" or nothing beside them, and refuses with bodies of its own. It takes what the OpenAI

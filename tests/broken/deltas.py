@@ -54,7 +54,7 @@ class Indiscreet(MemoryDeltas):
 
 
 class Deaf(MemoryDeltas):
-    """Follows, and does not hear what is published meanwhile."""
+    """Follows, and does not notice deltas that are published meanwhile."""
 
     async def follow(self, execution_id: str, after: str, timeout_seconds: float) -> None:
         if not (await self.read(execution_id, after))[0]:

@@ -202,14 +202,14 @@ async def _ends_the_stream_where_it_is(self: JournaledExecution, after: int = 0)
 
 
 class EndsTheStreamWhereItIs(BrokenBackend):
-    """The stream tells what has happened so far, and does not wait for more."""
+    """The stream has the events so far, and does not wait for more."""
 
     breaks = "d13_"
     replaced = ((JournaledExecution, "events", _ends_the_stream_where_it_is),)
 
 
 class KeepsTextToItself(BrokenBackend):
-    """What a model is writing is told to nobody."""
+    """The text that a model writes is not published."""
 
     breaks = "d13_"
     replaced = ((execution_driver.Driver, "_publisher", lambda self, step, attempt: nullcontext()),)
@@ -233,7 +233,7 @@ def _as_the_first(self: execution_driver.Driver, step: Step, attempt: int) -> An
 
 
 class NumbersEveryAttemptAsTheFirst(BrokenBackend):
-    """Who reads cannot tell the text of one attempt from that of another."""
+    """A reader cannot distinguish the text of one attempt from that of another."""
 
     breaks = "d13_"
     replaced = ((execution_driver.Driver, "_publisher", _as_the_first),)
@@ -364,7 +364,7 @@ class AnswersWithNothingAtTheEnd(BrokenBackend):
 
 def _remembers_rejections(self: UpdateTrace) -> str:
     _try_again(self)
-    self._heard = 0
+    self._seen = 0
     return f"update:{self._id}"
 
 

@@ -293,7 +293,7 @@ class StopsWithoutAWord(BrokenBackend):
 
 
 class TakesAllThereIs(BrokenBackend):
-    """A worker claims more than it was told to carry."""
+    """A worker claims more executions than its options allow."""
 
     breaks = "d16_"
 

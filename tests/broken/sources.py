@@ -372,7 +372,7 @@ class ThinksUnknownToolsHarmless(BrokenSource):
 
 
 class KnowsNoEffects(BrokenSource):
-    """Does not tell what it knows."""
+    """Does not declare the effects that it knows."""
 
     fails = "test_t3_a_source_that_knows_the_effects_declares_them"
 
@@ -482,7 +482,7 @@ class CannotBeCancelled(BrokenSource):
 
 
 class LeavesToolsRunning(BrokenSource):
-    """Stops waiting when a call is cancelled, and does not tell the tool."""
+    """Stops waiting when a call is cancelled, and does not cancel the tool."""
 
     fails = "test_t4_cancelling_a_call_reaches_its_tool"
 
@@ -530,7 +530,7 @@ class NeverSeesAChange(BrokenSource):
 
 
 class SeesChangesEverywhere(BrokenSource):
-    """Tells what a tool is with every call."""
+    """Returns the description of the tool with every call."""
 
     fails = "test_t5_a_call_of_a_tool_that_has_changed_says_what_it_is_now"
 

@@ -509,7 +509,7 @@ class GivesUpExpiredClaims(BrokenStore):
 
 
 class NamesNobodyAsLost(BrokenStore):
-    """Renewing never tells that a claim was lost."""
+    """Renewing never returns a claim that was lost."""
 
     breaks = "l4_"
 
@@ -663,7 +663,7 @@ class HoldsWhatHasNoMailOnly(BrokenStore):
 
 
 class HoldsOnceAndForAll(BrokenStore):
-    """What was held once hears of no message any more."""
+    """No message makes an execution claimable once it was held."""
 
     breaks = "l7_"
 

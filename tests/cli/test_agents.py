@@ -67,8 +67,8 @@ async def their_agent(server: MistralServer, **fields: Any) -> str:
 async def test_only_our_agents_are_shown(server: MistralServer) -> None:
     await their_agent(server)
     await converse(graph("Rhyme."))
-    told = await agents("list", "--json")
-    listed = [json.loads(line) for line in told.stdout.splitlines()]
+    as_json = await agents("list", "--json")
+    listed = [json.loads(line) for line in as_json.stdout.splitlines()]
     assert [(agent["name"], agent["versions"]) for agent in listed] == [("poet", 1), ("front", 1)]
     shown = (await agents("list")).stdout
     assert all(agent["id"] in shown for agent in listed)
@@ -112,16 +112,16 @@ async def test_nothing_is_removed_unasked(
     server: MistralServer, options: list[str], answer: str | None
 ) -> None:
     await converse(graph("Rhyme."))
-    told = await agents("gc", "--unused-for", "0", *options, answer=answer)
+    shown = await agents("gc", "--unused-for", "0", *options, answer=answer)
     assert len(server.agents) == 2
-    assert all(agent in told.stdout for agent in server.agents)
+    assert all(agent in shown.stdout for agent in server.agents)
 
 
 async def test_the_error_for_a_wrong_key_does_not_have_the_key(
     server: MistralServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "wrong-key-0123")
-    told = await agents("gc", "--yes")
-    assert told.exit_code == 1
-    assert "401" in told.stderr
-    assert "wrong-key-0123" not in told.output
+    shown = await agents("gc", "--yes")
+    assert shown.exit_code == 1
+    assert "401" in shown.stderr
+    assert "wrong-key-0123" not in shown.output

@@ -62,9 +62,9 @@ def test_calls_are_listed_approved_edited_and_denied(tmp_path: Path) -> None:
         done = call("deny", "t-1", cid, "--reason", "too much")
         assert done.stdout == f"denied transfer (call {cid}) of execution t-1: too much\n"
         result = call("start", "transfers", "--id", "t-1", "--module", "bank", "--wait").stdout
-    told = json.loads(result.splitlines()[-1])
-    assert told[:2] == ["5 to Ann", "3 to Bob"]
-    assert "too much" in told[2]
+    results = json.loads(result.splitlines()[-1])
+    assert results[:2] == ["5 to Ann", "3 to Bob"]
+    assert "too much" in results[2]
     shown = call("show", "t-1").stdout
     assert 'approval of transfer asked for: {"to":"Ann","amount":5}' in shown
     assert "transfer approved: less" in shown

@@ -131,7 +131,7 @@ def test_an_empty_list_says_so_beside_the_output() -> None:
 
 @pytest.mark.usefixtures("shop")
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (("list", "--backend", "carrier-pigeon://loft"), 1, "error: no backend for 'carrier-pigeon:'"),
         (("show", "nobody"), 1, "error: no execution 'nobody' in this backend"),
@@ -143,10 +143,12 @@ def test_an_empty_list_says_so_beside_the_output() -> None:
         (("dance",), 2, "No such command"),
     ],
 )
-def test_an_error_is_one_message_and_an_exit_code(arguments: tuple[str, ...], code: int, told: str) -> None:
+def test_an_error_is_one_message_and_an_exit_code(
+    arguments: tuple[str, ...], code: int, message: str
+) -> None:
     result = call(*arguments)
     assert result.exit_code == code
-    assert told in " ".join(result.stderr.replace("│", " ").split())
+    assert message in " ".join(result.stderr.replace("│", " ").split())
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
 

@@ -62,7 +62,7 @@ def test_a_word_may_stand_for_what_text_can_stand_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["a", "many"], "^count: Input should be a valid integer"),
         (["a", "1", '["open'], "^tags: Invalid JSON"),
@@ -71,8 +71,8 @@ def test_a_word_may_stand_for_what_text_can_stand_for() -> None:
         ([], "takes note, count, tags; 0 were given$"),
     ],
 )
-def test_words_that_do_not_fit_are_named(words: list[str], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_words_that_do_not_fit_are_named(words: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         arguments_of(ORDER, words)
 
 
@@ -83,7 +83,7 @@ def test_a_workflow_is_found_by_its_name_and_by_that_of_its_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "message"),
     [
         ("no_such_module", "module 'no_such_module' was not found"),
         ("json.no_such_module", "module 'json.no_such_module' was not found"),
@@ -92,10 +92,10 @@ def test_a_workflow_is_found_by_its_name_and_by_that_of_its_class() -> None:
         (f"{__name__}:Missing", "has no workflow 'Missing'; it has: loading_order, loading_anything"),
     ],
 )
-def test_what_cannot_be_loaded_is_named(target: str, told: str) -> None:
+def test_what_cannot_be_loaded_is_named(target: str, message: str) -> None:
     with pytest.raises(outlast.ConfigurationError) as caught:
         workflows_in([target])
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_name_without_a_module_is_not_guessed() -> None:

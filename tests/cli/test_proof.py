@@ -33,18 +33,18 @@ QUESTIONS: Counter[tuple[str | None, int]] = Counter({("front", 1): 1, ("front",
 
 def story(killed_at: int) -> list[Event]:
     """The events of an execution of tools and a model's turn; the first worker dies in the turn."""
-    told: list[AnyEventData] = [ExecutionStartedData(workflow="deal")]
+    events: list[AnyEventData] = [ExecutionStartedData(workflow="deal")]
     for number in range(TOOLS):
         if number == killed_at:
-            told += [
+            events += [
                 TurnStartedData(**TURN, key="turn"),
                 ExecutionRecoveredData(),
                 ModelRepliedData(**TURN, key="turn", result={}),
             ]
         call = {**TURN, "call_id": f"c{number}", "key": f"tool{number}", "tool": f"tool{number}"}
-        told += [ToolCalledData(**call), ToolReturnedData(**call, result=None)]
-    told.append(ExecutionCompletedData(result=None))
-    return [Event(position, datetime.now(UTC), data) for position, data in enumerate(told, 1)]
+        events += [ToolCalledData(**call), ToolReturnedData(**call, result=None)]
+    events.append(ExecutionCompletedData(result=None))
+    return [Event(position, datetime.now(UTC), data) for position, data in enumerate(events, 1)]
 
 
 def effects(killed_at: int) -> list[DemoEffect]:

@@ -37,8 +37,8 @@ def test_a_call_that_waits_is_one_line_of_json(call_id: str, arguments: dict[str
     approval = PendingApproval(
         key="k", call_id=call_id, agent="a", tool="t", arguments=arguments, fingerprint="f"
     )
-    told = json.loads(rendering.approval_json(approval).encode())
-    assert told == {**approval.model_dump(), "arguments": arguments}
+    found = json.loads(rendering.approval_json(approval).encode())
+    assert found == {**approval.model_dump(), "arguments": arguments}
 
 
 @given(data=any_event_data, text=any_text)
@@ -58,7 +58,7 @@ def test_a_line_for_people_steers_no_terminal(data: AnyEventData, text: str) -> 
 @given(data=st.data())
 def test_every_kind_of_event_says_something_to_people(kind: EventKind, data: st.DataObject) -> None:
     event = Event(1, AT, data.draw(data_of_kind(kind)))
-    assert rendering.told(event)
+    assert rendering.sentence_of(event)
     assert rendering.agent_of(event) == rendering.shortened(
         str(getattr(event.data, "agent", None) or getattr(event.data, "from_agent", "")), 18
     )

@@ -15,8 +15,10 @@ from outlast.ports.llm import ModelRequest
 
 def talk(request: ModelRequest) -> Any:
     """Echo what is asked; hand off, call a tool for ever, or write too much, when asked to."""
-    heard = [entry for entry in (*request.history, *request.new) if isinstance(entry, outlast.MessageInput)]
-    text = heard[-1].content
+    messages = [
+        entry for entry in (*request.history, *request.new) if isinstance(entry, outlast.MessageInput)
+    ]
+    text = messages[-1].content
     match text:
         case "hand off" if request.agent == "first":
             return handoff("other")
@@ -24,7 +26,7 @@ def talk(request: ModelRequest) -> Any:
             return call("nothing")
         case "be long":
             return say("x" * 3_000_000)
-    return say(f"{request.agent} {len(heard)}: {text}")
+    return say(f"{request.agent} {len(messages)}: {text}")
 
 
 other = outlast.Agent(model="m", name="other")

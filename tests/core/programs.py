@@ -92,7 +92,7 @@ class Sleep:
 
 @dataclass(frozen=True)
 class Emit:
-    """Tell the readers something."""
+    """Emit an event."""
 
     kind: str
     data: int

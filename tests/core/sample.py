@@ -45,17 +45,17 @@ IMPURE: dict[str, Callable[[], object]] = {
 
 def story_as_bytes(start: Any, events: list[Any]) -> bytes:
     """Return everything that a run comes to."""
-    run, told = AgentRun.model_validate(start), b""
+    run, found = AgentRun.model_validate(start), b""
     for event in events:
         run, effects = step(run, AGENT_EVENT.validate_python(event))
-        told += run.to_json() + b"".join(effect.to_json() for effect in effects)
-    return told
+        found += run.to_json() + b"".join(effect.to_json() for effect in effects)
+    return found
 
 
 def replay_as_bytes(journal: list[Any]) -> bytes:
     """Return everything that a journal comes to, and how its first departure would read."""
     records = [decode_record(encode(record)) for record in journal]
-    machine, position, told = WorkflowMachine("e-1", records), 0, b""
+    machine, position, found = WorkflowMachine("e-1", records), 0, b""
     while (given := machine.advance()) is not None:
         position = records.index(given, position) + 1
         for record in records[position:]:
@@ -63,15 +63,15 @@ def replay_as_bytes(journal: list[Any]) -> bytes:
                 break
             if not isinstance(record, NOTES):
                 machine.request(record)
-        told += encode_record(given) + repr((machine.now, machine.steps, machine.timers)).encode()
+        found += encode_record(given) + repr((machine.now, machine.steps, machine.timers)).encode()
     departing = WorkflowMachine("e-1", records)
     departing.advance()
     try:
         departing.request(EventEmitted(key="0.0", kind="other", data={"b": 1, "a": [2]}))
         departing.advance()
     except NonDeterminismError as error:
-        told += str(error).encode()
-    return told
+        found += str(error).encode()
+    return found
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Runs of the agent machine as stories: what came, where it led, what the driver was told to do."""
+"""Runs of the agent machine as stories: the events, the states after them, and the effects."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Story:
 
 
 def fold(start: AgentRun, events: Sequence[AgentEvent]) -> Story:
-    """Return the story that the events tell."""
+    """Return the story of these events."""
     run, moves = start, []
     for event in events:
         after, effects = step(run, event)
@@ -90,7 +90,7 @@ def fold(start: AgentRun, events: Sequence[AgentEvent]) -> Story:
 
 
 def outstanding(story: Story) -> list[AgentEffect]:
-    """Return what the driver has been told to do and has not answered, in order."""
+    """Return the effects that the driver has not answered yet, in order."""
     open_effects: list[AgentEffect] = []
     for move in story.moves:
         match move.event:
@@ -112,7 +112,7 @@ def outstanding(story: Story) -> list[AgentEffect]:
 
 
 def conversation(story: Story) -> tuple[Entry, ...]:
-    """Return the transcript that a driver has which does as it is told."""
+    """Return the transcript of a driver that carries out every effect."""
     entries: list[Entry] = []
     for effect in story.effects:
         match effect:

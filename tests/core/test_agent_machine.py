@@ -69,14 +69,14 @@ LIMITS = frozenset({"MaxTurnsExceeded", "BudgetExceeded"})
 """The errors that say which limit a run has reached."""
 
 
-def calls_without_answer(told: tuple[Entry, ...]) -> list[str]:
-    """Return the ids of the calls that wait at the end of `told`.
+def calls_without_answer(entries: tuple[Entry, ...]) -> list[str]:
+    """Return the ids of the calls that wait at the end of `entries`.
 
     Fails unless every earlier call has exactly one result, in call order, before anything else is said.
     """
     waiting: list[str] = []
     reply: list[str] = []
-    for entry in told:
+    for entry in entries:
         match entry:
             case FunctionCall():
                 reply.append(entry.tool_call_id)
@@ -87,18 +87,18 @@ def calls_without_answer(told: tuple[Entry, ...]) -> list[str]:
                 assert waiting, f"a result for {entry.tool_call_id!r}, which nobody asked for"
                 assert entry.tool_call_id == waiting.pop(0)
             case MessageInput():
-                assert not reply, "a person was heard before the calls had their results"
-                assert not waiting, "a person was heard before all results were given"
+                assert not reply, "a message of a person was sent before the calls had their results"
+                assert not waiting, "a message of a person was sent before all results were given"
             case _:
-                assert not waiting, "the model was heard before all results were given"
+                assert not waiting, "a reply was sent before all results were given"
     return waiting or reply
 
 
-def results_in(told: tuple[Entry, ...]) -> dict[str, str]:
+def results_in(entries: tuple[Entry, ...]) -> dict[str, str]:
     """Return the results among the entries, by call id; for a call of the server's whether it may run."""
-    results = {entry.tool_call_id: entry.result for entry in told if isinstance(entry, FunctionResult)}
+    results = {entry.tool_call_id: entry.result for entry in entries if isinstance(entry, FunctionResult)}
     return results | {
-        entry.tool_call_id: entry.confirmation for entry in told if isinstance(entry, ToolConfirmation)
+        entry.tool_call_id: entry.confirmation for entry in entries if isinstance(entry, ToolConfirmation)
     }
 
 
@@ -154,13 +154,13 @@ def accepts(run: AgentRun, tried: AgentEvent) -> bool:
 
 @given(stories())
 def test_a1_every_call_gets_one_result_in_call_order_before_the_model_is_called_again(story: Story) -> None:
-    told: list[Entry] = []
+    sent: list[Entry] = []
     for effect in story.effects:
         if isinstance(effect, CallModel):
-            told += effect.entries
-            assert calls_without_answer(tuple(told)) == []
+            sent += effect.entries
+            assert calls_without_answer(tuple(sent)) == []
         elif isinstance(effect, KeepReply):
-            told += effect.entries
+            sent += effect.entries
             ids = [entry.tool_call_id for entry in effect.entries if isinstance(entry, FunctionCall)]
             assert len({*ids}) == len(ids)
             assert "" not in ids
@@ -199,14 +199,14 @@ def test_a1_the_result_of_a_call_is_what_came_of_it_and_the_model_gets_nothing_b
                 case AnswerCall():
                     came[effect.call_id] = "deny" if effect.call_id in by_server else effect.result
                 case CallModel():
-                    told = results_in(effect.entries)
-                    assert told.keys() == came.keys()
-                    assert all(came[call_id] in told[call_id] for call_id in told)
+                    results = results_in(effect.entries)
+                    assert results.keys() == came.keys()
+                    assert all(came[call_id] in results[call_id] for call_id in results)
                     came = {}
                 case Fail() | Stop():
-                    told = results_in(effect.unsent)
-                    assert told.keys() >= came.keys()
-                    for call_id, result in told.items():
+                    results = results_in(effect.unsent)
+                    assert results.keys() >= came.keys()
+                    for call_id, result in results.items():
                         expected = came.get(call_id, "deny" if result == "deny" else "was cancelled")
                         assert expected in result
                 case _:
@@ -255,13 +255,13 @@ def test_a2_the_state_knows_what_is_outstanding(story: Story) -> None:
             assert [(type(effect), story.end.turn) for effect in waiting] == [(CallModel, story.end.turn)]
         case Phase.AWAITING_TOOLS:
             kinds = {CallState.RUNNING: CallTool, CallState.AWAITING_APPROVAL: AskApproval}
-            told = {
+            answered = {
                 (type(effect), effect.call_id, effect.tool, repr(effect.arguments))
                 for effect in waiting
                 if isinstance(effect, (CallTool, AskApproval))
             }
-            assert len(told) == len(waiting)
-            assert told == {
+            assert len(answered) == len(waiting)
+            assert answered == {
                 (kinds[call.state], call.call_id, call.tool, repr(call.arguments))
                 for call in story.end.open_calls
             }
@@ -361,19 +361,19 @@ def test_a5_the_model_is_called_at_most_max_turns_times(story: Story) -> None:
 
 def spent(story: Story, moves: int) -> tuple[int, int, int, float]:
     """Return turns, tokens, calls of tools and seconds that the first moves took, from what came and went."""
-    told = story.moves[:moves]
-    turns = sum(isinstance(effect, CallModel) for move in told for effect in move.effects)
+    past = story.moves[:moves]
+    turns = sum(isinstance(effect, CallModel) for move in past for effect in move.effects)
     costs = (RunStarted, ModelReplied, AnswerAccepted, AnswerRejected, AnswerBlocked)
-    used = sum((move.event.usage for move in told if isinstance(move.event, costs)), Usage())
+    used = sum((move.event.usage for move in past if isinstance(move.event, costs)), Usage())
     tokens = max(used.total_tokens, used.prompt_tokens + used.completion_tokens)
     calls = {
         (effect.turn, effect.call_id)
-        for move in told
+        for move in past
         for effect in move.effects
         if isinstance(effect, (CallTool, AskApproval))
         or (isinstance(effect, AnswerCall) and "is used up" in effect.result)
     }
-    times = [max(move.event.at, 0.0) for move in told]
+    times = [max(move.event.at, 0.0) for move in past]
     return turns, tokens, len(calls), max(times) - times[0]
 
 
@@ -437,9 +437,9 @@ def test_a10_an_answer_that_must_be_checked_counts_only_when_it_was_accepted(sto
                 ended = [effect.failure.kind for effect in move.effects if isinstance(effect, Fail)]
                 assert ended == ["InvalidOutput"] if not may_go_on else set(ended) <= LIMITS
                 for asked in (effect for effect in move.effects if isinstance(effect, CallModel)):
-                    told = asked.entries[0]
-                    assert isinstance(told, MessageInput)
-                    assert problem in str(told.content)
+                    message = asked.entries[0]
+                    assert isinstance(message, MessageInput)
+                    assert problem in str(message.content)
             case AnswerBlocked(failure=failure):
                 assert [effect.failure for effect in move.effects if isinstance(effect, Fail)] == [failure]
             case _:
@@ -465,19 +465,19 @@ def test_a6_what_cannot_be_called_is_answered_with_a_message_to_act_on(story: St
         answers = {effect.call_id: effect for effect in move.effects if isinstance(effect, AnswerCall)}
         broken = False
         for call in made_by_us(move):
-            told = answers.get(call.tool_call_id)
+            answer = answers.get(call.tool_call_id)
             if call.name not in known:
                 broken = True
-                assert told is not None
-                assert told.failure
-                assert repr(call.name.removeprefix("transfer_to_")) in told.result
+                assert answer is not None
+                assert answer.failure
+                assert repr(call.name.removeprefix("transfer_to_")) in answer.result
             elif call.name not in agent.handoff_tools() and call.arguments in UNUSABLE_ARGUMENTS:
                 broken = True
-                assert told is not None
-                assert told.failure
-                assert "send one" in told.result
+                assert answer is not None
+                assert answer.failure
+                assert "send one" in answer.result
             elif call.name not in agent.handoff_tools():
-                assert told is None or "is used up" in told.result
+                assert answer is None or "is used up" in answer.result
         ended = [effect.failure for effect in move.effects if isinstance(effect, Fail)]
         if story.start.raise_on_tool_fail and broken:
             assert isinstance(ended[0].error(), ToolError)
@@ -573,15 +573,15 @@ def test_messages_of_people_reach_the_model_after_all_results_and_are_never_lost
     if not isinstance(story.moves[0].event, RunStarted) or story.end.phase is Phase.FINISHED:
         return
     inputs = story.moves[0].event.inputs
-    told = [
+    messages = [
         entry
         for entry in (*conversation(story), *story.end.added)
         if getattr(entry, "type", "") == "message.input"
     ]
     if story.end.phase in (Phase.FAILED, Phase.CANCELLED):
-        told = [entry for entry in conversation(story) if entry.type == "message.input"]
-    told = [entry for entry in told if "cannot be used" not in str(getattr(entry, "content", ""))]
-    assert told == [*inputs, *said]
+        messages = [entry for entry in conversation(story) if entry.type == "message.input"]
+    messages = [entry for entry in messages if "cannot be used" not in str(getattr(entry, "content", ""))]
+    assert messages == [*inputs, *said]
 
 
 @given(stories())

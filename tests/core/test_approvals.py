@@ -191,7 +191,7 @@ def asked_by_server(**options: Any) -> tuple[AgentRun, AskApproval]:
     return run, asked
 
 
-def told(effects: tuple[Any, ...]) -> tuple[Any, ...]:
+def sent(effects: tuple[Any, ...]) -> tuple[Any, ...]:
     return next(one.entries if isinstance(one, CallModel) else one.unsent for one in effects[::-1])
 
 
@@ -199,7 +199,7 @@ def test_what_the_server_may_run_is_confirmed_and_not_run_by_us() -> None:
     run, asked = asked_by_server()
     _, effects = step(run, ApprovalGiven(call_id="s", fingerprint=asked.fingerprint))
     assert [type(effect) for effect in effects] == [CallModel]
-    assert told(effects) == (ToolConfirmation(tool_call_id="s", confirmation="allow"),)
+    assert sent(effects) == (ToolConfirmation(tool_call_id="s", confirmation="allow"),)
 
 
 @pytest.mark.parametrize("raises", [False, True])
@@ -207,7 +207,7 @@ def test_what_the_server_may_not_run_is_refused_there(raises: bool) -> None:
     run, asked = asked_by_server(raise_on_tool_fail=raises)
     _, effects = step(run, ApprovalDenied(call_id="s", fingerprint=asked.fingerprint, reason="no"))
     assert isinstance(effects[-1], Fail) == raises
-    assert told(effects) == (ToolConfirmation(tool_call_id="s", confirmation="deny"),)
+    assert sent(effects) == (ToolConfirmation(tool_call_id="s", confirmation="deny"),)
 
 
 def test_the_server_runs_what_it_asked_for_or_nothing() -> None:
@@ -216,13 +216,13 @@ def test_the_server_runs_what_it_asked_for_or_nothing() -> None:
     _, effects = step(run, edited)
     [answer] = [effect for effect in effects if isinstance(effect, AnswerCall)]
     assert "no other arguments" in answer.result
-    assert told(effects) == (ToolConfirmation(tool_call_id="s", confirmation="deny"),)
+    assert sent(effects) == (ToolConfirmation(tool_call_id="s", confirmation="deny"),)
 
 
 def test_a_run_that_ends_lets_the_server_run_nothing() -> None:
     run, _ = asked_by_server()
     _, effects = step(run, RunCancelled())
-    assert told(effects) == (ToolConfirmation(tool_call_id="s", confirmation="deny"),)
+    assert sent(effects) == (ToolConfirmation(tool_call_id="s", confirmation="deny"),)
 
 
 def test_a_tool_of_the_servers_may_be_called_like_a_handoff() -> None:

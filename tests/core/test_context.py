@@ -38,23 +38,23 @@ any_entries = st.lists(st.one_of(calls, results, user_messages, other_entries), 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[Entry]:
     """Conversations as runs leave them: every call has its result, behind its reply."""
-    told: list[Entry] = []
+    entries: list[Entry] = []
     for number in range(draw(st.integers(0, 7))):
         if draw(st.booleans()):
-            told.append(draw(user_messages))
+            entries.append(draw(user_messages))
         made = [
             FunctionCall(tool_call_id=f"{number}{n}", name="f", arguments="{}")
             for n in range(draw(st.integers(0, 3)))
         ]
-        told += draw(st.permutations([*made, MessageOutput(content="x" * draw(st.integers(0, 40)))]))
+        entries += draw(st.permutations([*made, MessageOutput(content="x" * draw(st.integers(0, 40)))]))
         answers: list[Entry] = [
             ToolConfirmation(tool_call_id=call.tool_call_id, confirmation="allow")
             if draw(st.integers(0, 5)) == 5
             else FunctionResult(tool_call_id=call.tool_call_id, result="y" * draw(st.integers(0, 40)))
             for call in made
         ]
-        told += draw(st.permutations(answers))
-    return told + draw(st.lists(user_messages, max_size=2))
+        entries += draw(st.permutations(answers))
+    return entries + draw(st.lists(user_messages, max_size=2))
 
 
 processors = st.one_of(
@@ -89,12 +89,12 @@ def is_within(part: Sequence[Entry], whole: Sequence[Entry]) -> bool:
 
 
 @given(conversations(), st.lists(processors, max_size=3))
-def test_every_call_stays_paired_with_its_result(told: list[Entry], chain: list[Any]) -> None:
-    assert unpaired(told) == []
-    left = processed(chain, told)
-    event(f"dropped: {len(left) < len(told)}")
+def test_every_call_stays_paired_with_its_result(entries: list[Entry], chain: list[Any]) -> None:
+    assert unpaired(entries) == []
+    left = processed(chain, entries)
+    event(f"dropped: {len(left) < len(entries)}")
     assert unpaired(left) == []
-    assert is_within(left, told)
+    assert is_within(left, entries)
 
 
 @given(stories(), processors)
@@ -125,20 +125,20 @@ def test_blocks_hold_every_entry_once_and_calls_with_their_results(entries: list
             assert unpaired([entries[position] for position in block]) == []
 
 
-def replies_in(told: Sequence[Entry]) -> int:
-    return sum(not isinstance(told[block[0]], MessageInput) for block in blocks_of(told))
+def replies_in(entries: Sequence[Entry]) -> int:
+    return sum(not isinstance(entries[block[0]], MessageInput) for block in blocks_of(entries))
 
 
 @given(conversations(), st.integers(1, 5))
 def test_the_last_turns_are_kept_whole_with_the_message_that_led_to_them(
-    told: list[Entry], turns: int
+    entries: list[Entry], turns: int
 ) -> None:
-    left = list(KeepLastTurns(turns)(told))
-    assert replies_in(left) == min(turns, replies_in(told))
+    left = list(KeepLastTurns(turns)(entries))
+    assert replies_in(left) == min(turns, replies_in(entries))
     # What follows the first reply that is kept is kept to the end.
     tail = len(left) - next((n for n, e in enumerate(left) if not isinstance(e, MessageInput)), 0)
-    assert left[len(left) - tail :] == told[len(told) - tail :]
-    said_before = [entry for entry in told[: len(told) - tail] if isinstance(entry, MessageInput)]
+    assert left[len(left) - tail :] == entries[len(entries) - tail :]
+    said_before = [entry for entry in entries[: len(entries) - tail] if isinstance(entry, MessageInput)]
     led = left[: len(left) - tail]
     assert bool(led) == bool(said_before)
     assert said_before[len(said_before) - len(led) :] == led
@@ -146,10 +146,10 @@ def test_the_last_turns_are_kept_whole_with_the_message_that_led_to_them(
 
 
 @given(conversations(), st.integers(1, 150))
-def test_a_budget_is_kept_wherever_the_last_turn_alone_fits(told: list[Entry], tokens: int) -> None:
-    left = list(TokenBudget(tokens)(told))
+def test_a_budget_is_kept_wherever_the_last_turn_alone_fits(entries: list[Entry], tokens: int) -> None:
+    left = list(TokenBudget(tokens)(entries))
     size = sum(map(estimated_tokens, left))
-    least = list(TokenBudget(1)(told))
+    least = list(TokenBudget(1)(entries))
     if sum(map(estimated_tokens, least)) <= tokens:
         event("fits")
         assert size <= tokens
@@ -157,18 +157,18 @@ def test_a_budget_is_kept_wherever_the_last_turn_alone_fits(told: list[Entry], t
         event("the last turn alone is more")
         assert left == least
     assert is_within(least, left)
-    assert replies_in(least) == min(1, replies_in(told))
-    if sum(map(estimated_tokens, told)) <= tokens:
-        assert left == told
+    assert replies_in(least) == min(1, replies_in(entries))
+    if sum(map(estimated_tokens, entries)) <= tokens:
+        assert left == entries
     assert list(TokenBudget(tokens)(left)) == left
 
 
 def test_entries_are_counted_as_it_is_said() -> None:
-    told: list[Entry] = []
+    entries: list[Entry] = []
     for number in range(5):
-        told += [MessageInput(content=str(number)), MessageOutput(content="yes")]
+        entries += [MessageInput(content=str(number)), MessageOutput(content="yes")]
     for tokens in range(2, 12):
-        assert list(TokenBudget(tokens, count=lambda entry: 1)(told)) == told[-tokens:]
+        assert list(TokenBudget(tokens, count=lambda entry: 1)(entries)) == entries[-tokens:]
 
 
 @pytest.mark.parametrize("make", [KeepLastTurns, TokenBudget])
@@ -182,15 +182,15 @@ def fails(_: Sequence[Entry]) -> Sequence[Entry]:
 
 
 @pytest.mark.parametrize(
-    ("processor", "told"),
+    ("processor", "message"),
     [
         (fails, "'fails' failed with LookupError: no idea"),
-        (lambda told: None, "returned no entries"),
-        (lambda told: [{"type": "function.call"}], "returned no entries"),
-        (lambda told: "text", "returned no entries"),
+        (lambda entries: None, "returned no entries"),
+        (lambda entries: [{"type": "function.call"}], "returned no entries"),
+        (lambda entries: "text", "returned no entries"),
     ],
     ids=["fails", "none", "half an entry", "text"],
 )
-def test_a_processor_that_does_not_do_its_work_is_named(processor: Any, told: str) -> None:
-    with pytest.raises(DefinitionError, match=told):
+def test_a_processor_that_does_not_do_its_work_is_named(processor: Any, message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
         processed([processor], [MessageInput(content="hi")])

@@ -117,9 +117,9 @@ def test_the_message_of_every_error_has_its_fields(kind: type[OutlastError]) -> 
     given_fields = {
         field.name: samples[str(field.type)] for field in fields(kind) if str(field.type) in samples
     }
-    told = str(kind(**given_fields))
+    message = str(kind(**given_fields))
     for name, value in given_fields.items():
-        assert str(value if not isinstance(value, list) else value[0]) in told, name
+        assert str(value if not isinstance(value, list) else value[0]) in message, name
 
 
 def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:

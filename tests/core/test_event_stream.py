@@ -205,7 +205,7 @@ def test_every_kind_is_read_from_records_but_text_which_comes_from_deltas() -> N
     assert {data.kind for _, data in STORIES} == {*EventKind} - {EventKind.TEXT_DELTA}
     reader = EventReader()
     list(reader.read(begun(StepKind.MODEL)))
-    reader.hear([Delta(MODEL_KEY, 2, 1, "Rain", 30.0)])
+    reader.take_text([Delta(MODEL_KEY, 2, 1, "Rain", 30.0)])
     [event] = reader.text()
     assert event.data == events.TextDeltaData(**ABOUT[StepKind.MODEL], attempt=2, sequence=1, text="Rain")
     assert event.at == datetime.fromtimestamp(30.0, UTC)
@@ -218,7 +218,7 @@ def test_text_is_taken_while_a_model_is_asked_and_not_after_its_reply() -> None:
     assert reader.awaits_reply
     list(reader.read(completed(StepKind.MODEL, {"entries": []})))
     assert not reader.awaits_reply
-    reader.hear([Delta(MODEL_KEY, 1, 1, "too late", 30.0)])
+    reader.take_text([Delta(MODEL_KEY, 1, 1, "too late", 30.0)])
     assert list(reader.text()) == []
 
 

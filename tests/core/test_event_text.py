@@ -1,4 +1,4 @@
-"""Text among records: whatever is read when, each piece is told once, in place, and disturbs no record."""
+"""Text among records: whatever is read when, each piece is one event, in its place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Story:
 
 @st.composite
 def stories(draw: st.DrawFn) -> Story:
-    """Turns one after another, each of some attempts that told some text."""
+    """Turns one after another, each of some attempts that published some text."""
     timeline: list[AnyRecord | Delta] = []
     for turn in range(draw(st.integers(1, 3))):
         key = model_key("run", turn)
@@ -52,19 +52,19 @@ def stories(draw: st.DrawFn) -> Story:
 
 
 def read(story: Story, looks: list[int]) -> list[Event]:
-    """Return what a reader tells that looks at these moments: at the records, then at the text."""
+    """Return the events of a reader that looks at these moments: at the records, then at the text."""
     reader = EventReader()
     events: list[Event] = []
     records, deltas = 0, 0
     for moment in [*sorted(looks), len(story.timeline) + 1]:
         known = [item for item in story.timeline[:moment] if not isinstance(item, Delta)]
         # The text is looked at when one more thing may have happened.
-        told = [item for item in story.timeline[: moment + 1] if isinstance(item, Delta)]
-        reader.hear(told[deltas:])
+        known_text = [item for item in story.timeline[: moment + 1] if isinstance(item, Delta)]
+        reader.take_text(known_text[deltas:])
         for record in known[records:]:
             events += reader.read(record)
         events += reader.text()
-        records, deltas = len(known), max(deltas, len(told))
+        records, deltas = len(known), max(deltas, len(known_text))
     return events
 
 
@@ -78,7 +78,7 @@ def test_each_piece_is_an_event_once_in_its_place_whatever_is_read_when(
         event for record in story.records for event in silent.read(record)
     ]
     assert [event.position for event in events] == sorted(event.position for event in events)
-    told: list[tuple[str, int, int, str]] = []
+    pieces: list[tuple[str, int, int, str]] = []
     replied: set[str] = set()
     for event in events:
         match event.data:
@@ -86,15 +86,15 @@ def test_each_piece_is_an_event_once_in_its_place_whatever_is_read_when(
                 replied.add(key)
             case TextDeltaData(key=key) as piece:
                 assert key not in replied
-                told.append((key, piece.attempt, piece.sequence, piece.text))
+                pieces.append((key, piece.attempt, piece.sequence, piece.text))
             case _:
                 pass
     published = [(delta.key, delta.attempt, delta.sequence, delta.text) for delta in story.deltas]
-    # In order, none twice, and all of the last attempt that told any; of earlier ones what was heard in time.
-    assert told == [piece for piece in published if piece in set(told)]
-    assert len(told) == len(set(told))
+    # In order, none twice: all pieces of the last attempt, and those of earlier ones that came in time.
+    assert pieces == [piece for piece in published if piece in set(pieces)]
+    assert len(pieces) == len(set(pieces))
     last = {delta.key: delta.attempt for delta in story.deltas}
-    assert {piece for piece in published if piece[1] == last[piece[0]]} <= set(told)
+    assert {piece for piece in published if piece[1] == last[piece[0]]} <= set(pieces)
 
 
 @given(story=stories())

@@ -113,9 +113,9 @@ def test_calls_above_the_limit_are_answered_and_the_others_are_made(raise_on_too
     run, effects = step(run, ToolReturned(call_id="x", result="of x"))
     failed = last(effects, Fail)
     assert failed.failure.details == {"agent": "a", "limit": "tool_calls", "allowed": 2, "used": 3}
-    told = [entry.result for entry in failed.unsent if isinstance(entry, FunctionResult)]
-    assert told[:2] == ["of x", "of y"]
-    assert "limit of 2 tool calls" in told[2]
+    results = [entry.result for entry in failed.unsent if isinstance(entry, FunctionResult)]
+    assert results[:2] == ["of x", "of y"]
+    assert "limit of 2 tool calls" in results[2]
 
 
 def test_as_many_calls_as_are_allowed_are_no_more_than_are_allowed() -> None:
@@ -161,8 +161,8 @@ def test_a_rejected_answer_may_be_given_again_as_often_as_is_allowed() -> None:
     run, effects = after(answer(), checked={"a": 1})
     assert last(effects, CheckAnswer).entries == (ANSWER,)
     run, effects = step(run, AnswerRejected(problem="too short", usage=Usage(total_tokens=3)))
-    [told] = last(effects, CallModel).entries
-    assert "too short" in str(told.content)
+    [message] = last(effects, CallModel).entries
+    assert "too short" in str(message.content)
     run, _ = step(run, answer())
     run, effects = step(run, AnswerRejected(problem="still too short"))
     assert last(effects, Fail).failure.details == {

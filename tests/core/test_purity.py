@@ -22,22 +22,22 @@ from tests.core.stories import Story, stories
 @functools.cache
 def sampled() -> bytes:
     """Return some stories and some journals, as JSON."""
-    told: list[Any] = []
+    runs: list[Any] = []
     journals: list[Any] = []
 
     @settings(max_examples=50, database=None)
     @given(stories())
-    def tell(story: Story) -> None:
-        told.append([decode(story.start.to_json()), [decode(event.to_json()) for event in story.events]])
+    def add_run(story: Story) -> None:
+        runs.append([decode(story.start.to_json()), [decode(event.to_json()) for event in story.events]])
 
     @settings(max_examples=50, database=None)
     @given(executions())
     def record(recording: Recording) -> None:
         journals.append([decode(encode_record(record)) for record in recording.journal])
 
-    tell()
+    add_run()
     record()
-    return encode([told, journals], depth_max=200)
+    return encode([runs, journals], depth_max=200)
 
 
 def run_sample(*deeds: str, hash_seed: str = "0") -> subprocess.CompletedProcess[bytes]:

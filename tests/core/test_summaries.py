@@ -1,4 +1,4 @@
-"""Summaries: whatever is summarised, calls stay with their results, nothing is lost, and little is told."""
+"""Summaries: calls stay with their results, nothing is lost, and the model sees little."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def marks(entries: Sequence[Entry]) -> list[str]:
 
 @given(turns(), summarisers)
 def test_over_many_turns_calls_stay_with_their_results_and_nothing_is_lost(
-    told: list[list[Entry]], summariser: SummariseHistory
+    entries: list[list[Entry]], summariser: SummariseHistory
 ) -> None:
     history: list[Entry] = []
     summary: Summary | None = None
     summarised: set[str] = set()
-    for new, reply in zip(told[::2], [*told[1::2], []], strict=False):
+    for new, reply in zip(entries[::2], [*entries[1::2], []], strict=False):
         before = (list(history), summary, list(new))
         split = summariser.split(history, summary, new)
         # Pure: the same again, and nothing was changed.
@@ -107,7 +107,7 @@ def test_over_many_turns_calls_stay_with_their_results_and_nothing_is_lost(
         assert unpaired([*seen, *new]) == []
         own = seen if summary is None else seen[1:]
         assert is_within(own, history)
-        # What is not told any more has been in a transcript.
+        # An entry that the model no longer sees has been in a transcript.
         assert set(marks(history)) <= {*marks(own), *summarised}
         assert sum(HEADING in mark for mark in marks(seen)) == (summary is not None)
         assert is_within(list(KeepLastTurns(summariser.keep_turns)([*history, *new])), [*own, *new])
@@ -116,25 +116,25 @@ def test_over_many_turns_calls_stay_with_their_results_and_nothing_is_lost(
 
 @given(conversations(), summarisers)
 def test_what_is_left_is_the_last_turns_and_what_led_to_them(
-    told: list[Entry], summariser: SummariseHistory
+    entries: list[Entry], summariser: SummariseHistory
 ) -> None:
-    split = summariser.split(told, None)
-    kept = KeepLastTurns(summariser.keep_turns)(told)
+    split = summariser.split(entries, None)
+    kept = KeepLastTurns(summariser.keep_turns)(entries)
     if split is None:
-        assert len(told) <= summariser.over_tokens or list(kept) == told
+        assert len(entries) <= summariser.over_tokens or list(kept) == entries
         return
-    seen = visible_entries(told, split.summarised("text"))
-    # However long the conversation was, so much is told of it: one message, and what is kept.
+    seen = visible_entries(entries, split.summarised("text"))
+    # However long the conversation was, the model sees one message, and the entries that are kept.
     assert list(seen) == [heading_of("text"), *kept]
     assert processed([summariser], seen) == seen
 
 
 @given(conversations(), st.integers(1, 3))
-def test_an_earlier_summary_goes_with_what_is_summarised(told: list[Entry], keep_turns: int) -> None:
-    whole = [heading_of("earlier"), *told]
+def test_an_earlier_summary_goes_with_what_is_summarised(entries: list[Entry], keep_turns: int) -> None:
+    whole = [heading_of("earlier"), *entries]
     old = older(whole, keep_turns)
     assert not old or old[0] == 0
-    assert set(old) - {0} == {position + 1 for position in older(told, keep_turns)}
+    assert set(old) - {0} == {position + 1 for position in older(entries, keep_turns)}
 
 
 def test_a_call_whose_result_is_new_is_not_summarised() -> None:
@@ -149,7 +149,7 @@ def test_a_call_whose_result_is_new_is_not_summarised() -> None:
 
 
 def test_a_transcript_has_a_line_for_each_thing_said_called_and_answered() -> None:
-    told: list[Entry] = [
+    entries: list[Entry] = [
         MessageInput(content=(TextChunk(text="Weather?"), ImageURLChunk(image_url="http://host/sky.png"))),
         FunctionCall(tool_call_id="a", name="look", arguments='{"city": "Lyon"}'),
         FunctionResult(tool_call_id="a", result="rain"),
@@ -157,7 +157,7 @@ def test_a_transcript_has_a_line_for_each_thing_said_called_and_answered() -> No
         UnknownEntry(type="thought"),
         MessageOutput(content="It rains."),
     ]
-    assert transcript(told).splitlines() == [
+    assert transcript(entries).splitlines() == [
         "user: Weather?[image_url]",
         'assistant called look: {"city": "Lyon"}',
         "look returned: rain",
@@ -178,7 +178,7 @@ def test_the_summariser_is_the_active_agents_model_with_nothing_else_of_it() -> 
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"over_tokens": 0}, "over_tokens of SummariseHistory is 0"),
         ({"keep_turns": 0}, "keep_turns of SummariseHistory is 0"),
@@ -186,8 +186,8 @@ def test_the_summariser_is_the_active_agents_model_with_nothing_else_of_it() -> 
         ({"instructions": ""}, "instructions of SummariseHistory are empty"),
     ],
 )
-def test_a_summariser_that_cannot_work_is_refused(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(DefinitionError, match=told):
+def test_a_summariser_that_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
         SummariseHistory(**{"over_tokens": 100, **changes})
 
 
@@ -216,14 +216,14 @@ def test_summaries_come_first_among_the_processors_and_once() -> None:
 
 @given(conversations(), st.integers(1, 3), st.integers(1, 200))
 def test_a_summary_covers_the_same_entries_when_the_beginning_of_the_conversation_is_dropped(
-    told: list[Entry], keep_turns: int, tokens: int
+    entries: list[Entry], keep_turns: int, tokens: int
 ) -> None:
-    split = SummariseHistory(over_tokens=1, keep_turns=keep_turns).split(told, None)
+    split = SummariseHistory(over_tokens=1, keep_turns=keep_turns).split(entries, None)
     if split is None:
         return
     summary = split.summarised("What was said.")
-    kept = TokenBudget(tokens).positions(told)
-    event(f"dropped: {len(kept) < len(told)}")
-    left = visible_entries([told[position] for position in kept], summary.without(kept))
-    told_before = [*summary.kept, *range(summary.length, len(told))]
-    assert left == (summary.heading, *(told[position] for position in told_before if position in kept))
+    kept = TokenBudget(tokens).positions(entries)
+    event(f"dropped: {len(kept) < len(entries)}")
+    left = visible_entries([entries[position] for position in kept], summary.without(kept))
+    seen_before = [*summary.kept, *range(summary.length, len(entries))]
+    assert left == (summary.heading, *(entries[position] for position in seen_before if position in kept))

@@ -50,10 +50,10 @@ def outcome(trace: UpdateTrace) -> object:
     try:
         return trace.answer("e-1", "set")
     except (UpdateFailed, UpdateRejected, ExecutionAlreadyEnded) as error:
-        told = error
-    assert told.execution_id == "e-1"
-    assert getattr(told, "update", "set") == "set"
-    return type(told)
+        raised = error
+    assert raised.execution_id == "e-1"
+    assert getattr(raised, "update", "set") == "set"
+    return type(raised)
 
 
 @given(executions(), st.sampled_from(["a", "b", "c"]))

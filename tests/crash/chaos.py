@@ -149,12 +149,12 @@ def check_effects(effects: Effects, results: Results) -> None:
     print(f"{len(stood_still)} attempts began as their process stood still")
     if wrong:
         text = effects.path.read_text()
-        told = [line for line in text.splitlines() if line.partition("/")[0] in "\n".join(wrong[:3])]
-        raise AssertionError("\n".join([*wrong[:20], *told]))
+        lines = [line for line in text.splitlines() if line.partition("/")[0] in "\n".join(wrong[:3])]
+        raise AssertionError("\n".join([*wrong[:20], *lines]))
 
 
 async def check_events(backend: outlast.Backend, results: Results) -> None:
-    """Every execution tells of everything once."""
+    """Check that the stream of every execution has every event once."""
     room = asyncio.Semaphore(LOOKED_THROUGH_AT_ONCE)
 
     async def check_one(id: str, steps: Mapping[str, int]) -> None:

@@ -220,12 +220,12 @@ async def test_d6_a_worker_that_is_paused_past_its_lease_changes_nothing_afterwa
     processes.effects.path.with_name("gate").touch()
     async with asyncio.timeout(PATIENCE_SECONDS):
         result = await execution.result()
-        told = [event async for event in execution.events()]
+        events = [event async for event in execution.events()]
         processes.send(paused, signal.SIGCONT)
         await processes.effects.until(lambda: len(processes.effects.attempts("gate", "end")) == 2)
         assert await processes.end(paused, signal.SIGTERM) == 0
         assert await execution.result() == result == ["before done", "gate done", "after done"]
-        assert [event async for event in execution.events()] == told
+        assert [event async for event in execution.events()] == events
     assert processes.effects.attempts("before") == processes.effects.attempts("after") == [1]
 
 

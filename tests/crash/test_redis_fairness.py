@@ -1,6 +1,6 @@
 """Worker processes share what there is: nobody waits behind who came later, and nobody idles.
 
-When somebody has his turn is told by the order of claims, not in seconds.
+The order of claims, not a number of seconds, says when a worker has its turn.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ async def test_a_process_killed_in_the_middle_of_a_request_leaves_its_reply_to_t
         assert len(server.agents) == 2
     processes.effects.check()
     text = "".join(piece.text for piece in data_of(events, TextDeltaData))
-    # A reply that was found in the history came whole; any other was told as it was written, if in time.
+    # A reply that was found in the history came whole; the text of any other was published while it was
+    # written, if in time.
     assert "Rain, rain, go to Spain.".startswith(text) if path == START else not text
     assert "execution_recovered" in [event.kind for event in events]

@@ -29,7 +29,7 @@ WORKFLOWS = [Program, Gated, Brief, Talk, Asking, Flood, Late, Poison, BadNeighb
 
 
 def work_in_this_process(url: str, effects: str, lease_seconds: float, **options: Any) -> None:
-    """Run a worker until it is told to stop."""
+    """Run a worker until the process gets a signal to stop."""
     end_with_parent()
     os.environ[EFFECTS] = effects
     remember_looks_at_the_clock(SystemClock)

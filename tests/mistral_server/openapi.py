@@ -123,7 +123,7 @@ def _document() -> Json:
 def _description(streamed: bool) -> OpenAPI:
     """Return the description with the paths of streamed requests, or with the others.
 
-    The description tells the two apart by a fragment of the path, which never reaches the wire.
+    The description distinguishes the two by a fragment of the path, which never reaches the wire.
     """
     document = _document()
     marked = {path: item for path, item in document["paths"].items() if path.endswith("#stream")}

@@ -106,7 +106,7 @@ def inputs_of(step: Step, open_calls: list[str]) -> tuple[list[Json], bool]:
 
 
 async def send(world: Cloud, step: Step, target: Json, inputs: list[Json]) -> tuple[str, list[Json]]:
-    """Send a start or an append; return the conversation and the outputs in the form that streams tell."""
+    """Send a start or an append; return the conversation and the outputs in the form that streams have."""
     conversations = world.sdk.beta.conversations
     verb = "append" if "conversation_id" in target else "start"
     if not step.streamed:

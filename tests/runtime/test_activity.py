@@ -31,7 +31,7 @@ async def add(one: int, other: int = 1) -> int:
 
 @activity
 def thread_name() -> str:
-    """Tell the thread."""
+    """Return the name of the thread."""
     return threading.current_thread().name
 
 
@@ -237,8 +237,8 @@ class Calls:
         agent = Agent(model="m", name="a", tools=[called])
         tool = call(f"call_{name}", {"word": "ha"})
         result = await Runner.run(agent, "go", ScriptedSession({"a": [tool, "done"]}))
-        [told] = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
-        return [await called("ha"), told]
+        [answer] = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+        return [await called("ha"), answer]
 
 
 @pytest.mark.parametrize("name", ACTIVITIES)

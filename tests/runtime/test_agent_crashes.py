@@ -56,9 +56,9 @@ SHORT = outlast.SummariseHistory(3, keep_turns=1, count=lambda entry: 1)
 
 
 def reply_to(program: dict[str, Any], request: ModelRequest) -> Any:
-    told = [*request.history, *request.new]
+    entries = [*request.history, *request.new]
     if request.agent == SUMMARISER:
-        return say(f"{len(told)} message of {len(str(told[0].to_wire()['content']))} characters")
+        return say(f"{len(entries)} message of {len(str(entries[0].to_wire()['content']))} characters")
     calls: list[Reply] = program["calls"]
     turn = request.turn
     if turn <= len(calls):
@@ -111,7 +111,7 @@ def programs(draw: st.DrawFn) -> dict[str, Any]:
 
 
 class Person:
-    """Decides about each call as its name says; asks twice where nobody heard."""
+    """Decides about each call as its name says; decides twice where the first decision was lost."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
@@ -164,10 +164,10 @@ async def outcome(
             await stage.lose(process)
         await stage.worker(OneRun, max_cached_executions=cached)
         result = await stage.later(execution.result(), 60)
-        told = [canonical([kind, said_by(data)]) for kind, data in await stage.soon(transcript(execution))]
+        events = [canonical([kind, said_by(data)]) for kind, data in await stage.soon(transcript(execution))]
         assert await stage.soon(execution.pending()) == ()
         await person.close()
-        return result, sorted(told), world
+        return result, sorted(events), world
     finally:
         await stage.close()
 

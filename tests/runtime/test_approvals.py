@@ -101,8 +101,8 @@ async def test_a_check_that_fails_lets_nothing_through() -> None:
     def check(arguments: Any) -> bool:
         raise LookupError("no such price")
 
-    told, kinds = await outcome(clerk(tools=[post], requires_approval={"post": check}), "post")
-    assert "LookupError: no such price" in told
+    answer, kinds = await outcome(clerk(tools=[post], requires_approval={"post": check}), "post")
+    assert "LookupError: no such price" in answer
     assert kinds == ["approval_denied", "tool_failed"]
     assert sent == []
 
@@ -140,7 +140,7 @@ async def test_a_durable_run_waits_for_a_decision_that_comes_from_elsewhere(tmp_
     async def decide() -> None:
         async with outlast.connect(url) as backend:
             while not await backend.list():  # noqa: ASYNC110
-                await asyncio.sleep(0)  # another connection makes it, and tells nobody
+                await asyncio.sleep(0)  # another connection makes it, and nothing announces it
             execution = await backend.get("a-1")
             async for event in execution.events():
                 if isinstance(event.data, ApprovalRequestedData):

@@ -65,9 +65,9 @@ async def test_an_attempt_out_of_time_is_cancelled_and_the_error_names_the_optio
     await clock.advance(2.9)
     assert not task.done()
     await clock.advance(0.2)
-    with pytest.raises(ActivityTimedOut) as told:
+    with pytest.raises(ActivityTimedOut) as caught:
         await task
-    assert (told.value.option, told.value.seconds) == (option, 3.0)
+    assert (caught.value.option, caught.value.seconds) == (option, 3.0)
     assert ended == [True]
     assert await others_left() == before
 

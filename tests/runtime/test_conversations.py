@@ -25,7 +25,7 @@ def agent(name: str = "solo") -> outlast.Agent:
     return outlast.Agent(model="m", name=name, tools=[shout])
 
 
-def told(request: ModelRequest) -> list[str]:
+def shown(request: ModelRequest) -> list[str]:
     """Return what the model sees, shortly."""
     seen = []
     for entry in (*request.history, *request.new):
@@ -40,10 +40,10 @@ def told(request: ModelRequest) -> list[str]:
 
 
 async def test_messages_are_read_and_changed_between_runs() -> None:
-    heard: list[list[str]] = []
+    requests: list[list[str]] = []
 
     def reply(request: ModelRequest) -> Any:
-        heard.append(told(request))
+        requests.append(shown(request))
         return call("shout", {"text": "hey"}) if request.turn == 1 else say("done")
 
     session = outlast.ScriptedSession(reply)
@@ -58,10 +58,10 @@ async def test_messages_are_read_and_changed_between_runs() -> None:
     ]
     outlast.Runner.set_messages(session, [outlast.MessageInput(content="zero"), *before[1:]])
     await outlast.Runner.run(agent(), "two", session)
-    assert heard[2] == ["zero", "shout()", "HEY", "done", "two"]
+    assert requests[2] == ["zero", "shout()", "HEY", "done", "two"]
     outlast.Runner.set_messages(session, [])
     await outlast.Runner.run(agent(), "three", session)
-    assert heard[4] == ["three"]
+    assert requests[4] == ["three"]
     outlast.Runner.set_messages(session, "as text")
     assert [entry.to_wire() for entry in outlast.Runner.messages(session)] == [
         {"type": "message.input", "role": "user", "content": "as text"}
@@ -106,7 +106,7 @@ async def test_messages_of_a_run_under_way_cannot_be_changed() -> None:
 
 
 async def test_changes_in_workflow_code_are_those_of_its_execution_and_are_replayed() -> None:
-    shared = outlast.ScriptedSession(lambda request: say(" ".join(told(request))))
+    shared = outlast.ScriptedSession(lambda request: say(" ".join(shown(request))))
 
     @outlast.workflow.define(name="conversations.forgetful")
     class Forgetful:
@@ -129,12 +129,12 @@ def script(request: ModelRequest) -> Any:
     """Count in tool calls; the summariser says how many lines it was given."""
     if request.agent == "summariser":
         assert request.history == ()
-        [asked] = told(request)
+        [asked] = shown(request)
         lines = asked.splitlines()
         return say(f"{len(lines)} lines from {lines[0]!r} to {lines[-1]!r}")
     if request.turn <= 3:
         return call("shout", {"text": f"t{request.turn}"})
-    return say(f"saw {len(told(request))}")
+    return say(f"saw {len(shown(request))}")
 
 
 async def conversation_summarised() -> tuple[str | None, tuple[Entry, ...], str]:

@@ -179,8 +179,8 @@ async def test_a_tool_that_exits_fails_as_any_other_does(tool: Callable[..., Any
     name = getattr(tool, "__name__", "")
     session = ScriptedSession({"a": [call(name, {"how": how}), say("done")]})
     result = await Runner.run(Agent(model="m", name="a", tools=[tool]), "Go.", session)
-    (told,) = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
-    assert how in told
+    (answer,) = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+    assert how in answer
     assert result.text == "done"
 
 

@@ -18,25 +18,25 @@ def size_of(conversation: Conversation) -> int:
 
 @given(conversations(), st.integers(1, 2000))
 def test_it_gets_as_much_smaller_as_it_is_asked_to_unless_only_its_end_is_left(
-    told: list[Entry], size_bytes: int
+    entries: list[Entry], size_bytes: int
 ) -> None:
-    conversation = Conversation(list(told))
+    conversation = Conversation(list(entries))
     before = size_of(conversation)
     forgotten = conversation.forget(size_bytes)
-    assert len(conversation.history) == len(told) - forgotten
-    assert is_within(conversation.history, told)
+    assert len(conversation.history) == len(entries) - forgotten
+    assert is_within(conversation.history, entries)
     assert unpaired(conversation.history) == []
-    assert conversation.history[-1:] == told[-1:]
+    assert conversation.history[-1:] == entries[-1:]
     smaller = before - size_of(conversation) >= size_bytes
     event(f"small enough: {smaller}, forgotten: {forgotten > 0}")
     assert smaller or not Conversation(conversation.history).forget(1_000_000)
 
 
 def test_a_summary_goes_on_with_what_is_left() -> None:
-    told: list[Entry] = []
+    entries: list[Entry] = []
     for number in range(4):
-        told += [MessageInput(content=f"question {number}"), MessageOutput(content=f"answer {number}")]
-    conversation = Conversation(told, summary=Summary(text="All of it.", length=4, kept=(2,)))
-    assert conversation.forget(sum(len(encode(entry.to_wire())) for entry in told[:2])) == 2
-    assert conversation.history == told[2:]
+        entries += [MessageInput(content=f"question {number}"), MessageOutput(content=f"answer {number}")]
+    conversation = Conversation(entries, summary=Summary(text="All of it.", length=4, kept=(2,)))
+    assert conversation.forget(sum(len(encode(entry.to_wire())) for entry in entries[:2])) == 2
+    assert conversation.history == entries[2:]
     assert conversation.summary == Summary(text="All of it.", length=2, kept=(0,))

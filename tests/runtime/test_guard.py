@@ -361,15 +361,15 @@ def run_apart(
 def test_importing_and_never_using_the_guard_installs_nothing() -> None:
     script = """
         import sys
-        heard = []
-        sys.addaudithook(lambda event, arguments: heard.append(event))
+        audited = []
+        sys.addaudithook(lambda event, arguments: audited.append(event))
         import outlast.runtime.definitions.determinism_guard
-        assert "sys.addaudithook" not in heard
+        assert "sys.addaudithook" not in audited
         assert sys.getprofile() is None
         if sys.version_info >= (3, 12):
             assert not any(map(sys.monitoring.get_tool, range(6)))
         outlast.runtime.definitions.determinism_guard.workflow_code()
-        assert "sys.addaudithook" in heard
+        assert "sys.addaudithook" in audited
     """
     ran = run_apart("-c", textwrap.dedent(script))
     assert ran.returncode == 0, ran.stderr

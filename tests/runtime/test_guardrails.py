@@ -45,14 +45,16 @@ def clerk(**more: Any) -> outlast.Agent:
 
 
 async def run(agent: outlast.Agent, said: str, *answers: str) -> tuple[outlast.RunResult, list[str]]:
-    """Return the result, and what the model heard."""
-    heard: list[str] = []
+    """Return the result, and the messages that the model got."""
+    messages: list[str] = []
 
     def reply(request: ModelRequest) -> str:
-        heard.extend(str(entry.content) for entry in request.new if isinstance(entry, outlast.MessageInput))
+        messages.extend(
+            str(entry.content) for entry in request.new if isinstance(entry, outlast.MessageInput)
+        )
         return answers[request.turn - 1]
 
-    return await outlast.Runner.run(agent, said, outlast.ScriptedSession(reply)), heard
+    return await outlast.Runner.run(agent, said, outlast.ScriptedSession(reply)), messages
 
 
 @pytest.mark.parametrize("guardrail", [look_up, awaits_activity])
@@ -60,15 +62,15 @@ async def test_a_guardrail_rejects_an_input_before_it_is_sent_to_the_model(guard
     agent = clerk(input_guardrails=[guardrail])
     with pytest.raises(outlast.InputRejected, match="it is on the list"):
         await run(agent, "something bad")
-    result, heard = await run(agent, "something good", "Fine.")
-    assert (result.text, heard) == ("Fine.", ["something good"])
+    result, messages = await run(agent, "something good", "Fine.")
+    assert (result.text, messages) == ("Fine.", ["something good"])
 
 
 async def test_a_guardrail_replaces_an_input_and_the_next_one_sees_what_is_left() -> None:
     looked_up.clear()
     agent = clerk(input_guardrails=[no_secrets, look_up])
-    result, heard = await run(agent, "my card is 4111", "Fine.")
-    assert heard == looked_up == ["my card is ****"]
+    result, messages = await run(agent, "my card is 4111", "Fine.")
+    assert messages == looked_up == ["my card is ****"]
     assert "4111" not in str(result.entries)
 
 
@@ -191,8 +193,8 @@ async def test_verdicts_are_journaled_and_come_out_the_same_in_every_process(tmp
             with pytest.raises(outlast.ExecutionFailed, match="InputRejected"):
                 await refused.result()
         kinds = [event.kind async for event in refused.events()]
-    told = [(data.of, data.guardrail) for data in data_of(events, GuardrailData)]
-    assert told == [("input", "no_secrets"), ("output", "judge")]
+    verdicts = [(data.of, data.guardrail) for data in data_of(events, GuardrailData)]
+    assert verdicts == [("input", "no_secrets"), ("output", "judge")]
     assert looked_up == ["4111", "Fine, I think.", "bad"]
     assert "guardrail_rejected" in kinds
     assert "turn_started" not in kinds

@@ -75,8 +75,10 @@ async def test_a_model_that_writes_one_has_written_the_same_text_in_every_run(
     again = await Runner.run(agent, "go", Stutterer(pieces), id="x", backend=backend)
     assert [result.text for result in (plain, durable, again)] == [text] * 3
     streamed = Runner.run_streamed(agent, "go", Stutterer(pieces))
-    told = [event.data.text async for event in streamed.events() if isinstance(event.data, TextDeltaData)]
-    assert text.startswith("".join(told))
+    published = [
+        event.data.text async for event in streamed.events() if isinstance(event.data, TextDeltaData)
+    ]
+    assert text.startswith("".join(published))
     assert (await streamed.result()).text == text
 
 
@@ -112,13 +114,13 @@ async def test_one_that_a_tool_returns_reaches_the_model(backend: Backend) -> No
     for options in ({}, {"id": "tools", "backend": backend}):
         session = ScriptedSession({"a": [calls, "done"]})
         result = await Runner.run(agent, "go", session, **options)  # type: ignore[arg-type]  # either
-        told = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
-        assert told == [f"x{HALF}", '["\\ud8@","\\ud8@"]'.replace("\\ud8@", "half \\ud800")]
+        results = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+        assert results == [f"x{HALF}", '["\\ud8@","\\ud8@"]'.replace("\\ud8@", "half \\ud800")]
 
 
 @workflow.define(name="half_talk")
 class Talk(AgentWorkflow):
-    """Answers what it is told."""
+    """Returns its argument."""
 
     agent = Agent(model="m", name="a")
     session = ScriptedSession({"a": ["ok \ud83d", "and \ude00"]})

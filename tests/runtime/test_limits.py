@@ -88,8 +88,8 @@ async def test_a_run_may_finish_with_one_more_call_without_tools(
 ) -> None:
     result = await run(**limits, on_limit="finish")
     assert (result.text, result.turns, len(made)) == ("So far.", turns, calls)
-    told = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
-    assert sum("is used up" in one for one in told) == len(told) - calls
+    results = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
+    assert sum("is used up" in one for one in results) == len(results) - calls
 
 
 async def test_a_model_that_calls_tools_all_the_same_gets_none() -> None:
@@ -145,13 +145,13 @@ def test_time_is_counted_from_the_journal_also_while_nobody_works(on_limit: str)
 
 async def test_a_durable_run_raises_the_same_again(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/runs.db"
-    told: list[Any] = []
+    errors: list[Any] = []
     for _ in range(2):
         with pytest.raises(outlast.BudgetExceeded) as exceeded:
             await run(max_total_tokens=5, id="b-1", backend=url)
-        told.append((str(exceeded.value), exceeded.value.usage, exceeded.value.entries))
-    assert told[0] == told[1]
-    assert told[0][1].total_tokens == 10
+        errors.append((str(exceeded.value), exceeded.value.usage, exceeded.value.entries))
+    assert errors[0] == errors[1]
+    assert errors[0][1].total_tokens == 10
     with pytest.raises(outlast.ExecutionAlreadyExists):
         await run(max_total_tokens=6, id="b-1", backend=url)
 

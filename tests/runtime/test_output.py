@@ -1,4 +1,4 @@
-"""Structured output: what is asked for, what is taken, and what the model is told of the rest."""
+"""Structured output: the schema that is sent, accepted answers, and the faults that the model gets."""
 
 from __future__ import annotations
 
@@ -139,10 +139,10 @@ async def test_the_model_gets_the_fault_and_may_answer_again() -> None:
     )
     result = await outlast.Runner.run(scorer(), "go", session)
     assert (result.output, result.turns) == (Score(value=3), 3)
-    told = [str(entry.content) for entry in result.entries if isinstance(entry, outlast.MessageInput)][1:]
-    assert all(one.startswith("This answer cannot be used.") for one in told)
-    assert "Invalid JSON" in told[0]
-    assert "value: Input should be a valid integer" in told[1]
+    faults = [str(entry.content) for entry in result.entries if isinstance(entry, outlast.MessageInput)][1:]
+    assert all(one.startswith("This answer cannot be used.") for one in faults)
+    assert "Invalid JSON" in faults[0]
+    assert "value: Input should be a valid integer" in faults[1]
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2])

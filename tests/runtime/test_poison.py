@@ -138,7 +138,7 @@ async def test_d19_only_those_are_held_that_end_their_workers(
 
 @outlast.workflow.define(name="doomed_code")
 class DoomedCode:
-    """Ends its process by its own code, when it hears a word."""
+    """Ends its process by its own code, when it gets a signal."""
 
     def __init__(self) -> None:
         self.is_over = False

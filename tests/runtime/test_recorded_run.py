@@ -235,7 +235,7 @@ async def deciding(backend: outlast.Backend, run_id: str) -> AsyncIterator[None]
 
     async def decide() -> None:
         while not await backend.list(limit=1):  # noqa: ASYNC110
-            await asyncio.sleep(0)  # nobody tells that an execution was made
+            await asyncio.sleep(0)  # nothing announces that an execution was made
         execution = await backend.get(run_id)
         async for asked in execution.events():
             if not isinstance(asked.data, ApprovalRequestedData):

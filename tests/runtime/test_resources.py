@@ -15,7 +15,7 @@ class Shop:
     """Makes things, and takes down what becomes of them."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.log: list[str] = []
         self.tasks: list[object] = []
         self.fails = False
         self.may_open = asyncio.Event()
@@ -27,11 +27,11 @@ class Shop:
             await self.may_open.wait()
             if self.fails:
                 raise ConnectionError(name)
-            self.told.append(f"open {name}")
+            self.log.append(f"open {name}")
             self.tasks.append(asyncio.current_task())
             yield name
             assert asyncio.current_task() is self.tasks.pop()
-            self.told.append(f"close {name}")
+            self.log.append(f"close {name}")
 
         return make
 
@@ -42,7 +42,7 @@ async def test_a_thing_is_opened_once_and_closed_by_the_task_that_opened_it() ->
         things = await asyncio.gather(*(resources.get("a", shop.thing("a")) for _ in range(5)))
         assert things == ["a"] * 5
         assert await resources.get("b", shop.thing("b")) == "b"
-    assert shop.told == ["open a", "open b", "close b", "close a"]
+    assert shop.log == ["open a", "open b", "close b", "close a"]
 
 
 async def test_who_gives_up_waiting_does_not_take_the_thing_from_others() -> None:
@@ -55,7 +55,7 @@ async def test_who_gives_up_waiting_does_not_take_the_thing_from_others() -> Non
         await asyncio.sleep(0)
         shop.may_open.set()
         assert await asyncio.gather(*waiting[1:]) == ["a", "a"]
-    assert shop.told == ["open a", "close a"]
+    assert shop.log == ["open a", "close a"]
 
 
 async def test_what_could_not_be_opened_is_tried_again_by_the_next_who_asks() -> None:
@@ -80,7 +80,7 @@ async def test_closing_does_not_wait_for_what_is_still_being_opened_or_about_to_
                 await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    assert shop.told == []
+    assert shop.log == []
 
 
 async def test_an_error_in_closing_one_does_not_keep_the_others_open() -> None:
@@ -94,7 +94,7 @@ async def test_an_error_in_closing_one_does_not_keep_the_others_open() -> None:
     await resources.get("bad", bad)
     with pytest.raises(ZeroDivisionError):
         await resources.__aexit__(None, None, None)
-    assert shop.told == ["open a", "close a"]
+    assert shop.log == ["open a", "close a"]
 
 
 async def test_closed_resources_open_nothing() -> None:

@@ -134,8 +134,8 @@ async def test_a_call_may_have_any_id_also_that_of_another_step() -> None:
     execution, result = await run_in_memory(Script, "odd ids", "go")
     answers = [entry for entry in result["entries"] if entry["type"] == "function.result"]
     assert [(answer["tool_call_id"], answer["result"]) for answer in answers] == [(name, "3") for name in ids]
-    told = data_of([event async for event in execution.events()], ToolCalledData)
-    assert [(data.run, data.turn, data.call_id) for data in told] == [("run:0", 1, name) for name in ids]
+    called = data_of([event async for event in execution.events()], ToolCalledData)
+    assert [(data.run, data.turn, data.call_id) for data in called] == [("run:0", 1, name) for name in ids]
 
 
 async def test_the_failure_of_a_tool_is_sent_to_the_model() -> None:
@@ -185,16 +185,16 @@ async def test_agents_may_hand_off_in_circles_until_max_turns() -> None:
 
 
 async def test_a_session_used_again_goes_on_with_its_conversation() -> None:
-    heard: list[list[str]] = []
+    requests: list[list[str]] = []
 
     def listen(request: Any) -> str:
-        heard.append([entry.type for entry in (*request.history, *request.new)])
-        return f"reply {len(heard)}"
+        requests.append([entry.type for entry in (*request.history, *request.new)])
+        return f"reply {len(requests)}"
 
     session = outlast.ScriptedSession(listen)
     await outlast.Runner.run(agent(), "one", session)
     await outlast.Runner.run(agent(), "two", session)
-    assert heard[1] == ["message.input", "message.output", "message.input"]
+    assert requests[1] == ["message.input", "message.output", "message.input"]
 
 
 async def test_a_session_of_the_module_starts_afresh_in_every_execution() -> None:
@@ -384,7 +384,7 @@ async def first_event(backend: outlast.Backend, execution_id: str, kind: str, **
     """Return once the execution exists and such an event is in its stream."""
     async with asyncio.timeout(30):
         while execution_id not in [found.id for found in await backend.list()]:  # noqa: ASYNC110
-            await asyncio.sleep(0)  # another connection makes it, and tells nobody who does not know its id
+            await asyncio.sleep(0)  # another connection makes it, and does not announce its id
         async for event in (await backend.get(execution_id)).events():
             if event.kind == kind and data.items() <= event.data.to_data().items():
                 return

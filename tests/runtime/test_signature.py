@@ -148,7 +148,7 @@ def containers(inner: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
         return kind(dict[date, one.hint], values, "object", hashable=False)  # type: ignore[name-defined]  # made here
 
     def a_union(some: list[Kind]) -> Kind:
-        # JSON tells apart what is written as different kinds of JSON, and no more.
+        # JSON distinguishes only values that are written as different kinds of JSON.
         chosen: list[Kind] = []
         for one in some:
             if not any(one.written & other.written for other in chosen):

@@ -1,4 +1,4 @@
-"""Summaries in the middle of a run: what is told, what it costs, and what becomes of one that fails."""
+"""Summaries in the middle of a run: the entries that the model sees, the usage, and summaries that fail."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ SHORT = outlast.SummariseHistory(over_tokens=5, keep_turns=1, count=one_each)
 TOKENS = outlast.Usage(total_tokens=10)
 
 
-def told(request: ModelRequest) -> list[Entry]:
+def entries_of(request: ModelRequest) -> list[Entry]:
     return [*request.history, *request.new]
 
 
 def working(turns: int, summary: Any = "short") -> Any:
-    """Return a script of so many turns with a tool, then one that says how much is told; and a summary."""
+    """Return a script: turns with a tool, then the number of entries that the model got; and the summary."""
 
     def script(request: ModelRequest) -> ModelReply:
         if request.agent == SUMMARISER:
@@ -50,7 +50,7 @@ def working(turns: int, summary: Any = "short") -> Any:
             return ModelReply(entries=(say(summary),), usage=TOKENS)
         if request.turn <= turns:
             return ModelReply(entries=(call("echo", {"text": f"t{request.turn}"}),), usage=TOKENS)
-        return ModelReply(entries=(say(f"told {len(told(request))}"),), usage=TOKENS)
+        return ModelReply(entries=(say(f"got {len(entries_of(request))}"),), usage=TOKENS)
 
     return script
 
@@ -60,7 +60,7 @@ async def test_however_long_a_run_is_the_model_gets_little_and_the_conversation_
 
     def script(request: ModelRequest) -> ModelReply:
         nonlocal most
-        most = max(most, len(told(request)))
+        most = max(most, len(entries_of(request)))
         reply: ModelReply = working(20)(request)
         return reply
 
@@ -71,7 +71,7 @@ async def test_however_long_a_run_is_the_model_gets_little_and_the_conversation_
     assert result.usage.total_tokens == 10 * (21 + 18)
     assert outlast.Runner.messages(session) == result.entries
     assert len(result.entries) == 1 + 2 * 20 + 1
-    # The next run goes on from what is told now.
+    # The next run goes on from the entries that the model sees now.
     again = await outlast.Runner.run(agent(), "again", session, max_turns=30)
     assert again.turns == 21
     assert most <= 7
@@ -103,7 +103,7 @@ async def test_a_summary_that_fails_is_an_event_and_the_run_goes_on_without_it(s
     run = outlast.Runner.run_streamed(agent(), "go", session)
     events = [event async for event in run.events()]
     result = await run.result()
-    assert result.text == "told 9"
+    assert result.text == "got 9"
     # It is tried again at the next turn.
     failed = data_of(events, SummaryFailedData)
     assert [(data.turn, data.key) for data in failed] == [(4, "run:1/t4/summary"), (5, "run:1/t5/summary")]
@@ -115,7 +115,7 @@ async def test_a_summary_is_not_published_as_the_text_of_an_answer() -> None:
     session = outlast.ScriptedSession(working(4), context=[SHORT], stream=True)
     run = outlast.Runner.run_streamed(agent(), "go", session)
     text = data_of([event async for event in run.events()], TextDeltaData)
-    assert "".join(piece.text for piece in text) == (await run.result()).text == "told 4"
+    assert "".join(piece.text for piece in text) == (await run.result()).text == "got 4"
 
 
 async def test_what_summaries_cost_counts_towards_the_limit_of_tokens() -> None:
@@ -172,7 +172,7 @@ async def test_with_summaries_too_a_turn_costs_the_same_however_many_came_before
     async with in_memory() as stage:
         for turns in (10, 20, 40):
             before = len(await stage.storage.stored_bytes())
-            assert await stage.run(Long, turns, max_cached_executions=0) == "told 4"
+            assert await stage.run(Long, turns, max_cached_executions=0) == "got 4"
             sizes.append(len(await stage.storage.stored_bytes()) - before)
     assert (sizes[2] - sizes[1]) / (sizes[1] - sizes[0]) == pytest.approx(2, rel=0.1)
 

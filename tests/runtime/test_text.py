@@ -278,12 +278,12 @@ async def test_text_is_read_again_when_its_place_is_there_again(fresh_writer: Wr
             await reader.text(1)
             deltas.is_down = True
             fresh_writer.write("b")
-            hearing = asyncio.create_task(reader.text(1))
+            reading = asyncio.create_task(reader.text(1))
             await clock.advance(6.0)
-            assert not hearing.done()
+            assert not reading.done()
             deltas.is_down = False
             await clock.advance(6.0)
-            assert joined(await hearing) == "b"
+            assert joined(await reading) == "b"
             fresh_writer.write(None)
             assert await execution.result() == "ab"
 
@@ -313,7 +313,7 @@ session: Session
 
 
 @workflow.define(name="text_published")
-class Told:
+class Streamed:
     @workflow.entrypoint
     async def run(self) -> str:
         return (await Runner.run(Agent(model="m", name="poet"), "Write.", session=session)).text
@@ -330,9 +330,9 @@ async def test_the_text_of_every_session_is_published_as_it_is_written(make: Any
         else:
             session = make(api_key=server.api_key, server_url=server.url, stream=True)
         async with connect("memory:") as backend:
-            execution = await backend.start(Told)
+            execution = await backend.start(Streamed)
             reader = Reader(execution)
-            async with backend.worker([Told]):
+            async with backend.worker([Streamed]):
                 assert joined(await reader.text(len(poem))) == poem
                 assert await execution.result() == poem
 
@@ -341,7 +341,7 @@ async def test_the_text_of_every_session_is_published_as_it_is_written(make: Any
 
 
 async def ask_the_sky(city: str) -> str:
-    """Tell the weather.
+    """Return the weather.
 
     Args:
         city: Where
@@ -373,7 +373,7 @@ async def test_a_watched_run_has_the_events_of_a_durable_one() -> None:
             {"poet": [[call("ask_the_sky", {"city": "Lyon"})], "Rain, rain."]}, stream=True
         )
 
-    def told(events: Sequence[Event]) -> list[Any]:
+    def comparable(events: Sequence[Event]) -> list[Any]:
         ours = [event for event in events if not event.kind.startswith("execution_")]
         return [
             joined(ours),
@@ -393,9 +393,9 @@ async def test_a_watched_run_has_the_events_of_a_durable_one() -> None:
 
     watched = [event async for event in Runner.run_streamed(poet, "Write.", fresh()).events()]
     async with connect("memory:") as backend:
-        await Runner.run(poet, "Write.", fresh(), id="told", backend=backend)
-        durable = [event async for event in (await backend.get("told")).events()]
-    assert told(watched) == told(durable)
+        await Runner.run(poet, "Write.", fresh(), id="durable", backend=backend)
+        durable = [event async for event in (await backend.get("durable")).events()]
+    assert comparable(watched) == comparable(durable)
 
 
 async def test_a_watched_run_that_fails_says_so_in_its_result_alone() -> None:
@@ -433,7 +433,7 @@ async def test_a_durable_run_is_watched_and_after_a_reconnect_goes_on_where_it_w
         silent.write("Rain")
         seen = await anext(event async for event in run.events() if event.kind == "text_delta")
     assert [(one.text, one.attempt) for one in pieces([seen])] == [("Rain", 1)]
-    # This process does nothing for the run any more. Another one goes on with it, and tells all of it again.
+    # This process has left the run. Another one goes on with it, and its watcher gets every event again.
     again = Writer(stream=False)
     run = Runner.run_streamed(poet, "Write.", again, id="w-1", backend=backends[1])
     again.write("Rain", ", rain.", None)
@@ -446,15 +446,15 @@ async def test_a_durable_run_is_watched_and_after_a_reconnect_goes_on_where_it_w
         "turn_started",
     ]
     assert events[-1].kind == "execution_completed"
-    # Whoever knows the beginning hears the rest; and the run that has ended is told of once more.
+    # A watcher that knows the beginning gets the rest; a watcher of the run that has ended gets all of it.
     rest = [event async for event in run.events(after=seen.position)]
     assert [event for event in events if event.position > seen.position] == [
         event for event in rest if event.position > seen.position
     ]
     once_more = Runner.run_streamed(poet, "Write.", again, id="w-1", backend=backends[0])
     assert (await once_more.result()).text == "Rain, rain."
-    told = [event async for event in once_more.events() if event.kind != "text_delta"]
-    assert told == [event for event in events if event.kind != "text_delta"]
+    replayed = [event async for event in once_more.events() if event.kind != "text_delta"]
+    assert replayed == [event for event in events if event.kind != "text_delta"]
 
 
 async def test_a_durable_run_that_fails_is_watched_to_its_end() -> None:

@@ -228,8 +228,8 @@ async def test_after_a_crash_a_call_is_repeated_only_as_its_effect_allows(
             assert answer == "wait done"
 
 
-@pytest.mark.parametrize(("effect", "told"), [("idempotent", "take done"), ("once", "ConnectionError: cut")])
-async def test_a_call_that_fails_is_tried_again_only_as_its_effect_allows(effect: Effect, told: str) -> None:
+@pytest.mark.parametrize(("effect", "part"), [("idempotent", "take done"), ("once", "ConnectionError: cut")])
+async def test_a_call_that_fails_is_tried_again_only_as_its_effect_allows(effect: Effect, part: str) -> None:
     class Cut(Shelf):
         async def call(
             self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
@@ -243,7 +243,7 @@ async def test_a_call_that_fails_is_tried_again_only_as_its_effect_allows(effect
         execution, _ = await stage.start(Script)
         await stage.worker(Script)
         (answer,) = await stage.later(execution.result(), 60)
-        assert told in answer
+        assert part in answer
 
 
 async def test_an_error_that_a_tool_reports_is_sent_to_the_model(shelf: Shelf) -> None:
@@ -262,7 +262,7 @@ async def test_what_a_tool_reports_as_an_error_ends_the_run_if_the_session_says_
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "expected"),
     [
         (ToolOutput(content="three", structured={"result": 3}), "three"),
         (ToolOutput(content="", structured={"result": 3}), '{"result":3}'),
@@ -289,9 +289,9 @@ async def test_what_a_tool_reports_as_an_error_ends_the_run_if_the_session_says_
         ),
     ],
 )
-async def test_the_model_gets_the_whole_content(shelf: Shelf, output: ToolOutput, told: str) -> None:
+async def test_the_model_gets_the_whole_content(shelf: Shelf, output: ToolOutput, expected: str) -> None:
     shelf.outputs["take"] = output
-    assert await run_plainly(shelf) == [told]
+    assert await run_plainly(shelf) == [expected]
 
 
 @outlast.activity(name="sources_add", effect="read")
@@ -347,7 +347,7 @@ async def test_a_tool_that_has_changed_since_it_was_listed_is_reported_to_the_mo
         execution, _ = await stage.start(Script, True)
         process = await stage.worker(Script)
         await stage.until(lambda: has_run(execution))
-        await stage.lose(process)  # what was told is in the journal: a replay tells the same
+        await stage.lose(process)  # the report is in the journal: a replay sends the same
         await stage.worker(Script)
         await (await stage.again(execution)).signal("leave")
         first, second, failed = await stage.soon((await stage.again(execution)).result())
@@ -444,10 +444,10 @@ async def test_an_activity_that_a_source_offers_is_a_step_of_the_workflow() -> N
 
 @outlast.activity(name="sources_key")
 async def key() -> str:
-    """Tell the idempotency key."""
+    """Return the idempotency key."""
     return outlast.activity.info().idempotency_key
 
 
 async def test_an_activity_behind_a_source_knows_its_attempt() -> None:
-    (told,) = await run_plainly(ActivitySource(key), script=[call("sources_key"), say("done")])
-    assert "/run:" in told
+    (key_seen,) = await run_plainly(ActivitySource(key), script=[call("sources_key"), say("done")])
+    assert "/run:" in key_seen

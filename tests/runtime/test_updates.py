@@ -146,7 +146,7 @@ REQUESTS: dict[str, Request] = {
 
 
 class Model:
-    """What an account comes to, and what its callers are told, without any engine."""
+    """The state of an account and the answers to its callers, without any engine."""
 
     def __init__(self) -> None:
         self.balance = 0

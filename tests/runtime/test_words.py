@@ -57,7 +57,7 @@ def agent_for(what: str) -> Agent[Any]:
 
 
 @workflow.define(name="words_used")
-class Told:
+class Words:
     """Hands what a failure said to an activity, waits, and returns it."""
 
     def __init__(self) -> None:
@@ -70,12 +70,12 @@ class Told:
         try:
             result = await Runner.run(agent_for(what), "go", session)
         except OutlastError as error:
-            told = str(error)
+            words = str(error)
         else:
-            [told] = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
-        repeated = await repeat(told)
+            [words] = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+        repeated = await repeat(words)
         await workflow.wait_condition(lambda: self.goes_on)
-        return [told, repeated]
+        return [words, repeated]
 
     @workflow.signal
     def go_on(self) -> None:
@@ -93,17 +93,17 @@ async def test_a_replay_goes_on_with_the_words_that_were_said_first(what: str) -
     clock = VirtualClock()
     store = MemoryStore(clock)
     async with JournaledBackend(store, clock) as backend:
-        execution = await backend.start(Told, what)
-        async with backend.worker([Told]):
+        execution = await backend.start(Words, what)
+        async with backend.worker([Words]):
             async for event in execution.events():
                 if event.kind == "activity_completed":
                     break
         process = 2
         assert await execution.query("look") is False
         await execution.signal("go_on")
-        async with backend.worker([Told]):
-            told, repeated = await execution.result()
-        assert told == repeated
-        assert "words of process 1" in told
+        async with backend.worker([Words]):
+            words, repeated = await execution.result()
+        assert words == repeated
+        assert "words of process 1" in words
         process = 3
         assert await execution.query("look") is True

@@ -235,7 +235,7 @@ async def test_a_store_in_passing_trouble_changes_nothing(plan: list[str]) -> No
             await execution.signal("put", letter)
             await stage.pass_time(0.2)
         await execution.signal("stop")
-        # A claim of which the worker did not hear is free when its lease has run out.
+        # A claim that never reached the worker is free when its lease has run out.
         assert await stage.later(execution.result(), 60) == [0, 1, 2]
         assert await stage.later(both.result(), 60) == ["a done", "b done"]
         for effects in (world.effects, both_world.effects):
@@ -351,7 +351,7 @@ async def test_a_worker_whose_store_is_broken_for_good_says_so(caplog: pytest.Lo
 
 
 class SlowToClaim(Lifeline):
-    """Answers a claim, which has had its effect, when it is told to."""
+    """Answers a claim, which has had its effect, only when the test lets it."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -385,7 +385,7 @@ async def test_what_is_being_claimed_while_the_worker_stops_is_given_back() -> N
 
 
 class SlowToAppend(Lifeline):
-    """Answers an append, which has had its effect, when it is told to."""
+    """Answers an append, which has had its effect, only when the test lets it."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -1,4 +1,4 @@
-"""The virtual clock moves when it is told to, and an automatic one when nobody has anything else to do."""
+"""The virtual clock moves only when a test moves it; an automatic one, when nothing else is left to do."""
 
 from __future__ import annotations
 

@@ -162,8 +162,8 @@ class RemoteSession(ApiSession):
         # As long as the timeout of the whole reply, so a silent connection never ends a reply earlier.
         graph, secrets = with_secrets(request.graph)
         remover = SecretRemover(secrets)
-        told = remover.text(publish)
-        call = ConversationCall(told, self.timeout_seconds)
+        cleaned = remover.text(publish)
+        call = ConversationCall(cleaned, self.timeout_seconds)
         if not request.may_call:
             arguments = completion_args(request.graph[request.agent])
             call = replace(call, completion_args={**arguments, "tool_choice": "none"})
@@ -172,8 +172,8 @@ class RemoteSession(ApiSession):
         request = request.with_(graph=graph)
         with hiding(secrets):
             reply = remover.reply(await TurnExchange(api, request, call).reply())
-        if told is not None:
-            told.end()
+        if cleaned is not None:
+            cleaned.end()
         return reply
 
 

@@ -124,11 +124,11 @@ class ApiSession(Session):
         if self.stream:
             publish = publish or publish_nothing
         remover = SecretRemover({endpoint.secret or ""})
-        told = remover.text(publish)
+        cleaned = remover.text(publish)
         async with self.guarded(endpoint):
-            reply = remover.reply(await self._reply(endpoint, request, resources, told))
-        if told is not None:
-            told.end()
+            reply = remover.reply(await self._reply(endpoint, request, resources, cleaned))
+        if cleaned is not None:
+            cleaned.end()
         return reply
 
     @abstractmethod

@@ -243,7 +243,7 @@ class Database:
                 return
 
     def identities(self) -> FileIdentities:
-        """Return what tells the files that are open from others that take their place."""
+        """Return what distinguishes the files that are open from others that take their place."""
         absolute = self.path.absolute()
         paths = (str(absolute), f"{absolute}-wal")
         return FileIdentities(self.path, tuple((path, _identity(path)) for path in paths))

@@ -141,7 +141,7 @@ class EventStream:
                     coming = asyncio.ensure_future(history.wait())
                     async with aclosing(text.until(coming, run)) as deltas:
                         async for delta in deltas:
-                            reader.hear([delta])
+                            reader.take_text([delta])
                             for event in reader.text():
                                 yield replace(event, position=event.position + shift)
                     if not await coming:

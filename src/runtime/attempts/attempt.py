@@ -113,7 +113,7 @@ class Heartbeat:
             Unserialisable: `details` are not JSON.
             PayloadTooLarge: they are too long to be kept.
         """
-        what = "what a heartbeat tells"
+        what = "the details of a heartbeat"
         try:
             given = kept(list(details), depth_max=DEPTH_MAX + 1)
         except (TypeError, ValueError) as error:

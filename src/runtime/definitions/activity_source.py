@@ -111,8 +111,8 @@ class ActivitySource(ToolSource):
         except Exception as error:
             if not _is_reported(error, definition):
                 raise
-            told = str(error) if isinstance(error, ToolError) else named_message_of(error)
-            return ToolOutput(content=told, is_error=True)
+            message = str(error) if isinstance(error, ToolError) else named_message_of(error)
+            return ToolOutput(content=message, is_error=True)
         return _output(value, definition.signature.dump_result(value))
 
     def effect(self, tool: str) -> Effect:

@@ -1,4 +1,4 @@
-"""What a docstring tells a model: what the function does, and what each parameter means."""
+"""Reading a docstring for a model: the task of the function, and the meaning of each parameter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Docstring:
 def parse(text: str) -> Docstring:
     """Return the text that stands before the parameters, and what is said of each parameter.
 
-    Google, NumPy and Sphinx styles are told apart by their headings. Nothing is logged: a docstring
+    Google, NumPy and Sphinx styles are recognised by their headings. Nothing is logged: a docstring
     that is not quite in a style is still a description.
     """
     text = text.strip()

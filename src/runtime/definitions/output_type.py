@@ -84,8 +84,8 @@ class OutputType:
         try:
             return self._unwrapped(text) if self.is_wrapped else self.adapter.validate_json(text)
         except ValidationError as error:
-            told = "; ".join(faults(error)[:5])
-            raise ValueError(f"It is not JSON of the required schema: {told}.") from error
+            listed = "; ".join(faults(error)[:5])
+            raise ValueError(f"It is not JSON of the required schema: {listed}.") from error
 
     def _unwrapped(self, text: str) -> Any:
         whole: dict[str, Any] = _object.validate_json(text)

@@ -66,11 +66,11 @@ class RoundTrip:
 
     def check(self, value: Any, back: Any) -> None:
         """Raise `Lost` unless `back`, which was read from the JSON of `value`, is complete."""
-        if not (self._equality_tells and _equal(value, back)):
+        if not (self._equality_is_enough and _equal(value, back)):
             self._compare(value, back, self._schema, ())
 
     @cached_property
-    def _equality_tells(self) -> bool:
+    def _equality_is_enough(self) -> bool:
         return not any(
             part["type"] in _NOT_SEEN_BY_EQUALITY
             or part.get("serialization_exclude")

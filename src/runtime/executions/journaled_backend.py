@@ -357,8 +357,8 @@ class JournaledExecution(Execution):
         while True:
             records = await self._patiently(partial(self._store.read, self._id, length))
             # Text is read after the records, so that the text of a reply among them is complete.
-            told = await listener.heard() if follow and (records or reader.awaits_reply) else ()
-            reader.hear(told)
+            deltas = await listener.read() if follow and (records or reader.awaits_reply) else ()
+            reader.take_text(deltas)
             async for record in decoded(records):
                 is_wanted = reader.position >= after
                 for event in reader.read(record):
@@ -369,7 +369,7 @@ class JournaledExecution(Execution):
             length += len(records)
             if reader.ended or not follow:
                 return
-            if not (records or told):
+            if not (records or deltas):
                 news = self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
                 await (listener.until_more(news, PATIENCE_SECONDS) if reader.awaits_reply else news)
                 # If the execution was forgotten, no end will ever come.

@@ -26,29 +26,29 @@ class Listener:
         self._place = ""
         self._has_complained = False
 
-    async def heard(self) -> Sequence[Delta]:
+    async def read(self) -> Sequence[Delta]:
         """Return the text that was published since the last call."""
         if self._deltas is None:
             return ()
         try:
-            heard, self._place = await self._deltas.read(self._execution_id, self._place)
+            deltas, self._place = await self._deltas.read(self._execution_id, self._place)
         except StorageError as error:
             self._complain(error)
             return ()
-        return heard
+        return deltas
 
     async def until_more(self, other: Awaitable[None], timeout_seconds: float) -> None:
         """Return when there is more text, or `other` returns or raises; `other` ends with this call."""
         waiting = asyncio.ensure_future(other)
-        hearing = asyncio.create_task(self._follow(timeout_seconds))
+        following = asyncio.create_task(self._follow(timeout_seconds))
         try:
-            await asyncio.wait({waiting, hearing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({waiting, following}, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 waiting.result()
         finally:
-            for task in (waiting, hearing):
+            for task in (waiting, following):
                 task.cancel()
-            await asyncio.gather(waiting, hearing, return_exceptions=True)
+            await asyncio.gather(waiting, following, return_exceptions=True)
 
     async def _follow(self, timeout_seconds: float) -> None:
         if self._deltas is not None:
@@ -61,7 +61,7 @@ class Listener:
 
     def _complain(self, error: StorageError) -> None:
         if not self._has_complained:
-            logger.warning("execution %s: its text cannot be heard: %s", self._execution_id, error)
+            logger.warning("execution %s: its text cannot be read: %s", self._execution_id, error)
             self._has_complained = True
         if not error.retryable:
             self._deltas = None

@@ -76,10 +76,10 @@ class Checks:
         text = said_in(effect.entries)
         output = self._agents.outputs.get(effect.agent)
         if output is not None and (problem := _problem(output, text)) is not None:
-            told = self._context.emit(
+            emitted = self._context.emit(
                 AnswerRejectedData(run=self._run, agent=effect.agent, turn=effect.turn, reason=problem)
             )
-            return AnswerRejected(problem=told.reason)
+            return AnswerRejected(problem=emitted.reason)
         replacement = None
         for guardrail in self._agents.by_name[effect.agent].output_guardrails:
             verdict = await self._judge(guardrail, text)
@@ -117,8 +117,8 @@ class Checks:
         about = {"run": self._run, "agent": agent, "of": of, "guardrail": guardrail_name(guardrail)}
         match verdict:
             case Reject(reason=reason):
-                told = GuardrailRejectedData.model_validate({**about, "reason": reason})
-                return Reject(self._context.emit(told).reason)
+                rejected = GuardrailRejectedData.model_validate({**about, "reason": reason})
+                return Reject(self._context.emit(rejected).reason)
             case Replace(text=text):
                 self._context.emit(GuardrailReplacedData.model_validate({**about, "text": text}))
         return verdict

@@ -34,12 +34,12 @@ def plainly(
         def record(happened: AnyRecord) -> None:
             emit(list(reader.read(happened)))
 
-        def hear(delta: Delta) -> None:
-            reader.hear([delta])
+        def take_text(delta: Delta) -> None:
+            reader.take_text([delta])
             emit(list(reader.text()))
 
         async with SharedResources() as resources:
-            return await run(PlainContext(resources, clock, on_record=record, on_text=hear))
+            return await run(PlainContext(resources, clock, on_record=record, on_text=take_text))
 
     return to_the_end
 
@@ -64,12 +64,12 @@ class StreamedRun(Generic[T]):
         `text_delta`s, whatever the session says of `stream`. An error that ends the run is raised by `result`
         only.
         """
-        told = 0
+        sent = 0
         while True:
             news, is_over = self._news, self._task.done()
-            while told < len(self._events):
-                event = self._events[told]
-                told += 1
+            while sent < len(self._events):
+                event = self._events[sent]
+                sent += 1
                 if event.position > after - isinstance(event.data, TextDeltaData):
                     yield event
             if is_over:

@@ -123,10 +123,10 @@ class ToolCalls:
         """
         failure = Failure.of(error)
         try:
-            told = self._context.emit(ToolFailedData(**about, failure=failure))
+            emitted = self._context.emit(ToolFailedData(**about, failure=failure))
         except PayloadTooLarge as too_large:
-            told = self._context.emit(ToolFailedData(**about, failure=Failure.of(too_large)))
-        return None if told.failure == failure else told.failure.error()
+            emitted = self._context.emit(ToolFailedData(**about, failure=Failure.of(too_large)))
+        return None if emitted.failure == failure else emitted.failure.error()
 
 
 def _options(spec: ToolSpec, source: ToolSource) -> ActivityOptions:

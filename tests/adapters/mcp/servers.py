@@ -53,7 +53,7 @@ def toolbox_server(tools: Toolbox) -> MCPServer:
 
 
 def _publishing(function: Tool) -> Tool:
-    """Return `function`, whose refusals a server tells to its client."""
+    """Return `function`; the server sends its refusals to the client."""
 
     @functools.wraps(function)
     async def run(**arguments: Any) -> Any:
@@ -110,7 +110,7 @@ def troubled_server() -> MCPServer:
 
     @server.tool(annotations=READ)
     async def flood(lines: int, ctx: Context) -> str:
-        """Say more than anybody wants to hear, in every way there is."""
+        """Write more than anybody wants to read, in every way there is."""
         for number in range(lines):
             await ctx.report_progress(number, lines, "y" * 100)
         sys.stderr.write("z" * 100 * lines + "\n" + "noise\n" * lines)

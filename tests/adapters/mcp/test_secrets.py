@@ -57,7 +57,7 @@ def test_a_token_is_hidden_without_its_scheme_too() -> None:
     assert redaction.text("you are tok-81d7 by Bearer tok-81d7") == f"you are {HIDDEN} by {HIDDEN}"
 
 
-def telling(**options: Any) -> outlast.MCPStdioConfig:
+def repeating(**options: Any) -> outlast.MCPStdioConfig:
     """Return a server with a tool that says the variables of its process."""
     return raw(None, {"name": "variables", "inputSchema": OBJECT}, **options)
 
@@ -68,7 +68,7 @@ async def test_a_child_has_its_own_variables_and_none_of_the_workers(
 ) -> None:
     monkeypatch.setenv("NOBODYS_BUSINESS", PLAIN)
     monkeypatch.setenv("TOKEN_OF_THE_WORKER", SECRET)
-    config = telling(
+    config = repeating(
         env={"TOKEN": "env:TOKEN_OF_THE_WORKER", "KEY": SecretStr("key-52aa"), "MODE": "reading-only"}
     )
     output = await config.call("t_variables", {}, resources)
@@ -120,7 +120,7 @@ async def test_what_a_server_says_that_is_no_message_is_logged_without_a_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     script = 'echo "my token is $TOKEN"; echo "and $TOKEN again" >&2; exec "$@"'
-    config = telling(env={"TOKEN": SecretStr(PLAIN)})
+    config = repeating(env={"TOKEN": SecretStr(PLAIN)})
     noisy = replace(config, command="sh", args=["-c", script, "sh", config.command, *config.args])
     assert [tool.name for tool in await noisy.list_tools(resources)] == ["t_variables"]
     assert f"my token is {HIDDEN}" in caplog.text
@@ -205,7 +205,7 @@ async def test_a_secret_is_in_no_stored_byte_and_in_nothing_said(
         web = outlast.MCPStreamableHTTPConfig(
             url=f"{http.url}/{path}", name="web", headers=headers, include=["headers"]
         )
-        local = telling(env=secrets)
+        local = repeating(env=secrets)
         agent = outlast.Agent(model="m", name="guide", mcp_clients=[web, local])
         session = session_type(api_key=api.api_key, server_url=api.url)
         async with storing(scheme, tmp_path) as (backend, all_kept):

@@ -44,9 +44,9 @@ class AccountWithUpdates:
 
     @workflow.update("book")
     async def book_with_a_deed(self, what: str, amount: int) -> Receipt:
-        told = await record(what)
+        what_happened = await record(what)
         self.balance += amount
-        return Receipt(told, self.balance)
+        return Receipt(what_happened, self.balance)
 
     @book_with_a_deed.validator
     def check_booking(self, what: str, amount: int) -> None:
@@ -57,9 +57,9 @@ class AccountWithUpdates:
 
     @workflow.update()
     async def book_behind(self, gate: str, amount: int) -> Receipt:
-        told = await pass_gate(gate)
+        what_happened = await pass_gate(gate)
         self.balance += amount
-        return Receipt(told, self.balance)
+        return Receipt(what_happened, self.balance)
 
     @workflow.update
     async def wait_for(self, balance: int) -> int:

@@ -37,7 +37,7 @@ async def record(what: str) -> str:
 
 @activity(retry_policy_initial_interval=AT_ONCE)
 def record_in_thread(what: str) -> str:
-    """Do something in a thread, and tell from which."""
+    """Record `what`, in a thread."""
     here().happen(what)
     assert threading.current_thread() is not threading.main_thread()
     return f"{what} done"
@@ -227,7 +227,7 @@ class _Unreadable(Exception):
 
 @activity(retry_policy_initial_interval=AT_ONCE)
 async def use_secret() -> int:
-    """Use a secret as an adapter does: read from the environment, and not told to anybody."""
+    """Use a secret as an adapter does: read from the environment, and not passed to anybody."""
     return len(os.environ[SECRET_VARIABLE])
 
 

@@ -90,8 +90,8 @@ class Careful:
         )
         session = ScriptedSession(careful)
         result = await Runner.run(agent, "Go.", session, max_tool_calls=1, on_limit="finish")
-        told = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
-        return [result.output, result.turns, result.usage.total_tokens, *told]
+        results = [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+        return [result.output, result.turns, result.usage.total_tokens, *results]
 
 
 class Summariser(ScriptedSession):
@@ -138,13 +138,13 @@ class LongWinded:
 @activity(name="contract_sort", retry_policy_initial_interval=AT_ONCE)
 async def sort(words: list[str], options: dict[str, list[str]], rest: Any) -> str:
     """Change the arguments, and fail at first."""
-    told = f"{words} {options} {rest}"
-    here().happen(told)
+    arguments = f"{words} {options} {rest}"
+    here().happen(arguments)
     for changed in (words, options["words"], rest):
         changed.clear()
     if activity.info().attempt == 1:
         raise ValueError("once more")
-    return told
+    return arguments
 
 
 @workflow.define(name="contract.careless")
@@ -266,10 +266,10 @@ class AgentContract(DurabilityContractBase):
         await stage.event(execution, EventKind.TOOL_RETURNED)
         await stage.lose(process)
         await stage.worker(Careful)
-        output, turns, tokens, *told = await stage.later(execution.result(), 1)
+        output, turns, tokens, *results = await stage.later(execution.result(), 1)
         assert (output, turns, tokens) == (7, 3, 30)
-        assert told[0] == "one noted"
-        assert "limit of 1 tool calls is used up" in told[1]
+        assert results[0] == "one noted"
+        assert "limit of 1 tool calls is used up" in results[1]
         assert [kind for kind, _ in await stage.soon(transcript(execution))] == KINDS
         whats = [effect.what for effect in world.effects]
         assert sorted({str(what) for what in whats}) == ["looked at Go.", 'looked at {"value": 7}', "one"]
@@ -294,28 +294,31 @@ class AgentContract(DurabilityContractBase):
         )
         # Two summaries, which are not turns but cost as much; the conversation itself is complete.
         assert (turns, tokens, lengths) == (5, 70, [10, 10])
-        told = await stage.soon(transcript(execution))
+        events = await stage.soon(transcript(execution))
         turn = [EventKind.TURN_STARTED, EventKind.MODEL_REPLIED]
         summary, tool = (
             [EventKind.SUMMARY_STARTED, EventKind.SUMMARY_MADE],
             [EventKind.TOOL_CALLED, EventKind.TOOL_RETURNED],
         )
         kinds = [*turn, *tool] * 3 + [*summary, *turn, *tool, *summary, *turn]
-        assert [kind for kind, _ in told] == [
+        assert [kind for kind, _ in events] == [
             EventKind.EXECUTION_STARTED,
             *kinds,
             EventKind.EXECUTION_COMPLETED,
         ]
-        made = [data["result"] for kind, data in told if kind == EventKind.SUMMARY_MADE]
+        made = [data["result"] for kind, data in events if kind == EventKind.SUMMARY_MADE]
         assert made[0]["entries"][0]["content"] == first
         assert [effect.what for effect in world.effects] == ["n1", "n2", "n3", "n4"]
 
     async def test_what_an_attempt_does_to_its_arguments_no_other_attempt_sees(self, stage: Stage) -> None:
         execution, world = await stage.start(Careless)
         await stage.worker(Careless)
-        told = "['b', 'a'] {'words': ['b', 'a']} ['b', 'a']"
-        assert await stage.later(execution.result(), 1) == [told, told, "b", "a"]
-        assert [(effect.what, effect.attempt) for effect in world.effects] == [(told, 1), (told, 2)] * 2
+        arguments = "['b', 'a'] {'words': ['b', 'a']} ['b', 'a']"
+        assert await stage.later(execution.result(), 1) == [arguments, arguments, "b", "a"]
+        assert [(effect.what, effect.attempt) for effect in world.effects] == [
+            (arguments, 1),
+            (arguments, 2),
+        ] * 2
 
     async def test_arguments_are_objects_and_results_what_they_were_for_tools_of_every_sort(
         self, stage: Stage
@@ -323,8 +326,8 @@ class AgentContract(DurabilityContractBase):
         execution, _ = await stage.start(AllSorts)
         await stage.worker(AllSorts)
         assert await stage.soon(execution.result()) == "Done."
-        told = data_of(await stage.soon(all_events(execution)), MadeCallData)
-        assert [(data.kind, data.call_id, data.tool, data.source) for data in told] == [
+        calls = data_of(await stage.soon(all_events(execution)), MadeCallData)
+        assert [(data.kind, data.call_id, data.tool, data.source) for data in calls] == [
             (kind, one.tool_call_id, one.name, "scales" if made and one.name == "weigh" else None)
             for one, made, ending in zip(
                 CALLS,
@@ -335,10 +338,10 @@ class AgentContract(DurabilityContractBase):
             for kind in (EventKind.TOOL_CALLED, ending)
         ]
         # A call that is a step has a key.
-        keys = [data.key for data in told if isinstance(data, ToolCalledData)]
+        keys = [data.key for data in calls if isinstance(data, ToolCalledData)]
         assert [key is not None for key in keys] == [True, False, True, True, False, False]
         assert [
-            (data.arguments, data.arguments_text) for data in told if isinstance(data, ToolCalledData)
+            (data.arguments, data.arguments_text) for data in calls if isinstance(data, ToolCalledData)
         ] == [
             ({"what": "tea"}, None),
             ({"words": ["a", "b", "a"]}, None),
@@ -347,12 +350,12 @@ class AgentContract(DurabilityContractBase):
             ({}, "tea"),
             ({}, None),
         ]
-        assert [data.result for data in told if isinstance(data, ToolReturnedData)] == [
+        assert [data.result for data in calls if isinstance(data, ToolReturnedData)] == [
             "tea noted",
             {"a": 2, "b": 1},
             {"grams": 7},
         ]
-        failures = [data.failure for data in told if isinstance(data, ToolFailedData)]
+        failures = [data.failure for data in calls if isinstance(data, ToolFailedData)]
         assert [failure.kind for failure in failures] == ["ToolError", "InvalidArguments", "UnknownHandoff"]
         assert failures[0].message == "too light"
 

@@ -67,8 +67,8 @@ class Spenders:
 
     @workflow.entrypoint
     async def run(self, payments: list[list[Any]]) -> list[str]:
-        told = await asyncio.gather(*(_spend([payment]) for payment in payments))
-        return [result for results in told for result in results]
+        answers = await asyncio.gather(*(_spend([payment]) for payment in payments))
+        return [result for results in answers for result in results]
 
 
 class ApprovalContract(DurabilityContractBase):
@@ -105,9 +105,9 @@ class ApprovalContract(DurabilityContractBase):
         await stage.worker(Spender)
         [waiting] = await self.asked(stage, execution, 1)
         await execution.decide(waiting.call_id, "deny", "ask her first")
-        [told] = await stage.soon(execution.result())
-        assert "denied" in told
-        assert "ask her first" in told
+        [answer] = await stage.soon(execution.result())
+        assert "denied" in answer
+        assert "ask her first" in answer
         assert world.effects == []
         kinds = [event.kind for event in await stage.soon(all_events(execution))]
         assert EventKind.APPROVAL_DENIED in kinds
@@ -124,9 +124,9 @@ class ApprovalContract(DurabilityContractBase):
         await stage.worker(Spender)
         assert list(await stage.soon(execution.pending())) == [bob]
         await execution.decide(bob.call_id, "allow", "but less", edited_arguments={"to": "Bob", "amount": 60})
-        told = await stage.later(execution.result(), 1)
-        assert told[:2] == ["Ann has 70", "Bob has 60"]
-        assert "denied" in told[2]
+        answers = await stage.later(execution.result(), 1)
+        assert answers[:2] == ["Ann has 70", "Bob has 60"]
+        assert "denied" in answers[2]
         assert [effect.what for effect in world.effects] == ["paid 70 to Ann", "paid 60 to Bob"]
 
     async def test_d17_only_a_call_that_waits_can_be_decided_about(self, stage: Stage) -> None:
@@ -169,8 +169,8 @@ class ApprovalContract(DurabilityContractBase):
     async def test_d17_a_call_that_cannot_be_made_is_shown_to_nobody(self, stage: Stage) -> None:
         execution, world = await stage.start(Spender, [["Ann", "a lot"], ["Bob", 71]])
         await stage.worker(Spender)
-        told = await stage.soon(execution.result())
-        assert ["amount" in one for one in told] == [True, True]
+        answers = await stage.soon(execution.result())
+        assert ["amount" in one for one in answers] == [True, True]
         assert world.effects == []
         kinds = [event.kind for event in await stage.soon(all_events(execution))]
         assert EventKind.APPROVAL_REQUESTED not in kinds
@@ -211,8 +211,8 @@ class ApprovalContract(DurabilityContractBase):
         await stage.event(execution, EventKind.TOOL_RETURNED)
         assert list(await stage.soon(execution.pending())) == [second]
         await execution.decide(second.key, "deny")
-        told = await stage.soon(execution.result())
-        assert sorted("denied" in one for one in told) == [False, True]
+        answers = await stage.soon(execution.result())
+        assert sorted("denied" in one for one in answers) == [False, True]
         assert len(world.effects) == 1
 
     async def test_d17_a_cancelled_run_asks_no_more(self, stage: Stage) -> None:

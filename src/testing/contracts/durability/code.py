@@ -22,11 +22,11 @@ from outlast.testing.contracts.durability.workflows import Asyncio, Chance, patc
 async def in_trouble(stage: Stage, execution: Execution) -> ExecutionDescription:
     """Return the description once it says why the execution cannot go on."""
 
-    async def tells() -> ExecutionDescription | None:
+    async def with_error() -> ExecutionDescription | None:
         described = await execution.describe()
         return described if described.error is not None else None
 
-    return await stage.until(tells)
+    return await stage.until(with_error)
 
 
 class CodeContract(DurabilityContractBase):
@@ -109,15 +109,15 @@ class CodeContract(DurabilityContractBase):
         assert patches == [["end"], ["beginning", "end"]]
 
     async def test_an_execution_that_leaves_memory_goes_on_as_if_it_had_not(self, stage: Stage) -> None:
-        told = []
+        outcomes = []
         for cached in (1000, 0):
             execution, _ = await stage.start(Asyncio)
             process = await stage.worker(Asyncio, max_cached_executions=cached)
             result = await stage.later(execution.result(), 5)
             kinds = sorted(kind for kind, _ in await stage.soon(transcript(execution)))
-            told.append((result, kinds))
+            outcomes.append((result, kinds))
             await process.stop()
-        assert told[0] == told[1]
+        assert outcomes[0] == outcomes[1]
 
     async def test_chance_is_the_same_in_every_replay_and_different_in_every_execution(
         self, stage: Stage

@@ -156,14 +156,14 @@ class ExecutionContract(DurabilityContractBase):
     async def test_d2_a_failure_is_the_same_for_everyone_and_for_ever(self, stage: Stage, how: str) -> None:
         execution, _ = await stage.start(Failing, how)
         process = await stage.worker(Failing)
-        told = []
+        errors = []
         for handle in (execution, execution, await stage.again(execution)):
             with pytest.raises(ExecutionFailed) as failed:
                 await stage.soon(handle.result())
-            told.append((str(failed.value), type(failed.value.__cause__), str(failed.value.__cause__)))
+            errors.append((str(failed.value), type(failed.value.__cause__), str(failed.value.__cause__)))
             await process.stop()
-        assert len(set(told)) == 1
-        message, cause, _ = told[0]
+        assert len(set(errors)) == 1
+        message, cause, _ = errors[0]
         description = await execution.describe()
         assert description.status is Status.FAILED
         assert description.error is not None
@@ -306,13 +306,13 @@ class ExecutionContract(DurabilityContractBase):
         assert events[-1].kind == kind
 
     async def test_d13_equal_executions_have_equal_streams(self, stage: Stage) -> None:
-        told: list[Any] = []
+        streams: list[Any] = []
         for _ in range(2):
             execution, _ = await stage.start(Steps, ["a", "b", "c"])
-            process = await stage.worker(Steps, max_cached_executions=len(told))
-            told.append(await stage.soon(transcript(execution)))
+            process = await stage.worker(Steps, max_cached_executions=len(streams))
+            streams.append(await stage.soon(transcript(execution)))
             await process.stop()
-        assert told[0] == told[1]
+        assert streams[0] == streams[1]
 
     # Secrets ---------------------------------------------------------------------------------------------
 

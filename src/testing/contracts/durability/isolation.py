@@ -229,8 +229,8 @@ class IsolationContract(DurabilityContractBase):
     ) -> None:
         execution, _ = await stage.start(Leaving, place, how)
         process = await stage.worker(Leaving, Echo)
-        (told,) = await stage.soon(execution.result())
-        assert how in told
+        (answer,) = await stage.soon(execution.result())
+        assert how in answer
         assert await stage.soon(echo(stage)) == "still here"
         await process.stop()
 

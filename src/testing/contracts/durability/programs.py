@@ -210,14 +210,14 @@ class ProgramRun:
         assert results == list(range(1, len(results) + 1))
         assert len(accepted) - len(results) in (0, 1), "an update was accepted and never answered"
         assert self._answers == results[: len(self._answers)]
-        told = [
+        events = [
             canonical([kind, {name: value for name, value in data.items() if name != "due_at"}])
             for kind, data in happened
             if kind not in (*UNCERTAIN, EventKind.EXECUTION_STARTED)
         ]
         attempts = [(effect.key, effect.what, effect.attempt) for effect in self.world.effects]
         assert len(set(attempts)) == len(attempts), "an attempt was made twice"
-        return result, sorted(told)
+        return result, sorted(events)
 
     async def close(self) -> None:
         for task in self._tasks:

@@ -51,7 +51,7 @@ def unasked(request: ModelRequest) -> ModelReply:
 
 
 async def all_events_of(run: StreamedRun[Any]) -> list[Event]:
-    """Return what a journal tells of a run, once it has ended."""
+    """Return the outcome of a run that its journal has, once the run has ended."""
     return [event async for event in run.events() if event.kind is not EventKind.TEXT_DELTA]
 
 
@@ -89,8 +89,8 @@ class RunContract(DurabilityContractBase):
             *(EventKind.EXECUTION_STARTED, *turn, EventKind.TOOL_CALLED, EventKind.TOOL_RETURNED),
             *(*turn, EventKind.EXECUTION_COMPLETED),
         ]
-        told = encode([event.data.to_data() for event in events])
-        assert [told.count(text) for text in (b"Forty-two.", b"a" * RESULT_BYTES)] == [1, 1]
+        encoded = encode([event.data.to_data() for event in events])
+        assert [encoded.count(text) for text in (b"Forty-two.", b"a" * RESULT_BYTES)] == [1, 1]
 
     async def test_a_reply_may_take_the_room_of_a_value(self, stage: Stage) -> None:
         run_id, text = stage.new_id(), "x" * self.reply_bytes
@@ -110,11 +110,11 @@ class RunContract(DurabilityContractBase):
         assert came_to(await self.run(stage, run_id, unasked)) == came_to(first)
 
     async def test_a_run_at_its_limit_raises_with_all_that_it_has_come_to(self, stage: Stage) -> None:
-        run_id, told = stage.new_id(), list[Any]()
+        run_id, errors = stage.new_id(), list[Any]()
         for script in (filling, unasked):
             try:
                 await self.run(stage, run_id, script, max_turns=3)
             except MaxTurnsExceeded as error:
-                told.append([str(error), error.usage, [entry.to_wire() for entry in error.entries]])
-        assert told[0] == told[1]
-        assert (told[0][1].total_tokens, len(told[0][2])) == (30, 1 + 5 + 2 * 10)
+                errors.append([str(error), error.usage, [entry.to_wire() for entry in error.entries]])
+        assert errors[0] == errors[1]
+        assert (errors[0][1].total_tokens, len(errors[0][2])) == (30, 1 + 5 + 2 * 10)

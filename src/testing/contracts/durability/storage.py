@@ -18,7 +18,7 @@ class BackendCapability(Enum):
     MOVABLE_CLOCK = "time passes only when the test moves it"
     STEADY_LEASES = "leases go by a clock that no step of the wall clock changes"
     PAUSABLE = "a process can be stopped for a while and go on afterwards, as by SIGSTOP and SIGCONT"
-    LISTS_WORKERS = "it tells which workers are alive and what each carries on"
+    LISTS_WORKERS = "it lists the workers that are alive, and the executions that each carries on"
     DROPS_STUBBORN_CODE = "code that catches everything, also what unwinds it, leaves memory when it must"
     HOLDS = "an execution that ends one worker after the other is held, until somebody resumes it"
     GIVES_UP_BUSY_CODE = "code that never comes to rest is given up, and described with its place"

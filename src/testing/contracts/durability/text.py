@@ -116,15 +116,17 @@ class TextContract(DurabilityContractBase):
         world.gate("end of 2").set()
         assert await stage.soon(execution.result()) == STORY
         ending = [EventKind.MODEL_REPLIED, EventKind.EXECUTION_COMPLETED]
-        # Text is told beside the journal: that of an attempt may overtake the end of the one before.
+        # Text is published beside the journal: that of an attempt may overtake the end of the one before.
         assert [
             kind for kind in await stage.soon(_kinds(reading)) if kind != EventKind.ATTEMPT_FAILED
         ] == ending
-        # What came late is told in its place, if at all, and disturbs nothing else.
-        told = await stage.soon(all_events(execution))
-        assert text_in(told) in ("", STORY)
+        # Late text comes in its place, if at all, and disturbs nothing else.
+        events = await stage.soon(all_events(execution))
+        assert text_in(events) in ("", STORY)
         lasting = [
-            event.kind for event in told if event.kind not in (EventKind.TEXT_DELTA, EventKind.ATTEMPT_FAILED)
+            event.kind
+            for event in events
+            if event.kind not in (EventKind.TEXT_DELTA, EventKind.ATTEMPT_FAILED)
         ]
         assert lasting == [EventKind.EXECUTION_STARTED, EventKind.TURN_STARTED, *ending]
 

@@ -30,8 +30,8 @@ UPDATES = (EventKind.UPDATE_ACCEPTED, EventKind.UPDATE_COMPLETED, EventKind.UPDA
 
 
 async def updates_of(execution: Execution) -> list[tuple[str, dict[str, Any]]]:
-    """Return what the stream of an execution that has ended tells of updates."""
-    return [told for told in await transcript(execution) if told[0] in UPDATES]
+    """Return the events about updates in the stream of an execution that has ended."""
+    return [event for event in await transcript(execution) if event[0] in UPDATES]
 
 
 class UpdateContract(DurabilityContractBase):
@@ -147,8 +147,8 @@ class UpdateContract(DurabilityContractBase):
         assert await stage.soon(execution.result()) == 2
         assert await stage.soon(execution.query("state")) == Receipt("closed", 2)
         assert [effect.what for effect in world.effects] == ["rent"]
-        told = await updates_of(execution)
-        assert [(kind, data["name"]) for kind, data in told] == [
+        events = await updates_of(execution)
+        assert [(kind, data["name"]) for kind, data in events] == [
             (EventKind.UPDATE_ACCEPTED, "deposit"),
             (EventKind.UPDATE_COMPLETED, "deposit"),
             (EventKind.UPDATE_ACCEPTED, "book"),
@@ -259,11 +259,11 @@ class UpdateContract(DurabilityContractBase):
         assert [(kind, data) for kind, data in await transcript(execution) if "activity" not in kind] == [
             (EventKind.EXECUTION_STARTED, {"workflow": "contract.account"}),
             (EventKind.UPDATE_ACCEPTED, _sent("one", "deposit", {"amount": 5})),
-            (EventKind.UPDATE_COMPLETED, _told("one", "deposit", result={"what": "deposit", "balance": 5})),
+            (EventKind.UPDATE_COMPLETED, _data("one", "deposit", result={"what": "deposit", "balance": 5})),
             (EventKind.UPDATE_ACCEPTED, _sent("two", "fail", {"how": "own error"})),
-            (EventKind.UPDATE_FAILED, _told("two", "fail", failure=failure)),
+            (EventKind.UPDATE_FAILED, _data("two", "fail", failure=failure)),
             (EventKind.UPDATE_ACCEPTED, _sent("three", "book", {"what": "rent", "amount": -1})),
-            (EventKind.UPDATE_COMPLETED, _told("three", "book", result={"what": "rent done", "balance": 4})),
+            (EventKind.UPDATE_COMPLETED, _data("three", "book", result={"what": "rent done", "balance": 4})),
             (EventKind.SIGNAL_RECEIVED, {"name": "close"}),
             (EventKind.EXECUTION_COMPLETED, {"result": 4}),
         ]
@@ -285,5 +285,5 @@ def _sent(id: str, name: str, named: dict[str, Any]) -> dict[str, Any]:
     return {"id": id, "name": name, "named": named}
 
 
-def _told(id: str, name: str, **outcome: Any) -> dict[str, Any]:
+def _data(id: str, name: str, **outcome: Any) -> dict[str, Any]:
     return {"id": id, "name": name, **outcome}

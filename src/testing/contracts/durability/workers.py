@@ -48,13 +48,13 @@ class WorkerContract(DurabilityContractBase):
         await stage.soon(world.happened("gate reached", 2))
         world.gate("gate").set()
         assert await stage.soon(execution.result()) == ["before done", "gate done", "after done"]
-        told = await stage.soon(all_events(execution))
+        events = await stage.soon(all_events(execution))
         await stage.storage.resume(paused.backend)
         await stage.pass_time(stage.lease.total_seconds() + 0.1)
         await paused.stop()
         assert (world.count("before"), world.count("after")) == (1, 1)
         assert_tried_twice(world.attempts("gate reached"))
-        assert await stage.soon(all_events(execution)) == told
+        assert await stage.soon(all_events(execution)) == events
 
     async def test_d6_a_worker_that_comes_back_in_the_middle_does_not_interfere(self, stage: Stage) -> None:
         self.needs(BackendCapability.PAUSABLE)
@@ -283,8 +283,8 @@ class WorkerContract(DurabilityContractBase):
         await stage.soon(gated_world.happened("gate reached"))
         own = ("first", "default", ["contract.gated", "contract.steps"], [gated.id])
         await stage.until(lambda: listed(own))
-        [told] = await backend.workers()
-        assert before <= told.started_at.timestamp() <= stage.storage.clock.now()
+        [worker] = await backend.workers()
+        assert before <= worker.started_at.timestamp() <= stage.storage.clock.now()
         second = await stage.worker(Steps, identity="second", task_queue="elsewhere")
         other = ("second", "elsewhere", ["contract.steps"], list[str]())
         await stage.until(lambda: listed(own, other))

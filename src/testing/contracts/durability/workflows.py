@@ -126,14 +126,14 @@ class TwoGatedOnce:
 
     @workflow.entrypoint
     async def run(self) -> str:
-        told = "known"
+        outcome = "known"
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(pass_gate_once("left"))
                 group.create_task(pass_gate_once("right"))
         except* OutcomeUnknown as unknown:
-            told = f"{len(unknown.exceptions)} unknown"
-        return told
+            outcome = f"{len(unknown.exceptions)} unknown"
+        return outcome
 
 
 @workflow.define(name="contract.many_gates")
@@ -176,8 +176,8 @@ class CountAttempts:
                 case _:
                     await raise_odd_error(which)
         except OutlastError as error:
-            told = [type(error).__name__, getattr(error, "attempts", None), getattr(error, "kind", None)]
-            return told
+            failed = [type(error).__name__, getattr(error, "attempts", None), getattr(error, "kind", None)]
+            return failed
         return None
 
 
@@ -266,16 +266,16 @@ class Asyncio:
 
     @workflow.entrypoint
     async def run(self) -> dict[str, Any]:
-        told: dict[str, Any] = {}
-        told["gather"] = await asyncio.gather(record("a"), record("b"), asyncio.sleep(0.01, "slept"))
+        results: dict[str, Any] = {}
+        results["gather"] = await asyncio.gather(record("a"), record("b"), asyncio.sleep(0.01, "slept"))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(record(name)) for name in "cd"]
-        told["group"] = [task.result() for task in tasks]
+        results["group"] = [task.result() for task in tasks]
         try:
             async with asyncio.timeout(1):
                 await pass_gate("gate")
         except TimeoutError:
-            told["timeout"] = "timed out"
+            results["timeout"] = "timed out"
         event, queue, lock = asyncio.Event(), asyncio.Queue[str](), asyncio.Lock()
 
         async def produce() -> None:
@@ -285,18 +285,18 @@ class Asyncio:
             event.set()
 
         producer = asyncio.create_task(produce())
-        told["queue"] = [await queue.get(), await queue.get()]
+        results["queue"] = [await queue.get(), await queue.get()]
         await event.wait()
         await producer
         done, pending = await asyncio.wait(
             [asyncio.create_task(record("g")), asyncio.create_task(asyncio.sleep(1e6))],
             return_when=asyncio.FIRST_COMPLETED,
         )
-        told["wait"] = [task.result() for task in done]
+        results["wait"] = [task.result() for task in done]
         for task in pending:
             task.cancel()
-        told["shield"] = await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(record("h"))), 60)
-        return told
+        results["shield"] = await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(record("h"))), 60)
+        return results
 
 
 @workflow.define(name="contract.chance")

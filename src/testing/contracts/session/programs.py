@@ -285,7 +285,7 @@ def seen(history: Sequence[Entry]) -> list[tuple[str, ...]]:
             case FunctionCall(name=name, arguments=text):
                 items.append(("calls", name, canonical(parsed_arguments(text))))
             case FunctionResult(tool_call_id=call_id, result=result) if call_id not in transfers:
-                items.append(("is told", result))
+                items.append(("gets", result))
             case _:
                 pass
     return items
@@ -298,7 +298,7 @@ def foreseen(text: str, program: SessionProgram) -> list[tuple[str, ...]]:
     for reply in program.replies:
         items += seen(reply)
         calls = [e for e in reply if isinstance(e, FunctionCall) and target_of((e,)) is None]
-        items += [("is told", result_of(c.name, parsed_arguments(c.arguments))) for c in calls]
+        items += [("gets", result_of(c.name, parsed_arguments(c.arguments))) for c in calls]
         errands += bool(calls)
         if calls and errands in program.added:
             items.append(("asks", program.added[errands]))
