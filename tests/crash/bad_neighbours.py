@@ -279,7 +279,7 @@ KINDS = (
     _kind("leaves a handler", "leave handler", HOWS, _LEFT),
     _kind("catches everything", "catch all", ("",), "caught everything"),
     _kind("is flooded", "flood", ("{signals}",), "flooded by"),
-    _kind("never comes to rest", "busy", ("",), "BusyWorkflow|BadNeighbour.run"),
+    _kind("never comes to rest", "busy", ("",), f"BusyWorkflow|{_DIED}"),
     _kind("returns too much", "return badly", ("{too_large}",), "PayloadTooLarge"),
     _kind("returns what is not JSON", "return badly", ("0",), "Unserialisable"),
     _kind("asks a server that hangs", "request", ("{url}",), f"ActivityTimedOut|{_LOST}"),

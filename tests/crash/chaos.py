@@ -30,9 +30,13 @@ Results = Mapping[str, Mapping[str, int]]
 
 
 class Trouble:
-    """What may go wrong, and how it ends: each fault is over when its method returns."""
+    """What may go wrong, and how it ends: each fault is over when its method returns.
 
-    def __init__(self, processes: Processes, chance: random.Random) -> None:
+    Between two faults nothing goes wrong for up to `rest_seconds`.
+    """
+
+    def __init__(self, processes: Processes, chance: random.Random, *, rest_seconds: float = 0.3) -> None:
+        self.rest_seconds = rest_seconds
         self.processes = processes
         self.chance = chance
         self.happened: Counter[str] = Counter()
@@ -51,7 +55,7 @@ class Trouble:
             self.chance.shuffle(faults)
             for fault in faults:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(enough.wait(), self.chance.uniform(0.0, 0.3))
+                    await asyncio.wait_for(enough.wait(), self.chance.uniform(0.0, self.rest_seconds))
                 if enough.is_set():
                     return
                 self.happened[fault.__name__] += 1

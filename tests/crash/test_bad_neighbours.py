@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +40,10 @@ CACHED = 10
 """So few executions stay in the memory of a worker that others must leave it."""
 
 
+REST_SECONDS = 1.0
+"""So long that an execution makes some progress between two losses of its worker, or is to blame for both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How many executions there are, and how long they may take."""
@@ -62,25 +66,17 @@ SIZES = [SMALL, pytest.param(FULL, marks=pytest.mark.nightly)]
 
 
 @pytest.fixture
-async def hanging_url() -> AsyncIterator[str]:
-    """Serve nothing: connections are accepted, and nothing is ever answered."""
-
-    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while await reader.read(65_536):
-                pass
-        writer.close()
-
-    server = await asyncio.start_server(hang, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+def hanging_url() -> Iterator[str]:
+    """Yield the URL of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 class InThisProcess(Trouble):
     """Workers in one process, which go at once or in good order, and others come."""
 
     def __init__(self, backend: outlast.Backend, chance: random.Random, effects: Effects) -> None:
-        super().__init__(Processes("memory:", effects.path.parent), chance)
+        super().__init__(Processes("memory:", effects.path.parent), chance, rest_seconds=REST_SECONDS)
         self.backend = backend
         self.alive: list[asyncio.Task[None]] = []
 
@@ -240,4 +236,11 @@ async def test_d19_neighbours_in_worker_processes(
     grounds = Grounds(hanging_url, size.signals, redis.LIMIT_BYTES if is_redis else sqlite.LIMIT_BYTES, spoil)
     kinds = kinds_for(Harm.ITSELF, Harm.ENDS_PROCESS, has_keys=is_redis)
     async with outlast.connect(processes.url) as backend:
-        await live_side_by_side(backend, Trouble(processes, chance), kinds, size, grounds, processes.effects)
+        await live_side_by_side(
+            backend,
+            Trouble(processes, chance, rest_seconds=REST_SECONDS),
+            kinds,
+            size,
+            grounds,
+            processes.effects,
+        )
