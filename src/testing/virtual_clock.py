@@ -67,6 +67,10 @@ class VirtualClock(Clock):
         """Let the wall clock jump forward or back, as NTP does; no time passes."""
         self._ahead += seconds
 
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass in which nothing runs, as for a process that is stopped; who is due wakes later."""
+        self._now += seconds
+
     async def sleep(self, seconds: float) -> None:
         """Return once the time was moved on by `seconds`.
 

@@ -28,7 +28,7 @@ from outlast.ports.deltas import Deltas
 from outlast.ports.durability.steps import Attempt, Call, Step
 from outlast.ports.journal import Commit, Head
 from outlast.ports.resources import Resources
-from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
+from outlast.runtime.attempts.attempt import Begin, Heartbeat, perform_in_time
 from outlast.runtime.executions import execution_driver, worker
 from outlast.runtime.executions.journaled_backend import JournaledExecution
 from outlast.runtime.executions.live_execution import LiveExecution
@@ -82,9 +82,10 @@ async def _under_another_key(
     resources: Resources,
     clock: Clock,
     pulse: Heartbeat,
+    begin: Begin,
 ) -> JSON:
     other = replace(attempt, idempotency_key=f"{attempt.idempotency_key}#{attempt.attempt}")
-    return await perform_in_time(call, other, options, resources, clock, pulse)
+    return await perform_in_time(call, other, options, resources, clock, pulse, begin)
 
 
 class MakesAKeyForEachAttempt(BrokenBackend):
@@ -134,9 +135,10 @@ async def _without_end(
     resources: Resources,
     clock: Clock,
     pulse: Heartbeat,
+    begin: Begin,
 ) -> JSON:
     endless = replace(options, start_to_close_timeout=1e9)
-    return await perform_in_time(call, attempt, endless, resources, clock, pulse)
+    return await perform_in_time(call, attempt, endless, resources, clock, pulse, begin)
 
 
 class HasNoTimeouts(BrokenBackend):

@@ -14,7 +14,14 @@ from outlast.core.errors import ActivityTimedOut, ForeignError, PayloadTooLarge,
 from outlast.core.json import JSON
 from outlast.ports.definitions import ActivityDefinition, ActivityOptions
 from outlast.ports.durability.steps import ActivityCall, Attempt
-from outlast.runtime.attempts.attempt import UNWINDING_SECONDS, Heartbeat, perform_in_time
+from outlast.runtime.attempts.attempt import (
+    UNWINDING_SECONDS,
+    Begin,
+    Heartbeat,
+    NotBegun,
+    at_any_time,
+    perform_in_time,
+)
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions.activity import activity
 from outlast.runtime.definitions.signature import CallableSignature
@@ -22,7 +29,11 @@ from outlast.testing.virtual_clock import VirtualClock
 
 
 def attempt_at(
-    fn: Callable[..., Any], clock: VirtualClock, pulse: Heartbeat | None = None, **options: Any
+    fn: Callable[..., Any],
+    clock: VirtualClock,
+    pulse: Heartbeat | None = None,
+    begin: Begin = at_any_time,
+    **options: Any,
 ) -> Coroutine[Any, Any, JSON]:
     definition = ActivityDefinition(
         "a", fn, asyncio.iscoroutinefunction(fn), CallableSignature.of(fn), ActivityOptions(**options)
@@ -30,7 +41,7 @@ def attempt_at(
     pulse = pulse or Heartbeat()
     attempt = Attempt("x", "a", 1, "x/a", pulse.beat)
     return perform_in_time(
-        ActivityCall(definition, {}), attempt, definition.options, SharedResources(), clock, pulse
+        ActivityCall(definition, {}), attempt, definition.options, SharedResources(), clock, pulse, begin
     )
 
 
@@ -61,7 +72,7 @@ async def test_an_attempt_out_of_time_is_cancelled_and_the_error_names_the_optio
 
     clock = VirtualClock()
     before = await others_left()
-    task = asyncio.create_task(attempt_at(never, clock, None, **{option: 3.0}))
+    task = asyncio.create_task(attempt_at(never, clock, None, at_any_time, **{option: 3.0}))
     await clock.advance(2.9)
     assert not task.done()
     await clock.advance(0.2)
@@ -175,3 +186,43 @@ async def test_details_are_kept_as_they_were_at_the_heartbeat() -> None:
     pulse.beat((pages,))
     pages.append(2)
     assert pulse.details == ([1],)
+
+
+async def test_an_attempt_asks_whether_it_may_begin_where_and_when_it_does_so() -> None:
+    happened: list[tuple[str, threading.Thread]] = []
+
+    def begin() -> None:
+        happened.append(("may it begin", threading.current_thread()))
+
+    async def run() -> None:
+        happened.append(("it begins", threading.current_thread()))
+
+    def run_in_a_thread() -> None:
+        happened.append(("it begins", threading.current_thread()))
+
+    for fn in (run, run_in_a_thread):
+        await attempt_at(fn, VirtualClock(), begin=begin)
+        (asked, asking), (began, beginning) = happened
+        assert (asked, began) == ("may it begin", "it begins")
+        assert asking is beginning
+        happened.clear()
+
+
+async def test_an_attempt_that_may_not_begin_runs_nothing() -> None:
+    ran: list[str] = []
+
+    async def run() -> None:
+        ran.append("on the loop")
+
+    def run_in_a_thread() -> None:
+        ran.append("in a thread")
+
+    def begin() -> None:
+        raise NotBegun
+
+    before = await others_left()
+    for fn in (run, run_in_a_thread):
+        with pytest.raises(NotBegun):
+            await attempt_at(fn, VirtualClock(), begin=begin)
+    assert ran == []
+    assert await others_left() == before

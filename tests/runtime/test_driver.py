@@ -21,8 +21,11 @@ from outlast.core.records import (
     decode_record,
 )
 from outlast.ports.journal import Claim, Commit
+from outlast.runtime.executions.lease import Lease
+from outlast.testing.contracts.durability.in_store import InStore
 from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.workflows import Echo, Gated, ManyGates, Steps
+from outlast.testing.virtual_clock import VirtualClock
 from tests.runtime.stages import in_memory, worker_on
 
 
@@ -157,3 +160,27 @@ async def test_attempts_that_were_waiting_for_a_slot_were_not_made() -> None:
         await stage.worker(ManyGates)
         assert await stage.soon(execution.result()) == [f"{name} done" for name in names]
         assert sorted(effect.attempt for effect in world.effects if "passed" in str(effect.what)) == [1, 1, 3]
+
+
+async def test_d20_no_attempt_begins_if_its_process_stands_still_right_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    confirm = Lease.confirm
+    async with in_memory() as stage:
+        execution, world = await stage.start(Steps, ["a"])
+        assert isinstance(stage.storage, InStore)
+        other = await stage.storage.storage.open().__aenter__()
+
+        async def confirm_and_stand_still(lease: Lease) -> None:
+            await confirm(lease)
+            monkeypatch.setattr(Lease, "confirm", confirm)
+            clock = stage.storage.clock
+            assert isinstance(clock, VirtualClock)
+            clock.stand_still(2 * stage.lease.total_seconds())
+            work = await other.claim("other", ["contract.steps"], "default", limit=1, lease_seconds=10.0)
+            assert [claim.execution_id for claim in work.claims] == [execution.id]
+
+        monkeypatch.setattr(Lease, "confirm", confirm_and_stand_still)
+        await stage.worker(Steps)
+        await stage.pass_time(1)
+        assert not world.effects

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -39,19 +39,32 @@ UNWINDING_SECONDS = 10.0
 """The time that a cancelled attempt may take to clean up before it is left alone."""
 
 
-async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
-    """Make one attempt at `call`, and return its result as JSON. Exceptions of the call are passed on."""
+class NotBegun(Exception):
+    """The attempt must not begin now: nothing of the call has run."""
+
+
+Begin = Callable[[], None]
+"""Called right before the first thing that an attempt does, from the thread that does it.
+
+Raises:
+    NotBegun: the attempt must not begin.
+"""
+
+
+def at_any_time() -> None:
+    """Let an attempt begin whenever it comes to that."""
+
+
+async def perform(call: Call, attempt: Attempt, resources: Resources, begin: Begin = at_any_time) -> JSON:
+    """Make one attempt at `call`, and return its result as JSON. Exceptions of the call are passed on.
+
+    Raises:
+        NotBegun: `begin` raised it.
+    """
+    if isinstance(call, ActivityCall):
+        return await _call_activity(call, attempt, begin)
+    begin()
     match call:
-        case ActivityCall(definition=definition):
-            args, kwargs = call.python_arguments()
-            token = current_attempt.set(attempt)
-            try:
-                run = functools.partial(definition.fn, *args, **kwargs)
-                name = f"activity {definition.name}"
-                result = await called(run, is_async=definition.is_async, name=name)
-            finally:
-                current_attempt.reset(token)
-            return definition.signature.dump_result(result)
         case ModelCall(session=session, request=request):
             reply = await session.reply(request(attempt), resources, _publishing(attempt.publish))
             try:
@@ -70,6 +83,22 @@ async def perform(call: Call, attempt: Attempt, resources: Resources) -> JSON:
                 raise Unserialisable(f"the result of {tool!r}", type(output).__name__, str(error)) from error
         case ListTools(source=source):
             return ToolList.of(await source.list_tools(resources)).written()
+
+
+async def _call_activity(call: ActivityCall, attempt: Attempt, begin: Begin) -> JSON:
+    definition = call.definition
+    args, kwargs = call.python_arguments()
+
+    def run() -> Any:
+        begin()
+        return definition.fn(*args, **kwargs)
+
+    token = current_attempt.set(attempt)
+    try:
+        result = await called(run, is_async=definition.is_async, name=f"activity {definition.name}")
+    finally:
+        current_attempt.reset(token)
+    return definition.signature.dump_result(result)
 
 
 def _publishing(publish: Publish | None) -> Publish | None:
@@ -144,6 +173,7 @@ async def perform_in_time(
     resources: Resources,
     clock: Clock,
     pulse: Heartbeat,
+    begin: Begin = at_any_time,
 ) -> JSON:
     """Perform `call` within its timeouts.
 
@@ -153,8 +183,11 @@ async def perform_in_time(
         Exception: the exception of the attempt, of any class; see `contained`.
         ActivityTimedOut: it took longer than `start_to_close_timeout`, or was silent for longer than
             `heartbeat_timeout`; the attempt has been cancelled (a thread cannot be, and is left alone).
+        NotBegun: `begin` raised it.
     """
-    work = asyncio.create_task(_performed(call, attempt, resources), name=f"attempt at {attempt.activity}")
+    work = asyncio.create_task(
+        _performed(call, attempt, resources, begin), name=f"attempt at {attempt.activity}"
+    )
     limits: dict[asyncio.Task[Any], tuple[str, float]] = {
         asyncio.create_task(clock.sleep(options.start_to_close_timeout)): (
             "start_to_close_timeout",
@@ -180,9 +213,9 @@ async def perform_in_time(
     return work.result()
 
 
-async def _performed(call: Call, attempt: Attempt, resources: Resources) -> JSON:
+async def _performed(call: Call, attempt: Attempt, resources: Resources, begin: Begin) -> JSON:
     with contained():
-        return await perform(call, attempt, resources)
+        return await perform(call, attempt, resources, begin)
 
 
 async def _end(work: asyncio.Task[JSON], clock: Clock) -> None:

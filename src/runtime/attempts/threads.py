@@ -39,8 +39,9 @@ async def in_thread(
 ) -> T:
     """Return the result of `fn()`, run in a daemon thread of its own, by default in a copy of this context.
 
-    Cancelling the wait leaves the thread running: Python cannot stop one. Threads are daemons so that an
-    activity that hangs for ever does not keep a stopped process alive; such activities would use up a pool.
+    Cancelling the wait leaves the thread running if it has called `fn`: Python cannot stop one. Threads are
+    daemons so that an activity that hangs for ever does not keep a stopped process alive; such activities
+    would use up a pool.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
@@ -51,6 +52,8 @@ async def in_thread(
             set_outcome(value)
 
     def work() -> None:
+        if outcome.cancelled():  # Whoever waited has gone on before this thread could begin.
+            return
         report: Callable[[Any], None]
         value: Any
         try:

@@ -42,7 +42,7 @@ from outlast.ports.deltas import Deltas
 from outlast.ports.durability.steps import Attempt, Step
 from outlast.ports.journal import Claim, Commit, Delivery, Message, Store
 from outlast.ports.resources import Resources
-from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
+from outlast.runtime.attempts.attempt import Heartbeat, NotBegun, perform_in_time
 from outlast.runtime.attempts.text_publisher import Publisher
 from outlast.runtime.executions.inbox_messages import (
     CancelMessage,
@@ -350,14 +350,23 @@ class Driver:
         """
         services = self._services
         async with services.activity_slots:
-            # The wait for a slot, a back-off or a stopped process may have lasted longer than the lease. Then
-            # another worker may have begun this attempt, or recorded that its outcome is unknown.
-            await self._lease.confirm()
-            if services.stopping.is_set():
-                return None
-            self._begun.add(step.key)
-            self._look_whether_at_rest()
-            return await self._perform(step, opened)
+            while True:
+                # The wait for a slot, a back-off or a stopped process may have lasted longer than the lease.
+                # Then another worker may have begun this attempt, or recorded that its outcome is unknown.
+                await self._lease.confirm()
+                if services.stopping.is_set():
+                    return None
+                self._begun.add(step.key)
+                self._look_whether_at_rest()
+                try:
+                    return await self._perform(step, opened)
+                except NotBegun:
+                    self._begun.discard(step.key)
+
+    def _begin(self) -> None:
+        """Let an attempt begin only while the lease is good: it may have run out since it was confirmed."""
+        if not self._lease.is_good:
+            raise NotBegun
 
     async def _perform(self, step: Step, opened: OpenStep) -> _Ended:
         services, limit_bytes = self._services, self._services.store.limit_bytes
@@ -376,8 +385,16 @@ class Driver:
             async with self._publisher(step, opened.attempt) as publisher:
                 attempt = replace(attempt, publish=None if publisher is None else publisher.publish)
                 result = await perform_in_time(
-                    step.call, attempt, step.options, services.resources, services.clock, pulse
+                    step.call,
+                    attempt,
+                    step.options,
+                    services.resources,
+                    services.clock,
+                    pulse,
+                    self._begin,
                 )
+        except NotBegun:
+            raise
         except asyncio.CancelledError:
             return _Ended(
                 failure=Failure.of(ActivityInterrupted(step.name)),

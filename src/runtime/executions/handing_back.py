@@ -23,9 +23,6 @@ from outlast.runtime.executions.suspects import FRUITLESS_MAX
 
 logger = logging.getLogger("outlast.worker")
 
-PUT_OFF_SECONDS = 10.0
-"""The time for which an execution that cannot go on is left alone before a worker tries again."""
-
 
 @dataclass(frozen=True, slots=True)
 class HandingBack:
@@ -37,6 +34,8 @@ class HandingBack:
     store: Store
     clock: Clock
     last_words: LastWords
+    lease_seconds: float
+    """The lease of the worker. What cannot go on is left alone for so long before the next try."""
 
     async def record_recovery(self, claim: Claim, commit: Commit) -> int:
         """Record a recovery, if the claim was taken from a lost worker; return the journal's length."""
@@ -53,7 +52,7 @@ class HandingBack:
         await self.record_recovery(claim, commit)
 
     async def put_off(self, claim: Claim, reason: str, *, in_doubt: bool, fruitless: int | None) -> None:
-        """Release an execution that cannot go on, and leave it alone for a while, even if it gets messages.
+        """Release an execution that cannot go on, and leave it alone for a lease, even if it gets messages.
 
         Attempts that were under way have been cut short. If the journal does not say how they ended, a record
         says that they are `in_doubt`: the next worker cannot see that from a released claim.
@@ -62,7 +61,7 @@ class HandingBack:
         commit = Commit(
             release=True,
             hold=True,
-            wake_at=now + PUT_OFF_SECONDS,
+            wake_at=now + self.lease_seconds,
             reason=as_reason(reason),
             fruitless=fruitless,
         )

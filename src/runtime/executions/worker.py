@@ -141,7 +141,7 @@ class Worker:
         self._activations: dict[str, _Activation] = {}
         self._cache: OrderedDict[str, LiveExecution] = OrderedDict()
         self._suspects = Suspects.of(options.lease.total_seconds())
-        self._handing_back = HandingBack(store, clock, last_words)
+        self._handing_back = HandingBack(store, clock, last_words, options.lease.total_seconds())
         self._resources = SharedResources()
         self._stopping = asyncio.Event()
         self._slot_freed = asyncio.Event()
