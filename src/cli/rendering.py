@@ -66,6 +66,7 @@ def execution_json(execution: ExecutionDescription) -> str:
             "ended_at": execution.ended_at,
             "error": execution.error,
             "held": execution.held,
+            "failure": None if execution.failure is None else execution.failure.model_dump(),
         }
     )
 
@@ -170,14 +171,15 @@ def workers_table(workers: Sequence[WorkerDescription]) -> Table:
 def execution_table(execution: ExecutionDescription) -> Table:
     """Return one execution as a table, a row for each known property."""
     table = Table(box=None, pad_edge=False, show_header=False)
+    error = (execution.error or "") if execution.failure is None else execution.failure.traceback()
     rows = {
         "id": Text(printable(execution.id)),
         "workflow": Text(printable(execution.workflow)),
         "status": _status(execution),
         "started": Text(local_time(execution.created_at)),
         "took": Text(_duration(execution)),
-        # A message may have several lines, such as the differences from a journal.
-        "error": Text("\n".join(map(printable, (execution.error or "").splitlines()))),
+        # A message may have several lines, such as the differences from a journal, or a traceback.
+        "error": Text("\n".join(map(printable, error.splitlines()))),
     }
     for name, value in rows.items():
         if value.plain:

@@ -31,6 +31,7 @@ from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.handler_calls import load_handler_arguments
 from outlast.runtime.executions.journaled_backend import JournaledBackend
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.isolation.tracebacks import failure_of
 
 BACKEND_VARIABLE = "OUTLAST_BACKEND"
 DEFAULT_BACKEND = "sqlite:///outlast.db"
@@ -169,6 +170,7 @@ def toolkit() -> Toolkit:
         contained=contained,
         workflow_code=workflow_code,
         own_code=own_code,
+        failure_of=failure_of,
         record_reader=EventReader,
         ignore_definitions_where=ignore_definitions_where,
     )

@@ -239,7 +239,9 @@ def _take_tool_failure(run: AgentRun, event: ToolCallFailed) -> Move:
     call = _call(run, event.call_id, CallState.RUNNING, event)
     fault = failed_call(call.tool, event.failure)
     answered = _answer(run, call, str(fault))
-    return _fail(answered, Failure.of(fault)) if run.raise_on_tool_fail else _settle(answered)
+    if not run.raise_on_tool_fail:
+        return _settle(answered)
+    return _fail(answered, Failure.of(fault).with_(cause=event.failure))
 
 
 def _approve(run: AgentRun, event: ApprovalGiven) -> Move:

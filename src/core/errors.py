@@ -402,6 +402,8 @@ class ForeignError(OutlastError):
 
     kind: str
     message: str
+    final: bool = False
+    """True if trying again cannot help."""
 
     def wording(self) -> str:
         return f"{self.kind}: {self.message}"

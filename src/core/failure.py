@@ -1,15 +1,25 @@
-"""Errors as data: the part of an exception that a journal keeps, and the way back."""
+"""Errors as data: the part of an exception that a journal keeps, and the way back.
+
+A failure says where the exception came from: the frames of the user's code, with their lines, and the same of
+its causes. It never holds a value of a frame, because any of them may be a secret.
+"""
 
 from __future__ import annotations
 
+import builtins
+import sys
 from collections.abc import Collection, Iterator
 from math import isfinite
 from typing import Any, Self
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from outlast.core import errors
 from outlast.core.errors import (
     ActivityError,
     ActivityFailed,
+    ConfigurationError,
+    DefinitionError,
     ModelError,
     ModelOverloaded,
     OutlastError,
@@ -29,6 +39,15 @@ QUOTED_CHARACTERS_MAX = 1_000
 _CUT = "… (cut)"
 
 
+class Frame(Value):
+    """A place in user code that an exception came through; `text` is the line as it stands in the file."""
+
+    file: str
+    line: int
+    function: str
+    text: str = ""
+
+
 class Failure(Value):
     """An error that can be journaled: `kind` is the class name; `details` rebuild an error of ours."""
 
@@ -36,6 +55,19 @@ class Failure(Value):
     message: str
     retryable: bool = False
     details: dict[str, JSON] | None = None
+    module: str | None = None
+    """The module of a class that is not ours, if its failure says where it came from."""
+    frames: tuple[Frame, ...] = ()
+    """The frames of user code, the innermost last; without user code, the frame that raised."""
+    cause: Failure | None = None
+    group: tuple[Failure, ...] = ()
+    """The first errors of an exception group, at any depth, each with its own frames."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        kept = {name: value for name, value in dump(self).items() if value not in (None, (), [])}
+        # A tuple is not JSON, and the data of an event holds what `JSON` allows.
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
     @classmethod
     def of(cls, error: BaseException, *, retryable: bool | None = None) -> Self:
@@ -49,7 +81,7 @@ class Failure(Value):
         kind, message = type(error).__name__, message_of(error)
         if isinstance(error, errors.ForeignError):
             message = _cut(errors.loggable(error.message), MESSAGE_CHARACTERS_MAX)
-            return cls(kind=error.kind, message=message, retryable=retryable is not False)
+            return cls(kind=error.kind, message=message, retryable=retryable is not False and not error.final)
         if isinstance(error, OutlastError):
             details = _details(error)
             worth = type(error).retryable if retryable is None else retryable
@@ -65,15 +97,76 @@ class Failure(Value):
             details=None if asked is None else {"retry_after_seconds": _plain(asked)},
         )
 
-    def error(self) -> OutlastError:
-        """Return the original error: an error of ours has its class again, any other is a `ForeignError`."""
+    def error(self) -> Exception:
+        """Return the original error, with its causes and with the traceback of then as a note.
+
+        An error of ours has its class again. So has any other `Exception` whose class is a builtin, or stands
+        in a module that this process has loaded, if it gives the same text again; else it is a
+        `ForeignError`. Nothing is imported, and no constructor of a class that is not ours is called.
+        """
+        error = self._our_error() or self._known_error()
+        if error is None:
+            error = errors.ForeignError(self.kind, self.message, final=not self.retryable)
+        setattr(error, _KEPT, self)
+        if self.frames:
+            error.add_note(f"It was raised here, by another process or earlier:\n{self.traceback()}")
+        if self.cause is not None:
+            error.__cause__ = self.cause.error()
+        return error
+
+    def _our_error(self) -> OutlastError | None:
         known = getattr(errors, self.kind, None)
         if self.details is not None and isinstance(known, type) and issubclass(known, OutlastError):
             try:
                 return known(**self.details)
             except (TypeError, ValueError):
                 pass  # Another version of this library wrote it, with other fields; its message is used.
-        return errors.ForeignError(kind=self.kind, message=self.message)
+        return None
+
+    def _known_error(self) -> Exception | None:
+        if self.module is None:
+            return None
+        module = builtins if self.module == "builtins" else sys.modules.get(self.module)
+        known = getattr(module, self.kind, None)
+        if not isinstance(known, type) or not issubclass(known, Exception) or issubclass(known, OutlastError):
+            return None
+        try:
+            error = known.__new__(known)
+            error.args = (_Worded(self.message),)
+            return error if message_of(error) == self.message else None
+        except Exception:  # The class makes its objects or its texts in a way of its own.
+            return None
+
+    def traceback(self) -> str:
+        """Return the places and the messages in several lines, as Python prints them: causes come first."""
+        lines = [f"{self.cause.traceback()}\n\nwhich caused:\n"] if self.cause is not None else []
+        for frame in self.frames:
+            lines.append(f'  File "{frame.file}", line {frame.line}, in {frame.function}')
+            lines += [f"    {frame.text}"] if frame.text else []
+        lines.append(f"{self.kind}: {self.message}" if self.message else self.kind)
+        for number, one in enumerate(self.group, 1):
+            lines.append(f"error {number} of the group:")
+            lines += [f"  {line}" for line in one.traceback().splitlines()]
+        return "\n".join(lines)
+
+
+_KEPT = "_outlast_failure"
+"""The attribute of an exception that a failure was turned into: that failure."""
+
+
+def failure_behind(error: BaseException) -> Failure | None:
+    """Return the failure that `error` was made from, if it came from a journal."""
+    failure = getattr(error, _KEPT, None)
+    return failure if isinstance(failure, Failure) else None
+
+
+class _Worded(str):
+    """The text of a `KeyError`, which prints the representation of its argument."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def failure_of(error: BaseException, limit_bytes: int, *, final: Collection[str] = ()) -> Failure:
@@ -157,10 +250,23 @@ def _cut(text: str, characters: int) -> str:
 def step_error(failure: Failure, step: str, attempts: int) -> OutlastError:
     """Return the error of a failed step for workflow code: ours unchanged, foreign ones wrapped."""
     error = failure.error()
-    ours = (ActivityError, ModelError, ToolError, ToolServerError, PayloadTooLarge, Unserialisable)
-    if isinstance(error, ours):
+    if isinstance(error, _AS_THEMSELVES):
         return error
-    return ActivityFailed(step, attempts, failure.kind, failure.message)
+    failed = ActivityFailed(step, attempts, failure.kind, failure.message)
+    failed.__cause__ = error
+    return failed
+
+
+_AS_THEMSELVES = (
+    ActivityError,
+    ConfigurationError,
+    DefinitionError,
+    ModelError,
+    ToolError,
+    ToolServerError,
+    PayloadTooLarge,
+    Unserialisable,
+)
 
 
 def _details(error: OutlastError) -> dict[str, JSON] | None:

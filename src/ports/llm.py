@@ -64,7 +64,7 @@ class Session(Protocol):
     S1  `reply` returns only whole replies; a cut or malformed one raises.
     S2  Errors are ours: `ModelRefused` and `MalformedReply` cannot be helped by trying again,
         `ModelOverloaded` and `ModelUnreachable` can (and may carry `retry_after_seconds`). The SDK's own
-        exception is the `__cause__`. No error carries a secret.
+        exception is the `__cause__`. No error carries a secret. Any other error ends the step at once.
     S3  The same request again (same idempotency key, higher attempt) adds nothing to the conversation
         that the first one has added, as far as the API allows.
     S4  Connections come from `resources`, so that they are opened once a worker and closed with it.

@@ -7,12 +7,13 @@ meaning of an execution's records to a reader are the same everywhere. The compo
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from outlast.core.event_stream import Delta, Event
+from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import Input, Note, Request
 from outlast.ports.definitions import ActivityDefinition, HandlerDefinition, WorkflowDefinition
@@ -51,6 +52,14 @@ Contained = Callable[[Callable[[BaseException], bool]], AbstractContextManager[N
 `StepContext.unwinds`."""
 
 
+class FailureOf(Protocol):
+    """Makes an exception data."""
+
+    @abstractmethod
+    def __call__(self, error: BaseException, limit_bytes: int, *, final: Collection[str] = ()) -> Failure:
+        """Return the failure for `error`; see `core.failure.failure_of`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Toolkit:
     """The runtime's part of a backend with an engine of its own."""
@@ -72,6 +81,8 @@ class Toolkit:
     """Returns the determinism guard around workflow code, for the thread that runs it."""
     own_code: Callable[[], AbstractContextManager[None]]
     """Returns the context manager that lifts the guard around code that calls no user code, to save time."""
+    failure_of: FailureOf
+    """Returns the failure for an exception, with the frames of user code."""
     record_reader: Callable[[], RecordReader]
     ignore_definitions_where: Callable[[Callable[[], bool]], None]
     """Definitions that are made while the given function returns True then replace no existing ones."""

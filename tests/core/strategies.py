@@ -22,7 +22,7 @@ from outlast.core.entries import (
 )
 from outlast.core.errors import ModelRefused, ToolFailed
 from outlast.core.events import DATA, AnyEventData, Carried, EventKind
-from outlast.core.failure import Failure
+from outlast.core.failure import Failure, Frame
 from outlast.core.json import JSON
 from outlast.core.limits import Limits
 from outlast.core.records import StepKind
@@ -229,6 +229,14 @@ failures = st.sampled_from(
         Failure(kind="InvalidArguments", message="of old", details={"tool": "send", "faults": 1}),
         Failure(kind="Sequence", message="\ud800", details={}),
         Failure(kind="\ud800", message="", details={"\ud800": nested(50)}),
+        Failure(
+            kind="KeyError",
+            message="'tea'",
+            module="builtins",
+            frames=(Frame(file="shop.py", line=3, function="price", text="return prices[item]"),),
+            cause=Failure(kind="OSError", message="", frames=(Frame(file="\ud800", line=1, function="f"),)),
+            group=(Failure(kind="ValueError", message="one\ntwo"), Failure(kind="E", message="")),
+        ),
     ]
 )
 

@@ -76,7 +76,7 @@ def test_an_error_comes_back_from_a_journal_as_it_was(error: OutlastError) -> No
     failure = Failure.model_validate(decode(Failure.of(error).to_json()))
     assert failure == Failure.of(error)
     assert same(failure.error(), error)
-    assert failure.retryable == error.retryable
+    assert failure.retryable == (error.retryable and not (isinstance(error, ForeignError) and error.final))
     assert failure.message == (error.message if isinstance(error, ForeignError) else str(error))
 
 
@@ -206,7 +206,7 @@ def test_what_another_version_wrote_is_still_an_error_with_its_message(
 ) -> None:
     for kind in ("ToolFailed", "ActivityTimedOut", "Sequence", "fields", failure.kind):
         error = failure.with_(kind=kind, details=details).error()
-        assert isinstance(error, OutlastError)
+        assert isinstance(error, KeyError if kind == "KeyError" else OutlastError)
         assert isinstance(error, ForeignError) <= (errors.loggable(failure.message) in str(error))
 
 

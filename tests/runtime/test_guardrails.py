@@ -144,7 +144,7 @@ async def test_a_guardrail_that_fails_lets_nothing_through() -> None:
 
     with pytest.raises(LookupError, match="no list"):
         await run(clerk(input_guardrails=[fails]), "go")
-    with pytest.raises(outlast.OutlastError, match="LookupError: no list"):
+    with pytest.raises(LookupError, match="no list"):
         await run(clerk(output_guardrails=[fails]), "go", "Fine.")
 
 

@@ -106,7 +106,9 @@ class TemporalAttempts:
                 error = raised
             if isinstance(error, ActivityTimedOut) and step.options.effect == "once":
                 raise _final(error, step, number) from None
-            failure = failure_of(error, LIMIT_BYTES, final=step.options.retry.non_retryable)
+            failure = self._host.toolkit.failure_of(
+                error, LIMIT_BYTES, final=step.options.retry.non_retryable
+            )
             delay = step.options.retry.delay_after(number, failure)
             if delay is not None:
                 pulse.beat()

@@ -214,7 +214,7 @@ class TemporalExecution(Execution):
     async def described(self, found: WorkflowExecution) -> ExecutionDescription:
         """Return a description made from Temporal's, and from the last event if the execution failed."""
         status = _STATUS[found.status or WorkflowExecutionStatus.RUNNING]
-        error = None
+        error, failure = None, None
         if status is Status.FAILED:
             failure = await self._failure()
             error = f"{failure.kind}: {failure.message}"
@@ -225,7 +225,7 @@ class TemporalExecution(Execution):
             obstacle = await self._obstacle()
             error = None if obstacle is None else f"execution {self.id} cannot go on: {obstacle}"
         return ExecutionDescription(
-            found.id, found.workflow_type, status, found.start_time, found.close_time, error
+            found.id, found.workflow_type, status, found.start_time, found.close_time, error, failure=failure
         )
 
     def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:

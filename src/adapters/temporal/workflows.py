@@ -7,6 +7,7 @@ worker through the extern functions of an interceptor, which Temporal offers for
 import asyncio
 import functools
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
@@ -53,6 +54,8 @@ from outlast.core.updates import GAVE_UP
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.toolkit import Toolkit
+
+logger = logging.getLogger("outlast.workflow")
 
 RECORDS_QUERY = "outlast.records"
 _HOST = "outlast.host"
@@ -210,7 +213,9 @@ class DurableWorkflow:
         return ExecutionEnded(status=Status.COMPLETED, result=main.result())
 
     def _failed(self, error: BaseException) -> ExecutionEnded:
-        failure = failure_of(error, LIMIT_BYTES)
+        failure = self._host.toolkit.failure_of(error, LIMIT_BYTES)
+        if not workflow.unsafe.is_replaying():
+            logger.error("execution %s failed:\n%s", workflow.info().workflow_id, failure.traceback())
         return ExecutionEnded(status=Status.FAILED, failure=failure)
 
     @workflow.signal(dynamic=True)
@@ -275,7 +280,7 @@ class DurableWorkflow:
                 with self._contained():
                     self._scope.copy().run(functools.partial(method, *given, **by_name))
         except Exception as error:
-            raise rejection(failure_of(error, LIMIT_BYTES)) from None
+            raise rejection(self._host.toolkit.failure_of(error, LIMIT_BYTES)) from None
 
     async def _answered(
         self, update_id: str, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]
@@ -294,7 +299,7 @@ class DurableWorkflow:
                 raise  # The execution leaves this process.
             failure = GAVE_UP
         except Exception as error:
-            failure = failure_of(error, LIMIT_BYTES)
+            failure = self._host.toolkit.failure_of(error, LIMIT_BYTES)
         return UpdateCompleted(update_id=update_id, failure=failure)
 
     @workflow.query(dynamic=True)

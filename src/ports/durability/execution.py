@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from outlast.core.approvals import PendingApproval, Verdict
 from outlast.core.event_stream import Event
+from outlast.core.failure import Failure
 from outlast.core.records import AnyRecord, Status
 
 
@@ -26,6 +27,8 @@ class ExecutionDescription:
     """Why it failed, or why it cannot go on at the moment."""
     held: bool = False
     """Whether no worker takes it until somebody resumes it; `error` says why."""
+    failure: Failure | None = None
+    """The error that ended it, if it failed: with the frames of the user's code and its causes (D21)."""
 
 
 class Watching(Protocol):
@@ -41,7 +44,9 @@ class Watching(Protocol):
         """Wait for the end and return the result (D2).
 
         Raises:
-            ExecutionFailed: it failed; the error that ended it is the `__cause__`.
+            ExecutionFailed: it failed; the error that ended it is the `__cause__`. It has its own class again
+                if that is a builtin, or stands in a module that this process has loaded; else it is a
+                `ForeignError`. A note on it has the traceback of then.
             ExecutionCancelled: it was cancelled.
         """
 

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, cast
 
-from outlast.core.errors import ActivityTimedOut, MalformedReply, PayloadTooLarge, Unserialisable
+from outlast.core.errors import (
+    ActivityTimedOut,
+    ForeignError,
+    MalformedReply,
+    OutlastError,
+    PayloadTooLarge,
+    Unserialisable,
+)
+from outlast.core.failure import message_of
 from outlast.core.json import (
     DEPTH_MAX,
     ENVELOPE_DEPTH,
@@ -66,7 +74,14 @@ async def perform(call: Call, attempt: Attempt, resources: Resources, begin: Beg
     begin()
     match call:
         case ModelCall(session=session, request=request):
-            reply = await session.reply(request(attempt), resources, _publishing(attempt.publish))
+            try:
+                reply = await session.reply(request(attempt), resources, _publishing(attempt.publish))
+            except OutlastError:
+                raise
+            except (
+                Exception
+            ) as error:  # Sessions raise errors of ours (S2), so this one is a mistake in code.
+                raise ForeignError(type(error).__name__, message_of(error), final=True) from error
             try:
                 return cast(JSON, with_whole_characters(_written(reply)))
             except ValueError as error:

@@ -22,7 +22,7 @@ from outlast.core.errors import (
     OutcomeUnknown,
     PayloadTooLarge,
 )
-from outlast.core.failure import Failure, failure_of
+from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import (
     AttemptFailed,
@@ -56,6 +56,7 @@ from outlast.runtime.executions.lost_workers import LastWords, no_last_words, re
 from outlast.runtime.executions.store_retry import append_once, patiently
 from outlast.runtime.executions.suspects import CAME_THROUGH
 from outlast.runtime.isolation.pace import Pace
+from outlast.runtime.isolation.tracebacks import failure_of
 
 INPUTS_AT_ONCE = 1000
 """The most inputs that one append writes, with the requests that they cause."""

@@ -336,18 +336,16 @@ class JournaledExecution(Execution):
 
     async def describe_head(self, head: Head) -> ExecutionDescription:
         """Return a description made from `head`, and from the last record if the execution failed."""
-        error = head.reason
-        if head.status is Status.FAILED:
-            failure = (await self._closing(head)).failure
-            error = None if failure is None else f"{failure.kind}: {failure.message}"
+        failure = (await self._closing(head)).failure if head.status is Status.FAILED else None
         return ExecutionDescription(
             id=head.id,
             workflow=head.workflow,
             status=head.status,
             created_at=datetime.fromtimestamp(head.created_at, UTC),
             ended_at=None if head.ended_at is None else datetime.fromtimestamp(head.ended_at, UTC),
-            error=error,
+            error=head.reason if failure is None else f"{failure.kind}: {failure.message}",
             held=head.held,
+            failure=failure,
         )
 
     async def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:

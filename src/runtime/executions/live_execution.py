@@ -30,7 +30,7 @@ from outlast.core.errors import (
     NotSupported,
     PayloadTooLarge,
 )
-from outlast.core.failure import Failure, failure_of, step_error
+from outlast.core.failure import Failure, step_error
 from outlast.core.json import JSON
 from outlast.core.records import (
     AnyRecord,
@@ -63,6 +63,7 @@ from outlast.runtime.executions.handler_calls import load_handler_arguments, upd
 from outlast.runtime.executions.workflow_loop import ExecutionEvicted, WorkflowLoop
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.pace import PORTION_SECONDS
+from outlast.runtime.isolation.tracebacks import failure_of
 
 logger = logging.getLogger("outlast.workflow")
 
@@ -372,6 +373,8 @@ class LiveExecution(WorkflowContext):
             what = f"the result of workflow {self.definition.name!r}"
             closed = self._failed(PayloadTooLarge(what, size, self._limit_bytes))
         self.machine.request(closed)
+        if closed.failure is not None and self.machine.phase is MachinePhase.ENDING:
+            logger.error("execution %s failed:\n%s", self._info.execution_id, closed.failure.traceback())
 
     def _outcome(self, root: asyncio.Task[Any]) -> ExecutionEnded:
         if self._failure is not None:

@@ -65,7 +65,8 @@ class contained:
             # If it were passed on, it would silently end a task that somebody waits for.
             raise ForeignError("CancelledError", "the code let a CancelledError of its own escape") from error
         if not any(self._unwinds(leaf) or raised_by_signal(leaf) for leaf in leaves_of(error)):
-            raise Failure.of(error).error() from error
+            replaced = Failure.of(error)
+            raise ForeignError(replaced.kind, replaced.message) from error
 
 
 def raised_by_signal(error: BaseException) -> bool:

@@ -25,6 +25,7 @@ from outlast.runtime.definitions.guardrails import (
 )
 from outlast.runtime.definitions.output_type import OutputType
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.isolation.tracebacks import failure_of
 from outlast.runtime.runs.run_result import RunResult, said_in
 
 RunAlone = Callable[[Agent[Any], tuple[Entry, ...]], Awaitable[RunResult[Any]]]
@@ -64,7 +65,7 @@ class Checks:
             with contained(self._context.unwinds):
                 verdict = await self._checked(effect)
         except Exception as error:
-            verdict = AnswerBlocked(failure=Failure.of(error))
+            verdict = AnswerBlocked(failure=failure_of(error))
         return verdict.with_(usage=self.take_spent())
 
     def take_spent(self) -> Usage:

@@ -47,7 +47,7 @@ from outlast.core.events import (
     ToolExecutedData,
     ToolFailedData,
 )
-from outlast.core.failure import Failure, named_message_of
+from outlast.core.failure import named_message_of
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
@@ -59,6 +59,7 @@ from outlast.ports.llm import ModelReply, ModelRequest, Session
 from outlast.runtime.definitions.agent import BoundAgents
 from outlast.runtime.definitions.determinism_guard import own_code
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.isolation.tracebacks import failure_of
 from outlast.runtime.runs.bounds import Bounds
 from outlast.runtime.runs.checks import Checks, RunAlone
 from outlast.runtime.runs.conversation import Conversation
@@ -188,7 +189,7 @@ class Run:
             with contained(self._context.unwinds):
                 event = await self._reply_to(effect)
         except Exception as error:
-            event = ModelFailed(failure=Failure.of(error))
+            event = ModelFailed(failure=failure_of(error))
         self._events.put_nowait(event)
 
     async def _reply_to(self, effect: CallModel) -> ModelReplied:
@@ -249,7 +250,7 @@ class Run:
             with contained(self._context.unwinds):
                 result = await self._calls.result_of(effect)
         except Exception as error:
-            self._events.put_nowait(ToolCallFailed(call_id=effect.call_id, failure=Failure.of(error)))
+            self._events.put_nowait(ToolCallFailed(call_id=effect.call_id, failure=failure_of(error)))
         else:
             self._events.put_nowait(ToolReturned(call_id=effect.call_id, result=result))
 

@@ -21,6 +21,7 @@ from outlast.ports.durability.steps import ActivityCall, Call, Step, StepContext
 from outlast.ports.tools import ToolSource
 from outlast.runtime.definitions.agent import ActivityTool, BoundAgents, FunctionTool, SourceTool
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.isolation.tracebacks import failure_of
 
 TOOL_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="idempotent")
 CONNECTING_SECONDS = 120.0
@@ -121,7 +122,7 @@ class ToolCalls:
         In a replay that is the error with the words of before; for an error that no record can hold, it is
         `PayloadTooLarge`. So the model is sent nothing that is not in the journal.
         """
-        failure = Failure.of(error)
+        failure = failure_of(error)
         try:
             emitted = self._context.emit(ToolFailedData(**about, failure=failure))
         except PayloadTooLarge as too_large:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from itertools import count
 from outlast.core.approvals import Decision
 from outlast.core.errors import NotSupported
 from outlast.core.event_stream import Delta
-from outlast.core.failure import failure_of, step_error
+from outlast.core.failure import step_error
 from outlast.core.json import JSON
 from outlast.core.records import (
     AnyRecord,
@@ -28,6 +27,7 @@ from outlast.ports.deltas import Publish
 from outlast.ports.durability.steps import Attempt, E, Step, StepContext
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
+from outlast.runtime.isolation.tracebacks import failure_of
 
 NO_APPROVALS = (
     "a tool of this run requires approval, for which a run in a plain script cannot wait: "
@@ -79,7 +79,7 @@ class PlainContext(StepContext):
                     step.call, attempt, step.options, self._resources, self._clock, pulse
                 )
             except Exception as error:
-                failure = failure_of(error, sys.maxsize, final=step.options.retry.non_retryable)
+                failure = failure_of(error, final=step.options.retry.non_retryable)
                 delay = step.options.retry.delay_after(attempt_number, failure)
                 if delay is None:
                     self._on_record(StepFailed(at=now(), key=key, attempts=attempt_number, failure=failure))

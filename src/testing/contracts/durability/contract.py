@@ -5,7 +5,7 @@
 
 It knows a backend only as users do (`start`, `get`, `list`, `worker`, handles, workflows and activities), and
 storage only as something that several processes have open, one of which may die. Behind each of the promises
-D1 to D19 of `ports.durability` stands at least one test with its number. This
+D1 to D21 of `ports.durability` stands at least one test with its number. This
 library's own tests hold backends that break one promise each, and prove that each is caught.
 """
 
@@ -15,6 +15,7 @@ from outlast.testing.contracts.durability.agents import AgentContract
 from outlast.testing.contracts.durability.approvals import ApprovalContract
 from outlast.testing.contracts.durability.code import CodeContract
 from outlast.testing.contracts.durability.executions import ExecutionContract
+from outlast.testing.contracts.durability.failures import FailureContract
 from outlast.testing.contracts.durability.isolation import IsolationContract
 from outlast.testing.contracts.durability.leases import LeaseContract
 from outlast.testing.contracts.durability.messages import MessageContract
@@ -47,6 +48,7 @@ class DurabilityContract(
     LeaseContract,
     IsolationContract,
     PoisonContract,
+    FailureContract,
     ProgramContract,
     DurabilityContractBase,
 ):

@@ -14,7 +14,6 @@ from outlast.core.errors import (
     ExecutionAlreadyExists,
     ExecutionFailed,
     ExecutionNotFound,
-    ForeignError,
     InvalidArguments,
     PayloadTooLarge,
     Unserialisable,
@@ -169,7 +168,7 @@ class ExecutionContract(DurabilityContractBase):
         assert description.error is not None
         assert description.error in message
         if how == "foreign":
-            assert cause is ForeignError
+            assert cause is ZeroDivisionError
             assert "ZeroDivisionError: no such quotient" in message
         elif how == "ours":
             assert cause is ActivityFailed
