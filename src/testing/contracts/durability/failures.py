@@ -91,7 +91,7 @@ class Pricing:
             case "group":
                 return quote_all("tea", "milk")
             case "guardrail":
-                agent = Agent(model="m", name="clerk", input_guardrails=[price_of])  # type: ignore[list-item]  # it only fails
+                agent = Agent(model="m", name="clerk", input_guardrails=[price_of])
                 return await Runner.run(agent, "tea", ScriptedSession({"clerk": [say("so")]}))
             case "tool":
                 script = {"clerk": [call("look_up_inline", {"item": "tea"})]}
