@@ -395,7 +395,6 @@ def test_the_error_for_a_missing_sdk_names_its_extra() -> None:
 def test_a_failure_of_another_author_keeps_its_kind_and_message() -> None:
     from outlast.adapters.temporal.failures import failure_in
 
-    assert failure_in(ApplicationError("no luck", type="Theirs")).error().details() == {
-        "kind": "Theirs",
-        "message": "no luck",
-    }
+    failure = failure_in(ApplicationError("no luck", type="Theirs"))
+    assert (failure.kind, failure.message) == ("Theirs", "no luck")
+    assert isinstance(failure.error(), outlast.ForeignError)

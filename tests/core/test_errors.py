@@ -66,8 +66,10 @@ def any_error(draw: st.DrawFn) -> OutlastError:
     return kind(**{field.name: draw(_values[str(field.type)]) for field in fields(kind)})
 
 
-def same(one: OutlastError, other: OutlastError) -> bool:
+def same(one: Exception, other: OutlastError) -> bool:
     """Whether two errors say the same."""
+    if not isinstance(one, OutlastError):
+        return False
     return (type(one), str(one), one.details()) == (type(other), str(other), other.details())
 
 
