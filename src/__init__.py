@@ -34,6 +34,8 @@ _MODULES = {
     "ExecutionDescription": "ports.durability.execution",
     "ExecutionFailed": "core.errors",
     "ExecutionNotFound": "core.errors",
+    "Failure": "core.failure",
+    "ForeignError": "core.errors",
     "FunctionCall": "core.entries",
     "FunctionResult": "core.entries",
     "ImageGenerationTool": "core.built_in_tools",

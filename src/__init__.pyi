@@ -50,6 +50,7 @@ from outlast.core.errors import ExecutionAlreadyExists as ExecutionAlreadyExists
 from outlast.core.errors import ExecutionCancelled as ExecutionCancelled
 from outlast.core.errors import ExecutionFailed as ExecutionFailed
 from outlast.core.errors import ExecutionNotFound as ExecutionNotFound
+from outlast.core.errors import ForeignError as ForeignError
 from outlast.core.errors import InputRejected as InputRejected
 from outlast.core.errors import InvalidArguments as InvalidArguments
 from outlast.core.errors import InvalidOutput as InvalidOutput
@@ -81,6 +82,7 @@ from outlast.core.errors import UpdateFailed as UpdateFailed
 from outlast.core.errors import UpdateRejected as UpdateRejected
 from outlast.core.event_stream import Event as Event
 from outlast.core.events import EventKind as EventKind
+from outlast.core.failure import Failure as Failure
 from outlast.core.summaries import SummariseHistory as SummariseHistory
 from outlast.core.usage import Usage as Usage
 from outlast.ports.durability.backend import Backend as Backend
