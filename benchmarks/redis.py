@@ -31,7 +31,7 @@ TEXT = "x" * 200
 EXECUTIONS = 1000
 TURNS = 5
 CONCURRENCY = 3
-"""How many executions a worker carries on at once, so that one worker is no matter of processor time."""
+"""The executions that a worker carries on at once: few enough that processor time does not count."""
 
 
 @outlast.activity(name="bench_redis_echo")

@@ -23,7 +23,7 @@ from outlast.core.workflow_machine import OPERATIONS, MachinePhase
 DOCS = Path(__file__).parent
 
 FEW = 4
-"""How many events a table names before it says: all others."""
+"""The number of events that a table names before it says: all others."""
 
 Move = tuple[str, str, str, str]
 """A phase, what comes, the outcome (empty where there is only one), and the next phase."""

@@ -1,4 +1,4 @@
-"""How every test here runs: the Hypothesis profiles, golden files, and asyncio for `async def` tests.
+"""The setting of every test: the Hypothesis profiles, golden files, and asyncio for `async def` tests.
 
 An `async def` test or fixture just works, in a function, in a class and under `@given`: anyio's pytest plugin
 runs it, each test (and each example) as a task of a fresh event loop unless a wider fixture holds one open.

@@ -19,7 +19,7 @@ TEXTS = {
     **{f"{levels} lists": "[" * levels + "]" * levels for levels in (90, 130, 400, 900, 100_000)},
     "5000 digits": "9" * 5000,
 }
-"""What is put there: JSON, or what is none; by a name that is short enough to be shown."""
+"""The bytes that are put there, JSON or not, by a name that is short enough to be shown."""
 
 _HERE = "what is drawn goes here"
 

@@ -16,7 +16,7 @@ from typing import Final
 from outlast.runtime.isolation.user_code import is_user_code
 
 WORDS_MAX: Final = 100
-"""How many files a supervisor keeps: those of the processes that ended last."""
+"""The number of files that a supervisor keeps: those of the processes that ended last."""
 
 _NAME = re.compile(r"[0-9a-f]{8}")
 _THREAD = re.compile(r"(Current thread|Thread) 0x")

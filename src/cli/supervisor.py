@@ -47,8 +47,8 @@ from outlast.cli.last_words import forget_old, say_last
 logger = logging.getLogger("outlast.supervisor")
 
 DEFAULT_PROCESSES: Final = 0 if sys.platform == "win32" else 1
-"""How many children `outlast worker` has by default. A child gets sockets from its parent, as Windows cannot
-pass them on; there, the command works without children."""
+"""The number of children that `outlast worker` has by default. A child gets sockets from its parent. Windows
+cannot pass them on; there, the command works without children."""
 BEAT_SECONDS: Final = 0.5
 """The time between two signs of life of a child, and between two looks at it."""
 SILENCE_SHARE: Final = 0.6
@@ -67,7 +67,7 @@ BEAT: Final = b"."
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a supervisor looks after, and its patience."""
+    """The children of a supervisor, and the times that it waits for them."""
 
     processes: int
     command: Callable[[str], Sequence[str]]

@@ -42,7 +42,7 @@ class AgentWorkflow:
     session: ClassVar[Session | None] = None
     """The way to the model; Mistral's API by default."""
     max_turns: ClassVar[int] = DEFAULT_MAX_TURNS
-    """How often the model may be called for one message."""
+    """The most calls of the model for one message."""
 
     def __init__(self) -> None:
         self._session: Session | None = type(self).session

@@ -10,7 +10,7 @@ from typing import NamedTuple
 _MODEL = "model"
 _SUMMARY = "summary"
 _OURS = frozenset({_MODEL, _SUMMARY})
-"""What stands in the place of a call's id in the key of another step."""
+"""The text that the key of another step has in the place of a call's id."""
 _ESCAPE = "~"
 
 
@@ -44,7 +44,7 @@ def call_key(run: str, turn: int, call_id: str) -> str:
 
 
 class StepPlace(NamedTuple):
-    """What the key of a step of a run says: the run, the turn and, of a tool call, the id of the call."""
+    """The parts of the key of a step of a run: the run, the turn and, of a tool call, the id of the call."""
 
     run: str
     turn: int

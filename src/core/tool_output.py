@@ -14,7 +14,7 @@ CHARACTERS_SHOWN_MAX = 1000
 
 
 class ToolOutput(Value):
-    """What a call gave: `content` is sent to the model, as an error when `is_error`."""
+    """The output of a tool call: `content` is sent to the model, as an error when `is_error`."""
 
     content: Content
     structured: JSON = None

@@ -68,7 +68,7 @@ from outlast.core.records import (
 
 
 class MachinePhase(StrEnum):
-    """Where a machine stands."""
+    """The phase of a machine."""
 
     REPLAYING = "replaying"
     LIVE = "live"
@@ -120,7 +120,7 @@ class OpenStep:
     attempt: int = 1
     in_doubt: bool = False
     losses: int = 0
-    """How many attempts in a row, up to the last, ended with their worker; counted anew after a hold."""
+    """The number of last attempts in a row that ended with their worker; 0 again after a hold."""
     retry_at: float = 0.0
     last_failure: AttemptFailed | None = None
 
@@ -171,9 +171,9 @@ class WorkflowMachine:
         self.timers: dict[str, float] = {}
         """The timers that have not fired and are still wanted, by key, each with its due time."""
         self.end: ExecutionEnded | None = None
-        """How the execution ends, once the code has asked for that."""
+        """The end of the execution, once the code has asked for it."""
         self.is_held = False
-        """Whether the journal ends with a hold, so that somebody must have resumed the execution."""
+        """True if the journal ends with a hold, so that somebody must have resumed the execution."""
 
     # The table -------------------------------------------------------------------------------------------
 
@@ -343,7 +343,7 @@ class WorkflowMachine:
 
     @property
     def losses(self) -> int:
-        """How many attempts in a row were lost at the open step that has lost most."""
+        """The number of attempts in a row that were lost at the open step that has lost most."""
         return max((opened.losses for opened in self.steps.values()), default=0)
 
     # Both ------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ class Head:
     created_at: float
     ended_at: float | None = None
     reason: str | None = None
-    """Why the execution cannot go on at the moment, if its last owner said so."""
+    """The reason why the execution cannot go on at the moment, if its last owner gave one."""
     owner: str | None = None
     """The worker that claimed it last, until its release; the lease may have run out since."""
     fruitless: int = 0

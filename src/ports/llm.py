@@ -42,7 +42,7 @@ class ModelRequest(Value):
 
 
 Cut = Literal["length", "content_filter"]
-"""Why a reply ends early: at the limit of tokens, or where the server's filter stopped it."""
+"""The reason why a reply ends early: the limit of tokens, or the server's filter."""
 
 
 class ModelReply(Value):
@@ -53,7 +53,7 @@ class ModelReply(Value):
     handle: JSON = None
     """The handle for the next request of this conversation: ids and anchors, no transcript and no secret."""
     cut: Cut | None = None
-    """Why the reply ends early; None if it is whole."""
+    """The reason why the reply ends early; None if it is whole."""
     warnings: tuple[str, ...] = ()
     """Sentences for people about anything unusual: journaled with the reply, and so in the event stream."""
 

@@ -1,4 +1,4 @@
-"""What of a contract suite runs only at night, because an adapter is slow."""
+"""Marking the contract tests that run only at night, because an adapter is slow."""
 
 from __future__ import annotations
 

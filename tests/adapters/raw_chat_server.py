@@ -23,7 +23,7 @@ class Answer:
     status: int = 200
     headers: tuple[str, ...] = ()
     is_cut: bool = False
-    """Whether the connection ends before the body does."""
+    """True if the connection ends before the body does."""
 
 
 @dataclass

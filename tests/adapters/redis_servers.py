@@ -37,7 +37,7 @@ from tests.adapters.certificates import Certificates
 from tests.children import Child
 
 PATIENCE_SECONDS = 30.0
-"""How long, in real time, a server may take for whatever it is asked to do."""
+"""The real time that a server may take for whatever it is asked to do."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -69,10 +69,10 @@ TLS_KINDS = [_REDIS]
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How a server is set up."""
+    """The settings of a server."""
 
     append_only: bool = False
-    """Whether it keeps an append-only file, synced before a write is acknowledged."""
+    """True if it keeps an append-only file, synced before a write is acknowledged."""
     settings: dict[str, str] = field(default_factory=dict)
     """More lines of its configuration file."""
     password: str | None = field(default=None, repr=False)

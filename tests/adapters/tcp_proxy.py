@@ -69,7 +69,7 @@ class TcpProxy:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._connections)
 
     # Commands

@@ -78,7 +78,7 @@ def temporal_server(options: Sequence[str] = ()) -> Iterator[str]:
 
 
 FOLDER = Path(tempfile.gettempdir()) / f"outlast-temporal-{os.getpid()}"
-"""Where the shared server keeps its file; it is gone when the tests have ended."""
+"""The folder of the shared server's file; it is removed when the tests have ended."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What the server runs by itself: in the result, in the event stream, in the usage."""
+"""Tools that the server runs by itself: in the result, in the event stream, in the usage."""
 
 from __future__ import annotations
 

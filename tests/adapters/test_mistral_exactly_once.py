@@ -73,12 +73,12 @@ from tests.adapters.test_mistral_remote import (
 pytestmark = pytest.mark.server
 
 MODES = list(product([True, False], [True, False]))
-"""Whether inputs are visible at once, and whether the filter of the list of conversations works."""
+"""True if inputs are visible at once; and true if the filter of the list of conversations works."""
 
 
 @dataclass(frozen=True)
 class Mishap:
-    """What happens to one attempt: a fault of the network or the cloud, or the end of the worker.
+    """A fault during one attempt: of the network or the cloud, or the end of the worker.
 
     `lost`: the worker has the reply, and is gone before it is recorded; another one asks again.
     """

@@ -1,4 +1,4 @@
-"""What a history shows of a request, for conversations of any content: without a server."""
+"""Finding a request in a history, for conversations of any content: without a server."""
 
 from __future__ import annotations
 

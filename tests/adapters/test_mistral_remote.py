@@ -1,4 +1,4 @@
-"""What is particular to the session whose server keeps agents and conversations."""
+"""The session whose server keeps agents and conversations: the tests beyond the contract."""
 
 from __future__ import annotations
 

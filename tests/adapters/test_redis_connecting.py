@@ -1,4 +1,4 @@
-"""What servers a Redis URL can lead to: all that should work does, and the rest is a clear error in time."""
+"""Connecting to servers by a Redis URL: those that should work do, and the rest is a clear error in time."""
 
 from __future__ import annotations
 

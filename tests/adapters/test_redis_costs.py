@@ -1,4 +1,4 @@
-"""What work costs a Redis server: one round trip for a step, next to none for waiting."""
+"""The costs of work for a Redis server: one round trip for a step, next to none for waiting."""
 
 from __future__ import annotations
 

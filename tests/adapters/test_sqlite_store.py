@@ -60,9 +60,9 @@ class ObservedDatabase(Database):
     """A database whose connections record each statement of SQLite."""
 
     statements: list[str] = field(default_factory=list)
-    """What was executed, with the values in it."""
+    """The statements that were executed, with their values."""
     opcodes: list[int] = field(default_factory=lambda: [0])
-    """How many steps SQLite's virtual machine has made."""
+    """The number of steps that SQLite's virtual machine has made."""
 
     def open(self) -> sqlite3.Connection:
         return self._observed(super().open())

@@ -24,7 +24,7 @@ KEY = "vllm-key-51e09"
 MODELS = frozenset({"qwen", "qwen-small"})
 
 Said = str | list[tuple[str, str]]
-"""What the model says, or which functions it calls, with what text for arguments."""
+"""The text of the model, or the functions that it calls, each with the text of its arguments."""
 CallIds = Literal["long", "missing", "null", "twice"]
 
 
@@ -36,7 +36,7 @@ class VllmServer:
     call_ids: CallIds = "long"
     content_beside_calls: str | None = ""
     fails: dict[str, Response] = field(default_factory=dict)
-    """What is answered instead, by the name of the model."""
+    """The answer that takes the place of a reply, by the name of the model."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     """The requests that were understood."""
 

@@ -1,4 +1,4 @@
-"""What a deliberately broken backend is made of."""
+"""The parts of a deliberately broken backend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class BrokenBackend(InStore):
     """A backend with one mistake in it: its `lifeline` lies, or a part of the engine is `replaced`."""
 
     breaks: ClassVar[str]
-    """How the names of the tests that must catch it begin, after `test_`."""
+    """The beginning, after `test_`, of the names of the tests that must catch it."""
     replaced: ClassVar[tuple[tuple[Any, str, Any], ...]] = ()
     """Which attributes of what are something else while the backend is in use."""
 

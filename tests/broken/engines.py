@@ -344,7 +344,7 @@ async def _ends_with_its_handler(self: LiveExecution, update: UpdateAccepted) ->
 
 
 class EndsWithItsHandler(BrokenBackend):
-    """What the handler of an update raises ends the execution, as what that of a signal raises does."""
+    """An error in the handler of an update ends the execution, as one in the handler of a signal does."""
 
     breaks = "d18_"
     replaced = ((LiveExecution, "_answer", _ends_with_its_handler),)
@@ -404,7 +404,7 @@ async def _resumes_in_name(self: JournaledExecution) -> bool:
 
 
 class ResumesInName(BrokenBackend):
-    """What is resumed is still held."""
+    """An execution that is resumed is still held."""
 
     breaks = "d19_what_was_held"
     replaced = ((JournaledExecution, "resume", _resumes_in_name),)

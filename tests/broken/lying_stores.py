@@ -190,7 +190,7 @@ class LosesASignal(BrokenBackend):
 
 
 class AppliesASignalTwice(BrokenBackend):
-    """What was consumed is not remembered beyond the worker."""
+    """The number of the last consumed message is forgotten with the worker."""
 
     breaks = "d9_"
 
@@ -272,7 +272,7 @@ class KnowsNoLimit(BrokenBackend):
 
 
 class StoresItsSurroundings(BrokenBackend):
-    """Whoever starts an execution stores the environment of its process."""
+    """The start of an execution stores the environment of its process."""
 
     breaks = "d14_"
 

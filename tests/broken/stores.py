@@ -31,9 +31,9 @@ class BrokenStore(MemoryStore):
     """A store in memory with one mistake in it."""
 
     breaks: ClassVar[str]
-    """How the names of the tests that must catch it begin, after `test_`."""
+    """The beginning, after `test_`, of the names of the tests that must catch it."""
     found_by_random_programs: ClassVar[bool] = True
-    """Whether a few hundred of them are enough. No random program looks for what needs two tasks at once, nor
+    """True if a few hundred of them are enough. No random program looks for what needs two tasks at once, nor
     at who is present."""
 
 
@@ -98,7 +98,7 @@ class KeepsTheLastRecordToItself(BrokenStore):
 
 
 class ReadsFromACache(BrokenStore):
-    """What was read once is never read again, though another worker writes."""
+    """A journal that was read once is never read again, though another worker writes."""
 
     breaks = "j3_"
 
@@ -117,7 +117,7 @@ class ReadsFromACache(BrokenStore):
 
 
 class IgnoresTokens(BrokenStore):
-    """Whoever has claimed it once may write while anybody owns it."""
+    """A worker that has claimed an execution once may write while anybody owns it."""
 
     breaks = "j4_"
 
@@ -519,7 +519,7 @@ class NamesNobodyAsLost(BrokenStore):
 
 
 class WaitsFromTheCallOn(BrokenStore):
-    """What happened between the claim and the wait is missed."""
+    """Changes between the claim and the wait are missed."""
 
     breaks = "l5_"
     found_by_random_programs = False
@@ -634,7 +634,7 @@ class NeverBeginsToCountAnew(BrokenStore):
 
 
 class HoldsForTheTimeBeing(BrokenStore):
-    """What is held is claimed after a while, as if its owner had been lost."""
+    """A held execution is claimed after a while, as if its owner had been lost."""
 
     breaks = "l7_"
 
@@ -720,7 +720,7 @@ class ResumesWithTheOldCount(BrokenStore):
 
 
 class ResumesForMessagesOnly(BrokenStore):
-    """What is resumed waits for the next message, or for the one that it has."""
+    """A resumed execution waits for the next message, or for the one that it has."""
 
     breaks = "l8_"
 
@@ -784,7 +784,7 @@ class ResumesInSilence(BrokenStore):
 
 
 class ClaimsTheNewestFirst(BrokenStore):
-    """What has waited longest starves."""
+    """The execution that has waited longest starves."""
 
     breaks = "those_that_have_waited_longest"
 
@@ -823,7 +823,7 @@ class ServesOneWorkflowAfterTheOther(BrokenStore):
 
 
 class LetsAPastWakeUpTimeJumpTheQueue(BrokenStore):
-    """Who releases with an old wake-up time comes before all who really wait."""
+    """An execution released with an old wake-up time comes before all that really wait."""
 
     breaks = "those_that_have_waited_longest"
     found_by_random_programs = False
@@ -902,7 +902,7 @@ class DoesNotReturnTheNextWakeUp(BrokenStore):
 
 
 class KnowsItsOwnWorkersOnly(BrokenStore):
-    """Who is alive is kept in the process."""
+    """The list of workers that are alive is kept in the process."""
 
     breaks = "p1_"
     found_by_random_programs = False

@@ -1,4 +1,4 @@
-"""What the command line prints, whatever a model has written."""
+"""The output of the command line, whatever a model has written."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ Instruction = Call | Sleep | Emit | Listen | Answer
 
 @dataclass(frozen=True)
 class Program:
-    """What the tasks of a workflow do; the execution ends when all are done, or when it is cancelled."""
+    """The instructions of the tasks of a workflow. It ends after all of them, or when cancelled."""
 
     tasks: tuple[tuple[Instruction, ...], ...]
 

@@ -40,7 +40,7 @@ IMPURE: dict[str, Callable[[], object]] = {
     "clock": lambda: time.time(),
     "import": lambda: __import__("wave"),
 }
-"""What must not get through, to prove that the hook bites."""
+"""Calls that the hook must stop, to prove that it bites."""
 
 
 def story_as_bytes(start: Any, events: list[Any]) -> bytes:

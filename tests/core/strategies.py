@@ -1,4 +1,4 @@
-"""What the properties of the core range over: JSON, agent graphs, replies, entries, records."""
+"""Strategies for the properties of the core: JSON, agent graphs, replies, entries, records."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ UNUSABLE_ARGUMENTS = (
     '{"x":' * 2_000,
     '{"x": ' + "9" * 5000 + "}",
 )
-"""What models write, and no tool can be given."""
+"""Arguments that models write, and that no tool accepts."""
 
 
 USABLE_ARGUMENTS = ("{}", "", " \n", '{"x": "\\ud800"}', '{"x": [1, {"y": null}]}')
@@ -256,7 +256,7 @@ _BY_TYPE: dict[Any, SearchStrategy[Any]] = {
     int | None: st.none() | st.integers(0, 9),
     dict[str, JSON] | None: st.none() | json_objects,
 }
-"""What the fields of events range over."""
+"""The values of the fields of events."""
 
 
 def data_of_kind(kind: EventKind) -> SearchStrategy[AnyEventData]:

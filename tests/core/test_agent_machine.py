@@ -124,7 +124,7 @@ def active_agent(move: Move) -> AgentSpec:
 
 
 def accepts(run: AgentRun, tried: AgentEvent) -> bool:
-    """Whether the machine must take `tried`, from what its documentation says."""
+    """Return whether the machine must accept `tried`, by its documentation."""
     waiting: CallState
     match tried:
         case RunStarted():

@@ -83,7 +83,7 @@ def unpaired(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def is_within(part: Sequence[Entry], whole: Sequence[Entry]) -> bool:
-    """Whether `part` is some of `whole`, in its order."""
+    """Return whether `part` is some of `whole`, in its order."""
     rest = iter(whole)
     return all(any(one is other or one == other for other in rest) for one in part)
 

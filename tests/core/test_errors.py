@@ -67,7 +67,7 @@ def any_error(draw: st.DrawFn) -> OutlastError:
 
 
 def same(one: Exception, other: OutlastError) -> bool:
-    """Whether two errors say the same."""
+    """Return whether two errors say the same."""
     if not isinstance(one, OutlastError):
         return False
     return (type(one), str(one), one.details()) == (type(other), str(other), other.details())
@@ -300,7 +300,7 @@ def test_an_exception_group_is_tried_again_if_all_that_is_in_it_is() -> None:
 
 
 class Hopeless(Exception):
-    """What a user declares not worth another attempt."""
+    """An error that a user declares not worth another attempt."""
 
 
 class MoreHopeless(Hopeless):

@@ -1,4 +1,4 @@
-"""What the records of a journal are to someone who watches."""
+"""The events that a reader makes from the records of a journal."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ FAILURE = Failure(kind="ModelUnreachable", message="cut")
 
 @dataclass(frozen=True)
 class Story:
-    """What happened, in the order in which it did: records, and pieces of text between them."""
+    """Records and pieces of text between them, in the order in which they came."""
 
     timeline: tuple[AnyRecord | Delta, ...]
 

@@ -1,4 +1,4 @@
-"""What a run does at a limit, and with an answer that is checked, one rule at a time."""
+"""Limits of a run, and answers that are checked, one rule at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a failed attempt is tried again."""
+"""Retries: the failures that are tried again, and the back-off."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def one_each(entry: Entry) -> int:
 
 @st.composite
 def turns(draw: st.DrawFn) -> list[list[Entry]]:
-    """What each call of the model in one or more runs brings: what is new to it, and then what it replies."""
+    """The calls of the model in one or more runs: the entries that are new to it, then its reply, in turn."""
     found: list[list[Entry]] = [[MessageInput(content="m0")]]
     for number in range(draw(st.integers(1, 12))):
         calls = [

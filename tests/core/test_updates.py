@@ -1,4 +1,4 @@
-"""What a journal says of one update: the caller's side of D18."""
+"""The outcome of one update in a journal: the caller's side of D18."""
 
 from __future__ import annotations
 

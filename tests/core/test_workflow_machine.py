@@ -133,7 +133,7 @@ def test_a_crash_before_a_write_loses_only_what_nobody_has_acted_upon(recording:
 
 
 def asks(instruction: Instruction) -> bool:
-    """Whether the instruction leaves a record of its own."""
+    """Return whether the instruction leaves a record of its own."""
     return not isinstance(instruction, Listen)
 
 

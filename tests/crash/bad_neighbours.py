@@ -28,7 +28,7 @@ AT_ONCE = timedelta(0)
 
 
 class Harm(Enum):
-    """What an execution harms, unless it is isolated."""
+    """The harm that an execution does, unless it is isolated."""
 
     ITSELF = "nothing else"
     ENDS_PROCESS = "it ends its process"
@@ -210,12 +210,12 @@ Start = Callable[[Backend, str, int, "Grounds"], Awaitable[outlast.Execution]]
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """What is around the executions."""
+    """The surroundings of the executions."""
 
     hanging_url: str
     """The URL of a server that never answers."""
     signals: int
-    """How many signals make a flood."""
+    """The number of signals that make a flood."""
     limit_bytes: int
     """The size of the longest result that the backend keeps."""
     spoil: Callable[[str, int], Awaitable[None]] | None = None
@@ -234,7 +234,7 @@ class Kind:
     has_keys: bool = False
     """True if it needs a store whose keys somebody can reach."""
     least: int = 1
-    """How many there must be for every variant of it."""
+    """The number that has every variant of it."""
 
     def __str__(self) -> str:
         return self.name

@@ -21,7 +21,7 @@ EXPECTED = [
 ]
 LEASE = timedelta(seconds=1)
 TIMEOUT_SECONDS = 0.25
-"""How long a reply may take in these tests, so that a server which is silent is soon noticed."""
+"""The time that a reply may take in these tests, so that a silent server is soon noticed."""
 
 
 def url_of(port: int, **options: str) -> str:

@@ -20,7 +20,7 @@ from tests.crash.program import UNKNOWN, Brief
 
 WORKERS = 2
 AT_ONCE = 50
-"""How many executions are under way at a time."""
+"""The number of executions that are under way at a time."""
 STEPS = {"first", "second", "third", "once", "last"}
 LOOKED_THROUGH_AT_ONCE = 20
 
@@ -30,7 +30,7 @@ Results = Mapping[str, Mapping[str, int]]
 
 
 class Trouble:
-    """What may go wrong, and how it ends: each fault is over when its method returns.
+    """The faults that may happen, one method each: a fault is over when its method returns.
 
     Between two faults nothing goes wrong for up to `rest_seconds`.
     """

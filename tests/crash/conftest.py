@@ -1,4 +1,4 @@
-"""What tests of faults have in common: chance, by a seed that can be given, and a file of effects."""
+"""Fixtures of the fault tests: chance, by a seed that can be given, and a file of effects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.crash.program import EFFECTS
 
 @pytest.fixture
 def effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Effects:
-    """What the workers of this process do is counted here."""
+    """Count the effects of the workers of this process here."""
     monkeypatch.setenv(EFFECTS, str(tmp_path / "effects"))
     return Effects(tmp_path / "effects")
 

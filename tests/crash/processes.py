@@ -38,7 +38,7 @@ async def insist(call: Callable[[], Awaitable[T]]) -> T:
 
 
 class Effects:
-    """What attempts did, by the file that they wrote."""
+    """The effects of attempts, by the file that they wrote."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

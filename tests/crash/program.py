@@ -1,4 +1,4 @@
-"""What the worker processes run.
+"""The workflows and activities of the worker processes.
 
 Each attempt writes a line to the file that `EFFECTS` names, opened for appending, so that the lines of
 processes that are killed are kept whole and in order.
@@ -34,7 +34,7 @@ def note(word: str, what: str) -> None:
 
 
 class _Looks(threading.local):
-    """When each thread has looked at the steady clock last."""
+    """The time when each thread has looked at the steady clock last."""
 
     at = 0.0
 

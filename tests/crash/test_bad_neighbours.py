@@ -46,7 +46,7 @@ REST_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many executions there are, and how long they may take."""
+    """The number of executions, and the time that they may take."""
 
     good: int
     bad: int

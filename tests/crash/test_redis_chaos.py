@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.server]
 
 
 class ServerTrouble(Trouble):
-    """What may go wrong with a server and the way to it."""
+    """The faults of a server and of the way to it."""
 
     def __init__(
         self, server: RedisServer, proxy: TcpProxy, processes: Processes, chance: random.Random

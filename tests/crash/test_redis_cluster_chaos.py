@@ -33,7 +33,7 @@ OPTIONS = ServerOptions(append_only=True, settings={"cluster-node-timeout": "200
 
 
 class ClusterTrouble(Trouble):
-    """What may go wrong with a cluster that loses nothing it has acknowledged.
+    """The faults of a cluster that loses nothing it has acknowledged.
 
     The node that has a replica is therefore not killed: it would be followed without its last writes.
     """

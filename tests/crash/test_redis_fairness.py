@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.server]
 
 WORKERS = 3
 AT_ONCE = 2
-"""How many executions each of them carries on at a time."""
+"""The number of executions that each of them carries on at a time."""
 
 
 @pytest.fixture

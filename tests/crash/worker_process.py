@@ -1,4 +1,4 @@
-"""What the worker processes of the tests do."""
+"""The worker processes of the tests."""
 
 from __future__ import annotations
 

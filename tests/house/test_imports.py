@@ -23,7 +23,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def lint(copy: Path) -> str:
-    """What import-linter says of the copy: one line for each contract, ending in KEPT or BROKEN."""
+    """Return the output of import-linter on the copy: a line for each contract, ending in KEPT or BROKEN."""
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     finished = subprocess.run(
         [sys.executable, "-c", command, "--no-logo", "--no-cache", "--config", REPOSITORY / ".importlinter"],

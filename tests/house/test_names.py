@@ -17,7 +17,7 @@ SOURCES = REPOSITORY / "src"
 OLD_NAME = re.compile("durable" + "[-_. ]?" + "agents?", re.IGNORECASE)
 """Spelt in two pieces, so that this file does not hold it."""
 PROSE = re.compile(r"[Dd]urable [Aa]gents?")
-"""What the thing is, as people say it: that may stand anywhere."""
+"""The kind of program, in two words: that may stand anywhere."""
 
 
 def modules() -> dict[str, Path]:

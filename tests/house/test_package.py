@@ -1,4 +1,4 @@
-"""What `import outlast` gives, costs and must not load; and that the checkout is what is installed."""
+"""The names that `import outlast` gives, its cost, and the modules that it must not load."""
 
 from __future__ import annotations
 

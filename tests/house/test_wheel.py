@@ -85,7 +85,7 @@ def test_the_wheel_holds_every_source_file_and_the_typing_marker(wheel: Path) ->
 
 
 def test_the_wheel_holds_none_of_the_deliberate_mistakes(wheel: Path) -> None:
-    """What is wrong on purpose, to show that the suites bite, stays in `tests/broken`."""
+    """The broken implementations, which show that the suites bite, stay in `tests/broken`."""
     archive = ZipFile(wheel)
     assert [name for name in archive.namelist() if re.search("broken|lying", name)] == []
     mistakes = {

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.server
 
 
 def test_stopping_just_as_clients_connect_leaves_no_socket_open() -> None:
-    """What is left open is found by the garbage collector, and pytest makes an error of it."""
+    """The garbage collector finds sockets that are left open, and pytest makes an error of it."""
     for _ in range(20):
         with MistralServer(ScriptedModel([[Say("1")]])) as server:
             address = ("127.0.0.1", int(server.url.rpartition(":")[2]))

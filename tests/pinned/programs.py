@@ -23,7 +23,7 @@ from outlast.testing.contracts.durability.stage import Process, Stage
 AT_ONCE = timedelta(0)
 
 Deeds = Callable[[Stage, Execution, Process], Awaitable[None]]
-"""What people and machines do to an execution while it runs."""
+"""The things that people and machines do to an execution while it runs."""
 
 
 @outlast.activity(name="pinned_look_up")

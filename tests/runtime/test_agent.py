@@ -1,4 +1,4 @@
-"""What becomes of an agent's tools and handoffs, and what is refused before anything runs."""
+"""The tools and handoffs of an agent as data, and agents that are refused before anything runs."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Crowd:
     innocent: list[Execution]
 
     async def is_settled(self) -> bool:
-        """Whether everything has come to what it must come to; fails at once if somebody was wronged."""
+        """Return whether every execution has ended as it must; raise at once if one was harmed."""
         described = [await execution.describe() for execution in self.innocent]
         assert [one for one in described if one.held or one.status == "failed"] == []
         if any(one.status == "running" for one in described):

@@ -1,4 +1,4 @@
-"""What a durable run returns is read from its journal, and is what the run came to."""
+"""The result of a durable run is read from its journal, and equals the result of the run."""
 
 from __future__ import annotations
 

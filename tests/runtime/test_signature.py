@@ -375,7 +375,7 @@ def takes_any_set(a: set[Any], b: frozenset[tuple[Any, ...]] = frozenset()) -> N
 
 
 def answer(fn: Callable[..., Any], sent: Any) -> str:
-    """What binding says to the model: nothing when it accepts, and then the journal must accept as well."""
+    """Return the faults that binding reports to the model; empty if binding, and so the journal, accepts."""
     signature = CallableSignature.of(fn)
     refused: InvalidArguments | None = None
     try:

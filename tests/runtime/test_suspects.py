@@ -1,4 +1,4 @@
-"""Where a worker puts an execution whose workers keep ending."""
+"""Suspects: a worker sorts executions whose workers keep ending."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Shelf(ToolSource):
         self._effect = effect
         self.is_gone = False
         self.failures: list[Exception] = []
-        """What the next calls and listings raise, one each."""
+        """The errors that the next calls and listings raise, one each."""
         self.outputs: dict[str, ToolOutput] = {}
         self.tools = [ToolSpec(name=tool, description=tool, parameters=OBJECT) for tool in ("take", "wait")]
         self.gate = asyncio.Event()
@@ -77,7 +77,7 @@ class Shelf(ToolSource):
 
 
 class Scene:
-    """What the workflow of a test works with."""
+    """The objects that the workflow of a test uses."""
 
     tools: Sequence[Any]
     script: Any

@@ -142,7 +142,7 @@ REQUESTS: dict[str, Request] = {
     "d": ("book", -1),
     "e": ("book", -4),
 }
-"""What is sent under each id."""
+"""The update that is sent under each id."""
 
 
 class Model:

@@ -194,7 +194,7 @@ class Size(str, enum.Enum):  # noqa: UP042 (many are still written so)
 
 
 class Moody:
-    """What does not let itself be compared."""
+    """A value that raises when it is compared."""
 
     def __eq__(self, other: object) -> bool:
         raise ZeroDivisionError
@@ -490,7 +490,7 @@ hints = st.recursive(
 
 
 def is_as_good(value: Any, back: Any) -> bool:
-    """Whether all of a value has come back, but for what one type of JSON is as good as another for."""
+    """Return whether all of a value has come back, apart from types that JSON does not distinguish."""
     if isinstance(value, (Place, Colour, BaseModel, bytes, date, Unequal, Scaled, Box)):
         if isinstance(value, Colour) and back == value.value:
             return False

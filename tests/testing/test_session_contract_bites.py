@@ -166,7 +166,7 @@ class MemoryContract(SessionContract):
 
 
 class TestASoundSession(MemoryContract):
-    """What passes here shows that the failures below are those of the broken sessions."""
+    """A sound session: it passes, so the failures below are those of the broken sessions."""
 
 
 # Broken sessions -----------------------------------------------------------------------------------------

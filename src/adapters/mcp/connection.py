@@ -37,7 +37,7 @@ PAUSE_SECONDS_MIN = 0.1
 PAUSE_SECONDS_MAX = 30.0
 PAUSE_SECONDS_WAITED = 1.0
 SENDINGS_MAX = 3
-"""How many lives may end before one call was sent. After that the call fails."""
+"""The number of lives that may end before one call was sent. After that the call fails."""
 
 
 @asynccontextmanager

@@ -69,7 +69,7 @@ class Redaction:
 
     @property
     def hides_anything(self) -> bool:
-        """Whether there is a secret."""
+        """Return whether there is a secret."""
         return bool(self._secrets)
 
     def text(self, text: str) -> str:

@@ -78,7 +78,7 @@ class McpServer:
 
     @property
     def over_http(self) -> bool:
-        """Whether each call is an HTTP request."""
+        """True if each call is an HTTP request."""
         return self.transport.over_http
 
 

@@ -52,7 +52,7 @@ class StoredExecution:
     """The token of its newest claim; 0 before the first claim."""
     fruitless: int = 0
     ignores_mail: bool = False
-    """Whether its last owner released it with `hold`. Used only while it has no owner."""
+    """True if its last owner released it with `hold`. Used only while it has no owner."""
 
     @property
     def has_mail(self) -> bool:

@@ -74,15 +74,15 @@ class StoredAgent(BaseModel):
 
     @property
     def is_ours(self) -> bool:
-        """Whether this library made it."""
+        """True if this library made it."""
         return isinstance((self.metadata or {}).get(FINGERPRINT), str)
 
     def has(self, marks: Mapping[str, str]) -> bool:
-        """Whether this library made it, with these marks in its metadata."""
+        """Return whether this library made it, with these marks in its metadata."""
         return self.is_ours and marks.items() <= (self.metadata or {}).items()
 
     def hands_off_to(self, ids: Sequence[str]) -> bool:
-        """Whether it hands off to exactly these agents."""
+        """Return whether it hands off to exactly these agents."""
         return sorted(self.handoffs or ()) == sorted(ids)
 
 

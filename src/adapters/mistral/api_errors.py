@@ -69,7 +69,7 @@ def readable(what: str) -> Iterator[None]:
 
 
 _secrets: ContextVar[frozenset[str]] = ContextVar("secrets", default=frozenset())
-"""What messages must not have: they are shortened, and a secret that was cut in two would not be found."""
+"""The secrets that messages must not have. Messages are shortened later: half a secret would not be found."""
 
 
 @contextmanager
@@ -158,7 +158,7 @@ _NAMES: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
         (500, "servererror|internal|apierror|engine"),
     )
 )
-"""How servers name statuses, in lower case and without separators. The first name that is found counts."""
+"""The names that servers give to statuses, in lower case, without separators. The first match counts."""
 
 
 def _status_in(error: Any, depth: int = 0) -> int | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import httpx2
 
 BODY_MAX = 16 * 1024 * 1024
-"""How many bytes a body may have; the longest replies have a few per cent of it."""
+"""The most bytes that a body may have; the longest replies have a few per cent of it."""
 _PIECE = 64 * 1024
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 

@@ -57,7 +57,7 @@ _CUT: dict[str, Cut] = {
     **dict.fromkeys(("length", "model_length", "max_tokens", "max_output_tokens"), "length"),
     **dict.fromkeys(("content_filter", "safety", "recitation", "prohibited_content"), "content_filter"),
 }
-"""Why a reply was cut, by its `finish_reason`."""
+"""The reason why a reply was cut, by its `finish_reason`."""
 _WHY_CUT: dict[Cut, str] = {
     "length": "it was cut at the token limit",
     "content_filter": "it was cut by the content filter of the server",

@@ -54,7 +54,7 @@ class ConversationCall:
     publish: Publish | None
     """Takes the text as it comes. If it is not None, the answer is streamed."""
     timeout_seconds: float
-    """How long the connection may be silent."""
+    """The time for which the connection may be silent."""
     completion_args: Wire | None = None
     """Arguments that replace those of the agent."""
 

@@ -27,7 +27,7 @@ class OwnAgent:
     last_used_at: datetime
     """The last time it was made or changed, or a conversation that started with it was added to."""
     is_needed: bool
-    """Whether it was used since the given time, or an agent that is needed hands off to it."""
+    """True if it was used since the given time, or an agent that is needed hands off to it."""
 
 
 class MistralAccount:

@@ -121,7 +121,7 @@ def _is_begun_at(text: str, place: int, secret: str) -> bool:
 
 
 _ESCAPE_MAX = 12
-"""How many characters the encoding of one character has at most, but for zeros and backslashes."""
+"""The most characters that the encoding of one character has, but for zeros and backslashes."""
 _ESCAPE_BEGUN = re.compile(r"%[0-9a-fA-F]{0,5}|\\+[uUxX]?[0-9a-fA-F]{0,3}|&#?[0-9a-zA-Z]{0,8}")
 
 

@@ -74,9 +74,9 @@ class Handle(Value):
     agents: dict[str, str]
     """The ids of all agents, by name."""
     left_because: str | None = None
-    """Why the conversation cannot go on, so that the next request starts a new one; None if it can go on."""
+    """The reason why the next request starts a new conversation; None if this one can go on."""
     had_attempts: bool = False
-    """Whether the last request was made more than once. An earlier attempt of it may still arrive, from a
+    """True if the last request was made more than once. An earlier attempt of it may still arrive, from a
     worker that was paused or from the queue of a proxy."""
 
     @classmethod
@@ -119,9 +119,9 @@ class RemoteSession(ApiSession):
     """
 
     handoff_execution: Literal["server", "client"] = "server"
-    """Who makes handoffs. With "server", the server does, inside one reply. With "client", the run does: the
-    handoff is a turn of its own, and the next agent starts a new conversation that gets all earlier entries.
-    That is slower, but depends less on the server."""
+    """The side that makes handoffs. With "server", the server does, inside one reply. With "client", the run
+    does: the handoff is a turn of its own, and the next agent starts a new conversation that gets all earlier
+    entries. That is slower, but depends less on the server."""
 
     context: tuple[()] = ()
     """Always empty: the server that keeps the conversation decides which entries the model sees."""

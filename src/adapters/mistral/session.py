@@ -47,7 +47,7 @@ class Endpoint:
 
     @property
     def is_mistrals_own(self) -> bool:
-        """Whether it is a server of Mistral's."""
+        """True if it is a server of Mistral's."""
         return f".{urlsplit(self.url).hostname or ''}".endswith(".mistral.ai")
 
     @property

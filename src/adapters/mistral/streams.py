@@ -82,7 +82,7 @@ class ConversationStream:
 
     @property
     def is_done(self) -> bool:
-        """Whether the server has said that the stream ends here."""
+        """True if the server has said that the stream ends here."""
         return self._is_done
 
     def take(self, event: Any) -> str:
@@ -174,12 +174,12 @@ class CompletionStream:
 
     @property
     def is_done(self) -> bool:
-        """Whether the server has said that the stream ends here."""
+        """True if the server has said that the stream ends here."""
         return self._is_done
 
     @property
     def is_whole(self) -> bool:
-        """Whether the reply is complete, though usage may follow."""
+        """True if the reply is complete, though usage may follow."""
         return self._is_done or bool(self._finish_reason)
 
     def take(self, event: Any) -> str:

@@ -25,7 +25,7 @@ from outlast.ports.clock import Clock
 logger = logging.getLogger("outlast.redis")
 
 IDLE_TOPICS_MAX = 100
-"""How many topics without users stay subscribed. Most of them are soon used again."""
+"""The number of topics without users that stay subscribed. Most of them are soon used again."""
 
 CANCEL_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 0.05
@@ -41,7 +41,7 @@ class Topic:
         self.latest = b""
         """The body of the latest announcement; empty if a later one may have been missed."""
         self.is_live = False
-        """Whether every announcement from now on will arrive."""
+        """True if every announcement from now on will arrive."""
         self.users = 0
         self._clock = clock
         self._waiters: set[asyncio.Event] = set()

@@ -31,7 +31,7 @@ NODE_ERRORS = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.C
 
 
 def is_read_only(error: exceptions.ResponseError) -> bool:
-    """Whether a server refused a write because it is a replica; in a script the words stand further on."""
+    """Return whether a server refused a write because it is a replica; a script has the words further on."""
     return isinstance(error, exceptions.ReadOnlyError) or "READONLY" in str(error)
 
 

@@ -40,7 +40,7 @@ _OPTIONS: Final[tuple[str, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """How to reach a server, and how to use it."""
+    """The settings with which a server is reached and used."""
 
     url: str = field(repr=False)
     """The URL for redis-py: scheme, credentials, host, port, database number and TLS options."""
@@ -53,12 +53,12 @@ class RedisSettings:
     is independent of the others. The server keeps the number when a prefix is first used. None means the
     number that is kept; for a new prefix, 1 on a single server and 16 on a cluster."""
     require_durable: bool = False
-    """Whether a server that may lose acknowledged writes raises an error instead of logging a warning."""
+    """True: a server that may lose acknowledged writes raises an error. False: it logs a warning."""
     wait_aof: WaitAof | None = None
-    """Whether each write waits until it is synced to the append-only file: "local" means that of the server,
+    """Each write waits until it is synced to the append-only file: "local" means that of the server,
     "replica" that of one replica as well."""
     keep_seconds: float = 7 * DAY_SECONDS
-    """How long an ended execution is kept if its workflow does not say."""
+    """The time for which an ended execution is kept if its workflow does not say."""
     timeout_seconds: float = 5.0
     """The timeout for opening a connection, and for each reply."""
     max_connections: int = 32

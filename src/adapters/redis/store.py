@@ -77,7 +77,7 @@ logger = logging.getLogger("outlast.redis")
 LIMIT_BYTES = 16 * 1024 * 1024
 
 FORGET_EXECUTIONS = 100
-"""How many executions one script forgets at most: the server does nothing else while a script runs."""
+"""The most executions that one script forgets: the server does nothing else while a script runs."""
 
 PRESENCE_SHARD = 0
 
@@ -91,7 +91,7 @@ LOOK_AGAIN_SECONDS = 0.5
 """The time after which a shard that did not answer is asked again."""
 
 TASK_QUEUES_MAX = 1 << 20
-"""How many task queues one store can serve at most. (`Work.version` also encodes the task queue.)"""
+"""The most task queues that one store can serve. (`Work.version` also encodes the task queue.)"""
 
 
 @dataclass(slots=True)

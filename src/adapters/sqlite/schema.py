@@ -146,7 +146,7 @@ FileIdentity = tuple[int, int] | None
 
 LOG_AFTER_SECONDS = 1.0
 LOG_AGAIN_SECONDS = 10.0
-"""When a wait for a lock is logged for the first time, and how often after that."""
+"""The time after which a wait for a lock is logged, and logged again."""
 
 RETRY_SECONDS = 0.001
 """The time to wait before trying again to get a lock that another connection holds."""

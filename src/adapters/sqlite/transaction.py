@@ -13,10 +13,10 @@ from outlast.core.records import Status
 from outlast.ports.journal import Claim, Commit, Head, Message, NewExecution, Work, WorkerCard
 
 FORGET_EXECUTIONS = 100
-"""How many executions one transaction forgets at most."""
+"""The most executions that one transaction forgets."""
 
 DELETE_ROWS = 1000
-"""How many rows of forgotten executions one transaction deletes at most."""
+"""The most rows of forgotten executions that one transaction deletes."""
 
 
 class Transaction:
@@ -33,7 +33,7 @@ class Transaction:
         self.longer: set[str] = set()
         """The executions whose journals have grown."""
         self.new_work = False
-        """Whether an execution may have become claimable, or an inbox may have a new message."""
+        """True if an execution may have become claimable, or an inbox may have a new message."""
 
     def begin_boot(self, boot: str, ahead: float) -> float:
         """Return how far the lease time of this boot is ahead of the steady time: `ahead` if nobody said yet.

@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 Operation = Callable[[Transaction], Any]
 
 GROUP_OPERATIONS = 256
-"""How many operations share a transaction at most, so that other processes can write in between."""
+"""The most operations that share a transaction, so that other processes can write in between."""
 
 logger = logging.getLogger("outlast.sqlite")
 
@@ -63,7 +63,7 @@ class Committed:
     longer: Collection[str]
     """The executions whose journals have grown."""
     new_work: bool
-    """Whether an execution may have become claimable, or an inbox may have a new message."""
+    """True if an execution may have become claimable, or an inbox may have a new message."""
 
 
 class Writer:
@@ -88,7 +88,7 @@ class Writer:
         self._committing: asyncio.Task[None] | None = None
         self._identities = database.identities()
         self.lease_time_ahead = 0.0
-        """How far the time of leases is ahead of the clock's steady time."""
+        """The time of leases, less the steady time of the clock."""
         self._clean_seconds = math.inf if clean_seconds is None else clean_seconds
         self._clean_at = math.inf if clean_seconds is None else -math.inf
 

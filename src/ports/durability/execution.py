@@ -24,9 +24,9 @@ class ExecutionDescription:
     created_at: datetime
     ended_at: datetime | None
     error: str | None
-    """Why it failed, or why it cannot go on at the moment."""
+    """The reason why it failed, or cannot go on at the moment."""
     held: bool = False
-    """Whether no worker takes it until somebody resumes it; `error` says why."""
+    """True if no worker takes it until somebody resumes it; `error` says why."""
     failure: Failure | None = None
     """The error that ended it, if it failed: with the frames of the user's code and its causes (D21)."""
 

@@ -1,4 +1,4 @@
-"""What can be called: functions, methods, `functools.partial`, callable objects, and what wraps them."""
+"""Callables: functions, methods, `functools.partial`, callable objects, and wrappers of them."""
 
 from __future__ import annotations
 

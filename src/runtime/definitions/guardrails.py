@@ -38,7 +38,7 @@ Guardrail = Callable[[str], Any]
 
 
 class GuardrailAnswer(BaseModel):
-    """What an agent that is a guardrail answers: whether the text is allowed, else why not."""
+    """The answer of an agent that is a guardrail: the text is allowed, or the reason why it is not."""
 
     allowed: bool
     reason: str = ""

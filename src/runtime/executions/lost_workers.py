@@ -23,10 +23,10 @@ LastWords = Callable[[str], str | None]
 known of it. Whoever starts workers anew can pass it to them."""
 
 LAST_WORDS_MAX: Final = 4000
-"""How many characters of them are kept: the last ones."""
+"""The number of their characters that are kept: the last ones."""
 STEPS_MAX: Final = 10
 WORKERS_MAX: Final = 10
-"""How many steps, and workers, a reason names."""
+"""The most steps, and workers, that a reason names."""
 
 
 def no_last_words(worker: str) -> str | None:

@@ -92,7 +92,7 @@ class _Turn:
     answers: dict[str, str] = field(default_factory=dict)
     """The texts that answer its calls, by their ids."""
     problem: str | None = None
-    """What is wrong with the answer that it is."""
+    """The fault of the reply, if it was rejected as an answer."""
 
 
 class RecordedRun:
@@ -108,7 +108,7 @@ class RecordedRun:
         """The steps of the run, and of those within it, that have no result."""
         self._turns: list[_Turn] = []
         self._replacement: str | None = None
-        """What a guardrail has put in the place of the last reply."""
+        """The text that a guardrail has put in the place of the last reply."""
         self._usage = Usage()
         self._warnings: tuple[str, ...] = ()
 

@@ -78,7 +78,7 @@ MODEL_OPTIONS = ActivityOptions(
 
 
 SPARE_SECONDS = 60.0
-"""What an attempt may take beyond the time that the session gives to a reply: for agents to be made first."""
+"""The time of an attempt beyond the session's time for a reply: agents may have to be made first."""
 
 
 def _options(session: Session, agent: AgentSpec) -> ActivityOptions:

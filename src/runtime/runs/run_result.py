@@ -51,7 +51,7 @@ class RunResult(Sequence[Chunk], Generic[T_co]):
         self.usage: Usage = record.usage
         """The usage of all model calls of the run, each counted once in spite of crashes."""
         self.turns: int = record.turns
-        """How often the model was called."""
+        """The number of calls of the model."""
         self.warnings: tuple[str, ...] = record.warnings
         """The warnings of the run's replies; for example, that one was cut at the token limit."""
         self._chunks = tuple(

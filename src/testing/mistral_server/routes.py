@@ -43,7 +43,7 @@ BodyType = TypeVar("BodyType", bound=Body)
 QueryType = TypeVar("QueryType", bound=BaseModel)
 
 RefusesModels = Literal["never", "when an agent is made", "when it is asked"]
-"""When an unknown model is refused. (The description of the API does not say when.)"""
+"""The moment when an unknown model is refused. (The description of the API does not name it.)"""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -25,7 +25,7 @@ from outlast.testing.mistral_server.wire import ClientConnection, RecordedExchan
 MODELS = ("mistral-large-latest", "mistral-medium-latest", "mistral-small-latest")
 
 IDLE_SECONDS_MAX = 3600
-"""How long a connection may be idle before the server closes it."""
+"""The time for which a connection may be idle before the server closes it."""
 
 
 class MistralServer:

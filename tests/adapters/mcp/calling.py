@@ -85,7 +85,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def is_alive(process_id: int) -> bool:
-    """Whether there is such a process, and it has not ended without anybody having asked how."""
+    """Return whether the process lives: it exists, and is not a zombie."""
     try:
         state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What the tests of the MCP adapter share."""
+"""Fixtures of the tests of the MCP adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test gives as the command of a stdio server: hands its streams to the nursery, and waits.
+"""The command of a stdio server in tests: it hands its streams to the nursery, and waits.
 
 `python -I -S connect.py SOCKET NOTES WORD...`. It ends when the server that was forked for it does.
 """

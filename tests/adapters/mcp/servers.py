@@ -193,7 +193,7 @@ def troubled_server() -> MCPServer:
 
 
 STDOUT: list[int] = []
-"""What the client reads, since the SDK lets nobody else write to the file descriptor 1."""
+"""The stream that the client reads: the SDK lets nobody else write to the file descriptor 1."""
 
 
 def _write(data: bytes) -> None:

@@ -30,7 +30,7 @@ READABLE = {
     b"zset": "ZRANGE {} 0 -1",
     b"stream": "XRANGE {} - +",
 }
-"""How a key of each type is read whole."""
+"""The command that reads a whole key, by the type of the key."""
 
 
 @asynccontextmanager

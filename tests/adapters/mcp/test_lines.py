@@ -15,7 +15,7 @@ LIMIT = 8
 reads = st.lists(st.text("aä👋\n").map(str.encode) | st.binary(), max_size=12).map(
     lambda given: [one[:LIMIT] for one in given]
 )
-"""What is read at a time, which is less than a line may have."""
+"""The most bytes that are read at a time: fewer than a line may have."""
 
 
 @given(reads=reads)

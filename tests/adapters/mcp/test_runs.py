@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 60.0
 
 
 class Scene:
-    """What the workflow of a test works with; no payload could carry it."""
+    """The objects that the workflow of a test uses; no payload could carry them."""
 
     clients: Sequence[Any]
     script: Sequence[Any]

@@ -1,4 +1,4 @@
-"""What a server is given in secret comes to it, and to nobody else."""
+"""Secrets of a server reach the server, and nothing else."""
 
 from __future__ import annotations
 

@@ -46,10 +46,10 @@ LAST_LINES_SECONDS = 1.0
 """The time to wait for more lines of stderr after the process has ended."""
 GUARDIAN = Path(__file__).parents[1] / "process_guardian.py"
 GRACE_SECONDS = 5.0
-"""How long a child may go on after its worker; the SDK allows 2 s, and 2 s more after SIGTERM."""
+"""The time for which a child may go on after its worker; the SDK allows 2 s, and 2 s more after SIGTERM."""
 QUIET_SECONDS = 900.0
-"""How long a stream of events may be silent, in addition to the timeout of a call. (An idle connection is
-closed earlier.)"""
+"""The time for which a stream of events may be silent, in addition to the timeout of a call. (An idle
+connection is closed earlier.)"""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class McpExchange:
 
     redaction: Redaction
     sent: bool = False
-    """Whether a request may have reached the server."""
+    """True if a request may have reached the server."""
     status: int | None = None
     """The HTTP status with which the server refused the request."""
     error: Exception | None = None

@@ -84,9 +84,9 @@ class Life:
         self._scope = anyio.CancelScope()
         self._has_started = False
         self.retired = False
-        """Whether new calls must use another life."""
+        """True if new calls must use another life."""
         self.failed = False
-        """Whether the connection could not be opened, or was lost."""
+        """True if the connection could not be opened, or was lost."""
         self.ready: asyncio.Future[None] = loop.create_future()
         self.task = asyncio.create_task(self._run(), name=f"MCP server {server.name}")
 
