@@ -15,7 +15,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 async def listening(serve: Serve) -> AsyncIterator[int]:
     """Serve each connection, which is closed when `serve` returns, and cut with the block; yield the port.
 
-    A client that has gone is no error.
+    A client that has gone is not an error.
     """
     serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 

@@ -169,7 +169,7 @@ class TcpProxy:
             cut.bytes_left -= len(passing)
             if not cut.bytes_left:
                 self._cut = None
-                # What came before the cut must arrive: this is no reset.
+                # What came before the cut must arrive: this is not a reset.
                 writer.close()
                 await writer.wait_closed()
                 self.was_cut.set()

@@ -123,7 +123,7 @@ async def record() -> Mapping[str, WorkflowHistory]:
 
 
 def impersonal(value: Any) -> Any:
-    """Return a history's JSON without what tells of the machine that made it."""
+    """Return a history's JSON without the fields that depend on the machine."""
     if isinstance(value, list):
         return [impersonal(item) for item in value]
     if isinstance(value, dict):

@@ -59,9 +59,9 @@ async def poem() -> list[str]:
     """Run the agents; return the answer and what the tools gave."""
     session = outlast.ScriptedSession(SCRIPT)
     result = await outlast.Runner.run(poets(), "How is the weather in Lyon?", session)
-    told = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
+    results = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
     again = await asyncio.gather(look_up("Nice"), look_up("Metz"))
-    return [result.text, *told, *again]
+    return [result.text, *results, *again]
 
 
 @workflow.defn(name="native_poem")
@@ -167,8 +167,8 @@ class Box:
             {"counter": [call("box_add", {"left": 2, "right": 3}), say("Five.")]}
         )
         result = await outlast.Runner.run(agent, "Count.", script)
-        told = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
-        return [result.text, *told]
+        results = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
+        return [result.text, *results]
 
 
 WORKFLOWS: list[type[Any]] = [Poem, Failing, Payment, Remote, Box]

@@ -68,7 +68,7 @@ async def analyse(deal_request: str, session: Any) -> dict[str, Any]:
     outputs = await outlast.Runner.run(agent=coordinator, inputs=deal_request, session=session)
     return {
         "analysis": "\n".join(o.text for o in outputs if isinstance(o, outlast.TextChunk)),
-        "told": [one.result for one in outputs.entries if isinstance(one, outlast.FunctionResult)],
+        "results": [one.result for one in outputs.entries if isinstance(one, outlast.FunctionResult)],
     }
 
 
@@ -157,9 +157,9 @@ class Tally:
 
     @outlast.workflow.update
     async def add(self, number: int, again: int = 0) -> str:
-        told = await note(f"{number} and {again}")
+        noted = await note(f"{number} and {again}")
         self.total += number + again
-        return told
+        return noted
 
     @add.validator
     def check_number(self, number: int, again: int = 0) -> None:
@@ -178,18 +178,18 @@ class Tally:
 
 @outlast.workflow.define(name="temporal_steps")
 class Steps:
-    """Does what it is told, step by step."""
+    """Takes the steps of its argument, one after the other."""
 
     @outlast.workflow.entrypoint
     async def run(self, steps: list[str]) -> list[str]:
-        told: list[str] = []
+        outcomes: list[str] = []
         for step in steps:
             try:
                 async with asyncio.timeout(0.005 if step == "time out" else None):
-                    told.append(await self._do(step))
+                    outcomes.append(await self._do(step))
             except (outlast.ActivityFailed, TimeoutError) as error:
-                told.append(type(error).__name__)
-        return told
+                outcomes.append(type(error).__name__)
+        return outcomes
 
     async def _do(self, step: str) -> str:
         match step:
@@ -268,8 +268,8 @@ class Local:
         answer = await outlast.Runner.run(
             agent, "Look.", outlast.ScriptedSession({"solo": [calls, say("Seen.")]})
         )
-        told = [entry.result for entry in answer.entries if isinstance(entry, outlast.FunctionResult)]
-        return [answer.text, *told]
+        results = [entry.result for entry in answer.entries if isinstance(entry, outlast.FunctionResult)]
+        return [answer.text, *results]
 
 
 class Writer(outlast.ScriptedSession):
@@ -331,8 +331,8 @@ def echo(request: Any) -> Any:
     [*_, last] = request.new
     if isinstance(last, outlast.MessageInput):
         return call("temporal_note", {"what": str(last.content)})
-    heard = [*request.history, *request.new]
-    return say(f"message {sum(isinstance(entry, outlast.MessageInput) for entry in heard)}")
+    entries = [*request.history, *request.new]
+    return say(f"message {sum(isinstance(entry, outlast.MessageInput) for entry in entries)}")
 
 
 @outlast.workflow.define(name="temporal_conversation")
@@ -377,7 +377,7 @@ def witnessed(what: str) -> int:
 
 
 def write_down(line: str) -> None:
-    """Tell the parent process, and all that come after."""
+    """Write a line to the witness file, and print it for the parent process."""
     with Path(os.environ["TEMPORAL_WITNESS"]).open("a") as file:
         file.write(f"{line}\n")
     print(line, flush=True)

@@ -30,7 +30,7 @@ FAST = (
     "history.timerProcessorMaxPollRPS=100000",
     'history.timerProcessorMaxTimeShift="1ms"',
 )
-"""The dev server holds tasks back for 50 ms each, unless it is told not to."""
+"""The dev server holds tasks back for 50 ms each, unless an option forbids it."""
 
 EXECUTABLE = str(Path(sys.executable).parent / "temporal")
 
@@ -67,7 +67,7 @@ def start_server(port: int, *options: str) -> Child:
 
 @contextmanager
 def temporal_server(options: Sequence[str] = ()) -> Iterator[str]:
-    """Run a server, in memory unless told otherwise, for the time of the block; yield host and port."""
+    """Run a server for the time of the block, in memory unless `options` say otherwise; yield its address."""
     port = free_port()
     process = start_server(port, *options)
     try:

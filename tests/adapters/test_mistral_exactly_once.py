@@ -100,7 +100,7 @@ class Mishap:
 
 
 def mishaps(stream: bool) -> st.SearchStrategy[Mishap]:
-    """Cuts at each class of byte boundary, answers that are none, and workers that die."""
+    """Cuts at each class of byte boundary, answers that are not valid, and workers that die."""
     cuts = st.builds(
         Drop,
         at=st.sampled_from(["request", "work", "answer", "headers", "body"]),

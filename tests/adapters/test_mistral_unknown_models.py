@@ -1,4 +1,4 @@
-"""A model that the server has not: refused in its words, not asked for again, and nothing half done."""
+"""A model that the server does not have: the error has its words, nothing is retried or left half done."""
 
 from __future__ import annotations
 

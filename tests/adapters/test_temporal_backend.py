@@ -67,14 +67,14 @@ def url() -> str:
 
 @dataclass
 class Run:
-    """What one execution came to, and what its readers saw."""
+    """The result of one execution, and its events."""
 
     id: str
     result: Any
     events: list[tuple[str, dict[str, Any]]]
 
 
-def told(event: outlast.Event) -> tuple[str, dict[str, Any]]:
+def comparable(event: outlast.Event) -> tuple[str, dict[str, Any]]:
     """Return the event without what is different in every run."""
     data = event.data.to_data()
     return event.kind, {name: value for name, value in data.items() if name not in ("due_at", "handle")}
@@ -92,7 +92,7 @@ async def run(url: str, workflow: type[Any], *args: Any, **options: Any) -> Run:
     async with working(url, **options) as (backend, queue):
         execution = await backend.start(workflow, *args, task_queue=queue)
         result = await execution.result()
-        return Run(execution.id, result, [told(event) async for event in execution.events()])
+        return Run(execution.id, result, [comparable(event) async for event in execution.events()])
 
 
 async def history_of(url: str, execution_id: str) -> WorkflowHistory:
@@ -118,7 +118,7 @@ async def replayed(host: Host, history: WorkflowHistory) -> None:
 async def test_agents_run_as_they_do_in_memory(url: str, cached: int) -> None:
     here = await run("memory:", DealAnalysis, "Analyse the merger.")
     there = await run(url, DealAnalysis, "Analyse the merger.", max_cached_executions=cached)
-    assert there.result == here.result == {"analysis": "It is risky.", "told": there.result["told"]}
+    assert there.result == here.result == {"analysis": "It is risky.", "results": there.result["results"]}
     assert there.events == here.events
     assert [kind for kind, _ in there.events].count("turn_started") == 3
 
@@ -243,7 +243,7 @@ async def converse(url: str) -> Run:
                 await execution.signal("decide", "late")
             with pytest.raises(outlast.InvalidArguments):
                 await execution.query("undefined")
-            return Run(execution.id, result, [told(event) async for event in execution.events()])
+            return Run(execution.id, result, [comparable(event) async for event in execution.events()])
 
 
 async def test_signals_timers_and_queries_work_as_in_memory(url: str) -> None:
@@ -303,7 +303,7 @@ async def test_what_does_not_exist_is_not_found_and_what_exists_is_listed(url: s
         execution = await backend.start(Steps, [], id=f"it's {queue}", task_queue=queue)
         assert await (await backend.get(execution.id)).result() == []
         async with asyncio.timeout(30):
-            # Temporal's list lags behind, and nothing tells when it has caught up.
+            # Temporal's list lags behind, and nothing says when it has caught up.
             while not (found := [one for one in await completed(backend) if one.id == execution.id]):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert found == [await execution.describe()]

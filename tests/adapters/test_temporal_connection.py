@@ -1,4 +1,4 @@
-"""Connecting to Temporal: what can be passed through, and what is told when it does not work."""
+"""Connecting to Temporal: options that are passed on, and errors that say what to change."""
 
 from __future__ import annotations
 

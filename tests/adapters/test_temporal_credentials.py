@@ -26,13 +26,13 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """What the service has, and trusts."""
+    """The certificates of the service, and the authority that it trusts."""
     return make_certificates(tmp_path_factory.mktemp("ours"))
 
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """What a stranger has."""
+    """The certificates of a stranger."""
     return make_certificates(tmp_path_factory.mktemp("theirs"))
 
 
@@ -56,7 +56,7 @@ async def refusal(url: str) -> outlast.OutlastError:
 
 @asynccontextmanager
 async def terminator(certificates: Certificates, *, asks_clients: bool = False) -> AsyncIterator[str]:
-    """Put TLS in front of the service, which wants a certificate of its clients if told; yield the URL."""
+    """Put TLS in front of the service; with `asks_clients` it wants their certificates. Yield the URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.certificate, certificates.key)
     context.set_alpn_protocols(["h2"])
@@ -90,8 +90,8 @@ async def test_the_error_for_a_certificate_of_another_name_names_the_option_that
     ours: Certificates,
 ) -> None:
     async with terminator(ours) as url:
-        told = await refusal(f"{url}?tls_ca={ours.authority}&tls_server_name=other.example")
-    assert "as tls_server_name" in str(told)
+        error = await refusal(f"{url}?tls_ca={ours.authority}&tls_server_name=other.example")
+    assert "as tls_server_name" in str(error)
 
 
 async def test_the_error_for_a_missing_or_unknown_client_certificate_names_the_options_that_help(
@@ -99,8 +99,8 @@ async def test_the_error_for_a_missing_or_unknown_client_certificate_names_the_o
 ) -> None:
     async with terminator(ours, asks_clients=True) as url:
         for options in ("", f"&tls_cert={theirs.certificate}&tls_key={theirs.key}"):
-            told = await refusal(f"{url}?tls_ca={ours.authority}{options}")
-            assert "as tls_cert and tls_key" in str(told)
+            error = await refusal(f"{url}?tls_ca={ours.authority}{options}")
+            assert "as tls_cert and tls_key" in str(error)
 
 
 async def test_the_error_says_that_a_key_does_not_belong_to_its_certificate(
@@ -108,8 +108,8 @@ async def test_the_error_says_that_a_key_does_not_belong_to_its_certificate(
 ) -> None:
     async with terminator(ours) as url:
         for key in (theirs.key, Path(__file__)):
-            told = await refusal(f"{url}?tls_ca={ours.authority}&tls_cert={ours.certificate}&tls_key={key}")
-            assert "no pair" in str(told)
+            error = await refusal(f"{url}?tls_ca={ours.authority}&tls_cert={ours.certificate}&tls_key={key}")
+            assert "its own key" in str(error)
 
 
 async def test_the_error_says_that_the_service_requires_tls(ours: Certificates) -> None:
@@ -173,11 +173,11 @@ async def test_the_error_for_a_wrong_api_key_names_the_setting_and_not_the_key(
     serving.status = status
     monkeypatch.setenv("TEMPORAL_TEST_KEY", WRONG)
     with caplog.at_level("DEBUG"):
-        told = await refusal(url)
-    assert isinstance(told, outlast.MissingCredentials)
-    assert "api_key_env" in str(told)
+        error = await refusal(url)
+    assert isinstance(error, outlast.MissingCredentials)
+    assert "api_key_env" in str(error)
     assert f"Bearer {WRONG}" in {brought for _, brought in serving.brought}
-    shown = [*traceback.format_exception(told), repr(told), str(told.__context__), caplog.text]
+    shown = [*traceback.format_exception(error), repr(error), str(error.__context__), caplog.text]
     assert WRONG not in "".join([*shown, *capfd.readouterr()])
 
 

@@ -110,7 +110,7 @@ class InNamespace(DurabilityStorage):
     async def attempt_failed(self, execution: Execution) -> None:
         client = await Client.connect(shared_server(), namespace=await self.namespace())
         handle = client.get_workflow_handle(execution.id)
-        # Only Temporal's description of the execution tells, and nothing announces it.
+        # Only Temporal's description of the execution shows it, and nothing announces it.
         while True:
             described = (await handle.describe()).raw_description
             if any(pending.HasField("last_failure") for pending in described.pending_activities):

@@ -73,7 +73,7 @@ async def test_a_conversation_continues_as_new_and_nothing_of_it_is_lost(url: st
         assert len(mine) == MESSAGES
         # There is one execution, and to start it again gives it.
         async with asyncio.timeout(30):
-            # Temporal's list lags behind, and nothing tells when it has caught up.
+            # Temporal's list lags behind, and nothing says when it has caught up.
             while [one.id for one in await listed(backend)] != [execution.id]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         again = await backend.start(Conversation, id=execution.id, task_queue=queue)

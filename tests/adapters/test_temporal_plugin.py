@@ -51,8 +51,8 @@ async def working(**options: Any) -> AsyncIterator[tuple[Client, str]]:
 
 async def poem_here() -> list[str]:
     async with outlast.connect("memory:") as backend, backend.worker([PoemHere]):
-        told: list[str] = await (await backend.start(PoemHere)).result()
-        return told
+        lines: list[str] = await (await backend.start(PoemHere)).result()
+        return lines
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ async def poem_here() -> list[str]:
 async def test_agents_run_in_a_users_own_workflow_as_they_do_in_memory(options: dict[str, Any]) -> None:
     async with working(**options) as (client, queue):
         handle = await client.start_workflow(Poem.run, False, id=uuid.uuid4().hex, task_queue=queue)
-        told = await handle.result()
+        lines = await handle.result()
     expected = await poem_here()
-    # What is more is the SDKs that are loaded where the workflow runs; in its sandbox that is none.
-    assert told[: len(expected)] == expected
+    # Then come the SDKs that are loaded where the workflow runs; in its sandbox, no SDK is.
+    assert lines[: len(expected)] == expected
     if "workflow_runner" not in options:
-        assert told == expected
+        assert lines == expected
     history = await handle.fetch_history()
     replayer = Replayer(workflows=WORKFLOWS, plugins=[outlast.OutlastPlugin()])
     await replayer.replay_workflow(history)
@@ -174,8 +174,8 @@ async def test_the_tools_of_an_mcp_server_are_called_from_a_users_workflow(
     with nursery(tmp_path) as servers, servers.http("streamable", "toolbox") as server:
         async with working(max_cached_workflows=cached) as (client, queue):
             arguments = f"{server.url}/mcp"
-            told = await client.execute_workflow(Box.run, arguments, id=uuid.uuid4().hex, task_queue=queue)
-    assert told == ["Five.", "5"]
+            result = await client.execute_workflow(Box.run, arguments, id=uuid.uuid4().hex, task_queue=queue)
+    assert result == ["Five.", "5"]
 
 
 async def test_a_lease_of_nothing_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The event stream of a Temporal execution tells only what stays as it was told."""
+"""The event stream of a Temporal execution: an event in it is never changed or withdrawn."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ pytestmark = pytest.mark.server
 
 @outlast.workflow.define(name="temporal_listener")
 class Listener:
-    """Notes that it has heard something, and ends when it has heard enough."""
+    """Makes a step after the first number that it gets, and ends after enough numbers."""
 
     def __init__(self) -> None:
-        self.heard: list[int] = []
+        self.received: list[int] = []
 
     @outlast.workflow.entrypoint
     async def run(self, until: int) -> list[int]:
-        await outlast.workflow.wait_condition(lambda: self.heard != [])
+        await outlast.workflow.wait_condition(lambda: self.received != [])
         await note("the first")
-        await outlast.workflow.wait_condition(lambda: len(self.heard) >= until)
-        return self.heard
+        await outlast.workflow.wait_condition(lambda: len(self.received) >= until)
+        return self.received
 
     @outlast.workflow.signal
-    def hear(self, number: int) -> None:
-        self.heard.append(number)
+    def receive(self, number: int) -> None:
+        self.received.append(number)
 
     @outlast.workflow.update
-    def tell(self, number: int) -> int:
-        self.heard.append(number)
-        return len(self.heard)
+    def add(self, number: int) -> int:
+        self.received.append(number)
+        return len(self.received)
 
 
 class Padded(BaseModel):
@@ -74,7 +74,7 @@ async def take(padded: Padded, note: str) -> str:
 
 
 class Asking(Interceptor, OutboundInterceptor):
-    """Tells when a query is sent, and when one is answered."""
+    """Sets events when a query is sent, and when one is answered."""
 
     def __init__(self) -> None:
         self.sent = asyncio.Event()
@@ -112,7 +112,7 @@ async def asked_during_a_workflow_task() -> bool:
         stream = EventStream(reader.client, execution.id, toolkit(), EndedRuns())
         answer = asyncio.create_task(stream.events_now())
         await asking.sent.wait()
-        await execution.signal("hear", 1)
+        await execution.signal("receive", 1)
         token = await workflow_task(backend.client, queue)
         if token is None:
             answer.cancel()
@@ -123,20 +123,20 @@ async def asked_during_a_workflow_task() -> bool:
             except TimeoutError:
                 answer.cancel()
                 return False
-            updating = asyncio.create_task(execution.update("tell", 7, id="seven"))
+            updating = asyncio.create_task(execution.update("add", 7, id="seven"))
             await admitted(backend.client, execution.id, "seven")
             await backend.client.workflow_service.respond_workflow_task_failed(
                 RespondWorkflowTaskFailedRequest(namespace="default", task_token=token)
             )
             assert await updating == 2
             assert await execution.result() == [1, 7]
-            told = await answer
+            read_so_far = await answer
             events = [event async for event in execution.events()]
     kinds = [event.kind for event in events]
     assert kinds.index(EventKind.UPDATE_ACCEPTED) < kinds.index(EventKind.ACTIVITY_STARTED), (
         "the update did not go first"
     )
-    assert events[: len(told)] == told
+    assert events[: len(read_so_far)] == read_so_far
     return True
 
 
@@ -181,9 +181,9 @@ async def test_a_signal_that_no_workflow_task_came_to_handle_is_not_an_event() -
     async with connected() as backend:
         async with backend.worker([Listener], task_queue=queue, max_cached_executions=0):
             execution = await backend.start(Listener, 3, task_queue=queue)
-            await execution.signal("hear", 1)
+            await execution.signal("receive", 1)
             before = await read(execution, "signal_received", "activity_completed")
-        await execution.signal("hear", 2)
+        await execution.signal("receive", 2)
         handle = backend.client.get_workflow_handle(execution.id)
         await handle.terminate()
         history = await handle.fetch_history()
@@ -206,9 +206,9 @@ async def test_all_events_of_completed_workflow_tasks_are_in_the_stream_while_an
         execution = await backend.start(Listener, 4, task_queue=queue)
         awaited = ["signal_received", "activity_completed"]
         for number in range(3):
-            await execution.signal("hear", number)
-            told = await read(execution, *awaited)
-            assert [event async for event in execution.events(follow=False)] == told
+            await execution.signal("receive", number)
+            read_so_far = await read(execution, *awaited)
+            assert [event async for event in execution.events(follow=False)] == read_so_far
             awaited.append("signal_received")
         local = await backend.start(Local, task_queue=queue)
         followed = [event async for event in local.events()]
@@ -237,7 +237,7 @@ async def test_whoever_waits_beside_the_worker_asks_none_for_the_records_of_an_e
         async with backend.worker([Listener], task_queue=queue):
             execution = await backend.start(Listener, 2, task_queue=queue)
             for number in range(2):
-                await execution.signal("hear", number)
+                await execution.signal("receive", number)
             assert await execution.result() == [0, 1]
         # There is no worker any more.
         records = await recorded(execution)
@@ -253,7 +253,7 @@ async def test_records_travel_as_they_were_written() -> None:
         assert isinstance(backend, TemporalBackend)
         async with backend.worker([Listener], task_queue=queue):
             execution = await backend.start(Listener, 1, task_queue=queue)
-            await execution.signal("hear", 1)
+            await execution.signal("receive", 1)
             await execution.result()
             handle = backend.client.get_workflow_handle(execution.id)
             page = await handle.query("outlast.records", args=[0, 1_000_000], result_type=RawValue)

@@ -36,8 +36,8 @@ async def test_any_client_of_temporal_may_update_and_a_rejection_leaves_nothing_
             execution = await backend.start(Tally, task_queue=queue)
             handle = backend.client.get_workflow_handle(execution.id)
             # As `temporal workflow update execute --name add --input 2 --input 3` does it.
-            told = await handle.execute_update("add", args=[2, 3], id="by hand")
-            assert told == "2 and 3 noted"
+            result = await handle.execute_update("add", args=[2, 3], id="by hand")
+            assert result == "2 and 3 noted"
             assert await execution.update("add", 9, id="by hand") == "2 and 3 noted"
             for number in range(3):
                 with pytest.raises(outlast.UpdateRejected, match="too little"):
@@ -80,7 +80,7 @@ async def test_a_caller_that_gives_up_does_so_as_anywhere() -> None:
 
 
 class Sending(Interceptor, OutboundInterceptor):
-    """Keeps the ids of the updates that are sent, and tells when Temporal refuses one."""
+    """Keeps the ids of the updates that are sent, and sets an event when Temporal refuses one."""
 
     def __init__(self) -> None:
         self.sent: list[str | None] = []

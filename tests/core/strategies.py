@@ -80,7 +80,7 @@ def agent_graphs(draw: st.DrawFn) -> AgentGraph:
     agents = {}
     for name in names:
         others = [other for other in names if other != name]
-        # Each bit is a tool or a handoff that the agent has, or has not.
+        # Each bit says whether the agent has a certain tool or handoff.
         has = draw(st.integers(0, 2 ** (len(TOOLS) + len(others)) - 1))
         chosen = [one for bit, one in enumerate([*TOOLS, *others]) if not has >> bit & 1]
         agents[name] = AgentSpec(

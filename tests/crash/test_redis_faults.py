@@ -79,7 +79,7 @@ async def test_a_start_and_a_message_that_are_cut_off_anywhere_happen_once(
     async with RedisStore(settings) as store, RedisStore(sure_settings) as sure:
 
         async def cut(direction: Direction, count: int) -> None:
-            """Let the next call be cut off; that a cut comes right behind an answer is no matter for it."""
+            """Cut the connection during the next call; a cut right behind the answer does no harm."""
             proxy.drop()
             await insist(lambda: store.head("x-1"))
             proxy.cut_after(count, direction)

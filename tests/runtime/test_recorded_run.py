@@ -39,7 +39,7 @@ async def add(left: int, right: int = 1) -> dict[str, int]:
 
 
 async def ask_aside(question: str) -> str:
-    """Ask another agent, in a run that is no part of the one that calls this tool."""
+    """Ask another agent, in a run that does not belong to the one that calls this tool."""
     if question == "why":
         raise ValueError("nobody knows")
     aside = outlast.ScriptedSession(lambda request: ModelReply(entries=(say("Aside."),), usage=cost(1000)))

@@ -190,7 +190,7 @@ async def test_what_has_ended_leaves_nothing_in_the_worker() -> None:
 
 
 class Failing(Lifeline):
-    """Fails as `plan` says: a word for each call, of those that are no waits."""
+    """Fails as `plan` says: it has a word for each call that is not a wait."""
 
     plan: tuple[str, ...] = ()
 

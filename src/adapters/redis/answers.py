@@ -53,7 +53,7 @@ def _head(id: str, fields: Mapping[str, str], length: int) -> Head:
 
 
 def status_of(id: str, answer: bytes) -> Status:
-    """Return the status of an execution; raises `StorageCorrupt` if it is none."""
+    """Return the status of an execution; raises `StorageCorrupt` if `answer` is not one."""
     try:
         return Status(answer.decode())
     except ValueError as error:

@@ -199,7 +199,7 @@ def _final(error: BaseException, step: Step, attempts: int) -> Exception:
 
 def _attempt(info: activity.Info, step: Step, pulse: TemporalHeartbeat, limit_bytes: int) -> Attempt:
     def beat(details: tuple[JSON, ...]) -> None:
-        check_size("what a heartbeat tells", list(details), limit_bytes)
+        check_size("the details of a heartbeat", list(details), limit_bytes)
         pulse.details = details
 
     return Attempt(

@@ -23,7 +23,7 @@ from temporalio.service import RPCError
 
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.execution import TemporalExecution
-from outlast.adapters.temporal.payloads import TellingCodec, check_size, data_converter, limit_of
+from outlast.adapters.temporal.payloads import ExplainingCodec, check_size, data_converter, limit_of
 from outlast.adapters.temporal.refusals import namespace_refused, unreachable
 from outlast.adapters.temporal.stream import translated
 from outlast.adapters.temporal.visibility import begins_like
@@ -88,7 +88,7 @@ class TemporalBackend(Backend):
         **options: Any,
     ) -> None:
         if payload_codec is not None:
-            data_converter = replace(data_converter, payload_codec=TellingCodec(payload_codec))
+            data_converter = replace(data_converter, payload_codec=ExplainingCodec(payload_codec))
         unknown = sorted(options.keys() - _CONNECTION)
         if unknown:
             known = ", ".join(sorted(_CONNECTION))

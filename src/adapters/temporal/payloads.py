@@ -61,7 +61,7 @@ data_converter = dataclasses.replace(DataConverter.default, payload_converter_cl
 """The default converter of `TemporalBackend`; `dataclasses.replace` makes variants of it."""
 
 
-class TellingCodec(PayloadCodec):
+class ExplainingCodec(PayloadCodec):
     """A codec whose failures name their cause: mostly that writer and reader have different keys."""
 
     def __init__(self, codec: PayloadCodec) -> None:

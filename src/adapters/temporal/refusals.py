@@ -35,35 +35,33 @@ def refused(place: str, message: str) -> MissingCredentials:
 def refusal_in(error: BaseException) -> MissingCredentials | None:
     """Return the refusal in an exception of Temporal's client, or in its cause; None if there is none."""
     for one in (error, error.__cause__):
-        if (told := _STATUS.search(str(one))) is not None:
-            return refused("", told[2])
+        if (status := _STATUS.search(str(one))) is not None:
+            return refused("", status[2])
     return None
 
 
 def unreachable(address: str, error: Exception, *, tls: bool) -> OutlastError:
     """Return the reason why connecting failed. It never has the text of a header."""
-    told = str(error)
+    message = str(error)
     if (refusal := refusal_in(error)) is not None:
         return refusal
-    if (untrusted := _UNTRUSTED.search(told)) is not None:
+    if (untrusted := _UNTRUSTED.search(message)) is not None:
         remedy = (
             "the certificate is for another name: connect by that name, or give it as tls_server_name"
             if untrusted[1].startswith("NotValidForName")
             else "give the certificate of the authority that signed it as tls_ca"
         )
         return ConfigurationError(f"the certificate of {address} is not trusted ({untrusted[1]}); {remedy}")
-    if "InconsistentKeys" in told or "PrivateKeyParseError" in told:
-        return ConfigurationError(
-            "tls_cert and tls_key are no pair of a certificate and its key, in PEM format"
-        )
-    if tls and ("AlertReceived" in told or "hyper::Error" in told):
+    if "InconsistentKeys" in message or "PrivateKeyParseError" in message:
+        return ConfigurationError("tls_cert and tls_key must be a certificate and its own key, in PEM format")
+    if tls and ("AlertReceived" in message or "hyper::Error" in message):
         # The TLS alert that would prove it is often lost, because the service closes the connection after it.
-        sort = MissingCredentials if "AlertReceived" in told else StorageUnavailable
+        sort = MissingCredentials if "AlertReceived" in message else StorageUnavailable
         return sort(
             f"{address} ends the TLS connection; it may want a client certificate: "
             "give one that it trusts as tls_cert and tls_key"
         )
-    if tls and "InvalidContentType" in told:
+    if tls and "InvalidContentType" in message:
         return ConfigurationError(f"{address} does not talk TLS; connect with tls=false")
     return StorageUnavailable(
         f"no Temporal service answers at {address}; start it, or correct the URL "

@@ -107,10 +107,10 @@ class WorkerPresence:
         except RPCError as error:
             if error.status is RPCStatusCode.UNIMPLEMENTED:
                 return
-            told = error.message
-            if told != self._trouble:
-                logger.warning("worker %s cannot say that it is alive: %s", self._card.identity, told)
-            self._trouble = told
+            trouble = error.message
+            if trouble != self._trouble:
+                logger.warning("worker %s cannot say that it is alive: %s", self._card.identity, trouble)
+            self._trouble = trouble
         else:
             self._trouble = ""
 
@@ -160,10 +160,10 @@ async def _heartbeats(client: Client) -> Sequence[WorkerHeartbeat]:
         request.next_page_token = page.next_page_token
 
     async def heartbeat(key: str) -> WorkerHeartbeat:
-        told = await client.workflow_service.describe_worker(
+        answer = await client.workflow_service.describe_worker(
             DescribeWorkerRequest(namespace=client.namespace, worker_instance_key=key), retry=True
         )
-        return told.worker_info.worker_heartbeat
+        return answer.worker_info.worker_heartbeat
 
     return await _found(heartbeat, keys)
 

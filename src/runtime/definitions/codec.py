@@ -389,7 +389,7 @@ def _reason(error: Exception) -> str:
         return "it has half a character (a lone surrogate) in a key of a dict"
     if isinstance(error, UnicodeDecodeError):
         return (
-            "it has bytes that are no text, in a class that writes them as text: give it a model_config "
+            "it has bytes that are not text, in a class that writes them as text: give it a model_config "
             'with ser_json_bytes="base64" and val_json_bytes="base64"'
         )
     lines = [line for line in str(error).splitlines() if line.strip() and "serializer warnings" not in line]

@@ -267,7 +267,7 @@ async def test_an_idle_connection_is_closed_and_opened_again_when_it_is_needed(
 ) -> None:
     monkeypatch.setattr("outlast.adapters.mcp.sdk.connection_life.IDLE_SECONDS", 0.1)
     caller = calling()
-    assert await caller.text("sleep", seconds=1.5) == "slept"  # which is no idleness
+    assert await caller.text("sleep", seconds=1.5) == "slept"  # a call is not idleness
     (process,) = caller.servers.processes()
     await until(lambda: not is_alive(process))
     assert await caller.text("sleep", seconds=0) == "slept"

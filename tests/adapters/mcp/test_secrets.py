@@ -218,7 +218,7 @@ async def test_a_secret_is_in_no_stored_byte_and_in_nothing_said(
             if scheme != "temporal":  # there, events are derived from the history, by a worker
                 said += [repr(event) async for event in (await backend.get(id)).events()]
             places = {place: kept.decode(errors="replace") for place, kept in (await all_kept(id)).items()}
-    for text in places.values():  # each does keep what is no secret
+    for text in places.values():  # each keeps values that are not secret
         assert "list tools of web" in text
         assert ("web_headers" in text) == (outcome == "used")
     for text in (*said, *places.values(), caplog.text):

@@ -201,7 +201,7 @@ async def return_object() -> object:
 
 @activity(retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=2)
 async def raise_odd_error(kind: str) -> None:
-    """Raise what is no ordinary exception, or has no ordinary text."""
+    """Raise an exception of an unusual type, or with an unusual text."""
     here().happen(kind)
     match kind:
         case "cancelled":
