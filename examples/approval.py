@@ -67,7 +67,7 @@ async def main() -> None:
 
 
 def stand_in(call: ModelPrompt) -> Reply:
-    """Ask for the transfers, say first what is no JSON, and then what came of them."""
+    """Ask for the transfers; answer first with text that is not JSON, then with the results."""
     payments = {"Ann": 20, "Bob": 5000, "Cid": 300}
     results = [entry["result"] for entry in call.entries if entry["type"] == "function.result"]
     if not results:

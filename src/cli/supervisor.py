@@ -118,14 +118,14 @@ class _Child:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                heard = await loop.sock_recv(self.link, 4096)
+                received = await loop.sock_recv(self.link, 4096)
             except OSError:
-                heard = b""
-            if not heard:
+                received = b""
+            if not received:
                 self.is_leaving = True
                 return
             self.was_heard = True
-            self.is_ready = self.is_ready or READY in heard
+            self.is_ready = self.is_ready or READY in received
 
     def send(self, number: signal.Signals) -> None:
         if not self.ended.done():

@@ -89,7 +89,7 @@ class NumbersItsListings(BrokenSource):
 
 
 class WritesPythonTypes(BrokenSource):
-    """Names types as Python does, which is no JSON schema."""
+    """Names types as Python does: that is not a JSON schema."""
 
     fails = "test_t1_a_schema_is_valid_and_accepts_the_arguments_that_fit"
 

@@ -156,7 +156,7 @@ def test_an_error_is_one_message_and_an_exit_code(
 @pytest.mark.usefixtures("shop")
 @pytest.mark.parametrize("processes", ["0", "2"])
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "fault"),
     [
         (("no_such_module",), "error: module 'no_such_module' was not found"),
         (("json",), "error: module 'json' has no workflow"),
@@ -164,12 +164,12 @@ def test_an_error_is_one_message_and_an_exit_code(
     ],
 )
 def test_a_worker_that_cannot_begin_ends_with_one_message_and_an_exit_code(
-    arguments: tuple[str, ...], told: str, processes: str
+    arguments: tuple[str, ...], fault: str, processes: str
 ) -> None:
     command = [*COMMAND, "worker", "--processes", processes, *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert told in ended.stderr
+    assert fault in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
 

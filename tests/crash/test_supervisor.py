@@ -105,7 +105,7 @@ async def held(execution: outlast.Execution) -> ExecutionDescription:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "parts"),
     [
         ("segmentation fault", ("SIGSEGV", "misbehaving.py", "in misbehave")),
         ("exit", ("exit code 3",)),
@@ -113,7 +113,7 @@ async def held(execution: outlast.Execution) -> ExecutionDescription:
     ],
 )
 async def test_d19_what_ends_or_hangs_its_process_is_held_with_the_last_words_and_others_go_on(
-    how: str, told: tuple[str, ...], commands: Commands
+    how: str, parts: tuple[str, ...], commands: Commands
 ) -> None:
     command = commands(2)
     await command.until_begun(2)
@@ -126,7 +126,7 @@ async def test_d19_what_ends_or_hangs_its_process_is_held_with_the_last_words_an
             await asyncio.sleep(0.2)
         described = await holding
         assert described.error is not None
-        for said in (*told, "misbehave", "outlast resume bad"):
+        for said in (*parts, "misbehave", "outlast resume bad"):
             assert said in described.error
         async with asyncio.timeout(PATIENCE_SECONDS):
             await (await backend.start(Behaving)).result()

@@ -1,4 +1,4 @@
-"""What is kept of where an error came from, and what is not."""
+"""The places of errors: the frames that a failure keeps, and those that it leaves out."""
 
 from __future__ import annotations
 

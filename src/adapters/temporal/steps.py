@@ -70,18 +70,18 @@ class OpenSteps:
 
     def give_up(self, place: Place) -> None:
         """Notify the watchers that the code no longer waits for the step. Call it from any thread."""
-        for told in tuple(self._watched.get(place, ())):
-            told()
+        for given_up in tuple(self._watched.get(place, ())):
+            given_up()
 
     @contextmanager
-    def watched(self, place: Place, told: Callable[[], object]) -> Iterator[None]:
-        """Call `told`, in any thread, when the step is given up during the block."""
+    def watched(self, place: Place, given_up: Callable[[], object]) -> Iterator[None]:
+        """Call `given_up`, in any thread, when the step is given up during the block."""
         # There are several if Temporal gave up an attempt that goes on here, and began another.
         watching = self._watched.setdefault(place, [])
-        watching.append(told)
+        watching.append(given_up)
         try:
             yield
         finally:
-            watching.remove(told)
+            watching.remove(given_up)
             if not watching and self._watched.get(place) is watching:
                 del self._watched[place]

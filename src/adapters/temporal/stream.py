@@ -183,7 +183,7 @@ class EventStream:
                         await asyncio.sleep(PAUSE_SECONDS)
         except TimeoutError:
             raise StorageUnavailable(
-                f"no worker tells what happened to execution {self._id!r}; start one that runs its workflow"
+                f"no worker answers for execution {self._id!r}; start one that runs its workflow"
             ) from None
 
 

@@ -209,7 +209,7 @@ class LiveExecution(WorkflowContext):
             place = self._loop.dropped_at.pop()
             logger.warning(
                 "execution %s leaves this worker, but its code catches that and goes on at %s; it is dropped "
-                "as it stands. Let `except:` and `except BaseException:` re-raise what is no Exception",
+                "as it stands. Let `except:` and `except BaseException:` re-raise what is not an Exception",
                 self._info.execution_id,
                 place,
             )

@@ -1,4 +1,4 @@
-"""HTTP servers that are no MCP servers."""
+"""HTTP servers that are not MCP servers."""
 
 from __future__ import annotations
 

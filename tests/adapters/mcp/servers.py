@@ -125,7 +125,7 @@ def troubled_server() -> MCPServer:
 
     @server.tool(annotations=READ)
     async def mumble() -> str:
-        """Write a line to stdout that is no UTF-8."""
+        """Write a line to stdout that is not UTF-8."""
         _write(b"\xff\xfe \xc3\n")
         return "said"
 
