@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -60,7 +61,8 @@ ABORT_SECONDS: Final = 2.0
 BACK_OFF_SECONDS: Final = (0.1, 10.0)
 """The first and the longest time between the end of a short-lived child and the next; each doubles it."""
 LONG_LIFE_SECONDS: Final = 10.0
-"""A child that has lived for that long is replaced at once."""
+"""A child that has lived for that long is replaced at once. For one that has begun to work, no wait and no life is
+longer than a lease: its executions wait for the next one."""
 READY: Final = b"r"
 BEAT: Final = b"."
 
@@ -170,7 +172,7 @@ class ProcessSupervisor:
             child.send(signal.SIGTERM)
 
     async def _keep_one_alive(self, folder: Path) -> None:
-        back_off, longest = BACK_OFF_SECONDS
+        back_off = BACK_OFF_SECONDS[0]
         while not self._stopping.is_set():
             child = await self._begin(folder)
             code = await self._look_after(child)
@@ -182,9 +184,10 @@ class ProcessSupervisor:
                 self._exit_code = code
                 self._stop()
                 return
-            lived = time.monotonic() - child.began_at
-            back_off = BACK_OFF_SECONDS[0] if lived >= LONG_LIFE_SECONDS else min(2 * back_off, longest)
-            pause = 0.0 if lived >= LONG_LIFE_SECONDS else back_off / 2
+            most = self._terms.lease_seconds if child.is_ready else math.inf
+            lived_long = time.monotonic() - child.began_at >= min(LONG_LIFE_SECONDS, most)
+            back_off = BACK_OFF_SECONDS[0] if lived_long else min(2 * back_off, BACK_OFF_SECONDS[1], most)
+            pause = 0.0 if lived_long else back_off / 2
             logger.info("the next worker process begins in %.1f s", pause)
             await _passed(pause, self._stopping)
 

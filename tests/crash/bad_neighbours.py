@@ -287,9 +287,9 @@ KINDS = (
     _kind("asks a model that hangs", "model", ("{url}",), "TimeoutError"),
     _kind("exits its process", "end process", ("exit",), _DIED, Harm.ENDS_PROCESS),
     _kind("crashes its process", "end process", ("crash",), _DIED, Harm.ENDS_PROCESS),
-    _kind("loops without awaits", "busy without awaits", ("",), ".", Harm.BLOCKS_PROCESS),
-    _kind("blocks the loop", "block the loop", ("",), ".", Harm.BLOCKS_PROCESS),
-    _kind("matches for ever", "match", ("",), ".", Harm.BLOCKS_PROCESS),
+    _kind("loops without awaits", "busy without awaits", ("",), f"BusyWorkflow|{_DIED}", Harm.BLOCKS_PROCESS),
+    _kind("blocks the loop", "block the loop", ("",), _DIED, Harm.BLOCKS_PROCESS),
+    _kind("matches for ever", "match", ("",), _DIED, Harm.BLOCKS_PROCESS),
     Kind(
         "its keys are spoilt",
         _start_and_spoil,
