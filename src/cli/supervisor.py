@@ -61,8 +61,8 @@ ABORT_SECONDS: Final = 2.0
 BACK_OFF_SECONDS: Final = (0.1, 10.0)
 """The first and the longest time between the end of a short-lived child and the next; each doubles it."""
 LONG_LIFE_SECONDS: Final = 10.0
-"""A child that has lived for that long is replaced at once. For one that has begun to work, no wait and no life is
-longer than a lease: its executions wait for the next one."""
+"""A child that has lived for that long is replaced at once. After one that has begun to work, a lease is long
+enough, and no wait is longer: its executions wait for the next one."""
 READY: Final = b"r"
 BEAT: Final = b"."
 
