@@ -462,3 +462,24 @@ async def test_the_workflows_of_an_installed_application_are_user_code(
             assert await stage.run(module.Installed) == "time.time() is refused"
     finally:
         del sys.modules[package.name], sys.modules[module.__name__]
+
+
+# A process that stands still -----------------------------------------------------------------------------
+
+
+async def test_a_worker_that_stood_still_takes_nothing_away_from_itself() -> None:
+    async with in_memory() as stage:
+        execution, world = await stage.start(GatedOnce)
+        await stage.worker(GatedOnce, Steps)
+        await stage.soon(world.happened("gate reached"))
+        clock = stage.storage.clock
+        assert isinstance(clock, VirtualClock)
+        clock.stand_still(5 * LEASE.total_seconds())
+        # The worker looks for work before it comes to renewing its leases.
+        other, _ = await stage.start(Steps, ["a"])
+        assert await stage.soon(other.result()) == ["a done"]
+        world.gate("gate").set()
+        assert await stage.soon(execution.result()) == "gate done"
+        kinds = [event.kind async for event in execution.events()]
+        assert EventKind.EXECUTION_RECOVERED not in kinds
+        assert {effect.attempt for effect in world.effects} == {1}

@@ -232,8 +232,12 @@ class Worker:
             if self._suspects.on_trial is not None:
                 room = 0
             limit = min(room, CLAIMS_AT_ONCE)
-            asked_at = self._clock.steady()
             try:
+                if any(not activation.lease.is_good for activation in self._activations.values()):
+                    # This process stood still. Its own claim must not take its executions away from itself,
+                    # as if their worker were lost: attempts under way would then be repeated.
+                    await self._renew(lease_seconds)
+                asked_at = self._clock.steady()
                 work = await self._store.claim(
                     self.identity,
                     frozenset(self._definitions),
