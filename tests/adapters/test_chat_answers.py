@@ -86,7 +86,7 @@ async def test_an_error_under_status_200_is_the_one_of_its_own_status(is_streame
     ],
     ids=["whole", "streamed"],
 )
-async def test_a_cut_reply_leaves_a_note_and_an_event(reason: str, make: object) -> None:
+async def test_a_cut_reply_leaves_a_warning_and_an_event(reason: str, make: object) -> None:
     answer = make(reason)  # type: ignore[operator]
     assert isinstance(answer, Answer)
     async with serving(answer) as server, outlast.connect("memory:") as backend:

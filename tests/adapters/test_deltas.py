@@ -65,7 +65,7 @@ class TestSqliteDeltas(DeltasContract):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("is_in_file", [False, True], ids=["memory", "sqlite"])
-async def test_text_of_a_silent_step_is_forgotten_when_another_one_speaks(
+async def test_text_of_a_silent_step_is_dropped_when_another_step_publishes(
     is_in_file: bool, tmp_path: Path
 ) -> None:
     clock = VirtualClock()
@@ -109,7 +109,7 @@ async def test_no_file_is_made_where_nobody_publishes(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_file_of_another_version_is_begun_anew(tmp_path: Path) -> None:
+async def test_a_file_of_another_version_is_replaced_by_an_empty_one(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "runs.db-deltas") as connection:
         connection.execute("CREATE TABLE delta (of_old TEXT)")
         connection.execute("PRAGMA user_version = 99")
@@ -120,7 +120,7 @@ async def test_a_file_of_another_version_is_begun_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_file_that_is_no_database_is_an_error_of_ours_and_can_be_removed(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_an_error_of_ours_and_can_be_removed(tmp_path: Path) -> None:
     (tmp_path / "runs.db-deltas").write_bytes(b"not a database" * 100)
     async with SqliteDeltas(tmp_path / "runs.db", VirtualClock()) as deltas:
         with pytest.raises(StorageCorrupt, match="delete it"):

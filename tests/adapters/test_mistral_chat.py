@@ -136,7 +136,7 @@ def completion(**fields: Any) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_what_is_no_whole_reply_is_never_one(wire: Any) -> None:
+def test_an_incomplete_reply_is_never_taken_for_a_whole_one(wire: Any) -> None:
     with pytest.raises(MalformedReply):
         entries_of(wire)
 

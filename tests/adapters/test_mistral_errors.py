@@ -160,7 +160,7 @@ def test_an_error_in_a_success_is_the_one_with_its_own_status(body: Any, status:
         None,
     ],
 )
-def test_what_reports_no_error_is_none(body: Any) -> None:
+def test_a_body_that_reports_no_error_is_not_an_error(body: Any) -> None:
     assert error_in(body, "choices") is None
 
 
@@ -231,7 +231,7 @@ def test_a_stream_is_whole_only_with_its_done_event(length: int) -> None:
     assert whole["usage"] == {"total_tokens": 9}
 
 
-def test_an_event_that_was_cut_is_no_event() -> None:
+def test_an_event_that_was_cut_is_ignored() -> None:
     with pytest.raises(ModelUnreachable, match="cut inside an event"):
         ConversationStream().take('{"type": "message.out')
 
@@ -277,7 +277,7 @@ def test_if_a_request_was_applied_twice_the_first_counts() -> None:
 
 
 @pytest.mark.parametrize("anchor", ["9", "", "1"])
-def test_a_conversation_that_went_a_way_of_its_own_is_known(anchor: str) -> None:
+def test_a_conversation_with_entries_of_somebody_else_is_recognised(anchor: str) -> None:
     assert trace_of([*SAID, *SAID_AGAIN], anchor, AGAIN).finding is Finding.SOMETHING_ELSE
 
 

@@ -202,7 +202,7 @@ def ordeals(draw: st.DrawFn) -> tuple[SessionProgram, list[Mishap], bool]:
 
 @given(ordeal=ordeals(), mode=st.sampled_from(MODES))
 @few_examples(20)
-async def test_any_mishaps_leave_the_transcript_of_an_undisturbed_run(
+async def test_any_faults_leave_the_transcript_of_an_undisturbed_run(
     clouds: dict[tuple[bool, bool], Cloud],
     ordeal: tuple[SessionProgram, list[Mishap], bool],
     mode: tuple[bool, bool],
@@ -342,7 +342,7 @@ async def test_an_attempt_that_arrives_when_a_later_one_is_done_is_noticed_and_l
         assert [entry.get("content") for entry in ours.entries] == said
 
 
-async def test_what_an_ended_run_may_have_said_is_not_said_again() -> None:
+async def test_a_request_that_an_ended_run_may_have_sent_is_not_sent_again() -> None:
     """A run was cancelled in the middle of its request, which the server answered all the same."""
     with server_of([Say("0")], [Say("lost on the way")], [Say("2")]) as server:
         async with worker() as resources:
@@ -419,7 +419,7 @@ async def test_a_worker_killed_in_the_middle_of_a_request_leaves_its_reply_to_th
 # What is out of order ------------------------------------------------------------------------------------
 
 
-async def test_a_conversation_that_someone_deleted_is_begun_anew_and_it_is_said() -> None:
+async def test_a_deleted_conversation_is_replaced_by_a_new_one_with_a_warning() -> None:
     with server_of([Say("1")], [Say("2")]) as server:
         async with worker() as resources:
             session = session_for(server)
@@ -478,7 +478,7 @@ async def test_a_conversation_that_someone_else_added_to_is_left_alone() -> None
         assert [entry["content"] for entry in ours.entries if "content" in entry][:2] == ["Go.", "And?"]
 
 
-async def test_poisoned_arguments_make_one_new_conversation_and_it_is_said() -> None:
+async def test_arguments_that_are_not_json_lead_to_one_new_conversation_with_a_warning() -> None:
     with server_of([Call("look_up", '{"city": "Ly')], [Call("look_up", {})], [Say("Done.")]) as server:
         async with worker() as resources:
             session = session_for(server)
@@ -533,7 +533,7 @@ async def test_calls_without_ids_of_their_own_are_answered_in_a_new_conversation
     ],
     ids=["wrong key", "unknown agent id"],
 )
-async def test_what_no_repetition_helps_is_refused_in_the_servers_words(
+async def test_an_error_that_no_retry_helps_has_the_servers_words(
     options: dict[str, str], status: int, message: str
 ) -> None:
     agent = AgentSpec(name="a", model="m", id=options.get("agent"))

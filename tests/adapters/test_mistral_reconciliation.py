@@ -78,7 +78,7 @@ def test_a_reply_that_was_never_finished_is_not_taken_for_one(
 
 
 @given(before=exchanges, request=requests, begun=unfinished | st.just([]))
-def test_a_request_without_its_whole_reply_is_pending_and_none_at_all_is_nothing(
+def test_a_request_without_a_whole_reply_is_pending_and_a_missing_one_is_not_found(
     before: list[tuple[list[Entry], list[Entry]]], request: list[Entry], begun: list[Entry]
 ) -> None:
     known = [part for exchange in before for part in exchange]
@@ -90,7 +90,7 @@ def test_a_request_without_its_whole_reply_is_pending_and_none_at_all_is_nothing
 
 
 @given(before=exchanges, request=requests, other=requests, reply=replies)
-def test_what_is_not_the_request_is_something_else(
+def test_inputs_of_another_request_are_foreign(
     before: list[tuple[list[Entry], list[Entry]]],
     request: list[Entry],
     other: list[Entry],

@@ -166,7 +166,7 @@ async def test_an_agent_is_found_on_whatever_page_it_is() -> None:
         assert len(server.agents) == 102
 
 
-async def test_a_list_of_agents_that_goes_round_in_circles_is_an_error_and_no_endless_read() -> None:
+async def test_a_list_of_agents_whose_pages_repeat_is_an_error() -> None:
     page = {"object": "list", "data": [], "next_page_token": "page-1"}
     with server_of([Say("1")]) as server:
         server.faults.add(Fault(AnswerWith(200, page), method="GET", path="/v1/agents/pages", count=3))
@@ -282,7 +282,7 @@ async def test_a_changed_definition_is_a_new_version_and_who_began_with_the_old_
         assert agent["instructions"] == "Be brief."
 
 
-async def test_what_only_we_heed_makes_no_new_version() -> None:
+async def test_settings_that_only_the_session_uses_make_no_new_version() -> None:
     schema: dict[str, JSON] = {"type": "object", "properties": {}}
     free = solo(tools=(ToolSpec(name="t", parameters=schema),))
     guarded = solo(tools=(ToolSpec(name="t", parameters=schema, requires_approval=True),))
@@ -339,7 +339,7 @@ async def test_an_agent_that_is_handed_off_to_is_never_changed_under_a_running_c
 
 
 @pytest.mark.parametrize("graph", [graph_for("m"), solo()], ids=["handed off to", "start"])
-async def test_workers_that_make_the_same_agents_at_the_same_time_leave_no_doubles(graph: AgentGraph) -> None:
+async def test_workers_that_make_the_same_agents_at_once_leave_no_duplicates(graph: AgentGraph) -> None:
     with server_of(*[[Say("Hello.")]] * 4) as server:
         # Nobody may create before everybody has looked.
         held = [Hang("request") for _ in range(4)]
@@ -528,7 +528,7 @@ async def test_a_reply_that_takes_too_long_is_given_up() -> None:
         held.release()
 
 
-async def test_what_the_api_refuses_is_a_refusal() -> None:
+async def test_a_request_that_the_api_refuses_raises_model_refused() -> None:
     image: Any = {"type": "image_url", "image_url": {"link": "https://example.org"}}
     with server_of() as server:
         async with worker() as resources:
@@ -592,7 +592,7 @@ async def test_both_ways_to_hand_off_share_no_agents_that_would_confuse_them() -
         ]
 
 
-def test_who_hands_off_is_one_of_two() -> None:
+def test_handoff_execution_is_server_or_client() -> None:
     anybody: Any = "anybody"
     with pytest.raises(ConfigurationError, match="'server' or 'client'"):
         RemoteSession(handoff_execution=anybody)

@@ -65,7 +65,7 @@ async def claim_all(store: RedisStore, worker: str) -> list[Claim]:
 
 @few_examples(60)
 @given(st.lists(damages, min_size=1, max_size=2), st.booleans(), st.booleans())
-async def test_whatever_happens_to_its_keys_the_others_are_carried_on(
+async def test_damage_to_the_keys_of_one_execution_does_not_stop_others(
     done: list[tuple[str, Any]], has_mail: bool, is_claimed: bool
 ) -> None:
     storage = Prefix(shared_url(VALKEY))
@@ -105,7 +105,7 @@ async def contents(client: Redis, prefix: str) -> list[bytes | None]:
 
 @few_examples(60)
 @given(damages, st.booleans(), st.sampled_from(["send", "release", "end"]))
-async def test_what_a_damaged_execution_refuses_is_refused_whole(
+async def test_a_refused_call_on_a_damaged_execution_changes_nothing(
     done: tuple[str, Any], has_mail: bool, deed: str
 ) -> None:
     storage = Prefix(shared_url(VALKEY))
@@ -131,7 +131,7 @@ async def test_what_a_damaged_execution_refuses_is_refused_whole(
         await storage.dispose()
 
 
-async def test_who_sends_a_message_to_a_damaged_execution_is_told_and_so_is_everybody_else() -> None:
+async def test_a_message_to_a_damaged_execution_raises_and_the_execution_is_held() -> None:
     storage = Prefix(shared_url(VALKEY))
     async with storage.open() as store, Redis.from_url(storage.settings.url) as client:
         await store.create(NewExecution("lost", "w", "f"), b"first")

@@ -50,7 +50,7 @@ async def live(
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.nightly)])
-async def test_no_key_is_left_of_what_is_over_and_none_is_missing_of_the_rest(count: int) -> None:
+async def test_no_key_of_a_forgotten_execution_is_left_and_no_other_key_is_missing(count: int) -> None:
     storage = Prefix(shared_url(VALKEY), shards=str(SHARDS), keep_days="7")
     clock, chance = storage.clock, random.Random(count)
     ids = [f"x-{number}" for number in range(count)]

@@ -347,7 +347,7 @@ async def test_a_locked_file_cannot_be_opened(tmp_path: Path) -> None:
         pass
 
 
-async def test_who_is_cancelled_while_the_file_is_locked_has_written_nothing(
+async def test_a_write_that_is_cancelled_while_the_file_is_locked_writes_nothing(
     tmp_path: Path, waiting_for_the_lock: threading.Event
 ) -> None:
     path = tmp_path / "runs.db"

@@ -268,7 +268,7 @@ async def test_an_operation_that_fails_halfway_leaves_nothing_and_does_not_touch
         assert list(await store.read("e")) == [b"0", b"another"]
 
 
-async def test_who_is_cancelled_in_the_middle_of_a_write_leaves_when_its_fate_is_known(
+async def test_a_write_cancelled_in_the_middle_returns_when_its_outcome_is_known(
     path: Path, clock: VirtualClock
 ) -> None:
     begun, may_go_on = threading.Event(), threading.Event()
@@ -322,7 +322,7 @@ async def test_others_write_while_a_long_pruning_goes_on(path: Path, clock: Virt
         assert await pruning == 500
 
 
-async def test_what_is_past_its_keep_seconds_is_forgotten_while_the_store_is_written_to(
+async def test_executions_past_their_keep_seconds_are_forgotten_while_the_store_is_written_to(
     path: Path, clock: VirtualClock
 ) -> None:
     async with open_store(path, clock, clean_seconds=60.0) as store:

@@ -147,7 +147,7 @@ async def test_refused_connections_carry_nothing_until_it_is_healed(proxy: TcpPr
         assert await client.ask(b"after") == b"after"
 
 
-async def test_what_is_frozen_goes_on_its_way_when_it_is_healed(proxy: TcpProxy, echo: Echo) -> None:
+async def test_frozen_bytes_are_delivered_when_the_proxy_is_healed(proxy: TcpProxy, echo: Echo) -> None:
     async with connect(proxy) as client:
         assert await client.ask(b"before ") == b"before "
         proxy.freeze()
@@ -169,7 +169,7 @@ async def test_a_delay_is_added_each_way(proxy: TcpProxy) -> None:
         assert loop.time() - began >= 0.1
 
 
-async def test_what_the_server_says_can_be_replaced(proxy: TcpProxy) -> None:
+async def test_bytes_of_the_server_can_be_replaced(proxy: TcpProxy) -> None:
     proxy.replace(b"version:7", b"version:5")
     async with connect(proxy) as client:
         assert await client.ask(b"version:7.0 version:6") == b"version:5.0 version:6"

@@ -164,7 +164,9 @@ async def test_any_program_does_the_same_as_in_memory(url: str, steps: list[str]
     await replayed(host(Steps), await history_of(url, there.id))
 
 
-async def test_what_is_cancelled_together_is_cancelled_in_the_same_order_in_every_replay(url: str) -> None:
+async def test_activities_cancelled_together_are_cancelled_in_the_same_order_in_every_replay(
+    url: str,
+) -> None:
     there = await run(url, Group, 8, lease=LEASE)
     assert there.result == 3
     history = await history_of(url, there.id)

@@ -232,7 +232,7 @@ async def test_a_result_that_is_just_small_enough_is_in_the_event_stream(url: st
     assert done.result == '"' * 1_020_000
 
 
-async def test_whoever_wants_only_what_there_is_does_not_wait_for_a_worker_for_ever(
+async def test_a_reader_that_does_not_follow_does_not_wait_for_a_worker_for_ever(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "PATIENCE_SECONDS", 1.0)

@@ -231,7 +231,7 @@ async def recorded(execution: outlast.Execution) -> list[bytes]:
     return [encode_record(record) async for record in execution.records()]
 
 
-async def test_whoever_waits_beside_the_worker_asks_none_for_the_records_of_an_end() -> None:
+async def test_waiting_for_a_result_beside_the_worker_queries_no_records() -> None:
     queue = uuid.uuid4().hex
     async with outlast.connect(f"temporal://{shared_server()}") as backend:
         async with backend.worker([Listener], task_queue=queue):

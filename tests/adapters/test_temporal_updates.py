@@ -65,7 +65,7 @@ async def test_continue_as_new_in_a_handler_raises() -> None:
         assert await execution.update("end") == 0
 
 
-async def test_a_caller_that_gives_up_does_so_as_anywhere() -> None:
+async def test_a_caller_can_be_cancelled_as_on_every_backend() -> None:
     async with outlast.connect(f"temporal://{shared_server()}/default") as backend:
         execution = await backend.start(Tally, task_queue=uuid.uuid4().hex)
         with pytest.raises(TimeoutError):

@@ -212,7 +212,7 @@ async def test_a_model_that_has_begun_to_write_is_not_fallen_back_from() -> None
         assert server.bodies == []
 
 
-async def test_what_is_wrong_with_the_request_is_not_tried_on_another_model() -> None:
+async def test_an_invalid_request_is_not_tried_on_another_model() -> None:
     refusal = JSONResponse({"error": {"message": "too long"}}, 400)
     with serving(lambda messages: "Rain.", fails={"qwen": refusal}) as server:
         error = await failure_of(
@@ -291,7 +291,7 @@ async def test_what_is_old_is_summarised_by_the_model_that_was_chosen_for_it() -
     ]
 
 
-async def test_a_context_that_is_no_function_is_refused() -> None:
+async def test_a_context_that_is_not_a_function_is_refused() -> None:
     for context in (outlast.KeepLastTurns(3), ["text"]):
         with pytest.raises(outlast.ConfigurationError, match="list of functions"):
             outlast.LocalSession(context=context)  # type: ignore[arg-type]  # what users may do

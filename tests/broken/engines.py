@@ -384,7 +384,7 @@ def _carries_anything(self: Suspects, execution_id: str, fruitless: int, now: fl
 class CarriesWhateverEndsItsWorkers(BrokenBackend):
     """Nobody asks how many workers an execution has ended."""
 
-    breaks = "d19_what_was_held"
+    breaks = "d19_a_held_execution_goes_on"
     replaced = ((Suspects, "place", _carries_anything),)
 
 
@@ -406,5 +406,5 @@ async def _resumes_in_name(self: JournaledExecution) -> bool:
 class ResumesInName(BrokenBackend):
     """An execution that is resumed is still held."""
 
-    breaks = "d19_what_was_held"
+    breaks = "d19_a_held_execution_goes_on"
     replaced = ((JournaledExecution, "resume", _resumes_in_name),)

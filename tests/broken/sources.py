@@ -355,7 +355,7 @@ class BlamesTheTool(BrokenSource):
 class ThinksAllIsRepeatable(BrokenSource):
     """Says of every tool that it may be repeated."""
 
-    fails = "test_t3_an_effect_is_never_said_to_be_less_than_it_is"
+    fails = "test_t3_an_effect_is_never_declared_weaker_than_it_is"
 
     def effect(self, tool: str) -> Effect:
         return "idempotent"

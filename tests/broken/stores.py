@@ -786,7 +786,7 @@ class ResumesInSilence(BrokenStore):
 class ClaimsTheNewestFirst(BrokenStore):
     """The execution that has waited longest starves."""
 
-    breaks = "those_that_have_waited_longest"
+    breaks = "the_executions_that_have_waited_longest"
 
     async def claim(
         self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
@@ -805,7 +805,7 @@ class ClaimsTheNewestFirst(BrokenStore):
 class ServesOneWorkflowAfterTheOther(BrokenStore):
     """While there is anything of the first workflow, nobody gets to the second."""
 
-    breaks = "those_that_have_waited_longest_are_claimed_first_whatever"
+    breaks = "the_executions_that_have_waited_longest_are_claimed_first_across"
     found_by_random_programs = False
 
     async def claim(
@@ -825,7 +825,7 @@ class ServesOneWorkflowAfterTheOther(BrokenStore):
 class LetsAPastWakeUpTimeJumpTheQueue(BrokenStore):
     """An execution released with an old wake-up time comes before all that really wait."""
 
-    breaks = "those_that_have_waited_longest"
+    breaks = "the_executions_that_have_waited_longest"
     found_by_random_programs = False
 
     def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:

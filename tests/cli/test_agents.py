@@ -74,7 +74,7 @@ async def test_only_our_agents_are_shown(server: MistralServer) -> None:
     assert all(agent["id"] in shown for agent in listed)
 
 
-async def test_what_nobody_used_is_removed_and_nothing_else(server: MistralServer) -> None:
+async def test_only_unused_agents_are_removed(server: MistralServer) -> None:
     theirs = await their_agent(server)
     await converse(graph("Rhyme."))
     removed = await agents("gc", "--yes", "--unused-for", "0")
@@ -85,7 +85,7 @@ async def test_what_nobody_used_is_removed_and_nothing_else(server: MistralServe
     assert len(server.agents) == 3
 
 
-async def test_what_was_used_is_kept_with_all_that_it_reaches(server: MistralServer) -> None:
+async def test_a_used_agent_is_kept_with_every_agent_that_it_reaches(server: MistralServer) -> None:
     """The poet of the old version is reached by a conversation alone, which is pinned to that version."""
     await converse(graph("Rhyme."), graph("Do not rhyme."))
     assert len(server.agents) == 3
@@ -99,7 +99,7 @@ async def test_what_was_used_is_kept_with_all_that_it_reaches(server: MistralSer
     assert kept == [("poet", False), ("front", True), ("poet", True)]
 
 
-async def test_an_agent_of_someone_else_keeps_whom_it_hands_off_to(server: MistralServer) -> None:
+async def test_agents_that_an_agent_of_somebody_else_hands_off_to_are_kept(server: MistralServer) -> None:
     await converse(graph("Rhyme."))
     (poet,) = [agent["id"] for agent in server.agents.values() if agent["name"] == "poet"]
     theirs = await their_agent(server, handoffs=[poet])

@@ -53,11 +53,11 @@ def test_a_parameter_of_any_type_takes_any_json(value: object) -> None:
 @given(
     st.from_regex(r"[a-mo-z][a-z -]{0,20}", fullmatch=True).filter(lambda word: word not in ("true", "false"))
 )
-def test_a_word_that_is_no_json_is_text_where_text_fits(word: str) -> None:
+def test_a_word_that_is_not_json_is_text_where_text_fits(word: str) -> None:
     assert arguments_of(ANYTHING, [word]) == [word]
 
 
-def test_a_word_may_stand_for_what_text_can_stand_for() -> None:
+def test_a_word_is_parsed_where_pydantic_parses_text() -> None:
     assert arguments_of(ANYTHING, ["1", "2026-02-28"]) == [1, date(2026, 2, 28)]
 
 

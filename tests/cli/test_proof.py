@@ -85,7 +85,7 @@ def test_an_effect_that_is_missing_is_found(killed_at: int, step: int) -> None:
 
 
 @given(kills, steps, st.integers(1, 3))
-def test_an_effect_that_was_had_again_is_found(killed_at: int, step: int, attempt: int) -> None:
+def test_an_effect_that_happened_twice_is_found(killed_at: int, step: int, attempt: int) -> None:
     left = effects(killed_at)
     again = replace(left[step], attempt=attempt, process=12)
     assert prove(story(killed_at), [*left, again]).problems == [f"tool{step} did not happen exactly once"]

@@ -42,7 +42,7 @@ def test_a_call_that_waits_is_one_line_of_json(call_id: str, arguments: dict[str
 
 
 @given(data=any_event_data, text=any_text)
-def test_a_line_for_people_steers_no_terminal(data: AnyEventData, text: str) -> None:
+def test_a_line_for_people_has_no_terminal_control_characters(data: AnyEventData, text: str) -> None:
     entries: list[Any] = [
         {"type": "message.output", "content": text},
         {"type": "function.call", "name": text},

@@ -556,7 +556,7 @@ wire_garbage = st.lists(
 
 
 @given(agent_runs(), wire_garbage)
-def test_a7_a_reply_is_refused_at_the_door_or_taken(start: AgentRun, wire: list[dict[str, object]]) -> None:
+def test_a7_a_reply_is_refused_at_once_or_accepted(start: AgentRun, wire: list[dict[str, object]]) -> None:
     run, _ = step(start, RunStarted(inputs=()))
     try:
         taken = entries.validate_python(wire)
@@ -585,7 +585,7 @@ def test_messages_of_people_reach_the_model_after_all_results_and_are_never_lost
 
 
 @given(stories())
-def test_a_run_finishes_only_with_a_reply_that_asks_for_nothing_and_nobody_has_more_to_say(
+def test_a_run_finishes_only_with_a_reply_without_calls_and_no_message_waiting(
     story: Story,
 ) -> None:
     for move in story.moves:
@@ -598,7 +598,7 @@ def test_a_run_finishes_only_with_a_reply_that_asks_for_nothing_and_nobody_has_m
 
 
 @given(agent_runs(), replies)
-def test_a_call_keeps_the_id_it_came_with_unless_it_is_missing_taken_or_no_use(
+def test_a_call_keeps_its_id_unless_it_is_missing_in_use_or_not_valid(
     start: AgentRun, reply: tuple[Entry, ...]
 ) -> None:
     run, _ = step(start, RunStarted(inputs=()))

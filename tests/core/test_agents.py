@@ -84,7 +84,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("given_graph", "message"), REFUSED, ids=[str(n) for n in range(len(REFUSED))])
-def test_a_graph_that_no_run_could_honour_is_refused(given_graph: dict[str, Any], message: str) -> None:
+def test_a_graph_that_no_run_could_use_is_refused(given_graph: dict[str, Any], message: str) -> None:
     with pytest.raises(DefinitionError, match=message):
         AgentGraph(**given_graph)
 

@@ -165,7 +165,7 @@ def test_edited_arguments_must_be_a_json_object(edited: Any) -> None:
         decision_on("e", PENDING, "y", "allow", edited_arguments=edited)
 
 
-def test_a_decision_must_be_one() -> None:
+def test_a_decision_that_is_not_valid_is_refused() -> None:
     verdict: Any = "maybe"
     with pytest.raises(DefinitionError, match="maybe"):
         decision_on("e", PENDING, "y", verdict)

@@ -98,7 +98,7 @@ def test_every_call_stays_paired_with_its_result(entries: list[Entry], chain: li
 
 
 @given(stories(), processors)
-def test_what_a_run_leaves_can_be_shortened(story: Story, processor: Any) -> None:
+def test_the_conversation_after_a_run_can_be_shortened(story: Story, processor: Any) -> None:
     assert unpaired(processed([processor], conversation(story))) == []
 
 
@@ -163,7 +163,7 @@ def test_a_budget_is_kept_wherever_the_last_turn_alone_fits(entries: list[Entry]
     assert list(TokenBudget(tokens)(left)) == left
 
 
-def test_entries_are_counted_as_it_is_said() -> None:
+def test_entries_are_counted_by_the_given_function() -> None:
     entries: list[Entry] = []
     for number in range(5):
         entries += [MessageInput(content=str(number)), MessageOutput(content="yes")]

@@ -98,7 +98,7 @@ def test_a_copy_keeps_what_a_run_produced() -> None:
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_every_error_keeps_all_it_was_given_and_has_a_word_for_it(kind: type[OutlastError]) -> None:
+def test_every_error_keeps_its_fields_and_has_a_message(kind: type[OutlastError]) -> None:
     parameters = list(inspect.signature(kind).parameters)
     assert parameters == [field.name for field in fields(kind)]
     assert isinstance(kind.retryable, bool)
@@ -197,7 +197,7 @@ def test_a_foreign_error_is_the_failure_that_it_was_made_from() -> None:
 
 
 @pytest.mark.parametrize("retryable", [True, False])
-def test_whoever_made_an_attempt_may_know_better_whether_to_retry(retryable: bool) -> None:
+def test_a_failure_may_be_made_retryable_or_not(retryable: bool) -> None:
     for error in (ValueError("no"), ToolFailed("send", "ValueError", "no"), errors.ModelUnreachable("gone")):
         assert Failure.of(error, retryable=retryable).retryable is retryable
 
@@ -284,7 +284,7 @@ def test_whatever_is_in_an_exception_group_its_message_is_bounded(
         assert failure.message.endswith(f"; and {width - GROUP_ERRORS_MAX} more")
 
 
-def test_an_exception_group_that_is_very_deep_is_no_trouble() -> None:
+def test_a_very_deep_exception_group_becomes_a_failure() -> None:
     assert "ValueError: at the bottom" in Failure.of(nested(20_000, ValueError("at the bottom"))).message
 
 
@@ -316,7 +316,7 @@ def test_an_error_is_final_if_its_class_or_a_base_of_it_is(name: str) -> None:
     assert failure_of(Hopeless(), 10_000, final=("elsewhere.Hopeless",)).retryable
 
 
-def test_an_error_that_is_named_says_no_more_than_it_has() -> None:
+def test_an_error_without_a_message_is_named_by_its_class_alone() -> None:
     assert named_message_of(ValueError("no")) == "ValueError: no"
     assert named_message_of(Rude()) == "Rude"
     assert len(named_message_of(ValueError("x" * 20_000))) == MESSAGE_CHARACTERS_MAX + len("ValueError: ")

@@ -99,7 +99,7 @@ def test_what_is_not_the_data_of_a_kind_is_refused(kind: str, data: dict[str, JS
 
 
 @given(json_values)
-def test_what_an_event_carries_is_not_looked_at(result: JSON) -> None:
+def test_json_in_an_event_is_not_validated_again(result: JSON) -> None:
     data = ToolReturnedData(run="r", agent="a", turn=1, call_id="c", tool="t", result=result)
     assert data.result is result
 
@@ -151,7 +151,7 @@ def test_a_replay_repeats_everything_but_words_for_people(data: AnyEventData) ->
             assert compared[name] is value
 
 
-def test_of_a_kind_that_is_not_known_everything_is_repeated() -> None:
+def test_a_replay_repeats_all_data_of_an_unknown_kind() -> None:
     assert repeated("mood", {"is": "good", "limit": "x"}) == {"is": "good", "limit": "x"}
 
 

@@ -132,7 +132,7 @@ def test_keys_that_become_one_are_refused(value: Any) -> None:
         kept(value)
 
 
-def test_what_json_writes_as_something_else_is_kept_so() -> None:
+def test_values_are_kept_as_json_writes_them() -> None:
     assert kept({1: (1, 2), None: ["\ud83d\ude00"]}) == {"1": [1, 2], "null": ["😀"]}
 
 

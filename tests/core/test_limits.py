@@ -118,7 +118,7 @@ def test_calls_above_the_limit_are_answered_and_the_others_are_made(raise_on_too
     assert "limit of 2 tool calls" in results[2]
 
 
-def test_as_many_calls_as_are_allowed_are_no_more_than_are_allowed() -> None:
+def test_as_many_calls_as_the_limit_are_made() -> None:
     _, effects = after(calls("x"), ToolReturned(call_id="x", result=""), limits=Limits(tool_calls=1))
     assert last(effects, CallModel).limit is None
 
@@ -143,7 +143,7 @@ def test_at_a_limit_a_run_that_may_finish_asks_once_more_and_runs_nothing_then()
     assert ended.phase is Phase.FAILED
 
 
-def test_the_last_call_stays_the_last() -> None:
+def test_an_answer_rejected_at_a_limit_ends_the_run() -> None:
     start: dict[str, Any] = {"max_turns": 1, "on_limit": "finish", "checked": {"a": 5}}
     run, _ = after(calls("x"), ToolReturned(call_id="x", result=""), **start)
     run, effects = step(run, answer())
@@ -178,7 +178,7 @@ BY_THE_SERVER = (ModelReplied(entries=(AgentHandoff(previous_agent_name="a", nex
 
 
 @pytest.mark.parametrize("hands_off", [BY_US, BY_THE_SERVER], ids=["by us", "by the server"])
-def test_another_agent_has_attempts_of_its_own(hands_off: tuple[AgentEvent, ...]) -> None:
+def test_each_agent_has_its_own_output_retries(hands_off: tuple[AgentEvent, ...]) -> None:
     start = {"checked": {"a": 1, "b": 1}}
     run, _ = after(answer(), AnswerRejected(problem="no"), *hands_off, **start)
     assert (run.agent, run.phase) == ("b", Phase.CHECKING_ANSWER)
@@ -186,7 +186,7 @@ def test_another_agent_has_attempts_of_its_own(hands_off: tuple[AgentEvent, ...]
     assert last(effects, CallModel).agent == "b"
 
 
-def test_an_answer_that_somebody_has_spoken_after_is_not_the_last_word() -> None:
+def test_an_answer_does_not_end_the_run_if_a_message_came_after_it() -> None:
     said = MessageInput(content="one more thing")
     events = (answer(), UserMessageAdded(entry=said))
     _, effects = after(*events, AnswerAccepted(), checked={"a": 0})

@@ -37,14 +37,14 @@ def test_the_same_record_is_always_the_same_bytes(record: Any) -> None:
 
 
 @given(json_values)
-def test_a_result_is_kept_to_the_letter(value: Any) -> None:
+def test_a_result_is_kept_unchanged(value: Any) -> None:
     kept = decode_record(encode_record(StepCompleted(at=0, key="k", result=value)))
     assert isinstance(kept, StepCompleted)
     assert repr(kept.result) == repr(value)
 
 
 @given(st.lists(any_record, max_size=4), st.sets(st.integers(0, 3)), st.booleans())
-def test_records_are_written_the_same_whether_they_were_judged_by_their_size_or_not(
+def test_records_have_the_same_bytes_whether_their_size_was_checked_or_not(
     batch: list[Any], judged: set[int], forgotten: bool
 ) -> None:
     encoder = Encoder()

@@ -60,13 +60,13 @@ def test_the_wait_that_a_server_asks_for_is_honoured_up_to_a_day(policy: RetryPo
 
 
 @given(policies, json_values)
-def test_nonsense_asked_for_is_no_reason_to_fail(policy: RetryPolicy, asked: object) -> None:
+def test_a_retry_after_that_is_not_valid_is_ignored(policy: RetryPolicy, asked: object) -> None:
     failure = Failure(kind="E", message="", retryable=True, details={"retry_after_seconds": asked})  # type: ignore[dict-item]
     delay = policy.delay_after(1, failure)
     assert delay is None or 0 <= delay <= max(policy.max_interval, ASKED_WAIT_MAX)
 
 
-def test_what_cannot_help_is_not_tried_again() -> None:
+def test_a_failure_that_no_retry_helps_is_not_retried() -> None:
     policy = RetryPolicy()
     assert policy.delay_after(1, RETRYABLE) is not None
     assert policy.delay_after(1, RETRYABLE.with_(retryable=False)) is None

@@ -127,7 +127,7 @@ def test_errors_have_what_was_raised_for_their_cause() -> None:
         assert (cause.kind, cause.message) == ("ValueError", "no")
 
 
-def test_what_belongs_to_another_update_is_passed_over() -> None:
+def test_records_of_another_update_are_ignored() -> None:
     trace = trace_of(ACCEPTED, REJECTED, ANSWERED, update_id="b")
     assert not trace.was_accepted
     assert not trace.is_over

@@ -190,7 +190,7 @@ def test_unknown_types_and_fields_go_back_as_they_came(wire: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")], nested(300), {"x": object()}])
-def test_what_is_not_json_does_not_come_in(value: Any) -> None:
+def test_entries_that_are_not_json_are_refused(value: Any) -> None:
     for kind in ("text", "hologram"):
         with pytest.raises(ValueError, match="extra"):
             chunks.validate_python([{"type": kind, "text": "", "extra": value}])
@@ -214,7 +214,7 @@ def test_the_text_of_a_content_is_that_of_its_text_chunks(content: Any) -> None:
     )
 
 
-def test_empty_text_is_no_chunk() -> None:
+def test_empty_text_makes_no_chunk() -> None:
     assert as_chunks("") == ()
     assert as_chunks("x") == (TextChunk(text="x"),)
 
@@ -247,6 +247,6 @@ def test_inputs_may_be_json_objects_with_a_role_and_entries_of_unknown_types() -
 @pytest.mark.parametrize(
     "inputs", ["", " \n", [], ["text"], [7], [{}], [{"role": "user"}], [{"type": "text"}]]
 )
-def test_inputs_that_say_nothing_or_are_nothing_known_are_refused(inputs: Any) -> None:
+def test_empty_inputs_and_inputs_of_unknown_types_are_refused(inputs: Any) -> None:
     with pytest.raises(ValueError, match=r".+"):
         messages(inputs)

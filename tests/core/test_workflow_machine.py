@@ -88,7 +88,7 @@ def view(machine: WorkflowMachine) -> tuple[object, ...]:
 
 
 @given(executions())
-def test_a_replayed_machine_stands_where_the_live_one_stood(recording: Recording) -> None:
+def test_a_replayed_machine_is_in_the_state_of_the_live_one(recording: Recording) -> None:
     assert recording.last is not None
     again = replay(recording.program, recording.journal)
     event(again.machine.phase)
@@ -241,7 +241,7 @@ def test_a_request_left_out_at_the_end_of_the_journal_is_compared_with_the_one_m
     assert (caught.value.position, caught.value.difference) == (1, ('key: "0.0" is not "1.0"',))
 
 
-def test_an_execution_that_has_ended_has_room_for_nothing_more() -> None:
+def test_an_execution_that_has_ended_takes_no_more_records() -> None:
     ended = replay(Program(((Emit("text", 1),),)), [STARTED]).machine.take_batch().records
     with pytest.raises(NonDeterminismError, match="end as completed") as caught:
         replay(Program(((Emit("text", 1), Emit("text", 2)),)), [STARTED, *ended])
@@ -488,7 +488,7 @@ def test_every_arrow_of_the_table_is_walked_and_no_other() -> None:
 
 
 @given(executions(), st.integers(min_value=0))
-def test_no_execution_leaves_the_table(recording: Recording, cut: int) -> None:
+def test_every_execution_stays_within_the_table(recording: Recording, cut: int) -> None:
     assert recording.last is not None
     resumed = replay(recording.program, recording.journal[: cut % (len(recording.journal) + 1)])
     resumed.machine.take_batch()

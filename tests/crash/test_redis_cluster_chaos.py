@@ -103,7 +103,7 @@ async def trouble(tmp_path: Path, chance: random.Random) -> AsyncIterator[Cluste
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("count", [1000])
-async def test_executions_on_a_restless_cluster_are_neither_lost_nor_done_twice(
+async def test_executions_on_a_changing_cluster_are_neither_lost_nor_done_twice(
     count: int, trouble: ClusterTrouble
 ) -> None:
     await carry_out(count, url_of(trouble.nodes[2].port, timeout="2"), trouble)

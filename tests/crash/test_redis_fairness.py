@@ -42,7 +42,7 @@ async def processes(shards: int, tmp_path: Path) -> AsyncIterator[Processes]:
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-async def test_who_comes_in_the_middle_of_a_flood_has_its_turn_in_the_middle(
+async def test_an_execution_that_comes_in_the_middle_of_a_flood_is_claimed_in_the_middle(
     shards: int, processes: Processes
 ) -> None:
     effects = processes.effects

@@ -220,7 +220,7 @@ async def test_a_server_that_is_silent_is_an_error_in_time_and_no_hang(
         assert time.monotonic() - began < IN_TIME_SECONDS
 
 
-async def test_a_worker_sits_out_a_server_that_is_silent_longer_than_its_lease(
+async def test_a_worker_survives_a_server_that_is_silent_longer_than_its_lease(
     server: RedisServer, effects: Effects
 ) -> None:
     async with running(url_of(server.port)):

@@ -43,7 +43,7 @@ def test_a_journal_that_was_written_once_replays_to_its_end(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", JOURNALS)
-def test_so_does_every_beginning_of_it(name: str) -> None:
+def test_every_prefix_of_a_journal_replays(name: str) -> None:
     records = [decode_record(record) for record in JOURNALS[name].records]
     for length in range(1, len(records)):
         live = replayed(JOURNALS[name], records[:length])
@@ -52,13 +52,13 @@ def test_so_does_every_beginning_of_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", JOURNALS)
-def test_its_records_are_written_again_byte_for_byte(name: str) -> None:
+def test_the_records_of_a_journal_are_written_again_byte_for_byte(name: str) -> None:
     for record in JOURNALS[name].records:
         assert encode_record(decode_record(record)) == record
 
 
 @pytest.mark.parametrize("name", JOURNALS)
-def test_its_events_can_be_read(name: str) -> None:
+def test_the_events_of_a_journal_can_be_read(name: str) -> None:
     reader = EventReader()
     events = [event for record in JOURNALS[name].records for event in reader.read(decode_record(record))]
     assert reader.ended

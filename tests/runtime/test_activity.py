@@ -35,12 +35,12 @@ def thread_name() -> str:
     return threading.current_thread().name
 
 
-async def test_called_outside_a_workflow_it_just_runs() -> None:
+async def test_an_activity_called_outside_a_workflow_runs_at_once() -> None:
     assert await add(1, other=2) == 3
     assert await thread_name() != threading.current_thread().name
 
 
-def test_called_where_nothing_can_be_awaited_a_plain_function_just_runs() -> None:
+def test_a_plain_function_runs_at_once_where_nothing_can_be_awaited() -> None:
     @activity()
     def twice(number: int) -> int:
         return 2 * number
@@ -58,13 +58,13 @@ async def test_an_exception_of_a_plain_call_is_the_functions_own() -> None:
         await fail()
 
 
-async def test_a_heartbeat_outside_an_attempt_says_nothing_and_info_is_refused() -> None:
+async def test_outside_an_attempt_a_heartbeat_does_nothing_and_info_raises() -> None:
     activity.heartbeat("ignored")
     with pytest.raises(NotInWorkflow, match=r"activity\.info"):
         activity.info()
 
 
-def test_a_definition_holds_what_was_said() -> None:
+def test_a_definition_has_the_options_of_its_decorator() -> None:
     options = add.definition.options
     assert (add.definition.name, options.retry.max_attempts, options.effect) == (
         "activity-tests.add",
@@ -276,7 +276,7 @@ async def test_an_activity_that_is_wrapped_is_cancelled_with_its_caller() -> Non
     assert cancelled.is_set()
 
 
-def test_what_yields_its_results_is_refused() -> None:
+def test_a_generator_function_is_refused() -> None:
     def numbers() -> Iterator[int]:
         """Count."""
         yield 1

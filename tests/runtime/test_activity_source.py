@@ -128,7 +128,7 @@ async def test_two_activities_of_one_name_are_refused() -> None:
         ActivitySource(offer, offer)
 
 
-async def test_what_is_no_activity_is_refused() -> None:
+async def test_an_object_that_is_not_an_activity_is_refused() -> None:
     with pytest.raises(DefinitionError, match="not an activity: function"):
         ActivitySource(call)  # type: ignore[arg-type]
 

@@ -110,7 +110,7 @@ def test_completion_args_may_be_the_apis_own_object() -> None:
         (lambda: agent("a", completion_args=3), "expected a mapping"),
     ],
 )
-def test_what_no_run_could_honour_is_refused(start: Any, wording: str) -> None:
+def test_an_agent_that_no_run_could_use_is_refused(start: Any, wording: str) -> None:
     with pytest.raises((DefinitionError, TypeError), match=wording):
         graph(start())
 

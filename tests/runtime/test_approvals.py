@@ -119,7 +119,7 @@ async def ask(arguments: Any) -> bool:
 
 
 @pytest.mark.parametrize("approval", ["yes", None, 1, ask])
-def test_what_cannot_say_yes_or_no_is_refused_at_the_definition(approval: Any) -> None:
+def test_a_check_that_cannot_return_yes_or_no_is_refused_at_the_definition(approval: Any) -> None:
     with pytest.raises(DefinitionError, match="requires_approval"):
         outlast.activity(name="odd", requires_approval=approval)
     with pytest.raises(DefinitionError, match="requires_approval of 'post'"):
@@ -153,7 +153,7 @@ async def test_a_durable_run_waits_for_a_decision_that_comes_from_elsewhere(tmp_
     assert (result.text, sent) == ("Done.", ["Ann"])
 
 
-async def test_a_message_that_is_no_decision_about_the_call_as_it_was_shown_does_nothing() -> None:
+async def test_a_message_that_is_not_a_decision_about_the_shown_call_does_nothing() -> None:
     sent.clear()
     agents["one"] = clerk(tools=[mail])
     clock = SystemClock()
@@ -215,7 +215,7 @@ async def test_a_streamed_plain_run_cannot_wait_for_anybody_either() -> None:
         await run.result()
 
 
-async def test_what_the_server_would_ask_for_is_refused_in_a_plain_run_as_well() -> None:
+async def test_a_plain_run_with_a_server_tool_that_needs_approval_is_refused() -> None:
     connector = {"type": "connector", "tool_configuration": {"requires_confirmation": ["send"]}}
     agent = clerk(tools=[connector | {"connector_id": "c"}])
     session = outlast.ScriptedSession(lambda request: pytest.fail("was asked"))

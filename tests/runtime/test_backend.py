@@ -112,7 +112,7 @@ async def test_a_process_without_the_workflow_may_send_and_watch_but_not_ask(
             await execution.query("contents")
 
 
-async def test_a_query_of_the_wrong_code_says_so_and_leaves_nothing_behind() -> None:
+async def test_a_query_of_code_that_departs_raises_and_leaves_nothing_behind() -> None:
     async with in_memory() as stage:
         execution, world = await stage.start(version(["first", "gate"]))
         await stage.worker(version(["first", "gate"]))
@@ -136,7 +136,7 @@ async def test_bytes_that_are_not_a_message_are_reported_and_do_not_fail_the_exe
             assert (await execution.describe()).status == "running"
 
 
-def test_a_signal_survives_its_bytes() -> None:
+def test_a_signal_is_the_same_after_encoding_and_decoding() -> None:
     values: tuple[JSON, ...] = ("\ud800", "", {"a": [None, 1.5]})
     for value in values:
         message = SignalMessage(name="n", arguments=(value,), named={"x": value})

@@ -48,14 +48,16 @@ def unwinds(error: BaseException) -> bool:
         (asyncio.CancelledError(), "CancelledError", "the code let a CancelledError of its own escape"),
     ],
 )
-def test_what_is_no_exception_comes_out_as_one(error: BaseException, kind: str, message: str) -> None:
+def test_a_base_exception_of_user_code_becomes_an_exception(
+    error: BaseException, kind: str, message: str
+) -> None:
     with pytest.raises(ForeignError) as raised, contained(unwinds):
         raise error
     assert (raised.value.kind, raised.value.message) == (kind, message)
     assert raised.value.__cause__ is error
 
 
-def test_an_exception_comes_out_as_it_is() -> None:
+def test_an_exception_is_raised_unchanged() -> None:
     error = ValueError("no")
     with pytest.raises(ValueError, match="no") as raised, contained():
         raise error
@@ -65,13 +67,13 @@ def test_an_exception_comes_out_as_it_is() -> None:
 @pytest.mark.parametrize(
     "error", [Unwinding(), GeneratorExit(), BaseExceptionGroup("", [Own(), Unwinding()])]
 )
-def test_what_unwinds_the_code_comes_out_as_it_is(error: BaseException) -> None:
+def test_an_exception_that_unwinds_the_code_is_raised_unchanged(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, contained(unwinds):
         raise error
     assert raised.value is error
 
 
-async def test_a_cancellation_that_was_asked_for_comes_out_as_it_is() -> None:
+async def test_a_requested_cancellation_is_raised_unchanged() -> None:
     async def code() -> None:
         with contained():
             await asyncio.sleep(3600)

@@ -17,7 +17,7 @@ def size_of(conversation: Conversation) -> int:
 
 
 @given(conversations(), st.integers(1, 2000))
-def test_it_gets_as_much_smaller_as_it_is_asked_to_unless_only_its_end_is_left(
+def test_a_conversation_forgets_as_many_bytes_as_asked_unless_only_its_end_is_left(
     entries: list[Entry], size_bytes: int
 ) -> None:
     conversation = Conversation(list(entries))

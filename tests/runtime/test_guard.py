@@ -129,13 +129,13 @@ def test_a_call_that_reaches_outside_is_refused(call: Call) -> None:
 
 
 @named(CLOCKS)
-def test_a_clock_is_refused_and_workflow_now_offered(call: Call) -> None:
+def test_a_clock_is_refused_and_workflow_now_named(call: Call) -> None:
     with workflow_code(), pytest.raises(DeterminismError, match=r"use workflow\.now\(\)"):
         call()
 
 
 @named(RANDOMNESS)
-def test_randomness_is_refused_and_its_durable_kin_offered(call: Call) -> None:
+def test_randomness_is_refused_and_its_durable_counterpart_named(call: Call) -> None:
     with (
         workflow_code(),
         pytest.raises(DeterminismError, match=r"use workflow\.(random\(\)|uuid4\(\))"),
@@ -166,7 +166,7 @@ def test_the_message_names_the_call_and_says_what_to_do() -> None:
 
 
 @named(HARMLESS)
-def test_what_a_replay_repeats_is_allowed(call: Call) -> None:
+def test_calls_that_a_replay_repeats_are_allowed(call: Call) -> None:
     with workflow_code():
         call()
 
@@ -459,7 +459,7 @@ def test_a_profiler_of_the_application_is_left_in_place() -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring is new in Python 3.12")
-def test_without_a_free_tool_number_it_says_that_clocks_go_unnoticed() -> None:
+def test_without_a_free_tool_number_a_warning_says_that_clocks_are_not_noticed() -> None:
     script = """
         import logging, socket, sys, time
         for number in (3, 4):
@@ -479,7 +479,7 @@ def test_without_a_free_tool_number_it_says_that_clocks_go_unnoticed() -> None:
     assert "no tool id left" in ran.stderr
 
 
-def test_code_of_our_own_goes_unwatched_and_what_comes_after_it_does_not() -> None:
+def test_code_of_our_own_is_not_watched_and_code_after_it_is() -> None:
     def fail() -> None:
         with own_code(), own_code():
             raise ValueError("ours")

@@ -92,7 +92,7 @@ async def test_guardrails_of_the_agent_that_answers_count() -> None:
     assert (await outlast.Runner.run(front, "go", session)).text == "Fine."
 
 
-async def test_what_replaces_an_answer_must_be_of_its_type_too() -> None:
+async def test_the_replacement_of_an_answer_must_be_of_the_output_type() -> None:
     agent = clerk(output_type=int, output_guardrails=[lambda text: outlast.Replace('{"value": 7}')])
     result, _ = await run(agent, "go", '{"value": 3}')
     assert result.output == 7
@@ -131,7 +131,7 @@ async def test_an_agent_can_be_a_guardrail(answer: GuardrailAnswer, expected: An
             await outlast.Runner.run(agent, "go", session)
 
 
-async def test_what_guardrails_spend_counts_for_the_limit() -> None:
+async def test_usage_of_guardrails_counts_for_the_limit() -> None:
     agent = clerk(input_guardrails=[outlast.Agent(model="m", name="judge")])
     session = outlast.ScriptedSession(judge(GuardrailAnswer(allowed=True), outlast.Usage(total_tokens=5)))
     with pytest.raises(outlast.BudgetExceeded):
@@ -148,7 +148,7 @@ async def test_a_guardrail_that_fails_lets_nothing_through() -> None:
         await run(clerk(output_guardrails=[fails]), "go", "Fine.")
 
 
-async def test_what_is_no_verdict_is_refused() -> None:
+async def test_a_result_that_is_not_a_verdict_is_refused() -> None:
     odd: Any = lambda text: "no"  # noqa: E731
     with pytest.raises(DefinitionError, match="returned a str"):
         await run(clerk(input_guardrails=[odd]), "go")
@@ -157,7 +157,7 @@ async def test_what_is_no_verdict_is_refused() -> None:
 
 
 @pytest.mark.parametrize("guardrail", ["text", 7, str, lambda: None, no_secrets_at_all])
-def test_what_can_check_nothing_is_refused_at_the_definition(guardrail: Any) -> None:
+def test_a_value_that_cannot_be_a_guardrail_is_refused_at_the_definition(guardrail: Any) -> None:
     with pytest.raises(DefinitionError, match="guardrail"):
         clerk(input_guardrails=[guardrail])
     with pytest.raises(DefinitionError, match="output_type"):

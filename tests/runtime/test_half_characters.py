@@ -66,7 +66,7 @@ async def backend() -> AsyncIterator[Backend]:
         (("\ud83d", "\ud83d", "\ude00"), "\ufffd😀"),
     ],
 )
-async def test_a_model_that_writes_one_has_written_the_same_text_in_every_run(
+async def test_a_reply_with_half_a_character_has_the_same_text_in_every_run(
     backend: Backend, pieces: tuple[str, ...], text: str
 ) -> None:
     agent = Agent(model="m", name="a")
@@ -82,7 +82,7 @@ async def test_a_model_that_writes_one_has_written_the_same_text_in_every_run(
     assert (await streamed.result()).text == text
 
 
-async def test_one_in_what_a_run_is_given_is_kept(backend: Backend) -> None:
+async def test_half_a_character_in_the_inputs_of_a_run_is_kept(backend: Backend) -> None:
     agent = Agent(model="m", name="a")
     for options in ({}, {"id": "given", "backend": backend}):
         session = Stutterer(("ok",))
@@ -108,7 +108,7 @@ def untyped(word: Any) -> Any:
     return [word, HALF]
 
 
-async def test_one_that_a_tool_returns_reaches_the_model(backend: Backend) -> None:
+async def test_half_a_character_in_the_result_of_a_tool_reaches_the_model(backend: Backend) -> None:
     agent = Agent(model="m", name="a", tools=[typed, untyped])
     calls = [call("half_activity", {"word": "x"}), call("untyped", {"word": HALF})]
     for options in ({}, {"id": "tools", "backend": backend}):
@@ -126,7 +126,7 @@ class Talk(AgentWorkflow):
     session = ScriptedSession({"a": ["ok \ud83d", "and \ude00"]})
 
 
-async def test_one_in_a_message_of_a_conversation_is_kept(backend: Backend) -> None:
+async def test_half_a_character_in_a_message_of_a_conversation_is_kept(backend: Backend) -> None:
     async with backend.worker([Talk]):
         execution = await backend.start(Talk)
         await execution.signal("say", HALF)

@@ -99,7 +99,7 @@ def test_a_key_is_the_path_of_the_task_and_the_number_of_the_request() -> None:
     world.loop.close()
 
 
-def test_a_request_of_a_callback_has_the_key_of_no_task() -> None:
+def test_a_request_of_a_callback_has_a_key_without_a_task() -> None:
     keys: list[str] = []
 
     async def child() -> None:
@@ -772,7 +772,7 @@ def test_an_evicted_execution_reports_no_failure_that_it_had_yet_to_look_at(
     assert not caplog.records
 
 
-def test_a_closed_loop_grants_nothing() -> None:
+def test_a_closed_loop_refuses_every_request() -> None:
     world = World()
     world.loop.close()
     assert world.loop.is_closed()

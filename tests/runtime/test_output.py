@@ -146,7 +146,7 @@ async def test_the_model_gets_the_fault_and_may_answer_again() -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2])
-async def test_it_may_do_so_within_a_limit(retries: int) -> None:
+async def test_the_model_may_answer_again_within_a_limit(retries: int) -> None:
     session = outlast.ScriptedSession(lambda request: "three")
     with pytest.raises(outlast.InvalidOutput) as invalid:
         await outlast.Runner.run(scorer(output_retries=retries), "go", session)
@@ -155,13 +155,13 @@ async def test_it_may_do_so_within_a_limit(retries: int) -> None:
         scorer(output_retries=-1)
 
 
-async def test_max_turns_bounds_it_too() -> None:
+async def test_max_turns_bounds_repeated_answers_too() -> None:
     session = outlast.ScriptedSession(lambda request: "three")
     with pytest.raises(outlast.MaxTurnsExceeded):
         await outlast.Runner.run(scorer(output_retries=9), "go", session, max_turns=3)
 
 
-async def test_after_a_handoff_the_type_is_that_of_who_answers() -> None:
+async def test_after_a_handoff_the_output_type_is_that_of_the_agent_that_answers() -> None:
     front = outlast.Agent(model="m", name="front", handoffs=[scorer()])
     session = outlast.ScriptedSession(
         {"front": [handoff("scorer")], "scorer": [say("no"), say('{"value": 7}')]}

@@ -115,7 +115,7 @@ async def crowd(
     lost_at=st.none() | st.integers(0, 60),
     seed=st.integers(0, 1000),
 )
-async def test_d19_only_those_are_held_that_end_their_workers(
+async def test_d19_only_executions_that_end_their_workers_are_held(
     workers: int, doomed: list[tuple[int, float]], innocent: list[float], lost_at: int | None, seed: int
 ) -> None:
     logging.disable(logging.CRITICAL)
@@ -186,7 +186,9 @@ async def test_d19_code_that_ends_its_process_is_held_though_no_step_was_under_w
 
 
 @pytest.mark.parametrize("damage", ["junk", "gone"])
-async def test_d19_what_no_worker_can_carry_on_is_held_and_goes_on_once_it_is_mended(damage: str) -> None:
+async def test_d19_an_execution_that_no_worker_can_carry_on_is_held_until_its_cause_is_mended(
+    damage: str,
+) -> None:
     logging.disable(logging.CRITICAL)
     try:
         async with in_memory() as stage:

@@ -101,7 +101,7 @@ class Crowd:
 
 @given(branches=st.integers(0, 6), choices=st.lists(st.integers(0, 9), max_size=20))
 @few_examples(50)
-def test_code_asks_for_the_same_in_portions_of_any_size(branches: int, choices: list[int]) -> None:
+def test_code_makes_the_same_requests_in_portions_of_any_size(branches: int, choices: list[int]) -> None:
     """A driver that gives the code timers and signals in any order writes the same journal."""
 
     def journal(execution: LiveExecution) -> list[bytes]:

@@ -219,7 +219,7 @@ async def backend(
 
 @few_examples(100, in_one_place=True)
 @given(program=programs)
-async def test_a_durable_run_comes_to_what_a_plain_run_comes_to_now_and_later(
+async def test_a_durable_run_has_the_result_of_a_plain_run_now_and_later(
     backend: outlast.Backend, program: Program
 ) -> None:
     expected, run_id = await program.outcome(), uuid.uuid4().hex
@@ -270,7 +270,7 @@ def by_server(what: str, call_id: str) -> FunctionCall:
     )
 
 
-async def test_what_people_decided_is_read_from_the_journal(
+async def test_decisions_of_people_are_read_from_the_journal(
     backend: outlast.Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     came_to: list[outlast.RunResult] = []
@@ -298,7 +298,9 @@ async def test_what_people_decided_is_read_from_the_journal(
     ) == described(result)
 
 
-async def test_a_run_that_has_ended_is_as_it_was_whatever_its_code_is_now(backend: outlast.Backend) -> None:
+async def test_a_run_that_has_ended_keeps_its_result_after_its_code_has_changed(
+    backend: outlast.Backend,
+) -> None:
     replaced = "{}"
 
     def guardrail(text: str) -> outlast.Replace:
@@ -320,7 +322,7 @@ async def test_a_run_that_has_ended_is_as_it_was_whatever_its_code_is_now(backen
 @pytest.mark.parametrize(
     "asked", [call("much"), call("recorded_add", {"x" * 1_200_000: 1}), call("recorded_add", '{"left": "1"')]
 )
-async def test_what_no_record_can_hold_is_not_sent_to_the_model_either(asked: FunctionCall) -> None:
+async def test_a_value_that_no_record_can_hold_is_not_sent_to_the_model(asked: FunctionCall) -> None:
     def much() -> str:
         """Return more than a record can hold."""
         return "x" * 3_000_000

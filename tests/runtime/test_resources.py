@@ -36,7 +36,7 @@ class Shop:
         return make
 
 
-async def test_a_thing_is_opened_once_and_closed_by_the_task_that_opened_it() -> None:
+async def test_a_resource_is_opened_once_and_closed_by_the_task_that_opened_it() -> None:
     shop = Shop()
     async with SharedResources() as resources:
         things = await asyncio.gather(*(resources.get("a", shop.thing("a")) for _ in range(5)))
@@ -45,7 +45,7 @@ async def test_a_thing_is_opened_once_and_closed_by_the_task_that_opened_it() ->
     assert shop.log == ["open a", "open b", "close b", "close a"]
 
 
-async def test_who_gives_up_waiting_does_not_take_the_thing_from_others() -> None:
+async def test_a_waiter_that_gives_up_leaves_the_resource_to_others() -> None:
     shop = Shop()
     shop.may_open.clear()
     async with SharedResources() as resources:
@@ -58,7 +58,7 @@ async def test_who_gives_up_waiting_does_not_take_the_thing_from_others() -> Non
     assert shop.log == ["open a", "close a"]
 
 
-async def test_what_could_not_be_opened_is_tried_again_by_the_next_who_asks() -> None:
+async def test_a_resource_that_could_not_be_opened_is_tried_again_by_the_next_user() -> None:
     shop = Shop()
     async with SharedResources() as resources:
         shop.fails = True
@@ -70,7 +70,7 @@ async def test_what_could_not_be_opened_is_tried_again_by_the_next_who_asks() ->
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
-async def test_closing_does_not_wait_for_what_is_still_being_opened_or_about_to_be(rounds: int) -> None:
+async def test_closing_does_not_wait_for_resources_that_are_being_opened(rounds: int) -> None:
     shop = Shop()
     shop.may_open.clear()
     async with asyncio.timeout(10):

@@ -317,7 +317,7 @@ async def test_all_who_wait_for_one_durable_run_in_one_process_get_its_answer(tm
     assert sorted(asked) == [1, 2]
 
 
-async def test_who_stops_waiting_for_a_durable_run_leaves_it_to_the_others(tmp_path: Any) -> None:
+async def test_a_waiter_that_gives_up_does_not_stop_a_durable_run(tmp_path: Any) -> None:
     gate, session = asyncio.Event(), outlast.ScriptedSession(lambda request: say("done"))
 
     @outlast.activity(name="runner_behind_a_gate")

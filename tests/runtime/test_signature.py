@@ -469,7 +469,7 @@ def test_a_thousand_faults_are_cut_short() -> None:
     assert lines[-1] == "and 980 more of the kind"
 
 
-def test_a_tool_without_parameters_says_so() -> None:
+def test_the_error_for_arguments_of_a_tool_without_parameters_says_so() -> None:
     def now() -> str:
         return ""
 
@@ -609,7 +609,7 @@ odd_lines = st.sampled_from(
 
 
 @given(st.text(st.sampled_from("ab:*- \n\t")) | st.lists(odd_lines).map("\n".join))
-def test_no_docstring_is_too_strange(text: str) -> None:
+def test_any_docstring_is_read_without_an_error(text: str) -> None:
     def fn(a: int) -> None: ...
 
     fn.__doc__ = text
@@ -736,7 +736,7 @@ def test_methods_and_callable_objects_have_no_self() -> None:
         CallableSignature.of(Desk.sell)
 
 
-def test_what_a_partial_has_bound_is_seen_by_nobody() -> None:
+def test_arguments_bound_by_a_partial_are_not_in_the_schema() -> None:
     def search(key: str, query: str, limit: int = 3) -> str:
         """Search."""
         return ""
@@ -912,7 +912,7 @@ def test_a_refused_value_is_not_shown() -> None:
     assert "sesame" not in str(caught.value)
 
 
-def test_what_could_not_be_read_again_is_refused_when_it_is_written() -> None:
+def test_a_value_that_could_not_be_read_again_is_refused_when_it_is_written() -> None:
     def fn() -> Annotated[int, Field(lt=10)]: ...  # type: ignore[empty-body]
 
     with pytest.raises(Unserialisable, match="less than 10"):
@@ -945,7 +945,7 @@ def test_arguments_left_to_their_default_are_not_written() -> None:
     assert CallableSignature.of(score).dump_arguments("x", 1.5) == {"deal_type": "x", "amount": 1.5}
 
 
-def test_records_of_another_signature_are_the_authors_to_settle() -> None:
+def test_records_of_another_signature_raise_an_error_for_the_author() -> None:
     with pytest.raises(DefinitionError, match=r"the recorded arguments of 'score'.*amount: missing"):
         CallableSignature.of(score).load_arguments({"deal_type": "x"})
     with pytest.raises(DefinitionError, match="the recorded result of 'score'"):

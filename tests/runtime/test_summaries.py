@@ -77,7 +77,7 @@ async def test_however_long_a_run_is_the_model_gets_little_and_the_conversation_
     assert most <= 7
 
 
-async def test_who_changes_the_messages_begins_without_a_summary() -> None:
+async def test_changed_messages_have_no_summary() -> None:
     session = outlast.ScriptedSession(working(4), context=[SHORT])
     await outlast.Runner.run(agent(), "go", session)
     assert conversation_of(session, None).summary is not None
@@ -118,7 +118,7 @@ async def test_a_summary_is_not_published_as_the_text_of_an_answer() -> None:
     assert "".join(piece.text for piece in text) == (await run.result()).text == "got 4"
 
 
-async def test_what_summaries_cost_counts_towards_the_limit_of_tokens() -> None:
+async def test_the_tokens_of_summaries_count_towards_the_limit() -> None:
     for context, turns in (([], 5), ([SHORT], 4)):
         session = outlast.ScriptedSession(working(9), context=context)
         with pytest.raises(outlast.BudgetExceeded) as reached:

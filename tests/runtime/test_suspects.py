@@ -23,14 +23,14 @@ def suspects() -> Suspects:
 
 
 @pytest.mark.parametrize("fruitless", [0, 1])
-def test_one_death_is_nothing_special(fruitless: int) -> None:
+def test_one_lost_claim_makes_no_suspect(fruitless: int) -> None:
     ours = suspects()
     for number in range(5 * GROUP_MAX):
         assert ours.place(f"e{number}", fruitless, now=0.0) is Placing.CARRIED
         assert not ours.suspects(f"e{number}")
 
 
-def test_after_two_deaths_a_few_are_carried_at_once() -> None:
+def test_after_two_lost_claims_a_few_suspects_are_carried_at_once() -> None:
     ours = suspects()
     for number in range(GROUP_MAX):
         assert ours.place(f"e{number}", SUSPICIOUS, now=0.0) is Placing.CARRIED
@@ -41,7 +41,7 @@ def test_after_two_deaths_a_few_are_carried_at_once() -> None:
     assert ours.place("one more", SUSPICIOUS, now=1.0) is Placing.CARRIED
 
 
-def test_after_more_deaths_one_is_tried_at_a_time() -> None:
+def test_after_more_lost_claims_one_suspect_is_tried_at_a_time() -> None:
     ours = suspects()
     assert ours.place("e", TRIED_ALONE, now=0.0) is Placing.TRIED
     assert ours.on_trial == "e"
@@ -52,7 +52,7 @@ def test_after_more_deaths_one_is_tried_at_a_time() -> None:
     assert ours.on_trial is None
 
 
-def test_after_a_trial_the_others_have_as_much_time() -> None:
+def test_after_a_trial_other_executions_have_as_much_time() -> None:
     ours = suspects()
     ours.place("e", TRIED_ALONE, now=10.0)
     ours.acquitted("e", now=14.0)
@@ -71,7 +71,7 @@ def test_a_trial_begins_when_nothing_else_was_begun_for_a_while() -> None:
         assert ours.settling_seconds(TRIED_ALONE + tries, now=5.0 + 2 * settling) == 0.0
 
 
-def test_who_is_tried_next_has_the_one_before_for_company() -> None:
+def test_a_trial_begins_some_time_after_the_one_before() -> None:
     ours = suspects()
     ours.place("e", TRIED_ALONE, now=0.0)
     ours.trial_begins(now=3.0)
@@ -90,7 +90,7 @@ def test_a_trial_is_longer_the_more_attempts_were_lost() -> None:
     assert (seconds[0], seconds[-1]) == (first * LEASE_SECONDS, longest * LEASE_SECONDS)
 
 
-def test_what_is_given_back_for_a_trial_waits_only_if_it_is_a_suspect_itself() -> None:
+def test_an_execution_given_back_for_a_trial_waits_only_if_it_is_a_suspect() -> None:
     ours = suspects()
     assert [ours.back_seconds(fruitless) for fruitless in range(SUSPICIOUS)] == [0.0] * SUSPICIOUS
     for fruitless in range(SUSPICIOUS, FRUITLESS_MAX):
@@ -103,7 +103,7 @@ def test_no_trial_keeps_the_others_waiting_for_longer_than_a_lease() -> None:
 
 
 @pytest.mark.parametrize("fruitless", [FRUITLESS_MAX, FRUITLESS_MAX + 1, 1000])
-def test_after_enough_deaths_it_is_held_whatever_else_there_is(fruitless: int) -> None:
+def test_after_enough_lost_claims_an_execution_is_held(fruitless: int) -> None:
     ours = suspects()
     ours.place("e", TRIED_ALONE, now=0.0)
     assert ours.place("f", fruitless, now=0.0) is Placing.HELD

@@ -159,7 +159,7 @@ async def test_text_shows_in_every_process_while_it_is_written(
         assert await execution.result() == "Rain, rain."
 
 
-async def test_who_comes_back_goes_on_where_the_text_is(
+async def test_a_reader_that_comes_back_goes_on_at_its_place_in_the_text(
     backends: tuple[Backend, Backend], fresh_writer: Writer
 ) -> None:
     working, watching = backends
@@ -416,7 +416,7 @@ async def test_a_watched_run_ends_with_its_block(fresh_writer: Writer) -> None:
         await run.result()
 
 
-async def test_what_cannot_be_run_is_refused_at_once() -> None:
+async def test_a_streamed_run_that_cannot_run_is_refused_at_once() -> None:
     poet, session = Agent(model="m", name="poet"), ScriptedSession({"poet": []})
     for durably in ({}, {"id": "refused", "backend": "memory:"}):
         with pytest.raises(DefinitionError, match="empty"):

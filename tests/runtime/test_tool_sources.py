@@ -128,7 +128,7 @@ async def run_plainly(*tools: Any, script: Any = None) -> list[str]:
     )
 
 
-async def test_the_catalogue_and_each_call_are_journaled_once_and_replay_without_the_source(
+async def test_the_tool_list_and_each_call_are_journaled_once_and_replay_without_the_source(
     shelf: Shelf,
 ) -> None:
     async with in_memory() as stage:
@@ -254,7 +254,7 @@ async def test_an_error_that_a_tool_reports_is_sent_to_the_model(shelf: Shelf) -
     assert shelf.done["take"] == 1
 
 
-async def test_what_a_tool_reports_as_an_error_ends_the_run_if_the_session_says_so(shelf: Shelf) -> None:
+async def test_an_error_that_a_tool_reports_ends_the_run_if_the_session_says_so(shelf: Shelf) -> None:
     shelf.outputs["take"] = ToolOutput(content="the shelf is empty", is_error=True)
     session = outlast.ScriptedSession({"solo": [call("take")]}, raise_on_tool_fail=True)
     with pytest.raises(outlast.ToolFailed, match="the shelf is empty"):
@@ -386,12 +386,12 @@ async def test_agents_may_share_a_source_which_is_then_listed_once(shelf: Shelf)
 
 
 @pytest.mark.parametrize("tools", [[Shelf], [object()], ["shelf"]])
-async def test_a_tool_that_is_none_is_refused(tools: list[Any]) -> None:
+async def test_an_object_that_is_not_a_tool_is_refused(tools: list[Any]) -> None:
     with pytest.raises(DefinitionError, match="something in tools that is not a tool"):
         await run_plainly(*tools, script=[say("no")])
 
 
-def test_an_mcp_client_that_is_none_is_refused_without_being_shown() -> None:
+def test_an_object_that_is_not_an_mcp_client_is_refused_without_being_shown() -> None:
     with pytest.raises(DefinitionError, match="not a tool source: dict") as refusal:
         outlast.Agent(model="m", name="solo", mcp_clients=[{"token": "key-51e2"}])  # type: ignore[list-item]
     assert "key-51e2" not in str(refusal.value)

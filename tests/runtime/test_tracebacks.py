@@ -89,7 +89,7 @@ def test_an_error_that_was_journaled_keeps_its_frames_when_it_is_raised_again() 
     assert functions == ["caught", "again", "caught", "<lambda>", "deep", "deep"]
 
 
-def test_what_an_adapter_got_from_a_server_is_not_kept() -> None:
+def test_the_error_of_a_server_behind_that_of_an_adapter_is_not_kept() -> None:
     def unreachable() -> None:
         try:
             raise OSError("https://user:sk-secret@host")

@@ -57,7 +57,7 @@ async def test_an_update_and_its_answer_are_one_append_and_a_rejection_is_one_no
         ]
 
 
-async def test_who_waits_for_an_answer_looks_rarely_by_itself() -> None:
+async def test_a_caller_that_waits_for_an_answer_reads_the_store_rarely() -> None:
     async with in_memory() as stage:
         execution, world = await stage.start(AccountWithUpdates)
         await stage.worker(AccountWithUpdates)
@@ -73,7 +73,7 @@ async def test_who_waits_for_an_answer_looks_rarely_by_itself() -> None:
         assert await stage.soon(waiting) == Receipt("gate done", 1)
 
 
-async def test_a_caller_that_does_not_know_the_workflow_is_answered_by_who_does(
+async def test_a_caller_without_the_workflow_is_answered_by_a_worker_that_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with in_memory() as stage:
@@ -219,7 +219,7 @@ class Mortals:
     caller_dies_at=st.integers(min_value=1, max_value=6),
     cached=st.sampled_from([0, 1000]),
 )
-async def test_whoever_dies_an_update_is_handled_once_and_answered_alike(
+async def test_an_update_is_handled_once_and_answered_alike_after_any_crash(
     ids: list[str], deaths: list[int], dies_after_effect: bool, caller_dies_at: int, cached: int
 ) -> None:
     """The worker dies at any call of its store, and so does one of two callers who send the same."""

@@ -320,7 +320,7 @@ AS_GOOD: list[tuple[Any, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("hint", "value", "meant"), numbered(AS_GOOD))
-def test_what_is_as_good_as_a_value_of_the_type_comes_back_as_one(hint: Any, value: Any, meant: Any) -> None:
+def test_a_value_that_the_type_accepts_comes_back_as_the_type(hint: Any, value: Any, meant: Any) -> None:
     assert repr(through(hint, value)) == repr(meant)
     assert through(hint, meant) == meant
 
@@ -529,7 +529,9 @@ def test_whatever_the_hint_a_value_comes_back_whole_or_not_at_all(hint: Any, val
         lambda one: not (isinstance(one[1], dict) and "\\ud" in ascii(one[1].keys()))
     ),
 )
-def test_what_is_in_containers_comes_back_as_what_is_not(data: st.DataObject, one: tuple[Any, Any]) -> None:
+def test_values_in_containers_come_back_like_values_outside(
+    data: st.DataObject, one: tuple[Any, Any]
+) -> None:
     hint, value = one
     meant = through(hint, value)
     outer: Callable[[Any], Any] = data.draw(
@@ -596,7 +598,7 @@ def test_a_literal_of_an_enum_is_offered_to_models_as_it_is_read() -> None:
     assert signature.load_arguments(signature.dump_arguments(**kwargs)) == ((), kwargs)
 
 
-def test_what_is_refused_is_named_at_the_call() -> None:
+def test_the_error_at_the_call_names_the_refused_value() -> None:
     def fn(animals: list[Animal]) -> None: ...
 
     with pytest.raises(Unserialisable, match=r"argument 'animals' of 'fn'.*\[0\]: it is a Dog") as caught:
@@ -605,7 +607,7 @@ def test_what_is_refused_is_named_at_the_call() -> None:
 
 
 @pytest.mark.parametrize(("hint", "value"), numbered([*KEPT, *((one[0], one[1]) for one in AS_GOOD)]))
-def test_what_is_written_and_read_at_once_is_what_is_read_later(hint: Any, value: Any) -> None:
+def test_a_value_read_back_at_once_equals_the_value_read_later(hint: Any, value: Any) -> None:
     one = codec(hint)
     written, back = one.dump_and_load(value)
     assert written == one.dump(value)

@@ -87,7 +87,7 @@ class Words:
 
 
 @pytest.mark.parametrize("what", ["tool", "approval", "guardrail"])
-async def test_a_replay_goes_on_with_the_words_that_were_said_first(what: str) -> None:
+async def test_a_replay_goes_on_with_the_message_of_the_first_exception(what: str) -> None:
     global process
     process = 1
     clock = VirtualClock()

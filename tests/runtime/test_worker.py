@@ -99,7 +99,7 @@ class CountingClock(VirtualClock):
         await super().sleep(seconds)
 
 
-async def test_waiting_for_something_near_is_no_busy_loop() -> None:
+async def test_waiting_for_a_near_timer_does_not_poll() -> None:
     clock = CountingClock()
     async with JournaledBackend(MemoryStore(clock), clock) as backend:
         await backend.start(Sleeper, 0.9)
@@ -145,7 +145,7 @@ async def test_a_message_costs_the_same_however_long_the_journal_is() -> None:
         assert store.calls["read"] == 1
 
 
-async def test_the_wrong_code_does_not_try_all_the_time_because_there_is_mail(
+async def test_code_that_departs_is_not_retried_because_of_mail(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.CRITICAL, "outlast.worker")
@@ -167,7 +167,7 @@ async def test_the_wrong_code_does_not_try_all_the_time_because_there_is_mail(
         assert world.attempts("gate reached") == [1, 2]
 
 
-async def test_what_has_ended_leaves_nothing_in_the_worker() -> None:
+async def test_an_ended_execution_leaves_nothing_in_the_worker() -> None:
     async with in_memory() as stage:
         started = [await stage.start(Steps, ["a"]) for _ in range(30)]
         waiting = [await stage.start(Mailbox) for _ in range(8)]

@@ -103,7 +103,7 @@ def test_a_name_that_no_backend_could_know_is_refused(name: str) -> None:
         activity(name=name)(act)
 
 
-def test_a_subclass_is_no_workflow_until_it_is_defined() -> None:
+def test_a_subclass_is_not_a_workflow_until_it_is_defined() -> None:
     class Heir(Full):
         pass
 
@@ -216,7 +216,7 @@ def test_a_class_that_cannot_be_a_workflow_is_refused(cls: type[Any], message: s
 
 
 @pytest.mark.parametrize("wrong", [object, object(), 3, None, "definition-tests.never", lambda: None])
-def test_what_is_no_workflow_is_refused_with_what_to_do(wrong: Any) -> None:
+def test_the_error_for_an_object_that_is_not_a_workflow_says_what_to_do(wrong: Any) -> None:
     with pytest.raises(DefinitionError, match=r"decorate|import the module"):
         definition_of(wrong)
 
@@ -224,7 +224,7 @@ def test_what_is_no_workflow_is_refused_with_what_to_do(wrong: Any) -> None:
 @pytest.mark.parametrize(
     "ask", [workflow.now, workflow.uuid4, workflow.random, workflow.info, workflow.all_handlers_finished]
 )
-def test_outside_a_workflow_there_is_nothing_to_ask(ask: Callable[[], Any]) -> None:
+def test_outside_a_workflow_its_functions_raise(ask: Callable[[], Any]) -> None:
     with pytest.raises(NotInWorkflow, match=r"workflow\."):
         ask()
 

@@ -78,7 +78,7 @@ def test_sleepers_wake_in_the_order_in_which_they_are_due(
 
 
 @pytest.mark.parametrize("loop_factory", both_loops())
-def test_who_sleeps_again_while_the_time_moves_wakes_in_its_turn(
+def test_a_task_that_sleeps_again_while_the_time_moves_wakes_in_order(
     loop_factory: type[asyncio.SelectorEventLoop],
 ) -> None:
     async def program() -> list[float]:

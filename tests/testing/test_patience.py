@@ -31,7 +31,7 @@ async def test_the_message_names_what_the_block_waited_for_and_the_state() -> No
     assert isinstance(raised.value.__cause__, TimeoutError)
 
 
-async def test_a_time_out_of_the_block_itself_stays_what_it_is() -> None:
+async def test_a_timeout_raised_in_the_block_is_raised_unchanged() -> None:
     with pytest.raises(TimeoutError, match="its own"):
         async with at_most(10, "a sign"):
             raise TimeoutError("its own")

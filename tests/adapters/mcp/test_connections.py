@@ -145,7 +145,7 @@ async def test_a_status_that_comes_in_the_middle_is_reported_at_once(
     assert refused.value.retryable is retryable
 
 
-async def test_a_server_that_ends_itself_in_a_call_takes_no_other_server_along(
+async def test_a_server_that_ends_in_a_call_does_not_end_other_servers(
     calling: Callable[..., Caller],
 ) -> None:
     dying, other = calling(), calling()
@@ -155,7 +155,7 @@ async def test_a_server_that_ends_itself_in_a_call_takes_no_other_server_along(
     assert await held == "slept"
 
 
-async def test_a_server_that_cannot_be_started_is_tried_less_and_less_often(
+async def test_the_starts_of_a_server_that_cannot_start_become_less_frequent(
     calling: Callable[..., Caller],
 ) -> None:
     caller = calling()
@@ -168,7 +168,7 @@ async def test_a_server_that_cannot_be_started_is_tried_less_and_less_often(
     assert time.perf_counter() - began >= 0.1 + 0.2 + 0.4
 
 
-async def test_nobody_waits_for_a_server_that_has_failed_for_long(
+async def test_calls_of_a_server_that_has_failed_for_long_fail_at_once(
     tmp_path: Path, resources: SharedResources
 ) -> None:
     starts = tmp_path / "starts"
@@ -239,7 +239,7 @@ async def test_a_line_that_does_not_end_ends_the_connection_for_all_and_only_tha
     assert len(caller.servers.processes()) == 2
 
 
-async def test_what_is_no_utf_8_is_a_line_like_any_other(calling: Callable[..., Caller]) -> None:
+async def test_a_line_that_is_not_utf_8_is_read_like_any_other(calling: Callable[..., Caller]) -> None:
     caller = calling()
     assert await caller.text("mumble") == "said"
     assert await caller.text("sleep", seconds=0) == "slept"
@@ -247,7 +247,7 @@ async def test_what_is_no_utf_8_is_a_line_like_any_other(calling: Callable[..., 
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_server_that_says_too_much_is_still_of_use(
+async def test_a_server_that_writes_too_much_can_still_be_called(
     way: str, calling: Callable[..., Caller], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "outlast.mcp")
@@ -316,7 +316,7 @@ STUBBORN = "trap '' TERM HUP INT; echo $$ > $1; sleep 1000 & while :; do wait; d
 
 
 @pytest.mark.crash
-def test_a_stubborn_server_and_what_it_started_do_not_outlive_a_worker_that_was_killed(
+def test_a_server_that_ignores_signals_and_its_children_do_not_outlive_a_killed_worker(
     tmp_path: Path,
 ) -> None:
     """The guardian alone, as a worker would start it: its stdin ends when the worker is killed."""

@@ -22,7 +22,7 @@ reads = st.lists(st.text("aä👋\n").map(str.encode) | st.binary(), max_size=12
 @example(reads=[b"a" * LIMIT, b"\n", b"a" * LIMIT])
 @example(reads=[b"a" * LIMIT, b"a\n"])
 @example(reads=[b"a\naaaaa", b"aaa", b"\naaa"])
-def test_all_is_read_up_to_the_first_line_that_is_too_long_which_is_reported_once(reads: list[bytes]) -> None:
+def test_lines_are_read_up_to_the_first_that_is_too_long_which_is_reported_once(reads: list[bytes]) -> None:
     calls: list[int] = []
     token = stdio_lines.on_long_line.set(lambda: calls.append(len(texts)))
     with pytest.MonkeyPatch.context() as patch:
@@ -43,6 +43,6 @@ def test_all_is_read_up_to_the_first_line_that_is_too_long_which_is_reported_onc
 
 
 @given(text=st.text())
-def test_what_is_written_is_utf_8(text: str) -> None:
+def test_lines_are_written_as_utf_8(text: str) -> None:
     assert text.encode(stdio_lines.ENCODING) == text.encode()
     assert text.encode().decode(stdio_lines.ENCODING) == text

@@ -69,7 +69,7 @@ async def test_a_command_that_exits_at_once_is_reported_with_its_last_output() -
     assert error.retryable
 
 
-async def test_a_file_that_is_no_program_is_reported(tmp_path: Any) -> None:
+async def test_a_file_that_is_not_a_program_is_reported(tmp_path: Any) -> None:
     program = tmp_path / "server"
     program.write_bytes(b"\x7fELF nothing")
     program.chmod(0o755)
@@ -148,7 +148,7 @@ async def test_a_status_is_reported(make: Any, head: str, message: str, retryabl
 
 
 @pytest.mark.parametrize("make", OVER_HTTP)
-async def test_a_port_that_refuses_is_reported(make: Any) -> None:
+async def test_a_port_that_refuses_connections_is_reported(make: Any) -> None:
     error = await failure_of(make(url=f"http://127.0.0.1:{unused_port()}/mcp", name="web"))
     assert "cannot be reached" in str(error)
     assert error.retryable
@@ -164,7 +164,7 @@ async def test_a_server_that_never_answers_is_given_up(make: Any) -> None:
 
 @pytest.mark.parametrize("make", OVER_HTTP)
 @pytest.mark.parametrize("body", ["text/html", "application/json", "text/event-stream"])
-async def test_a_page_that_is_no_mcp_is_reported(make: Any, body: str) -> None:
+async def test_an_http_page_that_is_not_an_mcp_server_is_reported(make: Any, body: str) -> None:
     async with answering(f"200 OK\r\nContent-Type: {body}") as answers:
         error = await failure_of(make(url=f"{answers.url}/mcp", name="web", timeout=0.5))
     assert answers.url in str(error)
@@ -182,7 +182,7 @@ async def test_headers_do_not_follow_a_redirect_to_another_host(make: Any) -> No
     assert not error.retryable
 
 
-async def test_an_sse_server_that_wants_to_be_spoken_to_on_another_host_is_refused() -> None:
+async def test_an_sse_server_whose_endpoint_is_on_another_host_is_refused() -> None:
     async with answering("202 Accepted") as other:
         body = f"event: endpoint\ndata: {other.url}/messages\n\n"
         async with answering("200 OK\r\nContent-Type: text/event-stream", body) as answers:
@@ -293,5 +293,5 @@ def test_the_name_of_a_tool_is_one_that_every_model_api_takes(server: str, tool:
 
 
 @given(tools=st.lists(st.from_regex(r"[a-z]{60,70}", fullmatch=True), unique=True, min_size=2))
-def test_long_names_stay_apart(tools: list[str]) -> None:
+def test_long_names_stay_different(tools: list[str]) -> None:
     assert len({tool_name("server", tool) for tool in tools}) == len(tools)

@@ -187,7 +187,9 @@ async def test_a_tool_that_changes_under_way_is_reported_to_the_model_with_its_s
     assert '"times":{"default":1' in refused
 
 
-async def test_a_server_that_is_required_and_not_there_ends_the_run_by_name(backend: outlast.Backend) -> None:
+async def test_a_missing_server_that_is_required_ends_the_run_with_an_error_that_names_it(
+    backend: outlast.Backend,
+) -> None:
     Scene.clients = [outlast.MCPStdioConfig(command="no-such-command", name="files")]
     Scene.script = [say("done")]
     with pytest.raises(outlast.ExecutionFailed, match="MCP server 'files': command 'no-such") as failed:
@@ -196,7 +198,7 @@ async def test_a_server_that_is_required_and_not_there_ends_the_run_by_name(back
     assert failed.value.__cause__.server == "files"
 
 
-async def test_a_server_that_is_not_required_and_not_there_is_done_without(
+async def test_a_run_goes_on_without_a_missing_server_that_is_not_required(
     backend: outlast.Backend, calling: Callable[..., Caller]
 ) -> None:
     missing = outlast.MCPStdioConfig(command="no-such-command", name="files", required=False)

@@ -115,7 +115,7 @@ async def test_headers_follow_a_redirect_on_the_same_host(way: str, calling: Cal
 
 
 @pytest.mark.server
-async def test_what_a_server_says_that_is_no_message_is_logged_without_a_secret(
+async def test_output_of_a_server_that_is_not_a_message_is_logged_without_a_secret(
     resources: SharedResources, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -78,7 +78,7 @@ async def test_tools_that_no_model_could_call_are_left_out_and_logged(
         await server.call("t_slow", {"a": 1}, resources)
 
 
-async def test_a_list_that_is_none_is_reported(resources: SharedResources) -> None:
+async def test_an_answer_that_is_not_a_list_is_reported(resources: SharedResources) -> None:
     with pytest.raises(
         outlast.ToolServerError, match=r"sent an answer that is not valid MCP: .*input_?[sS]chema"
     ):
@@ -93,7 +93,7 @@ async def test_two_names_that_become_one_are_refused_until_one_is_excluded(calli
     assert await calling("stdio", "clashing", exclude=["a b"]).tools() == ["a_b"]
 
 
-async def test_only_what_is_included_and_not_excluded_is_there(
+async def test_only_tools_that_are_included_and_not_excluded_are_listed(
     calling: Calling, caplog: pytest.LogCaptureFixture
 ) -> None:
     caller = calling(include=["sleep", "shout", "absent"], exclude=["shout"])
@@ -131,7 +131,7 @@ async def test_a_list_that_changes_is_listed_again(way: str, calling: Calling) -
     assert "t_hey" in gone.value.known
 
 
-async def test_a_tool_that_wants_other_arguments_now_is_reported_with_its_schema(calling: Calling) -> None:
+async def test_a_tool_that_takes_other_arguments_now_is_reported_with_its_schema(calling: Calling) -> None:
     caller = calling()
     assert await caller.text("shout", text="a") == "A"
     await caller.text("make_shout")
@@ -143,7 +143,7 @@ async def test_a_tool_that_wants_other_arguments_now_is_reported_with_its_schema
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_tool_that_takes_more_now_is_called_and_what_it_is_now_is_reported(
+async def test_a_tool_that_takes_more_arguments_now_is_called_and_its_new_schema_is_reported(
     way: str, calling: Calling
 ) -> None:
     caller = calling(way)
@@ -165,7 +165,7 @@ async def test_a_tool_that_takes_more_now_is_called_and_what_it_is_now_is_report
     assert (await shout(now.fingerprint)).changed is None
 
 
-async def test_a_change_that_a_server_keeps_to_itself_is_found_after_an_error(
+async def test_a_change_that_a_server_does_not_announce_is_found_after_an_error(
     calling: Calling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("outlast.adapters.mcp.sdk.connection_life.DOUBT_SECONDS", 0.0)

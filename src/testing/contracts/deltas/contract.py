@@ -95,7 +95,7 @@ class DeltasContract(AsyncioTests):
             assert [delta.text for delta in (await deltas.read("y", ""))[0]] == ["of y"]
             assert list((await deltas.read("nobody", ""))[0]) == []
 
-    async def test_who_follows_is_woken_by_text_of_its_execution(self, place: DeltasPlace) -> None:
+    async def test_a_follower_is_woken_by_text_of_its_execution(self, place: DeltasPlace) -> None:
         async with place.open() as writer, place.open() as reader:
             following = asyncio.create_task(reader.follow("x", "", 1_000.0))
             await asyncio.sleep(0)
@@ -105,7 +105,7 @@ class DeltasContract(AsyncioTests):
                 # Text that came before the call is not missed either.
                 await reader.follow("x", "", 1_000.0)
 
-    async def test_who_follows_in_vain_returns_in_time(self, place: DeltasPlace) -> None:
+    async def test_following_without_new_text_times_out(self, place: DeltasPlace) -> None:
         async with place.open() as writer, place.open() as reader:
             await writer.publish("x", self.delta(place, 1))
             _, after = await reader.read("x", "")
@@ -116,7 +116,7 @@ class DeltasContract(AsyncioTests):
                     await asyncio.wait([following], timeout=0.01)
             await following
 
-    async def test_cancelling_who_follows_ends_it(self, place: DeltasPlace) -> None:
+    async def test_a_follower_can_be_cancelled(self, place: DeltasPlace) -> None:
         async with place.open() as reader:
             following = asyncio.create_task(reader.follow("x", "", 1_000.0))
             await asyncio.sleep(0)
@@ -126,7 +126,7 @@ class DeltasContract(AsyncioTests):
 
     @given(pieces=published, cuts=st.lists(st.integers(0, 20), max_size=5))
     @few_examples(25, in_one_place=True)
-    async def test_reading_in_parts_gives_what_reading_at_once_gives(
+    async def test_reading_in_parts_gives_the_same_as_reading_at_once(
         self, place: DeltasPlace, pieces: Sequence[tuple[str, str, str]], cuts: Sequence[int]
     ) -> None:
         async with place.open() as writer, place.open() as reader:

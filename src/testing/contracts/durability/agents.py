@@ -275,9 +275,7 @@ class AgentContract(DurabilityContractBase):
         assert sorted({str(what) for what in whats}) == ["looked at Go.", 'looked at {"value": 7}', "one"]
         assert whats.count("one") == 1
 
-    async def test_an_old_part_is_summarised_in_the_middle_of_a_run_whoever_dies_meanwhile(
-        self, stage: Stage
-    ) -> None:
+    async def test_a_summary_in_the_middle_of_a_run_survives_the_loss_of_workers(self, stage: Stage) -> None:
         execution, world = await stage.start(LongWinded)
         process = await stage.worker(LongWinded)
         await stage.soon(world.gate("summary asked for").wait())
@@ -310,7 +308,9 @@ class AgentContract(DurabilityContractBase):
         assert made[0]["entries"][0]["content"] == first
         assert [effect.what for effect in world.effects] == ["n1", "n2", "n3", "n4"]
 
-    async def test_what_an_attempt_does_to_its_arguments_no_other_attempt_sees(self, stage: Stage) -> None:
+    async def test_an_attempt_does_not_see_the_changes_of_another_to_its_arguments(
+        self, stage: Stage
+    ) -> None:
         execution, world = await stage.start(Careless)
         await stage.worker(Careless)
         arguments = "['b', 'a'] {'words': ['b', 'a']} ['b', 'a']"
@@ -320,7 +320,7 @@ class AgentContract(DurabilityContractBase):
             (arguments, 2),
         ] * 2
 
-    async def test_arguments_are_objects_and_results_what_they_were_for_tools_of_every_sort(
+    async def test_tool_events_have_arguments_as_objects_and_results_unchanged_for_tools_of_every_sort(
         self, stage: Stage
     ) -> None:
         execution, _ = await stage.start(AllSorts)
@@ -359,13 +359,15 @@ class AgentContract(DurabilityContractBase):
         assert [failure.kind for failure in failures] == ["ToolError", "InvalidArguments", "UnknownHandoff"]
         assert failures[0].message == "too light"
 
-    async def test_whatever_ids_a_model_gives_its_calls_each_is_made_and_answered(self, stage: Stage) -> None:
+    async def test_every_call_is_made_and_answered_whatever_id_the_model_gives_it(self, stage: Stage) -> None:
         execution, world = await stage.start(OddIds)
         await stage.worker(OddIds)
         assert await stage.soon(execution.result()) == [f"{number} noted" for number in range(len(ODD_IDS))]
         assert [world.count(str(number)) for number in range(len(ODD_IDS))] == [1] * len(ODD_IDS)
 
-    async def test_what_a_model_and_a_tool_say_may_be_as_deep_as_any_value(self, stage: Stage) -> None:
+    async def test_replies_and_results_of_tools_may_be_nested_as_deep_as_any_value(
+        self, stage: Stage
+    ) -> None:
         execution, _ = await stage.start(Deep, DEPTH_MAX, DEPTH_MAX)
         await stage.worker(Deep)
         assert await stage.soon(execution.result()) == "Done."

@@ -166,7 +166,7 @@ class ApprovalContract(DurabilityContractBase):
         assert await stage.soon(execution.result()) == ["Ann has 60"]
         assert [effect.what for effect in world.effects] == ["paid 60 to Ann"]
 
-    async def test_d17_a_call_that_cannot_be_made_is_shown_to_nobody(self, stage: Stage) -> None:
+    async def test_d17_a_call_with_arguments_that_do_not_fit_needs_no_decision(self, stage: Stage) -> None:
         execution, world = await stage.start(Spender, [["Ann", "a lot"], ["Bob", 71]])
         await stage.worker(Spender)
         answers = await stage.soon(execution.result())
@@ -191,7 +191,7 @@ class ApprovalContract(DurabilityContractBase):
         assert kinds.count(EventKind.APPROVAL_GIVEN) + kinds.count(EventKind.APPROVAL_DENIED) == 1
         assert len(world.effects) == kinds.count(EventKind.APPROVAL_GIVEN)
 
-    async def test_d17_a_call_that_its_check_lets_through_asks_nobody(self, stage: Stage) -> None:
+    async def test_d17_a_call_that_its_check_allows_needs_no_decision(self, stage: Stage) -> None:
         execution, world = await stage.start(Spender, [["Ann", SMALL]])
         await stage.worker(Spender)
         assert await stage.soon(execution.result()) == [f"Ann has {SMALL}"]
@@ -215,7 +215,7 @@ class ApprovalContract(DurabilityContractBase):
         assert sorted("denied" in one for one in answers) == [False, True]
         assert len(world.effects) == 1
 
-    async def test_d17_a_cancelled_run_asks_no_more(self, stage: Stage) -> None:
+    async def test_d17_a_cancelled_run_has_no_pending_calls(self, stage: Stage) -> None:
         execution, world = await stage.start(Spender, [["Ann", 70]])
         await stage.worker(Spender)
         [ann] = await self.asked(stage, execution, 1)

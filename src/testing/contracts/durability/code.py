@@ -75,7 +75,7 @@ class CodeContract(DurabilityContractBase):
         assert (world.count("first"), world.count("second"), world.count("gate passed")) == (1, 1, 1)
         assert world.attempts("gate reached") == [1, 2]
 
-    async def test_d11_steps_that_are_added_at_the_end_are_no_departure(self, stage: Stage) -> None:
+    async def test_d11_steps_that_are_added_at_the_end_are_not_a_departure(self, stage: Stage) -> None:
         short, long = version(["first", "gate"]), version(["first", "gate", "second"])
         execution, world = await stage.start(short)
         process = await stage.worker(short)
@@ -85,7 +85,7 @@ class CodeContract(DurabilityContractBase):
         await stage.worker(long)
         assert await stage.soon(execution.result()) == ["first done", "gate done", "second done"]
 
-    async def test_d11_patched_code_goes_the_old_way_where_an_execution_has_gone_it(
+    async def test_d11_an_execution_that_ran_the_old_code_keeps_to_it_after_a_patch(
         self, stage: Stage
     ) -> None:
         unpatched, patched = version(["first", "gate", "second"]), patched_version()
@@ -119,7 +119,7 @@ class CodeContract(DurabilityContractBase):
             await process.stop()
         assert outcomes[0] == outcomes[1]
 
-    async def test_chance_is_the_same_in_every_replay_and_different_in_every_execution(
+    async def test_random_numbers_are_equal_in_every_replay_and_differ_between_executions(
         self, stage: Stage
     ) -> None:
         drawn = []

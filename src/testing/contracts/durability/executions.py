@@ -111,7 +111,7 @@ class ExecutionContract(DurabilityContractBase):
         assert [await stage.soon(execution.result()) for execution in started] == list(ODD_IDS)
 
     @pytest.mark.parametrize("id", ["", " ", "a\nb", "\ud800", "x" * 5000])
-    async def test_d1_an_id_that_cannot_be_is_refused(self, stage: Stage, id: str) -> None:
+    async def test_d1_text_that_cannot_be_an_id_is_refused(self, stage: Stage, id: str) -> None:
         backend = await stage.backend()
         with pytest.raises(DefinitionError):
             await backend.start(Echo, 1, id=id)
@@ -119,7 +119,7 @@ class ExecutionContract(DurabilityContractBase):
             await backend.get(id)
         assert await backend.list(workflow=id) == []
 
-    async def test_d1_what_is_no_workflow_is_refused(self, stage: Stage) -> None:
+    async def test_d1_an_object_that_is_not_a_workflow_is_refused(self, stage: Stage) -> None:
         backend = await stage.backend()
         for wrong in (object, "contract.never_defined"):
             with pytest.raises(DefinitionError):
@@ -173,7 +173,7 @@ class ExecutionContract(DurabilityContractBase):
         elif how == "ours":
             assert cause is ActivityFailed
 
-    async def test_d2_a_workflow_that_cannot_be_made_fails(self, stage: Stage) -> None:
+    async def test_d2_a_workflow_whose_constructor_raises_fails(self, stage: Stage) -> None:
         execution, world = await stage.start(Unmakeable)
         await stage.worker(Unmakeable)
         with pytest.raises(ExecutionFailed, match="no instance"):
@@ -346,7 +346,7 @@ class ExecutionContract(DurabilityContractBase):
         for handle in (execution, await stage.again(execution)):
             assert await stage.soon(handle.query("count_of", "b")) == 1
 
-    async def test_a_query_that_the_workflow_has_not_is_refused(self, stage: Stage) -> None:
+    async def test_a_query_that_the_workflow_does_not_have_is_refused(self, stage: Stage) -> None:
         execution, _ = await stage.start(Mailbox)
         await stage.worker(Mailbox)
         for name, arguments in (("no_such", ()), ("count_of", ()), ("contents", (1, 2))):
@@ -403,7 +403,7 @@ class ExecutionContract(DurabilityContractBase):
 
         assert await stage.until(present) == [queue]
 
-    async def test_what_has_ended_takes_no_messages(self, stage: Stage) -> None:
+    async def test_an_execution_that_has_ended_takes_no_messages(self, stage: Stage) -> None:
         execution, _ = await stage.start(Steps, ["a"])
         await stage.worker(Steps)
         await stage.soon(execution.result())

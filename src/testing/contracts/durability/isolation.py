@@ -235,7 +235,7 @@ class IsolationContract(DurabilityContractBase):
         await process.stop()
 
     @pytest.mark.parametrize("how", EXITS)
-    async def test_d19_a_handler_that_exits_fails_for_whoever_called_it(self, stage: Stage, how: str) -> None:
+    async def test_d19_a_handler_that_exits_raises_at_its_caller(self, stage: Stage, how: str) -> None:
         execution, _ = await stage.start(Leaving, "handler", how)
         process = await stage.worker(Leaving, Echo)
         with pytest.raises(UpdateFailed) as failed:

@@ -70,9 +70,7 @@ class MessageContract(DurabilityContractBase):
         assert await stage.soon(execution.result()) == sorted(seconds)
 
     @pytest.mark.parametrize("seconds", [0.0, 2.0])
-    async def test_d8_a_condition_is_not_waited_for_longer_than_was_said(
-        self, stage: Stage, seconds: float
-    ) -> None:
+    async def test_d8_a_wait_for_a_condition_ends_at_its_timeout(self, stage: Stage, seconds: float) -> None:
         execution, _ = await stage.start(Patient, seconds)
         await stage.worker(Patient)
         assert await stage.later(execution.result(), seconds) == "too late"
@@ -139,7 +137,7 @@ class MessageContract(DurabilityContractBase):
         assert sorted(await stage.soon(execution.result())) == [0, 1, 2, 3]
         assert sorted(str(effect.what) for effect in world.effects) == ["both 1 2", "both 3 0"]
 
-    async def test_d9_a_signal_that_the_workflow_has_not_is_refused(self, stage: Stage) -> None:
+    async def test_d9_a_signal_that_the_workflow_does_not_have_is_refused(self, stage: Stage) -> None:
         execution, _ = await stage.start(Mailbox)
         for name, arguments in (("no_such", ()), ("put", ()), ("put", (1, 2)), ("put_both", (1,))):
             with pytest.raises(InvalidArguments):
@@ -212,7 +210,7 @@ class MessageContract(DurabilityContractBase):
             await stage.later(execution.result(), stage.lease.total_seconds() + 1)
         assert (world.count("clean-up began"), world.count("clean-up ended")) == (1, 1)
 
-    async def test_d10_a_workflow_may_decline(self, stage: Stage) -> None:
+    async def test_d10_a_workflow_may_ignore_a_cancellation(self, stage: Stage) -> None:
         execution, _ = await stage.start(Cancellable, "ignore")
         await stage.worker(Cancellable)
         await stage.event(execution, EventKind.TIMER_STARTED)

@@ -121,7 +121,7 @@ class PoisonContract(DurabilityContractBase):
         await stage.pass_time(3 * stage.lease.total_seconds())
         assert (await poison.describe(), supervisor.deaths) == (described, DEATHS)
 
-    async def test_d19_what_was_held_goes_on_when_it_is_resumed(self, stage: Stage) -> None:
+    async def test_d19_a_held_execution_goes_on_when_it_is_resumed(self, stage: Stage) -> None:
         self.needs(BackendCapability.HOLDS)
         poison, world = await stage.start(Poison)
         supervisor = stage.supervised(1, Poison)
@@ -135,7 +135,7 @@ class PoisonContract(DurabilityContractBase):
         described = await poison.describe()
         assert (described.held, described.error) == (False, None)
 
-    async def test_d19_what_was_resumed_too_early_is_held_again(self, stage: Stage) -> None:
+    async def test_d19_an_execution_that_is_resumed_too_early_is_held_again(self, stage: Stage) -> None:
         self.needs(BackendCapability.HOLDS)
         poison, _ = await stage.start(Poison, False, True)
         supervisor = stage.supervised(1, Poison)
@@ -146,7 +146,7 @@ class PoisonContract(DurabilityContractBase):
         await self.held(stage, poison)
         assert supervisor.deaths == 2 * DEATHS
 
-    async def test_d19_what_is_held_can_be_cancelled(self, stage: Stage) -> None:
+    async def test_d19_a_held_execution_can_be_cancelled(self, stage: Stage) -> None:
         self.needs(BackendCapability.HOLDS)
         poison, world = await stage.start(Poison)
         supervisor = stage.supervised(1, Poison)
@@ -156,7 +156,7 @@ class PoisonContract(DurabilityContractBase):
             await stage.soon(poison.result())
         assert (world.count("boom"), supervisor.deaths) == (DEATHS, DEATHS)
 
-    async def test_d19_whoever_is_carried_beside_it_completes(self, stage: Stage) -> None:
+    async def test_d19_executions_that_are_carried_beside_it_complete(self, stage: Stage) -> None:
         self.needs(BackendCapability.HOLDS)
         seconds = LONG_LEASES * stage.lease.total_seconds()
         beside = [await stage.start(Long, seconds) for _ in range(12)]
@@ -167,7 +167,7 @@ class PoisonContract(DurabilityContractBase):
         assert await stage.later(results, 10 * seconds) == ["long done"] * 12
         assert supervisor.deaths == DEATHS
 
-    async def test_d19_only_what_is_held_can_be_resumed(self, stage: Stage) -> None:
+    async def test_d19_only_a_held_execution_can_be_resumed(self, stage: Stage) -> None:
         self.needs(BackendCapability.HOLDS)
         waiting, _ = await stage.start(Poison)
         assert not await waiting.resume()

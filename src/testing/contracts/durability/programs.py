@@ -276,7 +276,7 @@ class ProgramContract(DurabilityContractBase):
         crashes=st.lists(st.integers(min_value=1, max_value=5), min_size=1, max_size=CRASHES_MAX),
         cached=st.sampled_from([0, 1000]),
     )
-    async def test_a_crash_after_any_deed_changes_nothing(
+    async def test_a_crash_after_any_action_changes_nothing(
         self, program: list[Operation], crashes: list[int], cached: int
     ) -> None:
         async def crash(stage: Stage, run: ProgramRun, deeds: int) -> None:

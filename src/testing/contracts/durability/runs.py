@@ -72,7 +72,7 @@ class RunContract(DurabilityContractBase):
             Runner.run(AGENT, "Go.", ScriptedSession(script), id=run_id, backend=backend, **limits)
         )
 
-    async def test_d2_a_run_comes_to_the_same_for_every_caller(self, stage: Stage) -> None:
+    async def test_d2_a_run_has_the_same_result_for_every_caller(self, stage: Stage) -> None:
         run_id = stage.new_id()
         first = await self.run(stage, run_id, SHORT)
         assert (first.text, first.turns) == ("Forty-two.", 2)
@@ -80,7 +80,7 @@ class RunContract(DurabilityContractBase):
         execution = await (await stage.backend()).get(run_id)
         assert await stage.soon(execution.result()) is None
 
-    async def test_what_a_run_has_come_to_stands_in_its_journal_once(self, stage: Stage) -> None:
+    async def test_the_result_of_a_run_is_in_its_journal_once(self, stage: Stage) -> None:
         backend, session = await stage.backend(), ScriptedSession(SHORT)
         run = Runner.run_streamed(AGENT, "Go.", session, id=stage.new_id(), backend=backend)
         events = await stage.soon(all_events_of(run))
@@ -92,7 +92,7 @@ class RunContract(DurabilityContractBase):
         encoded = encode([event.data.to_data() for event in events])
         assert [encoded.count(text) for text in (b"Forty-two.", b"a" * RESULT_BYTES)] == [1, 1]
 
-    async def test_a_reply_may_take_the_room_of_a_value(self, stage: Stage) -> None:
+    async def test_a_reply_may_be_as_large_as_a_value(self, stage: Stage) -> None:
         run_id, text = stage.new_id(), "x" * self.reply_bytes
         first = await self.run(stage, run_id, {"runner": [say(text)]})
         assert first.text == text
@@ -109,7 +109,9 @@ class RunContract(DurabilityContractBase):
         assert {len(result) for result in results} == {RESULT_BYTES}
         assert came_to(await self.run(stage, run_id, unasked)) == came_to(first)
 
-    async def test_a_run_at_its_limit_raises_with_all_that_it_has_come_to(self, stage: Stage) -> None:
+    async def test_the_error_of_a_run_at_its_limit_has_everything_that_it_produced(
+        self, stage: Stage
+    ) -> None:
         run_id, errors = stage.new_id(), list[Any]()
         for script in (filling, unasked):
             try:

@@ -28,7 +28,7 @@ class StepContract(DurabilityContractBase):
 
     # Crashes ---------------------------------------------------------------------------------------------
 
-    async def test_d3_what_is_journaled_never_runs_again(self, stage: Stage) -> None:
+    async def test_d3_a_journaled_step_never_runs_again(self, stage: Stage) -> None:
         execution, world = await stage.start(Gated)
         for crash in range(1, 4):
             process = await stage.worker(Gated)
@@ -53,7 +53,7 @@ class StepContract(DurabilityContractBase):
         assert await stage.soon(execution.result()) == ["a done", "b done", "c done"]
         assert [world.count(f"{gate} reached") for gate in "abc"] == [2, 1, 2]
 
-    async def test_d4_what_may_have_run_is_run_again_under_the_same_key(self, stage: Stage) -> None:
+    async def test_d4_a_step_in_doubt_runs_again_under_the_same_key(self, stage: Stage) -> None:
         execution, world = await stage.start(Gated)
         for crash in range(1, 4):
             process = await stage.worker(Gated)
@@ -151,9 +151,7 @@ class StepContract(DurabilityContractBase):
         ("how", "kind"),
         [("itself", "Hopeless"), ("derived", "MoreHopeless"), ("group", "ExceptionGroup")],
     )
-    async def test_d5_an_error_that_is_declared_hopeless_ends_the_step(
-        self, stage: Stage, how: str, kind: str
-    ) -> None:
+    async def test_d5_a_non_retryable_error_ends_the_step(self, stage: Stage, how: str, kind: str) -> None:
         execution, world = await stage.start(CountAttempts, f"hopeless {how}")
         await stage.worker(CountAttempts)
         assert await stage.soon(execution.result()) == ["ActivityFailed", 1, kind]
@@ -213,7 +211,7 @@ class StepContract(DurabilityContractBase):
         times = [effect.at for effect in world.effects if effect.what == "tried"]
         assert times[1] - times[0] >= 2
 
-    async def test_d5_an_attempt_that_falls_silent_is_tried_again_and_its_last_word_is_known(
+    async def test_d5_an_attempt_without_heartbeats_is_retried_and_gets_the_details_of_the_last_heartbeat(
         self, stage: Stage
     ) -> None:
         execution, world = await stage.start(CountAttempts, "silent")
@@ -221,7 +219,7 @@ class StepContract(DurabilityContractBase):
         assert await stage.later(execution.result(), 4) == ["page", 7]
         assert world.attempts("tried") == [1, 2]
 
-    async def test_d5_signs_of_life_keep_an_attempt_alive(self, stage: Stage) -> None:
+    async def test_d5_heartbeats_keep_an_attempt_alive(self, stage: Stage) -> None:
         self.needs(BackendCapability.MOVABLE_CLOCK)
         execution, world = await stage.start(CountAttempts, "alive", 5)
         await stage.worker(CountAttempts)
@@ -273,7 +271,7 @@ class StepContract(DurabilityContractBase):
             assert [effect.what for effect in world.effects] == [f"{number} a", f"{number} b"]
         assert (await stage.soon(failing.result()))[0] == "ActivityFailed"
 
-    async def test_d3_a_finished_execution_is_left_alone(self, stage: Stage) -> None:
+    async def test_d3_no_worker_claims_an_execution_that_has_ended(self, stage: Stage) -> None:
         execution, world = await stage.start(CountAttempts, "hopeless itself")
         process = await stage.worker(CountAttempts)
         await stage.soon(execution.result())
@@ -285,7 +283,7 @@ class StepContract(DurabilityContractBase):
         assert await stage.soon(all_events(execution)) == before
         assert world.count("tried") == 1
 
-    async def test_a_result_can_be_waited_for_by_many_and_given_up_by_some(self, stage: Stage) -> None:
+    async def test_many_can_wait_for_a_result_and_some_can_stop_waiting(self, stage: Stage) -> None:
         execution, world = await stage.start(Gated)
         await stage.worker(Gated)
         waiting = [asyncio.ensure_future(execution.result()) for _ in range(5)]

@@ -76,7 +76,7 @@ class UpdateContract(DurabilityContractBase):
 
     # The same id ----------------------------------------------------------------------------------------
 
-    async def test_d18_the_same_id_is_answered_alike_and_handled_once(self, stage: Stage) -> None:
+    async def test_d18_updates_of_one_id_are_handled_once_and_get_the_same_answer(self, stage: Stage) -> None:
         execution, world = await stage.start(AccountWithUpdates)
         await stage.worker(AccountWithUpdates)
         handles = [execution, *[await stage.again(execution) for _ in range(3)]]
@@ -160,7 +160,7 @@ class UpdateContract(DurabilityContractBase):
             (EventKind.UPDATE_COMPLETED, "book"),
         ]
 
-    async def test_d18_a_handler_that_fails_is_the_callers_affair(self, stage: Stage) -> None:
+    async def test_d18_an_error_of_a_handler_is_raised_at_the_caller_only(self, stage: Stage) -> None:
         execution, world = await stage.start(AccountWithUpdates)
         await stage.worker(AccountWithUpdates)
         for how, kind in (
@@ -181,7 +181,7 @@ class UpdateContract(DurabilityContractBase):
         await execution.signal("close")
         assert await stage.soon(execution.result()) == 0
 
-    async def test_d18_what_cannot_be_sent_is_an_error_at_the_call(self, stage: Stage) -> None:
+    async def test_d18_an_update_that_cannot_be_sent_is_an_error_at_the_call(self, stage: Stage) -> None:
         execution, _ = await stage.start(AccountWithUpdates)
         for name, arguments in (
             *(("no_such", ()), ("close", ()), ("deposit", ()), ("deposit", (1, 2, 3))),
@@ -277,7 +277,7 @@ class UpdateContract(DurabilityContractBase):
         kinds = [event.kind for event in await all_events(execution)]
         assert kinds.index(EventKind.ACTIVITY_STARTED) > kinds.index(EventKind.UPDATE_ACCEPTED)
 
-    async def test_d18_a_workflow_that_cannot_be_made_answers_no_update(self, stage: Stage) -> None:
+    async def test_d18_a_workflow_whose_constructor_raises_answers_no_update(self, stage: Stage) -> None:
         execution, _ = await stage.start(UnmakeableAccount)
         waiting = asyncio.create_task(execution.update("deposit", 1))
         await stage.pass_time(0.1)

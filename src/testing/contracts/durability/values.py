@@ -401,7 +401,7 @@ class OddErrors:
 class ValueContract(DurabilityContractBase):
     """D2, D12: a kept value equals the given value."""
 
-    async def test_d2_a_value_is_the_same_behind_every_door(self, stage: Stage) -> None:
+    async def test_d2_a_value_is_unchanged_at_every_entry(self, stage: Stage) -> None:
         started = {name: (await stage.start(Doors, value))[0] for name, value in KEPT.items()}
         process = await stage.worker(Doors)
         for name, execution in started.items():
@@ -441,7 +441,7 @@ class ValueContract(DurabilityContractBase):
             assert isinstance(failed.value.__cause__, Unserialisable), name
             assert world.count(f"{name}: Unserialisable, Unserialisable") == 1
 
-    async def test_d2_a_value_with_types_is_the_same_behind_every_door(self, stage: Stage) -> None:
+    async def test_d2_a_typed_value_is_unchanged_at_every_entry(self, stage: Stage) -> None:
         started = {name: (await stage.start(TypedDoors, parcel))[0] for name, parcel in KEPT_PARCELS.items()}
         process = await stage.worker(TypedDoors)
         for name, execution in started.items():
@@ -456,7 +456,7 @@ class ValueContract(DurabilityContractBase):
             for place in range(3):
                 assert await stage.soon(execution.query("look", place)) == KEPT_PARCELS[name], name
 
-    async def test_d12_a_value_that_its_type_would_cut_is_refused_where_it_is_given(
+    async def test_d12_a_value_that_its_type_would_shorten_is_refused_where_it_is_given(
         self, stage: Stage
     ) -> None:
         execution, _ = await stage.start(TypedDoors, Parcel())
@@ -473,7 +473,7 @@ class ValueContract(DurabilityContractBase):
                 with pytest.raises(Unserialisable):
                     await stage.soon(attempt)
 
-    async def test_d12_a_value_that_its_type_would_cut_never_leaves_the_code_that_made_it(
+    async def test_d12_a_value_that_its_type_would_shorten_never_leaves_the_code_that_made_it(
         self, stage: Stage
     ) -> None:
         started = {name: await stage.start(ClosedTypedDoors, name) for name in CUT_PARCELS}

@@ -85,7 +85,7 @@ class WorkerContract(DurabilityContractBase):
         execution, _ = await stage.start(Steps, ["a"])
         assert await stage.later(execution.result(), stage.lease.total_seconds()) == ["a done"]
 
-    async def test_d6_a_worker_that_alone_lost_its_lease_takes_up_its_own_execution(
+    async def test_d6_the_only_worker_claims_an_execution_again_after_it_lost_the_lease(
         self, stage: Stage
     ) -> None:
         self.needs(BackendCapability.PAUSABLE)
@@ -120,7 +120,7 @@ class WorkerContract(DurabilityContractBase):
         assert await stage.soon(execution.result()) == ["before done", "gate done", "after done"]
         assert [world.attempts(what) for what in ("before", "gate reached", "after")] == [[1], [1], [1]]
 
-    async def test_d15_what_does_not_finish_in_time_is_handed_over(self, stage: Stage) -> None:
+    async def test_d15_an_execution_that_does_not_finish_in_time_is_handed_over(self, stage: Stage) -> None:
         execution, world = await stage.start(Gated)
         process = await stage.worker(Gated, graceful_shutdown_timeout=timedelta(seconds=1))
         await stage.soon(world.happened("gate reached"))
@@ -131,7 +131,7 @@ class WorkerContract(DurabilityContractBase):
         assert await stage.soon(execution.result()) == ["before done", "gate done", "after done"]
         assert world.attempts("gate reached") == [1, 2]
 
-    async def test_d15_what_is_handed_over_goes_on_at_once(self, stage: Stage) -> None:
+    async def test_d15_an_execution_that_is_handed_over_goes_on_at_once(self, stage: Stage) -> None:
         started = [await stage.start(ManyGates, ["a", "b"]) for _ in range(3)]
         process = await stage.worker(ManyGates, graceful_shutdown_timeout=timedelta(0))
         for _, world in started:
@@ -252,7 +252,7 @@ class WorkerContract(DurabilityContractBase):
         await asleep.cancel()
         await process.stop()
 
-    async def test_d16_workers_hand_a_waiting_execution_to_and_fro(self, stage: Stage) -> None:
+    async def test_d16_a_waiting_execution_moves_between_workers(self, stage: Stage) -> None:
         execution, world = await stage.start(Mailbox, True)
         for _ in range(3):
             await stage.worker(Mailbox)

@@ -18,7 +18,7 @@ from outlast.testing.contracts.journal.storage import Storage
 
 
 class AppendingContract(JournalContractBase):
-    async def test_j3_what_was_appended_is_seen_by_every_reader_at_once(
+    async def test_j3_appended_records_are_seen_by_every_reader_at_once(
         self, storage: Storage, store: Store
     ) -> None:
         async with storage.open() as second:
@@ -29,7 +29,7 @@ class AppendingContract(JournalContractBase):
                 assert list(await second.read("e", length)) == [b"%d" % length]
                 assert await second.head("e") == await store.head("e")
 
-    async def test_j3_what_was_appended_survives_reopening(self, storage: Storage) -> None:
+    async def test_j3_appended_records_survive_reopening(self, storage: Storage) -> None:
         async with storage.open() as store:
             await store.create(new_execution(), FIRST)
             await store.send("e", Message("m1", b"one"))
@@ -82,7 +82,7 @@ class AppendingContract(JournalContractBase):
         await self.assert_refused(store, old, 1, [b"stale"], Commit())
         await store.append(taken, 1, [b"good"], Commit())
 
-    async def test_j4_a_lease_that_ran_out_is_good_until_somebody_else_claims(
+    async def test_j4_a_claim_whose_lease_ran_out_is_valid_until_somebody_else_claims(
         self, storage: Storage, store: Store
     ) -> None:
         await store.create(new_execution(), FIRST)
@@ -194,7 +194,7 @@ class AppendingContract(JournalContractBase):
                 assert records == [FIRST, b"second", b"third"]
                 assert (head.length, head.owner, head.reason) == (3, None, "released")
 
-    async def test_j5_what_became_of_a_cancelled_append_is_settled_when_the_call_has_ended(
+    async def test_j5_the_outcome_of_a_cancelled_append_is_settled_when_the_call_has_ended(
         self, storage: Storage, store: Store
     ) -> None:
         seen: dict[str, object] = {}
@@ -243,7 +243,7 @@ class AppendingContract(JournalContractBase):
                 assert list(await second.read("e", after)) == whole[after:]
             assert all(type(record) is bytes for record in await second.read("e"))
 
-    async def test_j7_records_stay_as_they_are_whatever_comes_after(
+    async def test_j7_records_stay_unchanged_after_later_appends(
         self, storage: Storage, store: Store
     ) -> None:
         await store.create(new_execution(), FIRST)

@@ -48,7 +48,7 @@ class ClaimingContract(JournalContractBase):
         work = await self.claim(store, workflows=["w", "v"], task_queue="p")
         assert sorted(claim.execution_id for claim in work.claims) == ["vp", "wp"]
 
-    async def test_those_that_have_waited_longest_are_claimed_first(
+    async def test_the_executions_that_have_waited_longest_are_claimed_first(
         self, storage: Storage, store: Store
     ) -> None:
         """They may wait for their start, their lease's end, their wake-up time, or since a message."""
@@ -73,7 +73,7 @@ class ClaimingContract(JournalContractBase):
             order += [claim.execution_id for claim in work]
         assert order == ["new", "sleeper", "messaged", "expired", "early sleeper"]
 
-    async def test_those_that_have_waited_longest_are_claimed_first_whatever_their_workflow(
+    async def test_the_executions_that_have_waited_longest_are_claimed_first_across_workflows(
         self, storage: Storage, store: Store
     ) -> None:
         """An execution that comes in the middle of many others is claimed in the middle, by any worker."""

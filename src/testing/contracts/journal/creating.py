@@ -62,7 +62,7 @@ class CreatingContract(JournalContractBase):
         assert await store.head("e") == head
         assert list(await store.read("e")) == [FIRST]
 
-    async def test_what_was_never_created_is_not_there(self, store: Store) -> None:
+    async def test_an_execution_that_was_never_created_is_not_found(self, store: Store) -> None:
         assert await store.head("e") is None
         assert list(await store.read("e")) == []
         assert list(await store.messages("e", 0)) == []

@@ -69,7 +69,7 @@ class CatalogueContract(JournalContractBase):
         assert {id: await self.state(store, id) for id in claims} == before
         await store.append(claims["owned"], 1, [b"second"], Commit())
 
-    async def test_k1_what_ended_long_enough_ago_is_forgotten_whole(
+    async def test_k1_an_execution_that_ended_long_enough_ago_is_forgotten_completely(
         self, storage: Storage, store: Store
     ) -> None:
         await store.create(new_execution("old"), FIRST)

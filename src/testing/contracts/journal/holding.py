@@ -77,7 +77,7 @@ class HoldingContract(JournalContractBase):
         await self.assert_refused(store, stale, 1, [b"stale"], Commit())
         assert (await self.head(store)).fruitless == 3
 
-    async def test_l7_what_is_held_is_not_claimed_however_long_it_waits(
+    async def test_l7_a_held_execution_is_not_claimed_however_long_it_waits(
         self, storage: Storage, store: Store
     ) -> None:
         for id in ("e", "f"):
@@ -87,7 +87,7 @@ class HoldingContract(JournalContractBase):
             await storage.clock.advance(self.lease_seconds * 2)
         assert await store.prune(storage.clock.now()) == 0
 
-    async def test_l7_what_is_held_until_a_time_is_claimed_then_and_by_no_message_before(
+    async def test_l7_an_execution_held_until_a_time_is_claimed_then_and_by_no_message_before(
         self, storage: Storage, store: Store
     ) -> None:
         self.require(StoreCapability.MOVABLE_CLOCK)
@@ -120,7 +120,7 @@ class HoldingContract(JournalContractBase):
         await store.append(claim, 1, [], Commit(status=Status.COMPLETED))
         assert not (await self.head(store)).held
 
-    async def test_l7_messages_to_what_is_held_are_kept_and_wake_nobody(
+    async def test_l7_messages_to_a_held_execution_are_kept_and_wake_nobody(
         self, storage: Storage, store: Store
     ) -> None:
         await store.create(new_execution(), FIRST)
@@ -150,7 +150,7 @@ class HoldingContract(JournalContractBase):
             assert await store.heads(status=Status.RUNNING) == [head]
             await self.assert_refused(store, claim, 2, [b"third"], Commit())
 
-    async def test_l8_what_is_resumed_is_claimable_at_once_and_begins_anew(
+    async def test_l8_a_resumed_execution_is_claimable_at_once_and_its_count_is_0(
         self, storage: Storage, store: Store
     ) -> None:
         claim = await self.lose(storage, store, times=2)
@@ -163,7 +163,9 @@ class HoldingContract(JournalContractBase):
         claim = await self.claim_one(store, worker="b")
         assert (claim.fruitless, claim.recovered) == (0, False)
 
-    async def test_l8_it_has_waited_since_it_was_resumed(self, storage: Storage, store: Store) -> None:
+    async def test_l8_a_resumed_execution_has_waited_since_it_was_resumed(
+        self, storage: Storage, store: Store
+    ) -> None:
         self.require(StoreCapability.MOVABLE_CLOCK)
         await self.create_and_hold(store, "held")
         await storage.clock.advance(5)
@@ -175,21 +177,25 @@ class HoldingContract(JournalContractBase):
         order = [(await self.claim(store, limit=1)).claims[0].execution_id for _ in range(3)]
         assert order == ["earlier", "held", "later"]
 
-    async def test_l8_what_is_held_until_a_time_is_resumed_before(
+    async def test_l8_an_execution_held_until_a_time_can_be_resumed_before(
         self, storage: Storage, store: Store
     ) -> None:
         await self.create_and_hold(store, "e", wake_at=MUCH_LATER)
         assert await store.resume("e")
         await self.claim_one(store)
 
-    async def test_l8_what_is_not_held_stays_as_it_is(self, storage: Storage, store: Store) -> None:
+    async def test_l8_resuming_an_execution_that_is_not_held_changes_nothing(
+        self, storage: Storage, store: Store
+    ) -> None:
         await self.lose(storage, store, times=2)
         before = await self.state(store, "e")
         assert not await store.resume("e")
         assert await self.state(store, "e") == before
         await self.assert_nothing_claimable(store)
 
-    async def test_l8_what_was_held_and_has_an_owner_now_stays_with_it(self, store: Store) -> None:
+    async def test_l8_resuming_an_execution_that_has_an_owner_again_changes_nothing(
+        self, store: Store
+    ) -> None:
         await self.create_and_hold(store, "e", wake_at=0.0)
         claim = await self.claim_one(store)
         before = await self.state(store, "e")
@@ -198,7 +204,7 @@ class HoldingContract(JournalContractBase):
         await self.assert_nothing_claimable(store)
         await store.append(claim, 1, [b"second"], Commit())
 
-    async def test_l8_to_resume_again_changes_nothing(self, store: Store) -> None:
+    async def test_l8_resuming_again_changes_nothing(self, store: Store) -> None:
         await self.create_and_hold(store, "e")
         assert [await store.resume("e"), await store.resume("e")] == [True, False]
         claim = await self.claim_one(store)
@@ -206,7 +212,7 @@ class HoldingContract(JournalContractBase):
         assert not await store.resume("e")
         await self.assert_nothing_claimable(store)
 
-    async def test_l8_nothing_can_be_resumed_that_is_unknown_or_has_ended(self, store: Store) -> None:
+    async def test_l8_resuming_an_unknown_or_ended_execution_raises(self, store: Store) -> None:
         with pytest.raises(ExecutionNotFound):
             await store.resume("nobody")
         await self.create_and_close(store, "e", Status.FAILED)
@@ -216,7 +222,7 @@ class HoldingContract(JournalContractBase):
         assert refusal.value.status == Status.FAILED
         assert await self.state(store, "e") == before
 
-    def test_l7_only_what_is_released_can_be_held(self) -> None:
+    def test_l7_only_a_release_can_hold(self) -> None:
         with pytest.raises(ValueError, match="release"):
             Commit(hold=True)
 

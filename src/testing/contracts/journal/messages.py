@@ -84,7 +84,7 @@ class InboxContract(JournalContractBase):
         for id in ("e", "f"):
             assert [d.message.body for d in await store.messages(id, 0)] == [id.encode()]
 
-    async def test_i3_a_message_to_nobody_is_refused(self, store: Store) -> None:
+    async def test_i3_a_message_to_an_unknown_execution_is_refused(self, store: Store) -> None:
         with pytest.raises(ExecutionNotFound):
             await store.send("e", Message("m", b"body"))
         await store.create(new_execution(), FIRST)

@@ -40,12 +40,12 @@ class PresenceContract(JournalContractBase):
             await second.announce(replace(CARD, identity="b"), self.lease_seconds)
             assert await self.listed(second) == ["b"]
 
-    async def test_p1_whoever_started_first_is_listed_first(self, store: Store) -> None:
+    async def test_p1_the_worker_that_started_first_is_listed_first(self, store: Store) -> None:
         for identity, started_at in (("c", 30.0), ("b", 10.5), ("a", 10.5), ("d", 9.0)):
             await store.announce(WorkerCard(identity, (), "default", started_at), self.lease_seconds)
         assert await self.listed(store) == ["d", "a", "b", "c"]
 
-    async def test_p1_a_worker_may_be_called_what_it_likes(self, store: Store) -> None:
+    async def test_p1_an_identity_may_be_any_text(self, store: Store) -> None:
         cards = [WorkerCard(name, (name,), name, float(number)) for number, name in enumerate(ODD_IDS)]
         for card in cards:
             await store.announce(card, self.lease_seconds)
@@ -87,7 +87,9 @@ class PresenceContract(JournalContractBase):
         assert (await self.claim(store, worker="b")).claims == ()
         await store.append(claim, 1, [b"second"], Commit())
 
-    async def test_p4_a_worker_is_listed_with_what_it_owns(self, storage: Storage, store: Store) -> None:
+    async def test_p4_a_worker_is_listed_with_the_executions_that_it_owns(
+        self, storage: Storage, store: Store
+    ) -> None:
         ids = ("kept", "released", "asleep", "ended", "taken")
         for id in ids:
             await store.create(new_execution(id), FIRST)

@@ -157,7 +157,7 @@ class WakingContract(JournalContractBase):
                     await event()
                     await self.ends(storage, asyncio.create_task(store.wait(version, 60.0)))
 
-    async def test_l5_what_happens_while_waiting_ends_the_wait(self, storage: Storage, store: Store) -> None:
+    async def test_l5_a_change_during_a_wait_ends_it(self, storage: Storage, store: Store) -> None:
         async with storage.open() as second:
             for each in (second, store):
                 id = "by itself" if each is store else "by another"

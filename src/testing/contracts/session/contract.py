@@ -168,7 +168,7 @@ class SessionContract(AsyncioTests):
                 await conversation.run("Go.")
                 assert seen(conversation.history)[-1] == ("says", "Never mind.")
 
-    async def test_chunks_of_unknown_types_are_kept_and_do_no_harm(self) -> None:
+    async def test_chunks_of_unknown_types_are_kept_and_end_no_conversation(self) -> None:
         chunks: Any = [{"type": "text", "text": "Look: "}, {"type": "hologram", "beams": [1, 2]}]
         reply = MessageOutput.model_validate({"content": chunks})
         with self.open(SessionProgram(((reply, call("look_up", {})), (say("Done."),)))) as world:
@@ -212,7 +212,7 @@ class SessionContract(AsyncioTests):
 
     @given(program=programs())
     @few_examples(12)
-    async def test_any_conversation_says_what_its_program_says(self, program: SessionProgram) -> None:
+    async def test_any_conversation_goes_as_its_program_says(self, program: SessionProgram) -> None:
         await self.converse(program)
 
     async def test_conversations_of_one_session_do_not_mix(self) -> None:
@@ -291,7 +291,7 @@ class SessionContract(AsyncioTests):
 
     @given(program=programs(), troubles=st.lists(st.none() | st.sampled_from(TRANSIENT), max_size=6))
     @few_examples(12)
-    async def test_troubles_that_pass_change_nothing(
+    async def test_passing_troubles_change_nothing(
         self, program: SessionProgram, troubles: list[Trouble | None]
     ) -> None:
         self.need(SessionCapability.SERVER)

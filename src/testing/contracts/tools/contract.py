@@ -418,7 +418,7 @@ class ToolsContract(AsyncioTests):
             # A `ToolError` would be sent to the model, and the call would not be tried again.
             assert not isinstance(outcome, ToolError)
 
-    async def test_t3_an_effect_is_never_said_to_be_less_than_it_is(self) -> None:
+    async def test_t3_an_effect_is_never_declared_weaker_than_it_is(self) -> None:
         async with self.calling() as caller:
             before = {tool: caller.source.effect(caller.name(tool)) for tool in EFFECTS}
             await caller.source.list_tools(caller.resources)
