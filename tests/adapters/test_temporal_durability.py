@@ -167,9 +167,9 @@ class TestTemporalDurability(DurabilityContract):
     patience_seconds = 90.0
     worker_life_seconds = 0.3
     only_nightly = (
-        *("a_crash_after_any_deed", "an_execution_that_leaves_memory", "chance_is_the_same"),
+        *("a_crash_after_any_action", "an_execution_that_leaves_memory", "random_numbers_are_equal"),
         *("checks_and_limits", "d11_code_that_departs", "d15_nothing_is_lost", "d17_a_call_waits"),
-        *("d17_calls_are_decided", "d3_what_is_journaled", "d4_what_may_have_run"),
+        *("d17_calls_are_decided", "d3_a_journaled_step", "d4_a_step_in_doubt_runs"),
         *(
             "d5_an_attempt_that_takes_too_long",
             "d5_back_off",
