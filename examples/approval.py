@@ -3,7 +3,7 @@
 Run it: python examples/approval.py
 
 In production the two sides are apart: the worker runs the agent, and whoever decides does so days later, from
-another process, or by `outlast pending | approve | deny`.
+another process, or by `outlast pending | allow | deny`.
 """
 
 import asyncio

@@ -300,7 +300,7 @@ CallArgument = Annotated[
 
 
 @app.command()
-def approve(
+def allow(
     id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
     call: CallArgument,
     reason: Annotated[str | None, typer.Option(help="Kept with the decision.")] = None,

@@ -314,7 +314,7 @@ def _sentence_of(data: events.AnyEventData) -> str:
         case events.ApprovalRequestedData():
             return f"approval of {data.tool} asked for: {_short(data.arguments)}"
         case events.ApprovalGivenData():
-            return f"{data.tool} approved{_because(data.reason)}"
+            return f"{data.tool} allowed{_because(data.reason)}"
         case events.ApprovalDeniedData():
             return f"{data.tool} denied{_because(data.reason)}"
         case events.ReplyCutData():

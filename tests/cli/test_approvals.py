@@ -42,7 +42,7 @@ def waiting(number: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("shop")
-def test_calls_are_listed_approved_edited_and_denied(tmp_path: Path) -> None:
+def test_calls_are_listed_allowed_edited_and_denied(tmp_path: Path) -> None:
     (tmp_path / "bank.py").write_text(BANK)
     call("start", "transfers", "--id", "t-1", "--module", "bank")
     assert call("pending", "t-1").stderr == "no call waits for a decision\n"
@@ -51,12 +51,12 @@ def test_calls_are_listed_approved_edited_and_denied(tmp_path: Path) -> None:
         table = call("pending", "t-1").stdout
         assert '{"to":"Bob","amount":5}' in table
         assert bob in table
-        assert call("approve", "t-1", ann).stdout == f"allowed transfer (call {ann}) of execution t-1\n"
-        wrong = call("approve", "t-1", bob, "--arguments", '{"to": "Bob", "amount": "few"}')
+        assert call("allow", "t-1", ann).stdout == f"allowed transfer (call {ann}) of execution t-1\n"
+        wrong = call("allow", "t-1", bob, "--arguments", '{"to": "Bob", "amount": "few"}')
         assert (wrong.exit_code, wrong.stdout) == (1, "")
         assert "amount: must be of type integer" in wrong.stderr
         edited = json.dumps({"to": "Bob", "amount": 3})
-        done = call("approve", "t-1", bob, "--arguments", edited, "--reason", "less")
+        done = call("allow", "t-1", bob, "--arguments", edited, "--reason", "less")
         what = f"allowed transfer (call {bob}) of execution t-1"
         assert done.stdout == f'{what} with the arguments {{"to":"Bob","amount":3}}: less\n'
         done = call("deny", "t-1", cid, "--reason", "too much")
@@ -67,9 +67,9 @@ def test_calls_are_listed_approved_edited_and_denied(tmp_path: Path) -> None:
     assert "too much" in results[2]
     shown = call("show", "t-1").stdout
     assert 'approval of transfer asked for: {"to":"Ann","amount":5}' in shown
-    assert "transfer approved: less" in shown
+    assert "transfer allowed: less" in shown
     assert "transfer denied: too much" in shown
-    again = call("approve", "t-1", ann)
+    again = call("allow", "t-1", ann)
     assert (again.exit_code, "takes no more messages" in again.stderr) == (1, True)
 
 
@@ -81,4 +81,4 @@ def test_what_cannot_be_decided_is_explained_in_a_sentence(tmp_path: Path) -> No
     assert refused.exit_code == 1
     assert "no call 'none-such' of execution 't-1' waits for a decision" in refused.stderr
     for text in ("{", "[1]"):
-        assert call("approve", "t-1", "x", "--arguments", text).exit_code == 2
+        assert call("allow", "t-1", "x", "--arguments", text).exit_code == 2
