@@ -5,14 +5,15 @@
 
 It knows a backend only as users do (`start`, `get`, `list`, `worker`, handles, workflows and activities), and
 storage only as something that several processes have open, one of which may die. Behind each of the promises
-D1 to D21 of `ports.durability` stands at least one test with its number. This
-library's own tests hold backends that break one promise each, and prove that each is caught.
+D1 to D21 of `ports.durability` stands at least one test with its number. The library's own tests hold
+backends that break one promise each, and prove that each is caught.
 """
 
 from __future__ import annotations
 
 from outlast.testing.contracts.durability.agents import AgentContract
 from outlast.testing.contracts.durability.approvals import ApprovalContract
+from outlast.testing.contracts.durability.argument_names import ArgumentNameContract
 from outlast.testing.contracts.durability.code import CodeContract
 from outlast.testing.contracts.durability.executions import ExecutionContract
 from outlast.testing.contracts.durability.failures import FailureContract
@@ -26,6 +27,7 @@ from outlast.testing.contracts.durability.stage import DurabilityContractBase
 from outlast.testing.contracts.durability.steps import StepContract
 from outlast.testing.contracts.durability.storage import ALL, BackendCapability, DurabilityStorage
 from outlast.testing.contracts.durability.text import TextContract
+from outlast.testing.contracts.durability.typed_values import TypedValueContract
 from outlast.testing.contracts.durability.updates import UpdateContract
 from outlast.testing.contracts.durability.values import ValueContract
 from outlast.testing.contracts.durability.workers import WorkerContract
@@ -43,6 +45,8 @@ class DurabilityContract(
     TextContract,
     UpdateContract,
     ValueContract,
+    TypedValueContract,
+    ArgumentNameContract,
     CodeContract,
     WorkerContract,
     LeaseContract,
