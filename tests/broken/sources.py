@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from outlast.core.agents import ToolSpec
@@ -16,6 +17,9 @@ from outlast.core.errors import InvalidArguments, ToolFailed, UnknownTool
 from outlast.core.json import JSON
 from outlast.ports.resources import Resources
 from outlast.ports.tools import Effect, ToolOutput, ToolSource
+
+Call = Callable[[Mapping[str, JSON]], Coroutine[Any, Any, ToolOutput]]
+"""Makes the call on the sound source, with the given arguments."""
 
 
 class BrokenSource(ToolSource):
@@ -40,10 +44,18 @@ class BrokenSource(ToolSource):
     async def call(
         self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
     ) -> ToolOutput:
-        return self.given(await self._source.call(tool, arguments, resources, known=known))
+        return await self.around(tool, arguments, partial(self._call, tool, resources, known))
+
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
+        return await call(arguments)
 
     def given(self, output: ToolOutput) -> ToolOutput:
         return output
+
+    async def _call(
+        self, tool: str, resources: Resources, known: str | None, arguments: Mapping[str, JSON]
+    ) -> ToolOutput:
+        return self.given(await self._source.call(tool, arguments, resources, known=known))
 
     def effect(self, tool: str) -> Effect:
         return self._source.effect(tool)
@@ -143,14 +155,12 @@ class RoundsNumbers(BrokenSource):
 
     fails = "test_t2_numbers_arrive_as_they_were_sent"
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         rounded = {
             key: int(float(f"{value:.6g}")) if isinstance(value, int) else value
             for key, value in arguments.items()
         }
-        return await super().call(tool, rounded, resources, known=known)
+        return await call(rounded)
 
 
 class StripsText(BrokenSource):
@@ -180,12 +190,10 @@ class ExpectsArguments(BrokenSource):
 
     fails = "test_t2_a_tool_without_arguments_needs_none"
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         if not arguments:
             raise InvalidArguments(tool, ["there are none"])
-        return await super().call(tool, arguments, resources, known=known)
+        return await call(arguments)
 
 
 class KeepsTextOnly(BrokenSource):
@@ -242,11 +250,9 @@ class TriesErrorsAgain(BrokenSource):
 
     fails = "test_t2_a_call_runs_its_tool_once"
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
-        output = await super().call(tool, arguments, resources, known=known)
-        return await super().call(tool, arguments, resources, known=known) if output.is_error else output
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
+        output = await call(arguments)
+        return await call(arguments) if output.is_error else output
 
 
 class RemembersResults(BrokenSource):
@@ -258,12 +264,10 @@ class RemembersResults(BrokenSource):
         super().__init__(source)
         self._known: dict[tuple[str, str], ToolOutput] = {}
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         key = tool, repr(arguments)
         if key not in self._known:
-            self._known[key] = await super().call(tool, arguments, resources, known=known)
+            self._known[key] = await call(arguments)
         return self._known[key]
 
 
@@ -288,12 +292,10 @@ class FillsInWhatIsMissing(BrokenSource):
 
     fails = "test_t3_arguments_that_do_not_fit_are_refused_before_anything_runs"
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         if tool == "add":
             arguments = {"left": arguments.get("left", 0), "right": arguments.get("right", 0)}
-        return await super().call(tool, arguments, resources, known=known)
+        return await call(arguments)
 
 
 class ReturnsMisfits(BrokenSource):
@@ -301,11 +303,9 @@ class ReturnsMisfits(BrokenSource):
 
     fails = "test_t3_arguments_that_do_not_fit_are_refused_before_anything_runs"
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources, known=known)
+            return await call(arguments)
         except InvalidArguments as error:
             return ToolOutput(content=str(error), is_error=True)
 
@@ -315,11 +315,9 @@ class LooksUpUnknownTools(BrokenSource):
 
     fails = "test_t3_an_unknown_tool_is_refused"
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources, known=known)
+            return await call(arguments)
         except UnknownTool as error:
             raise KeyError(tool) from error
 
@@ -329,11 +327,9 @@ class ReturnsInfrastructureFailures(BrokenSource):
 
     fails = "test_t3_an_infrastructure_failure_is_raised"
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources, known=known)
+            return await call(arguments)
         except OSError as error:
             return ToolOutput(content=str(error), is_error=True)
 
@@ -343,11 +339,9 @@ class BlamesTheTool(BrokenSource):
 
     fails = "test_t3_an_infrastructure_failure_is_raised"
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources, known=known)
+            return await call(arguments)
         except OSError as error:
             raise ToolFailed(tool, type(error).__name__, str(error)) from error
 
@@ -392,11 +386,9 @@ class OneAtATime(BrokenSource):
         super().__init__(source)
         self._free = asyncio.Lock()
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         async with self._free:
-            return await super().call(tool, arguments, resources, known=known)
+            return await call(arguments)
 
 
 class AFewAtATime(BrokenSource):
@@ -408,11 +400,9 @@ class AFewAtATime(BrokenSource):
         super().__init__(source)
         self._free = asyncio.Semaphore(10)
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         async with self._free:
-            return await super().call(tool, arguments, resources, known=known)
+            return await call(arguments)
 
 
 class AnswersInTurn(BrokenSource):
@@ -424,14 +414,12 @@ class AnswersInTurn(BrokenSource):
         super().__init__(source)
         self._waiting: list[asyncio.Future[ToolOutput]] = []
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         if tool != "hold":
-            return await super().call(tool, arguments, resources, known=known)
+            return await call(arguments)
         answer: asyncio.Future[ToolOutput] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        output = await super().call(tool, arguments, resources, known=known)
+        output = await call(arguments)
         self._waiting.pop(0).set_result(output)
         return await answer
 
@@ -446,10 +434,8 @@ class FallsTogether(BrokenSource):
         super().__init__(source)
         self._running: set[asyncio.Task[ToolOutput]] = set()
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
-        task = asyncio.create_task(super().call(tool, arguments, resources, known=known))
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
+        task = asyncio.create_task(call(arguments))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
@@ -472,11 +458,9 @@ class CannotBeCancelled(BrokenSource):
 
     fails = "test_t4_cancelling_one_call_leaves_the_others_alone"
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources, known=known)
+            return await call(arguments)
         except asyncio.CancelledError:
             return ToolOutput(content="cancelled", is_error=True)
 
@@ -490,10 +474,8 @@ class LeavesToolsRunning(BrokenSource):
         super().__init__(source)
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
-        task = asyncio.ensure_future(super().call(tool, arguments, resources, known=known))
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
+        task = asyncio.ensure_future(call(arguments))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
@@ -554,11 +536,9 @@ class KeepsTheSchemaToItself(BrokenSource):
 
     fails = "test_t5_arguments_that_do_not_fit_a_tool_that_has_changed_are_refused_with_its_schema"
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, JSON], resources: Resources, *, known: str | None = None
-    ) -> ToolOutput:
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
         try:
-            return await super().call(tool, arguments, resources, known=known)
+            return await call(arguments)
         except InvalidArguments as error:
             raise InvalidArguments(error.tool, error.faults[:-1]) from error
 
