@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from outlast.core.compression import decompression
 from outlast.core.errors import MalformedReply
 
 if TYPE_CHECKING:
@@ -20,14 +21,13 @@ if TYPE_CHECKING:
 
 BODY_MAX = 16 * 1024 * 1024
 """The most bytes that a body may have; the longest replies have a few per cent of it."""
-_PIECE = 64 * 1024
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 def bound(response: httpx2.Response) -> None:
     """Let this response raise `MalformedReply` when its decompressed body is larger than `BODY_MAX`."""
     encoding = response.headers.pop("content-encoding", "")
-    response.stream = _bounded_stream()(response.stream, encoding.strip().lower())
+    response.stream = _bounded_stream()(response.stream, encoding)
 
 
 @cache
@@ -40,11 +40,14 @@ def _bounded_stream() -> Any:
             self._stream, self._encoding = stream, encoding
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            decoder = _decoder(self._encoding)
+            try:
+                unpacking = decompression(self._encoding)
+            except ValueError as error:
+                raise MalformedReply(str(error)) from error
             length = 0
             try:
                 async for received in self._stream:
-                    for piece in decoder.pieces(received):
+                    for piece in (received,) if unpacking is None else unpacking.pieces(received):
                         length += len(piece)
                         if length > BODY_MAX:
                             raise MalformedReply(f"its body has more than {BODY_MAX >> 20} MiB")
@@ -56,53 +59,6 @@ def _bounded_stream() -> Any:
             await self._stream.aclose()
 
     return Bounded
-
-
-class _Plain:
-    def pieces(self, received: bytes) -> Iterator[bytes]:
-        yield received
-
-
-class _Inflated:
-    """Decompresses a body piece by piece."""
-
-    def __init__(self) -> None:
-        self._begun = b""
-        self._inflate: Any = None
-
-    def pieces(self, received: bytes) -> Iterator[bytes]:
-        while received:
-            if self._inflate is None:
-                received = self._begun + received
-                self._begun = b""
-                if len(received) < 2:
-                    self._begun = received
-                    return
-                self._inflate = zlib.decompressobj(_window_bits(received))
-            piece = self._inflate.decompress(received, _PIECE)
-            received = self._inflate.unconsumed_tail
-            yield piece
-            while len(piece) == _PIECE and not received:
-                yield (piece := self._inflate.decompress(b"", _PIECE))
-            if self._inflate.eof:
-                rest = self._inflate.unused_data
-                if not rest.startswith(b"\x1f\x8b"):
-                    return  # Something else than another part in gzip: it does not belong to the body.
-                received, self._inflate = rest, None
-
-
-def _window_bits(begin: bytes) -> int:
-    """Return what zlib needs to know: gzip, zlib, or deflate without a header, which some servers send."""
-    has_header = begin[:2] == b"\x1f\x8b" or (begin[0] & 15 == 8 and int.from_bytes(begin[:2]) % 31 == 0)
-    return 32 + zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS
-
-
-def _decoder(encoding: str) -> _Plain | _Inflated:
-    if encoding in ("", "identity"):
-        return _Plain()
-    if encoding in ("gzip", "x-gzip", "deflate"):
-        return _Inflated()
-    raise MalformedReply(f"its body is compressed with {encoding!r}; only gzip and deflate are accepted")
 
 
 class StreamReader:
