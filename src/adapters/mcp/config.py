@@ -136,6 +136,7 @@ class ServerConfig(ABC):
             call_seconds=self._seconds("call_timeout", self.call_timeout),
             include=self.include,
             exclude=self.exclude,
+            required=self.required,
             effects=self.effects,
         )
 

@@ -69,6 +69,7 @@ class McpServer:
     """The timeout of one attempt at a call."""
     include: Sequence[str] | None
     exclude: Sequence[str]
+    required: bool
     effects: Mapping[str, Effect]
 
     @property
@@ -80,6 +81,10 @@ class McpServer:
     def over_http(self) -> bool:
         """True if each call is an HTTP request."""
         return self.transport.over_http
+
+    def offers(self, tool: str) -> bool:
+        """Return whether models may have the tool with this name, if the server has it."""
+        return (self.include is None or tool in self.include) and tool not in self.exclude
 
 
 class NotSent(Exception):

@@ -201,13 +201,18 @@ def _write(data: bytes) -> None:
         stdout.write(data)
 
 
-def listing_server(pages: Callable[[int], Sequence[types.Tool]], last: int | None) -> Server[Any]:
-    """Return a server whose tools come in pages, and say their names; without a last page, for ever."""
+def listing_server(
+    pages_of: Callable[[int], Sequence[types.Tool]], last: int | None, pages: int | None = None
+) -> Server[Any]:
+    """Return a server whose tools come in pages, and say their names.
+
+    Without a last page the list has no end; a number of `pages` comes again and again.
+    """
 
     async def list_tools(_: Any, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         page = int(params.cursor) if params is not None and params.cursor is not None else 0
-        following = None if page == last else str(page + 1)
-        return types.ListToolsResult(tools=list(pages(page)), next_cursor=following)
+        following = None if page == last else str((page + 1) % (pages or sys.maxsize))
+        return types.ListToolsResult(tools=list(pages_of(page)), next_cursor=following)
 
     async def call_tool(_: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
         return types.CallToolResult(content=[TextContent(text=params.name)], structured_content={"far": 1})
@@ -228,6 +233,7 @@ SERVERS: dict[str, Callable[[], MCPServer | Server[Any]]] = {
     "troubled": troubled_server,
     "paged": lambda: listing_server(page_of_500, last=2),
     "endless": lambda: listing_server(page_of_500, last=None),
+    "circling": lambda: listing_server(lambda page: [plain(f"tool{page}")], last=None, pages=3),
     "clashing": lambda: listing_server(lambda page: [plain("a b"), plain("a_b")], last=0),
 }
 

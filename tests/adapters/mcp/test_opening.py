@@ -112,7 +112,7 @@ async def test_a_worker_that_stops_as_a_command_starts_leaves_nothing_open(round
 async def test_a_command_that_never_ends_a_line_is_reported_with_the_limit() -> None:
     script = "head -c 9000000 /dev/zero; cat >/dev/null"
     error = await failure_of(outlast.MCPStdioConfig(command="sh", args=["-c", script], name="files"))
-    assert "it wrote more than 8 MiB without ending a line" in str(error)
+    assert "it wrote more than 8 MiB to stdout without a message" in str(error)
     assert not error.retryable
 
 

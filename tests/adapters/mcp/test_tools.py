@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 import outlast
+from outlast.adapters.mcp.limits import TOOLS_MAX
+from outlast.adapters.mcp.sdk.tool_list import LEFT_OUT_MAX
 from outlast.core.agents import TOOL_NAME
 from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON
@@ -25,6 +27,12 @@ ODD: dict[str, JSON] = {
     "no-such-type": {**OBJECT, "properties": {"a": {"type": "objekt"}}},
     "elsewhere": {**OBJECT, "properties": {"a": {"$ref": "https://example.org/schema.json"}}},
     "endless": {**OBJECT, "properties": {"a": {"$ref": "#/properties/a"}}},
+    "multiplying": {
+        **OBJECT,
+        "properties": {"a": {"$ref": "#/$defs/40"}},
+        "$defs": {str(n): {"allOf": [{"$ref": f"#/$defs/{n - 1}"}] * 2} for n in range(1, 41)},
+    },
+    "tree": {**OBJECT, "properties": {"a": {"$ref": "#"}}},
     "slow": {
         **OBJECT,
         "properties": {"a": {"type": "string", "pattern": "(a+)+$"}},
@@ -33,6 +41,16 @@ ODD: dict[str, JSON] = {
     },
     "ein Wörkzeug: " + "ü" * 100: OBJECT,
 }
+
+SPOILT: dict[str, list[JSON]] = {
+    "$schema": [[], {}, 1, True],
+    "properties": [3, "x", {"a": 1}, {"a": None}, {"a": {"type": 3}}],
+    "required": [3, "x", [1], [None]],
+    "$defs": [3, {"a": 1}],
+    "$ref": [3, []],
+    "allOf": [{}, []],
+}
+"""Values of keywords that no schema may have."""
 
 
 # The list
@@ -44,9 +62,31 @@ async def test_a_list_in_pages_is_read_to_its_end(calling: Calling) -> None:
 
 
 async def test_a_list_without_an_end_is_refused(calling: Calling) -> None:
-    with pytest.raises(outlast.ToolServerError, match="list of tools does not end") as refused:
+    with pytest.raises(
+        outlast.ToolServerError, match="offers more than 2000 tools; name those that you need in include"
+    ) as refused:
         await calling("stdio", "endless").tools()
     assert not refused.value.retryable
+
+
+async def test_of_a_list_without_an_end_an_optional_server_gives_the_beginning(
+    calling: Calling, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(await calling("stdio", "endless", required=False).tools()) == TOOLS_MAX
+    assert "it offers more than 2000 tools; the others are left out" in caplog.text
+
+
+async def test_of_a_list_without_an_end_nothing_is_taken_that_was_never_found(
+    calling: Calling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outlast.adapters.mcp.limits.PAGES_MAX", 3)
+    with pytest.raises(outlast.ToolServerError, match="does not end: after 3 pages there are more"):
+        await calling("stdio", "endless", include=["absent"], required=False).tools()
+
+
+async def test_a_list_that_goes_in_a_circle_is_refused(calling: Calling) -> None:
+    with pytest.raises(outlast.ToolServerError, match="does not end: a page leads back to one that was read"):
+        await calling("stdio", "circling").tools()
 
 
 async def test_tools_that_no_model_could_call_are_left_out_and_logged(
@@ -57,10 +97,12 @@ async def test_tools_that_no_model_could_call_are_left_out_and_logged(
     server = raw({"content": [{"type": "text", "text": "done"}]}, *tools, task)
     listed = {tool.name: tool for tool in await server.list_tools(resources)}
     long = next(name for name in listed if name.startswith("t_ein_W"))
-    assert sorted(listed) == sorted(["t_sound", "t_elsewhere", "t_endless", "t_slow", long])
+    assert sorted(listed) == sorted(["t_sound", "t_elsewhere", "t_tree", "t_slow", long])
     assert TOOL_NAME.match(long)
     for name, why in (
         ("no-such-type", "its schema is not valid"),
+        ("endless", "the references in its schema lead back to themselves"),
+        ("multiplying", "its schema has references that multiply"),
         ("task", "it can only be called as a task"),
     ):
         assert f"tool '{name}' is left out: {why}" in caplog.text
@@ -69,7 +111,7 @@ async def test_tools_that_no_model_could_call_are_left_out_and_logged(
     # Nothing is fetched, and no regular expression runs for ever: the server checks for itself.
     odd_calls: list[tuple[str, dict[str, JSON]]] = [
         ("t_elsewhere", {"a": 1}),
-        ("t_endless", {"a": 1}),
+        ("t_tree", {"a": {"a": {}}}),
         ("t_slow", {"a": "a" * 50 + "!", "a" * 50 + "!": 1}),
     ]
     for name, arguments in odd_calls:
@@ -78,22 +120,83 @@ async def test_tools_that_no_model_could_call_are_left_out_and_logged(
         await server.call("t_slow", {"a": 1}, resources)
 
 
-async def test_an_answer_that_is_not_a_list_is_reported(resources: SharedResources) -> None:
-    with pytest.raises(
-        outlast.ToolServerError, match=r"sent an answer that is not valid MCP: .*input_?[sS]chema"
-    ):
-        await raw({}, {"name": "a", "inputSchema": {"type": "array"}}).list_tools(resources)
+@pytest.mark.parametrize(
+    ("tool", "problem"),
+    [
+        (
+            {"name": "a", "inputSchema": {"type": "array"}},
+            "'a' is left out: its inputSchema is not valid MCP",
+        ),
+        ({"name": "a", "inputSchema": []}, "'a' is left out: its inputSchema is not valid MCP"),
+        ({"name": "a"}, "'a' is left out: its inputSchema is not valid MCP"),
+        ({"inputSchema": OBJECT}, "is left out: it has no name"),
+        ({"name": 3, "inputSchema": OBJECT}, "is left out: it has no name"),
+        (None, "is left out: it has no name"),
+        ([[[]]], "is left out: it has no name"),
+        ({"name": "n" * 1001, "inputSchema": OBJECT}, "its name has more than 1000 characters"),
+        ({"name": "a", "description": "d" * 30_000, "inputSchema": OBJECT}, "and at most 20000 are read"),
+        ({"name": "a", "inputSchema": {**OBJECT, "default": nested(110)}}, "more than 100 levels deep"),
+        ({"name": "a", "inputSchema": {**OBJECT, "default": [0] * 6000}}, "has more than 5000 values"),
+        ({"name": "a", "inputSchema": OBJECT, "outputSchema": {"type": 1}}, "not valid"),
+        *(
+            ({"name": "a", "inputSchema": {**OBJECT, keyword: value}}, "'a' is left out")
+            for keyword, values in SPOILT.items()
+            for value in values
+        ),
+    ],
+)
+async def test_a_tool_that_cannot_be_read_costs_only_itself(
+    tool: JSON,
+    problem: str,
+    resources: SharedResources,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("outlast.adapters.mcp.limits.TOOL_BYTES_MAX", 20_000)
+    odd: JSON = {
+        "name": "b",
+        "title": 1,
+        "description": [],
+        "annotations": 3,
+        "icons": 4,
+        "inputSchema": OBJECT,
+    }
+    listed = await raw({}, tool, odd).list_tools(resources)
+    assert [one.name for one in listed] == ["t_b"]
+    assert problem in caplog.text
+    assert len(caplog.text) < 2000
 
 
 async def test_two_names_that_become_one_are_refused_until_one_is_excluded(calling: Calling) -> None:
     with pytest.raises(
-        DefinitionError, match=r"'a b' and 'a_b', and both would have the name 't_a_b'; exclude one"
+        DefinitionError,
+        match="MCP server 't': tools 'a b' and 'a_b' would both have the name 't_a_b'; exclude one",
     ):
         await calling("stdio", "clashing").tools()
     assert await calling("stdio", "clashing", exclude=["a b"]).tools() == ["a_b"]
 
 
-async def test_only_tools_that_are_included_and_not_excluded_are_listed(
+async def test_of_two_names_that_become_one_an_optional_server_keeps_the_first(
+    calling: Calling, caplog: pytest.LogCaptureFixture
+) -> None:
+    caller = calling("stdio", "clashing", required=False)
+    assert await caller.tools() == ["a_b"]
+    assert "tools 'a b' and 'a_b' would both have the name 't_a_b'" in caplog.text
+    assert await caller.text("a_b") == "a b"
+
+
+async def test_what_is_left_out_is_logged_once_and_not_for_ever(
+    resources: SharedResources, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outlast.adapters.mcp.sdk.connection_life.LIST_SECONDS", -1.0)
+    bad: list[JSON] = [{"name": f"bad{number}", "inputSchema": {}} for number in range(1500)]
+    server = raw({}, {"name": "a", "inputSchema": OBJECT}, *bad)
+    for _ in range(3):
+        assert [tool.name for tool in await server.list_tools(resources)] == ["t_a"]
+    assert len(caplog.records) <= LEFT_OUT_MAX + 1
+
+
+async def test_only_what_is_included_and_not_excluded_is_there(
     calling: Calling, caplog: pytest.LogCaptureFixture
 ) -> None:
     caller = calling(include=["sleep", "shout", "absent"], exclude=["shout"])

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import shutil
 import ssl
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
@@ -30,23 +30,30 @@ from mcp.client._transport import TransportStreams
 from mcp.client.session import MessageHandlerFnT
 from mcp.client.stdio import get_default_environment, stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.inbound import MCP_METHOD_HEADER
 from mcp.types import Implementation
 
+from outlast.adapters.mcp.limits import CALL_GRACE_SECONDS
+from outlast.adapters.mcp.sdk.bodies import CheckedBody
+from outlast.adapters.mcp.sdk.guarded_streams import guarded
+from outlast.adapters.mcp.sdk.server_output import LineLog, StderrReader
 from outlast.adapters.mcp.sdk.sse import sse_transport
-from outlast.adapters.mcp.sdk.stdio_lines import ENCODING, MESSAGE_BYTES_MAX, on_long_line
+from outlast.adapters.mcp.sdk.stdio_lines import ENCODING, StdoutListener, stdout_listener
+from outlast.adapters.mcp.sdk.tool_pages import trimmed
 from outlast.adapters.mcp.secrets import Redaction
 from outlast.adapters.mcp.server import SSE, McpServer, Stdio, StreamableHTTP
+from outlast.core.compression import ACCEPTED
 from outlast.core.errors import ToolServerError
 
 logger = logging.getLogger("outlast.mcp")
 
-LINE_BYTES_MAX = 4096
-LAST_LINES = 5
 LAST_LINES_SECONDS = 1.0
 """The time to wait for more lines of stderr after the process has ended."""
 GUARDIAN = Path(__file__).parents[1] / "process_guardian.py"
 GRACE_SECONDS = 5.0
 """The time for which a child may go on after its worker; the SDK allows 2 s, and 2 s more after SIGTERM."""
+LISTEN = "subscriptions/listen"
+"""The request of which the answer is a stream of changes."""
 QUIET_SECONDS = 900.0
 """The time for which a stream of events may be silent, in addition to the timeout of a call. (An idle
 connection is closed earlier.)"""
@@ -63,6 +70,8 @@ class McpExchange:
     """The HTTP status with which the server refused the request."""
     error: Exception | None = None
     """The error because of which the server could not be reached."""
+    problem: str | None = None
+    """Why the answer was not read to its end."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server has accepted or refused the request, or the request has failed."""
     scope: anyio.CancelScope | None = None
@@ -96,18 +105,16 @@ for _name in (
 
 @dataclass
 class ServerObserver:
-    """Callbacks for what happens to a server besides its answers, and the last lines of its stderr."""
+    """Callbacks for what happens to a server besides its answers, and the lines that it writes."""
 
-    redaction: Redaction
+    log: LineLog
     on_start: Callable[[], None]
     """Called when the opening has come so far that it may be cancelled."""
     on_message: MessageHandlerFnT
     on_end: Callable[[], None]
     """Called when the process of the server has ended."""
-    on_long_line: Callable[[], None]
-    """Called when the server writes a line that is longer than the limit of a message."""
-    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
-    """The last lines that the server wrote to stderr, without secrets."""
+    on_refusal: Callable[[str], None]
+    """Called with the reason when nothing more is read of what the server sends; the connection must end."""
 
 
 @asynccontextmanager
@@ -119,33 +126,34 @@ async def open_client(
     Do not cancel it before it calls `on_start`: if asyncio is cancelled while it starts a process, it leaves
     pipes open.
     """
-    on_long_line.set(observer.on_long_line)
+    stdout_listener.set(StdoutListener(observer.log.take, observer.on_refusal))
     connect = partial(
         Client,
         client_info=Implementation(name="outlast", version=version("outlast")),
         message_handler=observer.on_message,
         cache=None,
     )
+    guard = partial(guarded, server=server.name, trim=partial(trimmed, server))
     match server.transport:
         case Stdio() as stdio:
-            async with _stderr_of(server.name, observer) as stderr:
+            async with _stderr_of(observer) as stderr:
                 transport = stdio_client(_parameters(server.name, stdio, values), errlog=stderr)
-                async with connect(_reporting_start(transport, observer)) as client:
+                async with connect(guard(_reporting_start(transport, observer))) as client:
                     stderr.close()  # From here on, only the server has it open: its end is the server's end.
                     yield client
         case SSE(url=url):
             observer.on_start()
             async with (
-                _http_client(server, values, answers_apart=True) as http,
-                connect(sse_transport(http, url, _give_up)) as client,
+                _http_client(server, values, observer, answers_apart=True) as http,
+                connect(guard(sse_transport(http, url, _give_up))) as client,
             ):
                 yield client
         case StreamableHTTP(url=url):
             observer.on_start()
             async with (
-                _http_client(server, values) as http,
+                _http_client(server, values, observer) as http,
                 connect(
-                    streamable_http_client(url, http_client=http, max_sse_event_size=MESSAGE_BYTES_MAX)
+                    guard(streamable_http_client(url, http_client=http, max_sse_event_size=None))
                 ) as client,
             ):
                 yield client
@@ -154,18 +162,41 @@ async def open_client(
 # HTTP
 
 
-def _http_client(server: McpServer, values: Mapping[str, str], *, answers_apart: bool = False) -> _HTTPClient:
-    timeout = httpx2.Timeout(server.opening_seconds, read=QUIET_SECONDS + server.call_seconds)
-    return _HTTPClient(headers=_headers(server, values), timeout=timeout, answers_apart=answers_apart)
+def _http_client(
+    server: McpServer, values: Mapping[str, str], observer: ServerObserver, *, answers_apart: bool = False
+) -> _HTTPClient:
+    return _HTTPClient(
+        headers={"Accept-Encoding": ACCEPTED, **_headers(server, values)},
+        timeout=httpx2.Timeout(server.opening_seconds, read=QUIET_SECONDS + server.call_seconds),
+        answers_apart=answers_apart,
+        seconds_max=max(server.opening_seconds, server.call_seconds) + CALL_GRACE_SECONDS,
+        on_refusal=observer.on_refusal,
+    )
 
 
 class _HTTPClient(httpx2.AsyncClient):
     """Records the outcome of requests, and returns status 503 for a server that cannot be reached."""
 
-    def __init__(self, *, answers_apart: bool = False, **options: Any) -> None:
-        """Make a client; `answers_apart` means that an answer is not the response to its request."""
+    def __init__(
+        self,
+        *,
+        answers_apart: bool = False,
+        seconds_max: float,
+        on_refusal: Callable[[str], None],
+        **options: Any,
+    ) -> None:
+        """Make a client.
+
+        Args:
+            answers_apart: Whether an answer comes in another stream than the response to its request.
+            seconds_max: The time that a response may take from its beginning to its end.
+            on_refusal: Called with the reason when the stream of all answers may not be read any further.
+            options: Those of `httpx2.AsyncClient`.
+        """
         super().__init__(verify=_tls(), **options)
         self._answers_apart = answers_apart
+        self._seconds_max = seconds_max
+        self._on_refusal = on_refusal
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         exchange = current_exchange.get() or McpExchange(Redaction())
@@ -173,7 +204,11 @@ class _HTTPClient(httpx2.AsyncClient):
             # The stream for messages that no call has asked for. A server need not have one, so its outcome
             # is not the outcome of the call.
             exchange = McpExchange(Redaction())
-        exchange.status = exchange.error = None
+        exchange.status = exchange.error = exchange.problem = None
+        seconds = self._seconds_for(request)
+        if math.isfinite(seconds):
+            timeout = request.extensions.get("timeout", {})
+            request.extensions = {**request.extensions, "timeout": {**timeout, "read": seconds}}
         try:
             exchange.sent = True
             response = await super().send(request, **options)
@@ -187,9 +222,19 @@ class _HTTPClient(httpx2.AsyncClient):
             exchange.over.set()
         if exchange.error is None and not response.is_success:
             exchange.status = response.status_code
-        elif not response.headers.get("content-type", "").startswith("text/event-stream"):
-            response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))
+        if exchange.error is None:
+            CheckedBody(response, seconds, partial(self._refuse, exchange))
         return response
+
+    def _seconds_for(self, request: httpx2.Request) -> float:
+        """Return how long the answer to `request` may take; a stream that no call waits for has no end."""
+        is_endless = request.method != "POST" or request.headers.get(MCP_METHOD_HEADER) == LISTEN
+        return math.inf if is_endless else self._seconds_max
+
+    def _refuse(self, exchange: McpExchange, problem: str) -> None:
+        exchange.problem = problem
+        if self._answers_apart:  # All answers come in this one stream, which ends here.
+            self._on_refusal(f"the stream of its messages was refused: {problem}")
 
 
 def _give_up() -> None:
@@ -197,24 +242,6 @@ def _give_up() -> None:
     exchange = current_exchange.get()
     if exchange is not None and exchange.scope is not None:
         exchange.scope.cancel()
-
-
-class _Bounded(httpx2.AsyncByteStream):
-    """The body of an answer, up to the limit of a message. (In a stream, each event has its own limit.)"""
-
-    def __init__(self, body: httpx2.AsyncByteStream) -> None:
-        self._body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for part in self._body:
-            size += len(part)
-            if size > MESSAGE_BYTES_MAX:
-                raise httpx2.StreamError(f"it exceeded the {MESSAGE_BYTES_MAX} byte limit")
-            yield part
-
-    async def aclose(self) -> None:
-        await self._body.aclose()
 
 
 def _headers(server: McpServer, values: Mapping[str, str]) -> dict[str, str]:
@@ -275,7 +302,7 @@ async def _reporting_start(
 
 
 @asynccontextmanager
-async def _stderr_of(server: str, observer: ServerObserver) -> AsyncIterator[TextIO]:
+async def _stderr_of(observer: ServerObserver) -> AsyncIterator[TextIO]:
     """Yield a file for the server's stderr. During the block, its lines go to the log."""
     if sys.platform == "win32":
         with open(os.devnull, "w") as null_device:  # noqa: ASYNC230 - opening it does not block
@@ -283,7 +310,7 @@ async def _stderr_of(server: str, observer: ServerObserver) -> AsyncIterator[Tex
         return
     reading, writing = os.pipe()
     with cast(TextIO, os.fdopen(writing, "w")) as stderr:
-        reader = _LineLogger(server, observer)
+        reader = StderrReader(observer.log, observer.on_end)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: reader, os.fdopen(reading, "rb")
         )
@@ -294,32 +321,3 @@ async def _stderr_of(server: str, observer: ServerObserver) -> AsyncIterator[Tex
             with anyio.move_on_after(LAST_LINES_SECONDS, shield=True):
                 await reader.ended.wait()
             transport.close()
-
-
-class _LineLogger(asyncio.Protocol):
-    """Logs what it receives, line by line."""
-
-    def __init__(self, server: str, observer: ServerObserver) -> None:
-        self._server = server
-        self._observer = observer
-        self._rest = b""
-        self.ended = asyncio.Event()
-
-    def data_received(self, data: bytes) -> None:
-        *lines, rest = (self._rest + data).split(b"\n")
-        if len(rest) > LINE_BYTES_MAX:
-            lines, rest = [*lines, rest], b""
-        self._rest = rest
-        for line in lines:
-            self._log(line)
-
-    def eof_received(self) -> None:
-        self._log(self._rest)
-        self.ended.set()
-        self._observer.on_end()
-
-    def _log(self, raw: bytes) -> None:
-        text = self._observer.redaction.text(raw[:LINE_BYTES_MAX].decode(errors="replace").rstrip())
-        if text:
-            self._observer.last_lines.append(text)
-            logger.info("%s: %s", self._server, text)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Mapping
+from itertools import islice
 from typing import NoReturn
 
 import anyio
-import httpx2
 from anyio.abc import TaskStatus
 from mcp import Client, MCPError
 from mcp.client import InputRequiredRoundsExceededError
 from mcp.client.session import IncomingMessage
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
-from mcp.types import REQUEST_TIMEOUT, Tool, ToolListChangedNotification
+from mcp.types import REQUEST_TIMEOUT, CallToolResult, ToolListChangedNotification
 from pydantic import ValidationError
 
+from outlast.adapters.mcp.limits import CALL_GRACE_SECONDS, TOOLS_MAX
 from outlast.adapters.mcp.sdk.client import McpExchange, ServerObserver, current_exchange, open_client
 from outlast.adapters.mcp.sdk.content import error_output, output_of
 from outlast.adapters.mcp.sdk.failures import (
@@ -29,9 +31,10 @@ from outlast.adapters.mcp.sdk.failures import (
     opening_failure,
 )
 from outlast.adapters.mcp.sdk.offered_tools import ListedTool, OfferedTools
-from outlast.adapters.mcp.sdk.stdio_lines import MESSAGE_BYTES_MAX
+from outlast.adapters.mcp.sdk.server_output import LineLog
+from outlast.adapters.mcp.sdk.tool_list import LEFT_OUT_MAX, ToolsRead, read_tools
 from outlast.adapters.mcp.secrets import Redaction, resolved
-from outlast.adapters.mcp.server import SSE, McpServer, NotSent
+from outlast.adapters.mcp.server import McpServer, NotSent
 from outlast.core.errors import (
     ActivityTimedOut,
     OutlastError,
@@ -52,9 +55,8 @@ DOUBT_SECONDS = 10.0
 CLOSING_SECONDS = 10.0
 ENDING_SECONDS = 1.0
 """The time to wait for the reason why a connection was lost."""
-TOOLS_MAX = 10_000
-PAGES_MAX = 1_000
-TOO_MUCH = f"more than {MESSAGE_BYTES_MAX >> 20} MiB"
+NAMES_MAX = 20 * TOOLS_MAX
+"""The number of different tools that may be listed over one connection."""
 IN_DOUBT = "during the call of {!r}, which may or may not have taken effect"
 NOT_TAKEN = frozenset({400, 404, 410})
 """The statuses of a server that does not know this connection, or no longer; the call has not run."""
@@ -67,17 +69,22 @@ class Life:
         loop = asyncio.get_running_loop()
         self._server = server
         self._client: Client | None = None
+        self._log = LineLog(server.name, Redaction())
         self._observer = ServerObserver(
-            Redaction(),
+            self._log,
             on_start=self._started,
             on_message=self._take_message,
             on_end=self._server_ended,
-            on_long_line=self._line_is_too_long,
+            on_refusal=self._refuse,
         )
         self._offered: OfferedTools | None = None
         self._listing = asyncio.Lock()
         self._listed_at = -math.inf
         self._error: BaseException | None = None
+        self._refusal: ToolServerError | None = None
+        """Why nothing more is read of what the server sends."""
+        self._names: set[str] = set()
+        """The names of all tools that were ever listed; the SDK keeps something for each."""
         self._calls = 0
         self._used_at = loop.time()
         self._leave = asyncio.Event()
@@ -93,12 +100,12 @@ class Life:
     # The task
 
     async def _run(self) -> None:
-        exchange = McpExchange(self._observer.redaction, scope=self._scope)
+        exchange = McpExchange(self._log.redaction, scope=self._scope)
         current_exchange.set(exchange)
         try:
             with self._scope:
                 values = resolved(self._server.secrets, self._server.name)
-                exchange.redaction = self._observer.redaction = Redaction.of(self._server.secrets, values)
+                exchange.redaction = self._log.redaction = Redaction.of(self._server.secrets, values)
                 async with (
                     open_client(self._server, values, self._observer) as self._client,
                     anyio.create_task_group() as listening,
@@ -164,7 +171,7 @@ class Life:
         if self.ready.done():
             if error is not None:
                 self.failed = True
-                reason = bounded(self._observer.redaction.text(", ".join(map(repr, leaves_of(error)))))
+                reason = bounded(self._log.redaction.text(", ".join(map(repr, leaves_of(error)))))
                 logger.warning("MCP server %s: the connection was lost: %s", name, reason)
             return
         self.failed = True
@@ -197,15 +204,15 @@ class Life:
 
     def _server_ended(self) -> None:
         if self.ready.done() and not self.retired:
-            output = " / ".join(self._observer.last_lines)
+            output = " / ".join(self._log.last_lines)
             logger.warning(
                 "MCP server %s: its process has ended; its last output was: %s", self._server.name, output
             )
             self._retire_as_failed()
 
-    def _line_is_too_long(self) -> None:
-        """End this life now: it is not possible any more to see where a message begins."""
-        self._error = ToolServerError(self._server.name, f"it wrote {TOO_MUCH} without ending a line")
+    def _refuse(self, problem: str) -> None:
+        """End this life now: nothing more is read of what the server sends."""
+        self._error = self._refusal = ToolServerError(self._server.name, problem)
         self._retire_as_failed()
         self.end()
 
@@ -238,25 +245,29 @@ class Life:
         assert self._client is not None
         # Taken before the request: the list may not have a change that is reported from now on.
         self._listed_at = asyncio.get_running_loop().time()
-        tools: list[Tool] = []
-        cursor: str | None = None
-        for _ in range(PAGES_MAX):
-            page = await self._client.list_tools(cursor=cursor, cache_mode="bypass")
-            tools += page.tools
-            cursor = page.next_cursor
-            if cursor is None or len(tools) > TOOLS_MAX:
-                break
-        if cursor is not None:
-            problem = f"its list of tools does not end: after {len(tools)} tools there are more"
-            raise ToolServerError(self._server.name, problem)
-        before = {} if self._offered is None else self._offered.left_out
-        self._offered = OfferedTools(self._server, tools, self._observer.redaction)
-        for tool, why in self._offered.left_out.items() - before.items():
+        read = await read_tools(self._client, self._server)
+        before = self._offered
+        self._offered = await asyncio.to_thread(OfferedTools, self._server, read, self._log.redaction, before)
+        self._log_left_out(read, {} if before is None else before.left_out)
+        self._names |= {tool.name for tool in read.tools}
+        if len(self._names) > NAMES_MAX:
+            self.retire()
+
+    def _log_left_out(self, read: ToolsRead, before: Mapping[str, str]) -> None:
+        assert self._offered is not None
+        new = self._offered.left_out.items() - before.items()
+        for tool, why in islice(sorted(new), LEFT_OUT_MAX):
             logger.warning("MCP server %s: tool %r is left out: %s", self._server.name, tool, why)
+        if len(new) > LEFT_OUT_MAX:
+            logger.warning(
+                "MCP server %s: %d more tools are left out", self._server.name, len(new) - LEFT_OUT_MAX
+            )
+        if read.excess is not None and not before:
+            logger.warning("MCP server %s: %s; the others are left out", self._server.name, read.excess)
 
     async def _list_again(self) -> None:
         """Read the list of tools again, on an open connection."""
-        exchange = McpExchange(self._observer.redaction, sent=True)
+        exchange = McpExchange(self._log.redaction, sent=True)
         current_exchange.set(exchange)
         self._begin()
         try:
@@ -295,43 +306,49 @@ class Life:
         tool = listed.spec.name
         if self.retired or self._client is None:
             raise NotSent("the connection has ended")
-        exchange = McpExchange(self._observer.redaction, sent=not self._server.over_http)
+        exchange = McpExchange(self._log.redaction, sent=not self._server.over_http)
         before = current_exchange.set(exchange)
+        deadline = anyio.current_time() + self._server.call_seconds + CALL_GRACE_SECONDS
         self._begin()
         try:
-            with anyio.CancelScope() as exchange.scope:
+            with anyio.CancelScope(deadline=deadline) as exchange.scope:
                 result = await self._client.call_tool(
                     listed.remote, arguments, read_timeout_seconds=self._server.call_seconds
                 )
-                return output_of(result, self._observer.redaction)
+                return self._output_of(listed, result)
+            if anyio.current_time() >= deadline:
+                # The SDK's own timeout begins when the server has taken the request. This one has not.
+                self._retire_as_failed()
+                raise ActivityTimedOut(tool, "call_timeout", self._server.call_seconds)
             await self._raise_lost(tool, exchange, None)
         except MCPError as error:
             if error.code == REQUEST_TIMEOUT and exchange.error is None and exchange.status is None:
                 raise ActivityTimedOut(tool, "call_timeout", self._server.call_seconds) from error
-            if error.message.startswith(UNREADABLE):
+            if exchange.problem is not None or error.message.startswith(UNREADABLE):
+                problem = f"the answer was refused: {exchange.problem or error.message}"
                 raise ToolServerError(
-                    self._server.name, bounded(f"{error.message} {IN_DOUBT.format(tool)}")
+                    self._server.name,
+                    f"{bounded(self._log.redaction.text(problem))}, {IN_DOUBT.format(tool)}",
                 ) from error
             if is_answer(error, exchange):
-                return error_output(error.message, self._observer.redaction)
+                return error_output(error.message, self._log.redaction)
             await self._raise_lost(tool, exchange, error)
         except GONE as error:
             await self._raise_lost(tool, exchange, error)
         except ValidationError as error:
             # Not an error for a retry: the tool has run, and the server would write the same answer again.
             message = f"the answer of the tool is not valid MCP: {'; '.join(faults(error)[:3])}"
-            return error_output(message, self._observer.redaction)
+            return error_output(message, self._log.redaction)
         except (RuntimeError, InputRequiredRoundsExceededError) as error:
-            return error_output(bounded(str(error)), self._observer.redaction)
+            return error_output(bounded(str(error)), self._log.redaction)
         finally:
             current_exchange.reset(before)
             self._finish()
 
-    async def _answer_was_too_large(self) -> bool:
-        """Return whether there is no answer because it was larger than the limit of a message."""
-        if isinstance(self._server.transport, SSE):  # With SSE, such an answer ends the connection soon.
-            await asyncio.wait([self.task], timeout=ENDING_SECONDS)
-        return any(isinstance(one, (httpx2.SSEError, ToolServerError)) for one in leaves_of(self._error))
+    def _output_of(self, listed: ListedTool, result: CallToolResult) -> ToolOutput:
+        if not result.is_error and (fault := listed.fault_of_result(result.structured_content)):
+            return error_output(bounded(fault), self._log.redaction)
+        return output_of(result, self._log.redaction)
 
     def _begin(self) -> None:
         self._calls += 1
@@ -360,14 +377,14 @@ class Life:
         if not exchange.sent:
             reason = "" if exchange.error is None else f": {exchange.error}"
             unreachable = f"{place} cannot be reached{reason}"
-            raise NotSent(bounded(self._observer.redaction.text(unreachable))) from error
+            raise NotSent(bounded(self._log.redaction.text(unreachable))) from error
         if exchange.status is not None:
             kind, problem = of_status(exchange.status, place)
-        elif await self._answer_was_too_large():
-            kind, problem = ToolServerError, f"the server sent {TOO_MUCH} in one message"
+        elif self._refusal is not None:
+            kind, problem = ToolServerError, f"{self._refusal.problem},"
         else:
             kind, problem = ToolServerUnavailable, "the connection was lost"
             if isinstance(error, MCPError) and error.message != "Connection closed":
                 problem += f" ({error.message})"
-        problem = bounded(self._observer.redaction.text(problem))
+        problem = bounded(self._log.redaction.text(problem))
         raise kind(name, f"{problem} {IN_DOUBT.format(tool)}") from error

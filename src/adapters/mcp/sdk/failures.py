@@ -44,14 +44,16 @@ def opening_failure(
         if isinstance(cause, OutlastError):
             return cause
     kind, problem = _problem(place, causes, exchange)
-    if observer.last_lines:
-        problem += f"; its last output was: {' / '.join(observer.last_lines)}"
-    return kind(server, bounded(observer.redaction.text(problem)))
+    if lines := observer.log.last_lines:
+        problem += f"; its last output was: {' / '.join(lines)}"
+    return kind(server, bounded(observer.log.redaction.text(problem)))
 
 
 def _problem(
     place: str, causes: Sequence[BaseException], exchange: McpExchange
 ) -> tuple[type[ToolServerError], str]:
+    if exchange.problem is not None:
+        return ToolServerError, f"the answer of {place} was refused: {exchange.problem}"
     if exchange.status is not None:
         return of_status(exchange.status, place)
     if exchange.error is not None:
@@ -102,7 +104,7 @@ def is_answer(error: MCPError, exchange: McpExchange) -> bool:
 
 def bounded(text: str) -> str:
     """Return `text` on one line, shortened if it is too long."""
-    text = " ".join(text.split())
+    text = " ".join(text[: 4 * CHARACTERS_MAX].split())
     return text if len(text) <= CHARACTERS_MAX else f"{text[:CHARACTERS_MAX]}…"
 
 

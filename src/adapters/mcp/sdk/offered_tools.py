@@ -1,32 +1,25 @@
-"""The tools of a server as the model sees them, and the check of arguments before a call."""
+"""The tools of a server as the model sees them, and the checks of their arguments and results."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
-from typing import Any
 
-from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]  # it ships no types
-from jsonschema.validators import extend, validator_for  # type: ignore[import-untyped]  # it ships no types
 from mcp.types import Tool
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
+from outlast.adapters.mcp import limits
+from outlast.adapters.mcp.sdk.schema_checks import Checker, Schema, problem_of_schema, values_in
+from outlast.adapters.mcp.sdk.tool_list import ToolsRead
+from outlast.adapters.mcp.sdk.tool_pages import output_schema_of
 from outlast.adapters.mcp.secrets import Redaction
 from outlast.adapters.mcp.server import McpServer
 from outlast.adapters.mcp.tool_names import ANY_TOOL, tool_name
 from outlast.core.agents import Effect, ToolSpec
 from outlast.core.errors import DefinitionError, UnknownTool
-from outlast.core.json import DEPTH_MAX, JSON, encode
+from outlast.core.json import JSON
 from outlast.ports.tools import misfit
-
-FAULTS_MAX = 10
-FAULT_CHARACTERS_MAX = 300
-NO_DOCUMENTS: Registry[Any] = Registry()
-"""An empty registry of other documents, so that no schema of a server makes this process fetch one."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +29,7 @@ class ListedTool:
     remote: str
     """The name that the server uses."""
     spec: ToolSpec
+    output_schema: Schema | None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -43,17 +37,15 @@ class ListedTool:
         return self.spec.fingerprint
 
     @cached_property
-    def _validator(self) -> Any:
-        schema = dict(self.spec.parameters)
-        known = validator_for(schema)
-        return extend(known, _harmless(known))(schema, registry=NO_DOCUMENTS)
+    def _arguments(self) -> Checker:
+        return Checker(dict(self.spec.parameters))
+
+    @cached_property
+    def _output(self) -> Checker:
+        return Checker(self.output_schema or {})
 
     def check(self, arguments: Mapping[str, JSON], known: str | None) -> None:
-        """Raise InvalidArguments, with the faults and the current schema, unless the arguments fit the tool.
-
-        This helps the model to try again; the server makes its own check. So the parts of a schema that could
-        harm this process are not checked: no document is fetched, and no regular expression is run.
-        """
+        """Raise InvalidArguments, with the faults and the current schema, unless the arguments fit."""
         try:
             json.dumps(dict(arguments), ensure_ascii=False).encode()
         except UnicodeEncodeError:
@@ -61,57 +53,66 @@ class ListedTool:
             raise misfit(
                 self.spec, ["a string has half a character (a lone surrogate) in it"], known
             ) from None
-        try:
-            found = list(islice(self._validator.iter_errors(dict(arguments)), FAULTS_MAX + 1))
-        except (Unresolvable, RecursionError):
-            return  # The schema refers to another document, or to itself without an end.
-        if found:
-            faults = [_fault(error) for error in found[:FAULTS_MAX]]
-            rest = ["and more"] if len(found) > FAULTS_MAX else []
-            raise misfit(self.spec, [*faults, *rest], known)
+        if faults := self._arguments.faults_of(dict(arguments)):
+            raise misfit(self.spec, faults, known)
 
-
-def _harmless(known: Any) -> dict[str, Any]:
-    """Return replacements for the keywords of a validator class that run a regular expression."""
-    additional = known.VALIDATORS["additionalProperties"]
-
-    def unless_by_pattern(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterable[Any]:
-        return () if "patternProperties" in schema else additional(validator, allowed, instance, schema)
-
-    silent = dict.fromkeys(("pattern", "patternProperties", "unevaluatedProperties"), lambda *_: ())
-    return {**silent, "additionalProperties": unless_by_pattern}
+    def fault_of_result(self, structured: JSON) -> str | None:
+        """Return why the structured content of a result is not what the server has declared."""
+        if self.output_schema is None:
+            return None
+        if structured is None:
+            return f"tool {self.remote!r} has an output schema but did not return structured content"
+        faults = self._output.faults_of(structured)
+        problem = f"Invalid structured content returned by tool {self.remote!r}: {'; '.join(faults)}"
+        return problem if faults else None
 
 
 class OfferedTools:
     """The tools of a server that its configuration offers to models."""
 
-    def __init__(self, server: McpServer, tools: Sequence[Tool], redaction: Redaction) -> None:
+    def __init__(
+        self, server: McpServer, read: ToolsRead, redaction: Redaction, before: OfferedTools | None = None
+    ) -> None:
         """Keep the tools that can be offered to a model, without secrets, and leave out the others.
 
+        It takes milliseconds for each tool that is not as it was `before`, so it runs in a thread.
+
         Raises:
-            DefinitionError: two tools would have the same name for models.
+            DefinitionError: two tools of a server that is required would have the same name for models.
         """
         self._server = server.name
         self._tools: dict[str, ListedTool] = {}
-        self.left_out: dict[str, str] = {}
+        self.left_out = {redaction.text(name): redaction.text(why) for name, why in read.left_out.items()}
         """The tools that cannot be offered, by the names that the server uses, with the reasons."""
-        for tool in tools:
-            shown = redaction.text(tool.name)
-            name = tool_name(server.name, shown)
-            if not _is_offered(server, tool.name):
+        self._found: dict[str, tuple[Tool, ListedTool | str]] = {}
+        """Each tool of the list, and what became of it: the tool for models, or why there is none."""
+        known = {} if before is None else before._found
+        values = 0
+        for tool in read.tools:
+            values += values_in([tool.input_schema, output_schema_of(tool)])
+            if values > limits.LIST_VALUES_MAX:
+                self._leave_out(tool, redaction, "the schemas before it have too many values together")
                 continue
-            problem = _problem(tool)
-            if problem is not None:
-                self.left_out[shown] = redaction.text(problem)
-                continue
-            if name in self._tools:
-                raise DefinitionError(
-                    f"MCP server {server.name!r} has tools {redaction.text(self._tools[name].remote)!r} and "
-                    f"{shown!r}, and both would have the name {name!r}; exclude one of them"
-                )
-            self._tools[name] = ListedTool(tool.name, _spec(server, name, tool, redaction))
-        for name in set(server.include or ()) - {tool.name for tool in tools}:
+            tool_before, found = known.get(tool.name, (None, ""))
+            if tool != tool_before:
+                found = _listed(server, tool, redaction)
+            self._found[tool.name] = tool, found
+            if isinstance(found, str):
+                self._leave_out(tool, redaction, found)
+            elif (name := found.spec.name) not in self._tools:
+                self._tools[name] = found
+            else:
+                first, second = redaction.text(self._tools[name].remote), redaction.text(tool.name)
+                problem = f"tools {first!r} and {second!r} would both have the name {name!r}"
+                if server.required:
+                    raise DefinitionError(f"MCP server {server.name!r}: {problem}; exclude one of them")
+                self._leave_out(tool, redaction, problem)
+        present = {*read.left_out, *(tool.name for tool in read.tools)}
+        for name in set(server.include or ()) - present:
             self.left_out[name] = "the server does not have this tool"
+
+    def _leave_out(self, tool: Tool, redaction: Redaction, problem: str) -> None:
+        self.left_out[redaction.text(tool.name)] = redaction.text(problem)
 
     @property
     def specs(self) -> Sequence[ToolSpec]:
@@ -133,32 +134,23 @@ class OfferedTools:
         return self._tools[name]
 
 
-def _is_offered(server: McpServer, tool: str) -> bool:
-    return (server.include is None or tool in server.include) and tool not in server.exclude
-
-
-def _problem(tool: Tool) -> str | None:
+def _listed(server: McpServer, tool: Tool, redaction: Redaction) -> ListedTool | str:
+    """Return the tool for models, or why there is none."""
     if tool.execution is not None and tool.execution.task_support == "required":
         return "it can only be called as a task, and this client does not support tasks"
-    schema = tool.input_schema
-    try:
-        encode(schema, depth_max=DEPTH_MAX)
-        validator_for(schema).check_schema(schema)
-    except SchemaError as error:
-        return f"its schema is not valid: {error.message[:FAULT_CHARACTERS_MAX]}"
-    except (ValueError, TypeError) as error:
-        return f"its schema cannot be stored: {error}"
-    return None
-
-
-def _spec(server: McpServer, name: str, tool: Tool, redaction: Redaction) -> ToolSpec:
-    return ToolSpec(
-        name=name,
+    output_schema = output_schema_of(tool)
+    if problem := problem_of_schema(tool.input_schema):
+        return problem
+    if output_schema is not None and (problem := problem_of_schema(output_schema)):
+        return f"{problem} (this is about its output)"
+    spec = ToolSpec(
+        name=tool_name(server.name, redaction.text(tool.name)),
         description=redaction.text(tool.description or tool.title or ""),
         parameters=redaction.value(tool.input_schema),
         effect=_effect(server, tool),
         timeout_seconds=server.call_seconds,
     )
+    return ListedTool(tool.name, spec, output_schema)
 
 
 def _effect(server: McpServer, tool: Tool) -> Effect:
@@ -169,11 +161,3 @@ def _effect(server: McpServer, tool: Tool) -> Effect:
     if hints is not None and hints.read_only_hint:
         return "read"
     return "idempotent" if hints is not None and hints.idempotent_hint else "once"
-
-
-def _fault(error: Any) -> str:
-    place = ".".join(str(part) for part in error.absolute_path) or "arguments"
-    message: str = error.message
-    if len(message) > FAULT_CHARACTERS_MAX:
-        message = message[:FAULT_CHARACTERS_MAX] + "…"
-    return f"{place}: {message}"

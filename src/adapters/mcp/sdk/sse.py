@@ -1,7 +1,7 @@
 """The older transport of MCP over HTTP: the server sends a stream of events, and receives requests.
 
 MCP's SDK has this transport, but ends the connection at an event of more than 1 MiB, and many results are
-larger. So this module has the same transport, with the limit that our other transports have.
+larger. So this module has the same transport without a limit; the HTTP client checks each event (`bodies`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from outlast.adapters.mcp.sdk.stdio_lines import MESSAGE_BYTES_MAX
-
 logger = logging.getLogger("outlast.mcp")
 
 Incoming = MemoryObjectSendStream[SessionMessage | Exception]
@@ -42,9 +40,9 @@ async def sse_transport(
     Raises:
         httpx2.HTTPStatusError: the server refuses the connection.
         httpx2.SSEError: the answer of the server is not a stream of events; or (inside the block) an event
-            is too large.
+            was refused.
     """
-    async with sse_within_origin(http, url, max_event_size=MESSAGE_BYTES_MAX) as events:
+    async with sse_within_origin(http, url, max_event_size=None) as events:
         events.response.raise_for_status()
         incoming, reading = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         async with reading, anyio.create_task_group() as tasks:
@@ -57,11 +55,13 @@ async def _read(
     events: httpx2.EventSource, url: str, incoming: Incoming, *, task_status: TaskStatus[str]
 ) -> None:
     """Pass on the messages of the server until its stream ends; report the address for requests to it."""
+    is_known = False
     async with incoming:
         try:
             async for event in events:
                 match event.event:
-                    case "endpoint":
+                    case "endpoint" if not is_known:
+                        is_known = True
                         task_status.started(_endpoint(url, event.data))
                     case "message" if event.data:
                         await incoming.send(_message(event.data))
