@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from outlast.core.values import Value
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}\Z")
 """The names of functions that the model API accepts."""
+TOOLS_MAX = 128
+"""The number of tools, built-in tools and handoffs that model APIs accept in one request."""
 
 HANDOFF_PREFIX = "transfer_to_"
 
@@ -125,8 +128,8 @@ def _check(agent: AgentSpec, agents: dict[str, AgentSpec]) -> None:
                 "give the Agent object (or a function that returns it) instead of its name"
             )
         names.append(handoff_tool(target))
-    for name in names:
-        if names.count(name) > 1:
+    for name, number in Counter(names).items():
+        if number > 1:
             raise DefinitionError(
                 f"agent {agent.name!r} has two tools or handoffs called {name!r}; rename one of them"
             )

@@ -202,6 +202,30 @@ async def test_a_run_goes_on_without_a_source_that_is_not_required_and_says_so(s
     assert gone.done == {"list": 4}
 
 
+async def test_the_tools_that_a_run_does_without_are_logged_once_and_not_in_a_replay(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    rival = Optional("rival")
+    Scene.tools = [shelf, rival]
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Twice)
+        await stage.worker(Twice)
+        assert await stage.soon(execution.result()) == ["take done"] * 4
+        caplog.clear()
+        execution, _ = await stage.start(Script, True)
+        process = await stage.worker(Script)
+        await stage.until(lambda: has_run(execution))
+        await stage.lose(process)
+        await stage.worker(Script)
+        await (await stage.again(execution)).signal("leave")
+        assert await stage.soon((await stage.again(execution)).result()) == ["take done"]
+    logged = [record.getMessage() for record in caplog.records if record.name == "outlast.tools"]
+    assert [message.split(":")[0] for message in logged] == [
+        f"agent 'solo' does not have tool '{tool}' of tool source 'rival'" for tool in ("take", "wait")
+    ]
+    assert rival.done == {"list": 2}
+
+
 async def has_run(execution: Execution) -> bool | None:
     return (await execution.query("has_run")) or None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
-from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec
+from outlast.core.agents import TOOLS_MAX, AgentGraph, AgentSpec, ToolSpec
 from outlast.core.errors import DefinitionError
 from outlast.core.json import canonical
 
@@ -42,7 +42,6 @@ CHAT_ARGS = COMPLETION_ARGS | {
 }
 """The arguments that chat completions accept."""
 
-TOOLS_MAX = 128
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 

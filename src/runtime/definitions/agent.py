@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import BaseModel
 
-from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec
+from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec, handoff_tool
 from outlast.core.built_in_tools import BUILT_IN_TYPES
 from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON
@@ -21,6 +21,7 @@ from outlast.runtime.definitions.activity import Activity, check_approval
 from outlast.runtime.definitions.guardrails import Guardrail, check_guardrail
 from outlast.runtime.definitions.output_type import OutputType, T_co
 from outlast.runtime.definitions.signature import CallableSignature
+from outlast.runtime.definitions.source_tools import SourceTools, choose_tools
 
 if TYPE_CHECKING:
     from typing import _SpecialForm
@@ -136,6 +137,10 @@ class BoundAgents:
     """By agent and tool name."""
     outputs: Mapping[str, OutputType]
     """The output types of the agents that have one."""
+    left_out: Sequence[str] = ()
+    """A sentence for each tool of a source that an agent does not have, though the source lists it."""
+    withdrawn: frozenset[str] = frozenset()
+    """The sources that are there, but of which an agent has no tools."""
 
     def checked(self) -> dict[str, int]:
         """Return the agents whose answers are checked, each with how often it may answer again."""
@@ -160,13 +165,14 @@ class BoundAgents:
     def check_approvals(self, missing: Collection[str]) -> None:
         """Refuse approvals of tools that do not exist: a misspelt name would let every call through.
 
-        An agent with a source that is `missing` may name any tool, because that source's are unknown now.
+        An agent with a source that is `missing`, or withdrawn, may name any tool, because it has none of that
+        source's.
 
         Raises:
             DefinitionError: an agent names a tool that it does not have.
         """
         for name, agent in self.by_name.items():
-            if any(source.name in missing for source in agent.sources):
+            if any(source.name in missing or source.name in self.withdrawn for source in agent.sources):
                 continue
             for tool in agent.requires_approval:
                 if self.graph[name].tool(tool) is None:
@@ -221,40 +227,63 @@ def bind_agents(
 ) -> BoundAgents:
     """Return the agents of a run of `start`; `tool_lists` holds the tools of each source, by its name.
 
-    If a source of an agent is `missing`, a sentence at the end of the agent's instructions says so.
+    If a source of an agent is `missing`, a sentence at the end of the agent's instructions says so. Tools of
+    a source that is not required are left out where the agent cannot have them.
 
     Raises:
         DefinitionError: names clash, something in tools is not a tool, or a handoff leads nowhere.
     """
     agents = reachable(start)
     bindings: dict[tuple[str, str], Binding] = {}
-    specs = {name: _spec(agent, tool_lists, missing, bindings) for name, agent in agents.items()}
+    own = {name: _OwnTools.of(agent) for name, agent in agents.items()}
+    chosen = {name: _chosen(agent, own[name], tool_lists) for name, agent in agents.items()}
+    specs = {name: _spec(agent, own[name], chosen[name], missing, bindings) for name, agent in agents.items()}
     outputs = {name: output for name, agent in agents.items() if (output := _output(agent)) is not None}
-    return BoundAgents(AgentGraph(start=start.name, agents=specs), agents, bindings, outputs)
+    left_out = [sentence for one in chosen.values() for sentence in one.left_out]
+    withdrawn = frozenset[str]().union(*(one.withdrawn for one in chosen.values()))
+    graph = AgentGraph(start=start.name, agents=specs)
+    return BoundAgents(graph, agents, bindings, outputs, left_out, withdrawn)
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnTools:
+    """The tools of an agent that are not from sources."""
+
+    functions: Sequence[tuple[ToolSpec, Binding]]
+    built_in: Sequence[dict[str, JSON]]
+
+    @classmethod
+    def of(cls, agent: Agent) -> _OwnTools:
+        functions: list[tuple[ToolSpec, Binding]] = []
+        built_in: list[dict[str, JSON]] = []
+        for tool in agent.tools:
+            if _is_source(tool):
+                continue
+            if (wire := _built_in(tool)) is not None:
+                built_in.append(wire)
+            else:
+                functions.append(_function(agent, tool))
+        return cls(functions, built_in)
+
+
+def _chosen(agent: Agent, own: _OwnTools, tool_lists: Mapping[str, Sequence[ToolSpec]]) -> SourceTools:
+    names = [spec.name for spec, _ in own.functions]
+    names += [handoff_tool(_name_of(_target(handoff))) for handoff in agent.handoffs]
+    approvals = agent.requires_approval
+    return choose_tools(agent.name, agent.sources, tool_lists, names, len(own.built_in), approvals)
 
 
 def _spec(
     agent: Agent,
-    tool_lists: Mapping[str, Sequence[ToolSpec]],
+    own_tools: _OwnTools,
+    chosen: SourceTools,
     missing: Collection[str],
     bindings: dict[tuple[str, str], Binding],
 ) -> AgentSpec:
-    tools: list[ToolSpec] = []
-    built_in: list[dict[str, JSON]] = []
-    for tool in agent.tools:
-        if _is_source(tool):
-            continue
-        wire = _built_in(tool)
-        if wire is not None:
-            built_in.append(wire)
-            continue
-        spec, binding = _function(agent, tool)
-        tools.append(spec)
-        bindings[agent.name, spec.name] = binding
-    for source in agent.sources:
-        for spec in tool_lists[source.name]:
-            tools.append(spec)
-            bindings[agent.name, spec.name] = SourceTool(source, spec.name)
+    bound = [*own_tools.functions]
+    bound += [(spec, SourceTool(source, spec.name)) for source, spec in chosen.tools]
+    bindings.update({(agent.name, spec.name): binding for spec, binding in bound})
+    tools = [spec for spec, _ in bound]
     own = agent.requires_approval
     tools = [
         tool.with_(requires_approval=own[tool.name] is not False) if tool.name in own else tool
@@ -265,9 +294,9 @@ def _spec(
         model=agent.model,
         fallback_models=tuple(agent.fallback_models),
         description=agent.description,
-        instructions=_instructions(agent, missing),
+        instructions=_instructions(agent, {*missing, *chosen.withdrawn}),
         tools=tuple(tools),
-        built_in_tools=tuple(built_in),
+        built_in_tools=tuple(own_tools.built_in),
         handoffs=tuple(_name_of(_target(handoff)) for handoff in agent.handoffs),
         completion_args=_wire(agent.completion_args) if agent.completion_args is not None else {},
         output_schema=None if (output := _output(agent)) is None else output.schema,

@@ -26,7 +26,7 @@ from outlast.runtime.runs.conversation import (
 )
 from outlast.runtime.runs.run import Run
 from outlast.runtime.runs.run_result import RunResult
-from outlast.runtime.runs.tool_lists import tool_lists_of
+from outlast.runtime.runs.tool_lists import log_left_out, tool_lists_of
 from outlast.runtime.runs.undurable_context import NO_APPROVALS, PlainContext
 
 T = TypeVar("T")
@@ -103,6 +103,7 @@ async def run_in(
     """Run `agent` in a conversation of its own choice; else as `run_agent`."""
     tool_lists = await tool_lists_of(sources_of(agent), context)
     agents = bind_agents(agent, tool_lists.tools, tool_lists.missing)
+    log_left_out(agents.left_out)
     session.check(agents.graph)
     agents.check_approvals(tool_lists.missing)
     if isinstance(context, PlainContext) and _requires_approval(agents.graph):

@@ -7,6 +7,7 @@ that is not required and cannot be listed is missing for the run; the instructio
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,10 @@ from outlast.ports.durability.steps import ListTools, Step, StepContext
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.tools import ToolList, ToolSource
 
+logger = logging.getLogger("outlast.tools")
+
+LOGGED_MAX = 100
+"""The number of tools that are named in the log as left out."""
 REQUIRED_OPTIONS = ActivityOptions(start_to_close_timeout=300.0, effect="read")
 OPTIONAL_OPTIONS = ActivityOptions(
     start_to_close_timeout=300.0, retry=RetryPolicy(max_attempts=2), effect="read"
@@ -64,6 +69,20 @@ async def tool_lists_of(sources: Mapping[str, ToolSource], context: StepContext)
             missing.add(name)
         tools[name] = asked.tools or ()
     return ToolLists(tools, frozenset(missing))
+
+
+def log_left_out(sentences: Sequence[str]) -> None:
+    """Log the tools that agents do not have though a source lists them: once, and not in a replay."""
+    workflow = current_context.get()
+    known: set[str] = set() if workflow is None else workflow.state.setdefault(log_left_out, set())
+    new = [sentence for sentence in sentences if sentence not in known]
+    known.update(new)
+    if workflow is not None and workflow.is_replaying:
+        return
+    for sentence in new[:LOGGED_MAX]:
+        logger.warning("%s", sentence)
+    if len(new) > LOGGED_MAX:
+        logger.warning("%d more tools of sources are left out", len(new) - LOGGED_MAX)
 
 
 async def _listed(name: str, source: ToolSource, context: StepContext) -> Sequence[ToolSpec] | None:
