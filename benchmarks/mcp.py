@@ -116,7 +116,7 @@ async def main() -> None:
         async def listing() -> None:
             await SERVER.list_tools(resources)
 
-        # By turns, call by call, so that what else the machine does falls on both.
+        # One call after the other, in turn, so that other work of the machine slows both.
         one_bare, one = await medians(CALLS, bare, ours)
         fifty_bare, fifty = await medians(ROUNDS, at_once(bare), at_once(ours))
         (spawned,) = await medians(SPAWNS, spawning)

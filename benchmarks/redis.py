@@ -1,4 +1,4 @@
-"""The Redis table: what a turn costs, how soon work begins, what memory it takes, how workers add up."""
+"""The Redis table: the cost of a turn, the delay before work begins, memory, and the gain by more workers."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ async def start_to_step(url: str) -> tuple[float, float]:
 
 
 async def bytes_per_turn(server: RedisServer, text: str) -> tuple[float, float]:
-    """Return what the server's memory grows by in a turn, and what there is to keep: reply and result."""
+    """Return the growth of the server's memory in a turn, and the bytes to keep: reply and result."""
     executions, turns = 50, 20
     async with (
         outlast.connect(f"{server.url()}?prefix=memory-{len(text)}") as backend,
@@ -172,7 +172,7 @@ async def bytes_per_turn(server: RedisServer, text: str) -> tuple[float, float]:
 
 
 def work(url: str) -> None:
-    """Run a worker; what a process of the benchmark does."""
+    """Run a worker, in a process of the benchmark."""
     worker = outlast.run_worker(
         [LookUps], url, max_concurrent_executions=CONCURRENCY, lease=timedelta(seconds=30)
     )

@@ -12,8 +12,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Each run explores anew, and a failure prints the blob that reproduces it; but CI tries the same examples
-# every time, so that what fails there is the fault of the change at hand.
+# Each run tries new examples, and a failure prints the blob that reproduces it; but CI tries the same
+# examples every time, so that what fails there is the fault of the change at hand.
 settings.register_profile(
     "default",
     settings(

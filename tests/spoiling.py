@@ -1,4 +1,4 @@
-"""Bodies of a server's with something else in one place: what no description of an API would lead one to."""
+"""Bodies of a server with other bytes in one place, which no description of an API allows."""
 
 from __future__ import annotations
 

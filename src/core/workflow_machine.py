@@ -233,7 +233,7 @@ class WorkflowMachine:
             end += 1
         self._window = _Window(expected, end, is_open=end == len(self._records) and not has_end)
 
-    # What workflow code asks for -------------------------------------------------------------------------
+    # Requests of workflow code ---------------------------------------------------------------------------
 
     def request(self, asked: Request) -> Request:
         """Take what the code asks for: matched with the journal while replaying, collected when live.
@@ -408,7 +408,7 @@ class WorkflowMachine:
                         opened.losses += 1
             case ExecutionHeld():
                 self.is_held = True
-                # Whoever resumes it has mended something.
+                # Whoever resumes the execution has mended the cause, so its losses no longer count.
                 for opened in self.steps.values():
                     opened.losses = 0
             case ExecutionResumed():

@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own, and a certificate for loopback; made anew, and worth nothing."""
+"""A certificate authority for the tests, and a certificate for loopback. They are made for each run."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class ServerOptions:
 
 
 class RedisServer:
-    """One server process. It runs from entering the block to leaving it, but for what the test does to it."""
+    """One server process. It runs during the block, unless the test stops it."""
 
     def __init__(self, kind: Kind, directory: Path, options: ServerOptions | None = None) -> None:
         self.kind = kind
@@ -150,7 +150,7 @@ class RedisServer:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Run it again: on the same port, from what is in the directory."""
+        """Run it again, on the same port, with the data in its directory."""
         assert not self.is_running
         self._spawn()
         if not self._is_ready():

@@ -28,7 +28,7 @@ class Prefix:
         return RedisStore(self.settings, self.clock, clean_seconds=None, limit_bytes=2 * 1024 * 1024)
 
     async def dump(self) -> dict[bytes, bytes]:
-        """Return every key under the prefix, and what it holds in the server's own form."""
+        """Return every key under the prefix with its value, as the server dumps it."""
         async with Redis.from_url(self.settings.url) as client:
             return {key: await client.dump(key) or b"" for key in await self._keys(client)}
 

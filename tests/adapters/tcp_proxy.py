@@ -103,19 +103,19 @@ class TcpProxy:
         self._cut = _Cut(direction, count)
 
     def replace(self, sent: bytes, instead: bytes) -> None:
-        """Put something else of the same length into what the server says, where it says it in one piece."""
+        """Replace bytes of the server, where it sends them in one piece, by others of the same length."""
         assert len(sent) == len(instead)
         self._replaced = (sent, instead)
 
     def heal(self) -> None:
-        """Take back every command; what was held goes on its way."""
+        """Take back every command; the bytes that were held are sent on."""
         self._refuses = False
         self._delay_seconds = 0.0
         self._cut = None
         self._replaced = None
         self._flowing.set()
 
-    # What it does
+    # Its work
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -169,7 +169,7 @@ class TcpProxy:
             cut.bytes_left -= len(passing)
             if not cut.bytes_left:
                 self._cut = None
-                # What came before the cut must arrive: this is not a reset.
+                # The bytes before the cut must arrive: this is not a reset.
                 writer.close()
                 await writer.wait_closed()
                 self.was_cut.set()

@@ -1,4 +1,4 @@
-"""Whatever a server answers: it is a reply, or an error of ours that says so, and never anything else."""
+"""Any answer of a server becomes a reply or an error of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever body a server sends, to whatever request: what comes of it is a reply, or an error of ours."""
+"""Any body of a server, to any request, becomes a reply or an error of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entries as chat messages: whatever was said, the endpoint takes it."""
+"""Entries as chat messages: the endpoint accepts any conversation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversation of the server has each turn once, whatever became of connections, answers and workers.
+"""A conversation of the server has each turn once, although connections, answers and workers are lost.
 
 Against the stand-in in both of its modes: the history shows the inputs of a request at once, or only together
 with the outputs. Compared are what the run has seen, what the server holds in the conversation that the run
@@ -170,7 +170,7 @@ def clouds() -> Iterator[dict[tuple[bool, bool], Cloud]]:
 
 
 def on_server(world: MistralWorld, conversation: ConversationDriver) -> list[tuple[str, ...]]:
-    """Return what the server holds of the conversation that the run ended with."""
+    """Return the server's history of the conversation that the run ended with."""
     handle: Any = conversation.handle
     held = world.cloud.server.conversations[handle["conversation_id"]].entries
     return seen(entries_of(held, {agent_id: name for name, agent_id in handle["agents"].items()}))
@@ -416,7 +416,7 @@ async def test_a_worker_killed_in_the_middle_of_a_request_leaves_its_reply_to_th
         assert len(model.calls) == 3
 
 
-# What is out of order ------------------------------------------------------------------------------------
+# Conversations out of order ------------------------------------------------------------------------------
 
 
 async def test_a_deleted_conversation_is_replaced_by_a_new_one_with_a_warning() -> None:

@@ -1,4 +1,4 @@
-"""The settings of both sessions: what they refuse at once, and what they read only when they call."""
+"""The settings of both sessions: the check at once, and the settings that are read at each call."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ async def test_an_unknown_model_is_refused_in_the_servers_words_and_nothing_is_s
             else:
                 assert last.method == ("PATCH" if number else "POST")
                 assert last.path.startswith("/v1/agents")
-            # No repetition would help, so there was none.
+            # A retry could not help, so there was none.
             asked = [(one.method, one.path, one.body) for one in server.requests[before:]]
             assert asked.count((last.method, last.path, last.body)) == 1
             assert len(server.conversations) == number

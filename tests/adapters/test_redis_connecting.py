@@ -86,7 +86,7 @@ async def connect(url: str, **options: str) -> None:
         pass
 
 
-# What works ----------------------------------------------------------------------------------------------
+# Servers that work ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TLS_KINDS, ids=str)
@@ -271,7 +271,7 @@ async def test_a_server_that_is_too_old() -> None:
             await connect(f"redis://{LOOPBACK}:{proxy.port}/0")
 
 
-# Who may do what -----------------------------------------------------------------------------------------
+# Permissions ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +301,7 @@ async def test_a_user_that_may_not_do_what_is_needed(user: str, guarded: RedisSe
         await works(guarded.url(user=user, password="app-secret"))
 
 
-# What is there already -----------------------------------------------------------------------------------
+# Servers with other data ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ async def test_a_replica() -> None:
             await connect(replica.url())
 
 
-# What a server may lose ----------------------------------------------------------------------------------
+# Servers that may lose writes ----------------------------------------------------------------------------
 
 
 @contextmanager

@@ -74,7 +74,7 @@ async def test_waiting_costs_no_more_than_signs_of_life(server: RedisServer) -> 
         before, began = calls(server), time.monotonic()
         await asyncio.sleep(4 * lease.total_seconds())
         asked, passed = calls(server) - before, time.monotonic() - began
-        # Four looks for work and three announcements in the time of a lease, and what had begun before.
+        # In the time of a lease: four looks for work, three announcements, and calls that had begun before.
         assert sum(asked[name] for name in SCRIPTS) <= 7 * passed / lease.total_seconds() + 4
         assert asked["subscribe"] == 0
         for execution in executions:

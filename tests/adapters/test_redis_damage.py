@@ -27,7 +27,7 @@ damages = st.one_of(
     st.tuples(st.sampled_from(KEYS), st.sampled_from(["DEL", "SET"])),
     st.tuples(st.sampled_from(FIELDS), st.sampled_from([None, b"junk", b"", b"\xff"])),
 )
-"""A key and what is done to it; or a field of the head and what becomes of it."""
+"""A key and the damage to it; or a field of the head and its new value."""
 
 
 async def damage(client: Redis, prefix: str, what: str, how: Any) -> None:
@@ -99,7 +99,7 @@ async def test_damage_to_the_keys_of_one_execution_does_not_stop_others(
 
 
 async def contents(client: Redis, prefix: str) -> list[bytes | None]:
-    """Return what is in the keys of the execution that hold its records and messages."""
+    """Return the values of the keys with the records and messages of the execution."""
     return [await client.dump(f"{prefix}:{{0}}:{kind}:lost") for kind in ("journal", "inbox", "message-ids")]
 
 

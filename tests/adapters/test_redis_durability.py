@@ -15,7 +15,7 @@ pytestmark = pytest.mark.server
 
 
 class OnServer(InStore):
-    """Executions under a prefix, with what is really in its keys to look at."""
+    """Executions under a prefix, whose keys a test can read."""
 
     def __init__(self, prefix: Prefix) -> None:
         self._prefix = prefix

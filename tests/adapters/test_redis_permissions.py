@@ -1,4 +1,4 @@
-"""The user that the documentation describes may do what the backend needs, and nothing else was needed."""
+"""The permissions of the documented user are enough, and none of them can be left out."""
 
 from __future__ import annotations
 

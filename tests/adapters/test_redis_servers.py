@@ -1,4 +1,4 @@
-"""The servers of the Redis tests are what the tests take them for."""
+"""The servers of the Redis tests behave as the tests expect."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class TemporaryFile:
 
 
 class InFile(InStore):
-    """The same, with what is really in the files to look at."""
+    """The same, whose files a test can read."""
 
     def __init__(self) -> None:
         self._file = TemporaryFile()

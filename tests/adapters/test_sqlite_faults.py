@@ -1,4 +1,4 @@
-"""The SQLite store among other processes, on bad disks and on files that are not what they should be.
+"""The SQLite store beside other processes, on bad disks and on damaged files.
 
 Run as a program, this file is the other process: `python test_sqlite_faults.py ROLE PATH ARGUMENTS…`.
 """
@@ -120,7 +120,7 @@ async def open_and_create(directory: Path, id: str) -> None:
 
 
 async def work_in_turns(path: Path, worker: str, rounds: str) -> None:
-    """Claim whatever is free; what is held is marked by a file that nobody else may find there."""
+    """Claim every free execution; mark each by a file, which no other process may find there."""
     async with open_store(path) as store:
         for _ in range(int(rounds)):
             work = await store.claim(worker, ["w"], "default", limit=2, lease_seconds=1000)
@@ -136,7 +136,7 @@ async def work_in_turns(path: Path, worker: str, rounds: str) -> None:
 
 
 async def obey(path: Path) -> None:
-    """Do to execution `e` what the lines on the standard input say."""
+    """Carry out the commands on the standard input on execution `e`."""
     async with open_store(path) as store:
         claim = await create_and_claim(store)
         report("ready")
@@ -415,7 +415,7 @@ async def test_a_full_disk_raises_and_nothing_is_lost_when_there_is_room_again(t
             with pytest.raises(StorageFull, match="free space"):
                 await append_until_refused(store, claim)
             length = len(await store.read("e"))
-            # Those that were refused together have failed separately, and none of them has happened.
+            # The writes that were refused together have failed one by one, and none was made.
             outcomes = await asyncio.gather(
                 *(store.create(new_execution(f"f{number}"), bytes(100_000)) for number in range(3)),
                 return_exceptions=True,
@@ -452,11 +452,11 @@ async def test_a_file_that_may_not_grow_is_full_until_something_is_forgotten(tmp
         length = len(await store.read("e"))
         await store.append(claim, length, [], Commit(status=Status.COMPLETED))
         assert await store.prune(SystemClock().now() + 1) == 1
-        # What was forgotten has made room.
+        # The forgotten executions have made room.
         await create_and_claim(store, "f")
 
 
-# A file that is not what it should be --------------------------------------------------------------------
+# Damaged files -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The SQLite store keeps the journal port's promises, and what it promises besides."""
+"""The SQLite store keeps the journal contract, and promises of its own."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def rows_left(path: Path) -> dict[str, int]:
         return {table: connection.execute(query).fetchone()[0] for table, query in tables.items()}
 
 
-# What it costs -------------------------------------------------------------------------------------------
+# Costs ---------------------------------------------------------------------------------------------------
 
 
 async def test_no_statement_of_a_turn_scans_or_sorts_a_table(path: Path, clock: VirtualClock) -> None:
@@ -182,7 +182,7 @@ async def test_an_append_costs_the_same_at_any_length_of_the_journal(path: Path,
         async with observed(path, clock) as (store, database):
             for number in range(length, length + 5):
                 steps.append(await database.cost(store.append(claim, number, [b"x" * 100], Commit())))
-                # Since it was opened, the log of what was written has only grown.
+                # Since the store was opened, its write-ahead log has only grown.
                 sizes.append(path.with_name("runs.db-wal").stat().st_size)
             assert await database.cost(store.read("e", length + 4)) < 100
         return steps, [(after - before) // PAGE_BYTES for before, after in pairwise(sizes)]
@@ -353,7 +353,7 @@ async def test_cleaning_that_was_cut_short_is_gone_on_with(path: Path, clock: Vi
     assert left["garbage"] == 1
     assert left["record"] > DELETE_ROWS
     async with open_store(path, clock) as store:
-        # The id is free, and what is left of its first bearer does not show.
+        # The id is free, and the rows of its first execution that are still there do not show.
         await store.create(NewExecution("e", "w", "f"), b"new")
         assert list(await store.read("e")) == [b"new"]
         assert list(await store.messages("e", 0)) == []

@@ -53,7 +53,7 @@ class Client:
         self.writer = writer
 
     async def ask(self, data: bytes) -> bytes:
-        """Return what comes back, until it is all there or the connection has ended."""
+        """Return the bytes that come back, until all are there or the connection has ended."""
         self.writer.write(data)
         async with asyncio.timeout(PATIENCE_SECONDS):
             try:

@@ -160,7 +160,7 @@ def _refusal(status: int, message: str, kind: str) -> Response:
 
 
 def _fault_of(messages: list[dict[str, Any]]) -> str | None:
-    """Return what is wrong with a conversation, if anything is."""
+    """Return the fault of a conversation, if it has one."""
     open_ids: list[str] = []
     for message in messages:
         if message["role"] == "tool":

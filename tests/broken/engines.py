@@ -57,7 +57,7 @@ async def _forgets_results(self: worker.Worker, *details: Any) -> None:
 
 
 class ForgetsResults(BrokenBackend):
-    """A worker clears away what has ended when it stops."""
+    """A worker that stops deletes executions that have ended."""
 
     breaks = "d2_"
     replaced = ((worker.Worker, "__aexit__", _forgets_results),)
@@ -393,7 +393,7 @@ def _holds_by_the_count(self: Suspects, execution_id: str, fruitless: int, now: 
 
 
 class HoldsWhoeverWasThere(BrokenBackend):
-    """Two workers that end are enough, whoever else was carried there."""
+    """Two lost claims are enough for a hold, whatever other executions the workers carried."""
 
     breaks = "d19_an_execution_that_ends_its_workers"
     replaced = ((Suspects, "place", _holds_by_the_count),)

@@ -25,7 +25,7 @@ from tests.broken.broken_backend import BrokenBackend
 
 
 class TakesAnyStartForTheSame(BrokenBackend):
-    """An id that exists is enough; what was to be started is not compared."""
+    """An id that exists is enough; workflow and input are not compared."""
 
     breaks = "d1_"
 

@@ -83,7 +83,7 @@ class ListsTheFirstPage(BrokenSource):
 
 
 class ListsAsTheyCome(BrokenSource):
-    """Leaves the order to whoever answers first."""
+    """Lists the tools in the order of the answers."""
 
     fails = "test_t1_every_tool_is_listed_once_and_by_name"
 
@@ -92,7 +92,7 @@ class ListsAsTheyCome(BrokenSource):
 
 
 class NumbersItsListings(BrokenSource):
-    """Puts something of the moment into what it lists."""
+    """Puts a random number into each description."""
 
     fails = "test_t1_listing_again_gives_the_same"
 
@@ -164,7 +164,7 @@ class RoundsNumbers(BrokenSource):
 
 
 class StripsText(BrokenSource):
-    """Takes the white space around a result for none of it."""
+    """Removes the white space around a result."""
 
     fails = "test_t2_text_arrives_as_it_was_sent"
 
@@ -197,7 +197,7 @@ class ExpectsArguments(BrokenSource):
 
 
 class KeepsTextOnly(BrokenSource):
-    """Drops what a result says besides its text."""
+    """Drops the structure of a result."""
 
     fails = "test_t2_a_structured_result_is_sent_as_text_and_kept"
 
@@ -226,7 +226,7 @@ class TakesErrorsForResults(BrokenSource):
 
 
 class RaisesReportedErrors(BrokenSource):
-    """Raises what the tool reports, so that it counts as a failure of what lies between."""
+    """Raises the error that a tool reports, as if the infrastructure had failed."""
 
     fails = "test_t2_an_error_that_the_tool_reports_is_an_output"
 
@@ -237,7 +237,7 @@ class RaisesReportedErrors(BrokenSource):
 
 
 class HidesReportedErrors(BrokenSource):
-    """Says that the tool failed, but not what it said."""
+    """Says that the tool failed, without its message."""
 
     fails = "test_t2_an_error_that_the_tool_reports_is_an_output"
 
@@ -246,7 +246,7 @@ class HidesReportedErrors(BrokenSource):
 
 
 class TriesErrorsAgain(BrokenSource):
-    """Repeats a call by itself; whether that may be done is not for it to say."""
+    """Repeats a call by itself, which only the engine may do."""
 
     fails = "test_t2_a_call_runs_its_tool_once"
 
@@ -288,7 +288,7 @@ class RunsBeforeItChecks(BrokenSource):
 
 
 class FillsInWhatIsMissing(BrokenSource):
-    """Gives a value to what the arguments leave out."""
+    """Gives a value to missing arguments."""
 
     fails = "test_t3_arguments_that_do_not_fit_are_refused_before_anything_runs"
 
@@ -323,7 +323,7 @@ class LooksUpUnknownTools(BrokenSource):
 
 
 class ReturnsInfrastructureFailures(BrokenSource):
-    """Takes whatever goes wrong for what the tool said, so that nothing is tried again."""
+    """Returns a failure of the infrastructure as an error of the tool, so that nothing is retried."""
 
     fails = "test_t3_an_infrastructure_failure_is_raised"
 
@@ -392,7 +392,7 @@ class OneAtATime(BrokenSource):
 
 
 class AFewAtATime(BrokenSource):
-    """Has a pool that is smaller than what is asked of it."""
+    """Has a pool with fewer places than calls."""
 
     fails = "test_t4_many_calls_run_at_once_and_each_gets_its_own_result"
 
@@ -425,7 +425,7 @@ class AnswersInTurn(BrokenSource):
 
 
 class FallsTogether(BrokenSource):
-    """Ends every call when one is cancelled, as a connection does that is closed by whoever leaves first."""
+    """Ends every call when one is cancelled, as if the first caller that leaves closed the connection."""
 
     fails = "test_t4_cancelling_one_call_leaves_the_others_alone"
     ends_with: ClassVar[type[BaseException]] = asyncio.CancelledError

@@ -372,7 +372,7 @@ class DeliversToTheEnded(BrokenStore):
 
 
 class TakesBackWhatWasConsumed(BrokenStore):
-    """The last commit decides what is consumed, even if it is less than before."""
+    """The last commit sets the number of consumed messages, even to a lower one."""
 
     breaks = "messages_are_consumed_"
     found_by_random_programs = False
@@ -387,7 +387,7 @@ class TakesBackWhatWasConsumed(BrokenStore):
 
 
 class LooksBeforeItClaims(BrokenStore):
-    """Two workers that look at the same time both take what they saw."""
+    """Two workers that look at the same time both claim the executions that they saw."""
 
     breaks = "l1_"
     found_by_random_programs = False
@@ -614,7 +614,7 @@ class LetsTheWorkerCount(BrokenStore):
 
 
 class TakesEveryAppendForProgress(BrokenStore):
-    """The count begins anew with each append, also with one that is to leave it."""
+    """Each append sets the count to 0, also one that must leave it."""
 
     breaks = "l6_"
 
@@ -644,7 +644,7 @@ class HoldsForTheTimeBeing(BrokenStore):
 
 
 class HoldsForEver(BrokenStore):
-    """The wake-up time of what is held until then does not count."""
+    """The wake-up time of a held execution does not count."""
 
     breaks = "l7_"
 
@@ -697,7 +697,7 @@ class RefusesMessagesToWhatIsHeld(BrokenStore):
 
 
 class DoesNotSayThatItIsHeld(BrokenStore):
-    """The head of what is held looks like that of an execution that waits."""
+    """The head of a held execution looks like that of an execution that waits."""
 
     breaks = "l7_"
 
@@ -707,7 +707,7 @@ class DoesNotSayThatItIsHeld(BrokenStore):
 
 
 class ResumesWithTheOldCount(BrokenStore):
-    """One more claim that is lost, and what was resumed is held again."""
+    """A resumed execution is held again after one more lost claim."""
 
     breaks = "l8_"
 
@@ -881,7 +881,7 @@ class WakesEarly(BrokenStore):
 
 
 class DoesNotListMail(BrokenStore):
-    """The owner does not learn of messages to what it works on."""
+    """The owner does not see messages to the executions that it works on."""
 
     breaks = "mail_"
 

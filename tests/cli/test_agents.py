@@ -1,4 +1,4 @@
-"""`outlast agents`: what we have made in an account is shown and removed, and nothing else."""
+"""`outlast agents` lists and removes the agents that this library made in an account, and no others."""
 
 from __future__ import annotations
 

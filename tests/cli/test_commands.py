@@ -1,4 +1,4 @@
-"""The commands, as a shell sees them: what they print, and their exit codes."""
+"""The commands, as a shell sees them: their output and their exit codes."""
 
 from __future__ import annotations
 

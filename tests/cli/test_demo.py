@@ -1,4 +1,4 @@
-"""The demonstration, with real processes: what it shows, what it proves, what it leaves behind."""
+"""The demonstration, with real processes: its output, its proof, and that it leaves no process behind."""
 
 from __future__ import annotations
 

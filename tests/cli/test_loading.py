@@ -1,4 +1,4 @@
-"""From words to workflows and their arguments."""
+"""Finding a workflow and its arguments in the words of a command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demonstration's proof bites: whatever was lost, done twice or made up is found."""
+"""The demonstration's proof bites: it finds every effect that was lost, done twice or invented."""
 
 from __future__ import annotations
 

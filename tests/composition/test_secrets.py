@@ -1,4 +1,4 @@
-"""D14: a key given to a session is in no stored byte, and in nothing that is said."""
+"""D14: the key of a session is in no stored byte, log or error."""
 
 from __future__ import annotations
 

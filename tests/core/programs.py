@@ -251,7 +251,7 @@ def replay(program: Program, journal: Sequence[AnyRecord]) -> Replayed:
 
 @dataclass
 class Recording:
-    """An execution as it was: its program, its journal, and what the drivers saw."""
+    """A recorded execution: its program, its journal, and the view of its drivers."""
 
     program: Program
     journal: list[AnyRecord] = field(default_factory=list)

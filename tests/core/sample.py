@@ -1,4 +1,4 @@
-"""Folds and replays what stands on its standard input, with all I/O forbidden, and prints what came of it.
+"""Folds and replays the sample on its standard input, without any I/O, and prints a hash of the results.
 
 Run as a program, in a process of its own: an audit hook stays for as long as its process.
 """
@@ -75,7 +75,7 @@ def replay_as_bytes(journal: list[Any]) -> bytes:
 
 
 def main() -> None:
-    """Read the sample, forbid I/O, and print a digest of what the core makes of it."""
+    """Read the sample, forbid I/O, and print a hash of everything that the core computes from it."""
     stories, journals = decode(sys.stdin.buffer.read())
     armed = True
 

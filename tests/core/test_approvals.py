@@ -1,4 +1,4 @@
-"""Decisions are bound to what was shown, and what waits is read from the event stream."""
+"""Approvals: a decision is bound to the call that was shown; pending calls are read from the event stream."""
 
 from __future__ import annotations
 

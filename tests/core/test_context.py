@@ -1,4 +1,4 @@
-"""Context processors: whatever is dropped, every call stays with its result, and the task is never lost."""
+"""Context processors: every call stays with its result, and the task is never dropped."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_the_last_turns_are_kept_whole_with_the_message_that_led_to_them(
 ) -> None:
     left = list(KeepLastTurns(turns)(entries))
     assert replies_in(left) == min(turns, replies_in(entries))
-    # What follows the first reply that is kept is kept to the end.
+    # Every entry after the first kept reply is kept.
     tail = len(left) - next((n for n, e in enumerate(left) if not isinstance(e, MessageInput)), 0)
     assert left[len(left) - tail :] == entries[len(entries) - tail :]
     said_before = [entry for entry in entries[: len(entries) - tail] if isinstance(entry, MessageInput)]

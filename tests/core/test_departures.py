@@ -1,4 +1,4 @@
-"""Two requests are the same when they are the same JSON; what differs is named, and shortened."""
+"""Departures: two requests are equal when their JSON is; the fields that differ are named and shortened."""
 
 from __future__ import annotations
 

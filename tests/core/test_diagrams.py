@@ -1,4 +1,4 @@
-"""The diagrams and the tables in the docs say what the code says."""
+"""The diagrams and tables in the docs agree with the code."""
 
 from __future__ import annotations
 

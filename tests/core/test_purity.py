@@ -1,4 +1,4 @@
-"""The core decides and never performs; and what it decides depends on nothing but what it is given."""
+"""The core does no I/O, and its results depend only on its input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Journal records: written and read again they are the same; what is not ours is refused by name."""
+"""Journal records: they are equal after writing and reading; foreign bytes raise an error."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ ENDED = ExecutionEnded(status=Status.CANCELLED)
 
 
 def trace_of(*records: AnyRecord, update_id: str = "a", sent: bool = True) -> UpdateTrace:
-    """Return what the records say of an update that was sent before all of them."""
+    """Return the trace of an update that was sent before all records."""
     trace = UpdateTrace(update_id)
     if sent:
         trace.try_again()

@@ -1,4 +1,4 @@
-"""Chunks and entries: what comes over the wire goes back as it came, what is built is what the API says."""
+"""Chunks and entries: those that were read are written unchanged; those that we build follow the API."""
 
 from __future__ import annotations
 

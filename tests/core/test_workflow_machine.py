@@ -76,7 +76,7 @@ def live_machine(*asked: str) -> WorkflowMachine:
 
 
 def view(machine: WorkflowMachine) -> tuple[object, ...]:
-    """Return what a driver can see of a machine."""
+    """Return the parts of a machine that a driver can see."""
     steps = {
         key: (one.scheduled, one.attempt, one.in_doubt, one.retry_at, one.last_failure)
         for key, one in machine.steps.items()
@@ -504,7 +504,7 @@ def test_a_phase_that_the_table_does_not_have_is_not_entered() -> None:
             machine_in(MachinePhase.LIVE).request(END)
 
 
-# What must be durable before what ----------------------------------------------------------------------
+# The order in which things become durable --------------------------------------------------------------
 
 
 @given(executions())

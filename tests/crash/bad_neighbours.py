@@ -1,4 +1,4 @@
-"""Executions that misbehave in every way that we know, and how each of them must end.
+"""Executions that misbehave in every way that we know, each with the end that it must have.
 
 Each kind is one way. What it harms says where it can be tried: an execution that ends or blocks its process
 needs worker processes that are started anew, and one that blocks them needs somebody who ends such a process.
@@ -43,7 +43,7 @@ HOWS = ("SystemExit", "KeyboardInterrupt", "OwnBaseException", "CancelledError")
 
 
 def leave(how: str) -> NoReturn:
-    """Raise what no ordinary `except` catches."""
+    """Raise an exception that `except Exception` does not catch."""
     match how:
         case "SystemExit":
             raise SystemExit(3)
@@ -91,7 +91,7 @@ def end_process(how: str) -> None:
 
 @outlast.activity(name="bad_result", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=20)
 async def return_badly(size: int) -> Any:
-    """Return what cannot be kept: a text of that size, or what is not JSON."""
+    """Return a value that cannot be kept: a text of that size, or a value that is not JSON."""
     return "x" * size if size else object()
 
 

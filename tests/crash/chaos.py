@@ -1,4 +1,4 @@
-"""Many executions while one thing after the other goes wrong, chosen by a seed that is printed.
+"""Many executions, and one fault after the other, chosen by a seed that is printed.
 
 None is lost and none ends twice. What their activities did is counted in a file outside, and is what the
 promises say. `OUTLAST_SEED` repeats a run as far as the machine does.
@@ -26,7 +26,7 @@ LOOKED_THROUGH_AT_ONCE = 20
 
 Fault = Callable[[], Awaitable[None]]
 Results = Mapping[str, Mapping[str, int]]
-"""By the id of an execution, what it returned: by step, the attempt whose result it got."""
+"""The results by execution id: for each step, the number of the attempt whose result counts."""
 
 
 class Trouble:

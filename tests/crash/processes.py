@@ -1,4 +1,4 @@
-"""Worker processes that tests kill, pause and stop, and what is seen of them from outside."""
+"""Worker processes that tests kill, pause and stop, and the traces that they leave."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 60.0
 
 
 async def insist(call: Callable[[], Awaitable[T]]) -> T:
-    """Return what a call returns, made again as long as the server does not answer."""
+    """Return the result of a call, which is repeated while the server does not answer."""
     while True:
         try:
             return await call()

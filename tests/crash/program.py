@@ -153,7 +153,7 @@ def count_in_a_thread(what: str) -> int:
 
 @outlast.activity(name="crash_count_once", effect="once")
 async def count_once(what: str, seconds: float) -> int:
-    """Do what must never be done twice."""
+    """Have a side effect that must not happen twice."""
     begin(what)
     await asyncio.sleep(seconds)
     return outlast.activity.info().attempt
@@ -209,7 +209,7 @@ async def pay(what: str) -> str:
 
 @outlast.workflow.define(name="crash.asking")
 class Asking:
-    """An agent that calls twice what a person must allow."""
+    """An agent that twice calls a tool that needs approval."""
 
     @outlast.workflow.entrypoint
     async def run(self) -> list[str]:

@@ -253,7 +253,7 @@ async def live_side_by_side(
                 group.create_task(misbehave(kind, number))
         results = await carried_out(backend, ids)
         print(f"{len(ids)} good executions: {len(ids) / (time.monotonic() - began):.1f} per second")
-    # Whoever misbehaved has left workers behind that work.
+    # The executions that misbehaved have left workers that still work.
     async with made(trouble, 60):
         results = {**results, **await carried_out(backend, ["afterwards"])}
         check_effects(effects, results)
@@ -295,7 +295,7 @@ async def processes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
 
 
 def grounds_of(processes: Processes, size: Size, hanging_url: str) -> Grounds:
-    """Return what is around executions on the backend of those processes."""
+    """Return the surroundings of executions on the backend of those processes."""
 
     async def spoil(id: str, number: int) -> None:
         shard = processes.url.partition("prefix=")[2] + ":{0}:"

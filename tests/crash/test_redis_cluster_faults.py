@@ -202,7 +202,7 @@ async def test_a_follower_gets_announcements_after_the_node_that_published_them_
             await asyncio.to_thread(until, lambda: bool(subscribed(nodes)), "nobody listens")
             for node in subscribed(nodes):
                 await asyncio.to_thread(node.restart)
-            # A node that does not reach another yet loses what is published: who follows would look late.
+            # A node that does not reach another yet loses announcements: a follower would look late.
             await asyncio.to_thread(until, lambda: all_are_well(nodes), "the cluster does not come together")
             await asyncio.to_thread(until, lambda: bool(subscribed(nodes)), "nobody listens again")
             assert not following.done()
@@ -290,7 +290,7 @@ def another(nodes: Nodes, slot: int, chance: random.Random) -> RedisServer:
 
 
 def contents(nodes: Nodes, slot: int) -> dict[bytes, bytes]:
-    """Return the keys of a slot, wherever they are, and what they hold."""
+    """Return the keys of a slot on any node, with their values."""
     found: dict[bytes, bytes] = {}
     for node in nodes:
         if not is_primary(node):
@@ -306,7 +306,7 @@ def contents(nodes: Nodes, slot: int) -> dict[bytes, bytes]:
 
 
 def ask_here(client: Redis, *command: str | bytes) -> Any:
-    """Return what the node says of a key that it has, also if the key has only just come."""
+    """Return the node's answer for a key that it has, also if the key has only just come."""
     client.execute_command("ASKING")  # type: ignore[no-untyped-call]  # redis-py's
     return client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's
 

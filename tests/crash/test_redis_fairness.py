@@ -1,4 +1,4 @@
-"""Worker processes share what there is: nobody waits behind who came later, and nobody idles.
+"""Worker processes share the executions: the oldest come first, and no worker is idle.
 
 The order of claims, not a number of seconds, says when a worker has its turn.
 """
@@ -65,7 +65,7 @@ async def test_an_execution_that_comes_in_the_middle_of_a_flood_is_claimed_in_th
 
 
 def claims(url: str) -> dict[bytes, list[str]]:
-    """Return what was claimed in each shard, in this order: of one shard, each claim has a greater token."""
+    """Return the claims of each shard in their order: within a shard, the token of each claim is greater."""
     prefix = RedisSettings.from_url(url).prefix
     found: dict[bytes, list[tuple[int, str]]] = {}
     with shared_server(VALKEY).client() as client:
@@ -97,7 +97,7 @@ async def test_no_worker_idles_while_others_have_more_than_they_can_do(processes
         executions = [await backend.start(Gated) for _ in range(20)]
         processes.begin(max_concurrent_executions=AT_ONCE)
         await effects.until(lambda: len(effects.attempts("gate")) == AT_ONCE)
-        # Those who come later find what is left over, and take just what they have room for.
+        # Later workers find the rest, and claim only as many as they have room for.
         for _ in range(WORKERS - 1):
             processes.begin(max_concurrent_executions=AT_ONCE)
         await effects.until(lambda: len(effects.attempts("gate")) == WORKERS * AT_ONCE)

@@ -189,7 +189,7 @@ async def test_changes_whose_announcements_are_lost_are_found_by_looking_now_and
     ):
         before = await starting.start(Gated)
         await effects.until(lambda: len(effects.attempts("gate")) == 1)
-        # From now on the worker takes what is announced for another task queue's.
+        # From now on the worker takes announcements of its task queue for those of another.
         proxy.replace(b"work:default", b"work:unheard")
         executions = [before, await starting.start(Gated)]
         effects.path.with_name("gate").touch()

@@ -149,7 +149,7 @@ async def test_a_child_that_somebody_suspends_is_not_taken_for_one_that_hangs(co
     first, _ = await command.until_begun(2)
     os.kill(first, signal.SIGSTOP)
     async with outlast.connect(command.url) as backend:
-        # Longer than the silence for which a child is given up, measured by what the other one does.
+        # Longer than the silence for which a child is given up, by the clock of the other child.
         async with asyncio.timeout(PATIENCE_SECONDS):
             execution = await backend.start(Taking, 4 * LEASE_SECONDS)
             assert await execution.result() == "taken"

@@ -6,6 +6,6 @@ import sys
 
 PYTHON = [
     *(sys.executable, "-W", "error"),
-    # As in pyproject.toml: what mistralai imports warns on Python 3.12 and 3.13.
+    # As in pyproject.toml: an import of mistralai warns on Python 3.12 and 3.13.
     *("-W", "ignore:ast.:DeprecationWarning:jsonpath.jsonpath"),
 ]

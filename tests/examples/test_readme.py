@@ -1,4 +1,4 @@
-"""The README's programs run as they are printed, and what it says of the command line is so."""
+"""The README's programs run as they are printed, and its claims about the command line hold."""
 
 from __future__ import annotations
 

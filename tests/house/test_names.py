@@ -77,7 +77,7 @@ def test_no_two_classes_have_one_name() -> None:
 
 
 def test_no_package_has_a_cycle_inside() -> None:
-    """Late imports, and those for types, count: whoever reads has to walk in circles all the same."""
+    """Late imports, and imports for types, count too: a reader follows them in a circle all the same."""
     known = modules()
     edges = {name: set(imports_of(name, file, known)) - {name} for name, file in known.items()}
     found: dict[str, str] = {}

@@ -47,7 +47,7 @@ def test_every_public_name_exists_and_is_listed(package: ModuleType) -> None:
 
 @pytest.mark.parametrize("folder", LAZY)
 def test_type_checkers_see_the_names_that_are_there(folder: str) -> None:
-    """The names load lazily, so a stub says again what they are; both must mean the same objects."""
+    """The names load lazily, so a stub declares them again; both must mean the same objects."""
     tree = ast.parse((REPOSITORY / folder / "__init__.pyi").read_text())
     found: dict[str, object] = {}
     for statement in tree.body:

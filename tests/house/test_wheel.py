@@ -1,4 +1,4 @@
-"""The wheel, alone in a fresh environment with its two base dependencies: what a user of pip gets."""
+"""The wheel in a fresh environment, with its two base dependencies only, as pip installs it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ print(time.perf_counter() - before)
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment that holds the wheel and what it requires."""
+    """The interpreter of a fresh environment with the wheel and its dependencies."""
     return environment_with(tmp_path_factory.mktemp("environment"), wheel)
 
 

@@ -27,7 +27,7 @@ RATE_TOOL: Json = {
 
 @dataclass(frozen=True)
 class Cloud:
-    """A running stand-in with two clients: the SDK, and bare HTTP for what the SDK would not send.
+    """A running stand-in with two clients: the SDK, and bare HTTP for requests that the SDK would not send.
 
     The SDK is untyped here: its parameters are unions of typed dictionaries, which a plain dictionary never
     matches, and the judge sees what it sends.

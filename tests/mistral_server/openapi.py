@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 
 class OpenApiJudge:
-    """Collects what is wrong with the exchanges it is shown, and counts what it has found in order."""
+    """Collects the faults of the exchanges that it checks, and counts the exchanges without a fault."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []

@@ -1,4 +1,4 @@
-"""Conversations: what an append may bring, who answers, and what the history shows."""
+"""Conversations: the inputs of an append, the agent that answers, and the history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors and faults: what the SDK raises for each, and whether the request was applied."""
+"""Errors and faults: the exception of the SDK for each, and whether the request was applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge finds what is wrong, and the strict bodies of the stand-in are those of the description."""
+"""The judge finds faults, and the strict bodies of the stand-in are those of the description."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEMAS: Json = json.loads(DESCRIPTION.read_text())["components"]["schemas"]
 
 @pytest.fixture(scope="module")
 def exchanges() -> dict[str, RecordedExchange]:
-    """One genuine exchange of every kind, by what it is."""
+    """One genuine exchange of every kind, by the name of its kind."""
     kept: list[RecordedExchange] = []
     model = ScriptedModel([[Say("One two.")], [Say("One two.")], [Call("f", {"a": 1})], [Say("One two.")]])
     headers = {"Authorization": "Bearer test-key"}

@@ -1,4 +1,4 @@
-"""Streams: the pieces put together are what the history shows."""
+"""Streams: the pieces put together equal the history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Journals as they are kept in a file: a line that says what it is, and a line for each record."""
+"""Journals as they are kept in a file: a heading line, and a line for each record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.runtime.stages import in_memory
 
 FOLDER = Path(__file__).parents[1] / "data" / "journals"
 FORMAT = "v1"
-"""Of the records: whoever changes it pins the journals of the new one beside those of the old."""
+"""The format of the records. After a change, pin the journals of the new format beside the old ones."""
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def test_options_that_make_no_sense_are_refused_when_they_are_given(options: dic
         activity(**options)
 
 
-# What can be an activity
+# Callables that can be an activity
 
 in_decorator: ContextVar[str] = ContextVar("in_decorator", default="nothing")
 

@@ -1,4 +1,4 @@
-"""Activities as a tool source: it keeps the tools contract, and what is its own to decide."""
+"""Activities as a tool source: the tools contract, and the source's own decisions."""
 
 from __future__ import annotations
 

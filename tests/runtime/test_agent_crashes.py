@@ -1,4 +1,4 @@
-"""Runs with approvals, checks, limits and summaries come to the same wherever their processes die."""
+"""Runs with approvals, checks, limits and summaries have the same result wherever their processes die."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Person:
 async def outcome(
     program: dict[str, Any], crashes: list[int], dies_after_effect: bool, cached: int
 ) -> tuple[Any, list[str], World]:
-    """Return what a program comes to if a process dies at each of those calls of its store."""
+    """Return the result of a program if a process dies at each of those calls of its store."""
     stage = Stage(InStore(MemoryStorage()), LEASE, 30.0)
     try:
         execution, world = await stage.start(OneRun, program)

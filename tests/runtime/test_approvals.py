@@ -1,4 +1,4 @@
-"""Which calls need a person, and what a decision can and cannot do; the waiting itself is in the contract."""
+"""The calls that need approval, and the effect of decisions; the contract has the tests of the waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading, changing and summarising what a conversation holds, between runs."""
+"""Reading, changing and summarising the entries of a conversation, between runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def agent(name: str = "solo") -> outlast.Agent:
 
 
 def shown(request: ModelRequest) -> list[str]:
-    """Return what the model sees, shortly."""
+    """Return the entries that the model sees, each in short."""
     seen = []
     for entry in (*request.history, *request.new):
         match entry:

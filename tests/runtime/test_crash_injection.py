@@ -1,4 +1,4 @@
-"""A process may die at any call of its store, before it took effect or after, and nothing comes of it."""
+"""A process may die at any call of its store, before or after its effect: the result is the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Driving one execution: what is written in one append, what an ambiguous answer means, what is given up."""
+"""Driving one execution: its appends, appends without an answer, and attempts that are given up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.runtime.stages import in_memory, worker_on
 
 
 class Writes(Lifeline):
-    """Takes down what is appended together."""
+    """Records which records are appended together."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

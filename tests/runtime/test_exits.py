@@ -1,4 +1,4 @@
-"""User code raises `Exception`s; what unwinds it, or a signal handler raises, comes out as it is."""
+"""Exits of user code become errors; exceptions that unwind it, or of signal handlers, pass unchanged."""
 
 from __future__ import annotations
 

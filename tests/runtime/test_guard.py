@@ -1,4 +1,4 @@
-"""The guard: what workflow code may not call, who else may, and what it costs."""
+"""The determinism guard: the calls that it refuses to workflow code, other code, and its costs."""
 
 import _thread
 import asyncio

@@ -1,4 +1,4 @@
-"""Checks of what a run is given and of what it answers."""
+"""Guardrails: checks of the inputs and of the answer of a run."""
 
 from __future__ import annotations
 

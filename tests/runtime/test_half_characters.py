@@ -1,4 +1,4 @@
-"""Half a character (a lone surrogate), wherever it comes from: every run goes on with the same text.
+"""Half a character (a lone surrogate) from any place: every run goes on with the same text.
 
 Models are known to write them: a stream may cut an emoji in two, and JSON carries each half as an escape.
 """
@@ -31,7 +31,7 @@ HALF = "half \ud800"
 
 @dataclass
 class Stutterer(Session):
-    """A session that writes its text in these pieces, and keeps what it was asked."""
+    """A session that writes its text in these pieces, and keeps its requests."""
 
     pieces: tuple[str, ...]
     raise_on_tool_fail: bool = False

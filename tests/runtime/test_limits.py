@@ -1,4 +1,4 @@
-"""Budgets of a run, as users give them; that the core keeps them is proved in tests/core."""
+"""Limits of a run, as users give them; tests/core prove that the core keeps them."""
 
 from __future__ import annotations
 

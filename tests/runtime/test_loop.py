@@ -28,7 +28,7 @@ FOREVER = 1e9
 
 
 class World:
-    """A driver with nothing behind it: it keeps what the loop asked for, and says when timers are due."""
+    """A driver without a store: it keeps the requests of the loop, and says when timers are due."""
 
     def __init__(self, main: Coroutine[Any, Any, Any] | None = None) -> None:
         self.waiting: dict[str, float] = {}

@@ -94,7 +94,7 @@ def test_any_other_text_is_refused_with_a_reason(kind: Any, text: str) -> None:
     output = OutputType.of(kind, "a")
     assert output is not None
     if kind is Score and text.startswith('{"value": 1'):
-        return  # What pydantic ignores by default, an answer may have.
+        return  # An answer may have fields that pydantic ignores by default.
     with pytest.raises(ValueError, match=r"It |not JSON compliant"):
         output.parse(text)
 

@@ -1,4 +1,4 @@
-"""Executions that end their workers: who is held, and who is not."""
+"""Executions that end their workers: which of them are held, and which are not."""
 
 from __future__ import annotations
 
@@ -127,7 +127,8 @@ async def test_d19_only_executions_that_end_their_workers_are_held(
                 if ours.supervisor.alive:
                     await ours.supervisor.alive[seed % len(ours.supervisor.alive)].lose()
             await ours.settle(2000.0)
-            # A death counts for all that were there, and one that makes progress first is counted anew.
+            # A lost worker counts for every execution that it carried; the count of one with progress begins
+            # at 0 again.
             assert ours.supervisor.deaths <= 2 * DEATHS * len(doomed) + 1
     finally:
         logging.disable(logging.NOTSET)
@@ -182,7 +183,7 @@ async def test_d19_code_that_ends_its_process_is_held_though_no_step_was_under_w
         logging.disable(logging.NOTSET)
 
 
-# What the engine cannot carry on ----------------------------------------------------------------------------
+# Executions that the engine cannot carry on -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("damage", ["junk", "gone"])
@@ -212,7 +213,7 @@ async def test_d19_an_execution_that_no_worker_can_carry_on_is_held_until_its_ca
         logging.disable(logging.NOTSET)
 
 
-# What is written down of lost workers -----------------------------------------------------------------------
+# The records of lost workers --------------------------------------------------------------------------------
 
 LOST = Claim("e", "w", "b", token=2, length=1, consumed=0, recovered_from="a", fruitless=1)
 

@@ -91,7 +91,7 @@ SHORT = outlast.SummariseHistory(3, keep_turns=1, count=lambda entry: 1)
 
 
 class Program:
-    """Two agents, what they are checked by, and what their models say: the same in each run of it."""
+    """Two agents, their checks and the replies of their models: the same in each run."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Program:
         return ModelReply(entries=tuple(entries), usage=cost(request.turn))
 
     async def outcome(self, **durably: Any) -> Any:
-        """Return what a run comes to, as JSON."""
+        """Return the result of a run, as JSON."""
         run = outlast.Runner.run(self.agent, self._inputs, self._session, **self._limits, **durably)
         return described((await asyncio.gather(run, return_exceptions=True))[0])
 

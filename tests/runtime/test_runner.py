@@ -122,7 +122,7 @@ async def test_arguments_are_read_when_a_call_is_made_and_not_again_for_its_firs
     read.clear()
     execution, result = await run_in_memory(Reading)
     failures = data_of([event async for event in execution.events()], AttemptFailedData)
-    # What a model sent is read, and read again as the journal keeps it; what code gave only the latter way.
+    # Arguments of a model are read, and read again as the journal keeps them; those of code only as kept.
     assert [data.failure.message for data in failures] == ["2", "1"]
     assert result == ["3", "2"]
 

@@ -334,7 +334,7 @@ def nested(depth: int) -> Any:
 
 @dataclass
 class Careless:
-    """A class whose own checks trip over what they did not expect."""
+    """A class whose own checks fail on unexpected input."""
 
     divisor: float
     raw: bytes = b""

@@ -1,4 +1,4 @@
-"""Tool sources in a run: what is journaled of them, and what becomes of what they give and how they fail."""
+"""Tool sources in a run: their steps in the journal, their outputs and their failures."""
 
 from __future__ import annotations
 
@@ -351,7 +351,7 @@ async def test_a_tool_that_has_gone_since_it_was_listed_is_reported_to_the_model
 
 
 class Changed(Shelf):
-    """A source whose tools are not any more what they were when it was listed."""
+    """A source whose tools have changed since they were listed."""
 
     now = ToolSpec(name="take", description="take by name", parameters=OBJECT)
 

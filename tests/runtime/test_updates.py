@@ -1,4 +1,4 @@
-"""Updates on our own engine: what is written for them, callers who know no workflow, crashes anywhere."""
+"""Updates on our own engine: their records, callers without the workflow, crashes anywhere."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Model:
 
 
 async def ask(handle: Execution, id: str) -> Receipt | None:
-    """Send an update, and return what is answered; None for a rejection."""
+    """Send an update, and return its answer; None for a rejection."""
     name, amount = REQUESTS[id]
     try:
         receipt: Receipt = await handle.update(name, *([] if name == "deposit" else [id]), amount, id=id)

@@ -1,4 +1,4 @@
-"""Values through JSON: what comes back is what went in, or the call is refused.
+"""Values through JSON: the value that comes back equals the given one, or the call is refused.
 
 No postponed annotations here: pydantic is to see real ones.
 """
@@ -80,7 +80,7 @@ class RawInBase64(BaseModel):
 
 
 class Sparse(BaseModel):
-    """Written by its author's own code, without what is 0."""
+    """A class that its own serialiser writes without fields that are 0."""
 
     x: int = 0
     y: int = 0
@@ -160,7 +160,7 @@ class Scaled:
 
 @dataclasses.dataclass
 class Hidden:
-    """Keeps what it makes of its argument where no field is."""
+    """Keeps a value made from its argument, in no field."""
 
     w: int
     scale: dataclasses.InitVar[int] = 1

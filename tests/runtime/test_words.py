@@ -1,4 +1,4 @@
-"""Words in a replay: the text of an exception may be another in each process, and nothing depends on it."""
+"""The message of an exception may differ in each process: a replay keeps the first one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def agent_for(what: str) -> Agent[Any]:
 
 @workflow.define(name="words_used")
 class Words:
-    """Hands what a failure said to an activity, waits, and returns it."""
+    """Passes the message of a failure to an activity, waits, and returns it."""
 
     def __init__(self) -> None:
         self.goes_on = False

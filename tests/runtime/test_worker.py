@@ -1,4 +1,4 @@
-"""The worker: what it costs, what it does when its store is in trouble, and how it stops."""
+"""The worker: its costs, trouble with its store, and the ways in which it stops."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def calls(store: Lifeline) -> int:
     return sum(times for name, times in store.calls.items() if name not in WAITS)
 
 
-# What it costs -----------------------------------------------------------------------------------------
+# Costs -------------------------------------------------------------------------------------------------
 
 
 async def test_an_idle_worker_looks_at_its_store_a_few_times_in_a_lease() -> None:
@@ -429,7 +429,7 @@ async def test_a_zero_timeout_interrupts_at_once() -> None:
         assert (await execution.describe()).error is None
 
 
-# What it takes for user code -----------------------------------------------------------------------------
+# User code -----------------------------------------------------------------------------------------------
 
 INSTALLED = """
 import time

@@ -1,4 +1,4 @@
-"""Defining workflows: what is read from a class, and what is refused as early as that."""
+"""Defining workflows: the definition of a class, and classes that are refused at once."""
 
 from __future__ import annotations
 

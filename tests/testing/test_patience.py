@@ -1,4 +1,4 @@
-"""A test that waits in vain says what it waited for, and what the storage looked like."""
+"""A test that times out names the call that it waited for, and shows the storage."""
 
 from __future__ import annotations
 

@@ -260,7 +260,7 @@ class RedisStore(Store):
     ) -> Work:
         opened = self._opened
         topic = await self._work_of(task_queue)
-        # Take the version first: the answers of the scripts may miss what is announced while they run.
+        # Take the version first: the scripts may miss changes that are announced while they run.
         version = topic.count * TASK_QUEUES_MAX + opened.queues[task_queue]
         lease_until = self.clock.now() + lease_seconds
         names = sorted(set(workflows))

@@ -52,7 +52,7 @@ async def in_thread(
             set_outcome(value)
 
     def work() -> None:
-        if outcome.cancelled():  # Whoever waited has gone on before this thread could begin.
+        if outcome.cancelled():  # The caller gave up waiting before this thread could begin.
             return
         report: Callable[[Any], None]
         value: Any

@@ -200,7 +200,7 @@ class RecordedRun:
         call_id = call.tool_call_id
         text = turn.answers.get(call_id)
         if call.awaits_confirmation:
-            # Of a call that the server may run, what came of it is in its next reply.
+            # The server's next reply has the result of a call that it may run.
             return ToolConfirmation(tool_call_id=call_id, confirmation="allow" if text is None else "deny")
         if text is None:
             text = handed_off(self._graph[turn.agent].handoff_tools()[call.name])

@@ -282,7 +282,7 @@ class Run:
     def _ask_approval(self, effect: AskApproval) -> None:
         """Wait for a person's decision, unless the tool's own check says that the call needs none."""
         if self._calls.fault_of(effect.agent, effect.tool, effect.arguments) is not None:
-            # Nobody can allow it. As a call that is made, it is answered to the model with what is wrong.
+            # Nobody needs to allow a call that cannot be made: the model gets its faults as the result.
             self._events.put_nowait(ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint))
             return
         approval = self._agents.approval(effect.agent, effect.tool)

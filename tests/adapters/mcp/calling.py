@@ -52,7 +52,7 @@ class Caller:
         return [tool.name.removeprefix("t_") for tool in await self.config.list_tools(self.resources)]
 
     async def spec(self, tool: str) -> ToolSpec:
-        """Return what the server says of a tool."""
+        """Return the server's description of a tool."""
         return next(one for one in await self.config.list_tools(self.resources) if one.name == f"t_{tool}")
 
     async def until_listed(self, tool: str) -> None:

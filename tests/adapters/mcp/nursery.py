@@ -1,4 +1,4 @@
-"""A process that has imported what servers need, and forks one for whoever connects: `nursery.py SOCKET`."""
+"""A process with the imports of servers that forks a server for each connection: `nursery.py SOCKET`."""
 
 from __future__ import annotations
 

@@ -278,7 +278,7 @@ LOCKED: list[int] = []
 
 
 def _behind_a_gate(app: Any) -> Any:
-    """Return `app`, which moves whoever asks for a path below `/old`, and can be locked."""
+    """Return `app` with redirects from paths below `/old`; it can be locked."""
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":

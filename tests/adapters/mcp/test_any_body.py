@@ -1,4 +1,4 @@
-"""Whatever body an MCP server sends, to whatever request: it is an output, or an error of ours."""
+"""Any body of an MCP server, to any request, is an output or an error of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tools of a server: their list, their arguments, and what they give."""
+"""The tools of a server: their list, arguments and results."""
 
 from __future__ import annotations
 

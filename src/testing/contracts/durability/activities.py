@@ -151,7 +151,7 @@ async def take_too_long(what: str) -> None:
     heartbeat_timeout=timedelta(seconds=2), retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=2
 )
 async def fall_silent(what: str) -> JSON:
-    """Give one sign of life, then none; the second attempt returns what it knows of the first."""
+    """Send one heartbeat, then none; the second attempt returns the details of that heartbeat."""
     world = here()
     world.happen(what)
     info = activity.info()
@@ -194,7 +194,7 @@ async def return_bytes(size: int) -> str:
 
 @activity(retry_policy_initial_interval=AT_ONCE)
 async def return_object() -> object:
-    """Return what is not JSON."""
+    """Return a value that is not JSON."""
     here().happen("returned")
     return object()
 

@@ -15,7 +15,7 @@ from outlast.testing.contracts.durability.stage import DurabilityContractBase, S
 
 @activity(name="contract_names", retry_policy_initial_interval=AT_ONCE)
 async def names(id: str, name: str, timeout: int, backend: str, task_queue: str) -> list[Any]:
-    """Return what it is given."""
+    """Return the arguments."""
     return [id, name, timeout, backend, task_queue]
 
 

@@ -56,4 +56,4 @@ class DurabilityContract(
     ProgramContract,
     DurabilityContractBase,
 ):
-    """Every backend passes all of it, but for tests of a capability that its storage lacks."""
+    """Every backend passes all of it, except tests of a capability that its storage lacks."""

@@ -182,7 +182,7 @@ class ExecutionContract(DurabilityContractBase):
             await stage.soon(execution.query("nothing"))
         assert not world.effects
 
-    # What cannot be kept ---------------------------------------------------------------------------------
+    # Values that cannot be kept --------------------------------------------------------------------------
 
     async def test_d12_an_input_that_cannot_be_kept_is_refused_and_nothing_is_started(
         self, stage: Stage

@@ -225,7 +225,7 @@ def _chain(failure: Failure) -> Iterator[Failure]:
 
 @contextmanager
 def _errors_logged() -> Iterator[list[str]]:
-    """Collect what the library logs as errors meanwhile."""
+    """Collect the errors that the library logs during the block."""
     logged: list[str] = []
 
     class Collecting(logging.Handler):

@@ -32,7 +32,7 @@ EXITS = ("SystemExit", "KeyboardInterrupt", "CancelledError", "NotAnException")
 
 
 def leave(how: str) -> NoReturn:
-    """Raise what no ordinary `except` catches."""
+    """Raise an exception that `except Exception` does not catch."""
     match how:
         case "SystemExit":
             raise SystemExit(3)
@@ -81,7 +81,7 @@ async def leave_checked(how: str) -> str:
 
 
 def leave_guardrail(text: str) -> None:
-    """Raise what the text says."""
+    """Raise the exception that the text names."""
     leave(text)
 
 
@@ -101,7 +101,7 @@ async def run_agent(how: str, place: str) -> list[str]:
 
 @workflow.define(name="contract.leaving")
 class Leaving:
-    """Raises, at one place, what no ordinary `except` catches."""
+    """Raises, at one place, an exception that `except Exception` does not catch."""
 
     def __init__(self) -> None:
         self.how = ""

@@ -229,7 +229,7 @@ class StepContract(DurabilityContractBase):
             world.gate(f"sign {sign}").set()
         assert await stage.soon(execution.result()) == 5
 
-    # What the workflow makes of them ---------------------------------------------------------------------
+    # Steps of one workflow -------------------------------------------------------------------------------
 
     async def test_a_plain_function_is_an_activity_in_a_thread(self, stage: Stage) -> None:
         names = [f"name {n}" for n in range(20)]

@@ -85,7 +85,7 @@ class UpdateContract(DurabilityContractBase):
         )
         assert booked == [Receipt("rent done", 7)] * 4
         assert await stage.soon(execution.update("deposit", 1, id="another")) == Receipt("deposit", 8)
-        # The id is what counts: that of an update which was answered brings its answer, whatever is sent.
+        # Only the id counts: the id of an answered update brings its answer, with any other arguments.
         again = await stage.again(execution)
         assert await stage.soon(again.update("book", "gift", 5, id="rent-1")) == Receipt("rent done", 7)
         await execution.signal("close")

@@ -263,7 +263,7 @@ class WorkerContract(DurabilityContractBase):
         assert await stage.soon(execution.result()) == list(range(1, 16))
         assert [effect.attempt for effect in world.effects] == [1] * 15
 
-    # Who works -------------------------------------------------------------------------------------------
+    # The list of workers ---------------------------------------------------------------------------------
 
     async def test_workers_that_are_alive_are_listed_with_what_each_carries_on(self, stage: Stage) -> None:
         self.needs(BackendCapability.LISTS_WORKERS)
@@ -295,7 +295,7 @@ class WorkerContract(DurabilityContractBase):
         await stage.lose(first)
         assert await listed()
 
-    # What a worker takes ---------------------------------------------------------------------------------
+    # The executions that a worker claims -----------------------------------------------------------------
 
     async def test_a_worker_takes_its_own_task_queue_and_its_own_workflows_only(self, stage: Stage) -> None:
         backend: Backend = await stage.backend()

@@ -361,7 +361,7 @@ async def add(one: int, other: int) -> int:
 
 @workflow.define(name="contract.counter")
 class Counter:
-    """Takes one step after the other; for counting what a step costs."""
+    """Takes one step after the other, so that a test can count the cost of a step."""
 
     @workflow.entrypoint
     async def run(self, steps: int) -> int:

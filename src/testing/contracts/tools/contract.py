@@ -326,7 +326,7 @@ class ToolsContract(AsyncioTests):
             await caller.source.list_tools(caller.resources)
             assert [await caller.runs(tool) for tool in EFFECTS if tool != "runs"] == [0] * (len(EFFECTS) - 1)
 
-    # T2: one call, one run, and what the tool said ----------------------------------------------------
+    # T2: one call, one run, and the output of the tool ------------------------------------------------
 
     @given(left=integers, right=integers)
     @example(left=2**52, right=1)
@@ -382,7 +382,7 @@ class ToolsContract(AsyncioTests):
             await caller.call("add", left=1, right=2)
             assert [await caller.runs(tool) for tool in ("add", "fail", "echo")] == [2, 1, 0]
 
-    # T3: what does not fit, and what breaks ------------------------------------------------------------
+    # T3: arguments that do not fit, and failures -------------------------------------------------------
 
     @given(arguments=misfits)
     @example(arguments={})
@@ -488,7 +488,7 @@ class ToolsContract(AsyncioTests):
             # The other worker has closed only its own resources.
             assert await caller.text("echo", text="still here") == "still here"
 
-    # T5: a tool that is not what its caller knows ------------------------------------------------------
+    # T5: a tool that has changed -----------------------------------------------------------------------
 
     async def test_t5_a_call_of_a_tool_that_has_changed_says_what_it_is_now(self) -> None:
         async with self.calling() as caller:
