@@ -25,11 +25,10 @@ from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.attempts.system_clock import SystemClock
 from outlast.runtime.definitions.activity import defined_activity
-from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
 from outlast.runtime.definitions.module_copies import ignore_definitions_where
 from outlast.runtime.definitions.workflow import definition_of, known_definition
-from outlast.runtime.executions.handler_calls import load_handler_arguments
 from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.tracebacks import failure_of
 
@@ -164,12 +163,10 @@ def toolkit() -> Toolkit:
         definition_of=definition_of,
         known_definition=known_definition,
         defined_activity=defined_activity,
-        handler_arguments=load_handler_arguments,
+        live_code=LiveExecution,
         perform=perform,
         open_resources=SharedResources,
         contained=contained,
-        workflow_code=workflow_code,
-        own_code=own_code,
         failure_of=failure_of,
         record_reader=EventReader,
         ignore_definitions_where=ignore_definitions_where,

@@ -35,7 +35,7 @@ The machine is in one of four phases, and `OPERATIONS` says what each allows:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -264,23 +264,26 @@ class WorkflowMachine:
         self._apply(asked, position, MachinePhase.ENDING)
         return asked
 
-    def takes_patch(self, patch: str) -> bool:
+    def takes_patch(self, patch: str, is_taken: Callable[[str], bool] | None = None) -> bool:
         """Return whether the code behind `patch` is to run, not the code that was there before.
 
         It is where an execution comes to the patch for the first time, which the journal then says. It is not
         where the journal goes on without the patch, because the older code wrote that. The first answer is
-        the answer for the rest of the execution.
+        the answer for the rest of the execution. Where a server keeps the history, `is_taken` answers for it.
         """
         self._check("takes_patch")
         if patch not in self._patches:
             marker = EventEmitted.of(f"patch:{patch}", PatchedData(patch=patch))
-            is_new = self.phase is not MachinePhase.REPLAYING or (
-                self._window.is_open and not self._window.expected
-            )
+            is_new = self._is_new_patch() if is_taken is None else is_taken(patch)
             self._patches[patch] = is_new or marker.key in self._window.expected
             if self._patches[patch]:
                 self.request(marker)
         return self._patches[patch]
+
+    def _is_new_patch(self) -> bool:
+        return self.phase is not MachinePhase.REPLAYING or (
+            self._window.is_open and not self._window.expected
+        )
 
     def abandon(self, key: str) -> None:
         """Forget a step or timer that the code no longer waits for; a late result is not accepted."""

@@ -7,17 +7,17 @@ meaning of an execution's records to a reader are the same everywhere. The compo
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from outlast.core.event_stream import Delta, Event
 from outlast.core.failure import Failure
-from outlast.core.json import JSON
 from outlast.core.records import Input, Note, Request
-from outlast.ports.definitions import ActivityDefinition, HandlerDefinition, WorkflowDefinition
+from outlast.ports.definitions import ActivityDefinition, WorkflowDefinition
 from outlast.ports.durability.steps import Performer
+from outlast.ports.live_code import MakeLiveCode
 from outlast.ports.resources import Resources
 
 
@@ -42,11 +42,6 @@ class RecordReader(Protocol):
         """Yield events for the text that `take_text` took of steps that are still open."""
 
 
-HandlerArguments = Callable[
-    [HandlerDefinition, Sequence[JSON], Mapping[str, JSON]], tuple[tuple[Any, ...], dict[str, Any]]
-]
-
-
 Contained = Callable[[Callable[[BaseException], bool]], AbstractContextManager[None]]
 """Takes a function that returns True for further exceptions to let out, because they unwind the code: see
 `StepContext.unwinds`."""
@@ -69,18 +64,14 @@ class Toolkit:
     known_definition: Callable[[str], WorkflowDefinition | None]
     defined_activity: Callable[[str], ActivityDefinition]
     """Returns the activity of that name; raises `UnknownDefinition`."""
-    handler_arguments: HandlerArguments
-    """Returns the Python arguments of a signal or query; raises `InvalidArguments` or `DefinitionError`."""
+    live_code: MakeLiveCode
+    """Makes the code of one execution in memory, for a driver in the adapter."""
     perform: Performer
     """Performs one attempt within its timeouts; raises the attempt's error, or `ActivityTimedOut`."""
     open_resources: Callable[[], AbstractAsyncContextManager[Resources]]
     """Returns the resources of one worker."""
     contained: Contained
     """Returns the context manager around user code; it turns all that the code raises into `Exception`s."""
-    workflow_code: Callable[[], AbstractContextManager[None]]
-    """Returns the determinism guard around workflow code, for the thread that runs it."""
-    own_code: Callable[[], AbstractContextManager[None]]
-    """Returns the context manager that lifts the guard around code that calls no user code, to save time."""
     failure_of: FailureOf
     """Returns the failure for an exception, with the frames of user code."""
     record_reader: Callable[[], RecordReader]

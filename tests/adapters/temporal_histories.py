@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,16 @@ from temporalio.worker import Replayer, Worker
 
 import outlast
 from outlast.adapters.temporal import TemporalBackend
-from outlast.adapters.temporal.step_replay import replay
+from outlast.adapters.temporal.code_replay import CodeReplay
+from outlast.adapters.temporal.ended_runs import EndedRun, EndedRuns
+from outlast.adapters.temporal.history import read_history
+from outlast.adapters.temporal.payloads import LIMIT_BYTES, data_converter
 from outlast.adapters.temporal.steps import OpenSteps
 from outlast.adapters.temporal.worker import replayer_of
 from outlast.adapters.temporal.workflows import Host
 from outlast.composition.backends import toolkit
+from outlast.core.records import AnyRecord, AttemptFailed, ExecutionEnded, decode_record
+from outlast.ports.definitions import WorkflowDefinition
 from outlast.runtime.definitions.workflow import definition_of
 from tests.adapters.temporal_native import WORKFLOWS as NATIVE
 from tests.adapters.temporal_native import Poem
@@ -57,16 +63,68 @@ def pinned() -> dict[str, WorkflowHistory]:
     }
 
 
+class _Kept(EndedRuns):
+    """Keeps the records of executions that end in a replay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[AnyRecord] | None = None
+
+    def end(self, execution_id: str, run: EndedRun) -> None:
+        self.records = [decode_record(record) for record in run.records]
+
+
+async def replay(definitions: Mapping[str, WorkflowDefinition], history: WorkflowHistory) -> None:
+    """Replay a history by Temporal's own replayer, and by the code alone: both must give the same records."""
+    by_temporal = await replayed_by_temporal(definitions, history)
+    by_code = await replayed_by_code(definitions, history)
+    # Temporal's replayer also runs the task that is still to come.
+    if by_temporal is not None and by_code and isinstance(by_code[-1], ExecutionEnded):
+        assert_same(by_code, by_temporal)
+
+
+async def replayed_by_temporal(
+    definitions: Mapping[str, WorkflowDefinition], history: WorkflowHistory
+) -> Sequence[AnyRecord] | None:
+    """Return the records that Temporal's replayer gives of an execution that has ended."""
+    kept = _Kept()
+    host = Host(toolkit(), definitions, OpenSteps(), LEASE, ended=kept)
+    await replayer_of(host).replay_workflow(history)
+    return kept.records
+
+
+async def replayed_by_code(
+    definitions: Mapping[str, WorkflowDefinition], history: WorkflowHistory
+) -> Sequence[AnyRecord]:
+    """Return the records that the code alone gives."""
+    read = await read_history(history.events, data_converter)
+    alone = CodeReplay(history.workflow_id, read, LIMIT_BYTES)
+    await alone.run(toolkit().live_code, definitions[read.workflow])
+    return alone.records
+
+
+def assert_same(one: Iterable[AnyRecord], other: Iterable[AnyRecord]) -> None:
+    """Compare two journals record for record."""
+    pairs = zip_longest(comparable(one), comparable(other))
+    for number, (first, second) in enumerate(pairs, 1):
+        assert first == second, f"record {number} differs:\n{first}\n{second}"
+
+
+def comparable(records: Iterable[AnyRecord]) -> list[dict[str, Any]]:
+    """Return records as JSON, without what a history does not say exactly, and without attempts."""
+    fields = [record.model_dump(mode="json") for record in records if not isinstance(record, AttemptFailed)]
+    return [{k: v for k, v in one.items() if k not in ("at", "due_at", "message_id")} for one in fields]
+
+
 async def replay_all(address: str) -> int:
     """Replay every history that a server holds of the programs of these tests; return how many these are."""
     definitions = {one.name: one for one in map(definition_of, PROGRAMS)}
-    make = replayer_of(Host(toolkit(), definitions, OpenSteps(), LEASE))
     native = Replayer(workflows=NATIVE, plugins=[outlast.OutlastPlugin()])
     client, replayed = await Client.connect(address), 0
     async for found in client.list_workflows():
         history = await client.get_workflow_handle(found.id, run_id=found.run_id).fetch_history()
         if found.workflow_type in definitions:
-            await replay(make, history)
+            await replay(definitions, history)
         elif found.workflow_type.startswith("native"):
             await native.replay_workflow(history)
         else:

@@ -21,18 +21,13 @@ from temporalio.workflow import NondeterminismError
 
 import outlast
 from outlast.adapters.temporal import TemporalBackend
-from outlast.adapters.temporal.step_replay import replay
-from outlast.adapters.temporal.steps import OpenSteps
-from outlast.adapters.temporal.worker import replayer_of
-from outlast.adapters.temporal.workflows import Host
-from outlast.composition.backends import toolkit
 from outlast.core.events import EventKind
 from outlast.core.records import Status
 from outlast.runtime.definitions.workflow import definition_of
 from outlast.testing.contracts.examples import few_examples
 from outlast.testing.mistral_server import Call, Handoff, MistralServer, Say, ScriptedModel
 from tests.adapters import temporal_programs as programs
-from tests.adapters.temporal_histories import replay_all
+from tests.adapters.temporal_histories import replay, replay_all, replayed_by_code, replayed_by_temporal
 from tests.adapters.temporal_programs import (
     LEASE,
     WORKFLOWS,
@@ -101,13 +96,9 @@ async def history_of(url: str, execution_id: str) -> WorkflowHistory:
         return await backend.client.get_workflow_handle(execution_id).fetch_history()
 
 
-def host(*workflows: type[Any]) -> Host:
-    definitions = [definition_of(workflow) for workflow in workflows]
-    return Host(toolkit(), {one.name: one for one in definitions}, OpenSteps(), LEASE)
-
-
-async def replayed(host: Host, history: WorkflowHistory) -> None:
-    await replay(replayer_of(host), history)
+async def replayed(workflow: type[Any], history: WorkflowHistory) -> None:
+    definition = definition_of(workflow)
+    await replay({definition.name: definition}, history)
 
 
 # Agents --------------------------------------------------------------------------------------------------
@@ -161,7 +152,7 @@ async def test_any_program_does_the_same_as_in_memory(url: str, steps: list[str]
     assert there.result == here.result
     kinds = [[kind for kind, _ in run.events if kind != "attempt_failed"] for run in (here, there)]
     assert kinds[1] == kinds[0]
-    await replayed(host(Steps), await history_of(url, there.id))
+    await replayed(Steps, await history_of(url, there.id))
 
 
 async def test_activities_cancelled_together_are_cancelled_in_the_same_order_in_every_replay(
@@ -171,7 +162,7 @@ async def test_activities_cancelled_together_are_cancelled_in_the_same_order_in_
     assert there.result == 3
     history = await history_of(url, there.id)
     for _ in range(5):
-        await replayed(host(Group), history)
+        await replayed(Group, history)
 
 
 # Activities ----------------------------------------------------------------------------------------------
@@ -220,7 +211,7 @@ async def test_a_local_activity_does_the_same_with_fewer_events(url: str) -> Non
         event.activity_task_scheduled_event_attributes.activity_type.name for event in history.events
     ]
     assert [name for name in scheduled if name] == ["call_model", "call_model"]
-    await replayed(host(Local), history)
+    await replayed(Local, history)
 
 
 # Messages ------------------------------------------------------------------------------------------------
@@ -253,7 +244,7 @@ async def test_signals_timers_and_queries_work_as_in_memory(url: str) -> None:
     assert there.result == ["yes by nobody noted", "no by Ada noted"]
     kinds = [kind for kind, _ in there.events]
     assert sorted(kinds) == sorted(kind for kind, _ in (await converse("memory:")).events)
-    await replayed(host(Approval), await history_of(url, there.id))
+    await replayed(Approval, await history_of(url, there.id))
 
 
 async def cancel(url: str) -> list[str]:
@@ -364,12 +355,13 @@ async def test_another_process_finishes_what_a_killed_one_began(
 async def test_a_history_replays_with_the_code_that_made_it_and_no_other(url: str) -> None:
     there = await run(url, DealAnalysis, "Analyse the merger.")
     history = await history_of(url, there.id)
-    await replayed(host(DealAnalysis), history)
-    changed = host(DealAnalysis)
-    definition = changed.definitions["temporal_deal_analysis"]
-    edited = replace(definition, cls=Edited)
+    await replayed(DealAnalysis, history)
+    definition = definition_of(DealAnalysis)
+    edited = {definition.name: replace(definition, cls=Edited)}
     with pytest.raises(NondeterminismError):
-        await replayed(replace(changed, definitions={definition.name: edited}), history)
+        await replayed_by_temporal(edited, history)
+    with pytest.raises(outlast.NonDeterminismError, match="'call_model'.*\n.*activity 'temporal_note'"):
+        await replayed_by_code(edited, history)
 
 
 class Edited:

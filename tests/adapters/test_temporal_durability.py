@@ -13,10 +13,7 @@ from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
 
 from outlast.adapters.temporal import TemporalBackend
-from outlast.adapters.temporal.step_replay import replay
-from outlast.adapters.temporal.steps import OpenSteps
-from outlast.adapters.temporal.worker import TemporalWorker, replayer_of
-from outlast.adapters.temporal.workflows import Host
+from outlast.adapters.temporal.worker import TemporalWorker
 from outlast.composition.backends import toolkit
 from outlast.composition.durable_run import DurableRun
 from outlast.ports.definitions import WorkflowDefinition
@@ -27,6 +24,7 @@ from outlast.testing import RealClock
 from outlast.testing.contracts.durability.contract import ALL, BackendCapability, DurabilityContract
 from outlast.testing.contracts.durability.storage import DurabilityStorage
 from tests.adapters.tcp_proxy import TcpProxy
+from tests.adapters.temporal_histories import replay
 from tests.adapters.temporal_server import new_namespace, shared_server, stored_bytes
 
 
@@ -132,11 +130,10 @@ class InNamespace(DurabilityStorage):
         if not self.started or not codes:
             return
         client = await Client.connect(shared_server(), namespace=await self.namespace())
-        make = replayer_of(Host(toolkit(), codes, OpenSteps(), timedelta(seconds=1)))
         for execution_id in self.started:
             history = await client.get_workflow_handle(execution_id).fetch_history()
             if history.events[0].workflow_execution_started_event_attributes.workflow_type.name in codes:
-                await replay(make, history)
+                await replay(codes, history)
 
 
 class Uncached(InNamespace):

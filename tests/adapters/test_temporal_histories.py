@@ -6,15 +6,10 @@ import pytest
 from temporalio.worker import Replayer
 
 import outlast
-from outlast.adapters.temporal.step_replay import replay
-from outlast.adapters.temporal.steps import OpenSteps
-from outlast.adapters.temporal.worker import replayer_of
-from outlast.adapters.temporal.workflows import Host
-from outlast.composition.backends import toolkit
 from outlast.runtime.definitions.workflow import definition_of
-from tests.adapters.temporal_histories import pinned
+from tests.adapters.temporal_histories import pinned, replay
 from tests.adapters.temporal_native import WORKFLOWS as NATIVE
-from tests.adapters.temporal_programs import LEASE, WORKFLOWS
+from tests.adapters.temporal_programs import WORKFLOWS
 
 HISTORIES = pinned()
 
@@ -26,7 +21,7 @@ async def test_a_history_that_was_written_once_can_be_replayed(name: str) -> Non
         await replayer.replay_workflow(HISTORIES[name])
         return
     definitions = {one.name: one for one in map(definition_of, WORKFLOWS)}
-    await replay(replayer_of(Host(toolkit(), definitions, OpenSteps(), LEASE)), HISTORIES[name])
+    await replay(definitions, HISTORIES[name])
 
 
 def test_there_is_a_history_of_every_sort() -> None:

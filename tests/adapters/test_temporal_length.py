@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import outlast
-from outlast.adapters.temporal import TemporalBackend, context
+from outlast.adapters.temporal import TemporalBackend, requests
 from outlast.core.events import EventKind, ToolCalledData, TurnStartedData
 from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters import temporal_programs as programs
@@ -140,7 +140,7 @@ async def description_of(backend: outlast.Backend, execution: outlast.Execution)
 async def test_the_log_warns_of_a_history_that_grows_too_long(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(context, "WARN_EVENTS", 20)
+    monkeypatch.setattr(requests, "WARN_EVENTS", 20)
     queue = uuid.uuid4().hex
     async with outlast.connect(url) as backend, backend.worker([Steps], task_queue=queue):
         execution = await backend.start(Steps, ["a"] * 8, task_queue=queue)

@@ -321,11 +321,11 @@ class AsksNoValidator(BrokenBackend):
     """Whatever fits the handler is accepted."""
 
     breaks = "d18_"
-    replaced = ((LiveExecution, "_objection", lambda self, update: None),)
+    replaced = ((LiveExecution, "objection", lambda self, update: None),)
 
 
 def _drops_what_it_rejects(self: LiveExecution, update: UpdateAccepted) -> None:
-    if self._objection(update) is None:
+    if self.objection(update) is None:
         self.deliver(update)
 
 

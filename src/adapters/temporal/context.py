@@ -1,28 +1,31 @@
-"""The requests that workflow code can make of Temporal, in the terms of the durability port."""
+"""The requests that workflow code can make of Temporal, in the terms of the durability port.
+
+It serves agents in workflows that users write for Temporal themselves, whose code runs on Temporal's loop.
+The code of this library's own workflows runs on ours: see `driver`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Callable
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, NoReturn
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError
 
-from outlast.adapters.temporal.ended_runs import EndedRun
-from outlast.adapters.temporal.failures import step_failure
-from outlast.adapters.temporal.payloads import as_written, check_size
+from outlast.adapters.temporal.failures import StepLimits, step_failure
+from outlast.adapters.temporal.kept_records import KeptRecords
+from outlast.adapters.temporal.payloads import check_size
+from outlast.adapters.temporal.requests import LengthWarning, payload_of, start
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from outlast.core.approvals import Decision
 from outlast.core.errors import DeterminismError, NotSupported, PayloadTooLarge
 from outlast.core.events import PatchedData
 from outlast.core.failure import Failure, step_error
-from outlast.core.json import JSON, decode
+from outlast.core.json import JSON
 from outlast.core.records import (
     EventEmitted,
     Input,
@@ -31,37 +34,15 @@ from outlast.core.records import (
     StepFailed,
     StepKind,
     StepScheduled,
-    TimerFired,
-    TimerStarted,
     encode_record,
 )
-from outlast.ports.durability.steps import ActivityCall, E, Step
+from outlast.ports.durability.steps import E, Step
 from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo
 from outlast.ports.toolkit import Contained
 
-SPARED_MAX = 20
-"""The most attempts at a step that may end without being counted; see `activities`."""
-
-PAGE_BYTES = 1024 * 1024
-
-WARN_EVENTS = 10_240
-WARN_BYTES = 10 * 1024 * 1024
-"""The length from which a warning about a history is logged: a fifth of the length that Temporal allows."""
-
-GRACE_SECONDS = 60.0
-"""The time by which Temporal's own timeout is longer than that of an attempt, which the worker watches."""
-
-
-in_handler: ContextVar[bool] = ContextVar("in_handler", default=False)
-"""True while the handler of a signal or an update runs."""
-
 
 class TemporalContext(WorkflowContext):
-    """The context of one execution. It keeps the records that our own engine would have journaled.
-
-    Temporal's history is the only truth. The records are derived from it by running the code, like everything
-    else in a workflow, for the readers of the event stream.
-    """
+    """The context of one execution in a workflow of a user's own."""
 
     def __init__(
         self,
@@ -70,60 +51,26 @@ class TemporalContext(WorkflowContext):
         limit_bytes: int,
         writes_json: bool,
         contained: Contained,
-        own_code: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         info = workflow.info()
-        self.records: list[bytes] = []
-        self._lengths: list[int] = []
-        """The length of the history at the time of each record."""
+        self.records = KeptRecords(writes_json)
         self._info = WorkflowInfo(info.workflow_id, info.workflow_type, info.task_queue)
         self._run_id = info.run_id
         self._steps = steps
         self._lease = lease
         self._limit_bytes = limit_bytes
-        self._writes_json = writes_json
         self._contained = contained
-        self._own_code = own_code
+        self._length = LengthWarning()
         self._random = workflow.random()
         self._state: dict[Any, Any] = {}
         self._decisions: dict[tuple[str, str], list[Decision]] = {}
         self._keys = 0
         self._emitted = 0
-        self._before = 0
-        self._warned = False
         self._patches: dict[str, bool] = {}
-
-    def go_on_from(self, place: Mapping[str, int]) -> None:
-        """Continue the counts of the execution's earlier history, which it passed on as `place`."""
-        self._keys, self._emitted, self._before = place["keys"], place["emitted"], place["records"]
 
     def record(self, record: Input | Request) -> None:
         """Keep a record, for the readers of the event stream."""
-        self.records.append(encode_record(record))
-        self._lengths.append(workflow.info().get_current_history_length())
-
-    def page(self, position: int, length: int) -> Any:
-        """Return the records from `position` on that a history of `length` events gives, as many as fit.
-
-        Temporal may ask when the history already has events whose workflow task is still to come. The records
-        that code makes of these events alone can still change: the task can bring more, such as an update,
-        which goes first. So readers say up to which event workflow tasks are completed.
-
-        `before` is the number of records in the execution's earlier histories.
-        """
-        page: list[bytes] = []
-        size = 0
-        for record, made_at in zip(self.records[position:], self._lengths[position:], strict=True):
-            if made_at > length or (page and size + len(record) > PAGE_BYTES):
-                break
-            page.append(record)
-            size += len(record)
-        text = b'{"records":[%s],"before":%d}' % (b",".join(page), self._before)
-        return as_written(text) if self._writes_json else decode(text)
-
-    def ended(self) -> EndedRun:
-        """Return the records, after the last one is made."""
-        return EndedRun(self._run_id, tuple(self.records), self._before, self._lengths[-1])
+        self.records.keep(encode_record(record))
 
     @property
     def time(self) -> float:
@@ -133,15 +80,13 @@ class TemporalContext(WorkflowContext):
     async def run_step(self, step: Step) -> JSON:
         place = Place(self._info.execution_id, self._run_id, activity_id_of(step))
         with self._steps.open(place, step):
-            with self._own_code():
-                activity = self._schedule(step, place)
+            activity = self._schedule(step, place)
             try:
                 result: JSON = await activity
             except FailureError as error:
-                ended = step_failure(error, step)
+                ended = step_failure(error, StepLimits.of(step))
             else:
-                with self._own_code():
-                    self.record(StepCompleted(at=self.time, key=step.key, result=result))
+                self.record(StepCompleted(at=self.time, key=step.key, result=result))
                 return result
         if ended is None:
             self._steps.give_up(place)
@@ -151,7 +96,7 @@ class TemporalContext(WorkflowContext):
         raise step_error(failure, step.name, attempts)
 
     def _schedule(self, step: Step, place: Place) -> workflow.ActivityHandle[Any]:
-        arguments: list[JSON] = [step.call.arguments] if isinstance(step.call, ActivityCall) else []
+        arguments = list(payload_of(step))
         scheduled = StepScheduled(
             key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
         )
@@ -165,21 +110,8 @@ class TemporalContext(WorkflowContext):
                 self.record(StepFailed(at=self.time, key=step.key, attempts=0, failure=failure))
             raise
         self.record(scheduled)
-        self._warn_of_length()
-        return _start(step, place.activity_id, arguments, self._lease)
-
-    def _warn_of_length(self) -> None:
-        """Log once that the history is long."""
-        info = workflow.info()
-        events, size = info.get_current_history_length(), info.get_current_history_size()
-        if self._warned or (events < WARN_EVENTS and size < WARN_BYTES):
-            return
-        self._warned = True
-        workflow.logger.warning(
-            "the history of execution %s has %d events and %.1f MB; Temporal ends it at 51,200 or 50 MB. "
-            "Let the workflow continue as new between two runs of agents",
-            *(info.workflow_id, events, size / 1e6),
-        )
+        self._length.look()
+        return start(step, place.activity_id, arguments, self._lease)
 
     def _check_may_change(self, what: str) -> None:
         if workflow.unsafe.is_read_only():
@@ -273,74 +205,8 @@ class TemporalContext(WorkflowContext):
         return workflow.info().is_continue_as_new_suggested()
 
     async def continue_as_new(self, arguments: dict[str, JSON]) -> NoReturn:
-        if in_handler.get():
-            raise NotSupported("a handler cannot continue as new, for it is waited for; let the entrypoint")
-        check_size("what is carried along to continue as new", arguments, self._limit_bytes)
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        place = {
-            "keys": self._keys,
-            "emitted": self._emitted,
-            "records": self._before + len(self.records),
-        }
-        workflow.continue_as_new(args=[arguments, place])
+        raise NotSupported("this workflow is Temporal's own: it continues as new by temporalio.workflow")
 
     @property
     def state(self) -> dict[Any, Any]:
         return self._state
-
-    def tell_timers(self) -> None:
-        """Record the timers that asyncio starts, for which Temporal does not have an interceptor."""
-        loop = asyncio.get_running_loop()
-        start_timer = loop.call_later
-
-        def call_later(
-            delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-        ) -> asyncio.TimerHandle:
-            key = self.next_key()
-
-            def fire() -> None:
-                self.record(TimerFired(at=self.time, key=key))
-                callback(*args)
-
-            self.record(TimerStarted(key=key, due_at=self.time + delay))
-            return start_timer(delay, fire, context=context)
-
-        loop.call_later = call_later  # type: ignore[method-assign, assignment]  # no hook
-
-
-def _start(
-    step: Step, activity_id: str, arguments: list[JSON], lease: timedelta
-) -> workflow.ActivityHandle[Any]:
-    timeout = timedelta(seconds=step.options.start_to_close_timeout + GRACE_SECONDS)
-    if step.options.local:
-        return workflow.start_local_activity(
-            step.name,
-            args=arguments,
-            activity_id=activity_id,
-            start_to_close_timeout=timeout,
-            retry_policy=_retry_policy(step),
-        )
-    return workflow.start_activity(
-        step.name,
-        args=arguments,
-        activity_id=activity_id,
-        start_to_close_timeout=timeout,
-        heartbeat_timeout=lease,
-        retry_policy=_retry_policy(step),
-    )
-
-
-def _retry_policy(step: Step) -> RetryPolicy:
-    """Return the policy for a step whose worker is lost; other failures have their own delay."""
-    policy = step.options.retry
-    initial = max(policy.initial_interval, 0.001)
-    return RetryPolicy(
-        initial_interval=timedelta(seconds=initial),
-        backoff_coefficient=policy.backoff_coefficient,
-        maximum_interval=timedelta(seconds=max(policy.max_interval, initial)),
-        # Workers check the bound of the policy; one more attempt shows that the last worker is lost.
-        maximum_attempts=policy.max_attempts + SPARED_MAX + 1,
-        non_retryable_error_types=["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
-        if step.options.effect == "once"
-        else None,
-    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Self
 
 from temporalio.exceptions import ActivityError as TemporalActivityError
-from temporalio.exceptions import ApplicationError, CancelledError, FailureError, TimeoutError, TimeoutType
+from temporalio.exceptions import ApplicationError, CancelledError, TimeoutError, TimeoutType
 
 from outlast.core.errors import (
     ActivityError,
@@ -62,22 +64,40 @@ def failure_in(error: BaseException | None) -> Failure:
     return Failure.of(error) if error is not None else Failure(kind="Unknown", message="no failure was kept")
 
 
-def step_failure(error: FailureError, step: Step) -> tuple[Failure, int] | None:
+@dataclass(frozen=True, slots=True)
+class StepLimits:
+    """What the failure of a step depends on, beside the error that Temporal has."""
+
+    name: str
+    max_attempts: int = 1
+    is_once: bool = False
+    """True if the step must not be tried again when its outcome is unknown."""
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, step: Step) -> Self:
+        """Return the limits of a step that code asked for."""
+        options = step.options
+        once = options.effect == "once"
+        return cls(step.name, options.retry.max_attempts, once, options.start_to_close_timeout)
+
+
+def step_failure(error: BaseException, step: StepLimits) -> tuple[Failure, int] | None:
     """Return the failure of a step that failed for good, and its attempts; None if it was cancelled."""
     # The failure of a local activity is not wrapped.
     cause = error.cause if isinstance(error, TemporalActivityError) else error
     if isinstance(cause, CancelledError):
         return None
     if isinstance(cause, TimeoutError):
-        return Failure.of(_after_timeout(cause, step)), step.options.retry.max_attempts
+        return Failure.of(_after_timeout(cause, step)), step.max_attempts
     attempts = cause.details[1] if isinstance(cause, ApplicationError) and len(cause.details) > 1 else 1
     return failure_in(cause), attempts
 
 
-def _after_timeout(timeout: TimeoutError, step: Step) -> ActivityError:
+def _after_timeout(timeout: TimeoutError, step: StepLimits) -> ActivityError:
     """Return the error after a timeout of Temporal, which only strikes when a worker is lost."""
-    if step.options.effect == "once":
+    if step.is_once:
         return OutcomeUnknown(step.name)
     if timeout.type is TimeoutType.HEARTBEAT:
         return ActivityInterrupted(step.name)
-    return ActivityTimedOut(step.name, "start_to_close_timeout", step.options.start_to_close_timeout)
+    return ActivityTimedOut(step.name, "start_to_close_timeout", step.seconds)

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from temporalio import activity
 
-from outlast.adapters.temporal.context import SPARED_MAX
+from outlast.adapters.temporal.requests import SPARED_MAX
 from outlast.core.json import JSON
 
 HURRY_SECONDS = 0.05

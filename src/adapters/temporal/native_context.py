@@ -21,9 +21,11 @@ from temporalio.worker import (
 
 from outlast.adapters.temporal.context import TemporalContext
 from outlast.adapters.temporal.failures import application_error
+from outlast.adapters.temporal.kept_records import RECORDS_QUERY
 from outlast.adapters.temporal.loop_repairs import repair_loop
+from outlast.adapters.temporal.messages import read_sent
 from outlast.adapters.temporal.payloads import LIMIT_BYTES
-from outlast.adapters.temporal.workflows import RECORDS_QUERY, Host, host, read_sent
+from outlast.adapters.temporal.workflows import Host, host
 from outlast.core.approvals import DECISION_SIGNAL, read_decision
 from outlast.core.errors import DefinitionError, InvalidArguments, OutlastError
 from outlast.core.failure import failure_of
@@ -63,7 +65,7 @@ class AgentsInbound(WorkflowInboundInterceptor):
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
         context = self._enter()
-        workflow.set_query_handler(RECORDS_QUERY, context.page)
+        workflow.set_query_handler(RECORDS_QUERY, context.records.page)
         workflow.set_signal_handler(DECISION_SIGNAL, self._decide)
         name = workflow.info().workflow_type
         context.record(ExecutionStarted(at=context.time, workflow=name, arguments={}))

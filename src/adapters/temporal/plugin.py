@@ -25,7 +25,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from outlast.adapters.temporal.activities import TemporalAttempts
 from outlast.adapters.temporal.native_context import UsersHost
 from outlast.adapters.temporal.payloads import limit_of, writes_json
-from outlast.adapters.temporal.step_replay import Replays
+from outlast.adapters.temporal.step_replay import Replays, by_replayer
 from outlast.adapters.temporal.steps import OpenSteps
 from outlast.adapters.temporal.worker_presence import WorkerPresence
 from outlast.core.errors import ConfigurationError, OutlastError
@@ -60,7 +60,9 @@ class AgentsPlugin(SimplePlugin):
             self._toolkit, {}, OpenSteps(), self._lease, limit_of(converter), writes_json(converter)
         )
         others = list(config.get("interceptors", ()))
-        attempts = TemporalAttempts(host, Replays(client, _replayer_of(host, config, others, client)))
+        attempts = TemporalAttempts(
+            host, Replays(client, by_replayer(_replayer_of(host, config, others, client)))
+        )
         config["interceptors"] = [*others, host]
         config["activities"] = [*config.get("activities", ()), attempts.perform]
         return config

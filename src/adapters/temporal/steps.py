@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -31,16 +32,20 @@ def activity_id_of(step: Step) -> str:
     return f"{step.key}#{step.name}#{sha256(canonical(step.arguments).encode()).hexdigest()[:8]}"
 
 
+_CODES_OWN = re.compile(r"[^:/#]*:[0-9]+(?=#)")
+"""The key of a call of workflow code, with what follows; the key of a step of a run goes on with a slash."""
+
+
 def name_in(activity_id: str) -> str | None:
     """Return the name that an activity id holds, if it holds one."""
-    rest = activity_id.partition("#")[2].rpartition("#")[0] if activity_id.startswith(":") else ""
-    return rest or None
+    found = _CODES_OWN.match(activity_id)
+    return None if found is None else activity_id[found.end() + 1 :].rpartition("#")[0] or None
 
 
 def key_of(activity_id: str) -> str:
     """Return the key of the step that has this activity id."""
-    # Keys of workflow code begin with a colon, without a `#`; those of tool calls hold a model's text.
-    return activity_id.partition("#")[0] if activity_id.startswith(":") else activity_id
+    found = _CODES_OWN.match(activity_id)
+    return activity_id if found is None else found[0]
 
 
 class OpenSteps:
@@ -55,13 +60,21 @@ class OpenSteps:
     @contextmanager
     def open(self, place: Place, step: Step) -> Iterator[None]:
         """Let `find` return the step during the block."""
-        self._steps[place] = step
+        self.keep(place, step)
         try:
             yield
         except BaseException:
             if not self._keeps_unfinished:
-                self._steps.pop(place, None)
+                self.drop(place)
             raise
+        self.drop(place)
+
+    def keep(self, place: Place, step: Step) -> None:
+        """Let `find` return the step from now on."""
+        self._steps[place] = step
+
+    def drop(self, place: Place) -> None:
+        """Forget the step."""
         self._steps.pop(place, None)
 
     def find(self, place: Place) -> Step | None:

@@ -28,8 +28,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.adapters.temporal.ended_runs import EndedRuns, Waiter
 from outlast.adapters.temporal.heartbeat import TEXT_SECONDS, text_published
+from outlast.adapters.temporal.kept_records import RECORDS_QUERY
 from outlast.adapters.temporal.refusals import REFUSALS, refused
-from outlast.adapters.temporal.workflows import RECORDS_QUERY
 from outlast.core.errors import (
     DefinitionError,
     ExecutionNotFound,

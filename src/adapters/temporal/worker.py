@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -21,10 +20,10 @@ from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.heartbeat import HURRY_SECONDS
 from outlast.adapters.temporal.payloads import data_converter, limit_of, writes_json
 from outlast.adapters.temporal.refusals import refusal_in
-from outlast.adapters.temporal.step_replay import MakeReplayer, Replays
+from outlast.adapters.temporal.step_replay import Replays, by_code
 from outlast.adapters.temporal.steps import OpenSteps
 from outlast.adapters.temporal.worker_presence import WorkerPresence
-from outlast.adapters.temporal.workflows import DurableWorkflow, GuardedRunner, Host
+from outlast.adapters.temporal.workflows import ClosingRunner, DurableWorkflow, Host
 from outlast.core.errors import ConfigurationError
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.journal import WorkerCard
@@ -84,9 +83,8 @@ class TemporalWorker:
 
     async def __aenter__(self) -> Self:
         host, options = self._host, self._options
-        replays = Replays(
-            self._client, replayer_of(host, self._client.namespace, self._client.data_converter)
-        )
+        replay = by_code(host.toolkit.live_code, host.definitions, self._client.data_converter)
+        replays = Replays(self._client, replay)
         attempts = await self._stack.enter_async_context(TemporalAttempts(host, replays))
         identity = options.identity or self._client.identity
         card = WorkerCard(identity, tuple(sorted(host.definitions)), options.task_queue, time.time())
@@ -97,7 +95,7 @@ class TemporalWorker:
             workflows=[DurableWorkflow],
             activities=[attempts.perform],
             interceptors=[host],
-            unsandboxed_workflow_runner=GuardedRunner(host.toolkit),
+            unsandboxed_workflow_runner=ClosingRunner(),
             identity=identity,
             max_cached_workflows=options.max_cached_executions,
             # This limits workflow tasks, which take milliseconds. Temporal needs two of them for its cache.
@@ -145,17 +143,12 @@ async def _stop(worker: Worker, running: asyncio.Task[None], attempts: TemporalA
 
 def replayer_of(
     host: Host, namespace: str = "default", data_converter: DataConverter = data_converter
-) -> MakeReplayer:
-    """Return a function that makes a replayer of the workflows that `host` defines."""
-
-    def make(steps: OpenSteps, executor: ThreadPoolExecutor) -> Replayer:
-        return Replayer(
-            workflows=[DurableWorkflow],
-            interceptors=[replace(host, steps=steps)],
-            unsandboxed_workflow_runner=GuardedRunner(host.toolkit),
-            workflow_task_executor=executor,
-            namespace=namespace,
-            data_converter=data_converter,
-        )
-
-    return make
+) -> Replayer:
+    """Return Temporal's replayer of the workflows that `host` defines."""
+    return Replayer(
+        workflows=[DurableWorkflow],
+        interceptors=[host],
+        unsandboxed_workflow_runner=ClosingRunner(),
+        namespace=namespace,
+        data_converter=data_converter,
+    )

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NoReturn, cast
@@ -31,7 +31,7 @@ from outlast.core.errors import (
     PayloadTooLarge,
 )
 from outlast.core.failure import Failure, step_error
-from outlast.core.json import JSON
+from outlast.core.json import JSON, encode
 from outlast.core.records import (
     AnyRecord,
     CancelRequested,
@@ -57,6 +57,7 @@ from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
 from outlast.ports.durability.steps import E, Step
 from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo, current_context
+from outlast.ports.live_code import START, Beginning, KeptHistory, LiveCode
 from outlast.runtime.attempts.threads import storable
 from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
 from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
@@ -73,11 +74,15 @@ CALLBACKS_AT_ONCE = 64
 """The number of callbacks that run between two readings of the clock."""
 
 
+_handles: ContextVar[bool] = ContextVar("handles", default=False)
+"""True in the handler of a signal or an update."""
+
+
 class _Departed(BaseException):
     """Unwinds workflow code that left its journal. Not an Exception, so that the code cannot swallow it."""
 
 
-class LiveExecution(WorkflowContext):
+class LiveExecution(WorkflowContext, LiveCode):
     """The workflow code of one execution, and the context it runs in.
 
     The code runs for short moments. The driver calls `go_on` until the code is `at_rest`, first to catch up
@@ -96,6 +101,8 @@ class LiveExecution(WorkflowContext):
         *,
         limit_bytes: int,
         running_seconds_max: float | None = None,
+        history: KeptHistory | None = None,
+        beginning: Beginning = START,
     ) -> None:
         self.definition = definition
         self.machine = WorkflowMachine(info.execution_id, records)
@@ -115,13 +122,17 @@ class LiveExecution(WorkflowContext):
         """The last input, until the code has got it."""
         self._seconds = 0.0
         """The time for which the code has run since the last input."""
-        seed = hashlib.sha256(info.execution_id.encode()).digest()
-        self._random = Random(seed)
+        self._history = history
+        self._beginning = beginning
+        self._carried: dict[str, JSON] | None = None
+        # A later history of an execution must not draw the numbers of the first one again.
+        seed = f"{info.execution_id}\0{beginning.histories}" if beginning.histories else info.execution_id
+        self._random = Random(hashlib.sha256(seed.encode()).digest())
         self._state: dict[Any, Any] = {}
         self._futures: dict[str, asyncio.Future[JSON]] = {}
         self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._decisions: dict[tuple[str, str], list[Decision]] = {}
-        self._emitted = 0
+        self._emitted = beginning.events
         self._handling = 0
         self._only_reads = False
         self._cancelled = False
@@ -133,7 +144,10 @@ class LiveExecution(WorkflowContext):
         self._context.run(current_context.set, self)
         start = records[0].at if records and isinstance(records[0], ExecutionStarted) else 0.0
         self._loop = WorkflowLoop(
-            on_timer=self._start_timer, on_timer_cancelled=self.machine.abandon, start_time=start
+            on_timer=self._start_timer,
+            on_timer_cancelled=self.machine.abandon,
+            start_time=start,
+            root_path=f"c{beginning.histories}" if beginning.histories else "",
         )
 
     @property
@@ -170,7 +184,7 @@ class LiveExecution(WorkflowContext):
         """Give the code an update, unless it has it already; if it is rejected, a note says why."""
         if self.machine.phase is not MachinePhase.LIVE or not self.machine.takes_update(update.update_id):
             return
-        objection = self._objection(update)
+        objection = self.objection(update)
         if objection is None:
             self.deliver(update)
         else:
@@ -270,6 +284,7 @@ class LiveExecution(WorkflowContext):
             case SignalReceived():
                 self._signal(record)
             case UpdateAccepted():
+                _handles.set(True)
                 self._loop.create_task(self._answer(record))
             case CancelRequested():
                 # Only the first request interrupts the code: a second one must not interrupt its cleanup.
@@ -301,6 +316,7 @@ class LiveExecution(WorkflowContext):
             if not self.is_replaying:
                 logger.warning("execution %s drops a signal: %s", self._info.execution_id, error)
             return
+        _handles.set(True)
         self._loop.create_task(self._handle(handler, args, kwargs))
 
     def _decide(self, decision: Decision) -> None:
@@ -322,7 +338,7 @@ class LiveExecution(WorkflowContext):
         finally:
             self._handling -= 1
 
-    def _objection(self, update: UpdateAccepted) -> Failure | None:
+    def objection(self, update: UpdateAccepted) -> Failure | None:
         """Return the reason to reject an update, or None; this does not change the execution."""
         try:
             with contained(self.unwinds), self._reading():
@@ -512,7 +528,9 @@ class LiveExecution(WorkflowContext):
 
     @property
     def is_replaying(self) -> bool:
-        return self.machine.phase is MachinePhase.REPLAYING or self._loop.is_closed()
+        if self._loop.is_closed() or (self.machine.phase is MachinePhase.REPLAYING and self._history is None):
+            return True
+        return self._history is not None and self._history.is_replaying
 
     @property
     def info(self) -> WorkflowInfo:
@@ -530,19 +548,40 @@ class LiveExecution(WorkflowContext):
     def patched(self, patch: str) -> bool:
         self._check_may_change("a patch")
         try:
-            return self.machine.takes_patch(patch)
+            if self._history is None:
+                return self.machine.takes_patch(patch)
+            return self.machine.takes_patch(patch, self._history.takes_patch)
         except NonDeterminismError as error:
             self._departure = self._departure or error
             raise _Departed from error
 
     @property
     def should_continue_as_new(self) -> bool:
-        return False
+        return self._history is not None and self._history.is_long
 
     async def continue_as_new(self, arguments: dict[str, JSON]) -> NoReturn:
-        raise NotSupported(
-            "a journal here may have any length; continue as new only where workflow.should_continue_as_new()"
-        )
+        if self._history is None:
+            raise NotSupported(
+                "a journal here may have any length; continue as new only where "
+                "workflow.should_continue_as_new()"
+            )
+        if _handles.get():
+            raise NotSupported("a handler cannot continue as new, for it is waited for; let the entrypoint")
+        size = len(encode(arguments))
+        if size > self._limit_bytes:
+            raise PayloadTooLarge("what is carried along to continue as new", size, self._limit_bytes)
+        await self.wait_condition(lambda: self.all_handlers_finished)
+        self._carried = arguments
+        while True:
+            await self._loop.create_future()
+
+    @property
+    def carried(self) -> dict[str, JSON] | None:
+        return self._carried
+
+    def next_beginning(self, records: int) -> Beginning:
+        before = self._beginning
+        return Beginning(before.histories + 1, self._emitted, before.records + records)
 
     @property
     def state(self) -> dict[Any, Any]:

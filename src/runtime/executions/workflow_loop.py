@@ -132,6 +132,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     `on_timer(key, when)` is called when a timer is wanted at `when` (epoch seconds),
     `on_timer_cancelled(key)`, once, when a wanted timer that has not fired is no longer wanted. `start_time`
     is the first workflow time; it must come from the journal, since the hashes of tasks derive from it.
+    `root_path` is the path of the root task.
 
     Call `close` when done with it, also after the root task has finished. Not thread-safe; one thread at a
     time.
@@ -143,10 +144,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         on_timer: Callable[[str, float], None],
         on_timer_cancelled: Callable[[str], None],
         start_time: float,
+        root_path: str = "",
     ) -> None:
         self._on_timer = on_timer
         self._on_timer_cancelled = on_timer_cancelled
         self._now = start_time
+        self._root_path = root_path
         # asyncio keeps the tasks of all loops in one set: hashes that began at 0 in each loop would collide
         # there.
         self._next_identity = hash(start_time)
@@ -175,7 +178,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """
         if self._root is not None:
             raise RuntimeError("this loop has its root task already: make a loop per execution")
-        task: WorkflowTask[T] = self._new_task("", self._main(main), name=None, context=None)
+        task: WorkflowTask[T] = self._new_task(self._root_path, self._main(main), name=None, context=None)
         self._root = task
         return task
 
@@ -239,7 +242,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             key = f"{task.path}:{task.requests}"
             task.requests += 1
         else:
-            key = f"{OUTSIDE_TASKS}:{self._requests}"
+            key = f"{self._root_path}{OUTSIDE_TASKS}:{self._requests}"
             self._requests += 1
         return key
 
@@ -425,7 +428,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             path = f"{parent.path}.{parent.children}" if parent.path else str(parent.children)
             parent.children += 1
         else:
-            path = f"{OUTSIDE_TASKS}.{self._children}"
+            path = f"{self._root_path}{OUTSIDE_TASKS}.{self._children}"
             self._children += 1
         return self._new_task(path, coro, name=name, context=context, **options)
 

@@ -1,0 +1,183 @@
+"""Giving the code of an execution the inputs of its history again: in any process, and without any effect.
+
+Afterwards the process has all that only code can tell: the records of the execution, with the events that the
+code emitted, and the steps that it waits for. If the code asks for something else than the history has, the
+difference is an error, as on every other backend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from outlast.adapters.temporal.history import History, HistoryTask
+from outlast.adapters.temporal.payloads import check_size
+from outlast.adapters.temporal.requests import payload_of
+from outlast.core.departures import departure, differences
+from outlast.core.errors import NonDeterminismError, PayloadTooLarge
+from outlast.core.events import EventKind
+from outlast.core.failure import Failure
+from outlast.core.records import (
+    REQUESTS,
+    AnyRecord,
+    EventEmitted,
+    Input,
+    Request,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+    TimerFired,
+    TimerStarted,
+)
+from outlast.ports.definitions import WorkflowDefinition
+from outlast.ports.durability.steps import Step
+from outlast.ports.durability.workflow_context import WorkflowInfo
+from outlast.ports.live_code import START, KeptHistory, LiveCode, MakeLiveCode
+
+TIMER_SECONDS = 0.001
+"""The most by which the time of a timer differs that Temporal has rounded."""
+
+
+class CodeReplay(KeptHistory):
+    """What code makes of one history."""
+
+    def __init__(self, execution_id: str, history: History, limit_bytes: int) -> None:
+        self.records: list[AnyRecord] = []
+        self.requested: Mapping[str, Step] = {}
+        """The steps that the code waits for, by key."""
+        self._execution_id = execution_id
+        self._history = history
+        self._limit_bytes = limit_bytes
+        self._task: HistoryTask | None = None
+        self._ever_asked: set[str] = set()
+
+    @property
+    def is_replaying(self) -> bool:
+        return True
+
+    def takes_patch(self, patch: str) -> bool:
+        return patch in self._history.patches
+
+    @property
+    def is_long(self) -> bool:
+        return self._task is not None and self._task.suggests_new
+
+    async def run(self, make: MakeLiveCode, definition: WorkflowDefinition) -> None:
+        """Run the code; other tasks go on meanwhile.
+
+        Raises:
+            NonDeterminismError: the code departs from the history. `records` is what came before.
+            BusyWorkflow: the code does not come to rest.
+        """
+        history = self._history
+        if history.started is None or not history.tasks:
+            return
+        carried = history.carried
+        if carried is None:
+            self.records.append(history.started)
+        live = make(
+            definition,
+            WorkflowInfo(self._execution_id, history.workflow, history.task_queue),
+            [history.started],
+            limit_bytes=self._limit_bytes,
+            history=self,
+            beginning=START if carried is None else carried.beginning,
+        )
+        try:
+            self._task = history.tasks[0]
+            window = _Window()
+            await self._come_to_rest(live, window)
+            for record in () if carried is None else carried.inputs:
+                await self._give(live, record, window)
+            for task in history.tasks:
+                self._task = task
+                for record in task.inputs:
+                    await self._give(live, record, window)
+                self._compare(window, task)
+                window = _Window()
+            self.requested = dict(live.requested)
+        finally:
+            live.close()
+
+    async def _give(self, live: LiveCode, record: Input, window: _Window) -> None:
+        if isinstance(record, StepCompleted | StepFailed | TimerFired):
+            window.ended.add(record.key)
+            if record.key in self._history.notes:
+                self.records.append(self._history.notes[record.key])
+        live.deliver(record)
+        await self._come_to_rest(live, window)
+
+    async def _come_to_rest(self, live: LiveCode, window: _Window) -> None:
+        while not live.go_on():
+            await asyncio.sleep(0)  # others run between two portions
+        machine = live.machine
+        batch = machine.take_batch()
+        self.records.extend(batch.records)
+        for record in batch.records:
+            if isinstance(record, REQUESTS) and _is_in_history(record):
+                self._ever_asked.add(record.key)
+                window.asked[record.key] = record
+        for key, record in list(window.asked.items()):
+            waited_for = machine.steps if isinstance(record, StepScheduled) else machine.timers
+            if isinstance(record, StepScheduled | TimerStarted) and not (
+                key in waited_for or key in window.ended
+            ):
+                # Temporal leaves out what is asked for and given up in one task.
+                del window.asked[key]
+        for key in batch.steps:
+            await self._look_at(live, key, window)
+
+    async def _look_at(self, live: LiveCode, key: str, window: _Window) -> None:
+        """Look whether the history tells that a step was asked for."""
+        step = live.requested[key]
+        if step.options.local:
+            del window.asked[key]  # It is in the history once it has ended.
+        try:
+            check_size(f"the arguments of {step.name!r}", list(payload_of(step)), self._limit_bytes)
+        except PayloadTooLarge as error:
+            window.asked.pop(key, None)
+            at, failure = live.machine.now, Failure.of(error)
+            await self._give(live, StepFailed(at=at, key=key, attempts=0, failure=failure), window)
+
+    def _compare(self, window: _Window, task: HistoryTask) -> None:
+        """Compare what the code asked for with what the history has, field by field."""
+        for key, recorded in task.requests.items():
+            attempted = window.asked.get(key)
+            if attempted is not None and differences(_completed(recorded, attempted), attempted):
+                raise self._departure(recorded, attempted)
+            if attempted is None and key not in self._ever_asked:
+                instead = next((one for key, one in window.asked.items() if key not in task.requests), None)
+                raise self._departure(recorded, instead or "nothing more: the code waits or has ended")
+        for key, attempted in window.asked.items():
+            if key not in task.requests:
+                raise self._departure("nothing: the code asked for no more", attempted)
+
+    def _departure(self, recorded: AnyRecord | str, attempted: AnyRecord | str) -> NonDeterminismError:
+        return departure(self._execution_id, len(self.records), recorded, attempted)
+
+
+@dataclass(slots=True)
+class _Window:
+    """What the code asks for in one workflow task."""
+
+    asked: dict[str, Request] = field(default_factory=dict)
+    """The requests that the history must have, by key."""
+    ended: set[str] = field(default_factory=set)
+    """The keys of the steps and timers that ended in it."""
+
+
+def _is_in_history(request: Request) -> bool:
+    return not isinstance(request, EventEmitted) or request.kind == EventKind.PATCHED
+
+
+def _completed(recorded: Request, attempted: Request) -> Request:
+    """Return what is recorded, with those fields of the attempted request that no history holds."""
+    match recorded, attempted:
+        case StepScheduled(arguments=None), StepScheduled():
+            return recorded.with_(about=attempted.about, arguments=attempted.arguments)
+        case StepScheduled(), StepScheduled():
+            return recorded.with_(about=attempted.about)
+        case TimerStarted(due_at=due), TimerStarted() if abs(due - attempted.due_at) < TIMER_SECONDS:
+            return attempted
+    return recorded

@@ -1,0 +1,318 @@
+"""Driving the code of one execution from inside a Temporal workflow.
+
+The code runs on our own loop, as on every backend; Temporal's loop, which is deterministic too, only carries
+this driver. Activity results, timers, signals, updates and cancellation come in as inputs, in the order that
+Temporal gives them. After each, the code runs until it is at rest, and then this driver asks Temporal for
+what the code asks for: activities and timers. So the records of an execution are those that it would have
+elsewhere.
+
+An error in here never gets lost: the workflow task fails with it, once for each try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+
+from outlast.adapters.temporal.failures import StepLimits, step_failure
+from outlast.adapters.temporal.kept_records import KeptRecords
+from outlast.adapters.temporal.payloads import check_size
+from outlast.adapters.temporal.requests import LengthWarning, payload_of, start
+from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
+from outlast.core.errors import ActivityInterrupted, NotSupported, PayloadTooLarge
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.records import (
+    INPUTS,
+    CancelRequested,
+    ExecutionEnded,
+    ExecutionStarted,
+    Input,
+    SignalReceived,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+    TimerFired,
+    TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+    encode_record,
+    read_record,
+)
+from outlast.ports.definitions import WorkflowDefinition
+from outlast.ports.durability.steps import Step
+from outlast.ports.durability.workflow_context import WorkflowInfo
+from outlast.ports.live_code import START, Beginning, KeptHistory, MakeLiveCode
+
+RUNNING_SECONDS_MAX = 1.8
+"""The longest time for which code may run after one input: Temporal gives up a workflow task after 2 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What an execution carries along to its next history, beside the arguments of its entrypoint."""
+
+    beginning: Beginning = START
+    inputs: Sequence[Input] = ()
+    """What came when the code had already asked to continue as new."""
+
+    def written(self) -> JSON:
+        """Return it as JSON."""
+        start = self.beginning
+        place = {"histories": start.histories, "events": start.events, "records": start.records}
+        return {**place, "inputs": [record.to_data() for record in self.inputs]}
+
+    @classmethod
+    def read(cls, value: Any) -> Carried | None:
+        """Return what `written` gave; None if `value` is something else."""
+        match value:
+            case {"histories": int(), "events": int(), "records": int(), "inputs": list(inputs)}:
+                start = Beginning(value["histories"], value["events"], value["records"])
+                read = [read_record(one) for one in inputs]
+                return cls(start, [record for record in read if isinstance(record, INPUTS)])
+        return None
+
+
+@dataclass(slots=True)
+class _Requested:
+    """An activity that the code waits for."""
+
+    step: Step
+    place: Place
+    task: asyncio.Task[Any] = field(repr=False)
+
+
+class TemporalDriver(KeptHistory):
+    """Drives the code of one execution; used from inside its Temporal workflow only."""
+
+    def __init__(
+        self,
+        make: MakeLiveCode,
+        definition: WorkflowDefinition,
+        arguments: dict[str, JSON],
+        steps: OpenSteps,
+        *,
+        lease: timedelta,
+        limit_bytes: int,
+        writes_json: bool,
+        carried: Carried | None = None,
+    ) -> None:
+        """Begin the execution, or its next history; its code has then run up to where it waits."""
+        info = workflow.info()
+        self._loop = asyncio.get_running_loop()
+        self._execution_id, self._run_id = info.workflow_id, info.run_id
+        self._steps = steps
+        self._lease = lease
+        self._limit_bytes = limit_bytes
+        self._length = LengthWarning()
+        self._activities: dict[str, _Requested] = {}
+        self._timers: dict[str, asyncio.Task[None]] = {}
+        self._answers: dict[str, asyncio.Future[UpdateCompleted]] = {}
+        self._left: list[Input] = []
+        """What comes after the code has asked to continue as new."""
+        self._error: Exception | None = None
+        """Why this workflow task fails."""
+        self._over = asyncio.Event()
+        """Set when there is nothing more to drive: the code has ended, or an error came up."""
+        self._is_closed = False
+        beginning = START if carried is None else carried.beginning
+        self.records = KeptRecords(writes_json, beginning.records)
+        """The records of this history."""
+        started = ExecutionStarted(at=workflow.time(), workflow=definition.name, arguments=arguments)
+        if carried is None:
+            self.records.keep(encode_record(started))
+        self._live = make(
+            definition,
+            WorkflowInfo(info.workflow_id, definition.name, info.task_queue),
+            [started],
+            limit_bytes=limit_bytes,
+            running_seconds_max=RUNNING_SECONDS_MAX,
+            history=self,
+            beginning=beginning,
+        )
+        self._act(self._live.go_on)
+        for record in () if carried is None else carried.inputs:
+            self._give(record)
+
+    # What comes from Temporal
+
+    def signal(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> None:
+        """Give the code a signal."""
+        self._give(
+            SignalReceived(
+                at=workflow.time(),
+                message_id=f"signal:{len(self.records)}",
+                name=name,
+                arguments=tuple(arguments),
+                named=dict(named),
+            )
+        )
+
+    def objection(self, update: UpdateAccepted) -> Failure | None:
+        """Return the reason to reject an update, if there is one."""
+        if self._live.carried is not None:
+            return Failure.of(NotSupported("the execution just continues as new; send the update again"))
+        return self._live.objection(update)
+
+    async def update(self, update: UpdateAccepted) -> UpdateCompleted:
+        """Give the code an update, and return how its handler ended."""
+        answer: asyncio.Future[UpdateCompleted] = self._loop.create_future()
+        self._answers[update.update_id] = answer
+        self._give(update)
+        return await answer
+
+    def ask(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
+        """Return the answer of a query handler."""
+        answer = self._live.ask(name, arguments, named)
+        check_size(f"the answer to query {name!r}", answer, self._limit_bytes)
+        return answer
+
+    async def run(self) -> ExecutionEnded:
+        """Return how the execution ended; if it continues as new, Temporal's exception for that is raised.
+
+        Raises:
+            NonDeterminismError, BusyWorkflow: see `LiveCode.go_on`.
+        """
+        while not self._over.is_set():
+            try:
+                await self._over.wait()
+            except asyncio.CancelledError:
+                if self._is_closed:
+                    raise
+                # It takes as many turns of Temporal's loop as an activity or a timer, so that all inputs that
+                # one workflow task brings come in the order of its history.
+                self._loop.call_soon(self._cancel)
+        if self._error is not None:
+            raise self._error
+        if (end := self._live.machine.end) is not None:
+            return end
+        assert self._live.carried is not None
+        along = Carried(self._live.next_beginning(len(self.records)), self._left)
+        workflow.continue_as_new(args=[self._live.carried, along.written()])
+
+    def _cancel(self) -> None:
+        self._give(CancelRequested(at=workflow.time(), message_id="cancel"))
+
+    def _activity_done(self, step: Step, task: asyncio.Task[Any]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if self._is_closed or step.key not in self._activities:
+            return  # The code no longer waits for it.
+        self._steps.drop(self._activities.pop(step.key).place)
+        at = workflow.time()
+        if error is None and not task.cancelled():
+            self._give(StepCompleted(at=at, key=step.key, result=task.result()))
+            return
+        ended = None if error is None else step_failure(error, StepLimits.of(step))
+        failure, attempts = ended or (Failure.of(ActivityInterrupted(step.name)), 1)
+        self._give(StepFailed(at=at, key=step.key, attempts=attempts, failure=failure))
+
+    def _timer_done(self, key: str, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and self._timers.pop(key, None) is not None:
+            self._give(TimerFired(at=workflow.time(), key=key))
+
+    def _give(self, record: Input) -> None:
+        if self._live.carried is not None and isinstance(record, (SignalReceived, CancelRequested)):
+            self._left.append(record)
+        else:
+            self._act(lambda: self._live.deliver(record))
+
+    def _act(self, act: Callable[[], object]) -> None:
+        """Let the code do something until it is at rest, and ask Temporal for what it asks for."""
+        if self._over.is_set() or self._is_closed:
+            return
+        try:
+            act()
+            while not self._live.at_rest:
+                self._live.go_on()
+            self._ask_temporal()
+        except Exception as error:
+            self._error = error
+            self._over.set()
+
+    # What is asked of Temporal
+
+    def _ask_temporal(self) -> None:
+        machine = self._live.machine
+        batch = machine.take_batch()
+        failed: list[StepFailed] = []
+        for record, written in zip(batch.records, self._live.encoder.take(batch.records), strict=True):
+            self.records.keep(written)
+            match record:
+                case StepScheduled(key=key) if key in machine.steps:
+                    try:
+                        self._start_activity(self._live.requested[key])
+                    except PayloadTooLarge as error:
+                        failure = Failure.of(error)
+                        failed.append(StepFailed(at=workflow.time(), key=key, attempts=0, failure=failure))
+                case TimerStarted(key=key, due_at=due_at) if key in machine.timers:
+                    self._start_timer(key, due_at)
+                case UpdateCompleted(update_id=update_id):
+                    self._answers.pop(update_id).set_result(record)
+        for key in [key for key in self._activities if key not in machine.steps]:
+            given_up = self._activities.pop(key)
+            self._steps.drop(given_up.place)
+            self._steps.give_up(given_up.place)
+            given_up.task.cancel()
+        for key in [key for key in self._timers if key not in machine.timers]:
+            self._timers.pop(key).cancel()
+        if machine.end is not None or self._live.carried is not None:
+            self._over.set()
+        for record in failed:
+            self._give(record)
+
+    def _start_activity(self, step: Step) -> None:
+        arguments = payload_of(step)
+        check_size(f"the arguments of {step.name!r}", list(arguments), self._limit_bytes)
+        self._length.look()
+        place = Place(self._execution_id, self._run_id, activity_id_of(step))
+        task = start(step, place.activity_id, arguments, self._lease)
+        self._activities[step.key] = _Requested(step, place, task)
+        self._steps.keep(place, step)
+        task.add_done_callback(lambda done: self._loop.call_soon(self._activity_done, step, done))
+
+    def _start_timer(self, key: str, due_at: float) -> None:
+        delay = max(0.0, due_at - workflow.time())
+        task = self._timers[key] = self._loop.create_task(workflow.sleep(delay, summary=key))
+        task.add_done_callback(lambda done: self._timer_done(key, done))
+
+    # What the code asks its history (KeptHistory)
+
+    @property
+    def is_replaying(self) -> bool:
+        with self._temporals_loop():
+            return workflow.unsafe.is_replaying()
+
+    def takes_patch(self, patch: str) -> bool:
+        with self._temporals_loop():
+            return workflow.patched(patch)
+
+    @property
+    def is_long(self) -> bool:
+        with self._temporals_loop():
+            return workflow.info().is_continue_as_new_suggested()
+
+    @contextmanager
+    def _temporals_loop(self) -> Iterator[None]:
+        """Let Temporal's loop be the running one, by which its SDK knows the workflow."""
+        running = asyncio._get_running_loop()
+        asyncio._set_running_loop(self._loop)
+        try:
+            yield
+        finally:
+            asyncio._set_running_loop(running)
+
+    # The end
+
+    def close(self) -> None:
+        """Drop the code from memory."""
+        if not self._is_closed:
+            self._is_closed = True
+            for requested in self._activities.values():
+                self._steps.drop(requested.place)
+            self._live.close()

@@ -1,0 +1,370 @@
+"""What a history of Temporal says, in our records: without a worker, and without the code of the workflow.
+
+A history consists of workflow tasks. Each brings the code some inputs; once the task is completed, the
+history also has what the code asked for. Events after the last completed task are not read, because the next
+task may still bring more, such as an update, which goes first.
+
+The code gets the inputs of one task in a fixed order (see `driver`): signals and updates, then all else as it
+happened; local activities, which run inside the task, come last. A history does not say which of several
+inputs caused a request, which events the code emitted, and what it keeps of a run in memory, such as the
+active agent. Code that gets the same inputs again says that: see `code_replay`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from temporalio.api.common.v1 import Payload, Payloads
+from temporalio.api.failure.v1 import Failure as TemporalFailure
+from temporalio.api.history.v1 import (
+    ActivityTaskScheduledEventAttributes,
+    ActivityTaskStartedEventAttributes,
+    HistoryEvent,
+)
+from temporalio.converter import DataConverter
+from temporalio.exceptions import ApplicationError
+
+from outlast.adapters.temporal.driver import Carried
+from outlast.adapters.temporal.failures import StepLimits, failure_in, step_failure
+from outlast.adapters.temporal.messages import read_sent
+from outlast.adapters.temporal.requests import limits_in
+from outlast.adapters.temporal.steps import key_of, name_in
+from outlast.core.events import PatchedData
+from outlast.core.failure import Failure
+from outlast.core.json import JSON, decode
+from outlast.core.records import (
+    AnyRecord,
+    AttemptFailed,
+    CancelRequested,
+    EventEmitted,
+    ExecutionEnded,
+    ExecutionStarted,
+    Input,
+    Request,
+    SignalReceived,
+    Status,
+    StepCompleted,
+    StepFailed,
+    StepKind,
+    StepScheduled,
+    TimerFired,
+    TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+)
+from outlast.core.step_keys import place_in, summary_key
+
+UNKNOWN = "?"
+"""Stands for the agent of a model call or a tool call, which only code knows."""
+
+
+@dataclass(slots=True)
+class HistoryTask:
+    """One completed workflow task."""
+
+    at: float
+    """The time that its code saw."""
+    length: int
+    """The number of events up to its completion."""
+    suggests_new: bool
+    """True if Temporal suggested to go on in a new history."""
+    others: list[Input]
+    first: list[tuple[int, Input]] = field(default_factory=list)
+    """Signals and updates, each with the event after which it comes."""
+    local: list[StepCompleted | StepFailed] = field(default_factory=list)
+    """The ends of local activities."""
+    requests: dict[str, Request] = field(default_factory=dict)
+    """What the code then asked for, by key."""
+
+    @property
+    def inputs(self) -> Iterator[Input]:
+        """The inputs, in the order in which the code gets them."""
+        yield from (record for _, record in sorted(self.first, key=lambda one: one[0]))
+        yield from self.others
+        yield from self.local
+
+
+@dataclass(slots=True)
+class History:
+    """One history, as far as its workflow tasks are completed."""
+
+    workflow: str = ""
+    task_queue: str = ""
+    started: ExecutionStarted | None = None
+    carried: Carried | None = None
+    """What came along from the history before, if this one continues it."""
+    tasks: list[HistoryTask] = field(default_factory=list)
+    patches: set[str] = field(default_factory=set)
+    notes: dict[str, AttemptFailed] = field(default_factory=dict)
+    """The last failed attempt of each step that was tried again, as far as its end shows it."""
+    failed_task: TemporalFailure | None = None
+    """Why the last workflow task failed, if none was completed since."""
+
+    def records(self) -> Iterator[AnyRecord]:
+        """Yield what the history alone says, in order."""
+        if self.started is not None and self.carried is None:
+            yield self.started
+        for record in () if self.carried is None else self.carried.inputs:
+            yield record
+        asked: set[str] = set()
+        for task in self.tasks:
+            # What a local activity was asked for is told with its end.
+            local = {record.key for record in task.local}
+            for record in task.inputs:
+                key = record.key if isinstance(record, StepCompleted | StepFailed | TimerFired) else None
+                if key in local and key in task.requests:
+                    yield task.requests[key]
+                    asked.add(key)
+                if key is not None and key in self.notes:
+                    yield self.notes[key]
+                yield record
+            yield from (request for key, request in task.requests.items() if key not in asked)
+
+
+class _Asked(NamedTuple):
+    """An activity in the history."""
+
+    key: str
+    limits: StepLimits
+
+
+class _Reader:
+    """Reads the events of one history, in order."""
+
+    def __init__(self, converter: DataConverter) -> None:
+        self.history = History()
+        self._converter = converter
+        self._activities: dict[int, _Asked] = {}
+        self._attempts: dict[int, tuple[float, ActivityTaskStartedEventAttributes]] = {}
+        self._timers: dict[int, str] = {}
+        self._began: tuple[int, float, bool] = (0, 0.0, False)
+        """Event, time and suggestion of the workflow task that was begun last."""
+        self._waiting: list[tuple[bool, int, Any]] = []
+
+    async def read(self, event: HistoryEvent) -> None:
+        """Take the next event."""
+        attributes = event.WhichOneof("attributes")
+        read = getattr(self, f"_{(attributes or '').removesuffix('_event_attributes')}", None)
+        if read is not None:
+            await read(event, getattr(event, attributes or ""))
+
+    # Workflow tasks
+
+    async def _workflow_execution_started(self, event: HistoryEvent, started: Any) -> None:
+        values = await self._values(started.input)
+        self.history.workflow = started.workflow_type.name
+        self.history.task_queue = started.task_queue.name
+        self.history.carried = Carried.read(values[1]) if len(values) > 1 else None
+        arguments = values[0] if values and isinstance(values[0], dict) else {}
+        self.history.started = ExecutionStarted(
+            at=_seconds(event), workflow=self.history.workflow, arguments=arguments
+        )
+
+    async def _workflow_task_started(self, event: HistoryEvent, started: Any) -> None:
+        self._began = (event.event_id, _seconds(event), started.suggest_continue_as_new)
+
+    async def _workflow_task_completed(self, event: HistoryEvent, _: Any) -> None:
+        began, at, suggests_new = self._began
+        self.history.failed_task = None
+        task = HistoryTask(at, event.event_id, suggests_new, [])
+        # What came while the task was under way is for the next one.
+        later: list[tuple[bool, int, Any]] = []
+        for goes_first, number, record in self._waiting:
+            if number > began:
+                later.append((goes_first, number, record))
+            elif goes_first:
+                task.first.append((number, record.with_(at=at)))
+            else:
+                task.others.append(record.with_(at=at))
+        self._waiting = later
+        if not self.history.tasks and self.history.started is not None:
+            self.history.started = self.history.started.with_(at=at)
+        self.history.tasks.append(task)
+
+    async def _workflow_task_failed(self, _: HistoryEvent, failed: Any) -> None:
+        self.history.failed_task = failed.failure
+
+    # Inputs
+
+    def _input(self, event: HistoryEvent, record: Input, *, goes_first: bool = False) -> None:
+        self._waiting.append((goes_first, event.event_id, record))
+
+    async def _workflow_execution_signaled(self, event: HistoryEvent, sent: Any) -> None:
+        arguments, named = read_sent(await self._values(sent.input))
+        signal = SignalReceived(
+            at=0.0,
+            message_id=f"signal:{event.event_id}",
+            name=sent.signal_name,
+            arguments=tuple(arguments),
+            named=dict(named),
+        )
+        self._input(event, signal, goes_first=True)
+
+    async def _workflow_execution_cancel_requested(self, event: HistoryEvent, _: Any) -> None:
+        self._input(event, CancelRequested(at=0.0, message_id="cancel"))
+
+    async def _workflow_execution_update_accepted(self, _: HistoryEvent, accepted: Any) -> None:
+        request = accepted.accepted_request
+        arguments, named = read_sent(await self._values(request.input.args))
+        task = self.history.tasks[-1]
+        update = UpdateAccepted(
+            at=task.at,
+            update_id=request.meta.update_id,
+            name=request.input.name,
+            arguments=tuple(arguments),
+            named=dict(named),
+        )
+        task.first.append((accepted.accepted_request_sequencing_event_id, update))
+
+    async def _activity_task_started(
+        self, event: HistoryEvent, started: ActivityTaskStartedEventAttributes
+    ) -> None:
+        self._attempts[started.scheduled_event_id] = (_seconds(event), started)
+
+    async def _activity_task_completed(self, event: HistoryEvent, completed: Any) -> None:
+        key, _ = self._activities[completed.scheduled_event_id]
+        await self._note_attempt(completed.scheduled_event_id)
+        [result] = await self._values(completed.result) or [None]
+        self._input(event, StepCompleted(at=0.0, key=key, result=result))
+
+    async def _activity_task_failed(self, event: HistoryEvent, failed: Any) -> None:
+        key, limits = self._activities[failed.scheduled_event_id]
+        await self._note_attempt(failed.scheduled_event_id)
+        failure, attempts = await self._failed(failed.failure, limits)
+        self._input(event, StepFailed(at=0.0, key=key, attempts=attempts, failure=failure))
+
+    _activity_task_timed_out = _activity_task_failed
+
+    async def _timer_fired(self, event: HistoryEvent, fired: Any) -> None:
+        if (key := self._timers.get(fired.started_event_id)) is not None:
+            self._input(event, TimerFired(at=0.0, key=key))
+
+    async def _marker_recorded(self, _: HistoryEvent, marker: Any) -> None:
+        if marker.marker_name == "core_patch":
+            patch = _data(marker.details["patch-data"])["id"]
+            self.history.patches.add(patch)
+            self._request(EventEmitted.of(f"patch:{patch}", PatchedData(patch=patch)))
+        elif marker.marker_name == "core_local_activity":
+            await self._local_activity(marker)
+
+    async def _local_activity(self, marker: Any) -> None:
+        data, task = _data(marker.details["data"]), self.history.tasks[-1]
+        if data.get("backoff"):
+            return  # Temporal tries it again, after a timer of its own.
+        activity_id, name = data["activity_id"], data["activity_type"]
+        key = key_of(activity_id)
+        self._request(_scheduled(activity_id, name, None, has_arguments=True))
+        if marker.HasField("failure"):
+            failure, attempts = await self._failed(marker.failure, StepLimits(name))
+            task.local.append(StepFailed(at=task.at, key=key, attempts=attempts, failure=failure))
+        else:
+            [result] = await self._values(marker.details["result"]) or [None]
+            task.local.append(StepCompleted(at=task.at, key=key, result=result))
+
+    # Requests
+
+    def _request(self, request: Request) -> None:
+        self.history.tasks[-1].requests[request.key] = request
+
+    async def _activity_task_scheduled(
+        self, event: HistoryEvent, scheduled: ActivityTaskScheduledEventAttributes
+    ) -> None:
+        arguments = (await self._values(scheduled.input) or [None])[0]
+        name = scheduled.activity_type.name
+        asked = _scheduled(
+            scheduled.activity_id, name, arguments, has_arguments=bool(scheduled.input.payloads)
+        )
+        self._activities[event.event_id] = _Asked(asked.key, limits_in(scheduled))
+        self._request(asked)
+
+    async def _timer_started(self, event: HistoryEvent, started: Any) -> None:
+        if event.user_metadata.HasField("summary"):
+            [key] = await self._values([event.user_metadata.summary])
+            self._timers[event.event_id] = key
+            seconds = started.start_to_fire_timeout.ToNanoseconds() / 1e9
+            self._request(TimerStarted(key=key, due_at=self.history.tasks[-1].at + seconds))
+
+    async def _workflow_execution_update_completed(self, _: HistoryEvent, completed: Any) -> None:
+        update_id, outcome = completed.meta.update_id, completed.outcome
+        if outcome.HasField("failure"):
+            failure = failure_in(await self._converter.decode_failure(outcome.failure))
+            self._request(UpdateCompleted(update_id=update_id, failure=failure))
+        else:
+            [result] = await self._values(outcome.success) or [None]
+            self._request(UpdateCompleted(update_id=update_id, result=result))
+
+    async def _workflow_execution_completed(self, _: HistoryEvent, completed: Any) -> None:
+        [result] = await self._values(completed.result) or [None]
+        self._request(ExecutionEnded(status=Status.COMPLETED, result=result))
+
+    async def _workflow_execution_failed(self, _: HistoryEvent, failed: Any) -> None:
+        failure = failure_in(await self._converter.decode_failure(failed.failure))
+        self._request(ExecutionEnded(status=Status.FAILED, failure=failure))
+
+    async def _workflow_execution_canceled(self, _: HistoryEvent, __: Any) -> None:
+        self._request(ExecutionEnded(status=Status.CANCELLED))
+
+    # Values
+
+    async def _values(self, payloads: Payloads | Sequence[Payload]) -> list[Any]:
+        given = payloads.payloads if isinstance(payloads, Payloads) else payloads
+        return await self._converter.decode(given) if given else []
+
+    async def _failed(self, failure: TemporalFailure, limits: StepLimits) -> tuple[Failure, int]:
+        error = await self._converter.decode_failure(_copy(failure))
+        return step_failure(error, limits) or (failure_in(error), 1)
+
+    async def _note_attempt(self, scheduled_event_id: int) -> None:
+        """Note the attempt before the last, if this history shows it and it was one of ours that failed."""
+        at, started = self._attempts.pop(scheduled_event_id, (0.0, None))
+        if started is None or not started.HasField("last_failure"):
+            return
+        key = self._activities[scheduled_event_id].key
+        error = await self._converter.decode_failure(_copy(started.last_failure))
+        if isinstance(error, ApplicationError) and len(error.details) > 1 and error.details[1]:
+            self.history.notes[key] = AttemptFailed(
+                at=at, key=key, attempt=error.details[1], failure=failure_in(error), retry_at=at
+            )
+
+
+async def read_history(events: Iterable[HistoryEvent], converter: DataConverter) -> History:
+    """Return what a history says; `converter` decodes its payloads."""
+    reader = _Reader(converter)
+    for event in events:
+        await reader.read(event)
+    return reader.history
+
+
+def _scheduled(activity_id: str, name: str, arguments: JSON, *, has_arguments: bool) -> StepScheduled:
+    """Return the record of a step, as far as the history has it."""
+    key = key_of(activity_id)
+    if name_in(activity_id) is not None:
+        return StepScheduled(key=key, kind=StepKind.ACTIVITY, name=name, arguments=arguments)
+    try:
+        place = place_in(key)
+    except ValueError:
+        return StepScheduled(key=key, kind=StepKind.ACTIVITY, name=name)
+    about: dict[str, JSON] = {"agent": UNKNOWN}
+    if place.call_id is not None:
+        source: dict[str, JSON] = {} if has_arguments else {"source": UNKNOWN}
+        return StepScheduled(key=key, kind=StepKind.TOOL, name=name, about={**about, **source})
+    kind = StepKind.SUMMARY if key == summary_key(place.run, place.turn) else StepKind.MODEL
+    return StepScheduled(key=key, kind=kind, name=name, about=about)
+
+
+def _seconds(event: HistoryEvent) -> float:
+    return event.event_time.ToNanoseconds() / 1e9
+
+
+def _data(payloads: Payloads) -> Mapping[str, Any]:
+    """Return what Temporal's own library wrote into a marker; no codec of ours sees it."""
+    data: Mapping[str, Any] = decode(payloads.payloads[0].data)
+    return data
+
+
+def _copy(failure: TemporalFailure) -> TemporalFailure:
+    copy = TemporalFailure()
+    copy.CopyFrom(failure)
+    return copy

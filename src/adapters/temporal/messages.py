@@ -1,0 +1,21 @@
+"""The payload of signals, queries and updates: arguments by position and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from outlast.core.json import JSON
+
+
+def sent(arguments: Sequence[JSON], named: Mapping[str, JSON]) -> dict[str, Any]:
+    """Return the payload for the arguments of a signal, a query or an update."""
+    return {"outlast": {"arguments": list(arguments), "named": dict(named)}}
+
+
+def read_sent(values: Sequence[Any]) -> tuple[Sequence[JSON], Mapping[str, JSON]]:
+    """Return positional and named arguments: of our own senders, which name them, or of `temporal signal`."""
+    match values:
+        case [{"outlast": {"arguments": list(arguments), "named": dict(named)}}]:
+            return arguments, named
+    return values, {}

@@ -1,0 +1,100 @@
+"""What is asked of Temporal for a step: an activity, remote or local."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes
+from temporalio.common import RetryPolicy
+
+from outlast.adapters.temporal.failures import StepLimits
+from outlast.core.json import JSON
+from outlast.ports.durability.steps import ActivityCall, Step
+
+SPARED_MAX = 20
+"""The most attempts at a step that may end without being counted; see `activities`."""
+
+GRACE_SECONDS = 60.0
+"""The time by which Temporal's own timeout is longer than that of an attempt, which the worker watches."""
+
+MADE_ONCE = ["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
+"""The errors after which Temporal must not try a step again whose outcome may be anything."""
+
+WARN_EVENTS = 10_240
+WARN_BYTES = 10 * 1024 * 1024
+"""The length from which a warning about a history is logged: a fifth of the length that Temporal allows."""
+
+
+def payload_of(step: Step) -> Sequence[JSON]:
+    """Return the arguments of the activity for a step: none, if any worker can make them from the history."""
+    return [step.call.arguments] if isinstance(step.call, ActivityCall) else []
+
+
+def start(
+    step: Step, activity_id: str, arguments: Sequence[JSON], lease: timedelta
+) -> workflow.ActivityHandle[Any]:
+    """Start the activity for a step."""
+    timeout = timedelta(seconds=step.options.start_to_close_timeout + GRACE_SECONDS)
+    if step.options.local:
+        return workflow.start_local_activity(
+            step.name,
+            args=arguments,
+            activity_id=activity_id,
+            start_to_close_timeout=timeout,
+            retry_policy=_retry_policy(step),
+        )
+    return workflow.start_activity(
+        step.name,
+        args=arguments,
+        activity_id=activity_id,
+        start_to_close_timeout=timeout,
+        heartbeat_timeout=lease,
+        retry_policy=_retry_policy(step),
+    )
+
+
+def _retry_policy(step: Step) -> RetryPolicy:
+    """Return the policy for a step whose worker is lost; other failures have their own delay."""
+    policy = step.options.retry
+    initial = max(policy.initial_interval, 0.001)
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=initial),
+        backoff_coefficient=policy.backoff_coefficient,
+        maximum_interval=timedelta(seconds=max(policy.max_interval, initial)),
+        # Workers check the bound of the policy; one more attempt shows that the last worker is lost.
+        maximum_attempts=policy.max_attempts + SPARED_MAX + 1,
+        non_retryable_error_types=MADE_ONCE if step.options.effect == "once" else None,
+    )
+
+
+def limits_in(scheduled: ActivityTaskScheduledEventAttributes) -> StepLimits:
+    """Return the limits of a step from what `start` wrote into the history."""
+    return StepLimits(
+        scheduled.activity_type.name,
+        scheduled.retry_policy.maximum_attempts - SPARED_MAX - 1,
+        list(scheduled.retry_policy.non_retryable_error_types) == MADE_ONCE,
+        scheduled.start_to_close_timeout.ToNanoseconds() / 1e9 - GRACE_SECONDS,
+    )
+
+
+class LengthWarning:
+    """Logs once that a history is long."""
+
+    def __init__(self) -> None:
+        self._is_due = True
+
+    def look(self) -> None:
+        """Log the warning if it is due and the history is long."""
+        info = workflow.info()
+        events, size = info.get_current_history_length(), info.get_current_history_size()
+        if not self._is_due or (events < WARN_EVENTS and size < WARN_BYTES):
+            return
+        self._is_due = False
+        workflow.logger.warning(
+            "the history of execution %s has %d events and %.1f MB; Temporal ends it at 51,200 or 50 MB. "
+            "Let the workflow continue as new between two runs of agents",
+            *(info.workflow_id, events, size / 1e6),
+        )
