@@ -360,7 +360,7 @@ async def test_a_history_replays_with_the_code_that_made_it_and_no_other(url: st
     edited = {definition.name: replace(definition, cls=Edited)}
     with pytest.raises(NondeterminismError):
         await replayed_by_temporal(edited, history)
-    with pytest.raises(outlast.NonDeterminismError, match="'call_model'.*\n.*activity 'temporal_note'"):
+    with pytest.raises(outlast.NonDeterminismError, match=r"'call_model'.*\n.*activity 'temporal_note'"):
         await replayed_by_code(edited, history)
 
 

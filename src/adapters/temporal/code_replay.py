@@ -109,8 +109,8 @@ class CodeReplay(KeptHistory):
         await self._come_to_rest(live, window)
 
     async def _come_to_rest(self, live: LiveCode, window: _Window) -> None:
-        while not live.go_on():
-            await asyncio.sleep(0)  # others run between two portions
+        while not live.go_on():  # noqa: ASYNC110  # others run between two portions
+            await asyncio.sleep(0)
         machine = live.machine
         batch = machine.take_batch()
         self.records.extend(batch.records)
