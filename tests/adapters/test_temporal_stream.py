@@ -61,6 +61,29 @@ class Listener:
         return len(self.received)
 
 
+@outlast.workflow.define(name="temporal_stubborn")
+class Stubborn:
+    """Ends when it has received enough, and no sooner."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+
+    @outlast.workflow.entrypoint
+    async def run(self, until: int) -> list[int]:
+        while len(self.received) < until:
+            try:
+                await outlast.workflow.wait_condition(lambda: len(self.received) >= until)
+            except asyncio.CancelledError:
+                self.received.append(1)
+                await note("the first")
+        return self.received
+
+    @outlast.workflow.update
+    def add(self, number: int) -> int:
+        self.received.append(number)
+        return len(self.received)
+
+
 class Padded(BaseModel):
     """An argument that grows when it is written down: it gets its default."""
 
@@ -99,25 +122,25 @@ async def test_the_events_during_a_workflow_task_stay_when_its_next_attempt_brin
 
 
 async def asked_during_a_workflow_task() -> bool:
-    """Ask a worker that lacks the execution when a signal is there, but no code has met it yet.
+    """Ask a worker that lacks the execution when a cancellation is there, but no code has met it yet.
 
     Returns whether it came to that: chance decides whether the workflow task or the question is taken first.
     """
     queue, asking = uuid.uuid4().hex, Asking()
     async with connected() as backend, connected(interceptors=[asking]) as reader:
-        async with backend.worker([Listener], task_queue=queue, max_cached_executions=0):
-            execution = await backend.start(Listener, 2, task_queue=queue)
+        async with backend.worker([Stubborn], task_queue=queue, max_cached_executions=0):
+            execution = await backend.start(Stubborn, 2, task_queue=queue)
             await read(execution, "execution_started")
         # No worker is there, and no workflow task is due: Temporal keeps the question for a worker.
         stream = EventStream(reader.client, execution.id, toolkit(), EndedRuns())
         answer = asyncio.create_task(stream.events_now())
         await asking.sent.wait()
-        await execution.signal("receive", 1)
+        await execution.cancel()
         token = await workflow_task(backend.client, queue)
         if token is None:
             answer.cancel()
             return False
-        async with backend.worker([Listener], task_queue=queue, max_cached_executions=0):
+        async with backend.worker([Stubborn], task_queue=queue, max_cached_executions=0):
             try:
                 await asyncio.wait_for(asking.answered.wait(), 5)
             except TimeoutError:
@@ -128,12 +151,12 @@ async def asked_during_a_workflow_task() -> bool:
             await backend.client.workflow_service.respond_workflow_task_failed(
                 RespondWorkflowTaskFailedRequest(namespace="default", task_token=token)
             )
-            assert await updating == 2
-            assert await execution.result() == [1, 7]
+            assert await updating == 1
+            assert await execution.result() == [7, 1]
             read_so_far = await answer
             events = [event async for event in execution.events()]
     kinds = [event.kind for event in events]
-    assert kinds.index(EventKind.UPDATE_ACCEPTED) < kinds.index(EventKind.ACTIVITY_STARTED), (
+    assert kinds.index(EventKind.UPDATE_ACCEPTED) < kinds.index(EventKind.CANCEL_REQUESTED), (
         "the update did not go first"
     )
     assert events[: len(read_so_far)] == read_so_far

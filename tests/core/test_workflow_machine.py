@@ -295,6 +295,20 @@ def test_a_patch_counts_at_the_end_of_a_journal_once_all_that_it_holds_was_asked
         assert machine.takes_patch("p") is asks_first
 
 
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_server_that_keeps_the_history_says_whether_a_patch_counts(is_taken: bool) -> None:
+    machine, asked = live_machine("a"), list[str]()
+
+    def takes(patch: str) -> bool:
+        asked.append(patch)
+        return is_taken
+
+    assert machine.takes_patch("p", takes) is is_taken
+    assert machine.takes_patch("p", takes) is is_taken
+    assert asked == ["p"]
+    assert machine.take_batch().records == ((MARKER,) if is_taken else ())
+
+
 def test_a_patch_that_is_journaled_counts_in_every_replay() -> None:
     machine = WorkflowMachine("e-1", [STARTED, MARKER, scheduled("a"), CancelRequested(at=2, message_id="m")])
     machine.advance()

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from outlast.adapters.temporal.history import History, HistoryTask
+from outlast.adapters.temporal.history import HistoryTask, TemporalHistory
 from outlast.adapters.temporal.payloads import check_size
 from outlast.adapters.temporal.requests import payload_of
 from outlast.core.departures import departure, differences
@@ -42,7 +42,7 @@ TIMER_SECONDS = 0.001
 class CodeReplay(KeptHistory):
     """What code makes of one history."""
 
-    def __init__(self, execution_id: str, history: History, limit_bytes: int) -> None:
+    def __init__(self, execution_id: str, history: TemporalHistory, limit_bytes: int) -> None:
         self.records: list[AnyRecord] = []
         self.requested: Mapping[str, Step] = {}
         """The steps that the code waits for, by key."""

@@ -87,7 +87,7 @@ class HistoryTask:
 
 
 @dataclass(slots=True)
-class History:
+class TemporalHistory:
     """One history, as far as its workflow tasks are completed."""
 
     workflow: str = ""
@@ -134,7 +134,7 @@ class _Reader:
     """Reads the events of one history, in order."""
 
     def __init__(self, converter: DataConverter) -> None:
-        self.history = History()
+        self.history = TemporalHistory()
         self._converter = converter
         self._activities: dict[int, _Asked] = {}
         self._attempts: dict[int, tuple[float, ActivityTaskStartedEventAttributes]] = {}
@@ -329,7 +329,7 @@ class _Reader:
             )
 
 
-async def read_history(events: Iterable[HistoryEvent], converter: DataConverter) -> History:
+async def read_history(events: Iterable[HistoryEvent], converter: DataConverter) -> TemporalHistory:
     """Return what a history says; `converter` decodes its payloads."""
     reader = _Reader(converter)
     for event in events:

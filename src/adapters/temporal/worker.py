@@ -89,13 +89,15 @@ class TemporalWorker:
         identity = options.identity or self._client.identity
         card = WorkerCard(identity, tuple(sorted(host.definitions)), options.task_queue, time.time())
         await self._stack.enter_async_context(WorkerPresence(self._client, card, options.lease))
+        runner = ClosingRunner()
+        self._stack.callback(runner.close)
         worker = Worker(
             self._client,
             task_queue=options.task_queue,
             workflows=[DurableWorkflow],
             activities=[attempts.perform],
             interceptors=[host],
-            unsandboxed_workflow_runner=ClosingRunner(),
+            unsandboxed_workflow_runner=runner,
             identity=identity,
             max_cached_workflows=options.max_cached_executions,
             # This limits workflow tasks, which take milliseconds. Temporal needs two of them for its cache.

@@ -8,7 +8,7 @@ hand on what Temporal brings: `driver` drives the user's code.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -39,7 +39,7 @@ from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.toolkit import Toolkit
 
 _HOST = "outlast.host"
-_ON_EVICTION = "outlast.on_eviction"
+_OPENED = "outlast.opened"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,20 +76,34 @@ class ClosingRunner(UnsandboxedWorkflowRunner):
     refuses the same things at the call, with the same errors as on every other backend.
     """
 
+    def __init__(self) -> None:
+        self._open: set[TemporalDriver] = set()
+
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        closing: list[Callable[[], None]] = []
-        lent = {**det.extern_functions, _ON_EVICTION: closing.append}
+        drivers: list[TemporalDriver] = []
+
+        def opened(driver: TemporalDriver) -> None:
+            drivers.append(driver)
+            self._open.add(driver)
+
+        lent = {**det.extern_functions, _OPENED: opened}
         instance = super().create_instance(replace(det, extern_functions=lent))
         activate = instance.activate
 
         def activate_or_close(act: Any) -> Any:
             if any(job.HasField("remove_from_cache") for job in act.jobs):
-                while closing:
-                    closing.pop()()
+                for driver in drivers:
+                    driver.close()
+                    self._open.discard(driver)
             return activate(act)
 
         instance.activate = activate_or_close  # type: ignore[method-assign]  # there is no hook
         return instance
+
+    def close(self) -> None:
+        """Close the code that Temporal has not dropped, as when its service was lost; nothing runs it now."""
+        while self._open:
+            self._open.pop().close()
 
 
 @workflow.defn(dynamic=True, sandboxed=False)
@@ -126,7 +140,7 @@ class DurableWorkflow:
             writes_json=lent.writes_json,
             carried=Carried.read(carried),
         )
-        workflow.extern_functions()[_ON_EVICTION](driver.close)
+        workflow.extern_functions()[_OPENED](driver)
         return driver
 
     @workflow.run
