@@ -32,7 +32,6 @@ from outlast.adapters.temporal.messages import read_sent
 from outlast.adapters.temporal.payloads import LIMIT_BYTES
 from outlast.adapters.temporal.steps import OpenSteps
 from outlast.core.errors import UnknownDefinition
-from outlast.core.failure import failure_of
 from outlast.core.json import JSON
 from outlast.core.records import Status, UpdateAccepted
 from outlast.ports.definitions import WorkflowDefinition
@@ -181,7 +180,8 @@ class DurableWorkflow:
             return {"answer": self._driver.ask(name, *read_sent(_values(args)))}
         except Exception as error:
             # Failures are returned as data, because Temporal keeps only the message of a query that fails.
-            return {"failure": failure_of(error, LIMIT_BYTES).model_dump(mode="json")}
+            failure = host().toolkit.failure_of(error, LIMIT_BYTES)
+            return {"failure": failure.model_dump(mode="json")}
 
     @workflow.query(name=RECORDS_QUERY)
     def records(self, position: int, length: int) -> Any:

@@ -389,7 +389,8 @@ class LiveExecution(WorkflowContext, LiveCode):
             what = f"the result of workflow {self.definition.name!r}"
             closed = self._failed(PayloadTooLarge(what, size, self._limit_bytes))
         self.machine.request(closed)
-        if closed.failure is not None and self.machine.phase is MachinePhase.ENDING:
+        is_new = self.machine.phase is MachinePhase.ENDING and not self.is_replaying
+        if closed.failure is not None and is_new:
             logger.error("execution %s failed:\n%s", self._info.execution_id, closed.failure.traceback())
 
     def _outcome(self, root: asyncio.Task[Any]) -> ExecutionEnded:
