@@ -1,6 +1,6 @@
 """Giving the code of an execution the inputs of its history again: in any process, and without any effect.
 
-Afterwards the process has all that only code can tell: the records of the execution, with the events that the
+Afterwards the process has all that only code can say: the records of the execution, with the events that the
 code emitted, and the steps that it waits for. If the code asks for something else than the history has, the
 difference is an error, as on every other backend.
 """
@@ -40,7 +40,7 @@ TIMER_SECONDS = 0.001
 
 
 class CodeReplay(KeptHistory):
-    """What code makes of one history."""
+    """The code of one history, run again."""
 
     def __init__(self, execution_id: str, history: TemporalHistory, limit_bytes: int) -> None:
         self.records: list[AnyRecord] = []
@@ -129,7 +129,7 @@ class CodeReplay(KeptHistory):
             await self._look_at(live, key, window)
 
     async def _look_at(self, live: LiveCode, key: str, window: _Window) -> None:
-        """Look whether the history tells that a step was asked for."""
+        """Look whether the history has a step from the time when it was asked for."""
         step = live.requested[key]
         if step.options.local:
             del window.asked[key]  # It is in the history once it has ended.
@@ -159,7 +159,7 @@ class CodeReplay(KeptHistory):
 
 @dataclass(slots=True)
 class _Window:
-    """What the code asks for in one workflow task."""
+    """The requests of the code in one workflow task."""
 
     asked: dict[str, Request] = field(default_factory=dict)
     """The requests that the history must have, by key."""

@@ -1,10 +1,10 @@
 """Driving the code of one execution from inside a Temporal workflow.
 
 The code runs on our own loop, as on every backend; Temporal's loop, which is deterministic too, only carries
-this driver. Activity results, timers, signals, updates and cancellation come in as inputs, in the order that
-Temporal gives them. After each, the code runs until it is at rest, and then this driver asks Temporal for
-what the code asks for: activities and timers. So the records of an execution are those that it would have
-elsewhere.
+this driver. Signals, updates, activity results, timers and cancellation come in as inputs, in that order if
+one workflow task brings several. After each, the code runs until it is at rest, and then this driver asks
+Temporal for what the code asks for: activities and timers. So the records of an execution are those that it
+would have elsewhere.
 
 An error in here never gets lost: the workflow task fails with it, once for each try.
 """
@@ -54,13 +54,30 @@ RUNNING_SECONDS_MAX = 1.8
 """The longest time for which code may run after one input: Temporal gives up a workflow task after 2 s."""
 
 
+def turn_of(record: Input) -> int:
+    """Return when an input goes to the code, of all that one workflow task brings: the lowest number first.
+
+    Inputs with the same number go in the order of the history. Results go before a time-out or a cancellation
+    that would drop them.
+    """
+    match record:
+        case SignalReceived() | UpdateAccepted():
+            return 0
+        case StepCompleted() | StepFailed():
+            return 1
+        case TimerFired():
+            return 2
+        case _:
+            return 3
+
+
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What an execution carries along to its next history, beside the arguments of its entrypoint."""
+    """The things that an execution carries along to its next history, beside the entrypoint's arguments."""
 
     beginning: Beginning = START
     inputs: Sequence[Input] = ()
-    """What came when the code had already asked to continue as new."""
+    """The inputs that came when the code had already asked to continue as new."""
 
     def written(self) -> JSON:
         """Return it as JSON."""
@@ -115,11 +132,13 @@ class TemporalDriver(KeptHistory):
         self._timers: dict[str, asyncio.Task[None]] = {}
         self._answers: dict[str, asyncio.Future[UpdateCompleted]] = {}
         self._left: list[Input] = []
-        """What comes after the code has asked to continue as new."""
+        """The inputs that come after the code has asked to continue as new."""
         self._error: Exception | None = None
-        """Why this workflow task fails."""
-        self._over = asyncio.Event()
-        """Set when there is nothing more to drive: the code has ended, or an error came up."""
+        """The reason why this workflow task fails."""
+        self._is_over = False
+        """True when there is nothing more to drive: the code has ended, or an error came up."""
+        self._arrived: list[Input] = []
+        """The inputs that this workflow task has brought, beside signals and updates."""
         self._is_closed = False
         beginning = START if carried is None else carried.beginning
         self.records = KeptRecords(writes_json, beginning.records)
@@ -179,15 +198,18 @@ class TemporalDriver(KeptHistory):
         Raises:
             NonDeterminismError, BusyWorkflow: see `LiveCode.go_on`.
         """
-        while not self._over.is_set():
+        while not self._is_over:
             try:
-                await self._over.wait()
+                await workflow.wait_condition(lambda: self._is_over or bool(self._arrived))
             except asyncio.CancelledError:
                 if self._is_closed:
                     raise
-                # It takes as many turns of Temporal's loop as an activity or a timer, so that all inputs that
-                # one workflow task brings come in the order of its history.
-                self._loop.call_soon(self._cancel)
+                self._arrived.append(CancelRequested(at=workflow.time(), message_id="cancel"))
+                continue
+            # Temporal looks at conditions when all that a workflow task brings has arrived.
+            arrived, self._arrived = sorted(self._arrived, key=turn_of), []
+            for record in arrived:
+                self._give(record)
         if self._error is not None:
             raise self._error
         if (end := self._live.machine.end) is not None:
@@ -196,9 +218,6 @@ class TemporalDriver(KeptHistory):
         along = Carried(self._live.next_beginning(len(self.records)), self._left)
         workflow.continue_as_new(args=[self._live.carried, along.written()])
 
-    def _cancel(self) -> None:
-        self._give(CancelRequested(at=workflow.time(), message_id="cancel"))
-
     def _activity_done(self, step: Step, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()
         if self._is_closed or step.key not in self._activities:
@@ -206,15 +225,15 @@ class TemporalDriver(KeptHistory):
         self._steps.drop(self._activities.pop(step.key).place)
         at = workflow.time()
         if error is None and not task.cancelled():
-            self._give(StepCompleted(at=at, key=step.key, result=task.result()))
+            self._arrived.append(StepCompleted(at=at, key=step.key, result=task.result()))
             return
         ended = None if error is None else step_failure(error, StepLimits.of(step))
         failure, attempts = ended or (Failure.of(ActivityInterrupted(step.name)), 1)
-        self._give(StepFailed(at=at, key=step.key, attempts=attempts, failure=failure))
+        self._arrived.append(StepFailed(at=at, key=step.key, attempts=attempts, failure=failure))
 
     def _timer_done(self, key: str, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and self._timers.pop(key, None) is not None:
-            self._give(TimerFired(at=workflow.time(), key=key))
+            self._arrived.append(TimerFired(at=workflow.time(), key=key))
 
     def _give(self, record: Input) -> None:
         if self._live.carried is not None and isinstance(record, (SignalReceived, CancelRequested)):
@@ -224,7 +243,7 @@ class TemporalDriver(KeptHistory):
 
     def _act(self, act: Callable[[], object]) -> None:
         """Let the code do something until it is at rest, and ask Temporal for what it asks for."""
-        if self._over.is_set() or self._is_closed:
+        if self._is_over or self._is_closed:
             return
         try:
             act()
@@ -233,7 +252,7 @@ class TemporalDriver(KeptHistory):
             self._ask_temporal()
         except Exception as error:
             self._error = error
-            self._over.set()
+            self._is_over = True
 
     # What is asked of Temporal
 
@@ -262,7 +281,7 @@ class TemporalDriver(KeptHistory):
         for key in [key for key in self._timers if key not in machine.timers]:
             self._timers.pop(key).cancel()
         if machine.end is not None or self._live.carried is not None:
-            self._over.set()
+            self._is_over = True
         for record in failed:
             self._give(record)
 
@@ -274,7 +293,7 @@ class TemporalDriver(KeptHistory):
         task = start(step, place.activity_id, arguments, self._lease)
         self._activities[step.key] = _Requested(step, place, task)
         self._steps.keep(place, step)
-        task.add_done_callback(lambda done: self._loop.call_soon(self._activity_done, step, done))
+        task.add_done_callback(lambda done: self._activity_done(step, done))
 
     def _start_timer(self, key: str, due_at: float) -> None:
         delay = max(0.0, due_at - workflow.time())

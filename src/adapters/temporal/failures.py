@@ -66,7 +66,7 @@ def failure_in(error: BaseException | None) -> Failure:
 
 @dataclass(frozen=True, slots=True)
 class StepLimits:
-    """What the failure of a step depends on, beside the error that Temporal has."""
+    """The facts about a step that its failure depends on, beside the error that Temporal has."""
 
     name: str
     max_attempts: int = 1

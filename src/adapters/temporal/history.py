@@ -1,13 +1,13 @@
-"""What a history of Temporal says, in our records: without a worker, and without the code of the workflow.
+"""Our records from a history of Temporal: without a worker, and without the code of the workflow.
 
 A history consists of workflow tasks. Each brings the code some inputs; once the task is completed, the
 history also has what the code asked for. Events after the last completed task are not read, because the next
 task may still bring more, such as an update, which goes first.
 
-The code gets the inputs of one task in a fixed order (see `driver`): signals and updates, then all else as it
-happened; local activities, which run inside the task, come last. A history does not say which of several
-inputs caused a request, which events the code emitted, and what it keeps of a run in memory, such as the
-active agent. Code that gets the same inputs again says that: see `code_replay`.
+The code gets the inputs of one task in a fixed order (see `driver.turn_of`): signals and updates, results of
+activities, timers, cancellation. Local activities, which run inside the task, come last. A history does not
+say which of several inputs caused a request, which events the code emitted, and what it keeps of a run in
+memory, such as the active agent. Code that gets the same inputs again says that: see `code_replay`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from temporalio.api.history.v1 import (
 from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
-from outlast.adapters.temporal.driver import Carried
+from outlast.adapters.temporal.driver import Carried, turn_of
 from outlast.adapters.temporal.failures import StepLimits, failure_in, step_failure
 from outlast.adapters.temporal.messages import read_sent
 from outlast.adapters.temporal.requests import limits_in
@@ -76,13 +76,13 @@ class HistoryTask:
     local: list[StepCompleted | StepFailed] = field(default_factory=list)
     """The ends of local activities."""
     requests: dict[str, Request] = field(default_factory=dict)
-    """What the code then asked for, by key."""
+    """The requests of the code, by key."""
 
     @property
     def inputs(self) -> Iterator[Input]:
         """The inputs, in the order in which the code gets them."""
         yield from (record for _, record in sorted(self.first, key=lambda one: one[0]))
-        yield from self.others
+        yield from sorted(self.others, key=turn_of)
         yield from self.local
 
 
@@ -94,13 +94,13 @@ class TemporalHistory:
     task_queue: str = ""
     started: ExecutionStarted | None = None
     carried: Carried | None = None
-    """What came along from the history before, if this one continues it."""
+    """The things that the history before has handed on, if this one continues it."""
     tasks: list[HistoryTask] = field(default_factory=list)
     patches: set[str] = field(default_factory=set)
     notes: dict[str, AttemptFailed] = field(default_factory=dict)
     """The last failed attempt of each step that was tried again, as far as its end shows it."""
     failed_task: TemporalFailure | None = None
-    """Why the last workflow task failed, if none was completed since."""
+    """The reason why the last workflow task failed, if none was completed since."""
 
     def records(self) -> Iterator[AnyRecord]:
         """Yield what the history alone says, in order."""
@@ -110,7 +110,7 @@ class TemporalHistory:
             yield record
         asked: set[str] = set()
         for task in self.tasks:
-            # What a local activity was asked for is told with its end.
+            # The history has a local activity only with its end.
             local = {record.key for record in task.local}
             for record in task.inputs:
                 key = record.key if isinstance(record, StepCompleted | StepFailed | TimerFired) else None

@@ -1,4 +1,4 @@
-"""What is asked of Temporal for a step: an activity, remote or local."""
+"""The activity that is asked of Temporal for a step: remote or local."""
 
 from __future__ import annotations
 
