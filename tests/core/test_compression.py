@@ -45,6 +45,8 @@ def unpacked(encoding: str, cuts: list[bytes]) -> Iterator[bytes]:
     rest=st.sampled_from([b"", b"more", b"\n" * 3]),
 )
 @example(way="gzip", data=b"a" * PIECE_BYTES_MAX * 3, cut=1, rest=b"")
+@example(way="deflate", data=b"a" * (PIECE_BYTES_MAX + 1), cut=80, rest=b"")
+@example(way="gzip", data=b"a" * (PIECE_BYTES_MAX + 1), cut=90, rest=b"")
 @example(way="gzip", data=b"", cut=1000, rest=b"\x1f")
 def test_what_was_packed_comes_out_in_small_pieces(way: str, data: bytes, cut: int, rest: bytes) -> None:
     encoding, pack = PACKERS[way]

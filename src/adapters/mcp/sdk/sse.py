@@ -23,6 +23,8 @@ from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
+from outlast.adapters.mcp.limits import REQUESTS_AT_ONCE
+
 logger = logging.getLogger("outlast.mcp")
 
 Incoming = MemoryObjectSendStream[SessionMessage | Exception]
@@ -98,16 +100,22 @@ class _Requests:
         self._endpoint = endpoint
         self._tasks = tasks
         self._on_refusal = on_refusal
+        self._room = anyio.Semaphore(REQUESTS_AT_ONCE)
+        """The messages that may wait here; a server that accepts none must not make them pile up."""
         self._sending = anyio.Lock()
         """Keeps messages in order: the server must know that a client is ready before it gets requests."""
 
     async def send(self, item: SessionMessage, /) -> None:
+        await self._room.acquire()
         self._tasks.start_soon(self._post, item)
 
     async def _post(self, item: SessionMessage) -> None:
-        body = item.message.model_dump(by_alias=True, mode="json", exclude_unset=True)
-        async with self._sending:
-            response = await request_within_origin(self._http, "POST", self._endpoint, json=body)
+        try:
+            body = item.message.model_dump(by_alias=True, mode="json", exclude_unset=True)
+            async with self._sending:
+                response = await request_within_origin(self._http, "POST", self._endpoint, json=body)
+        finally:
+            self._room.release()
         if not response.is_success:
             self._on_refusal()
 
