@@ -17,6 +17,7 @@ PATIENCE = timedelta(hours=1)
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     help="Remote agents that this library has made (key: MISTRAL_API_KEY).",
 )
 
@@ -64,7 +65,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before removing.")] = False,
 ) -> None:
-    """Remove those of our remote agents that are not needed any more, and nothing else."""
+    """Remove our remote agents that are no longer needed, and nothing else."""
 
     async def collected() -> None:
         async with open_account(RemoteSession(server_url=server_url, timeout=PATIENCE)) as account:

@@ -41,7 +41,13 @@ class _Group(TyperGroup):
 
 
 # Typer's own tracebacks show local variables, and those may hold a key.
-app = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",  # It joins the lines of a paragraph.
+)
 app.add_typer(agents.app, name="agents")
 
 BackendOption = Annotated[
@@ -72,8 +78,8 @@ def demo(
 ) -> None:
     """Kill a process in the middle of a multi-agent analysis, and see another one finish it.
 
-    Uses Mistral's API if MISTRAL_API_KEY is set, else a stand-in for it on this machine. Exits with 0 only
-    if nothing was lost and no tool ran twice.
+    The demo uses Mistral's API if MISTRAL_API_KEY is set, else a stand-in for it on this machine. The exit
+    code is 0 only if nothing was lost and no tool ran twice.
     """
     from outlast.cli.demo.stage import perform
 
@@ -91,26 +97,27 @@ def worker(
     ],
     backend: BackendOption = None,
     lease: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How soon another worker takes over from a lost one.")
+        float,
+        typer.Option(metavar="SECONDS", help="The time until another worker takes over from a lost one."),
     ] = 10.0,
     max_concurrent_executions: Annotated[
-        int, typer.Option(metavar="N", help="How many executions to carry on at a time.")
+        int, typer.Option(metavar="N", help="The number of executions to carry on at a time.")
     ] = 100,
     processes: Annotated[
         int,
         typer.Option(
             metavar="N",
             min=0,
-            help="How many worker processes to keep alive: one that ends or hangs is replaced. With 0, this "
-            "process works itself, and nobody replaces it.",
+            help="The number of worker processes: one that ends or hangs is replaced. With 0, this "
+            "process does the work, and nobody replaces it.",
         ),
     ] = DEFAULT_PROCESSES,
     supervised: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Run workflows until Ctrl-C or SIGTERM; then finish or hand over what is under way.
+    """Run workflows until Ctrl-C or SIGTERM; then finish or hand over the executions under way.
 
-    The work is done by child processes. So code that ends or hangs its process costs one of them, and the
-    executions go on in the others, or in the next one.
+    Child processes do the work. If code ends or hangs its process, the executions go on in the others, or in
+    a new one.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if processes and supervised is None:
@@ -141,7 +148,9 @@ def worker(
 
 @app.command()
 def start(
-    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Its name; or MODULE:NAME.")],
+    workflow: Annotated[
+        str, typer.Argument(metavar="WORKFLOW", help="The name of the workflow, or MODULE:NAME.")
+    ],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="ARGS", help="Text for parameters of type str, JSON for others."),
@@ -249,9 +258,10 @@ def resume(
     ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The ids of executions that are held.")],
     backend: BackendOption = None,
 ) -> None:
-    """Let workers take executions that are held, once what ended their workers is mended.
+    """Let workers take held executions again, after their cause was mended.
 
-    `outlast show ID` says why an execution is held. Exits with 1 if one of them could not be resumed.
+    `outlast show ID` says why an execution is held. The exit code is 1 if one of them could
+    not be resumed.
     """
 
     async def resumed() -> int:
@@ -303,7 +313,7 @@ CallArgument = Annotated[
 def allow(
     id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
     call: CallArgument,
-    reason: Annotated[str | None, typer.Option(help="Kept with the decision.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason, kept with the decision.")] = None,
     arguments: Annotated[
         str | None, typer.Option(metavar="JSON", help="Make the call with these arguments instead.")
     ] = None,
