@@ -56,6 +56,8 @@ class ToolSource(Protocol):
     T5  A tool may have changed since it was listed: then its fingerprint differs from the one that the caller
         knows. It is called if the arguments fit its present schema, and the output says how it has `changed`;
         arguments that do not fit are refused with the present schema.
+    T6  Whatever the tools and the arguments are, listing and checking hold the event loop for no longer than
+        other executions can wait: some 50 ms. What takes longer is done in a thread, or not at all.
     """
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -541,6 +542,36 @@ class KeepsTheSchemaToItself(BrokenSource):
             return await call(arguments)
         except InvalidArguments as error:
             raise InvalidArguments(error.tool, error.faults[:-1]) from error
+
+
+# T6 ------------------------------------------------------------------------------------------------------
+
+
+def compute(seconds: float) -> None:
+    """Use the processor, as the check of an unbounded schema does."""
+    began = time.thread_time()
+    while time.thread_time() - began < seconds:
+        pass
+
+
+class ChecksSchemasInTheEventLoop(BrokenSource):
+    """Checks the schemas of all tools at once, where every execution waits for it."""
+
+    fails = "test_t6_listing_does_not_hold_the_event_loop"
+
+    def listed(self, tools: list[ToolSpec]) -> list[ToolSpec]:
+        compute(0.7)
+        return tools
+
+
+class ChecksArgumentsToTheEnd(BrokenSource):
+    """Compares all of the arguments with all of the schema, however much that is."""
+
+    fails = "test_t6_checking_arguments_does_not_hold_the_event_loop"
+
+    async def around(self, tool: str, arguments: Mapping[str, JSON], call: Call) -> ToolOutput:
+        compute(len(repr(arguments)) / 1e6)
+        return await call(arguments)
 
 
 BROKEN_SOURCES: tuple[type[BrokenSource], ...] = tuple(

@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from temporalio.worker import Worker
 import outlast
 from outlast.adapters.scripted.session import call, say
 from outlast.core.events import ActivityCompletedData, ToolReturnedData
+from outlast.core.json import JSON
 from outlast.ports.tools import ToolList
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.testing.contracts.durability.stage import all_events, data_of
@@ -207,6 +209,41 @@ async def test_a_run_goes_on_without_a_missing_server_that_is_not_required(
     there, not_there = await result_of(backend)
     assert there == "A"
     assert "has no tool named 'files_read'" in not_there
+
+
+def rival(*, required: bool) -> outlast.MCPStdioConfig:
+    """Return a server with a tool that has the name of another server's, and with very many others."""
+    names = ["shout", "", "a b", "a_b", "a_b", *(f"tool{number}" for number in range(1000))]
+    tools: list[JSON] = [{"name": name, "inputSchema": OBJECT} for name in names]
+    return replace(
+        raw({"content": []}, *tools),
+        name="t_make",
+        required=required,
+        exclude=() if not required else names[1:],
+    )
+
+
+async def test_a_server_that_is_not_required_cannot_end_a_run_by_the_names_of_its_tools(
+    backend: outlast.Backend, calling: Callable[..., Caller], caplog: pytest.LogCaptureFixture
+) -> None:
+    Scene.clients = [rival(required=False), calling().config]
+    Scene.script = [[call("t_make_shout", {"compatibly": True}), call("t_make_tool0")], say("done")]
+    shouted, other = await result_of(backend)
+    assert shouted == "changed"
+    assert other == ""
+    assert (
+        "does not have tool 't_make_shout' of tool source 't_make': tool source 't' has a tool" in caplog.text
+    )
+    assert "tools 'a b' and 'a_b' would both have the name 't_make_a_b'" in caplog.text
+
+
+async def test_two_servers_that_are_required_and_have_one_name_for_two_tools_end_the_run_by_name(
+    backend: outlast.Backend, calling: Callable[..., Caller]
+) -> None:
+    Scene.clients, Scene.script = [calling().config, rival(required=True)], [say("done")]
+    both = "called 't_make_shout': one of tool source 't' and one of tool source 't_make'"
+    with pytest.raises(outlast.ExecutionFailed, match=both):
+        await result_of(backend)
 
 
 @outlast.workflow.define(name="mcp.asking")

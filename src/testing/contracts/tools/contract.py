@@ -9,7 +9,7 @@
             ...  # make a source that offers each of `tools.functions()`
 
 The tools may live in this process or in another one: a test learns about them only by calling them. Each of
-the promises T1 to T5 of `ports.tools` has at least one test with its number. This library's own tests have
+the promises T1 to T6 of `ports.tools` has at least one test with its number. This library's own tests have
 sources that break one promise each, and prove that each is caught.
 """
 
@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -248,10 +249,42 @@ misfits: st.SearchStrategy[dict[str, JSON]] = st.one_of(
 """Arguments that `add` can never accept: of another type, or without `right`."""
 
 
+HELD_SECONDS_MAX = 0.5
+"""The time of the processor for which a source may hold the event loop, on a slow machine."""
+
+LARGE: Sequence[dict[str, JSON]] = (
+    {"left": [{"write": number} for number in range(20_000)], "right": 1},
+    {"left": "9" * 1_000_000, "right": 1},
+    {f"left{number}": number for number in range(20_000)},
+)
+"""Arguments of `add` that do not fit, and that nobody should look at for long."""
+
 ANOTHER = "0" * 64
 """A fingerprint that belongs to no tool, as if the tool was different when its caller listed it."""
 ADD: tuple[str, dict[str, JSON], bool] = ("add", {"left": 1, "right": 2}, False)
 FAIL: tuple[str, dict[str, JSON], bool] = ("fail", {"why": "no luck"}, True)
+
+
+@asynccontextmanager
+async def loop_that_goes_on() -> AsyncIterator[None]:
+    """Fail if something in the block holds the event loop for too long."""
+    held = 0.0
+
+    async def watch() -> None:
+        nonlocal held
+        while True:
+            began = time.thread_time()
+            await asyncio.sleep(0.001)
+            held = max(held, time.thread_time() - began)
+
+    watching = asyncio.create_task(watch())
+    await asyncio.sleep(0)
+    try:
+        yield
+        await asyncio.sleep(0.01)  # The watch looks once more.
+    finally:
+        watching.cancel()
+    assert held < HELD_SECONDS_MAX, f"the event loop was held for {held:.2f} s"
 
 
 class ToolsContract(AsyncioTests):
@@ -513,3 +546,22 @@ class ToolsContract(AsyncioTests):
             assert "has changed" in str(refusal.value)
             assert encode(spec.parameters).decode() in str(refusal.value)
             assert await caller.runs("add") == 0
+
+    # T6: whoever else uses the event loop --------------------------------------------------------------
+
+    async def test_t6_listing_does_not_hold_the_event_loop(self) -> None:
+        async with self.calling() as caller, loop_that_goes_on():
+            await caller.listed()
+
+    async def test_t6_checking_arguments_does_not_hold_the_event_loop(self) -> None:
+        async with self.calling() as caller:
+            await caller.listed()
+            async with loop_that_goes_on():
+                for arguments in LARGE:
+                    outcome, *_ = await asyncio.gather(
+                        caller.call("add", **arguments), return_exceptions=True
+                    )
+                    # A source that does not check so much leaves it to the tool.
+                    assert isinstance(outcome, InvalidArguments) or (
+                        isinstance(outcome, ToolOutput) and outcome.is_error
+                    )
