@@ -188,7 +188,7 @@ class NonDeterminismError(WorkflowError):
             *(f"  differs:   {line}" for line in self.difference),
             "  usual cause: the workflow code was changed while this execution was running, or it read a "
             "clock, a random number or an environment variable directly, or it used the order of a set of "
-            "strings, which every process has another one of (sort it)",
+            "strings, which differs in every process (sort the set)",
             "  what to do: run the code that wrote the journal, or start a new execution with the new code",
         ]
         return "\n".join(lines)
@@ -278,15 +278,15 @@ class UpdateAbandoned(ExecutionAlreadyEnded):
 
     def wording(self) -> str:
         return (
-            f"execution {self.execution_id!r} is {self.status}, and ended before its handler of update "
-            f"{self.update!r} did: there will be no answer, and what the handler has done stays done; let "
-            "the workflow wait for its handlers: workflow.wait_condition(workflow.all_handlers_finished)"
+            f"execution {self.execution_id!r} is {self.status}: it ended before its handler of update "
+            f"{self.update!r}. There will be no answer, and the steps of the handler stay done. Let the "
+            "workflow wait for its handlers: workflow.wait_condition(workflow.all_handlers_finished)"
         )
 
 
 @dataclass(eq=False)
 class NotPending(DurabilityError):
-    """A decision was made about a call that waits for none, or about one of several with the same id."""
+    """A decision was sent about a call that does not wait, or about one of several with the same id."""
 
     execution_id: str
     call_id: str
@@ -447,7 +447,7 @@ class UpdateFailed(OutlastError):
 
 @dataclass(eq=False)
 class UpdateRejected(OutlastError):
-    """The workflow did not accept an update, and nothing has changed; why is the `__cause__`."""
+    """The workflow did not accept an update, and nothing has changed; the reason is the `__cause__`."""
 
     execution_id: str
     update: str
