@@ -270,7 +270,7 @@ any_event_data = st.sampled_from(EventKind).flatmap(data_of_kind)
 # Records -----------------------------------------------------------------------------------------------
 
 _keys = any_text
-any_record: SearchStrategy[Any] = st.one_of(
+any_input: SearchStrategy[Any] = st.one_of(
     st.builds(records.ExecutionStarted, at=instants, workflow=any_text, arguments=json_objects),
     st.builds(records.StepCompleted, at=instants, key=_keys, result=json_values),
     st.builds(records.StepFailed, at=instants, key=_keys, attempts=st.integers(1, 9), failure=failures),
@@ -292,6 +292,8 @@ any_record: SearchStrategy[Any] = st.one_of(
         named=json_objects,
     ),
     st.builds(records.CancelRequested, at=instants, message_id=any_text),
+)
+any_request: SearchStrategy[Any] = st.one_of(
     st.builds(
         records.StepScheduled,
         key=_keys,
@@ -309,6 +311,8 @@ any_record: SearchStrategy[Any] = st.one_of(
         result=json_values,
         failure=st.none() | failures,
     ),
+)
+any_note: SearchStrategy[Any] = st.one_of(
     st.builds(
         records.AttemptFailed,
         at=instants,
@@ -328,3 +332,4 @@ any_record: SearchStrategy[Any] = st.one_of(
     st.builds(records.ExecutionHeld, at=instants, reason=any_text),
     st.builds(records.ExecutionResumed, at=instants),
 )
+any_record = any_input | any_request | any_note
