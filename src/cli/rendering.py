@@ -27,7 +27,13 @@ PLAIN_WIDTH = 200
 """The width of a table when the output is not a terminal."""
 
 _LENGTH_MAX = 90
-_STATUS_STYLES = {"running": "cyan", "completed": "green", "failed": "red", "cancelled": "yellow"}
+_STATUS_STYLES = {
+    "running": "cyan",
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "terminated": "red",
+}
 _KIND_STYLES = {"failed": "red", "cancelled": "yellow", "recovered": "bold yellow", "completed": "green"}
 
 
@@ -279,6 +285,14 @@ def _sentence_of(data: events.AnyEventData) -> str:
             return f"execution failed: {_failure(data.failure)}"
         case events.ExecutionCancelledData():
             return "execution cancelled"
+        case events.ExecutionTerminatedData():
+            return f"execution terminated: {data.reason}"
+        case events.ExecutionReopenedData():
+            step = "" if data.step is None else f", with the step {data.step} open again"
+            return f"execution retried; what came after position {data.valid} is void{step}"
+        case events.ExecutionForkedData():
+            edited = f", with other results of {', '.join(data.edited)}" if data.edited else ""
+            return f"forked from position {data.source_position} of {data.source}{edited}"
         case events.ExecutionRecoveredData():
             return "execution recovered from a worker that was lost"
         case events.ExecutionHeldData():

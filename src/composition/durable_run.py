@@ -14,6 +14,7 @@ from outlast.core import entries as wire
 from outlast.core.agents import AgentGraph
 from outlast.core.errors import ExecutionFailed, LimitExceeded
 from outlast.core.json import JSON
+from outlast.core.reruns import counted
 from outlast.core.step_keys import run_key
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
@@ -148,7 +149,7 @@ class DurableCall(Generic[T]):
     async def _recorded(self, execution: Execution) -> RunRecord:
         """Return what the journal says that the run has come to."""
         run = RecordedRun(RUN_KEY, self.graph, wire.entries.validate_python(self.inputs))
-        async for record in execution.records():
+        for record in counted([record async for record in execution.records()]).records:
             run.read(record)
         return run.outcome()
 

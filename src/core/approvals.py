@@ -24,6 +24,7 @@ from outlast.core.events import (
     ExecutionCancelledData,
     ExecutionCompletedData,
     ExecutionFailedData,
+    ExecutionTerminatedData,
     ResultUnsentData,
 )
 from outlast.core.json import JSON, canonical, kept
@@ -80,7 +81,7 @@ def read_decision(named: Mapping[str, JSON]) -> Decision:
 
 
 def pending_in(events: Iterable[AnyEventData]) -> tuple[PendingApproval, ...]:
-    """Return the calls that wait at the end of an event stream, the first asked first."""
+    """Return the calls that wait at the end of an event stream without void events, the first asked first."""
     waiting: dict[tuple[str, str], PendingApproval] = {}
     for data in events:
         match data:
@@ -88,7 +89,12 @@ def pending_in(events: Iterable[AnyEventData]) -> tuple[PendingApproval, ...]:
                 waiting[data.run, data.call_id] = _asked(data)
             case ApprovalGivenData() | ApprovalDeniedData() | ResultUnsentData():
                 waiting.pop((data.run, data.call_id), None)
-            case ExecutionCompletedData() | ExecutionFailedData() | ExecutionCancelledData():
+            case (
+                ExecutionCompletedData()
+                | ExecutionFailedData()
+                | ExecutionCancelledData()
+                | ExecutionTerminatedData()
+            ):
                 waiting.clear()
             case _:
                 pass

@@ -20,6 +20,8 @@ OutlastError
 │   ├── ExecutionAlreadyEnded
 │   │   └── UpdateAbandoned
 │   ├── NotPending
+│   ├── CannotRerun
+│   ├── WouldRepeat
 │   ├── LeaseLost
 │   ├── PayloadTooLarge
 │   ├── UnknownDefinition
@@ -33,6 +35,7 @@ OutlastError
 ├── ForeignError                an exception of the user's, as the journal kept it
 ├── ExecutionFailed             what `result()` raises for an execution that failed
 ├── ExecutionCancelled          what `result()` raises for an execution that was cancelled
+├── ExecutionTerminated         what `result()` raises for an execution that was terminated
 ├── UpdateFailed                what `update()` raises when its handler failed
 ├── UpdateRejected              what `update()` raises when the workflow did not accept it
 ├── ActivityError               an activity did not succeed
@@ -307,6 +310,31 @@ class NotPending(DurabilityError):
 
 
 @dataclass(eq=False)
+class CannotRerun(DurabilityError):
+    """An execution cannot be retried, forked or imported like this; nothing has changed."""
+
+    problem: str
+
+    def wording(self) -> str:
+        return self.problem
+
+
+@dataclass(eq=False)
+class WouldRepeat(DurabilityError):
+    """A retry or a fork may do again what was to be done only once; nothing has changed."""
+
+    execution_id: str
+    steps: Sequence[str]
+
+    def wording(self) -> str:
+        steps = ", ".join(self.steps)
+        return (
+            f"execution {self.execution_id!r} may have done steps already that have effect='once': {steps}; "
+            "look whether they have happened, and give again=True to do them again"
+        )
+
+
+@dataclass(eq=False)
 class LeaseLost(DurabilityError):
     """Another worker owns the execution now; this worker must drop it, nothing was written."""
 
@@ -429,6 +457,17 @@ class ExecutionCancelled(OutlastError):
 
     def wording(self) -> str:
         return f"execution {self.execution_id!r} was cancelled"
+
+
+@dataclass(eq=False)
+class ExecutionTerminated(OutlastError):
+    """The execution was ended where it was, without any clean-up."""
+
+    execution_id: str
+    reason: str
+
+    def wording(self) -> str:
+        return f"execution {self.execution_id!r} was terminated: {self.reason}"
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ is complete and ordered because the journal is, and can be read from any positio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self, assert_never
@@ -28,10 +28,13 @@ from outlast.core.events import (
     ExecutionCancelledData,
     ExecutionCompletedData,
     ExecutionFailedData,
+    ExecutionForkedData,
     ExecutionHeldData,
     ExecutionRecoveredData,
+    ExecutionReopenedData,
     ExecutionResumedData,
     ExecutionStartedData,
+    ExecutionTerminatedData,
     ModelFailedData,
     ModelRepliedData,
     SignalReceivedData,
@@ -57,8 +60,10 @@ from outlast.core.records import (
     CancelRequested,
     EventEmitted,
     ExecutionEnded,
+    ExecutionForked,
     ExecutionHeld,
     ExecutionRecovered,
+    ExecutionReopened,
     ExecutionResumed,
     ExecutionStarted,
     SignalReceived,
@@ -263,6 +268,15 @@ class EventReader:
                 return ExecutionHeldData(reason=reason)
             case ExecutionResumed():
                 return ExecutionResumedData()
+            case ExecutionReopened():
+                self.ended = False
+                self._steps = {step.key: _OpenStep.of(step) for step in record.open}
+                self._replied.difference_update(self._steps)
+                return ExecutionReopenedData(valid=record.position, step=record.step)
+            case ExecutionForked():
+                return ExecutionForkedData(
+                    source=record.source, source_position=record.position, edited=record.edited
+                )
             case _:
                 assert_never(record)
 
@@ -310,6 +324,17 @@ class EventReader:
         return {"arguments_text": asked} if arguments is None else {"arguments": arguments}
 
 
+def without_void(events: Iterable[Event]) -> list[Event]:
+    """Return the events, given from the first, that a retry has not made void."""
+    valid: list[Event] = []
+    for event in events:
+        if isinstance(event.data, ExecutionReopenedData):
+            last = event.data.valid
+            valid = [one for one in valid if one.position <= last]
+        valid.append(event)
+    return valid
+
+
 def _attempt_failed(step: _OpenStep, record: AttemptFailed) -> AttemptFailedData:
     about = {"name": step.name, **step.about}
     about.pop("source", None)
@@ -318,7 +343,7 @@ def _attempt_failed(step: _OpenStep, record: AttemptFailed) -> AttemptFailedData
 
 def _ended(
     record: ExecutionEnded,
-) -> ExecutionCompletedData | ExecutionFailedData | ExecutionCancelledData:
+) -> ExecutionCompletedData | ExecutionFailedData | ExecutionCancelledData | ExecutionTerminatedData:
     match record.status:
         case Status.COMPLETED:
             return ExecutionCompletedData(result=record.result)
@@ -326,6 +351,8 @@ def _ended(
             return ExecutionFailedData.model_validate({"failure": record.failure})
         case Status.CANCELLED:
             return ExecutionCancelledData()
+        case Status.TERMINATED:
+            return ExecutionTerminatedData(reason=record.reason or "")
         case _:
             assert_never(record.status)
 

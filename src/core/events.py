@@ -51,6 +51,9 @@ class EventKind(StrEnum):
     EXECUTION_COMPLETED = "execution_completed"
     EXECUTION_FAILED = "execution_failed"
     EXECUTION_CANCELLED = "execution_cancelled"
+    EXECUTION_TERMINATED = "execution_terminated"
+    EXECUTION_REOPENED = "execution_reopened"
+    EXECUTION_FORKED = "execution_forked"
     EXECUTION_RECOVERED = "execution_recovered"
     EXECUTION_HELD = "execution_held"
     EXECUTION_RESUMED = "execution_resumed"
@@ -152,6 +155,36 @@ class ExecutionCancelledData(EventData):
     """The execution has ended because somebody cancelled it. The stream ends."""
 
     kind: ClassVar = EventKind.EXECUTION_CANCELLED
+
+
+class ExecutionTerminatedData(EventData):
+    """The execution has ended where it was, because somebody terminated it. The stream ends."""
+
+    kind: ClassVar = EventKind.EXECUTION_TERMINATED
+    reason: str
+    """Why, in the words of whoever did that."""
+
+
+class ExecutionReopenedData(EventData):
+    """Somebody retries the execution after its end. The events from a position on are void."""
+
+    kind: ClassVar = EventKind.EXECUTION_REOPENED
+    valid: int
+    """The position of the last event that still counts."""
+    step: str | None = None
+    """The key of the failed step that is tried anew, if a step had failed."""
+
+
+class ExecutionForkedData(EventData):
+    """The events before this one are a copy of those of another execution; what follows is new."""
+
+    kind: ClassVar = EventKind.EXECUTION_FORKED
+    source: str
+    """The id of the other execution."""
+    source_position: int
+    """The position of its last event that was copied."""
+    edited: tuple[str, ...] = ()
+    """The keys of the steps whose results were replaced."""
 
 
 class ExecutionRecoveredData(EventData):
@@ -602,6 +635,9 @@ AnyEventData: TypeAlias = (
     | ExecutionCompletedData
     | ExecutionFailedData
     | ExecutionCancelledData
+    | ExecutionTerminatedData
+    | ExecutionReopenedData
+    | ExecutionForkedData
     | ExecutionRecoveredData
     | ExecutionHeldData
     | ExecutionResumedData

@@ -34,6 +34,7 @@ class Status(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    TERMINATED = "terminated"
 
 
 class StepKind(StrEnum):
@@ -49,13 +50,18 @@ class StepKind(StrEnum):
 
 
 class ExecutionStarted(Value):
-    """The first record: which workflow runs, with what arguments (by parameter name)."""
+    """The first record: which workflow runs, with what arguments (by parameter name).
+
+    `seed` is the id whose random numbers the code gets, if that is another one: a copy of a journal replays
+    only with those of the original.
+    """
 
     type: Literal["execution_started"] = "execution_started"
     at: float
     format: int = FORMAT
     workflow: str
     arguments: dict[str, JSON]
+    seed: str | None = None
 
 
 class StepCompleted(Value):
@@ -125,7 +131,9 @@ class StepScheduled(Value):
     """Workflow code asked for a step; from here on an attempt may have run.
 
     `arguments` is None where they follow from earlier records. `about` has the fields of the step's events
-    that its key does not say: the agent (the key says run, turn and call id).
+    that its key does not say: the agent (the key says run, turn and call id). `effect` is "once" if a retry
+    or a fork must not repeat the step without being asked to. `reopened` is how often the execution had been
+    re-opened by then, if at all: another step may have had the same key in the part that is void.
     """
 
     type: Literal["step_scheduled"] = "step_scheduled"
@@ -134,6 +142,13 @@ class StepScheduled(Value):
     name: str
     arguments: JSON = None
     about: dict[str, JSON] = Field(default_factory=dict)
+    effect: Literal["once"] | None = None
+    reopened: int | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        """The key of the step among all steps of the execution, those of a void part included."""
+        return self.key if self.reopened is None else f"{self.key}~{self.reopened}"
 
 
 class TimerStarted(Value):
@@ -177,13 +192,15 @@ class UpdateCompleted(Value):
 
 
 class ExecutionEnded(Value):
-    """The last record: how the execution ended."""
+    """The last record: how the execution ended. Workflow code does not ask for an end as terminated."""
 
     type: Literal["execution_ended"] = "execution_ended"
     key: Literal["end"] = "end"
-    status: Literal[Status.COMPLETED, Status.FAILED, Status.CANCELLED]
+    status: Literal[Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TERMINATED]
     result: JSON = None
     failure: Failure | None = None
+    reason: str | None = None
+    """Why it was terminated, in the words of whoever did that."""
 
 
 # Notes -------------------------------------------------------------------------------------------------
@@ -241,6 +258,33 @@ class ExecutionResumed(Value):
     at: float
 
 
+class ExecutionReopened(Value):
+    """Somebody retries the execution after its end: the records from `position` on are void.
+
+    `position` is the number of records before them. `step` is the failed step that is open again, as if it
+    had not been tried. `open` are all steps that are open again, in order.
+    """
+
+    type: Literal["execution_reopened"] = "execution_reopened"
+    at: float
+    position: int
+    step: str | None = None
+    open: tuple[StepScheduled, ...] = ()
+
+
+class ExecutionForked(Value):
+    """The records before this one are a copy of the first `position` records of `source`.
+
+    `edited` are the keys of the steps whose results were replaced.
+    """
+
+    type: Literal["execution_forked"] = "execution_forked"
+    at: float
+    source: str
+    position: int
+    edited: tuple[str, ...] = ()
+
+
 Input = (
     ExecutionStarted
     | StepCompleted
@@ -251,7 +295,15 @@ Input = (
     | CancelRequested
 )
 Request = StepScheduled | TimerStarted | EventEmitted | UpdateCompleted | ExecutionEnded
-Note = AttemptFailed | UpdateNotAccepted | ExecutionRecovered | ExecutionHeld | ExecutionResumed
+Note = (
+    AttemptFailed
+    | UpdateNotAccepted
+    | ExecutionRecovered
+    | ExecutionHeld
+    | ExecutionResumed
+    | ExecutionReopened
+    | ExecutionForked
+)
 
 AnyRecord = Input | Request | Note
 Record = Annotated[AnyRecord, Discriminator("type")]
@@ -266,7 +318,15 @@ INPUTS = (
     CancelRequested,
 )
 REQUESTS = (StepScheduled, TimerStarted, EventEmitted, UpdateCompleted, ExecutionEnded)
-NOTES = (AttemptFailed, UpdateNotAccepted, ExecutionRecovered, ExecutionHeld, ExecutionResumed)
+NOTES = (
+    AttemptFailed,
+    UpdateNotAccepted,
+    ExecutionRecovered,
+    ExecutionHeld,
+    ExecutionResumed,
+    ExecutionReopened,
+    ExecutionForked,
+)
 
 _record: TypeAdapter[Any] = TypeAdapter(Record)
 

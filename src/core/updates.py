@@ -16,7 +16,14 @@ from outlast.core.errors import (
 )
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
-from outlast.core.records import AnyRecord, ExecutionEnded, UpdateAccepted, UpdateCompleted, UpdateNotAccepted
+from outlast.core.records import (
+    AnyRecord,
+    ExecutionEnded,
+    ExecutionReopened,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateNotAccepted,
+)
 
 GAVE_UP = Failure(kind="CancelledError", message="the handler let a CancelledError of its own escape")
 """The failure of a handler that ended cancelled; nobody else cancels handlers, so it did so itself."""
@@ -59,6 +66,8 @@ class UpdateTrace:
                 self._rejections.append(failure)
             case ExecutionEnded():
                 self._end = record
+            case ExecutionReopened():
+                self._end = None
             case _:
                 pass
 

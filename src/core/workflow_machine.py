@@ -50,8 +50,10 @@ from outlast.core.records import (
     AttemptFailed,
     EventEmitted,
     ExecutionEnded,
+    ExecutionForked,
     ExecutionHeld,
     ExecutionRecovered,
+    ExecutionReopened,
     ExecutionResumed,
     ExecutionStarted,
     Input,
@@ -63,7 +65,6 @@ from outlast.core.records import (
     TimerFired,
     TimerStarted,
     UpdateAccepted,
-    UpdateNotAccepted,
 )
 
 
@@ -124,6 +125,10 @@ class OpenStep:
     retry_at: float = 0.0
     last_failure: AttemptFailed | None = None
 
+    def begin_anew(self) -> None:
+        """Forget the attempts that were made."""
+        self.attempt, self.in_doubt, self.losses, self.retry_at, self.last_failure = 1, False, 0, 0.0, None
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -149,8 +154,17 @@ class _Window:
 class WorkflowMachine:
     """Matches one execution's workflow code with its journal, and says what to write next."""
 
-    def __init__(self, execution_id: str, records: Sequence[AnyRecord]) -> None:
+    def __init__(
+        self,
+        execution_id: str,
+        records: Sequence[AnyRecord],
+        *,
+        length: int | None = None,
+        reopened: int = 0,
+    ) -> None:
+        """Begin to replay the records that count, of a journal of `length` records; see `reruns.counted`."""
         self._id = execution_id
+        self._reopened = reopened or None
         self._records: list[AnyRecord] = list(records)
         self._next = 0
         self._window = _Window()
@@ -160,7 +174,7 @@ class WorkflowMachine:
         self._has_started = False
         self._patches: dict[str, bool] = {}
         self._updates: set[str] = set()
-        self.position = len(records)
+        self.position = len(records) if length is None else length
         """The number of records that are durable, or have been handed out by `take_batch`."""
         self.phase = MachinePhase.REPLAYING
         self._allowed = OPERATIONS[self.phase]
@@ -258,9 +272,11 @@ class WorkflowMachine:
         if self.phase is MachinePhase.REPLAYING and not self._window.is_open:
             raise self._departure(*self._recorded_instead(), asked)
         position = self.position + len(self._fresh)
-        self._fresh.append(asked)
         if isinstance(asked, StepScheduled):
             self._to_start[key] = None
+            if self._reopened is not None:
+                asked = asked.with_(reopened=self._reopened)
+        self._fresh.append(asked)
         self._apply(asked, position, MachinePhase.ENDING)
         return asked
 
@@ -327,9 +343,7 @@ class WorkflowMachine:
         if isinstance(record, (ExecutionRecovered, ExecutionResumed)):
             # First in the batch: a step that this worker asked for while it caught up is not in doubt.
             self._fresh.insert(0, record)
-        elif self.end is None and (
-            isinstance(record, (UpdateNotAccepted, ExecutionHeld)) or record.key in self.steps
-        ):
+        elif self.end is None and (not isinstance(record, AttemptFailed) or record.key in self.steps):
             self._fresh.append(record)
         self._note(record, self.position)
 
@@ -416,6 +430,18 @@ class WorkflowMachine:
                     opened.losses = 0
             case ExecutionResumed():
                 self.is_held = False
+            case ExecutionReopened(step=step):
+                self.is_held = False
+                for key, opened in self.steps.items():
+                    if key == step:
+                        opened.begin_anew()
+                    elif opened.retry_at <= note.at:
+                        opened.attempt += 1
+                        opened.in_doubt = True
+            case ExecutionForked():
+                self.is_held = False
+                for opened in self.steps.values():
+                    opened.begin_anew()
             case _:
                 pass  # A rejected update changes nothing.
 

@@ -97,6 +97,11 @@ def as_reason(text: str) -> str:
 _CUT = " … (cut)"
 
 
+def _check_reason(reason: str | None) -> None:
+    if reason is not None and reason != as_reason(reason):
+        raise ValueError("not every store can hold this reason; shorten or clean it with as_reason()")
+
+
 def is_id(text: str) -> bool:
     """Return whether `check_id` allows the text as an id."""
     try:
@@ -121,8 +126,11 @@ class NewExecution:
     task_queue: str = DEFAULT_TASK_QUEUE
     keep_seconds: float | None = None
     """The time for which it is kept after its end; None leaves that to the argument of `Catalogue.prune`."""
+    reason: str | None = None
+    """If given, the execution is created as one that was released with `hold`, for this reason."""
 
     def __post_init__(self) -> None:
+        _check_reason(self.reason)
         for text in (self.id, self.workflow, self.task_queue):
             check_id(text)
         mark = self.fingerprint
@@ -231,8 +239,7 @@ class Commit:
     def __post_init__(self) -> None:
         if self.hold and not self.release:
             raise ValueError("only what is released can be held: set release too")
-        if self.reason is not None and self.reason != as_reason(self.reason):
-            raise ValueError("not every store can hold this reason; shorten or clean it with as_reason()")
+        _check_reason(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,13 +291,13 @@ class Journal(Protocol):
     """The ordered, append-only records of executions."""
 
     @abstractmethod
-    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
-        """Create an execution whose journal holds `first`; return its head and True.
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
+        """Create an execution whose journal holds `first` and the records after it; return its head and True.
 
         J1  If the id exists, nothing changes: its head and False are returned, whatever else `new` holds.
         J2  Two concurrent calls with one id create one execution: exactly one of them gets True.
 
-        J3 and J6 hold for `first` as well.
+        J3, J5 and J6 hold for these records as well.
         """
 
     @abstractmethod
@@ -310,6 +317,25 @@ class Journal(Protocol):
         moment later.) The caller drops the claim and reads again. The same holds for `StorageError`, as far
         as the store can know: after a broken connection the write may still arrive, and only fencing makes
         that harmless.
+        """
+
+    @abstractmethod
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        """Add one record without a claim, and set the status; return whether that was done.
+
+        J8  False, and nothing has changed, unless the journal holds exactly `position` records.
+        J9  A final status ends the execution, also if it is held. Its claim, if there is one, is released
+            without a word to its owner, whose next write is refused.
+        J10  The status `running` makes an execution that has ended claimable now: not held, `fruitless` 0,
+             no reason, no end. The messages of its inbox are consumed; their ids stay known as far as the
+             store has kept them.
+
+        J3, J5 and J6 hold here too. It is announced as an append and a release are.
+
+        Raises:
+            ExecutionNotFound: nothing has changed.
+            ExecutionAlreadyEnded: the status is final, and the execution has ended already; nothing has
+                changed.
         """
 
     @abstractmethod

@@ -30,8 +30,10 @@ class TakesAnyStartForTheSame(BrokenBackend):
     breaks = "d1_"
 
     class lifeline(Lifeline):
-        async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
-            head, created = await super().create(new, first)
+        async def create(
+            self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()
+        ) -> tuple[Head, bool]:
+            head, created = await super().create(new, first, more)
             return replace(head, workflow=new.workflow, fingerprint=new.fingerprint), created
 
 
@@ -41,8 +43,10 @@ class RefusesEverySecondStart(BrokenBackend):
     breaks = "d1_"
 
     class lifeline(Lifeline):
-        async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
-            head, created = await super().create(new, first)
+        async def create(
+            self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()
+        ) -> tuple[Head, bool]:
+            head, created = await super().create(new, first, more)
             return (head if created else replace(head, fingerprint="another")), created
 
 
@@ -277,8 +281,12 @@ class StoresItsSurroundings(BrokenBackend):
     breaks = "d14_"
 
     class lifeline(Lifeline):
-        async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
-            return await super().create(replace(new, fingerprint=f"{new.fingerprint} {os.environ}"), first)
+        async def create(
+            self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()
+        ) -> tuple[Head, bool]:
+            return await super().create(
+                replace(new, fingerprint=f"{new.fingerprint} {os.environ}"), first, more
+            )
 
 
 class StopsWithoutAWord(BrokenBackend):

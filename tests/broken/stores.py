@@ -45,10 +45,10 @@ class ReplacesTheHead(BrokenStore):
 
     breaks = "j1_"
 
-    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
         if (existing := self._medium.executions.get(new.id)) is not None:
             existing.new = new
-        return await super().create(new, first)
+        return await super().create(new, first, more)
 
 
 class StartsAgainWhatHasEnded(BrokenStore):
@@ -56,10 +56,10 @@ class StartsAgainWhatHasEnded(BrokenStore):
 
     breaks = "j1_"
 
-    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
         if new.id not in self._medium.running:
             self._medium.executions.pop(new.id, None)
-        return await super().create(new, first)
+        return await super().create(new, first, more)
 
 
 class LooksBeforeItCreates(BrokenStore):
@@ -68,11 +68,11 @@ class LooksBeforeItCreates(BrokenStore):
     breaks = "j2_"
     found_by_random_programs = False
 
-    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
         if new.id not in self._medium.executions:
             await asyncio.sleep(0)
             self._medium.executions.pop(new.id, None)
-        return await super().create(new, first)
+        return await super().create(new, first, more)
 
 
 # Appending ---------------------------------------------------------------------------------------------
@@ -838,8 +838,8 @@ class IgnoresTaskQueues(BrokenStore):
     breaks = "only_executions_"
     found_by_random_programs = False
 
-    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
-        head, created = await super().create(replace(new, task_queue="default"), first)
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
+        head, created = await super().create(replace(new, task_queue="default"), first, more)
         return replace(head, task_queue=new.task_queue), created
 
     async def claim(
@@ -896,6 +896,78 @@ class DoesNotReturnTheNextWakeUp(BrokenStore):
 
     async def claim(self, *args: Any, **options: Any) -> Work:
         return replace(await super().claim(*args, **options), next_wake_at=None)
+
+
+# Amending ----------------------------------------------------------------------------------------------
+
+
+class AmendsWhateverTheLength(BrokenStore):
+    """Whoever read the journal earlier overwrites what has happened since."""
+
+    breaks = "j8_"
+    found_by_random_programs = False
+
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        execution = self._medium.executions.get(execution_id)
+        length = position if execution is None else len(execution.records)
+        return await super().amend(execution_id, length, record, status)
+
+
+class LetsTheOwnerWriteOn(BrokenStore):
+    """The claim on an execution that was ended from outside stays good."""
+
+    breaks = "j9_"
+    found_by_random_programs = False
+
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        execution = self._medium.executions.get(execution_id)
+        owner = None if execution is None else execution.owner
+        done = await super().amend(execution_id, position, record, status)
+        if execution is not None and done and status is not Status.RUNNING:
+            execution.owner = owner
+            self._medium.running[execution_id] = execution
+        return done
+
+
+class EndsTwice(BrokenStore):
+    """An execution that has completed can still be terminated."""
+
+    breaks = "j9_"
+    found_by_random_programs = False
+
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        execution = self._medium.executions.get(execution_id)
+        if execution is not None and execution.status is not Status.RUNNING:
+            execution.status = Status.RUNNING
+            self._medium.running[execution_id] = execution
+        return await super().amend(execution_id, position, record, status)
+
+
+class OpensAgainWithTheOldEnd(BrokenStore):
+    """An execution that was opened again is forgotten as one that has ended."""
+
+    breaks = "j10_"
+    found_by_random_programs = False
+
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        ended_at = self._medium.executions[execution_id].ended_at
+        done = await super().amend(execution_id, position, record, status)
+        if done and status is Status.RUNNING:
+            self._medium.executions[execution_id].ended_at = ended_at
+        return done
+
+
+class OpensAgainInSilence(BrokenStore):
+    """No worker learns that there is work again."""
+
+    breaks = "j10_"
+    found_by_random_programs = False
+
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        version = self._medium.version
+        done = await super().amend(execution_id, position, record, status)
+        self._medium.version = version
+        return done
 
 
 # Presence ----------------------------------------------------------------------------------------------

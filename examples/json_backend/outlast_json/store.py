@@ -48,11 +48,13 @@ class JsonStore(Store):
     def limit_bytes(self) -> int:
         return LIMIT_BYTES
 
-    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
         with self._file.writing() as data:
             if (execution := data["executions"].get(new.id)) is not None:
                 return _head(new.id, execution), False
-            _check_size(f"the first record of execution {new.id!r}", first)
+            for record in (first, *more):
+                _check_size(f"a first record of execution {new.id!r}", record)
+            held = new.reason is not None
             now = self._clock.now()
             data["executions"][new.id] = execution = {
                 "workflow": new.workflow,
@@ -62,15 +64,15 @@ class JsonStore(Store):
                 "status": Status.RUNNING,
                 "created_at": now,
                 "ended_at": None,
-                "reason": None,
+                "reason": new.reason,
                 "owner": None,
                 "token": 0,
                 "fruitless": 0,
-                "ignores_mail": False,
-                "claimable_at": now,
+                "ignores_mail": held,
+                "claimable_at": None if held else now,
                 "consumed": 0,
                 "inbox": [],
-                "records": [_text(first)],
+                "records": [_text(record) for record in (first, *more)],
             }
             data["version"] += 1
             return _head(new.id, execution), True
@@ -97,6 +99,25 @@ class JsonStore(Store):
                 execution |= {"owner": None, "ignores_mail": commit.hold}
                 execution["claimable_at"] = None if at is None else max(at, now)
                 data["version"] += 1
+
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        with self._file.writing() as data:
+            if (execution := data["executions"].get(execution_id)) is None:
+                raise ExecutionNotFound(execution_id)
+            if status is not Status.RUNNING:
+                _running(data, execution_id)
+            if len(execution["records"]) != position:
+                return False
+            _check_size(f"a record of execution {execution_id!r}", record)
+            now, reopens = self._clock.now(), status is Status.RUNNING
+            execution["records"].append(_text(record))
+            execution |= {"status": status, "reason": None, "fruitless": 0, "ignores_mail": False}
+            execution |= {"owner": None, "claimable_at": now if reopens else None}
+            execution["ended_at"] = None if reopens else now
+            if reopens:
+                execution["consumed"] = len(execution["inbox"])
+            data["version"] += 1
+            return True
 
     async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
         with self._file.reading() as data:

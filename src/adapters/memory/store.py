@@ -119,13 +119,17 @@ class MemoryStore(Store):
     def limit_bytes(self) -> int:
         return self._limit_bytes
 
-    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
         existing = self._medium.executions.get(new.id)
         if existing is not None:
             return existing.head(), False
-        self._check_size(f"the first record of execution {new.id!r}", first)
+        records = [first, *more]
+        for record in records:
+            self._check_size(f"a first record of execution {new.id!r}", record)
         now = self._clock.now()
-        created = StoredExecution(new=new, created_at=now, claimable_at=now, records=[first])
+        created = StoredExecution(new=new, created_at=now, claimable_at=now, records=records)
+        if new.reason is not None:
+            created.claimable_at, created.ignores_mail, created.reason = None, True, new.reason
         self._medium.executions[new.id] = self._medium.running[new.id] = created
         self._medium.changed(announce=True)
         return created.head(), True
@@ -151,6 +155,30 @@ class MemoryStore(Store):
             execution.ignores_mail = commit.hold
             execution.release(self._claimable_at(execution, commit.wake_at))
         self._medium.changed(announce=commit.release)
+
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        execution = self._medium.executions.get(execution_id)
+        if execution is None:
+            raise ExecutionNotFound(execution_id)
+        if status is not Status.RUNNING and execution.status is not Status.RUNNING:
+            raise ExecutionAlreadyEnded(execution_id, execution.status)
+        if len(execution.records) != position:
+            return False
+        self._check_size(f"a record of execution {execution_id!r}", record)
+        execution.records.append(record)
+        execution.status, execution.reason, execution.fruitless = status, None, 0
+        execution.ignores_mail = False
+        if status is Status.RUNNING:
+            execution.ended_at = None
+            execution.consumed = len(execution.inbox)
+            execution.release(claimable_at=self._clock.now())
+            self._medium.running[execution_id] = execution
+        else:
+            execution.ended_at = self._clock.now()
+            execution.release(claimable_at=None)
+            del self._medium.running[execution_id]
+        self._medium.changed(announce=True)
+        return True
 
     async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
         execution = self._medium.executions.get(execution_id)

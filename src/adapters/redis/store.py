@@ -174,8 +174,9 @@ class RedisStore(Store):
     def limit_bytes(self) -> int:
         return self._limit_bytes
 
-    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
-        self._check_size(f"the first record of execution {new.id!r}", first)
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
+        for record in (first, *more):
+            self._check_size(f"a first record of execution {new.id!r}", record)
         is_new, head = await self._write_twice(
             "create",
             self._shard_of(new.id),
@@ -184,9 +185,23 @@ class RedisStore(Store):
             new.task_queue,
             new.fingerprint,
             _optional(new.keep_seconds),
+            int(new.reason is not None),
+            new.reason or "",
             first,
+            *more,
         )
         return head_of(new.id, head), bool(is_new)
+
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        self._check_size(f"a record of execution {execution_id!r}", record)
+        outcome = await _settled(
+            self._write("amend", self._shard_of(execution_id), execution_id, position, status.value, record)
+        )
+        if outcome == b"unknown":
+            raise ExecutionNotFound(execution_id)
+        if outcome in (b"amended", b"longer"):
+            return bool(outcome == b"amended")
+        raise ExecutionAlreadyEnded(execution_id, status_of(execution_id, outcome))
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         for record in records:

@@ -133,8 +133,8 @@ class SqliteStore(Store):
     def limit_bytes(self) -> int:
         return self._limit_bytes
 
-    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
-        return await self._here().writer.run(lambda transaction: transaction.create(new, first))
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
+        return await self._here().writer.run(lambda transaction: transaction.create(new, (first, *more)))
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         await self._here().writer.run(
@@ -175,6 +175,11 @@ class SqliteStore(Store):
             return await self._read(reading.version) != version
 
         await self._here().announcements.until(None, is_newer, timeout_seconds)
+
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        return await self._here().writer.run(
+            lambda transaction: transaction.amend(execution_id, position, record, status)
+        )
 
     async def resume(self, execution_id: str) -> bool:
         return await self._here().writer.run(lambda transaction: transaction.resume(execution_id))

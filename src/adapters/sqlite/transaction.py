@@ -47,16 +47,19 @@ class Transaction:
         self._connection.execute("UPDATE execution SET ready_at = 0 WHERE owner IS NOT NULL")
         return ahead
 
-    def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
+    def create(self, new: NewExecution, records: Sequence[bytes]) -> tuple[Head, bool]:
         existing = head(self._connection, new.id)
         if existing is not None:
             return existing, False
-        self._check_size(f"the first record of execution {new.id!r}", first)
+        for record in records:
+            self._check_size(f"a first record of execution {new.id!r}", record)
+        held = new.reason is not None
         cursor = self._connection.execute(
             """
             INSERT INTO execution
-                (id, workflow, fingerprint, task_queue, keep_seconds, status, length, created_at, ready_at)
-            VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?)
+                (id, workflow, fingerprint, task_queue, keep_seconds, status, length, created_at, ready_at,
+                 reason, ignores_mail)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             (
                 new.id,
@@ -65,11 +68,17 @@ class Transaction:
                 new.task_queue,
                 new.keep_seconds,
                 Status.RUNNING,
+                len(records),
                 self._now,
-                self._now,
+                None if held else self._now,
+                new.reason,
+                held,
             ),
         )
-        self._connection.execute("INSERT INTO record VALUES (?, 0, ?)", (cursor.lastrowid, first))
+        self._connection.executemany(
+            "INSERT INTO record VALUES (?, ?, ?)",
+            ((cursor.lastrowid, number, record) for number, record in enumerate(records)),
+        )
         self._announce_work()
         created = Head(
             id=new.id,
@@ -77,8 +86,10 @@ class Transaction:
             fingerprint=new.fingerprint,
             task_queue=new.task_queue,
             status=Status.RUNNING,
-            length=1,
+            length=len(records),
             created_at=self._now,
+            reason=new.reason,
+            held=held,
         )
         return created, True
 
@@ -126,6 +137,42 @@ class Transaction:
             )
             self._announce_work()
         self.longer.add(claim.execution_id)
+
+    def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        row = self._row(
+            "SELECT key, status, length, keep_seconds FROM execution WHERE id = ?", (execution_id,)
+        )
+        if row is None:
+            raise ExecutionNotFound(execution_id)
+        key, old_status, length, keep_seconds = row
+        if status is not Status.RUNNING and old_status != Status.RUNNING:
+            raise ExecutionAlreadyEnded(execution_id, old_status)
+        if length != position:
+            return False
+        self._check_size(f"a record of execution {execution_id!r}", record)
+        reopens = status is Status.RUNNING
+        forget_at = None if reopens or keep_seconds is None else self._now + keep_seconds
+        self._connection.execute("INSERT INTO record VALUES (?, ?, ?)", (key, position, record))
+        self._connection.execute(
+            """
+            UPDATE execution SET length = ?, status = ?, reason = NULL, fruitless = 0, ignores_mail = 0,
+                owner = NULL, ended_at = ?, forget_at = ?, ready_at = ?
+            WHERE key = ?
+            """,
+            (
+                position + 1,
+                status,
+                None if reopens else self._now,
+                forget_at,
+                self._now if reopens else None,
+                key,
+            ),
+        )
+        if reopens:
+            self._connection.execute("UPDATE execution SET consumed = sent WHERE key = ?", (key,))
+        self._announce_work()
+        self.longer.add(execution_id)
+        return True
 
     def send(self, execution_id: str, message: Message) -> None:
         row = self._row("SELECT key, status, sent FROM execution WHERE id = ?", (execution_id,))

@@ -173,7 +173,7 @@ class TemporalExecution(Execution):
 
     async def pending(self) -> Sequence[PendingApproval]:
         """Return the calls that wait; a worker that runs this workflow answers."""
-        return pending_in([event.data for event in await self._stream.events_now()])
+        return pending_in(event.data for event in await self._stream.events_now())
 
     async def decide(
         self,

@@ -140,6 +140,10 @@ class StepContext(Protocol):
         In a replay that is what was added before, whose words may be others: go on with those.
         """
 
+    def inherited(self, key: str) -> bool:
+        """Return whether the step ended in another execution, of which this one is a fork."""
+        return False
+
     def unwinds(self, error: BaseException) -> bool:
         """Return whether the backend uses `error` to end code; then it is not an error of the code itself.
 

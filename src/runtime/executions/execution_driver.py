@@ -183,6 +183,9 @@ class Driver:
             if self._machine.is_held:
                 self._machine.note(ExecutionResumed(at=self._now()))
             await self._give_up_on_doubtful_steps()
+            for record in self._live.undelivered:
+                await self._deliver(record.with_(at=self._now()))
+            self._live.undelivered = ()
             while True:
                 await self._take_inputs()
                 if self._may_release():
@@ -377,7 +380,7 @@ class Driver:
             execution_id=self.claim.execution_id,
             activity=step.name,
             attempt=opened.attempt,
-            idempotency_key=f"{self.claim.execution_id}/{step.key}",
+            idempotency_key=f"{self.claim.execution_id}/{opened.scheduled.idempotency_key}",
             heartbeat=pulse.beat,
             heartbeat_details=tuple(last.heartbeat) if last and isinstance(last.heartbeat, list) else (),
         )

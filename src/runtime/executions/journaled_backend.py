@@ -29,7 +29,7 @@ from outlast.core.errors import (
     UnknownDefinition,
     Unserialisable,
 )
-from outlast.core.event_stream import Event, EventReader
+from outlast.core.event_stream import Event, EventReader, without_void
 from outlast.core.json import JSON, canonical
 from outlast.core.records import (
     AnyRecord,
@@ -274,7 +274,8 @@ class JournaledExecution(Execution):
             await self._patiently(self._head)
 
     async def pending(self) -> Sequence[PendingApproval]:
-        return pending_in([event.data async for event in self.events(follow=False)])
+        events = without_void([event async for event in self.events(follow=False)])
+        return pending_in(event.data for event in events)
 
     async def decide(
         self,

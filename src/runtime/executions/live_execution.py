@@ -52,6 +52,7 @@ from outlast.core.records import (
     UpdateCompleted,
     UpdateNotAccepted,
 )
+from outlast.core.reruns import counted
 from outlast.core.updates import GAVE_UP
 from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
@@ -105,7 +106,13 @@ class LiveExecution(WorkflowContext, LiveCode):
         beginning: Beginning = START,
     ) -> None:
         self.definition = definition
-        self.machine = WorkflowMachine(info.execution_id, records)
+        journal = counted(records)
+        self.machine = WorkflowMachine(
+            info.execution_id, journal.records, length=journal.length, reopened=journal.reopened
+        )
+        self.undelivered = journal.undelivered
+        """Messages of a part that is void, which the code has to be given once more."""
+        self._inherited = journal.inherited
         self.requested: dict[str, Step] = {}
         """The steps that wait for a result, by key."""
         self.consumed = 0
@@ -125,8 +132,10 @@ class LiveExecution(WorkflowContext, LiveCode):
         self._history = history
         self._beginning = beginning
         self._carried: dict[str, JSON] | None = None
+        started = records[0] if records and isinstance(records[0], ExecutionStarted) else None
+        seed = info.execution_id if started is None or started.seed is None else started.seed
         # A later history of an execution must not draw the numbers of the first one again.
-        seed = f"{info.execution_id}\0{beginning.histories}" if beginning.histories else info.execution_id
+        seed = f"{seed}\0{beginning.histories}" if beginning.histories else seed
         self._random = Random(hashlib.sha256(seed.encode()).digest())
         self._state: dict[Any, Any] = {}
         self._futures: dict[str, asyncio.Future[JSON]] = {}
@@ -142,11 +151,10 @@ class LiveExecution(WorkflowContext, LiveCode):
         self._instance: Any = None
         self._context = copy_context()
         self._context.run(current_context.set, self)
-        start = records[0].at if records and isinstance(records[0], ExecutionStarted) else 0.0
         self._loop = WorkflowLoop(
             on_timer=self._start_timer,
             on_timer_cancelled=self.machine.abandon,
-            start_time=start,
+            start_time=0.0 if started is None else started.at,
             root_path=f"c{beginning.histories}" if beginning.histories else "",
         )
 
@@ -472,7 +480,12 @@ class LiveExecution(WorkflowContext, LiveCode):
 
     def _schedule(self, step: Step) -> asyncio.Future[JSON]:
         scheduled = StepScheduled(
-            key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
+            key=step.key,
+            kind=step.kind,
+            name=step.name,
+            arguments=step.arguments,
+            about=step.about,
+            effect="once" if step.options.effect == "once" else None,
         )
         size = self.encoder.size(scheduled)
         if size > self._limit_bytes:
@@ -526,6 +539,9 @@ class LiveExecution(WorkflowContext, LiveCode):
         self._conditions.append((condition, future))
         async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
             await future
+
+    def inherited(self, key: str) -> bool:
+        return key in self._inherited
 
     @property
     def is_replaying(self) -> bool:

@@ -238,7 +238,9 @@ class Run:
         conversation.history += effect.entries
         conversation.unsent = ()
         conversation.in_doubt = False
-        conversation.handle = reply.handle
+        # A conversation that a server keeps belongs to the original: a fork begins one of its own.
+        inherited = self._context.inherited(call.key)
+        conversation.handle = self._session.anew(reply.handle) if inherited else reply.handle
         self._entries += effect.entries
         return ModelReplied(entries=reply.entries, usage=spent + reply.usage)
 

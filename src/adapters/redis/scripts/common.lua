@@ -11,7 +11,7 @@ local shard = prefix .. ARGV[2] .. ':'
 local TOKEN, WORKFLOWS = shard .. 'token', shard .. 'workflows'
 local BY_END, EXPIRING = shard .. 'ended', shard .. 'expiring'
 local WORKERS, ALIVE = shard .. 'workers', shard .. 'alive'
-local ENDS = {'completed', 'failed', 'cancelled'}
+local ENDS = {'completed', 'failed', 'cancelled', 'terminated'}
 
 -- Stands for the length of a journal whose execution has ended.
 local ENDED = -1

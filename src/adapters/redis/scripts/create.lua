@@ -1,6 +1,7 @@
 -- Creates an execution unless its id exists; returns {1 if it is new or else 0, head}.
-local id, workflow, queue, fingerprint, keep, first =
-    ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local id, workflow, queue, fingerprint, keep = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local is_held, reason = ARGV[9] == '1', ARGV[10]
+local FIRST_RECORD = 11
 
 if redis.call('EXISTS', head_of(id)) == 1 then return {0, read_head(id)} end
 redis.call('ZSCORE', ready_of(queue, workflow), id)
@@ -11,10 +12,11 @@ if redis.call('LLEN', journal_of(id)) > 0 then return redis.error_reply('ORPHAN 
 redis.call('HSET', head_of(id), 'workflow', workflow, 'queue', queue, 'fingerprint', fingerprint,
     'status', 'running', 'created', now, 'sent', 0, 'consumed', 0)
 if keep ~= '' then redis.call('HSET', head_of(id), 'keep', keep) end
-redis.call('RPUSH', journal_of(id), first)
-redis.call('ZADD', ready_of(queue, workflow), now, id)
+for number = FIRST_RECORD, #ARGV do redis.call('RPUSH', journal_of(id), ARGV[number]) end
+if is_held then redis.call('HSET', head_of(id), 'hold', UNTIL_RESUMED, 'reason', reason)
+else redis.call('ZADD', ready_of(queue, workflow), now, id) end
 redis.call('ZADD', listed_of('running', workflow), now, id)
 redis.call('SADD', WORKFLOWS, workflow)
 announce_work(queue)
-announce_journal(id, 1)
+announce_journal(id, #ARGV - FIRST_RECORD + 1)
 return {1, read_head(id)}

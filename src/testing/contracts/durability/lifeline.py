@@ -110,12 +110,16 @@ class Lifeline(Store):
     def limit_bytes(self) -> int:
         return self._store.limit_bytes
 
-    async def create(self, new: NewExecution, first: bytes) -> tuple[Head, bool]:
-        return await self._pass_on("create", lambda: self._store.create(new, first))
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
+        return await self._pass_on("create", lambda: self._store.create(new, first, more))
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         self.bytes_written += sum(map(len, records))
         await self._pass_on("append", lambda: self._store.append(claim, position, records, commit))
+
+    async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
+        self.bytes_written += len(record)
+        return await self._pass_on("amend", lambda: self._store.amend(execution_id, position, record, status))
 
     async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
         records = await self._pass_on("read", lambda: self._store.read(execution_id, after))

@@ -4,7 +4,7 @@
         capabilities = ALL - {StoreCapability.PUSH_WAKEUP}
         new_storage = SqliteStorage.in_temporary_file
 
-Each guarantee of `ports.journal` (J1 to J7, I1 to I3, L1 to L8, P1 to P4, K1) has at least one test with its
+Each guarantee of `ports.journal` (J1 to J10, I1 to I3, L1 to L8, P1 to P4, K1) has at least one test with its
 number; the other tests check the rest of the docstrings there. `test_random_programs_agree_with_a_list` then
 makes random programs, which nobody would think of. This library's own tests have stores that break one
 guarantee each, and prove that each is caught.
@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from outlast.testing.contracts.examples import USUAL_EXAMPLES, few_examples
+from outlast.testing.contracts.journal.amending import AmendingContract
 from outlast.testing.contracts.journal.appending import AppendingContract
 from outlast.testing.contracts.journal.claiming import ClaimingContract
 from outlast.testing.contracts.journal.creating import CreatingContract
@@ -35,6 +36,7 @@ __all__ = ["ALL", "MEBIBYTE", "JournalContract", "Storage", "StoreCapability"]
 class JournalContract(
     CreatingContract,
     AppendingContract,
+    AmendingContract,
     InboxContract,
     ClaimingContract,
     HoldingContract,

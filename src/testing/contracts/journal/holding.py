@@ -6,7 +6,7 @@ import pytest
 
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound
 from outlast.core.records import Status
-from outlast.ports.journal import Commit, Head, Message, Store
+from outlast.ports.journal import Commit, Message, Store
 from outlast.testing.contracts.journal.stage import FIRST, MUCH_LATER, JournalContractBase, new_execution
 from outlast.testing.contracts.journal.storage import Storage, StoreCapability
 
@@ -227,11 +227,6 @@ class HoldingContract(JournalContractBase):
             Commit(hold=True)
 
     # What these tests share
-
-    async def head(self, store: Store) -> Head:
-        head = await store.head("e")
-        assert head is not None
-        return head
 
     async def assert_nothing_claimable(self, store: Store) -> None:
         work = await self.claim(store, worker="somebody")

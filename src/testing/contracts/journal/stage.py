@@ -15,6 +15,7 @@ from outlast.ports.journal import (
     DEFAULT_TASK_QUEUE,
     Claim,
     Commit,
+    Head,
     Message,
     NewExecution,
     Store,
@@ -53,6 +54,7 @@ def new_execution(
     fingerprint: str = "f",
     task_queue: str = DEFAULT_TASK_QUEUE,
     keep_seconds: float | None = None,
+    reason: str | None = None,
 ) -> NewExecution:
     return NewExecution(
         id=id,
@@ -60,6 +62,7 @@ def new_execution(
         fingerprint=fingerprint,
         task_queue=task_queue,
         keep_seconds=keep_seconds,
+        reason=reason,
     )
 
 
@@ -131,6 +134,11 @@ class JournalContractBase(AsyncioTests):
             await self.claim_one(store, worker=f"lost {turn}")
             await storage.clock.advance(self.lease_seconds)
         return await self.claim_one(store)
+
+    async def head(self, store: Store) -> Head:
+        head = await store.head("e")
+        assert head is not None
+        return head
 
     async def state(self, store: Store, id: str) -> object:
         """Return all that can be seen of an execution."""

@@ -1,0 +1,52 @@
+-- Adds a record without a claim and sets the status. Returns 'amended', 'longer' if the journal does not hold
+-- exactly `position` records, 'unknown', or the status of an execution that has ended already.
+local id, position, status, record = ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
+
+local head, journal = head_of(id), journal_of(id)
+local fields = redis.call('HMGET', head, 'status', 'workflow', 'queue', 'keep', 'created', 'owner', 'sent', 'ended')
+local old_status, workflow, queue, keep, created, owner, sent, ended =
+    fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], fields[7], fields[8]
+if not old_status then return 'unknown' end
+local reopens = status == 'running'
+if not reopens and old_status ~= 'running' then return old_status end
+if redis.call('LLEN', journal) ~= position then return 'longer' end
+local ready = ready_of(queue, workflow)
+redis.call('ZSCORE', ready, id)
+redis.call('ZSCORE', listed_of(old_status, workflow), id)
+redis.call('ZSCORE', listed_of(status, workflow), id)
+redis.call('ZSCORE', BY_END, id)
+redis.call('ZSCORE', EXPIRING, id)
+if owner then
+    redis.call('SISMEMBER', mail_of(owner), id)
+    redis.call('SISMEMBER', owned_by(owner), id)
+end
+
+redis.call('RPUSH', journal, record)
+redis.call('HDEL', head, 'owner', 'hold', 'reason', 'fruitless')
+redis.call('HSET', head, 'status', status)
+if owner then
+    redis.call('SREM', mail_of(owner), id)
+    redis.call('SREM', owned_by(owner), id)
+end
+redis.call('ZREM', listed_of(old_status, workflow), id)
+redis.call('ZADD', listed_of(status, workflow), created, id)
+if reopens then
+    redis.call('HDEL', head, 'ended')
+    redis.call('HSET', head, 'consumed', sent)
+    redis.call('UNLINK', inbox_of(id))
+    redis.call('ZREM', BY_END, id)
+    redis.call('ZREM', EXPIRING, id)
+    redis.call('ZADD', ready, now, id)
+    announce_journal(id, position + 1)
+    -- Whoever waits for the end must ask again.
+    redis.call('PUBLISH', prefix .. 'end:' .. id, '')
+else
+    redis.call('HSET', head, 'ended', now)
+    redis.call('ZREM', ready, id)
+    redis.call('UNLINK', inbox_of(id), message_ids_of(id))
+    if keep then redis.call('ZADD', EXPIRING, string.format('%.17g', tonumber(now) + tonumber(keep)), id)
+    else redis.call('ZADD', BY_END, now, id) end
+    announce_end(id)
+end
+announce_work(queue)
+return 'amended'

@@ -1,0 +1,251 @@
+"""Running an execution again: which records of a journal count, and how a journal is continued or copied.
+
+A journal is append-only, and still it can be mended. A *retry* appends a record which says that everything
+from a position on is void; the code is then run from the prefix that counts. A *fork* copies a prefix into
+the journal of a new execution. Both rest on one property of the workflow machine: any prefix of a journal
+gives the same requests again, so any prefix can be gone on from.
+
+What is void was done nevertheless. Three things follow from that:
+
+- A step of the new part may get a key that a void step had. Outside, that key may stand for what was done
+  then, so such a step has another idempotency key (`StepScheduled.idempotency_key`).
+- A signal, or an accepted update, that came in the void part was sent by somebody who relies on it. It is
+  delivered again (`undelivered`), once.
+- A step that was open when the execution ended may have been under way. It is in doubt, as after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from outlast.core.errors import CannotRerun, WouldRepeat
+from outlast.core.failure import Failure
+from outlast.core.json import JSON
+from outlast.core.records import (
+    INPUTS,
+    AnyRecord,
+    CancelRequested,
+    ExecutionEnded,
+    ExecutionForked,
+    ExecutionReopened,
+    ExecutionStarted,
+    SignalReceived,
+    Status,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+    UpdateAccepted,
+)
+
+INPUT = "input"
+"""The key under which a fork edits the arguments of the execution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The part of a journal that counts."""
+
+    records: tuple[AnyRecord, ...]
+    """Without what is void, and without an end that workflow code did not ask for."""
+    length: int
+    """The number of all records of the journal."""
+    reopened: int
+    """How often it was re-opened."""
+    inherited: frozenset[str]
+    """The keys of the steps that ended in another execution, of which this one is a fork."""
+    undelivered: tuple[SignalReceived | UpdateAccepted, ...]
+    """The messages of void parts that were not delivered again yet, in order."""
+
+
+def counted(records: Sequence[AnyRecord]) -> Counted:
+    """Return what counts of the records of a journal, given from the first."""
+    if not any(isinstance(record, (ExecutionReopened, ExecutionForked)) for record in records):
+        whole = tuple(records[:-1] if records and _is_termination(records[-1]) else records)
+        return Counted(whole, len(records), 0, frozenset(), ())
+    valid = _valid(records)
+    kept = {position for position, _ in valid}
+    known = {_message_of(record) for _, record in valid}
+    undelivered: dict[str, SignalReceived | UpdateAccepted] = {}
+    for position, record in enumerate(records):
+        if position in kept or not isinstance(record, (SignalReceived, UpdateAccepted)):
+            continue
+        if (message := _message_of(record)) not in known and message is not None:
+            undelivered[message] = record
+    inherited: frozenset[str] = frozenset()
+    ended: list[str] = []
+    for _, record in valid:
+        match record:
+            case StepCompleted(key=key) | StepFailed(key=key):
+                ended.append(key)
+            case ExecutionForked():
+                inherited = frozenset(ended)
+    return Counted(
+        records=tuple(record for _, record in valid if not _is_termination(record)),
+        length=len(records),
+        reopened=sum(isinstance(record, ExecutionReopened) for record in records),
+        inherited=inherited,
+        undelivered=tuple(undelivered.values()),
+    )
+
+
+def retried(
+    execution_id: str, records: Sequence[AnyRecord], at: float, *, again: bool = False
+) -> ExecutionReopened:
+    """Return the record that re-opens an execution which has ended; its journal holds `records`.
+
+    - If a step failed and that ended the execution, the step is open again.
+    - If code raised, the code gets its last input again.
+    - If it was cancelled, it goes on as if nobody had asked for that.
+    - If it was terminated, it goes on from where it was.
+
+    Raises:
+        CannotRerun: the execution has not ended, or has completed.
+        WouldRepeat: without `again`, a step may be done twice that must not be.
+    """
+    valid = _valid(records)
+    end = valid[-1][1] if valid else None
+    if not isinstance(end, ExecutionEnded):
+        raise CannotRerun(f"execution {execution_id!r} has not ended; only what has ended can be retried")
+    if end.status is Status.COMPLETED:
+        raise CannotRerun(f"execution {execution_id!r} has completed; fork it to run a part of it again")
+    failed: str | None = None
+    match end.status:
+        case Status.TERMINATED:
+            position = valid[-1][0]
+        case Status.CANCELLED:
+            position = next(index for index, record in valid if isinstance(record, CancelRequested))
+        case _:
+            position, failed = _failed_at(valid, end.failure)
+    before = [record for index, record in valid if index < position]
+    still_open = tuple(_open_steps(before).values())
+    if not again:
+        _refuse_to_repeat(execution_id, [step for step in still_open if step.key == failed])
+    return ExecutionReopened(at=at, position=position, step=failed, open=still_open)
+
+
+def forked(
+    execution_id: str,
+    records: Sequence[AnyRecord],
+    at: float,
+    *,
+    position: int | None = None,
+    edits: Mapping[str, JSON] | None = None,
+    again: bool = False,
+) -> tuple[AnyRecord, ...]:
+    """Return the journal of a fork: of the first `position` records, what counts, with `edits`.
+
+    `edits` replaces results of steps by their keys, and arguments under the key `INPUT`. Without a position,
+    the copy ends with the first result that is edited; without edits, before the end of the execution.
+
+    Raises:
+        CannotRerun: the position or an edit does not fit the journal.
+        WouldRepeat: without `again`, a step may be done twice that must not be.
+    """
+    edits = dict(edits or {})
+    if position is None:
+        position = _first_edited(execution_id, records, edits) if edits else len(records)
+    if not 1 <= position <= len(records):
+        raise CannotRerun(
+            f"execution {execution_id!r} has positions 1 to {len(records)}; it cannot be forked at {position}"
+        )
+    left_out = (ExecutionEnded, ExecutionReopened)
+    kept = [record for _, record in _valid(records[:position]) if not isinstance(record, left_out)]
+    edited = [_edited(record, edits, execution_id) for record in kept]
+    missing = sorted(edits.keys() - {_edit_key(record) for record in kept})
+    if missing:
+        raise CannotRerun(
+            f"up to position {position}, execution {execution_id!r} has no result to edit for "
+            f"{', '.join(missing)}; an edit names the key of a step that has ended, or {INPUT!r}"
+        )
+    if not again:
+        _refuse_to_repeat(execution_id, list(_open_steps(edited).values()))
+    note = ExecutionForked(at=at, source=execution_id, position=position, edited=tuple(sorted(edits)))
+    return (*edited, note)
+
+
+def _valid(records: Sequence[AnyRecord]) -> list[tuple[int, AnyRecord]]:
+    """Return the records that are not void, each with its position, counted from 0."""
+    valid: list[tuple[int, AnyRecord]] = []
+    for index, record in enumerate(records):
+        if isinstance(record, ExecutionReopened):
+            while valid and valid[-1][0] >= record.position:
+                valid.pop()
+        valid.append((index, record))
+    return valid
+
+
+def _is_termination(record: AnyRecord) -> bool:
+    return isinstance(record, ExecutionEnded) and record.status is Status.TERMINATED
+
+
+def _message_of(record: AnyRecord) -> str | None:
+    match record:
+        case SignalReceived(message_id=message_id):
+            return f"signal {message_id}"
+        case UpdateAccepted(update_id=update_id):
+            return f"update {update_id}"
+    return None
+
+
+def _failed_at(valid: Sequence[tuple[int, AnyRecord]], failure: Failure | None) -> tuple[int, str | None]:
+    """Return from where an execution that failed is void, and the step that failed, if one did."""
+    causes: list[Failure] = []
+    while failure is not None:
+        causes.append(failure)
+        failure = failure.cause
+    for index, record in reversed(valid):
+        if isinstance(record, StepFailed) and any(_is_same(record.failure, cause) for cause in causes):
+            return index, record.key
+    last_input = max(index for index, record in valid if isinstance(record, INPUTS))
+    return last_input + 1, None
+
+
+def _is_same(one: Failure, other: Failure) -> bool:
+    return (one.kind, one.message) == (other.kind, other.message)
+
+
+def _open_steps(records: Sequence[AnyRecord]) -> dict[str, StepScheduled]:
+    steps: dict[str, StepScheduled] = {}
+    for record in records:
+        match record:
+            case StepScheduled(key=key):
+                steps[key] = record
+            case StepCompleted(key=key) | StepFailed(key=key):
+                steps.pop(key, None)
+    return steps
+
+
+def _refuse_to_repeat(execution_id: str, steps: Sequence[StepScheduled]) -> None:
+    once = [f"{step.name} ({step.key})" for step in steps if step.effect == "once"]
+    if once:
+        raise WouldRepeat(execution_id, once)
+
+
+def _edit_key(record: AnyRecord) -> str | None:
+    match record:
+        case ExecutionStarted():
+            return INPUT
+        case StepCompleted(key=key) | StepFailed(key=key):
+            return key
+    return None
+
+
+def _first_edited(execution_id: str, records: Sequence[AnyRecord], edits: Mapping[str, JSON]) -> int:
+    for index, record in _valid(records):
+        if _edit_key(record) in edits:
+            return index + 1
+    raise CannotRerun(f"execution {execution_id!r} has no result to edit for {', '.join(sorted(edits))}")
+
+
+def _edited(record: AnyRecord, edits: Mapping[str, JSON], execution_id: str) -> AnyRecord:
+    key = _edit_key(record)
+    match record:
+        case ExecutionStarted():
+            arguments = edits.get(INPUT, record.arguments)
+            if not isinstance(arguments, dict):
+                raise CannotRerun("the input of an execution is an object: its arguments by name")
+            return record.with_(arguments=arguments, seed=record.seed or execution_id)
+        case StepCompleted() | StepFailed() if key in edits:
+            return StepCompleted(at=record.at, key=record.key, result=edits[record.key])
+    return record

@@ -1,0 +1,180 @@
+"""Writes without a claim, and executions that begin with several records: J8 to J10."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, PayloadTooLarge
+from outlast.core.records import Status
+from outlast.ports.journal import ENDLESS, Commit, Message, Store
+from outlast.testing.contracts.journal.stage import FIRST, MUCH_LATER, JournalContractBase, new_execution
+from outlast.testing.contracts.journal.storage import Storage, StoreCapability
+
+ENDS = [Status.FAILED, Status.CANCELLED, Status.TERMINATED, Status.COMPLETED]
+
+
+class AmendingContract(JournalContractBase):
+    # Several first records ---------------------------------------------------------------------------------
+
+    async def test_j5_an_execution_may_begin_with_several_records(self, store: Store) -> None:
+        head, created = await store.create(new_execution(), FIRST, [b"second", b"third"])
+        assert (head.length, created) == (3, True)
+        assert list(await store.read("e")) == [FIRST, b"second", b"third"]
+        claim = await self.claim_one(store)
+        assert claim.length == 3
+        await store.append(claim, 3, [b"fourth"], Commit())
+        assert (await self.head(store)).length == 4
+
+    async def test_j6_no_first_record_is_written_if_one_is_too_long(self, store: Store) -> None:
+        with pytest.raises(PayloadTooLarge):
+            await store.create(new_execution(), FIRST, [b"second", bytes(store.limit_bytes + 1)])
+        assert await store.head("e") is None
+        assert list(await store.read("e")) == []
+
+    async def test_l7_an_execution_can_be_created_held(self, storage: Storage, store: Store) -> None:
+        head, _ = await store.create(new_execution(reason="copied"), FIRST, [b"second"])
+        assert (head.held, head.reason) == (True, "copied")
+        await store.send("e", Message("m", b"body"))
+        assert not (await self.claim(store)).claims
+        assert (await self.head(store)).held
+        assert await store.resume("e")
+        claim = await self.claim_one(store)
+        assert (claim.length, (await self.head(store)).reason) == (2, None)
+
+    # Amending ----------------------------------------------------------------------------------------------
+
+    async def test_j8_a_journal_that_has_grown_is_not_amended(self, store: Store) -> None:
+        await store.create(new_execution(), FIRST)
+        claim = await self.claim_one(store)
+        await store.append(claim, 1, [b"second"], Commit())
+        for position in (0, 1, 3):
+            assert not await store.amend("e", position, b"end", Status.TERMINATED)
+        assert list(await store.read("e")) == [FIRST, b"second"]
+        assert (await self.head(store)).status is Status.RUNNING
+        await store.append(claim, 2, [b"third"], Commit())
+
+    async def test_j8_of_several_only_one_is_written(self, store: Store) -> None:
+        await self.create_and_close(store, "e", Status.FAILED)
+        calls = [store.amend("e", 2, f"again {number}".encode(), Status.RUNNING) for number in range(5)]
+        assert sorted(await asyncio.gather(*calls)) == [False] * 4 + [True]
+        assert (await self.head(store)).length == 3
+
+    async def test_j9_an_execution_is_ended_from_outside(self, store: Store) -> None:
+        for status in ENDS:
+            await store.create(new_execution(status), FIRST)
+            assert await store.amend(status, 1, b"end", status)
+            head = await store.head(status)
+            assert head is not None
+            assert (head.status, head.length, head.held, head.owner) == (status, 2, False, None)
+            assert head.ended_at is not None
+            assert list(await store.read(status)) == [FIRST, b"end"]
+            assert not (await self.claim(store)).claims
+            with pytest.raises(ExecutionAlreadyEnded):
+                await store.send(status, Message("m", b"body"))
+            assert [one.id for one in await store.heads(status=status)] == [status]
+        assert not await store.heads(status=Status.RUNNING)
+
+    async def test_j9_its_owner_cannot_write_any_more(self, store: Store) -> None:
+        await store.create(new_execution(), FIRST)
+        claim = await self.claim_one(store)
+        assert await store.amend("e", 1, b"end", Status.TERMINATED)
+        await self.assert_refused(store, claim, 1, [b"late"], Commit())
+        await self.assert_refused(store, claim, 2, [b"late"], Commit(status=Status.COMPLETED))
+        assert await store.renew([claim], self.lease_seconds) == frozenset({"e"})
+
+    async def test_j9_what_is_held_is_ended_too(self, store: Store) -> None:
+        await store.create(new_execution(reason="for a while"), FIRST)
+        assert await store.amend("e", 1, b"end", Status.TERMINATED)
+        head = await self.head(store)
+        assert (head.status, head.held, head.reason) == (Status.TERMINATED, False, None)
+
+    async def test_j9_what_has_ended_is_not_ended_again(self, store: Store) -> None:
+        for status in ENDS:
+            await self.create_and_close(store, status, status)
+            with pytest.raises(ExecutionAlreadyEnded):
+                await store.amend(status, 2, b"end", Status.TERMINATED)
+            assert list(await store.read(status)) == [FIRST, b"last"]
+
+    async def test_j9_an_end_from_outside_is_announced(self, storage: Storage, store: Store) -> None:
+        await store.create(new_execution(), FIRST)
+        waiting = asyncio.create_task(store.follow("e", ENDLESS, MUCH_LATER))
+        async with storage.open() as other:
+            assert await other.amend("e", 1, b"end", Status.TERMINATED)
+            await self.ends(storage, waiting)
+
+    async def test_j10_what_has_ended_is_opened_again(self, storage: Storage, store: Store) -> None:
+        for status in ENDS:
+            await self.create_and_close(store, status, status)
+            async with storage.open() as other:
+                assert await other.amend(status, 2, b"again", Status.RUNNING)
+            head = await store.head(status)
+            assert head is not None
+            assert (head.status, head.length, head.held, head.fruitless) == (Status.RUNNING, 3, False, 0)
+            assert (head.ended_at, head.reason, head.owner) == (None, None, None)
+            claim = await self.claim_one(store)
+            assert (claim.length, claim.recovered, claim.fruitless) == (3, False, 0)
+            await store.append(claim, 3, [b"end"], Commit(status=Status.COMPLETED))
+            assert list(await store.read(status)) == [FIRST, b"last", b"again", b"end"]
+        assert len(await store.heads(status=Status.COMPLETED)) == len(ENDS)
+
+    async def test_j10_it_takes_messages_again_and_has_none_of_before(self, store: Store) -> None:
+        await store.create(new_execution(), FIRST)
+        await store.send("e", Message("unread", b"body"))
+        assert await store.amend("e", 1, b"end", Status.TERMINATED)
+        assert await store.amend("e", 2, b"again", Status.RUNNING)
+        claim = await self.claim_one(store)
+        assert not await store.messages("e", claim.consumed)
+        assert "e" not in (await self.claim(store)).mail
+        await store.send("e", Message("new", b"body"))
+        (delivery,) = await store.messages("e", claim.consumed)
+        assert delivery.message.id == "new"
+        assert "e" in (await self.claim(store)).mail
+
+    async def test_j10_it_is_not_forgotten_while_it_runs(self, storage: Storage, store: Store) -> None:
+        await self.create_and_close(store, "e", Status.FAILED, keep_seconds=10.0)
+        assert await store.amend("e", 2, b"again", Status.RUNNING)
+        self.require(StoreCapability.MOVABLE_CLOCK)
+        await storage.clock.advance(20.0)
+        assert await store.prune(storage.clock.now()) == 0
+        claim = await self.claim_one(store)
+        await store.append(claim, 3, [b"end"], Commit(status=Status.FAILED))
+        await storage.clock.advance(5.0)
+        assert await store.prune() == 0
+        await storage.clock.advance(10.0)
+        assert await store.prune() == 1
+
+    async def test_j10_opening_again_is_announced(self, storage: Storage, store: Store) -> None:
+        await self.create_and_close(store, "e", Status.FAILED)
+        version = (await self.claim(store)).version
+        waiting = asyncio.create_task(store.wait(version, MUCH_LATER))
+        async with storage.open() as other:
+            assert await other.amend("e", 2, b"again", Status.RUNNING)
+        await self.ends(storage, waiting)
+        (claim,) = (await self.claim(store)).claims
+        assert claim.execution_id == "e"
+
+    async def test_j10_whoever_waits_for_the_end_waits_for_the_new_one(
+        self, storage: Storage, store: Store
+    ) -> None:
+        await self.create_and_close(store, "e", Status.FAILED)
+        async with storage.open() as other:
+            await other.follow("e", ENDLESS, MUCH_LATER)
+            assert await store.amend("e", 2, b"again", Status.RUNNING)
+            waiting = asyncio.create_task(other.follow("e", ENDLESS, MUCH_LATER))
+            await asyncio.sleep(0)
+            claim = await self.claim_one(store)
+            await store.append(claim, 3, [b"end"], Commit(status=Status.COMPLETED))
+            await self.ends(storage, waiting)
+
+    async def test_j6_a_record_that_is_too_long_is_not_added(self, store: Store) -> None:
+        await store.create(new_execution(), FIRST)
+        with pytest.raises(PayloadTooLarge):
+            await store.amend("e", 1, bytes(store.limit_bytes + 1), Status.TERMINATED)
+        assert (await self.head(store)).length == 1
+
+    async def test_j9_an_unknown_execution_is_not_found(self, store: Store) -> None:
+        for status in (Status.TERMINATED, Status.RUNNING):
+            with pytest.raises(ExecutionNotFound):
+                await store.amend("unknown", 1, b"end", status)
