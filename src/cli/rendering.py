@@ -288,8 +288,8 @@ def _sentence_of(data: events.AnyEventData) -> str:
         case events.ExecutionTerminatedData():
             return f"execution terminated: {data.reason}"
         case events.ExecutionReopenedData():
-            step = "" if data.step is None else f", with the step {data.step} open again"
-            return f"execution retried; what came after position {data.valid} is void{step}"
+            anew = f"; tried anew: {', '.join(data.failed)}" if data.failed else ""
+            return f"execution retried; what came after position {data.valid} is void{anew}"
         case events.ExecutionForkedData():
             edited = f", with other results of {', '.join(data.edited)}" if data.edited else ""
             return f"forked from position {data.source_position} of {data.source}{edited}"

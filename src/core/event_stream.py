@@ -272,7 +272,7 @@ class EventReader:
                 self.ended = False
                 self._steps = {step.key: _OpenStep.of(step) for step in record.open}
                 self._replied.difference_update(self._steps)
-                return ExecutionReopenedData(valid=record.position, step=record.step)
+                return ExecutionReopenedData(valid=record.position, failed=record.failed)
             case ExecutionForked():
                 return ExecutionForkedData(
                     source=record.source, source_position=record.position, edited=record.edited

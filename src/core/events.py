@@ -171,8 +171,8 @@ class ExecutionReopenedData(EventData):
     kind: ClassVar = EventKind.EXECUTION_REOPENED
     valid: int
     """The position of the last event that still counts."""
-    step: str | None = None
-    """The key of the failed step that is tried anew, if a step had failed."""
+    failed: tuple[str, ...] = ()
+    """The keys of the failed steps that are tried anew."""
 
 
 class ExecutionForkedData(EventData):

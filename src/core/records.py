@@ -261,14 +261,14 @@ class ExecutionResumed(Value):
 class ExecutionReopened(Value):
     """Somebody retries the execution after its end: the records from `position` on are void.
 
-    `position` is the number of records before them. `step` is the failed step that is open again, as if it
-    had not been tried. `open` are all steps that are open again, in order.
+    `position` is the number of records before them. `failed` are the keys of the failed steps that are open
+    again, as if they had not been tried. `open` are all steps that are open again, in order.
     """
 
     type: Literal["execution_reopened"] = "execution_reopened"
     at: float
     position: int
-    step: str | None = None
+    failed: tuple[str, ...] = ()
     open: tuple[StepScheduled, ...] = ()
 
 

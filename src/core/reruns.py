@@ -5,19 +5,22 @@ from a position on is void; the code is then run from the prefix that counts. A 
 the journal of a new execution. Both rest on one property of the workflow machine: any prefix of a journal
 gives the same requests again, so any prefix can be gone on from.
 
-What is void was done nevertheless. Three things follow from that:
+What is void was done nevertheless, and no completed step may run again. From that follows:
 
-- A step of the new part may get a key that a void step had. Outside, that key may stand for what was done
-  then, so such a step has another idempotency key (`StepScheduled.idempotency_key`).
-- A signal, or an accepted update, that came in the void part was sent by somebody who relies on it. It is
-  delivered again (`undelivered`), once.
+- A step that was asked for before that position, and completed after it, has its result. It is delivered
+  again (`undelivered`), and so are signals and accepted updates: their senders rely on them.
+- An activity of the void part that is asked for again, with the same key and arguments, gets the result that
+  it had (`recalled`). This does not hold for model and tool calls: their inputs follow from earlier records,
+  of which one is another now.
+- Any other step that gets a key which a void step had has another idempotency key
+  (`StepScheduled.idempotency_key`): outside, the key may stand for what was done then.
 - A step that was open when the execution ended may have been under way. It is in doubt, as after a crash.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outlast.core.errors import CannotRerun, WouldRepeat
 from outlast.core.failure import Failure
@@ -54,24 +57,43 @@ class Counted:
     """How often it was re-opened."""
     inherited: frozenset[str]
     """The keys of the steps that ended in another execution, of which this one is a fork."""
-    undelivered: tuple[SignalReceived | UpdateAccepted, ...]
-    """The messages of void parts that were not delivered again yet, in order."""
+    undelivered: tuple[SignalReceived | UpdateAccepted | StepCompleted, ...] = ()
+    """The inputs of void parts that are still awaited and were not delivered again yet, in order."""
+    void: Mapping[str, StepScheduled] = field(default_factory=dict)
+    """The last void step with each key."""
+    recalled: Mapping[str, StepCompleted] = field(default_factory=dict)
+    """How void activities completed, by key."""
 
 
 def counted(records: Sequence[AnyRecord]) -> Counted:
     """Return what counts of the records of a journal, given from the first."""
     if not any(isinstance(record, (ExecutionReopened, ExecutionForked)) for record in records):
         whole = tuple(records[:-1] if records and _is_termination(records[-1]) else records)
-        return Counted(whole, len(records), 0, frozenset(), ())
+        return Counted(whole, len(records), 0, frozenset())
     valid = _valid(records)
     kept = {position for position, _ in valid}
+    still_open = _open_steps([record for _, record in valid])
     known = {_message_of(record) for _, record in valid}
-    undelivered: dict[str, SignalReceived | UpdateAccepted] = {}
+    undelivered: dict[str, SignalReceived | UpdateAccepted | StepCompleted] = {}
+    void: dict[str, StepScheduled] = {}
+    recalled: dict[str, StepCompleted] = {}
+    asked: dict[str, StepScheduled | None] = {}  # by key, the last step if that is void
     for position, record in enumerate(records):
-        if position in kept or not isinstance(record, (SignalReceived, UpdateAccepted)):
+        if isinstance(record, StepScheduled):
+            asked[record.key] = None if position in kept else record
+        if position in kept:
             continue
-        if (message := _message_of(record)) not in known and message is not None:
-            undelivered[message] = record
+        match record:
+            case StepScheduled(key=key):
+                void[key] = record
+                recalled.pop(key, None)
+            case StepCompleted(key=key) if (step := asked[key]) is not None:
+                if step.arguments is not None:
+                    recalled[key] = record
+            case StepCompleted(key=key) if key in still_open:
+                undelivered[f"step {key}"] = record
+            case SignalReceived() | UpdateAccepted() if (message := _message_of(record)) not in known:
+                undelivered[message] = record
     inherited: frozenset[str] = frozenset()
     ended: list[str] = []
     for _, record in valid:
@@ -86,6 +108,8 @@ def counted(records: Sequence[AnyRecord]) -> Counted:
         reopened=sum(isinstance(record, ExecutionReopened) for record in records),
         inherited=inherited,
         undelivered=tuple(undelivered.values()),
+        void=void,
+        recalled=recalled,
     )
 
 
@@ -94,7 +118,8 @@ def retried(
 ) -> ExecutionReopened:
     """Return the record that re-opens an execution which has ended; its journal holds `records`.
 
-    - If a step failed and that ended the execution, the step is open again.
+    - If a step failed and that ended the execution, the step is open again, and so is each step that failed
+      after it.
     - If code raised, the code gets its last input again.
     - If it was cancelled, it goes on as if nobody had asked for that.
     - If it was terminated, it goes on from where it was.
@@ -109,19 +134,19 @@ def retried(
         raise CannotRerun(f"execution {execution_id!r} has not ended; only what has ended can be retried")
     if end.status is Status.COMPLETED:
         raise CannotRerun(f"execution {execution_id!r} has completed; fork it to run a part of it again")
-    failed: str | None = None
-    match end.status:
-        case Status.TERMINATED:
-            position = valid[-1][0]
-        case Status.CANCELLED:
-            position = next(index for index, record in valid if isinstance(record, CancelRequested))
-        case _:
-            position, failed = _failed_at(valid, end.failure)
+    position = _goes_on_from(valid, end)
     before = [record for index, record in valid if index < position]
-    still_open = tuple(_open_steps(before).values())
+    still_open = _open_steps(before)
+    anew = [
+        still_open[record.key]
+        for index, record in valid
+        if index >= position and isinstance(record, StepFailed) and record.key in still_open
+    ]
     if not again:
-        _refuse_to_repeat(execution_id, [step for step in still_open if step.key == failed])
-    return ExecutionReopened(at=at, position=position, step=failed, open=still_open)
+        _refuse_to_repeat(execution_id, anew)
+    return ExecutionReopened(
+        at=at, position=position, failed=tuple(step.key for step in anew), open=tuple(still_open.values())
+    )
 
 
 def forked(
@@ -136,15 +161,19 @@ def forked(
     """Return the journal of a fork: of the first `position` records, what counts, with `edits`.
 
     `edits` replaces results of steps by their keys, and arguments under the key `INPUT`. Without a position,
-    the copy ends with the first result that is edited; without edits, before the end of the execution.
+    the copy ends with the first result that is edited; without edits, where a retry would go on from.
 
     Raises:
         CannotRerun: the position or an edit does not fit the journal.
         WouldRepeat: without `again`, a step may be done twice that must not be.
     """
     edits = dict(edits or {})
-    if position is None:
-        position = _first_edited(execution_id, records, edits) if edits else len(records)
+    if position is None and edits:
+        position = _first_edited(execution_id, records, edits)
+    elif position is None:
+        valid = _valid(records)
+        end = valid[-1][1] if valid else None
+        position = _goes_on_from(valid, end) if isinstance(end, ExecutionEnded) else len(records)
     if not 1 <= position <= len(records):
         raise CannotRerun(
             f"execution {execution_id!r} has positions 1 to {len(records)}; it cannot be forked at {position}"
@@ -179,26 +208,36 @@ def _is_termination(record: AnyRecord) -> bool:
     return isinstance(record, ExecutionEnded) and record.status is Status.TERMINATED
 
 
-def _message_of(record: AnyRecord) -> str | None:
+def _message_of(record: AnyRecord) -> str:
     match record:
         case SignalReceived(message_id=message_id):
             return f"signal {message_id}"
         case UpdateAccepted(update_id=update_id):
             return f"update {update_id}"
-    return None
+    return ""
 
 
-def _failed_at(valid: Sequence[tuple[int, AnyRecord]], failure: Failure | None) -> tuple[int, str | None]:
-    """Return from where an execution that failed is void, and the step that failed, if one did."""
+def _goes_on_from(valid: Sequence[tuple[int, AnyRecord]], end: ExecutionEnded) -> int:
+    """Return the position from which the journal of an execution that has ended is void in a retry."""
+    match end.status:
+        case Status.TERMINATED | Status.COMPLETED:
+            return valid[-1][0]
+        case Status.CANCELLED:
+            return next(index for index, record in valid if isinstance(record, CancelRequested))
+        case _:
+            return _failed_at(valid, end.failure)
+
+
+def _failed_at(valid: Sequence[tuple[int, AnyRecord]], failure: Failure | None) -> int:
+    """Return from where the journal of an execution that failed is void."""
     causes: list[Failure] = []
     while failure is not None:
         causes.append(failure)
         failure = failure.cause
     for index, record in reversed(valid):
         if isinstance(record, StepFailed) and any(_is_same(record.failure, cause) for cause in causes):
-            return index, record.key
-    last_input = max(index for index, record in valid if isinstance(record, INPUTS))
-    return last_input + 1, None
+            return index
+    return 1 + max(index for index, record in valid if isinstance(record, INPUTS))
 
 
 def _is_same(one: Failure, other: Failure) -> bool:

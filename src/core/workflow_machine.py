@@ -35,7 +35,7 @@ The machine is in one of four phases, and `OPERATIONS` says what each allows:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -161,10 +161,12 @@ class WorkflowMachine:
         *,
         length: int | None = None,
         reopened: int = 0,
+        void: Mapping[str, StepScheduled] | None = None,
     ) -> None:
         """Begin to replay the records that count, of a journal of `length` records; see `reruns.counted`."""
         self._id = execution_id
-        self._reopened = reopened or None
+        self._reopened = reopened
+        self._void = void or {}
         self._records: list[AnyRecord] = list(records)
         self._next = 0
         self._window = _Window()
@@ -274,11 +276,16 @@ class WorkflowMachine:
         position = self.position + len(self._fresh)
         if isinstance(asked, StepScheduled):
             self._to_start[key] = None
-            if self._reopened is not None:
-                asked = asked.with_(reopened=self._reopened)
+            if key in self._void:
+                asked = self._marked(asked, self._void[key])
         self._fresh.append(asked)
         self._apply(asked, position, MachinePhase.ENDING)
         return asked
+
+    def _marked(self, asked: StepScheduled, void: StepScheduled) -> StepScheduled:
+        """Return the request with the mark that decides whether it is the same step as a void one."""
+        is_same = asked.arguments is not None and not differences(void, asked)
+        return asked.with_(reopened=void.reopened if is_same else self._reopened)
 
     def takes_patch(self, patch: str, is_taken: Callable[[str], bool] | None = None) -> bool:
         """Return whether the code behind `patch` is to run, not the code that was there before.
@@ -430,10 +437,10 @@ class WorkflowMachine:
                     opened.losses = 0
             case ExecutionResumed():
                 self.is_held = False
-            case ExecutionReopened(step=step):
+            case ExecutionReopened(failed=failed):
                 self.is_held = False
                 for key, opened in self.steps.items():
-                    if key == step:
+                    if key in failed:
                         opened.begin_anew()
                     elif opened.retry_at <= note.at:
                         opened.attempt += 1

@@ -151,6 +151,7 @@ LACKS = frozenset(
         BackendCapability.HOLDS,
         BackendCapability.DROPS_STUBBORN_CODE,
         BackendCapability.GIVES_UP_BUSY_CODE,
+        BackendCapability.RERUNS,
     }
 )
 

@@ -249,6 +249,7 @@ _BY_TYPE: dict[Any, SearchStrategy[Any]] = {
     Failure: failures,
     JSON: json_values,
     dict[str, JSON]: json_objects,
+    tuple[str, ...]: st.lists(any_text, max_size=2).map(tuple),
     tuple[Carried, ...]: st.lists(json_values, max_size=2).map(tuple),
     Literal["length", "content_filter"]: st.sampled_from(["length", "content_filter"]),
     Literal["input", "output"]: st.sampled_from(["input", "output"]),
@@ -330,6 +331,23 @@ any_note: SearchStrategy[Any] = st.one_of(
         last_words=st.none() | any_text,
     ),
     st.builds(records.ExecutionHeld, at=instants, reason=any_text),
+    st.builds(
+        records.ExecutionReopened,
+        at=instants,
+        position=st.integers(0, 9),
+        failed=st.lists(_keys, max_size=2).map(tuple),
+        open=st.lists(
+            st.builds(records.StepScheduled, key=_keys, kind=st.sampled_from(StepKind), name=any_text),
+            max_size=2,
+        ).map(tuple),
+    ),
+    st.builds(
+        records.ExecutionForked,
+        at=instants,
+        source=any_text,
+        position=st.integers(1, 9),
+        edited=st.lists(_keys, max_size=2).map(tuple),
+    ),
     st.builds(records.ExecutionResumed, at=instants),
 )
 any_record = any_input | any_request | any_note

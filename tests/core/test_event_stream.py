@@ -23,8 +23,10 @@ from outlast.core.records import (
     CancelRequested,
     EventEmitted,
     ExecutionEnded,
+    ExecutionForked,
     ExecutionHeld,
     ExecutionRecovered,
+    ExecutionReopened,
     ExecutionResumed,
     ExecutionStarted,
     SignalReceived,
@@ -181,6 +183,18 @@ STORIES: list[tuple[list[AnyRecord], AnyEventData]] = [
         events.ExecutionFailedData(failure=FAILURE),
     ),
     ([ExecutionEnded(status=Status.CANCELLED)], events.ExecutionCancelledData()),
+    (
+        [ExecutionEnded(status=Status.TERMINATED, reason="enough")],
+        events.ExecutionTerminatedData(reason="enough"),
+    ),
+    (
+        [ExecutionReopened(at=24.0, position=3, failed=("k",))],
+        events.ExecutionReopenedData(valid=3, failed=("k",)),
+    ),
+    (
+        [ExecutionForked(at=24.0, source="e", position=3, edited=("k",))],
+        events.ExecutionForkedData(source="e", source_position=3, edited=("k",)),
+    ),
     (
         [
             begun(StepKind.ACTIVITY),

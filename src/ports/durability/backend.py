@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from outlast.core.errors import DefinitionError
+from outlast.core.errors import DefinitionError, NotSupported
 from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import DEFAULT_TASK_QUEUE
@@ -62,6 +62,20 @@ class Executions(Protocol):
     @abstractmethod
     async def get(self, execution_id: str) -> Execution:
         """Return a handle on an existing execution; raises `ExecutionNotFound`."""
+
+    async def import_(self, lines: Iterable[str], *, id: str | None = None) -> Execution:
+        """Keep an execution that was exported from any backend, under its id or another one (D25).
+
+        It replays to the same state and can be forked. If it had not ended, it is held: it runs only when
+        somebody resumes it, and then steps that were under way where it comes from may happen twice.
+
+        Raises:
+            CannotRerun: the lines are not a whole export; nothing is kept.
+            StorageTooNew: a newer version of this library wrote them.
+            ExecutionAlreadyExists: the id is in use.
+            NotSupported: this backend cannot import.
+        """
+        raise NotSupported("this backend cannot import an execution")
 
     @abstractmethod
     async def list(

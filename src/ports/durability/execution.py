@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from outlast.core.approvals import PendingApproval, Verdict
+from outlast.core.errors import NotSupported
 from outlast.core.event_stream import Event
 from outlast.core.failure import Failure
 from outlast.core.records import AnyRecord, Status
@@ -141,6 +142,64 @@ class Control(Protocol):
         """
 
 
+class Reruns(Protocol):
+    """Ending an execution at once, and running it again. Nothing here needs a worker.
+
+    A position is that of an event: the number of the first records of the journal. Each verb is one atomic
+    write; a backend that cannot do it raises `NotSupported`, and nothing has changed.
+    """
+
+    async def terminate(self, reason: str) -> None:
+        """End the execution where it is, without any clean-up; `result` raises `ExecutionTerminated`.
+
+        Its worker loses it. What it does at that moment may still happen outside, and is not recorded.
+
+        Raises:
+            ExecutionAlreadyEnded: nothing has changed.
+        """
+        raise NotSupported("this backend cannot terminate an execution")
+
+    async def retry(self, *, again: bool = False) -> None:
+        """Open an execution again that failed, was cancelled or was terminated (D22): same id, today's code.
+
+        If a step failed and that ended it, the step is tried anew, its attempts counted from 1. If code
+        raised, the code gets its last input again. No completed step runs again. A step that was under way
+        when the execution ended is treated as after a crash. Signals and updates that came in the part which
+        is void are delivered again.
+
+        Raises:
+            CannotRerun: it has not ended, or it has completed.
+            WouldRepeat: without `again`, for a failed step with `effect="once"`.
+        """
+        raise NotSupported("this backend cannot retry an execution")
+
+    async def fork(
+        self,
+        *,
+        at: int | None = None,
+        id: str | None = None,
+        edits: Mapping[str, Any] | None = None,
+        again: bool = False,
+    ) -> Execution:
+        """Start an execution whose journal begins with the first `at` records of this one (D23).
+
+        Nothing in them runs again. What follows is new: it has idempotency keys of its own, and it begins a
+        conversation of its own where a server keeps that. This execution does not change. `edits` replaces
+        results, by the key of the step, and the arguments under the key "input". Without `at`, the copy ends
+        with the first result that is edited, or where a retry would go on from.
+
+        Raises:
+            CannotRerun: the position or an edit does not fit.
+            WouldRepeat: without `again`, if a step with `effect="once"` is under way at that position.
+            ExecutionAlreadyExists: the id is in use.
+        """
+        raise NotSupported("this backend cannot fork an execution")
+
+    async def export(self) -> Sequence[str]:
+        """Return the execution as lines of JSON: a header and its journal (D25). They hold no secret."""
+        raise NotSupported("this backend cannot export an execution")
+
+
 class Approvals(Protocol):
     """Deciding about the tool calls of an execution that wait for a person."""
 
@@ -170,5 +229,5 @@ class Approvals(Protocol):
         """
 
 
-class Execution(Watching, Recorded, Messages, Control, Approvals, Protocol):
+class Execution(Watching, Recorded, Messages, Control, Reruns, Approvals, Protocol):
     """A handle on one execution. Any number of them, in any processes, may exist."""

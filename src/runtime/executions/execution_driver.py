@@ -183,9 +183,7 @@ class Driver:
             if self._machine.is_held:
                 self._machine.note(ExecutionResumed(at=self._now()))
             await self._give_up_on_doubtful_steps()
-            for record in self._live.undelivered:
-                await self._deliver(record.with_(at=self._now()))
-            self._live.undelivered = ()
+            await self._deliver_what_is_void()
             while True:
                 await self._take_inputs()
                 if self._may_release():
@@ -204,6 +202,11 @@ class Driver:
             await self._stop_attempts()
 
     # Inputs
+
+    async def _deliver_what_is_void(self) -> None:
+        """Give the code the inputs that a retry has made void and that it still waits for."""
+        while self._live.undelivered:
+            await self._deliver(self._live.undelivered.pop(0).with_(at=self._now()))
 
     async def _take_inputs(self) -> None:
         """Give the code the inputs that have come, one after the other; many inputs take several appends."""
@@ -353,6 +356,8 @@ class Driver:
             LeaseLost: it was not begun, since another worker owns the execution now.
         """
         services = self._services
+        if (done := self._live.recalled(opened.scheduled)) is not None:
+            return _Ended(result=done.result)
         async with services.activity_slots:
             while True:
                 # The wait for a slot, a back-off or a stopped process may have lasted longer than the lease.

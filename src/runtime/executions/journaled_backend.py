@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,13 +23,14 @@ from outlast.core.errors import (
     ExecutionCancelled,
     ExecutionFailed,
     ExecutionNotFound,
+    ExecutionTerminated,
     InvalidArguments,
     PayloadTooLarge,
     UnknownDefinition,
     Unserialisable,
 )
 from outlast.core.event_stream import Event, EventReader, without_void
-from outlast.core.json import JSON, canonical
+from outlast.core.json import JSON
 from outlast.core.records import (
     AnyRecord,
     ExecutionEnded,
@@ -62,6 +62,7 @@ from outlast.runtime.executions.handler_calls import known_handler
 from outlast.runtime.executions.inbox_messages import AnyMessage, CancelMessage, SignalMessage, UpdateMessage
 from outlast.runtime.executions.loading import decoded, load
 from outlast.runtime.executions.lost_workers import LastWords, no_last_words
+from outlast.runtime.executions.rerunning import Reruns, fingerprint_of
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.executions.text_listener import Listener
 from outlast.runtime.executions.worker import Worker, WorkerOptions
@@ -110,7 +111,7 @@ class JournaledBackend(Backend):
         queue = None if task_queue == DEFAULT_TASK_QUEUE else task_queue
         check_options(f"workflow {definition.name}", definition.signature, args, id=id, task_queue=queue)
         arguments = definition.signature.dump_arguments(*args, **kwargs)
-        fingerprint = _fingerprint(definition.name, arguments)
+        fingerprint = fingerprint_of(definition.name, arguments)
         started = ExecutionStarted(at=self._clock.now(), workflow=definition.name, arguments=arguments)
         first = encode_record(started)
         _check_size(f"the input of workflow {definition.name!r}", first, self._store.limit_bytes)
@@ -191,6 +192,9 @@ class JournaledBackend(Backend):
         )
         return Worker(self._store, self._clock, workflows, options, self._deltas, last_words)
 
+    async def import_(self, lines: Iterable[str], *, id: str | None = None) -> Execution:
+        return self._execution(await Reruns(self._store, self._clock).import_(lines, id=id))
+
     def _execution(self, execution_id: str) -> JournaledExecution:
         return JournaledExecution(execution_id, self._store, self._clock, self._deltas)
 
@@ -203,6 +207,7 @@ class JournaledExecution(Execution):
         self._store = store
         self._clock = clock
         self._deltas = deltas
+        self._reruns = Reruns(store, clock)
 
     def __repr__(self) -> str:
         return f"<execution {self._id}>"
@@ -224,6 +229,8 @@ class JournaledExecution(Execution):
     def _outcome(self, end: ExecutionEnded, head: Head) -> Any:
         if end.status is Status.CANCELLED:
             raise ExecutionCancelled(self._id)
+        if end.status is Status.TERMINATED:
+            raise ExecutionTerminated(self._id, end.reason or "")
         if end.failure is not None:
             failed = ExecutionFailed(self._id, end.failure.kind, end.failure.message)
             raise failed from end.failure.error()
@@ -299,6 +306,26 @@ class JournaledExecution(Execution):
 
     async def resume(self) -> bool:
         return await self._store.resume(self._id)
+
+    async def terminate(self, reason: str) -> None:
+        await self._reruns.terminate(self._id, reason)
+
+    async def retry(self, *, again: bool = False) -> None:
+        await self._reruns.retry(self._id, again=again)
+
+    async def fork(
+        self,
+        *,
+        at: int | None = None,
+        id: str | None = None,
+        edits: Mapping[str, Any] | None = None,
+        again: bool = False,
+    ) -> Execution:
+        forked = await self._reruns.fork(self._id, at=at, id=id, edits=edits, again=again)
+        return JournaledExecution(forked, self._store, self._clock, self._deltas)
+
+    async def export(self) -> Sequence[str]:
+        return await self._reruns.export(self._id)
 
     async def _send(self, what: str, message: AnyMessage) -> None:
         await self._store.send(self._id, Message(uuid.uuid4().hex, self._body(what, message)))
@@ -394,10 +421,6 @@ class JournaledExecution(Execution):
         record = decode_record(records[-1])
         assert isinstance(record, ExecutionEnded)
         return record
-
-
-def _fingerprint(workflow: str, arguments: dict[str, JSON]) -> str:
-    return hashlib.sha256(canonical([workflow, arguments]).encode()).hexdigest()
 
 
 def _check_size(what: str, data: bytes, limit: int) -> None:

@@ -108,11 +108,15 @@ class LiveExecution(WorkflowContext, LiveCode):
         self.definition = definition
         journal = counted(records)
         self.machine = WorkflowMachine(
-            info.execution_id, journal.records, length=journal.length, reopened=journal.reopened
+            info.execution_id,
+            journal.records,
+            length=journal.length,
+            reopened=journal.reopened,
+            void=journal.void,
         )
-        self.undelivered = journal.undelivered
-        """Messages of a part that is void, which the code has to be given once more."""
-        self._inherited = journal.inherited
+        self.undelivered = list(journal.undelivered)
+        """The inputs that a retry has made void and that the code waits for; see `reruns`."""
+        self._journal = journal
         self.requested: dict[str, Step] = {}
         """The steps that wait for a result, by key."""
         self.consumed = 0
@@ -541,7 +545,14 @@ class LiveExecution(WorkflowContext, LiveCode):
             await future
 
     def inherited(self, key: str) -> bool:
-        return key in self._inherited
+        return key in self._journal.inherited
+
+    def recalled(self, scheduled: StepScheduled) -> StepCompleted | None:
+        """Return the record of a void step that is this one, if it completed: it must not run again."""
+        done = self._journal.recalled.get(scheduled.key)
+        if done is None or self._journal.void[scheduled.key].reopened != scheduled.reopened:
+            return None
+        return done
 
     @property
     def is_replaying(self) -> bool:

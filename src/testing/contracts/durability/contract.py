@@ -5,7 +5,7 @@
 
 It knows a backend only as users do (`start`, `get`, `list`, `worker`, handles, workflows and activities), and
 storage only as something that several processes have open, one of which may die. Behind each of the promises
-D1 to D21 of `ports.durability` stands at least one test with its number. The library's own tests hold
+D1 to D23, and D25, of `ports.durability` stands at least one test with its number. The library's own tests hold
 backends that break one promise each, and prove that each is caught.
 """
 
@@ -22,6 +22,7 @@ from outlast.testing.contracts.durability.leases import LeaseContract
 from outlast.testing.contracts.durability.messages import MessageContract
 from outlast.testing.contracts.durability.poison import PoisonContract
 from outlast.testing.contracts.durability.programs import ProgramContract
+from outlast.testing.contracts.durability.reruns import RerunContract
 from outlast.testing.contracts.durability.runs import RunContract
 from outlast.testing.contracts.durability.stage import DurabilityContractBase
 from outlast.testing.contracts.durability.steps import StepContract
@@ -53,6 +54,7 @@ class DurabilityContract(
     IsolationContract,
     PoisonContract,
     FailureContract,
+    RerunContract,
     ProgramContract,
     DurabilityContractBase,
 ):

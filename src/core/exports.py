@@ -1,0 +1,115 @@
+"""An execution as lines of JSON: a header, then its journal, which means the same on every backend.
+
+Any store can hold these records, and any process that has the workflow can replay them. They hold no secret,
+because a journal holds none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ValidationError
+
+from outlast.core.errors import CannotRerun, StorageCorrupt, StorageTooNew
+from outlast.core.json import decode
+from outlast.core.records import (
+    FORMAT,
+    AnyRecord,
+    ExecutionEnded,
+    ExecutionReopened,
+    ExecutionStarted,
+    Status,
+    decode_record,
+    encode_record,
+)
+from outlast.core.values import Value, faults
+
+
+class ExportHeader(Value):
+    """The first line of an export. `records` is the number of lines that follow."""
+
+    type: Literal["outlast_export"] = "outlast_export"
+    format: int = FORMAT
+    id: str
+    workflow: str
+    task_queue: str
+    exported_at: float
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """An export that was read."""
+
+    header: ExportHeader
+    records: tuple[AnyRecord, ...]
+
+    @property
+    def status(self) -> Status:
+        """The status of the execution when it was exported; what is paused or held counts as running."""
+        return status_of(self.records)
+
+
+def status_of(records: Sequence[AnyRecord]) -> Status:
+    """Return the status of an execution with these records."""
+    for record in reversed(records):
+        if isinstance(record, ExecutionReopened):
+            break
+        if isinstance(record, ExecutionEnded):
+            return record.status
+    return Status.RUNNING
+
+
+def exported(header: ExportHeader, records: Iterable[AnyRecord]) -> Iterator[str]:
+    """Yield the lines of an export, without line ends."""
+    yield header.to_json().decode()
+    for record in records:
+        yield encode_record(record).decode()
+
+
+def read_export(lines: Iterable[str]) -> Export:
+    """Return the export in these lines.
+
+    Raises:
+        CannotRerun: they are not an export, or not a whole one.
+        StorageTooNew: a newer version wrote it.
+    """
+    texts = [line for line in lines if line.strip()]
+    if not texts:
+        raise CannotRerun("an export has at least two lines of JSON, and this is empty")
+    header = _header(texts[0])
+    if len(texts) - 1 != header.records:
+        raise CannotRerun(
+            f"the export of {header.id!r} is not whole: its header counts {header.records} records, and it "
+            f"has {len(texts) - 1}; export it again"
+        )
+    records: list[AnyRecord] = []
+    for number, text in enumerate(texts[1:], 1):
+        try:
+            records.append(decode_record(text.encode("utf-8", "surrogatepass")))
+        except StorageTooNew:
+            raise
+        except StorageCorrupt as error:
+            raise CannotRerun(
+                f"record {number} of the export of {header.id!r} is damaged: {error}"
+            ) from error
+    if not records or not isinstance(records[0], ExecutionStarted) or records[0].workflow != header.workflow:
+        raise CannotRerun(f"the export of {header.id!r} does not begin with the start of {header.workflow!r}")
+    return Export(header, tuple(records))
+
+
+def _header(text: str) -> ExportHeader:
+    try:
+        value = decode(text)
+        if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
+            raise StorageTooNew(
+                f"the export is in format {value['format']}, this code reads up to {FORMAT}; upgrade outlast"
+            )
+        return ExportHeader.model_validate(value)
+    except ValidationError as error:
+        why = "; ".join(faults(error))
+    except ValueError:
+        why = "not JSON"
+    raise CannotRerun(f"the first line is not the header of an export ({why}); make it with `outlast export`")

@@ -1,0 +1,182 @@
+"""Ending, retrying and copying executions in a store, from outside (D22, D23, D25)."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from pydantic import ValidationError
+
+from outlast.core.errors import (
+    CannotRerun,
+    DefinitionError,
+    ExecutionAlreadyExists,
+    ExecutionNotFound,
+    OutlastError,
+    UnknownDefinition,
+)
+from outlast.core.exports import ExportHeader, exported, read_export
+from outlast.core.json import JSON, canonical
+from outlast.core.records import (
+    AnyRecord,
+    ExecutionEnded,
+    ExecutionStarted,
+    Status,
+    StepKind,
+    StepScheduled,
+    decode_record,
+    encode_record,
+)
+from outlast.core.reruns import INPUT, forked, retried
+from outlast.core.tool_output import ToolOutput
+from outlast.core.values import faults
+from outlast.ports.clock import Clock
+from outlast.ports.journal import Head, NewExecution, Store, as_reason
+from outlast.ports.llm import ModelReply
+from outlast.runtime.definitions.activity import defined_activity
+from outlast.runtime.definitions.workflow import known_definition
+
+
+class Reruns:
+    """The verbs that write to the journal of an execution without being its worker.
+
+    Each is one atomic write. If the journal grows between reading and writing, the verb begins again.
+    """
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def terminate(self, execution_id: str, reason: str) -> None:
+        end = ExecutionEnded(status=Status.TERMINATED, reason=as_reason(reason))
+        while True:
+            head = await self._head(execution_id)
+            if await self._store.amend(execution_id, head.length, encode_record(end), Status.TERMINATED):
+                return
+
+    async def retry(self, execution_id: str, *, again: bool) -> None:
+        while True:
+            records = await self.records(execution_id)
+            reopened = encode_record(retried(execution_id, records, self._clock.now(), again=again))
+            if await self._store.amend(execution_id, len(records), reopened, Status.RUNNING):
+                return
+
+    async def fork(
+        self,
+        execution_id: str,
+        *,
+        at: int | None,
+        id: str | None,
+        edits: Mapping[str, Any] | None,
+        again: bool,
+    ) -> str:
+        """Start a fork, and return its id."""
+        head, records = await self._head(execution_id), await self.records(execution_id)
+        _check_edits(records, edits or {})
+        copy = forked(
+            execution_id, records, self._clock.now(), position=at, edits=edits and dict(edits), again=again
+        )
+        return await self._create(copy, id or uuid.uuid4().hex, head.task_queue, reason=None)
+
+    async def export(self, execution_id: str) -> Sequence[str]:
+        head, records = await self._head(execution_id), await self.records(execution_id)
+        header = ExportHeader(
+            id=execution_id,
+            workflow=head.workflow,
+            task_queue=head.task_queue,
+            exported_at=self._clock.now(),
+            records=len(records),
+        )
+        return list(exported(header, records))
+
+    async def import_(self, lines: Iterable[str], *, id: str | None) -> str:
+        """Keep an execution that was exported, and return its id; nothing of it runs."""
+        export = read_export(lines)
+        new_id, records = id or export.header.id, list(export.records)
+        if isinstance(started := records[0], ExecutionStarted) and new_id != export.header.id:
+            records[0] = started.with_(seed=started.seed or export.header.id)
+        reason = (
+            "imported: it does not run by itself. Look at it, fork it, or resume it to let it go on here, "
+            "where its steps may happen a second time"
+        )
+        last = records[-1]
+        if export.status is Status.RUNNING or not isinstance(last, ExecutionEnded):
+            return await self._create(records, new_id, export.header.task_queue, reason=reason)
+        await self._create(records[:-1], new_id, export.header.task_queue, reason=reason)
+        await self._store.amend(new_id, len(records) - 1, encode_record(last), export.status)
+        return new_id
+
+    async def records(self, execution_id: str) -> Sequence[AnyRecord]:
+        written = await self._store.read(execution_id)
+        if not written:
+            raise ExecutionNotFound(execution_id)
+        return [decode_record(record) for record in written]
+
+    async def _head(self, execution_id: str) -> Head:
+        head = await self._store.head(execution_id)
+        if head is None:
+            raise ExecutionNotFound(execution_id)
+        return head
+
+    async def _create(
+        self, records: Sequence[AnyRecord], id: str, task_queue: str, *, reason: str | None
+    ) -> str:
+        started = records[0]
+        assert isinstance(started, ExecutionStarted)
+        definition = known_definition(started.workflow)
+        try:
+            new = NewExecution(
+                id=id,
+                workflow=started.workflow,
+                fingerprint=fingerprint_of(started.workflow, started.arguments),
+                task_queue=task_queue,
+                keep_seconds=None if definition is None else definition.keep_seconds,
+                reason=reason,
+            )
+        except ValueError as error:
+            raise DefinitionError(str(error)) from error
+        first, *more = map(encode_record, records)
+        _, created = await self._store.create(new, first, more)
+        if not created:
+            raise ExecutionAlreadyExists(id, "journal")
+        return id
+
+
+def fingerprint_of(workflow: str, arguments: Mapping[str, JSON]) -> str:
+    """Return a text that is equal exactly for equal workflows and arguments."""
+    return hashlib.sha256(canonical([workflow, dict(arguments)]).encode()).hexdigest()
+
+
+def _check_edits(records: Sequence[AnyRecord], edits: Mapping[str, Any]) -> None:
+    """Raise unless each edit is of the type of what it replaces, as far as this process knows the type."""
+    steps = {record.key: record for record in records if isinstance(record, StepScheduled)}
+    for key, value in edits.items():
+        try:
+            if key == INPUT:
+                _check_input(records[0], value)
+            elif (step := steps.get(key)) is not None:
+                _check_result(step, value)
+        except ValidationError as error:
+            raise CannotRerun(f"the edit of {key!r} does not fit: {'; '.join(faults(error))}") from None
+        except OutlastError as error:
+            raise CannotRerun(f"the edit of {key!r} does not fit: {error}") from error
+
+
+def _check_input(started: AnyRecord, arguments: Any) -> None:
+    assert isinstance(started, ExecutionStarted)
+    definition = known_definition(started.workflow)
+    if definition is not None and isinstance(arguments, dict):
+        definition.signature.load_arguments(arguments)
+
+
+def _check_result(step: StepScheduled, result: Any) -> None:
+    if step.kind in (StepKind.MODEL, StepKind.SUMMARY):
+        ModelReply.model_validate(result)
+    elif "source" in step.about:
+        ToolOutput.model_validate(result)
+    else:
+        with suppress(UnknownDefinition):
+            defined_activity(step.name).signature.load_result(result)

@@ -1,0 +1,409 @@
+"""Retries, forks and exports of any execution, at any place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outlast.core.errors import CannotRerun, NonDeterminismError, StorageTooNew, WouldRepeat
+from outlast.core.exports import ExportHeader, exported, read_export, status_of
+from outlast.core.failure import Failure
+from outlast.core.records import (
+    INPUTS,
+    AnyRecord,
+    CancelRequested,
+    ExecutionEnded,
+    ExecutionForked,
+    ExecutionReopened,
+    ExecutionStarted,
+    Input,
+    SignalReceived,
+    Status,
+    StepCompleted,
+    StepFailed,
+    StepKind,
+    StepScheduled,
+    TimerFired,
+    UpdateAccepted,
+    decode_record,
+    encode_record,
+)
+from outlast.core.reruns import INPUT, counted, forked, retried
+from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
+from tests.core.programs import Code, Program, Recording, executions
+
+LATER = 5000.0
+BOOM = Failure(kind="ValueError", message="boom")
+STARTED = ExecutionStarted(at=1.0, workflow="w", arguments={"n": 1})
+
+
+class Rerun:
+    """The code of a program that is run from the part of a journal that counts, as a worker does it."""
+
+    def __init__(self, program: Program, journal: Sequence[AnyRecord]) -> None:
+        self.journal = [decode_record(encode_record(record)) for record in journal]
+        self.counted = counted(self.journal)
+        self.machine = WorkflowMachine(
+            "e-1",
+            self.counted.records,
+            length=self.counted.length,
+            reopened=self.counted.reopened,
+            void=self.counted.void,
+        )
+        self.code = Code(program, self.machine)
+        while (record := self.machine.advance()) is not None:
+            self.code.deliver(record)
+        for message in self.counted.undelivered:
+            self.offer(message.with_(at=LATER))
+
+    def offer(self, record: Input) -> None:
+        if self.machine.phase is MachinePhase.LIVE and self.machine.accept(record):
+            self.code.deliver(record)
+
+    def write(self) -> None:
+        batch = self.machine.take_batch()
+        assert batch.position == len(self.journal)
+        self.journal += batch.records
+
+    def finish(self) -> None:
+        """Give the code all that it waits for, to its end."""
+        while self.machine.phase is MachinePhase.LIVE:
+            for key in list(self.machine.steps):
+                self.offer(StepCompleted(at=LATER, key=key, result=None))
+            for key in list(self.machine.timers):
+                self.offer(TimerFired(at=LATER, key=key))
+            name = f"more {len(self.journal)}"
+            self.offer(SignalReceived(at=LATER, message_id=name, name="s"))
+            self.offer(UpdateAccepted(at=LATER, update_id=name, name="set"))
+            self.write()
+        if self.machine.phase is MachinePhase.ENDING:
+            self.write()
+        assert isinstance(self.journal[-1], ExecutionEnded)
+
+
+def cut_before_the_end(recording: Recording, cut: int) -> list[AnyRecord]:
+    journal = [record for record in recording.journal if not isinstance(record, ExecutionEnded)]
+    return journal[: 1 + cut % len(journal)]
+
+
+def completed(records: Sequence[AnyRecord]) -> set[str]:
+    return {record.key for record in records if isinstance(record, StepCompleted)}
+
+
+def messages(records: Sequence[AnyRecord]) -> list[str]:
+    kinds = (SignalReceived, UpdateAccepted)
+    return [
+        record.message_id if isinstance(record, SignalReceived) else record.update_id
+        for record in records
+        if isinstance(record, kinds)
+    ]
+
+
+def machine_of(journal: Sequence[AnyRecord]) -> WorkflowMachine:
+    found = counted(journal)
+    return WorkflowMachine(
+        "e-1", found.records, length=found.length, reopened=found.reopened, void=found.void
+    )
+
+
+# Counting ----------------------------------------------------------------------------------------------
+
+
+@given(executions())
+def test_all_of_a_journal_counts_that_was_never_reopened(recording: Recording) -> None:
+    found = counted(recording.journal)
+    assert found.records == tuple(recording.journal)
+    assert (found.length, found.reopened, found.undelivered) == (len(recording.journal), 0, ())
+    assert not found.inherited
+
+
+# Retries -----------------------------------------------------------------------------------------------
+
+
+@given(executions(), st.integers(0), st.lists(st.integers(0), min_size=1, max_size=3))
+def test_d22_what_was_terminated_goes_on_from_where_it_was(
+    recording: Recording, cut: int, more: list[int]
+) -> None:
+    journal = cut_before_the_end(recording, cut)
+    for reopened, _ in enumerate(more, 1):
+        ended = ExecutionEnded(status=Status.TERMINATED, reason="enough")
+        journal = [*journal, ended]
+        journal.append(retried("e-1", journal, LATER))
+        rerun = Rerun(recording.program, journal)
+        assert rerun.counted.reopened == reopened
+        assert not rerun.counted.undelivered
+        assert not completed(journal) & rerun.machine.steps.keys()
+        rerun.write()
+        journal = rerun.journal
+        if rerun.machine.phase is not MachinePhase.LIVE:
+            return
+    rerun.finish()
+
+
+@given(executions(), st.integers(0))
+def test_d22_code_that_raised_gets_its_last_input_again(recording: Recording, cut: int) -> None:
+    journal = cut_before_the_end(recording, cut)
+    inputs = [index for index, record in enumerate(journal) if isinstance(record, INPUTS)]
+    # The requests that came with the end are void: today's code may ask for something else.
+    journal = [*journal, ExecutionEnded(status=Status.FAILED, failure=BOOM)]
+    reopened = retried("e-1", journal, LATER)
+    assert (reopened.position, reopened.failed) == (inputs[-1] + 1, ())
+    rerun = Rerun(recording.program, [*journal, reopened])
+    assert not completed(journal) & rerun.machine.steps.keys()
+    rerun.write()
+    rerun.finish()
+
+
+@given(executions(), st.data())
+def test_d22_a_failed_step_is_open_again_and_no_completed_one(
+    recording: Recording, data: st.DataObject
+) -> None:
+    journal = [
+        record.with_(message_id=f"m{index}") if isinstance(record, SignalReceived) else record
+        for index, record in enumerate(recording.journal)
+        if not isinstance(record, (ExecutionEnded, CancelRequested))
+    ]
+    failed = [index for index, record in enumerate(journal) if isinstance(record, StepFailed)]
+    if not failed:
+        return
+    step = journal[data.draw(st.sampled_from(failed))]
+    assert isinstance(step, StepFailed)
+    own = Failure(kind="Mine", message="too bad", cause=Failure(kind="E", message="", cause=step.failure))
+    journal = [*journal, ExecutionEnded(status=Status.FAILED, failure=own)]
+    reopened = retried("e-1", journal, LATER)
+    last = journal[reopened.position]
+    assert isinstance(last, StepFailed)
+    assert last.key in reopened.failed
+    rerun = Rerun(recording.program, [*journal, reopened])
+    for key in reopened.failed:
+        opened = rerun.machine.steps.get(key)
+        assert opened is None or (opened.attempt, opened.in_doubt, opened.retry_at) == (1, False, 0.0)
+    done = {
+        record.key
+        for record in journal
+        if isinstance(record, StepCompleted) and record.key in {step.key for step in reopened.open}
+    }
+    assert not done & rerun.machine.steps.keys()
+    rerun.write()
+    assert {*messages(journal[reopened.position :])} <= {*messages(counted(rerun.journal).records)}
+    assert not counted(rerun.journal).undelivered
+    rerun.finish()
+
+
+def test_d22_a_void_activity_that_is_asked_for_again_has_its_result() -> None:
+    slow, quick = scheduled("0.0", "slow"), scheduled("1.0", "quick")
+    after = scheduled("1.1", "after quick")
+    journal: list[AnyRecord] = [
+        STARTED,
+        slow,
+        quick,
+        StepFailed(at=2.0, key="0.0", attempts=1, failure=BOOM),
+        StepCompleted(at=2.0, key="1.0", result="quick"),
+        after,
+        StepCompleted(at=3.0, key="1.1", result="after"),
+        ExecutionEnded(status=Status.FAILED, failure=BOOM),
+    ]
+    journal.append(retried("e-1", journal, LATER))
+    found = counted(journal)
+    assert found.records == (STARTED, slow, quick, journal[-1])
+    assert found.undelivered == (journal[4],)
+    assert found.recalled == {"1.1": journal[6]}
+    machine = machine_of(journal)
+    machine.advance()
+    machine.request(slow)
+    machine.request(quick)
+    assert machine.advance() is None
+    assert machine.accept(found.undelivered[0])
+    other = after.with_(arguments={"n": "another"})
+    assert machine.request(after) == after
+    with pytest.raises(NonDeterminismError):
+        machine.request(other)
+
+
+def scheduled(key: str, what: str) -> StepScheduled:
+    return StepScheduled(key=key, kind=StepKind.ACTIVITY, name="do", arguments={"what": what})
+
+
+@given(executions(), st.integers(0))
+def test_d22_what_was_cancelled_goes_on_as_if_nobody_had_asked(recording: Recording, cut: int) -> None:
+    before = cut_before_the_end(recording, cut)
+    before = before[
+        : next((i for i, one in enumerate(before) if isinstance(one, CancelRequested)), len(before))
+    ]
+    journal = [*before, CancelRequested(at=LATER, message_id="c"), ExecutionEnded(status=Status.CANCELLED)]
+    reopened = retried("e-1", journal, LATER)
+    assert reopened.position == len(before)
+    Rerun(recording.program, [*journal, reopened]).finish()
+
+
+def test_d22_a_key_that_a_void_step_had_is_another_idempotency_key() -> None:
+    step = StepScheduled(key="0.0", kind=StepKind.ACTIVITY, name="pay")
+    journal: list[AnyRecord] = [STARTED, step, ExecutionEnded(status=Status.FAILED, failure=BOOM)]
+    journal.append(retried("e-1", journal, LATER))
+    machine = machine_of(journal)
+    assert machine.advance() == STARTED
+    asked = machine.request(step)
+    assert isinstance(asked, StepScheduled)
+    assert (step.idempotency_key, asked.idempotency_key) == ("0.0", "0.0~1")
+    assert machine.advance() is None
+    journal += machine.take_batch().records
+    machine = machine_of(journal)
+    machine.advance()
+    assert machine.request(step) == asked
+
+
+def test_d22_a_step_that_was_under_way_at_the_end_is_in_doubt() -> None:
+    step = StepScheduled(key="0.0", kind=StepKind.ACTIVITY, name="pay")
+    journal: list[AnyRecord] = [STARTED, step, ExecutionEnded(status=Status.TERMINATED, reason="no")]
+    journal.append(retried("e-1", journal, LATER))
+    machine = machine_of(journal)
+    machine.advance()
+    machine.request(step)
+    assert machine.advance() is None
+    opened = machine.steps["0.0"]
+    assert (opened.attempt, opened.in_doubt) == (2, True)
+
+
+def test_d22_only_what_has_ended_without_a_result_is_retried() -> None:
+    with pytest.raises(CannotRerun, match="has not ended"):
+        retried("e-1", [STARTED], LATER)
+    with pytest.raises(CannotRerun, match="has not ended"):
+        retried("e-1", [], LATER)
+    with pytest.raises(CannotRerun, match="has completed; fork it"):
+        retried("e-1", [STARTED, ExecutionEnded(status=Status.COMPLETED)], LATER)
+
+
+def test_d22_a_step_that_must_be_done_once_is_repeated_only_when_asked_for() -> None:
+    step = StepScheduled(key="0.0", kind=StepKind.ACTIVITY, name="pay", effect="once")
+    journal: list[AnyRecord] = [
+        STARTED,
+        step,
+        StepFailed(at=2.0, key="0.0", attempts=1, failure=BOOM),
+        ExecutionEnded(status=Status.FAILED, failure=BOOM),
+    ]
+    with pytest.raises(WouldRepeat, match=r"pay \(0\.0\).*again=True"):
+        retried("e-1", journal, LATER)
+    assert retried("e-1", journal, LATER, again=True).open == (step,)
+    with pytest.raises(WouldRepeat):
+        forked("e-1", journal, LATER, position=2)
+    assert forked("e-1", journal, LATER, position=2, again=True)[:2] == (STARTED.with_(seed="e-1"), step)
+
+
+# Forks -------------------------------------------------------------------------------------------------
+
+
+@given(executions(), st.integers(0), st.integers(0))
+def test_d23_any_position_of_any_journal_can_be_forked_and_forked_again(
+    recording: Recording, cut: int, second: int
+) -> None:
+    position = 1 + cut % len(recording.journal)
+    journal = forked("e-1", recording.journal, LATER, position=position)
+    rerun = Rerun(recording.program, journal)
+    prefix = recording.journal[:position]
+    assert completed(prefix) <= {*rerun.counted.inherited}
+    assert not completed(prefix) & rerun.machine.steps.keys()
+    for opened in rerun.machine.steps.values():
+        assert (opened.attempt, opened.in_doubt, opened.retry_at) == (1, False, 0.0)
+    rerun.write()
+    rerun.finish()
+    again = forked("f-1", rerun.journal, LATER, position=1 + second % len(rerun.journal))
+    assert isinstance(again[0], ExecutionStarted)
+    assert again[0].seed == "e-1"
+    Rerun(recording.program, again).finish()
+
+
+@given(executions(), st.integers(0))
+def test_d23_a_fork_of_what_was_retried_has_only_what_counts(recording: Recording, cut: int) -> None:
+    journal = [*cut_before_the_end(recording, cut), ExecutionEnded(status=Status.FAILED, failure=BOOM)]
+    journal.append(retried("e-1", journal, LATER))
+    rerun = Rerun(recording.program, journal)
+    rerun.write()
+    rerun.finish()
+    copy = forked("e-1", rerun.journal, LATER)
+    assert not any(isinstance(record, (ExecutionEnded, ExecutionReopened)) for record in copy)
+    Rerun(recording.program, copy).finish()
+
+
+@given(executions(), st.data())
+def test_d23_an_edit_replaces_a_result_and_the_copy_ends_there(
+    recording: Recording, data: st.DataObject
+) -> None:
+    ended = [record for record in recording.journal if isinstance(record, (StepCompleted, StepFailed))]
+    key = data.draw(st.sampled_from([INPUT, *(record.key for record in ended)]))
+    copy = forked("e-1", recording.journal, LATER, edits={key: {"edited": True}})
+    *_, last, note = copy
+    assert isinstance(note, ExecutionForked)
+    assert note.edited == (key,)
+    if key == INPUT:
+        assert last == STARTED.with_(at=1000.0, arguments={"edited": True}, seed="e-1")
+    else:
+        assert isinstance(last, StepCompleted)
+        assert (last.key, last.result) == (key, {"edited": True})
+    Rerun(recording.program, copy).finish()
+
+
+def test_d23_what_does_not_fit_is_refused() -> None:
+    journal = [STARTED, ExecutionEnded(status=Status.COMPLETED)]
+    for position in (0, 3, -1):
+        with pytest.raises(CannotRerun, match="positions 1 to 2"):
+            forked("e-1", journal, LATER, position=position)
+    with pytest.raises(CannotRerun, match=r"no result to edit for 0\.0"):
+        forked("e-1", journal, LATER, edits={"0.0": 1})
+    with pytest.raises(CannotRerun, match=r"has no result to edit for 0\.0"):
+        forked("e-1", journal, LATER, position=1, edits={"0.0": 1})
+    with pytest.raises(CannotRerun, match="is an object"):
+        forked("e-1", journal, LATER, edits={INPUT: 1})
+
+
+# Exports -----------------------------------------------------------------------------------------------
+
+
+@given(executions())
+def test_d25_an_export_that_is_read_is_what_was_exported(recording: Recording) -> None:
+    header = ExportHeader(
+        id="e-1", workflow="w", task_queue="q", exported_at=LATER, records=len(recording.journal)
+    )
+    export = read_export([*exported(header, recording.journal), ""])
+    assert (export.header, list(export.records)) == (header, recording.journal)
+    last = recording.journal[-1]
+    assert export.status is (last.status if isinstance(last, ExecutionEnded) else Status.RUNNING)
+
+
+def test_d25_an_execution_that_was_reopened_is_running() -> None:
+    journal: list[AnyRecord] = [STARTED, ExecutionEnded(status=Status.FAILED, failure=BOOM)]
+    assert status_of(journal) is Status.FAILED
+    journal.append(retried("e-1", journal, LATER))
+    assert status_of(journal) is Status.RUNNING
+
+
+HEADER = ExportHeader(id="e-1", workflow="w", task_queue="q", exported_at=1.0, records=1)
+START_LINE = encode_record(STARTED).decode()
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "empty"),
+        (["", " "], "empty"),
+        (["{"], "not JSON"),
+        (["{}"], "not the header"),
+        ([HEADER.to_json().decode()], "not whole: its header counts 1 records, and it has 0"),
+        ([HEADER.to_json().decode(), "{}"], "record 1 of the export of 'e-1' is damaged"),
+        ([HEADER.with_(workflow="v").to_json().decode(), START_LINE], "does not begin with the start of 'v'"),
+        ([HEADER.with_(records=0).to_json().decode()], "does not begin"),
+    ],
+)
+def test_d25_what_is_not_an_export_is_refused(lines: list[str], message: str) -> None:
+    with pytest.raises(CannotRerun, match=message):
+        read_export(lines)
+
+
+def test_d25_an_export_of_a_newer_version_is_refused() -> None:
+    newer = HEADER.with_(format=99).to_json().decode()
+    with pytest.raises(StorageTooNew, match="format 99"):
+        read_export([newer, START_LINE])
+    with pytest.raises(StorageTooNew):
+        read_export([HEADER.to_json().decode(), START_LINE.replace('"format":1', '"format":99')])
