@@ -902,7 +902,7 @@ class DoesNotReturnTheNextWakeUp(BrokenStore):
 
 
 class AmendsWhateverTheLength(BrokenStore):
-    """Whoever read the journal earlier overwrites what has happened since."""
+    """A caller who read the journal earlier writes behind what has happened since."""
 
     breaks = "j8_"
     found_by_random_programs = False

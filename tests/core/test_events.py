@@ -63,7 +63,11 @@ def test_data_go_to_json_and_back(data: AnyEventData) -> None:
     assert encode(back.to_data()) == encode(data.to_data())
 
 
-@given(any_event_data.filter(lambda data: not isinstance(data, events.SentData)), st.text(max_size=3))
+_of_the_engine = (events.SentData, events.ExecutionReopenedData, events.ExecutionForkedData)
+"""Data that no workflow code emits, and that hold tuples."""
+
+
+@given(any_event_data.filter(lambda data: not isinstance(data, _of_the_engine)), st.text(max_size=3))
 def test_a_record_of_an_event_gives_the_event_back(data: AnyEventData, key: str) -> None:
     record = EventEmitted.of(key, data)
     assert (record.key, record.kind) == (key, data.kind)

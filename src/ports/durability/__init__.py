@@ -1,6 +1,6 @@
 """The durability port: what a backend offers, from outside and to workflow code.
 
-Every backend keeps the promises D1 to D19, which stand as tests in `testing.contracts.durability`:
+Every backend keeps the promises D1 to D23, and D25, which stand as tests in `testing.contracts.durability`:
 
 D1   `start` with an id that exists returns the same execution when workflow and input are equal, else raises
      `ExecutionAlreadyExists`; two concurrent starts create one execution.
@@ -27,4 +27,14 @@ D18  An update is accepted and answered once: its caller gets what the handler r
      whoever sends the same id again, in any process, after any crash. A rejected one changes nothing.
 D19  An execution whose code misbehaves harms itself alone: what the code raises is a failure of its own, and
      if it ends one worker after the other, it is held until somebody resumes it. The others go on.
+D20  No attempt begins after the lease under which it was written has run out; a step of the wall clock
+     neither takes a lease away nor stretches a time-out.
+D21  What fails says where: kind, message, cause and the user's own frames, without values, are in the
+     journal, in `describe()`, and once in the log.
+D22  `retry` re-opens an execution that failed, was cancelled or terminated, under the same id and with
+     today's code, from where it ended: no completed step runs again, a failed step is tried anew.
+D23  `fork` starts a new execution whose journal begins with a prefix of another one: nothing in it runs
+     again, what follows has idempotency keys of its own, and the original is untouched.
+D25  An export holds all that is needed: imported on any backend it replays to the same state, and can be
+     forked there; an import never runs by itself.
 """

@@ -62,7 +62,7 @@ from outlast.runtime.executions.handler_calls import known_handler
 from outlast.runtime.executions.inbox_messages import AnyMessage, CancelMessage, SignalMessage, UpdateMessage
 from outlast.runtime.executions.loading import decoded, load
 from outlast.runtime.executions.lost_workers import LastWords, no_last_words
-from outlast.runtime.executions.rerunning import Reruns, fingerprint_of
+from outlast.runtime.executions.rerunning import Rerunner, fingerprint_of
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.executions.text_listener import Listener
 from outlast.runtime.executions.worker import Worker, WorkerOptions
@@ -193,7 +193,7 @@ class JournaledBackend(Backend):
         return Worker(self._store, self._clock, workflows, options, self._deltas, last_words)
 
     async def import_(self, lines: Iterable[str], *, id: str | None = None) -> Execution:
-        return self._execution(await Reruns(self._store, self._clock).import_(lines, id=id))
+        return self._execution(await Rerunner(self._store, self._clock).import_(lines, id=id))
 
     def _execution(self, execution_id: str) -> JournaledExecution:
         return JournaledExecution(execution_id, self._store, self._clock, self._deltas)
@@ -207,7 +207,7 @@ class JournaledExecution(Execution):
         self._store = store
         self._clock = clock
         self._deltas = deltas
-        self._reruns = Reruns(store, clock)
+        self._reruns = Rerunner(store, clock)
 
     def __repr__(self) -> str:
         return f"<execution {self._id}>"

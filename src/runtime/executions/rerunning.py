@@ -40,7 +40,7 @@ from outlast.runtime.definitions.activity import defined_activity
 from outlast.runtime.definitions.workflow import known_definition
 
 
-class Reruns:
+class Rerunner:
     """The verbs that write to the journal of an execution without being its worker.
 
     Each is one atomic write. If the journal grows between reading and writing, the verb begins again.

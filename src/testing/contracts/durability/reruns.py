@@ -365,7 +365,10 @@ class RerunContract(DurabilityContractBase):
     async def test_d25_an_export_replays_and_can_be_forked_where_it_is_imported(self, stage: Stage) -> None:
         execution, _ = await self.failed(stage, "step")
         lines = await execution.export()
-        assert [json.loads(line)["type"] for line in lines[:2]] == ["outlast_export", "execution_started"]
+        assert [json.loads(line)["type"] for line in lines[:2]] == [
+            "outlast_export",
+            EventKind.EXECUTION_STARTED,
+        ]
         backend = await stage.backend()
         copy = await backend.import_(lines, id=f"a copy of {execution.id}")
         assert (await copy.describe()).status is Status.FAILED
