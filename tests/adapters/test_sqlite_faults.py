@@ -699,7 +699,7 @@ async def test_a_write_to_a_file_that_is_removed_meanwhile_is_not_acknowledged(t
 
     def remove_the_file_and_create(transaction: Transaction) -> object:
         path.unlink()
-        return transaction.create(new_execution("after"), FIRST)
+        return transaction.create(new_execution("after"), [FIRST])
 
     async with open_store(path) as store:
         await store.create(new_execution("before"), FIRST)

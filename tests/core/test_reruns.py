@@ -85,7 +85,9 @@ class Rerun:
 
 
 def cut_before_the_end(recording: Recording, cut: int) -> list[AnyRecord]:
-    journal = [record for record in recording.journal if not isinstance(record, ExecutionEnded)]
+    journal: list[AnyRecord] = [
+        record for record in recording.journal if not isinstance(record, ExecutionEnded)
+    ]
     return journal[: 1 + cut % len(journal)]
 
 
@@ -94,12 +96,12 @@ def completed(records: Sequence[AnyRecord]) -> set[str]:
 
 
 def messages(records: Sequence[AnyRecord]) -> list[str]:
-    kinds = (SignalReceived, UpdateAccepted)
-    return [
-        record.message_id if isinstance(record, SignalReceived) else record.update_id
-        for record in records
-        if isinstance(record, kinds)
-    ]
+    found = []
+    for record in records:
+        match record:
+            case SignalReceived(message_id=id) | UpdateAccepted(update_id=id):
+                found.append(id)
+    return found
 
 
 def machine_of(journal: Sequence[AnyRecord]) -> WorkflowMachine:
@@ -140,7 +142,7 @@ def test_d22_what_was_terminated_goes_on_from_where_it_was(
         journal = rerun.journal
         if rerun.machine.phase is not MachinePhase.LIVE:
             return
-    rerun.finish()
+    Rerun(recording.program, journal).finish()
 
 
 @given(executions(), st.integers(0))
@@ -161,7 +163,7 @@ def test_d22_code_that_raised_gets_its_last_input_again(recording: Recording, cu
 def test_d22_a_failed_step_is_open_again_and_no_completed_one(
     recording: Recording, data: st.DataObject
 ) -> None:
-    journal = [
+    journal: list[AnyRecord] = [
         record.with_(message_id=f"m{index}") if isinstance(record, SignalReceived) else record
         for index, record in enumerate(recording.journal)
         if not isinstance(record, (ExecutionEnded, CancelRequested))
@@ -346,7 +348,7 @@ def test_d23_an_edit_replaces_a_result_and_the_copy_ends_there(
 
 
 def test_d23_what_does_not_fit_is_refused() -> None:
-    journal = [STARTED, ExecutionEnded(status=Status.COMPLETED)]
+    journal: list[AnyRecord] = [STARTED, ExecutionEnded(status=Status.COMPLETED)]
     for position in (0, 3, -1):
         with pytest.raises(CannotRerun, match="positions 1 to 2"):
             forked("e-1", journal, LATER, position=position)
