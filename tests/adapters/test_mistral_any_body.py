@@ -49,7 +49,9 @@ def cloud() -> Iterator[Cloud]:
 @pytest.mark.parametrize("kind", SESSIONS)
 @given(drawn=st.lists(spoilers(7), min_size=1, max_size=3))
 @few_examples(25, in_one_place=True)
-async def test_of_a_session(cloud: Cloud, kind: str, drawn: list[Spoiler]) -> None:
+async def test_any_body_for_a_session_is_a_reply_or_an_error_of_ours(
+    cloud: Cloud, kind: str, drawn: list[Spoiler]
+) -> None:
     with mistral_world(cloud, ERRAND, SESSIONS[kind]) as world:
         for spoiler in drawn:
             cloud.server.faults.add(fault(spoiler))
@@ -65,7 +67,9 @@ async def test_of_a_session(cloud: Cloud, kind: str, drawn: list[Spoiler]) -> No
 
 @given(drawn=spoilers(7))
 @few_examples(25, in_one_place=True)
-async def test_of_the_account(cloud: Cloud, drawn: Spoiler) -> None:
+async def test_any_body_for_the_account_is_an_answer_or_an_error_of_ours(
+    cloud: Cloud, drawn: Spoiler
+) -> None:
     with mistral_world(cloud, ERRAND, SESSIONS["remote"]) as world:
         async with SharedResources() as resources:
             await ConversationDriver(world, resources).run("Go.")

@@ -84,7 +84,7 @@ class Search:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_what_the_server_ran_is_in_result_events_and_usage(
+async def test_the_tools_that_the_server_ran_are_in_result_events_and_usage(
     stream: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     global session

@@ -62,7 +62,9 @@ def test_any_conversation_is_in_an_order_that_the_endpoint_takes(entries: list[E
 
 
 @given(entries=conversations(), more=conversations())
-def test_what_was_sent_once_is_sent_again_in_the_same_way(entries: list[Entry], more: list[Entry]) -> None:
+def test_messages_that_were_sent_once_are_sent_again_unchanged(
+    entries: list[Entry], more: list[Entry]
+) -> None:
     before = messages_of(entries)
     if before[-1]["role"] == "user":
         assert messages_of([*entries, say("answer"), *more])[: len(before)] == before

@@ -297,7 +297,7 @@ async def test_settings_that_only_the_session_uses_make_no_new_version() -> None
         assert len(server.conversations) == 1
 
 
-async def test_what_a_definition_no_longer_has_is_taken_from_the_new_version() -> None:
+async def test_fields_that_a_definition_no_longer_has_are_removed_from_the_new_version() -> None:
     schema: dict[str, JSON] = {"type": "object", "properties": {}}
     full = solo(
         description="d", instructions="i", tools=(ToolSpec(name="t", parameters=schema),), metadata={"x": 1}

@@ -53,7 +53,9 @@ async def test_a_step_is_one_script(server: RedisServer) -> None:
     assert 50 <= many - few <= 54
 
 
-async def test_who_waits_for_a_result_gets_no_announcement_but_that_of_the_end(server: RedisServer) -> None:
+async def test_a_caller_that_waits_for_a_result_gets_only_the_announcement_of_the_end(
+    server: RedisServer,
+) -> None:
     async with outlast.connect(server.url()) as backend, backend.worker([Mailbox]):
         execution = await backend.start(Mailbox)
         waiting = asyncio.create_task(execution.result())

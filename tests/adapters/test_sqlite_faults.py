@@ -189,7 +189,7 @@ class OtherProcess:
 
 
 @pytest.mark.crash
-async def test_what_was_acknowledged_survives_sigkill_at_any_moment(tmp_path: Path) -> None:
+async def test_acknowledged_writes_survive_sigkill_at_any_moment(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     async with open_store(path) as store:
         await store.create(new_execution("e"), b"0")

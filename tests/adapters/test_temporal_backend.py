@@ -289,7 +289,7 @@ async def test_an_id_belongs_to_one_workflow_and_one_input_for_good(url: str) ->
         assert programs.attempts[f"{first.id}/:0"] == [1]
 
 
-async def test_what_does_not_exist_is_not_found_and_what_exists_is_listed(url: str) -> None:
+async def test_executions_that_exist_are_listed_and_others_not_found(url: str) -> None:
     async with working(url) as (backend, queue):
         with pytest.raises(outlast.ExecutionNotFound):
             await backend.get("never started")
@@ -307,7 +307,7 @@ async def completed(backend: outlast.Backend) -> list[outlast.ExecutionDescripti
 
 
 @pytest.mark.parametrize("value", [object(), "x" * 3_000_000])
-async def test_what_cannot_be_stored_is_refused_at_the_call(url: str, value: Any) -> None:
+async def test_a_value_that_cannot_be_stored_is_refused_at_the_call(url: str, value: Any) -> None:
     error = outlast.PayloadTooLarge if isinstance(value, str) else outlast.Unserialisable
     async with working(url) as (backend, queue):
         with pytest.raises(error):

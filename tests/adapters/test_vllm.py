@@ -243,7 +243,7 @@ async def test_a_durable_run_asks_the_server_for_each_reply_once(tmp_path: Any) 
     assert KEY not in json.dumps([entry.to_wire() for entry in again.entries])
 
 
-async def test_of_a_long_conversation_only_what_the_context_keeps_is_sent() -> None:
+async def test_only_the_entries_that_the_context_keeps_are_sent() -> None:
     def answer(messages: list[dict[str, Any]]) -> Said:
         return "Done." if len(server.bodies) % 5 == 0 else [("look_up", '{"city": "Lyon"}')]
 
@@ -266,7 +266,7 @@ async def test_of_a_long_conversation_only_what_the_context_keeps_is_sent() -> N
         assert roles.count("tool") == sum(len(m.get("tool_calls") or ()) for m in body["messages"])
 
 
-async def test_what_is_old_is_summarised_by_the_model_that_was_chosen_for_it() -> None:
+async def test_older_entries_are_summarised_by_the_model_that_was_chosen_for_it() -> None:
     def answer(messages: list[dict[str, Any]]) -> Said:
         if "Summarise" in str(messages[0]["content"]):
             return "They asked for Lyon."

@@ -74,7 +74,7 @@ def test_calls_are_listed_allowed_edited_and_denied(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("shop")
-def test_what_cannot_be_decided_is_explained_in_a_sentence(tmp_path: Path) -> None:
+def test_the_error_for_a_decision_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "bank.py").write_text(BANK)
     call("start", "transfers", "--id", "t-1", "--module", "bank")
     refused = call("deny", "t-1", "none-such")

@@ -198,7 +198,7 @@ def test_a_password_in_a_backend_is_not_printed(shop: Path, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("shop")
-def test_what_is_held_is_shown_as_held_and_goes_on_when_it_is_resumed() -> None:
+def test_a_held_execution_is_shown_as_held_and_goes_on_when_it_is_resumed() -> None:
     async def hold() -> None:
         async with SqliteStore(Path("shop.db"), SystemClock()) as store:
             work = await store.claim("lost", ["order"], "default", limit=1, lease_seconds=10.0)

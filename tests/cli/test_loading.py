@@ -92,7 +92,7 @@ def test_a_workflow_is_found_by_its_name_and_by_that_of_its_class() -> None:
         (f"{__name__}:Missing", "has no workflow 'Missing'; it has: loading_order, loading_anything"),
     ],
 )
-def test_what_cannot_be_loaded_is_named(target: str, message: str) -> None:
+def test_the_error_names_the_target_that_cannot_be_loaded(target: str, message: str) -> None:
     with pytest.raises(outlast.ConfigurationError) as caught:
         workflows_in([target])
     assert message in str(caught.value)

@@ -111,7 +111,7 @@ async def test_an_answer_that_no_record_can_hold_does_not_end_the_conversation(
     assert (await execution.query("state"))["answer"] == "first 2: be brief"
 
 
-async def test_what_was_answered_is_not_written_again_at_the_end(backend: outlast.Backend) -> None:
+async def test_answers_are_not_written_again_at_the_end(backend: outlast.Backend) -> None:
     execution = await backend.start(Conversation)
     await execution.signal("say", "forty-two")
     await execution.signal("end")

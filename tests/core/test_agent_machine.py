@@ -454,7 +454,7 @@ def test_a5_usage_is_that_of_all_replies_and_checks(story: Story) -> None:
 
 
 @given(stories())
-def test_a6_what_cannot_be_called_is_answered_with_a_message_to_act_on(story: Story) -> None:
+def test_a6_a_call_that_cannot_be_made_is_answered_with_a_message_to_act_on(story: Story) -> None:
     for move in replied(story):
         if any(isinstance(e, Fail) and e.failure.kind == "MalformedReply" for e in move.effects):
             continue

@@ -195,7 +195,7 @@ def sent(effects: tuple[Any, ...]) -> tuple[Any, ...]:
     return next(one.entries if isinstance(one, CallModel) else one.unsent for one in effects[::-1])
 
 
-def test_what_the_server_may_run_is_confirmed_and_not_run_by_us() -> None:
+def test_a_server_tool_that_is_allowed_is_confirmed_and_not_run_by_us() -> None:
     run, asked = asked_by_server()
     _, effects = step(run, ApprovalGiven(call_id="s", fingerprint=asked.fingerprint))
     assert [type(effect) for effect in effects] == [CallModel]
@@ -203,7 +203,7 @@ def test_what_the_server_may_run_is_confirmed_and_not_run_by_us() -> None:
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_what_the_server_may_not_run_is_refused_there(raises: bool) -> None:
+def test_a_server_tool_that_is_denied_is_denied_at_the_server(raises: bool) -> None:
     run, asked = asked_by_server(raise_on_tool_fail=raises)
     _, effects = step(run, ApprovalDenied(call_id="s", fingerprint=asked.fingerprint, reason="no"))
     assert isinstance(effects[-1], Fail) == raises

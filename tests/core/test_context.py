@@ -103,7 +103,7 @@ def test_the_conversation_after_a_run_can_be_shortened(story: Story, processor: 
 
 
 @given(any_entries)
-def test_whatever_a_processor_returns_nothing_is_left_unpaired(entries: list[Entry]) -> None:
+def test_calls_and_results_stay_paired_with_any_processor(entries: list[Entry]) -> None:
     left = processed([lambda _: entries], [])
     assert unpaired(left) == []
     assert is_within(left, entries)

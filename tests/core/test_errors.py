@@ -203,7 +203,7 @@ def test_a_failure_may_be_made_retryable_or_not(retryable: bool) -> None:
 
 
 @given(failures, st.dictionaries(st.sampled_from(["tool", "kind", "message", "x"]), st.none() | any_text))
-def test_what_another_version_wrote_is_still_an_error_with_its_message(
+def test_a_failure_of_another_version_is_an_error_with_its_message(
     failure: Failure, details: dict[str, Any]
 ) -> None:
     for kind in ("ToolFailed", "ActivityTimedOut", "Sequence", "fields", failure.kind):
@@ -273,9 +273,7 @@ def test_an_exception_group_quotes_what_is_in_it() -> None:
 
 
 @given(depth=st.integers(1, 50), width=st.integers(1, 40), message=st.text(max_size=3000))
-def test_whatever_is_in_an_exception_group_its_message_is_bounded(
-    depth: int, width: int, message: str
-) -> None:
+def test_the_message_of_any_exception_group_is_bounded(depth: int, width: int, message: str) -> None:
     errors = [nested(depth, ValueError(f"{number} {message}")) for number in range(width)]
     failure = failure_of(nested(depth, ExceptionGroup("", errors)), 1_000_000)
     assert len(failure.message) <= MESSAGE_CHARACTERS_MAX

@@ -310,7 +310,7 @@ def test_arguments_are_an_object_however_the_call_is_made(arguments: dict[str, J
 
 
 @given(arguments=any_text)
-def test_what_a_model_wrote_instead_of_an_object_is_shown_as_it_is(arguments: str) -> None:
+def test_arguments_that_are_not_an_object_are_shown_as_the_model_wrote_them(arguments: str) -> None:
     for asked in (events.ToolCalledData(**CALL), events.ApprovalRequestedData(**CALL, fingerprint="f")):
         *_, data = data_in(*asks(("c", arguments)), emitted(asked))
         assert isinstance(data, events.AskedCallData)
@@ -358,7 +358,7 @@ def test_the_calls_of_a_reply_are_found_without_making_entries_of_it(reply: Any)
 
 
 @given(reply=st.dictionaries(st.just("entries") | any_text, st.lists(json_values, max_size=2), max_size=2))
-def test_whatever_else_a_reply_holds_it_has_no_calls(reply: dict[str, Any]) -> None:
+def test_a_reply_that_is_not_valid_has_no_calls(reply: dict[str, Any]) -> None:
     assert arguments_in(reply) == {}
 
 

@@ -97,7 +97,7 @@ def test_fields_that_hold_nothing_are_not_written(kind: EventKind, data: st.Data
         ("tool_failed", {"failure": "no"}),
     ],
 )
-def test_what_is_not_the_data_of_a_kind_is_refused(kind: str, data: dict[str, JSON]) -> None:
+def test_data_that_do_not_fit_their_kind_are_refused(kind: str, data: dict[str, JSON]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # of pydantic, or of the enumeration
         event_data(kind, data)
 

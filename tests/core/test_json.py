@@ -42,7 +42,7 @@ def test_numbers_that_json_does_not_have_are_refused(value: Any) -> None:
         encode(value)
 
 
-def test_what_is_not_json_is_refused() -> None:
+def test_a_value_that_is_not_json_is_refused() -> None:
     with pytest.raises(TypeError):
         encode({"x": object()})  # type: ignore[dict-item]
     for text in ("", "{", "nul", b"\xff"):
@@ -137,7 +137,7 @@ def test_values_are_kept_as_json_writes_them() -> None:
 
 
 @given(json_values)
-def test_whatever_is_in_it_json_with_whole_characters_can_be_encoded(value: Any) -> None:
+def test_any_json_with_whole_characters_can_be_encoded(value: Any) -> None:
     whole = with_whole_characters(value)
     assert json.dumps(whole, ensure_ascii=False).encode()
     assert with_whole_characters(whole) == whole

@@ -115,7 +115,7 @@ def test_over_many_turns_calls_stay_with_their_results_and_nothing_is_lost(
 
 
 @given(conversations(), summarisers)
-def test_what_is_left_is_the_last_turns_and_what_led_to_them(
+def test_the_last_turns_and_the_messages_that_led_to_them_are_kept(
     entries: list[Entry], summariser: SummariseHistory
 ) -> None:
     split = summariser.split(entries, None)

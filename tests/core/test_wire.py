@@ -130,7 +130,7 @@ def schema(name: str) -> Draft202012Validator:
 
 @pytest.mark.parametrize("name", [*chunks_of, *entries_of])
 @given(data=st.data())
-def test_what_is_built_is_what_the_api_describes_and_is_read_back(name: str, data: st.DataObject) -> None:
+def test_built_entries_follow_the_api_and_are_read_back(name: str, data: st.DataObject) -> None:
     value = data.draw({**chunks_of, **entries_of}[name])
     wire = value.to_wire()
     schema(name).validate(wire)

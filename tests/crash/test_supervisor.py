@@ -112,7 +112,7 @@ async def held(execution: outlast.Execution) -> ExecutionDescription:
         ("regular expression", ("gave no sign of life", "misbehaving.py", "in misbehave")),
     ],
 )
-async def test_d19_what_ends_or_hangs_its_process_is_held_with_the_last_words_and_others_go_on(
+async def test_d19_an_execution_that_ends_or_hangs_its_process_is_held_with_the_last_words(
     how: str, parts: tuple[str, ...], commands: Commands
 ) -> None:
     command = commands(2)

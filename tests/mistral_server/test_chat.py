@@ -123,7 +123,7 @@ async def test_an_answer_may_be_cut_short_and_there_may_be_several() -> None:
         assert [choice.finish_reason for choice in completion.choices] == ["length", "stop"]
 
 
-async def test_there_are_no_handoffs_here() -> None:
+async def test_chat_completions_have_no_handoffs() -> None:
     async with cloud(ScriptedModel([[Handoff("back")]]), expects_errors=True) as world:
         with pytest.raises(errors.SDKError, match="it can hand off to"):
             await world.sdk.chat.complete_async(model="m", messages=[USER])

@@ -239,7 +239,7 @@ async def test_a_restart_branches_off_at_an_entry() -> None:
         assert unknown.status_code == 404
 
 
-async def test_what_is_not_stored_leaves_no_trace_and_takes_the_whole_history_as_inputs() -> None:
+async def test_a_conversation_that_is_not_stored_takes_the_whole_history_as_inputs() -> None:
     model = ScriptedModel([[Call("get_rate")], [Say("2.5")], [Say("stored")], [Say("not stored")]])
     async with cloud(model) as world:
         conversations = world.sdk.beta.conversations

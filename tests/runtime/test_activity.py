@@ -242,7 +242,7 @@ class Calls:
 
 
 @pytest.mark.parametrize("name", ACTIVITIES)
-async def test_whatever_can_be_a_plain_tool_can_be_an_activity(name: str) -> None:
+async def test_every_callable_that_can_be_a_plain_tool_can_be_an_activity(name: str) -> None:
     assert await execute_workflow(Calls, name, backend="memory:") == ["haha", "haha"]
     defined: Any = ACTIVITIES[name]
     assert defined.definition.signature.description == "Repeat a word."

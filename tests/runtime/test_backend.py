@@ -35,7 +35,7 @@ from tests.runtime.stages import in_memory
 LIMIT_BYTES = 4096
 
 
-async def test_what_has_ended_long_enough_ago_is_forgotten_when_asked() -> None:
+async def test_executions_that_ended_long_enough_ago_are_forgotten_by_prune() -> None:
     async with in_memory() as stage:
         execution, _ = await stage.start(Steps, ["a"])
         await stage.start(Mailbox)

@@ -106,7 +106,7 @@ HANDLERS: list[tuple[type[BaseException], Callable[..., Any]]] = [
 
 @pytest.mark.usefixtures("sigint")
 @pytest.mark.parametrize(("kind", "handler"), HANDLERS)
-def test_what_a_signal_handler_raises_ends_the_process(
+def test_an_exception_of_a_signal_handler_ends_the_process(
     kind: type[BaseException], handler: Callable[..., Any]
 ) -> None:
     signal.signal(signal.SIGINT, handler)
@@ -117,7 +117,7 @@ def test_what_a_signal_handler_raises_ends_the_process(
 
 @pytest.mark.usefixtures("sigint")
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_what_code_raises_is_its_own_whatever_handles_signals(kind: type[BaseException]) -> None:
+def test_an_exception_of_user_code_is_its_own_with_any_signal_handler(kind: type[BaseException]) -> None:
     for handler in (signal.default_int_handler, Handler(), signal.SIG_DFL):
         signal.signal(signal.SIGINT, handler)
         with pytest.raises(ForeignError, match=kind.__name__), contained():

@@ -532,7 +532,7 @@ def test_a_loop_cannot_be_drained_closed_or_started_again_by_its_own_code(run: R
 # Failures and refusals
 
 
-def test_what_nobody_retrieves_is_logged_and_the_rest_goes_on(
+def test_an_exception_that_nobody_retrieves_is_logged_and_the_rest_goes_on(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(message: str) -> None:
@@ -567,7 +567,7 @@ async def connections() -> None:
 
 
 @pytest.mark.parametrize("forbidden", [threads, subprocesses, connections], ids=lambda f: f.__name__)
-def test_what_asyncio_would_do_outside_is_refused_with_a_way_out(
+def test_calls_that_reach_outside_are_refused_with_an_alternative(
     run: Run, forbidden: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
     with pytest.raises(DeterminismError, match="activity"):

@@ -298,7 +298,7 @@ async def test_a_durable_run_returns_its_result_again_without_asking_the_model(t
         await outlast.Runner.run(agent(), "something else", session, id="q-1", backend=url)
 
 
-async def test_all_who_wait_for_one_durable_run_in_one_process_get_its_answer(tmp_path: Any) -> None:
+async def test_every_waiter_for_one_durable_run_in_one_process_gets_its_answer(tmp_path: Any) -> None:
     asked: list[int] = []
 
     def reply(request: Any) -> Any:

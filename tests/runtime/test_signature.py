@@ -244,7 +244,7 @@ def test_a_call_comes_back_from_its_json(call: Call) -> None:
 
 
 @given(calls())
-def test_what_the_schema_describes_is_what_the_journal_writes_and_bind_accepts(call: Call) -> None:
+def test_the_schema_describes_the_values_that_the_journal_writes_and_bind_accepts(call: Call) -> None:
     signature = CallableSignature.of(call.fn)
     Draft202012Validator.check_schema(signature.parameters)
     dumped = through_json(signature.dump_arguments(*call.args, **call.kwargs))

@@ -55,7 +55,7 @@ def working(turns: int, summary: Any = "short") -> Any:
     return script
 
 
-async def test_however_long_a_run_is_the_model_gets_little_and_the_conversation_stays_whole() -> None:
+async def test_in_a_run_of_any_length_the_model_gets_little_and_the_conversation_stays_whole() -> None:
     most = 0
 
     def script(request: ModelRequest) -> ModelReply:

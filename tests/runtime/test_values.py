@@ -514,7 +514,7 @@ def is_as_good(value: Any, back: Any) -> bool:
 @example(bytes | str, "abc")
 @example(list[Login | Dog], [DOG, LOGIN])
 @example(Optional[Box], Box(1, DOG))  # noqa: UP045
-def test_whatever_the_hint_a_value_comes_back_whole_or_not_at_all(hint: Any, value: Any) -> None:
+def test_with_any_hint_a_value_comes_back_whole_or_not_at_all(hint: Any, value: Any) -> None:
     try:
         back = through(hint, value)
     except Misfit:

@@ -368,7 +368,7 @@ class SlowToClaim(Lifeline):
         return work
 
 
-async def test_what_is_being_claimed_while_the_worker_stops_is_given_back() -> None:
+async def test_an_execution_that_is_claimed_while_the_worker_stops_is_given_back() -> None:
     async with in_memory() as stage:
         execution, world = await stage.start(Steps, ["a"])
         process, store = await worker_on(stage, SlowToClaim, Steps)

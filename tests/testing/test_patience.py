@@ -46,7 +46,7 @@ async def test_a_storage_that_cannot_be_looked_at_hides_nothing() -> None:
             await wait_for_ever()
 
 
-async def test_what_is_awaited_is_named_with_its_arguments() -> None:
+async def test_the_awaited_call_is_named_with_its_arguments() -> None:
     waiting = wait_for_ever("x" * 1000, times=2)
     words = in_words(waiting)
     assert words.startswith("wait_for_ever(what='xxx")

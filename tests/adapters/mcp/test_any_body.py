@@ -89,7 +89,7 @@ async def server(spoiler: Spoiler) -> AsyncIterator[str]:
 
 @given(drawn=spoilers(3))
 @few_examples(60)
-async def test_of_a_server(drawn: Spoiler) -> None:
+async def test_any_body_of_a_server_is_an_output_or_an_error_of_ours(drawn: Spoiler) -> None:
     async with server(drawn) as url, SharedResources() as resources:
         config = outlast.MCPStreamableHTTPConfig(url=url, name="t", timeout=1, call_timeout=0.5)
         try:

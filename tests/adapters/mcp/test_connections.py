@@ -40,7 +40,7 @@ async def test_fifty_calls_at_once_share_one_connection(way: str, calling: Calla
     assert await caller.text("count", tool="sleep") == "50"
 
 
-async def test_whoever_asks_first_opens_the_connection_for_all(calling: Callable[..., Caller]) -> None:
+async def test_the_first_caller_opens_the_connection_for_all(calling: Callable[..., Caller]) -> None:
     caller = calling()
     lists = await asyncio.gather(*(caller.tools() for _ in range(10)))
     assert lists == [lists[0]] * 10

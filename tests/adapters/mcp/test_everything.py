@@ -70,7 +70,7 @@ def everything(way: str) -> Iterator[ServerConfig]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_its_tools_are_listed_and_called(
+async def test_the_tools_of_the_reference_server_are_listed_and_called(
     way: str, resources: SharedResources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVERYTHING_TOKEN", "tok-81d7")

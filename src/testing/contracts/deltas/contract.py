@@ -59,7 +59,7 @@ class DeltasContract(AsyncioTests):
     def delta(self, place: DeltasPlace, sequence: int, text: str = "a ", key: str = "run/t1") -> Delta:
         return Delta(key, 1, sequence, text, place.clock.now())
 
-    async def test_x1_what_was_published_is_read_in_order_from_any_place(self, place: DeltasPlace) -> None:
+    async def test_x1_published_deltas_are_read_in_order_from_any_place(self, place: DeltasPlace) -> None:
         async with place.open() as writer, place.open() as reader:
             assert list((await reader.read("x", ""))[0]) == []
             deltas = [self.delta(place, number, f"{number} ü\n\0'") for number in range(1, 6)]

@@ -214,7 +214,7 @@ class ExecutionContract(DurabilityContractBase):
             ("object result", "Unserialisable", 1),
         ],
     )
-    async def test_d12_what_cannot_be_kept_raises_in_the_workflow(
+    async def test_d12_a_value_that_cannot_be_kept_raises_in_the_workflow(
         self, stage: Stage, which: str, error: str, runs: int
     ) -> None:
         execution, world = await stage.start(Payloads, which, TOO_LARGE)

@@ -158,7 +158,7 @@ class StepContract(DurabilityContractBase):
         assert world.count("tried") == 1
 
     @pytest.mark.parametrize("kind", ["cancelled", "base", "huge", "group", "unreadable"])
-    async def test_d5_whatever_an_activity_raises_is_a_failed_attempt(self, stage: Stage, kind: str) -> None:
+    async def test_d5_any_exception_of_an_activity_is_a_failed_attempt(self, stage: Stage, kind: str) -> None:
         execution, world = await stage.start(CountAttempts, kind)
         await stage.worker(CountAttempts)
         name, attempts, _ = await stage.later(execution.result(), 1)
