@@ -17,6 +17,9 @@ MESSAGE_DEPTH_MAX = 180
 
 CONTENT_BLOCKS_MAX = 1_000
 """The number of content blocks in one result."""
+TYPED_VALUES_MAX = 5_000
+"""The number of JSON values in the parts that MCP's SDK makes objects of, which takes longer: the
+content of a result, an answer that is not a list of tools, and a message that does not answer us."""
 
 PAGES_MAX = 1_000
 """The number of pages of a list of tools."""

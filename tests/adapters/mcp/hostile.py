@@ -31,6 +31,8 @@ LOG: dict[str, Any] = {
 def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
     answer = {"jsonrpc": "2.0", "id": request.get("id")}
     results = {"initialize": GREETING, "tools/list": LISTED}
+    if sys.argv[2] == "greeting":
+        results["initialize"] = GREETING | {"serverInfo": {"icons": [{}] * 20_000}}
     if request["method"] in results:
         return answer | {"result": results[request["method"]]}
     return answer | {"error": {"code": -32601, "message": "Method not found"}}
@@ -42,6 +44,9 @@ def result_of(kind: str) -> dict[str, Any] | None:
         "no-blocks": {"content": [{}] * 10_000},
         "values": {"content": [], "structuredContent": {"a": [[]] * 500_000}},
         "deep": {"content": [], "structuredContent": {"a": json.loads("[" * 400 + "]" * 400)}},
+        "annotations": {
+            "content": [{"type": "text", "text": "x", "annotations": {"audience": [1] * 40_000}}]
+        },
         "fine": {"content": [{"type": "text", "text": "fine"}]},
     }
     return results.get(kind)
@@ -76,6 +81,19 @@ def harm(kind: str) -> None:
             write(json.dumps({"jsonrpc": "2.0", "id": f"p{number}", "method": "ping"}) + "\n")
         elif kind == "unasked":
             write(json.dumps({"jsonrpc": "2.0", "id": number + 1000, "result": {"content": []}}) + "\n")
+        elif kind == "large":
+            params = {"messages": [{}] * 10_000, "maxTokens": 1}
+            write(
+                json.dumps(
+                    {
+                        "jsonrpc": "2.0",
+                        "id": f"p{number}",
+                        "method": "sampling/createMessage",
+                        "params": params,
+                    }
+                )
+                + "\n"
+            )
         elif kind == "unreadable":
             write('{"no": "message"}\n')
         elif kind == "blanks":

@@ -27,10 +27,10 @@ GROWN_BYTES_MAX = 150 << 20
 HELD_SECONDS_MAX = 0.25
 """The time of the processor for which the event loop may be held: some 50 ms, and more on a slow machine."""
 
-OVER_STDIO = ["logs", "pings", "unasked", "unreadable", "blanks", "junk", "drip", "stderr", "deaf"]
+OVER_STDIO = ["logs", "pings", "unasked", "unreadable", "blanks", "junk", "drip", "stderr", "deaf", "large"]
 OVER_HTTP = ["redirect", "error", "json", "event", "comments", "brotli", "not-gzip", "again", "drip"]
 OVER_STREAMS = ["logs", "comment", "blanks"]
-RESULTS = ["blocks", "no-blocks", "values", "deep"]
+RESULTS = ["annotations", "blocks", "no-blocks", "values", "deep"]
 CASES = [
     *(("stdio", kind) for kind in (*OVER_STDIO, *RESULTS)),
     *(("streamable", kind) for kind in (*OVER_HTTP, *OVER_STREAMS, *RESULTS)),
@@ -132,6 +132,14 @@ async def test_an_error_says_what_was_too_much(way: str, kind: str, resources: S
         end = await outcome(config, resources)
     assert EXPLAINED[way, kind] in str(end)
     assert not getattr(end, "retryable", False)
+
+
+@pytest.mark.parametrize("way", ["streamable", "sse", "stdio"])
+async def test_a_greeting_that_is_too_large_is_not_read(way: str, resources: SharedResources) -> None:
+    with hostile(way, "greeting") as config:
+        async with unharmed():
+            with pytest.raises(outlast.ToolServerError, match="sent an answer that is not valid MCP"):
+                await config.list_tools(resources)
 
 
 @pytest.mark.parametrize("way", ["streamable", "sse", "stdio"])

@@ -248,12 +248,12 @@ class Life:
         read = await read_tools(self._client, self._server)
         before = self._offered
         self._offered = await asyncio.to_thread(OfferedTools, self._server, read, self._log.redaction, before)
-        self._log_left_out(read, {} if before is None else before.left_out)
+        self._log_left_out(read, {} if before is None else before.left_out, is_first=before is None)
         self._names |= {tool.name for tool in read.tools}
         if len(self._names) > NAMES_MAX:
             self.retire()
 
-    def _log_left_out(self, read: ToolsRead, before: Mapping[str, str]) -> None:
+    def _log_left_out(self, read: ToolsRead, before: Mapping[str, str], *, is_first: bool) -> None:
         assert self._offered is not None
         new = self._offered.left_out.items() - before.items()
         for tool, why in islice(sorted(new), LEFT_OUT_MAX):
@@ -262,7 +262,7 @@ class Life:
             logger.warning(
                 "MCP server %s: %d more tools are left out", self._server.name, len(new) - LEFT_OUT_MAX
             )
-        if read.excess is not None and not before:
+        if read.excess is not None and is_first:
             logger.warning("MCP server %s: %s; the others are left out", self._server.name, read.excess)
 
     async def _list_again(self) -> None:
@@ -380,6 +380,8 @@ class Life:
             raise NotSent(bounded(self._log.redaction.text(unreachable))) from error
         if exchange.status is not None:
             kind, problem = of_status(exchange.status, place)
+        elif exchange.problem is not None:
+            kind, problem = ToolServerError, f"the answer was refused: {exchange.problem},"
         elif self._refusal is not None:
             kind, problem = ToolServerError, f"{self._refusal.problem},"
         else:

@@ -5,7 +5,7 @@ loop, and runs the output schemas of tools, with their regular expressions. So, 
 
 - Messages that answer no request are passed on at a limited pace. The server has to wait, and nobody else.
 - Of a server's own requests, only `REQUESTS_AT_ONCE` wait for their answers at a time.
-- A result has at most `CONTENT_BLOCKS_MAX` content blocks.
+- The parts that the SDK makes objects of have at most `TYPED_VALUES_MAX` values.
 - A list of tools holds only tools that can be read, without what we do not use (`tool_pages`).
 """
 
@@ -24,6 +24,7 @@ from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPC
 
 from outlast.adapters.mcp import limits
 from outlast.adapters.mcp.allowance import Allowance
+from outlast.adapters.mcp.sdk.schema_checks import values_in
 
 logger = logging.getLogger("outlast.mcp")
 
@@ -76,6 +77,9 @@ class _Guard:
         if pause:
             self._warn("it sends messages that nobody asked for, and has to wait")
             await anyio.sleep(pause)
+        if isinstance(message, JSONRPCRequest | JSONRPCNotification) and _is_large(message.params):
+            self._warn("it sends messages that nobody asked for and that are too large; they are not read")
+            return False
         if isinstance(message, JSONRPCRequest):
             if len(self._open) >= limits.REQUESTS_AT_ONCE:
                 self._warn("it sends requests without reading the answers; more get none")
@@ -89,18 +93,28 @@ class _Guard:
         if isinstance(result.get("tools"), list):
             return self._trim(result)
         content = result.get("content")
-        if isinstance(content, list) and len(content) > limits.CONTENT_BLOCKS_MAX:
+        if not isinstance(content, list):
+            # Nothing that we ask for is so large; without its fields it is an answer that is not valid.
+            return {} if _is_large(result) else result
+        if len(content) > limits.CONTENT_BLOCKS_MAX:
             problem = (
-                f"the answer of the tool was refused: it has {len(content)} content blocks, and at most "
-                f"{limits.CONTENT_BLOCKS_MAX} are read; let the tool return less"
+                f"it has {len(content)} content blocks, and at most {limits.CONTENT_BLOCKS_MAX} are read"
             )
-            return {**result, "content": [{"type": "text", "text": problem}], "isError": True}
-        return result
+        elif _is_large(content):
+            problem = f"its content has more than {limits.TYPED_VALUES_MAX} values"
+        else:
+            return result
+        text = f"the answer of the tool was refused: {problem}; let the tool return less"
+        return {**result, "content": [{"type": "text", "text": text}], "isError": True}
 
     def _warn(self, problem: str) -> None:
         if not self._has_warned:
             self._has_warned = True
             logger.warning("MCP server %s: %s", self._server, problem)
+
+
+def _is_large(value: Any) -> bool:
+    return values_in(value, limits.TYPED_VALUES_MAX) > limits.TYPED_VALUES_MAX
 
 
 def _cancelled(message: JSONRPCNotification) -> str:

@@ -21,6 +21,9 @@ from outlast.core.errors import DefinitionError, UnknownTool
 from outlast.core.json import JSON
 from outlast.ports.tools import misfit
 
+KNOWN_MAX = 128
+"""The number of tools that an error names."""
+
 
 @dataclass(frozen=True)
 class ListedTool:
@@ -130,7 +133,9 @@ class OfferedTools:
     def __getitem__(self, name: str) -> ListedTool:
         """Return the tool with this name; raise UnknownTool if there is none."""
         if name not in self._tools:
-            raise UnknownTool(name, self._server, sorted(self._tools))
+            known = sorted(self._tools)
+            shown = known if len(known) <= KNOWN_MAX else [*known[:KNOWN_MAX], "…"]
+            raise UnknownTool(name, self._server, shown)
         return self._tools[name]
 
 
