@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 import typer
 from typer.core import TyperGroup
 
-from outlast.cli import agents, rendering
+from outlast.cli import agents, control, rendering
 from outlast.cli.loading import arguments_of, workflow_called, workflows_in
+from outlast.cli.options import BackendOption, IdArgument, JsonOption
 from outlast.cli.supervised import Link, run
 from outlast.cli.supervisor import DEFAULT_PROCESSES, Terms, supervise
 from outlast.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, connect
 from outlast.core.approvals import Verdict
-from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, NotSupported, OutlastError
+from outlast.core.errors import OutlastError
 from outlast.core.json import JSON, decode, encode
 from outlast.core.records import Status
 from outlast.ports.durability.backend import Backend
@@ -49,17 +50,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",  # It joins the lines of a paragraph.
 )
 app.add_typer(agents.app, name="agents")
-
-BackendOption = Annotated[
-    str | None,
-    typer.Option(
-        "--backend",
-        metavar="URL",
-        help=f"Where executions live (default: {BACKEND_VARIABLE}, else {DEFAULT_BACKEND}).",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document a line.")]
 
 
 @app.callback()
@@ -221,7 +211,7 @@ def workers(backend: BackendOption = None, json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
+    id: IdArgument,
     backend: BackendOption = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on until the execution ends, printing events as they come.")
@@ -253,38 +243,14 @@ async def _show(backend: Backend, id: str, *, follow: bool, json: bool) -> None:
             console.print(rendering.event_line(event))
 
 
-@app.command()
-def resume(
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The ids of executions that are held.")],
-    backend: BackendOption = None,
-) -> None:
-    """Let workers take held executions again, after their cause was mended.
-
-    `outlast show ID` says why an execution is held. The exit code is 1 if one of them could
-    not be resumed.
-    """
-
-    async def resumed() -> int:
-        failures = 0
-        async with connect(backend) as opened:
-            for id in ids:
-                try:
-                    was_held = await (await opened.get(id)).resume()
-                except (ExecutionNotFound, ExecutionAlreadyEnded, NotSupported) as error:
-                    typer.echo(f"error: {rendering.printable(str(error))}", err=True)
-                    failures += 1
-                else:
-                    outcome = "is resumed" if was_held else "was not held, and goes on as before"
-                    typer.echo(f"{rendering.printable(id)} {outcome}")
-        return failures
-
-    if asyncio.run(resumed()):
-        raise typer.Exit(1)
+for _verb in (control.cancel, control.terminate, control.retry, control.fork, control.resume, control.export):
+    app.command()(_verb)
+app.command("import")(control.import_)
 
 
 @app.command()
 def pending(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
+    id: IdArgument,
     backend: BackendOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -311,7 +277,7 @@ CallArgument = Annotated[
 
 @app.command()
 def allow(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
+    id: IdArgument,
     call: CallArgument,
     reason: Annotated[str | None, typer.Option(help="The reason, kept with the decision.")] = None,
     arguments: Annotated[
@@ -329,7 +295,7 @@ def allow(
 
 @app.command()
 def deny(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")],
+    id: IdArgument,
     call: CallArgument,
     reason: Annotated[str | None, typer.Option(help="The model gets it as the result of the call.")] = None,
     backend: BackendOption = None,
