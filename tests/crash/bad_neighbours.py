@@ -68,19 +68,19 @@ def leave_tool(how: str) -> str:
     leave(how)
 
 
-@outlast.activity(name="bad_leave", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=20)
+@outlast.activity(name="bad_leave", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=5)
 async def leave_activity(how: str) -> None:
     """Leave an activity."""
     leave(how)
 
 
-@outlast.activity(name="bad_thread", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=20)
+@outlast.activity(name="bad_thread", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=5)
 def leave_thread(how: str) -> None:
     """Leave an activity that runs in a thread."""
     leave(how)
 
 
-@outlast.activity(name="bad_end", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=100)
+@outlast.activity(name="bad_end", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=5)
 def end_process(how: str) -> None:
     """End the process."""
     if how == "exit":
@@ -89,7 +89,7 @@ def end_process(how: str) -> None:
     ctypes.string_at(0)
 
 
-@outlast.activity(name="bad_result", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=20)
+@outlast.activity(name="bad_result", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=5)
 async def return_badly(size: int) -> Any:
     """Return a value that cannot be kept: a text of that size, or a value that is not JSON."""
     return "x" * size if size else object()
@@ -273,20 +273,20 @@ _LOST = "ActivityInterrupted"
 KINDS = (
     _kind("leaves its entrypoint", "leave entrypoint", HOWS, _LEFT),
     _kind("leaves a task", "leave task", HOWS, _LEFT),
-    _kind("leaves an activity", "leave activity", HOWS, _LEFT),
-    _kind("leaves a thread", "leave thread", HOWS, _LEFT),
+    _kind("leaves an activity", "leave activity", HOWS, f"{_LEFT}|{_LOST}"),
+    _kind("leaves a thread", "leave thread", HOWS, f"{_LEFT}|{_LOST}"),
     _kind("leaves a tool", "leave tool", HOWS, _LEFT),
     _kind("leaves a handler", "leave handler", HOWS, _LEFT),
     _kind("catches everything", "catch all", ("",), "caught everything"),
     _kind("is flooded", "flood", ("{signals}",), "flooded by"),
-    _kind("never comes to rest", "busy", ("",), f"BusyWorkflow|{_DIED}"),
-    _kind("returns too much", "return badly", ("{too_large}",), "PayloadTooLarge"),
-    _kind("returns what is not JSON", "return badly", ("0",), "Unserialisable"),
+    _kind("never comes to rest", "busy", ("",), f"BusyWorkflow|Potential deadlock|{_DIED}"),
+    _kind("returns too much", "return badly", ("{too_large}",), f"PayloadTooLarge|{_LOST}"),
+    _kind("returns what is not JSON", "return badly", ("0",), f"Unserialisable|{_LOST}"),
     _kind("asks a server that hangs", "request", ("{url}",), f"ActivityTimedOut|{_LOST}"),
     _kind("asks an MCP server that hangs", "MCP", ("{url}/mcp",), f"ToolServerUnavailable|{_LOST}"),
     _kind("asks a model that hangs", "model", ("{url}",), "TimeoutError"),
-    _kind("exits its process", "end process", ("exit",), _DIED, Harm.ENDS_PROCESS),
-    _kind("crashes its process", "end process", ("crash",), _DIED, Harm.ENDS_PROCESS),
+    _kind("exits its process", "end process", ("exit",), f"{_DIED}|{_LOST}", Harm.ENDS_PROCESS),
+    _kind("crashes its process", "end process", ("crash",), f"{_DIED}|{_LOST}", Harm.ENDS_PROCESS),
     _kind("loops without awaits", "busy without awaits", ("",), f"BusyWorkflow|{_DIED}", Harm.BLOCKS_PROCESS),
     _kind("blocks the loop", "block the loop", ("",), _DIED, Harm.BLOCKS_PROCESS),
     _kind("matches for ever", "match", ("",), _DIED, Harm.BLOCKS_PROCESS),

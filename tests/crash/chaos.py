@@ -10,8 +10,9 @@ import asyncio
 import random
 import signal
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import outlast
 from outlast.core.events import EventKind
@@ -23,6 +24,7 @@ AT_ONCE = 50
 """The number of executions that are under way at a time."""
 STEPS = {"first", "second", "third", "once", "last"}
 LOOKED_THROUGH_AT_ONCE = 20
+LOOK_AGAIN_SECONDS = 5.0
 
 Fault = Callable[[], Awaitable[None]]
 Results = Mapping[str, Mapping[str, int]]
@@ -97,7 +99,7 @@ async def made(trouble: Trouble, seconds: float) -> AsyncIterator[None]:
     print({name: times for name, times in trouble.happened.items() if times})
 
 
-async def carried_out(backend: outlast.Backend, ids: Iterable[str]) -> Results:
+async def carried_out(backend: outlast.Backend, ids: Collection[str]) -> Results:
     """Carry executions out, so many at a time, and return their results."""
     room, results = asyncio.Semaphore(AT_ONCE), {}
 
@@ -108,8 +110,27 @@ async def carried_out(backend: outlast.Backend, ids: Iterable[str]) -> Results:
             await insist(lambda: execution.signal("release"))
             results[id] = await insist(execution.result)
 
-    await asyncio.gather(*map(carry_out_one, ids))
+    watching = asyncio.create_task(fail_when_held(backend, ids))
+    carrying = asyncio.gather(*map(carry_out_one, ids))
+    first: set[asyncio.Future[Any]] = {watching, carrying}
+    try:
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+        await carrying
+    finally:
+        watching.cancel()
+        carrying.cancel()
     return results
+
+
+async def fail_when_held(backend: outlast.Backend, ids: Collection[str]) -> None:
+    """Raise as soon as one of these executions is held, so that nobody waits for it."""
+    good = frozenset(ids)
+    while True:
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        for described in await insist(lambda: backend.list(status="running")):
+            assert not (described.held and described.id in good), described
 
 
 async def carry_out(count: int, url: str, trouble: Trouble) -> None:

@@ -75,6 +75,11 @@ class Processes:
         self.effects = Effects(directory / "effects")
         self.alive: list[ForkServerProcess] = []
 
+    @property
+    def backend(self) -> str:
+        """The scheme of its URL."""
+        return self.url.partition(":")[0]
+
     def begin(self, **options: Any) -> ForkServerProcess:
         process = FORK_SERVER.Process(
             target=work_in_this_process,
