@@ -167,6 +167,8 @@ class EventReader:
         """The model steps that have ended."""
         self._attempts: dict[str, int] = {}
         """The highest attempt whose text was read, by step."""
+        self._failed: dict[str, int] = {}
+        """The last attempt that failed, by step."""
         self._waiting: list[Delta] = []
         """Text that was read and is not an event yet."""
         self.ended = False
@@ -234,7 +236,10 @@ class EventReader:
                 return _STEPS[step.kind].failed(**step.about, failure=record.failure)
             case AttemptFailed(key=key):
                 open_step = self._steps.get(key)
-                return None if open_step is None else _attempt_failed(open_step, record)
+                if open_step is None or self._failed.get(key) == record.attempt:
+                    return None  # A second record of one attempt corrects a date.
+                self._failed[key] = record.attempt
+                return _attempt_failed(open_step, record)
             case SignalReceived(name=name) if name == DECISION_SIGNAL:
                 return None  # A decision is an event when it is applied, once.
             case SignalReceived():

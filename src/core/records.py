@@ -207,7 +207,10 @@ class ExecutionEnded(Value):
 
 
 class AttemptFailed(Value):
-    """An attempt failed; the next one may begin at `retry_at`. `heartbeat` has its last details."""
+    """An attempt failed; the next one may begin at `retry_at`. `heartbeat` has its last details.
+
+    A second record of the same attempt corrects `retry_at`, after the wall clock was set back.
+    """
 
     type: Literal["attempt_failed"] = "attempt_failed"
     at: float

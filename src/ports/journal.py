@@ -16,17 +16,23 @@ whole store). The claim is good until it is released or another claim succeeds, 
 lease runs out; a write under an older token is refused whole, so a worker that was paused for longer than its
 lease can do no harm (the fencing tokens of Kleppmann, "How to do distributed locking").
 
-An execution can be claimed when it is running and not held, has no owner, and either its `wake_at` has come
-or its inbox holds a message beyond those consumed; or when its owner's lease has run out (then
+An execution can be claimed when it is running and not held, has no owner, and either its wake-up time has
+come or its inbox holds a message beyond those consumed; or when its owner's lease has run out (then
 `Claim.recovered`). All of this is one number that an adapter can store and index, the time at which it is
 *claimable*:
 
 - after `create`: now;
 - after a claim or renewal: when the lease runs out;
-- after a release: now if the inbox holds unread messages, else `wake_at` but not before now, or never;
+- after a release: now if the inbox holds unread messages, else `wake_at` but not before now, or in `wake_in`
+  seconds, or never;
 - after a message to an execution without owner: now, unless it was earlier;
-- after a release with `hold`: `wake_at` but not before now, or never; messages do not matter;
+- after a release with `hold`: `wake_at` but not before now, or in `wake_in` seconds, or never; messages do
+  not matter;
 - after `Leases.resume` of an execution that was released with `hold`: now.
+
+There are two sorts of time. `wake_at` is a date: it comes when the wall clock says so. Everything else is a
+duration: leases and `wake_in` last as long as they were meant to, and what is claimable stays so, whatever
+steps the wall clock makes. A store measures these by a clock that is never set, if all who open it share one.
 
 Fruitless claims. Code can end the process that runs it, and the next one, and the one after that. So a store
 counts how many claims of an execution in a row were lost without progress (`Claim.fruitless`): the claim
@@ -161,7 +167,7 @@ class Head:
     fruitless: int = 0
     """The number of its last claims in a row that were lost without progress; see `Claim.fruitless`."""
     held: bool = False
-    """True if it waits only for `Leases.resume`: it was released with `hold` and without `wake_at`."""
+    """True if it waits only for `Leases.resume`: it was released with `hold` and without a wake-up time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +228,10 @@ class Commit:
     release: bool = False
     """The claim is given up. Then `wake_at` and unread messages decide when it can be claimed again."""
     wake_at: float | None = None
-    """With `release`: claimable from this time on, which may have passed; if None, only a message
-    makes it claimable."""
+    """With `release`: claimable from this date on, which may have passed. Without it and without `wake_in`,
+    only a message makes it claimable."""
+    wake_in: float | None = None
+    """With `release`: claimable in so many seconds."""
     reason: str | None = None
     """With `release`: why the execution cannot go on; every append replaces the reason, also by None.
 
@@ -233,10 +241,12 @@ class Commit:
     fruitless: int | None = 0
     """The value of `Claim.fruitless` from now on: 0 after progress; None leaves it unchanged."""
     hold: bool = False
-    """Only with `release`: no message makes the execution claimable, only `wake_at`, if given, or
+    """Only with `release`: no message makes the execution claimable, only its wake-up time, if it has one, or
     `Leases.resume`."""
 
     def __post_init__(self) -> None:
+        if self.wake_at is not None and self.wake_in is not None:
+            raise ValueError("an execution has one wake-up time: give wake_at or wake_in")
         if self.hold and not self.release:
             raise ValueError("only what is released can be held: set release too")
         _check_reason(self.reason)
@@ -399,6 +409,8 @@ class Leases(Protocol):
             leaves it. Otherwise only an append, by its commit, and `resume` change it.
         L7  An execution that was released with `hold` is not claimed before its wake-up time, and without one
             not at all, whatever messages its inbox holds or gets; the inbox keeps them.
+        L9  No step of the wall clock changes when an execution can be claimed, unless it waits for a date
+            (`Commit.wake_at`).
 
         A claim passes over nothing that is claimable just because another call has it locked at that moment:
         a store that skips locked rows (`SKIP LOCKED`) looks again before it returns, or announces the skipped

@@ -470,6 +470,45 @@ class NamesItselfAsTheLostOwner(BrokenStore):
         return replace(claim, recovered_from=worker if claim.recovered else None)
 
 
+class TakesAWaitForADate(BrokenStore):
+    """A wait of some seconds goes by the wall clock."""
+
+    breaks = "l9_"
+    found_by_random_programs = False
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        if commit.wake_in is not None:
+            commit = replace(commit, wake_at=self._clock.now() + commit.wake_in, wake_in=None)
+        await super().append(claim, position, records, commit)
+
+
+class WaitsForTheDateOfAStart(BrokenStore):
+    """A new execution can be claimed from the date at which it was created."""
+
+    breaks = "l9_"
+    found_by_random_programs = False
+
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
+        head, is_new = await super().create(new, first, more)
+        if is_new:
+            execution = self._medium.executions[new.id]
+            execution.claimable_at, execution.is_date = self._clock.now(), True
+        return head, is_new
+
+
+class WaitsForTheDateOfAMessage(BrokenStore):
+    """A message makes an execution claimable from the date at which it was sent."""
+
+    breaks = "l9_"
+    found_by_random_programs = False
+
+    async def send(self, execution_id: str, message: Message) -> None:
+        await super().send(execution_id, message)
+        execution = self._medium.executions[execution_id]
+        if execution.owner is None and execution.claimable_at is not None and not execution.is_date:
+            execution.claimable_at, execution.is_date = self._clock.now(), True
+
+
 class RenewsForAnybody(BrokenStore):
     """The loser of a takeover lengthens the winner's lease."""
 

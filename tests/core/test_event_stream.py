@@ -269,6 +269,15 @@ def test_an_attempt_that_failed_is_an_event_while_its_step_is_open() -> None:
         assert data_in(begun(kind), completed(kind, {}), attempt)[2:] == []
 
 
+def test_a_record_that_corrects_the_date_of_the_next_attempt_is_no_event() -> None:
+    first = AttemptFailed(at=11.0, key=KEYS[StepKind.TOOL], attempt=1, failure=FAILURE, retry_at=12.0)
+    again = first.model_copy(update={"at": 9.0, "retry_at": 10.0})
+    second = first.model_copy(update={"attempt": 2})
+    told = data_in(begun(StepKind.TOOL), first, again, second)
+    failed = [data.attempt for data in told if isinstance(data, events.AttemptFailedData)]
+    assert failed == [1, 2]
+
+
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELLED])
 def test_the_stream_ends_with_the_end_of_the_execution(status: Status) -> None:
     reader = EventReader()

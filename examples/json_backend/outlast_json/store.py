@@ -93,7 +93,8 @@ class JsonStore(Store):
                 execution |= {"status": commit.status, "ended_at": self._clock.now()}
                 execution |= {"owner": None, "claimable_at": None}
             elif commit.release:
-                at, now = commit.wake_at, self._clock.now()
+                now = self._clock.now()
+                at = commit.wake_at if commit.wake_in is None else now + commit.wake_in
                 if len(execution["inbox"]) > execution["consumed"] and not commit.hold:
                     at = now
                 execution |= {"owner": None, "ignores_mail": commit.hold}

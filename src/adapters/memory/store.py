@@ -51,6 +51,8 @@ class StoredExecution:
     token: int = 0
     """The token of its newest claim; 0 before the first claim."""
     fruitless: int = 0
+    is_date: bool = False
+    """True if `claimable_at` is a date; otherwise it is a time of the steady clock."""
     ignores_mail: bool = False
     """True if its last owner released it with `hold`. Used only while it has no owner."""
 
@@ -58,9 +60,10 @@ class StoredExecution:
     def has_mail(self) -> bool:
         return len(self.inbox) > self.consumed
 
-    def release(self, claimable_at: float | None) -> None:
+    def release(self, claimable_at: float | None, *, is_date: bool = False) -> None:
         self.owner = None
         self.claimable_at = claimable_at
+        self.is_date = is_date
 
     def head(self) -> Head:
         return Head(
@@ -127,7 +130,7 @@ class MemoryStore(Store):
         for record in records:
             self._check_size(f"a first record of execution {new.id!r}", record)
         now = self._clock.now()
-        created = StoredExecution(new=new, created_at=now, claimable_at=now, records=records)
+        created = StoredExecution(new=new, created_at=now, claimable_at=self._clock.steady(), records=records)
         if new.reason is not None:
             created.claimable_at, created.ignores_mail, created.reason = None, True, new.reason
         self._medium.executions[new.id] = self._medium.running[new.id] = created
@@ -153,7 +156,13 @@ class MemoryStore(Store):
             del self._medium.running[claim.execution_id]
         elif commit.release:
             execution.ignores_mail = commit.hold
-            execution.release(self._claimable_at(execution, commit.wake_at))
+            now = self._clock.now()
+            at = self._claimable_at(
+                execution, commit.wake_at if commit.wake_in is None else now + commit.wake_in
+            )
+            is_date = commit.wake_at is not None and at is not None and at > now
+            steady_at = None if at is None else self._clock.steady() + (at - now)
+            execution.release(at if is_date else steady_at, is_date=is_date)
         self._medium.changed(announce=commit.release)
 
     async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
@@ -171,7 +180,7 @@ class MemoryStore(Store):
         if status is Status.RUNNING:
             execution.ended_at = None
             execution.consumed = len(execution.inbox)
-            execution.release(claimable_at=self._clock.now())
+            execution.release(claimable_at=self._clock.steady())
             self._medium.running[execution_id] = execution
         else:
             execution.ended_at = self._clock.now()
@@ -206,11 +215,9 @@ class MemoryStore(Store):
         self._check_size(f"a message to execution {execution_id!r}", message.body)
         execution.message_ids.add(message.id)
         execution.inbox.append(Delivery(number=len(execution.inbox) + 1, message=message))
-        if execution.owner is None and not execution.ignores_mail:
-            now = self._clock.now()
-            execution.claimable_at = (
-                now if execution.claimable_at is None else min(now, execution.claimable_at)
-            )
+        is_free = execution.owner is None and not execution.ignores_mail
+        if is_free and (execution.claimable_at is None or self._seconds_until(execution) > 0):
+            execution.claimable_at, execution.is_date = self._clock.steady(), False
         self._medium.changed(announce=True)
 
     async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
@@ -222,20 +229,19 @@ class MemoryStore(Store):
     async def claim(
         self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float
     ) -> Work:
-        now, steady = self._clock.now(), self._clock.steady()
         candidates = [
-            # The end of a lease is a steady time, a wake-up time a date.
-            (execution.claimable_at + (0.0 if execution.owner is None else now - steady), execution)
+            (self._seconds_until(execution), execution)
             for execution in self._medium.running.values()
             if execution.claimable_at is not None
             and execution.new.workflow in workflows
             and execution.new.task_queue == task_queue
         ]
         candidates.sort(key=lambda candidate: candidate[0])
-        ready = [execution for claimable_at, execution in candidates if claimable_at <= now][:limit]
-        claims = tuple(self._take(execution, worker, steady + lease_seconds) for execution in ready)
-        left = [claimable_at for claimable_at, execution in candidates if execution not in ready]
-        left += [now + lease_seconds] if ready else []
+        ready = [execution for seconds, execution in candidates if seconds <= 0][:limit]
+        lease_until = self._clock.steady() + lease_seconds
+        claims = tuple(self._take(execution, worker, lease_until) for execution in ready)
+        left = [seconds for seconds, execution in candidates if execution not in ready]
+        left += [lease_seconds] if ready else []
         return Work(
             claims=claims,
             mail=frozenset(
@@ -243,7 +249,7 @@ class MemoryStore(Store):
                 for execution in self._medium.running.values()
                 if execution.owner == worker and execution.has_mail
             ),
-            next_wake_at=min(left, default=None),
+            next_wake_at=None if not left else self._clock.now() + min(left),
             version=self._medium.version,
         )
 
@@ -269,7 +275,7 @@ class MemoryStore(Store):
         if execution.owner is not None or not execution.ignores_mail:
             return False
         execution.ignores_mail, execution.fruitless, execution.reason = False, 0, None
-        execution.claimable_at = self._clock.now()
+        execution.claimable_at, execution.is_date = self._clock.steady(), False
         self._medium.changed(announce=True)
         return True
 
@@ -339,7 +345,7 @@ class MemoryStore(Store):
         self._medium.last_token += 1
         execution.token = self._medium.last_token
         execution.owner = worker
-        execution.claimable_at = lease_until
+        execution.claimable_at, execution.is_date = lease_until, False
         return Claim(
             execution_id=execution.new.id,
             workflow=execution.new.workflow,
@@ -351,8 +357,14 @@ class MemoryStore(Store):
             fruitless=execution.fruitless,
         )
 
+    def _seconds_until(self, execution: StoredExecution) -> float:
+        """Return the time until an execution is claimable; negative if it has waited since."""
+        assert execution.claimable_at is not None
+        now = self._clock.now() if execution.is_date else self._clock.steady()
+        return execution.claimable_at - now
+
     def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
-        """Return the time from which a released execution is claimable; None: only after a message."""
+        """Return the date from which a released execution is claimable; None: only after a message."""
         now = self._clock.now()
         if execution.has_mail and not execution.ignores_mail:
             return now

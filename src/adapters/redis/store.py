@@ -216,7 +216,9 @@ class RedisStore(Store):
                 "" if commit.consumed is None else commit.consumed,
                 "" if commit.status is None else commit.status.value,
                 int(commit.release),
-                _optional(commit.wake_at),
+                _optional(
+                    commit.wake_at if commit.wake_in is None else self.clock.now() + max(0.0, commit.wake_in)
+                ),
                 int(commit.reason is not None),
                 commit.reason or "",
                 "" if commit.fruitless is None else commit.fruitless,

@@ -3,14 +3,14 @@
 One row of `execution` has everything that is needed to find, claim and fence an execution. So an append
 writes two pages, however long the journal is: the page of that row and the last page of the journal.
 `ready_at` is the time from which an execution is claimable. While it has an owner, that is the end of the
-lease. Otherwise it is the wake-up time, or the time since which an unread message waits for a worker. It is
-NULL when only a message can make the execution claimable, and when the execution is held or has ended.
+lease. Otherwise it is the wake-up time, or the time since which it, or an unread message, waits for a worker.
+It is NULL when only a message can make the execution claimable, and when the execution is held or has ended.
 `ignores_mail` is 1 after a release with `hold`; it counts only while the execution has no owner.
 
-Leases go by a time of their own, which no step of the wall clock changes. It is `lease_time_ahead` of the
-monotonic clock of the machine, which all its processes share, so that it begins as the time of the wall
-clock; that is noted once in a boot of the machine. (While a machine is suspended, that clock stands still,
-and nobody's lease runs out.) Wake-up times are dates.
+`ready_at` is a date only where `is_date` is 1. All else goes by the lease time, which no step of the wall
+clock changes. It is `lease_time_ahead` of the monotonic clock of the machine, which all its processes share,
+so that it begins as the time of the wall clock; that is noted once in a boot of the machine. (While a machine
+is suspended, that clock stands still, and nobody's lease runs out.)
 
 `counter` has one row: the last fencing token, the version of the claimable work, and the boot. A token is
 never used twice in one file, not even for two executions that had the same id. The version grows with every
@@ -67,6 +67,7 @@ _VERSION_1 = (
         owner TEXT,
         token INTEGER NOT NULL DEFAULT 0,
         ready_at REAL,
+        is_date INTEGER NOT NULL DEFAULT 0,
         sent INTEGER NOT NULL DEFAULT 0,
         consumed INTEGER NOT NULL DEFAULT 0,
         fruitless INTEGER NOT NULL DEFAULT 0,

@@ -28,7 +28,7 @@ class Transaction:
         self._connection = connection
         self._now = now
         self._lease_now = lease_now
-        """The time by which leases go; see `schema`."""
+        """The time that is never set; see `schema`."""
         self._limit_bytes = limit_bytes
         self.longer: set[str] = set()
         """The executions whose journals have grown."""
@@ -38,13 +38,16 @@ class Transaction:
     def begin_boot(self, boot: str, ahead: float) -> float:
         """Return how far the lease time of this boot is ahead of the steady time: `ahead` if nobody said yet.
 
-        No lease outlives the boot of the machine in which it was taken, for its worker does not.
+        No lease outlives the boot of the machine in which it was taken, for its worker does not. What waited
+        to be claimed still does; waits that are no dates are over.
         """
         known, known_ahead = self._row("SELECT boot, lease_time_ahead FROM counter", ()) or ("", 0.0)
         if known == boot:
             return float(known_ahead)
         self._connection.execute("UPDATE counter SET boot = ?, lease_time_ahead = ?", (boot, ahead))
-        self._connection.execute("UPDATE execution SET ready_at = 0 WHERE owner IS NOT NULL")
+        self._connection.execute(
+            "UPDATE execution SET ready_at = 0 WHERE ready_at IS NOT NULL AND NOT is_date"
+        )
         return ahead
 
     def create(self, new: NewExecution, records: Sequence[bytes]) -> tuple[Head, bool]:
@@ -70,7 +73,7 @@ class Transaction:
                 Status.RUNNING,
                 len(records),
                 self._now,
-                None if held else self._now,
+                None if held else self._lease_now,
                 new.reason,
                 held,
             ),
@@ -130,10 +133,20 @@ class Transaction:
                 (commit.status, self._now, forget_at, key),
             )
         elif commit.release:
-            ready_at = self._now if sent > consumed and not commit.hold else commit.wake_at
+            ready_at: float | None = None
+            is_date = False
+            if sent > consumed and not commit.hold:
+                ready_at = self._lease_now
+            elif commit.wake_in is not None:
+                ready_at = self._lease_now + max(0.0, commit.wake_in)
+            elif commit.wake_at is not None:
+                is_date = commit.wake_at > self._now
+                ready_at = commit.wake_at if is_date else self._lease_now
             self._connection.execute(
-                "UPDATE execution SET owner = NULL, ignores_mail = ?, ready_at = ? WHERE key = ?",
-                (commit.hold, None if ready_at is None else max(self._now, ready_at), key),
+                """
+                UPDATE execution SET owner = NULL, ignores_mail = ?, ready_at = ?, is_date = ? WHERE key = ?
+                """,
+                (commit.hold, ready_at, is_date, key),
             )
             self._announce_work()
         self.longer.add(claim.execution_id)
@@ -156,7 +169,7 @@ class Transaction:
         self._connection.execute(
             """
             UPDATE execution SET length = ?, status = ?, reason = NULL, fruitless = 0, ignores_mail = 0,
-                owner = NULL, ended_at = ?, forget_at = ?, ready_at = ?
+                owner = NULL, ended_at = ?, forget_at = ?, ready_at = ?, is_date = 0
             WHERE key = ?
             """,
             (
@@ -164,7 +177,7 @@ class Transaction:
                 status,
                 None if reopens else self._now,
                 forget_at,
-                self._now if reopens else None,
+                self._lease_now if reopens else None,
                 key,
             ),
         )
@@ -190,10 +203,11 @@ class Transaction:
         self._connection.execute("UPDATE execution SET sent = ? WHERE key = ?", (sent + 1, key))
         self._connection.execute(
             """
-            UPDATE execution SET ready_at = ?
-            WHERE key = ? AND owner IS NULL AND NOT ignores_mail AND (ready_at IS NULL OR ready_at > ?)
+            UPDATE execution SET ready_at = ?, is_date = 0
+            WHERE key = ? AND owner IS NULL AND NOT ignores_mail
+                AND (ready_at IS NULL OR ready_at > CASE WHEN is_date THEN ? ELSE ? END)
             """,
-            (self._now, key, self._now),
+            (self._lease_now, key, self._now, self._lease_now),
         )
         self._announce_work()
 
@@ -207,7 +221,7 @@ class Transaction:
                 """
                 SELECT ready_at, key, id, workflow, length, consumed, owner, fruitless FROM execution
                 WHERE task_queue = ? AND workflow = ? AND ready_at <= ?
-                    AND ready_at <= CASE WHEN owner IS NULL THEN ? ELSE ? END
+                    AND ready_at <= CASE WHEN is_date THEN ? ELSE ? END
                 ORDER BY ready_at, key LIMIT ?
                 """,
                 (
@@ -227,12 +241,12 @@ class Transaction:
             "SELECT id FROM execution WHERE owner = ? AND sent > consumed", (worker,)
         ).fetchall()
         wake_ats = [
-            row[0] + (0.0 if row[1] is None else self._now - self._lease_now)
+            row[0] + (0.0 if row[1] else self._now - self._lease_now)
             for workflow in workflows
             if (
                 row := self._row(
                     """
-                    SELECT ready_at, owner FROM execution
+                    SELECT ready_at, is_date FROM execution
                     WHERE task_queue = ? AND workflow = ? AND ready_at IS NOT NULL
                     ORDER BY ready_at LIMIT 1
                     """,
@@ -270,10 +284,10 @@ class Transaction:
         if is_waiting:
             self._connection.execute(
                 """
-                UPDATE execution SET ignores_mail = 0, fruitless = 0, reason = NULL, ready_at = ?
-                WHERE key = ?
+                UPDATE execution
+                SET ignores_mail = 0, fruitless = 0, reason = NULL, ready_at = ?, is_date = 0 WHERE key = ?
                 """,
-                (self._now, key),
+                (self._lease_now, key),
             )
             self._announce_work()
         return bool(is_waiting)
@@ -352,7 +366,9 @@ class Transaction:
         self._connection.execute("UPDATE counter SET token = token + 1")
         (token,) = self._connection.execute("SELECT token FROM counter").fetchone()
         self._connection.execute(
-            "UPDATE execution SET owner = ?, token = ?, ready_at = ?, fruitless = ? WHERE key = ?",
+            """
+            UPDATE execution SET owner = ?, token = ?, ready_at = ?, is_date = 0, fruitless = ? WHERE key = ?
+            """,
             (worker, token, self._lease_now + lease_seconds, fruitless, key),
         )
         return Claim(

@@ -186,6 +186,7 @@ class Driver:
             await self._deliver_what_is_void()
             while True:
                 await self._take_inputs()
+                self._correct_back_offs()
                 if self._may_release():
                     await self._append(self._machine.take_batch(), self._release_commit())
                     return True
@@ -488,7 +489,27 @@ class Driver:
         return bool(self._ended or self._mail or self._has_mail or self._must_be_acquitted)
 
     def _release_commit(self) -> Commit:
-        return Commit(consumed=self._live.consumed, release=True, wake_at=self._next_due())
+        timer, wait = min(self._machine.timers.values(), default=None), self._shortest_back_off()
+        if wait is not None and (timer is None or self._now() + wait <= timer):
+            return Commit(consumed=self._live.consumed, release=True, wake_in=wait)
+        return Commit(consumed=self._live.consumed, release=True, wake_at=timer)
+
+    def _shortest_back_off(self) -> float | None:
+        """Return the time until the next step may begin; None if no step waits for that."""
+        clock, back_offs = self._services.clock, self._live.back_offs
+        waiting = ((key, opened) for key, opened in self._machine.steps.items() if key not in self._running)
+        return min((back_offs.seconds_left(key, opened, clock) for key, opened in waiting), default=None)
+
+    def _correct_back_offs(self) -> None:
+        """Correct the date until which a step waits, if the wall clock was set back since it was written."""
+        clock, back_offs = self._services.clock, self._live.back_offs
+        for key, opened in self._machine.steps.items():
+            failed = opened.last_failure
+            if failed is None or key in self._running or not back_offs.is_too_long(key, opened, clock):
+                continue
+            now = self._now()
+            retry_at = now + back_offs.seconds_left(key, opened, clock)
+            self._machine.note(failed.model_copy(update={"at": now, "retry_at": retry_at}))
 
     def _next_due(self) -> float | None:
         """Return when the next timer is due or the next step may begin; None if there is neither."""

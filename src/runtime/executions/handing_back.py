@@ -46,9 +46,10 @@ class HandingBack:
 
     async def give_back(self, claim: Claim, after_seconds: float) -> None:
         """Release an execution that was not begun; a worker with room may claim it after that time."""
-        wake_at = self.clock.now() + after_seconds
         reason = as_reason(waiting_reason(claim.fruitless)) if after_seconds else None
-        commit = Commit(release=True, hold=after_seconds > 0, wake_at=wake_at, reason=reason, fruitless=None)
+        commit = Commit(
+            release=True, hold=after_seconds > 0, wake_in=after_seconds, reason=reason, fruitless=None
+        )
         await self.record_recovery(claim, commit)
 
     async def put_off(self, claim: Claim, reason: str, *, in_doubt: bool, fruitless: int | None) -> None:
@@ -61,7 +62,7 @@ class HandingBack:
         commit = Commit(
             release=True,
             hold=True,
-            wake_at=now + self.lease_seconds,
+            wake_in=self.lease_seconds,
             reason=as_reason(reason),
             fruitless=fruitless,
         )

@@ -61,6 +61,7 @@ from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowI
 from outlast.ports.live_code import START, Beginning, KeptHistory, LiveCode
 from outlast.runtime.attempts.threads import storable
 from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
+from outlast.runtime.executions.back_offs import BackOffs
 from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
 from outlast.runtime.executions.workflow_loop import ExecutionEvicted, WorkflowLoop
 from outlast.runtime.isolation.exits import contained
@@ -122,6 +123,7 @@ class LiveExecution(WorkflowContext, LiveCode):
         self.consumed = 0
         """The number of the last message that was delivered."""
         self.encoder = Encoder()
+        self.back_offs = BackOffs()
         self._info = info
         self._limit_bytes = limit_bytes
         self._running_seconds_max = (

@@ -410,9 +410,8 @@ class Worker:
             claim.fruitless,
         )
         if await self._stopped_within(self._suspects.settling_seconds(claim.fruitless, self._clock.steady())):
-            wake_at = self._clock.now()
             await handing_back.record_recovery(
-                claim, Commit(release=True, wake_at=wake_at, fruitless=claim.fruitless)
+                claim, Commit(release=True, wake_in=0.0, fruitless=claim.fruitless)
             )
             return False
         await handing_back.record_recovery(claim, Commit(fruitless=claim.fruitless))

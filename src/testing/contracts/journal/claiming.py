@@ -117,6 +117,32 @@ class ClaimingContract(JournalContractBase):
         assert (await self.claim_one(store, worker="b")).recovered
         assert await store.workers() == []
 
+    async def test_l9_a_step_of_the_wall_clock_makes_nobody_wait(
+        self, storage: Storage, store: Store
+    ) -> None:
+        self.require(StoreCapability.STEADY_LEASES)
+        for seconds in (-86_400, -3600, 3600):
+            mailed, released, later, created = (f"{what} {seconds}" for what in ("m", "r", "l", "c"))
+            for id in (mailed, released, later):
+                await store.create(new_execution(id), FIRST)
+            claims = {claim.execution_id: claim for claim in (await self.claim(store)).claims}
+            await store.append(claims[mailed], 1, [], Commit(release=True))
+            await store.append(claims[released], 1, [], Commit(release=True, wake_in=0.0))
+            await store.append(claims[later], 1, [], Commit(release=True, wake_in=self.lease_seconds / 2))
+            await store.create(new_execution(created), FIRST)
+            await store.send(mailed, Message("m", b"body"))
+            storage.clock.step(seconds)
+            work = await self.claim(store, worker="b")
+            assert {claim.execution_id for claim in work.claims} == {created, mailed, released}
+            for claim in work.claims:
+                await store.append(claim, 1, [], Commit(status=Status.COMPLETED))
+            await storage.clock.advance(self.lease_seconds / 2 - 0.5)
+            assert (await self.claim(store, worker="b")).claims == ()
+            await storage.clock.advance(1)
+            last = await self.claim_one(store, worker="b")
+            assert last.execution_id == later
+            await store.append(last, 1, [], Commit(status=Status.COMPLETED))
+
     async def test_no_more_are_claimed_than_asked_for(self, store: Store) -> None:
         for number in range(5):
             await store.create(new_execution(f"e{number}"), FIRST)

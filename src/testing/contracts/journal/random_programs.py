@@ -287,6 +287,7 @@ class JournalMachine(RuleBasedStateMachine):
         records=batches,
         consumed=shares,
         wake_in=wake_ins,
+        by_date=st.booleans(),
         reason=reasons,
         fruitless=counts,
         hold=st.sampled_from([False, False, True]),
@@ -298,13 +299,17 @@ class JournalMachine(RuleBasedStateMachine):
         records: list[bytes],
         consumed: float | None,
         wake_in: float | None,
+        by_date: bool,
         reason: str | None,
         fruitless: int | None,
         hold: bool,
     ) -> None:
         store = self.store_at(moment)
-        wake_at = None if wake_in is None else self.now + wake_in
-        commit = Commit(release=True, wake_at=wake_at, reason=reason, fruitless=fruitless, hold=hold)
+        commit = Commit(release=True, reason=reason, fruitless=fruitless, hold=hold)
+        if wake_in is not None:
+            commit = (
+                replace(commit, wake_at=self.now + wake_in) if by_date else replace(commit, wake_in=wake_in)
+            )
         self.write(store, self.good_claim(nth), 0, records, commit, consumed)
 
     @precondition(lambda self: self.good_claims())
@@ -378,7 +383,8 @@ class JournalMachine(RuleBasedStateMachine):
         if commit.status is not None:
             execution.status, execution.ended_at = commit.status, self.now
         if commit.status is not None or commit.release:
-            execution.claim, execution.free_since, execution.wake_at = None, self.now, commit.wake_at
+            wake_at = commit.wake_at if commit.wake_in is None else self.now + commit.wake_in
+            execution.claim, execution.free_since, execution.wake_at = None, self.now, wake_at
             execution.ignores_mail = commit.hold
 
     @rule(moment=moments, id=ids)
