@@ -210,6 +210,16 @@ class EventReader:
                 self._waiting.append(delta)
                 self._attempts[delta.key] = max(delta.attempt, self._attempts.get(delta.key, 0))
 
+    def read_beside(self, failed: AttemptFailed) -> Iterator[Event]:
+        """Yield the event of a failed attempt that is not a record of this journal.
+
+        It has the position of the event before it, as text has.
+        """
+        yield from self.text(failed.key, failed.attempt)
+        data = self._data_of(failed)
+        if data is not None:
+            yield Event(self.position, datetime.fromtimestamp(failed.at, UTC), data)
+
     def text(self, key: str | None = None, attempt: int | None = None) -> Iterator[Event]:
         """Yield the events of the text of open steps; with a key, of that step alone, up to this attempt."""
         waiting, self._waiting = self._waiting, []

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from outlast.core.event_stream import Delta, Event
 from outlast.core.failure import Failure
-from outlast.core.records import Input, Note, Request
+from outlast.core.records import AttemptFailed, Input, Note, Request
 from outlast.ports.definitions import ActivityDefinition, WorkflowDefinition
 from outlast.ports.durability.steps import Performer
 from outlast.ports.live_code import MakeLiveCode
@@ -36,6 +36,10 @@ class RecordReader(Protocol):
     @abstractmethod
     def take_text(self, deltas: Sequence[Delta]) -> None:
         """Take pieces of text of replies that are being written."""
+
+    @abstractmethod
+    def read_beside(self, failed: AttemptFailed) -> Iterator[Event]:
+        """Yield the event of a failed attempt that is not a record; it has the position of the one before."""
 
     @abstractmethod
     def text(self) -> Iterator[Event]:

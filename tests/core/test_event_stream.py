@@ -259,6 +259,17 @@ def test_an_event_has_the_position_of_its_record_and_the_time_of_what_caused_it(
     assert found[0].at == datetime.fromtimestamp(10.0, UTC)
 
 
+def test_an_attempt_that_is_not_a_record_has_the_position_of_the_event_before_it() -> None:
+    reader, failed = EventReader(), AttemptFailed(at=11.0, key="0.0", attempt=1, failure=FAILURE, retry_at=12)
+    assert list(reader.read_beside(failed)) == []
+    begun = list(reader.read(StepScheduled(key="0.0", kind=StepKind.ACTIVITY, name="t")))
+    [event] = reader.read_beside(failed)
+    assert event.data == events.AttemptFailedData(key="0.0", name="t", attempt=1, failure=FAILURE)
+    assert (event.position, event.at.timestamp()) == (begun[0].position, 11.0)
+    [after] = reader.read(StepCompleted(at=13.0, key="0.0", result=None))
+    assert after.position == event.position + 1
+
+
 def test_an_attempt_that_failed_is_an_event_while_its_step_is_open() -> None:
     for kind in (StepKind.MODEL, StepKind.TOOL, StepKind.SUMMARY):
         attempt = AttemptFailed(at=11.0, key=KEYS[kind], attempt=1, failure=FAILURE, retry_at=12.0)

@@ -26,7 +26,7 @@ from temporalio.client import AsyncActivityCancelledError
 from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.adapters.temporal.failures import application_error
+from outlast.adapters.temporal.failures import UNCOUNTED, application_error
 from outlast.adapters.temporal.heartbeat import TemporalHeartbeat
 from outlast.adapters.temporal.payloads import LIMIT_BYTES, check_size
 from outlast.adapters.temporal.step_replay import Replays
@@ -100,7 +100,9 @@ class TemporalAttempts:
                     raise _final(stopped, step, number) from None
                 if pulse.spare():
                     pulse.beat()
-                    raise application_error(Failure.of(stopped), retry_after_seconds=0.0) from None
+                    raise application_error(
+                        Failure.of(stopped), attempt=number, retry_after_seconds=0.0
+                    ) from None
                 error: BaseException = stopped
             except Exception as raised:
                 error = raised
@@ -140,9 +142,13 @@ class TemporalAttempts:
             return step
         except Exception as error:
             failure = failure_of(error, LIMIT_BYTES)
-            wait = self._host.lease.total_seconds() if pulse.spare() else None
+            is_spared = pulse.spare()
             pulse.beat()
-            raise application_error(failure, attempt=info.attempt, retry_after_seconds=wait) from None
+            raise application_error(
+                failure,
+                attempt=UNCOUNTED if is_spared else info.attempt,
+                retry_after_seconds=self._host.lease.total_seconds() if is_spared else None,
+            ) from None
 
     async def _check_late(self, info: activity.Info, pulse: TemporalHeartbeat) -> None:
         """Drop an attempt that begins late if Temporal has given it up in the meantime.

@@ -24,8 +24,7 @@ from temporalio.service import RPCError
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.execution import TemporalExecution
 from outlast.adapters.temporal.payloads import ExplainingCodec, check_size, data_converter, limit_of
-from outlast.adapters.temporal.refusals import namespace_refused, unreachable
-from outlast.adapters.temporal.stream import translated
+from outlast.adapters.temporal.refusals import namespace_refused, translated, unreachable
 from outlast.adapters.temporal.visibility import begins_like
 from outlast.adapters.temporal.worker import TemporalWorker, TemporalWorkerOptions
 from outlast.adapters.temporal.worker_presence import workers_of

@@ -71,11 +71,12 @@ class CodeReplay(KeptHistory):
             BusyWorkflow: the code does not come to rest.
         """
         history = self._history
-        if history.started is None or not history.tasks:
-            return
+        assert history.started is not None
         carried = history.carried
         if carried is None:
             self.records.append(history.started)
+        if not history.tasks:
+            return
         live = make(
             definition,
             WorkflowInfo(self._execution_id, history.workflow, history.task_queue),

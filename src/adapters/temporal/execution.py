@@ -30,8 +30,10 @@ from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import failure_in, is_rejection
 from outlast.adapters.temporal.messages import sent
 from outlast.adapters.temporal.payloads import check_size, limit_of
+from outlast.adapters.temporal.record_source import PAUSE_SECONDS
+from outlast.adapters.temporal.refusals import translated
 from outlast.adapters.temporal.steps import name_in
-from outlast.adapters.temporal.stream import PAUSE_SECONDS, EventStream, translated
+from outlast.adapters.temporal.stream import EventStream
 from outlast.core.approvals import (
     DECISION_SIGNAL,
     PendingApproval,

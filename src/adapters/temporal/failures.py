@@ -18,6 +18,9 @@ from outlast.core.errors import (
 from outlast.core.failure import Failure
 from outlast.ports.durability.steps import Step
 
+UNCOUNTED = 0
+"""The number of an attempt that began in a worker which cannot know the step."""
+
 
 def application_error(
     failure: Failure, *, attempt: int = 1, retry_after_seconds: float | None = None

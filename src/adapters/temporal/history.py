@@ -159,11 +159,11 @@ class _Reader:
         self.history.carried = Carried.read(values[1]) if len(values) > 1 else None
         arguments = values[0] if values and isinstance(values[0], dict) else {}
         self.history.started = ExecutionStarted(
-            at=_seconds(event), workflow=self.history.workflow, arguments=arguments
+            at=seconds_of(event), workflow=self.history.workflow, arguments=arguments
         )
 
     async def _workflow_task_started(self, event: HistoryEvent, started: Any) -> None:
-        self._began = (event.event_id, _seconds(event), started.suggest_continue_as_new)
+        self._began = (event.event_id, seconds_of(event), started.suggest_continue_as_new)
 
     async def _workflow_task_completed(self, event: HistoryEvent, _: Any) -> None:
         began, at, suggests_new = self._began
@@ -221,7 +221,7 @@ class _Reader:
     async def _activity_task_started(
         self, event: HistoryEvent, started: ActivityTaskStartedEventAttributes
     ) -> None:
-        self._attempts[started.scheduled_event_id] = (_seconds(event), started)
+        self._attempts[started.scheduled_event_id] = (seconds_of(event), started)
 
     async def _activity_task_completed(self, event: HistoryEvent, completed: Any) -> None:
         key, _ = self._activities[completed.scheduled_event_id]
@@ -319,14 +319,22 @@ class _Reader:
     async def _note_attempt(self, scheduled_event_id: int) -> None:
         """Note the attempt before the last, if this history shows it and it was one of ours that failed."""
         at, started = self._attempts.pop(scheduled_event_id, (0.0, None))
-        if started is None or not started.HasField("last_failure"):
-            return
-        key = self._activities[scheduled_event_id].key
-        error = await self._converter.decode_failure(_copy(started.last_failure))
-        if isinstance(error, ApplicationError) and len(error.details) > 1 and error.details[1]:
-            self.history.notes[key] = AttemptFailed(
-                at=at, key=key, attempt=error.details[1], failure=failure_in(error), retry_at=at
-            )
+        if started is not None and started.HasField("last_failure"):
+            key = self._activities[scheduled_event_id].key
+            note = await attempt_note(key, at, started.last_failure, self._converter)
+            if note is not None:
+                self.history.notes[key] = note
+
+
+async def attempt_note(
+    key: str, at: float, failure: TemporalFailure, converter: DataConverter
+) -> AttemptFailed | None:
+    """Return the record of a failed attempt that was tried again; None if it does not count as one."""
+    error = await converter.decode_failure(_copy(failure))
+    if isinstance(error, ApplicationError) and len(error.details) > 1 and error.details[1]:
+        attempt: int = error.details[1]
+        return AttemptFailed(at=at, key=key, attempt=attempt, failure=failure_in(error), retry_at=at)
+    return None
 
 
 async def read_history(events: Iterable[HistoryEvent], converter: DataConverter) -> TemporalHistory:
@@ -354,7 +362,8 @@ def _scheduled(activity_id: str, name: str, arguments: JSON, *, has_arguments: b
     return StepScheduled(key=key, kind=kind, name=name, about=about)
 
 
-def _seconds(event: HistoryEvent) -> float:
+def seconds_of(event: HistoryEvent) -> float:
+    """Return the time of an event, in seconds since the epoch."""
     return event.event_time.ToNanoseconds() / 1e9
 
 

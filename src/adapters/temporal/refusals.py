@@ -6,11 +6,16 @@ Temporal's client gives most reasons only in the text of an exception, in the wo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.core.errors import (
     ConfigurationError,
+    DefinitionError,
+    ExecutionNotFound,
     MissingCredentials,
     OutlastError,
     StorageUnavailable,
@@ -80,3 +85,20 @@ def namespace_refused(namespace: str, address: str, error: RPCError) -> OutlastE
     if error.status in REFUSALS:
         return refused(f" to {place}", error.message)
     return StorageUnavailable(f"Temporal does not answer for {place}: {error.message}")
+
+
+@contextmanager
+def translated(execution_id: str) -> Iterator[None]:
+    """Turn exceptions of the service or the network inside the block into our errors."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise ExecutionNotFound(execution_id) from error
+        if error.status in REFUSALS:
+            raise refused("", error.message) from error
+        if error.status is RPCStatusCode.INVALID_ARGUMENT:
+            raise DefinitionError(f"Temporal refuses it: {error.message}") from error
+        raise StorageUnavailable(f"Temporal does not answer: {error.message}") from error
+    except WorkflowQueryFailedError as error:
+        raise StorageUnavailable(f"no worker can answer: {error}") from error

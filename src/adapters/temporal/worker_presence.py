@@ -125,6 +125,38 @@ async def workers_of(client: Client) -> Sequence[WorkerDescription]:
         NotSupported: the service does not keep a list of workers.
         RPCError: it does not answer, or refuses.
     """
+    await _check_listing(client)
+    heartbeats = [one for one in await _heartbeats(client) if _is_alive(one)]
+    heartbeats.sort(key=lambda one: one.start_time.ToNanoseconds())
+    carried = await _carried(client, {one.task_queue for one in heartbeats})
+    return [
+        WorkerDescription(
+            identity=one.worker_identity,
+            task_queue=one.task_queue,
+            workflows=_workflows_of(one),
+            started_at=one.start_time.ToDatetime(UTC),
+            executions=sorted(carried.get((one.task_queue, one.worker_identity), ())),
+        )
+        for one in heartbeats
+    ]
+
+
+async def is_worked_on(client: Client, task_queue: str, workflow: str) -> bool:
+    """Return whether a worker of this library is alive that runs a workflow.
+
+    Raises:
+        NotSupported: the service does not keep a list of workers.
+        RPCError: it does not answer, or refuses.
+    """
+    await _check_listing(client)
+    return any(
+        one.task_queue == task_queue and workflow in _workflows_of(one)
+        for one in await _heartbeats(client)
+        if _is_alive(one)
+    )
+
+
+async def _check_listing(client: Client) -> None:
     namespace = await client.workflow_service.describe_namespace(
         DescribeNamespaceRequest(namespace=client.namespace), retry=True
     )
@@ -133,19 +165,10 @@ async def workers_of(client: Client) -> Sequence[WorkerDescription]:
             "this Temporal service keeps no list of workers (its namespace lacks worker_heartbeats); "
             "ask it for one task queue: temporal task-queue describe --task-queue NAME"
         )
-    heartbeats = [one for one in await _heartbeats(client) if _is_alive(one)]
-    heartbeats.sort(key=lambda one: one.start_time.ToNanoseconds())
-    carried = await _carried(client, {one.task_queue for one in heartbeats})
-    return [
-        WorkerDescription(
-            identity=one.worker_identity,
-            task_queue=one.task_queue,
-            workflows=[plugin.version for plugin in one.plugins if plugin.name == _WORKFLOW],
-            started_at=one.start_time.ToDatetime(UTC),
-            executions=sorted(carried.get((one.task_queue, one.worker_identity), ())),
-        )
-        for one in heartbeats
-    ]
+
+
+def _workflows_of(heartbeat: WorkerHeartbeat) -> Sequence[str]:
+    return [plugin.version for plugin in heartbeat.plugins if plugin.name == _WORKFLOW]
 
 
 async def _heartbeats(client: Client) -> Sequence[WorkerHeartbeat]:
