@@ -142,15 +142,11 @@ class Uncached(InNamespace):
     worker_options: ClassVar[dict[str, Any]] = {"max_cached_executions": 0}
 
 
-# Temporal's SDK unwinds code in a thread, again and again; its worker does not stop before that has ended.
-# It runs code that never comes to rest in a thread of its own, stops it after 2 s, and tries again for ever.
 LACKS = frozenset(
     {
         BackendCapability.MOVABLE_CLOCK,
         BackendCapability.STEADY_LEASES,
         BackendCapability.HOLDS,
-        BackendCapability.DROPS_STUBBORN_CODE,
-        BackendCapability.GIVES_UP_BUSY_CODE,
         BackendCapability.RERUNS,
     }
 )

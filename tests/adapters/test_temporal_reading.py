@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -22,7 +23,7 @@ from outlast.core.events import AttemptFailedData, EventKind
 from outlast.runtime.definitions.workflow import definition_of
 from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters.temporal_histories import assert_same
-from tests.adapters.temporal_programs import WORKFLOWS, Approval, DealAnalysis, Steps, Unsteady
+from tests.adapters.temporal_programs import WORKFLOWS, Approval, DealAnalysis, Steps, Unsteady, note
 from tests.adapters.temporal_server import shared_server
 
 pytestmark = pytest.mark.server
@@ -170,3 +171,50 @@ async def test_a_failed_attempt_is_in_the_stream_while_it_is_known_and_after_it(
     assert rest[0] == rest[1]
     [started] = [event for event in again if event.kind == EventKind.ACTIVITY_STARTED]
     assert failed[0].position == started.position
+
+
+def versioned(text: str) -> type[Any]:
+    """Return a version of a workflow that waits after its first activity."""
+
+    @outlast.workflow.define(name="temporal_reading_versioned")
+    class Versioned:
+        def __init__(self) -> None:
+            self.goes_on = False
+
+        @outlast.workflow.entrypoint
+        async def run(self) -> str:
+            noted = await note(text)
+            await outlast.workflow.wait_condition(lambda: self.goes_on)
+            return noted
+
+        @outlast.workflow.signal
+        def go_on(self) -> None:
+            self.goes_on = True
+
+    return Versioned
+
+
+async def test_a_departure_is_described_and_logged_once_field_by_field(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    queue = uuid.uuid4().hex
+    async with outlast.connect(f"temporal://{shared_server()}") as backend:
+        first = versioned("before")
+        async with backend.worker([first], task_queue=queue):
+            execution = await backend.start(first, task_queue=queue)
+            async for event in execution.events():
+                if event.kind == EventKind.ACTIVITY_COMPLETED:
+                    break
+        edited = versioned("after")
+        async with backend.worker([edited], task_queue=queue), asyncio.timeout(30):
+            await execution.signal("go_on")
+            while (error := (await execution.describe()).error) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while "cannot go on" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        difference = 'arguments: {"what":"before"} is not {"what":"after"}'
+        assert difference in error
+        logged = [one.getMessage() for one in caplog.records if one.name == "outlast.worker"]
+        assert [difference in message for message in logged] == [True]
+        async with backend.worker([first], task_queue=queue):
+            assert await execution.result() == "before noted"

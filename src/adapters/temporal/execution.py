@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.errordetails.v1 import WorkflowNotReadyFailure
-from temporalio.api.failure.v1 import Failure as TemporalFailure
-from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -29,10 +26,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import failure_in, is_rejection
 from outlast.adapters.temporal.messages import sent
+from outlast.adapters.temporal.obstacles import obstacle_in
 from outlast.adapters.temporal.payloads import check_size, limit_of
 from outlast.adapters.temporal.record_source import PAUSE_SECONDS
 from outlast.adapters.temporal.refusals import translated
-from outlast.adapters.temporal.steps import name_in
 from outlast.adapters.temporal.stream import EventStream
 from outlast.core.approvals import (
     DECISION_SIGNAL,
@@ -56,7 +53,7 @@ from outlast.core.errors import (
 )
 from outlast.core.event_stream import Event
 from outlast.core.failure import Failure
-from outlast.core.json import DEPTH_MAX, encode, kept
+from outlast.core.json import DEPTH_MAX, kept
 from outlast.core.records import AnyRecord, Status
 from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.durability.execution import Execution, ExecutionDescription
@@ -224,7 +221,7 @@ class TemporalExecution(Execution):
             isinstance(found, WorkflowExecutionDescription)
             and found.raw_description.pending_workflow_task.attempt > 1
         ):
-            obstacle = await self._obstacle()
+            obstacle = await self._obstacle(found.workflow_type)
             error = None if obstacle is None else f"execution {self.id} cannot go on: {obstacle}"
         return ExecutionDescription(
             found.id, found.workflow_type, status, found.start_time, found.close_time, error, failure=failure
@@ -245,41 +242,11 @@ class TemporalExecution(Execution):
             return Failure(kind="Stopped", message=EventType.Name(event.event_type))
         return failure_in(None)
 
-    async def _obstacle(self) -> str | None:
-        """Return why the last workflow task failed; Temporal tries it again until the code is right.
-
-        None means that it did not fail: its worker was lost.
-        """
-        message: str | None = None
-        scheduled: dict[int, ActivityTaskScheduledEventAttributes] = {}
-        async for event in self.handle.fetch_history_events():
-            match event.event_type:
-                case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-                    scheduled[event.event_id] = event.activity_task_scheduled_event_attributes
-                case EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-                    message = _told(event.workflow_task_failed_event_attributes.failure)
-                case EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
-                    message = None
-        return None if message is None else message + await self._departure(message, scheduled)
-
-    async def _departure(
-        self, message: str, scheduled: Mapping[int, ActivityTaskScheduledEventAttributes]
-    ) -> str:
-        """Return the part of the history where code departed; Temporal's error has only a number or an id."""
-        told = ""
-        number = re.search(r"HistoryEvent\(id: (\d+)", message)
-        activity_id = re.search(r"scheduled event '(.*?)' does not match", message)
-        for event_id, recorded in scheduled.items():
-            by_number = number is not None and event_id == int(number[1])
-            if by_number or (activity_id is not None and recorded.activity_id == activity_id[1]):
-                told += f"; recorded there: activity {recorded.activity_type.name!r}"
-                if recorded.HasField("input"):
-                    [arguments] = await self._converter.decode(recorded.input.payloads)
-                    told += f" with arguments {encode(arguments).decode()}"
-        command = re.search(r"activity command '(.*?)'", message)
-        if command is not None and (attempted := name_in(command[1])) is not None:
-            told += f"; attempted: activity {attempted!r}"
-        return told
+    async def _obstacle(self, workflow: str) -> str | None:
+        """Return why the last workflow task failed; None if its worker was lost."""
+        events = (await self.handle.fetch_history()).events
+        definition = self._toolkit.known_definition(workflow)
+        return await obstacle_in(self.id, events, self._converter, self._toolkit.live_code, definition)
 
     async def _handler(self, sort: str, name: str) -> HandlerDefinition | None:
         """Return the handler, if this process defines the workflow; raises if the name is unknown there."""
@@ -302,15 +269,6 @@ class TemporalExecution(Execution):
                 raise
             status = _STATUS[(await self.handle.describe()).status or WorkflowExecutionStatus.RUNNING]
             raise ExecutionAlreadyEnded(self.id, status) from error
-
-
-def _told(failure: TemporalFailure) -> str:
-    """Return the messages of a failure and of its causes."""
-    messages = [failure.message]
-    while failure.HasField("cause"):
-        failure = failure.cause
-        messages.append(failure.message)
-    return ": ".join(filter(None, messages))
 
 
 def _message(

@@ -16,6 +16,7 @@ from temporalio.converter import DataConverter
 from temporalio.worker import Replayer, Worker
 
 from outlast.adapters.temporal.activities import TemporalAttempts
+from outlast.adapters.temporal.departure_log import DepartureLog
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.heartbeat import HURRY_SECONDS
 from outlast.adapters.temporal.payloads import data_converter, limit_of, writes_json
@@ -89,7 +90,9 @@ class TemporalWorker:
         identity = options.identity or self._client.identity
         card = WorkerCard(identity, tuple(sorted(host.definitions)), options.task_queue, time.time())
         await self._stack.enter_async_context(WorkerPresence(self._client, card, options.lease))
-        runner = ClosingRunner()
+        departures = DepartureLog(self._client, host)
+        self._stack.push_async_callback(departures.close)
+        runner = ClosingRunner(departures.log_soon)
         self._stack.callback(runner.close)
         worker = Worker(
             self._client,

@@ -8,7 +8,7 @@ hand on what Temporal brings: `driver` drives the user's code.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -75,7 +75,9 @@ class ClosingRunner(UnsandboxedWorkflowRunner):
     refuses the same things at the call, with the same errors as on every other backend.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, departed: Callable[[str, str], object] = lambda execution_id, run_id: None) -> None:
+        """Call `departed`, in any thread, when code departs from the history of an execution."""
+        self._departed = departed
         self._open: set[TemporalDriver] = set()
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
@@ -90,7 +92,10 @@ class ClosingRunner(UnsandboxedWorkflowRunner):
         activate = instance.activate
 
         def activate_or_close(act: Any) -> Any:
-            if any(job.HasField("remove_from_cache") for job in act.jobs):
+            dropped = next((job for job in act.jobs if job.HasField("remove_from_cache")), None)
+            if dropped is not None:
+                if dropped.remove_from_cache.reason == dropped.remove_from_cache.NONDETERMINISM:
+                    self._departed(det.info.workflow_id, det.info.run_id)
                 for driver in drivers:
                     driver.close()
                     self._open.discard(driver)
