@@ -176,7 +176,9 @@ def _completed(recorded: Request, attempted: Request) -> Request:
     """Return what is recorded, with those fields of the attempted request that no history holds."""
     match recorded, attempted:
         case StepScheduled(arguments=None), StepScheduled():
-            return recorded.with_(about=attempted.about, arguments=attempted.arguments)
+            known = {"about": attempted.about, "arguments": attempted.arguments}
+            # The history of a local activity does not have its options.
+            return recorded.with_(**known, effect=recorded.effect or attempted.effect)
         case StepScheduled(), StepScheduled():
             return recorded.with_(about=attempted.about)
         case TimerStarted(due_at=due), TimerStarted() if abs(due - attempted.due_at) < TIMER_SECONDS:

@@ -276,8 +276,9 @@ class _Reader:
         asked = _scheduled(
             scheduled.activity_id, name, arguments, has_arguments=bool(scheduled.input.payloads)
         )
-        self._activities[event.event_id] = _Asked(asked.key, limits_in(scheduled))
-        self._request(asked)
+        limits = limits_in(scheduled)
+        self._activities[event.event_id] = _Asked(asked.key, limits)
+        self._request(asked.with_(effect="once") if limits.is_once else asked)
 
     async def _timer_started(self, event: HistoryEvent, started: Any) -> None:
         if event.user_metadata.HasField("summary"):
