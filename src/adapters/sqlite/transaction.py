@@ -39,7 +39,7 @@ class Transaction:
         """Return how far the lease time of this boot is ahead of the steady time: `ahead` if nobody said yet.
 
         No lease outlives the boot of the machine in which it was taken, for its worker does not. What waited
-        to be claimed still does; waits that are no dates are over.
+        to be claimed still does; waits for anything but a date are over.
         """
         known, known_ahead = self._row("SELECT boot, lease_time_ahead FROM counter", ()) or ("", 0.0)
         if known == boot:

@@ -12,7 +12,7 @@ from outlast.core.workflow_machine import OpenStep
 from outlast.ports.clock import Clock
 
 TOLERANCE_SECONDS = 1.0
-"""A difference between the two clocks that is no step."""
+"""A difference between the two clocks that is not taken for a step."""
 
 
 class BackOffs:
