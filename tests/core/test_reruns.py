@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.core.errors import CannotRerun, NonDeterminismError, StorageTooNew, WouldRepeat
+from outlast.core.event_stream import EventReader, without_void
 from outlast.core.exports import ExportHeader, exported, read_export, status_of
 from outlast.core.failure import Failure
 from outlast.core.records import (
     INPUTS,
     AnyRecord,
+    AttemptFailed,
     CancelRequested,
     ExecutionEnded,
     ExecutionForked,
@@ -28,10 +30,12 @@ from outlast.core.records import (
     StepScheduled,
     TimerFired,
     UpdateAccepted,
+    UpdateCompleted,
     decode_record,
     encode_record,
 )
 from outlast.core.reruns import INPUT, counted, forked, retried
+from outlast.core.updates import UpdateTrace
 from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
 from tests.core.programs import Code, Program, Recording, executions
 
@@ -267,6 +271,66 @@ def test_d22_a_step_that_was_under_way_at_the_end_is_in_doubt() -> None:
     assert machine.advance() is None
     opened = machine.steps["0.0"]
     assert (opened.attempt, opened.in_doubt) == (2, True)
+
+
+def test_d22_a_void_call_of_a_model_is_made_again() -> None:
+    reply = StepScheduled(key="run:0/t1/model", kind=StepKind.MODEL, name="call_model")
+    slow = scheduled("0.0", "slow")
+    journal: list[AnyRecord] = [
+        STARTED,
+        slow,
+        StepFailed(at=2.0, key="0.0", attempts=1, failure=BOOM),
+        reply,
+        StepCompleted(at=3.0, key=reply.key, result={"entries": []}),
+        ExecutionEnded(status=Status.FAILED, failure=BOOM),
+    ]
+    journal.append(retried("e-1", journal, LATER))
+    found = counted(journal)
+    assert (found.recalled, found.undelivered) == ({}, ())
+    machine = machine_of(journal)
+    machine.advance()
+    machine.request(slow)
+    assert machine.advance() is None
+    assert machine.request(reply) == reply.with_(reopened=1)
+
+
+def test_d22_a_step_that_backed_off_at_the_end_is_not_in_doubt() -> None:
+    step = scheduled("0.0", "slow")
+    failed = AttemptFailed(at=2.0, key="0.0", attempt=1, failure=BOOM, retry_at=LATER + 60.0)
+    journal: list[AnyRecord] = [STARTED, step, failed, ExecutionEnded(status=Status.TERMINATED, reason="no")]
+    journal.append(retried("e-1", journal, LATER))
+    machine = machine_of(journal)
+    machine.advance()
+    machine.request(step)
+    assert machine.advance() is None
+    opened = machine.steps["0.0"]
+    assert (opened.attempt, opened.in_doubt, opened.retry_at) == (2, False, LATER + 60.0)
+
+
+def test_d22_the_events_that_count_are_those_that_a_retry_has_not_made_void() -> None:
+    journal: list[AnyRecord] = [
+        STARTED,
+        SignalReceived(at=2.0, message_id="a", name="kept"),
+        ExecutionEnded(status=Status.FAILED, failure=BOOM),
+    ]
+    journal.append(retried("e-1", journal, LATER))
+    journal.append(SignalReceived(at=LATER, message_id="b", name="new"))
+    reader = EventReader()
+    events = [event for record in journal for event in reader.read(record)]
+    assert [event.position for event in without_void(events)] == [1, 2, 4, 5]
+    assert not reader.ended
+
+
+def test_d18_an_update_goes_on_when_its_execution_is_opened_again() -> None:
+    update = UpdateAccepted(at=2.0, update_id="u", name="set")
+    trace = UpdateTrace("u")
+    for record in (STARTED, update, ExecutionEnded(status=Status.FAILED, failure=BOOM)):
+        trace.read(record)
+    assert trace.is_over
+    trace.read(ExecutionReopened(at=LATER, position=2))
+    assert not trace.is_over
+    trace.read(UpdateCompleted(update_id="u", result=3))
+    assert trace.answer("e-1", "set") == 3
 
 
 def test_d22_only_what_has_ended_without_a_result_is_retried() -> None:
