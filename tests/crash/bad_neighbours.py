@@ -158,6 +158,8 @@ class BadNeighbour:
             case "busy":
                 while True:  # noqa: ASYNC110  # This is what it is for.
                     await asyncio.sleep(0)
+            case "busy with conditions":
+                await asyncio.gather(self.play(0), self.play(1))
             case "busy without awaits":
                 while True:
                     self.signals += 1
@@ -180,6 +182,12 @@ class BadNeighbour:
                 model = outlast.LocalSession(server_url=detail, api_key="none", timeout=0.5)
                 async with asyncio.timeout(3):
                     await outlast.Runner.run(agent, "Go.", model)
+
+    async def play(self, mine: int) -> None:
+        """Take turns without end."""
+        while True:
+            await outlast.workflow.wait_condition(lambda: self.signals == mine)
+            self.signals = 1 - mine
 
     async def catch_all(self) -> None:
         """Sleep, and catch everything; also what is thrown in when the execution must leave memory."""
@@ -280,6 +288,12 @@ KINDS = (
     _kind("catches everything", "catch all", ("",), "caught everything"),
     _kind("is flooded", "flood", ("{signals}",), "flooded by"),
     _kind("never comes to rest", "busy", ("",), f"BusyWorkflow|Potential deadlock|{_DIED}"),
+    _kind(
+        "never lets its conditions rest",
+        "busy with conditions",
+        ("",),
+        f"BusyWorkflow|Potential deadlock|{_DIED}",
+    ),
     _kind("returns too much", "return badly", ("{too_large}",), f"PayloadTooLarge|{_LOST}"),
     _kind("returns what is not JSON", "return badly", ("0",), f"Unserialisable|{_LOST}"),
     _kind("asks a server that hangs", "request", ("{url}",), f"ActivityTimedOut|{_LOST}"),

@@ -280,3 +280,79 @@ async def test_a_query_of_code_that_runs_on_and_on_is_an_error(monkeypatch: pyte
         execution, _ = await stage.start(Busy)
         with pytest.raises(BusyWorkflow, match="does not come to rest"):
             await execution.query("is_done")
+
+
+# Conditions
+
+
+EVALUATED: list[int] = []
+"""Each evaluation of a condition of `Patient` adds an entry."""
+
+
+@workflow.define(name="portions.patient")
+class Patient:
+    """Waits for one condition at very many places."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+
+    @workflow.entrypoint
+    async def run(self, places: int) -> None:
+        await asyncio.gather(*(workflow.wait_condition(self.look) for _ in range(places)))
+
+    def look(self) -> bool:
+        EVALUATED.append(1)
+        return self.is_open
+
+    @workflow.signal
+    def open(self) -> None:
+        self.is_open = True
+
+
+@pytest.mark.parametrize("places", [500, 1000, 2000, 4000])
+def test_open_conditions_cost_their_number_and_not_its_square(places: int) -> None:
+    EVALUATED.clear()
+    execution = live(
+        Patient, [ExecutionStarted(at=1.0, workflow="portions.patient", arguments={"places": places})]
+    )
+    to_rest(execution)
+    assert len(EVALUATED) <= 2 * places
+    execution.deliver(SignalReceived(at=2.0, message_id="m", name="open", arguments=()))
+    to_rest(execution)
+    assert len(EVALUATED) <= 3 * places
+    assert execution.machine.end is not None
+    execution.close()
+
+
+@workflow.define(name="portions.ping_pong")
+class PingPong:
+    """Two tasks that wake each other by conditions, without end."""
+
+    def __init__(self) -> None:
+        self.turn = 0
+
+    @workflow.entrypoint
+    async def run(self) -> None:
+        await asyncio.gather(self.play(0), self.play(1))
+
+    async def play(self, mine: int) -> None:
+        while True:
+            await workflow.wait_condition(lambda: self.turn == mine)
+            self.turn = 1 - mine
+
+
+def test_code_whose_conditions_wake_each_other_is_given_up() -> None:
+    definition, started = (
+        definition_of(PingPong),
+        ExecutionStarted(at=1.0, workflow="portions.ping_pong", arguments={}),
+    )
+    execution = LiveExecution(
+        definition,
+        WorkflowInfo("x", definition.name),
+        [started],
+        limit_bytes=MANY_BYTES,
+        running_seconds_max=0.05,
+    )
+    with pytest.raises(BusyWorkflow):
+        to_rest(execution)
+    execution.close()

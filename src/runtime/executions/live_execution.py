@@ -275,6 +275,9 @@ class LiveExecution(WorkflowContext, LiveCode):
                     return False
             if not self._settle_conditions():
                 return True
+            # Code whose conditions make each other true has no end to its callbacks either.
+            if time.monotonic() >= deadline:
+                return False
 
     def _check_seconds(self, more: float) -> None:
         self._seconds += more
