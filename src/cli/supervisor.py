@@ -7,8 +7,8 @@ of a user and looks after them:
 
 - Each child has one end of a socket pair. It writes a byte twice a second, from the event loop that carries
   its executions. A child whose loop is silent for too long is given up: SIGABRT makes it write the stack of
-  every thread (`faulthandler`, which needs no interpreter), and SIGKILL ends it. That happens before its
-  leases run out, so that whoever claims its executions can read the stack.
+  every thread (`faulthandler`, which needs no interpreter), and SIGKILL ends it. That happens when its leases
+  have run out, so that the others have its executions already.
 - A child that has ended is replaced, at once if it lived for a while, else after a back-off.
 - The stack, and how the process ended, are kept as its *last words*, for the notes of the executions that it
   carried: see `last_words`.
@@ -52,10 +52,8 @@ DEFAULT_PROCESSES: Final = 0 if sys.platform == "win32" else 1
 cannot pass them on; there, the command works without children."""
 BEAT_SECONDS: Final = 0.5
 """The time between two signs of life of a child, and between two looks at it."""
-SILENCE_SHARE: Final = 0.6
-"""The share of a lease after which a silent child is given up. Leases are renewed when a third has passed."""
 SILENCE_SECONDS_MIN: Final = 2.0
-"""The shortest silence for which a child is given up, also where a lease is shorter."""
+"""A child is silent for at least this long before it is given up, also where a lease is shorter."""
 ABORT_SECONDS: Final = 2.0
 """The time that a child has to write its stack."""
 BACK_OFF_SECONDS: Final = (0.1, 10.0)
@@ -81,7 +79,7 @@ class Terms:
 
     @property
     def silence_seconds(self) -> float:
-        return max(SILENCE_SHARE * self.lease_seconds, SILENCE_SECONDS_MIN)
+        return max(self.lease_seconds, SILENCE_SECONDS_MIN)
 
 
 @dataclass(slots=True, eq=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -30,6 +31,7 @@ from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.journaled_backend import JournaledBackend
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.isolation.tasks import HOLDING_SECONDS, isolated_attempts
 from outlast.runtime.isolation.tracebacks import failure_of
 
 BACKEND_VARIABLE = "OUTLAST_BACKEND"
@@ -165,12 +167,20 @@ def toolkit() -> Toolkit:
         defined_activity=defined_activity,
         live_code=LiveExecution,
         perform=perform,
-        open_resources=SharedResources,
+        open_resources=_isolated_resources,
         contained=contained,
         failure_of=failure_of,
         record_reader=EventReader,
         ignore_definitions_where=ignore_definitions_where,
     )
+
+
+@asynccontextmanager
+async def _isolated_resources() -> AsyncIterator[Resources]:
+    """Yield the resources of one worker; attempts on its loop do not harm each other meanwhile."""
+    with isolated_attempts(HOLDING_SECONDS):
+        async with SharedResources() as resources:
+            yield resources
 
 
 def _options(parts: SplitResult, known: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

@@ -41,6 +41,7 @@ OutlastError
 ├── ActivityError               an activity did not succeed
 │   ├── ActivityFailed
 │   ├── ActivityTimedOut
+│   ├── ActivityBlocked
 │   ├── ActivityInterrupted
 │   └── OutcomeUnknown
 ├── RunError                    a run of an agent ended without an answer
@@ -66,6 +67,7 @@ OutlastError
     ├── CallOverLimit
     ├── CallCancelled
     └── ToolFailed
+CodeInterrupted             a BaseException: ends code that lets nothing else run; not an error
 ```
 
 Errors are also data: `failure.Failure` carries a kind, a message and whether a retry may help through a
@@ -220,7 +222,7 @@ class BusyWorkflow(WorkflowError):
         return (
             f"the code of execution {self.execution_id!r} has run for {self.seconds:.1f} s and does not come "
             f"to rest; it is at {self.place}. Let it wait: for workflow.wait_condition(), an event, or "
-            "asyncio.sleep() of more than 0 s"
+            "asyncio.sleep() of more than 0 s; work that takes long belongs in an activity"
         )
 
 
@@ -530,6 +532,22 @@ class ActivityTimedOut(ActivityError):
 
 
 @dataclass(eq=False)
+class ActivityBlocked(ActivityError):
+    """An attempt of an asynchronous activity did not let anything else in its worker run, and was ended."""
+
+    activity: str
+    seconds: float
+    place: str
+
+    def wording(self) -> str:
+        return (
+            f"activity {self.activity!r} held its worker for {self.seconds:.1f} s without an await, at "
+            f"{self.place}. Await what takes long, or make the activity a plain function, which runs in a "
+            "thread"
+        )
+
+
+@dataclass(eq=False)
 class ActivityInterrupted(ActivityError):
     """An attempt was cut short because its worker stopped or died."""
 
@@ -805,3 +823,10 @@ class ToolFailed(ToolError):
 
     def wording(self) -> str:
         return f"tool {self.tool!r} failed with {self.kind}: {self.message}"
+
+
+class CodeInterrupted(BaseException):
+    """Ends code that does not let anything else in its process run. It is not an error; do not catch it."""
+
+    def __init__(self) -> None:
+        super().__init__("this code ran for too long without an await")

@@ -137,7 +137,7 @@ def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
     assert drawn == bases
 
 
-def test_no_other_class_in_the_module_is_an_exception() -> None:
+def test_no_other_class_in_the_module_is_an_exception_but_the_one_that_code_must_not_catch() -> None:
     defined = {
         value
         for value in vars(errors).values()
@@ -145,7 +145,9 @@ def test_no_other_class_in_the_module_is_an_exception() -> None:
         and issubclass(value, BaseException)
         and value.__module__ == errors.__name__
     }
-    assert defined == {*ERRORS}
+    assert defined == {*ERRORS, errors.CodeInterrupted}
+    assert not issubclass(errors.CodeInterrupted, Exception)
+    assert str(errors.CodeInterrupted())
 
 
 class Rude(Exception):

@@ -37,6 +37,7 @@ from outlast.ports.resources import Resources
 from outlast.ports.tools import ToolList
 from outlast.runtime.attempts.threads import called
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.isolation.tasks import attempt_task
 
 logger = logging.getLogger("outlast.worker")
 
@@ -196,13 +197,12 @@ async def perform_in_time(
 
     Raises:
         Exception: the exception of the attempt, of any class; see `contained`.
+        ActivityBlocked: it held the loop for too long, where attempts are isolated; see `isolated_attempts`.
         ActivityTimedOut: it took longer than `start_to_close_timeout`, or was silent for longer than
             `heartbeat_timeout`; the attempt has been cancelled (a thread cannot be, and is left alone).
         NotBegun: `begin` raised it.
     """
-    work = asyncio.create_task(
-        _performed(call, attempt, resources, begin), name=f"attempt at {attempt.activity}"
-    )
+    work = attempt_task(_performed(call, attempt, resources, begin), attempt.activity)
     limits: dict[asyncio.Task[Any], tuple[str, float]] = {
         asyncio.create_task(clock.sleep(options.start_to_close_timeout)): (
             "start_to_close_timeout",

@@ -13,15 +13,16 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from outlast.core.approvals import DECISION_SIGNAL, Decision, read_decision
 from outlast.core.errors import (
     BusyWorkflow,
+    CodeInterrupted,
     DefinitionError,
     DeterminismError,
     ForeignError,
@@ -67,6 +68,9 @@ from outlast.runtime.executions.workflow_loop import ExecutionEvicted, WorkflowL
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.pace import PORTION_SECONDS
 from outlast.runtime.isolation.tracebacks import failure_of
+from outlast.runtime.isolation.watchdog import Section, watched
+
+T = TypeVar("T")
 
 logger = logging.getLogger("outlast.workflow")
 
@@ -213,7 +217,7 @@ class LiveExecution(WorkflowContext, LiveCode):
             Exception: the exception of the handler.
         """
         with contained(self.unwinds):
-            return self._asked(name, arguments, named)
+            return self._watched(self._asked, name, arguments, named)
 
     def _asked(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
         handler = self.definition.queries.get(name)
@@ -231,8 +235,8 @@ class LiveExecution(WorkflowContext, LiveCode):
 
     def close(self) -> None:
         """Drop the code from memory; no part of it runs any longer."""
-        with workflow_code():
-            self._loop.close()
+        with workflow_code(), suppress(CodeInterrupted):
+            watched(Section(), self._loop.close)
         while self._loop.dropped_at:
             place = self._loop.dropped_at.pop()
             logger.warning(
@@ -253,10 +257,7 @@ class LiveExecution(WorkflowContext, LiveCode):
     def _run(self, deadline: float) -> bool:
         """Run until the code is at rest, and return True; or, once the deadline has passed, False."""
         with workflow_code():
-            if self._input is not None:
-                record, self._input = self._input, None
-                self._context.copy().run(self._hand_over, record)
-            self._running = not self._drain(deadline)
+            self._running = not self._watched(self._turn, deadline)
         if self._departure is not None:
             raise self._departure
         if self._running:
@@ -267,6 +268,24 @@ class LiveExecution(WorkflowContext, LiveCode):
         if self.machine.phase is MachinePhase.REPLAYING:
             self.encoder.forget()
         return True
+
+    def _watched(self, run: Callable[..., T], *arguments: Any) -> T:
+        """Return `run(*arguments)`; code that held the thread for too long is dropped, whatever it returned.
+
+        Other workers may interrupt the code elsewhere or not at all, so it must not be seen in the journal.
+        """
+        section = Section()
+        try:
+            return watched(section, run, *arguments)
+        finally:
+            if section.interruptions:
+                raise BusyWorkflow(self._info.execution_id, section.seconds, section.place)
+
+    def _turn(self, deadline: float) -> bool:
+        if self._input is not None:
+            record, self._input = self._input, None
+            self._context.copy().run(self._hand_over, record)
+        return self._drain(deadline)
 
     def _drain(self, deadline: float) -> bool:
         while True:
@@ -359,7 +378,7 @@ class LiveExecution(WorkflowContext, LiveCode):
         """Return the reason to reject an update, or None; this does not change the execution."""
         try:
             with contained(self.unwinds), self._reading():
-                self._context.copy().run(self._validate, update)
+                self._watched(self._context.copy().run, self._validate, update)
         except Exception as error:
             return failure_of(error, self._limit_bytes)
         return None

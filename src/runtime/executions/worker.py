@@ -9,6 +9,7 @@ import socket
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -50,6 +51,7 @@ from outlast.runtime.executions.lost_workers import LastWords, no_last_words
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.executions.suspects import FRUITLESS_MAX, Placing, Suspects
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.isolation.tasks import isolated_attempts
 
 logger = logging.getLogger("outlast.worker")
 
@@ -59,6 +61,12 @@ looks, so that workers share a burst of executions instead of one taking all it 
 
 RUNNING_SECONDS_MIN = 1.0
 """The time that code may always run without coming to rest, also where a lease is shorter than that."""
+
+HOLDING_SHARE = 1 / 3
+"""The share of a lease for which code may hold the event loop. Leases are renewed when a third has passed, so
+they are still good afterwards."""
+HOLDING_SECONDS_MIN = 1.0
+"""The time that code may always hold the event loop, also where a lease is short."""
 
 PAUSE_SECONDS = 0.02
 """The shortest wait between two looks at the store, when nothing happens there."""
@@ -75,6 +83,11 @@ class WorkerOptions:
     task_queue: str = DEFAULT_TASK_QUEUE
     graceful_shutdown_timeout: timedelta = timedelta(seconds=30)
     identity: str | None = None
+
+    @property
+    def holding_seconds(self) -> float:
+        """The time for which code of a user may hold the event loop before it is interrupted."""
+        return max(HOLDING_SECONDS_MIN, HOLDING_SHARE * self.lease.total_seconds())
 
     def __post_init__(self) -> None:
         if self.lease <= timedelta(0):
@@ -143,6 +156,7 @@ class Worker:
         self._suspects = Suspects.of(options.lease.total_seconds())
         self._handing_back = HandingBack(store, clock, last_words, options.lease.total_seconds())
         self._resources = SharedResources()
+        self._isolation = ExitStack()
         self._stopping = asyncio.Event()
         self._slot_freed = asyncio.Event()
         self._services = Services(
@@ -158,6 +172,7 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         await self._resources.__aenter__()
+        self._isolation.enter_context(isolated_attempts(self._options.holding_seconds))
         self._loops = [
             asyncio.create_task(self._claim_forever(), name="outlast claim"),
             asyncio.create_task(self._renew_forever(), name="outlast renew"),
@@ -186,6 +201,7 @@ class Worker:
             for live in self._cache.values():
                 live.close()
             self._cache.clear()
+            self._isolation.close()
             await self._resources.__aexit__(kind, error, trace)
         for loop in self._loops:
             if not loop.cancelled() and (failure := loop.exception()) is not None:

@@ -8,7 +8,8 @@ the loop, and so one tool call would end the worker with all its executions. Oth
 `contained()` therefore stands around each entry into user code. The code inside may raise anything; only
 `Exception`s and the following, which are not the code's own, come out:
 
-- exceptions that unwind the code: a cancellation that somebody asked for, and those of a backend (`unwinds`);
+- exceptions that unwind the code: a cancellation that somebody asked for, those of a backend (`unwinds`), and
+  that of the watchdog;
 - exceptions of a signal handler of the process, raised inside the code: Ctrl-C still ends the process.
 
 Where asyncio itself runs user code, in the tasks and callbacks of a workflow, the loop does the same.
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, TracebackType
 from typing import Any
 
-from outlast.core.errors import ForeignError
+from outlast.core.errors import CodeInterrupted, ForeignError
 from outlast.core.failure import Failure, leaves_of
 
 Unwinds = Callable[[BaseException], bool]
@@ -57,7 +58,7 @@ class contained:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or isinstance(error, Exception):
+        if error is None or isinstance(error, (Exception, CodeInterrupted)):
             return
         if isinstance(error, asyncio.CancelledError):
             if _is_cancelled():
@@ -70,9 +71,16 @@ class contained:
 
 
 def raised_by_signal(error: BaseException) -> bool:
-    """Return whether a signal handler of this process raised `error`, and not the code itself."""
+    """Return whether a signal handler of this process raised `error`, and not the code itself.
+
+    The handler of the watchdog does not count: what it raises concerns the code alone.
+    """
     trace = error.__traceback__
-    if trace is None or threading.current_thread() is not threading.main_thread():
+    if (
+        trace is None
+        or isinstance(error, CodeInterrupted)
+        or threading.current_thread() is not threading.main_thread()
+    ):
         return False
     handlers = set(_handlers())
     last = trace

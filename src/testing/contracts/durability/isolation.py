@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -11,7 +12,14 @@ import pytest
 from outlast.adapters.scripted.session import ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.entries import FunctionResult
-from outlast.core.errors import ActivityFailed, ExecutionFailed, OutlastError, UpdateFailed, UpdateRejected
+from outlast.core.errors import (
+    ActivityBlocked,
+    ActivityFailed,
+    ExecutionFailed,
+    OutlastError,
+    UpdateFailed,
+    UpdateRejected,
+)
 from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions import workflow
@@ -61,6 +69,50 @@ def leave_thread(how: str) -> None:
     leave(how)
 
 
+@activity(name="contract_leave_task", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=2)
+async def leave_in_task(how: str) -> None:
+    """Leave a task that an activity has made."""
+    await asyncio.create_task(leave_later(how))
+
+
+@activity(name="contract_leave_group", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=2)
+async def leave_in_group(how: str) -> None:
+    """Leave a task of a group, and let the group hear of it only through that task."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(leave_later(how))
+        await asyncio.sleep(0)
+
+
+@activity(name="contract_spin")
+async def spin_in_activity() -> None:
+    """Run on and on without an await."""
+    spin()
+
+
+@activity(name="contract_spin_task")
+async def spin_in_task() -> None:
+    """Run on and on in a task that an activity has made."""
+    await asyncio.gather(asyncio.to_thread(len, ""), asyncio.create_task(spin_later()))
+
+
+def spin() -> NoReturn:
+    """Run on and on."""
+    for _ in itertools.count():
+        pass
+    raise AssertionError
+
+
+async def spin_later() -> NoReturn:
+    """Run on and on in a task."""
+    await asyncio.sleep(0)
+    spin()
+
+
+def spin_tool() -> str:
+    """Run on and on in a plain function."""
+    spin()
+
+
 def leave_tool(how: str) -> str:
     """Leave.
 
@@ -83,6 +135,17 @@ async def leave_checked(how: str) -> str:
 def leave_guardrail(text: str) -> None:
     """Raise the exception that the text names."""
     leave(text)
+
+
+LEAVING_ACTIVITIES = {
+    "activity": leave_activity,
+    "thread": leave_thread,
+    "activity's task": leave_in_task,
+    "activity's group": leave_in_group,
+}
+
+
+PLACES_IN_RUNS = ("tool", "approval check", "input guardrail", "output guardrail")
 
 
 async def run_agent(how: str, place: str) -> list[str]:
@@ -119,12 +182,12 @@ class Leaving:
                 opening = asyncio.create_task(self.open_later())
                 await workflow.wait_condition(lambda: self.is_open and leave(how))
                 await opening
-            case "activity" | "thread":
+            case "activity" | "thread" | "activity's task" | "activity's group":
                 try:
-                    await (leave_activity if place == "activity" else leave_thread)(how)
+                    await LEAVING_ACTIVITIES[place](how)
                 except ActivityFailed as error:
                     return [str(error)]
-            case "tool" | "approval check" | "input guardrail" | "output guardrail":
+            case _ if place in PLACES_IN_RUNS:
                 try:
                     return await run_agent(how, place)
                 except OutlastError as error:
@@ -204,6 +267,50 @@ class Busy:
         self.done = True
 
 
+@workflow.define(name="contract.spinning")
+class Spinning:
+    """Runs on and on, at one place, without an await."""
+
+    def __init__(self) -> None:
+        self.signals = 0
+
+    @workflow.entrypoint
+    async def run(self, place: str) -> str:
+        match place:
+            case "entrypoint":
+                spin()
+            case "condition":
+                await workflow.wait_condition(spin)
+            case "tool":
+                agent = Agent(model="m", name="spinner", tools=[spin_tool])
+                await Runner.run(agent, "go", ScriptedSession({"spinner": [call("spin_tool", {}), say("")]}))
+            case "caught":
+                while not self.signals:
+                    try:
+                        spin()
+                    except BaseException:
+                        await asyncio.sleep(3600)
+            case "activity" | "activity's task":
+                try:
+                    await (spin_in_activity if place == "activity" else spin_in_task)()
+                except ActivityBlocked as error:
+                    return str(error)
+        await workflow.wait_condition(lambda: self.signals > 0)
+        return ""
+
+    @workflow.signal
+    def spin_signal(self) -> None:
+        spin()
+
+    @workflow.update
+    async def spin_validator(self) -> str:
+        return ""
+
+    @spin_validator.validator
+    def refuse_spin(self) -> None:
+        spin()
+
+
 class IsolationContract(DurabilityContractBase):
     """D19."""
 
@@ -219,10 +326,15 @@ class IsolationContract(DurabilityContractBase):
         assert await stage.soon(echo(stage)) == "still here"
         await process.stop()
 
-    @pytest.mark.parametrize("how", EXITS)
     @pytest.mark.parametrize(
-        "place",
-        ["activity", "thread", "tool", "approval check", "input guardrail", "output guardrail"],
+        ("place", "how"),
+        [
+            (place, how)
+            for place in (*LEAVING_ACTIVITIES, *PLACES_IN_RUNS)
+            for how in EXITS
+            # A task group takes a task that ends by CancelledError for one that it has cancelled.
+            if (place, how) != ("activity's group", "CancelledError")
+        ],
     )
     async def test_d19_a_step_whose_code_exits_fails_with_its_name(
         self, stage: Stage, place: str, how: str
@@ -274,6 +386,40 @@ class IsolationContract(DurabilityContractBase):
         described = await in_trouble(stage, execution)
         assert described.status is Status.RUNNING
         assert "Busy.run" in str(described.error)
+        await stage.soon(process.stop())
+
+    @pytest.mark.parametrize("place", ["entrypoint", "condition", "tool", "caught", "signal"])
+    async def test_d19_others_go_on_beside_code_without_awaits(self, stage: Stage, place: str) -> None:
+        self.needs(BackendCapability.GIVES_UP_BUSY_CODE)
+        execution, _ = await stage.start(Spinning, place)
+        if place == "signal":
+            await execution.signal("spin_signal")
+        process = await stage.worker(Spinning, Steps, lease=timedelta(seconds=1))
+        described = await in_trouble(stage, execution)
+        assert described.status is Status.RUNNING
+        assert f"{__name__.rpartition('.')[2]}.py:" in str(described.error)
+        assert "in spin" in str(described.error)
+        other, _ = await stage.start(Steps, ["a", "b", "c"])
+        assert await stage.soon(other.result()) == ["a done", "b done", "c done"]
+        await stage.soon(process.stop())
+
+    async def test_d19_a_validator_without_awaits_rejects_its_update(self, stage: Stage) -> None:
+        self.needs(BackendCapability.GIVES_UP_BUSY_CODE)
+        execution, _ = await stage.start(Spinning, "validator")
+        process = await stage.worker(Spinning, lease=timedelta(seconds=1))
+        with pytest.raises(UpdateRejected, match="in spin"):
+            await stage.later(execution.update("spin_validator"), 1)
+        await stage.soon(process.stop())
+
+    @pytest.mark.parametrize("place", ["activity", "activity's task"])
+    async def test_d19_an_activity_without_awaits_fails_alone(self, stage: Stage, place: str) -> None:
+        execution, _ = await stage.start(Spinning, place)
+        process = await stage.worker(Spinning, Steps, lease=timedelta(seconds=6))
+        other, _ = await stage.start(Steps, ["a", "b", "c"])
+        said = await stage.later(execution.result(), 1)
+        assert "contract_spin" in said
+        assert "in spin" in said
+        assert await stage.soon(other.result()) == ["a done", "b done", "c done"]
         await stage.soon(process.stop())
 
 

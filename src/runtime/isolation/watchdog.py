@@ -1,0 +1,298 @@
+"""The watchdog: code of a user that holds the event loop for too long is interrupted.
+
+A worker runs workflow code, and the attempts of asynchronous activities, in one thread. A loop without awaits
+there, or a call that blocks, stops everything else: leases run out, and the next worker that claims the
+execution stands still too. Therefore each entry into such code is marked as a `Section`, which costs less
+than a microsecond. A thread looks at the mark now and then; when a section has lasted for longer than the
+limit, `CodeInterrupted` is raised inside it. Whoever made the section decides what that means for the code.
+
+The exception is raised in one of two ways:
+
+- **In the main thread** by a handler of the signal SIGVTALRM. The watching thread sends the signal. A timer
+  of the kernel sends it as well, whenever the process has used some CPU time, since the watching thread
+  cannot run while a function written in C holds the interpreter. Many such functions let signal handlers run
+  now and then, among them regular expressions and the arithmetic of long numbers. The signal also ends a call
+  that blocks, such as `time.sleep`. CPU time does not pass while the process is suspended.
+- **In any other thread** by `PyThreadState_SetAsyncExc`, which reaches Python code only. The same holds where
+  the process uses SIGVTALRM itself, and on Windows.
+
+What neither reaches is left to the supervisor of the process; see `outlast worker --processes`.
+
+The exception must not hit our own code, however short the sections are:
+
+- The handler runs in the thread that it interrupts, between two instructions, and knows the frame. It raises
+  only while a section is open, and not in a frame of this package. So the exception passes `watched`, which
+  opened the section, before it reaches anything else.
+- An asynchronous exception may arrive late, after its section was left. The watching thread first notes the
+  interruption in the section and looks only then whether the section is still open; `watched` closes the
+  section first and looks only then whether an interruption is noted. So if the exception may come,
+  `watched` knows, and waits until it has come or has been withdrawn.
+- A library is interrupted only after a while of trying: a lock of `logging`, say, is held for a moment, while
+  code that spins is soon met in a frame of its own.
+
+Time is counted in looks that lie apart, not by a clock alone: a process that was suspended for an hour sees
+one look. Code that somebody steps through with a debugger is left alone. So is an import, which may take long
+the first time and would have to begin anew the next time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, Final, TypeVar
+
+from outlast.core.errors import CodeInterrupted
+from outlast.runtime.isolation.user_code import is_user_code, place_of
+
+T = TypeVar("T")
+
+LOOKS: Final = 4
+"""The number of looks that make up the limit."""
+LOOKS_AT_LIBRARIES: Final = LOOKS + 2
+"""The number of looks after which libraries that the code calls are interrupted too."""
+AGAIN_SECONDS: Final = 0.005
+"""The time until the next try, when an overdue section could not be interrupted where it was."""
+
+_OWN: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "")
+_DEBUGGERS: Final = ("bdb.py", "pydevd.py")
+_IMPORT: Final = "<frozen importlib"
+_SIGNAL: signal.Signals | None = getattr(signal, "SIGVTALRM", None)
+
+
+class Section:
+    """One entry into code of a user."""
+
+    __slots__ = ("interruptions", "is_being_interrupted", "looks", "place", "seconds", "seen_at", "since")
+
+    def __init__(self) -> None:
+        self.interruptions = 0
+        """How often the code was interrupted, or was about to be."""
+        self.place = ""
+        """Where the code was interrupted last."""
+        self.seconds = 0.0
+        """For how long it had run by then, at least."""
+        self.since = self.seen_at = 0.0
+        self.looks = -1
+        self.is_being_interrupted = False
+
+
+class _Here(threading.local):
+    """The watchdog of this thread, if any."""
+
+    dog: _Watchdog | None = None
+
+
+_here = _Here()
+
+
+def watched(section: Section, run: Callable[..., T], *arguments: Any) -> T:
+    """Return `run(*arguments)`, which the watchdog of this thread interrupts if it takes too long.
+
+    Afterwards `section.interruptions` says whether it did. The code may then have ended by `CodeInterrupted`
+    or in any other way, since it can catch that. Without a watchdog, this is a plain call.
+    """
+    dog = _here.dog
+    if dog is None:
+        return run(*arguments)
+    # From the closing of the section to the end of this function no exception can come from the watchdog,
+    # unless the section says so. Nothing here may be reordered; see the top of this module.
+    outer = dog.section
+    try:
+        dog.section = section
+        result = run(*arguments)
+    except BaseException:
+        dog.section = outer
+        if section.interruptions:
+            _settle(dog, section)
+        raise
+    dog.section = outer
+    if section.interruptions:
+        _settle(dog, section)
+    return result
+
+
+def _settle(dog: _Watchdog, section: Section) -> None:
+    """Return once no exception is under way any more that was meant for a section that is closed now."""
+    try:
+        dog.withdraw(section)
+    except CodeInterrupted:
+        return  # There is never more than one.
+
+
+@contextmanager
+def watching(limit_seconds: float) -> Iterator[None]:
+    """Watch this thread's sections for the time of the block; the shortest limit of several blocks counts."""
+    dog = _here.dog
+    if dog is None:
+        dog = _here.dog = _Watchdog()
+    dog.begin(limit_seconds)
+    try:
+        yield
+    finally:
+        if not dog.end(limit_seconds):
+            _here.dog = None
+
+
+class _Watchdog:
+    """Watches the sections of the thread that made it."""
+
+    def __init__(self) -> None:
+        self.section: Section | None = None
+        """The innermost section that is open."""
+        self._thread_id = threading.get_ident()
+        self._limits: list[float] = []
+        self._news = threading.Event()
+        """Set when the limits have changed."""
+        self._by_signal = _install_handler()
+        self._watching: threading.Thread | None = None
+
+    def begin(self, limit_seconds: float) -> None:
+        self._limits.append(limit_seconds)
+        if self._by_signal:
+            _watch_by_signal(self, self._period)
+        self._news.set()
+        if self._watching is None:
+            self._watching = threading.Thread(target=self._watch, name="outlast watchdog", daemon=True)
+            self._watching.start()
+
+    def end(self, limit_seconds: float) -> bool:
+        """Take one limit away; return whether any is left. If not, nothing is watched any more."""
+        self._limits.remove(limit_seconds)
+        if self._limits:
+            return True
+        if self._by_signal:
+            _watch_by_signal(None, 0.0)
+        self._news.set()
+        if self._watching is not None:
+            self._watching.join()
+        return False
+
+    @property
+    def _period(self) -> float:
+        return min(self._limits, default=0.0) / LOOKS
+
+    def _watch(self) -> None:
+        pause = 0.0
+        while True:
+            if self._news.wait(pause):
+                self._news.clear()
+            if not self._limits:
+                return
+            pause = self._period
+            section = self.section
+            if section is not None and self.look(section, pause) and not self._is_interrupted(section):
+                pause = AGAIN_SECONDS
+
+    def look(self, section: Section, period: float) -> bool:
+        """Count a look at an open section, if the last one is old enough; return whether it is overdue."""
+        now = time.monotonic()
+        if section.looks < 0:
+            section.looks, section.since, section.seen_at = 0, now, now
+        elif now - section.seen_at >= 0.9 * period:
+            section.looks, section.seen_at = section.looks + 1, now
+        return section.looks >= LOOKS
+
+    def on_signal(self, frame: FrameType | None) -> None:
+        """Interrupt the open section, which runs in `frame`, if it is overdue."""
+        section = self.section
+        if section is None or not self._limits or not self.look(section, self._period):
+            return
+        if frame is not None and _can_be_interrupted(frame, section):
+            self._note(section, frame)
+            raise CodeInterrupted
+
+    def _is_interrupted(self, section: Section) -> bool:
+        """Interrupt the section from the watching thread, and return whether that is known to be done."""
+        if self._by_signal:
+            assert _SIGNAL is not None
+            signal.pthread_kill(self._thread_id, _SIGNAL)
+            return False
+        frame = sys._current_frames().get(self._thread_id)
+        if frame is None or not _can_be_interrupted(frame, section):
+            return False
+        section.is_being_interrupted = True
+        try:
+            self._note(section, frame)
+            if self.section is section:
+                _raise_in(self._thread_id, CodeInterrupted)
+        finally:
+            section.is_being_interrupted = False
+        return True
+
+    def _note(self, section: Section, frame: FrameType) -> None:
+        section.interruptions += 1
+        section.place = place_of(frame)
+        section.seconds = section.seen_at - section.since
+        section.looks = 0  # Code that catches the exception gets the next one after the same time.
+
+    def withdraw(self, section: Section) -> None:
+        """Return when no exception is under way to this thread; or raise the one that arrives here."""
+        if self._by_signal:
+            return  # The handler raises at once or not at all.
+        while section.is_being_interrupted:
+            time.sleep(0)
+        _raise_in(self._thread_id, None)
+
+
+def _can_be_interrupted(frame: FrameType, section: Section) -> bool:
+    """Return whether the code that runs in `frame` may be interrupted there, by the looks at its section."""
+    file = frame.f_code.co_filename
+    if not is_user_code(file) and (section.looks < LOOKS_AT_LIBRARIES or file.startswith(_OWN)):
+        return False
+    return not any(caller.startswith(_IMPORT) or caller.endswith(_DEBUGGERS) for caller in _files(frame))
+
+
+def _files(frame: FrameType | None) -> Iterator[str]:
+    while frame is not None:
+        yield frame.f_code.co_filename
+        frame = frame.f_back
+
+
+def _raise_in(thread_id: int, kind: type[BaseException] | None) -> None:
+    """Let an exception of that class be raised in a thread as soon as it runs; None withdraws it."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread_id), None if kind is None else ctypes.py_object(kind)
+    )
+
+
+# The signal, of which a process has only one
+
+_watched_by_signal: _Watchdog | None = None
+
+
+def _install_handler() -> bool:
+    """Return whether this thread can be interrupted by the signal; from then on the handler stays.
+
+    A signal that comes late would end the process if the handler were taken away.
+    """
+    if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
+        return False
+    if signal.getsignal(_SIGNAL) is _on_signal:
+        return True
+    if signal.getsignal(_SIGNAL) is not signal.SIG_DFL or any(signal.getitimer(signal.ITIMER_VIRTUAL)):
+        return False  # The program uses it itself.
+    with suppress(ValueError):  # This is another interpreter's main thread.
+        signal.signal(_SIGNAL, _on_signal)
+        # When the interpreter ends, it takes all handlers away, and the timer would end the process.
+        atexit.register(_watch_by_signal, None, 0.0)
+        return True
+    return False
+
+
+def _watch_by_signal(dog: _Watchdog | None, period: float) -> None:
+    global _watched_by_signal
+    _watched_by_signal = dog
+    signal.setitimer(signal.ITIMER_VIRTUAL, period, period)
+
+
+def _on_signal(_number: int, frame: FrameType | None) -> None:
+    if _watched_by_signal is not None:
+        _watched_by_signal.on_signal(frame)
