@@ -144,8 +144,9 @@ def test_of_several_blocks_the_shortest_limit_counts_and_after_the_last_one_noth
         watched(section, time.sleep, 3 * LIMIT)
         assert section.looks == -1
 
+    before = threading.active_count()
     where(run)
-    assert not [thread for thread in threading.enumerate() if thread.name == "outlast watchdog"]
+    assert threading.active_count() == before
 
 
 @EVERYWHERE
@@ -189,6 +190,25 @@ def test_an_interruption_never_hits_anything_outside_of_its_section(
         sys.setswitchinterval(before)
     assert interrupted == 300
     assert done
+
+
+@EVERYWHERE
+def test_profilers_work_after_an_interruption(where: Where) -> None:
+    """Python 3.11 hangs here if an asynchronous exception was taken back."""
+    seen: list[str] = []
+
+    def run() -> None:
+        with watching(LIMIT), pytest.raises(CodeInterrupted):
+            watched(Section(), spin)
+
+    where(run)
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, _: seen.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        in_main_thread(lambda: None)
+    finally:
+        sys.setprofile(before)
+    assert "in_main_thread" in seen
 
 
 def test_a_pause_of_the_whole_process_counts_as_one_look(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,6 +184,10 @@ class Worker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._isolation:
+            await self._end(kind, error, trace)
+
+    async def _end(self, *outcome: Any) -> None:
         claiming, renewing = self._loops
         self._stopping.set()
         try:
@@ -201,8 +205,7 @@ class Worker:
             for live in self._cache.values():
                 live.close()
             self._cache.clear()
-            self._isolation.close()
-            await self._resources.__aexit__(kind, error, trace)
+            await self._resources.__aexit__(*outcome)
         for loop in self._loops:
             if not loop.cancelled() and (failure := loop.exception()) is not None:
                 raise failure

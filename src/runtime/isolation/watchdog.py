@@ -26,7 +26,7 @@ The exception must not hit our own code, however short the sections are:
 - An asynchronous exception may arrive late, after its section was left. The watching thread first notes the
   interruption in the section and looks only then whether the section is still open; `watched` closes the
   section first and looks only then whether an interruption is noted. So if the exception may come,
-  `watched` knows, and waits until it has come or has been withdrawn.
+  `watched` knows, and waits for it.
 - A library is interrupted only after a while of trying: a lock of `logging`, say, is held for a moment, while
   code that spins is soon met in a frame of its own.
 
@@ -124,7 +124,7 @@ def _settle(dog: _Watchdog, section: Section) -> None:
     try:
         dog.withdraw(section)
     except CodeInterrupted:
-        return  # There is never more than one.
+        return  # There is room for one only.
 
 
 @contextmanager
@@ -234,12 +234,16 @@ class _Watchdog:
         section.looks = 0  # Code that catches the exception gets the next one after the same time.
 
     def withdraw(self, section: Section) -> None:
-        """Return when no exception is under way to this thread; or raise the one that arrives here."""
+        """Raise `CodeInterrupted` once more, and know afterwards that no other one is under way."""
         if self._by_signal:
             return  # The handler raises at once or not at all.
         while section.is_being_interrupted:
             time.sleep(0)
-        _raise_in(self._thread_id, None)
+        # A thread has room for one such exception. Python can also be asked to take it back, but then it goes
+        # on looking for it for ever; with a profiler, Python 3.11 even hangs.
+        _raise_in(self._thread_id, CodeInterrupted)
+        while True:
+            time.sleep(0)
 
 
 def _can_be_interrupted(frame: FrameType, section: Section) -> bool:
@@ -256,11 +260,9 @@ def _files(frame: FrameType | None) -> Iterator[str]:
         frame = frame.f_back
 
 
-def _raise_in(thread_id: int, kind: type[BaseException] | None) -> None:
-    """Let an exception of that class be raised in a thread as soon as it runs; None withdraws it."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread_id), None if kind is None else ctypes.py_object(kind)
-    )
+def _raise_in(thread_id: int, kind: type[BaseException]) -> None:
+    """Let an exception of that class be raised in a thread as soon as it runs Python code."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(kind))
 
 
 # The signal, of which a process has only one

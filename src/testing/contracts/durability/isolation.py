@@ -77,7 +77,7 @@ async def leave_in_task(how: str) -> None:
 
 @activity(name="contract_leave_group", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=2)
 async def leave_in_group(how: str) -> None:
-    """Leave a task of a group, and let the group hear of it only through that task."""
+    """Leave a task of a group. Only the group waits for that task."""
     async with asyncio.TaskGroup() as group:
         group.create_task(leave_later(how))
         await asyncio.sleep(0)
