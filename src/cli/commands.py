@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from datetime import timedelta
@@ -16,6 +15,7 @@ from typer.core import TyperGroup
 
 from outlast.cli import agents, control, rendering
 from outlast.cli.loading import arguments_of, workflow_called, workflows_in
+from outlast.cli.logs import LogFormat, LogLevel, write_log
 from outlast.cli.options import BackendOption, IdArgument, JsonOption
 from outlast.cli.supervised import Link, run
 from outlast.cli.supervisor import DEFAULT_PROCESSES, Terms, supervise
@@ -102,6 +102,10 @@ def worker(
             "process does the work, and nobody replaces it.",
         ),
     ] = DEFAULT_PROCESSES,
+    log_level: Annotated[LogLevel, typer.Option(help="The least severe lines to log.")] = LogLevel.INFO,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Lines for people, or one JSON document a line.")
+    ] = LogFormat.TEXT,
     supervised: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run workflows until Ctrl-C or SIGTERM; then finish or hand over the executions under way.
@@ -109,11 +113,12 @@ def worker(
     Child processes do the work. If code ends or hangs its process, the executions go on in the others, or in
     a new one.
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    write_log(log_level, log_format)
     if processes and supervised is None:
         command = [
             *(sys.executable, "-m", "outlast.cli", "worker", "--lease", str(lease)),
             *("--max-concurrent-executions", str(max_concurrent_executions)),
+            *("--log-level", log_level, "--log-format", log_format),
         ]
         terms = Terms(
             processes,

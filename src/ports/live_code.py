@@ -73,6 +73,10 @@ class LiveCode(Protocol):
         """True if the code waits for an input, or has ended."""
 
     @abstractmethod
+    def report(self, records: Sequence[AnyRecord]) -> None:
+        """Log what these records say, which are durable now; nothing during a replay."""
+
+    @abstractmethod
     def go_on(self) -> bool:
         """Let the code run for a moment, and return whether it is at rest.
 

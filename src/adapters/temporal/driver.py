@@ -273,6 +273,7 @@ class TemporalDriver(KeptHistory):
                     self._start_timer(key, due_at)
                 case UpdateCompleted(update_id=update_id):
                     self._answers.pop(update_id).set_result(record)
+        self._live.report(batch.records)
         for key in [key for key in self._activities if key not in machine.steps]:
             given_up = self._activities.pop(key)
             self._steps.drop(given_up.place)

@@ -451,6 +451,7 @@ class Driver:
             self._live.encoder.take(batch.records),
             replace(commit, fruitless=fruitless),
         )
+        self._live.report(batch.records)
         self._recovery_due = False
         self._begun.intersection_update(self._running)
         if fruitless is not None and fruitless < self.fruitless:

@@ -64,6 +64,7 @@ from outlast.runtime.attempts.threads import storable
 from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
 from outlast.runtime.executions.back_offs import BackOffs
 from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
+from outlast.runtime.executions.progress import Progress
 from outlast.runtime.executions.workflow_loop import ExecutionEvicted, WorkflowLoop
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.pace import PORTION_SECONDS
@@ -143,6 +144,8 @@ class LiveExecution(WorkflowContext, LiveCode):
         self._beginning = beginning
         self._carried: dict[str, JSON] | None = None
         started = records[0] if records and isinstance(records[0], ExecutionStarted) else None
+        is_first = started is not None and len(records) == 1
+        self._progress = Progress(info.execution_id, definition.name, started if is_first else None)
         seed = info.execution_id if started is None or started.seed is None else started.seed
         # A later history of an execution must not draw the numbers of the first one again.
         seed = f"{seed}\0{beginning.histories}" if beginning.histories else seed
@@ -172,6 +175,10 @@ class LiveExecution(WorkflowContext, LiveCode):
     def at_rest(self) -> bool:
         """True if the code has caught up with its journal, and waits for an input or has ended."""
         return not self._running and self.machine.phase is not MachinePhase.REPLAYING
+
+    def report(self, records: Sequence[AnyRecord]) -> None:
+        if not self.is_replaying:
+            self._progress.wrote(records)
 
     def go_on(self) -> bool:
         """Let the code run for a moment, and return whether it is at rest."""

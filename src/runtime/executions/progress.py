@@ -1,0 +1,163 @@
+"""The log of an execution: a line for its start and end, each turn, tool, approval and failed attempt.
+
+Each line has its numbers and names in `extra` as well, for a formatter that writes for machines. It holds
+nothing of prompts and results. Lines are logged for what is written, so a replay logs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from outlast.core.events import EventKind
+from outlast.core.json import JSON
+from outlast.core.records import (
+    AnyRecord,
+    AttemptFailed,
+    EventEmitted,
+    ExecutionEnded,
+    ExecutionRecovered,
+    ExecutionReopened,
+    ExecutionResumed,
+    ExecutionStarted,
+    Status,
+    StepCompleted,
+    StepFailed,
+    StepKind,
+    StepScheduled,
+)
+
+logger = logging.getLogger("outlast.execution")
+
+_APPROVALS: dict[str, str] = {
+    EventKind.APPROVAL_REQUESTED: "waits for approval",
+    EventKind.APPROVAL_GIVEN: "is allowed",
+    EventKind.APPROVAL_DENIED: "is denied",
+}
+
+
+class Progress:
+    """Logs what one execution does, from the records that are written while it is in memory here."""
+
+    def __init__(self, execution_id: str, workflow: str, started: ExecutionStarted | None = None) -> None:
+        """Begin; `started` is the first record if it is the only one so far."""
+        self._id = execution_id
+        self._workflow = workflow
+        self._started = started
+        self._now: float | None = None
+        """The time of the last input."""
+        self._began_at: float | None = None
+        """The time of the start, if this process saw it."""
+        self._begun: dict[str, tuple[StepScheduled, float | None]] = {}
+        """The open steps, each with the time at which it was asked for, as far as this process saw it."""
+        self._attempts: dict[str, int] = {}
+
+    def wrote(self, records: Sequence[AnyRecord]) -> None:
+        """Log what these records say; they are durable."""
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        started, self._started = self._started, None
+        for record in records if started is None else (started, *records):
+            self._wrote(record)
+
+    def _wrote(self, record: AnyRecord) -> None:
+        match record:
+            case ExecutionStarted(at=at):
+                self._now = self._began_at = at
+                self._log("started", f"of {self._workflow} begins")
+            case StepScheduled(key=key):
+                self._begun[key] = record, self._now
+            case StepCompleted(key=key, at=at):
+                self._now = at
+                self._ended(key, at, record.result, None)
+            case StepFailed(key=key, at=at):
+                self._now = at
+                self._ended(key, at, None, record)
+            case AttemptFailed(key=key):
+                self._attempts[key] = record.attempt + 1
+                self._attempt_failed(record)
+            case EventEmitted(kind=kind, data=data) if kind in _APPROVALS:
+                name = data.get("tool")
+                self._log(kind, f"call {data.get('call_id')} of tool {name} {_APPROVALS[kind]}", tool=name)
+            case ExecutionRecovered():
+                self._now = record.at
+                self._log("recovered", "is taken over from a worker that was lost", worker=record.worker)
+            case ExecutionResumed():
+                self._now = record.at
+                self._log("resumed", "is resumed")
+            case ExecutionReopened():
+                self._now = record.at
+            case ExecutionEnded():
+                self._execution_ended(record)
+            case _:
+                self._now = getattr(record, "at", self._now)
+
+    def _ended(self, key: str, at: float, result: JSON, failed: StepFailed | None) -> None:
+        step, asked_at = self._begun.pop(key, (None, None))
+        attempt = self._attempts.pop(key, 1)
+        if step is None:
+            return  # It was asked for before this process had the execution in memory.
+        fields: dict[str, Any] = {"step": key, **_about(step)}
+        after = ""
+        if asked_at is not None:
+            fields["seconds"] = seconds = round(at - asked_at, 3)
+            after = f" after {seconds:.1f} s"
+        if attempt > 1:
+            fields["attempt"] = attempt
+            after += f", at attempt {attempt}"
+        if failed is not None:
+            self._log("step_failed", f"{_named(step)} failed{after} with {failed.failure.kind}", **fields)
+            return
+        if step.kind is StepKind.MODEL and isinstance(result, dict):
+            usage = result.get("usage")
+            tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+            if isinstance(tokens, int):
+                fields["tokens"] = tokens
+                after += f", {tokens} tokens"
+        self._log("step_completed", f"{_named(step)} ended{after}", **fields)
+
+    def _attempt_failed(self, record: AttemptFailed) -> None:
+        step, _ = self._begun.get(record.key, (None, None))
+        what = f"step {record.key}" if step is None else _named(step)
+        wait = max(0.0, record.retry_at - record.at)
+        self._log(
+            "attempt_failed",
+            f"{what} failed at attempt {record.attempt} with {record.failure.kind}; "
+            f"the next attempt begins in {wait:.1f} s",
+            step=record.key,
+            attempt=record.attempt,
+            **({} if step is None else _about(step)),
+        )
+
+    def _execution_ended(self, record: ExecutionEnded) -> None:
+        if record.status is Status.FAILED:
+            return  # Its error is logged, with where it came from.
+        after = ""
+        fields: dict[str, Any] = {"status": record.status.value}
+        if self._began_at is not None and self._now is not None:
+            fields["seconds"] = round(self._now - self._began_at, 3)
+            after = f" after {fields['seconds']:.1f} s"
+        self._log("ended", f"{record.status}{after}", **fields)
+
+    def _log(self, event: str, text: str, **fields: Any) -> None:
+        extra = {"execution_id": self._id, "workflow": self._workflow, "event": event, **fields}
+        logger.info("execution %s %s", self._id, text, extra=extra)
+
+
+def _about(step: StepScheduled) -> dict[str, Any]:
+    agent = step.about.get("agent")
+    about: dict[str, Any] = {"kind": step.kind.value, "activity": step.name}
+    return about if agent is None else {**about, "agent": agent}
+
+
+def _named(step: StepScheduled) -> str:
+    match step.kind:
+        case StepKind.MODEL:
+            return f"turn of agent {step.about.get('agent')} at {step.key}"
+        case StepKind.TOOL:
+            return f"tool {step.about.get('tool', step.name)}"
+        case StepKind.SUMMARY:
+            return "summary of the conversation"
+        case StepKind.ACTIVITY:
+            return f"activity {step.name}"

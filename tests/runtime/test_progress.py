@@ -1,0 +1,124 @@
+"""The log of executions: a line for each thing that happens, with its numbers, and no content."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import outlast
+from outlast import workflow
+from outlast.adapters.scripted.session import call, say
+
+SECRET = "a prompt that no log may show"
+
+
+@outlast.activity(retry_policy_initial_interval=timedelta(0))
+async def weigh(what: str) -> str:
+    """Weigh something."""
+    if outlast.activity.info().attempt == 1:
+        raise LookupError("the scales are in use")
+    return SECRET
+
+
+@outlast.activity(requires_approval=True)
+async def ship(what: str) -> str:
+    """Ship something."""
+    return SECRET
+
+
+@workflow.define(name="progress_of_shipping")
+class Shipping:
+    @workflow.entrypoint
+    async def run(self, question: str) -> str:
+        def reply(request: Any) -> Any:
+            match request.turn:
+                case 1:
+                    return call("weigh", {"what": SECRET})
+                case 2:
+                    return call("ship", {"what": SECRET})
+            return say(SECRET)
+
+        agent = outlast.Agent(model="m", name="clerk", tools=[weigh, ship])
+        return (await outlast.Runner.run(agent, question, outlast.ScriptedSession(reply))).text
+
+
+@pytest.fixture
+def logged() -> Iterator[list[logging.LogRecord]]:
+    records: list[logging.LogRecord] = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    logger, keeping = logging.getLogger("outlast.execution"), Keeping()
+    logger.addHandler(keeping)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    yield records
+    logger.setLevel(before)
+    logger.removeHandler(keeping)
+
+
+async def ship_it() -> str:
+    async with outlast.connect("memory:") as backend, backend.worker([Shipping]):
+        execution = await backend.start(Shipping, SECRET, id="s-1")
+        async for event in execution.events():
+            if event.kind is outlast.EventKind.APPROVAL_REQUESTED:
+                (waiting,) = await execution.pending()
+                await execution.decide(waiting.call_id, "allow")
+        await execution.result()
+    return execution.id
+
+
+async def test_each_thing_that_happens_is_one_line(logged: list[logging.LogRecord]) -> None:
+    await ship_it()
+    lines = [record.getMessage() for record in logged]
+    words = [" ".join(line.split()[2:4]) for line in lines]
+    assert [*words[:5], *words[7:]] == [
+        "of progress_of_shipping",
+        "turn of",
+        "tool weigh",
+        "tool weigh",
+        "turn of",
+        "tool ship",
+        "turn of",
+        "completed after",
+    ]
+    assert "failed at attempt 1 with LookupError; the next attempt begins in 0.0 s" in lines[2]
+    assert lines[3].endswith("at attempt 2")
+    assert lines[5].endswith("of tool ship waits for approval")
+    assert lines[6].endswith("of tool ship is allowed")
+    assert not any(SECRET in line for line in lines)
+    fields = vars(logged[1])
+    assert (fields["execution_id"], fields["event"], fields["agent"]) == ("s-1", "step_completed", "clerk")
+    assert fields["seconds"] >= 0
+    assert not any(SECRET in repr(vars(record)) for record in logged)
+
+
+async def test_a_replay_logs_nothing(logged: list[logging.LogRecord]) -> None:
+    async with outlast.connect("memory:") as backend:
+        async with backend.worker([Shipping]):
+            execution = await backend.start(Shipping, SECRET)
+            async for event in execution.events():
+                if event.kind is outlast.EventKind.APPROVAL_REQUESTED:
+                    break
+        before = len(logged)
+        logged.clear()
+        async with backend.worker([Shipping]):
+            (waiting,) = await execution.pending()
+            await execution.decide(waiting.call_id, "deny")
+            await execution.result()
+        texts = [record.getMessage() for record in logged]
+        assert before
+        assert not any("begins" in text.split()[2:] or "tool weigh" in text for text in texts)
+        assert "is denied" in texts[0]
+
+
+async def test_nothing_is_made_when_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "outlast.execution"):
+        await ship_it()
+    assert not [record for record in caplog.records if record.name == "outlast.execution"]
