@@ -147,6 +147,7 @@ LACKS = frozenset(
         BackendCapability.MOVABLE_CLOCK,
         BackendCapability.STEADY_LEASES,
         BackendCapability.HOLDS,
+        BackendCapability.INTERRUPTS_CODE,
         BackendCapability.RERUNS,
     }
 )

@@ -390,7 +390,7 @@ class IsolationContract(DurabilityContractBase):
 
     @pytest.mark.parametrize("place", ["entrypoint", "condition", "tool", "caught", "signal"])
     async def test_d19_others_go_on_beside_code_without_awaits(self, stage: Stage, place: str) -> None:
-        self.needs(BackendCapability.GIVES_UP_BUSY_CODE)
+        self.needs(BackendCapability.INTERRUPTS_CODE)
         execution, _ = await stage.start(Spinning, place)
         if place == "signal":
             await execution.signal("spin_signal")
@@ -404,7 +404,7 @@ class IsolationContract(DurabilityContractBase):
         await stage.soon(process.stop())
 
     async def test_d19_a_validator_without_awaits_rejects_its_update(self, stage: Stage) -> None:
-        self.needs(BackendCapability.GIVES_UP_BUSY_CODE)
+        self.needs(BackendCapability.INTERRUPTS_CODE)
         execution, _ = await stage.start(Spinning, "validator")
         process = await stage.worker(Spinning, lease=timedelta(seconds=1))
         with pytest.raises(UpdateRejected, match="in spin"):

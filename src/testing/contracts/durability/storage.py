@@ -22,6 +22,7 @@ class BackendCapability(Enum):
     DROPS_STUBBORN_CODE = "code that catches everything, also what unwinds it, leaves memory when it must"
     HOLDS = "an execution that ends one worker after the other is held, until somebody resumes it"
     GIVES_UP_BUSY_CODE = "code that never comes to rest is given up, and described with its place"
+    INTERRUPTS_CODE = "workflow code without awaits is interrupted where it is, by our own watchdog"
     RERUNS = "an execution can be terminated, retried, forked, exported and imported"
     SHOWS_ITS_BYTES = "what is stored can be looked at, byte by byte"
 
