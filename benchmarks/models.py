@@ -1,14 +1,21 @@
-"""The table of model calls: CPU time of one turn of LocalSession over HTTP, against the SDK's own request."""
+"""The tables of model calls: CPU time of one turn over HTTP.
+
+A turn of LocalSession sends the whole conversation, and is compared with the SDK's own request. A turn of
+RemoteSession sends what is new, so it must cost the same however long its run is.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from rich.console import Console
@@ -26,6 +33,8 @@ from outlast.ports.deltas import Publish, publish_nothing
 from outlast.ports.llm import ModelRequest
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions.agent import bind_agents
+from outlast.testing.mistral_server import Call, MistralServer, Say
+from outlast.testing.mistral_server.model import ModelPrompt, Reply
 
 TURNS = (20, 100, 400)
 CALLS = 30
@@ -133,21 +142,85 @@ async def measured(url: str) -> Table:
     return table
 
 
+@outlast.activity(name="bench_look_up")
+async def look_up_remotely(city: str) -> str:
+    """Return the weather of a city."""
+    return TEXT
+
+
+async def remote_turn(url: str, turns: int) -> float:
+    """Return the milliseconds of CPU time that a turn needs in this process, with its tool call."""
+    agent = outlast.Agent(
+        model="mistral-medium-latest", name="a", instructions=TEXT, tools=[look_up_remotely]
+    )
+    session = outlast.RemoteSession(server_url=url, api_key=KEY)
+    begun = time.process_time()
+    result = await outlast.Runner.run(agent, TEXT, session, max_turns=turns + 1)
+    assert result.turns == turns + 1
+    return 1000 * (time.process_time() - begun) / (turns + 1)
+
+
+def measured_remotely(port: int) -> Table:
+    """Return the table of RemoteSession."""
+    table = Table("turns", "RemoteSession, ms of CPU per turn", "to a turn of the shortest run")
+    shortest: float | None = None
+    for turns in TURNS:
+        with serving("serve-remote", port, str(turns)):
+            url = f"http://127.0.0.1:{port}"
+            taken = statistics.median([asyncio.run(remote_turn(url, turns)) for _ in range(3)])
+        shortest = shortest or taken
+        table.add_row(f"{turns}", f"{taken:.2f}", f"{taken / shortest:.2f}")
+    return table
+
+
+@contextmanager
+def serving(what: str, port: int, *arguments: str) -> Iterator[None]:
+    """Run a server in another process."""
+    command = [sys.executable, "-m", "benchmarks.models", what, str(port), *arguments]
+    server = subprocess.Popen(command)
+    try:
+        until_listening(port)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def until_listening(port: int) -> None:
+    """Return when somebody listens on the port."""
+    for _ in range(500):
+        with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise TimeoutError("the server does not come up")
+
+
+def serve_remote(port: int, turns: int) -> None:
+    """Serve Mistral's API: a model that calls a tool in each of so many turns, and then answers."""
+
+    def reply(prompt: ModelPrompt) -> Reply:
+        if prompt.turn < turns:
+            return [Call("bench_look_up", {"city": f"Lyon {prompt.turn}"})]
+        return [Say("done")]
+
+    with MistralServer(reply, api_key=KEY, port=port):
+        signal.pause()
+
+
 def main() -> None:
     """Serve, or measure against a server in another process."""
+    if sys.argv[1:2] == ["serve-remote"]:
+        serve_remote(int(sys.argv[2]), int(sys.argv[3]))
+        return
     if sys.argv[1:2] == ["serve"]:
         app = Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
         config = uvicorn.Config(app, port=int(sys.argv[2]), lifespan="off", log_level="error")
         uvicorn.Server(config).run()
         return
     port = 8391
-    server = subprocess.Popen([sys.executable, "-m", "benchmarks.models", "serve", str(port)])
-    try:
-        time.sleep(3)
+    with serving("serve", port):
         Console().print(asyncio.run(measured(f"http://127.0.0.1:{port}")))
-    finally:
-        server.terminate()
-        server.wait()
+    Console().print(measured_remotely(port))
 
 
 if __name__ == "__main__":
