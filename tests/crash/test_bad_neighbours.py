@@ -7,17 +7,12 @@ stay, or are replaced. `OUTLAST_SEED` repeats a run as far as the machine does.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
-import signal
 import socket
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -35,19 +30,17 @@ from outlast.core.records import Status
 from tests.adapters.redis_servers import VALKEY, shared_server
 from tests.adapters.temporal_server import new_namespace
 from tests.adapters.temporal_server import shared_server as shared_temporal_server
-from tests.children import Child
 from tests.crash.bad_neighbours import KINDS, SPOILINGS, BadNeighbour, Grounds, Harm, Kind
-from tests.crash.chaos import WORKERS, Fault, Trouble, carried_out, check_effects, check_events, made
+from tests.crash.chaos import Fault, Trouble, carried_out, check_effects, check_events, made
 from tests.crash.processes import LEASE_SECONDS, Effects, Processes, insist
-from tests.crash.program import EFFECTS, Brief
+from tests.crash.program import Brief
+from tests.crash.supervised import Supervised
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]
 
 CACHED = 10
 """So few executions stay in the memory of a worker that others must leave it."""
 
-
-RUNS = re.compile(r"^worker (\d+) runs", re.MULTILINE)
 
 REST_SECONDS = 1.0
 """So long that an execution makes some progress between two losses of its worker, or is to blame for both."""
@@ -128,79 +121,6 @@ class InThisProcess(Trouble):
         for worker in self.alive:
             worker.cancel()
         await asyncio.gather(*self.alive, return_exceptions=True)
-
-
-class Supervised(Trouble):
-    """The worker processes of `outlast worker`, which replaces those that end or hang."""
-
-    def __init__(self, processes: Processes, chance: random.Random) -> None:
-        super().__init__(processes, chance, rest_seconds=REST_SECONDS)
-        self.log = processes.effects.path.with_name("log")
-        self.command: Child | None = None
-
-    @property
-    def workers(self) -> list[int]:
-        """The process ids of the workers that have begun to work and are there."""
-        begun = [int(number) for number in RUNS.findall(self.log.read_text())]
-        return [number for number in begun if is_alive(number)]
-
-    def begin(self) -> None:
-        if self.command is not None:
-            return
-        options = ["--backend", self.processes.url, "--lease", str(self.processes.lease_seconds)]
-        with self.log.open("wb") as log:
-            self.command = Child(
-                [
-                    *(sys.executable, "-m", "outlast.cli", "worker", "tests.crash.neighbourhood"),
-                    *("--processes", str(WORKERS), *options),
-                ],
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                env={**os.environ, EFFECTS: str(self.processes.effects.path)},
-            )
-
-    async def supervise(self) -> None:
-        """Fail if the supervisor itself ends."""
-        assert self.command is not None
-        while True:
-            assert self.command.poll() is None, self.log.read_text()
-            await asyncio.sleep(0.05)
-
-    async def worker_is_killed(self) -> None:
-        await self.send(signal.SIGKILL)
-
-    async def worker_is_paused_past_its_lease(self) -> None:
-        paused = await self.send(signal.SIGSTOP)
-        await asyncio.sleep(1.5 * self.processes.lease_seconds)
-        with suppress(ProcessLookupError):
-            os.kill(paused, signal.SIGCONT)
-
-    async def send(self, what: signal.Signals) -> int:
-        """Send a signal to any worker, as soon as there is one; return its number."""
-        while True:
-            if workers := self.workers:
-                chosen = self.chance.choice(workers)
-                with suppress(ProcessLookupError):
-                    os.kill(chosen, what)
-                    return chosen
-            await asyncio.sleep(0.05)
-
-    async def close(self) -> None:
-        if self.command is None:
-            return
-        self.command.terminate()
-        for number in self.workers:
-            with suppress(ProcessLookupError):
-                os.kill(number, signal.SIGCONT)
-        await asyncio.to_thread(self.command.wait)
-        print(self.log.read_text()[-20_000:])
-
-
-def is_alive(number: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(number, 0)
-        return True
-    return False
 
 
 async def until_ended(kind: Kind, execution: outlast.Execution) -> None:
@@ -351,7 +271,7 @@ async def test_d19_neighbours_in_processes_that_outlast_worker_replaces(
     size: Size, processes: Processes, chance: random.Random, hanging_url: str
 ) -> None:
     harms = [Harm.BLOCKS_PROCESS] if size is SMALL else [*Harm]
-    trouble = Supervised(processes, chance)
+    trouble = Supervised(processes, chance, rest_seconds=REST_SECONDS)
     grounds = grounds_of(processes, size, hanging_url)
     try:
         async with outlast.connect(processes.url) as backend:

@@ -1,0 +1,92 @@
+"""The worker processes of `outlast worker`, which are killed and paused, and replaced by it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+from tests.children import Child
+from tests.crash.chaos import WORKERS, Trouble
+from tests.crash.processes import Processes
+from tests.crash.program import EFFECTS
+
+RUNS = re.compile(r"^worker (\d+) runs", re.MULTILINE)
+
+
+class Supervised(Trouble):
+    """The worker processes of `outlast worker`, which replaces those that end or hang."""
+
+    def __init__(self, processes: Processes, chance: random.Random, *, rest_seconds: float = 0.3) -> None:
+        super().__init__(processes, chance, rest_seconds=rest_seconds)
+        self.log = processes.effects.path.with_name("log")
+        self.command: Child | None = None
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of the workers that have begun to work and are there."""
+        begun = [int(number) for number in RUNS.findall(self.log.read_text())]
+        return [number for number in begun if is_alive(number)]
+
+    def begin(self) -> None:
+        if self.command is not None:
+            return
+        options = ["--backend", self.processes.url, "--lease", str(self.processes.lease_seconds)]
+        with self.log.open("wb") as log:
+            self.command = Child(
+                [
+                    *(sys.executable, "-m", "outlast.cli", "worker", "tests.crash.neighbourhood"),
+                    *("--processes", str(WORKERS), *options),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, EFFECTS: str(self.processes.effects.path)},
+            )
+
+    async def supervise(self) -> None:
+        """Fail if the supervisor itself ends."""
+        assert self.command is not None
+        while True:
+            assert self.command.poll() is None, self.log.read_text()
+            await asyncio.sleep(0.05)
+
+    async def worker_is_killed(self) -> None:
+        await self.send(signal.SIGKILL)
+
+    async def worker_is_paused_past_its_lease(self) -> None:
+        paused = await self.send(signal.SIGSTOP)
+        await asyncio.sleep(1.5 * self.processes.lease_seconds)
+        with suppress(ProcessLookupError):
+            os.kill(paused, signal.SIGCONT)
+
+    async def send(self, what: signal.Signals) -> int:
+        """Send a signal to any worker, as soon as there is one; return its number."""
+        while True:
+            if workers := self.workers:
+                chosen = self.chance.choice(workers)
+                with suppress(ProcessLookupError):
+                    os.kill(chosen, what)
+                    return chosen
+            await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        if self.command is None:
+            return
+        self.command.terminate()
+        for number in self.workers:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGCONT)
+        await asyncio.to_thread(self.command.wait)
+        print(self.log.read_text()[-20_000:])
+
+
+def is_alive(number: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(number, 0)
+        return True
+    return False
