@@ -41,6 +41,7 @@ from outlast.core.errors import ActivityError as ActivityError
 from outlast.core.errors import ActivityFailed as ActivityFailed
 from outlast.core.errors import ActivityTimedOut as ActivityTimedOut
 from outlast.core.errors import BudgetExceeded as BudgetExceeded
+from outlast.core.errors import CannotRerun as CannotRerun
 from outlast.core.errors import ConfigurationError as ConfigurationError
 from outlast.core.errors import DefinitionError as DefinitionError
 from outlast.core.errors import DeterminismError as DeterminismError
@@ -50,6 +51,7 @@ from outlast.core.errors import ExecutionAlreadyExists as ExecutionAlreadyExists
 from outlast.core.errors import ExecutionCancelled as ExecutionCancelled
 from outlast.core.errors import ExecutionFailed as ExecutionFailed
 from outlast.core.errors import ExecutionNotFound as ExecutionNotFound
+from outlast.core.errors import ExecutionTerminated as ExecutionTerminated
 from outlast.core.errors import ForeignError as ForeignError
 from outlast.core.errors import InputRejected as InputRejected
 from outlast.core.errors import InvalidArguments as InvalidArguments
@@ -80,6 +82,7 @@ from outlast.core.errors import Unserialisable as Unserialisable
 from outlast.core.errors import UpdateAbandoned as UpdateAbandoned
 from outlast.core.errors import UpdateFailed as UpdateFailed
 from outlast.core.errors import UpdateRejected as UpdateRejected
+from outlast.core.errors import WouldRepeat as WouldRepeat
 from outlast.core.event_stream import Event as Event
 from outlast.core.events import EventKind as EventKind
 from outlast.core.failure import Failure as Failure

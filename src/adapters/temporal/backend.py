@@ -58,7 +58,8 @@ _VISIBLE = {
     Status.RUNNING: "ExecutionStatus = 'Running'",
     Status.COMPLETED: "ExecutionStatus = 'Completed'",
     Status.CANCELLED: "ExecutionStatus = 'Canceled'",
-    Status.FAILED: "ExecutionStatus IN ('Failed', 'Terminated', 'TimedOut')",
+    Status.FAILED: "ExecutionStatus IN ('Failed', 'TimedOut')",
+    Status.TERMINATED: "ExecutionStatus = 'Terminated'",
 }
 
 

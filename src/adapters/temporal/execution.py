@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.adapters.temporal.ended_runs import EndedRuns
@@ -39,10 +40,12 @@ from outlast.core.approvals import (
     pending_in,
 )
 from outlast.core.errors import (
+    CannotRerun,
     DefinitionError,
     ExecutionAlreadyEnded,
     ExecutionCancelled,
     ExecutionFailed,
+    ExecutionTerminated,
     InvalidArguments,
     NotSupported,
     StorageUnavailable,
@@ -52,9 +55,10 @@ from outlast.core.errors import (
     UpdateRejected,
 )
 from outlast.core.event_stream import Event
+from outlast.core.exports import ExportHeader, exported
 from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, kept
-from outlast.core.records import AnyRecord, Status
+from outlast.core.records import AnyRecord, ExecutionEnded, Status
 from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import check_id
@@ -71,7 +75,7 @@ _STATUS = {
     WorkflowExecutionStatus.COMPLETED: Status.COMPLETED,
     WorkflowExecutionStatus.CANCELED: Status.CANCELLED,
     WorkflowExecutionStatus.FAILED: Status.FAILED,
-    WorkflowExecutionStatus.TERMINATED: Status.FAILED,
+    WorkflowExecutionStatus.TERMINATED: Status.TERMINATED,
     WorkflowExecutionStatus.TIMED_OUT: Status.FAILED,
 }
 
@@ -101,6 +105,8 @@ class TemporalExecution(Execution):
             except WorkflowFailureError as error:
                 if isinstance(error.cause, CancelledError):
                     raise ExecutionCancelled(self.id) from None
+                if isinstance(error.cause, TerminatedError):
+                    raise ExecutionTerminated(self.id, str(error.cause)) from None
                 failure = failure_in(error.cause)
                 raise ExecutionFailed(self.id, failure.kind, failure.message) from failure.error()
         definition = self._toolkit.known_definition(name)
@@ -199,11 +205,41 @@ class TemporalExecution(Execution):
                 raise ExecutionAlreadyEnded(self.id, status)
             await self._while_running(self.handle.cancel())
 
+    async def terminate(self, reason: str) -> None:
+        with translated(self.id):
+            await self._while_running(self.handle.terminate(reason=reason))
+
+    async def export(self) -> Sequence[str]:
+        """Return the execution as lines of JSON; a worker or this process must have its code.
+
+        Raises:
+            StorageUnavailable: neither has.
+            CannotRerun: it has continued as new, so that its records are those of several histories.
+        """
+        with translated(self.id):
+            found = await self.handle.describe()
+        if found.raw_description.workflow_execution_info.first_run_id not in ("", found.run_id):
+            raise CannotRerun(
+                f"execution {self.id!r} has continued as new; what its code was given then is in no journal"
+            )
+        records = [record async for record in self._stream.records(whole=True)]
+        if found.close_time is not None and not isinstance(records[-1], ExecutionEnded):
+            reason = "it was ended by Temporal: " + (found.status.name.lower() if found.status else "unknown")
+            records.append(ExecutionEnded(status=Status.TERMINATED, reason=reason))
+        header = ExportHeader(
+            id=self.id,
+            workflow=found.workflow_type,
+            task_queue=found.task_queue,
+            exported_at=time.time(),
+            records=len(records),
+        )
+        return list(exported(header, records))
+
     async def resume(self) -> bool:
         raise NotSupported(
             "Temporal holds no executions: its server tries a workflow task again without end, and an "
             "activity as often as its retry policy says, however many workers ended with it; mend the code, "
-            f"or end the workflow with `temporal workflow terminate --workflow-id {self.id!r}`"
+            "or terminate the execution"
         )
 
     async def describe(self) -> ExecutionDescription:

@@ -73,14 +73,21 @@ class EventStream:
         source = self._source(run)
         events = [event async for event in self._from(run, 0, False, source)]
         if source.is_partial:
-            raise StorageUnavailable(
-                f"no worker answers for execution {self._id!r}, and this process does not have the code of "
-                f"workflow {found.workflow_type!r}: start a worker that runs it, or import it here"
-            )
+            raise self._unknown(found.workflow_type)
         return events
 
-    async def records(self) -> AsyncIterator[AnyRecord]:
-        """Yield the records that all runs have now that Temporal still keeps."""
+    def _unknown(self, workflow: str) -> StorageUnavailable:
+        return StorageUnavailable(
+            f"no worker answers for execution {self._id!r}, and this process does not have the code of "
+            f"workflow {workflow!r}: start a worker that runs it, or import it here"
+        )
+
+    async def records(self, *, whole: bool = False) -> AsyncIterator[AnyRecord]:
+        """Yield the records that all runs have now that Temporal still keeps.
+
+        Raises:
+            StorageUnavailable: with `whole`, if only the history is there, which does not have all of them.
+        """
         with translated(self._id):
             found = await self._client.get_workflow_handle(self._id).describe()
         ended = None if self._waiter is None else self._waiter.ended
@@ -94,6 +101,8 @@ class EventStream:
             run = await self._followed(run_id)
             source, position = self._source(run), 0
             while page := (await source.page(position, follow=False)).records:
+                if whole and source.is_partial:
+                    raise self._unknown(found.workflow_type)
                 for record in page:
                     if (note := await self._note_before(record, run)) is not None:
                         yield note
