@@ -76,9 +76,9 @@ async def test_what_failed_on_temporal_is_looked_at_and_run_on_from_anywhere_els
             assert [what.split()[0] for id, what in done[before:] if id == "mended"] == ["send"]
             for position in range(1, length):
                 again = await copy.fork(at=position, id=f"mended from {position}")
-                (outcome,) = await asyncio.gather(again.result(), return_exceptions=True)
+                outcomes: list[Any] = await asyncio.gather(again.result(), return_exceptions=True)
                 # A copy that holds the failure of the step fails as the original did.
-                assert outcome == await fork.result() or "no address" in str(outcome)
+                assert outcomes[0] == await fork.result() or "no address" in str(outcomes[0])
 
 
 async def test_an_execution_on_temporal_is_terminated() -> None:
