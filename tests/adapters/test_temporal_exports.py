@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ async def test_what_failed_on_temporal_is_looked_at_and_run_on_from_anywhere_els
             assert [what.split()[0] for id, what in done[before:] if id == "mended"] == ["send"]
             for position in range(1, length):
                 again = await copy.fork(at=position, id=f"mended from {position}")
-                outcomes: list[Any] = await asyncio.gather(again.result(), return_exceptions=True)
+                outcomes: Sequence[Any] = await asyncio.gather(again.result(), return_exceptions=True)
                 # A copy that holds the failure of the step fails as the original did.
                 assert outcomes[0] == await fork.result() or "no address" in str(outcomes[0])
 
