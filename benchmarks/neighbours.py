@@ -77,6 +77,7 @@ async def main() -> None:
         for what, harms in (
             ("nobody", []),
             ("those that harm themselves", [Harm.ITSELF]),
+            ("those that hold the loop of their worker", [Harm.HOLDS_LOOP]),
             ("those that end their process", [Harm.ENDS_PROCESS]),
             ("those that block their process", [Harm.BLOCKS_PROCESS]),
         ):

@@ -31,6 +31,7 @@ class Harm(Enum):
     """The harm that an execution does, unless it is isolated."""
 
     ITSELF = "nothing else"
+    HOLDS_LOOP = "its worker does nothing else, until the watchdog interrupts it"
     ENDS_PROCESS = "it ends its process"
     BLOCKS_PROCESS = "its process does nothing else any more"
 
@@ -107,16 +108,24 @@ def request(url: str) -> str:
         return str(answer.read())
 
 
-@outlast.activity(name="bad_block", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=100)
+@outlast.activity(name="bad_block", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=5)
 async def block_the_loop() -> None:
     """Wait where nothing else can go on."""
     while True:
         time.sleep(0.01)  # noqa: ASYNC251  # This is what it is for.
 
 
-@outlast.activity(name="bad_regex", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=100)
+@outlast.activity(name="bad_regex", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=5)
 def match_for_ever() -> bool:
     """Try a pattern that takes longer than anybody lives, and lets no other thread run."""
+    return re.match(r"(a+)+$", "a" * 64 + "b") is not None
+
+
+@outlast.activity(
+    name="bad_regex_on_loop", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=5
+)
+async def match_on_the_loop() -> bool:
+    """Do the same on the event loop."""
     return re.match(r"(a+)+$", "a" * 64 + "b") is not None
 
 
@@ -171,6 +180,8 @@ class BadNeighbour:
                 await block_the_loop()
             case "match":
                 await match_for_ever()
+            case "match on the loop":
+                await match_on_the_loop()
             case "request":
                 await request(detail)
             case "MCP":
@@ -278,6 +289,8 @@ _DIED = "workers in a row ended"
 _LOST = "ActivityInterrupted"
 """The last attempt that its policy allows can be one that was lost with its worker."""
 
+_BLOCKED = f"ActivityBlocked|{_DIED}|{_LOST}"
+
 KINDS = (
     _kind("leaves its entrypoint", "leave entrypoint", HOWS, _LEFT),
     _kind("leaves a task", "leave task", HOWS, _LEFT),
@@ -294,16 +307,17 @@ KINDS = (
         ("",),
         f"BusyWorkflow|Potential deadlock|{_DIED}",
     ),
-    _kind("returns too much", "return badly", ("{too_large}",), f"PayloadTooLarge|{_LOST}"),
+    _kind("returns too much", "return badly", ("{too_large}",), f"PayloadTooLarge|{_LOST}|{_DIED}"),
     _kind("returns what is not JSON", "return badly", ("0",), f"Unserialisable|{_LOST}"),
     _kind("asks a server that hangs", "request", ("{url}",), f"ActivityTimedOut|{_LOST}"),
     _kind("asks an MCP server that hangs", "MCP", ("{url}/mcp",), f"ToolServerUnavailable|{_LOST}"),
     _kind("asks a model that hangs", "model", ("{url}",), "TimeoutError"),
     _kind("exits its process", "end process", ("exit",), f"{_DIED}|{_LOST}", Harm.ENDS_PROCESS),
     _kind("crashes its process", "end process", ("crash",), f"{_DIED}|{_LOST}", Harm.ENDS_PROCESS),
-    _kind("loops without awaits", "busy without awaits", ("",), f"BusyWorkflow|{_DIED}", Harm.BLOCKS_PROCESS),
-    _kind("blocks the loop", "block the loop", ("",), _DIED, Harm.BLOCKS_PROCESS),
-    _kind("matches for ever", "match", ("",), _DIED, Harm.BLOCKS_PROCESS),
+    _kind("loops without awaits", "busy without awaits", ("",), f"BusyWorkflow|{_DIED}", Harm.HOLDS_LOOP),
+    _kind("blocks the loop", "block the loop", ("",), _BLOCKED, Harm.HOLDS_LOOP),
+    _kind("matches on the loop", "match on the loop", ("",), _BLOCKED, Harm.HOLDS_LOOP),
+    _kind("matches for ever", "match", ("",), f"{_DIED}|{_LOST}", Harm.BLOCKS_PROCESS),
     Kind(
         "its keys are spoilt",
         _start_and_spoil,
