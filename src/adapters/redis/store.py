@@ -38,7 +38,7 @@ from redis import exceptions
 from outlast.adapters.redis.announcements import RedisAnnouncements, Topic
 from outlast.adapters.redis.answers import card_of, damaged, head_of, status_of
 from outlast.adapters.redis.claiming import Claimed, claim_everywhere
-from outlast.adapters.redis.clock import ServerClock
+from outlast.adapters.redis.clock import STEP_NOTICED_SECONDS, Correction, ServerClock
 from outlast.adapters.redis.connection import Server, open_server
 from outlast.adapters.redis.errors import translated
 from outlast.adapters.redis.routing import Argument
@@ -83,9 +83,6 @@ PRESENCE_SHARD = 0
 
 ENDED = -1
 """The value that scripts give for the length of a journal whose execution has ended."""
-
-SYNCHRONISE_SECONDS = 60.0
-"""The time between two synchronisations with the clock of the server."""
 
 LOOK_AGAIN_SECONDS = 0.5
 """The time after which a shard that did not answer is asked again."""
@@ -404,7 +401,7 @@ class RedisStore(Store):
 
     async def _synchronise_forever(self, clock: ServerClock) -> None:
         while True:
-            await asyncio.sleep(SYNCHRONISE_SECONDS)
+            await asyncio.sleep(STEP_NOTICED_SECONDS)
             try:
                 await self._synchronise(clock)
             except StorageError as error:
@@ -412,7 +409,11 @@ class RedisStore(Store):
 
     async def _synchronise(self, clock: ServerClock) -> None:
         with translated(self._settings):
-            await clock.synchronise(self._opened.server.time)
+            await clock.synchronise(self._opened.server.time, self._correct_clock)
+
+    async def _correct_clock(self, version: int, seconds: float | None) -> Correction:
+        newest, correction = await self._run("correct_clock", 0, version, _optional(seconds))
+        return Correction(int(newest), float(correction))
 
     # Helpers ---------------------------------------------------------------------------------------------
 
