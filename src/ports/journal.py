@@ -349,10 +349,13 @@ class Journal(Protocol):
         """
 
     @abstractmethod
-    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
         """Return the records from number `after` (counted from 0) to the end; none for an unknown id.
 
         J7  Records never change and never disappear while their execution is kept.
+        J11 With a `limit`, which is 1 or more: only the first `limit` of these records, all of them if there
+            are no more. The engine reads long journals so, and the store must not read further: other
+            executions of the worker wait meanwhile.
         """
 
     @abstractmethod
@@ -384,10 +387,13 @@ class Inbox(Protocol):
         """
 
     @abstractmethod
-    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
         """Return the messages with a number above `after`, in order; none for an unknown id.
 
         Consumed ones may be missing.
+
+        I4  With a `limit`, which is 1 or more: only the first `limit` of these messages, all of them if there
+            are no more.
         """
 
 

@@ -188,8 +188,10 @@ class LosesASignal(BrokenBackend):
     breaks = "d9_"
 
     class lifeline(Lifeline):
-        async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
-            waiting = await super().messages(execution_id, after)
+        async def messages(
+            self, execution_id: str, after: int, limit: int | None = None
+        ) -> Sequence[Delivery]:
+            waiting = await super().messages(execution_id, after, limit)
             return [replace(waiting[0], number=waiting[-1].number)] if waiting else []
 
 
@@ -201,10 +203,12 @@ class AppliesASignalTwice(BrokenBackend):
     class lifeline(Lifeline):
         _seen: int = 0
 
-        async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+        async def messages(
+            self, execution_id: str, after: int, limit: int | None = None
+        ) -> Sequence[Delivery]:
             if not self.calls["messages"]:
                 after = 0
-            return await super().messages(execution_id, after)
+            return await super().messages(execution_id, after, limit)
 
 
 class ReversesSignals(BrokenBackend):
@@ -213,8 +217,10 @@ class ReversesSignals(BrokenBackend):
     breaks = "d9_"
 
     class lifeline(Lifeline):
-        async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
-            waiting = await super().messages(execution_id, after)
+        async def messages(
+            self, execution_id: str, after: int, limit: int | None = None
+        ) -> Sequence[Delivery]:
+            waiting = await super().messages(execution_id, after, limit)
             numbers = [delivery.number for delivery in waiting]
             turned = [delivery.message for delivery in reversed(waiting)]
             return [Delivery(number, message) for number, message in zip(numbers, turned, strict=True)]

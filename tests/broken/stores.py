@@ -254,9 +254,10 @@ class KeepsText(BrokenStore):
 
     breaks = "j7_"
 
-    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
         return [
-            record.decode(errors="replace").encode() for record in await super().read(execution_id, after)
+            record.decode(errors="replace").encode()
+            for record in await super().read(execution_id, after, limit)
         ]
 
 
@@ -265,8 +266,8 @@ class SkipsEmptyRecords(BrokenStore):
 
     breaks = "j7_"
 
-    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
-        return [record for record in await super().read(execution_id, after) if record]
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
+        return [record for record in await super().read(execution_id, after, limit) if record]
 
 
 class ForgetsTheJournalAtTheEnd(BrokenStore):
@@ -274,9 +275,27 @@ class ForgetsTheJournalAtTheEnd(BrokenStore):
 
     breaks = "j7_"
 
-    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
-        records = await super().read(execution_id, after)
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
+        records = await super().read(execution_id, after, limit)
         return records if execution_id in self._medium.running else records[-1:]
+
+
+class ReadsFurtherThanItWasAsked(BrokenStore):
+    """The limit of a read counts from the first record."""
+
+    breaks = "j11_"
+
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
+        return (await super().read(execution_id, 0, limit))[after:]
+
+
+class ReadsAllMessages(BrokenStore):
+    """The limit is ignored."""
+
+    breaks = "i4_"
+
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
+        return await super().messages(execution_id, after)
 
 
 class LeavesTheNote(BrokenStore):
@@ -298,8 +317,8 @@ class SortsMessagesById(BrokenStore):
 
     breaks = "i1_"
 
-    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
-        deliveries = await super().messages(execution_id, after)
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
+        deliveries = await super().messages(execution_id, after, limit)
         by_id = sorted(deliveries, key=lambda delivery: delivery.message.id)
         return [replace(delivery, number=after + place) for place, delivery in enumerate(by_id, start=1)]
 

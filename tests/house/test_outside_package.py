@@ -31,8 +31,8 @@ from test_outlast_json import TemporaryFile
 
 
 class Forgetful(JsonStore):
-    async def read(self, execution_id, after=0):
-        return list(await super().read(execution_id, after))[:1]
+    async def read(self, execution_id, after=0, limit=None):
+        return list(await super().read(execution_id, after, limit))[:1]
 
 
 class ForgetfulFile(TemporaryFile):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 import outlast
 from outlast.core.errors import BusyWorkflow
+from outlast.core.event_stream import Event
+from outlast.core.events import EventKind
 from outlast.core.records import (
     AnyRecord,
     ExecutionStarted,
@@ -25,19 +27,23 @@ from outlast.core.records import (
     encode_record,
 )
 from outlast.ports.durability.workflow_context import WorkflowInfo
+from outlast.ports.journal import Delivery
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.workflow import definition_of
-from outlast.runtime.executions import execution_driver, live_execution
+from outlast.runtime.executions import execution_driver, journaled_backend, live_execution, loading
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.executions.loading import decoded, load
 from outlast.runtime.isolation import pace
 from outlast.testing.contracts.durability.agents import Careful
+from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.stage import transcript
 from outlast.testing.contracts.durability.waiting import Mailbox
 from outlast.testing.contracts.durability.workflows import Asyncio, Echo, Steps
 from outlast.testing.contracts.examples import few_examples
 from tests.runtime.stages import in_memory, worker_on
 from tests.runtime.test_driver import Writes
+
+T = TypeVar("T")
 
 MANY_BYTES = 1024 * 1024
 
@@ -50,6 +56,9 @@ def smallest_portions() -> Iterator[None]:
         patch.setattr(live_execution, "CALLBACKS_AT_ONCE", 1)
         patch.setattr(pace, "PORTION_SECONDS", 0.0)
         patch.setattr(execution_driver, "INPUTS_AT_ONCE", 1)
+        patch.setattr(execution_driver, "MESSAGES_AT_ONCE", 1)
+        for module in (loading, journaled_backend):
+            patch.setattr(module, "RECORDS_AT_ONCE", 1)
         yield
 
 
@@ -202,6 +211,62 @@ async def test_very_many_messages_are_written_in_portions(monkeypatch: pytest.Mo
         sizes = [sum(isinstance(one, SignalReceived) for one in records) for records, _ in store.appends]
         assert sizes == [10, 10, 6]
         assert [commit.consumed for _, commit in store.appends] == [10, 20, 26]
+
+
+class Pages(Lifeline):
+    """Knows the longest page that the store returned."""
+
+    longest = 0
+
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
+        return self._counted(await super().read(execution_id, after, limit))
+
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
+        return self._counted(await super().messages(execution_id, after, limit))
+
+    def _counted(self, page: Sequence[T]) -> Sequence[T]:
+        self.longest = max(self.longest, len(page))
+        return page
+
+
+async def test_a_store_reads_very_long_journals_and_inboxes_a_few_at_a_time() -> None:
+    few = loading.RECORDS_AT_ONCE
+    assert few == execution_driver.MESSAGES_AT_ONCE
+    numbers = list(range(2 * few + 3))
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Mailbox)
+        for number in numbers:
+            await execution.signal("put", number)
+        first, store = await worker_on(stage, Pages, Mailbox)
+        events = execution.events()
+        kinds = [(await anext(events)).kind for _ in range(len(numbers) + 1)]
+        assert kinds.count(EventKind.SIGNAL_RECEIVED) == len(numbers)
+        assert isinstance(store, Pages)
+        assert store.longest == few
+        await first.stop()
+        await execution.signal("stop")
+        _, store = await worker_on(stage, Pages, Mailbox)
+        assert await stage.soon(execution.result()) == numbers
+        assert isinstance(store, Pages)
+        assert store.longest == few
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+async def test_the_last_page_may_be_full_or_not(more: int) -> None:
+    length = 3 * loading.RECORDS_AT_ONCE + more
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Mailbox)
+        for number in range(length - 1):
+            await execution.signal("put", number)
+        await stage.worker(Mailbox)
+
+        async def events() -> list[Event] | None:
+            found = [event async for event in execution.events(follow=False)]
+            return found if len(found) == length else None
+
+        assert [event.position for event in await stage.until(events)] == list(range(1, length + 1))
+        assert len([record async for record in execution.records()]) == length
+        assert len(await execution.query("contents")) == length - 1
 
 
 async def test_very_many_timers_and_results_are_written_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,11 +249,11 @@ class BreaksAtMail(Lifeline):
 
     broken = False
 
-    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
         if self.broken:
             self.broken = False
             raise StorageReadOnly("the disk is read-only")
-        return await super().messages(execution_id, after)
+        return await super().messages(execution_id, after, limit)
 
 
 @pytest.mark.parametrize("workflow", [GatedOnce, Gated])
@@ -291,10 +291,10 @@ class CutOffWhileItReads(Lifeline):
         self.is_cut_off = asyncio.Event()
         self.is_back = asyncio.Event()
 
-    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
         self.is_cut_off.set()
         await self.is_back.wait()
-        return await super().read(execution_id, after)
+        return await super().read(execution_id, after, limit)
 
     async def claim(self, *args: Any, **options: Any) -> Work:
         self._check_connection()

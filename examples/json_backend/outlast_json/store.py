@@ -120,10 +120,11 @@ class JsonStore(Store):
             data["version"] += 1
             return True
 
-    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
         with self._file.reading() as data:
             execution = data["executions"].get(execution_id)
-            return [] if execution is None else [b64decode(record) for record in execution["records"][after:]]
+            records = [] if execution is None else execution["records"][after:][:limit]
+            return [b64decode(record) for record in records]
 
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
         def is_longer(data: Any) -> bool:
@@ -148,10 +149,10 @@ class JsonStore(Store):
                 execution["claimable_at"] = now if at is None else min(at, now)
             data["version"] += 1
 
-    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
         with self._file.reading() as data:
             execution = data["executions"].get(execution_id)
-            later = [] if execution is None else execution["inbox"][after:]
+            later = [] if execution is None else execution["inbox"][after:][:limit]
             return [
                 Delivery(number, Message(id, b64decode(body)))
                 for number, (id, body) in enumerate(later, after + 1)

@@ -189,9 +189,9 @@ class MemoryStore(Store):
         self._medium.changed(announce=True)
         return True
 
-    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
         execution = self._medium.executions.get(execution_id)
-        return () if execution is None else execution.records[after:]
+        return () if execution is None else execution.records[after : _end(after, limit)]
 
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
         def is_longer() -> bool:
@@ -220,9 +220,9 @@ class MemoryStore(Store):
             execution.claimable_at, execution.is_date = self._clock.steady(), False
         self._medium.changed(announce=True)
 
-    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
         execution = self._medium.executions.get(execution_id)
-        return () if execution is None else execution.inbox[after:]
+        return () if execution is None else execution.inbox[after : _end(after, limit)]
 
     # Leases ----------------------------------------------------------------------------------------------
 
@@ -394,3 +394,7 @@ class MemoryStore(Store):
         finally:
             self._medium.listeners.discard(changed)
             time_is_up.cancel()
+
+
+def _end(after: int, limit: int | None) -> int | None:
+    return None if limit is None else after + limit

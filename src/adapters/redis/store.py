@@ -226,10 +226,11 @@ class RedisStore(Store):
         if not done:
             raise LeaseLost(claim.execution_id)
 
-    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
         key = f"{self._base(self._shard_of(execution_id))}journal:{execution_id}"
         with translated(self._settings):
-            [records] = await self._opened.server.route.send(key, ("LRANGE", key, after, -1))
+            last = -1 if limit is None else after + limit - 1
+            [records] = await self._opened.server.route.send(key, ("LRANGE", key, after, last))
         return cast(list[bytes], records)
 
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
@@ -260,8 +261,10 @@ class RedisStore(Store):
         if outcome != b"sent":
             raise ExecutionAlreadyEnded(execution_id, status_of(execution_id, outcome))
 
-    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
-        last, items = await self._run("messages", self._shard_of(execution_id), execution_id, after)
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
+        last, items = await self._run(
+            "messages", self._shard_of(execution_id), execution_id, after, "" if limit is None else limit
+        )
         pairs = zip(items[::2], items[1::2], strict=True)
         return [
             Delivery(number, Message(id.decode(), body)) for number, (id, body) in enumerate(pairs, last + 1)

@@ -32,14 +32,20 @@ _NEWEST = {
 }
 
 
-def records(connection: sqlite3.Connection, execution_id: str, after: int) -> Sequence[bytes]:
+_EVERY = -1
+"""The limit with which SQLite returns every row."""
+
+
+def records(
+    connection: sqlite3.Connection, execution_id: str, after: int, limit: int | None
+) -> Sequence[bytes]:
     rows = connection.execute(
         """
         SELECT body FROM record
         WHERE execution = (SELECT key FROM execution WHERE id = ?) AND position >= ?
-        ORDER BY position
+        ORDER BY position LIMIT ?
         """,
-        (execution_id, after),
+        (execution_id, after, _EVERY if limit is None else limit),
     )
     return [body for (body,) in rows.fetchall()]
 
@@ -52,14 +58,16 @@ def goes_beyond(connection: sqlite3.Connection, execution_id: str, length: int) 
     return row is not None and bool(row[0])
 
 
-def messages(connection: sqlite3.Connection, execution_id: str, after: int) -> Sequence[Delivery]:
+def messages(
+    connection: sqlite3.Connection, execution_id: str, after: int, limit: int | None
+) -> Sequence[Delivery]:
     rows = connection.execute(
         """
         SELECT number, id, body FROM message
         WHERE execution = (SELECT key FROM execution WHERE id = ?) AND number > ?
-        ORDER BY number
+        ORDER BY number LIMIT ?
         """,
-        (execution_id, after),
+        (execution_id, after, _EVERY if limit is None else limit),
     )
     return [Delivery(number, Message(id, body)) for number, id, body in rows.fetchall()]
 

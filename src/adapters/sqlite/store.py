@@ -141,8 +141,8 @@ class SqliteStore(Store):
             lambda transaction: transaction.append(claim, position, records, commit)
         )
 
-    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
-        return await self._read(lambda connection: reading.records(connection, execution_id, after))
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
+        return await self._read(lambda connection: reading.records(connection, execution_id, after, limit))
 
     async def follow(self, execution_id: str, length: int, timeout_seconds: float) -> None:
         async def goes_beyond() -> bool:
@@ -155,8 +155,8 @@ class SqliteStore(Store):
     async def send(self, execution_id: str, message: Message) -> None:
         await self._here().writer.run(lambda transaction: transaction.send(execution_id, message))
 
-    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
-        return await self._read(lambda connection: reading.messages(connection, execution_id, after))
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
+        return await self._read(lambda connection: reading.messages(connection, execution_id, after, limit))
 
     # Leases ----------------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ from outlast.runtime.isolation.tracebacks import failure_of
 
 INPUTS_AT_ONCE = 1000
 """The most inputs that one append writes, with the requests that they cause."""
+MESSAGES_AT_ONCE = 256
+"""The most messages that one call of the store reads."""
 INPUTS_SECONDS = 0.5
 """The longest time for which inputs are collected before they are written."""
 
@@ -211,12 +213,9 @@ class Driver:
 
     async def _take_inputs(self) -> None:
         """Give the code the inputs that have come, one after the other; many inputs take several appends."""
-        if self._has_mail and not self._mail:
-            self._has_mail = False
-            self._mail.extend(await self._messages())
         portion = _Portion()
         self._pace = Pace()
-        while self._mail and portion.has_room():
+        while await self._read_mail() and portion.has_room():
             delivery = self._mail.popleft()
             await self._receive(delivery.message)
             self._live.consumed = delivery.number
@@ -237,11 +236,21 @@ class Driver:
         for key in [key for key in self._running if key not in self._machine.steps]:
             self._unwind(self._running.pop(key))
 
+    async def _read_mail(self) -> bool:
+        """Read some messages, if none are left that the code has not got; return whether there are any."""
+        if self._has_mail and not self._mail:
+            self._has_mail = False
+            page = await patiently(
+                self._messages, self._services.clock, doing=f"execution {self.claim.execution_id}"
+            )
+            self._mail.extend(page)
+            if len(page) == MESSAGES_AT_ONCE:
+                self._has_mail = True
+        return bool(self._mail)
+
     async def _messages(self) -> Sequence[Delivery]:
-        return await patiently(
-            lambda: self._services.store.messages(self.claim.execution_id, self._live.consumed),
-            self._services.clock,
-            doing=f"execution {self.claim.execution_id}",
+        return await self._services.store.messages(
+            self.claim.execution_id, self._live.consumed, MESSAGES_AT_ONCE
         )
 
     async def _deliver(self, record: Input) -> None:

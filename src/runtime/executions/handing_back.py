@@ -10,7 +10,7 @@ from outlast.core.errors import LeaseLost, StorageError
 from outlast.core.records import AnyRecord, ExecutionHeld, ExecutionRecovered, encode_record
 from outlast.ports.clock import Clock
 from outlast.ports.journal import Claim, Commit, Store, as_reason
-from outlast.runtime.executions.loading import decoded
+from outlast.runtime.executions.loading import decoded, read_journal
 from outlast.runtime.executions.lost_workers import (
     LastWords,
     lost_reason,
@@ -101,7 +101,9 @@ class HandingBack:
     async def _records(self, execution_id: str) -> Sequence[AnyRecord]:
         """Return the records of a journal, as far as they can be read."""
         try:
-            return [record async for record in decoded(await self.store.read(execution_id))]
+            return [
+                record async for record in decoded(await read_journal(self.store, self.clock, execution_id))
+            ]
         except Exception as error:
             logger.warning("the journal of execution %s cannot be read: %s", execution_id, error)
             return []

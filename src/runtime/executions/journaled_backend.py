@@ -60,7 +60,7 @@ from outlast.runtime.definitions.codec import Codec, Misfit
 from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.handler_calls import known_handler
 from outlast.runtime.executions.inbox_messages import AnyMessage, CancelMessage, SignalMessage, UpdateMessage
-from outlast.runtime.executions.loading import decoded, load
+from outlast.runtime.executions.loading import RECORDS_AT_ONCE, decoded, load, read_journal
 from outlast.runtime.executions.lost_workers import LastWords, no_last_words
 from outlast.runtime.executions.rerunning import Rerunner, fingerprint_of
 from outlast.runtime.executions.store_retry import patiently
@@ -265,7 +265,7 @@ class JournaledExecution(Execution):
         """Return the answer to an update; send the update unless the journal already has it."""
         is_sent = False
         while True:
-            records = await self._patiently(partial(self._store.read, self._id, length))
+            records = await read_journal(self._store, self._clock, self._id, length)
             async for record in decoded(records):
                 trace.read(record)
             length += len(records)
@@ -351,7 +351,7 @@ class JournaledExecution(Execution):
             raise UnknownDefinition("workflow", head.workflow)
         handler = known_handler(definition.queries, "query", name)
         arguments, named = _given(f"query {name}", handler, name, args, kwargs)
-        records = await self._store.read(self._id)
+        records = await read_journal(self._store, self._clock, self._id)
         info = WorkflowInfo(self._id, head.workflow, head.task_queue)
         live = await load(definition, info, records, limit_bytes=self._store.limit_bytes)
         try:
@@ -381,7 +381,8 @@ class JournaledExecution(Execution):
         listener = Listener(self._deltas, self._id)
         await self._head()
         while True:
-            records = await self._patiently(partial(self._store.read, self._id, length))
+            page = partial(self._store.read, self._id, length, RECORDS_AT_ONCE)
+            records = await self._patiently(page)
             # Text is read after the records, so that the text of a reply among them is complete.
             deltas = await listener.read() if follow and (records or reader.awaits_reply) else ()
             reader.take_text(deltas)
@@ -393,7 +394,8 @@ class JournaledExecution(Execution):
             for event in reader.text():
                 yield event
             length += len(records)
-            if reader.ended or not follow:
+            is_all = len(records) < RECORDS_AT_ONCE
+            if reader.ended or (is_all and not follow):
                 return
             if not (records or deltas):
                 news = self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
@@ -402,11 +404,11 @@ class JournaledExecution(Execution):
                 await self._patiently(self._head)
 
     async def records(self) -> AsyncIterator[AnyRecord]:
-        written = await self._patiently(partial(self._store.read, self._id))
+        written = await read_journal(self._store, self._clock, self._id)
         if not written:
             raise ExecutionNotFound(self._id)
-        for record in written:
-            yield decode_record(record)
+        async for record in decoded(written):
+            yield record
 
     async def _head(self) -> Head:
         head = await self._store.head(self._id)

@@ -27,7 +27,6 @@ from outlast.core.records import (
     Status,
     StepKind,
     StepScheduled,
-    decode_record,
     encode_record,
 )
 from outlast.core.reruns import INPUT, forked, retried
@@ -38,6 +37,7 @@ from outlast.ports.journal import Head, NewExecution, Store, as_reason
 from outlast.ports.llm import ModelReply
 from outlast.runtime.definitions.activity import defined_activity
 from outlast.runtime.definitions.workflow import known_definition
+from outlast.runtime.executions.loading import decoded, read_journal
 
 
 class Rerunner:
@@ -110,10 +110,10 @@ class Rerunner:
         return new_id
 
     async def records(self, execution_id: str) -> Sequence[AnyRecord]:
-        written = await self._store.read(execution_id)
+        written = await read_journal(self._store, self._clock, execution_id)
         if not written:
             raise ExecutionNotFound(execution_id)
-        return [decode_record(record) for record in written]
+        return [record async for record in decoded(written)]
 
     async def _head(self, execution_id: str) -> Head:
         head = await self._store.head(execution_id)

@@ -61,7 +61,7 @@ async def append_once(
 
     async def is_written() -> bool:
         # Another owner's first record would be a recovery. Without records, only our own release refuses.
-        written = await store.read(claim.execution_id, position)
+        written = await store.read(claim.execution_id, position, max(1, len(records)))
         return list(written[: len(records)]) == list(records) and (bool(records) or commit.release)
 
     await patiently(write, clock, doing=f"execution {claim.execution_id}")

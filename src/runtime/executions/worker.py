@@ -46,9 +46,8 @@ from outlast.runtime.executions.execution_driver import Driver, Services
 from outlast.runtime.executions.handing_back import HandingBack
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
-from outlast.runtime.executions.loading import load
+from outlast.runtime.executions.loading import load, read_journal
 from outlast.runtime.executions.lost_workers import LastWords, no_last_words
-from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.executions.suspects import FRUITLESS_MAX, Placing, Suspects
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.tasks import isolated_attempts
@@ -374,11 +373,7 @@ class Worker:
             if cached.machine.position == claim.length and not claim.recovered:
                 return cached
             cached.close()
-        records = await patiently(
-            lambda: self._store.read(claim.execution_id),
-            self._clock,
-            doing=f"execution {claim.execution_id}",
-        )
+        records = await read_journal(self._store, self._clock, claim.execution_id)
         if not records and not claim.length:
             raise StorageCorrupt(
                 f"the journal of execution {claim.execution_id} is gone, though its head is there: restore "

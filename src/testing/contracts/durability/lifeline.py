@@ -121,8 +121,8 @@ class Lifeline(Store):
         self.bytes_written += len(record)
         return await self._pass_on("amend", lambda: self._store.amend(execution_id, position, record, status))
 
-    async def read(self, execution_id: str, after: int = 0) -> Sequence[bytes]:
-        records = await self._pass_on("read", lambda: self._store.read(execution_id, after))
+    async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
+        records = await self._pass_on("read", lambda: self._store.read(execution_id, after, limit))
         self.bytes_read += sum(map(len, records))
         return records
 
@@ -132,8 +132,8 @@ class Lifeline(Store):
     async def send(self, execution_id: str, message: Message) -> None:
         await self._pass_on("send", lambda: self._store.send(execution_id, message))
 
-    async def messages(self, execution_id: str, after: int) -> Sequence[Delivery]:
-        return await self._pass_on("messages", lambda: self._store.messages(execution_id, after))
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
+        return await self._pass_on("messages", lambda: self._store.messages(execution_id, after, limit))
 
     async def claim(
         self, worker: str, workflows: Collection[str], task_queue: str, *, limit: int, lease_seconds: float

@@ -1,4 +1,4 @@
-"""Appending to a journal, which only its owner may do: J3 to J7."""
+"""Appending to a journal, which only its owner may do: J3 to J7, J11."""
 
 from __future__ import annotations
 
@@ -242,6 +242,19 @@ class AppendingContract(JournalContractBase):
             for after in range(len(whole) + 2):
                 assert list(await second.read("e", after)) == whole[after:]
             assert all(type(record) is bytes for record in await second.read("e"))
+
+    async def test_j11_a_journal_can_be_read_a_few_records_at_a_time(
+        self, storage: Storage, store: Store
+    ) -> None:
+        records = [b"%d" % number for number in range(12)]
+        await store.create(new_execution(), FIRST)
+        await store.append(await self.claim_one(store), 1, records, Commit())
+        whole = [FIRST, *records]
+        async with storage.open() as second:
+            for after in range(len(whole) + 2):
+                for limit in range(1, len(whole) + 3):
+                    assert list(await second.read("e", after, limit)) == whole[after : after + limit]
+            assert list(await second.read("nobody", 0, 3)) == []
 
     async def test_j7_records_stay_unchanged_after_later_appends(
         self, storage: Storage, store: Store

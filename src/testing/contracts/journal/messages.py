@@ -1,4 +1,4 @@
-"""Sending messages to an inbox, each exactly once: I1 to I3."""
+"""Sending messages to an inbox, each exactly once: I1 to I4."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ class InboxContract(JournalContractBase):
         got = await store.messages("e", 0)
         assert [delivery.number for delivery in got] == list(range(1, 21))
         assert {delivery.message for delivery in got} == {Message(f"m{n}", b"%d" % n) for n in range(20)}
+
+    async def test_i4_an_inbox_can_be_read_a_few_messages_at_a_time(self, store: Store) -> None:
+        await store.create(new_execution(), FIRST)
+        for number in range(9):
+            await store.send("e", Message(f"m{number}", b"%d" % number))
+        for consumed in (0, 4):
+            claim = await self.claim_one(store)
+            await store.append(claim, 1, [], Commit(consumed=consumed, release=True))
+            for after in range(consumed, 11):
+                for limit in range(1, 12):
+                    got = await store.messages("e", after, limit)
+                    assert [delivery.number for delivery in got] == list(range(after + 1, 10))[:limit]
+        assert list(await store.messages("nobody", 0, 3)) == []
 
     async def test_i2_sending_a_message_again_changes_nothing(self, storage: Storage, store: Store) -> None:
         await store.create(new_execution(), FIRST)

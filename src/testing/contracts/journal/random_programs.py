@@ -476,9 +476,11 @@ class JournalMachine(RuleBasedStateMachine):
             return
         self.assert_equal(head, execution.head())
         assert list(await store.read(id, after)) == execution.records[after:]
+        assert list(await store.read(id, after, 2)) == execution.records[after : after + 2]
         if execution.status is Status.RUNNING:
             unread = await store.messages(id, execution.consumed)
             assert list(unread) == execution.deliveries()[execution.consumed :]
+            assert list(await store.messages(id, execution.consumed, 2)) == list(unread)[:2]
 
     def teardown(self) -> None:
         try:
