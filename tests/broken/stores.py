@@ -697,8 +697,9 @@ class HoldsForTheTimeBeing(BrokenStore):
     breaks = "l7_"
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
-        soon = self._clock.now() + 5.0 if commit.hold and commit.wake_at is None else commit.wake_at
-        await super().append(claim, position, records, replace(commit, wake_at=soon))
+        if commit.hold and commit.wake_at is None and commit.wake_in is None:
+            commit = replace(commit, wake_at=self._clock.now() + 5.0)
+        await super().append(claim, position, records, commit)
 
 
 class HoldsForEver(BrokenStore):
