@@ -127,6 +127,8 @@ def with_whole_characters(value: Any) -> Any:
 
 def whole_characters(text: str) -> str:
     """Return text that UTF-8 can carry: two halves of a surrogate pair are joined, a single one is U+FFFD."""
+    if text.isascii():  # This is known of a text, however long it is.
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -402,7 +402,8 @@ class Driver:
         once = step.options.effect == "once"
         try:
             async with self._publisher(step, opened.attempt) as publisher:
-                attempt = replace(attempt, publish=None if publisher is None else publisher.publish)
+                if publisher is not None:
+                    attempt = replace(attempt, publish=publisher.publish)
                 result = await perform_in_time(
                     step.call,
                     attempt,
@@ -458,7 +459,7 @@ class Driver:
             self.claim,
             batch.position,
             self._live.encoder.take(batch.records),
-            replace(commit, fruitless=fruitless),
+            commit if fruitless == commit.fruitless else replace(commit, fruitless=fruitless),
         )
         self._live.report(batch.records)
         self._recovery_due = False

@@ -83,6 +83,8 @@ SPARE_SECONDS = 60.0
 
 def _options(session: Session, agent: AgentSpec) -> ActivityOptions:
     longest = max(MODEL_OPTIONS.start_to_close_timeout, session.seconds_max(agent) + SPARE_SECONDS)
+    if longest == MODEL_OPTIONS.start_to_close_timeout:
+        return MODEL_OPTIONS
     return replace(MODEL_OPTIONS, start_to_close_timeout=longest)
 
 
