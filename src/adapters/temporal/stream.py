@@ -90,25 +90,30 @@ class EventStream:
         """
         with translated(self._id):
             found = await self._client.get_workflow_handle(self._id).describe()
-        ended = None if self._waiter is None else self._waiter.ended
-        if ended is not None and ended.is_all_of(found.run_id, found.history_length):
-            for written in ended.records:
-                yield decode_record(written)
-            return
         first = found.raw_description.workflow_execution_info.first_run_id
         run_id: str | None = await self._first_run(first, found.run_id or "")
         while run_id is not None:
             run = await self._followed(run_id)
-            source, position = self._source(run), 0
-            while page := (await source.page(position, follow=False)).records:
-                if whole and source.is_partial:
-                    raise self._unknown(found.workflow_type)
-                for record in page:
-                    if (note := await self._note_before(record, run)) is not None:
-                        yield note
-                    yield record
-                position += len(page)
+            async for record in self._records_of(run, whole=whole):
+                if (note := await self._note_before(record, run)) is not None:
+                    yield note
+                yield record
             run_id = run.next_run
+
+    async def _records_of(self, run: FollowedRun, *, whole: bool) -> AsyncIterator[AnyRecord]:
+        """Yield the records that a run has now, without the failed attempts."""
+        ended, found = None if self._waiter is None else self._waiter.ended, run.description
+        if ended is not None and found is not None and ended.is_all_of(found.run_id, found.history_length):
+            for written in ended.records:
+                yield decode_record(written)
+            return
+        source, position = self._source(run), 0
+        while page := (await source.page(position, follow=False)).records:
+            if whole and source.is_partial:
+                raise self._unknown("" if found is None else found.workflow_type)
+            for record in page:
+                yield record
+            position += len(page)
 
     async def _from(
         self, run: FollowedRun, after: int, follow: bool, source: RecordSource | None = None
