@@ -89,6 +89,7 @@ async def test_when_the_worker_has_gone_code_in_the_process_makes_the_same_event
             before = [await events_of(one) for one in executions]
             records = [[record async for record in one.records()] for one in executions]
         assert [await events_of(one) for one in executions] == before
+        assert await executions[1].query("decided") == []
         for one, of_worker in zip(executions, records, strict=True):
             assert_same([record async for record in one.records()], of_worker)
         await waiting.cancel()

@@ -8,7 +8,7 @@ difference is an error, as on every other backend.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from outlast.adapters.temporal.history import HistoryTask, TemporalHistory
@@ -63,8 +63,13 @@ class CodeReplay(KeptHistory):
     def is_long(self) -> bool:
         return self._task is not None and self._task.suggests_new
 
-    async def run(self, make: MakeLiveCode, definition: WorkflowDefinition) -> None:
-        """Run the code; other tasks go on meanwhile.
+    async def run(
+        self,
+        make: MakeLiveCode,
+        definition: WorkflowDefinition,
+        then: Callable[[LiveCode], object] = lambda live: None,
+    ) -> None:
+        """Run the code, and `then` a function that looks at it; other tasks go on meanwhile.
 
         Raises:
             NonDeterminismError: the code departs from the history. `records` is what came before.
@@ -98,6 +103,7 @@ class CodeReplay(KeptHistory):
                 self._compare(window, task)
                 window = _Window()
             self.requested = dict(live.requested)
+            then(live)
         finally:
             live.close()
 

@@ -24,12 +24,14 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.adapters.temporal.code_replay import CodeReplay
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import failure_in, is_rejection
-from outlast.adapters.temporal.messages import sent
+from outlast.adapters.temporal.history import read_history
+from outlast.adapters.temporal.messages import read_sent, sent
 from outlast.adapters.temporal.obstacles import obstacle_in
 from outlast.adapters.temporal.payloads import check_size, limit_of
-from outlast.adapters.temporal.record_source import PAUSE_SECONDS
+from outlast.adapters.temporal.record_source import PAUSE_SECONDS, answered
 from outlast.adapters.temporal.refusals import translated
 from outlast.adapters.temporal.stream import EventStream
 from outlast.core.approvals import (
@@ -57,7 +59,7 @@ from outlast.core.errors import (
 from outlast.core.event_stream import Event
 from outlast.core.exports import ExportHeader, exported
 from outlast.core.failure import Failure
-from outlast.core.json import DEPTH_MAX, kept
+from outlast.core.json import DEPTH_MAX, JSON, kept
 from outlast.core.records import AnyRecord, ExecutionEnded, Status
 from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.durability.execution import Execution, ExecutionDescription
@@ -86,6 +88,7 @@ class TemporalExecution(Execution):
     def __init__(self, client: Client, execution_id: str, toolkit: Toolkit, ended: EndedRuns) -> None:
         self.handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(execution_id)
         self._toolkit = toolkit
+        self._client = client
         self._converter = client.data_converter
         self._stream = EventStream(client, execution_id, toolkit, ended)
 
@@ -119,14 +122,35 @@ class TemporalExecution(Execution):
             await self._while_running(self.handle.signal(name, message))
 
     async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Return the answer of a query handler; a worker that runs this workflow gives it."""
+        """Return the answer of a query handler; code in this process gives it if no worker is there."""
         handler = await self._handler("query", name)
         message = _message(f"query {name}", handler, args, kwargs, limit_of(self._converter))
         with translated(self.id):
-            told = await self.handle.query(name, message)
-        if "failure" in told:
-            raise Failure.model_validate(told["failure"]).error()
-        return told["answer"] if handler is None else handler.signature.load_result(told["answer"])
+            found = await self.handle.describe()
+            try:
+                answer = await answered(self._client, found, self.handle.query(name, message))
+            except StorageUnavailable:
+                if handler is None:
+                    raise
+                return handler.signature.load_result(
+                    await self._asked_here(found.workflow_type, name, message)
+                )
+        if "failure" in answer:
+            raise Failure.model_validate(answer["failure"]).error()
+        return answer["answer"] if handler is None else handler.signature.load_result(answer["answer"])
+
+    async def _asked_here(self, workflow: str, name: str, message: Any) -> JSON:
+        """Return the answer of the code in this process, run over the history."""
+        definition = self._toolkit.known_definition(workflow)
+        assert definition is not None
+        history = await read_history((await self.handle.fetch_history()).events, self._converter)
+        answers: list[JSON] = []
+        replay = CodeReplay(self.id, history, limit_of(self._converter))
+        arguments, named = read_sent([message])
+        await replay.run(
+            self._toolkit.live_code, definition, lambda live: answers.append(live.ask(name, arguments, named))
+        )
+        return answers[0]
 
     async def update(self, name: str, /, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
         """Send an update, and return the result of its handler.

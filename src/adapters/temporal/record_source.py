@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionDescription
 
 from outlast.adapters.temporal.code_replay import CodeReplay
 from outlast.adapters.temporal.followed_run import FollowedRun
@@ -73,38 +74,25 @@ class RecordSource:
                     return await self._asked(position)
             except StorageError:
                 tries += 1
-                if (not follow or self._run.is_closed) and (tries == TRIES or not await self._is_worked_on()):
+                if (not follow or self._run.is_closed) and (
+                    tries == TRIES or not await _is_worked_on(self._client, self._found)
+                ):
                     self._alone = await self._made_here()
                     break
             await asyncio.sleep(PAUSE_SECONDS)
         return Page(self._alone.records[position:], self._alone.before)
 
     async def _asked(self, position: int) -> Page:
-        """Return the answer of a worker; the query is given up as soon as it is clear that there is none."""
         query = self._run.handle.query(
             RECORDS_QUERY, args=[position, self._run.completed], rpc_timeout=ANSWER
         )
-        asking = asyncio.create_task(query)
-        try:
-            await asyncio.wait([asking], timeout=PROMPT_SECONDS)
-            if not asking.done() and not await self._is_worked_on():
-                raise StorageUnavailable("no worker is there to answer")
-            answer = await asking
-        finally:
-            asking.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await asking
+        answer = await answered(self._client, self._found, query)
         return Page([read_record(record) for record in answer["records"]], answer["before"])
 
-    async def _is_worked_on(self) -> bool:
-        """Return whether a worker may be there that runs the workflow."""
-        found = self._run.description
-        assert found is not None
-        try:
-            with translated(self._id):
-                return await is_worked_on(self._client, found.task_queue, found.workflow_type)
-        except NotSupported:
-            return True  # Nobody knows.
+    @property
+    def _found(self) -> WorkflowExecutionDescription:
+        assert self._run.description is not None
+        return self._run.description
 
     async def _made_here(self) -> Page:
         with translated(self._id):
@@ -134,3 +122,34 @@ class RecordSource:
             *(self._id, history.workflow, problem),
         )
         return None
+
+
+async def answered(
+    client: Client, found: WorkflowExecutionDescription, query: Coroutine[Any, Any, Any]
+) -> Any:
+    """Return the answer of a worker to a query; give up as soon as it is clear that there is no worker.
+
+    Raises:
+        StorageUnavailable: no worker is there.
+    """
+    asking = asyncio.create_task(query)
+    try:
+        await asyncio.wait([asking], timeout=PROMPT_SECONDS)
+        if not asking.done() and not await _is_worked_on(client, found):
+            raise StorageUnavailable(
+                f"no worker answers for execution {found.id!r}; start one that runs its workflow"
+            )
+        return await asking
+    finally:
+        asking.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await asking
+
+
+async def _is_worked_on(client: Client, found: WorkflowExecutionDescription) -> bool:
+    """Return whether a worker may be there that runs the workflow."""
+    try:
+        with translated(found.id):
+            return await is_worked_on(client, found.task_queue, found.workflow_type)
+    except NotSupported:
+        return True  # Nobody knows.
