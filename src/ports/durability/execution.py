@@ -81,11 +81,9 @@ class Recorded(Protocol):
     def records(self) -> AsyncIterator[AnyRecord]:
         """Yield the records that there are, in order from the first; it waits for no more.
 
-        Those of a backend with a history of its own are made from that by the workflow's code: it asks a
-        worker that runs the workflow.
-
-        Raises:
-            StorageUnavailable: no worker answers.
+        Those of a backend with a history of its own are made from that by the workflow's code: of a worker,
+        or of this process. Without the code, there are only those that the history alone gives, and a warning
+        in the log.
         """
 
 
