@@ -160,7 +160,7 @@ numbers = st.integers(0, 99)
 _leaf = st.one_of(
     st.tuples(st.just("work"), numbers, st.sampled_from(["well", "well", "flaky", "badly"])).map(list),
     st.tuples(st.just("pages"), numbers).map(list),
-    st.tuples(st.just("agent"), st.lists(numbers, max_size=3)).map(list),
+    st.tuples(st.just("agent"), st.lists(numbers, min_size=1, max_size=3)).map(list),
     st.just(["chance"]),
 )
 _branching = st.recursive(
