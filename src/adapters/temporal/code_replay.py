@@ -100,8 +100,7 @@ class CodeReplay(KeptHistory):
                 self._task = task
                 for record in task.inputs:
                     await self._give(live, record, window)
-                self._compare(window, task)
-                window = _Window()
+                window = _Window(self._compare(window, task))
             self.requested = dict(live.requested)
             then(live)
         finally:
@@ -147,8 +146,12 @@ class CodeReplay(KeptHistory):
             at, failure = live.machine.now, Failure.of(error)
             await self._give(live, StepFailed(at=at, key=key, attempts=0, failure=failure), window)
 
-    def _compare(self, window: _Window, task: HistoryTask) -> None:
-        """Compare what the code asked for with what the history has, field by field."""
+    def _compare(self, window: _Window, task: HistoryTask) -> dict[str, Request]:
+        """Compare what the code asked for with what the history has, field by field.
+
+        Return what the next task may have: a task can be completed right after a local activity has ended,
+        before the code gets its result.
+        """
         for key, recorded in task.requests.items():
             attempted = window.asked.get(key)
             if attempted is not None and differences(_completed(recorded, attempted), attempted):
@@ -156,9 +159,11 @@ class CodeReplay(KeptHistory):
             if attempted is None and key not in self._ever_asked:
                 instead = next((one for key, one in window.asked.items() if key not in task.requests), None)
                 raise self._departure(recorded, instead or "nothing more: the code waits or has ended")
-        for key, attempted in window.asked.items():
-            if key not in task.requests:
-                raise self._departure("nothing: the code asked for no more", attempted)
+        missing = {key: one for key, one in window.asked.items() if key not in task.requests}
+        if missing and not task.local:
+            attempted = next(iter(missing.values()))
+            raise self._departure("nothing: the code asked for no more", attempted)
+        return missing
 
     def _departure(self, recorded: AnyRecord | str, attempted: AnyRecord | str) -> NonDeterminismError:
         return departure(self._execution_id, len(self.records), recorded, attempted)
