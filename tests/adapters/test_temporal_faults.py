@@ -19,6 +19,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 import outlast
+from outlast.adapters.temporal import TemporalBackend
 from outlast.core.events import ActivityFailedData
 from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters import temporal_programs as programs
@@ -199,3 +200,63 @@ async def test_a_service_that_keeps_no_list_of_workers_says_so_and_workers_work_
 async def connected() -> AsyncIterator[outlast.Backend]:
     async with outlast.connect(f"temporal://{shared_server()}/default") as backend:
         yield backend
+
+
+async def test_code_that_leaves_memory_is_closed_and_leaves_no_task_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    closed: list[str] = []
+
+    @outlast.workflow.define(name="temporal_leaver")
+    class Leaver:
+        @outlast.workflow.entrypoint
+        async def run(self) -> None:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(asyncio.sleep(3600))
+                    await asyncio.Event().wait()
+            finally:
+                closed.append(outlast.workflow.info().execution_id)
+
+    queue = uuid.uuid4().hex
+    async with connected() as backend:
+        async with backend.worker([Leaver], task_queue=queue, max_cached_executions=2):
+            executions = [await backend.start(Leaver, task_queue=queue) for _ in range(4)]
+            for execution in executions:
+                async for event in execution.events():
+                    if event.kind == "timer_started":
+                        break
+        assert {execution.id for execution in executions} <= set(closed)
+        for execution in executions:
+            await execution.cancel()
+    gc.collect()
+    assert "was destroyed" not in caplog.text
+
+
+async def test_an_error_of_the_library_under_workflow_code_fails_its_task_and_is_described() -> None:
+    @outlast.workflow.define(name="temporal_busy")
+    class Busy:
+        @outlast.workflow.entrypoint
+        async def run(self) -> None:
+            while True:  # noqa: ASYNC110  # it never comes to rest
+                await asyncio.sleep(0)
+
+    queue = uuid.uuid4().hex
+    async with connected() as backend, backend.worker([Busy], task_queue=queue):
+        assert isinstance(backend, TemporalBackend)
+        execution = await backend.start(Busy, task_queue=queue)
+        async with asyncio.timeout(30):
+            while (error := (await execution.describe()).error) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert "Busy.run" in error
+        handle = backend.client.get_workflow_handle(execution.id)
+        failed = [
+            event
+            async for event in handle.fetch_history_events()
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
+        ]
+        assert len(failed) == 1
+        assert failed[0].workflow_task_failed_event_attributes.failure.application_failure_info.type == (
+            "BusyWorkflow"
+        )
+        await handle.terminate()
