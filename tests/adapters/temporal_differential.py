@@ -178,8 +178,8 @@ _ops = st.one_of(
     st.just(["signal"]),
     st.tuples(st.just("look"), numbers).map(list),
 )
-# Patches come first: if a query interrupts a workflow task with a local activity, Temporal's own replay does not
-# know yet of a patch that comes after it.
+# Patches come first: if a query interrupts a workflow task with a local activity, Temporal itself does not
+# know yet, in a replay, of a patch that comes after it.
 _patches = st.lists(st.tuples(st.just("patch"), st.sampled_from("pq")).map(list), max_size=2)
 programs: st.SearchStrategy[list[Op]] = st.tuples(_patches, st.lists(_ops, max_size=5)).map(
     lambda parts: [*parts[0], *parts[1]]
