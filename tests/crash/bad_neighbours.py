@@ -285,11 +285,11 @@ async def _start_and_spoil(backend: Backend, id: str, number: int, grounds: Grou
 
 
 _LEFT = "|".join(HOWS)
-_DIED = "workers in a row ended"
+DIED = "workers in a row ended"
 _LOST = "ActivityInterrupted"
 """The last attempt that its policy allows can be one that was lost with its worker."""
 
-_BLOCKED = f"ActivityBlocked|{_DIED}|{_LOST}"
+_BLOCKED = f"ActivityBlocked|{_LOST}"
 
 KINDS = (
     _kind("leaves its entrypoint", "leave entrypoint", HOWS, _LEFT),
@@ -300,24 +300,24 @@ KINDS = (
     _kind("leaves a handler", "leave handler", HOWS, _LEFT),
     _kind("catches everything", "catch all", ("",), "caught everything"),
     _kind("is flooded", "flood", ("{signals}",), "flooded by"),
-    _kind("never comes to rest", "busy", ("",), f"BusyWorkflow|Potential deadlock|{_DIED}"),
+    _kind("never comes to rest", "busy", ("",), "BusyWorkflow|Potential deadlock"),
     _kind(
         "never lets its conditions rest",
         "busy with conditions",
         ("",),
-        f"BusyWorkflow|Potential deadlock|{_DIED}",
+        "BusyWorkflow|Potential deadlock",
     ),
-    _kind("returns too much", "return badly", ("{too_large}",), f"PayloadTooLarge|{_LOST}|{_DIED}"),
+    _kind("returns too much", "return badly", ("{too_large}",), f"PayloadTooLarge|{_LOST}"),
     _kind("returns what is not JSON", "return badly", ("0",), f"Unserialisable|{_LOST}"),
     _kind("asks a server that hangs", "request", ("{url}",), f"ActivityTimedOut|{_LOST}"),
     _kind("asks an MCP server that hangs", "MCP", ("{url}/mcp",), f"ToolServerUnavailable|{_LOST}"),
     _kind("asks a model that hangs", "model", ("{url}",), "TimeoutError"),
-    _kind("exits its process", "end process", ("exit",), f"{_DIED}|{_LOST}", Harm.ENDS_PROCESS),
-    _kind("crashes its process", "end process", ("crash",), f"{_DIED}|{_LOST}", Harm.ENDS_PROCESS),
-    _kind("loops without awaits", "busy without awaits", ("",), f"BusyWorkflow|{_DIED}", Harm.HOLDS_LOOP),
+    _kind("exits its process", "end process", ("exit",), f"{DIED}|{_LOST}", Harm.ENDS_PROCESS),
+    _kind("crashes its process", "end process", ("crash",), f"{DIED}|{_LOST}", Harm.ENDS_PROCESS),
+    _kind("loops without awaits", "busy without awaits", ("",), "BusyWorkflow", Harm.HOLDS_LOOP),
     _kind("blocks the loop", "block the loop", ("",), _BLOCKED, Harm.HOLDS_LOOP),
     _kind("matches on the loop", "match on the loop", ("",), _BLOCKED, Harm.HOLDS_LOOP),
-    _kind("matches for ever", "match", ("",), f"{_DIED}|{_LOST}", Harm.BLOCKS_PROCESS),
+    _kind("matches for ever", "match", ("",), f"{DIED}|{_LOST}", Harm.BLOCKS_PROCESS),
     Kind(
         "its keys are spoilt",
         _start_and_spoil,
