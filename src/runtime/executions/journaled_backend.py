@@ -176,10 +176,13 @@ class JournaledBackend(Backend):
         graceful_shutdown_timeout: timedelta = timedelta(seconds=30),
         identity: str | None = None,
         last_words: LastWords = no_last_words,
+        holding_limit: timedelta | None = None,
     ) -> Worker:
         """Return a worker, as every backend does.
 
         `last_words` is asked what a lost worker left behind, when this one takes an execution over from it.
+        `holding_limit` is the time for which code may hold the event loop before it is interrupted: by
+        default a third of the lease, and at least a second.
         """
         options = WorkerOptions(
             lease,
@@ -189,6 +192,7 @@ class JournaledBackend(Backend):
             task_queue,
             graceful_shutdown_timeout,
             identity,
+            holding_limit,
         )
         return Worker(self._store, self._clock, workflows, options, self._deltas, last_words)
 

@@ -82,15 +82,22 @@ class WorkerOptions:
     task_queue: str = DEFAULT_TASK_QUEUE
     graceful_shutdown_timeout: timedelta = timedelta(seconds=30)
     identity: str | None = None
+    holding_limit: timedelta | None = None
 
     @property
     def holding_seconds(self) -> float:
         """The time for which code of a user may hold the event loop before it is interrupted."""
+        if self.holding_limit is not None:
+            return self.holding_limit.total_seconds()
         return max(HOLDING_SECONDS_MIN, HOLDING_SHARE * self.lease.total_seconds())
 
     def __post_init__(self) -> None:
         if self.lease <= timedelta(0):
             raise ConfigurationError("the worker's lease must be longer than nothing; 10 s is the default")
+        if self.holding_limit is not None and self.holding_limit <= timedelta(0):
+            raise ConfigurationError(
+                "the worker's holding_limit must be longer than nothing; a third of the lease is the default"
+            )
         for name in ("max_concurrent_executions", "max_concurrent_activities"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"the worker's {name} must be at least 1")

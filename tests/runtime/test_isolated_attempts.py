@@ -1,0 +1,144 @@
+"""Tasks of attempts: an exit fails the task, the watchdog the attempt; libraries see an ordinary task."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import time
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+import outlast
+from outlast.core.errors import (
+    ActivityBlocked,
+    BusyWorkflow,
+    ConfigurationError,
+    ForeignError,
+)
+from outlast.runtime.definitions import workflow
+from outlast.runtime.isolation.tasks import attempt_task, isolated_attempts
+
+LIMIT = 0.1
+
+
+def spin() -> None:
+    for _ in itertools.count():
+        pass
+
+
+async def leave(error: BaseException) -> None:
+    await asyncio.sleep(0)
+    raise error
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+async def test_an_exit_in_a_task_of_an_attempt_fails_that_task(error: BaseException) -> None:
+    async def attempt() -> str:
+        task = asyncio.create_task(leave(error))
+        await asyncio.wait({task})
+        with pytest.raises(ForeignError, match=type(error).__name__):
+            task.result()
+        return "went on"
+
+    with isolated_attempts(LIMIT):
+        assert await attempt_task(attempt(), "a") == "went on"
+
+
+async def test_code_that_holds_the_loop_fails_with_the_name_of_its_activity() -> None:
+    async def attempt() -> None:
+        await asyncio.sleep(0)
+        spin()
+
+    with isolated_attempts(LIMIT), pytest.raises(ActivityBlocked) as raised:
+        await attempt_task(attempt(), "a")
+    assert (raised.value.activity, raised.value.place.rpartition(" ")[2]) == ("a", "spin")
+
+
+async def test_clean_up_code_may_await_after_an_interruption() -> None:
+    cleaned = False
+
+    async def attempt() -> None:
+        nonlocal cleaned
+        try:
+            time.sleep(60)  # noqa: ASYNC251 - this is the fault
+        finally:
+            await asyncio.sleep(0.001)
+            cleaned = True
+
+    with isolated_attempts(LIMIT), pytest.raises(ActivityBlocked, match="attempt"):
+        await attempt_task(attempt(), "a")
+    assert cleaned
+
+
+async def test_a_task_of_an_attempt_can_be_cancelled_inspected_and_used_by_anyio() -> None:
+    started = asyncio.Event()
+
+    async def wait() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async def attempt() -> Any:
+        task = asyncio.create_task(wait(), name="waiting")
+        await started.wait()
+        coroutine: Any = task.get_coro()
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_SUSPENDED
+        assert coroutine.cr_code is wait.__code__
+        assert "wait" in repr(task)
+        assert task.get_stack()
+        task.cancel("enough")
+        with pytest.raises(asyncio.CancelledError, match="enough"):
+            await task
+        with anyio.move_on_after(0.01) as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(anyio.sleep_forever)
+        assert scope.cancelled_caught
+        return task.get_name()
+
+    with isolated_attempts(LIMIT):
+        assert await attempt_task(attempt(), "a") == "waiting"
+
+
+async def test_the_factory_that_a_loop_had_is_used_and_comes_back() -> None:
+    loop, names = asyncio.get_running_loop(), []
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        names.append(coroutine.__name__)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async def attempt() -> None:
+        await asyncio.create_task(asyncio.sleep(0))
+
+    before = loop.get_task_factory()
+    loop.set_task_factory(factory)
+    try:
+        with isolated_attempts(LIMIT):
+            with isolated_attempts(LIMIT):
+                await attempt_task(attempt(), "a")
+            await asyncio.create_task(attempt())
+        assert loop.get_task_factory() is factory
+    finally:
+        loop.set_task_factory(before)
+    assert names == ["attempt", "sleep", "attempt", "sleep"]
+
+
+@workflow.define(name="isolated.spinning")
+class Spinning:
+    @workflow.entrypoint
+    async def run(self) -> None:
+        spin()
+
+
+async def test_the_limit_is_an_option_of_a_worker() -> None:
+    async with outlast.connect("memory:") as backend:
+        execution = await backend.start(Spinning)
+        options: dict[str, Any] = {"lease": timedelta(hours=1), "holding_limit": timedelta(seconds=LIMIT)}
+        async with backend.worker([Spinning], **options), asyncio.timeout(30):
+            while (error := (await execution.describe()).error) is None:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.01)
+        assert BusyWorkflow.__name__ in error
+        with pytest.raises(ConfigurationError, match="holding_limit"):
+            backend.worker([Spinning], **{**options, "holding_limit": timedelta(0)})
