@@ -132,13 +132,28 @@ class Spinning:
         spin()
 
 
-async def test_the_limit_is_an_option_of_a_worker() -> None:
+async def given_up() -> str:
+    """Return the reason why the worker of this thread gives `Spinning` up."""
     async with outlast.connect("memory:") as backend:
         execution = await backend.start(Spinning)
         options: dict[str, Any] = {"lease": timedelta(hours=1), "holding_limit": timedelta(seconds=LIMIT)}
         async with backend.worker([Spinning], **options), asyncio.timeout(30):
             while (error := (await execution.describe()).error) is None:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.01)
-        assert BusyWorkflow.__name__ in error
+        return error
+
+
+async def test_the_limit_is_an_option_of_a_worker() -> None:
+    error = await given_up()
+    assert BusyWorkflow.__name__ in error
+    assert "in spin" in error
+    options: dict[str, Any] = {"holding_limit": timedelta(0)}
+    async with outlast.connect("memory:") as backend:
         with pytest.raises(ConfigurationError, match="holding_limit"):
-            backend.worker([Spinning], **{**options, "holding_limit": timedelta(0)})
+            backend.worker([Spinning], **options)
+
+
+async def test_a_worker_in_another_thread_gives_such_code_up_too() -> None:
+    error = await asyncio.to_thread(lambda: asyncio.run(given_up()))
+    assert BusyWorkflow.__name__ in error
+    assert "in spin" in error

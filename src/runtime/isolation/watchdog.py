@@ -237,13 +237,14 @@ class _Watchdog:
         """Raise `CodeInterrupted` once more, and know afterwards that no other one is under way."""
         if self._by_signal:
             return  # The handler raises at once or not at all.
+        # Workflow code may not call time.sleep(). Python lets the other thread run now and then all the same.
         while section.is_being_interrupted:
-            time.sleep(0)
+            pass
         # A thread has room for one such exception. Python can also be asked to take it back, but then it goes
         # on looking for it for ever; with a profiler, Python 3.11 even hangs.
         _raise_in(self._thread_id, CodeInterrupted)
         while True:
-            time.sleep(0)
+            pass
 
 
 def _can_be_interrupted(frame: FrameType, section: Section) -> bool:
