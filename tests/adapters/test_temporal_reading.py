@@ -152,6 +152,7 @@ async def test_calls_that_wait_for_a_person_are_found_by_code_and_never_taken_fo
         await execution.decide(waiting.call_id, "allow")
         async with backend.worker([Payment], task_queue=queue):
             assert await execution.result() == "Done."
+        assert list(await without_code(backend, execution).pending()) == []
 
 
 async def test_a_failed_attempt_is_in_the_stream_while_it_is_known_and_after_it() -> None:

@@ -36,7 +36,7 @@ from outlast.ports.durability.workflow_context import WorkflowInfo
 from outlast.ports.live_code import START, KeptHistory, LiveCode, MakeLiveCode
 
 TIMER_SECONDS = 0.001
-"""The most by which the time of a timer differs that Temporal has rounded."""
+"""The most by which the length of a timer differs that Temporal has rounded."""
 
 
 class CodeReplay(KeptHistory):
@@ -51,6 +51,8 @@ class CodeReplay(KeptHistory):
         self._limit_bytes = limit_bytes
         self._task: HistoryTask | None = None
         self._ever_asked: set[str] = set()
+        self._seconds: dict[str, float] = {}
+        """The length of each timer."""
 
     @property
     def is_replaying(self) -> bool:
@@ -124,6 +126,8 @@ class CodeReplay(KeptHistory):
             if isinstance(record, REQUESTS) and _is_in_history(record):
                 self._ever_asked.add(record.key)
                 window.asked[record.key] = record
+                if isinstance(record, TimerStarted):
+                    self._seconds[record.key] = record.due_at - machine.now
         for key, record in list(window.asked.items()):
             waited_for = machine.steps if isinstance(record, StepScheduled) else machine.timers
             if isinstance(record, StepScheduled | TimerStarted) and not (
@@ -154,7 +158,7 @@ class CodeReplay(KeptHistory):
         """
         for key, recorded in task.requests.items():
             attempted = window.asked.get(key)
-            if attempted is not None and differences(_completed(recorded, attempted), attempted):
+            if attempted is not None and differences(self._completed(recorded, attempted, task), attempted):
                 raise self._departure(recorded, attempted)
             if attempted is None and key not in self._ever_asked:
                 instead = next((one for key, one in window.asked.items() if key not in task.requests), None)
@@ -164,6 +168,21 @@ class CodeReplay(KeptHistory):
             attempted = next(iter(missing.values()))
             raise self._departure("nothing: the code asked for no more", attempted)
         return missing
+
+    def _completed(self, recorded: Request, attempted: Request, task: HistoryTask) -> Request:
+        """Return what is recorded, with those fields of the attempted request that no history holds."""
+        match recorded, attempted:
+            case StepScheduled(arguments=None), StepScheduled():
+                known = {"about": attempted.about, "arguments": attempted.arguments}
+                # The history of a local activity does not have its options.
+                return recorded.with_(**known, effect=recorded.effect or attempted.effect)
+            case StepScheduled(), StepScheduled():
+                return recorded.with_(about=attempted.about)
+            case TimerStarted(key=key, due_at=due), TimerStarted():
+                # After a local activity, the time that the code saw is not in the history; lengths are.
+                if abs(due - task.at - self._seconds[key]) < TIMER_SECONDS:
+                    return attempted
+        return recorded
 
     def _departure(self, recorded: AnyRecord | str, attempted: AnyRecord | str) -> NonDeterminismError:
         return departure(self._execution_id, len(self.records), recorded, attempted)
@@ -181,17 +200,3 @@ class _Window:
 
 def _is_in_history(request: Request) -> bool:
     return not isinstance(request, EventEmitted) or request.kind == EventKind.PATCHED
-
-
-def _completed(recorded: Request, attempted: Request) -> Request:
-    """Return what is recorded, with those fields of the attempted request that no history holds."""
-    match recorded, attempted:
-        case StepScheduled(arguments=None), StepScheduled():
-            known = {"about": attempted.about, "arguments": attempted.arguments}
-            # The history of a local activity does not have its options.
-            return recorded.with_(**known, effect=recorded.effect or attempted.effect)
-        case StepScheduled(), StepScheduled():
-            return recorded.with_(about=attempted.about)
-        case TimerStarted(due_at=due), TimerStarted() if abs(due - attempted.due_at) < TIMER_SECONDS:
-            return attempted
-    return recorded

@@ -54,25 +54,26 @@ class EventStream:
             found = await self._client.get_workflow_handle(self._id).describe()
         last = found.run_id or ""
         run = await self._followed(last)
-        before = (await self._source(run).page(0, follow=follow)).before
-        if before > after:
+        source = self._source(run)
+        if (await source.page(0, follow=follow)).before > after:
             first = await self._first_run(found.raw_description.workflow_execution_info.first_run_id, last)
             run = await self._followed(first)
-        async for event in self._from(run, after, follow):
+            source = self._source(run)
+        async for event in self._from(run, after, follow, source):
             yield event
 
     async def events_now(self) -> Sequence[Event]:
         """Return the events that the last run has now.
 
         Raises:
-            StorageUnavailable: no worker answers, and nobody else knows all events.
+            StorageUnavailable: no worker answers, nobody else knows all events, and the run goes on.
         """
         with translated(self._id):
             found = await self._client.get_workflow_handle(self._id).describe()
         run = await self._followed(found.run_id or "")
         source = self._source(run)
         events = [event async for event in self._from(run, 0, False, source)]
-        if source.is_partial:
+        if source.is_partial and not run.is_closed:
             raise self._unknown(found.workflow_type)
         return events
 
@@ -116,12 +117,12 @@ class EventStream:
             position += len(page)
 
     async def _from(
-        self, run: FollowedRun, after: int, follow: bool, source: RecordSource | None = None
+        self, run: FollowedRun, after: int, follow: bool, source: RecordSource
     ) -> AsyncIterator[Event]:
         reader: RecordReader = self._toolkit.record_reader()
         shift: int | None = None
         while True:
-            source, position, opened = source or self._source(run), 0, OpenWork(self._client.data_converter)
+            position, opened = 0, OpenWork(self._client.data_converter)
             while True:
                 page = await source.page(position, follow=follow)
                 shift = page.before if shift is None else shift
@@ -158,7 +159,8 @@ class EventStream:
                         break
             if run.next_run is None:
                 return
-            run, source = await self._followed(run.next_run), None
+            run = await self._followed(run.next_run)
+            source = self._source(run)
 
     async def _note_before(self, record: AnyRecord, run: FollowedRun) -> AttemptFailed | None:
         """Return the failed attempt that the history shows with the end of a step."""
