@@ -104,7 +104,7 @@ class Delta:
     """A piece of the text of one attempt at a step."""
 
     key: str
-    """The step's key in its execution."""
+    """The step's key in its execution; see `text_key`."""
     attempt: int
     """A higher attempt's text takes the place of all text of lower ones."""
     sequence: int
@@ -113,6 +113,24 @@ class Delta:
     """Valid Unicode, without half a character."""
     at: float
     """The time when it was published, in seconds since the epoch."""
+
+
+def text_key(key: str, reopened: int) -> str:
+    """Return the key of the text of a step in an execution that has been opened again so many times.
+
+    Each time attempts are counted from 1, and the text of the attempts of before may still be there.
+    """
+    return f"{reopened}!{key}" if reopened else key
+
+
+def _text_of(delta: Delta) -> tuple[int, str]:
+    """Return what `text_key` made the key of a delta from, the other way round."""
+    reopened, mark, key = delta.key.partition("!")
+    return (int(reopened), key) if mark and reopened.isdecimal() else (0, delta.key)
+
+
+_Calls = dict[str, str | dict[str, JSON]]
+"""The arguments of calls by their ids."""
 
 
 class _StepEvents(NamedTuple):
@@ -158,17 +176,22 @@ class EventReader:
         self._at = at
         """The time of the last record that has one."""
         self._steps: dict[str, _OpenStep] = {}
-        self._asked: dict[str, dict[str, str | dict[str, JSON]]] = {}
+        self._asked: dict[str, _Calls] = {}
         """The arguments of the calls in the last reply of each run, by run and call: as the model wrote
         them, or as a person edited them. The journal holds them only there."""
+        self._asked_before: list[tuple[int, str, _Calls | None]] = []
+        """What `_asked` had before each of its changes, with the position of the change and the run: a
+        retry may make the change void."""
         self._updates: dict[str, str] = {}
-        """The names of the updates that have no answer, by id."""
+        """The names of the updates, by id."""
+        self._reopened = 0
+        """How often the execution was opened again."""
         self._replied: set[str] = set()
-        """The model steps that have ended."""
+        """The model steps that have ended since then."""
         self._attempts: dict[str, int] = {}
         """The highest attempt whose text was read, by step."""
         self._failed: dict[str, int] = {}
-        """The last attempt that failed, by step."""
+        """The last attempt that failed since then, by step."""
         self._waiting: list[Delta] = []
         """Text that was read and is not an event yet."""
         self.ended = False
@@ -206,7 +229,8 @@ class EventReader:
         Text that a later attempt has replaced is left out, and so is text that comes after its reply.
         """
         for delta in deltas:
-            if delta.key not in self._replied:
+            reopened, key = _text_of(delta)
+            if reopened > self._reopened or (reopened == self._reopened and key not in self._replied):
                 self._waiting.append(delta)
                 self._attempts[delta.key] = max(delta.attempt, self._attempts.get(delta.key, 0))
 
@@ -224,8 +248,11 @@ class EventReader:
         """Yield the events of the text of open steps; with a key, of that step alone, up to this attempt."""
         waiting, self._waiting = self._waiting, []
         for delta in waiting:
-            step = self._steps.get(delta.key)
-            if step is None or key not in (None, delta.key) or delta.attempt > (attempt or delta.attempt):
+            reopened, written = _text_of(delta)
+            if reopened < self._reopened:
+                continue
+            step = self._steps.get(written) if reopened == self._reopened else None
+            if step is None or key not in (None, written) or delta.attempt > (attempt or delta.attempt):
                 self._waiting.append(delta)
             elif delta.attempt == self._attempts[delta.key]:
                 data = TextDeltaData(
@@ -260,7 +287,7 @@ class EventReader:
                     id=record.update_id, name=record.name, arguments=record.arguments, named=record.named
                 )
             case UpdateCompleted():
-                about = {"id": record.update_id, "name": self._updates.pop(record.update_id)}
+                about = {"id": record.update_id, "name": self._updates[record.update_id]}
                 if record.failure is not None:
                     return UpdateFailedData(**about, failure=record.failure)
                 return UpdateCompletedData(**about, result=record.result)
@@ -284,9 +311,7 @@ class EventReader:
             case ExecutionResumed():
                 return ExecutionResumedData()
             case ExecutionReopened():
-                self.ended = False
-                self._steps = {step.key: _OpenStep.of(step) for step in record.open}
-                self._replied.difference_update(self._steps)
+                self._reopen(record)
                 return ExecutionReopenedData(valid=record.position, failed=record.failed)
             case ExecutionForked():
                 return ExecutionForkedData(
@@ -294,6 +319,25 @@ class EventReader:
                 )
             case _:
                 assert_never(record)
+
+    def _reopen(self, record: ExecutionReopened) -> None:
+        """Go back to where the records end that are not void."""
+        self.ended = False
+        self._reopened += 1
+        self._steps = {step.key: _OpenStep.of(step) for step in record.open}
+        # Attempts are counted anew, and so is their text.
+        self._replied.clear()
+        self._failed.clear()
+        while self._asked_before and self._asked_before[-1][0] > record.position:
+            _, run, calls = self._asked_before.pop()
+            if calls is None:
+                del self._asked[run]
+            else:
+                self._asked[run] = calls
+
+    def _ask(self, run: str, calls: _Calls) -> None:
+        self._asked_before.append((self.position, run, self._asked.get(run)))
+        self._asked[run] = calls
 
     def _begun(self, scheduled: StepScheduled) -> AnyEventData:
         step = self._steps[scheduled.key] = _OpenStep.of(scheduled)
@@ -311,14 +355,14 @@ class EventReader:
                 return ToolFailedData(**step.about, failure=output.failure)
             result = output.value
         elif step.kind is StepKind.MODEL and isinstance(result, dict):
-            self._asked[step.about["run"]] = {**arguments_in(result)}
+            self._ask(step.about["run"], {**arguments_in(result)})
         return _STEPS[step.kind].completed(**step.about, result=result)
 
     def _end(self, key: str) -> _OpenStep:
         step = self._steps.pop(key)
         if step.kind is StepKind.MODEL:
             self._replied.add(key)
-            self._attempts.pop(key, None)
+            self._attempts.pop(text_key(key, self._reopened), None)
         return step
 
     def _emitted(self, data: AnyEventData) -> AnyEventData:
@@ -327,7 +371,7 @@ class EventReader:
             return data
         asked = data.with_(**self._arguments(data.run, data.call_id))
         if isinstance(data, ApprovalGivenData) and data.edited_arguments is not None:
-            self._asked.setdefault(data.run, {})[data.call_id] = data.edited_arguments
+            self._ask(data.run, {**self._asked.get(data.run, {}), data.call_id: data.edited_arguments})
         return asked
 
     def _arguments(self, run: str, call_id: str) -> dict[str, Any]:

@@ -265,12 +265,15 @@ class ExecutionReopened(Value):
     """Somebody retries the execution after its end: the records from `position` on are void.
 
     `position` is the number of records before them. `failed` are the keys of the failed steps that are open
-    again, as if they had not been tried. `open` are all steps that are open again, in order.
+    again, as if they had not been tried. `open` are all steps that are open again, in order. `mail` is the
+    number of the last message that came before the end: up to there, cancel requests are void, and so are
+    updates, whose callers know that the execution ended without them.
     """
 
     type: Literal["execution_reopened"] = "execution_reopened"
     at: float
     position: int
+    mail: int = 0
     failed: tuple[str, ...] = ()
     open: tuple[StepScheduled, ...] = ()
 

@@ -19,10 +19,11 @@ What is void was done nevertheless, and no completed step may run again. From th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from outlast.core.errors import CannotRerun, WouldRepeat
+from outlast.core.errors import ActivityFailed, CannotRerun, WouldRepeat
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import (
@@ -57,6 +58,10 @@ class Counted:
     """How often it was re-opened."""
     inherited: frozenset[str]
     """The keys of the steps that ended in another execution, of which this one is a fork."""
+    outlived: frozenset[str] = frozenset()
+    """The keys of the steps that ended before it was last re-opened."""
+    mail: int = 0
+    """The number of the last message of which only a signal still counts."""
     undelivered: tuple[SignalReceived | UpdateAccepted | StepCompleted, ...] = ()
     """The inputs of void parts that are still awaited and were not delivered again yet, in order."""
     void: Mapping[str, StepScheduled] = field(default_factory=dict)
@@ -94,7 +99,7 @@ def counted(records: Sequence[AnyRecord]) -> Counted:
                 undelivered[f"step {key}"] = record
             case SignalReceived() | UpdateAccepted() if (message := _message_of(record)) not in known:
                 undelivered[message] = record
-    inherited: frozenset[str] = frozenset()
+    inherited = outlived = frozenset[str]()
     ended: list[str] = []
     for _, record in valid:
         match record:
@@ -102,11 +107,15 @@ def counted(records: Sequence[AnyRecord]) -> Counted:
                 ended.append(key)
             case ExecutionForked():
                 inherited = frozenset(ended)
+            case ExecutionReopened():
+                outlived = frozenset(ended)
     return Counted(
         records=tuple(record for _, record in valid if not _is_termination(record)),
         length=len(records),
         reopened=sum(isinstance(record, ExecutionReopened) for record in records),
         inherited=inherited,
+        outlived=outlived,
+        mail=max((record.mail for record in records if isinstance(record, ExecutionReopened)), default=0),
         undelivered=tuple(undelivered.values()),
         void=void,
         recalled=recalled,
@@ -114,7 +123,7 @@ def counted(records: Sequence[AnyRecord]) -> Counted:
 
 
 def retried(
-    execution_id: str, records: Sequence[AnyRecord], at: float, *, again: bool = False
+    execution_id: str, records: Sequence[AnyRecord], at: float, *, again: bool = False, mail: int = 0
 ) -> ExecutionReopened:
     """Return the record that re-opens an execution which has ended; its journal holds `records`.
 
@@ -123,6 +132,8 @@ def retried(
     - If code raised, the code gets its last input again.
     - If it was cancelled, it goes on as if nobody had asked for that.
     - If it was terminated, it goes on from where it was.
+
+    `mail` is the number of the last message in its inbox.
 
     Raises:
         CannotRerun: the execution has not ended, or has completed.
@@ -145,7 +156,11 @@ def retried(
     if not again:
         _refuse_to_repeat(execution_id, anew)
     return ExecutionReopened(
-        at=at, position=position, failed=tuple(step.key for step in anew), open=tuple(still_open.values())
+        at=at,
+        position=position,
+        mail=mail,
+        failed=tuple(step.key for step in anew),
+        open=tuple(still_open.values()),
     )
 
 
@@ -229,19 +244,47 @@ def _goes_on_from(valid: Sequence[tuple[int, AnyRecord]], end: ExecutionEnded) -
 
 
 def _failed_at(valid: Sequence[tuple[int, AnyRecord]], failure: Failure | None) -> int:
-    """Return from where the journal of an execution that failed is void."""
-    causes: list[Failure] = []
+    """Return from where the journal of an execution that failed is void.
+
+    The failure of the step that ended it is among the causes of its own, or in a group of errors there; then
+    all steps of the group count. If there is no trace of it, it is the step whose failure was the last input.
+    """
+    failed = [(index, record.failure) for index, record in valid if isinstance(record, StepFailed)]
+    causes = [*_causes(failure)]
+    for _, last in reversed(failed):
+        for cause in causes:
+            if _identity(last) in cause:
+                return _first_of(cause, failed)
+    at = max(index for index, record in valid if isinstance(record, INPUTS))
+    return at if failed and failed[-1][0] == at else at + 1
+
+
+_Identity = tuple[JSON, JSON]
+"""The kind and the message of a failure."""
+
+
+def _causes(failure: Failure | None) -> Iterator[Counter[_Identity]]:
+    """Yield how often each failure of a step stands at each level of a chain of causes."""
     while failure is not None:
-        causes.append(failure)
+        yield Counter(map(_identity, failure.group or (failure,)))
         failure = failure.cause
-    for index, record in reversed(valid):
-        if isinstance(record, StepFailed) and any(_is_same(record.failure, cause) for cause in causes):
-            return index
-    return 1 + max(index for index, record in valid if isinstance(record, INPUTS))
 
 
-def _is_same(one: Failure, other: Failure) -> bool:
-    return (one.kind, one.message) == (other.kind, other.message)
+def _identity(failure: Failure) -> _Identity:
+    wrapped = failure.details if failure.kind == ActivityFailed.__name__ else None
+    if wrapped is None:
+        return failure.kind, failure.message
+    return wrapped.get("kind"), wrapped.get("message")
+
+
+def _first_of(cause: Counter[_Identity], failed: Sequence[tuple[int, Failure]]) -> int:
+    """Return the first position of the last steps that failed so, as many as there are in the cause."""
+    first, left = 0, cause.copy()
+    for index, failure in reversed(failed):
+        if left[_identity(failure)] > 0:
+            left[_identity(failure)] -= 1
+            first = index
+    return first
 
 
 def _open_steps(records: Sequence[AnyRecord]) -> dict[str, StepScheduled]:
@@ -287,4 +330,7 @@ def _edited(record: AnyRecord, edits: Mapping[str, JSON], execution_id: str) -> 
             return record.with_(arguments=arguments, seed=record.seed or execution_id)
         case StepCompleted() | StepFailed() if key in edits:
             return StepCompleted(at=record.at, key=record.key, result=edits[record.key])
+        case StepScheduled():
+            # The mark is one of the original; the fork counts how often it was opened again from 0.
+            return record.with_(reopened=None)
     return record

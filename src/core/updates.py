@@ -3,7 +3,12 @@
 An update is accepted once and answered once, and the journal holds both under its id. A rejection is kept as
 a note, so that the caller learns of it; the id can then be used again, as on Temporal, where a rejection
 leaves nothing at all. Each try is a message of its own: the id of the message holds the number of rejections
-that its sender knew of, so that the same try, sent by any number of processes, arrives once.
+that its sender knew of, so that the same try, sent by any number of processes, arrives once. It also holds
+how often the execution was opened again after its end: an update that came too late is dropped then, so
+it must be sent anew.
+
+Where a retry makes an answer void, the handler runs again, and its second answer may be another one. Callers
+have the first one, and it stays the answer.
 """
 
 from __future__ import annotations
@@ -38,6 +43,7 @@ class UpdateTrace:
         self._completed: UpdateCompleted | None = None
         self._rejections: list[Failure] = []
         self._seen: int | None = None
+        self._reopened = 0
         self._end: ExecutionEnded | None = None
 
     @property
@@ -61,20 +67,22 @@ class UpdateTrace:
             case UpdateAccepted(update_id=self._id):
                 self._accepted = record
             case UpdateCompleted(update_id=self._id):
-                self._completed = record
+                self._completed = self._completed or record
             case UpdateNotAccepted(update_id=self._id, failure=failure):
                 self._rejections.append(failure)
             case ExecutionEnded():
                 self._end = record
             case ExecutionReopened():
                 self._end = None
+                self._reopened += 1
             case _:
                 pass
 
     def try_again(self) -> str:
         """Ignore the rejections so far; return the id of the message for the next try."""
         self._seen = len(self._rejections)
-        return f"update:{self._id}:{self._seen}"
+        again = f"+{self._reopened}" if self._reopened else ""
+        return f"update:{self._id}:{self._seen}{again}"
 
     def answer(self, execution_id: str, name: str) -> JSON:
         """Return the handler's result, once the trace `is_over`.

@@ -119,14 +119,17 @@ class OpenStep:
     position: int
     """That of its record, as far as it is known before it is written."""
     attempt: int = 1
+    earlier: int = 0
+    """The attempts under the same idempotency key that are no longer counted, since a retry began anew."""
     in_doubt: bool = False
     losses: int = 0
     """The number of last attempts in a row that ended with their worker; 0 again after a hold."""
     retry_at: float = 0.0
     last_failure: AttemptFailed | None = None
 
-    def begin_anew(self) -> None:
-        """Forget the attempts that were made."""
+    def begin_anew(self, *, earlier: int = 0) -> None:
+        """Forget the attempts that were made, but for their number."""
+        self.earlier = earlier
         self.attempt, self.in_doubt, self.losses, self.retry_at, self.last_failure = 1, False, 0, 0.0, None
 
 
@@ -441,7 +444,7 @@ class WorkflowMachine:
                 self.is_held = False
                 for key, opened in self.steps.items():
                     if key in failed:
-                        opened.begin_anew()
+                        opened.begin_anew(earlier=opened.earlier + opened.attempt)
                     elif opened.retry_at <= note.at:
                         opened.attempt += 1
                         opened.in_doubt = True

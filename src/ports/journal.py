@@ -337,8 +337,9 @@ class Journal(Protocol):
         J9  A final status ends the execution, also if it is held. Its claim, if there is one, is released
             without a word to its owner, whose next write is refused.
         J10  The status `running` makes an execution that has ended claimable now: not held, `fruitless` 0,
-             no reason, no end. The messages of its inbox are consumed; their ids stay known as far as the
-             store has kept them.
+             no reason, no end. The messages that were sent before its end and that no append has consumed
+             are in its inbox, under the same numbers; the ids of messages stay known as far as the store has
+             kept them.
 
         J3, J5 and J6 hold here too. It is announced as an append and a release are.
 

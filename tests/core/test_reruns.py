@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.core.errors import CannotRerun, NonDeterminismError, StorageTooNew, WouldRepeat
+from outlast.core.errors import ActivityFailed, CannotRerun, NonDeterminismError, StorageTooNew, WouldRepeat
 from outlast.core.event_stream import EventReader, without_void
 from outlast.core.exports import ExportHeader, exported, read_export, status_of
 from outlast.core.failure import Failure
@@ -41,6 +41,8 @@ from tests.core.programs import Code, Program, Recording, executions
 
 LATER = 5000.0
 BOOM = Failure(kind="ValueError", message="boom")
+BANG = Failure(kind="ValueError", message="bang")
+LAST = Failure(kind="KeyError", message="last")
 STARTED = ExecutionStarted(at=1.0, workflow="w", arguments={"n": 1})
 
 
@@ -156,7 +158,10 @@ def test_d22_code_that_raised_gets_its_last_input_again(recording: Recording, cu
     # The requests that came with the end are void: today's code may ask for something else.
     journal = [*journal, ExecutionEnded(status=Status.FAILED, failure=BOOM)]
     reopened = retried("e-1", journal, LATER)
-    assert (reopened.position, reopened.failed) == (inputs[-1] + 1, ())
+    last = journal[inputs[-1]]
+    # If the last input was the failure of a step, that is what ended the execution.
+    tried_anew = (last.key,) if isinstance(last, StepFailed) else ()
+    assert (reopened.position, reopened.failed) == (inputs[-1] + 1 - len(tried_anew), tried_anew)
     rerun = Rerun(recording.program, [*journal, reopened])
     assert not completed(journal) & rerun.machine.steps.keys()
     rerun.write()
@@ -273,6 +278,94 @@ def test_d22_a_step_that_was_under_way_at_the_end_is_in_doubt() -> None:
     assert (opened.attempt, opened.in_doubt) == (2, True)
 
 
+def failures_of_steps(*failures: Failure) -> list[AnyRecord]:
+    """Return a journal in which one step after the other fails like that, the last input being a signal."""
+    keys = [f"0.{number}" for number in range(len(failures))]
+    return [
+        STARTED,
+        *(scheduled(key, "slow") for key in keys),
+        *(
+            StepFailed(at=2.0, key=key, attempts=1, failure=failure)
+            for key, failure in zip(keys, failures, strict=True)
+        ),
+        SignalReceived(at=3.0, message_id="m", name="s"),
+    ]
+
+
+def as_raised(failure: Failure) -> Failure:
+    return Failure.of(ActivityFailed("slow", 1, failure.kind, failure.message))
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "anew"),
+    [
+        (Failure(kind="ExceptionGroup", message="two", group=(as_raised(BOOM),)), (2, 3)),
+        (Failure(kind="ExceptionGroup", message="two", group=(as_raised(BOOM), as_raised(BANG))), (1, 2, 3)),
+        (Failure(kind="ExceptionGroup", message="two", group=(as_raised(BOOM),) * 2), (0, 1, 2, 3)),
+        (Failure(kind="ExceptionGroup", message="one", group=(BANG,)), (1, 2, 3)),
+        (Failure(kind="KeyError", message="no", cause=as_raised(BANG)), (1, 2, 3)),
+        (Failure(kind="KeyError", message="no", cause=as_raised(LAST).with_(cause=BANG)), (3,)),
+        (Failure(kind="ActivityFailed", message="boom").with_(cause=LAST), (3,)),
+        (Failure(kind="KeyError", message="no"), ()),
+    ],
+)
+def test_d22_every_step_is_tried_anew_that_had_a_part_in_the_failure(
+    ended_by: Failure, anew: tuple[int, ...]
+) -> None:
+    journal = failures_of_steps(BOOM, BANG, BOOM, LAST)
+    journal.append(ExecutionEnded(status=Status.FAILED, failure=ended_by))
+    reopened = retried("e-1", journal, LATER)
+    assert reopened.failed == tuple(f"0.{number}" for number in anew)
+    assert reopened.position == (5 + anew[0] if anew else len(journal) - 1)
+
+
+def test_d22_attempts_are_counted_anew_and_those_of_before_are_not_forgotten() -> None:
+    step = scheduled("0.0", "slow")
+    journal: list[AnyRecord] = [STARTED, step]
+    for _ in range(2):
+        journal += [
+            AttemptFailed(at=2.0, key="0.0", attempt=1, failure=BOOM, retry_at=2.0),
+            StepFailed(at=2.0, key="0.0", attempts=2, failure=BOOM),
+            ExecutionEnded(status=Status.FAILED, failure=BOOM),
+        ]
+        journal.append(retried("e-1", journal, LATER))
+    machine = machine_of(journal)
+    machine.advance()
+    machine.request(step)
+    assert machine.advance() is None
+    assert (machine.steps["0.0"].attempt, machine.steps["0.0"].earlier) == (1, 4)
+
+
+def test_d23_the_marks_of_the_original_are_not_those_of_a_fork() -> None:
+    marked = scheduled("0.0", "other").with_(reopened=1)
+    journal: list[AnyRecord] = [
+        STARTED,
+        scheduled("0.0", "slow"),
+        ExecutionEnded(status=Status.FAILED, failure=BOOM),
+        ExecutionReopened(at=LATER, position=1),
+        marked,
+    ]
+    assert marked.idempotency_key == "0.0~1"
+    copy = forked("e-1", journal, LATER)
+    (step,) = [record for record in copy if isinstance(record, StepScheduled)]
+    assert step.idempotency_key == "0.0"
+
+
+def test_d22_steps_that_ended_before_a_retry_are_known() -> None:
+    journal: list[AnyRecord] = [
+        STARTED,
+        scheduled("0.0", "slow"),
+        StepCompleted(at=2.0, key="0.0", result=1),
+        scheduled("0.1", "slow"),
+        StepFailed(at=3.0, key="0.1", attempts=1, failure=BOOM),
+        ExecutionEnded(status=Status.FAILED, failure=BOOM),
+    ]
+    assert counted(journal).outlived == frozenset()
+    journal.append(retried("e-1", journal, LATER))
+    journal.append(StepCompleted(at=LATER, key="0.1", result=1))
+    assert counted(journal).outlived == {"0.0"}
+
+
 def test_d22_a_void_call_of_a_model_is_made_again() -> None:
     reply = StepScheduled(key="run:0/t1/model", kind=StepKind.MODEL, name="call_model")
     slow = scheduled("0.0", "slow")
@@ -329,8 +422,19 @@ def test_d18_an_update_goes_on_when_its_execution_is_opened_again() -> None:
     assert trace.is_over
     trace.read(ExecutionReopened(at=LATER, position=2))
     assert not trace.is_over
-    trace.read(UpdateCompleted(update_id="u", result=3))
-    assert trace.answer("e-1", "set") == 3
+    for result in (3, 4):  # A second retry may make the first answer void; the callers have it.
+        trace.read(UpdateCompleted(update_id="u", result=result))
+        assert trace.answer("e-1", "set") == 3
+
+
+def test_d18_an_update_that_came_too_late_for_the_end_is_another_message_after_a_retry() -> None:
+    sent = set()
+    for update_id, reopened in (("u", 0), ("u", 1), ("u", 2), ("u:0", 0), ("u:0", 1), ("u:0+1", 0)):
+        trace = UpdateTrace(update_id)
+        for _ in range(reopened):
+            trace.read(ExecutionReopened(at=LATER, position=1))
+        sent.add(trace.try_again())
+    assert len(sent) == 6
 
 
 def test_d22_only_what_has_ended_without_a_result_is_retried() -> None:

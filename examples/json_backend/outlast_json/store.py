@@ -115,8 +115,6 @@ class JsonStore(Store):
             execution |= {"status": status, "reason": None, "fruitless": 0, "ignores_mail": False}
             execution |= {"owner": None, "claimable_at": now if reopens else None}
             execution["ended_at"] = None if reopens else now
-            if reopens:
-                execution["consumed"] = len(execution["inbox"])
             data["version"] += 1
             return True
 

@@ -179,7 +179,6 @@ class MemoryStore(Store):
         execution.ignores_mail = False
         if status is Status.RUNNING:
             execution.ended_at = None
-            execution.consumed = len(execution.inbox)
             execution.release(claimable_at=self._clock.steady())
             self._medium.running[execution_id] = execution
         else:

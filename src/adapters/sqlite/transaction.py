@@ -181,8 +181,6 @@ class Transaction:
                 key,
             ),
         )
-        if reopens:
-            self._connection.execute("UPDATE execution SET consumed = sent WHERE key = ?", (key,))
         self._announce_work()
         self.longer.add(execution_id)
         return True

@@ -25,7 +25,7 @@ class ExecutionDescription:
     created_at: datetime
     ended_at: datetime | None
     error: str | None
-    """The reason why it failed, or cannot go on at the moment."""
+    """The reason why it failed, was terminated, or cannot go on at the moment."""
     held: bool = False
     """True if no worker takes it until somebody resumes it; `error` says why."""
     failure: Failure | None = None
@@ -68,7 +68,7 @@ class Watching(Protocol):
         `sequence` of its `text` in that attempt, counted from 1. A higher attempt retracts all text of lower
         ones, and `model_replied` brings the whole text. A delta has the position of the event before it: a
         reader that continues from there gets the text of an unfinished turn from its beginning, under the
-        same numbers.
+        same numbers. After `execution_reopened`, attempts are counted anew.
 
         Without `follow`, it yields only the events that exist already, and no deltas.
         """

@@ -33,6 +33,9 @@ class Attempt:
     heartbeat: Callable[[tuple[JSON, ...]], None] = field(repr=False, default=lambda details: None)
     heartbeat_details: tuple[JSON, ...] = ()
     """The details of the previous attempt's last heartbeat, if they are known."""
+    earlier: int = 0
+    """The attempts under the same idempotency key that `attempt` does not count: a retry of the execution
+    counts from 1 again."""
     publish: Publish | None = field(repr=False, default=None)
     """Takes the text of a model's reply while it is being written; None if the text is not published."""
 
@@ -142,6 +145,13 @@ class StepContext(Protocol):
 
     def inherited(self, key: str) -> bool:
         """Return whether the step ended in another execution, of which this one is a fork."""
+        return False
+
+    def outlived(self, key: str) -> bool:
+        """Return whether the step ended before the execution did, which was opened again since.
+
+        What came after the step may be void, but it was done.
+        """
         return False
 
     def unwinds(self, error: BaseException) -> bool:

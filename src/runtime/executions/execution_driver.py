@@ -22,6 +22,7 @@ from outlast.core.errors import (
     OutcomeUnknown,
     PayloadTooLarge,
 )
+from outlast.core.event_stream import text_key
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import (
@@ -40,7 +41,7 @@ from outlast.core.workflow_machine import Batch, OpenStep
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Deltas
 from outlast.ports.durability.steps import Attempt, Step
-from outlast.ports.journal import Claim, Commit, Delivery, Message, Store
+from outlast.ports.journal import Claim, Commit, Delivery, Store
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Heartbeat, NotBegun, perform_in_time
 from outlast.runtime.attempts.text_publisher import Publisher
@@ -217,7 +218,7 @@ class Driver:
         self._pace = Pace()
         while await self._read_mail() and portion.has_room():
             delivery = self._mail.popleft()
-            await self._receive(delivery.message)
+            await self._receive(delivery)
             self._live.consumed = delivery.number
         now = self._now()
         # Timers that are due fire in the order of their due times, whenever this code runs.
@@ -265,8 +266,10 @@ class Driver:
         if self._pace.is_due():
             await self._pace.pause()
 
-    async def _receive(self, message: Message) -> None:
-        now, content = self._now(), decode_message(message.body)
+    async def _receive(self, delivery: Delivery) -> None:
+        now, message, content = self._now(), delivery.message, decode_message(delivery.message.body)
+        if delivery.number <= self._live.void_mail and not isinstance(content, SignalMessage):
+            return
         match content:
             case CancelMessage():
                 await self._deliver(CancelRequested(at=now, message_id=message.id))
@@ -398,6 +401,7 @@ class Driver:
             idempotency_key=f"{self.claim.execution_id}/{opened.scheduled.idempotency_key}",
             heartbeat=pulse.beat,
             heartbeat_details=tuple(last.heartbeat) if last and isinstance(last.heartbeat, list) else (),
+            earlier=opened.earlier,
         )
         once = step.options.effect == "once"
         try:
@@ -434,7 +438,8 @@ class Driver:
         services = self._services
         if services.deltas is None or not step.publishes_text:
             return nullcontext()
-        return Publisher(services.deltas, services.clock, self.claim.execution_id, step.key, attempt)
+        key = text_key(step.key, self._live.reopened)
+        return Publisher(services.deltas, services.clock, self.claim.execution_id, key, attempt)
 
     def _unwind(self, task: _Attempting) -> None:
         task.cancel()

@@ -267,7 +267,7 @@ class JournaledExecution(Execution):
 
     async def _answer(self, trace: UpdateTrace, name: str, body: bytes, length: int) -> JSON:
         """Return the answer to an update; send the update unless the journal already has it."""
-        is_sent = False
+        sent: str | None = None
         while True:
             records = await read_journal(self._store, self._clock, self._id, length)
             async for record in decoded(records):
@@ -275,11 +275,11 @@ class JournaledExecution(Execution):
             length += len(records)
             if trace.is_over:
                 return trace.answer(self._id, name)
-            if not is_sent and not trace.was_accepted:
+            if not trace.was_accepted and sent != (message_id := trace.try_again()):
                 # If the execution has ended meanwhile, the journal says so, and may hold the answer.
                 with suppress(ExecutionAlreadyEnded):
-                    await self._store.send(self._id, Message(trace.try_again(), body))
-                is_sent = True
+                    await self._store.send(self._id, Message(message_id, body))
+                sent = message_id
             await self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
             # If the execution was forgotten, no answer will ever come.
             await self._patiently(self._head)
@@ -368,14 +368,16 @@ class JournaledExecution(Execution):
 
     async def describe_head(self, head: Head) -> ExecutionDescription:
         """Return a description made from `head`, and from the last record if the execution failed."""
-        failure = (await self._closing(head)).failure if head.status is Status.FAILED else None
+        ended_badly = head.status in (Status.FAILED, Status.TERMINATED)
+        end = await self._closing(head) if ended_badly else None
+        failure, reason = (None, head.reason) if end is None else (end.failure, end.reason)
         return ExecutionDescription(
             id=head.id,
             workflow=head.workflow,
             status=head.status,
             created_at=datetime.fromtimestamp(head.created_at, UTC),
             ended_at=None if head.ended_at is None else datetime.fromtimestamp(head.ended_at, UTC),
-            error=head.reason if failure is None else f"{failure.kind}: {failure.message}",
+            error=reason if failure is None else f"{failure.kind}: {failure.message}",
             held=head.held,
             failure=failure,
         )
@@ -424,7 +426,8 @@ class JournaledExecution(Execution):
         records = await self._store.read(self._id, head.length - 1)
         if not records:
             raise ExecutionNotFound(self._id)
-        record = decode_record(records[-1])
+        # What comes after it was written since: somebody has opened the execution again.
+        record = decode_record(records[0])
         assert isinstance(record, ExecutionEnded)
         return record
 

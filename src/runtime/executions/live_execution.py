@@ -575,8 +575,21 @@ class LiveExecution(WorkflowContext, LiveCode):
         async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
             await future
 
+    @property
+    def reopened(self) -> int:
+        """How often the execution was opened again after its end."""
+        return self._journal.reopened
+
+    @property
+    def void_mail(self) -> int:
+        """The number of the last message of which only a signal still counts."""
+        return self._journal.mail
+
     def inherited(self, key: str) -> bool:
         return key in self._journal.inherited
+
+    def outlived(self, key: str) -> bool:
+        return key in self._journal.outlived
 
     def recalled(self, scheduled: StepScheduled) -> StepCompleted | None:
         """Return the record of a void step that is this one, if it completed: it must not run again."""

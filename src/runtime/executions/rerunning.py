@@ -60,8 +60,11 @@ class Rerunner:
     async def retry(self, execution_id: str, *, again: bool) -> None:
         while True:
             records = await self.records(execution_id)
-            reopened = encode_record(retried(execution_id, records, self._clock.now(), again=again))
-            if await self._store.amend(execution_id, len(records), reopened, Status.RUNNING):
+            # What has ended gets no more messages, so these are all.
+            inbox = await self._store.messages(execution_id, 0)
+            mail = inbox[-1].number if inbox else 0
+            reopened = retried(execution_id, records, self._clock.now(), again=again, mail=mail)
+            if await self._store.amend(execution_id, len(records), encode_record(reopened), Status.RUNNING):
                 return
 
     async def fork(

@@ -217,7 +217,7 @@ class Run:
                 handle=handle,
                 may_call=effect.limit is None,
                 idempotency_key=attempt.idempotency_key,
-                attempt=attempt.attempt,
+                attempt=attempt.earlier + attempt.attempt,
                 in_doubt=in_doubt,
             )
 
@@ -239,7 +239,8 @@ class Run:
         self._warnings += reply.warnings
         conversation.history += effect.entries
         conversation.unsent = ()
-        conversation.in_doubt = False
+        # A server may have received more of the conversation, in a part that a retry has made void.
+        conversation.in_doubt = self._context.outlived(call.key)
         # A conversation that a server keeps belongs to the original: a fork begins one of its own.
         inherited = self._context.inherited(call.key)
         conversation.handle = self._session.anew(reply.handle) if inherited else reply.handle

@@ -96,7 +96,7 @@ class Summaries:
                 history=(),
                 new=new,
                 idempotency_key=attempt.idempotency_key,
-                attempt=attempt.attempt,
+                attempt=attempt.earlier + attempt.attempt,
             )
 
         return ModelCall(self._session, request)

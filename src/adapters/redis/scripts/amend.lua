@@ -3,9 +3,9 @@
 local id, position, status, record = ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
 
 local head, journal = head_of(id), journal_of(id)
-local fields = redis.call('HMGET', head, 'status', 'workflow', 'queue', 'keep', 'created', 'owner', 'sent', 'ended')
-local old_status, workflow, queue, keep, created, owner, sent, ended =
-    fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], fields[7], fields[8]
+local fields = redis.call('HMGET', head, 'status', 'workflow', 'queue', 'keep', 'created', 'owner')
+local old_status, workflow, queue, keep, created, owner =
+    fields[1], fields[2], fields[3], fields[4], fields[5], fields[6]
 if not old_status then return 'unknown' end
 local reopens = status == 'running'
 if not reopens and old_status ~= 'running' then return old_status end
@@ -32,8 +32,6 @@ redis.call('ZREM', listed_of(old_status, workflow), id)
 redis.call('ZADD', listed_of(status, workflow), created, id)
 if reopens then
     redis.call('HDEL', head, 'ended')
-    redis.call('HSET', head, 'consumed', sent)
-    redis.call('UNLINK', inbox_of(id))
     redis.call('ZREM', BY_END, id)
     redis.call('ZREM', EXPIRING, id)
     redis.call('ZADD', ready, now, id)
@@ -43,7 +41,7 @@ if reopens then
 else
     redis.call('HSET', head, 'ended', now)
     redis.call('ZREM', ready, id)
-    redis.call('UNLINK', inbox_of(id), message_ids_of(id))
+    redis.call('UNLINK', message_ids_of(id))
     if keep then redis.call('ZADD', EXPIRING, string.format('%.17g', tonumber(now) + tonumber(keep)), id)
     else redis.call('ZADD', BY_END, now, id) end
     announce_end(id)

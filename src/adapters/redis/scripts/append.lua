@@ -44,7 +44,8 @@ if ends then
     redis.call('ZREM', ready, id)
     redis.call('SREM', mail_of(owner), id)
     redis.call('SREM', owned_by(owner), id)
-    redis.call('UNLINK', inbox, message_ids_of(id))
+    -- The messages that nobody has read stay: the execution may be opened again.
+    redis.call('UNLINK', message_ids_of(id))
     redis.call('ZREM', listed_of('running', workflow), id)
     redis.call('ZADD', listed_of(status, workflow), created, id)
     redis.call('ZADD', shelf, due, id)

@@ -17,6 +17,7 @@ from outlast.core.errors import (
     ExecutionCancelled,
     ExecutionFailed,
     ExecutionTerminated,
+    UpdateAbandoned,
     WouldRepeat,
 )
 from outlast.core.events import EventKind, ExecutionForkedData, ExecutionReopenedData
@@ -80,6 +81,24 @@ class OrderingAgain:
             case "signal":
                 done.append(await pass_gate("gate"))
                 done.append(await deliver("parcel"))
+            case "cleanup":
+                try:
+                    done.append(await pass_gate("gate"))
+                except asyncio.CancelledError:
+                    self.notes.append("cancelled")
+                    await pass_gate("cleanup")
+                    raise
+            case "group":
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(deliver(what)) for what in ("parcel", "letter")]
+                done += [task.result() for task in tasks]
+            case "hidden":
+                try:
+                    done.append(await deliver("parcel"))
+                except Exception:
+                    raise Overloaded("a text of its own") from None
+            case "notes":
+                await workflow.wait_condition(lambda: len(self.notes) == 3)
         done.append(await record("after"))
         return [*done, *self.notes]
 
@@ -90,6 +109,15 @@ class OrderingAgain:
     @workflow.signal
     async def note(self, text: str) -> None:
         self.notes.append(text)
+
+    @workflow.update
+    async def count(self, text: str) -> int:
+        self.notes.append(text)
+        return len(self.notes)
+
+    @workflow.update
+    async def pay(self) -> str:
+        return await pass_gate("bill")
 
 
 agent = Agent(model="m", name="clerk", tools=[record])
@@ -238,6 +266,99 @@ class RerunContract(DurabilityContractBase):
         await execution.retry()
         done = await stage.soon(execution.result())
         assert done == ["before done", "gate done", "parcel done", "after done", "early"]
+
+    @pytest.mark.parametrize("how", ["group", "hidden"])
+    async def test_d22_a_failed_step_is_tried_anew_however_its_failure_was_raised(
+        self, stage: Stage, how: str
+    ) -> None:
+        execution, world = await self.failed(stage, how)
+        mended.add(execution.id)
+        await execution.retry()
+        done = await stage.soon(execution.result())
+        assert [one for one in done if "parcel" in one] == ["parcel done"]
+        assert world.attempts("parcel")[-1] == 1
+        assert world.count("before") == 1
+
+    async def test_d22_signals_that_nobody_had_taken_are_applied_after_a_retry(self, stage: Stage) -> None:
+        execution, _ = await stage.start(OrderingAgain, "notes")
+        for text in ("one", "two"):
+            await execution.signal("note", text)
+        await execution.terminate("too early")
+        await execution.retry()
+        await execution.signal("note", "three")
+        await stage.worker(OrderingAgain)
+        assert await stage.soon(execution.result()) == ["before done", "after done", "one", "two", "three"]
+
+    async def test_d22_a_cancel_request_that_nobody_had_taken_is_void(self, stage: Stage) -> None:
+        execution, world = await stage.start(Gated)
+        await execution.cancel()
+        await execution.terminate("at once")
+        await execution.retry()
+        world.gate("gate").set()
+        await stage.worker(Gated)
+        assert await stage.soon(execution.result()) == ["before done", "gate done", "after done"]
+
+    async def test_d22_an_update_that_came_too_late_can_be_sent_again(self, stage: Stage) -> None:
+        execution, world = await stage.start(OrderingAgain, "signal")
+        sent = asyncio.create_task(execution.update("count", "late", id="u"))
+        await stage.pass_time(0.1)
+        await execution.terminate("too early")
+        with pytest.raises(ExecutionAlreadyEnded):
+            await stage.soon(sent)
+        await execution.retry()
+        await stage.worker(OrderingAgain)
+        await stage.soon(world.happened("gate reached"))
+        assert await stage.soon(execution.update("count", "late", id="u")) == 1
+        assert await stage.soon((await stage.again(execution)).update("count", "late", id="u")) == 1
+        mended.add(execution.id)
+        world.gate("gate").set()
+        assert (await stage.soon(execution.result()))[-1] == "late"
+
+    async def test_d22_an_update_keeps_its_answer_though_its_handler_runs_again(self, stage: Stage) -> None:
+        execution, world = await stage.start(OrderingAgain, "cleanup")
+        await stage.worker(OrderingAgain)
+        await stage.soon(world.happened("gate reached"))
+        await execution.cancel()
+        await stage.soon(world.happened("cleanup reached"))
+        answers = {id: await stage.soon(execution.update("count", id, id=id)) for id in ("a", "b")}
+        assert answers == {"a": 2, "b": 3}
+        world.gate("cleanup").set()
+        with pytest.raises(ExecutionCancelled):
+            await stage.soon(execution.result())
+        await execution.retry()
+        world.gate("gate").set()
+        done = await stage.soon(execution.result())
+        assert done == ["before done", "gate done", "after done", "a", "b"]
+        again = await stage.again(execution)
+        assert {id: await stage.soon(again.update("count", "x", id=id)) for id in ("a", "b")} == answers
+        assert {event.kind for event in await all_events(again)} >= {EventKind.UPDATE_COMPLETED}
+
+    async def test_d22_an_update_under_way_at_the_end_is_answered_after_a_retry(self, stage: Stage) -> None:
+        execution, world = await stage.start(OrderingAgain, "signal")
+        await stage.worker(OrderingAgain)
+        await stage.soon(world.happened("gate reached"))
+        sent = asyncio.create_task(execution.update("pay", id="u"))
+        await stage.event(execution, EventKind.UPDATE_ACCEPTED)
+        await execution.terminate("too early")
+        with pytest.raises(UpdateAbandoned):
+            await stage.soon(sent)
+        mended.add(execution.id)
+        await execution.retry()
+        world.gate("bill").set()
+        assert await stage.soon(execution.update("pay", id="u")) == "bill done"
+        world.gate("gate").set()
+        await stage.soon(execution.result())
+        (answer,) = [one for one in await all_events(execution) if one.kind is EventKind.UPDATE_COMPLETED]
+        assert answer.data.to_data()["name"] == "pay"
+
+    async def test_d22_the_reason_of_an_end_from_outside_is_shown(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Gated)
+        await execution.terminate("enough of it")
+        described = await execution.describe()
+        assert (described.status, described.error) == (Status.TERMINATED, "enough of it")
+        await execution.retry()
+        described = await execution.describe()
+        assert (described.status, described.error, described.ended_at) == (Status.RUNNING, None, None)
 
     async def test_d22_a_step_that_must_be_done_once_is_repeated_only_when_asked_for(
         self, stage: Stage

@@ -119,18 +119,31 @@ class AmendingContract(JournalContractBase):
             assert list(await store.read(status)) == [FIRST, b"last", b"again", b"end"]
         assert len(await store.heads(status=Status.COMPLETED)) == len(ENDS)
 
-    async def test_j10_it_takes_messages_again_and_has_none_of_before(self, store: Store) -> None:
+    @pytest.mark.parametrize("is_amended", [True, False])
+    async def test_j10_it_takes_messages_again_and_has_those_that_nobody_consumed(
+        self, storage: Storage, store: Store, is_amended: bool
+    ) -> None:
         await store.create(new_execution(), FIRST)
-        await store.send("e", Message("unread", b"body"))
-        assert await store.amend("e", 1, b"end", Status.TERMINATED)
-        assert await store.amend("e", 2, b"again", Status.RUNNING)
+        for id in ("read", "unread"):
+            await store.send("e", Message(id, b"body"))
         claim = await self.claim_one(store)
-        assert not await store.messages("e", claim.consumed)
-        assert "e" not in (await self.claim(store)).mail
-        await store.send("e", Message("new", b"body"))
-        (delivery,) = await store.messages("e", claim.consumed)
-        assert delivery.message.id == "new"
+        if is_amended:
+            await store.append(claim, 1, [], Commit(consumed=1))
+            assert await store.amend("e", 1, b"end", Status.TERMINATED)
+        else:
+            await store.append(claim, 1, [b"end"], Commit(consumed=1, status=Status.FAILED))
+        unread = await store.messages("e", 1)
+        assert [(one.number, one.message.id) for one in unread] == [(2, "unread")]
+        async with storage.open() as other:
+            assert await other.amend("e", 2, b"again", Status.RUNNING)
+        claim = await self.claim_one(store)
+        assert claim.consumed == 1
         assert "e" in (await self.claim(store)).mail
+        await store.send("e", Message("new", b"body"))
+        found = await store.messages("e", claim.consumed)
+        assert [(one.number, one.message.id) for one in found] == [(2, "unread"), (3, "new")]
+        await store.append(claim, 3, [], Commit(consumed=3, release=True))
+        assert not (await self.claim(store)).claims
 
     async def test_j10_it_is_not_forgotten_while_it_runs(self, storage: Storage, store: Store) -> None:
         await self.create_and_close(store, "e", Status.FAILED, keep_seconds=10.0)
