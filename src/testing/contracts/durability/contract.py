@@ -22,6 +22,7 @@ from outlast.testing.contracts.durability.leases import LeaseContract
 from outlast.testing.contracts.durability.messages import MessageContract
 from outlast.testing.contracts.durability.poison import PoisonContract
 from outlast.testing.contracts.durability.programs import ProgramContract
+from outlast.testing.contracts.durability.rerun_programs import RerunProgramContract
 from outlast.testing.contracts.durability.reruns import RerunContract
 from outlast.testing.contracts.durability.runs import RunContract
 from outlast.testing.contracts.durability.stage import DurabilityContractBase
@@ -55,6 +56,7 @@ class DurabilityContract(
     PoisonContract,
     FailureContract,
     RerunContract,
+    RerunProgramContract,
     ProgramContract,
     DurabilityContractBase,
 ):
