@@ -343,7 +343,10 @@ class LeaseLost(DurabilityError):
     execution_id: str
 
     def wording(self) -> str:
-        return f"the lease on execution {self.execution_id!r} was lost: another worker carries it on, or somebody has ended it"
+        return (
+            f"the lease on execution {self.execution_id!r} was lost: another worker carries it on, or "
+            "somebody has ended it"
+        )
 
 
 @dataclass(eq=False)

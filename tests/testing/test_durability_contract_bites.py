@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import itertools
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -94,8 +95,8 @@ def test_a_backend_without_a_mistake_passes_as_it_is_run_here() -> None:
 
 
 def test_every_promise_is_tested_and_broken() -> None:
-    promises = [f"D{number}" for number in range(1, 20)]
+    promises = re.findall(r"^(D\d+) ", durability.__doc__ or "", flags=re.MULTILINE)
+    assert len(promises) == len(set(promises)) >= 24
     for promise in promises:
-        assert f"{promise} " in (durability.__doc__ or "")
         assert names_of_tests(f"{promise.lower()}_")
         assert [broken for broken in BROKEN_BACKENDS if broken.breaks.startswith(f"{promise.lower()}_")]

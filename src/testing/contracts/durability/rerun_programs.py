@@ -211,7 +211,7 @@ class RerunProgramContract(DurabilityContractBase):
         breaks=st.sets(st.integers(0, PLACES - 1), max_size=2),
         cached=st.sampled_from([0, 1000]),
     )
-    async def test_d22_a_program_has_its_result_however_often_it_ends(
+    async def test_a_program_has_its_result_however_often_it_ends_and_is_retried(
         self, program: list[Operation], endings: list[Ending], breaks: set[int], cached: int
     ) -> None:
         stage = self.new_rerun_stage()
@@ -287,9 +287,7 @@ class RerunProgramContract(DurabilityContractBase):
 
     @few_examples(8)
     @given(program=programs())
-    async def test_d23_a_fork_of_a_program_at_any_position_has_its_result(
-        self, program: list[Operation]
-    ) -> None:
+    async def test_a_fork_of_a_program_at_any_position_has_its_result(self, program: list[Operation]) -> None:
         stage = self.new_rerun_stage()
         try:
             execution, world = await stage.start(ProgramAgain, program)

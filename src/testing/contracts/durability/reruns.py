@@ -73,7 +73,7 @@ class OrderingAgain:
                 try:
                     done.append(await deliver("parcel"))
                 finally:
-                    done += await beside
+                    await beside
             case "code":
                 if workflow.info().execution_id not in mended:
                     raise Overloaded("a mistake in the code")
@@ -89,9 +89,12 @@ class OrderingAgain:
                     await pass_gate("cleanup")
                     raise
             case "group":
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(deliver(what)) for what in ("parcel", "letter")]
-                done += [task.result() for task in tasks]
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        tasks = [group.create_task(deliver(what)) for what in ("parcel", "letter")]
+                    done += [task.result() for task in tasks]
+                finally:
+                    await record("tidied")
             case "hidden":
                 try:
                     done.append(await deliver("parcel"))
@@ -102,9 +105,10 @@ class OrderingAgain:
         done.append(await record("after"))
         return [*done, *self.notes]
 
-    async def beside(self) -> list[str]:
-        """Two steps, which complete while another one fails."""
-        return [await record("first beside"), await record("second beside")]
+    async def beside(self) -> None:
+        """Two steps, which complete after another one has failed: one was under way then, one was not."""
+        await pass_gate("beside")
+        await record("second beside")
 
     @workflow.signal
     async def note(self, text: str) -> None:
@@ -186,20 +190,27 @@ class RerunContract(DurabilityContractBase):
 
     @pytest.mark.parametrize("how", ["step", "code", "beside"])
     async def test_d22_a_retry_goes_on_and_repeats_no_completed_step(self, stage: Stage, how: str) -> None:
-        execution, world = await self.failed(stage, how)
+        execution, world = await stage.start(OrderingAgain, how)
+        await stage.worker(OrderingAgain)
+        if how == "beside":
+            await stage.event(execution, EventKind.ACTIVITY_FAILED)
+            world.gate("beside").set()
+        with pytest.raises(ExecutionFailed):
+            await stage.soon(execution.result())
         tried = world.attempts("parcel")
         mended.add(execution.id)
         await (await stage.again(execution)).retry()
         done = await stage.soon(execution.result())
-        assert done[0] == "before done"
-        assert done[-1] == "after done"
-        for what in ("before", "after", "first beside", "second beside"):
-            assert world.count(what) == done.count(f"{what} done")
+        assert done == ["before done", "mended" if how == "code" else "parcel done", "after done"]
+        for what in ("before", "after"):
+            assert world.count(what) == 1
+        for what in ("beside reached", "beside passed", "second beside"):
+            assert world.count(what) == (how == "beside")
         if how != "code":
             assert tried == [1, 2]
             assert world.attempts("parcel") == [1, 2, 1]
             assert len({effect.key for effect in world.effects if effect.what == "parcel"}) == 1
-        keys = [effect.key for effect in world.effects if effect.what != "parcel"]
+        keys = [effect.key for effect in world.effects if effect.what not in ("parcel", "beside reached")]
         assert len(set(keys)) == len(keys)
         assert (await execution.describe()).status is Status.COMPLETED
 
@@ -254,18 +265,22 @@ class RerunContract(DurabilityContractBase):
         assert world.count("before") == 1
 
     async def test_d22_messages_of_the_void_part_are_delivered_again(self, stage: Stage) -> None:
-        execution, world = await stage.start(OrderingAgain, "signal")
+        execution, world = await stage.start(OrderingAgain, "cleanup")
         await stage.worker(OrderingAgain)
         await stage.soon(world.happened("gate reached"))
         await execution.signal("note", "early")
         await stage.event(execution, EventKind.SIGNAL_RECEIVED)
-        world.gate("gate").set()
-        with pytest.raises(ExecutionFailed):
+        await execution.cancel()
+        await stage.soon(world.happened("cleanup reached"))
+        await execution.signal("note", "late")
+        await stage.event(execution, EventKind.SIGNAL_RECEIVED, times=2)
+        world.gate("cleanup").set()
+        with pytest.raises(ExecutionCancelled):
             await stage.soon(execution.result())
-        mended.add(execution.id)
         await execution.retry()
+        world.gate("gate").set()
         done = await stage.soon(execution.result())
-        assert done == ["before done", "gate done", "parcel done", "after done", "early"]
+        assert done == ["before done", "gate done", "after done", "early", "late"]
 
     @pytest.mark.parametrize("how", ["group", "hidden"])
     async def test_d22_a_failed_step_is_tried_anew_however_its_failure_was_raised(
