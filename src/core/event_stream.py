@@ -180,8 +180,8 @@ class EventReader:
         """The arguments of the calls in the last reply of each run, by run and call: as the model wrote
         them, or as a person edited them. The journal holds them only there."""
         self._asked_before: list[tuple[int, str, _Calls | None]] = []
-        """What `_asked` had before each of its changes, with the position of the change and the run: a
-        retry may make the change void."""
+        """The position and the run of each change of `_asked`, with the former value: a retry may make the
+        change void."""
         self._updates: dict[str, str] = {}
         """The names of the updates, by id."""
         self._reopened = 0

@@ -126,7 +126,7 @@ def _answers_anew(self: UpdateTrace, record: AnyRecord) -> None:
 
 
 class AnswersAnew(BrokenBackend):
-    """Whoever asks for the answer of an update after a retry gets another one than those before."""
+    """After a retry, an update has another answer than its callers got."""
 
     breaks = "d22_an_update_keeps_its_answer"
     replaced = ((UpdateTrace, "read", _answers_anew),)

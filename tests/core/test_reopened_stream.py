@@ -168,4 +168,5 @@ def test_the_text_of_void_attempts_is_not_mixed_with_that_of_new_ones(journal: J
     new = [delta for delta in journal.deltas if delta.key.startswith(f"{journal.reopened}!")]
     last = max(index for index, data in enumerate(texts) if isinstance(data, events.ExecutionReopenedData))
     after = [data.text for data in texts[last:] if isinstance(data, events.TextDeltaData)]
-    assert after == [delta.text for delta in new]
+    # Two models write at the same time, and each text stands before what came of its attempt.
+    assert sorted(after) == sorted(delta.text for delta in new)

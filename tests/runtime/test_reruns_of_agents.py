@@ -25,6 +25,7 @@ from outlast.core.errors import (
     ExecutionTerminated,
 )
 from outlast.core.event_stream import Event, without_void
+from outlast.core.events import EventKind
 from outlast.core.json import JSON, canonical
 from outlast.core.records import SignalReceived, StepCompleted
 from outlast.core.summaries import SUMMARISER
@@ -55,10 +56,10 @@ down: dict[str, int] = {}
 
 LEFT_OUT = {
     *DEPENDS_ON_WORKERS,
-    "execution_reopened",
-    "execution_forked",
-    "execution_terminated",
-    "text_delta",  # It says which attempt it is of.
+    EventKind.EXECUTION_REOPENED,
+    EventKind.EXECUTION_FORKED,
+    EventKind.EXECUTION_TERMINATED,
+    EventKind.TEXT_DELTA,  # It says which attempt it is of.
 }
 
 
@@ -251,7 +252,7 @@ async def test_d22_a_call_that_waited_for_a_person_at_the_end_waits_again_after_
     try:
         execution, world = await stage.start(TwoAgents, program)
         await stage.worker(TwoAgents)
-        await stage.event(execution, "approval_requested")
+        await stage.event(execution, EventKind.APPROVAL_REQUESTED)
         (before,) = await execution.pending()
         for end in ("terminate", "cancel"):
             await (execution.terminate("too early") if end == "terminate" else execution.cancel())
@@ -279,7 +280,7 @@ async def test_d22_a_decision_that_was_given_counts_after_a_retry() -> None:
         execution, world = await stage.start(TwoAgents, program)
         down[execution.id] = 2
         await stage.worker(TwoAgents)
-        await stage.event(execution, "approval_requested")
+        await stage.event(execution, EventKind.APPROVAL_REQUESTED)
         (before,) = await execution.pending()
         await execution.decide(before.call_id, "allow")
         with pytest.raises(ExecutionFailed):
@@ -292,7 +293,7 @@ async def test_d22_a_decision_that_was_given_counts_after_a_retry() -> None:
         decisions = [one async for one in execution.records() if isinstance(one, SignalReceived)]
         assert len(decisions) == 1
         # Nobody has decided about the call of the fork.
-        await stage.event(fork, "approval_requested")
+        await stage.event(fork, EventKind.APPROVAL_REQUESTED)
         assert len(await fork.pending()) == 1
     finally:
         await stage.close()
@@ -300,4 +301,4 @@ async def test_d22_a_decision_that_was_given_counts_after_a_retry() -> None:
 
 def before_position(events: Sequence[Event]) -> int:
     """Return the position of the request for an approval."""
-    return next(one.position for one in events if one.kind == "approval_requested")
+    return next(one.position for one in events if one.kind == EventKind.APPROVAL_REQUESTED)

@@ -23,6 +23,7 @@ from outlast.core.errors import (
     UpdateAbandoned,
 )
 from outlast.core.event_stream import EventReader, without_void
+from outlast.core.events import EventKind
 from outlast.core.json import JSON
 from outlast.core.records import (
     ExecutionEnded,
@@ -50,7 +51,7 @@ from outlast.testing.contracts.durability.world import here, worlds
 from outlast.testing.contracts.examples import few_examples
 
 
-class Trouble:
+class Sabotage:
     """Operations of the program, by their places at the top, whose deeds fail for good, or never end."""
 
     def __init__(self, broken: set[int]) -> None:
@@ -59,20 +60,20 @@ class Trouble:
         self.is_stuck = asyncio.Event()
 
 
-troubles: dict[str, Trouble] = {}
+sabotages: dict[str, Sabotage] = {}
 """By execution, until somebody mends it."""
 
 
 @activity(retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=2)
-async def do_in_trouble(what: str) -> str:
+async def do_unless_sabotaged(what: str) -> str:
     """Do something, unless that is broken or stuck."""
     here().happen(what)
     place = int(what.partition(".")[0])
-    if (trouble := troubles.get(activity.info().execution_id)) is not None:
-        if place in trouble.broken:
+    if (sabotage := sabotages.get(activity.info().execution_id)) is not None:
+        if place in sabotage.broken:
             raise Overloaded(f"{what} is broken")
-        if place == trouble.stuck:
-            trouble.is_stuck.set()
+        if place == sabotage.stuck:
+            sabotage.is_stuck.set()
             await asyncio.Event().wait()
     return f"{what} done"
 
@@ -88,7 +89,7 @@ class ProgramAgain(WorkflowProgram):
     async def _operation(self, operation: Operation) -> JSON:
         match operation:
             case ["do", what]:
-                return await do_in_trouble(what)
+                return await do_unless_sabotaged(what)
             case _:
                 return await super()._operation(operation)
 
@@ -153,7 +154,7 @@ async def check_journal(execution: Execution) -> dict[str, int]:
     assert positions == sorted(set(positions))
     reader = EventReader()
     alone = [one.data for record in counted(records).records for one in reader.read(record)]
-    left_out = ("execution_reopened", "execution_terminated")
+    left_out = (EventKind.EXECUTION_REOPENED, EventKind.EXECUTION_TERMINATED)
     valid = [one.data for one in without_void(events)]
     assert [one for one in valid if one.kind not in left_out] == [
         one for one in alone if one.kind not in left_out
@@ -218,16 +219,16 @@ class RerunProgramContract(DurabilityContractBase):
         try:
             expected = await self.undisturbed(stage, program)
             execution, _ = await stage.start(ProgramAgain, program)
-            trouble = troubles[execution.id] = Trouble(breaks)
+            sabotage = sabotages[execution.id] = Sabotage(breaks)
             senders = Senders(await stage.again(execution))
             process: Process | None = None
             done: dict[str, int] = {}
             for how, place, dies in endings:
-                trouble.stuck = place
-                trouble.is_stuck.clear()
+                sabotage.stuck = place
+                sabotage.is_stuck.clear()
                 if process is None:
                     process = await stage.worker(ProgramAgain, max_cached_executions=cached)
-                ending = await self.end(stage, execution, how, trouble)
+                ending = await self.end(stage, execution, how, sabotage)
                 if ending is Status.COMPLETED:
                     break
                 if dies:
@@ -240,7 +241,7 @@ class RerunProgramContract(DurabilityContractBase):
                     breaks.pop()
                 await execution.retry()
                 senders.reopened()
-            troubles.pop(execution.id, None)
+            sabotages.pop(execution.id, None)
             if process is None:
                 await stage.worker(ProgramAgain, max_cached_executions=cached)
             try:
@@ -268,9 +269,9 @@ class RerunProgramContract(DurabilityContractBase):
         await process.stop()
         return result
 
-    async def end(self, stage: Stage, execution: Execution, how: str, trouble: Trouble) -> Status:
+    async def end(self, stage: Stage, execution: Execution, how: str, sabotage: Sabotage) -> Status:
         """End it in that way where it is stuck, unless it ends by itself; return how it has ended."""
-        moment = asyncio.ensure_future(trouble.is_stuck.wait())
+        moment = asyncio.ensure_future(sabotage.is_stuck.wait())
         ended = asyncio.ensure_future(execution.result())
         await stage.later(asyncio.wait({moment, ended}, return_when=asyncio.FIRST_COMPLETED), 60)
         moment.cancel()
