@@ -151,10 +151,11 @@ def check_effects(effects: Effects, results: Results) -> None:
     last_line: dict[tuple[str, str], int] = {}
     stood_still = {(key, attempt) for key, attempt, _, word in effects.lines() if word == "stood still"}
     for number, (key, attempt, step, word) in enumerate(effects.lines()):
-        if word == "begin" and (key, attempt) not in stood_still:
-            place = key.partition("/")[0], step
-            begun[place].append(attempt)
+        place = key.partition("/")[0], step
+        if word == "begin":
             first_line.setdefault(place, number)
+        if word == "begin" and (key, attempt) not in stood_still:
+            begun[place].append(attempt)
             last_line[place] = number
     wrong = []
     for id, steps in results.items():
