@@ -23,18 +23,11 @@ from rich.table import Table
 import outlast
 from outlast.adapters.sqlite import store as sqlite
 from tests.crash.bad_neighbours import KINDS, Grounds, Harm, Kind
-from tests.crash.chaos import Fault, carried_out, made
+from tests.crash.chaos import carried_out, made
 from tests.crash.processes import Processes
-from tests.crash.supervised import Supervised
+from tests.crash.supervised import Untroubled
 
 SIGNALS = 1000
-
-
-class Untroubled(Supervised):
-    """Workers that nobody kills but their executions."""
-
-    def faults(self) -> list[Fault]:
-        return []
 
 
 async def seconds_for(

@@ -12,6 +12,7 @@ import signal
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import outlast
@@ -99,8 +100,11 @@ async def made(trouble: Trouble, seconds: float) -> AsyncIterator[None]:
     print({name: times for name, times in trouble.happened.items() if times})
 
 
-async def carried_out(backend: outlast.Backend, ids: Collection[str]) -> Results:
-    """Carry executions out, so many at a time, and return their results."""
+async def carried_out(backend: outlast.Backend, ids: Collection[str], *, held_at_most: int = 0) -> Results:
+    """Carry executions out, so many at a time, and return their results.
+
+    So many may be held, by mere bad luck, and are resumed.
+    """
     room, results = asyncio.Semaphore(AT_ONCE), {}
 
     async def carry_out_one(id: str) -> None:
@@ -110,7 +114,7 @@ async def carried_out(backend: outlast.Backend, ids: Collection[str]) -> Results
             await insist(lambda: execution.signal("release"))
             results[id] = await insist(execution.result)
 
-    watching = asyncio.create_task(fail_when_held(backend, ids))
+    watching = asyncio.create_task(resume_when_held(backend, ids, held_at_most))
     carrying = asyncio.gather(*map(carry_out_one, ids))
     first: set[asyncio.Future[Any]] = {watching, carrying}
     try:
@@ -124,13 +128,16 @@ async def carried_out(backend: outlast.Backend, ids: Collection[str]) -> Results
     return results
 
 
-async def fail_when_held(backend: outlast.Backend, ids: Collection[str]) -> None:
-    """Raise as soon as one of these executions is held, so that nobody waits for it."""
-    good = frozenset(ids)
+async def resume_when_held(backend: outlast.Backend, ids: Collection[str], most: int) -> None:
+    """Resume those of the executions that are held; raise when there are more of them than that."""
+    good, resumed = frozenset(ids), 0
     while True:
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
         for described in await insist(lambda: backend.list(status="running")):
-            assert not (described.held and described.id in good), described
+            if described.held and described.id in good:
+                assert resumed < most, described
+                resumed += await insist((await insist(partial(backend.get, described.id))).resume)
+                print(f"{described.id} was held and is resumed: {described.error}")
 
 
 async def carry_out(count: int, url: str, trouble: Trouble) -> None:

@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 
 from tests.children import Child
-from tests.crash.chaos import WORKERS, Trouble
+from tests.crash.chaos import WORKERS, Fault, Trouble
 from tests.crash.processes import Processes
 from tests.crash.program import EFFECTS
 
@@ -83,6 +83,13 @@ class Supervised(Trouble):
                 os.kill(number, signal.SIGCONT)
         await asyncio.to_thread(self.command.wait)
         print(self.log.read_text()[-20_000:])
+
+
+class Untroubled(Supervised):
+    """Workers that nobody kills or pauses but their executions."""
+
+    def faults(self) -> list[Fault]:
+        return []
 
 
 def is_alive(number: int) -> bool:
