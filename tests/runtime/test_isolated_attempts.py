@@ -20,6 +20,7 @@ from outlast.core.errors import (
     ForeignError,
 )
 from outlast.runtime.definitions import workflow
+from outlast.runtime.isolation import watchdog
 from outlast.runtime.isolation.tasks import attempt_task, isolated_attempts
 
 LIMIT = 0.1
@@ -58,7 +59,8 @@ async def test_code_that_holds_the_loop_fails_with_the_name_of_its_activity() ->
     assert (raised.value.activity, raised.value.place.rpartition(" ")[2]) == ("a", "spin")
 
 
-async def test_clean_up_code_may_await_after_an_interruption() -> None:
+async def test_clean_up_code_may_await_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "BLOCKING_SECONDS", 0.0)
     cleaned = False
 
     async def attempt() -> None:

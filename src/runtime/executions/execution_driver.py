@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from outlast.core.errors import (
+    ActivityBlocked,
     ActivityInterrupted,
     ActivityTimedOut,
     OutcomeUnknown,
@@ -429,7 +430,7 @@ class Driver:
         except Exception as error:
             return _Ended(
                 failure=failure_of(error, limit_bytes, final=step.options.retry.non_retryable),
-                outcome_unknown=once and isinstance(error, ActivityTimedOut),
+                outcome_unknown=once and isinstance(error, (ActivityBlocked, ActivityTimedOut)),
                 heartbeat=list(pulse.details),
             )
         return _Ended(result=result)

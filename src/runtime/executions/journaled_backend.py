@@ -182,7 +182,7 @@ class JournaledBackend(Backend):
 
         `last_words` is asked what a lost worker left behind, when this one takes an execution over from it.
         `holding_limit` is the time for which code may hold the event loop before it is interrupted: by
-        default a third of the lease, and at least a second.
+        default a third of the lease, and at least half a second.
         """
         options = WorkerOptions(
             lease,

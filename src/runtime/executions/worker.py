@@ -64,8 +64,8 @@ RUNNING_SECONDS_MIN = 1.0
 HOLDING_SHARE = 1 / 3
 """The share of a lease for which code may hold the event loop. Leases are renewed when a third has passed, so
 they are still good afterwards."""
-HOLDING_SECONDS_MIN = 1.0
-"""The time that code may always hold the event loop, also where a lease is short."""
+HOLDING_SECONDS_MIN = 0.5
+"""The time that code may always hold the event loop, also where a lease is short and the machine busy."""
 
 PAUSE_SECONDS = 0.02
 """The shortest wait between two looks at the store, when nothing happens there."""

@@ -30,6 +30,7 @@ The exception must not hit our own code, however short the sections are:
 - A library is interrupted only after a while of trying: a lock of `logging`, say, is held for a moment, while
   code that spins is soon met in a frame of its own.
 
+Code that waits, in a call that blocks, has more time than code that computes, since it mostly ends by itself.
 Time is counted in looks that lie apart, not by a clock alone: a process that was suspended for an hour sees
 one look. Code that somebody steps through with a debugger is left alone. So is an import, which may take long
 the first time and would have to begin anew the next time.
@@ -56,8 +57,16 @@ T = TypeVar("T")
 
 LOOKS: Final = 4
 """The number of looks that make up the limit."""
-LOOKS_AT_LIBRARIES: Final = LOOKS + 2
-"""The number of looks after which libraries that the code calls are interrupted too."""
+TRIES_IN_USER_CODE: Final = 2
+"""The number of looks at overdue code after which libraries that it calls are interrupted too."""
+BLOCKING_SECONDS: Final = 10.0
+"""The time for which a call may wait, unless three times the limit is longer. Such a call mostly ends by
+itself, and if it is cut short, nobody knows what became of it."""
+BUSY_SHARE: Final = 0.05
+"""The share of the time that a thread must compute, to count as busy; a busy machine gives it no more."""
+SIGNALS_PER_LOOK: Final = 4
+"""The number of signals that the timer sends between two looks. It counts CPU time, of which a process may
+get a share only; a look is counted as soon as enough time has passed by the clock."""
 AGAIN_SECONDS: Final = 0.005
 """The time until the next try, when an overdue section could not be interrupted where it was."""
 
@@ -70,7 +79,18 @@ _SIGNAL: signal.Signals | None = getattr(signal, "SIGVTALRM", None)
 class Section:
     """One entry into code of a user."""
 
-    __slots__ = ("interruptions", "is_being_interrupted", "looks", "place", "seconds", "seen_at", "since")
+    __slots__ = (
+        "computed",
+        "interruptions",
+        "is_being_interrupted",
+        "looks",
+        "place",
+        "seconds",
+        "seen_at",
+        "since",
+        "tries",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.interruptions = 0
@@ -79,8 +99,13 @@ class Section:
         """Where the code was interrupted last."""
         self.seconds = 0.0
         """For how long it had run by then, at least."""
-        self.since = self.seen_at = 0.0
+        self.since = self.seen_at = self.computed = 0.0
         self.looks = -1
+        """How many looks found it computing, since it was interrupted last; -1 before the first look."""
+        self.waits = 0
+        """How many looks found it waiting, since then."""
+        self.tries = 0
+        """How many looks found it overdue, since then."""
         self.is_being_interrupted = False
 
 
@@ -152,12 +177,14 @@ class _Watchdog:
         self._news = threading.Event()
         """Set when the limits have changed."""
         self._by_signal = _install_handler()
+        find_clock = getattr(time, "pthread_getcpuclockid", None)
+        self._cpu_clock: int | None = None if find_clock is None else find_clock(self._thread_id)
         self._watching: threading.Thread | None = None
 
     def begin(self, limit_seconds: float) -> None:
         self._limits.append(limit_seconds)
         if self._by_signal:
-            _watch_by_signal(self, self._period)
+            _watch_by_signal(self, self._period / SIGNALS_PER_LOOK)
         self._news.set()
         if self._watching is None:
             self._watching = threading.Thread(target=self._watch, name="outlast watchdog", daemon=True)
@@ -196,9 +223,29 @@ class _Watchdog:
         now = time.monotonic()
         if section.looks < 0:
             section.looks, section.since, section.seen_at = 0, now, now
+            section.computed = self._computed()
         elif now - section.seen_at >= 0.9 * period:
-            section.looks, section.seen_at = section.looks + 1, now
-        return section.looks >= LOOKS
+            computed, before = self._computed(), section.computed
+            if computed - before >= BUSY_SHARE * min(now - section.seen_at, period):
+                section.looks += 1
+            else:
+                section.waits += 1
+            section.seen_at, section.computed = now, computed
+            section.tries += self._is_overdue(section, period)
+        return self._is_overdue(section, period)
+
+    def _is_overdue(self, section: Section, period: float) -> bool:
+        looks = section.looks + section.waits
+        return section.looks >= LOOKS or looks * period >= max(BLOCKING_SECONDS, 3 * LOOKS * period)
+
+    def _computed(self) -> float:
+        """Return for how long the watched thread has computed; where nobody knows, for ever."""
+        if self._cpu_clock is None:
+            return time.monotonic()
+        try:
+            return time.clock_gettime(self._cpu_clock)
+        except OSError:  # The thread has ended.
+            return 0.0
 
     def on_signal(self, frame: FrameType | None) -> None:
         """Interrupt the open section, which runs in `frame`, if it is overdue."""
@@ -231,7 +278,8 @@ class _Watchdog:
         section.interruptions += 1
         section.place = place_of(frame)
         section.seconds = section.seen_at - section.since
-        section.looks = 0  # Code that catches the exception gets the next one after the same time.
+        # Code that catches the exception gets the next one after the same time.
+        section.looks = section.waits = section.tries = 0
 
     def withdraw(self, section: Section) -> None:
         """Raise `CodeInterrupted` once more, and know afterwards that no other one is under way."""
@@ -248,9 +296,9 @@ class _Watchdog:
 
 
 def _can_be_interrupted(frame: FrameType, section: Section) -> bool:
-    """Return whether the code that runs in `frame` may be interrupted there, by the looks at its section."""
+    """Return whether the code that runs in `frame` may be interrupted there, by the tries so far."""
     file = frame.f_code.co_filename
-    if not is_user_code(file) and (section.looks < LOOKS_AT_LIBRARIES or file.startswith(_OWN)):
+    if not is_user_code(file) and (section.tries <= TRIES_IN_USER_CODE or file.startswith(_OWN)):
         return False
     return not any(caller.startswith(_IMPORT) or caller.endswith(_DEBUGGERS) for caller in _files(frame))
 
