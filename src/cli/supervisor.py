@@ -54,6 +54,11 @@ BEAT_SECONDS: Final = 0.5
 """The time between two signs of life of a child, and between two looks at it."""
 SILENCE_SECONDS_MIN: Final = 2.0
 """A child is silent for at least this long before it is given up, also where a lease is shorter."""
+WAITING_SECONDS_MIN: Final = 15.0
+"""The same for a child that does not compute: its code makes a call that blocks. Such a call mostly ends by
+itself, or by the watchdog inside the child."""
+BUSY_SHARE: Final = 0.05
+"""The share of the time that a child must compute, to count as busy; a busy machine gives it no more."""
 ABORT_SECONDS: Final = 2.0
 """The time that a child has to write its stack."""
 BACK_OFF_SECONDS: Final = (0.1, 10.0)
@@ -81,6 +86,10 @@ class Terms:
     def silence_seconds(self) -> float:
         return max(self.lease_seconds, SILENCE_SECONDS_MIN)
 
+    @property
+    def waiting_seconds(self) -> float:
+        return max(1.5 * self.lease_seconds, WAITING_SECONDS_MIN)
+
 
 @dataclass(slots=True, eq=False)
 class _Child:
@@ -102,6 +111,15 @@ class _Child:
     @property
     def id(self) -> int:
         return self.process.pid
+
+    @property
+    def computed(self) -> float:
+        """The CPU time that the process has used, in seconds; where nobody knows, as if it never waited."""
+        try:
+            fields = Path(f"/proc/{self.id}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return time.monotonic()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def is_stopped(self) -> bool:
@@ -209,10 +227,10 @@ class ProcessSupervisor:
 
     async def _look_after(self, child: _Child) -> int:
         """Return the child's exit code, once it has ended or was given up."""
-        silent = 0
+        silent = busy = 0
         stop_by: float | None = None
         while not child.ended.done():
-            child.was_heard = False
+            child.was_heard, computed = False, child.computed
             await asyncio.wait({child.ended}, timeout=BEAT_SECONDS)
             self._somebody_began = self._somebody_began or child.is_ready
             if self._stopping.is_set():
@@ -221,12 +239,13 @@ class ProcessSupervisor:
                     await self._give_up(child, "did not stop in order when it was asked to")
                     continue
             if child.was_heard or not child.is_ready or child.is_leaving or child.is_stopped:
-                silent = 0
+                silent = busy = 0
                 continue
             silent += 1
-            if silent * BEAT_SECONDS >= self._terms.silence_seconds:
-                seconds = self._terms.silence_seconds
-                await self._give_up(child, f"gave no sign of life for {seconds:.0f} s")
+            busy += child.computed - computed >= BUSY_SHARE * BEAT_SECONDS
+            waited = silent * BEAT_SECONDS
+            if busy * BEAT_SECONDS >= self._terms.silence_seconds or waited >= self._terms.waiting_seconds:
+                await self._give_up(child, f"gave no sign of life for {waited:.0f} s")
         return child.ended.result()
 
     async def _give_up(self, child: _Child, why: str) -> None:

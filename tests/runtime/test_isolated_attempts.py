@@ -18,6 +18,7 @@ from outlast.core.errors import (
     BusyWorkflow,
     ConfigurationError,
     ForeignError,
+    OutcomeUnknown,
 )
 from outlast.runtime.definitions import workflow
 from outlast.runtime.isolation import watchdog
@@ -132,6 +133,28 @@ class Spinning:
     @workflow.entrypoint
     async def run(self) -> None:
         spin()
+
+
+@outlast.activity(effect="once")
+async def spin_once() -> None:
+    spin()
+
+
+@workflow.define(name="isolated.spinning_once")
+class SpinningOnce:
+    @workflow.entrypoint
+    async def run(self) -> str:
+        with pytest.raises(OutcomeUnknown):
+            await spin_once()
+        return "unknown"
+
+
+async def test_the_outcome_of_what_may_run_once_only_is_unknown_after_an_interruption() -> None:
+    async with outlast.connect("memory:") as backend:
+        execution = await backend.start(SpinningOnce)
+        options: dict[str, Any] = {"holding_limit": timedelta(seconds=LIMIT)}
+        async with backend.worker([SpinningOnce], **options), asyncio.timeout(30):
+            assert await execution.result() == "unknown"
 
 
 async def given_up() -> str:
