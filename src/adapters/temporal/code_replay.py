@@ -136,13 +136,15 @@ class CodeReplay(KeptHistory):
                 # Temporal leaves out what is asked for and given up in one task.
                 del window.asked[key]
         for key in batch.steps:
-            await self._look_at(live, key, window)
+            # The failure of one step may have made the code give up another one.
+            if (step := live.requested.get(key)) is not None:
+                await self._look_at(live, step, window)
 
-    async def _look_at(self, live: LiveCode, key: str, window: _Window) -> None:
+    async def _look_at(self, live: LiveCode, step: Step, window: _Window) -> None:
         """Look whether the history has a step from the time when it was asked for."""
-        step = live.requested[key]
+        key = step.key
         if step.options.local:
-            del window.asked[key]  # It is in the history once it has ended.
+            window.asked.pop(key, None)  # It is in the history once it has ended.
         try:
             check_size(f"the arguments of {step.name!r}", list(payload_of(step)), self._limit_bytes)
         except PayloadTooLarge as error:
