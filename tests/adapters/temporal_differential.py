@@ -160,7 +160,6 @@ numbers = st.integers(0, 99)
 _leaf = st.one_of(
     st.tuples(st.just("work"), numbers, st.sampled_from(["well", "well", "flaky", "badly"])).map(list),
     st.tuples(st.just("pages"), numbers).map(list),
-    st.tuples(st.just("agent"), st.lists(numbers, min_size=1, max_size=3)).map(list),
     st.just(["chance"]),
 )
 _branching = st.recursive(
@@ -171,8 +170,12 @@ _branching = st.recursive(
     ).map(list),
     max_leaves=5,
 )
+# Models answer when they like, so runs of agents do not stand beside each other.
+_agent = st.tuples(st.just("agent"), st.lists(numbers, min_size=1, max_size=3)).map(list)
 _ops = st.one_of(
     _branching,
+    _agent,
+    _agent.map(lambda agent: ["race", agent]),
     st.just(["sleep"]),
     st.just(["expire"]),
     st.just(["signal"]),
