@@ -62,7 +62,7 @@ class Size:
         return f"{self.good} beside {self.bad} of each kind"
 
 
-SMALL = Size(good=20, bad=1, signals=1000, seconds=120)
+SMALL = Size(good=20, bad=1, signals=1000, seconds=165)
 FULL = Size(good=200, bad=20, signals=60_000, seconds=3600, held_at_most=20)
 """One flood is of that many signals, and the others of a hundredth."""
 
