@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import typer
 from typer.core import TyperGroup
 
-from outlast.cli import agents, control, rendering
+from outlast.cli import agents, checking, control, rendering
 from outlast.cli.loading import arguments_of, workflow_called, workflows_in
 from outlast.cli.logs import LogFormat, LogLevel, write_log
 from outlast.cli.options import BackendOption, IdArgument, JsonOption
@@ -251,6 +251,7 @@ async def _show(backend: Backend, id: str, *, follow: bool, json: bool) -> None:
 for _verb in (control.cancel, control.terminate, control.retry, control.fork, control.resume, control.export):
     app.command()(_verb)
 app.command("import")(control.import_)
+app.command()(checking.check)
 
 
 @app.command()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 
+from outlast.core.errors import BusyWorkflow, NonDeterminismError
 from outlast.core.records import AnyRecord, decode_record
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.workflow_context import WorkflowInfo
-from outlast.ports.journal import Store
+from outlast.ports.journal import DEFAULT_TASK_QUEUE, Store
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.isolation.pace import Pace
@@ -57,12 +59,23 @@ async def load(
     Raises:
         NonDeterminismError, BusyWorkflow: see `LiveExecution`; nothing of it is left in memory.
     """
+    read = [record async for record in decoded(records)]
+    return await replayed(
+        definition, info, read, limit_bytes=limit_bytes, running_seconds_max=running_seconds_max
+    )
+
+
+async def replayed(
+    definition: WorkflowDefinition,
+    info: WorkflowInfo,
+    records: Sequence[AnyRecord],
+    *,
+    limit_bytes: int,
+    running_seconds_max: float | None = None,
+) -> LiveExecution:
+    """Do the same with records that were read already."""
     live = LiveExecution(
-        definition,
-        info,
-        [record async for record in decoded(records)],
-        limit_bytes=limit_bytes,
-        running_seconds_max=running_seconds_max,
+        definition, info, records, limit_bytes=limit_bytes, running_seconds_max=running_seconds_max
     )
     pace = Pace()
     try:
@@ -72,3 +85,19 @@ async def load(
         live.close()
         raise
     return live
+
+
+async def departure_in(
+    definition: WorkflowDefinition, execution_id: str, records: Sequence[AnyRecord]
+) -> NonDeterminismError | BusyWorkflow | None:
+    """Return why the code at hand cannot carry on an execution with these records; None if it can.
+
+    Nothing happens outside: no step begins, and nothing is written.
+    """
+    info = WorkflowInfo(execution_id, definition.name, DEFAULT_TASK_QUEUE)
+    try:
+        live = await replayed(definition, info, records, limit_bytes=sys.maxsize)
+    except (NonDeterminismError, BusyWorkflow) as error:
+        return error
+    live.close()
+    return None

@@ -109,7 +109,11 @@ class Rerunner:
         if export.status is Status.RUNNING or not isinstance(last, ExecutionEnded):
             return await self._create(records, new_id, export.header.task_queue, reason=reason)
         await self._create(records[:-1], new_id, export.header.task_queue, reason=reason)
-        await self._store.amend(new_id, len(records) - 1, encode_record(last), export.status)
+        ended = await self._store.amend(new_id, len(records) - 1, encode_record(last), export.status)
+        if not ended:
+            raise CannotRerun(
+                f"execution {new_id!r} was resumed while it was imported, and runs; terminate it"
+            )
         return new_id
 
     async def records(self, execution_id: str) -> Sequence[AnyRecord]:
