@@ -16,8 +16,9 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 import outlast
-from outlast.adapters.scripted.session import handoff
+from outlast.adapters.scripted.session import call, handoff, say
 from outlast.core.errors import (
+    ActivityFailed,
     CannotRerun,
     ExecutionAlreadyEnded,
     ExecutionCancelled,
@@ -302,3 +303,37 @@ async def test_d22_a_decision_that_was_given_counts_after_a_retry() -> None:
 def before_position(events: Sequence[Event]) -> int:
     """Return the position of the request for an approval."""
     return next(one.position for one in events if one.kind == EventKind.APPROVAL_REQUESTED)
+
+
+async def test_d22_a_durable_run_outside_a_workflow_goes_on_after_a_retry() -> None:
+    """The outcome is read from the journal, and what is void is no part of it."""
+    agent = outlast.Agent(model="m", name="solo", tools=[do])
+    is_down = True
+
+    def script(request: ModelRequest) -> Any:
+        if request.turn == 1:
+            return call("crashes_do", {"what": "once"})
+        if is_down:
+            raise ConnectionError("the model is down")
+        return say("Done.")
+
+    async with outlast.connect("memory:") as backend:
+        for _ in range(2):
+            with pytest.raises(ActivityFailed, match="the model is down"):
+                await outlast.Runner.run(
+                    agent, "Go.", outlast.ScriptedSession(script), id="q-1", backend=backend
+                )
+        execution = await backend.get("q-1")
+        await execution.retry()
+        is_down = False
+        result = await outlast.Runner.run(
+            agent, "Go.", outlast.ScriptedSession(script), id="q-1", backend=backend
+        )
+        assert (result.text, result.turns) == ("Done.", 2)
+        assert [one.to_wire()["type"] for one in result.entries] == [
+            "message.input",
+            "function.call",
+            "function.result",
+            "message.output",
+        ]
+        assert worlds["q-1"].count("once") == 1
