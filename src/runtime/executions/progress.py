@@ -75,8 +75,10 @@ class Progress:
                 self._now = at
                 self._ended(key, at, None, record)
             case AttemptFailed(key=key):
-                self._attempts[key] = record.attempt + 1
-                self._attempt_failed(record)
+                # A second record of one attempt corrects a date.
+                if self._attempts.get(key) != record.attempt + 1:
+                    self._attempts[key] = record.attempt + 1
+                    self._attempt_failed(record)
             case EventEmitted(kind=kind, data=data) if kind in _APPROVALS:
                 name = data.get("tool")
                 self._log(kind, f"call {data.get('call_id')} of tool {name} {_APPROVALS[kind]}", tool=name)
@@ -122,7 +124,7 @@ class Progress:
         what = f"step {record.key}" if step is None else _named(step)
         wait = max(0.0, record.retry_at - record.at)
         self._log(
-            "attempt_failed",
+            EventKind.ATTEMPT_FAILED,
             f"{what} failed at attempt {record.attempt} with {record.failure.kind}; "
             f"the next attempt begins in {wait:.1f} s",
             step=record.key,
