@@ -306,7 +306,7 @@ def before_position(events: Sequence[Event]) -> int:
 
 
 async def test_d22_a_durable_run_outside_a_workflow_goes_on_after_a_retry() -> None:
-    """The outcome is read from the journal, and what is void is no part of it."""
+    """The outcome is read from the journal, and what is void does not count."""
     agent = outlast.Agent(model="m", name="solo", tools=[do])
     is_down = True
 

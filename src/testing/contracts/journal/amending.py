@@ -119,10 +119,16 @@ class AmendingContract(JournalContractBase):
             assert list(await store.read(status)) == [FIRST, b"last", b"again", b"end"]
         assert len(await store.heads(status=Status.COMPLETED)) == len(ENDS)
 
-    @pytest.mark.parametrize("is_amended", [True, False])
-    async def test_j10_it_takes_messages_again_and_has_those_that_nobody_consumed(
-        self, storage: Storage, store: Store, is_amended: bool
+    async def test_j10_it_has_the_messages_that_its_worker_left(self, storage: Storage, store: Store) -> None:
+        await self.keeps_messages(storage, store, is_amended=False)
+
+    async def test_j10_it_has_the_messages_of_before_an_end_from_outside(
+        self, storage: Storage, store: Store
     ) -> None:
+        await self.keeps_messages(storage, store, is_amended=True)
+
+    async def keeps_messages(self, storage: Storage, store: Store, *, is_amended: bool) -> None:
+        """Check that nothing unread is lost by an end, and that messages are taken again afterwards."""
         await store.create(new_execution(), FIRST)
         for id in ("read", "unread"):
             await store.send("e", Message(id, b"body"))
