@@ -23,6 +23,7 @@ from outlast.core.json import JSON, canonical
 from outlast.core.records import (
     AnyRecord,
     ExecutionEnded,
+    ExecutionRecovered,
     ExecutionStarted,
     Status,
     StepKind,
@@ -107,6 +108,8 @@ class Rerunner:
         )
         last = records[-1]
         if export.status is Status.RUNNING or not isinstance(last, ExecutionEnded):
+            # Its steps may be under way where it comes from.
+            records.append(ExecutionRecovered(at=self._clock.now()))
             return await self._create(records, new_id, export.header.task_queue, reason=reason)
         await self._create(records[:-1], new_id, export.header.task_queue, reason=reason)
         ended = await self._store.amend(new_id, len(records) - 1, encode_record(last), export.status)

@@ -538,6 +538,17 @@ class RerunContract(DurabilityContractBase):
         assert await stage.soon(copy.result()) == done
         assert {effect.what for effect in worlds[copy.id].effects} == {"gate reached", "gate passed"}
 
+    async def test_d25_a_step_that_may_be_under_way_elsewhere_is_in_doubt_after_an_import(
+        self, stage: Stage
+    ) -> None:
+        execution, world = await stage.start(GatedOnce)
+        await stage.worker(GatedOnce)
+        await stage.soon(world.happened("gate reached"))
+        copy = await (await stage.backend()).import_(await execution.export(), id=f"a copy of {execution.id}")
+        await copy.resume()
+        assert await stage.soon(copy.result()) == "unknown, looked done"
+        assert worlds[copy.id].count("gate reached") == 0
+
     async def test_d25_what_cannot_be_imported_leaves_nothing(self, stage: Stage) -> None:
         execution, _ = await self.failed(stage, "step")
         lines = list(await execution.export())
