@@ -19,6 +19,7 @@ ENVELOPE_DEPTH = 20
 
 SAME_KEYS = "it has keys that become the same text in JSON, such as 1 and '1'"
 
+_written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _CONTAINERS = (dict, list, tuple)
 _INTEGER_END = 10**4300
 """The end of the integers that Python reads and writes, unless it is configured otherwise."""
@@ -35,7 +36,7 @@ def encode(value: JSON, *, depth_max: int = DEPTH_MAX + ENVELOPE_DEPTH) -> bytes
         TypeError: for anything that is not JSON.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _written(value)
     except RecursionError:
         raise _too_deep(depth_max) from None
     # Most texts have too few brackets to be deep; counting brackets is much faster than a walk.

@@ -79,9 +79,9 @@ class _Factory:
             coroutine = _AttemptCoroutine(coroutine, activity)
         if context is not None:
             options["context"] = context
-        if self.before is not None:
-            return self.before(loop, coroutine, **options)
-        return asyncio.Task(coroutine, loop=loop, **options)
+        if self.before is None:
+            return asyncio.Task(coroutine, loop=loop, **options)
+        return self.before(loop, coroutine, **options)
 
 
 class _AttemptCoroutine(Coroutine[Any, Any, T]):
