@@ -69,7 +69,7 @@ def failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("failed")
 def test_what_failed_says_where_and_is_retried_once_it_is_mended() -> None:
-    assert 'raise LookupError(f"no box for {what}")' in call("show", "p-1").stdout
+    assert 'raise LookupError(f"…")' in call("show", "p-1").stdout
     Path("mended").touch()
     retried = call("retry", "p-1", "nobody")
     assert (retried.exit_code, retried.stdout) == (1, "p-1 is open again\n")

@@ -10,7 +10,7 @@ import pytest
 from outlast.core.errors import ForeignError, ModelUnreachable
 from outlast.core.failure import Failure
 from outlast.runtime.isolation.exits import contained
-from outlast.runtime.isolation.tracebacks import CAUSES_MAX, FRAMES_MAX, failure_of
+from outlast.runtime.isolation.tracebacks import CAUSES_MAX, FRAMES_MAX, failure_of, line_shown
 
 
 def caught(raising: Callable[[], object]) -> BaseException:
@@ -47,7 +47,7 @@ def test_the_innermost_frames_are_kept() -> None:
     frames = failure_of(caught(lambda: deep(100))).frames
     assert len(frames) == FRAMES_MAX
     assert {frame.function for frame in frames} == {"deep"}
-    assert frames[-1].text == 'raise ValueError("at the bottom")'
+    assert frames[-1].text == 'raise ValueError("…")'
 
 
 def test_frames_of_libraries_are_left_out_unless_there_is_no_other() -> None:
@@ -118,6 +118,24 @@ def test_an_exit_says_where_as_well() -> None:
     assert isinstance(error, ForeignError)
     failure = failure_of(error)
     assert (failure.kind, failure.frames[-1].text) == ("SystemExit", "raise SystemExit(3)")
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("    return prices[item]\n", "return prices[item]"),
+        ('run(LocalSession(api_key="sk-1"))', 'run(LocalSession(api_key="…"))'),
+        ("run(agent, 'go', LocalSession(api_key=\"sk-1\"))", "run(agent, '…'))"),
+        (
+            'raise Unpriced(f"no {prices["sk-1"]} \\" for {item}") from error',
+            'raise Unpriced(f"…") from error',
+        ),
+        ('key = """sk-1', 'key = "…"'),
+        ("text = x  # don't", "text = x  # don'…'"),
+    ],
+)
+def test_nothing_in_quotes_is_shown_of_a_line(line: str, shown: str) -> None:
+    assert line_shown(line) == shown
 
 
 def test_a_small_limit_leaves_the_places_out_before_the_message() -> None:

@@ -1,6 +1,7 @@
 """Where an exception came from: the frames of user code, which the journal keeps beside its message (D21).
 
-Only file, line, function and the text of the line are kept. Values of variables may be secrets. So may be the
+Only file, line, function and the text of the line are kept, and of that text no literal in quotes: a line may
+be `LocalSession(api_key="…")`. Values of variables may be secrets. So may be the
 texts of exceptions that an adapter of ours has turned into its own error: of the causes of an error of ours,
 only those are kept that a journal has held already.
 """
@@ -8,6 +9,7 @@ only those are kept that a journal has held already.
 from __future__ import annotations
 
 import linecache
+import re
 import sys
 from collections.abc import Collection
 
@@ -21,6 +23,8 @@ FRAMES_MAX = 20
 CAUSES_MAX = 5
 """The most causes, one behind the other."""
 LINE_CHARACTERS_MAX = 200
+_QUOTED = re.compile(r"""(["'])(?:.*["']|.*$)""")
+_LONG_QUOTES = ('"""', "'''")
 
 
 def failure_of(
@@ -33,6 +37,17 @@ def failure_of(
     failure = failure_without_traceback(error, limit_bytes, final=final)
     complete = _located(error, failure, CAUSES_MAX)
     return complete if len(complete.to_json()) <= limit_bytes // 4 else failure
+
+
+def line_shown(line: str) -> str:
+    """Return a line of code without what is in quotes: all from the first quote to the last one.
+
+    A text of several lines may begin or end in the line; then all from the first quote on is left out.
+    """
+    line = line.strip()
+    if any(quotes in line for quotes in _LONG_QUOTES):
+        line = line[: min(line.find(quote) for quote in "\"'" if quote in line)] + '"'
+    return _QUOTED.sub(r"\1…\1", line)[:LINE_CHARACTERS_MAX]
 
 
 def _located(error: BaseException, failure: Failure, causes: int) -> Failure:
@@ -89,7 +104,7 @@ def _frames(error: BaseException) -> tuple[Frame, ...]:
             file=code.co_filename,
             line=line,
             function=code.co_qualname,
-            text=linecache.getline(code.co_filename, line).strip()[:LINE_CHARACTERS_MAX],
+            text=line_shown(linecache.getline(code.co_filename, line)),
         )
         for code, line in shown[-FRAMES_MAX:]
     )

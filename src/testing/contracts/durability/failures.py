@@ -13,7 +13,7 @@ import pytest
 from outlast.adapters.scripted.session import ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.errors import ActivityFailed, ExecutionFailed, ModelRefused
-from outlast.core.failure import Failure
+from outlast.core.failure import Failure, Frame
 from outlast.ports.llm import ModelRequest
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
@@ -31,6 +31,11 @@ def price_of(item: str) -> int:
     """Fail as code does: some calls deep, with values around it."""
     prices = {"key": SECRET}
     return len(prices[item])
+
+
+def keep_secret(price: int, key: str) -> int:
+    """Return the price; the line of the call has a secret in it, as that of a session with an API key may."""
+    return price if key else 0
 
 
 def quote(item: str) -> int:
@@ -99,6 +104,8 @@ class Pricing:
                 return await Runner.run(Agent(model="m", name="clerk", tools=[look_up_inline]), "go", session)
             case "script":
                 return await Runner.run(Agent(model="m", name="careless"), "go", ScriptedSession(refuse))
+            case "literal":
+                return keep_secret(price_of("tea"), "sk-in-the-code")
             case "model":
                 return await Runner.run(Agent(model="m", name="clerk"), "go", ScriptedSession(refuse))
         await workflow.wait_condition(lambda: False)
@@ -137,7 +144,7 @@ class FailureContract(DurabilityContractBase):
         assert root.frames[-1].function == "price_of"
         for one in _chain(failure):
             for frame in one.frames:
-                assert frame.text == linecache.getline(frame.file, frame.line).strip()
+                assert frame.text.split('"')[0] == _code_at(frame).split('"')[0]
                 assert frame.text
         functions = [frame.function for one in _chain(failure) for frame in one.frames]
         assert place in ("guardrail", "signal") or "Pricing.run" in functions
@@ -161,13 +168,16 @@ class FailureContract(DurabilityContractBase):
             ("'milk'", "price_of"),
         ]
 
-    async def test_d21_no_value_of_a_variable_is_kept(self, stage: Stage) -> None:
-        execution, _ = await stage.start(Pricing, "activity")
+    @pytest.mark.parametrize("place", ["activity", "literal"])
+    async def test_d21_no_value_of_a_variable_and_no_literal_is_kept(self, stage: Stage, place: str) -> None:
+        execution, _ = await stage.start(Pricing, place)
         await stage.worker(Pricing)
         with pytest.raises(ExecutionFailed):
             await stage.soon(execution.result())
         async for record in execution.records():
-            assert SECRET not in record.to_json().decode()
+            written = record.to_json().decode()
+            assert SECRET not in written
+            assert "sk-in-the-code" not in written
 
     async def test_d21_the_callers_error_has_the_class_and_the_traceback_of_then(self, stage: Stage) -> None:
         execution, _ = await stage.start(Pricing, "activity")
@@ -213,6 +223,10 @@ class FailureContract(DurabilityContractBase):
         (line,) = [text for text in logged if execution.id in text]
         assert "in price_of\n    return len(prices[item])\nKeyError: 'tea'" in line
         assert SECRET not in line
+
+
+def _code_at(frame: Frame) -> str:
+    return linecache.getline(frame.file, frame.line).strip()
 
 
 def _chain(failure: Failure) -> Iterator[Failure]:
