@@ -61,6 +61,8 @@ class Decision(Value):
     verdict: Verdict
     reason: str | None = None
     edited_arguments: dict[str, JSON] | None = None
+    by: str | None = None
+    """The person who decided, in the words of the sender."""
 
 
 def fingerprint_of(agent: str, tool: str, arguments: dict[str, JSON]) -> str:
@@ -120,6 +122,7 @@ def decision_on(
     verdict: Verdict,
     reason: str | None = None,
     edited_arguments: Mapping[str, Any] | None = None,
+    by: str | None = None,
 ) -> Decision:
     """Return the decision about the call whose id or key is `call_id`.
 
@@ -149,4 +152,5 @@ def decision_on(
         verdict=verdict,
         reason=reason,
         edited_arguments=edited,
+        by=by,
     )

@@ -418,6 +418,8 @@ class ApprovalGivenData(AskedCallData):
     """The text that the person wrote."""
     edited_arguments: SkipValidation[dict[str, JSON] | None] = None
     """The arguments that the call is made with, if the person changed them."""
+    by: str | None = None
+    """The person who decided, if that was said."""
 
 
 class ApprovalDeniedData(AskedCallData):
@@ -427,6 +429,8 @@ class ApprovalDeniedData(AskedCallData):
     prose: ClassVar = frozenset({"reason"})
     reason: str | None = None
     """The reason, if one was given."""
+    by: str | None = None
+    """The person who decided, if that was said."""
 
 
 class ReplyCutData(TurnData):

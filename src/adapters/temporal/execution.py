@@ -211,11 +211,13 @@ class TemporalExecution(Execution):
         reason: str | None = None,
         *,
         edited_arguments: Mapping[str, Any] | None = None,
+        by: str | None = None,
     ) -> None:
         status = (await self.describe()).status
         if status is not Status.RUNNING:
             raise ExecutionAlreadyEnded(self.id, status)
-        decision = decision_on(self.id, await self.pending(), call_id, verdict, reason, edited_arguments)
+        waiting = await self.pending()
+        decision = decision_on(self.id, waiting, call_id, verdict, reason, edited_arguments, by)
         message = sent((), decision.model_dump())
         check_size("a decision", message, limit_of(self._converter))
         with translated(self.id):

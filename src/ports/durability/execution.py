@@ -213,12 +213,13 @@ class Approvals(Protocol):
         reason: str | None = None,
         *,
         edited_arguments: Mapping[str, Any] | None = None,
+        by: str | None = None,
     ) -> None:
         """Decide about a call, by its `call_id` or `key`; the decision is durable when this returns (D17).
 
         The model gets the reason as the result of a denied call; an allowed call is made, with the
         `edited_arguments` if given. If two decisions about one call come, the first counts. A decision with
-        arguments that do not fit the tool does not count.
+        arguments that do not fit the tool does not count. The event of the decision says who decided: `by`.
 
         Raises:
             InvalidArguments: the edited arguments do not fit the schema of the tool; nothing was sent.

@@ -295,11 +295,13 @@ class JournaledExecution(Execution):
         reason: str | None = None,
         *,
         edited_arguments: Mapping[str, Any] | None = None,
+        by: str | None = None,
     ) -> None:
         head = await self._head()
         if head.status is not Status.RUNNING:
             raise ExecutionAlreadyEnded(self._id, head.status)
-        decision = decision_on(self._id, await self.pending(), call_id, verdict, reason, edited_arguments)
+        waiting = await self.pending()
+        decision = decision_on(self._id, waiting, call_id, verdict, reason, edited_arguments, by)
         message = SignalMessage(name=DECISION_SIGNAL, named=decision.model_dump())
         await self._send("a decision", message)
 

@@ -332,7 +332,7 @@ class Run:
             # The server asks for a call of which the definitions said nothing, and nobody can be asked.
             self._take_decision(effect, "deny", str(error))
             return
-        self._take_decision(effect, decision.verdict, decision.reason, decision.edited_arguments)
+        self._take_decision(effect, decision.verdict, decision.reason, decision.edited_arguments, decision.by)
 
     def _take_decision(
         self,
@@ -340,8 +340,9 @@ class Run:
         verdict: Verdict,
         reason: str | None = None,
         edited_arguments: dict[str, JSON] | None = None,
+        by: str | None = None,
     ) -> None:
-        about = {**about_call(self._key, effect), "reason": reason}
+        about = {**about_call(self._key, effect), "reason": reason, "by": by}
         event: AgentEvent
         if verdict == "allow":
             self._context.emit(ApprovalGivenData(**about, edited_arguments=edited_arguments))

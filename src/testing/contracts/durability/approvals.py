@@ -21,7 +21,7 @@ from outlast.core.errors import (
     NotPending,
     Unserialisable,
 )
-from outlast.core.events import EventKind
+from outlast.core.events import ApprovalDeniedData, ApprovalGivenData, EventKind
 from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
@@ -117,7 +117,7 @@ class ApprovalContract(DurabilityContractBase):
         execution, world = await stage.start(Spender, [["Ann", 70], ["Bob", 80], ["Cid", 90]])
         process = await stage.worker(Spender)
         ann, bob, cid = await self.asked(stage, execution, 3)
-        await execution.decide(cid.call_id, "deny")
+        await execution.decide(cid.call_id, "deny", by="Dora")
         await execution.decide(ann.key, "allow")
         await stage.event(execution, EventKind.TOOL_RETURNED)
         await stage.lose(process)
@@ -125,6 +125,9 @@ class ApprovalContract(DurabilityContractBase):
         assert list(await stage.soon(execution.pending())) == [bob]
         await execution.decide(bob.call_id, "allow", "but less", edited_arguments={"to": "Bob", "amount": 60})
         answers = await stage.later(execution.result(), 1)
+        events = [event.data for event in await stage.soon(all_events(execution))]
+        assert [data.by for data in events if isinstance(data, ApprovalDeniedData)] == ["Dora"]
+        assert [data.by for data in events if isinstance(data, ApprovalGivenData)] == [None, None]
         assert answers[:2] == ["Ann has 70", "Bob has 60"]
         assert "denied" in answers[2]
         assert [effect.what for effect in world.effects] == ["paid 70 to Ann", "paid 60 to Bob"]
