@@ -45,7 +45,8 @@ def connect(url: str | None = None, **options: Any) -> Backend:
     It is an async context manager, and connects when it is entered. `memory:` lives in this process;
     `sqlite:///runs.db` is a relative path, `sqlite:////var/runs.db` an absolute one; a package can add a
     scheme by an entry point in the group `outlast.backends`, a function from the URL (and options, if
-    there are any) to a `Backend`.
+    there are any) to a `Backend`. With the option `create=False`, an SQLite file that does not exist is an
+    error when the backend is entered; by default the file is created.
 
     `temporal://host:port/namespace` takes in its query `tls=true`, `tls_ca`, `tls_cert`, `tls_key` (paths of
     PEM files), `tls_server_name`, and `api_key_env` (the name of a variable that holds the key). Its
@@ -98,7 +99,8 @@ def _memory(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
 def _sqlite(parts: SplitResult, given: Mapping[str, Any]) -> Backend:
     from outlast.adapters.sqlite import SqliteDeltas, SqliteStore
 
-    _no_options("SQLite", given)
+    create = given.get("create", True)
+    _no_options("SQLite", {name: value for name, value in given.items() if name != "create"})
     path = unquote(parts.path).removeprefix("/")
     if parts.netloc or not path:
         raise ConfigurationError(
@@ -108,7 +110,9 @@ def _sqlite(parts: SplitResult, given: Mapping[str, Any]) -> Backend:
     levels: dict[str, Literal["full", "normal", "off"]] = {"full": "full", "normal": "normal", "off": "off"}
     options = _options(parts, {"synchronous": tuple(levels)})
     clock = SystemClock()
-    store = SqliteStore(Path(path), clock, synchronous=levels[options.get("synchronous", "full")])
+    store = SqliteStore(
+        Path(path), clock, synchronous=levels[options.get("synchronous", "full")], create=create
+    )
     return journaled_backend(store, clock, SqliteDeltas(Path(path), clock))
 
 

@@ -25,6 +25,7 @@ import pytest
 from outlast.adapters.sqlite import SqliteStore, schema
 from outlast.adapters.sqlite.schema import APPLICATION_ID, MIGRATIONS, Database, Synchronous
 from outlast.adapters.sqlite.transaction import Transaction
+from outlast.composition.backends import connect
 from outlast.core.errors import (
     ConfigurationError,
     StorageCorrupt,
@@ -640,6 +641,17 @@ async def test_the_error_says_that_a_file_may_not_be_read() -> None:
         path.touch(mode=0o000)
         with pytest.raises(StorageError, match="permissions"):
             await open_store(path).__aenter__()
+
+
+async def test_without_create_a_file_must_exist_and_nothing_is_made(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    with pytest.raises(ConfigurationError, match="there is no file"):
+        await connect(url, create=False).__aenter__()
+    assert os.listdir(tmp_path) == []
+    async with connect(url):
+        pass
+    async with connect(url, create=False) as backend:
+        assert list(await backend.list()) == []
 
 
 async def test_a_directory_is_not_a_file(tmp_path: Path) -> None:

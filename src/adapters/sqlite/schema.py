@@ -182,6 +182,8 @@ class Database:
     path: Path
     synchronous: Synchronous
     busy_timeout_seconds: float
+    create: bool = True
+    """True if a file that does not exist is created."""
 
     def open(self) -> sqlite3.Connection:
         """Return a connection for writing; afterwards the file exists and has the tables of this version.
@@ -191,13 +193,14 @@ class Database:
 
         Raises:
             StorageError: the file cannot be used.
-            ConfigurationError: SQLite itself is too old.
+            ConfigurationError: SQLite itself is too old; or, without `create`, the file does not exist.
         """
         self._check_surroundings()
-        self._create()
+        if self.create:
+            self._create()
         give_up_at = time.monotonic() + self.busy_timeout_seconds
         while True:
-            connection = self._connect("rwc")
+            connection = self._connect("rwc" if self.create else "rw")
             try:
                 self._configure(connection)
                 self._prepare(connection)
@@ -283,6 +286,10 @@ class Database:
         if not self.path.parent.is_dir():
             raise StorageError(
                 f"the directory {self.path.parent} of {self.path.name} does not exist; create it first"
+            )
+        if not (self.create or self.path.exists()):
+            raise ConfigurationError(
+                f"there is no file {self.path}; check the path and, if it is relative, the working directory"
             )
         # Checked before SQLite opens the file: SQLite would open it, and leave -wal and -shm files that are
         # read-only too. And not by opening the file: closing it would drop the locks that other connections

@@ -66,6 +66,8 @@ class SqliteStore(Store):
         clean_seconds: The time between two rounds that forget executions past their `keep_seconds`. A round
             runs after a write, and forgets a bounded number. None leaves that to `prune`.
         limit_bytes: The size of the longest record or message.
+        create: Whether to create the file if it does not exist; without it, opening the store raises
+            `ConfigurationError`.
     """
 
     def __init__(
@@ -78,8 +80,9 @@ class SqliteStore(Store):
         poll_seconds: float = 0.05,
         clean_seconds: float | None = 60.0,
         limit_bytes: int = LIMIT_BYTES,
+        create: bool = True,
     ) -> None:
-        self._database = Database(path, synchronous, busy_timeout_seconds)
+        self._database = Database(path, synchronous, busy_timeout_seconds, create)
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._clean_seconds = clean_seconds
