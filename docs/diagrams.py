@@ -1,7 +1,7 @@
 """Draws what the docs show of the code: `python docs/diagrams.py`.
 
 The state diagrams come from the tables that the machines obey, the tables of events from the classes of
-their data.
+their data, the reference of the command line from the commands.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from typer.main import get_command
+
+from outlast.cli.commands import COMMANDS, app
 from outlast.core import events
 from outlast.core.agent_run import Phase
 from outlast.core.agent_transitions import TRANSITIONS
@@ -21,6 +24,9 @@ from outlast.core.json import JSON
 from outlast.core.workflow_machine import OPERATIONS, MachinePhase
 
 DOCS = Path(__file__).parent
+
+main: Any = get_command(app)
+Context: Any = main.context_class
 
 FEW = 4
 """The number of events that a table names before it says: all others."""
@@ -98,6 +104,48 @@ def field_table() -> str:
     return "\n".join(lines)
 
 
+def command_reference() -> str:
+    """Return the help of every command, section by section."""
+    lines: list[str] = []
+    with Context(main) as context:
+        for section, names in COMMANDS.items():
+            lines += [f"### {section}", ""]
+            for name in names:
+                command = main.get_command(context, name)
+                lines += [
+                    line for one in _commands_in(name, command) for line in _reference_of(context, *one)
+                ]
+    return "\n".join(lines).rstrip()
+
+
+def _commands_in(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a command or, if it is a group, the commands in it, each with its whole name."""
+    parts = getattr(command, "commands", None)
+    if parts is None:
+        yield name, command
+    else:
+        yield from ((f"{name} {part}", one) for part, one in parts.items())
+
+
+def _reference_of(context: Any, name: str, command: Any) -> Iterator[str]:
+    """Yield the lines about one command: how to call it, what it does, its arguments and options."""
+    shown = [one for one in command.params if not getattr(one, "hidden", False)]
+    words = [one.metavar for one in shown if one.param_type_name == "argument"]
+    yield f"**`{' '.join(['outlast', name, *words])}`**"
+    yield ""
+    for paragraph in (command.help or "").split("\n\n"):
+        yield from (" ".join(paragraph.split()), "")
+    yield "| | |"
+    yield "| --- | --- |"
+    for one in shown:
+        called, means = one.get_help_record(context)
+        if one.param_type_name == "argument":
+            called = one.metavar
+        meaning = " ".join(means.replace("[required]", "").split())
+        yield f"| `{called.replace('|', chr(92) + '|')}` | {meaning} |"
+    yield ""
+
+
 _TYPES: dict[Any, str] = {
     JSON: "JSON",
     dict[str, JSON]: "JSON object",
@@ -124,6 +172,7 @@ def drawings() -> Mapping[str, Mapping[str, str]]:
     return {
         **{f"{name}.md": {name: f"```mermaid\n{drawn}\n```"} for name, drawn in diagrams().items()},
         "events.md": {"events": event_table(), "fields": field_table()},
+        "command-line.md": {"commands": command_reference()},
     }
 
 

@@ -1,4 +1,4 @@
-"""The command line: `outlast demo | worker | start | list | show`."""
+"""The command line: `outlast`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ import sys
 
 from outlast.core.errors import MissingExtra
 
+EXTRA = ("rich", "typer")
+"""The packages that come with the extra `cli`."""
+
 
 def main() -> None:
     """Run the command that the program's arguments name, and exit with its code.
 
-    0: it worked; 1: an error of ours, printed as one message (`--debug` shows where it was raised); 2: it was
-    called wrongly, or typer and rich are not installed.
+    0: it worked; 1: it did not, or not for all that it was asked for, and one message for each error says why
+    (`--debug` shows where it was raised); 2: it was called wrongly, or typer and rich are not installed; 130:
+    Ctrl-C ended it.
     """
     try:
         from outlast.cli.commands import app
+
+        app(prog_name="outlast")
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("rich", "typer"):
+        if error.name is None or error.name.partition(".")[0] not in EXTRA:
             raise
         print(f"outlast: {MissingExtra('cli')}", file=sys.stderr)
         raise SystemExit(2) from error
-    try:
-        app(prog_name="outlast")
     except SystemExit as ended:
         if "temporalio.bridge.temporal_sdk_bridge" in sys.modules and isinstance(ended.code, int | None):
             _end(ended.code or 0)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from outlast.adapters.mistral import RemoteSession
 from outlast.adapters.mistral.housekeeping import OwnAgent, open_account
-from outlast.cli import rendering
+from outlast.cli.asking import agreed
+from outlast.cli.options import JsonOption, YesOption
+from outlast.cli.rendering.console import console, table_with
+from outlast.cli.rendering.documents import value_json
+from outlast.cli.rendering.text import local_time, printable, shortened
 
 PATIENCE = timedelta(hours=1)
 """An account may have very many conversations to look at."""
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     help="Remote agents that this library has made (key: MISTRAL_API_KEY).",
 )
 
@@ -40,7 +48,7 @@ DaysOption = Annotated[
 def list_agents(
     server_url: UrlOption = None,
     unused_for: DaysOption = 30.0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document a line.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """List our remote agents, and whether they are needed."""
 
@@ -49,9 +57,9 @@ def list_agents(
             agents = await account.agents(_ago(unused_for))
         if json:
             for agent in agents:
-                typer.echo(rendering.agent_json(agent))
+                typer.echo(value_json(asdict(agent)))
         elif agents:
-            rendering.console().print(rendering.agents_table(agents))
+            console().print(_table(agents))
         else:
             typer.echo("no agents of ours", err=True)
 
@@ -63,7 +71,7 @@ def gc(
     server_url: UrlOption = None,
     unused_for: DaysOption = 30.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before removing.")] = False,
+    yes: YesOption = False,
 ) -> None:
     """Remove our remote agents that are no longer needed, and nothing else."""
 
@@ -75,8 +83,8 @@ def gc(
                 typer.echo(f"nothing to remove: {len(agents)} agents of ours are needed", err=True)
                 return
             if dry_run or not yes:
-                rendering.console().print(rendering.agents_table(removable))
-            if dry_run or not (yes or typer.confirm(_question(removable))):
+                console().print(_table(removable))
+            if dry_run or not agreed(_question(removable), yes=yes):
                 return
             for agent in removable:
                 await account.remove(agent)
@@ -91,3 +99,16 @@ def _question(agents: list[OwnAgent]) -> str:
 
 def _ago(days: float) -> datetime:
     return datetime.now(UTC) - timedelta(days=days)
+
+
+def _table(agents: Sequence[OwnAgent]) -> Table:
+    """Return remote agents as a table, a row each."""
+    table = table_with(
+        "id", "name", "model", "versions", "made", "last used", "needed", numbers=("versions",)
+    )
+    for agent in agents:
+        made, used = local_time(agent.created_at), local_time(agent.last_used_at)
+        needed = "yes" if agent.is_needed else "no"
+        cells = (agent.id, shortened(agent.name, 40), agent.model, str(agent.versions), made, used, needed)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table

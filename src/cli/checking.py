@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from outlast.cli import rendering
 from outlast.cli.loading import workflows_in
+from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, JsonOption
-from outlast.composition.backends import connect
+from outlast.cli.rendering.documents import value_json
+from outlast.cli.rendering.text import printable, printable_lines
 from outlast.core.errors import NonDeterminismError, OutlastError
 from outlast.core.exports import read_export
 from outlast.core.records import AnyRecord, Status
@@ -22,9 +23,12 @@ from outlast.runtime.executions.loading import departure_in
 
 EXECUTIONS_MAX = 1_000_000
 
+app = typer.Typer(rich_markup_mode=None)
+
 _Found = tuple[str, WorkflowDefinition, Sequence[AnyRecord]]
 
 
+@app.command()
 def check(
     modules: Annotated[
         list[str], typer.Argument(metavar="MODULE[:NAME]…", help="The modules with today's workflows.")
@@ -38,10 +42,11 @@ def check(
     backend: BackendOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Replay open executions against the code at hand, and print which of them would depart from it.
+    """Replay open executions against the code at hand.
 
-    No step runs and nothing is written. Exits with 1 if an execution departs, at which record and in which
-    fields. Executions of workflows that are in none of the modules are left out.
+    It prints which of them would depart from the code, at which record and in which fields, and exits with 1
+    if one would. No step runs and nothing is written. Executions of workflows that are in none of the modules
+    are left out.
     """
     definitions = {definition.name: definition for definition in workflows_in(modules)}
     for definition in definitions.values():
@@ -65,10 +70,10 @@ def check(
 
 async def _on(backend: str | None, definitions: Mapping[str, WorkflowDefinition]) -> AsyncIterator[_Found]:
     """Yield the open executions that a backend holds."""
-    async with connect(backend) as opened:
+    async with opened(backend) as place:
         for name, definition in definitions.items():
-            for one in await opened.list(workflow=name, status=Status.RUNNING, limit=EXECUTIONS_MAX):
-                execution = await opened.get(one.id)
+            for one in await place.list(workflow=name, status=Status.RUNNING, limit=EXECUTIONS_MAX):
+                execution = await place.get(one.id)
                 yield one.id, definition, [record async for record in execution.records()]
 
 
@@ -92,9 +97,8 @@ def _print(id: str, workflow: str, error: OutlastError | None, *, json: bool) ->
             "position": position,
             "error": None if error is None else str(error),
         }
-        typer.echo(rendering.value_json(found))
+        typer.echo(value_json(found))
     elif error is None:
-        typer.echo(f"{rendering.printable(id)} goes on")
+        typer.echo(f"{printable(id)} goes on")
     else:
-        lines = "\n".join(rendering.printable(line) for line in str(error).splitlines())
-        typer.echo(f"{rendering.printable(id)} would depart: {lines}")
+        typer.echo(f"{printable(id)} would depart: {printable_lines(str(error))}")

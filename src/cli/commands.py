@@ -1,346 +1,161 @@
-"""The commands: they read the command line, and print."""
+"""The command line as a whole: its commands, which are loaded when they are needed, and its errors.
+
+Each module of commands imports what its commands need: the core, a backend, tables. Loading all of that takes
+several times as long as printing the help, or completing the name of a command. So this module has the names
+and the first lines of the commands in a table, and imports only the module of the command that is called. A
+test compares the table with the commands.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version as version_of
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
-from outlast.cli import agents, checking, control, rendering
-from outlast.cli.loading import arguments_of, workflow_called, workflows_in
-from outlast.cli.logs import LogFormat, LogLevel, write_log
-from outlast.cli.options import BackendOption, IdArgument, JsonOption
-from outlast.cli.supervised import Link, run
-from outlast.cli.supervisor import DEFAULT_PROCESSES, Terms, supervise
-from outlast.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND, connect
-from outlast.core.approvals import Verdict
+from outlast.cli import EXTRA
 from outlast.core.errors import OutlastError
-from outlast.core.json import JSON, decode, encode
-from outlast.core.records import Status
-from outlast.ports.durability.backend import Backend
+
+COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "Run workflows": {
+        "start": ("starting", "Start an execution, for a worker to carry on, and print its id."),
+        "worker": ("working", "Run workflows until Ctrl-C or SIGTERM."),
+        "workers": ("finding", "List the workers that are alive."),
+    },
+    "See": {
+        "list": ("finding", "List executions, the newest first."),
+        "show": ("reading", "Show an execution and its events."),
+        "result": ("reading", "Wait for the end of an execution, and print its result as JSON."),
+    },
+    "Talk to executions": {
+        "signal": ("messages", "Send a signal to an execution."),
+        "query": ("messages", "Print the answer of a query handler as JSON."),
+        "update": ("messages", "Send an update to an execution, and print the answer as JSON."),
+        "pending": ("inbox", "List the tool calls that wait for a person's decision."),
+        "allow": ("inbox", "Allow a tool call that waits for a decision."),
+        "deny": ("inbox", "Deny a tool call that waits for a decision."),
+    },
+    "End, hold and run again": {
+        "cancel": ("control", "Ask executions to end; their code can clean up first."),
+        "terminate": ("control", "End executions at once, without any clean-up."),
+        "resume": ("control", "Let workers take executions that are held."),
+        "retry": ("control", "Open executions again that failed, were cancelled or terminated."),
+        "fork": ("copies", "Start an execution whose journal begins with that of another one."),
+        "prune": ("control", "Forget executions that ended long ago."),
+    },
+    "Carry and check": {
+        "export": ("copies", "Print an execution as lines of JSON."),
+        "import": ("copies", "Keep an execution that was exported, and print its id."),
+        "check": ("checking", "Replay open executions against the code at hand."),
+    },
+    "More": {
+        "agents": ("agents", "Remote agents that this library has made."),
+        "demo": (
+            "showing",
+            "Kill a process in the middle of a multi-agent analysis, and see another finish it.",
+        ),
+    },
+}
+"""The commands by section, each with the module that has it and the first line of its help."""
+
+_ALL = {name: at for section in COMMANDS.values() for name, at in section.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Completion:
+    """A name that a shell may complete, with the attributes that typer reads."""
+
+    value: str
+    help: str
+    type: str = "plain"
 
 
 class _Group(TyperGroup):
-    """Prints the message of an error of ours; any other error is a bug, and keeps its traceback."""
+    """Loads a command when it is called, and ends every error in one message."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_ALL)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _ALL:
+            return None
+        module = import_module(f"outlast.cli.{_ALL[cmd_name][0]}")
+        group = get_group(module.app)
+        return group if cmd_name == "agents" else group.commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for section, commands in COMMANDS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, line) for name, (_, line) in commands.items()])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [_Completion(name, line) for name, (_, line) in _ALL.items() if name.startswith(incomplete)]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        names: Any = dict.fromkeys(_ALL)  # Suggestions are made from these; only the names count.
+        self.commands = names
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except OutlastError as error:
-            if ctx.params.get("debug"):
+        except Exception as error:
+            message = _message_of(error)
+            if message is None or ctx.params.get("debug"):
                 raise
-            shown = "\n".join(map(rendering.printable, str(error).split("\n")))
-            typer.echo(f"error: {shown}", err=True)
+            typer.echo(f"error: {message}", err=True)
             raise typer.Exit(1) from error
 
 
-# Typer's own tracebacks show local variables, and those may hold a key.
+def _message_of(error: Exception) -> str | None:
+    """Return the message for people about an error; None if its callers handle it."""
+    from outlast.cli.rendering.text import printable_lines
+
+    if isinstance(error, OutlastError):
+        return printable_lines(str(error))
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRA:
+        return None
+    if isinstance(error, BrokenPipeError) or type(error).__module__.partition(".")[0] in ("click", "typer"):
+        return None
+    if isinstance(error, OSError) and error.strerror is not None:
+        return printable_lines(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"unexpected {printable_lines(said)}; `outlast --debug …` shows where it was raised"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"outlast {version_of('outlast')}")
+        raise typer.Exit
+
+
+# Typer's own tracebacks show local variables, and those may hold a key. Its markup would load rich for the
+# help and for errors of use.
 app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode="markdown",  # It joins the lines of a paragraph.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.add_typer(agents.app, name="agents")
 
 
 @app.callback()
 def outlast(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error was raised.")] = False,
-) -> None:
-    """LLM agents that survive crashes."""
-
-
-@app.command()
-def demo(
-    directory: Annotated[
-        Path | None,
-        typer.Option(help="Keep the demo's files here; by default they go to a temporary folder."),
-    ] = None,
-) -> None:
-    """Kill a process in the middle of a multi-agent analysis, and see another one finish it.
-
-    The demo uses Mistral's API if MISTRAL_API_KEY is set, else a stand-in for it on this machine. The exit
-    code is 0 only if nothing was lost and no tool ran twice.
-    """
-    from outlast.cli.demo.stage import perform
-
-    if not asyncio.run(perform(directory, rendering.console())):
-        raise typer.Exit(1)
-
-
-@app.command()
-def worker(
-    modules: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODULE[:NAME]", help="Modules that define workflows, or one workflow of a module."
-        ),
-    ],
-    backend: BackendOption = None,
-    lease: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="The time until another worker takes over from a lost one."),
-    ] = 10.0,
-    max_concurrent_executions: Annotated[
-        int, typer.Option(metavar="N", help="The number of executions to carry on at a time.")
-    ] = 100,
-    processes: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="The number of worker processes: one that ends or hangs is replaced. With 0, this "
-            "process does the work, and nobody replaces it.",
-        ),
-    ] = DEFAULT_PROCESSES,
-    log_level: Annotated[LogLevel, typer.Option(help="The least severe lines to log.")] = LogLevel.INFO,
-    log_format: Annotated[
-        LogFormat, typer.Option(help="Lines for people, or one JSON document a line.")
-    ] = LogFormat.TEXT,
-    supervised: Annotated[str | None, typer.Option(hidden=True)] = None,
-) -> None:
-    """Run workflows until Ctrl-C or SIGTERM; then finish or hand over the executions under way.
-
-    Child processes do the work. If code ends or hangs its process, the executions go on in the others, or in
-    a new one.
-    """
-    write_log(log_level, log_format)
-    if processes and supervised is None:
-        command = [
-            *(sys.executable, "-m", "outlast.cli", "worker", "--lease", str(lease)),
-            *("--max-concurrent-executions", str(max_concurrent_executions)),
-            *("--log-level", log_level, "--log-format", log_format),
-        ]
-        terms = Terms(
-            processes,
-            lambda link: [*command, "--supervised", link, "--", *modules],
-            # A URL may hold a password, and everybody can read the command lines of a machine.
-            {**os.environ} if backend is None else {**os.environ, BACKEND_VARIABLE: backend},
-            lease_seconds=lease,
-        )
-        raise typer.Exit(supervise(terms))
-    link = None if supervised is None else Link.of(supervised)
-    definitions = workflows_in(modules)
-    names = ", ".join(definition.name for definition in definitions)
-    typer.echo(f"worker {os.getpid()} runs {names} on {_place(backend)}; Ctrl-C stops it", err=True)
-    run(
-        [definition.cls for definition in definitions],
-        backend,
-        link,
-        lease=timedelta(seconds=lease),
-        max_concurrent_executions=max_concurrent_executions,
-    )
-
-
-@app.command()
-def start(
-    workflow: Annotated[
-        str, typer.Argument(metavar="WORKFLOW", help="The name of the workflow, or MODULE:NAME.")
-    ],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARGS", help="Text for parameters of type str, JSON for others."),
-    ] = None,
-    id: Annotated[str | None, typer.Option(help="The execution's id; by default a new one.")] = None,
-    backend: BackendOption = None,
-    module: Annotated[str | None, typer.Option(help="The module that defines the workflow.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result, and print it as JSON.")] = False,
-) -> None:
-    """Start an execution, for a worker to carry on, and print its id."""
-    definition = workflow_called(workflow, module)
-    try:
-        values = arguments_of(definition, arguments or [])
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="ARGS") from error
-
-    async def started() -> None:
-        async with connect(backend) as opened:
-            execution = await opened.start(definition.cls, *values, id=id)
-            typer.echo(execution.id)
-            if wait:
-                typer.echo(rendering.value_json(await execution.result()))
-
-    asyncio.run(started())
-
-
-@app.command("list")
-def list_executions(
-    workflow: Annotated[str | None, typer.Option(help="Only executions of this workflow.")] = None,
-    status: Annotated[Status | None, typer.Option(help="Only executions with this status.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The number of executions, from the newest on.")] = 100,
-    backend: BackendOption = None,
-    json: JsonOption = False,
-) -> None:
-    """List executions, the newest first."""
-
-    async def listed() -> None:
-        async with connect(backend) as opened:
-            executions = await opened.list(workflow=workflow, status=status, limit=limit)
-        if json:
-            for execution in executions:
-                typer.echo(rendering.execution_json(execution))
-        elif executions:
-            rendering.console().print(rendering.executions_table(executions))
-        else:
-            typer.echo("no executions", err=True)
-
-    asyncio.run(listed())
-
-
-@app.command()
-def workers(backend: BackendOption = None, json: JsonOption = False) -> None:
-    """List the workers that are alive, and the executions that each carries on at the moment."""
-
-    async def listed() -> None:
-        async with connect(backend) as opened:
-            alive = await opened.workers()
-        if json:
-            for one in alive:
-                typer.echo(rendering.worker_json(one))
-        elif alive:
-            rendering.console().print(rendering.workers_table(alive))
-        else:
-            typer.echo("no workers", err=True)
-
-    asyncio.run(listed())
-
-
-@app.command()
-def show(
-    id: IdArgument,
-    backend: BackendOption = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Go on until the execution ends, printing events as they come.")
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
-    json: JsonOption = False,
 ) -> None:
-    """Show an execution and its events."""
+    """LLM agents that survive crashes.
 
-    async def shown() -> None:
-        async with connect(backend) as opened:
-            await _show(opened, id, follow=follow, json=json)
-
-    asyncio.run(shown())
-
-
-async def _show(backend: Backend, id: str, *, follow: bool, json: bool) -> None:
-    execution = await backend.get(id)
-    description = await execution.describe()
-    console = rendering.console()
-    if json:
-        typer.echo(rendering.execution_json(description))
-    else:
-        console.print(rendering.execution_table(description))
-        console.print()
-    async for event in execution.events(follow=follow):
-        if json:
-            typer.echo(rendering.event_json(event))
-        else:
-            console.print(rendering.event_line(event))
-
-
-for _verb in (control.cancel, control.terminate, control.retry, control.fork, control.resume, control.export):
-    app.command()(_verb)
-app.command("import")(control.import_)
-app.command()(checking.check)
-
-
-@app.command()
-def pending(
-    id: IdArgument,
-    backend: BackendOption = None,
-    json: JsonOption = False,
-) -> None:
-    """List the tool calls of an execution that wait for a person's decision."""
-
-    async def listed() -> None:
-        async with connect(backend) as opened:
-            waiting = await (await opened.get(id)).pending()
-        if json:
-            for approval in waiting:
-                typer.echo(rendering.approval_json(approval))
-        elif waiting:
-            rendering.console().print(rendering.approvals_table(waiting))
-        else:
-            typer.echo("no call waits for a decision", err=True)
-
-    asyncio.run(listed())
-
-
-CallArgument = Annotated[
-    str, typer.Argument(metavar="CALL", help="The call's id or key, as `pending` shows it.")
-]
-
-
-@app.command()
-def allow(
-    id: IdArgument,
-    call: CallArgument,
-    reason: Annotated[str | None, typer.Option(help="The reason, kept with the decision.")] = None,
-    arguments: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Make the call with these arguments instead.")
-    ] = None,
-    backend: BackendOption = None,
-) -> None:
-    """Allow a tool call that waits for a decision."""
-    try:
-        edited = None if arguments is None else _object(arguments)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--arguments") from error
-    asyncio.run(_decide(backend, id, call, "allow", reason, edited))
-
-
-@app.command()
-def deny(
-    id: IdArgument,
-    call: CallArgument,
-    reason: Annotated[str | None, typer.Option(help="The model gets it as the result of the call.")] = None,
-    backend: BackendOption = None,
-) -> None:
-    """Deny a tool call that waits for a decision; the model gets the reason as its result."""
-    asyncio.run(_decide(backend, id, call, "deny", reason, None))
-
-
-async def _decide(
-    backend: str | None,
-    id: str,
-    call: str,
-    verdict: Verdict,
-    reason: str | None,
-    edited_arguments: dict[str, JSON] | None,
-) -> None:
-    async with connect(backend) as opened:
-        execution = await opened.get(id)
-        known = {name: one for one in await execution.pending() for name in (one.call_id, one.key)}
-        await execution.decide(call, verdict, reason, edited_arguments=edited_arguments)
-    decided = known.get(call)
-    what = "the call" if decided is None else f"{decided.tool} (call {decided.call_id})"
-    done = "allowed" if verdict == "allow" else "denied"
-    changed = "" if edited_arguments is None else f" with the arguments {encode(edited_arguments).decode()}"
-    because = "" if reason is None else f": {reason}"
-    typer.echo(f"{done} {what} of execution {id}{changed}{because}")
-
-
-def _object(text: str) -> dict[str, JSON]:
-    value = decode(text)
-    if not isinstance(value, dict):
-        raise ValueError("it is not a JSON object")
-    return value
-
-
-def _place(backend: str | None) -> str:
-    """Return a backend's URL without what may be a password."""
-    url = backend or os.environ.get(BACKEND_VARIABLE) or DEFAULT_BACKEND
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+    What a command finds goes to standard output, everything else to standard error. Exit codes: 0 it worked;
+    1 it did not, or not for all that it was asked for; 2 it was called wrongly; 130 Ctrl-C ended a wait.
+    """

@@ -1,50 +1,26 @@
-"""The commands that end executions, run them again, and carry them elsewhere."""
+"""The commands that end executions, hold them, open them again, and forget them."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+import re
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from outlast.cli import rendering
-from outlast.cli.loading import workflows_in
-from outlast.cli.options import AgainOption, BackendOption, IdArgument, IdsArgument
-from outlast.composition.backends import connect
-from outlast.core.errors import (
-    CannotRerun,
-    ExecutionAlreadyEnded,
-    ExecutionNotFound,
-    NotSupported,
-    WouldRepeat,
-)
-from outlast.core.json import JSON, decode
+from outlast.cli.asking import agreed
+from outlast.cli.opening import opened, place
+from outlast.cli.options import AgainOption, BackendOption, IdsArgument, YesOption
+from outlast.cli.selecting import to_each
 from outlast.ports.durability.execution import Execution
 
-_REFUSALS = (CannotRerun, ExecutionAlreadyEnded, ExecutionNotFound, NotSupported, WouldRepeat)
-"""The errors of one execution after which a command goes on with the next."""
+app = typer.Typer(rich_markup_mode=None)
 
-ModuleOption = Annotated[
-    str | None, typer.Option(help="The module that defines the workflow: then the edits are checked.")
-]
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def resume(ids: IdsArgument, backend: BackendOption = None) -> None:
-    """Let workers take executions that are held, once what ended their workers is mended.
-
-    `outlast show ID` says why an execution is held. Exits with 1 if one of them could not be resumed.
-    """
-
-    async def resumed(execution: Execution) -> str:
-        return "is resumed" if await execution.resume() else "was not held, and goes on as before"
-
-    _to_each(ids, backend, resumed)
-
-
+@app.command()
 def cancel(ids: IdsArgument, backend: BackendOption = None) -> None:
     """Ask executions to end; their code can clean up first.
 
@@ -55,12 +31,15 @@ def cancel(ids: IdsArgument, backend: BackendOption = None) -> None:
         await execution.cancel()
         return "is asked to end"
 
-    _to_each(ids, backend, cancelled)
+    to_each(ids, backend, cancelled)
 
 
+@app.command()
 def terminate(
     ids: IdsArgument,
-    reason: Annotated[str, typer.Option(help="Kept with the execution.")] = "from the command line",
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Kept with the execution.")
+    ] = "from the command line",
     backend: BackendOption = None,
 ) -> None:
     """End executions at once, without any clean-up.
@@ -72,125 +51,68 @@ def terminate(
         await execution.terminate(reason)
         return "is terminated"
 
-    _to_each(ids, backend, terminated)
+    to_each(ids, backend, terminated)
 
 
+@app.command()
+def resume(ids: IdsArgument, backend: BackendOption = None) -> None:
+    """Let workers take executions that are held.
+
+    Mend first what ended their workers: `outlast show ID` says why an execution is held. Exits with 1 if one
+    of them could not be resumed.
+    """
+
+    async def resumed(execution: Execution) -> str:
+        return "is resumed" if await execution.resume() else "was not held, and goes on as before"
+
+    to_each(ids, backend, resumed)
+
+
+@app.command()
 def retry(ids: IdsArgument, again: AgainOption = False, backend: BackendOption = None) -> None:
-    """Open executions again that failed, were cancelled or terminated, with today's code.
+    """Open executions again that failed, were cancelled or terminated.
 
-    A failed step is tried anew, and no completed step runs again. Exits with 1 if one could not be retried.
+    They go on with today's code. A failed step is tried anew, and no completed step runs again. Exits with 1
+    if one could not be retried.
     """
 
     async def retried(execution: Execution) -> str:
         await execution.retry(again=again)
         return "is open again"
 
-    _to_each(ids, backend, retried)
+    to_each(ids, backend, retried)
 
 
-def fork(
-    id: IdArgument,
-    at: Annotated[
-        int | None,
-        typer.Option(metavar="POSITION", help="The last position to copy, as `outlast show` prints it."),
-    ] = None,
-    new_id: Annotated[str | None, typer.Option("--id", help="The fork's id; by default a new one.")] = None,
-    edit: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=JSON", help='Replace the result of a step, or with the key "input" the arguments.'
-        ),
-    ] = None,
-    again: AgainOption = False,
-    module: ModuleOption = None,
+@app.command()
+def prune(
+    older_than: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="The time since their end, such as 30d, 12h, 90m or 2w."),
+    ],
+    yes: YesOption = False,
     backend: BackendOption = None,
 ) -> None:
-    """Start an execution whose journal begins with that of another one, and print its id.
+    """Forget executions that ended long ago.
 
-    Nothing of the copy runs again; the original is not changed. Without a position, the copy ends with the
-    first result that is edited, or where a retry would go on from.
+    Their journals are deleted, for good. Running executions are kept.
     """
-    edits = dict(map(_edit, edit or []))
-    if module is not None:
-        workflows_in([module])
+    age = _age(older_than)
 
-    async def forked() -> None:
-        async with connect(backend) as opened:
-            execution = await opened.get(id)
-            copy = await execution.fork(at=at, id=new_id, edits=edits or None, again=again)
-            typer.echo(copy.id)
+    async def pruned() -> int:
+        async with opened(backend) as opened_place:
+            return await opened_place.prune(age)
 
-    asyncio.run(forked())
-
-
-def export(
-    id: IdArgument,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="By default, standard output.")
-    ] = None,
-    backend: BackendOption = None,
-) -> None:
-    """Print an execution as lines of JSON, which `outlast import` takes on any backend."""
-
-    async def exported() -> str:
-        async with connect(backend) as opened:
-            return "".join(f"{line}\n" for line in await (await opened.get(id)).export())
-
-    text = asyncio.run(exported())
-    if output is None:
-        sys.stdout.write(text)
-        return
-    # A journal holds prompts and results: nobody but its owner may read it.
-    owned = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(owned, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def import_(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="By default, standard input.", exists=True)
-    ] = None,
-    id: Annotated[str | None, typer.Option(help="Its id here; by default the one that it had.")] = None,
-    backend: BackendOption = None,
-) -> None:
-    """Keep an execution that was exported, and print its id.
-
-    It does not run until somebody resumes it.
-    """
-    text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
-
-    async def imported() -> None:
-        async with connect(backend) as opened:
-            typer.echo((await opened.import_(text.split("\n"), id=id)).id)
-
-    asyncio.run(imported())
-
-
-def _to_each(ids: list[str], backend: str | None, apply: Callable[[Execution], Awaitable[str]]) -> None:
-    """Apply a verb to each execution and print what it did; raise `Exit` with 1 if it was refused for one."""
-
-    async def applied() -> int:
-        refusals = 0
-        async with connect(backend) as opened:
-            for id in ids:
-                try:
-                    outcome = await apply(await opened.get(id))
-                except _REFUSALS as error:
-                    typer.echo(f"error: {rendering.printable(str(error))}", err=True)
-                    refusals += 1
-                else:
-                    typer.echo(f"{rendering.printable(id)} {outcome}")
-        return refusals
-
-    if asyncio.run(applied()):
+    question = f"Forget every execution on {place(backend)} that ended more than {older_than} ago, for good?"
+    if not agreed(question, yes=yes):
         raise typer.Exit(1)
+    typer.echo(f"{asyncio.run(pruned())} executions are forgotten")
 
 
-def _edit(text: str) -> tuple[str, JSON]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise typer.BadParameter(f"{text!r} is not KEY=JSON", param_hint="--edit")
-    try:
-        return key, decode(value)
-    except ValueError as error:
-        raise typer.BadParameter(f"the value of {key!r} is not JSON: {value}", param_hint="--edit") from error
+def _age(text: str) -> timedelta:
+    matched = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*([smhdw])", text.strip())
+    if matched is None:
+        raise typer.BadParameter(
+            f"{text!r} is not a time: write a number and s, m, h, d or w, such as 30d",
+            param_hint="--older-than",
+        )
+    return timedelta(**{_UNITS[matched[2]]: float(matched[1])})

@@ -1,24 +1,27 @@
-"""Workflows and their arguments, from the words of a command line."""
+"""Workflows, from the words of a command line.
+
+A workflow is named `MODULE:NAME`, or by its name alone together with `--module`. An installed package makes
+the name alone enough, by an entry point of that name in the group `outlast.workflows`:
+
+    [project.entry-points."outlast.workflows"]
+    deal_analysis = "deals.workflows:DealAnalysis"
+"""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
-import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Final
 
 from outlast.core.errors import ConfigurationError, DefinitionError, OutlastError
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.runtime.definitions.workflow import definition_of
 
-_JSON_BEGINS = ("{", "[", '"')
-"""The first characters of a word that is meant as JSON."""
+ENTRY_POINTS: Final = "outlast.workflows"
 
 
 def workflows_in(targets: Iterable[str]) -> list[WorkflowDefinition]:
@@ -37,40 +40,38 @@ def workflows_in(targets: Iterable[str]) -> list[WorkflowDefinition]:
 
 
 def workflow_called(target: str, module: str | None) -> WorkflowDefinition:
-    """Return the workflow `MODULE:NAME`, or the one called `target` in `module`.
+    """Return the workflow `MODULE:NAME`, or the one called `target` in `module` or an installed package.
 
     Raises:
         ConfigurationError: nobody says which module it is in, or it is not there.
     """
+    if ":" in target:
+        module, _, target = target.partition(":")
     if module is None:
-        module, colon, target = target.partition(":")
-        if not colon:
+        definition = _installed(target)
+        if definition is None:
             raise ConfigurationError(
-                f"where is workflow {module!r} defined? Write MODULE:{module}, or give --module MODULE"
+                f"where is workflow {target!r} defined? Write MODULE:{target}, or give --module MODULE"
             )
+        return definition
     return _workflows_of(module, target)[0]
 
 
-def arguments_of(definition: WorkflowDefinition, words: Sequence[str]) -> list[Any]:
-    """Return the arguments of a workflow from the words of a command line.
-
-    A parameter of type `str` takes its word as it is. Any other takes JSON of its type; a word that is no
-    JSON is tried as text.
+def known_workflow(name: str, module: str | None) -> WorkflowDefinition | None:
+    """Return the workflow of that name: that of `module` or, without one, of an installed package if any.
 
     Raises:
-        ValueError: there are too few or too many, or one does not fit its parameter.
+        ConfigurationError: the module cannot be imported, or does not have the workflow.
     """
-    method = getattr(definition.cls, definition.entrypoint)
-    hints = typing.get_type_hints(method, include_extras=True)
-    _, *parameters = inspect.signature(method).parameters.values()
-    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
-    if not len(required) <= len(words) <= len(parameters):
-        takes = ", ".join(parameter.name for parameter in parameters) or "no arguments"
-        raise ValueError(f"workflow {definition.name!r} takes {takes}; {len(words)} were given")
-    return [
-        _value(parameter.name, hints[parameter.name], word)
-        for parameter, word in zip(parameters, words, strict=False)
-    ]
+    return _installed(name) if module is None else _workflows_of(module, name)[0]
+
+
+def _installed(name: str) -> WorkflowDefinition | None:
+    """Return the workflow that an installed package announces under its name."""
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        module, _, attribute = point.value.partition(":")
+        return _workflows_of(module, attribute.strip() or name)[0]
+    return None
 
 
 def _workflows_of(module: str, name: str) -> list[WorkflowDefinition]:
@@ -123,22 +124,3 @@ def _imported(module: str) -> ModuleType:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise ConfigurationError(f"module {module!r} cannot be imported: {reason}") from error
-
-
-def _value(name: str, hint: Any, word: str) -> Any:
-    if hint is str:
-        return word
-    adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    try:
-        return adapter.validate_json(word)
-    except ValidationError as error:
-        failed = error
-    is_json = failed.errors()[0]["type"] != "json_invalid"
-    if not is_json and not word.startswith(_JSON_BEGINS):
-        try:
-            return adapter.validate_python(word)
-        except ValidationError as error:
-            failed = error
-    faults = failed.errors(include_url=False, include_context=False, include_input=False)
-    reason = "; ".join(f"{'.'.join(map(str, (name, *fault['loc'])))}: {fault['msg']}" for fault in faults)
-    raise ValueError(reason) from failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import time
 from pathlib import Path
@@ -48,6 +49,12 @@ def test_calls_are_listed_allowed_edited_and_denied(tmp_path: Path) -> None:
     assert call("pending", "t-1").stderr == "no call waits for a decision\n"
     with running_worker("bank"):
         ann, bob, cid = (one["call_id"] for one in waiting(3))
+        assert [(one["execution"], one["call_id"]) for one in lines("pending", "--json")] == [
+            ("t-1", ann),
+            ("t-1", bob),
+            ("t-1", cid),
+        ]
+        assert call("pending").stdout.splitlines()[1].split()[:2] == ["t-1", ann]
         table = call("pending", "t-1").stdout
         assert '{"to":"Bob","amount":5}' in table
         assert bob in table
@@ -59,7 +66,7 @@ def test_calls_are_listed_allowed_edited_and_denied(tmp_path: Path) -> None:
         done = call("allow", "t-1", bob, "--arguments", edited, "--reason", "less")
         what = f"allowed transfer (call {bob}) of execution t-1"
         assert done.stdout == f'{what} with the arguments {{"to":"Bob","amount":3}}: less\n'
-        done = call("deny", "t-1", cid, "--reason", "too much")
+        done = call("deny", "t-1", cid, "--reason", "too much", "--by", "Dora")
         assert done.stdout == f"denied transfer (call {cid}) of execution t-1: too much\n"
         result = call("start", "transfers", "--id", "t-1", "--module", "bank", "--wait").stdout
     results = json.loads(result.splitlines()[-1])
@@ -67,8 +74,9 @@ def test_calls_are_listed_allowed_edited_and_denied(tmp_path: Path) -> None:
     assert "too much" in results[2]
     shown = call("show", "t-1").stdout
     assert 'approval of transfer asked for: {"to":"Ann","amount":5}' in shown
-    assert "transfer allowed: less" in shown
-    assert "transfer denied: too much" in shown
+    assert f"transfer allowed by {getpass.getuser()} with the arguments" in shown
+    assert "transfer denied by Dora: too much" in shown
+    assert '{"to":"Bob","amount":3}: less' in call("show", "t-1", "--full").stdout
     again = call("allow", "t-1", ann)
     assert (again.exit_code, "takes no more messages" in again.stderr) == (1, True)
 

@@ -48,7 +48,8 @@ def test_a_started_execution_is_carried_on_by_a_worker_and_can_be_looked_at() ->
     assert lines("list", "--json")[0]["status"] == "running"
     with running_worker("shop:Order", "--lease", "2"):
         waited = call("start", "shop:order", "apple", "4", "--id", "o-1", "--wait")
-    assert (waited.exit_code, waited.stdout) == (0, 'o-1\n{"total":10.0}\n')
+    assert (waited.exit_code, waited.stdout) == (0, '{"total":10.0}\n')
+    assert waited.stderr == "o-1\n"
     [listed] = lines("list", "--workflow", "order", "--status", "completed", "--json")
     description, *events = lines("show", "o-1", "--json")
     assert description == listed
@@ -72,6 +73,7 @@ def test_a_worker_stops_in_order_when_it_is_asked_to() -> None:
 
 @pytest.mark.usefixtures("shop")
 def test_workers_that_are_alive_are_listed() -> None:
+    call("start", "shop:order", "apple")
     idle = call("workers")
     assert (idle.exit_code, idle.stdout, idle.stderr) == (0, "", "no workers\n")
     with running_worker("shop", "--processes", "0") as worker:
@@ -92,7 +94,7 @@ def test_following_shows_an_execution_to_its_end() -> None:
     call("start", "shop:order", "apple", "--id", "o-1")
     with running_worker("shop"):
         followed = call("show", "o-1", "--follow")
-    assert followed.stdout.rstrip().endswith("execution completed")
+    assert followed.stdout.rstrip().endswith('execution completed\n\nresult  {"total":2.5}')
 
 
 @pytest.mark.usefixtures("shop")
@@ -125,7 +127,8 @@ def test_text_from_outside_cannot_steer_the_terminal() -> None:
 
 @pytest.mark.usefixtures("shop")
 def test_an_empty_list_says_so_beside_the_output() -> None:
-    listed = call("list")
+    call("start", "shop:order", "apple")
+    listed = call("list", "--workflow", "refusal")
     assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "no executions\n")
 
 
@@ -134,7 +137,7 @@ def test_an_empty_list_says_so_beside_the_output() -> None:
     ("arguments", "code", "message"),
     [
         (("list", "--backend", "carrier-pigeon://loft"), 1, "error: no backend for 'carrier-pigeon:'"),
-        (("show", "nobody"), 1, "error: no execution 'nobody' in this backend"),
+        (("show", "nobody"), 1, "error: there is no file shop.db"),
         (("start", "order", "apple"), 1, "error: where is workflow 'order' defined?"),
         (("start", "shop:order", "apple", '{"open'), 2, "Invalid JSON"),
         (("start", "shop:order", "apple", "many"), 2, "valid integer"),
@@ -176,13 +179,17 @@ def test_a_worker_that_cannot_begin_ends_with_one_message_and_an_exit_code(
 
 @pytest.mark.usefixtures("shop")
 def test_debug_shows_where_an_error_was_raised() -> None:
+    call("start", "shop:order", "apple")
     result = call("--debug", "show", "nobody")
     assert isinstance(result.exception, outlast.ExecutionNotFound)
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_its_extra_the_command_names_it(missing: str) -> None:
-    program = f"import sys; sys.modules[{missing!r}] = None; from outlast.cli import main; main()"
+    program = f"""import sys
+sys.modules[{missing!r}], sys.argv = None, ["outlast", "demo"]
+from outlast.cli import main
+main()"""
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert finished.returncode == 2
     assert 'pip install "outlast[cli]"' in finished.stderr

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.cli import rendering
+from outlast.cli.rendering.documents import approval_json, event_json
+from outlast.cli.rendering.event_lines import EventLines
+from outlast.cli.rendering.sentences import agent_of, sentence_of
+from outlast.cli.rendering.text import shortened
 from outlast.core.approvals import PendingApproval
 from outlast.core.event_stream import Event
 from outlast.core.events import AnyEventData, EventKind, ModelRepliedData
@@ -22,7 +25,7 @@ AT = datetime(2026, 11, 26, 7, 0, 0, 500_000, tzinfo=UTC)
 
 @given(data=any_event_data)
 def test_an_event_is_one_line_of_json_whatever_it_holds(data: AnyEventData) -> None:
-    line = rendering.event_json(Event(7, AT, data))
+    line = event_json(Event(7, AT, data))
     assert "\n" not in line
     assert json.loads(line.encode()) == {
         "position": 7,
@@ -37,8 +40,8 @@ def test_a_call_that_waits_is_one_line_of_json(call_id: str, arguments: dict[str
     approval = PendingApproval(
         key="k", call_id=call_id, agent="a", tool="t", arguments=arguments, fingerprint="f"
     )
-    found = json.loads(rendering.approval_json(approval).encode())
-    assert found == {**approval.model_dump(), "arguments": arguments}
+    found = json.loads(approval_json("e", approval).encode())
+    assert found == {"execution": "e", **approval.model_dump(), "arguments": arguments}
 
 
 @given(data=any_event_data, text=any_text)
@@ -48,17 +51,18 @@ def test_a_line_for_people_has_no_terminal_control_characters(data: AnyEventData
         {"type": "function.call", "name": text},
     ]
     reply = ModelRepliedData(run="r", agent=text, turn=1, key="k", result={"entries": entries})
+    lines = EventLines()
     for position, shown in enumerate((data, reply), 1):
-        line = rendering.event_line(Event(position, AT, shown)).plain
-        assert line.isprintable()
-        line.encode()
+        for line in lines.lines(Event(position, AT, shown)):
+            assert line.plain.isprintable()
+            line.plain.encode()
 
 
 @pytest.mark.parametrize("kind", EventKind)
 @given(data=st.data())
 def test_every_kind_of_event_says_something_to_people(kind: EventKind, data: st.DataObject) -> None:
     event = Event(1, AT, data.draw(data_of_kind(kind)))
-    assert rendering.sentence_of(event)
-    assert rendering.agent_of(event) == rendering.shortened(
+    assert sentence_of(event)
+    assert agent_of(event) == shortened(
         str(getattr(event.data, "agent", None) or getattr(event.data, "from_agent", "")), 18
     )

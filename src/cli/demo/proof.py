@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from outlast.cli.demo.effects import DemoEffect
-from outlast.cli.rendering import agent_of
+from outlast.cli.rendering.sentences import agent_of
 from outlast.core.event_stream import Event
 from outlast.core.events import (
     AttemptFailedData,

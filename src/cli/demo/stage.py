@@ -22,7 +22,7 @@ from outlast.cli.demo.deal import DealAnalysis
 from outlast.cli.demo.effects import EFFECTS_VARIABLE, effects_in
 from outlast.cli.demo.proof import Proof
 from outlast.cli.demo.workers import WorkerProcess
-from outlast.cli.rendering import agent_and_event
+from outlast.cli.rendering.event_lines import agent_and_event
 from outlast.composition.backends import connect
 from outlast.core.errors import MissingExtra, OutlastError
 from outlast.core.event_stream import Event

@@ -1,0 +1,69 @@
+"""The commands that list executions and workers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from outlast.cli.opening import opened
+from outlast.cli.options import BackendOption, FullOption, JsonOption
+from outlast.cli.rendering.documents import execution_json, worker_json
+from outlast.core.records import Status
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command("list")
+def list_executions(
+    workflow: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only executions of this workflow.")
+    ] = None,
+    status: Annotated[Status | None, typer.Option(help="Only executions with this status.")] = None,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="The number of executions, from the newest on.")
+    ] = 100,
+    backend: BackendOption = None,
+    full: FullOption = False,
+    json: JsonOption = False,
+) -> None:
+    """List executions, the newest first."""
+
+    async def listed() -> None:
+        async with opened(backend) as place:
+            executions = await place.list(workflow=workflow, status=status, limit=limit)
+        if json:
+            for execution in executions:
+                typer.echo(execution_json(execution))
+        elif executions:
+            from outlast.cli.rendering import console, tables
+
+            console.console().print(tables.executions_table(executions, full=full))
+        else:
+            typer.echo("no executions", err=True)
+
+    asyncio.run(listed())
+
+
+@app.command()
+def workers(backend: BackendOption = None, full: FullOption = False, json: JsonOption = False) -> None:
+    """List the workers that are alive.
+
+    Each is shown with the executions that it carries on at the moment.
+    """
+
+    async def listed() -> None:
+        async with opened(backend) as place:
+            alive = await place.workers()
+        if json:
+            for one in alive:
+                typer.echo(worker_json(one))
+        elif alive:
+            from outlast.cli.rendering import console, tables
+
+            console.console().print(tables.workers_table(alive, full=full))
+        else:
+            typer.echo("no workers", err=True)
+
+    asyncio.run(listed())

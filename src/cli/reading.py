@@ -1,0 +1,93 @@
+"""The commands that show one execution: its facts, its events, its result."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from outlast.cli.opening import opened
+from outlast.cli.options import BackendOption, FullOption, IdArgument, JsonOption
+from outlast.cli.rendering import documents
+from outlast.cli.rendering.console import console
+from outlast.cli.rendering.event_lines import PREFIX_LENGTH, EventLines
+from outlast.cli.rendering.tables import execution_table, properties_table
+from outlast.cli.rendering.text import LENGTH, printable_lines
+from outlast.cli.waiting import waited
+from outlast.core.events import ExecutionCompletedData
+from outlast.ports.durability.execution import Execution
+
+LENGTH_MIN = 40
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def show(
+    id: IdArgument,
+    backend: BackendOption = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Go on until the execution ends, printing events as they come."),
+    ] = False,
+    full: FullOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Show an execution and its events.
+
+    With --json, the first line is the execution, as `outlast list --json` prints it, and each event follows
+    in a line.
+    """
+
+    async def shown() -> None:
+        async with opened(backend) as place:
+            execution = await place.get(id)
+            printing = _print_json(execution, follow) if json else _print(execution, follow, full)
+            await (waited(id, printing, "the end", "show --follow", silent=True) if follow else printing)
+
+    asyncio.run(shown())
+
+
+@app.command()
+def result(id: IdArgument, backend: BackendOption = None) -> None:
+    """Wait for the end of an execution, and print its result as JSON.
+
+    Exits with 1, and the error on standard error, if it failed, was cancelled or was terminated.
+    """
+
+    async def ended() -> Any:
+        async with opened(backend) as place:
+            execution = await place.get(id)
+            return await waited(id, execution.result(), "the result", "result")
+
+    typer.echo(documents.value_json(asyncio.run(ended())))
+
+
+async def _print_json(execution: Execution, follow: bool) -> None:
+    typer.echo(documents.execution_json(await execution.describe()))
+    async for event in execution.events(follow=follow):
+        typer.echo(documents.event_json(event))
+
+
+async def _print(execution: Execution, follow: bool, full: bool) -> None:
+    out = console()
+    out.print(execution_table(await execution.describe()))
+    out.print()
+    room = max(LENGTH_MIN, out.width - PREFIX_LENGTH) if out.is_terminal else LENGTH
+    lines = EventLines(None if full else room)
+    completed: ExecutionCompletedData | None = None
+    async for event in execution.events(follow=follow):
+        for line in lines.lines(event):
+            out.print(line)
+        completed = event.data if isinstance(event.data, ExecutionCompletedData) else None
+    result = "" if completed is None else printable_lines(documents.value_json(completed.result))
+    totals = {
+        "turns": f"{lines.turns:,}" if lines.turns else "",
+        "tokens": f"{lines.tokens:,}" if lines.tokens else "",
+        "result": result,
+    }
+    if any(totals.values()):
+        out.print()
+        out.print(properties_table({name: Text(value) for name, value in totals.items()}))

@@ -1,0 +1,1 @@
+"""Executions and events as text for people, and for programs: one JSON document a line."""

@@ -1,0 +1,29 @@
+"""The console and the form of the tables that people see."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+PLAIN_WIDTH = 200
+"""The width of a table when the output is not a terminal."""
+
+
+def console() -> Console:
+    """Return a console on standard output: plain, and wide enough for any table, unless it is a terminal."""
+    is_terminal = sys.stdout.isatty()
+    return Console(
+        highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if is_terminal else PLAIN_WIDTH
+    )
+
+
+def table_with(*titles: str, folds: str | None = None, numbers: tuple[str, ...] = ()) -> Table:
+    """Return a table with these columns; `folds` names one that is folded; the others keep their width."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        side: Literal["left", "right"] = "right" if title in numbers else "left"
+        table.add_column(title, no_wrap=title != folds, overflow="fold", justify=side)
+    return table

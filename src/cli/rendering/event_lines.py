@@ -1,0 +1,121 @@
+"""The events of an execution as lines, which a reader can print as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from rich.text import Text
+
+from outlast.cli.rendering.sentences import AGENT_LENGTH, agent_of, sentence_of
+from outlast.cli.rendering.text import LENGTH, duration
+from outlast.core import events
+from outlast.core.event_stream import Event
+
+PREFIX_LENGTH = 4 + 2 + len("07:00:00.500") + 2 + AGENT_LENGTH + 2
+"""The part of a line before the text of its event."""
+
+_KIND_STYLES = {"failed": "red", "cancelled": "yellow", "recovered": "bold yellow", "completed": "green"}
+
+
+@dataclass(slots=True)
+class EventLines:
+    """Turns events into lines: with the durations of what has ended, the tokens of replies, and new dates.
+
+    Where agents run side by side, each line of a run has the number of its run.
+    """
+
+    length: int | None = LENGTH
+    """The length of the text of an event; None leaves it whole."""
+    turns: int = 0
+    """The number of turns so far."""
+    tokens: int = 0
+    """The sum of the tokens so far, also those of summaries."""
+    _today: date | None = None
+    _begun: dict[Hashable, datetime] = field(default_factory=dict)
+    _runs: dict[str, int] = field(default_factory=dict)
+
+    def lines(self, event: Event) -> Iterator[Text]:
+        """Yield the line of an event, after the date if it is another one than that of the event before."""
+        at = event.at.astimezone()
+        if self._today is not None and at.date() != self._today:
+            yield Text(f"      {at:%Y-%m-%d}", style="dim")
+        self._today = at.date()
+        line = Text(f"{event.position:>4}  ")
+        line.append(at.strftime("%H:%M:%S.%f")[:-3], style="dim")
+        line.append("  ")
+        yield line.append_text(agent_and_event(event, self.length, self._label(event), self._after(event)))
+
+    def _label(self, event: Event) -> str:
+        run = getattr(event.data, "run", None)
+        if not isinstance(run, str):
+            return ""
+        number = self._runs.setdefault(run, len(self._runs) + 1)
+        return f"run {number}: " if len(self._runs) > 1 else ""
+
+    def _after(self, event: Event) -> list[str]:
+        """Return the time that has passed since what ends here began, and the tokens that it took."""
+        after = []
+        match _span(event.data):
+            case True, span:
+                self._begun[span] = event.at
+            case False, span if (began := self._begun.pop(span, None)) is not None:
+                after.append(duration((event.at - began).total_seconds()))
+            case _:
+                pass
+        if isinstance(event.data, events.TurnStartedData):
+            self.turns += 1
+        if isinstance(event.data, events.ReplyData) and (tokens := tokens_of(event.data)):
+            self.tokens += tokens
+            after.append(f"{tokens:,} tokens")
+        return after
+
+
+def agent_and_event(
+    event: Event, length: int | None = LENGTH, label: str = "", after: list[str] | None = None
+) -> Text:
+    """Return the agent that an event is about, in a column, and the text of the event."""
+    line = Text()
+    line.append(f"{agent_of(event):<{AGENT_LENGTH}}  ", style="magenta")
+    line.append(label, style="dim")
+    room = None if length is None else length - len(label)
+    style = _KIND_STYLES.get(event.kind.rpartition("_")[2], "")
+    return line.append(sentence_of(event, room, after=after or ()), style=style)
+
+
+def tokens_of(data: events.ReplyData) -> int:
+    """Return the tokens that a reply took, as its server counts them; 0 if that is not known."""
+    usage = data.result.get("usage")
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) else 0
+
+
+def _span(data: events.AnyEventData) -> tuple[bool, Hashable] | None:
+    """Return what begins (True) or ends (False) with an event; None if that is nothing with a duration."""
+    match data:
+        case events.TurnStartedData() | events.SummaryStartedData() | events.ActivityStartedData():
+            return True, data.key
+        case (
+            events.ModelRepliedData()
+            | events.ModelFailedData()
+            | events.SummaryMadeData()
+            | events.SummaryFailedData()
+            | events.ActivityCompletedData()
+            | events.ActivityFailedData()
+        ):
+            return False, data.key
+        case events.ToolCalledData():
+            return True, (data.run, data.turn, data.call_id)
+        case events.ToolReturnedData() | events.ToolFailedData():
+            return False, (data.run, data.turn, data.call_id)
+        case events.ApprovalRequestedData():
+            return True, ("approval", data.run, data.turn, data.call_id)
+        case events.ApprovalGivenData() | events.ApprovalDeniedData():
+            return False, ("approval", data.run, data.turn, data.call_id)
+        case events.UpdateAcceptedData():
+            return True, ("update", data.id)
+        case events.UpdateCompletedData() | events.UpdateFailedData():
+            return False, ("update", data.id)
+        case _:
+            return None

@@ -1,0 +1,114 @@
+"""Tables for people, a row for each thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from outlast.cli.rendering.console import table_with
+from outlast.cli.rendering.text import duration, local_time, printable, printable_lines, shortened
+from outlast.core.approvals import PendingApproval
+from outlast.core.json import encode
+from outlast.ports.durability.backend import WorkerDescription
+from outlast.ports.durability.execution import ExecutionDescription
+
+_STATUS_STYLES = {
+    "running": "cyan",
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "terminated": "red",
+}
+
+
+def approvals_table(waiting: Sequence[tuple[str, PendingApproval]], *, of_one: bool) -> Table:
+    """Return calls that wait for a decision; arguments are shown whole.
+
+    The column of their executions is left out if all are `of_one`. An id of a call that several calls of an
+    execution have is replaced by the key of the call.
+    """
+    titles = ("call", "agent", "tool", "arguments")
+    table = table_with(*(titles if of_one else ("execution", *titles)), folds="arguments")
+    ids = [(execution, approval.call_id) for execution, approval in waiting]
+    for execution, approval in waiting:
+        name = approval.call_id if ids.count((execution, approval.call_id)) == 1 else approval.key
+        shown = (name, approval.agent, approval.tool, encode(approval.arguments).decode())
+        cells = shown if of_one else (execution, *shown)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
+
+
+def executions_table(executions: Iterable[ExecutionDescription], *, full: bool = False) -> Table:
+    """Return executions."""
+    table = table_with("id", "workflow", "status", "started", "took", "error", folds="error")
+    for execution in executions:
+        error = execution.error or ""
+        table.add_row(
+            Text(printable(execution.id)),
+            Text(printable(execution.workflow)),
+            _status(execution),
+            local_time(execution.created_at),
+            _took(execution),
+            Text(printable_lines(error) if full else shortened(error)),
+        )
+    return table
+
+
+def workers_table(workers: Iterable[WorkerDescription], *, full: bool = False) -> Table:
+    """Return workers."""
+    table = table_with("worker", "task queue", "started", "workflows", "executions", folds="executions")
+    for worker in workers:
+        table.add_row(
+            Text(printable(worker.identity)),
+            Text(printable(worker.task_queue)),
+            local_time(worker.started_at),
+            Text(shortened(", ".join(worker.workflows), None if full else 90)),
+            Text(_counted(worker.executions, None if full else 60)),
+        )
+    return table
+
+
+def execution_table(execution: ExecutionDescription) -> Table:
+    """Return one execution, with a row for each known property."""
+    error = (execution.error or "") if execution.failure is None else execution.failure.traceback()
+    return properties_table(
+        {
+            "id": Text(printable(execution.id)),
+            "workflow": Text(printable(execution.workflow)),
+            "status": _status(execution),
+            "started": Text(local_time(execution.created_at)),
+            "ended": Text("" if execution.ended_at is None else local_time(execution.ended_at)),
+            "took": Text(_took(execution)),
+            # A message may have several lines, such as the differences from a journal, or a traceback.
+            "error": Text(printable_lines(error)),
+        }
+    )
+
+
+def properties_table(rows: dict[str, Text]) -> Table:
+    """Return a table with a row for each property that has a value."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in rows.items():
+        if value.plain:
+            table.add_row(Text(name, style="dim"), value)
+    return table
+
+
+def _counted(ids: Sequence[str], length: int | None) -> str:
+    """Return the number of ids, and the first ones."""
+    named = shortened(", ".join(ids), length)
+    return f"{len(ids)}: {named}" if ids else "0"
+
+
+def _status(execution: ExecutionDescription) -> Text:
+    if execution.held:
+        return Text("held", style="bold red")
+    return Text(execution.status, style=_STATUS_STYLES.get(execution.status, ""))
+
+
+def _took(execution: ExecutionDescription) -> str:
+    if execution.ended_at is None:
+        return ""
+    return duration((execution.ended_at - execution.created_at).total_seconds())
