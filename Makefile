@@ -14,7 +14,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(PROCESSES) --maxprocesses 8 --dist load
 NIGHTLY := HYPOTHESIS_PROFILE=nightly $(PYTEST) --no-loadscope-reorder --override-ini faulthandler_timeout=7200
 TYPED := $(sort $(dir $(wildcard tests/*.py examples/*.py benchmarks/*.py)))
 # By file times, uv notices that a module was added or changed, but not that one was moved or removed.
-MODULES := find . -name '*.py' -o -name '*.pyi' -o -name '*.lua' | sort
+MODULES := find . -name '*.py' -o -name '*.pyi' -o -name '*.lua' -o -path './web/static/*' -type f | sort
 
 # The project's own environment, whatever the caller's shell has active.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "list": ("finding", "List executions, the newest first."),
         "show": ("reading", "Show an execution and its events."),
         "result": ("reading", "Wait for the end of an execution, and print its result as JSON."),
+        "inspect": ("inspecting", "Serve a page that shows executions and steers them."),
     },
     "Talk to executions": {
         "signal": ("messages", "Send a signal to an execution."),

@@ -61,6 +61,8 @@ def test_every_folder_is_a_package() -> None:
         ("adapters", "from outlast import runtime", "Imports point one way"),
         ("runtime", "from outlast.adapters import memory", "Imports point one way"),
         ("testing", "import outlast.cli", "Imports point one way"),
+        ("web", "import outlast.runtime", "Imports point one way"),
+        ("web", "import outlast.adapters.sqlite", "Imports point one way"),
         ("new_room", "", "Imports point one way"),
         ("adapters/memory", "import outlast.adapters.sqlite", "Adapters do not know each other"),
         ("adapters/memory", "import sqlite3", "sqlite3 only in its adapter"),

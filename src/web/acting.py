@@ -1,0 +1,237 @@
+"""Actions: decisions, messages, and the verbs that end an execution or run it again.
+
+Values that a person writes come as the text that was written, and are read here: the page would lose digits
+of long numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, Final
+
+from pydantic import Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from outlast.core.errors import DefinitionError, PayloadTooLarge, StorageUnavailable
+from outlast.core.json import JSON, check_json, decode
+from outlast.core.values import Value, faults
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import Execution
+from outlast.web.answers import json, jsonable
+
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+UPDATE_SECONDS: Final = 20.0
+"""The time for which a request waits for the answer to an update."""
+
+
+class Action(Value):
+    """Something to do with one execution."""
+
+    changes: ClassVar[bool] = True
+    """False if it is allowed in an inspector that only reads."""
+    id: str
+
+    @abstractmethod
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        """Do it; return what was done, as a sentence under `done`."""
+
+
+class Allow(Action):
+    """Allow a tool call that waits, with other arguments if they are given."""
+
+    call: str
+    reason: str | None = None
+    arguments: str | None = None
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        edited = None if self.arguments is None else _object("the arguments", self.arguments)
+        await execution.decide(self.call, "allow", self.reason or None, edited_arguments=edited)
+        return {
+            "done": "The call is allowed." if edited is None else "The call is allowed, with your arguments."
+        }
+
+
+class Deny(Action):
+    """Deny a tool call that waits."""
+
+    call: str
+    reason: str | None = None
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        await execution.decide(self.call, "deny", self.reason or None)
+        return {"done": "The call is denied."}
+
+
+class Sending(Action):
+    """A message to a handler of the execution. The arguments are a list, or an object by parameter name."""
+
+    name: str = Field(min_length=1)
+    arguments: str = "[]"
+
+    def _given(self) -> tuple[list[JSON], dict[str, JSON]]:
+        value = _value("the arguments", self.arguments.strip() or "[]")
+        if isinstance(value, list):
+            return value, {}
+        if isinstance(value, dict):
+            return [], value
+        raise DefinitionError("the arguments must be a JSON list, or an object with the parameters by name")
+
+
+class Signal(Sending):
+    """Send a signal."""
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        positional, named = self._given()
+        await execution.signal(self.name, *positional, **named)
+        return {"done": f"The signal {self.name} is sent."}
+
+
+class Query(Sending):
+    """Ask a query handler."""
+
+    changes: ClassVar = False
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        positional, named = self._given()
+        answer = jsonable(await execution.query(self.name, *positional, **named))
+        return {"done": f"The query {self.name} is answered.", "result": answer}
+
+
+class Update(Sending):
+    """Send an update, and wait for its answer. The same `update_id` again gives the same answer."""
+
+    update_id: str | None = None
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        positional, named = self._given()
+        update_id = self.update_id or uuid.uuid4().hex
+        # A parameter of the handler may be named `id`: the port's own goes before it.
+        if "id" in named:
+            raise DefinitionError('give the arguments as a list: the name "id" is that of the update')
+        try:
+            async with asyncio.timeout(UPDATE_SECONDS):
+                answer = await execution.update(self.name, *positional, id=update_id, **named)
+        except TimeoutError:
+            raise StorageUnavailable(
+                f"no worker has answered the update yet. It is sent; for its answer, send it again under the "
+                f"id {update_id}"
+            ) from None
+        return {"done": f"The update {self.name} is answered.", "result": jsonable(answer)}
+
+
+class Cancel(Action):
+    """Ask the execution to end."""
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        await execution.cancel()
+        return {"done": "The execution is asked to end."}
+
+
+class Terminate(Action):
+    """End the execution at once."""
+
+    reason: str = "from the inspector"
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        await execution.terminate(self.reason)
+        return {"done": "The execution is terminated."}
+
+
+class Resume(Action):
+    """Let workers take an execution that is held."""
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        was_held = await execution.resume()
+        return {
+            "done": "The execution is resumed." if was_held else "It was not held, and goes on as before."
+        }
+
+
+class Retry(Action):
+    """Open an execution again that has ended."""
+
+    again: bool = False
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        await execution.retry(again=self.again)
+        return {"done": "The execution is open again."}
+
+
+class Fork(Action):
+    """Start an execution whose journal begins with that of this one."""
+
+    at: int | None = None
+    fork_id: str | None = None
+    edits: dict[str, str] = Field(default_factory=dict)
+    again: bool = False
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        edits = {key: _value(f"the result of {key}", text) for key, text in self.edits.items()}
+        forked = await execution.fork(
+            at=self.at, id=self.fork_id or None, edits=edits or None, again=self.again
+        )
+        return {"done": "The fork is started.", "id": forked.id}
+
+
+ACTIONS: Final[Mapping[str, type[Action]]] = {
+    "allow": Allow,
+    "deny": Deny,
+    "signal": Signal,
+    "query": Query,
+    "update": Update,
+    "cancel": Cancel,
+    "terminate": Terminate,
+    "resume": Resume,
+    "retry": Retry,
+    "fork": Fork,
+}
+
+
+def acting(
+    backend: Backend, action: type[Action], *, read_only: bool
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return the answer to requests for an action; with `read_only`, it refuses what changes something."""
+
+    async def act(request: Request) -> Response:
+        if read_only and action.changes:
+            message = "This inspector only reads: it was started with --read-only."
+            return json({"error": {"kind": "ReadOnly", "message": message, "retryable": False}}, 403)
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            message = "An action is a JSON document (Content-Type: application/json)."
+            return json({"error": {"kind": "NotJson", "message": message, "retryable": False}}, 415)
+        try:
+            wanted = action.model_validate(_value("the request", await _body(request)))
+        except ValidationError as error:
+            raise DefinitionError(f"the request does not fit: {'; '.join(faults(error))}") from None
+        return json(await wanted.apply(await backend.get(wanted.id)))
+
+    return act
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise PayloadTooLarge("the request", len(body), BODY_BYTES_MAX)
+    return bytes(body)
+
+
+def _value(what: str, text: str | bytes) -> JSON:
+    try:
+        value: JSON = decode(text)
+        check_json(value)
+    except ValueError as error:
+        raise DefinitionError(f"{what} cannot be read as JSON: {error}") from None
+    return value
+
+
+def _object(what: str, text: str) -> dict[str, JSON]:
+    value = _value(what, text)
+    if not isinstance(value, dict):
+        raise DefinitionError(f"{what} must be a JSON object, with the parameters by name")
+    return value

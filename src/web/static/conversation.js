@@ -1,0 +1,119 @@
+/** What was said: messages, calls with arguments and results, handoffs, in their order. */
+
+import { textsIn } from "./model.js";
+import { Brief, LongText, Text, Value } from "./parts.js";
+import { html, useEffect, useRef, useState } from "./view.js";
+import { count, timeOfDay } from "./words.js";
+
+const ITEMS_SHOWN = 300;
+
+export function Conversation({ model, picked, onPick, difference }) {
+  const [more, setMore] = useState(0);
+  const list = useRef(null);
+  const isFollowing = useRef(true);
+  const items = model.talk;
+  const chosen = picked === undefined ? -1 : items.findIndex((item) => item.position === picked || item.to === picked);
+  const end = chosen >= 0 ? Math.min(items.length, Math.max(chosen + ITEMS_SHOWN / 2, ITEMS_SHOWN)) : items.length;
+  const begin = Math.max(0, end - ITEMS_SHOWN - more);
+  useEffect(() => {
+    const box = list.current;
+    const item = box.querySelector(".picked");
+    if (item) item.scrollIntoView({ block: "nearest" });
+  }, [picked]);
+  useEffect(() => {
+    const box = list.current;
+    if (picked === undefined && isFollowing.current) box.scrollTop = box.scrollHeight;
+  });
+  const scrolled = ({ currentTarget: box }) => {
+    isFollowing.current = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+  };
+  return html`<section class="card" aria-labelledby="conversation">
+    <h2 id="conversation">Conversation</h2>
+    <div class="talk" ref=${list} tabindex="0" role="region" aria-labelledby="conversation" onScroll=${scrolled}>
+      ${begin > 0 && html`<button class="quiet" onClick=${() => setMore(more + ITEMS_SHOWN)}>Show earlier items (${begin})</button>`}
+      <ol>
+        ${items.slice(begin, end).map(
+          (item, index) => html`<li key=${`${item.position} ${begin + index}`}
+            class="item ${item.sort} ${item.isVoid ? "void" : ""} ${begin + index === chosen ? "picked" : ""}">
+            <div class="about">
+              <button class="quiet select" aria-pressed=${begin + index === chosen} onClick=${() => onPick(item.position)}
+                aria-label=${`Select position ${item.position}`}>${item.position}</button>
+              ${item.agent && html`<strong><${Text}>${item.agent}<//></strong>`}
+              <time datetime=${item.at}>${timeOfDay(item.at)}</time>
+              ${item.isVoid && html`<span class="tag">void</span>`}
+              ${difference !== undefined && (item.position === difference || item.to === difference) && html`<span class="tag differs">first difference</span>`}
+            </div>
+            <${Item} of=${item} />
+          </li>`,
+        )}
+      </ol>
+      ${end < items.length && html`<p class="soft">${count(items.length - end, "later item")}</p>`}
+    </div>
+  </section>`;
+}
+
+function Item({ of: item }) {
+  switch (item.sort) {
+    case "input":
+      return html`<p class="what">The workflow begins with</p><${Value} of=${item.value} label="input" />`;
+    case "message":
+      return html`<${Content} of=${item.content} />`;
+    case "live":
+      return html`<div class="live" aria-live="off">${textsIn(item).map(({ attempt, text }, index, all) =>
+        item.isOver || index < all.length - 1
+          ? html`<p key=${attempt}><s aria-label=${`retracted, attempt ${attempt}`}><${Text}>${text}<//></s> <span class="tag">attempt ${attempt} was retracted</span></p>`
+          : html`<p key=${attempt}><${Text}>${text}<//><span class="cursor" aria-hidden="true">▍</span></p>`,
+      )}</div>`;
+    case "call":
+      return html`<${Call} of=${item} />`;
+    case "executed":
+      return html`<details><summary>The server ran <${Text} as="code">${item.tool}<//></summary><${Value} of=${item.value} label="use of a built-in tool" /></details>`;
+    case "result":
+      return html`<p class="what">The workflow ends with</p><${Value} of=${item.value} label="result" />`;
+    case "failure":
+      return html`<p class="what bad">The workflow failed: <${Brief} of=${`${item.failure.kind}: ${item.failure.message}`} length="400" /></p>`;
+    case "other":
+      return html`<${Value} of=${item.value} label="entry" />`;
+  }
+  return html`<p class="what"><${Text}>${item.text}<//></p>`;
+}
+
+function Call({ of: item }) {
+  const state = item.failure ? "failed" : item.to ? "done" : "open";
+  return html`<details class="call ${state}" open=${state !== "done"}>
+      <summary><${Text} as="code">${item.tool}<//> <${Brief} of=${item.arguments} length="120" />
+        <span class="tag">${state === "open" ? item.states.at(-1) : state}</span></summary>
+      ${item.asked && html`<p class="what">The model asked for</p><${Value} of=${item.asked} label="arguments of the model" />`}
+      <p class="what">Arguments</p><${Value} of=${item.arguments} label="arguments" />
+      ${item.states.length > 1 && html`<p class="what"><${Text}>${item.states.join("; ")}<//></p>`}
+    </details>
+    ${item.to && (item.failure
+      ? html`<p class="outcome bad"><span aria-hidden="true">→</span> <${Brief} of=${`${item.failure.kind}: ${item.failure.message}`} length="400" /></p>`
+      : html`<div class="outcome"><span aria-hidden="true">→</span> <${LongOrBrief} of=${item.result} /></div>`)}`;
+}
+
+function LongOrBrief({ of }) {
+  const text = typeof of === "string" ? of : JSON.stringify(of) ?? "";
+  return text.length <= 200 ? html`<${Brief} of=${of} />` : html`<details><summary><${Brief} of=${of} length="160" /></summary><${Value} of=${of} label="result" /></details>`;
+}
+
+/** The content of a message: a text, or chunks. An image is shown only if its data are in the journal. */
+function Content({ of }) {
+  if (typeof of === "string") return html`<div class="said"><${Long} of=${of} /></div>`;
+  return html`<div class="said">${(Array.isArray(of) ? of : []).map((chunk, index) => html`<${Chunk} key=${index} of=${chunk} />`)}</div>`;
+}
+
+function Long({ of }) {
+  return of.length > 4000 ? html`<${LongText} label="message">${of}<//>` : html`<p><${Text}>${of}<//></p>`;
+}
+
+const IMAGE = /^data:image\/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+$/;
+
+function Chunk({ of: chunk }) {
+  const url = typeof chunk.image_url === "string" ? chunk.image_url : chunk.image_url?.url;
+  if (chunk.type === "text") return html`<${Long} of=${String(chunk.text ?? "")} />`;
+  if (chunk.type === "thinking") return html`<details class="thinking"><summary>Thinking</summary><p><${Text}>${(chunk.thinking ?? []).map((one) => one.text ?? "").join("")}<//></p></details>`;
+  if (chunk.type === "image_url" && IMAGE.test(url ?? "")) return html`<img src=${url} alt="An image of the conversation" />`;
+  if (chunk.type === "tool_reference") return html`<p class="reference">Source: <${Text}>${chunk.title ?? ""}<//> <${Text} as="code">${chunk.url ?? ""}<//></p>`;
+  return html`<${Value} of=${chunk} label="part of a message" />`;
+}

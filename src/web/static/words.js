@@ -1,0 +1,63 @@
+/** Values as text for people. Text of models and tools is shown as it is: nothing in it is hidden or acts. */
+
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
+/** Return text in which characters that are not seen, or that turn the text around, are shown by their number. */
+export function visible(text) {
+  return String(text).replace(
+    HIDDEN,
+    (character) => `⟨U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`,
+  );
+}
+
+/** Return a value as JSON, on several lines. */
+export function pretty(value) {
+  return JSON.stringify(value, null, 2) ?? "null";
+}
+
+/** Return a JSON text on several lines for somebody who edits it. It means the same, and hides nothing. */
+export function editable(text) {
+  let spread = text;
+  if (JSON.rawJSON) {
+    const digits = (_, value, context) => (typeof value === "number" ? JSON.rawJSON(context.source) : value);
+    spread = pretty(JSON.parse(text, digits));
+  }
+  return spread.replace(HIDDEN, (one) => (one === "\n" ? one : `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`));
+}
+
+/** Return a value on one line: a text as it is, anything else as JSON. */
+export function brief(value, length = 200) {
+  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "");
+  const line = text.slice(0, 4 * length).replace(/\s+/g, " ");
+  return line.length <= length ? line : `${line.slice(0, length - 1)}…`;
+}
+
+/** Return a duration in the largest unit that fits. */
+export function duration(seconds) {
+  if (seconds < 0.0095) return `${(1000 * seconds).toFixed(1)} ms`;
+  if (seconds < 1) return `${Math.round(1000 * seconds)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+}
+
+export function secondsBetween(from, to) {
+  return (new Date(to) - new Date(from)) / 1000;
+}
+
+/** Return a date and a time of day where the reader is. */
+export function moment(at) {
+  const date = new Date(at);
+  const two = (number) => String(number).padStart(2, "0");
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+}
+
+export function timeOfDay(at) {
+  return `${moment(at).slice(11)}.${String(new Date(at).getMilliseconds()).padStart(3, "0")}`;
+}
+
+export function count(number, one, many = `${one}s`) {
+  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+}
