@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
@@ -95,6 +96,8 @@ async def test_each_thing_that_happens_is_one_line(logged: list[logging.LogRecor
     assert not any(SECRET in line for line in lines)
     fields = vars(logged[1])
     assert (fields["execution_id"], fields["event"], fields["agent"]) == ("s-1", "step_completed", "clerk")
+    assert fields["model"] == "m"
+    assert "turn of agent clerk (m) at" in lines[1]
     assert fields["seconds"] >= 0
     assert not any(SECRET in repr(vars(record)) for record in logged)
 
@@ -122,3 +125,39 @@ async def test_nothing_is_made_when_nobody_listens(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING, "outlast.execution"):
         await ship_it()
     assert not [record for record in caplog.records if record.name == "outlast.execution"]
+
+
+@outlast.activity()
+async def load(name: str) -> str:
+    """Load something: the first attempt takes for ever."""
+    if outlast.activity.info().attempt == 1:
+        _begun[name].set()
+        await asyncio.sleep(1e6)
+    return name
+
+
+_begun: dict[str, asyncio.Event] = {}
+
+
+@workflow.define(name="progress_of_loading")
+class Loading:
+    @workflow.entrypoint
+    async def run(self, name: str) -> str:
+        return await load(name)
+
+
+async def test_a_step_that_another_worker_began_is_logged_where_it_ends(
+    logged: list[logging.LogRecord],
+) -> None:
+    """The line has no seconds: only the worker that began the step knows them."""
+    async with outlast.connect("memory:") as backend:
+        _begun["coal"] = asyncio.Event()
+        execution = await backend.start(Loading, "coal")
+        async with backend.worker([Loading], graceful_shutdown_timeout=timedelta(0)):
+            await _begun["coal"].wait()
+        logged.clear()
+        async with backend.worker([Loading]):
+            await execution.result()
+    [line] = [one for one in logged if vars(one)["event"] == "step_completed"]
+    assert "activity load ended" in line.getMessage()
+    assert "seconds" not in vars(line)

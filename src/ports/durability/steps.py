@@ -72,6 +72,8 @@ class ModelCall:
 
     session: Session
     request: Callable[[Attempt], ModelRequest]
+    model: str
+    """The name of the model that is asked first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,9 @@ class LiveExecution(WorkflowContext, LiveCode):
         self._carried: dict[str, JSON] | None = None
         started = records[0] if records and isinstance(records[0], ExecutionStarted) else None
         is_first = started is not None and len(records) == 1
-        self._progress = Progress(info.execution_id, definition.name, started if is_first else None)
+        self._progress = Progress(
+            info.execution_id, definition.name, self.requested, started if is_first else None
+        )
         seed = info.execution_id if started is None or started.seed is None else started.seed
         # A later history of an execution must not draw the numbers of the first one again.
         seed = f"{seed}\0{beginning.histories}" if beginning.histories else seed
@@ -305,6 +307,12 @@ class LiveExecution(WorkflowContext, LiveCode):
             if time.monotonic() >= deadline:
                 return False
 
+    def _end(self, key: str) -> Step | None:
+        step = self.requested.pop(key, None)
+        if not self.is_replaying:
+            self._progress.ends(step)
+        return step
+
     def _check_seconds(self, more: float) -> None:
         self._seconds += more
         if self._seconds > self._running_seconds_max:
@@ -315,10 +323,10 @@ class LiveExecution(WorkflowContext, LiveCode):
             case ExecutionStarted(arguments=arguments):
                 self._start(arguments)
             case StepCompleted(key=key, result=result):
-                self.requested.pop(key, None)
+                self._end(key)
                 self._futures.pop(key).set_result(result)
             case StepFailed(key=key):
-                step = self.requested.pop(key, None)
+                step = self._end(key)
                 self._futures.pop(key).set_exception(
                     step_error(record.failure, record.key if step is None else step.name, record.attempts)
                 )

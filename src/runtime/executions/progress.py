@@ -7,7 +7,7 @@ nothing of prompts and results. Lines are logged for what is written, so a repla
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from outlast.core.events import EventKind
@@ -27,6 +27,7 @@ from outlast.core.records import (
     StepKind,
     StepScheduled,
 )
+from outlast.ports.durability.steps import ModelCall, Step
 
 logger = logging.getLogger("outlast.execution")
 
@@ -40,8 +41,17 @@ _APPROVALS: dict[str, str] = {
 class Progress:
     """Logs what one execution does, from the records that are written while it is in memory here."""
 
-    def __init__(self, execution_id: str, workflow: str, started: ExecutionStarted | None = None) -> None:
+    def __init__(
+        self,
+        execution_id: str,
+        workflow: str,
+        open_steps: Mapping[str, Step],
+        started: ExecutionStarted | None = None,
+    ) -> None:
         """Begin; `started` is the first record if it is the only one so far."""
+        self._open = open_steps
+        self._ended: dict[str, Step] = {}
+        """The steps that have ended, until the records that say so are written."""
         self._id = execution_id
         self._workflow = workflow
         self._started = started
@@ -49,9 +59,14 @@ class Progress:
         """The time of the last input."""
         self._began_at: float | None = None
         """The time of the start, if this process saw it."""
-        self._begun: dict[str, tuple[StepScheduled, float | None]] = {}
-        """The open steps, each with the time at which it was asked for, as far as this process saw it."""
+        self._begun: dict[str, float] = {}
+        """The times at which open steps were asked for, as far as this process saw it."""
         self._attempts: dict[str, int] = {}
+
+    def ends(self, step: Step | None) -> None:
+        """Note that the code gets the outcome of a step; `wrote` is called for its record next."""
+        if step is not None and logger.isEnabledFor(logging.INFO):
+            self._ended[step.key] = step
 
     def wrote(self, records: Sequence[AnyRecord]) -> None:
         """Log what these records say; they are durable."""
@@ -67,13 +82,14 @@ class Progress:
                 self._now = self._began_at = at
                 self._log("started", f"of {self._workflow} begins")
             case StepScheduled(key=key):
-                self._begun[key] = record, self._now
+                if self._now is not None:
+                    self._begun[key] = self._now
             case StepCompleted(key=key, at=at):
                 self._now = at
-                self._ended(key, at, record.result, None)
+                self._step_ended(key, at, record.result, None)
             case StepFailed(key=key, at=at):
                 self._now = at
-                self._ended(key, at, None, record)
+                self._step_ended(key, at, None, record)
             case AttemptFailed(key=key):
                 # A second record of one attempt corrects a date.
                 if self._attempts.get(key) != record.attempt + 1:
@@ -95,11 +111,11 @@ class Progress:
             case _:
                 self._now = getattr(record, "at", self._now)
 
-    def _ended(self, key: str, at: float, result: JSON, failed: StepFailed | None) -> None:
-        step, asked_at = self._begun.pop(key, (None, None))
-        attempt = self._attempts.pop(key, 1)
+    def _step_ended(self, key: str, at: float, result: JSON, failed: StepFailed | None) -> None:
+        step, asked_at = self._ended.pop(key, None), self._begun.pop(key, None)
+        attempt = max(self._attempts.pop(key, 1), 1 if failed is None else failed.attempts)
         if step is None:
-            return  # It was asked for before this process had the execution in memory.
+            return  # The code no longer waits for it.
         fields: dict[str, Any] = {"step": key, **_about(step)}
         after = ""
         if asked_at is not None:
@@ -120,7 +136,7 @@ class Progress:
         self._log("step_completed", f"{_named(step)} ended{after}", **fields)
 
     def _attempt_failed(self, record: AttemptFailed) -> None:
-        step, _ = self._begun.get(record.key, (None, None))
+        step = self._open.get(record.key) or self._ended.get(record.key)
         what = f"step {record.key}" if step is None else _named(step)
         wait = max(0.0, record.retry_at - record.at)
         self._log(
@@ -147,16 +163,20 @@ class Progress:
         logger.info("execution %s %s", self._id, text, extra=extra)
 
 
-def _about(step: StepScheduled) -> dict[str, Any]:
-    agent = step.about.get("agent")
+def _about(step: Step) -> dict[str, Any]:
     about: dict[str, Any] = {"kind": step.kind.value, "activity": step.name}
-    return about if agent is None else {**about, "agent": agent}
+    if "agent" in step.about:
+        about["agent"] = step.about["agent"]
+    if isinstance(step.call, ModelCall):
+        about["model"] = step.call.model
+    return about
 
 
-def _named(step: StepScheduled) -> str:
+def _named(step: Step) -> str:
     match step.kind:
         case StepKind.MODEL:
-            return f"turn of agent {step.about.get('agent')} at {step.key}"
+            model = f" ({step.call.model})" if isinstance(step.call, ModelCall) else ""
+            return f"turn of agent {step.about.get('agent')}{model} at {step.key}"
         case StepKind.TOOL:
             return f"tool {step.about.get('tool', step.name)}"
         case StepKind.SUMMARY:

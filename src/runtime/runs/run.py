@@ -225,7 +225,7 @@ class Run:
             key=model_key(self._key, effect.turn),
             kind=StepKind.MODEL,
             name="call_model",
-            call=ModelCall(self._session, request),
+            call=ModelCall(self._session, request, graph[effect.agent].model),
             options=_options(self._session, graph[effect.agent]),
             about={"agent": effect.agent},
         )

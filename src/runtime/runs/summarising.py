@@ -99,4 +99,4 @@ class Summaries:
                 attempt=attempt.earlier + attempt.attempt,
             )
 
-        return ModelCall(self._session, request)
+        return ModelCall(self._session, request, asked.model)
