@@ -105,6 +105,7 @@ _MODULES = {
     "connect": "composition.backends",
     "events": "core.events",
     "execute_workflow": "composition.running",
+    "instrument": "composition.tracing",
     "journaled_backend": "composition.backends",
     "run_worker": "composition.running",
     "workflow": "runtime.definitions.workflow",

@@ -13,6 +13,7 @@ from outlast.composition.running import Runner as Runner
 from outlast.composition.running import execute_workflow as execute_workflow
 from outlast.composition.running import run_worker as run_worker
 from outlast.composition.temporal import OutlastPlugin as OutlastPlugin
+from outlast.composition.tracing import instrument as instrument
 from outlast.core import events as events
 from outlast.core.approvals import PendingApproval as PendingApproval
 from outlast.core.built_in_tools import CodeInterpreterTool as CodeInterpreterTool

@@ -85,7 +85,7 @@ def _compared(request: Request) -> dict[str, JSON]:
         case UpdateCompleted(failure=Failure(kind=kind)) | ExecutionEnded(failure=Failure(kind=kind)):
             fields["failure"] = kind
         case StepScheduled():
-            del fields["effect"], fields["reopened"]  # They are for the engine.
+            del fields["effect"], fields["reopened"], fields["model"]  # They are for the engine.
         case EventEmitted():
             fields["data"] = repeated(request.kind, request.data)
         case _:

@@ -346,6 +346,8 @@ class EventReader:
             given = self._arguments(step.about["run"], step.about["call_id"])
         elif step.kind is StepKind.ACTIVITY and scheduled.arguments is not None:
             given = {"arguments": scheduled.arguments}
+        elif step.kind is StepKind.MODEL:
+            given = {"model": scheduled.model}
         return _STEPS[step.kind].begun(**step.about, **given)
 
     def _completed(self, step: _OpenStep, result: JSON) -> AnyEventData:

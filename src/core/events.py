@@ -255,6 +255,8 @@ class TurnStartedData(ModelCallData):
     """The model is asked: a turn begins."""
 
     kind: ClassVar = EventKind.TURN_STARTED
+    model: str | None = None
+    """The name of the model."""
 
 
 class TextDeltaData(ModelCallData):

@@ -53,7 +53,8 @@ class ExecutionStarted(Value):
     """The first record: which workflow runs, with what arguments (by parameter name).
 
     `seed` is the id whose random numbers the code gets, if that is another one: a copy of a journal replays
-    only with those of the original.
+    only with those of the original. `trace` is the trace that the caller's span belongs to, as a
+    `traceparent`, if the caller has one.
     """
 
     type: Literal["execution_started"] = "execution_started"
@@ -62,6 +63,7 @@ class ExecutionStarted(Value):
     workflow: str
     arguments: dict[str, JSON]
     seed: str | None = None
+    trace: str | None = None
 
 
 class StepCompleted(Value):
@@ -133,7 +135,8 @@ class StepScheduled(Value):
     `arguments` is None where they follow from earlier records. `about` has the fields of the step's events
     that its key does not say: the agent (the key says run, turn and call id). `effect` is "once" if a retry
     or a fork must not repeat the step without being asked to. `reopened` is how often the execution had been
-    re-opened by then, if at all: another step may have had the same key in the part that is void.
+    re-opened by then, if at all: another step may have had the same key in the part that is void. `model` is
+    the model that is asked; later code may ask another one.
     """
 
     type: Literal["step_scheduled"] = "step_scheduled"
@@ -144,6 +147,7 @@ class StepScheduled(Value):
     about: dict[str, JSON] = Field(default_factory=dict)
     effect: Literal["once"] | None = None
     reopened: int | None = None
+    model: str | None = None
 
     @property
     def idempotency_key(self) -> str:

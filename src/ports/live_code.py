@@ -74,7 +74,7 @@ class LiveCode(Protocol):
 
     @abstractmethod
     def report(self, records: Sequence[AnyRecord]) -> None:
-        """Log what these records say, which are durable now; nothing during a replay."""
+        """Let the log and the observers know these records, which are durable now, unless it is a replay."""
 
     @abstractmethod
     def go_on(self) -> bool:

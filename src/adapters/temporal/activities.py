@@ -41,6 +41,7 @@ from outlast.core.errors import (
 from outlast.core.failure import Failure, failure_of
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
+from outlast.core.spans import attempt_context, trace_of
 from outlast.ports.definitions import ActivityDefinition
 from outlast.ports.durability.steps import ActivityCall, Attempt, Step
 from outlast.ports.resources import Resources
@@ -208,12 +209,15 @@ def _attempt(info: activity.Info, step: Step, pulse: TemporalHeartbeat, limit_by
         check_size("the details of a heartbeat", list(details), limit_bytes)
         pulse.details = details
 
+    idempotency_key = f"{info.workflow_id}/{key_of(info.activity_id)}"
     return Attempt(
         execution_id=info.workflow_id or "",
         activity=info.activity_type,
         attempt=info.attempt,
-        idempotency_key=f"{info.workflow_id}/{key_of(info.activity_id)}",
+        idempotency_key=idempotency_key,
         heartbeat=beat,
         heartbeat_details=pulse.details,
+        # The records do not have the attempts that Temporal retries, so all of them are one span.
+        trace=attempt_context(trace_of(info.workflow_id or ""), idempotency_key, 1),
         publish=pulse.publish if step.publishes_text else None,
     )

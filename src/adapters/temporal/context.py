@@ -98,7 +98,12 @@ class TemporalContext(WorkflowContext):
     def _schedule(self, step: Step, place: Place) -> workflow.ActivityHandle[Any]:
         arguments = list(payload_of(step))
         scheduled = StepScheduled(
-            key=step.key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
+            key=step.key,
+            kind=step.kind,
+            name=step.name,
+            arguments=step.arguments,
+            about=step.about,
+            model=step.model,
         )
         try:
             check_size(f"the arguments of {step.name!r}", arguments, self._limit_bytes)

@@ -13,6 +13,7 @@ from outlast.core.approvals import Decision
 from outlast.core.events import AnyEventData
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
+from outlast.core.trace_context import TraceContext
 from outlast.ports.definitions import ActivityDefinition, ActivityOptions, CallArguments, PythonArguments
 from outlast.ports.deltas import Publish
 from outlast.ports.llm import ModelRequest, Session
@@ -36,6 +37,8 @@ class Attempt:
     earlier: int = 0
     """The attempts under the same idempotency key that `attempt` does not count: a retry of the execution
     counts from 1 again."""
+    trace: TraceContext | None = field(repr=False, default=None)
+    """The span of the attempt, if somebody observes."""
     publish: Publish | None = field(repr=False, default=None)
     """Takes the text of a model's reply while it is being written; None if the text is not published."""
 
@@ -108,6 +111,11 @@ class Step:
     options: ActivityOptions
     arguments: JSON = None
     about: dict[str, JSON] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str | None:
+        """The model that is asked first, if one is."""
+        return self.call.model if isinstance(self.call, ModelCall) else None
 
     @property
     def publishes_text(self) -> bool:

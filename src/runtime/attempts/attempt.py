@@ -35,6 +35,7 @@ from outlast.ports.deltas import Publish
 from outlast.ports.durability.steps import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
 from outlast.ports.resources import Resources
 from outlast.ports.tools import ToolList
+from outlast.runtime.attempts.observing import observed_attempt
 from outlast.runtime.attempts.threads import called
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.tasks import attempt_task
@@ -229,7 +230,7 @@ async def perform_in_time(
 
 
 async def _performed(call: Call, attempt: Attempt, resources: Resources, begin: Begin) -> JSON:
-    with contained():
+    with contained(), observed_attempt(attempt.trace):
         return await perform(call, attempt, resources, begin)
 
 

@@ -45,6 +45,7 @@ from outlast.ports.durability.steps import Attempt, Step
 from outlast.ports.journal import Claim, Commit, Delivery, Store
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Heartbeat, NotBegun, perform_in_time
+from outlast.runtime.attempts.observing import is_observed
 from outlast.runtime.attempts.text_publisher import Publisher
 from outlast.runtime.executions.inbox_messages import (
     CancelMessage,
@@ -403,6 +404,7 @@ class Driver:
             heartbeat=pulse.beat,
             heartbeat_details=tuple(last.heartbeat) if last and isinstance(last.heartbeat, list) else (),
             earlier=opened.earlier,
+            trace=self._live.attempt_context(opened) if is_observed() else None,
         )
         once = step.options.effect == "once"
         try:

@@ -56,6 +56,7 @@ from outlast.ports.journal import (
     check_id,
     is_id,
 )
+from outlast.runtime.attempts.observing import calling_span
 from outlast.runtime.definitions.codec import Codec, Misfit
 from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.handler_calls import known_handler
@@ -112,7 +113,13 @@ class JournaledBackend(Backend):
         check_options(f"workflow {definition.name}", definition.signature, args, id=id, task_queue=queue)
         arguments = definition.signature.dump_arguments(*args, **kwargs)
         fingerprint = fingerprint_of(definition.name, arguments)
-        started = ExecutionStarted(at=self._clock.now(), workflow=definition.name, arguments=arguments)
+        caller = calling_span()
+        started = ExecutionStarted(
+            at=self._clock.now(),
+            workflow=definition.name,
+            arguments=arguments,
+            trace=None if caller is None else caller.traceparent,
+        )
         first = encode_record(started)
         _check_size(f"the input of workflow {definition.name!r}", first, self._store.limit_bytes)
         if id is not None and not id.strip():

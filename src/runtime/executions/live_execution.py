@@ -54,12 +54,15 @@ from outlast.core.records import (
     UpdateNotAccepted,
 )
 from outlast.core.reruns import counted
+from outlast.core.spans import attempt_context, trace_in
+from outlast.core.trace_context import TraceContext
 from outlast.core.updates import GAVE_UP
-from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
+from outlast.core.workflow_machine import MachinePhase, OpenStep, WorkflowMachine
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
 from outlast.ports.durability.steps import E, Step
 from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo, current_context
 from outlast.ports.live_code import START, Beginning, KeptHistory, LiveCode
+from outlast.runtime.attempts.observing import Watches
 from outlast.runtime.attempts.threads import storable
 from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
 from outlast.runtime.executions.back_offs import BackOffs
@@ -148,6 +151,8 @@ class LiveExecution(WorkflowContext, LiveCode):
         self._progress = Progress(
             info.execution_id, definition.name, self.requested, started if is_first else None
         )
+        self._watches = Watches(info.execution_id, records)
+        self._trace = trace_in(info.execution_id, records)
         seed = info.execution_id if started is None or started.seed is None else started.seed
         # A later history of an execution must not draw the numbers of the first one again.
         seed = f"{seed}\0{beginning.histories}" if beginning.histories else seed
@@ -179,8 +184,16 @@ class LiveExecution(WorkflowContext, LiveCode):
         return not self._running and self.machine.phase is not MachinePhase.REPLAYING
 
     def report(self, records: Sequence[AnyRecord]) -> None:
-        if not self.is_replaying:
+        if self.is_replaying:
+            self._watches.read(records)
+        else:
             self._progress.wrote(records)
+            self._watches.wrote(records)
+
+    def attempt_context(self, opened: OpenStep) -> TraceContext:
+        """Return the span of the next attempt at a step."""
+        key = f"{self._info.execution_id}/{opened.scheduled.idempotency_key}"
+        return attempt_context(self._trace, key, opened.attempt, self.reopened)
 
     def go_on(self) -> bool:
         """Let the code run for a moment, and return whether it is at rest."""
@@ -529,6 +542,7 @@ class LiveExecution(WorkflowContext, LiveCode):
             arguments=step.arguments,
             about=step.about,
             effect="once" if step.options.effect == "once" else None,
+            model=step.model,
         )
         size = self.encoder.size(scheduled)
         if size > self._limit_bytes:

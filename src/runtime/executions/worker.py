@@ -39,6 +39,8 @@ from outlast.ports.journal import (
     WorkerCard,
     check_id,
 )
+from outlast.ports.observers import WorkerLoad
+from outlast.runtime.attempts.observing import observed_worker
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions import determinism_guard
 from outlast.runtime.definitions.workflow import definition_of
@@ -179,6 +181,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         await self._resources.__aenter__()
         self._isolation.enter_context(isolated_attempts(self._options.holding_seconds))
+        self._isolation.enter_context(observed_worker(self._workload))
         self._loops = [
             asyncio.create_task(self._claim_forever(), name="outlast claim"),
             asyncio.create_task(self._renew_forever(), name="outlast renew"),
@@ -215,6 +218,10 @@ class Worker:
         for loop in self._loops:
             if not loop.cancelled() and (failure := loop.exception()) is not None:
                 raise failure
+
+    def _workload(self) -> WorkerLoad:
+        options = self._options
+        return WorkerLoad(self.identity, options.task_queue, len(self._activations), len(self._cache))
 
     async def run(self) -> None:
         """Wait until the worker can no longer work, then raise the error that stopped it."""

@@ -60,7 +60,12 @@ class PlainContext(StepContext):
     async def run_step(self, step: Step) -> JSON:
         key, now = step.key, self._clock.now
         scheduled = StepScheduled(
-            key=key, kind=step.kind, name=step.name, arguments=step.arguments, about=step.about
+            key=key,
+            kind=step.kind,
+            name=step.name,
+            arguments=step.arguments,
+            about=step.about,
+            model=step.model,
         )
         self._on_record(scheduled)
         attempt_number = 1
