@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser
 
 import outlast
 from outlast.ports.durability.backend import Backend
+from tests.web.browser import opened_browser
 from tests.web.desk import FOLDER
 from tests.web.site import Site, inspected
 
@@ -32,3 +34,10 @@ async def site(backend: Backend) -> AsyncIterator[Site]:
     """An inspector of it."""
     async with inspected(backend) as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """The browser of all tests of this process."""
+    async with opened_browser() as browser:
+        yield browser

@@ -61,7 +61,7 @@ export function Execution({ id, parameters, readOnly, offered }) {
   const difference = useMemo(() => firstDifference(then), [then]);
   const picked = parameters.pick === undefined ? undefined : Number(parameters.pick);
   const [said, setSaid] = useState("");
-  const [forking, setForking] = useState(false);
+  const [forking, setForking] = useState();
   const show = (changed, quietly = true) => go(addressOf(["executions", id], { ...parameters, ...changed }), { quietly });
   const pick = (position) => show({ pick: position });
   const done = (text) => {
@@ -76,7 +76,7 @@ export function Execution({ id, parameters, readOnly, offered }) {
   const view = parameters.view === "journal" ? "journal" : "run";
   const event = picked === undefined ? undefined : then.findLast((one) => one.position === picked && one.kind !== "text_delta");
   return html`<article>
-    <${Head} about=${about} model=${model} state=${state} isPast=${isPast} />
+    <${Head} about=${about} model=${model} state=${state} isPast=${isPast} difference=${difference} onPick=${pick} />
     <${Trouble} error=${state.name === "away" ? state.error : error} />
     <${Actions} id=${id} status=${about.status} model=${model} readOnly=${readOnly} offered=${offered} onDone=${done} />
     <p role="status" class="said">${said}</p>
@@ -93,13 +93,13 @@ export function Execution({ id, parameters, readOnly, offered }) {
       : html`<${Timeline} model=${model} events=${then} picked=${picked} onPick=${pick} difference=${difference} />
         <div class="columns">
           <${Conversation} model=${model} picked=${picked} onPick=${pick} difference=${difference} />
-          <${Details} id=${id} event=${event} model=${model} picked=${picked} readOnly=${readOnly} onFork=${() => setForking(true)} />
+          <${Details} id=${id} event=${event} model=${model} picked=${picked} readOnly=${readOnly} onFork=${setForking} />
         </div>`}
-    ${forking && event && html`<${Fork} id=${id} at=${event.position} step=${stepIn(event)} model=${model} onClose=${() => setForking(false)} />`}
+    ${forking && html`<${Fork} id=${id} at=${forking.position} step=${stepIn(forking)} model=${model} onClose=${() => setForking(undefined)} />`}
   </article>`;
 }
 
-function Head({ about, model, state, isPast }) {
+function Head({ about, model, state, isPast, difference, onPick }) {
   const { valid, void: lost, byAgent } = model.usage;
   const agents = Object.entries(byAgent);
   const fork = model.moments.find((moment) => moment.kind === "execution_forked")?.event.data;
@@ -113,7 +113,8 @@ function Head({ about, model, state, isPast }) {
       <div><dt>Turns</dt><dd>${model.turns}</dd></div>
       <div><dt>Tokens</dt><dd><span class="tokens" title=${agents.map(([agent, usage]) => `${agent}: ${usage.total_tokens}`).join("\n")}>${valid.total_tokens.toLocaleString("en")}</span>
         <span class="soft"> (${valid.prompt_tokens.toLocaleString("en")} in, ${valid.completion_tokens.toLocaleString("en")} out${lost.total_tokens ? `; ${lost.total_tokens.toLocaleString("en")} more are void` : ""})</span></dd></div>
-      ${fork && html`<div><dt>Fork of</dt><dd><a href=${addressOf(["executions", fork.source])}><${Text}>${fork.source}<//></a> at position ${fork.source_position}</dd></div>`}
+      ${fork && html`<div><dt>Fork of</dt><dd><a href=${addressOf(["executions", fork.source])}><${Text}>${fork.source}<//></a> at position ${fork.source_position}
+        <button class="quiet small" onClick=${() => onPick(difference)}>First difference: position ${difference}</button></dd></div>`}
       ${Object.entries(about.tags ?? {}).map(([name, value]) => html`<div key=${name}><dt><${Text}>${name}<//></dt><dd><${Text}>${value}<//></dd></div>`)}
     </dl>
     ${agents.length > 1 && html`<p class="soft">Tokens by agent: ${agents.map(([agent, usage]) => `${brief(agent, 30)} ${usage.total_tokens.toLocaleString("en")}`).join(", ")}</p>`}
@@ -198,7 +199,8 @@ function Details({ id, event, model, picked, readOnly, onFork }) {
   return html`<section class="card" aria-labelledby="details">
     <h2 id="details">Position ${event.position}: ${event.kind.replaceAll("_", " ")}</h2>
     <p class="soft"><time datetime=${event.at}>${timeOfDay(event.at)}</time>${span && html` · <${Text}>${span.name}<//>${span.ended ? ` · ${duration(secondsBetween(span.begun, span.ended))}` : " · under way"}`}</p>
-    ${!readOnly && html`<p class="buttons"><button onClick=${onFork}>Fork from here…</button></p>`}
+    ${!readOnly && html`<p class="buttons"><button onClick=${() => onFork(event)}>Fork from here…</button>
+      ${end && stepIn(end) && html`<button onClick=${() => onFork(end)}>Fork with another result…</button>`}</p>`}
     ${span?.attempts.length > 0 && html`<h3>Attempts that failed</h3><ol class="attempts">${span.attempts.map((one) => html`<li key=${one.attempt}>
       Attempt ${one.attempt}, <time datetime=${one.at}>${timeOfDay(one.at)}</time>: <${Brief} of=${`${one.failure.kind}: ${one.failure.message}`} length="300" /></li>`)}</ol>`}
     ${event.data.failure && html`<${Failure} of=${event.data.failure} />`}

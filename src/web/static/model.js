@@ -196,6 +196,18 @@ export function modelOf(events) {
         if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
         break;
       }
+      case "activity_started": {
+        const call = { position, at, sort: "call", tool: data.name, arguments: data.arguments ?? {}, states: ["called"] };
+        calls.set(data.key, call);
+        model.talk.push(call);
+        break;
+      }
+      case "activity_completed":
+      case "activity_failed": {
+        const call = calls.get(data.key);
+        if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
+        break;
+      }
       case "handed_off":
         model.talk.push({ position, at, sort: "handoff", agent: data.from_agent, text: MOMENTS.handed_off(data) });
         break;

@@ -71,16 +71,20 @@ export function Timeline({ model, events, picked, onPick, difference }) {
   const box = useRef(null);
   const drawn = useMemo(() => layout(model, events, isTrue, seen.width), [model, events, isTrue, seen.width]);
   useEffect(() => {
+    const track = box.current;
     const look = () => {
-      const { scrollLeft, clientWidth } = box.current;
+      const { scrollLeft, clientWidth } = track;
       setSeen((before) =>
         Math.abs(before.left - scrollLeft) < MARGIN / 2 && before.width === clientWidth ? before : { left: scrollLeft, width: clientWidth },
       );
     };
     const watcher = new ResizeObserver(look);
-    watcher.observe(box.current);
-    box.current.addEventListener("scroll", look, { passive: true });
-    return () => watcher.disconnect();
+    watcher.observe(track);
+    track.addEventListener("scroll", look, { passive: true });
+    return () => {
+      watcher.disconnect();
+      track.removeEventListener("scroll", look);
+    };
   }, []);
   const isFocused = useRef(false);
   useLayoutEffect(() => {
@@ -90,7 +94,8 @@ export function Timeline({ model, events, picked, onPick, difference }) {
   const isPicked = (span) => picked !== undefined && (span.from === picked || span.to === picked);
   const at = drawn.bars.findIndex(({ span }) => isPicked(span));
   const move = (event) => {
-    const steps = { ArrowRight: at + 1, ArrowLeft: at < 0 ? 0 : at - 1, Home: 0, End: drawn.bars.length - 1 };
+    const here = Math.max(at, 0);
+    const steps = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: drawn.bars.length - 1 };
     const next = drawn.bars[steps[event.key]];
     if (!next) return;
     event.preventDefault();
@@ -125,7 +130,7 @@ export function Timeline({ model, events, picked, onPick, difference }) {
                 ${bar.span.attempts.map((one, number) => html`<i class="tick" style=${{ left: `${5 + 6 * number}px` }} aria-hidden="true"></i>`)}
               </button>`,
           )}
-          ${drawn.lanes.length === 0 && html`<p class="soft">Nothing was begun yet.</p>`}
+          ${drawn.lanes.length === 0 && html`<p class="soft empty">Nothing was begun yet.</p>`}
           ${model.moments
             .filter((moment) => moment.kind !== "handed_off")
             .map((moment) => html`<button key=${moment.position} class="moment ${moment.isVoid ? "void" : ""} ${moment.kind}" tabindex="-1"
