@@ -393,6 +393,9 @@ async def test_a_server_that_may_lose_what_it_acknowledged_is_a_warning_or_refus
             server.ask("CONFIG", "SET", setting, bad)
             with warnings(caplog) as logged:
                 await connect(server.url())
+            assert logged == []
+            with warnings(caplog) as logged:
+                await works(server.url())
             assert len(logged) == 1
             assert setting in logged[0]
             assert "require_durable=1" in logged[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from outlast.adapters.redis.errors import translated
 from outlast.adapters.redis.routing import Nodes, OneServer, Route
 from outlast.adapters.redis.settings import RedisSettings
 from outlast.core.errors import ConfigurationError, StorageCorrupt, StorageError, StorageTooNew
-
-logger = logging.getLogger("outlast.redis")
 
 REDIS_OLDEST: Final = (7, 0)
 """The oldest Redis that the tests run against."""
@@ -41,6 +38,9 @@ class Server:
     shards: int
     home: str
     """A key that always exists. The server that has it is the one whose clock is used."""
+    warning: str | None = None
+    """Says why the server may lose acknowledged writes, if it may. The workers log it: everybody else would
+    repeat what an operator knows."""
 
     async def time(self) -> float:
         """Return the server's time, in seconds since the epoch."""
@@ -70,13 +70,12 @@ async def open_server(settings: RedisSettings, *, check_durability: bool = True)
                     )
                 await route.close()
                 route = await _nodes(settings)
-            if check_durability:
-                _check_durability(await route.information(), settings)
+            warning = _check_durability(await route.information(), settings) if check_durability else None
             shards = await _agree_on_format(route, home, settings, CLUSTER_SHARDS if is_cluster else 1)
     except BaseException:
         await route.close()
         raise
-    return Server(route, shards, home)
+    return Server(route, shards, home, warning)
 
 
 def _single(settings: RedisSettings) -> Redis:
@@ -140,8 +139,9 @@ def _version(information: Mapping[str, Any], name: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", str(information[name]))[:2])
 
 
-def _check_durability(servers: Sequence[Mapping[str, Any]], settings: RedisSettings) -> None:
-    """Log, or raise with `require_durable`, why a server or a cluster node may lose acknowledged writes."""
+def _check_durability(servers: Sequence[Mapping[str, Any]], settings: RedisSettings) -> str | None:
+    """Return, or raise with `require_durable`, why a server or cluster node may lose acknowledged writes."""
+    warning = None
     if risks := dict.fromkeys(risk for information in servers for risk in _risks(information)):
         warning = (
             f"{settings.place} may lose executions: {'; '.join(risks)}. Set appendonly yes and "
@@ -149,10 +149,11 @@ def _check_durability(servers: Sequence[Mapping[str, Any]], settings: RedisSetti
         )
         if settings.require_durable:
             raise StorageError(f"{warning}, or remove require_durable from the URL")
-        logger.warning("%s; with require_durable=1 in the URL this is an error", warning)
+        warning += "; with require_durable=1 in the URL this is an error"
     if settings.wait_aof is not None:
         for information in servers:
             _check_that_it_can_wait(information)
+    return warning
 
 
 def _risks(information: Mapping[str, Any]) -> Iterator[str]:

@@ -53,7 +53,7 @@ class RedisSettings:
     is independent of the others. The server keeps the number when a prefix is first used. None means the
     number that is kept; for a new prefix, 1 on a single server and 16 on a cluster."""
     require_durable: bool = False
-    """True: a server that may lose acknowledged writes raises an error. False: it logs a warning."""
+    """True: a server that may lose acknowledged writes raises an error. False: its workers log a warning."""
     wait_aof: WaitAof | None = None
     """Each write waits until it is synced to the append-only file: "local" means that of the server,
     "replica" that of one replica as well."""

@@ -102,6 +102,7 @@ class OpenedServer:
     """The task queues that this store claims from, each with its index in `work`."""
     work: list[Topic] = field(default_factory=list)
     is_cleaning: bool = False
+    has_warned: bool = False
     loops: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -337,6 +338,10 @@ class RedisStore(Store):
     # Presence --------------------------------------------------------------------------------------------
 
     async def announce(self, card: WorkerCard, lease_seconds: float) -> None:
+        opened = self._opened
+        if opened.server.warning is not None and not opened.has_warned:
+            opened.has_warned = True
+            logger.warning("%s", opened.server.warning)
         text = json.dumps([card.identity, card.workflows, card.task_queue, card.started_at])
         alive_until = repr(self.clock.now() + lease_seconds)
         await self._run("announce", PRESENCE_SHARD, card.identity, text, alive_until)
