@@ -104,6 +104,11 @@ def field_table() -> str:
     return "\n".join(lines)
 
 
+def _word(argument: Any) -> str:
+    word = argument.metavar + ("…" if argument.nargs == -1 else "")
+    return word if argument.required else f"[{word}]"
+
+
 def command_reference() -> str:
     """Return the help of every command, section by section."""
     lines: list[str] = []
@@ -130,7 +135,7 @@ def _commands_in(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 def _reference_of(context: Any, name: str, command: Any) -> Iterator[str]:
     """Yield the lines about one command: how to call it, what it does, its arguments and options."""
     shown = [one for one in command.params if not getattr(one, "hidden", False)]
-    words = [one.metavar for one in shown if one.param_type_name == "argument"]
+    words = [_word(one) for one in shown if one.param_type_name == "argument"]
     yield f"**`{' '.join(['outlast', name, *words])}`**"
     yield ""
     for paragraph in (command.help or "").split("\n\n"):

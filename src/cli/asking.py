@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -17,4 +18,9 @@ def agreed(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise typer.BadParameter("nobody can be asked, because the input is not a terminal: give --yes")
-    return typer.confirm(question, err=True)
+    # In an event loop, the handler of asyncio would let the question go on after Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question, err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from outlast.cli.completing import completed_ids
+from outlast.cli.exported import lines_of
+from outlast.cli.filters import Filters, bundled
 from outlast.cli.loading import workflows_in
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, JsonOption
 from outlast.cli.rendering.documents import value_json
 from outlast.cli.rendering.text import printable, printable_lines
+from outlast.cli.selecting import is_open
 from outlast.core.errors import NonDeterminismError, OutlastError
-from outlast.core.exports import read_export
-from outlast.core.records import AnyRecord, Status
+from outlast.core.exports import read_export, split_exports
+from outlast.core.records import AnyRecord
 from outlast.ports.definitions import WorkflowDefinition
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import ExecutionDescription
 from outlast.runtime.definitions import determinism_guard
 from outlast.runtime.executions.loading import departure_in
-
-EXECUTIONS_MAX = 1_000_000
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -29,14 +34,22 @@ _Found = tuple[str, WorkflowDefinition, Sequence[AnyRecord]]
 
 
 @app.command()
+@bundled(Filters, "filters")
 def check(
     modules: Annotated[
-        list[str], typer.Argument(metavar="MODULE[:NAME]…", help="The modules with today's workflows.")
+        list[str], typer.Argument(metavar="MODULE[:NAME]", help="The modules with today's workflows.")
     ],
+    filters: Filters,
     file: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", help="An export to check, instead of what a backend holds.", exists=True
+            metavar="FILE", help="Exports to check, instead of what a backend holds; - is standard input."
+        ),
+    ] = None,
+    id: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", help="Only this execution; can be given again.", autocompletion=completed_ids
         ),
     ] = None,
     backend: BackendOption = None,
@@ -54,12 +67,12 @@ def check(
 
     async def checked() -> int:
         departures = count = 0
-        found = _in_files(file, definitions) if file else _on(backend, definitions)
-        async for id, definition, records in found:
-            error = await departure_in(definition, id, records)
+        found = _in_files(file, definitions) if file else _on(backend, definitions, id or (), filters)
+        async for one, definition, records in found:
+            error = await departure_in(definition, one, records)
             departures += error is not None
             count += 1
-            _print(id, definition.name, error, json=json)
+            _print(one, definition.name, error, json=json)
         if not json:
             typer.echo(f"{count} checked, {departures} would depart", err=True)
         return departures
@@ -68,23 +81,41 @@ def check(
         raise typer.Exit(1)
 
 
-async def _on(backend: str | None, definitions: Mapping[str, WorkflowDefinition]) -> AsyncIterator[_Found]:
-    """Yield the open executions that a backend holds."""
+async def _on(
+    backend: str | None, definitions: Mapping[str, WorkflowDefinition], ids: Sequence[str], filters: Filters
+) -> AsyncIterator[_Found]:
+    """Yield the executions with these ids or, without any, those that the filters find."""
     async with opened(backend) as place:
-        for name, definition in definitions.items():
-            for one in await place.list(workflow=name, status=Status.RUNNING, limit=EXECUTIONS_MAX):
-                execution = await place.get(one.id)
-                yield one.id, definition, [record async for record in execution.records()]
+        chosen = _named(place, ids) if ids else _found(place, definitions, filters)
+        async for one in chosen:
+            if one.workflow in definitions:
+                records = (await place.get(one.id)).records()
+                yield one.id, definitions[one.workflow], [record async for record in records]
+
+
+async def _named(place: Backend, ids: Sequence[str]) -> AsyncIterator[ExecutionDescription]:
+    for id in dict.fromkeys(ids):
+        yield await (await place.get(id)).describe()
+
+
+async def _found(
+    place: Backend, definitions: Iterable[str], filters: Filters
+) -> AsyncIterator[ExecutionDescription]:
+    for name in definitions if filters.workflow is None else [filters.workflow]:
+        async for one in replace(filters, workflow=name).found(place):
+            if filters.status is not None or is_open(one):
+                yield one
 
 
 async def _in_files(
     files: Sequence[Path], definitions: Mapping[str, WorkflowDefinition]
 ) -> AsyncIterator[_Found]:
     for file in files:
-        export = read_export(file.read_text(encoding="utf-8").split("\n"))
-        definition = definitions.get(export.header.workflow)
-        if definition is not None:
-            yield export.header.id, definition, export.records
+        for lines in split_exports(lines_of(file)):
+            export = read_export(lines)
+            definition = definitions.get(export.header.workflow)
+            if definition is not None:
+                yield export.header.id, definition, export.records
 
 
 def _print(id: str, workflow: str, error: OutlastError | None, *, json: bool) -> None:

@@ -50,8 +50,8 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "prune": ("control", "Forget executions that ended long ago."),
     },
     "Carry and check": {
-        "export": ("copies", "Print an execution as lines of JSON."),
-        "import": ("copies", "Keep an execution that was exported, and print its id."),
+        "export": ("copies", "Print executions as lines of JSON."),
+        "import": ("copies", "Keep executions that were exported, and print their ids."),
         "check": ("checking", "Replay open executions against the code at hand."),
     },
     "More": {

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from datetime import timedelta
 from typing import Annotated
 
 import typer
 
+from outlast.cli.ages import age_of
 from outlast.cli.asking import agreed
-from outlast.cli.opening import opened, place
-from outlast.cli.options import AgainOption, BackendOption, IdsArgument, YesOption
-from outlast.cli.selecting import to_each
+from outlast.cli.filters import bundled
+from outlast.cli.opening import opened, place_of
+from outlast.cli.options import AgainOption, BackendOption, YesOption
+from outlast.cli.selecting import Selection, Verb, ended_early, is_held, is_open, to_each
 from outlast.ports.durability.execution import Execution
 
 app = typer.Typer(rich_markup_mode=None)
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_selects = bundled(Selection, "selection")
 
 
 @app.command()
-def cancel(ids: IdsArgument, backend: BackendOption = None) -> None:
+@_selects
+def cancel(selection: Selection, backend: BackendOption = None) -> None:
     """Ask executions to end; their code can clean up first.
 
     Exits with 1 if one had ended already.
@@ -31,12 +32,13 @@ def cancel(ids: IdsArgument, backend: BackendOption = None) -> None:
         await execution.cancel()
         return "is asked to end"
 
-    to_each(ids, backend, cancelled)
+    to_each(selection, backend, Verb("cancel", "cancelled", fits=is_open), cancelled)
 
 
 @app.command()
+@_selects
 def terminate(
-    ids: IdsArgument,
+    selection: Selection,
     reason: Annotated[
         str, typer.Option(metavar="TEXT", help="Kept with the execution.")
     ] = "from the command line",
@@ -51,11 +53,12 @@ def terminate(
         await execution.terminate(reason)
         return "is terminated"
 
-    to_each(ids, backend, terminated)
+    to_each(selection, backend, Verb("terminate", "terminated", fits=is_open), terminated)
 
 
 @app.command()
-def resume(ids: IdsArgument, backend: BackendOption = None) -> None:
+@_selects
+def resume(selection: Selection, backend: BackendOption = None) -> None:
     """Let workers take executions that are held.
 
     Mend first what ended their workers: `outlast show ID` says why an execution is held. Exits with 1 if one
@@ -65,11 +68,12 @@ def resume(ids: IdsArgument, backend: BackendOption = None) -> None:
     async def resumed(execution: Execution) -> str:
         return "is resumed" if await execution.resume() else "was not held, and goes on as before"
 
-    to_each(ids, backend, resumed)
+    to_each(selection, backend, Verb("resume", "resumed", fits=is_held), resumed)
 
 
 @app.command()
-def retry(ids: IdsArgument, again: AgainOption = False, backend: BackendOption = None) -> None:
+@_selects
+def retry(selection: Selection, again: AgainOption = False, backend: BackendOption = None) -> None:
     """Open executions again that failed, were cancelled or terminated.
 
     They go on with today's code. A failed step is tried anew, and no completed step runs again. Exits with 1
@@ -80,7 +84,7 @@ def retry(ids: IdsArgument, again: AgainOption = False, backend: BackendOption =
         await execution.retry(again=again)
         return "is open again"
 
-    to_each(ids, backend, retried)
+    to_each(selection, backend, Verb("retry", "retried", fits=ended_early), retried)
 
 
 @app.command()
@@ -96,23 +100,20 @@ def prune(
 
     Their journals are deleted, for good. Running executions are kept.
     """
-    age = _age(older_than)
+    age = age_of(older_than)
+    if age is None:
+        raise typer.BadParameter(
+            f"{older_than!r} is not a time: write a number and s, m, h, d or w, such as 30d",
+            param_hint="--older-than",
+        )
 
     async def pruned() -> int:
-        async with opened(backend) as opened_place:
-            return await opened_place.prune(age)
+        async with opened(backend) as place:
+            return await place.prune(age)
 
-    question = f"Forget every execution on {place(backend)} that ended more than {older_than} ago, for good?"
+    question = (
+        f"Forget every execution on {place_of(backend)} that ended more than {older_than} ago, for good?"
+    )
     if not agreed(question, yes=yes):
         raise typer.Exit(1)
     typer.echo(f"{asyncio.run(pruned())} executions are forgotten")
-
-
-def _age(text: str) -> timedelta:
-    matched = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*([smhdw])", text.strip())
-    if matched is None:
-        raise typer.BadParameter(
-            f"{text!r} is not a time: write a number and s, m, h, d or w, such as 30d",
-            param_hint="--older-than",
-        )
-    return timedelta(**{_UNITS[matched[2]]: float(matched[1])})

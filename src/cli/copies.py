@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from outlast.cli.exported import STANDARD_INPUT, lines_of
+from outlast.cli.filters import bundled
 from outlast.cli.loading import workflows_in
 from outlast.cli.opening import opened
 from outlast.cli.options import AgainOption, BackendOption, IdArgument, ModuleOption
-from outlast.core.errors import CannotRerun
+from outlast.cli.rendering.text import printable
+from outlast.cli.selecting import Selection, Verb, to_each
+from outlast.core.errors import OutlastError, StorageError
+from outlast.core.exports import split_exports
 from outlast.core.json import JSON, decode
+from outlast.ports.durability.execution import Execution
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -59,30 +64,34 @@ def fork(
 
 
 @app.command()
+@bundled(Selection, "selection")
 def export(
-    id: IdArgument,
+    selection: Selection,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="By default, standard output.")
     ] = None,
     backend: BackendOption = None,
 ) -> None:
-    """Print an execution as lines of JSON.
+    """Print executions as lines of JSON.
 
-    `outlast import` takes them on any backend.
+    `outlast import` takes them on any backend. Exits with 1 if one could not be exported; the others are.
     """
+    texts: list[str] = []
 
-    async def exported() -> str:
-        async with opened(backend) as place:
-            return "".join(f"{line}\n" for line in await (await place.get(id)).export())
+    async def exported(execution: Execution) -> None:
+        text = "".join(f"{line}\n" for line in await execution.export())
+        texts.append(text)
+        if output is None:
+            typer.echo(text, nl=False)
 
-    text = asyncio.run(exported())
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    # A journal holds prompts and results: nobody but its owner may read it.
-    owned = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(owned, "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        to_each(selection, backend, Verb("export", "exported", asks=False), exported)
+    finally:
+        if output is not None and texts:
+            # A journal holds prompts and results: nobody but its owner may read it.
+            owned = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(owned, "w", encoding="utf-8") as file:
+                file.writelines(texts)
 
 
 @app.command("import")
@@ -95,24 +104,29 @@ def import_(
     ] = None,
     backend: BackendOption = None,
 ) -> None:
-    """Keep an execution that was exported, and print its id.
+    """Keep executions that were exported, and print their ids.
 
-    It does not run until somebody resumes it.
+    They do not run until somebody resumes them. Exits with 1 if one could not be imported; the others are.
     """
-    is_file = file is not None and str(file) != "-"
-    source = file.read_bytes() if file is not None and is_file else sys.stdin.buffer.read()
-    try:
-        lines = source.decode().split("\n")
-    except UnicodeDecodeError as error:
-        raise CannotRerun(
-            f"{file if is_file else 'the input'} is not an export: it is not text in UTF-8"
-        ) from error
+    exports = list(split_exports(lines_of(file or STANDARD_INPUT)))
+    if id is not None and len(exports) > 1:
+        raise typer.BadParameter(f"the input has {len(exports)} executions, and an id is for one")
 
-    async def imported() -> None:
+    async def imported() -> int:
+        refusals = 0
         async with opened(backend, create=True) as place:
-            typer.echo((await place.import_(lines, id=id)).id)
+            for export in exports:
+                try:
+                    typer.echo((await place.import_(export, id=id)).id)
+                except StorageError:
+                    raise
+                except OutlastError as error:
+                    typer.echo(f"error: {printable(str(error))}", err=True)
+                    refusals += 1
+        return refusals
 
-    asyncio.run(imported())
+    if asyncio.run(imported()):
+        raise typer.Exit(1)
 
 
 def _edit(text: str) -> tuple[str, JSON]:

@@ -7,20 +7,18 @@ from typing import Annotated
 
 import typer
 
+from outlast.cli.filters import Filters, bundled
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, FullOption, JsonOption
 from outlast.cli.rendering.documents import execution_json, worker_json
-from outlast.core.records import Status
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command("list")
+@bundled(Filters, "filters")
 def list_executions(
-    workflow: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only executions of this workflow.")
-    ] = None,
-    status: Annotated[Status | None, typer.Option(help="Only executions with this status.")] = None,
+    filters: Filters,
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, help="The number of executions, from the newest on.")
     ] = 100,
@@ -32,7 +30,7 @@ def list_executions(
 
     async def listed() -> None:
         async with opened(backend) as place:
-            executions = await place.list(workflow=workflow, status=status, limit=limit)
+            executions = [one async for one in filters.found(place, limit=limit)]
         if json:
             for execution in executions:
                 typer.echo(execution_json(execution))

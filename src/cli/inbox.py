@@ -42,7 +42,7 @@ def pending(
     id: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ID]",
+            metavar="ID",
             help="The execution's id; by default all open executions.",
             autocompletion=completed_ids,
         ),

@@ -25,7 +25,7 @@ def inspect(
     modules: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODULE…]", help="Modules with workflows: then queries work, and edits are checked."
+            metavar="MODULE", help="Modules with workflows: then queries work, and edits are checked."
         ),
     ] = None,
     backend: BackendOption = None,

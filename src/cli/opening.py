@@ -34,7 +34,7 @@ async def opened(url: str | None, *, create: bool = False) -> AsyncIterator[Back
         yield backend
 
 
-def place(url: str | None) -> str:
+def place_of(url: str | None) -> str:
     """Return a backend's URL without what may be a password."""
     where = _url_of(url)
     parts = urlsplit(where)

@@ -36,9 +36,6 @@ FullOption = Annotated[bool, typer.Option("--full", help="Shorten nothing.")]
 IdArgument = Annotated[
     str, typer.Argument(metavar="ID", help="The execution's id.", autocompletion=completed_ids)
 ]
-IdsArgument = Annotated[
-    list[str], typer.Argument(metavar="ID…", help="The ids of executions.", autocompletion=completed_ids)
-]
 AgainOption = Annotated[
     bool, typer.Option("--again", help='Repeat also what has effect="once", after you looked at it.')
 ]
@@ -48,7 +45,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 WordsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ARGS]…", help="Text for parameters of type str, JSON for others."),
+    typer.Argument(metavar="ARGS", help="Text for parameters of type str, JSON for others."),
 ]
 ArgOption = Annotated[
     list[str] | None,

@@ -11,7 +11,7 @@ import typer
 
 from outlast.cli.loading import workflows_in
 from outlast.cli.logs import LogFormat, LogLevel, write_log
-from outlast.cli.opening import place
+from outlast.cli.opening import place_of
 from outlast.cli.options import BackendOption
 from outlast.cli.supervised import Link, run
 from outlast.cli.supervisor import DEFAULT_PROCESSES, Terms, supervise
@@ -25,7 +25,7 @@ def worker(
     modules: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODULE[:NAME]…", help="Modules that define workflows, or one workflow of a module."
+            metavar="MODULE[:NAME]", help="Modules that define workflows, or one workflow of a module."
         ),
     ],
     backend: BackendOption = None,
@@ -74,7 +74,7 @@ def worker(
     link = None if supervised is None else Link.of(supervised)
     definitions = workflows_in(modules)
     names = ", ".join(definition.name for definition in definitions)
-    typer.echo(f"worker {os.getpid()} runs {names} on {place(backend)}; Ctrl-C stops it", err=True)
+    typer.echo(f"worker {os.getpid()} runs {names} on {place_of(backend)}; Ctrl-C stops it", err=True)
     run(
         [definition.cls for definition in definitions],
         backend,

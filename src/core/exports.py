@@ -69,6 +69,24 @@ def exported(header: ExportHeader, records: Iterable[AnyRecord]) -> Iterator[str
         yield encode_record(record).decode()
 
 
+def split_exports(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the lines of each export, where several follow each other; at least one, which may be empty.
+
+    If a line that should be a header is not one, all that follows belongs to it, for `read_export` to refuse.
+    """
+    texts = [line for line in lines if line.strip()]
+    begin = 0
+    while True:
+        try:
+            end = begin + 1 + max(0, _header(texts[begin]).records)
+        except (CannotRerun, StorageTooNew, IndexError):
+            end = len(texts)
+        yield texts[begin:end]
+        begin = end
+        if begin >= len(texts):
+            return
+
+
 def read_export(lines: Iterable[str]) -> Export:
     """Return the export in these lines.
 

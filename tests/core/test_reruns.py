@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from outlast.core.errors import ActivityFailed, CannotRerun, NonDeterminismError, StorageTooNew, WouldRepeat
 from outlast.core.event_stream import EventReader, without_void
-from outlast.core.exports import ExportHeader, exported, read_export, status_of
+from outlast.core.exports import ExportHeader, exported, read_export, split_exports, status_of
 from outlast.core.failure import Failure
 from outlast.core.records import (
     INPUTS,
@@ -540,6 +540,36 @@ def test_d25_an_export_that_is_read_is_what_was_exported(recording: Recording) -
     assert (export.header, list(export.records)) == (header, recording.journal)
     last = recording.journal[-1]
     assert export.status is (last.status if isinstance(last, ExecutionEnded) else Status.RUNNING)
+
+
+@given(st.lists(executions(), max_size=4))
+def test_d25_exports_that_follow_each_other_are_kept_apart(recordings: list[Recording]) -> None:
+    lines: list[str] = []
+    for number, recording in enumerate(recordings):
+        header = ExportHeader(
+            id=f"e-{number}", workflow="w", task_queue="q", exported_at=LATER, records=len(recording.journal)
+        )
+        lines += [*exported(header, recording.journal), ""]
+    parts = list(split_exports(lines))
+    if not recordings:
+        assert parts == [[]]
+        return
+    exports = [read_export(part) for part in parts]
+    assert [list(export.records) for export in exports] == [one.journal for one in recordings]
+    assert [export.header.id for export in exports] == [f"e-{number}" for number in range(len(recordings))]
+
+
+@given(
+    st.lists(st.sampled_from(["{", "{}", "", '{"records": -1}', "HEADER", "NEGATIVE", "RECORD"]), max_size=8)
+)
+def test_d25_no_line_is_lost_whatever_the_lines_are(kinds: list[str]) -> None:
+    texts = {
+        "HEADER": HEADER.to_json().decode(),
+        "NEGATIVE": HEADER.with_(records=-7).to_json().decode(),
+        "RECORD": START_LINE,
+    }
+    lines = [texts.get(kind, kind) for kind in kinds]
+    assert [line for part in split_exports(lines) for line in part] == [line for line in lines if line]
 
 
 def test_d25_an_execution_that_was_reopened_is_running() -> None:

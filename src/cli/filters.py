@@ -1,0 +1,120 @@
+"""The options by which commands find executions; they are the same for every command that has them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from inspect import Parameter
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from outlast.cli.ages import age_of
+from outlast.core.records import Status
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import ExecutionDescription
+
+EXECUTIONS_MAX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """A filter for executions: all of it must hold. Each field is an option, of the same name."""
+
+    workflow: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only executions of this workflow.")
+    ] = None
+    status: Annotated[Status | None, typer.Option(help="Only executions with this status.")] = None
+    id_prefix: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only executions whose id begins with this.")
+    ] = None
+    created_after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Only executions created then or later: 2026-11-29T10:00, or 2h for 2 hours ago.",
+        ),
+    ] = None
+    created_before: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only executions created earlier than that.")
+    ] = None
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the options."""
+        return [one.name for one in fields(Filters)]
+
+    async def found(self, place: Backend, limit: int = EXECUTIONS_MAX) -> AsyncIterator[ExecutionDescription]:
+        """Yield the executions for which this holds, the newest first, at most `limit`."""
+        after, before = (
+            _time("--created-after", self.created_after),
+            _time("--created-before", self.created_before),
+        )
+        is_narrow = any((self.id_prefix, after, before))
+        count = 0
+        for one in await place.list(
+            workflow=self.workflow, status=self.status, limit=EXECUTIONS_MAX if is_narrow else limit
+        ):
+            if (
+                one.id.startswith(self.id_prefix or "")
+                and (after is None or one.created_at >= after)
+                and (before is None or one.created_at < before)
+            ):
+                yield one
+                count += 1
+                if count == limit:
+                    return
+
+
+def bundled(options: type[Any], name: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """Return a decorator that gives a command an option for each field of a dataclass.
+
+    The command gets one instance, as its parameter `name`, in place of the options. They stand where that
+    parameter stands.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        parameters = [
+            one.replace(annotation=hints[one.name], kind=Parameter.KEYWORD_ONLY)
+            for one in inspect.signature(command).parameters.values()
+            if one.name != name
+        ]
+        position = [*inspect.signature(command).parameters].index(name)
+        parameters[position:position] = _parameters_of(options)
+
+        @functools.wraps(command)
+        def called(**given: Any) -> None:
+            values = {one.name: given.pop(one.name) for one in fields(options)}
+            command(**given, **{name: options(**values)})
+
+        del called.__wrapped__  # typer would follow it to the parameters of the command itself
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect
+        called.__annotations__ = {one.name: one.annotation for one in parameters}
+        return called
+
+    return decorate
+
+
+def _parameters_of(options: type[Any]) -> Iterator[Parameter]:
+    hints = get_type_hints(options, include_extras=True)
+    for one in fields(options):
+        yield Parameter(one.name, Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    """Return the time that a text means: a date with or without a time of day, or an age."""
+    if text is None:
+        return None
+    age = age_of(text)
+    if age is not None:
+        return datetime.now(UTC) - age
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is not a time: write one like 2026-11-29T10:00, or an age like 2h", param_hint=option
+        ) from error
