@@ -28,9 +28,13 @@ FORMAT = 1
 
 
 class Status(StrEnum):
-    """The status of an execution. Every status but `running` is final."""
+    """The status of an execution. `running` and `paused` are open: every other status is final.
+
+    A journal and a store know no `paused`: there such an execution is running, and held.
+    """
 
     RUNNING = "running"
+    PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"

@@ -8,7 +8,7 @@ store: it never reads them. One object implements five small ports:
 - `Inbox`: send, read;
 - `Leases`: claim executions, renew, release;
 - `Presence`: which workers are alive;
-- `Catalogue`: look at heads, and forget old ones.
+- `Catalogue`: look at heads, find them by filters, tag them, and forget old ones.
 
 Ownership. A worker *claims* an execution and gets a `Claim` with a *fencing token*, greater than every
 earlier token of that id (also of an execution that had the id and was forgotten: number the claims of the
@@ -53,20 +53,25 @@ Text is limited, so that every store can hold it. The values below check it when
 
 - ids, and the names of workflows, task queues and workers: see `check_id`;
 - a fingerprint: 1 to `FINGERPRINT_CHARACTERS_MAX` printable ASCII characters;
-- the reason of a release: valid Unicode without NUL, at most `REASON_BYTES_MAX` bytes in UTF-8.
+- the reason of a release, and a summary: valid Unicode without NUL, at most `REASON_BYTES_MAX` or
+  `SUMMARY_BYTES_MAX` bytes in UTF-8;
+- what an execution waits for: at most `WAITING_CHARACTERS_MAX` printable ASCII characters;
+- tags: see `core.tags`.
 """
 
 from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 from unicodedata import category
 
 from outlast.core.json import whole_characters
 from outlast.core.records import Status
+from outlast.core.tags import checked_changes, checked_tags
+from outlast.ports.finding import EVERYTHING, Cursor, Where
 
 DEFAULT_TASK_QUEUE = "default"
 
@@ -74,6 +79,8 @@ ID_BYTES_MAX = 1000
 """The longest id, in UTF-8."""
 FINGERPRINT_CHARACTERS_MAX = 200
 REASON_BYTES_MAX = 16_000
+SUMMARY_BYTES_MAX = 2_000
+WAITING_CHARACTERS_MAX = 40
 
 
 def check_id(id: str) -> None:
@@ -108,6 +115,22 @@ def _check_reason(reason: str | None) -> None:
         raise ValueError("not every store can hold this reason; shorten or clean it with as_reason()")
 
 
+def _check_summary(summary: str | None, waiting: str | None) -> None:
+    if summary is not None and (
+        summary != whole_characters(summary) or "\0" in summary or len(summary.encode()) > SUMMARY_BYTES_MAX
+    ):
+        raise ValueError(
+            f"a summary is valid Unicode without NUL and has at most {SUMMARY_BYTES_MAX} bytes in UTF-8; "
+            f"this one does not: {summary[:40]!r}"
+        )
+    is_short = waiting is None or len(waiting) <= WAITING_CHARACTERS_MAX
+    if waiting and not (is_short and waiting.isascii() and waiting.isprintable()):
+        raise ValueError(
+            f"the word for a wait has at most {WAITING_CHARACTERS_MAX} printable ASCII characters; this one "
+            f"does not: {waiting[:60]!r}"
+        )
+
+
 def is_id(text: str) -> bool:
     """Return whether `check_id` allows the text as an id."""
     try:
@@ -134,9 +157,17 @@ class NewExecution:
     """The time for which it is kept after its end; None leaves that to the argument of `Catalogue.prune`."""
     reason: str | None = None
     """If given, the execution is created as one that was released with `hold`, for this reason."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    summary: str | None = None
+    """See `Commit.summary`."""
+    waiting: str | None = None
+    """See `Commit.waiting`."""
 
     def __post_init__(self) -> None:
         _check_reason(self.reason)
+        _check_summary(self.summary, self.waiting)
+        if self.tags:
+            object.__setattr__(self, "tags", checked_tags(self.tags))
         for text in (self.id, self.workflow, self.task_queue):
             check_id(text)
         mark = self.fingerprint
@@ -168,6 +199,11 @@ class Head:
     """The number of its last claims in a row that were lost without progress; see `Claim.fruitless`."""
     held: bool = False
     """True if it waits only for `Leases.resume`: it was released with `hold` and without a wake-up time."""
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    summary: str | None = None
+    """The last one that was given; see `Commit.summary`."""
+    waiting: str | None = None
+    """The word for its wait, if that is known; see `Commit.waiting`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +279,22 @@ class Commit:
     hold: bool = False
     """Only with `release`: no message makes the execution claimable, only its wake-up time, if it has one, or
     `Leases.resume`."""
+    summary: str | None = None
+    """The facts that a list shows of the execution: text that only the engine reads. It replaces the
+    last one; None leaves that as it is.
+
+    Raises ValueError if it has a NUL character, half a surrogate pair or more than `SUMMARY_BYTES_MAX` bytes.
+    """
+    waiting: str | None = None
+    """One word for what the execution waits for, by which it is found (`Where.waiting_for`). It replaces the
+    last one; the empty text takes that away, and None leaves it as it is."""
+    tags: Mapping[str, str | None] = field(default_factory=dict)
+    """Tags to be added or replaced, however many there are already; None removes one."""
 
     def __post_init__(self) -> None:
+        _check_summary(self.summary, self.waiting)
+        if self.tags:
+            object.__setattr__(self, "tags", checked_changes(self.tags))
         if self.wake_at is not None and self.wake_in is not None:
             raise ValueError("an execution has one wake-up time: give wake_at or wake_in")
         if self.hold and not self.release:
@@ -320,6 +370,9 @@ class Journal(Protocol):
             A lease that ran out is good as long as nobody else has claimed the execution.
         J5  All or nothing: whatever it raises, the records and the commit are written together or not at all.
         J6  No record may be longer than `limit_bytes`: raises `PayloadTooLarge`, and changes nothing.
+        J12  The head has the last summary, and the last word for a wait, that `create` or an append gave.
+             What it waits for is gone with its end, and when `amend` or `Leases.resume` makes it claimable;
+             the summary and the tags stay.
 
         When it is cancelled, the write happens or it does not, and the outcome is settled for every reader
         when the call has ended: a store that has sent the write waits for its outcome before it
@@ -495,9 +548,31 @@ class Catalogue(Protocol):
 
     @abstractmethod
     async def heads(
-        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
     ) -> Sequence[Head]:
-        """Return heads, the newest (by `created_at`) first, at most `limit`."""
+        """Return heads, the newest first: by `created_at`, and by id where that is equal, both descending.
+
+        K2  There are `limit` of them, or all that are left. With a cursor, only those that come after that
+            place, even if the execution that it names is gone; what came or went before the place does not
+            matter, and an execution that stays is neither left out nor returned again. Ids are compared by
+            code points, and times as heads have them.
+        K3  `where` finds exactly the executions for which all of it holds at one moment: `limit` counts only
+            these. An execution that is held counts as paused, and not as running. `where.waiting_for` is
+            compared with `Head.waiting`, and bounds of time with `Head.created_at`.
+        """
+
+    @abstractmethod
+    async def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        """Add or replace tags, and remove those whose value is None; also after the execution's end.
+
+        K4  Durable and whole once it returns; every other tag, of this execution and of others, stays. No
+            claim and nothing else of the execution changes.
+
+        Raises:
+            ExecutionNotFound: nothing has changed.
+            DefinitionError: it would have more than `TAGS_MAX` tags and more than before, or
+                `checked_changes` refuses them; nothing has changed.
+        """
 
     @abstractmethod
     async def prune(self, ended_before: float | None = None) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import outlast
+from outlast.adapters.redis.connection import FORMAT
 from outlast.core.errors import (
     ConfigurationError,
     StorageCorrupt,
@@ -341,9 +342,17 @@ async def test_a_prefix_whose_format_is_a_hash(url: str, prefix: str) -> None:
 
 
 async def test_a_journal_of_a_newer_format(url: str, prefix: str) -> None:
-    written = json.dumps({"format": 2, "shards": 1})
+    written = json.dumps({"format": FORMAT + 1, "shards": 1})
     shared_server(VALKEY).ask("SET", f"{prefix}:format", written)
-    async with refused(StorageTooNew, "format 2", "upgrade", "another prefix"), outlast.connect(url):
+    async with refused(StorageTooNew, "format", "upgrade", "another prefix"), outlast.connect(url):
+        pass
+    assert shared_server(VALKEY).ask("GET", f"{prefix}:format") == written.encode()
+
+
+async def test_keys_of_an_older_format(url: str, prefix: str) -> None:
+    written = json.dumps({"format": FORMAT - 1, "shards": 1})
+    shared_server(VALKEY).ask("SET", f"{prefix}:format", written)
+    async with refused(StorageError, "older", "another prefix"), outlast.connect(url):
         pass
     assert shared_server(VALKEY).ask("GET", f"{prefix}:format") == written.encode()
 

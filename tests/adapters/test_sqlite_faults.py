@@ -36,6 +36,7 @@ from outlast.core.errors import (
     StorageUnavailable,
 )
 from outlast.core.records import Status
+from outlast.ports.finding import Where
 from outlast.ports.journal import Claim, Commit, Message, NewExecution, WorkerCard
 from outlast.runtime.attempts.system_clock import SystemClock
 
@@ -533,18 +534,50 @@ async def test_a_store_of_a_newer_version_asks_for_an_upgrade(tmp_path: Path) ->
         assert list(await store.read("e")) == [b"0"]
 
 
-async def test_a_store_of_an_older_version_is_brought_up_to_date(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+async def test_a_store_of_an_older_version_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
     path = tmp_path / "runs.db"
-    with monkeypatch.context() as older:
-        older.setattr(schema, "MIGRATIONS", MIGRATIONS[:1])
-        async with open_store(path) as store:
-            await create_and_claim(store)
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in (statement for migration in MIGRATIONS[:version] for statement in migration):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {version}")
+        for id, status, owner, ready_at, ended_at, ignores_mail in (
+            ("free", "running", None, 0.0, None, 0),
+            ("owned", "running", "a", 1e12, None, 1),
+            ("held", "running", None, None, None, 1),
+            ("held until a time", "running", None, 1e12, None, 1),
+            ("over", "failed", None, None, 1.0, 0),
+        ):
+            connection.execute(
+                """
+                INSERT INTO execution (id, workflow, fingerprint, task_queue, status, length, created_at,
+                    owner, ready_at, is_date, ended_at, ignores_mail)
+                VALUES (?, 'w', 'f', 'default', ?, 1, 1.0, ?, ?, 1, ?, ?)
+                """,
+                (id, status, owner, ready_at, ended_at, ignores_mail),
+            )
+        connection.execute("INSERT INTO record SELECT key, 0, x'30' FROM execution")
+        connection.commit()
     async with open_store(path) as store:
+        for status, ids in {
+            "paused": ["held"],
+            "running": ["owned", "held until a time", "free"],
+            "failed": ["over"],
+        }.items():
+            heads = await store.heads(Where(status=status, workflow="w"))
+            assert [head.id for head in heads] == ids
+            assert all(head.held == (status == "paused") for head in heads)
+        await store.tag("over", {"a": "1"})
+        assert [head.id for head in await store.heads(Where(tags={"a": "1"}))] == ["over"]
+        assert await store.resume("held")
+        claims = (await store.claim("b", ["w"], "default", limit=9, lease_seconds=10)).claims
+        assert {claim.execution_id for claim in claims} == {"free", "held"}
+        await store.append(claims[0], 1, [b"1"], Commit(summary="so far", waiting="timer", release=True))
+        assert len(await store.heads(Where(waiting_for="timer"))) == 1
         await store.announce(WorkerCard("a", ("w",), "default", 1.0), 1e6)
         [worker] = await store.workers()
-        assert worker.executions == ("e",)
+        assert worker.executions == ("owned",)
 
 
 async def test_a_store_that_has_lost_its_tables_is_corrupt(tmp_path: Path) -> None:

@@ -7,13 +7,16 @@ random programs find most of them as well. Each docstring says what the mistake 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 from outlast.adapters.memory.store import MemoryStore, StoredExecution
 from outlast.core.errors import LeaseLost
 from outlast.core.records import Status
+from outlast.core.tags import changed, checked_changes
+from outlast.ports.finding import EVERYTHING, Cursor, Where
 from outlast.ports.journal import (
     Claim,
     Commit,
@@ -1117,13 +1120,214 @@ class CountsOnlyGoodLeases(BrokenStore):
 class ListsTheOldestFirst(BrokenStore):
     """Heads come in the order of creation."""
 
-    breaks = "heads_"
+    breaks = "k2_"
 
     async def heads(
-        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
     ) -> Sequence[Head]:
-        everything = await super().heads(workflow=workflow, status=status, limit=10**9)
+        everything = await super().heads(where, limit=10**9, after=after)
         return list(reversed(everything))[:limit]
+
+
+class SkipsWhatIsEquallyOld(BrokenStore):
+    """A cursor is a time: what was created at the same moment as the last of a page is in no page."""
+
+    breaks = "k2_"
+
+    async def heads(
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
+    ) -> Sequence[Head]:
+        everything = await super().heads(where, limit=10**9)
+        return [head for head in everything if after is None or head.created_at < after.created_at][:limit]
+
+
+class LosesItsPlace(BrokenStore):
+    """A cursor is an id: when that execution is forgotten, the list begins again."""
+
+    breaks = "k2_"
+    found_by_random_programs = False  # none forgets between two pages
+
+    async def heads(
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
+    ) -> Sequence[Head]:
+        everything = list(await super().heads(where, limit=10**9))
+        ids = [head.id for head in everything]
+        begin = ids.index(after.id) + 1 if after is not None and after.id in ids else 0
+        return everything[begin : begin + limit]
+
+
+class FiltersThePage(BrokenStore):
+    """The limit cuts the list, and the filter leaves out some of what is left."""
+
+    breaks = "k2_"
+
+    async def heads(
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
+    ) -> Sequence[Head]:
+        page = await super().heads(limit=limit, after=after)
+        found = {head.id for head in await super().heads(where, limit=10**9)}
+        return [head for head in page if head.id in found]
+
+
+class BrokenFilters(MemoryStore):
+    """A store that finds the executions for which `finds` is true."""
+
+    def finds(self, execution: StoredExecution, where: Where) -> bool:
+        raise NotImplementedError
+
+    async def heads(
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
+    ) -> Sequence[Head]:
+        everything = await super().heads(limit=10**9, after=after)
+        return [head for head in everything if self.finds(self._medium.executions[head.id], where)][:limit]
+
+
+class FindsAnyOfTheTags(BrokenFilters, BrokenStore):
+    """One tag of the filter is enough."""
+
+    breaks = "k3_"
+
+    def finds(self, execution: StoredExecution, where: Where) -> bool:
+        has_one = not where.tags or bool(where.tags.items() & execution.tags.items())
+        return has_one and execution.matches(replace(where, tags={}))
+
+
+class JoinsNamesAndValues(BrokenFilters, BrokenStore):
+    """The index of tags has name and value in one text, with nothing that keeps them apart."""
+
+    breaks = "k3_"
+    found_by_random_programs = False
+
+    def finds(self, execution: StoredExecution, where: Where) -> bool:
+        wanted = {name + value for name, value in where.tags.items()}
+        own = {name + value for name, value in execution.tags.items()}
+        return wanted <= own and execution.matches(replace(where, tags={}))
+
+
+class FindsTheHeldAmongTheRunning(BrokenFilters, BrokenStore):
+    """An execution that is held has the status running, in the index too."""
+
+    breaks = "k3_"
+
+    def finds(self, execution: StoredExecution, where: Where) -> bool:
+        return where.status in (None, execution.status) and execution.matches(replace(where, status=None))
+
+
+class FindsByPatterns(BrokenFilters, BrokenStore):
+    """The beginning of an id is a pattern, in which some characters stand for others."""
+
+    breaks = "k3_"
+    found_by_random_programs = False
+
+    def finds(self, execution: StoredExecution, where: Where) -> bool:
+        pattern = f"{where.id_prefix or ''}*"
+        return fnmatchcase(execution.new.id, pattern) and execution.matches(replace(where, id_prefix=None))
+
+
+class LeavesOutTheFirstMoment(BrokenFilters, BrokenStore):
+    """A bound excludes what was created exactly then."""
+
+    breaks = "k3_"
+    found_by_random_programs = False
+
+    def finds(self, execution: StoredExecution, where: Where) -> bool:
+        is_later = where.first_at is None or execution.created_at > where.first_at + 0.001
+        return is_later and execution.matches(where)
+
+
+class StillWaitsAfterTheEnd(BrokenStore):
+    """Nobody takes away what an execution waited for when it has ended."""
+
+    breaks = "j12_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, commit)
+        if commit.status is not None and commit.waiting is not None:
+            self._medium.executions[claim.execution_id].waiting = commit.waiting or None
+
+
+class WaitsOnWhenItIsResumed(BrokenStore):
+    """A resumed execution still waits for somebody to resume it."""
+
+    breaks = "j12_"
+
+    async def resume(self, execution_id: str) -> bool:
+        execution = self._medium.executions.get(execution_id)
+        waiting = None if execution is None else execution.waiting
+        resumed = await super().resume(execution_id)
+        if execution is not None:
+            execution.waiting = waiting
+        return resumed
+
+
+class DropsTheSummaryThatIsNotGivenAgain(BrokenStore):
+    """An append without a summary takes the last one away."""
+
+    breaks = "j12_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, commit)
+        self._medium.executions[claim.execution_id].summary = commit.summary
+
+
+class TagsBeforeItLooks(BrokenStore):
+    """Tags are written first, and then the claim is checked."""
+
+    breaks = "j12_"
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        if (execution := self._medium.executions.get(claim.execution_id)) is not None:
+            execution.tags = changed(execution.tags, commit.tags)
+        await super().append(claim, position, records, commit)
+
+
+class ReplacesAllTags(BrokenStore):
+    """A change of tags is the whole of them."""
+
+    breaks = "k4_"
+
+    async def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        if (execution := self._medium.executions.get(execution_id)) is not None:
+            execution.tags = {}
+        await super().tag(execution_id, changes)
+
+
+class TagsOnlyTheRunning(BrokenStore):
+    """An execution that has ended does not change any more."""
+
+    breaks = "k4_"
+
+    async def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        if execution_id in self._medium.running:
+            await super().tag(execution_id, changes)
+
+
+class ReadsTagsBeforeItWrites(BrokenStore):
+    """Reading the tags and writing them are two operations."""
+
+    breaks = "k4_"
+    found_by_random_programs = False
+
+    async def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        execution = self._medium.executions.get(execution_id)
+        known = {} if execution is None else dict(execution.tags)
+        await asyncio.sleep(0)
+        if execution is not None:
+            execution.tags = known
+        await super().tag(execution_id, changes)
+
+
+class LetsTagsBecomeMany(BrokenStore):
+    """Nobody counts the tags that there are already."""
+
+    breaks = "k4_"
+    found_by_random_programs = False
+
+    async def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        if (execution := self._medium.executions.get(execution_id)) is None:
+            return await super().tag(execution_id, changes)
+        execution.tags = changed(execution.tags, checked_changes(changes))
+        return None
 
 
 class FollowsFromTheCallOn(BrokenStore):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
 from outlast.core.records import Status
+from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.ports.clock import Clock
+from outlast.ports.finding import EVERYTHING, Cursor, Where
 from outlast.ports.journal import (
     Claim,
     Commit,
@@ -73,6 +75,9 @@ class JsonStore(Store):
                 "consumed": 0,
                 "inbox": [],
                 "records": [_text(record) for record in (first, *more)],
+                "tags": dict(new.tags),
+                "summary": new.summary,
+                "waiting": new.waiting or None,
             }
             data["version"] += 1
             return _head(new.id, execution), True
@@ -89,9 +94,14 @@ class JsonStore(Store):
             execution["consumed"] = max(execution["consumed"], commit.consumed or 0)
             if commit.fruitless is not None:
                 execution["fruitless"] = commit.fruitless
+            if commit.summary is not None:
+                execution["summary"] = commit.summary
+            if commit.waiting is not None:
+                execution["waiting"] = commit.waiting or None
+            execution["tags"] = changed(execution["tags"], commit.tags)
             if commit.status is not None:
                 execution |= {"status": commit.status, "ended_at": self._clock.now()}
-                execution |= {"owner": None, "claimable_at": None}
+                execution |= {"owner": None, "claimable_at": None, "waiting": None}
             elif commit.release:
                 now = self._clock.now()
                 at = commit.wake_at if commit.wake_in is None else now + commit.wake_in
@@ -113,7 +123,7 @@ class JsonStore(Store):
             now, reopens = self._clock.now(), status is Status.RUNNING
             execution["records"].append(_text(record))
             execution |= {"status": status, "reason": None, "fruitless": 0, "ignores_mail": False}
-            execution |= {"owner": None, "claimable_at": now if reopens else None}
+            execution |= {"owner": None, "claimable_at": now if reopens else None, "waiting": None}
             execution["ended_at"] = None if reopens else now
             data["version"] += 1
             return True
@@ -220,7 +230,7 @@ class JsonStore(Store):
             execution = _running(data, execution_id)
             if execution["owner"] is not None or not execution["ignores_mail"]:
                 return False
-            execution |= {"ignores_mail": False, "fruitless": 0, "reason": None}
+            execution |= {"ignores_mail": False, "fruitless": 0, "reason": None, "waiting": None}
             execution["claimable_at"] = self._clock.now()
             data["version"] += 1
             return True
@@ -260,14 +270,26 @@ class JsonStore(Store):
             return None if execution is None else _head(execution_id, execution)
 
     async def heads(
-        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
     ) -> Sequence[Head]:
         with self._file.reading() as data:
             heads = [_head(id, one) for id, one in data["executions"].items()]
         found = [
-            head for head in heads if workflow in (None, head.workflow) and status in (None, head.status)
+            head
+            for head in heads
+            if _matches(head, where) and (after is None or _place(head) < (after.created_at, after.id))
         ]
-        return sorted(found, key=lambda head: head.created_at, reverse=True)[:limit]
+        return sorted(found, key=_place, reverse=True)[:limit]
+
+    async def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        checked = checked_changes(changes)
+        with self._file.writing() as data:
+            if (execution := data["executions"].get(execution_id)) is None:
+                raise ExecutionNotFound(execution_id)
+            tags = changed(execution["tags"], checked)
+            if len(tags) > max(TAGS_MAX, len(execution["tags"])):
+                raise too_many(len(tags))
+            execution["tags"] = tags
 
     async def prune(self, ended_before: float | None = None) -> int:
         def is_over(execution: Any) -> bool:
@@ -319,6 +341,26 @@ def _head(id: str, execution: Any) -> Head:
         held=execution["ignores_mail"]
         and execution["status"] == Status.RUNNING
         and execution["claimable_at"] is None,
+        tags=execution["tags"],
+        summary=execution["summary"],
+        waiting=execution["waiting"],
+    )
+
+
+def _place(head: Head) -> tuple[float, str]:
+    """Return the place of an execution in a list."""
+    return head.created_at, head.id
+
+
+def _matches(head: Head, where: Where) -> bool:
+    return (
+        where.workflow in (None, head.workflow)
+        and where.status in (None, Status.PAUSED if head.held else head.status)
+        and where.tags.items() <= head.tags.items()
+        and head.id.startswith(where.id_prefix or "")
+        and (where.first_at is None or head.created_at >= where.first_at)
+        and (where.end_at is None or head.created_at < where.end_at)
+        and where.waiting_for in (None, head.waiting)
     )
 
 

@@ -10,12 +10,14 @@ the same reason, all stores on one medium must be used in one event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
 from outlast.core.records import Status
+from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.ports.clock import Clock
+from outlast.ports.finding import EVERYTHING, Cursor, Where
 from outlast.ports.journal import (
     Claim,
     Commit,
@@ -55,10 +57,22 @@ class StoredExecution:
     """True if `claimable_at` is a date; otherwise it is a time of the steady clock."""
     ignores_mail: bool = False
     """True if its last owner released it with `hold`. Used only while it has no owner."""
+    tags: dict[str, str] = field(default_factory=dict)
+    summary: str | None = None
+    waiting: str | None = None
+
+    @property
+    def place(self) -> tuple[float, str]:
+        """Its place in a list."""
+        return self.created_at, self.new.id
 
     @property
     def has_mail(self) -> bool:
         return len(self.inbox) > self.consumed
+
+    @property
+    def is_held(self) -> bool:
+        return self.ignores_mail and self.claimable_at is None and self.status is Status.RUNNING
 
     def release(self, claimable_at: float | None, *, is_date: bool = False) -> None:
         self.owner = None
@@ -78,7 +92,22 @@ class StoredExecution:
             reason=self.reason,
             owner=self.owner,
             fruitless=self.fruitless,
-            held=self.ignores_mail and self.claimable_at is None and self.status is Status.RUNNING,
+            held=self.is_held,
+            tags=dict(self.tags),
+            summary=self.summary,
+            waiting=self.waiting,
+        )
+
+    def matches(self, where: Where) -> bool:
+        status = Status.PAUSED if self.is_held else self.status
+        return (
+            where.workflow in (None, self.new.workflow)
+            and where.status in (None, status)
+            and where.tags.items() <= self.tags.items()
+            and self.new.id.startswith(where.id_prefix or "")
+            and (where.first_at is None or self.created_at >= where.first_at)
+            and (where.end_at is None or self.created_at < where.end_at)
+            and where.waiting_for in (None, self.waiting)
         )
 
 
@@ -131,6 +160,7 @@ class MemoryStore(Store):
             self._check_size(f"a first record of execution {new.id!r}", record)
         now = self._clock.now()
         created = StoredExecution(new=new, created_at=now, claimable_at=self._clock.steady(), records=records)
+        created.tags, created.summary, created.waiting = dict(new.tags), new.summary, new.waiting or None
         if new.reason is not None:
             created.claimable_at, created.ignores_mail, created.reason = None, True, new.reason
         self._medium.executions[new.id] = self._medium.running[new.id] = created
@@ -149,8 +179,13 @@ class MemoryStore(Store):
             execution.fruitless = commit.fruitless
         if commit.consumed is not None:
             execution.consumed = max(execution.consumed, commit.consumed)
+        if commit.summary is not None:
+            execution.summary = commit.summary
+        if commit.waiting is not None:
+            execution.waiting = commit.waiting or None
+        execution.tags = changed(execution.tags, commit.tags)
         if commit.status is not None:
-            execution.status = commit.status
+            execution.status, execution.waiting = commit.status, None
             execution.ended_at = self._clock.now()
             execution.release(claimable_at=None)
             del self._medium.running[claim.execution_id]
@@ -176,7 +211,7 @@ class MemoryStore(Store):
         self._check_size(f"a record of execution {execution_id!r}", record)
         execution.records.append(record)
         execution.status, execution.reason, execution.fruitless = status, None, 0
-        execution.ignores_mail = False
+        execution.ignores_mail, execution.waiting = False, None
         if status is Status.RUNNING:
             execution.ended_at = None
             execution.release(claimable_at=self._clock.steady())
@@ -273,7 +308,8 @@ class MemoryStore(Store):
             raise ExecutionAlreadyEnded(execution_id, execution.status)
         if execution.owner is not None or not execution.ignores_mail:
             return False
-        execution.ignores_mail, execution.fruitless, execution.reason = False, 0, None
+        execution.ignores_mail, execution.fruitless = False, 0
+        execution.reason = execution.waiting = None
         execution.claimable_at, execution.is_date = self._clock.steady(), False
         self._medium.changed(announce=True)
         return True
@@ -302,15 +338,24 @@ class MemoryStore(Store):
         return None if execution is None else execution.head()
 
     async def heads(
-        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
     ) -> Sequence[Head]:
         found = [
             execution
-            for execution in reversed(self._medium.executions.values())
-            if workflow in (None, execution.new.workflow) and status in (None, execution.status)
+            for execution in self._medium.executions.values()
+            if execution.matches(where) and (after is None or execution.place < (after.created_at, after.id))
         ]
-        found.sort(key=lambda execution: execution.created_at, reverse=True)
+        found.sort(key=lambda execution: execution.place, reverse=True)
         return [execution.head() for execution in found[:limit]]
+
+    async def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        execution = self._medium.executions.get(execution_id)
+        if execution is None:
+            raise ExecutionNotFound(execution_id)
+        tags = changed(execution.tags, checked_changes(changes))
+        if len(tags) > max(TAGS_MAX, len(execution.tags)):
+            raise too_many(len(tags))
+        execution.tags = tags
 
     async def prune(self, ended_before: float | None = None) -> int:
         ended_enough = [

@@ -11,6 +11,8 @@ from outlast.core.records import Status
 from outlast.ports.journal import Head, WorkerCard
 
 UNTIL_RESUMED = "until resumed"
+TAG = "tag:"
+"""The beginning of the fields of a head that are tags."""
 
 
 def head_of(id: str, answer: Sequence[Any]) -> Head:
@@ -19,9 +21,9 @@ def head_of(id: str, answer: Sequence[Any]) -> Head:
     Raises:
         StorageCorrupt: a key of the execution was deleted or changed.
     """
-    flat, length = answer
+    flat, length, summary = answer
     try:
-        head = _head(id, _fields(flat), length)
+        head = _head(id, _fields(flat), length, summary)
     except (KeyError, ValueError) as error:
         raise StorageCorrupt(
             f"the head of execution {id!r} was changed ({type(error).__name__}: {error}); restore its keys, "
@@ -34,7 +36,7 @@ def head_of(id: str, answer: Sequence[Any]) -> Head:
     return head
 
 
-def _head(id: str, fields: Mapping[str, str], length: int) -> Head:
+def _head(id: str, fields: Mapping[str, str], length: int, summary: bytes | None) -> Head:
     ended_at, reason, owner = fields.get("ended"), fields.get("reason"), fields.get("owner")
     return Head(
         id=id,
@@ -49,6 +51,9 @@ def _head(id: str, fields: Mapping[str, str], length: int) -> Head:
         owner=owner,
         fruitless=int(fields.get("fruitless", 0)),
         held=owner is None and fields.get("hold") == UNTIL_RESUMED,
+        tags={name.removeprefix(TAG): value for name, value in fields.items() if name.startswith(TAG)},
+        summary=None if summary is None else summary.decode(),
+        waiting=fields.get("waiting"),
     )
 
 

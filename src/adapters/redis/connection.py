@@ -24,7 +24,7 @@ REDIS_OLDEST: Final = (7, 0)
 
 WAITAOF_OLDEST: Final = (7, 2)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the keys and of their contents."""
 
 CLUSTER_SHARDS: Final = 16
@@ -188,8 +188,14 @@ async def _agree_on_format(route: Route, key: str, settings: RedisSettings, defa
     if number > FORMAT:
         raise StorageTooNew(
             f"the executions under prefix {settings.prefix!r} on {settings.place} were written by a newer "
-            f"version of this library (format {number}; this version reads up to {FORMAT}); upgrade "
+            f"version of this library (format {number}; this version reads {FORMAT}); upgrade "
             "outlast, or choose another prefix=… in the URL"
+        )
+    if number < FORMAT:
+        raise StorageError(
+            f"the executions under prefix {settings.prefix!r} on {settings.place} were written by an older "
+            f"version of this library (format {number}; this version reads {FORMAT}); let that version "
+            "finish them, or choose another prefix=… in the URL"
         )
     if settings.shards not in (None, shards):
         raise ConfigurationError(

@@ -5,14 +5,17 @@ queue have the same hash tag, so one script changes them atomically, on a single
 change never touches two shards, so a crash leaves nothing half done. A shard has these keys:
 
     token                       the last fencing token
-    head:ID                     a hash: workflow, queue, status, owner, token, times, counters, hold
+    head:ID                     a hash: workflow, queue, status, owner, token, times, counters, hold, tags
     journal:ID                  a list: the records
     inbox:ID                    a list: the messages that are not consumed
     message-ids:ID              a set: the ids of all messages, until the execution ends
     ready:QUEUE:WORKFLOW        a sorted set: executions, by the time at which they are claimable
     owned:WORKER                a set: the executions that the worker owns
     mail:WORKER                 a set: those of them whose inbox has unread messages
+    summary:ID                  a string: what a list shows of the execution
     listed:STATUS:WORKFLOW      a sorted set: executions, by the time of their creation
+    waiting:WORD                the same for those that wait for one thing
+    tagged:NAME:VALUE           the same for those that have a tag
     ended                       a sorted set: ended executions, by the time of their end
     expiring                    the same for executions with `keep_seconds`, by the time to forget them
     workflows                   a set: the names that have a `listed` key
@@ -28,7 +31,7 @@ import asyncio
 import json
 import logging
 import zlib
-from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -55,7 +58,9 @@ from outlast.core.errors import (
     StorageUnavailable,
 )
 from outlast.core.records import Status
+from outlast.core.tags import TAGS_MAX, checked_changes, too_many
 from outlast.ports.clock import Clock
+from outlast.ports.finding import EVERYTHING, Cursor, Where
 from outlast.ports.journal import (
     ENDLESS,
     Claim,
@@ -183,8 +188,10 @@ class RedisStore(Store):
             new.task_queue,
             new.fingerprint,
             _optional(new.keep_seconds),
-            int(new.reason is not None),
-            new.reason or "",
+            _given(new.reason),
+            _given(new.summary),
+            _given(new.waiting),
+            *_tags(new.tags),
             first,
             *more,
         )
@@ -217,10 +224,12 @@ class RedisStore(Store):
                 _optional(
                     commit.wake_at if commit.wake_in is None else self.clock.now() + max(0.0, commit.wake_in)
                 ),
-                int(commit.reason is not None),
-                commit.reason or "",
+                _given(commit.reason),
                 "" if commit.fruitless is None else commit.fruitless,
                 int(commit.hold),
+                _given(commit.summary),
+                _given(commit.waiting),
+                *_tags(commit.tags),
                 *records,
             )
         )
@@ -368,20 +377,48 @@ class RedisStore(Store):
         return head_of(execution_id, head) if head[0] else None
 
     async def heads(
-        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
     ) -> Sequence[Head]:
         if limit < 1:
             return []
-        statuses = [status.value] if status is not None else [status.value for status in Status]
-        found = await asyncio.gather(
-            *(
-                self._run("heads", shard, limit, workflow or "", *statuses)
-                for shard in range(self._opened.server.shards)
-            )
+        by_shard = await asyncio.gather(
+            *(self._heads(shard, where, limit, after) for shard in range(self._opened.server.shards))
         )
-        heads = list(_readable((id, head) for shard in found for id, head in shard))
-        heads.sort(key=lambda head: head.created_at, reverse=True)
+        heads = [head for heads in by_shard for head in heads]
+        heads.sort(key=lambda head: (head.created_at, head.id), reverse=True)
         return heads[:limit]
+
+    async def _heads(self, shard: int, where: Where, limit: int, after: Cursor | None) -> list[Head]:
+        """Return up to `limit` heads of one shard; the server does other things between two scripts."""
+        place: tuple[Argument, Argument] = ("", "") if after is None else (repr(after.created_at), after.id)
+        heads: list[Head] = []
+        while len(heads) < limit:
+            found, last = await self._run(
+                "heads",
+                shard,
+                limit - len(heads),
+                *place,
+                _optional(where.first_at),
+                _optional(where.end_at),
+                _given(where.workflow),
+                _given(where.status),
+                _given(where.waiting_for),
+                where.id_prefix or "",
+                *(text for tag in where.tags.items() for text in tag),
+            )
+            heads += _readable(found)
+            if not last:
+                break
+            place = last[0], last[1]
+        return heads
+
+    async def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        tags = _tags(checked_changes(changes))
+        outcome = await self._write_twice("tag", self._shard_of(execution_id), execution_id, TAGS_MAX, *tags)
+        if outcome == b"unknown":
+            raise ExecutionNotFound(execution_id)
+        if outcome != b"tagged":
+            raise too_many(outcome)
 
     async def prune(self, ended_before: float | None = None) -> int:
         forgotten = await asyncio.gather(
@@ -514,3 +551,13 @@ async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
 
 def _optional(number: float | None) -> str:
     return "" if number is None else repr(float(number))
+
+
+def _given(text: str | None) -> str:
+    """Return a text that may be missing, as scripts take it."""
+    return "" if text is None else f"={text}"
+
+
+def _tags(changes: Mapping[str, str | None]) -> list[Argument]:
+    """Return changes of tags, as scripts take them."""
+    return [len(changes), *(text for name, value in changes.items() for text in (name, _given(value)))]

@@ -5,7 +5,12 @@ writes two pages, however long the journal is: the page of that row and the last
 `ready_at` is the time from which an execution is claimable. While it has an owner, that is the end of the
 lease. Otherwise it is the wake-up time, or the time since which it, or an unread message, waits for a worker.
 It is NULL when only a message can make the execution claimable, and when the execution is held or has ended.
-`ignores_mail` is 1 after a release with `hold`; it counts only while the execution has no owner.
+`ignores_mail` is 1 after a release with `hold`; it counts only while the execution has no owner. The status
+of what is held is 'paused', since people look for that; it has not ended, and so `ended_at` is NULL.
+
+Each index by which executions are listed ends with `created_at` and `id`, the order of lists: a page begins
+in the middle of an index and reads as many rows as it shows. `tags` is a JSON object, or NULL; the table
+`tag` is the index of it.
 
 `ready_at` is a date only where `is_date` is 1. All else goes by the lease time, which no step of the wall
 clock changes. It is `lease_time_ahead` of the monotonic clock of the machine, which all its processes share,
@@ -133,7 +138,32 @@ _VERSION_2 = (
     "CREATE INDEX execution_owner ON execution (owner, id) WHERE owner IS NOT NULL",
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    "ALTER TABLE execution ADD COLUMN summary TEXT",
+    "ALTER TABLE execution ADD COLUMN waiting TEXT",
+    "ALTER TABLE execution ADD COLUMN tags TEXT",
+    "UPDATE execution SET status = 'paused' WHERE ignores_mail AND ready_at IS NULL AND status = 'running'",
+    "DROP VIEW head",
+    "DROP INDEX execution_created",
+    "DROP INDEX execution_workflow",
+    "DROP INDEX execution_status",
+    "CREATE INDEX execution_created ON execution (created_at, id)",
+    "CREATE INDEX execution_workflow ON execution (workflow, created_at, id)",
+    "CREATE INDEX execution_status ON execution (status, created_at, id)",
+    "CREATE INDEX execution_workflow_status ON execution (workflow, status, created_at, id)",
+    "CREATE INDEX execution_waiting ON execution (waiting, created_at, id) WHERE waiting IS NOT NULL",
+    """
+    CREATE TABLE tag (
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        id TEXT NOT NULL,
+        PRIMARY KEY (name, value, created_at, id)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
 """The statements that turn an empty file into version 1, version 1 into version 2, and so on."""
 
 _SYNCHRONOUS: Final[dict[Synchronous, str]] = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from outlast.adapters.sqlite import reading
+from outlast.adapters.sqlite import finding, reading
 from outlast.adapters.sqlite.announcements import SqliteAnnouncements
 from outlast.adapters.sqlite.errors import storage_error
 from outlast.adapters.sqlite.schema import Database, Synchronous, boot_id
@@ -19,7 +19,9 @@ from outlast.adapters.sqlite.transaction import FORGET_EXECUTIONS
 from outlast.adapters.sqlite.writer import Committed, Writer
 from outlast.core.errors import ConfigurationError
 from outlast.core.records import Status
+from outlast.core.tags import checked_changes
 from outlast.ports.clock import Clock
+from outlast.ports.finding import EVERYTHING, Cursor, Where
 from outlast.ports.journal import (
     Claim,
     Commit,
@@ -202,12 +204,16 @@ class SqliteStore(Store):
     # Catalogue -------------------------------------------------------------------------------------------
 
     async def head(self, execution_id: str) -> Head | None:
-        return await self._read(lambda connection: reading.head(connection, execution_id))
+        return await self._read(lambda connection: finding.head(connection, execution_id))
 
     async def heads(
-        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
     ) -> Sequence[Head]:
-        return await self._read(lambda connection: reading.heads(connection, workflow, status, limit))
+        return await self._read(lambda connection: finding.heads(connection, where, limit, after))
+
+    async def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        checked = checked_changes(changes)
+        await self._here().writer.run(lambda transaction: transaction.tag(execution_id, checked))
 
     async def prune(self, ended_before: float | None = None) -> int:
         """Forget executions in several transactions, so that other writes can happen in between."""

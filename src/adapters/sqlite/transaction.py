@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from outlast.adapters.sqlite.reading import head, version
+from outlast.adapters.sqlite.finding import head
+from outlast.adapters.sqlite.reading import version
+from outlast.adapters.sqlite.tags import change_tags, index_tags, set_tags, tags_of
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
 from outlast.core.json import encode
 from outlast.core.records import Status
+from outlast.core.tags import TAGS_MAX
 from outlast.ports.journal import Claim, Commit, Head, Message, NewExecution, Work, WorkerCard
 
 FORGET_EXECUTIONS = 100
@@ -61,8 +64,8 @@ class Transaction:
             """
             INSERT INTO execution
                 (id, workflow, fingerprint, task_queue, keep_seconds, status, length, created_at, ready_at,
-                 reason, ignores_mail)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                 reason, ignores_mail, summary, waiting)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             (
                 new.id,
@@ -70,18 +73,22 @@ class Transaction:
                 new.fingerprint,
                 new.task_queue,
                 new.keep_seconds,
-                Status.RUNNING,
+                Status.PAUSED if held else Status.RUNNING,
                 len(records),
                 self._now,
                 None if held else self._lease_now,
                 new.reason,
                 held,
+                new.summary,
+                new.waiting or None,
             ),
         )
         self._connection.executemany(
             "INSERT INTO record VALUES (?, ?, ?)",
             ((cursor.lastrowid, number, record) for number, record in enumerate(records)),
         )
+        if new.tags:
+            set_tags(self._connection, new.id, self._now, {}, new.tags)
         self._announce_work()
         created = Head(
             id=new.id,
@@ -93,13 +100,16 @@ class Transaction:
             created_at=self._now,
             reason=new.reason,
             held=held,
+            tags=new.tags,
+            summary=new.summary,
+            waiting=new.waiting or None,
         )
         return created, True
 
     def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         row = self._row(
             """
-            SELECT key, sent, consumed, keep_seconds, fruitless FROM execution
+            SELECT key, sent, consumed, keep_seconds, fruitless, waiting FROM execution
             WHERE id = ? AND token = ? AND owner IS NOT NULL AND length = ?
             """,
             (claim.execution_id, claim.token, position),
@@ -108,7 +118,7 @@ class Transaction:
             raise LeaseLost(claim.execution_id)
         for record in records:
             self._check_size(f"a record of execution {claim.execution_id!r}", record)
-        key, sent, consumed, keep_seconds, fruitless = row
+        key, sent, consumed, keep_seconds, fruitless, waiting = row
         if commit.fruitless is not None:
             fruitless = commit.fruitless
         self._connection.executemany(
@@ -116,9 +126,15 @@ class Transaction:
             ((key, number, record) for number, record in enumerate(records, start=position)),
         )
         self._connection.execute(
-            "UPDATE execution SET length = ?, reason = ?, fruitless = ? WHERE key = ?",
-            (position + len(records), commit.reason, fruitless, key),
+            """
+            UPDATE execution SET length = ?, reason = ?, fruitless = ?, summary = coalesce(?, summary)
+            WHERE key = ?
+            """,
+            (position + len(records), commit.reason, fruitless, commit.summary, key),
         )
+        self._wait_for(key, waiting, None if commit.status is not None else commit.waiting)
+        if commit.tags:
+            change_tags(self._connection, claim.execution_id, commit.tags, tags_max=None)
         if commit.consumed is not None and commit.consumed > consumed:
             # A separate statement, because it also writes the index of unread messages.
             consumed = commit.consumed
@@ -127,7 +143,8 @@ class Transaction:
             forget_at = None if keep_seconds is None else self._now + keep_seconds
             self._connection.execute(
                 """
-                UPDATE execution SET status = ?, ended_at = ?, forget_at = ?, owner = NULL, ready_at = NULL
+                UPDATE execution
+                SET status = ?, ended_at = ?, forget_at = ?, owner = NULL, ready_at = NULL, waiting = NULL
                 WHERE key = ?
                 """,
                 (commit.status, self._now, forget_at, key),
@@ -148,17 +165,21 @@ class Transaction:
                 """,
                 (commit.hold, ready_at, is_date, key),
             )
+            if commit.hold and ready_at is None:
+                self._connection.execute(
+                    "UPDATE execution SET status = ? WHERE key = ?", (Status.PAUSED, key)
+                )
             self._announce_work()
         self.longer.add(claim.execution_id)
 
     def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
         row = self._row(
-            "SELECT key, status, length, keep_seconds FROM execution WHERE id = ?", (execution_id,)
+            "SELECT key, status, ended_at, length, keep_seconds FROM execution WHERE id = ?", (execution_id,)
         )
         if row is None:
             raise ExecutionNotFound(execution_id)
-        key, old_status, length, keep_seconds = row
-        if status is not Status.RUNNING and old_status != Status.RUNNING:
+        key, old_status, ended_at, length, keep_seconds = row
+        if status is not Status.RUNNING and ended_at is not None:
             raise ExecutionAlreadyEnded(execution_id, old_status)
         if length != position:
             return False
@@ -169,7 +190,7 @@ class Transaction:
         self._connection.execute(
             """
             UPDATE execution SET length = ?, status = ?, reason = NULL, fruitless = 0, ignores_mail = 0,
-                owner = NULL, ended_at = ?, forget_at = ?, ready_at = ?, is_date = 0
+                owner = NULL, ended_at = ?, forget_at = ?, ready_at = ?, is_date = 0, waiting = NULL
             WHERE key = ?
             """,
             (
@@ -186,13 +207,13 @@ class Transaction:
         return True
 
     def send(self, execution_id: str, message: Message) -> None:
-        row = self._row("SELECT key, status, sent FROM execution WHERE id = ?", (execution_id,))
+        row = self._row("SELECT key, status, ended_at, sent FROM execution WHERE id = ?", (execution_id,))
         if row is None:
             raise ExecutionNotFound(execution_id)
-        key, status, sent = row
+        key, status, ended_at, sent = row
         if self._row("SELECT 1 FROM message WHERE execution = ? AND id = ?", (key, message.id)):
             return
-        if status != Status.RUNNING:
+        if ended_at is not None:
             raise ExecutionAlreadyEnded(execution_id, status)
         self._check_size(f"a message to execution {execution_id!r}", message.body)
         self._connection.execute(
@@ -272,23 +293,28 @@ class Transaction:
 
     def resume(self, execution_id: str) -> bool:
         row = self._row(
-            "SELECT key, status, ignores_mail AND owner IS NULL FROM execution WHERE id = ?", (execution_id,)
+            "SELECT key, status, ended_at, ignores_mail AND owner IS NULL FROM execution WHERE id = ?",
+            (execution_id,),
         )
         if row is None:
             raise ExecutionNotFound(execution_id)
-        key, status, is_waiting = row
-        if status != Status.RUNNING:
+        key, status, ended_at, is_waiting = row
+        if ended_at is not None:
             raise ExecutionAlreadyEnded(execution_id, status)
         if is_waiting:
             self._connection.execute(
                 """
-                UPDATE execution
-                SET ignores_mail = 0, fruitless = 0, reason = NULL, ready_at = ?, is_date = 0 WHERE key = ?
+                UPDATE execution SET status = ?, ignores_mail = 0, fruitless = 0, reason = NULL, ready_at = ?,
+                    is_date = 0, waiting = NULL
+                WHERE key = ?
                 """,
-                (self._lease_now, key),
+                (Status.RUNNING, self._lease_now, key),
             )
             self._announce_work()
         return bool(is_waiting)
+
+    def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        change_tags(self._connection, execution_id, changes, tags_max=TAGS_MAX)
 
     def announce(self, card: WorkerCard, lease_seconds: float) -> None:
         self._connection.execute("DELETE FROM worker WHERE alive_until <= ?", (self._lease_now,))
@@ -313,15 +339,18 @@ class Transaction:
         """
         over = self._connection.execute(
             """
-            SELECT key FROM execution WHERE ended_at < ? AND keep_seconds IS NULL
+            SELECT key, id, created_at, tags FROM execution WHERE ended_at < ? AND keep_seconds IS NULL
             UNION ALL
-            SELECT key FROM execution WHERE forget_at <= ?
+            SELECT key, id, created_at, tags FROM execution WHERE forget_at <= ?
             LIMIT ?
             """,
             (ended_before, self._now, FORGET_EXECUTIONS),
         ).fetchall()
-        self._connection.executemany("INSERT INTO garbage VALUES (?)", over)
-        self._connection.executemany("DELETE FROM execution WHERE key = ?", over)
+        for _, id, created_at, tags in over:
+            index_tags(self._connection, id, created_at, tags_of(tags), {})
+        keys = [(key,) for key, *_ in over]
+        self._connection.executemany("INSERT INTO garbage VALUES (?)", keys)
+        self._connection.executemany("DELETE FROM execution WHERE key = ?", keys)
         return len(over)
 
     def delete_garbage(self) -> bool:
@@ -379,6 +408,11 @@ class Transaction:
             recovered_from=owner,
             fruitless=fruitless,
         )
+
+    def _wait_for(self, key: int, old: str | None, waiting: str | None) -> None:
+        """Note what an execution waits for, if that is new: its index is not written by every append."""
+        if waiting is not None and (waiting or None) != old:
+            self._connection.execute("UPDATE execution SET waiting = ? WHERE key = ?", (waiting or None, key))
 
     def _announce_work(self) -> None:
         self._connection.execute("UPDATE counter SET version = version + 1")

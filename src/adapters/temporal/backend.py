@@ -196,8 +196,8 @@ class TemporalBackend(Backend):
         self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
     ) -> Sequence[ExecutionDescription]:
         wanted = checked_filter(status, limit)
-        if not limit or (workflow is not None and not is_id(workflow)):
-            return []
+        if not limit or wanted is Status.PAUSED or (workflow is not None and not is_id(workflow)):
+            return []  # Temporal's server pauses no execution.
         # If an execution continues as new, only its last run counts.
         conditions = ["ExecutionStatus != 'ContinuedAsNew'"]
         conditions += [] if workflow is None else begins_like("WorkflowType", workflow)

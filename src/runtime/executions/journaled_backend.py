@@ -46,6 +46,7 @@ from outlast.ports.deltas import Deltas
 from outlast.ports.durability.backend import Backend, WorkerDescription, checked_filter
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.durability.workflow_context import WorkflowInfo
+from outlast.ports.finding import Where
 from outlast.ports.journal import (
     DEFAULT_TASK_QUEUE,
     ENDLESS,
@@ -153,7 +154,7 @@ class JournaledBackend(Backend):
         wanted = checked_filter(status, limit)
         if workflow is not None and not is_id(workflow):
             return []
-        heads = await self._store.heads(workflow=workflow, status=wanted, limit=limit)
+        heads = await self._store.heads(Where(workflow=workflow, status=wanted), limit=limit)
         return [await self._execution(head.id).describe_head(head) for head in heads]
 
     async def prune(self, older_than: timedelta) -> int:

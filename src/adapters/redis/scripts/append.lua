@@ -1,14 +1,15 @@
 -- Appends records under a claim and applies the rest of the commit; returns 1, or 0 if the claim is stale.
 local id, token, position = ARGV[4], ARGV[5], tonumber(ARGV[6])
-local consumed, status, release, wake_at, has_reason, reason = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
-local fruitless, hold = ARGV[13], ARGV[14]
-local FIRST_RECORD = 15
+local consumed, status, release, wake_at, reason = ARGV[7], ARGV[8], ARGV[9], ARGV[10], given(ARGV[11])
+local fruitless, hold, summary, waiting = ARGV[12], ARGV[13], given(ARGV[14]), given(ARGV[15])
+local tags = tonumber(ARGV[16])
+local FIRST_TAG, FIRST_RECORD = 17, 17 + 2 * tags
 
 local head, journal, inbox = head_of(id), journal_of(id), inbox_of(id)
 local fields = redis.call('HMGET', head,
-    'token', 'owner', 'sent', 'consumed', 'workflow', 'queue', 'keep', 'created', 'reason', 'fruitless')
-local owner, workflow, queue, keep, created, old_reason, old_fruitless =
-    fields[2], fields[5], fields[6], fields[7], fields[8], fields[9], fields[10] or '0'
+    'token', 'owner', 'sent', 'consumed', 'workflow', 'queue', 'keep', 'created', 'reason', 'fruitless', 'waiting')
+local owner, workflow, queue, keep, created, old_reason, old_fruitless, old_waiting =
+    fields[2], fields[5], fields[6], fields[7], fields[8], fields[9], fields[10] or '0', fields[11] or nil
 if fields[1] ~= token or not owner or redis.call('LLEN', journal) ~= position then return 0 end
 local sent, read = tonumber(fields[3]), tonumber(fields[4])
 -- The head was changed by somebody else: the next claim finds that and says so.
@@ -16,6 +17,14 @@ if not sent or not read or not workflow or not queue or not tonumber(created or 
 redis.call('LLEN', inbox)
 redis.call('SISMEMBER', mail_of(owner), id)
 local ends, ready = status ~= '', ready_of(queue, workflow)
+-- The status under which it is listed from now on.
+local listed = ends and status or 'running'
+if not ends and release == '1' and hold == '1' and wake_at == '' then listed = PAUSED end
+if ends then waiting = '' end
+if summary then check_summary(id) end
+check_wait(id, old_waiting, waiting)
+if listed ~= 'running' then check_lists(id, workflow, 'running', listed) end
+local changes = tag_changes(id, FIRST_TAG, tags)
 if ends or release == '1' then
     redis.call('ZSCORE', ready, id)
     redis.call('SISMEMBER', owned_by(owner), id)
@@ -23,13 +32,11 @@ end
 local shelf, due = BY_END, now
 if ends then
     if keep then shelf, due = EXPIRING, string.format('%.17g', tonumber(now) + tonumber(keep)) end
-    redis.call('ZSCORE', listed_of('running', workflow), id)
-    redis.call('ZSCORE', listed_of(status, workflow), id)
     redis.call('ZSCORE', shelf, id)
 end
 
 for number = FIRST_RECORD, #ARGV do redis.call('RPUSH', journal, ARGV[number]) end
-if has_reason == '1' then redis.call('HSET', head, 'reason', reason)
+if reason then redis.call('HSET', head, 'reason', reason)
 elseif old_reason then redis.call('HDEL', head, 'reason') end
 if fruitless ~= '' and fruitless ~= old_fruitless then redis.call('HSET', head, 'fruitless', fruitless) end
 if consumed ~= '' and tonumber(consumed) > read then
@@ -38,6 +45,10 @@ if consumed ~= '' and tonumber(consumed) > read then
     read = tonumber(consumed)
     if read >= sent then redis.call('SREM', mail_of(owner), id) end
 end
+summarise(id, summary)
+wait_for(id, created, old_waiting, waiting)
+change_tags(id, created, changes)
+list_as(id, workflow, created, 'running', listed)
 if ends then
     redis.call('HSET', head, 'status', status, 'ended', now)
     redis.call('HDEL', head, 'owner', 'hold')
@@ -46,8 +57,6 @@ if ends then
     redis.call('SREM', owned_by(owner), id)
     -- The messages that nobody has read stay: the execution may be opened again.
     redis.call('UNLINK', message_ids_of(id))
-    redis.call('ZREM', listed_of('running', workflow), id)
-    redis.call('ZADD', listed_of(status, workflow), created, id)
     redis.call('ZADD', shelf, due, id)
 elseif release == '1' then
     redis.call('HDEL', head, 'owner', 'hold')

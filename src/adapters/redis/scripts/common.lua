@@ -11,7 +11,9 @@ local shard = prefix .. ARGV[2] .. ':'
 local TOKEN, WORKFLOWS = shard .. 'token', shard .. 'workflows'
 local BY_END, EXPIRING = shard .. 'ended', shard .. 'expiring'
 local WORKERS, ALIVE = shard .. 'workers', shard .. 'alive'
-local ENDS = {'completed', 'failed', 'cancelled', 'terminated'}
+local PAUSED = 'paused'
+-- The statuses under which executions are listed. One that is held is running, and listed as paused.
+local STATUSES = {'running', PAUSED, 'completed', 'failed', 'cancelled', 'terminated'}
 
 -- Stands for the length of a journal whose execution has ended.
 local ENDED = -1
@@ -23,11 +25,14 @@ local function head_of(id) return shard .. 'head:' .. id end
 local function journal_of(id) return shard .. 'journal:' .. id end
 local function inbox_of(id) return shard .. 'inbox:' .. id end
 local function message_ids_of(id) return shard .. 'message-ids:' .. id end
+local function summary_of(id) return shard .. 'summary:' .. id end
 local function mail_of(worker) return shard .. 'mail:' .. worker end
 local function owned_by(worker) return shard .. 'owned:' .. worker end
 -- The length of the queue's name keeps keys apart when names contain colons.
 local function ready_of(queue, workflow) return shard .. 'ready:' .. #queue .. ':' .. queue .. ':' .. workflow end
 local function listed_of(status, workflow) return shard .. 'listed:' .. status .. ':' .. workflow end
+local function waiting_of(word) return shard .. 'waiting:' .. word end
+local function tagged_of(name, value) return shard .. 'tagged:' .. #name .. ':' .. name .. ':' .. value end
 
 local function announce_work(queue) redis.call('PUBLISH', prefix .. 'work:' .. queue, '') end
 -- Readers that follow the journal and readers that only wait for the end have channels of their own.
@@ -46,10 +51,66 @@ local function length_of(id)
     return redis.call('LLEN', journal_of(id))
 end
 
--- Returns the head of an execution as {name, value, name, value, ...} and the length of its journal: 0 if that
--- is gone or of another type.
+-- Returns the head of an execution as {name, value, name, value, ...}, the length of its journal (0 if that is gone
+-- or of another type), and its summary, if it has one.
 local function read_head(id)
-    return {redis.call('HGETALL', head_of(id)), length_of(id)}
+    local summary = redis.pcall('GET', summary_of(id))
+    return {redis.call('HGETALL', head_of(id)), length_of(id), type(summary) == 'string' and summary or false}
+end
+
+-- Texts that may be missing come as '' or with '=' before them.
+local function given(argument) return argument ~= '' and argument:sub(2) or nil end
+
+-- Sets the summary; a new text of nil leaves it.
+local function check_summary(id) redis.call('STRLEN', summary_of(id)) end
+local function summarise(id, summary) if summary then redis.call('SET', summary_of(id), summary) end end
+
+-- Sets the word for what an execution waits for: a new word of nil leaves it, '' takes it away.
+local function check_wait(id, old, new)
+    if old then redis.call('ZSCORE', waiting_of(old), id) end
+    if new and new ~= '' then redis.call('ZSCORE', waiting_of(new), id) end
+end
+local function wait_for(id, created, old, new)
+    if not new or new == (old or '') then return end
+    if old then redis.call('ZREM', waiting_of(old), id) end
+    if new == '' then redis.call('HDEL', head_of(id), 'waiting') return end
+    redis.call('HSET', head_of(id), 'waiting', new)
+    redis.call('ZADD', waiting_of(new), created, id)
+end
+
+-- Returns the changes of tags in ARGV: `count` names, each with its value or ''. A tag is a field of the head.
+local function tag_changes(id, first, count)
+    local changes = {}
+    for number = first, first + 2 * count - 1, 2 do
+        local name, value = ARGV[number], given(ARGV[number + 1])
+        local old = redis.call('HGET', head_of(id), 'tag:' .. name) or nil
+        if old then redis.call('ZSCORE', tagged_of(name, old), id) end
+        if value then redis.call('ZSCORE', tagged_of(name, value), id) end
+        changes[#changes + 1] = {name = name, old = old, value = value}
+    end
+    return changes
+end
+local function change_tags(id, created, changes)
+    for _, change in ipairs(changes) do
+        if change.old then redis.call('ZREM', tagged_of(change.name, change.old), id) end
+        if change.value then
+            redis.call('HSET', head_of(id), 'tag:' .. change.name, change.value)
+            redis.call('ZADD', tagged_of(change.name, change.value), created, id)
+        else
+            redis.call('HDEL', head_of(id), 'tag:' .. change.name)
+        end
+    end
+end
+
+-- Lists an execution under another status.
+local function check_lists(id, workflow, old, new)
+    redis.call('ZSCORE', listed_of(old, workflow), id)
+    redis.call('ZSCORE', listed_of(new, workflow), id)
+end
+local function list_as(id, workflow, created, old, new)
+    if old == new then return end
+    redis.call('ZREM', listed_of(old, workflow), id)
+    redis.call('ZADD', listed_of(new, workflow), created, id)
 end
 
 -- Returns what is wrong with the keys of an execution that is said to belong to a queue, or nil. Whatever deleted
@@ -77,6 +138,11 @@ local function set_aside(id, ready, damage)
     if owner then
         redis.call('SREM', mail_of(owner), id)
         redis.call('SREM', owned_by(owner), id)
+    end
+    local fields = redis.call('HMGET', head_of(id), 'status', 'workflow', 'created')
+    if fields[1] == 'running' and fields[2] and tonumber(fields[3] or '') then
+        redis.pcall('ZREM', listed_of('running', fields[2]), id)
+        redis.pcall('ZADD', listed_of(PAUSED, fields[2]), fields[3], id)
     end
     redis.call('HDEL', head_of(id), 'owner')
     redis.call('HSET', head_of(id), 'hold', UNTIL_RESUMED, 'reason', 'a key of this execution was deleted or changed: ' .. damage

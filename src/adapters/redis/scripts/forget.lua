@@ -7,15 +7,22 @@ if ended_before ~= '' then
     for _, id in ipairs(old) do over[#over + 1] = id end
 end
 for _, id in ipairs(over) do
-    local fields = redis.pcall('HMGET', head_of(id), 'workflow', 'status')
-    redis.call('UNLINK', head_of(id), journal_of(id), inbox_of(id), message_ids_of(id))
+    local flat, fields = redis.pcall('HGETALL', head_of(id)), {}
+    if not flat.err then
+        for number = 1, #flat, 2 do fields[flat[number]] = flat[number + 1] end
+    end
+    redis.call('UNLINK', head_of(id), journal_of(id), inbox_of(id), message_ids_of(id), summary_of(id))
     redis.call('ZREM', EXPIRING, id)
     redis.call('ZREM', BY_END, id)
     announce_journal(id, 0)
-    if not fields.err and fields[1] and fields[2] then
-        local workflow, left = fields[1], redis.call('EXISTS', listed_of('running', fields[1]))
-        redis.call('ZREM', listed_of(fields[2], workflow), id)
-        for _, status in ipairs(ENDS) do left = left + redis.call('EXISTS', listed_of(status, workflow)) end
+    for name, value in pairs(fields) do
+        if name:sub(1, 4) == 'tag:' then redis.pcall('ZREM', tagged_of(name:sub(5), value), id) end
+    end
+    local workflow, status = fields.workflow, fields.status
+    if workflow and status then
+        redis.call('ZREM', listed_of(status, workflow), id)
+        local left = 0
+        for _, each in ipairs(STATUSES) do left = left + redis.call('EXISTS', listed_of(each, workflow)) end
         if left == 0 then redis.call('SREM', WORKFLOWS, workflow) end
     end
 end

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from outlast.core.errors import StorageError
 from outlast.core.records import Status
+from outlast.ports.finding import EVERYTHING, Cursor, Where
 from outlast.ports.journal import (
     Claim,
     Commit,
@@ -167,11 +168,12 @@ class Lifeline(Store):
         return await self._pass_on("head", lambda: self._store.head(execution_id))
 
     async def heads(
-        self, *, workflow: str | None = None, status: Status | None = None, limit: int = 100
+        self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
     ) -> Sequence[Head]:
-        return await self._pass_on(
-            "heads", lambda: self._store.heads(workflow=workflow, status=status, limit=limit)
-        )
+        return await self._pass_on("heads", lambda: self._store.heads(where, limit=limit, after=after))
+
+    async def tag(self, execution_id: str, changes: Mapping[str, str | None]) -> None:
+        await self._pass_on("tag", lambda: self._store.tag(execution_id, changes))
 
     async def prune(self, ended_before: float | None = None) -> int:
         return await self._pass_on("prune", lambda: self._store.prune(ended_before))

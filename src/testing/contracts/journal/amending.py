@@ -8,6 +8,7 @@ import pytest
 
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, PayloadTooLarge
 from outlast.core.records import Status
+from outlast.ports.finding import Where
 from outlast.ports.journal import ENDLESS, Commit, Message, Store
 from outlast.testing.contracts.journal.stage import FIRST, MUCH_LATER, JournalContractBase, new_execution
 from outlast.testing.contracts.journal.storage import Storage, StoreCapability
@@ -73,8 +74,8 @@ class AmendingContract(JournalContractBase):
             assert not (await self.claim(store)).claims
             with pytest.raises(ExecutionAlreadyEnded):
                 await store.send(status, Message("m", b"body"))
-            assert [one.id for one in await store.heads(status=status)] == [status]
-        assert not await store.heads(status=Status.RUNNING)
+            assert [one.id for one in await store.heads(Where(status=status))] == [status]
+        assert not await store.heads(Where(status=Status.RUNNING))
 
     async def test_j9_its_owner_cannot_write_any_more(self, store: Store) -> None:
         await store.create(new_execution(), FIRST)
@@ -117,7 +118,7 @@ class AmendingContract(JournalContractBase):
             assert (claim.length, claim.recovered, claim.fruitless) == (3, False, 0)
             await store.append(claim, 3, [b"end"], Commit(status=Status.COMPLETED))
             assert list(await store.read(status)) == [FIRST, b"last", b"again", b"end"]
-        assert len(await store.heads(status=Status.COMPLETED)) == len(ENDS)
+        assert len(await store.heads(Where(status=Status.COMPLETED))) == len(ENDS)
 
     async def test_j10_it_has_the_messages_that_its_worker_left(self, storage: Storage, store: Store) -> None:
         await self.keeps_messages(storage, store, is_amended=False)

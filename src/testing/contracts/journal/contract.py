@@ -4,10 +4,10 @@
         capabilities = ALL - {StoreCapability.PUSH_WAKEUP}
         new_storage = SqliteStorage.in_temporary_file
 
-Each guarantee of `ports.journal` (J1 to J11, I1 to I4, L1 to L8, P1 to P4, K1) has at least one test with its
-number; the other tests check the rest of the docstrings there. `test_random_programs_agree_with_a_list` then
-makes random programs, which nobody would think of. This library's own tests have stores that break one
-guarantee each, and prove that each is caught.
+Each guarantee of `ports.journal` (J1 to J12, I1 to I4, L1 to L9, P1 to P4, K1 to K4) has at least one test
+with its number; the other tests check the rest of the docstrings there. Then
+`test_random_programs_agree_with_a_list` makes random programs, which nobody would think of. This library's
+own tests have stores that break one guarantee each, and prove that each is caught.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from outlast.testing.contracts.journal.amending import AmendingContract
 from outlast.testing.contracts.journal.appending import AppendingContract
 from outlast.testing.contracts.journal.claiming import ClaimingContract
 from outlast.testing.contracts.journal.creating import CreatingContract
-from outlast.testing.contracts.journal.forgetting import CatalogueContract
+from outlast.testing.contracts.journal.finding import FindingContract
+from outlast.testing.contracts.journal.forgetting import ForgettingContract
 from outlast.testing.contracts.journal.holding import HoldingContract
 from outlast.testing.contracts.journal.messages import InboxContract
+from outlast.testing.contracts.journal.noting import NotingContract
 from outlast.testing.contracts.journal.presence import PresenceContract
 from outlast.testing.contracts.journal.random_programs import JournalMachine
 from outlast.testing.contracts.journal.stage import MEBIBYTE
@@ -42,7 +44,9 @@ class JournalContract(
     HoldingContract,
     WakingContract,
     PresenceContract,
-    CatalogueContract,
+    FindingContract,
+    NotingContract,
+    ForgettingContract,
 ):
     """Every store passes all tests, except those of a capability that its storage lacks."""
 

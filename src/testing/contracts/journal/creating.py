@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from outlast.core.records import Status
+from outlast.ports.finding import Where
 from outlast.ports.journal import (
     FINGERPRINT_CHARACTERS_MAX,
     ID_BYTES_MAX,
@@ -177,7 +178,7 @@ class CreatingContract(JournalContractBase):
             assert [(claim.execution_id, claim.workflow, claim.worker) for claim in work.claims] == [
                 (id, name, name)
             ]
-            assert [head.id for head in await store.heads(workflow=name)] == [id]
+            assert [head.id for head in await store.heads(Where(workflow=name))] == [id]
             owned = await store.head(id)
             assert owned is not None
             assert owned.owner == name

@@ -1,4 +1,4 @@
-"""Listing executions, and forgetting them: K1."""
+"""Forgetting executions: K1."""
 
 from __future__ import annotations
 
@@ -15,33 +15,7 @@ from outlast.testing.contracts.journal.stage import FIRST, MUCH_LATER, JournalCo
 from outlast.testing.contracts.journal.storage import Storage, StoreCapability
 
 
-class CatalogueContract(JournalContractBase):
-    async def test_heads_are_listed_newest_first(self, storage: Storage, store: Store) -> None:
-        for number in range(6):
-            await store.create(new_execution(f"e{5 - number}", workflow="vw"[number % 2]), FIRST)
-            await storage.clock.advance(0.25)
-        claims = {c.execution_id: c for c in (await self.claim(store, workflows=["v", "w"])).claims}
-        await store.append(claims["e1"], 1, [], Commit(status=Status.FAILED))
-        await store.append(claims["e2"], 1, [], Commit(status=Status.COMPLETED))
-
-        async def ids(
-            workflow: str | None = None, status: Status | None = None, limit: int = 100
-        ) -> list[str]:
-            return [head.id for head in await store.heads(workflow=workflow, status=status, limit=limit)]
-
-        assert await ids() == ["e0", "e1", "e2", "e3", "e4", "e5"]
-        assert await ids(limit=2) == ["e0", "e1"]
-        assert await ids(limit=0) == []
-        assert await ids("v") == ["e1", "e3", "e5"]
-        assert await ids("w", limit=1) == ["e0"]
-        assert await ids("nothing") == []
-        assert await ids(status=Status.FAILED) == ["e1"]
-        assert await ids("v", Status.RUNNING) == ["e3", "e5"]
-        assert await ids("v", Status.COMPLETED) == []
-        assert await ids(status=Status.CANCELLED) == []
-        for head in await store.heads():
-            assert head == await store.head(head.id)
-
+class ForgettingContract(JournalContractBase):
     async def test_the_time_of_the_end_is_kept(self, storage: Storage, store: Store) -> None:
         before = storage.clock.now()
         await store.create(new_execution(), FIRST)

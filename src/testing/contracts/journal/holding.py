@@ -6,6 +6,7 @@ import pytest
 
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound
 from outlast.core.records import Status
+from outlast.ports.finding import Where
 from outlast.ports.journal import Commit, Message, Store
 from outlast.testing.contracts.journal.stage import FIRST, MUCH_LATER, JournalContractBase, new_execution
 from outlast.testing.contracts.journal.storage import Storage, StoreCapability
@@ -147,7 +148,7 @@ class HoldingContract(JournalContractBase):
             head = await self.head(store)
             assert (head.held, head.reason, head.fruitless, head.length) == (True, "why", 1, 2)
             assert (head.status, head.owner, head.ended_at) == (Status.RUNNING, None, None)
-            assert await store.heads(status=Status.RUNNING) == [head]
+            assert await store.heads(Where(status="paused")) == [head]
             await self.assert_refused(store, claim, 2, [b"third"], Commit())
 
     async def test_l8_a_resumed_execution_is_claimable_at_once_and_its_count_is_0(

@@ -27,6 +27,8 @@ from hypothesis.stateful import (
 
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
 from outlast.core.records import Status
+from outlast.core.tags import changed
+from outlast.ports.finding import Cursor, Where
 from outlast.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Store
 from outlast.testing.contracts.journal.storage import Storage
 
@@ -50,7 +52,20 @@ wake_ins = st.sampled_from([None, 0.0, 5.25, 100.0, -100.0])
 counts = st.sampled_from([None, 0, 1, 3])
 """The value of `fruitless` in an append."""
 reasons = st.none() | st.sampled_from(["", "a reason", "ünïcode 'quoted'"])
-ends = st.sampled_from([status for status in Status if status is not Status.RUNNING])
+summaries = st.none() | st.sampled_from(["", "a summary", "ünïcode 'quoted'"])
+words = st.sampled_from([None, None, "", "timer", "signal"])
+"""Words for a wait."""
+taggings = st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["1", "2"]), max_size=2)
+changes_of_tags = st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["1", "2", None]), max_size=2)
+filters = st.builds(
+    Where,
+    workflow=st.sampled_from([None, None, "v", "w"]),
+    status=st.sampled_from([None, None, *Status]),
+    tags=st.just({}) | taggings,
+    id_prefix=st.sampled_from([None, None, "", "e", "f", "fg"]),
+    waiting_for=st.sampled_from([None, None, "timer", "signal"]),
+)
+ends = st.sampled_from([status for status in Status if status not in (Status.RUNNING, Status.PAUSED)])
 nths = st.integers(min_value=0, max_value=len(IDS) - 1)
 
 
@@ -74,6 +89,11 @@ class ModelExecution:
     free_since: float = 0.0
     """The time when it was created or released last."""
     wake_at: float | None = 0.0
+    old_message_ids: set[str] = field(default_factory=set)
+    """The ids of messages from before its end. After it, a store may know them or not."""
+    tags: dict[str, str] = field(default_factory=dict)
+    summary: str | None = None
+    waiting: str | None = None
 
     def claimable_since(self) -> float | None:
         """Return the time when it became claimable, or will become so by itself."""
@@ -107,7 +127,23 @@ class ModelExecution:
             reason=self.reason,
             owner=None if self.claim is None else self.claim.worker,
             fruitless=self.fruitless,
-            held=self.is_set_aside() and self.wake_at is None,
+            held=self.is_held(),
+            tags=self.tags,
+            summary=self.summary,
+            waiting=self.waiting,
+        )
+
+    def is_held(self) -> bool:
+        return self.is_set_aside() and self.wake_at is None
+
+    def matches(self, where: Where) -> bool:
+        status = Status.PAUSED if self.is_held() else self.status
+        own = (self.new.workflow, status, self.waiting)
+        wanted = (where.workflow, where.status, where.waiting_for)
+        return (
+            all(want in (None, have) for want, have in zip(wanted, own, strict=True))
+            and all(self.tags.get(name) == value for name, value in where.tags.items())
+            and self.new.id.startswith(where.id_prefix or "")
         )
 
     def is_set_aside(self) -> bool:
@@ -199,6 +235,10 @@ class JournalMachine(RuleBasedStateMachine):
         fingerprint=st.sampled_from(["1", "2"]),
         keep_seconds=st.sampled_from([None, 0.0, 20.0]),
         first=contents,
+        reason=st.sampled_from([None, None, None, None, "held"]),
+        tags=taggings,
+        summary=summaries,
+        waiting=words,
     )
     def create(
         self,
@@ -208,12 +248,29 @@ class JournalMachine(RuleBasedStateMachine):
         fingerprint: str,
         keep_seconds: float | None,
         first: bytes,
+        reason: str | None = None,
+        tags: dict[str, str] | None = None,
+        summary: str | None = None,
+        waiting: str | None = None,
     ) -> None:
-        new = NewExecution(id, workflow, fingerprint, keep_seconds=keep_seconds)
+        new = NewExecution(
+            id,
+            workflow,
+            fingerprint,
+            keep_seconds=keep_seconds,
+            reason=reason,
+            tags=tags or {},
+            summary=summary,
+            waiting=waiting,
+        )
         head, created = self.call(self.store_at(moment).create(new, first))
         assert created == (id not in self.model)
         if created:
-            self.model[id] = ModelExecution(new, self.now, [first], free_since=self.now, wake_at=self.now)
+            self.model[id] = execution = ModelExecution(
+                new, self.now, [first], free_since=self.now, wake_at=self.now if reason is None else None
+            )
+            execution.reason, execution.ignores_mail = reason, reason is not None
+            execution.tags, execution.summary, execution.waiting = tags or {}, summary, waiting or None
         self.assert_equal(head, self.model[id].head())
 
     @rule(
@@ -273,12 +330,19 @@ class JournalMachine(RuleBasedStateMachine):
         return work.claims
 
     @precondition(lambda self: self.good_claims())
-    @rule(moment=moments, nth=nths, records=batches, consumed=shares, fruitless=counts)
+    @rule(
+        moment=moments,
+        nth=nths,
+        records=batches,
+        consumed=shares,
+        commit=st.builds(
+            Commit, fruitless=counts, summary=summaries, waiting=words, tags=st.just({}) | changes_of_tags
+        ),
+    )
     def append(
-        self, moment: Moment, nth: int, records: list[bytes], consumed: float | None, fruitless: int | None
+        self, moment: Moment, nth: int, records: list[bytes], consumed: float | None, commit: Commit
     ) -> None:
-        store = self.store_at(moment)
-        self.write(store, self.good_claim(nth), 0, records, Commit(fruitless=fruitless), consumed)
+        self.write(self.store_at(moment), self.good_claim(nth), 0, records, commit, consumed)
 
     @precondition(lambda self: self.good_claims())
     @rule(
@@ -291,6 +355,7 @@ class JournalMachine(RuleBasedStateMachine):
         reason=reasons,
         fruitless=counts,
         hold=st.sampled_from([False, False, True]),
+        waiting=words,
     )
     def release(
         self,
@@ -303,9 +368,10 @@ class JournalMachine(RuleBasedStateMachine):
         reason: str | None,
         fruitless: int | None,
         hold: bool,
+        waiting: str | None,
     ) -> None:
         store = self.store_at(moment)
-        commit = Commit(release=True, reason=reason, fruitless=fruitless, hold=hold)
+        commit = Commit(release=True, reason=reason, fruitless=fruitless, hold=hold, waiting=waiting)
         if wake_in is not None:
             commit = (
                 replace(commit, wake_at=self.now + wake_in) if by_date else replace(commit, wake_in=wake_in)
@@ -313,10 +379,14 @@ class JournalMachine(RuleBasedStateMachine):
         self.write(store, self.good_claim(nth), 0, records, commit, consumed)
 
     @precondition(lambda self: self.good_claims())
-    @rule(moment=moments, nth=nths, records=batches, status=ends)
-    def close(self, moment: Moment, nth: int, records: list[bytes], status: Status) -> None:
-        store = self.store_at(moment)
-        self.write(store, self.good_claim(nth), 0, records, Commit(status=status), None)
+    @rule(
+        moment=moments,
+        nth=nths,
+        records=batches,
+        commit=st.builds(Commit, status=ends, waiting=words, summary=summaries, tags=changes_of_tags),
+    )
+    def close(self, moment: Moment, nth: int, records: list[bytes], commit: Commit) -> None:
+        self.write(self.store_at(moment), self.good_claim(nth), 0, records, commit, None)
 
     @rule(
         moment=moments,
@@ -325,7 +395,9 @@ class JournalMachine(RuleBasedStateMachine):
         records=batches,
         repeats_last=st.booleans(),
         too_long_at=st.sampled_from([None, None, None, 0, 1]),
-        commit=st.builds(Commit, release=st.booleans(), status=st.none() | ends),
+        commit=st.builds(
+            Commit, release=st.booleans(), status=st.none() | ends, waiting=words, tags=st.just({}) | taggings
+        ),
         consumed=shares,
     )
     def append_what_may_be_refused(
@@ -380,8 +452,13 @@ class JournalMachine(RuleBasedStateMachine):
         if commit.fruitless is not None:
             execution.fruitless = commit.fruitless
         execution.consumed = max(execution.consumed, commit.consumed or 0)
+        if commit.summary is not None:
+            execution.summary = commit.summary
+        if commit.waiting is not None:
+            execution.waiting = commit.waiting or None
+        execution.tags = changed(execution.tags, commit.tags)
         if commit.status is not None:
-            execution.status, execution.ended_at = commit.status, self.now
+            execution.status, execution.ended_at, execution.waiting = commit.status, self.now, None
         if commit.status is not None or commit.release:
             wake_at = commit.wake_at if commit.wake_in is None else self.now + commit.wake_in
             execution.claim, execution.free_since, execution.wake_at = None, self.now, wake_at
@@ -398,7 +475,48 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.call(store.resume(id)) == execution.is_set_aside()
         if execution.is_set_aside():
             execution.ignores_mail, execution.fruitless, execution.reason = False, 0, None
+            execution.waiting = None
             execution.free_since = execution.wake_at = self.now
+
+    @rule(
+        moment=moments,
+        id=ids,
+        record=contents,
+        off_by=st.sampled_from([0, 0, 0, -1, 1]),
+        end=ends,
+        reopens=st.sampled_from([True, True, False]),
+    )
+    def amend(self, moment: Moment, id: str, record: bytes, off_by: int, end: Status, reopens: bool) -> None:
+        """Open an execution again that has ended, or end one from outside."""
+        store, execution = self.store_at(moment), self.model.get(id)
+        has_ended = execution is not None and execution.status is not Status.RUNNING
+        status = Status.RUNNING if has_ended and reopens else end
+        reopens = status is Status.RUNNING
+        if execution is None or (has_ended and not reopens):
+            refusal = self.outcome(store.amend(id, 1, record, status))
+            assert isinstance(refusal, ExecutionNotFound if execution is None else ExecutionAlreadyEnded)
+            return
+        assert self.call(store.amend(id, len(execution.records) + off_by, record, status)) == (not off_by)
+        if not off_by:
+            execution.records.append(record)
+            execution.status, execution.ended_at = status, None if reopens else self.now
+            execution.claim, execution.ignores_mail, execution.fruitless = None, False, 0
+            execution.reason = execution.waiting = None
+            execution.free_since = execution.wake_at = self.now
+            execution.old_message_ids = {message.id for message, _ in execution.inbox}
+
+    @rule(moment=moments, id=ids, changes=changes_of_tags)
+    def tag(self, moment: Moment, id: str, changes: dict[str, str | None]) -> None:
+        outcome = self.outcome(self.store_at(moment).tag(id, changes))
+        if (execution := self.model.get(id)) is None:
+            assert isinstance(outcome, ExecutionNotFound)
+            return
+        assert outcome is None
+        execution.tags = changed(execution.tags, changes)
+
+    @rule(moment=moments, where=filters, limit=st.sampled_from([1, 2, 100]))
+    def find(self, moment: Moment, where: Where, limit: int) -> None:
+        self.call(self.check_heads(self.store_at(moment), where, limit))
 
     @rule(moment=moments, id=ids, message_id=st.sampled_from("nom"), body=contents)
     def send(self, moment: Moment, id: str, message_id: str, body: bytes) -> None:
@@ -407,6 +525,11 @@ class JournalMachine(RuleBasedStateMachine):
         execution = self.model.get(id)
         if execution is None:
             assert isinstance(outcome, ExecutionNotFound)
+        elif execution.status is Status.RUNNING and message_id in execution.old_message_ids:
+            assert outcome is None
+            if self.call(store.messages(id, len(execution.inbox))):
+                execution.inbox.append((message, self.now))
+                execution.old_message_ids.discard(message_id)
         elif any(sent.id == message_id for sent, _ in execution.inbox):
             assert outcome is None or (
                 execution.status is not Status.RUNNING and isinstance(outcome, ExecutionAlreadyEnded)
@@ -443,23 +566,26 @@ class JournalMachine(RuleBasedStateMachine):
 
     async def check(self) -> None:
         one, other = self.stores
-        await self.check_heads(one, workflow="v", status=Status.RUNNING)
-        await self.check_heads(other)
+        await self.check_heads(one, Where(workflow="v", status=Status.RUNNING))
+        await self.check_heads(other, Where())
         await self.check_wake_up(other)
         for id in IDS:
             await self.check_execution(one, id, after=0)
             await self.check_execution(other, id, after=2)
 
-    async def check_heads(
-        self, store: Store, *, workflow: str | None = None, status: Status | None = None
-    ) -> None:
-        heads = await store.heads(workflow=workflow, status=status)
-        created = [head.created_at for head in heads]
-        assert created == sorted(created, reverse=True)
+    async def check_heads(self, store: Store, where: Where, limit: int = 100) -> None:
+        """Check what a filter finds, page by page."""
+        heads: list[Head] = []
+        while page := await store.heads(
+            where, limit=limit, after=Cursor(heads[-1].created_at, heads[-1].id) if heads else None
+        ):
+            heads += page
+            assert len(page) <= limit
+            assert len(heads) <= len(self.model)
+        places = [(head.created_at, head.id) for head in heads]
+        assert places == sorted(places, reverse=True)
         assert sorted(head.id for head in heads) == sorted(
-            id
-            for id, execution in self.model.items()
-            if workflow in (None, execution.new.workflow) and status in (None, execution.status)
+            id for id, execution in self.model.items() if execution.matches(where)
         )
 
     async def check_wake_up(self, store: Store) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -55,6 +55,9 @@ def new_execution(
     task_queue: str = DEFAULT_TASK_QUEUE,
     keep_seconds: float | None = None,
     reason: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    summary: str | None = None,
+    waiting: str | None = None,
 ) -> NewExecution:
     return NewExecution(
         id=id,
@@ -63,6 +66,9 @@ def new_execution(
         task_queue=task_queue,
         keep_seconds=keep_seconds,
         reason=reason,
+        tags=tags or {},
+        summary=summary,
+        waiting=waiting,
     )
 
 
