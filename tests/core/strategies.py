@@ -308,7 +308,9 @@ any_request: SearchStrategy[Any] = st.one_of(
     st.builds(records.UpdateCompleted, update_id=any_text, result=json_values, failure=st.none() | failures),
     st.builds(
         records.ExecutionEnded,
-        status=st.sampled_from([s for s in records.Status if s is not records.Status.RUNNING]),
+        status=st.sampled_from(
+            [one for one in records.Status if one not in (records.Status.RUNNING, records.Status.PAUSED)]
+        ),
         result=json_values,
         failure=st.none() | failures,
     ),

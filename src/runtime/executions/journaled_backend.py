@@ -154,7 +154,10 @@ class JournaledBackend(Backend):
         wanted = checked_filter(status, limit)
         if workflow is not None and not is_id(workflow):
             return []
-        heads = await self._store.heads(Where(workflow=workflow, status=wanted), limit=limit)
+        heads = list(await self._store.heads(Where(workflow=workflow, status=wanted), limit=limit))
+        if wanted is Status.RUNNING:  # executions that are held are described as running, too
+            heads += await self._store.heads(Where(workflow=workflow, status=Status.PAUSED), limit=limit)
+            heads = sorted(heads, key=lambda head: (head.created_at, head.id), reverse=True)[:limit]
         return [await self._execution(head.id).describe_head(head) for head in heads]
 
     async def prune(self, older_than: timedelta) -> int:
