@@ -34,7 +34,7 @@ _HAS_TAG = """
 
 
 def head(connection: sqlite3.Connection, execution_id: str) -> Head | None:
-    query = Query("execution")
+    query = HeadQuery("execution")
     query.add("execution.id = ?", execution_id)
     row = connection.execute(query.text(), (*query.values, 1)).fetchone()
     return None if row is None else _head(row)
@@ -56,7 +56,7 @@ def heads(connection: sqlite3.Connection, where: Where, limit: int, after: Curso
 
 
 @dataclass(slots=True)
-class Query:
+class HeadQuery:
     """A query for heads: where it reads, what it checks, and the columns that name a place in the list."""
 
     source: str
@@ -79,17 +79,17 @@ class Query:
         return " ".join(parts)
 
 
-def _by_tag(where: Where) -> Query:
+def _by_tag(where: Where) -> HeadQuery:
     (name, value), *others = where.tags.items()
     # CROSS JOIN lets SQLite read `tag` first; it has the order of the list.
-    query = Query("tag CROSS JOIN execution ON execution.id = tag.id", "tag.created_at", "tag.id")
+    query = HeadQuery("tag CROSS JOIN execution ON execution.id = tag.id", "tag.created_at", "tag.id")
     query.add("tag.name = ? AND tag.value = ?", name, value)
     _add_tags(query, dict(others))
     _add_columns(query, where)
     return query
 
 
-def _by_columns(where: Where, by_id: bool) -> Query:
+def _by_columns(where: Where, by_id: bool) -> HeadQuery:
     if by_id:
         index = "sqlite_autoindex_execution_1"
     elif where.waiting_for is not None:
@@ -97,20 +97,20 @@ def _by_columns(where: Where, by_id: bool) -> Query:
     else:
         names = [name for name in ("workflow", "status") if getattr(where, name) is not None]
         index = "_".join(["execution", *(names or ["created"])])
-    query = Query(f"execution INDEXED BY {index}")
+    query = HeadQuery(f"execution INDEXED BY {index}")
     _add_columns(query, where)
     _add_tags(query, where.tags)
     return query
 
 
-def _add_columns(query: Query, where: Where) -> None:
+def _add_columns(query: HeadQuery, where: Where) -> None:
     columns = {"waiting": where.waiting_for, "workflow": where.workflow, "status": where.status}
     for column, value in columns.items():
         if value is not None:
             query.add(f"execution.{column} = ?", value)
 
 
-def _add_tags(query: Query, tags: Mapping[str, str]) -> None:
+def _add_tags(query: HeadQuery, tags: Mapping[str, str]) -> None:
     for name, value in tags.items():
         query.add(_HAS_TAG, name, value)
 
