@@ -7,8 +7,10 @@ from typing import Any
 
 from outlast.core.approvals import PendingApproval
 from outlast.core.event_stream import Event
+from outlast.core.events import ApprovalRequestedData
 from outlast.core.json import encode
 from outlast.core.records import AnyRecord
+from outlast.core.step_keys import call_key
 from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.durability.execution import ExecutionDescription
 
@@ -60,13 +62,18 @@ def approval_document(id: str, waiting: PendingApproval) -> dict[str, Any]:
 
 
 def event_document(event: Event, *, whole: bool = False) -> dict[str, Any]:
-    """Return an event; a large one is cut, unless it is wanted whole."""
+    """Return an event; a large one is cut, unless it is wanted whole.
+
+    The request of an approval has the key of its call, by which it is decided.
+    """
     document = {
         "position": event.position,
         "kind": str(event.kind),
         "at": _time(event.at),
         "data": event.data.to_data(),
     }
+    if isinstance(event.data, ApprovalRequestedData):
+        document["call"] = call_key(event.data.run, event.data.turn, event.data.call_id)
     return document if whole else _cut_if_large(document, "data")
 
 

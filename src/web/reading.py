@@ -70,11 +70,9 @@ class Reading:
         return json({"approvals": waiting, "looked_at": len(found), "is_all": cursor is None})
 
     async def execution(self, request: Request) -> Response:
-        """Answer with one execution, and its calls that wait for a person."""
+        """Answer with one execution as it stands. The page finds the calls that wait in the events."""
         execution = await self._execution(request)
-        document = execution_document(await execution.describe())
-        waiting = await execution.pending() if document["ended_at"] is None else ()
-        return json({**document, "approvals": [approval_document(execution.id, call) for call in waiting]})
+        return json(execution_document(await execution.describe()))
 
     async def events(self, request: Request) -> EventStreamResponse:
         """Answer with the events from a position on, as they come, to the execution's end."""

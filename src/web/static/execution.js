@@ -47,9 +47,11 @@ function useEvents(id, isKnown, isOpen) {
 }
 
 export function Execution({ id, parameters, readOnly, offered }) {
-  const { value: about, error, again } = useLoaded(() => read("execution", { id }), 2, id);
+  const { value: about, error, again } = useLoaded(() => read("execution", { id }), 5, id);
   const isOpen = about !== undefined && about.ended_at === null;
   const { events, state } = useEvents(id, about !== undefined, isOpen);
+  const { value: alive } = useLoaded(() => (isOpen ? read("workers") : { workers: [] }), 5, id, isOpen);
+  const carriers = (alive?.workers ?? []).filter((worker) => worker.executions.includes(id));
   const last = events.at(-1)?.position ?? 0;
   const at = parameters.at === undefined ? last : Math.min(Number(parameters.at) || 0, last);
   const isPast = at < last;
@@ -68,20 +70,24 @@ export function Execution({ id, parameters, readOnly, offered }) {
     setSaid(text);
     again();
   };
-  // What the events say is newer than what was loaded.
+  // What the events say is newer than what was loaded; many may come at once.
+  const waiting = useRef(0);
   useEffect(() => {
-    if (about) again();
+    if (about) waiting.current ||= setTimeout(() => {
+      waiting.current = 0;
+      again();
+    }, 300);
   }, [last]);
   if (!about) return html`<h1><${Text}>${id}<//></h1><${Trouble} error=${error} />${!error && html`<p>Loading…</p>`}`;
   const view = parameters.view === "journal" ? "journal" : "run";
   const event = picked === undefined ? undefined : then.findLast((one) => one.position === picked && one.kind !== "text_delta");
   return html`<article>
-    <${Head} about=${about} model=${model} state=${state} isPast=${isPast} difference=${difference} onPick=${pick} />
+    <${Head} about=${about} model=${model} state=${state} isPast=${isPast} carriers=${carriers} difference=${difference} onPick=${pick} />
     <${Trouble} error=${state.name === "away" ? state.error : error} />
     <${Actions} id=${id} status=${about.status} model=${model} readOnly=${readOnly} offered=${offered} onDone=${done} />
     <p role="status" class="said">${said}</p>
     <${Fate} about=${about} model=${model} isPast=${isPast} />
-    ${!isPast && about.approvals.map((one) => html`<${Approval} key=${one.key} of=${one} readOnly=${readOnly} onDone=${done} />`)}
+    ${!isPast && model.pending.map((one) => html`<${Asked} key=${one.position} id=${id} event=${one} readOnly=${readOnly} onDone=${done} />`)}
     ${model.crashes.map((crash) => html`<${Crash} key=${crash.position} of=${crash} id=${id} onPick=${pick} />`)}
     <${Travel} at=${at} last=${last} then=${then} onMove=${(position) => show({ at: position === last ? undefined : position })} />
     <div class="tabs" role="group" aria-label="Views of the execution">
@@ -99,7 +105,16 @@ export function Execution({ id, parameters, readOnly, offered }) {
   </article>`;
 }
 
-function Head({ about, model, state, isPast, difference, onPick }) {
+/** A call that waits for a person; one with large arguments is loaded whole, because they are edited. */
+function Asked({ id, event, readOnly, onDone }) {
+  const { value, error } = useLoaded(() => (event.bytes ? read("event", { id, position: event.position }) : event), 0, id, event.position);
+  if (!value) return html`<${Trouble} error=${error} />`;
+  const { agent, tool, arguments: given = {} } = value.data;
+  const of = { id, key: value.call, agent, tool, arguments: JSON.stringify(given) };
+  return html`<${Approval} of=${of} readOnly=${readOnly} onDone=${onDone} />`;
+}
+
+function Head({ about, model, state, isPast, carriers, difference, onPick }) {
   const { valid, void: lost, byAgent } = model.usage;
   const agents = Object.entries(byAgent);
   const fork = model.moments.find((moment) => moment.kind === "execution_forked")?.event.data;
@@ -110,6 +125,7 @@ function Head({ about, model, state, isPast, difference, onPick }) {
       <div><dt>Workflow</dt><dd><${Text}>${about.workflow}<//></dd></div>
       <div><dt>Started</dt><dd><${Moment} at=${about.created_at} /></dd></div>
       ${about.ended_at && html`<div><dt>Took</dt><dd>${duration(secondsBetween(about.created_at, about.ended_at))}</dd></div>`}
+      ${carriers.map((worker) => html`<div key=${worker.identity}><dt>Carried by</dt><dd><${Text}>${worker.identity}<//></dd></div>`)}
       <div><dt>Turns</dt><dd>${model.turns}</dd></div>
       <div><dt>Tokens</dt><dd><span class="tokens" title=${agents.map(([agent, usage]) => `${agent}: ${usage.total_tokens}`).join("\n")}>${valid.total_tokens.toLocaleString("en")}</span>
         <span class="soft"> (${valid.prompt_tokens.toLocaleString("en")} in, ${valid.completion_tokens.toLocaleString("en")} out${lost.total_tokens ? `; ${lost.total_tokens.toLocaleString("en")} more are void` : ""})</span></dd></div>

@@ -76,6 +76,11 @@ function callOf(data) {
   return `${data.run}/${data.turn}/${data.call_id}`;
 }
 
+/** Return the call whose result came too late for its run: it does not wait any more. */
+function unsent(open, data) {
+  return [...open.values()].find((span) => span.run === data.run && span.data.call_id === data.call_id && span.kind === "wait")?.key.replace(/ approval$/, "");
+}
+
 /** Return the step whose result an event holds, as a fork edits it; undefined if it holds none. */
 export function stepIn(event) {
   const { kind, data } = event;
@@ -208,6 +213,9 @@ export function modelOf(events) {
         if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
         break;
       }
+      case "result_unsent":
+        open.delete(`${unsent(open, data)} approval`);
+        break;
       case "handed_off":
         model.talk.push({ position, at, sort: "handoff", agent: data.from_agent, text: MOMENTS.handed_off(data) });
         break;
@@ -252,6 +260,8 @@ export function modelOf(events) {
   sum(model, replies);
   model.lanes = lanesOf(model);
   model.open = [...open.values()];
+  const hasEnded = model.status !== "running";
+  model.pending = hasEnded ? [] : model.open.filter((span) => span.event.kind === "approval_requested").map((span) => span.event);
   return model;
 }
 

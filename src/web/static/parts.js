@@ -7,12 +7,12 @@ const SHOWN_CHARACTERS = 4000;
 
 /** Text that somebody else wrote: a model, a tool, a user of the library. */
 export function Text({ children, as: Tag = "span", ...rest }) {
-  return html`<${Tag} class="foreign" dir="auto" ...${rest}>${visible(children ?? "")}</${Tag}>`;
+  return html`<${Tag} class="foreign" dir="auto" ...${rest}>${visible([children ?? ""].flat().join(""))}</${Tag}>`;
 }
 
 /** A text of several lines, of which a long one is shown whole when somebody asks for it. */
 export function LongText({ children, label }) {
-  const text = String(children ?? "");
+  const text = [children ?? ""].flat().join("");
   const [isWhole, setWhole] = useState(false);
   const shown = isWhole ? text : text.slice(0, SHOWN_CHARACTERS);
   return html`<pre class="foreign" dir="auto" tabindex="0" aria-label=${label}>${visible(shown)}</pre>

@@ -16,9 +16,12 @@ const AWAY = {
 };
 const SLOWEST_MILLISECONDS = 8000;
 
+/** What JavaScript may write otherwise than it was: long integers, 1.0, and exponents. */
+const EXACT = /\d{16}|\d\.0[,\]}]|\d[eE][-+]?\d/;
+
 /** Return the value of a JSON text. Numbers that JavaScript would round keep their digits. */
 export function parse(text) {
-  if (!JSON.rawJSON || !/\d{16}|\d\.\d|\d[eE]|-0/.test(text)) return JSON.parse(text);
+  if (!JSON.rawJSON || !EXACT.test(text)) return JSON.parse(text);
   return JSON.parse(text, (_, value, context) =>
     typeof value === "number" && String(value) !== context.source ? JSON.rawJSON(context.source) : value,
   );

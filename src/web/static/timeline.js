@@ -132,7 +132,7 @@ export function Timeline({ model, events, picked, onPick, difference }) {
           )}
           ${drawn.lanes.length === 0 && html`<p class="soft empty">Nothing was begun yet.</p>`}
           ${model.moments
-            .filter((moment) => moment.kind !== "handed_off")
+            .filter((moment) => moment.kind !== "handed_off" && isNear({ from: drawn.scale.at(moment.position), to: drawn.scale.at(moment.position) }))
             .map((moment) => html`<button key=${moment.position} class="moment ${moment.isVoid ? "void" : ""} ${moment.kind}" tabindex="-1"
               style=${{ left: `${drawn.scale.at(moment.position)}px`, top: `${drawn.height}px` }}
               aria-label=${visible(moment.text)} title=${`${timeOfDay(moment.at)} ${visible(moment.text)}`} onClick=${() => onPick(moment.position)}></button>`)}
@@ -146,7 +146,7 @@ function CrashBand({ crash, drawn, onPick }) {
   const to = drawn.scale.at(crash.position);
   const from = crash.before ? drawn.scale.at(crash.before.position) : to - 20;
   const gap = crash.before ? duration(secondsBetween(crash.before.at, crash.at)) : "";
-  return html`<button class="crash" tabindex="-1" style=${{ left: `${from}px`, width: `${Math.max(to - from, 12)}px`, height: `${drawn.height + 18}px` }}
+  return html`<button class="crash-band" tabindex="-1" style=${{ left: `${from}px`, width: `${Math.max(to - from, 12)}px`, height: `${drawn.height + 18}px` }}
     aria-label=${`A worker was lost; a gap of ${gap}`} title=${`A worker was lost; a gap of ${gap}`} onClick=${() => onPick(crash.position)}>
     <span aria-hidden="true">☠ ${gap}</span></button>`;
 }
