@@ -16,7 +16,7 @@ from outlast.adapters.mistral import RemoteSession
 from outlast.adapters.mistral.housekeeping import OwnAgent, open_account
 from outlast.cli.asking import agreed
 from outlast.cli.options import JsonOption, YesOption
-from outlast.cli.rendering.console import console, table_with
+from outlast.cli.rendering.console import print_table, table_with
 from outlast.cli.rendering.documents import value_json
 from outlast.cli.rendering.text import local_time, printable, shortened
 
@@ -59,7 +59,7 @@ def list_agents(
             for agent in agents:
                 typer.echo(value_json(asdict(agent)))
         elif agents:
-            console().print(_table(agents))
+            print_table(_table(agents))
         else:
             typer.echo("no agents of ours", err=True)
 
@@ -83,7 +83,7 @@ def gc(
                 typer.echo(f"nothing to remove: {len(agents)} agents of ours are needed", err=True)
                 return
             if dry_run or not yes:
-                console().print(_table(removable))
+                print_table(_table(removable))
             if dry_run or not agreed(_question(removable), yes=yes):
                 return
             for agent in removable:

@@ -21,7 +21,6 @@ from pydantic import TypeAdapter, ValidationError
 from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON, decode
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
-from outlast.runtime.executions.handler_calls import known_handler
 
 _JSON_BEGINS = ("{", "[", '"')
 """The first characters of a word that is meant as JSON."""
@@ -60,16 +59,17 @@ class Callee:
         """Return a handler of a workflow: a "signal", a "query" or an "update".
 
         Raises:
-            InvalidArguments: the workflow does not have it.
+            WrongWords: the workflow does not have it.
         """
         handlers: Mapping[str, Mapping[str, HandlerDefinition]] = {
             "signal": definition.signals,
             "query": definition.queries,
             "update": definition.updates,
         }
-        return cls(
-            f"{sort} {name!r}", getattr(definition.cls, known_handler(handlers[sort], sort, name).method)
-        )
+        if name not in handlers[sort]:
+            known = ", ".join(sorted(handlers[sort])) or "none"
+            raise WrongWords(f"workflow {definition.name!r} has no {sort} {name!r}; it has: {known}")
+        return cls(f"{sort} {name!r}", getattr(definition.cls, handlers[sort][name].method))
 
     def parameters(self) -> Mapping[str, Parameter]:
         """Return the parameters, each with its type; raises `DefinitionError` if a type is not defined."""

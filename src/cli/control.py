@@ -116,4 +116,5 @@ def prune(
     )
     if not agreed(question, yes=yes):
         raise typer.Exit(1)
-    typer.echo(f"{asyncio.run(pruned())} executions are forgotten")
+    count = asyncio.run(pruned())
+    typer.echo(f"{count} execution{' is' if count == 1 else 's are'} forgotten")

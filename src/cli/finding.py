@@ -37,7 +37,7 @@ def list_executions(
         elif executions:
             from outlast.cli.rendering import console, tables
 
-            console.console().print(tables.executions_table(executions, full=full))
+            console.print_table(tables.executions_table(executions, full=full))
         else:
             typer.echo("no executions", err=True)
 
@@ -60,7 +60,7 @@ def workers(backend: BackendOption = None, full: FullOption = False, json: JsonO
         elif alive:
             from outlast.cli.rendering import console, tables
 
-            console.console().print(tables.workers_table(alive, full=full))
+            console.print_table(tables.workers_table(alive, full=full))
         else:
             typer.echo("no workers", err=True)
 

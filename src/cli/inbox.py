@@ -64,7 +64,7 @@ def pending(
         elif waiting:
             from outlast.cli.rendering import console, tables
 
-            console.console().print(tables.approvals_table(waiting, of_one=id is not None))
+            console.print_table(tables.approvals_table(waiting, of_one=id is not None))
         else:
             typer.echo("no call waits for a decision", err=True)
 

@@ -133,8 +133,8 @@ async def _addressed(
     """Return the execution, and the arguments for its handler."""
     execution = await place.get(id)
     definition = known_workflow((await execution.describe()).workflow, module)
-    handler = None if definition is None else Callee.handler(definition, sort, name)
     try:
+        handler = None if definition is None else Callee.handler(definition, sort, name)
         return execution, *arguments_for(handler, given(words, named, document))
     except WrongWords as error:
         raise typer.BadParameter(str(error), param_hint="ARGS") from error

@@ -11,7 +11,7 @@ from rich.text import Text
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, FullOption, IdArgument, JsonOption
 from outlast.cli.rendering import documents
-from outlast.cli.rendering.console import console
+from outlast.cli.rendering.console import console, print_table
 from outlast.cli.rendering.event_lines import PREFIX_LENGTH, EventLines
 from outlast.cli.rendering.tables import execution_table, properties_table
 from outlast.cli.rendering.text import LENGTH, printable_lines
@@ -73,7 +73,7 @@ async def _print_json(execution: Execution, follow: bool) -> None:
 
 async def _print(execution: Execution, follow: bool, full: bool) -> None:
     out = console()
-    out.print(execution_table(await execution.describe()))
+    print_table(execution_table(await execution.describe()))
     out.print()
     room = max(LENGTH_MIN, out.width - PREFIX_LENGTH) if out.is_terminal else LENGTH
     lines = EventLines(None if full else room)
@@ -90,4 +90,4 @@ async def _print(execution: Execution, follow: bool, full: bool) -> None:
     }
     if any(totals.values()):
         out.print()
-        out.print(properties_table({name: Text(value) for name, value in totals.items()}))
+        print_table(properties_table({name: Text(value) for name, value in totals.items()}))

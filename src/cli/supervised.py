@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,9 @@ from outlast.cli.supervisor import BEAT, BEAT_SECONDS, READY
 from outlast.composition.durable_run import first_of, opened
 from outlast.composition.running import stop_signals
 from outlast.runtime.executions.journaled_backend import JournaledBackend
+
+GRACE_SECONDS = 30
+"""The default of a worker's `graceful_shutdown_timeout`."""
 
 
 class Link:
@@ -86,6 +91,12 @@ async def work(
             if link is not None:
                 await stack.enter_async_context(link.kept(stop))
             await first_of(worker.run(), stop.wait())
+            print(
+                f"worker {os.getpid()} stops: it finishes what it can in {GRACE_SECONDS} s, and leaves the rest to "
+                "other workers, or to the next one that starts",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def run(workflows: Sequence[type[Any]], backend: str | None, link: Link | None, **options: Any) -> None:

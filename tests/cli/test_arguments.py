@@ -82,7 +82,7 @@ def test_a_parameter_after_one_that_is_left_out_goes_by_name() -> None:
 def test_a_handler_takes_what_its_signature_takes() -> None:
     found = arguments_for(ADD, given(["tea"], ["at=2026-02-28", "more=3"], '{"less": 1}'))
     assert found == (["tea"], {"at": date(2026, 2, 28), "more": 3, "less": 1})
-    with pytest.raises(outlast.InvalidArguments, match="no such query"):
+    with pytest.raises(WrongWords, match="has no query 'add'; it has: none"):
         Callee.handler(definition_of(Order), "query", "add")
 
 

@@ -79,7 +79,11 @@ def test_an_execution_gets_signals_answers_and_ends() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("signal", "d-1", "nota", "tea", "--module", "desk"), 1, "no such signal; the workflow has note"),
+        (
+            ("signal", "d-1", "nota", "tea", "--module", "desk"),
+            2,
+            "workflow 'desk' has no signal 'nota'; it has: note",
+        ),
         (("signal", "d-1", "note", "--module", "desk"), 2, "signal 'note' takes text, times; 0 were given"),
         (
             ("signal", "d-1", "note", "tea", "few", "--module", "desk"),
@@ -89,7 +93,7 @@ def test_an_execution_gets_signals_answers_and_ends() -> None:
         (("signal", "nobody", "note", "tea"), 1, "no execution 'nobody'"),
         (("signal", "d-1", "note", '{"open'), 2, "begins like JSON and is not JSON"),
         (("query", "d-1", "count"), 1, "where is workflow 'desk' defined? Give --module"),
-        (("query", "d-1", "total", "--module", "desk"), 1, "no such query; the workflow has count"),
+        (("query", "d-1", "total", "--module", "desk"), 2, "has no query 'total'; it has: count"),
         (
             ("query", "d-1", "count", "--module", "shop"),
             1,

@@ -20,6 +20,18 @@ def console() -> Console:
     )
 
 
+def print_table(table: Table) -> None:
+    """Print a table on standard output; where that is not a terminal, without blanks at the ends of lines."""
+    out = console()
+    if out.is_terminal:
+        out.print(table)
+        return
+    with out.capture() as printed:
+        out.print(table)
+    for line in printed.get().splitlines():
+        out.print(line.rstrip())
+
+
 def table_with(*titles: str, folds: str | None = None, numbers: tuple[str, ...] = ()) -> Table:
     """Return a table with these columns; `folds` names one that is folded; the others keep their width."""
     table = Table(box=None, pad_edge=False, header_style="bold")

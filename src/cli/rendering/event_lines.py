@@ -77,7 +77,9 @@ def agent_and_event(
 ) -> Text:
     """Return the agent that an event is about, in a column, and the text of the event."""
     line = Text()
-    line.append(f"{agent_of(event):<{AGENT_LENGTH}}  ", style="magenta")
+    line.append(
+        f"{agent_of(event, None if length is None else AGENT_LENGTH):<{AGENT_LENGTH}}  ", style="magenta"
+    )
     line.append(label, style="dim")
     room = None if length is None else length - len(label)
     style = _KIND_STYLES.get(event.kind.rpartition("_")[2], "")

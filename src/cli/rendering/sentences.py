@@ -15,13 +15,13 @@ from outlast.core.json import JSON
 AGENT_LENGTH = 18
 
 
-def agent_of(event: Event) -> str:
-    """Return the name of the agent that an event is about, or nothing."""
+def agent_of(event: Event, length: int | None = AGENT_LENGTH) -> str:
+    """Return the name of the agent that an event is about, cut to `length`; or nothing."""
     match event.data:
         case events.TurnData(agent=agent) | events.GuardrailData(agent=agent):
-            return shortened(agent, AGENT_LENGTH)
+            return shortened(agent, length)
         case events.HandedOffData(from_agent=agent) | events.AttemptFailedData(agent=str(agent)):
-            return shortened(agent, AGENT_LENGTH)
+            return shortened(agent, length)
         case _:
             return ""
 

@@ -38,7 +38,9 @@ def local_time(at: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the two largest units that matter, such as "2.5 s" or "1 d 4 h"."""
+    """Return a time in the one or two largest units that matter, such as "4 ms", "2.5 s" or "1 d 4 h"."""
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 120:
         return f"{max(0.0, seconds):.1f} s"
     minutes = round(seconds / 60)
