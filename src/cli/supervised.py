@@ -92,8 +92,8 @@ async def work(
                 await stack.enter_async_context(link.kept(stop))
             await first_of(worker.run(), stop.wait())
             print(
-                f"worker {os.getpid()} stops: it finishes what it can in {GRACE_SECONDS} s, and leaves the rest to "
-                "other workers, or to the next one that starts",
+                f"worker {os.getpid()} stops: what it cannot finish in {GRACE_SECONDS} s goes on in "
+                "another worker, or in the next that starts",
                 file=sys.stderr,
                 flush=True,
             )

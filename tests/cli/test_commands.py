@@ -37,8 +37,9 @@ def running_worker(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        process.terminate()
-        process.communicate()
+        if process.returncode is None:
+            process.terminate()
+            process.communicate()
 
 
 @pytest.mark.usefixtures("shop")
@@ -68,7 +69,10 @@ def test_a_worker_stops_in_order_when_it_is_asked_to() -> None:
         assert worker.stderr is not None
         assert "runs order, refusal on sqlite:///shop.db" in worker.stderr.readline()
         assert call("start", "shop:order", "apple", "--wait").exit_code == 0
+        worker.terminate()
+        _, said = worker.communicate()
     assert worker.returncode == 0
+    assert "stops: what it cannot finish in 30 s goes on in another worker" in said
 
 
 @pytest.mark.usefixtures("shop")
