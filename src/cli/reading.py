@@ -11,9 +11,9 @@ from rich.text import Text
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, FullOption, IdArgument, JsonOption
 from outlast.cli.rendering import documents
-from outlast.cli.rendering.console import console, print_table
+from outlast.cli.rendering.console import console
 from outlast.cli.rendering.event_lines import PREFIX_LENGTH, EventLines
-from outlast.cli.rendering.tables import execution_table, properties_table
+from outlast.cli.rendering.properties import properties_of, property_lines
 from outlast.cli.rendering.text import LENGTH, printable_lines
 from outlast.cli.waiting import waited
 from outlast.core.events import ExecutionCompletedData
@@ -73,7 +73,8 @@ async def _print_json(execution: Execution, follow: bool) -> None:
 
 async def _print(execution: Execution, follow: bool, full: bool) -> None:
     out = console()
-    print_table(execution_table(await execution.describe()))
+    for line in property_lines(properties_of(await execution.describe())):
+        out.print(line)
     out.print()
     room = max(LENGTH_MIN, out.width - PREFIX_LENGTH) if out.is_terminal else LENGTH
     lines = EventLines(None if full else room)
@@ -90,4 +91,5 @@ async def _print(execution: Execution, follow: bool, full: bool) -> None:
     }
     if any(totals.values()):
         out.print()
-        print_table(properties_table({name: Text(value) for name, value in totals.items()}))
+        for line in property_lines({name: Text(value) for name, value in totals.items()}):
+            out.print(line)

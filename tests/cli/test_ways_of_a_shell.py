@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -188,3 +192,21 @@ def test_an_error_that_nobody_foresaw_is_one_sentence_too(monkeypatch: pytest.Mo
 
 def test_the_version_is_that_of_the_package() -> None:
     assert call("--version").stdout == "outlast 0.1.0\n"
+
+
+@pytest.mark.usefixtures("shop")
+def test_no_id_is_cut_where_the_terminal_is_narrow() -> None:
+    id = "a-long-id-that-somebody-wants-to-copy-from-a-list-of-executions"
+    call("start", "shop:order", "apple", "--id", id)
+    for arguments in (["list"], ["show", id], ["pending"]):
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+        printed = subprocess.Popen([*COMMAND, *arguments], stdout=theirs, env={**os.environ, "TERM": "dumb"})
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # Reading ends with an error when the other side is closed.
+            while more := os.read(ours, 10_000):
+                shown += more
+        os.close(ours)
+        assert printed.wait() == 0
+        assert arguments == ["pending"] or id.encode() in shown

@@ -6,10 +6,16 @@ import sys
 from typing import Literal
 
 from rich.console import Console
+from rich.measure import measure_renderables
 from rich.table import Table
 
 PLAIN_WIDTH = 200
 """The width of a table when the output is not a terminal."""
+
+WIDTH_MAX = 100_000
+FOLDED_WIDTH_MIN = 20
+GAP = 2
+"""The blanks between two columns."""
 
 
 def console() -> Console:
@@ -21,8 +27,13 @@ def console() -> Console:
 
 
 def print_table(table: Table) -> None:
-    """Print a table on standard output; where that is not a terminal, without blanks at the ends of lines."""
+    """Print a table on standard output; where that is not a terminal, without blanks at the ends of lines.
+
+    A terminal that is too narrow for the columns that keep their width wraps the lines itself: an id that is
+    cut or folded is of no use.
+    """
     out = console()
+    out.width = max(out.width, _width_min(out, table))
     if out.is_terminal:
         out.print(table)
         return
@@ -30,6 +41,17 @@ def print_table(table: Table) -> None:
         out.print(table)
     for line in printed.get().splitlines():
         out.print(line.rstrip())
+
+
+def _width_min(out: Console, table: Table) -> int:
+    """Return the width that a table needs for every column that is not folded."""
+    width = 0
+    for column in table.columns:
+        measured = measure_renderables(
+            out, out.options.update(max_width=WIDTH_MAX), [column.header, *column.cells]
+        )
+        width += GAP + (measured.maximum if column.no_wrap else min(FOLDED_WIDTH_MIN, measured.maximum))
+    return width
 
 
 def table_with(*titles: str, folds: str | None = None, numbers: tuple[str, ...] = ()) -> Table:

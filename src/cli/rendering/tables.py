@@ -8,19 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from outlast.cli.rendering.console import table_with
-from outlast.cli.rendering.text import duration, local_time, printable, printable_lines, shortened
+from outlast.cli.rendering.properties import status_of, took
+from outlast.cli.rendering.text import local_time, printable, printable_lines, shortened
 from outlast.core.approvals import PendingApproval
 from outlast.core.json import encode
 from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.durability.execution import ExecutionDescription
-
-_STATUS_STYLES = {
-    "running": "cyan",
-    "completed": "green",
-    "failed": "red",
-    "cancelled": "yellow",
-    "terminated": "red",
-}
 
 
 def approvals_table(waiting: Sequence[tuple[str, PendingApproval]], *, of_one: bool) -> Table:
@@ -48,9 +41,9 @@ def executions_table(executions: Iterable[ExecutionDescription], *, full: bool =
         table.add_row(
             Text(printable(execution.id)),
             Text(printable(execution.workflow)),
-            _status(execution),
+            status_of(execution),
             local_time(execution.created_at),
-            _took(execution),
+            took(execution),
             Text(printable_lines(error) if full else shortened(error)),
         )
     return table
@@ -70,45 +63,7 @@ def workers_table(workers: Iterable[WorkerDescription], *, full: bool = False) -
     return table
 
 
-def execution_table(execution: ExecutionDescription) -> Table:
-    """Return one execution, with a row for each known property."""
-    error = (execution.error or "") if execution.failure is None else execution.failure.traceback()
-    return properties_table(
-        {
-            "id": Text(printable(execution.id)),
-            "workflow": Text(printable(execution.workflow)),
-            "status": _status(execution),
-            "started": Text(local_time(execution.created_at)),
-            "ended": Text("" if execution.ended_at is None else local_time(execution.ended_at)),
-            "took": Text(_took(execution)),
-            # A message may have several lines, such as the differences from a journal, or a traceback.
-            "error": Text(printable_lines(error)),
-        }
-    )
-
-
-def properties_table(rows: dict[str, Text]) -> Table:
-    """Return a table with a row for each property that has a value."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in rows.items():
-        if value.plain:
-            table.add_row(Text(name, style="dim"), value)
-    return table
-
-
 def _counted(ids: Sequence[str], length: int | None) -> str:
     """Return the number of ids, and the first ones."""
     named = shortened(", ".join(ids), length)
     return f"{len(ids)}: {named}" if ids else "0"
-
-
-def _status(execution: ExecutionDescription) -> Text:
-    if execution.held:
-        return Text("held", style="bold red")
-    return Text(execution.status, style=_STATUS_STYLES.get(execution.status, ""))
-
-
-def _took(execution: ExecutionDescription) -> str:
-    if execution.ended_at is None:
-        return ""
-    return duration((execution.ended_at - execution.created_at).total_seconds())
