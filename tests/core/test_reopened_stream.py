@@ -159,6 +159,25 @@ def test_what_is_void_changes_nothing_of_the_events_that_follow(journal: Journal
     assert ours == alone
 
 
+def test_a_call_after_a_void_turn_has_the_arguments_of_the_turn_that_counts() -> None:
+    def replied(turn: int, number: int) -> StepCompleted:
+        call: dict[str, JSON] = {
+            "type": "function.call",
+            "tool_call_id": "c",
+            "name": "t",
+            "arguments": f'{{"n": {number}}}',
+        }
+        return StepCompleted(at=2.0, key=model_key("run:0", turn), result={"entries": [call]})
+
+    first, second = (_step(StepKind.MODEL, model_key("run:0", turn)) for turn in (1, 2))
+    records = [STARTED, first, replied(1, 1), second, replied(2, 2)]
+    reopened = ExecutionReopened(at=3.0, position=3)
+    called = _step(StepKind.TOOL, call_key("run:0", 1, "c"))
+    [*_, last] = read([*records, ExecutionEnded(status=Status.FAILED, failure=FAILURE), reopened, called])
+    assert isinstance(last.data, events.ToolCalledData)
+    assert last.data.arguments == {"n": 1}
+
+
 @given(journals())
 def test_the_text_of_void_attempts_is_not_mixed_with_that_of_new_ones(journal: Journal) -> None:
     texts = [event.data for event in read(journal.records, journal.deltas)]
