@@ -170,7 +170,7 @@ def test_a_call_after_a_void_turn_has_the_arguments_of_the_turn_that_counts() ->
         return StepCompleted(at=2.0, key=model_key("run:0", turn), result={"entries": [call]})
 
     first, second = (_step(StepKind.MODEL, model_key("run:0", turn)) for turn in (1, 2))
-    records = [STARTED, first, replied(1, 1), second, replied(2, 2)]
+    records: list[AnyRecord] = [STARTED, first, replied(1, 1), second, replied(2, 2)]
     reopened = ExecutionReopened(at=3.0, position=3)
     called = _step(StepKind.TOOL, call_key("run:0", 1, "c"))
     [*_, last] = read([*records, ExecutionEnded(status=Status.FAILED, failure=FAILURE), reopened, called])
