@@ -115,7 +115,7 @@ def update(
                 place, id, "update", name, module, arguments, arg, input
             )
             answer = execution.update(name, *args, id=update_id, **kwargs)
-            return await waited(id, answer, f"the answer to update {printable(name)}", "show")
+            return await waited(place, execution, answer, f"the answer to update {printable(name)}", "show")
 
     typer.echo(value_json(asyncio.run(answered())))
 

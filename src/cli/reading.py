@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from outlast.cli.obstacles import obstacle_of
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, FullOption, IdArgument, JsonOption
 from outlast.cli.rendering import documents
 from outlast.cli.rendering.console import console
 from outlast.cli.rendering.event_lines import PREFIX_LENGTH, EventLines
 from outlast.cli.rendering.properties import properties_of, property_lines
-from outlast.cli.rendering.text import LENGTH, printable_lines
+from outlast.cli.rendering.text import LENGTH, printable, printable_lines
 from outlast.cli.waiting import waited
 from outlast.core.events import ExecutionCompletedData
+from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 
 LENGTH_MIN = 40
@@ -44,8 +47,11 @@ def show(
     async def shown() -> None:
         async with opened(backend) as place:
             execution = await place.get(id)
-            printing = _print_json(execution, follow) if json else _print(execution, follow, full)
-            await (waited(id, printing, "the end", "show --follow", silent=True) if follow else printing)
+            printing = _print_json(execution, follow) if json else _print(place, execution, follow, full)
+            if follow:
+                await waited(place, execution, printing, "the end", "show --follow", silent=True)
+            else:
+                await printing
 
     asyncio.run(shown())
 
@@ -60,7 +66,7 @@ def result(id: IdArgument, backend: BackendOption = None) -> None:
     async def ended() -> Any:
         async with opened(backend) as place:
             execution = await place.get(id)
-            return await waited(id, execution.result(), "the result", "result")
+            return await waited(place, execution, execution.result(), "the result", "result")
 
     typer.echo(documents.value_json(asyncio.run(ended())))
 
@@ -71,9 +77,11 @@ async def _print_json(execution: Execution, follow: bool) -> None:
         typer.echo(documents.event_json(event))
 
 
-async def _print(execution: Execution, follow: bool, full: bool) -> None:
+async def _print(place: Backend, execution: Execution, follow: bool, full: bool) -> None:
     out = console()
-    for line in property_lines(properties_of(await execution.describe())):
+    description = await execution.describe()
+    waits_for = Text(printable(await obstacle_of(place, description)))
+    for line in property_lines(properties_of(description) | {"waits for": waits_for}):
         out.print(line)
     out.print()
     room = max(LENGTH_MIN, out.width - PREFIX_LENGTH) if out.is_terminal else LENGTH
@@ -85,6 +93,7 @@ async def _print(execution: Execution, follow: bool, full: bool) -> None:
         completed = event.data if isinstance(event.data, ExecutionCompletedData) else None
     result = "" if completed is None else printable_lines(documents.value_json(completed.result))
     totals = {
+        "open": "" if follow or description.ended_at else "\n".join(lines.open(datetime.now(UTC))),
         "turns": f"{lines.turns:,}" if lines.turns else "",
         "tokens": f"{lines.tokens:,}" if lines.tokens else "",
         "result": result,

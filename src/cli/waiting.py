@@ -8,7 +8,11 @@ from typing import Any, TypeVar
 
 import typer
 
+from outlast.cli.obstacles import obstacle_of
 from outlast.cli.rendering.text import printable
+from outlast.core.errors import OutlastError
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import Execution
 
 T = TypeVar("T")
 
@@ -16,18 +20,30 @@ QUIET_SECONDS = 2.0
 """The time after which a command says for what it waits."""
 
 
-async def waited(id: str, work: Coroutine[Any, Any, T], what: str, again: str, *, silent: bool = False) -> T:
+async def waited(
+    place: Backend,
+    execution: Execution,
+    work: Coroutine[Any, Any, T],
+    what: str,
+    again: str,
+    *,
+    silent: bool = False,
+) -> T:
     """Return the outcome of `work`, which waits for an execution.
 
-    If that takes long, say on standard error for what it waits, unless `silent`. On Ctrl-C, say that the
-    execution goes on without this command, which ends with 130.
+    If that takes long, say on standard error for what it waits, and why nobody carries the execution on if
+    that is so; but not if `silent`. On Ctrl-C, say that the execution goes on without this command, which
+    ends with 130.
     """
-    shown = printable(id)
+    shown = printable(execution.id)
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task], timeout=QUIET_SECONDS)
         if not (task.done() or silent):
-            typer.echo(f"waiting for {what} of execution {shown}; Ctrl-C ends the wait alone", err=True)
+            obstacle = await _obstacle(place, execution)
+            typer.echo(
+                f"waiting for {what} of execution {shown}{obstacle}; Ctrl-C ends the wait alone", err=True
+            )
         return await task
     except asyncio.CancelledError:
         task.cancel()
@@ -38,3 +54,11 @@ async def waited(id: str, work: Coroutine[Any, Any, T], what: str, again: str, *
             err=True,
         )
         raise
+
+
+async def _obstacle(place: Backend, execution: Execution) -> str:
+    try:
+        obstacle = await obstacle_of(place, await execution.describe())
+    except OutlastError:  # Whoever waits goes on without it; if it lasts, the wait itself says so.
+        return ""
+    return f" ({printable(obstacle)})" if obstacle else ""

@@ -33,7 +33,7 @@ class EventLines:
     tokens: int = 0
     """The sum of the tokens so far, also those of summaries."""
     _today: date | None = None
-    _begun: dict[Hashable, datetime] = field(default_factory=dict)
+    _begun: dict[Hashable, Event] = field(default_factory=dict)
     _runs: dict[str, int] = field(default_factory=dict)
 
     def lines(self, event: Event) -> Iterator[Text]:
@@ -47,6 +47,18 @@ class EventLines:
         line.append("  ")
         yield line.append_text(agent_and_event(event, self.length, self._label(event), self._after(event)))
 
+    def open(self, now: datetime) -> Iterator[str]:
+        """Yield what has begun and not ended: calls, steps and timers, with the times since then.
+
+        A timer of a wait that is over is not among them once it is due. Before, the events do not show that.
+        """
+        for event in self._begun.values():
+            text = sentence_of(event, self.length)
+            if not isinstance(event.data, events.TimerStartedData):
+                yield f"{text}, {duration((now - event.at).total_seconds())} ago"
+            elif event.data.due_at > now.timestamp():
+                yield text
+
     def _label(self, event: Event) -> str:
         run = getattr(event.data, "run", None)
         if not isinstance(run, str):
@@ -59,13 +71,16 @@ class EventLines:
         after = []
         match _span(event.data):
             case True, span:
-                self._begun[span] = event.at
+                self._begun[span] = event
             case False, span if (began := self._begun.pop(span, None)) is not None:
-                after.append(duration((event.at - began).total_seconds()))
+                after.append(duration((event.at - began.at).total_seconds()))
             case _:
                 pass
         if isinstance(event.data, events.TurnStartedData):
             self.turns += 1
+        if isinstance(event.data, events.ExecutionReopenedData):
+            valid = event.data.valid
+            self._begun = {span: begun for span, begun in self._begun.items() if begun.position <= valid}
         if isinstance(event.data, events.ReplyData) and (tokens := tokens_of(event.data)):
             self.tokens += tokens
             after.append(f"{tokens:,} tokens")
@@ -107,6 +122,10 @@ def _span(data: events.AnyEventData) -> tuple[bool, Hashable] | None:
             | events.ActivityFailedData()
         ):
             return False, data.key
+        case events.TimerStartedData():
+            return True, ("timer", data.key)
+        case events.TimerFiredData():
+            return False, ("timer", data.key)
         case events.ToolCalledData():
             return True, (data.run, data.turn, data.call_id)
         case events.ToolReturnedData() | events.ToolFailedData():
