@@ -81,16 +81,22 @@ class Link:
 async def work(
     workflows: Sequence[type[Any]], backend: str | None, link: Link | None, **options: Any
 ) -> None:
-    """Run a worker until SIGINT or SIGTERM, or until the supervisor is gone; then stop gracefully."""
+    """Run a worker until SIGINT or SIGTERM, or until the supervisor is gone; then stop gracefully.
+
+    A second signal ends a worker at once, unless it has a supervisor. A terminal and systemd send a signal to
+    all processes of a group, and the supervisor passes on the one that it gets: so several come to a child.
+    """
     stop = asyncio.Event()
-    async with opened(backend) as place:
+    async with opened(backend) as place, contextlib.AsyncExitStack() as signals:
+        signals.enter_context(stop_signals(stop))
         if link is not None:
             options |= link.options(place)
         async with place.worker(workflows, **options) as worker, contextlib.AsyncExitStack() as stack:
-            stack.enter_context(stop_signals(stop))
             if link is not None:
                 await stack.enter_async_context(link.kept(stop))
             await first_of(worker.run(), stop.wait())
+            if link is None:
+                await signals.aclose()
             print(
                 f"worker {os.getpid()} stops: what it cannot finish in {GRACE_SECONDS} s goes on in "
                 "another worker, or in the next that starts",

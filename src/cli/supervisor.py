@@ -183,9 +183,14 @@ class ProcessSupervisor:
         return self._exit_code
 
     def _stop(self) -> None:
+        """Ask the children to stop; the second time, end them at once."""
+        was_asked = self._stopping.is_set()
         self._stopping.set()
         for child in self._children:
-            child.send(signal.SIGTERM)
+            child.send(signal.SIGKILL if was_asked else signal.SIGTERM)
+            if was_asked:
+                child.given_up = "was not waited for, since the supervisor was asked twice to stop"
+                self._exit_code = self._exit_code or 1
 
     async def _keep_one_alive(self, folder: Path) -> None:
         back_off = BACK_OFF_SECONDS[0]

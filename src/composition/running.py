@@ -39,9 +39,12 @@ async def run_worker(
 ) -> None:
     """Run a worker until SIGINT or SIGTERM; then stop gracefully. `options` are those of `Backend.worker`."""
     stop = asyncio.Event()
-    async with opened(backend) as backend, backend.worker(workflows, **options) as worker:
-        with stop_signals(stop):
-            await first_of(worker.run(), stop.wait())
+    async with opened(backend) as backend:
+        with contextlib.ExitStack() as signals:
+            signals.enter_context(stop_signals(stop))
+            async with backend.worker(workflows, **options) as worker:
+                await first_of(worker.run(), stop.wait())
+                signals.close()  # Whoever does not want to wait for the stop sends the signal again.
 
 
 async def execute_workflow(

@@ -179,6 +179,39 @@ async def test_a_supervisor_that_is_asked_to_stop_lets_its_children_finish(
     assert "ERROR" not in command.log
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_to_the_whole_group_lets_the_children_finish_too(
+    number: signal.Signals, commands: Commands
+) -> None:
+    command = commands(2)
+    children = await command.until_begun(2)
+    async with outlast.connect(command.url) as backend:
+        execution = await backend.start(Taking, 1.0)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await anext(event async for event in execution.events() if event.kind == "activity_started")
+        for process in (*children, command.process.pid, *children):
+            os.kill(process, number)
+        assert await command.ended() == 0
+        kinds = [event.kind async for event in execution.events(follow=False)]
+        assert "activity_completed" in kinds
+        assert await backend.workers() == []
+    assert "ERROR" not in command.log
+
+
+async def test_a_second_signal_to_the_supervisor_ends_the_children_at_once(commands: Commands) -> None:
+    command = commands(2)
+    await command.until_begun(2)
+    async with outlast.connect(command.url) as backend:
+        execution = await backend.start(Taking, 3600.0)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await anext(event async for event in execution.events() if event.kind == "activity_started")
+        command.process.send_signal(signal.SIGINT)
+        await until(lambda: "stops:" in command.log)
+        command.process.send_signal(signal.SIGINT)
+        assert await command.ended() == 1
+    assert "was not waited for" in command.log
+
+
 async def test_children_stop_when_their_supervisor_is_killed(commands: Commands) -> None:
     command = commands(2)
     children = await command.until_begun(2)
