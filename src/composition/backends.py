@@ -26,6 +26,7 @@ from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.attempts.system_clock import SystemClock
 from outlast.runtime.definitions.activity import defined_activity
+from outlast.runtime.definitions.edits import check_edits
 from outlast.runtime.definitions.module_copies import ignore_definitions_where
 from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.journaled_backend import JournaledBackend
@@ -169,6 +170,7 @@ def toolkit() -> Toolkit:
         definition_of=definition_of,
         known_definition=known_definition,
         defined_activity=defined_activity,
+        check_edits=check_edits,
         live_code=LiveExecution,
         perform=perform,
         open_resources=_isolated_resources,

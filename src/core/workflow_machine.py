@@ -295,12 +295,13 @@ class WorkflowMachine:
 
         It is where an execution comes to the patch for the first time, which the journal then says. It is not
         where the journal goes on without the patch, because the older code wrote that. The first answer is
-        the answer for the rest of the execution. Where a server keeps the history, `is_taken` answers for it.
+        the answer for the rest of the execution. `is_taken` answers for what a server keeps, which comes
+        after the journal.
         """
         self._check("takes_patch")
         if patch not in self._patches:
             marker = EventEmitted.of(f"patch:{patch}", PatchedData(patch=patch))
-            is_new = self._is_new_patch() if is_taken is None else is_taken(patch)
+            is_new = self._is_new_patch() and (is_taken is None or is_taken(patch))
             self._patches[patch] = is_new or marker.key in self._window.expected
             if self._patches[patch]:
                 self.request(marker)

@@ -8,13 +8,13 @@ answers for that history: a journal is not there to be asked.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
-from outlast.core.records import AnyRecord, Encoder, Input, UpdateAccepted
+from outlast.core.records import AnyRecord, Encoder, Input, StepCompleted, StepScheduled, UpdateAccepted
 from outlast.core.workflow_machine import WorkflowMachine
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.steps import Step
@@ -88,6 +88,18 @@ class LiveCode(Protocol):
     @abstractmethod
     def deliver(self, record: Input) -> bool:
         """Give the code an input; return False if nobody waits for it."""
+
+    @abstractmethod
+    def taken_up(self, now: float) -> Iterator[Input]:
+        """Yield the inputs that come first when the code has caught up with a journal, each in its turn.
+
+        These are the inputs that a retry has made void, see `core.reruns`, and the failures of steps in doubt
+        that must not be tried again. Deliver each, and let the code come to rest, before the next is taken.
+        """
+
+    @abstractmethod
+    def recalled(self, scheduled: StepScheduled) -> StepCompleted | None:
+        """Return the record of a void step that is this one, if it completed: it must not run again."""
 
     @abstractmethod
     def objection(self, update: UpdateAccepted) -> Failure | None:

@@ -7,14 +7,14 @@ meaning of an execution's records to a reader are the same everywhere. The compo
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from outlast.core.event_stream import Delta, Event
 from outlast.core.failure import Failure
-from outlast.core.records import AttemptFailed, Input, Note, Request
+from outlast.core.records import AnyRecord, AttemptFailed, Input, Note, Request
 from outlast.ports.definitions import ActivityDefinition, WorkflowDefinition
 from outlast.ports.durability.steps import Performer
 from outlast.ports.live_code import MakeLiveCode
@@ -68,6 +68,8 @@ class Toolkit:
     known_definition: Callable[[str], WorkflowDefinition | None]
     defined_activity: Callable[[str], ActivityDefinition]
     """Returns the activity of that name; raises `UnknownDefinition`."""
+    check_edits: Callable[[Sequence[AnyRecord], Mapping[str, Any]], None]
+    """Raises `CannotRerun` unless each edit, by the key of a step, is of the type of what it replaces."""
     live_code: MakeLiveCode
     """Makes the code of one execution in memory, for a driver in the adapter."""
     perform: Performer

@@ -148,7 +148,7 @@ LACKS = frozenset(
         BackendCapability.STEADY_LEASES,
         BackendCapability.HOLDS,
         BackendCapability.INTERRUPTS_CODE,
-        BackendCapability.RERUNS,
+        BackendCapability.IMPORTS,
     }
 )
 

@@ -82,7 +82,7 @@ async def test_what_failed_on_temporal_is_looked_at_and_run_on_from_anywhere_els
                 assert outcomes[0] == await fork.result() or "no address" in str(outcomes[0])
 
 
-async def test_an_execution_on_temporal_is_terminated() -> None:
+async def test_an_execution_on_temporal_is_terminated_and_opened_again_without_a_worker() -> None:
     url = f"temporal://{shared_server()}/default"
     async with outlast.connect(url) as backend:
         execution = await backend.start(ExportParcel, "tea", task_queue="nobody polls this")
@@ -92,5 +92,6 @@ async def test_an_execution_on_temporal_is_terminated() -> None:
         assert (await execution.describe()).status == "terminated"
         with pytest.raises(outlast.ExecutionAlreadyEnded):
             await execution.terminate("again")
-        with pytest.raises(outlast.NotSupported):
-            await execution.retry()
+        await execution.retry()
+        assert (await execution.describe()).status == "running"
+        await execution.terminate("and again")

@@ -213,7 +213,9 @@ async def test_a_signal_that_no_workflow_task_came_to_handle_is_not_an_event() -
         assert history.events[-2].event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED
         async with backend.worker([Listener], task_queue=queue, max_cached_executions=0):
             for follow in (False, True):
-                assert [event async for event in execution.events(follow=follow)] == before
+                *seen, end = [event async for event in execution.events(follow=follow)]
+                assert seen == before
+                assert end.kind == "execution_terminated"
 
 
 @pytest.mark.parametrize("cached", [0, 1000])

@@ -29,6 +29,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.adapters.temporal.failures import UNCOUNTED, application_error
 from outlast.adapters.temporal.heartbeat import TemporalHeartbeat
 from outlast.adapters.temporal.payloads import LIMIT_BYTES, check_size
+from outlast.adapters.temporal.requests import Past
 from outlast.adapters.temporal.step_replay import Replays
 from outlast.adapters.temporal.steps import Place, key_of
 from outlast.adapters.temporal.workflows import Host
@@ -78,15 +79,17 @@ class TemporalAttempts:
         place = Place(info.workflow_id or "", info.workflow_run_id or "", info.activity_id)
         pulse = TemporalHeartbeat.after(info.heartbeat_details)
         async with self._under_way(place, pulse):
-            step = await self._step(place, info, args, pulse)
-            number = info.attempt - pulse.spared
+            values = activity.payload_converter().from_payloads([arg.payload for arg in args])
+            past = Past.read(values[1]) if len(values) > 1 else Past(key_of(info.activity_id), 0, 0)
+            step = await self._step(place, info, values[:1], pulse)
+            number = past.attempts + info.attempt - pulse.spared
             if number > step.options.retry.max_attempts:
                 # The worker of the last attempt is lost.
                 raise _final(ActivityInterrupted(step.name), step, number - 1)
             try:
                 result = await self._host.toolkit.perform(
                     step.call,
-                    _attempt(info, step, pulse, self._host.limit_bytes),
+                    _attempt(info, step, past, pulse, self._host.limit_bytes),
                     step.options,
                     self._resources,
                 )
@@ -118,7 +121,7 @@ class TemporalAttempts:
         raise application_error(failure, attempt=number, retry_after_seconds=delay) from None
 
     async def _step(
-        self, place: Place, info: activity.Info, args: Sequence[RawValue], pulse: TemporalHeartbeat
+        self, place: Place, info: activity.Info, values: Sequence[Any], pulse: TemporalHeartbeat
     ) -> Step:
         """Return the step.
 
@@ -128,12 +131,11 @@ class TemporalAttempts:
         try:
             await self._check_late(info, pulse)
             step = self._host.steps.find(place)
-            if args:
+            if values and values[0] is not None:
                 definition = self._host.toolkit.defined_activity(info.activity_type)
                 if step is not None and _is_of(step, definition):
                     return step
-                arguments = activity.payload_converter().from_payload(args[0].payload)
-                call = ActivityCall(definition, arguments)
+                call = ActivityCall(definition, values[0])
                 key = key_of(place.activity_id)
                 return Step(key, StepKind.ACTIVITY, definition.name, call, definition.options)
             step = step or await self._replays.find(place)
@@ -204,20 +206,23 @@ def _final(error: BaseException, step: Step, attempts: int) -> Exception:
     return application_error(failure_of(error, LIMIT_BYTES), attempt=attempts)
 
 
-def _attempt(info: activity.Info, step: Step, pulse: TemporalHeartbeat, limit_bytes: int) -> Attempt:
+def _attempt(
+    info: activity.Info, step: Step, past: Past, pulse: TemporalHeartbeat, limit_bytes: int
+) -> Attempt:
     def beat(details: tuple[JSON, ...]) -> None:
         check_size("the details of a heartbeat", list(details), limit_bytes)
         pulse.details = details
 
-    idempotency_key = f"{info.workflow_id}/{key_of(info.activity_id)}"
+    idempotency_key = f"{info.workflow_id}/{past.key}"
     return Attempt(
         execution_id=info.workflow_id or "",
         activity=info.activity_type,
-        attempt=info.attempt,
+        attempt=past.attempts + info.attempt,
         idempotency_key=idempotency_key,
         heartbeat=beat,
         heartbeat_details=pulse.details,
         # The records do not have the attempts that Temporal retries, so all of them are one span.
         trace=attempt_context(trace_of(info.workflow_id or ""), idempotency_key, 1),
         publish=pulse.publish if step.publishes_text else None,
+        earlier=past.earlier,
     )

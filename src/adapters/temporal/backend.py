@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import uuid
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.execution import TemporalExecution
 from outlast.adapters.temporal.payloads import ExplainingCodec, check_size, data_converter, limit_of
 from outlast.adapters.temporal.refusals import namespace_refused, translated, unreachable
+from outlast.adapters.temporal.rerunning import FINGERPRINT, fingerprint_of
 from outlast.adapters.temporal.visibility import begins_like
 from outlast.adapters.temporal.worker import TemporalWorker, TemporalWorkerOptions
 from outlast.adapters.temporal.worker_presence import workers_of
@@ -36,16 +36,12 @@ from outlast.core.errors import (
     NotSupported,
     StorageUnavailable,
 )
-from outlast.core.json import canonical
 from outlast.core.records import Status
 from outlast.ports.definitions import check_options
 from outlast.ports.durability.backend import Backend, WorkerDescription, checked_filter
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
 from outlast.ports.toolkit import Toolkit
-
-FINGERPRINT = "outlast_input"
-"""The memo field that shows whether two starts with one id mean the same."""
 
 CONNECT_SECONDS = 30.0
 """The longest time that connecting may take in all."""
@@ -157,7 +153,7 @@ class TemporalBackend(Backend):
         check_options(f"workflow {definition.name}", definition.signature, args, id=id, task_queue=queue)
         arguments = definition.signature.dump_arguments(*args, **kwargs)
         check_size(f"the input of workflow {definition.name!r}", arguments, self._limit_bytes)
-        fingerprint = hashlib.sha256(canonical([definition.name, arguments]).encode()).hexdigest()
+        fingerprint = fingerprint_of(definition.name, arguments)
         execution_id = uuid.uuid4().hex if id is None else id
         try:
             if not execution_id.strip():

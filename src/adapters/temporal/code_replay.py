@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from outlast.adapters.temporal.history import HistoryTask, TemporalHistory
 from outlast.adapters.temporal.payloads import check_size
-from outlast.adapters.temporal.requests import payload_of
+from outlast.adapters.temporal.requests import Past, payload_of, seconds_until
 from outlast.core.departures import departure, differences
 from outlast.core.errors import NonDeterminismError, PayloadTooLarge
 from outlast.core.events import EventKind
@@ -29,6 +29,8 @@ from outlast.core.records import (
     StepScheduled,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
 )
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.steps import Step
@@ -46,6 +48,8 @@ class CodeReplay(KeptHistory):
         self.records: list[AnyRecord] = []
         self.requested: Mapping[str, Step] = {}
         """The steps that the code waits for, by key."""
+        self.reached = 0
+        """The number of workflow tasks whose inputs the code has got."""
         self._execution_id = execution_id
         self._history = history
         self._limit_bytes = limit_bytes
@@ -53,6 +57,8 @@ class CodeReplay(KeptHistory):
         self._ever_asked: set[str] = set()
         self._seconds: dict[str, float] = {}
         """The length of each timer."""
+        self._answered_before: set[str] = set()
+        """The keys of the answers to updates of the journal; Temporal sees those that are sent again."""
 
     @property
     def is_replaying(self) -> bool:
@@ -80,14 +86,17 @@ class CodeReplay(KeptHistory):
         history = self._history
         assert history.started is not None
         carried = history.carried
-        if carried is None:
-            self.records.append(history.started)
+        journal = [history.started] if carried is None else carried.journal
+        self.records.extend(journal)
         if not history.tasks:
             return
+        for record in journal:
+            if isinstance(record, UpdateAccepted):
+                self._answered_before.add(UpdateCompleted(update_id=record.update_id).key)
         live = make(
             definition,
             WorkflowInfo(self._execution_id, history.workflow, history.task_queue),
-            [history.started],
+            journal or [history.started],
             limit_bytes=self._limit_bytes,
             history=self,
             beginning=START if carried is None else carried.beginning,
@@ -96,10 +105,14 @@ class CodeReplay(KeptHistory):
             self._task = history.tasks[0]
             window = _Window()
             await self._come_to_rest(live, window)
+            for record in live.taken_up(self._task.at):
+                await self._give(live, record, window)
+            await self._begin_what_was_open(live, window)
             for record in () if carried is None else carried.inputs:
                 await self._give(live, record, window)
             for task in history.tasks:
                 self._task = task
+                self.reached += 1
                 for record in task.inputs:
                     await self._give(live, record, window)
                 window = _Window(self._compare(window, task))
@@ -108,11 +121,25 @@ class CodeReplay(KeptHistory):
         finally:
             live.close()
 
+    async def _begin_what_was_open(self, live: LiveCode, window: _Window) -> None:
+        """Ask for what the code waits for since before this history."""
+        machine, now = live.machine, 0.0 if self._task is None else self._task.at
+        for key in list(machine.steps):
+            if key in machine.steps and key not in window.asked:
+                self._ask(machine.steps[key].scheduled, window)
+                await self._look_at(live, live.requested[key], window)
+        for key, due_at in machine.timers.items():
+            if key not in window.asked:
+                self._ask(TimerStarted(key=key, due_at=due_at), window)
+                self._seconds[key] = seconds_until(due_at, now)
+
+    def _ask(self, request: Request, window: _Window) -> None:
+        self._ever_asked.add(request.key)
+        window.asked[request.key] = request
+
     async def _give(self, live: LiveCode, record: Input, window: _Window) -> None:
         if isinstance(record, StepCompleted | StepFailed | TimerFired):
             window.ended.add(record.key)
-            if record.key in self._history.notes:
-                self.records.append(self._history.notes[record.key])
         live.deliver(record)
         await self._come_to_rest(live, window)
 
@@ -123,9 +150,12 @@ class CodeReplay(KeptHistory):
         batch = machine.take_batch()
         self.records.extend(batch.records)
         for record in batch.records:
-            if isinstance(record, REQUESTS) and _is_in_history(record):
-                self._ever_asked.add(record.key)
-                window.asked[record.key] = record
+            if (
+                isinstance(record, REQUESTS)
+                and _is_in_history(record)
+                and record.key not in self._answered_before
+            ):
+                self._ask(record, window)
                 if isinstance(record, TimerStarted):
                     self._seconds[record.key] = record.due_at - machine.now
         for key, record in list(window.asked.items()):
@@ -142,14 +172,20 @@ class CodeReplay(KeptHistory):
 
     async def _look_at(self, live: LiveCode, step: Step, window: _Window) -> None:
         """Look whether the history has a step from the time when it was asked for."""
-        key = step.key
+        key, opened = step.key, live.machine.steps[step.key]
+        at = live.machine.now if self._task is None else max(live.machine.now, self._task.at)
+        if (done := live.recalled(opened.scheduled)) is not None:
+            window.asked.pop(key, None)
+            await self._give(live, done.with_(at=at), window)
+            return
         if step.options.local:
             window.asked.pop(key, None)  # It is in the history once it has ended.
         try:
-            check_size(f"the arguments of {step.name!r}", list(payload_of(step)), self._limit_bytes)
+            arguments = payload_of(step, Past.of(opened))
+            check_size(f"the arguments of {step.name!r}", list(arguments), self._limit_bytes)
         except PayloadTooLarge as error:
             window.asked.pop(key, None)
-            at, failure = live.machine.now, Failure.of(error)
+            failure = Failure.of(error)
             await self._give(live, StepFailed(at=at, key=key, attempts=0, failure=failure), window)
 
     def _compare(self, window: _Window, task: HistoryTask) -> dict[str, Request]:
@@ -162,7 +198,7 @@ class CodeReplay(KeptHistory):
             attempted = window.asked.get(key)
             if attempted is not None and differences(self._completed(recorded, attempted, task), attempted):
                 raise self._departure(recorded, attempted)
-            if attempted is None and key not in self._ever_asked:
+            if attempted is None and not (key in self._ever_asked or key in self._answered_before):
                 instead = next((one for key, one in window.asked.items() if key not in task.requests), None)
                 raise self._departure(recorded, instead or "nothing more: the code waits or has ended")
         missing = {key: one for key, one in window.asked.items() if key not in task.requests}

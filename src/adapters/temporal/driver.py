@@ -23,13 +23,14 @@ from temporalio import workflow
 from outlast.adapters.temporal.failures import StepLimits, step_failure
 from outlast.adapters.temporal.kept_records import KeptRecords
 from outlast.adapters.temporal.payloads import check_size
-from outlast.adapters.temporal.requests import LengthWarning, payload_of, start
+from outlast.adapters.temporal.requests import LengthWarning, Past, payload_of, seconds_until, start
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from outlast.core.errors import ActivityInterrupted, NotSupported, PayloadTooLarge
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import (
     INPUTS,
+    AnyRecord,
     CancelRequested,
     ExecutionEnded,
     ExecutionStarted,
@@ -73,17 +74,26 @@ def turn_of(record: Input) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """The things that an execution carries along to its next history, beside the entrypoint's arguments."""
+    """The things that a history begins with, beside the entrypoint's arguments."""
 
     beginning: Beginning = START
     inputs: Sequence[Input] = ()
     """The inputs that came when the code had already asked to continue as new."""
+    journal: Sequence[AnyRecord] = ()
+    """The records with which a retry, a fork or an import begins; they are from the first one on."""
 
     def written(self) -> JSON:
         """Return it as JSON."""
         start = self.beginning
-        place = {"histories": start.histories, "events": start.events, "records": start.records}
-        return {**place, "inputs": [record.to_data() for record in self.inputs]}
+        written: dict[str, JSON] = {
+            "histories": start.histories,
+            "events": start.events,
+            "records": start.records,
+            "inputs": [record.to_data() for record in self.inputs],
+        }
+        if self.journal:
+            written["journal"] = [record.to_data() for record in self.journal]
+        return written
 
     @classmethod
     def read(cls, value: Any) -> Carried | None:
@@ -92,7 +102,8 @@ class Carried:
             case {"histories": int(), "events": int(), "records": int(), "inputs": list(inputs)}:
                 start = Beginning(value["histories"], value["events"], value["records"])
                 read = [read_record(one) for one in inputs]
-                return cls(start, [record for record in read if isinstance(record, INPUTS)])
+                journal = [read_record(one) for one in value.get("journal", ())]
+                return cls(start, [record for record in read if isinstance(record, INPUTS)], journal)
         return None
 
 
@@ -144,18 +155,31 @@ class TemporalDriver(KeptHistory):
         self.records = KeptRecords(writes_json, beginning.records)
         """The records of this history."""
         started = ExecutionStarted(at=workflow.time(), workflow=definition.name, arguments=arguments)
-        if carried is None:
-            self.records.keep(encode_record(started))
+        journal = [] if carried is None else carried.journal
+        for record in [started] if carried is None else journal:
+            self.records.keep(encode_record(record))
+        for record in journal:
+            match record:
+                case UpdateAccepted(update_id=update_id):
+                    self._answer_to(update_id)
+                case UpdateCompleted():
+                    # If its handler runs again, the first answer is the one that its caller has.
+                    self._settle(record)
+                case _:
+                    pass
         self._live = make(
             definition,
             WorkflowInfo(info.workflow_id, definition.name, info.task_queue),
-            [started],
+            journal or [started],
             limit_bytes=limit_bytes,
             running_seconds_max=RUNNING_SECONDS_MAX,
             history=self,
             beginning=beginning,
         )
         self._act(self._live.go_on)
+        for record in self._live.taken_up(workflow.time()):
+            self._give(record)
+        self._begin_what_was_open()
         for record in () if carried is None else carried.inputs:
             self._give(record)
 
@@ -175,16 +199,28 @@ class TemporalDriver(KeptHistory):
 
     def objection(self, update: UpdateAccepted) -> Failure | None:
         """Return the reason to reject an update, if there is one."""
+        if update.update_id in self._answers:
+            return None
         if self._live.carried is not None:
             return Failure.of(NotSupported("the execution just continues as new; send the update again"))
         return self._live.objection(update)
 
     async def update(self, update: UpdateAccepted) -> UpdateCompleted:
         """Give the code an update, and return how its handler ended."""
-        answer: asyncio.Future[UpdateCompleted] = self._loop.create_future()
-        self._answers[update.update_id] = answer
-        self._give(update)
+        is_new = update.update_id not in self._answers
+        answer = self._answer_to(update.update_id)
+        if is_new:
+            self._give(update)
         return await answer
+
+    def _answer_to(self, update_id: str) -> asyncio.Future[UpdateCompleted]:
+        """Return the place for the answer to an update."""
+        return self._answers.setdefault(update_id, self._loop.create_future())
+
+    def _settle(self, completed: UpdateCompleted) -> None:
+        answer = self._answer_to(completed.update_id)
+        if not answer.done():
+            answer.set_result(completed)
 
     def ask(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
         """Return the answer of a query handler."""
@@ -241,6 +277,16 @@ class TemporalDriver(KeptHistory):
         else:
             self._act(lambda: self._live.deliver(record))
 
+    def _begin_what_was_open(self) -> None:
+        """Ask Temporal for what the code waits for since before this history."""
+        machine = self._live.machine
+        for key in list(machine.steps):
+            if key in machine.steps and key not in self._activities and (end := self._begin(key)) is not None:
+                self._give(end)
+        for key, due_at in machine.timers.items():
+            if key not in self._timers:
+                self._start_timer(key, due_at)
+
     def _act(self, act: Callable[[], object]) -> None:
         """Let the code do something until it is at rest, and ask Temporal for what it asks for."""
         if self._is_over or self._is_closed:
@@ -259,20 +305,17 @@ class TemporalDriver(KeptHistory):
     def _ask_temporal(self) -> None:
         machine = self._live.machine
         batch = machine.take_batch()
-        failed: list[StepFailed] = []
+        ended: list[Input] = []
         for record, written in zip(batch.records, self._live.encoder.take(batch.records), strict=True):
             self.records.keep(written)
             match record:
                 case StepScheduled(key=key) if key in machine.steps:
-                    try:
-                        self._start_activity(self._live.requested[key])
-                    except PayloadTooLarge as error:
-                        failure = Failure.of(error)
-                        failed.append(StepFailed(at=workflow.time(), key=key, attempts=0, failure=failure))
+                    if (end := self._begin(key)) is not None:
+                        ended.append(end)
                 case TimerStarted(key=key, due_at=due_at) if key in machine.timers:
                     self._start_timer(key, due_at)
-                case UpdateCompleted(update_id=update_id):
-                    self._answers.pop(update_id).set_result(record)
+                case UpdateCompleted():
+                    self._settle(record)
         self._live.report(batch.records)
         for key in [key for key in self._activities if key not in machine.steps]:
             given_up = self._activities.pop(key)
@@ -283,11 +326,22 @@ class TemporalDriver(KeptHistory):
             self._timers.pop(key).cancel()
         if machine.end is not None or self._live.carried is not None:
             self._is_over = True
-        for record in failed:
+        for record in ended:
             self._give(record)
 
-    def _start_activity(self, step: Step) -> None:
-        arguments = payload_of(step)
+    def _begin(self, key: str) -> Input | None:
+        """Start the activity for a step; return the step's end, if that is known already."""
+        step, opened = self._live.requested[key], self._live.machine.steps[key]
+        done: Input | None = self._live.recalled(opened.scheduled)
+        if done is None:
+            try:
+                self._start_activity(step, Past.of(opened))
+            except PayloadTooLarge as error:
+                done = StepFailed(at=0.0, key=key, attempts=0, failure=Failure.of(error))
+        return None if done is None else done.with_(at=workflow.time())
+
+    def _start_activity(self, step: Step, past: Past | None) -> None:
+        arguments = payload_of(step, past)
         check_size(f"the arguments of {step.name!r}", list(arguments), self._limit_bytes)
         self._length.look()
         place = Place(self._execution_id, self._run_id, activity_id_of(step))
@@ -297,7 +351,7 @@ class TemporalDriver(KeptHistory):
         task.add_done_callback(lambda done: self._activity_done(step, done))
 
     def _start_timer(self, key: str, due_at: float) -> None:
-        delay = max(0.0, due_at - workflow.time())
+        delay = seconds_until(due_at, workflow.time())
         task = self._timers[key] = self._loop.create_task(workflow.sleep(delay, summary=key))
         task.add_done_callback(lambda done: self._timer_done(key, done))
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.errordetails.v1 import WorkflowNotReadyFailure
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -27,12 +28,13 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.adapters.temporal.code_replay import CodeReplay
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import failure_in, is_rejection
-from outlast.adapters.temporal.history import read_history
+from outlast.adapters.temporal.history import read_history, stopped_by
 from outlast.adapters.temporal.messages import read_sent, sent
 from outlast.adapters.temporal.obstacles import obstacle_in
 from outlast.adapters.temporal.payloads import check_size, limit_of
 from outlast.adapters.temporal.record_source import PAUSE_SECONDS, answered
 from outlast.adapters.temporal.refusals import translated
+from outlast.adapters.temporal.rerunning import TemporalRerunner
 from outlast.adapters.temporal.stream import EventStream
 from outlast.core.approvals import (
     DECISION_SIGNAL,
@@ -42,7 +44,6 @@ from outlast.core.approvals import (
     pending_in,
 )
 from outlast.core.errors import (
-    CannotRerun,
     DefinitionError,
     ExecutionAlreadyEnded,
     ExecutionCancelled,
@@ -60,7 +61,7 @@ from outlast.core.event_stream import Event
 from outlast.core.exports import ExportHeader, exported
 from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, JSON, kept
-from outlast.core.records import AnyRecord, ExecutionEnded, Status
+from outlast.core.records import AnyRecord, Status
 from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import check_id
@@ -90,7 +91,9 @@ class TemporalExecution(Execution):
         self._toolkit = toolkit
         self._client = client
         self._converter = client.data_converter
+        self._ended = ended
         self._stream = EventStream(client, execution_id, toolkit, ended)
+        self._reruns = TemporalRerunner(client, toolkit, execution_id, self._stream)
 
     def __repr__(self) -> str:
         return f"<execution {self.id}>"
@@ -170,6 +173,15 @@ class TemporalExecution(Execution):
         with translated(self.id):
             try:
                 answer = await self._while_running(self._updated(name, message, update_id))
+            except ExecutionAlreadyEnded:
+                # Temporal knows only the updates of this run; the journal with which it began has others.
+                completed = await self._reruns.answer_to(update_id)
+                if completed is None:
+                    raise
+                if completed.failure is not None:
+                    failure = completed.failure
+                    raise UpdateFailed(self.id, name, failure.kind, failure.message) from failure.error()
+                answer = completed.result
             except WorkflowUpdateRPCTimeoutOrCancelledError as error:
                 if isinstance(error.__cause__, asyncio.CancelledError):
                     raise error.__cause__ from None
@@ -235,23 +247,26 @@ class TemporalExecution(Execution):
         with translated(self.id):
             await self._while_running(self.handle.terminate(reason=reason))
 
-    async def export(self) -> Sequence[str]:
-        """Return the execution as lines of JSON; a worker or this process must have its code.
+    async def retry(self, *, again: bool = False) -> None:
+        """Start another run of the workflow id (see `rerunning`); a worker or this process needs its code."""
+        await self._reruns.retry(again=again)
 
-        Raises:
-            StorageUnavailable: neither has.
-            CannotRerun: it has continued as new, so that its records are those of several histories.
-        """
+    async def fork(
+        self,
+        *,
+        at: int | None = None,
+        id: str | None = None,
+        edits: Mapping[str, Any] | None = None,
+        again: bool = False,
+    ) -> Execution:
+        forked = await self._reruns.fork(at=at, id=id, edits=edits, again=again)
+        return TemporalExecution(self._client, forked, self._toolkit, self._ended)
+
+    async def export(self) -> Sequence[str]:
+        """Return the execution as lines of JSON; a worker or this process must have its code."""
         with translated(self.id):
             found = await self.handle.describe()
-        if found.raw_description.workflow_execution_info.first_run_id not in ("", found.run_id):
-            raise CannotRerun(
-                f"execution {self.id!r} has continued as new; what its code was given then is in no journal"
-            )
-        records = [record async for record in self._stream.records(whole=True)]
-        if found.close_time is not None and not isinstance(records[-1], ExecutionEnded):
-            reason = "it was ended by Temporal: " + (found.status.name.lower() if found.status else "unknown")
-            records.append(ExecutionEnded(status=Status.TERMINATED, reason=reason))
+        records = await self._reruns.journal()
         header = ExportHeader(
             id=self.id,
             workflow=found.workflow_type,
@@ -276,7 +291,9 @@ class TemporalExecution(Execution):
         """Return a description made from Temporal's, and from the last event if the execution failed."""
         status = _STATUS[found.status or WorkflowExecutionStatus.RUNNING]
         error, failure = None, None
-        if status is Status.FAILED:
+        if status is Status.TERMINATED:
+            error = await self._reason()
+        elif status is Status.FAILED:
             failure = await self._failure()
             error = f"{failure.kind}: {failure.message}"
         elif (
@@ -296,13 +313,24 @@ class TemporalExecution(Execution):
         return self._stream.records()
 
     async def _failure(self) -> Failure:
-        closing = WorkflowHistoryEventFilterType.CLOSE_EVENT
-        async for event in self.handle.fetch_history_events(event_filter_type=closing):
-            if event.HasField("workflow_execution_failed_event_attributes"):
-                failed = event.workflow_execution_failed_event_attributes.failure
-                return failure_in(await self._converter.decode_failure(failed))
+        event = await self._last_event()
+        if event is not None and event.HasField("workflow_execution_failed_event_attributes"):
+            failed = event.workflow_execution_failed_event_attributes.failure
+            return failure_in(await self._converter.decode_failure(failed))
+        if event is not None:
             return Failure(kind="Stopped", message=EventType.Name(event.event_type))
         return failure_in(None)
+
+    async def _reason(self) -> str | None:
+        event = await self._last_event()
+        end = None if event is None else stopped_by(event)
+        return None if end is None else end.reason
+
+    async def _last_event(self) -> HistoryEvent | None:
+        closing = WorkflowHistoryEventFilterType.CLOSE_EVENT
+        async for event in self.handle.fetch_history_events(event_filter_type=closing):
+            return event
+        return None
 
     async def _obstacle(self, workflow: str) -> str | None:
         """Return why the last workflow task failed; None if its worker was lost."""

@@ -9,9 +9,9 @@ from temporalio.api.history.v1 import ActivityTaskStartedEventAttributes, Histor
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.converter import DataConverter
 
-from outlast.adapters.temporal.history import attempt_note, seconds_of
+from outlast.adapters.temporal.history import attempt_note, seconds_of, stopped_by
 from outlast.adapters.temporal.steps import key_of
-from outlast.core.records import AttemptFailed
+from outlast.core.records import AttemptFailed, ExecutionEnded
 
 
 class FollowedRun:
@@ -23,6 +23,8 @@ class FollowedRun:
         """The number of events up to the last completion of a workflow task."""
         self.next_run: str | None = None
         """The run that continues this one, if there is one."""
+        self.stopped: ExecutionEnded | None = None
+        """The end of the run, if it was not its code that asked for it."""
         self.description: WorkflowExecutionDescription | None = None
         """Temporal's description of the run when its reading began."""
         self._events = handle.fetch_history_events(wait_new_event=True)
@@ -60,6 +62,7 @@ class FollowedRun:
         if event is None:
             return None
         self._length = event.event_id
+        self.stopped = self.stopped or stopped_by(event)
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
                 self.completed = event.event_id

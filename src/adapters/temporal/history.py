@@ -20,7 +20,6 @@ from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.failure.v1 import Failure as TemporalFailure
 from temporalio.api.history.v1 import (
     ActivityTaskScheduledEventAttributes,
-    ActivityTaskStartedEventAttributes,
     HistoryEvent,
 )
 from temporalio.converter import DataConverter
@@ -97,8 +96,10 @@ class TemporalHistory:
     """The things that the history before has handed on, if this one continues it."""
     tasks: list[HistoryTask] = field(default_factory=list)
     patches: set[str] = field(default_factory=set)
-    notes: dict[str, AttemptFailed] = field(default_factory=dict)
-    """The last failed attempt of each step that was tried again, as far as its end shows it."""
+    untaken: list[Input] = field(default_factory=list)
+    """The inputs that no completed workflow task has brought."""
+    stopped: ExecutionEnded | None = None
+    """The end, if it was not the code that asked for it."""
     failed_task: TemporalFailure | None = None
     """The reason why the last workflow task failed, if none was completed since."""
 
@@ -106,6 +107,7 @@ class TemporalHistory:
         """Yield what the history alone says, in order."""
         if self.started is not None and self.carried is None:
             yield self.started
+        yield from () if self.carried is None else self.carried.journal
         for record in () if self.carried is None else self.carried.inputs:
             yield record
         asked: set[str] = set()
@@ -117,8 +119,6 @@ class TemporalHistory:
                 if key in local and key in task.requests:
                     yield task.requests[key]
                     asked.add(key)
-                if key is not None and key in self.notes:
-                    yield self.notes[key]
                 yield record
             yield from (request for key, request in task.requests.items() if key not in asked)
 
@@ -137,11 +137,10 @@ class _Reader:
         self.history = TemporalHistory()
         self._converter = converter
         self._activities: dict[int, _Asked] = {}
-        self._attempts: dict[int, tuple[float, ActivityTaskStartedEventAttributes]] = {}
         self._timers: dict[int, str] = {}
         self._began: tuple[int, float, bool] = (0, 0.0, False)
         """Event, time and suggestion of the workflow task that was begun last."""
-        self._waiting: list[tuple[bool, int, Any]] = []
+        self.waiting: list[tuple[bool, int, Any]] = []
 
     async def read(self, event: HistoryEvent) -> None:
         """Take the next event."""
@@ -171,14 +170,14 @@ class _Reader:
         task = HistoryTask(at, event.event_id, suggests_new, [])
         # What came while the task was under way is for the next one.
         later: list[tuple[bool, int, Any]] = []
-        for goes_first, number, record in self._waiting:
+        for goes_first, number, record in self.waiting:
             if number > began:
                 later.append((goes_first, number, record))
             elif goes_first:
                 task.first.append((number, record.with_(at=at)))
             else:
                 task.others.append(record.with_(at=at))
-        self._waiting = later
+        self.waiting = later
         if not self.history.tasks and self.history.started is not None:
             self.history.started = self.history.started.with_(at=at)
         self.history.tasks.append(task)
@@ -189,7 +188,7 @@ class _Reader:
     # Inputs
 
     def _input(self, event: HistoryEvent, record: Input, *, goes_first: bool = False) -> None:
-        self._waiting.append((goes_first, event.event_id, record))
+        self.waiting.append((goes_first, event.event_id, record))
 
     async def _workflow_execution_signaled(self, event: HistoryEvent, sent: Any) -> None:
         arguments, named = read_sent(await self._values(sent.input))
@@ -218,20 +217,13 @@ class _Reader:
         )
         task.first.append((accepted.accepted_request_sequencing_event_id, update))
 
-    async def _activity_task_started(
-        self, event: HistoryEvent, started: ActivityTaskStartedEventAttributes
-    ) -> None:
-        self._attempts[started.scheduled_event_id] = (seconds_of(event), started)
-
     async def _activity_task_completed(self, event: HistoryEvent, completed: Any) -> None:
         key, _ = self._activities[completed.scheduled_event_id]
-        await self._note_attempt(completed.scheduled_event_id)
         [result] = await self._values(completed.result) or [None]
         self._input(event, StepCompleted(at=0.0, key=key, result=result))
 
     async def _activity_task_failed(self, event: HistoryEvent, failed: Any) -> None:
         key, limits = self._activities[failed.scheduled_event_id]
-        await self._note_attempt(failed.scheduled_event_id)
         failure, attempts = await self._failed(failed.failure, limits)
         self._input(event, StepFailed(at=0.0, key=key, attempts=attempts, failure=failure))
 
@@ -273,9 +265,7 @@ class _Reader:
     ) -> None:
         arguments = (await self._values(scheduled.input) or [None])[0]
         name = scheduled.activity_type.name
-        asked = _scheduled(
-            scheduled.activity_id, name, arguments, has_arguments=bool(scheduled.input.payloads)
-        )
+        asked = _scheduled(scheduled.activity_id, name, arguments, has_arguments=arguments is not None)
         limits = limits_in(scheduled)
         self._activities[event.event_id] = _Asked(asked.key, limits)
         self._request(asked.with_(effect="once") if limits.is_once else asked)
@@ -307,6 +297,11 @@ class _Reader:
     async def _workflow_execution_canceled(self, _: HistoryEvent, __: Any) -> None:
         self._request(ExecutionEnded(status=Status.CANCELLED))
 
+    async def _workflow_execution_terminated(self, event: HistoryEvent, _: Any) -> None:
+        self.history.stopped = stopped_by(event)
+
+    _workflow_execution_timed_out = _workflow_execution_terminated
+
     # Values
 
     async def _values(self, payloads: Payloads | Sequence[Payload]) -> list[Any]:
@@ -316,15 +311,6 @@ class _Reader:
     async def _failed(self, failure: TemporalFailure, limits: StepLimits) -> tuple[Failure, int]:
         error = await self._converter.decode_failure(_copy(failure))
         return step_failure(error, limits) or (failure_in(error), 1)
-
-    async def _note_attempt(self, scheduled_event_id: int) -> None:
-        """Note the attempt before the last, if this history shows it and it was one of ours that failed."""
-        at, started = self._attempts.pop(scheduled_event_id, (0.0, None))
-        if started is not None and started.HasField("last_failure"):
-            key = self._activities[scheduled_event_id].key
-            note = await attempt_note(key, at, started.last_failure, self._converter)
-            if note is not None:
-                self.history.notes[key] = note
 
 
 async def attempt_note(
@@ -343,7 +329,19 @@ async def read_history(events: Iterable[HistoryEvent], converter: DataConverter)
     reader = _Reader(converter)
     for event in events:
         await reader.read(event)
+    reader.history.untaken = [record for _, _, record in reader.waiting]
     return reader.history
+
+
+def stopped_by(event: HistoryEvent) -> ExecutionEnded | None:
+    """Return the end of an execution that did not ask for it, if this event is one."""
+    match event.WhichOneof("attributes"):
+        case "workflow_execution_terminated_event_attributes":
+            reason = event.workflow_execution_terminated_event_attributes.reason
+            return ExecutionEnded(status=Status.TERMINATED, reason=reason or None)
+        case "workflow_execution_timed_out_event_attributes":
+            return ExecutionEnded(status=Status.TERMINATED, reason="it was ended by Temporal: timed_out")
+    return None
 
 
 def _scheduled(activity_id: str, name: str, arguments: JSON, *, has_arguments: bool) -> StepScheduled:

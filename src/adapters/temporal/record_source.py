@@ -26,7 +26,7 @@ from outlast.adapters.temporal.payloads import limit_of
 from outlast.adapters.temporal.refusals import translated
 from outlast.adapters.temporal.worker_presence import is_worked_on
 from outlast.core.errors import NotSupported, OutlastError, StorageError, StorageUnavailable
-from outlast.core.records import AnyRecord, AttemptFailed, read_record
+from outlast.core.records import AnyRecord, read_record
 from outlast.ports.toolkit import Toolkit
 
 logger = logging.getLogger("outlast.temporal")
@@ -101,7 +101,7 @@ class RecordSource:
         before = 0 if history.carried is None else history.carried.beginning.records
         records = await self._by_code(history)
         records = list(history.records()) if records is None else records
-        return Page([record for record in records if not isinstance(record, AttemptFailed)], before)
+        return Page(records, before)
 
     async def _by_code(self, history: TemporalHistory) -> Sequence[AnyRecord] | None:
         """Return the records that the code in this process makes; None if it cannot, with a warning."""

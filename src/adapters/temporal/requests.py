@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from temporalio.common import RetryPolicy
 
 from outlast.adapters.temporal.failures import StepLimits
 from outlast.core.json import JSON
+from outlast.core.workflow_machine import OpenStep
 from outlast.ports.durability.steps import ActivityCall, Step
 
 SPARED_MAX = 20
@@ -28,9 +30,40 @@ WARN_BYTES = 10 * 1024 * 1024
 """The length from which a warning about a history is logged: a fifth of the length that Temporal allows."""
 
 
-def payload_of(step: Step) -> Sequence[JSON]:
-    """Return the arguments of the activity for a step: none, if any worker can make them from the history."""
-    return [step.call.arguments] if isinstance(step.call, ActivityCall) else []
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The things about a step that were before this history: attempts, and other steps with its key."""
+
+    key: str
+    """The key of the step among all steps of the execution; see `StepScheduled.idempotency_key`."""
+    attempts: int
+    """The attempts that count."""
+    earlier: int
+    """The attempts that no longer count; see `Attempt.earlier`."""
+
+    @classmethod
+    def of(cls, opened: OpenStep) -> Past | None:
+        """Return the past of a step; None if there is nothing to say."""
+        past = cls(opened.scheduled.idempotency_key, opened.attempt - 1, opened.earlier)
+        return None if past == cls(opened.scheduled.key, 0, 0) else past
+
+    def written(self) -> JSON:
+        """Return it as JSON."""
+        return {"key": self.key, "attempts": self.attempts, "earlier": self.earlier}
+
+    @classmethod
+    def read(cls, value: Any) -> Past:
+        """Return what `written` gave."""
+        return cls(value["key"], value["attempts"], value["earlier"])
+
+
+def payload_of(step: Step, past: Past | None = None) -> Sequence[JSON]:
+    """Return the arguments of the activity for a step: those of the call, and the step's past, if any.
+
+    The arguments of the call are left out if any worker can make them from the history.
+    """
+    arguments: list[JSON] = [step.call.arguments] if isinstance(step.call, ActivityCall) else []
+    return arguments if past is None else [*(arguments or [None]), past.written()]
 
 
 def start(
@@ -78,6 +111,11 @@ def limits_in(scheduled: ActivityTaskScheduledEventAttributes) -> StepLimits:
         list(scheduled.retry_policy.non_retryable_error_types) == MADE_ONCE,
         scheduled.start_to_close_timeout.ToNanoseconds() / 1e9 - GRACE_SECONDS,
     )
+
+
+def seconds_until(due_at: float, now: float) -> float:
+    """Return the length of the timer for that time; Temporal has no timer of no length."""
+    return max(0.001, due_at - now)
 
 
 class LengthWarning:

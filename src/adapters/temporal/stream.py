@@ -96,13 +96,13 @@ class EventStream:
         while run_id is not None:
             run = await self._followed(run_id)
             async for record in self._records_of(run, whole=whole):
-                if (note := await self._note_before(record, run)) is not None:
-                    yield note
                 yield record
-            run_id = run.next_run
+            run_id, stopped = run.next_run, run.stopped
+            if stopped is not None:
+                yield stopped
 
     async def _records_of(self, run: FollowedRun, *, whole: bool) -> AsyncIterator[AnyRecord]:
-        """Yield the records that a run has now, without the failed attempts."""
+        """Yield the records that a run has now."""
         ended, found = None if self._waiter is None else self._waiter.ended, run.description
         if ended is not None and found is not None and ended.is_all_of(found.run_id, found.history_length):
             for written in ended.records:
@@ -158,6 +158,9 @@ class EventStream:
                     if not await coming:
                         break
             if run.next_run is None:
+                for event in () if run.stopped is None else reader.read(run.stopped):
+                    if event.position + (shift or 0) > after:
+                        yield replace(event, position=event.position + (shift or 0))
                 return
             run = await self._followed(run.next_run)
             source = self._source(run)

@@ -187,8 +187,10 @@ class Driver:
                 self._machine.note(recovery(self.claim, self._now(), self._services.last_words))
             if self._machine.is_held:
                 self._machine.note(ExecutionResumed(at=self._now()))
-            await self._give_up_on_doubtful_steps()
-            await self._deliver_what_is_void()
+            # Also when this claim is a regular one: the worker that recorded the recovery of the execution
+            # may not have been able to carry it on.
+            for record in self._live.taken_up(self._now()):
+                await self._deliver(record)
             while True:
                 await self._take_inputs()
                 self._correct_back_offs()
@@ -208,11 +210,6 @@ class Driver:
             await self._stop_attempts()
 
     # Inputs
-
-    async def _deliver_what_is_void(self) -> None:
-        """Give the code the inputs that a retry has made void and that it still waits for."""
-        while self._live.undelivered:
-            await self._deliver(self._live.undelivered.pop(0).with_(at=self._now()))
 
     async def _take_inputs(self) -> None:
         """Give the code the inputs that have come, one after the other; many inputs take several appends."""
@@ -326,22 +323,6 @@ class Driver:
 
     async def _fail(self, key: str, attempts: int, failure: Failure) -> None:
         await self._deliver(StepFailed(at=self._now(), key=key, attempts=attempts, failure=failure))
-
-    async def _give_up_on_doubtful_steps(self) -> None:
-        """End the steps that a lost worker may have run and that must not be run again.
-
-        This also happens when this claim is a regular one: the worker that recorded the recovery may not have
-        been able to carry the execution on.
-        """
-        for key, opened in list(self._machine.steps.items()):
-            # The failure of one step may have made the code give up another one.
-            if key not in self._machine.steps or not opened.in_doubt:
-                continue
-            step = self._live.requested[key]
-            if step.options.effect == "once":
-                await self._fail(key, opened.attempt - 1, Failure.of(OutcomeUnknown(step.name)))
-            elif opened.losses and opened.attempt > step.options.retry.max_attempts:
-                await self._fail(key, opened.attempt - 1, Failure.of(ActivityInterrupted(step.name)))
 
     # Steps
 

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from outlast.core.approvals import DECISION_SIGNAL, Decision, read_decision
 from outlast.core.errors import (
+    ActivityInterrupted,
     BusyWorkflow,
     CodeInterrupted,
     DefinitionError,
@@ -29,6 +30,7 @@ from outlast.core.errors import (
     InvalidArguments,
     NonDeterminismError,
     NotSupported,
+    OutcomeUnknown,
     PayloadTooLarge,
 )
 from outlast.core.failure import Failure, step_error
@@ -123,8 +125,7 @@ class LiveExecution(WorkflowContext, LiveCode):
             reopened=journal.reopened,
             void=journal.void,
         )
-        self.undelivered = list(journal.undelivered)
-        """The inputs that a retry has made void and that the code waits for; see `reruns`."""
+        self._undelivered = list(journal.undelivered)
         self._journal = journal
         self.requested: dict[str, Step] = {}
         """The steps that wait for a result, by key."""
@@ -144,6 +145,7 @@ class LiveExecution(WorkflowContext, LiveCode):
         self._seconds = 0.0
         """The time for which the code has run since the last input."""
         self._history = history
+        self._has_journal = history is None or len(records) > 1
         self._beginning = beginning
         self._carried: dict[str, JSON] | None = None
         started = records[0] if records and isinstance(records[0], ExecutionStarted) else None
@@ -230,6 +232,22 @@ class LiveExecution(WorkflowContext, LiveCode):
         else:
             note = UpdateNotAccepted(at=update.at, update_id=update.update_id, failure=objection)
             self.machine.note(note)
+
+    def taken_up(self, now: float) -> Iterator[Input]:
+        while self._undelivered:
+            yield self._undelivered.pop(0).with_(at=now)
+        for key, opened in list(self.machine.steps.items()):
+            # The failure of one step may have made the code give up another one.
+            if key not in self.machine.steps or not opened.in_doubt:
+                continue
+            step, attempts = self.requested[key], opened.attempt - 1
+            error: Exception | None = None
+            if step.options.effect == "once":
+                error = OutcomeUnknown(step.name)
+            elif opened.losses and opened.attempt > step.options.retry.max_attempts:
+                error = ActivityInterrupted(step.name)
+            if error is not None:
+                yield StepFailed(at=now, key=key, attempts=attempts, failure=Failure.of(error))
 
     def ask(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
         """Return the answer of the query handler `name`.
@@ -614,7 +632,6 @@ class LiveExecution(WorkflowContext, LiveCode):
         return key in self._journal.outlived
 
     def recalled(self, scheduled: StepScheduled) -> StepCompleted | None:
-        """Return the record of a void step that is this one, if it completed: it must not run again."""
         done = self._journal.recalled.get(scheduled.key)
         if done is None or self._journal.void[scheduled.key].reopened != scheduled.reopened:
             return None
@@ -622,7 +639,7 @@ class LiveExecution(WorkflowContext, LiveCode):
 
     @property
     def is_replaying(self) -> bool:
-        if self._loop.is_closed() or (self.machine.phase is MachinePhase.REPLAYING and self._history is None):
+        if self._loop.is_closed() or (self.machine.phase is MachinePhase.REPLAYING and self._has_journal):
             return True
         return self._history is not None and self._history.is_replaying
 

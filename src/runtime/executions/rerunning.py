@@ -5,18 +5,13 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
-
-from pydantic import ValidationError
 
 from outlast.core.errors import (
     CannotRerun,
     DefinitionError,
     ExecutionAlreadyExists,
     ExecutionNotFound,
-    OutlastError,
-    UnknownDefinition,
 )
 from outlast.core.exports import ExportHeader, exported, read_export
 from outlast.core.json import JSON, canonical
@@ -26,17 +21,12 @@ from outlast.core.records import (
     ExecutionRecovered,
     ExecutionStarted,
     Status,
-    StepKind,
-    StepScheduled,
     encode_record,
 )
-from outlast.core.reruns import INPUT, forked, retried
-from outlast.core.tool_output import ToolOutput
-from outlast.core.values import faults
+from outlast.core.reruns import forked, retried
 from outlast.ports.clock import Clock
 from outlast.ports.journal import Head, NewExecution, Store, as_reason
-from outlast.ports.llm import ModelReply
-from outlast.runtime.definitions.activity import defined_activity
+from outlast.runtime.definitions.edits import check_edits
 from outlast.runtime.definitions.workflow import known_definition
 from outlast.runtime.executions.loading import decoded, read_journal
 
@@ -79,7 +69,7 @@ class Rerunner:
     ) -> str:
         """Start a fork, and return its id."""
         head, records = await self._head(execution_id), await self.records(execution_id)
-        _check_edits(records, edits or {})
+        check_edits(records, edits or {})
         copy = forked(
             execution_id, records, self._clock.now(), position=at, edits=edits and dict(edits), again=again
         )
@@ -158,35 +148,3 @@ class Rerunner:
 def fingerprint_of(workflow: str, arguments: Mapping[str, JSON]) -> str:
     """Return a text that is equal exactly for equal workflows and arguments."""
     return hashlib.sha256(canonical([workflow, dict(arguments)]).encode()).hexdigest()
-
-
-def _check_edits(records: Sequence[AnyRecord], edits: Mapping[str, Any]) -> None:
-    """Raise unless each edit is of the type of what it replaces, as far as this process knows the type."""
-    steps = {record.key: record for record in records if isinstance(record, StepScheduled)}
-    for key, value in edits.items():
-        try:
-            if key == INPUT:
-                _check_input(records[0], value)
-            elif (step := steps.get(key)) is not None:
-                _check_result(step, value)
-        except ValidationError as error:
-            raise CannotRerun(f"the edit of {key!r} does not fit: {'; '.join(faults(error))}") from None
-        except OutlastError as error:
-            raise CannotRerun(f"the edit of {key!r} does not fit: {error}") from error
-
-
-def _check_input(started: AnyRecord, arguments: Any) -> None:
-    assert isinstance(started, ExecutionStarted)
-    definition = known_definition(started.workflow)
-    if definition is not None and isinstance(arguments, dict):
-        definition.signature.load_arguments(arguments)
-
-
-def _check_result(step: StepScheduled, result: Any) -> None:
-    if step.kind in (StepKind.MODEL, StepKind.SUMMARY):
-        ModelReply.model_validate(result)
-    elif "source" in step.about:
-        ToolOutput.model_validate(result)
-    else:
-        with suppress(UnknownDefinition):
-            defined_activity(step.name).signature.load_result(result)

@@ -159,6 +159,8 @@ class RerunContract(DurabilityContractBase):
         # The whole contract inherits this fixture: the tests of its other parts do not need the capability.
         if request.function.__name__ in vars(RerunContract):
             self.needs(BackendCapability.RERUNS)
+            if "d25" in request.function.__name__:
+                self.needs(BackendCapability.IMPORTS)
 
     # Terminating -------------------------------------------------------------------------------------------
 
