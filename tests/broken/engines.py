@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import (
     ExecutionEnded,
+    Input,
     Status,
     UpdateAccepted,
     decode_record,
@@ -95,15 +96,15 @@ class MakesAKeyForEachAttempt(BrokenBackend):
     replaced = ((execution_driver, "perform_in_time", _under_another_key),)
 
 
-async def _gives_nothing_up(self: execution_driver.Driver) -> None:
-    return None
+def _gives_nothing_up(self: LiveExecution, now: float) -> Iterator[Input]:
+    return iter(())
 
 
 class RepeatsWhatMustNotBeRepeated(BrokenBackend):
     """The effect that an activity declares is not looked at after a crash."""
 
     breaks = "d4_"
-    replaced = ((execution_driver.Driver, "_give_up_on_doubtful_steps", _gives_nothing_up),)
+    replaced = ((LiveExecution, "_given_up", _gives_nothing_up),)
 
 
 def _tries_again_at_once(self: RetryPolicy, attempt: int, failure: Failure) -> float | None:

@@ -14,13 +14,14 @@ from outlast.core.records import (
     AnyRecord,
     ExecutionReopened,
     ExecutionStarted,
+    Input,
     StepScheduled,
     UpdateCompleted,
 )
 from outlast.core.updates import UpdateTrace
 from outlast.core.workflow_machine import OpenStep
 from outlast.ports.clock import Clock
-from outlast.runtime.executions import execution_driver, rerunning
+from outlast.runtime.executions import rerunning
 from outlast.runtime.executions.back_offs import BackOffs
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.executions.rerunning import Rerunner
@@ -55,15 +56,15 @@ class SaysNotWhere(BrokenBackend):
     replaced = ((tracebacks, "_frames", _no_frames),)
 
 
-async def _delivers_nothing(self: execution_driver.Driver) -> None:
-    self._live.undelivered.clear()
+def _delivers_nothing(self: LiveExecution, now: float) -> Iterator[Input]:
+    return iter(())
 
 
 class ForgetsWhatCameInTheVoidPart(BrokenBackend):
     """Whatever came after the failed step is lost with it."""
 
     breaks = "d22_messages_of_the_void_part"
-    replaced = ((execution_driver.Driver, "_deliver_what_is_void", _delivers_nothing),)
+    replaced = ((LiveExecution, "_void_inputs", _delivers_nothing),)
 
 
 def _recalls_nothing(self: LiveExecution, scheduled: StepScheduled) -> None:

@@ -234,8 +234,15 @@ class LiveExecution(WorkflowContext, LiveCode):
             self.machine.note(note)
 
     def taken_up(self, now: float) -> Iterator[Input]:
+        yield from self._void_inputs(now)
+        yield from self._given_up(now)
+
+    def _void_inputs(self, now: float) -> Iterator[Input]:
         while self._undelivered:
             yield self._undelivered.pop(0).with_(at=now)
+
+    def _given_up(self, now: float) -> Iterator[Input]:
+        """Yield the ends of the steps that a lost worker may have run and that must not be run again."""
         for key, opened in list(self.machine.steps.items()):
             # The failure of one step may have made the code give up another one.
             if key not in self.machine.steps or not opened.in_doubt:
