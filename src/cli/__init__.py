@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -20,6 +21,10 @@ def main() -> None:
     (`--debug` shows where it was raised); 2: it was called wrongly, or typer and rich are not installed; 130:
     Ctrl-C ended it.
     """
+    # A terminal that cannot show a character gets its number.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         from outlast.cli.commands import app
 

@@ -17,6 +17,8 @@ def lines_of(file: Path) -> list[str]:
         CannotRerun: it is not text.
         OSError: it cannot be read.
     """
+    if file == STANDARD_INPUT and sys.stdin.isatty():
+        print("reading an export from standard input; Ctrl-D ends it", file=sys.stderr)
     written = sys.stdin.buffer.read() if file == STANDARD_INPUT else file.read_bytes()
     try:
         return written.decode().split("\n")

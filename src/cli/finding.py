@@ -30,7 +30,9 @@ def list_executions(
 
     async def listed() -> None:
         async with opened(backend) as place:
-            executions = [one async for one in filters.found(place, limit=limit)]
+            # One more shows whether there are others.
+            found = [one async for one in filters.found(place, limit=limit + 1)]
+        executions = found[:limit]
         if json:
             for execution in executions:
                 typer.echo(execution_json(execution))
@@ -38,6 +40,8 @@ def list_executions(
             from outlast.cli.rendering import console, tables
 
             console.print_table(tables.executions_table(executions, full=full))
+            if len(found) > limit:
+                typer.echo(f"only the newest {limit}; --limit N lists more", err=True)
         else:
             typer.echo("no executions", err=True)
 

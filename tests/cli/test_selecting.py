@@ -40,6 +40,9 @@ def test_a_list_has_what_the_filters_find() -> None:
     assert ids() == ["refusal-1", "order-3", "order-2", "order-1"]
     assert ids("--id-prefix", "order-") == ["order-3", "order-2", "order-1"]
     assert ids("--id-prefix", "order-", "--limit", "2") == ["order-3", "order-2"]
+    some = call("list", "--limit", "2")
+    assert (len(some.stdout.splitlines()), some.stderr) == (3, "only the newest 2; --limit N lists more\n")
+    assert call("list", "--limit", "4").stderr == ""
     assert ids("--workflow", "refusal", "--status", "running") == ["refusal-1"]
     assert ids("--created-before", "1h") == []
     assert len(ids("--created-after", "1h")) == 4

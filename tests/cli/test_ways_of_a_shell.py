@@ -210,3 +210,17 @@ def test_no_id_is_cut_where_the_terminal_is_narrow() -> None:
         os.close(ours)
         assert printed.wait() == 0
         assert arguments == ["pending"] or id.encode() in shown
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_cannot_show_a_character_gets_its_number(encoding: str) -> None:
+    id = "\N{SNOWMAN}-1"
+    call("start", "shop:order", "apple", "--id", id)
+    for command in ("list", "list --json", f"show {id}", f"cancel {id}", "show \N{SNOWMAN}"):
+        shown = shell(f"outlast {command}", PYTHONIOENCODING=encoding)
+        said = shown.stdout + shown.stderr
+        # typer takes ASCII for a setting that somebody forgot, and writes UTF-8 all the same.
+        assert "\\u2603" in said or (encoding == "ascii" and "\N{SNOWMAN}" in said)
+        assert "Traceback" not in shown.stderr
+        assert "unexpected" not in shown.stderr
