@@ -6,7 +6,7 @@ because a journal holds none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from outlast.core.records import (
     FORMAT,
     AnyRecord,
     ExecutionEnded,
-    ExecutionReopened,
+    ExecutionRecovered,
     ExecutionStarted,
     Status,
     decode_record,
@@ -47,19 +47,26 @@ class Export:
     records: tuple[AnyRecord, ...]
 
     @property
+    def end(self) -> ExecutionEnded | None:
+        """The end of the execution, if it had ended when it was exported."""
+        last = self.records[-1]
+        return last if isinstance(last, ExecutionEnded) else None
+
+    @property
     def status(self) -> Status:
         """The status of the execution when it was exported; what is paused or held counts as running."""
-        return status_of(self.records)
+        return Status.RUNNING if self.end is None else self.end.status
 
 
-def status_of(records: Sequence[AnyRecord]) -> Status:
-    """Return the status of an execution with these records."""
-    for record in reversed(records):
-        if isinstance(record, ExecutionReopened):
-            break
-        if isinstance(record, ExecutionEnded):
-            return record.status
-    return Status.RUNNING
+def imported(export: Export, id: str, at: float) -> tuple[AnyRecord, ...]:
+    """Return the journal with which an export is kept, under that id."""
+    started, *records = export.records
+    if isinstance(started, ExecutionStarted) and id != export.header.id:
+        started = started.with_(seed=started.seed or export.header.id)
+    if export.end is None:
+        # Its steps may be under way where it comes from.
+        records.append(ExecutionRecovered(at=at))
+    return (started, *records)
 
 
 def exported(header: ExportHeader, records: Iterable[AnyRecord]) -> Iterator[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Self
@@ -22,9 +23,10 @@ from temporalio.service import RPCError
 
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.execution import TemporalExecution
+from outlast.adapters.temporal.importing import import_execution
+from outlast.adapters.temporal.journal_start import FINGERPRINT, fingerprint_of
 from outlast.adapters.temporal.payloads import ExplainingCodec, check_size, data_converter, limit_of
 from outlast.adapters.temporal.refusals import namespace_refused, translated, unreachable
-from outlast.adapters.temporal.rerunning import FINGERPRINT, fingerprint_of
 from outlast.adapters.temporal.visibility import begins_like
 from outlast.adapters.temporal.worker import TemporalWorker, TemporalWorkerOptions
 from outlast.adapters.temporal.worker_presence import workers_of
@@ -187,6 +189,9 @@ class TemporalBackend(Backend):
         with translated(execution_id):
             await execution.handle.describe()
         return execution
+
+    async def import_(self, lines: Iterable[str], *, id: str | None = None) -> Execution:
+        return self._execution(await import_execution(self.client, lines, id, time.time()))
 
     async def list(
         self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100

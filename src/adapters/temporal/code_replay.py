@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from outlast.adapters.temporal.history import HistoryTask, TemporalHistory
+from outlast.adapters.temporal.holding import RESUME_SIGNAL
 from outlast.adapters.temporal.payloads import check_size
 from outlast.adapters.temporal.requests import Past, payload_of, seconds_until
 from outlast.core.departures import departure, differences
@@ -21,9 +22,11 @@ from outlast.core.failure import Failure
 from outlast.core.records import (
     REQUESTS,
     AnyRecord,
+    CancelRequested,
     EventEmitted,
     Input,
     Request,
+    SignalReceived,
     StepCompleted,
     StepFailed,
     StepScheduled,
@@ -57,6 +60,9 @@ class CodeReplay(KeptHistory):
         self._ever_asked: set[str] = set()
         self._seconds: dict[str, float] = {}
         """The length of each timer."""
+        self._is_held = False
+        self._waiting: list[Input] = []
+        """The inputs that came while the run was held."""
         self._answered_before: set[str] = set()
         """The keys of the answers to updates of the journal; Temporal sees those that are sent again."""
 
@@ -104,22 +110,32 @@ class CodeReplay(KeptHistory):
         try:
             self._task = history.tasks[0]
             window = _Window()
-            await self._come_to_rest(live, window)
-            for record in live.taken_up(self._task.at):
-                await self._give(live, record, window)
-            await self._begin_what_was_open(live, window)
+            await self._catch_up(live)
+            self._is_held = carried is not None and carried.held is not None
+            if not self._is_held:
+                await self._take_up(live, window)
             for record in () if carried is None else carried.inputs:
                 await self._give(live, record, window)
             for task in history.tasks:
                 self._task = task
                 self.reached += 1
                 for record in task.inputs:
-                    await self._give(live, record, window)
+                    await self._receive(live, record, window)
                 window = _Window(self._compare(window, task))
             self.requested = dict(live.requested)
             then(live)
         finally:
             live.close()
+
+    async def _take_up(self, live: LiveCode, window: _Window) -> None:
+        """Let the code go on from its journal."""
+        assert self._task is not None
+        await self._come_to_rest(live, window)
+        if live.machine.end is not None:
+            self._answered_before.add(live.machine.end.key)
+        for record in live.taken_up(self._task.at):
+            await self._give(live, record, window)
+        await self._begin_what_was_open(live, window)
 
     async def _begin_what_was_open(self, live: LiveCode, window: _Window) -> None:
         """Ask for what the code waits for since before this history."""
@@ -137,15 +153,32 @@ class CodeReplay(KeptHistory):
         self._ever_asked.add(request.key)
         window.asked[request.key] = request
 
+    async def _receive(self, live: LiveCode, record: Input, window: _Window) -> None:
+        """Give the code an input, or let it wait while the run is held: as the driver does."""
+        is_resumed = isinstance(record, SignalReceived) and record.name == RESUME_SIGNAL
+        if self._is_held and (is_resumed or isinstance(record, CancelRequested)):
+            self._is_held = False
+            await self._take_up(live, window)
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                await self._give(live, one, window)
+        if self._is_held:
+            self._waiting.append(record)
+        elif not is_resumed:
+            await self._give(live, record, window)
+
     async def _give(self, live: LiveCode, record: Input, window: _Window) -> None:
         if isinstance(record, StepCompleted | StepFailed | TimerFired):
             window.ended.add(record.key)
         live.deliver(record)
         await self._come_to_rest(live, window)
 
-    async def _come_to_rest(self, live: LiveCode, window: _Window) -> None:
+    async def _catch_up(self, live: LiveCode) -> None:
         while not live.go_on():  # noqa: ASYNC110  # others run between two portions
             await asyncio.sleep(0)
+
+    async def _come_to_rest(self, live: LiveCode, window: _Window) -> None:
+        await self._catch_up(live)
         machine = live.machine
         batch = machine.take_batch()
         self.records.extend(batch.records)

@@ -21,6 +21,7 @@ from typing import Any
 from temporalio import workflow
 
 from outlast.adapters.temporal.failures import StepLimits, step_failure
+from outlast.adapters.temporal.holding import HELD
 from outlast.adapters.temporal.kept_records import KeptRecords
 from outlast.adapters.temporal.payloads import check_size
 from outlast.adapters.temporal.requests import LengthWarning, Past, payload_of, seconds_until, start
@@ -81,6 +82,8 @@ class Carried:
     """The inputs that came when the code had already asked to continue as new."""
     journal: Sequence[AnyRecord] = ()
     """The records with which a retry, a fork or an import begins; they are from the first one on."""
+    held: str | None = None
+    """If given, the run begins no step and takes no input until somebody resumes it, for this reason."""
 
     def written(self) -> JSON:
         """Return it as JSON."""
@@ -93,6 +96,8 @@ class Carried:
         }
         if self.journal:
             written["journal"] = [record.to_data() for record in self.journal]
+        if self.held is not None:
+            written["held"] = self.held
         return written
 
     @classmethod
@@ -103,7 +108,8 @@ class Carried:
                 start = Beginning(value["histories"], value["events"], value["records"])
                 read = [read_record(one) for one in inputs]
                 journal = [read_record(one) for one in value.get("journal", ())]
-                return cls(start, [record for record in read if isinstance(record, INPUTS)], journal)
+                inputs = [record for record in read if isinstance(record, INPUTS)]
+                return cls(start, inputs, journal, value.get("held"))
         return None
 
 
@@ -176,14 +182,34 @@ class TemporalDriver(KeptHistory):
             history=self,
             beginning=beginning,
         )
+        self._is_held = carried is not None and carried.held is not None
+        self._waiting: list[Input] = []
+        """The inputs that came while the run is held."""
         self._act(self._live.go_on)
-        for record in self._live.taken_up(workflow.time()):
-            self._give(record)
-        self._begin_what_was_open()
+        if not self._is_held:
+            self._take_up()
         for record in () if carried is None else carried.inputs:
             self._give(record)
 
+    def _take_up(self) -> None:
+        """Let the code go on from its journal."""
+        self._act(lambda: None)
+        for record in self._live.taken_up(workflow.time()):
+            self._give(record)
+        self._begin_what_was_open()
+
     # What comes from Temporal
+
+    def resume(self) -> None:
+        """Let a held run go on."""
+        if not self._is_held:
+            return
+        self._is_held = False
+        workflow.upsert_memo({HELD: None})
+        self._take_up()
+        waiting, self._waiting = self._waiting, []
+        for record in waiting:
+            self._give(record)
 
     def signal(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> None:
         """Give the code a signal."""
@@ -272,7 +298,11 @@ class TemporalDriver(KeptHistory):
             self._arrived.append(TimerFired(at=workflow.time(), key=key))
 
     def _give(self, record: Input) -> None:
-        if self._live.carried is not None and isinstance(record, (SignalReceived, CancelRequested)):
+        if self._is_held and isinstance(record, CancelRequested):
+            self.resume()  # Its code must clean up.
+        if self._is_held:
+            self._waiting.append(record)
+        elif self._live.carried is not None and isinstance(record, (SignalReceived, CancelRequested)):
             self._left.append(record)
         else:
             self._act(lambda: self._live.deliver(record))
@@ -295,7 +325,8 @@ class TemporalDriver(KeptHistory):
             act()
             while not self._live.at_rest:
                 self._live.go_on()
-            self._ask_temporal()
+            if not self._is_held:
+                self._ask_temporal()
         except Exception as error:
             self._error = error
             self._is_over = True

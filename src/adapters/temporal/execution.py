@@ -29,6 +29,8 @@ from outlast.adapters.temporal.code_replay import CodeReplay
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import failure_in, is_rejection
 from outlast.adapters.temporal.history import read_history, stopped_by
+from outlast.adapters.temporal.holding import RESUME_SIGNAL, held_because
+from outlast.adapters.temporal.importing import queue_of
 from outlast.adapters.temporal.messages import read_sent, sent
 from outlast.adapters.temporal.obstacles import obstacle_in
 from outlast.adapters.temporal.payloads import check_size, limit_of
@@ -50,7 +52,6 @@ from outlast.core.errors import (
     ExecutionFailed,
     ExecutionTerminated,
     InvalidArguments,
-    NotSupported,
     StorageUnavailable,
     Unserialisable,
     UpdateAbandoned,
@@ -270,18 +271,27 @@ class TemporalExecution(Execution):
         header = ExportHeader(
             id=self.id,
             workflow=found.workflow_type,
-            task_queue=found.task_queue,
+            task_queue=await queue_of(found),
             exported_at=time.time(),
             records=len(records),
         )
         return list(exported(header, records))
 
     async def resume(self) -> bool:
-        raise NotSupported(
-            "Temporal holds no executions: its server tries a workflow task again without end, and an "
-            "activity as often as its retry policy says, however many workers ended with it; mend the code, "
-            "or terminate the execution"
-        )
+        """Let an execution go on that was imported; return whether it was held.
+
+        Temporal holds no other execution: its server tries a workflow task again without end, and an activity
+        as often as its retry policy says, however many workers ended with it.
+        """
+        with translated(self.id):
+            found = await self.handle.describe()
+            status = _STATUS[found.status or WorkflowExecutionStatus.RUNNING]
+            if status is not Status.RUNNING:
+                raise ExecutionAlreadyEnded(self.id, status)
+            if await held_because(found) is None:
+                return False
+            await self._while_running(self.handle.signal(RESUME_SIGNAL))
+        return True
 
     async def describe(self) -> ExecutionDescription:
         with translated(self.id):
@@ -291,7 +301,10 @@ class TemporalExecution(Execution):
         """Return a description made from Temporal's, and from the last event if the execution failed."""
         status = _STATUS[found.status or WorkflowExecutionStatus.RUNNING]
         error, failure = None, None
-        if status is Status.TERMINATED:
+        held = await held_because(found)
+        if held is not None:
+            error = held
+        elif status is Status.TERMINATED:
             error = await self._reason()
         elif status is Status.FAILED:
             failure = await self._failure()
@@ -303,7 +316,14 @@ class TemporalExecution(Execution):
             obstacle = await self._obstacle(found.workflow_type)
             error = None if obstacle is None else f"execution {self.id} cannot go on: {obstacle}"
         return ExecutionDescription(
-            found.id, found.workflow_type, status, found.start_time, found.close_time, error, failure=failure
+            found.id,
+            found.workflow_type,
+            status,
+            found.start_time,
+            found.close_time,
+            error,
+            held=held is not None,
+            failure=failure,
         )
 
     def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:

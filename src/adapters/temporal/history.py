@@ -107,7 +107,10 @@ class TemporalHistory:
         """Yield what the history alone says, in order."""
         if self.started is not None and self.carried is None:
             yield self.started
-        yield from () if self.carried is None else self.carried.journal
+        journal = () if self.carried is None else self.carried.journal
+        yield from journal
+        if journal and isinstance(journal[-1], ExecutionEnded):
+            return  # It was imported after its end.
         for record in () if self.carried is None else self.carried.inputs:
             yield record
         asked: set[str] = set()

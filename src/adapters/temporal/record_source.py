@@ -21,6 +21,7 @@ from temporalio.client import Client, WorkflowExecutionDescription
 from outlast.adapters.temporal.code_replay import CodeReplay
 from outlast.adapters.temporal.followed_run import FollowedRun
 from outlast.adapters.temporal.history import TemporalHistory, read_history
+from outlast.adapters.temporal.importing import is_import_of_an_end
 from outlast.adapters.temporal.kept_records import RECORDS_QUERY
 from outlast.adapters.temporal.payloads import limit_of
 from outlast.adapters.temporal.refusals import translated
@@ -68,6 +69,8 @@ class RecordSource:
     async def page(self, position: int, *, follow: bool) -> Page:
         """Return records from `position` on; with `follow`, wait for a worker while the run goes on."""
         tries = 0
+        if self._alone is None and is_import_of_an_end(self._found):
+            self._alone = await self._made_here()
         while self._alone is None:
             try:
                 with translated(self._id):
@@ -105,6 +108,8 @@ class RecordSource:
 
     async def _by_code(self, history: TemporalHistory) -> Sequence[AnyRecord] | None:
         """Return the records that the code in this process makes; None if it cannot, with a warning."""
+        if is_import_of_an_end(self._found):
+            return list(history.records())
         definition = self._toolkit.known_definition(history.workflow)
         problem: object = "this process does not have its code"
         if definition is not None:

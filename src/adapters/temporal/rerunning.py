@@ -20,32 +20,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from temporalio.api.common.v1 import Memo, Payloads, SearchAttributes
+from temporalio.api.common.v1 import SearchAttributes
 from temporalio.api.enums.v1 import WorkflowIdReusePolicy
-from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionDescription
-from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.adapters.temporal.code_replay import CodeReplay
-from outlast.adapters.temporal.driver import Carried
 from outlast.adapters.temporal.history import TemporalHistory, read_history
-from outlast.adapters.temporal.payloads import check_size, limit_of
+from outlast.adapters.temporal.holding import HELD, RESUME_SIGNAL
+from outlast.adapters.temporal.importing import QUEUE, queue_of
+from outlast.adapters.temporal.journal_start import start, start_request
+from outlast.adapters.temporal.payloads import limit_of
 from outlast.adapters.temporal.refusals import translated
 from outlast.adapters.temporal.stream import EventStream
 from outlast.core.errors import (
     BusyWorkflow,
     CannotRerun,
-    DefinitionError,
     ExecutionAlreadyExists,
     NonDeterminismError,
     OutlastError,
 )
-from outlast.core.json import JSON, canonical
 from outlast.core.records import (
     INPUTS,
     REQUESTS,
     AnyRecord,
-    ExecutionStarted,
     Input,
     SignalReceived,
     StepCompleted,
@@ -53,14 +50,7 @@ from outlast.core.records import (
     UpdateCompleted,
 )
 from outlast.core.reruns import forked, retried
-from outlast.ports.journal import check_id
 from outlast.ports.toolkit import Toolkit
-
-FINGERPRINT = "outlast_input"
-"""The memo field that shows whether two starts with one id mean the same."""
-
-_KEPT = (SignalReceived, StepCompleted)
-"""The inputs that still count if the execution ended before its code got them: see `Counted.undelivered`."""
 
 _SERVERS_OWN = ("BuildIds", "Temporal")
 """The beginnings of the names of search attributes that the server sets."""
@@ -94,21 +84,24 @@ class TemporalRerunner:
         reopened = retried(self._id, known.records, time.time(), again=again)
         self._check_agreed(known, reopened.position)
         *before, end = known.records
-        untaken = [record.with_(at=reopened.at) for record in known.untaken if isinstance(record, _KEPT)]
+        untaken = [record.with_(at=reopened.at) for record in known.untaken if _still_counts(record)]
         journal = [*before, *untaken, end, reopened]
         info = known.found.raw_description.workflow_execution_info
         # The server takes only one start with one request id: of several retries at once, one happens.
         request_id = hashlib.sha256(f"retry {known.found.run_id}".encode()).hexdigest()
-        request = await self._request(self._id, journal, known.found.task_queue, request_id)
+        queue = await queue_of(known.found)
+        request = await start_request(self._client, self._id, journal, queue, request_id)
         request.workflow_id_reuse_policy = WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
-        request.memo.CopyFrom(info.memo)
+        for name, value in info.memo.fields.items():
+            if name not in (HELD, QUEUE):
+                request.memo.fields[name].CopyFrom(value)
         request.search_attributes.CopyFrom(_set_by_users(info.search_attributes))
         try:
             with translated(self._id):
                 now = await self._client.get_workflow_handle(self._id).describe()
                 if now.run_id != known.found.run_id:
                     raise CannotRerun(f"execution {self._id!r} was retried by somebody else just now")
-                await self._start(request)
+                await start(self._client, request)
         except ExecutionAlreadyExists:
             raise CannotRerun(
                 f"execution {self._id!r} has not ended; only what has ended can be retried"
@@ -130,9 +123,10 @@ class TemporalRerunner:
         )
         self._check_agreed(known, len(copy) - 1)
         new_id = uuid.uuid4().hex if id is None else id
-        request = await self._request(new_id, copy, known.found.task_queue, uuid.uuid4().hex)
+        queue = await queue_of(known.found)
+        request = await start_request(self._client, new_id, copy, queue, uuid.uuid4().hex)
         with translated(new_id):
-            await self._start(request)
+            await start(self._client, request)
         return new_id
 
     async def journal(self) -> Sequence[AnyRecord]:
@@ -196,46 +190,6 @@ class TemporalRerunner:
                 f"from which it would go on: {known.departure}"
             ) from known.departure
 
-    # Starting a run that begins with a journal
-
-    async def _request(
-        self, id: str, journal: Sequence[AnyRecord], task_queue: str, request_id: str
-    ) -> StartWorkflowExecutionRequest:
-        started = journal[0]
-        assert isinstance(started, ExecutionStarted)
-        try:
-            check_id(id)
-        except ValueError as error:
-            raise DefinitionError(str(error)) from error
-        carried = Carried(journal=journal).written()
-        check_size(f"the journal of execution {self._id!r}", carried, limit_of(self._converter))
-        fingerprint = fingerprint_of(started.workflow, started.arguments)
-        request = StartWorkflowExecutionRequest(
-            namespace=self._client.namespace,
-            workflow_id=id,
-            input=Payloads(payloads=await self._converter.encode([started.arguments, carried])),
-            identity=self._client.identity,
-            request_id=request_id,
-            workflow_id_reuse_policy=WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
-            memo=Memo(fields={FINGERPRINT: (await self._converter.encode([fingerprint]))[0]}),
-        )
-        request.workflow_type.name = started.workflow
-        request.task_queue.name = task_queue
-        return request
-
-    async def _start(self, request: StartWorkflowExecutionRequest) -> None:
-        try:
-            await self._client.workflow_service.start_workflow_execution(request, retry=True)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.ALREADY_EXISTS:
-                raise
-            raise ExecutionAlreadyExists(request.workflow_id, "journal") from None
-
-
-def fingerprint_of(workflow: str, arguments: Mapping[str, JSON]) -> str:
-    """Return a text that is equal exactly for equal workflows and arguments."""
-    return hashlib.sha256(canonical([workflow, dict(arguments)]).encode()).hexdigest()
-
 
 def _refuse_several_histories(found: WorkflowExecutionDescription) -> None:
     if found.raw_description.workflow_execution_info.first_run_id not in ("", found.run_id):
@@ -263,6 +217,15 @@ def _history_alone(history: TemporalHistory, replay: CodeReplay) -> Iterator[Any
 
 def _is_of(record: AnyRecord, update_id: str) -> bool:
     return isinstance(record, UpdateAccepted) and record.update_id == update_id
+
+
+def _still_counts(record: Input) -> bool:
+    """Return whether an input still counts that came before the end: see `Counted.undelivered`."""
+    match record:
+        case SignalReceived(name=name):
+            return name != RESUME_SIGNAL
+        case _:
+            return isinstance(record, StepCompleted)
 
 
 def _set_by_users(attributes: SearchAttributes) -> SearchAttributes:

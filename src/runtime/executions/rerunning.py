@@ -13,12 +13,11 @@ from outlast.core.errors import (
     ExecutionAlreadyExists,
     ExecutionNotFound,
 )
-from outlast.core.exports import ExportHeader, exported, read_export
+from outlast.core.exports import ExportHeader, exported, imported, read_export
 from outlast.core.json import JSON, canonical
 from outlast.core.records import (
     AnyRecord,
     ExecutionEnded,
-    ExecutionRecovered,
     ExecutionStarted,
     Status,
     encode_record,
@@ -89,21 +88,17 @@ class Rerunner:
     async def import_(self, lines: Iterable[str], *, id: str | None) -> str:
         """Keep an execution that was exported, and return its id; nothing of it runs."""
         export = read_export(lines)
-        new_id, records = id or export.header.id, list(export.records)
-        if isinstance(started := records[0], ExecutionStarted) and new_id != export.header.id:
-            records[0] = started.with_(seed=started.seed or export.header.id)
+        new_id, queue = id or export.header.id, export.header.task_queue
+        records = imported(export, new_id, self._clock.now())
         reason = (
             "imported: it does not run by itself. Look at it, fork it, or resume it to let it go on here, "
             "where its steps may happen a second time"
         )
-        last = records[-1]
-        if export.status is Status.RUNNING or not isinstance(last, ExecutionEnded):
-            # Its steps may be under way where it comes from.
-            records.append(ExecutionRecovered(at=self._clock.now()))
-            return await self._create(records, new_id, export.header.task_queue, reason=reason)
-        await self._create(records[:-1], new_id, export.header.task_queue, reason=reason)
-        ended = await self._store.amend(new_id, len(records) - 1, encode_record(last), export.status)
-        if not ended:
+        if export.end is None:
+            return await self._create(records, new_id, queue, reason=reason)
+        await self._create(records[:-1], new_id, queue, reason=reason)
+        end = encode_record(export.end)
+        if not await self._store.amend(new_id, len(records) - 1, end, export.status):
             raise CannotRerun(
                 f"execution {new_id!r} was resumed while it was imported, and runs; terminate it"
             )

@@ -159,8 +159,6 @@ class RerunContract(DurabilityContractBase):
         # The whole contract inherits this fixture: the tests of its other parts do not need the capability.
         if request.function.__name__ in vars(RerunContract):
             self.needs(BackendCapability.RERUNS)
-            if "d25" in request.function.__name__:
-                self.needs(BackendCapability.IMPORTS)
 
     # Terminating -------------------------------------------------------------------------------------------
 
@@ -513,7 +511,10 @@ class RerunContract(DurabilityContractBase):
         copy = await backend.import_(lines, id=f"a copy of {execution.id}")
         assert (await copy.describe()).status is Status.FAILED
         events, copied = await all_events(execution), await all_events(copy)
-        assert [event.data for event in copied] == [event.data for event in events]
+        # Where a server keeps only the last failed attempt, that is not a record.
+        assert [event.data for event in copied if event.kind is not EventKind.ATTEMPT_FAILED] == [
+            event.data for event in events if event.kind is not EventKind.ATTEMPT_FAILED
+        ]
         fork = await copy.fork()
         mended.add(fork.id)
         assert await stage.soon(fork.result()) == ["before done", "parcel done", "after done"]

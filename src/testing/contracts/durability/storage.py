@@ -23,8 +23,7 @@ class BackendCapability(Enum):
     HOLDS = "an execution that ends one worker after the other is held, until somebody resumes it"
     GIVES_UP_BUSY_CODE = "code that never comes to rest is given up, and described with its place"
     INTERRUPTS_CODE = "workflow code without awaits is interrupted where it is, by our own watchdog"
-    RERUNS = "an execution can be terminated, retried, forked and exported"
-    IMPORTS = "an execution can be imported"
+    RERUNS = "an execution can be terminated, retried, forked, exported and imported"
     SHOWS_ITS_BYTES = "what is stored can be looked at, byte by byte"
 
 

@@ -1,0 +1,83 @@
+"""Starting a run that begins with a journal: so an execution is retried, forked and imported."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from temporalio.api.common.v1 import Memo, Payloads
+from temporalio.api.enums.v1 import WorkflowIdReusePolicy
+from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from outlast.adapters.temporal.driver import Carried
+from outlast.adapters.temporal.payloads import check_size, limit_of
+from outlast.core.errors import DefinitionError, ExecutionAlreadyExists
+from outlast.core.json import JSON, canonical
+from outlast.core.records import AnyRecord, ExecutionStarted
+from outlast.ports.journal import check_id
+
+FINGERPRINT = "outlast_input"
+"""The memo field that shows whether two starts with one id mean the same."""
+
+
+async def start_request(
+    client: Client,
+    id: str,
+    journal: Sequence[AnyRecord],
+    task_queue: str,
+    request_id: str,
+    *,
+    held: str | None = None,
+    memo: Mapping[str, str] | None = None,
+) -> StartWorkflowExecutionRequest:
+    """Return the request to start a run of an execution; see `Carried` for the journal and `held`.
+
+    Raises:
+        DefinitionError: no execution can have that id.
+        PayloadTooLarge: Temporal does not take so long a journal.
+    """
+    started = journal[0]
+    assert isinstance(started, ExecutionStarted)
+    try:
+        check_id(id)
+    except ValueError as error:
+        raise DefinitionError(str(error)) from error
+    converter = client.data_converter
+    carried = Carried(journal=journal, held=held).written()
+    check_size(f"the journal of execution {id!r}", carried, limit_of(converter))
+    fields = {FINGERPRINT: fingerprint_of(started.workflow, started.arguments), **(memo or {})}
+    payloads = await converter.encode([*fields.values(), started.arguments, carried])
+    request = StartWorkflowExecutionRequest(
+        namespace=client.namespace,
+        workflow_id=id,
+        input=Payloads(payloads=payloads[len(fields) :]),
+        identity=client.identity,
+        request_id=request_id,
+        workflow_id_reuse_policy=WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+        memo=Memo(fields=dict(zip(fields, payloads, strict=False))),
+    )
+    request.workflow_type.name = started.workflow
+    request.task_queue.name = task_queue
+    return request
+
+
+async def start(client: Client, request: StartWorkflowExecutionRequest) -> str:
+    """Start the run, and return its run id.
+
+    Raises:
+        ExecutionAlreadyExists: the id is in use.
+    """
+    try:
+        response = await client.workflow_service.start_workflow_execution(request, retry=True)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.ALREADY_EXISTS:
+            raise
+        raise ExecutionAlreadyExists(request.workflow_id, "journal") from None
+    return response.run_id
+
+
+def fingerprint_of(workflow: str, arguments: Mapping[str, JSON]) -> str:
+    """Return a text that is equal exactly for equal workflows and arguments."""
+    return hashlib.sha256(canonical([workflow, dict(arguments)]).encode()).hexdigest()
