@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import outlast
 from outlast.adapters.scripted.session import call
-from outlast.core.events import EventKind, TimerStartedData
+from outlast.core.events import AttemptFailedData, EventKind, TimerStartedData
 from outlast.core.records import AnyRecord
 
 Op = list[Any]
@@ -260,7 +260,8 @@ def comparable(records: Sequence[AnyRecord]) -> list[dict[str, Any]]:
     return [{k: v for k, v in one.items() if k not in ("at", "due_at", "message_id")} for one in fields]
 
 
-def failed_attempts(records: Sequence[AnyRecord]) -> list[Any]:
+async def failed_attempts(execution: outlast.Execution) -> list[Any]:
     """Return which attempts failed, and how."""
-    found = [record for record in records if record.type == "attempt_failed"]
-    return sorted((record.key, record.attempt, record.failure.kind) for record in found)
+    found = [one.data for one in [event async for event in execution.events(follow=False)]]
+    failed = [data for data in found if isinstance(data, AttemptFailedData)]
+    return sorted((data.key, data.attempt, data.failure.kind) for data in failed)
