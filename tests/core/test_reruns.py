@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from outlast.core.errors import ActivityFailed, CannotRerun, NonDeterminismError, StorageTooNew, WouldRepeat
 from outlast.core.event_stream import EventReader, without_void
-from outlast.core.exports import ExportHeader, exported, read_export, split_exports, status_of
+from outlast.core.exports import Export, ExportHeader, exported, imported, read_export, split_exports
 from outlast.core.failure import Failure
 from outlast.core.records import (
     INPUTS,
@@ -19,6 +19,7 @@ from outlast.core.records import (
     CancelRequested,
     ExecutionEnded,
     ExecutionForked,
+    ExecutionRecovered,
     ExecutionReopened,
     ExecutionStarted,
     Input,
@@ -572,14 +573,27 @@ def test_d25_no_line_is_lost_whatever_the_lines_are(kinds: list[str]) -> None:
     assert [line for part in split_exports(lines) for line in part] == [line for line in lines if line]
 
 
+HEADER = ExportHeader(id="e-1", workflow="w", task_queue="q", exported_at=1.0, records=1)
+
+
 def test_d25_an_execution_that_was_reopened_is_running() -> None:
     journal: list[AnyRecord] = [STARTED, ExecutionEnded(status=Status.FAILED, failure=BOOM)]
-    assert status_of(journal) is Status.FAILED
+    assert Export(HEADER, tuple(journal)).status is Status.FAILED
     journal.append(retried("e-1", journal, LATER))
-    assert status_of(journal) is Status.RUNNING
+    assert Export(HEADER, tuple(journal)).status is Status.RUNNING
 
 
-HEADER = ExportHeader(id="e-1", workflow="w", task_queue="q", exported_at=1.0, records=1)
+def test_d25_an_open_execution_is_kept_as_after_a_crash_and_with_the_random_numbers_of_its_id() -> None:
+    export = Export(HEADER, (STARTED,))
+    recovered = ExecutionRecovered(at=LATER)
+    assert imported(export, "e-1", LATER) == (STARTED, recovered)
+    renamed = STARTED.with_(seed="e-1")
+    assert imported(export, "e-2", LATER) == (renamed, recovered)
+    assert imported(Export(HEADER, (renamed,)), "e-3", LATER) == (renamed, recovered)
+    end = ExecutionEnded(status=Status.COMPLETED)
+    assert imported(Export(HEADER, (STARTED, end)), "e-1", LATER) == (STARTED, end)
+
+
 START_LINE = encode_record(STARTED).decode()
 
 
