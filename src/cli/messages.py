@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Annotated, Any
 
 import typer
@@ -114,8 +115,10 @@ def update(
             execution, args, kwargs = await _addressed(
                 place, id, "update", name, module, arguments, arg, input
             )
-            answer = execution.update(name, *args, id=update_id, **kwargs)
-            return await waited(place, execution, answer, f"the answer to update {printable(name)}", "show")
+            sent = uuid.uuid4().hex if update_id is None else update_id
+            again = f"update {id} {name} --id {sent}"
+            answer = execution.update(name, *args, id=sent, **kwargs)
+            return await waited(place, execution, answer, f"the answer to update {printable(name)}", again)
 
     typer.echo(value_json(asyncio.run(answered())))
 

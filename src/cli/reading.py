@@ -49,7 +49,7 @@ def show(
             execution = await place.get(id)
             printing = _print_json(execution, follow) if json else _print(place, execution, follow, full)
             if follow:
-                await waited(place, execution, printing, "the end", "show --follow", silent=True)
+                await waited(place, execution, printing, "the end", f"show {id} --follow", silent=True)
             else:
                 await printing
 
@@ -66,7 +66,7 @@ def result(id: IdArgument, backend: BackendOption = None) -> None:
     async def ended() -> Any:
         async with opened(backend) as place:
             execution = await place.get(id)
-            return await waited(place, execution, execution.result(), "the result", "result")
+            return await waited(place, execution, execution.result(), "the result", f"result {id}")
 
     typer.echo(documents.value_json(asyncio.run(ended())))
 

@@ -50,7 +50,9 @@ def start(
             execution = await place.start(definition.cls, *args, id=id, **kwargs)
             typer.echo(execution.id, err=wait)
             if wait:
-                result = await waited(place, execution, execution.result(), "the result", "result")
+                result = await waited(
+                    place, execution, execution.result(), "the result", f"result {execution.id}"
+                )
                 typer.echo(value_json(result))
 
     asyncio.run(started())

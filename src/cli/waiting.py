@@ -50,7 +50,7 @@ async def waited(
         await asyncio.wait([task])
         typer.echo(
             f"no longer waiting for {what} of execution {shown}, which goes on without this command; "
-            f"to wait again: outlast {again} {shown}",
+            f"to wait again: outlast {printable(again)}",
             err=True,
         )
         raise
