@@ -21,7 +21,6 @@ from outlast.cli.rendering.text import printable, printable_lines
 from outlast.cli.selecting import is_open
 from outlast.core.errors import NonDeterminismError, OutlastError
 from outlast.core.exports import read_export, split_exports
-from outlast.core.records import AnyRecord
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import ExecutionDescription
@@ -30,7 +29,8 @@ from outlast.runtime.executions.loading import departure_in
 
 app = typer.Typer(rich_markup_mode=None)
 
-_Found = tuple[str, WorkflowDefinition, Sequence[AnyRecord]]
+_Checked = tuple[str, str, OutlastError | None]
+"""The id of an execution, its workflow, and why the code departs, if it does."""
 
 
 @app.command()
@@ -68,11 +68,10 @@ def check(
     async def checked() -> int:
         departures = count = 0
         found = _in_files(file, definitions) if file else _on(backend, definitions, id or (), filters)
-        async for one, definition, records in found:
-            error = await departure_in(definition, one, records)
+        async for one, workflow, error in found:
             departures += error is not None
             count += 1
-            _print(one, definition.name, error, json=json)
+            _print(one, workflow, error, json=json)
         if not json:
             typer.echo(f"{count} checked, {departures} would depart", err=True)
         return departures
@@ -83,14 +82,13 @@ def check(
 
 async def _on(
     backend: str | None, definitions: Mapping[str, WorkflowDefinition], ids: Sequence[str], filters: Filters
-) -> AsyncIterator[_Found]:
+) -> AsyncIterator[_Checked]:
     """Yield the executions with these ids or, without any, those that the filters find."""
     async with opened(backend) as place:
         chosen = _named(place, ids) if ids else _found(place, definitions, filters)
         async for one in chosen:
             if one.workflow in definitions:
-                records = (await place.get(one.id)).records()
-                yield one.id, definitions[one.workflow], [record async for record in records]
+                yield one.id, one.workflow, await (await place.get(one.id)).departure()
 
 
 async def _named(place: Backend, ids: Sequence[str]) -> AsyncIterator[ExecutionDescription]:
@@ -109,13 +107,14 @@ async def _found(
 
 async def _in_files(
     files: Sequence[Path], definitions: Mapping[str, WorkflowDefinition]
-) -> AsyncIterator[_Found]:
+) -> AsyncIterator[_Checked]:
     for file in files:
         for lines in split_exports(lines_of(file)):
             export = read_export(lines)
             definition = definitions.get(export.header.workflow)
             if definition is not None:
-                yield export.header.id, definition, export.records
+                error = await departure_in(definition, export.header.id, export.records)
+                yield export.header.id, definition.name, error
 
 
 def _print(id: str, workflow: str, error: OutlastError | None, *, json: bool) -> None:

@@ -46,12 +46,15 @@ from outlast.core.approvals import (
     pending_in,
 )
 from outlast.core.errors import (
+    BusyWorkflow,
     DefinitionError,
     ExecutionAlreadyEnded,
     ExecutionCancelled,
     ExecutionFailed,
     ExecutionTerminated,
     InvalidArguments,
+    NonDeterminismError,
+    OutlastError,
     StorageUnavailable,
     Unserialisable,
     UpdateAbandoned,
@@ -262,6 +265,17 @@ class TemporalExecution(Execution):
     ) -> Execution:
         forked = await self._reruns.fork(at=at, id=id, edits=edits, again=again)
         return TemporalExecution(self._client, forked, self._toolkit, self._ended)
+
+    async def departure(self) -> OutlastError | None:
+        """Return why the code in this process departs from the history of the newest run."""
+        with translated(self.id):
+            history = await read_history((await self.handle.fetch_history()).events, self._converter)
+        replay = CodeReplay(self.id, history, limit_of(self._converter))
+        try:
+            await replay.run(self._toolkit.live_code, self._toolkit.definition_of(history.workflow))
+        except (NonDeterminismError, BusyWorkflow) as error:
+            return error
+        return None
 
     async def export(self) -> Sequence[str]:
         """Return the execution as lines of JSON; a worker or this process must have its code."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from outlast.core.approvals import PendingApproval, Verdict
-from outlast.core.errors import NotSupported
+from outlast.core.errors import NotSupported, OutlastError
 from outlast.core.event_stream import Event
 from outlast.core.failure import Failure
 from outlast.core.records import AnyRecord, Status
@@ -84,6 +84,16 @@ class Recorded(Protocol):
         Those of a backend with a history of its own are made from that by the workflow's code: of a worker,
         or of this process. Without the code, there are only those that the history alone gives, and a warning
         in the log.
+        """
+
+    @abstractmethod
+    async def departure(self) -> OutlastError | None:
+        """Return why the workflow's code in this process cannot carry the execution on; None if it can.
+
+        The code is run over the journal, or over the history of a server: no step begins, nothing is written.
+
+        Raises:
+            DefinitionError: this process does not have the workflow.
         """
 
 

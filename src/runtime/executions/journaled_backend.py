@@ -25,6 +25,7 @@ from outlast.core.errors import (
     ExecutionNotFound,
     ExecutionTerminated,
     InvalidArguments,
+    OutlastError,
     PayloadTooLarge,
     UnknownDefinition,
     Unserialisable,
@@ -62,7 +63,7 @@ from outlast.runtime.definitions.codec import Codec, Misfit
 from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.handler_calls import known_handler
 from outlast.runtime.executions.inbox_messages import AnyMessage, CancelMessage, SignalMessage, UpdateMessage
-from outlast.runtime.executions.loading import RECORDS_AT_ONCE, decoded, load, read_journal
+from outlast.runtime.executions.loading import RECORDS_AT_ONCE, decoded, departure_in, load, read_journal
 from outlast.runtime.executions.lost_workers import LastWords, no_last_words
 from outlast.runtime.executions.rerunning import Rerunner, fingerprint_of
 from outlast.runtime.executions.store_retry import patiently
@@ -340,6 +341,12 @@ class JournaledExecution(Execution):
     ) -> Execution:
         forked = await self._reruns.fork(self._id, at=at, id=id, edits=edits, again=again)
         return JournaledExecution(forked, self._store, self._clock, self._deltas)
+
+    async def departure(self) -> OutlastError | None:
+        records = await self._reruns.records(self._id)
+        started = records[0]
+        assert isinstance(started, ExecutionStarted)
+        return await departure_in(definition_of(started.workflow), self._id, records)
 
     async def export(self) -> Sequence[str]:
         return await self._reruns.export(self._id)

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from outlast.core.errors import NonDeterminismError
 from outlast.core.events import PatchedData
 from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution, ExecutionDescription
@@ -74,6 +75,25 @@ class CodeContract(DurabilityContractBase):
         assert (await execution.describe()).error is None
         assert (world.count("first"), world.count("second"), world.count("gate passed")) == (1, 1, 1)
         assert world.attempts("gate reached") == [1, 2]
+
+    async def test_d11_code_is_checked_without_running_a_step(self, stage: Stage) -> None:
+        right = version(["first", "gate", "second"])
+        execution, world = await stage.start(right)
+        process = await stage.worker(right)
+        await stage.soon(world.happened("gate reached"))
+        assert await execution.departure() is None
+        await stage.lose(process)
+        again = await stage.again(execution)
+        assert await again.departure() is None
+        version(["gate", "second"])  # It takes the place of the first one in this process.
+        error = await again.departure()
+        assert isinstance(error, NonDeterminismError)
+        assert error.execution_id == execution.id
+        assert "'record'" in str(error)
+        version(["first", "gate", "second", "third"])
+        assert await again.departure() is None
+        assert [effect.what for effect in world.effects] == ["first", "gate reached"]
+        assert (await again.describe()).status is Status.RUNNING
 
     async def test_d11_steps_that_are_added_at_the_end_are_not_a_departure(self, stage: Stage) -> None:
         short, long = version(["first", "gate"]), version(["first", "gate", "second"])
