@@ -82,8 +82,10 @@ class TemporalAttempts:
             values = activity.payload_converter().from_payloads([arg.payload for arg in args])
             past = Past.read(values[1]) if len(values) > 1 else Past(key_of(info.activity_id), 0, 0)
             step = await self._step(place, info, values[:1], pulse)
-            number = past.attempts + info.attempt - pulse.spared
-            if number > step.options.retry.max_attempts:
+            here = info.attempt - pulse.spared
+            number = past.attempts + here
+            # After a retry, an attempt that may have been cut short then is made once more in any case.
+            if number > step.options.retry.max_attempts and here > 1:
                 # The worker of the last attempt is lost.
                 raise _final(ActivityInterrupted(step.name), step, number - 1)
             try:
