@@ -224,3 +224,13 @@ def test_a_terminal_that_cannot_show_a_character_gets_its_number(encoding: str) 
         assert "\\u2603" in said or (encoding == "ascii" and "\N{SNOWMAN}" in said)
         assert "Traceback" not in shown.stderr
         assert "unexpected" not in shown.stderr
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_row_of_a_table_is_one_line_in_a_pipe() -> None:
+    with running_worker("shop"):
+        for letter in "ab":
+            call("start", "shop:refusal", "no apples " * 20, "--id", letter * 190, "--wait")
+    listed = shell("outlast list")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["id", "b" * 190, "a" * 190]
+    assert all(line == line.rstrip() for line in listed.stdout.splitlines())

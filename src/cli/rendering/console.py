@@ -27,14 +27,17 @@ def console() -> Console:
 
 
 def print_table(table: Table) -> None:
-    """Print a table on standard output; where that is not a terminal, without blanks at the ends of lines.
+    """Print a table on standard output.
 
     A terminal that is too narrow for the columns that keep their width wraps the lines itself: an id that is
-    cut or folded is of no use.
+    cut or folded is of no use. Where the output is not a terminal, a row is a line without blanks at its end.
     """
     out = console()
-    out.width = max(out.width, _width_min(out, table))
-    if out.is_terminal:
+    is_terminal = sys.stdout.isatty()
+    width = _width_min(out, table, folded=FOLDED_WIDTH_MIN if is_terminal else WIDTH_MAX)
+    if width > out.width:
+        table.width = width
+    if is_terminal:
         out.print(table)
         return
     with out.capture() as printed:
@@ -43,14 +46,14 @@ def print_table(table: Table) -> None:
         out.print(line.rstrip())
 
 
-def _width_min(out: Console, table: Table) -> int:
-    """Return the width that a table needs for every column that is not folded."""
+def _width_min(out: Console, table: Table, *, folded: int) -> int:
+    """Return the width that a table needs, where a column that is folded needs no more than `folded`."""
     width = 0
     for column in table.columns:
         measured = measure_renderables(
             out, out.options.update(max_width=WIDTH_MAX), [column.header, *column.cells]
         )
-        width += GAP + (measured.maximum if column.no_wrap else min(FOLDED_WIDTH_MIN, measured.maximum))
+        width += GAP + (measured.maximum if column.no_wrap else min(folded, measured.maximum))
     return width
 
 
