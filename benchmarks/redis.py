@@ -22,6 +22,7 @@ from outlast.adapters.scripted.session import call, say
 from outlast.core.entries import FunctionCall, MessageOutput
 from outlast.core.events import ModelRepliedData, ToolReturnedData
 from outlast.core.json import encode
+from outlast.ports.finding import Where
 from outlast.ports.journal import Commit, NewExecution
 from outlast.ports.llm import ModelRequest
 from tests.adapters.redis_servers import VALKEY, RedisServer, ServerOptions, temporary_server
@@ -203,7 +204,7 @@ async def executions_per_second(server: RedisServer, number: int) -> float:
         began = time.perf_counter()
         for _ in range(EXECUTIONS):
             await backend.start(LookUps, TURNS)
-        while await backend.list(status="running", limit=1):  # noqa: ASYNC110 - other processes end them
+        while await backend.list(Where(status="running"), limit=1):  # noqa: ASYNC110 - other processes end them
             await asyncio.sleep(0.05)
         return EXECUTIONS / (time.perf_counter() - began)
 

@@ -90,8 +90,10 @@ from outlast.core.failure import Failure as Failure
 from outlast.core.summaries import SummariseHistory as SummariseHistory
 from outlast.core.usage import Usage as Usage
 from outlast.ports.durability.backend import Backend as Backend
+from outlast.ports.durability.backend import ExecutionPage as ExecutionPage
 from outlast.ports.durability.execution import Execution as Execution
 from outlast.ports.durability.execution import ExecutionDescription as ExecutionDescription
+from outlast.ports.finding import Where as Where
 from outlast.runtime.attempts.system_clock import SystemClock as SystemClock
 from outlast.runtime.definitions import workflow as workflow
 from outlast.runtime.definitions.activity import activity as activity

@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "More": {
         "agents": ("agents", "Remote agents that this library has made."),
+        "temporal": ("temporal", "The namespace of a Temporal service."),
         "demo": (
             "showing",
             "Kill a process in the middle of a multi-agent analysis, and see another finish it.",
@@ -63,6 +64,9 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
 }
 """The commands by section, each with the module that has it and the first line of its help."""
+
+GROUPS = ("agents", "temporal")
+"""The commands that have commands of their own."""
 
 _ALL = {name: at for section in COMMANDS.values() for name, at in section.items()}
 
@@ -87,7 +91,7 @@ class _Group(TyperGroup):
             return None
         module = import_module(f"outlast.cli.{_ALL[cmd_name][0]}")
         group = get_group(module.app)
-        return group if cmd_name == "agents" else group.commands[cmd_name]
+        return group if cmd_name in GROUPS else group.commands[cmd_name]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for section, commands in COMMANDS.items():

@@ -14,10 +14,9 @@ import typer
 
 from outlast.cli.ages import age_of
 from outlast.core.records import Status
-from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.backend import Backend, every_execution
 from outlast.ports.durability.execution import ExecutionDescription
-
-EXECUTIONS_MAX = 1_000_000
+from outlast.ports.finding import Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +46,19 @@ class Filters:
         """Return the names of the options."""
         return [one.name for one in fields(Filters)]
 
-    async def found(self, place: Backend, limit: int = EXECUTIONS_MAX) -> AsyncIterator[ExecutionDescription]:
-        """Yield the executions for which this holds, the newest first, at most `limit`."""
-        after, before = (
-            _time("--created-after", self.created_after),
-            _time("--created-before", self.created_before),
+    def where(self) -> Where:
+        """Return the filter that the options mean."""
+        return Where(
+            workflow=self.workflow,
+            status=self.status,
+            id_prefix=self.id_prefix,
+            created_after=_time("--created-after", self.created_after),
+            created_before=_time("--created-before", self.created_before),
         )
-        is_narrow = any((self.id_prefix, after, before))
-        count = 0
-        for one in await place.list(
-            workflow=self.workflow, status=self.status, limit=EXECUTIONS_MAX if is_narrow else limit
-        ):
-            if (
-                one.id.startswith(self.id_prefix or "")
-                and (after is None or one.created_at >= after)
-                and (before is None or one.created_at < before)
-            ):
-                yield one
-                count += 1
-                if count == limit:
-                    return
+
+    def found(self, place: Backend, limit: int | None = None) -> AsyncIterator[ExecutionDescription]:
+        """Yield the executions for which this holds, the newest first, at most `limit`."""
+        return every_execution(place, self.where(), limit=limit)
 
 
 def bundled(options: type[Any], name: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:

@@ -18,9 +18,8 @@ from outlast.core.approvals import PendingApproval, Verdict
 from outlast.core.errors import ExecutionNotFound
 from outlast.core.json import JSON, decode, encode
 from outlast.core.records import Status
-from outlast.ports.durability.backend import Backend
-
-EXECUTIONS_MAX = 1_000_000
+from outlast.ports.durability.backend import Backend, every_execution
+from outlast.ports.finding import Where
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -74,7 +73,12 @@ def pending(
 async def _inbox(place: Backend) -> list[tuple[str, PendingApproval]]:
     """Return the calls of all open executions, those of the oldest execution first."""
     waiting: list[tuple[str, PendingApproval]] = []
-    for one in reversed(await place.list(status=Status.RUNNING, limit=EXECUTIONS_MAX)):
+    found = [
+        one
+        for status in (Status.RUNNING, Status.PAUSED)
+        async for one in every_execution(place, Where(status=status))
+    ]
+    for one in sorted(found, key=lambda one: one.created_at):
         with suppress(ExecutionNotFound):  # It was forgotten meanwhile.
             execution = await place.get(one.id)
             waiting += [(one.id, approval) for approval in await execution.pending()]

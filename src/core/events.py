@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, KeysView, Mapping
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 from pydantic import Field, SkipValidation
 
@@ -90,6 +90,7 @@ class EventKind(StrEnum):
     UPDATE_FAILED = "update_failed"
     CANCEL_REQUESTED = "cancel_requested"
     PATCHED = "patched"
+    TAGGED = "tagged"
 
 
 class EventData(Value):
@@ -636,6 +637,29 @@ class PatchedData(EventData):
     """The name of the patch."""
 
 
+class TaggedData(EventData):
+    """Workflow code changed the tags of the execution. Changes from outside are not in the stream."""
+
+    kind: ClassVar = EventKind.TAGGED
+    tags: dict[str, str] = Field(default_factory=dict)
+    """Tags that were added or replaced."""
+    removed: list[str] = Field(default_factory=list)
+    """The names of tags that were removed."""
+
+    @classmethod
+    def of(cls, changes: Mapping[str, str | None]) -> Self:
+        """Return the data for these changes."""
+        return cls(
+            tags={name: value for name, value in changes.items() if value is not None},
+            removed=[name for name, value in changes.items() if value is None],
+        )
+
+    @property
+    def changes(self) -> dict[str, str | None]:
+        """The changes; None stands for a tag that is removed."""
+        return {**self.tags, **dict.fromkeys(self.removed)}
+
+
 AnyEventData: TypeAlias = (
     ExecutionStartedData
     | ExecutionCompletedData
@@ -680,6 +704,7 @@ AnyEventData: TypeAlias = (
     | UpdateFailedData
     | CancelRequestedData
     | PatchedData
+    | TaggedData
 )
 """The data of any event; a type checker can check that a `match` over it has every kind."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from outlast.core.errors import CannotRerun, StorageCorrupt, StorageTooNew
 from outlast.core.json import decode
@@ -37,6 +37,7 @@ class ExportHeader(Value):
     task_queue: str
     exported_at: float
     records: int
+    tags: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ class WorkflowDefinition:
         _check_name("a workflow", self.name)
 
 
-START_OPTIONS = frozenset({"id", "task_queue", "backend"})
+START_OPTIONS = frozenset({"id", "task_queue", "tags", "backend"})
 """The options with which an execution is started, beside the arguments of its entrypoint."""
 UPDATE_OPTIONS = frozenset({"id"})
 """The options with which an update is sent, beside the arguments of its handler."""

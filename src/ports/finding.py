@@ -17,8 +17,9 @@ from datetime import datetime
 from typing import Self
 
 from outlast.core.errors import DefinitionError
+from outlast.core.json import whole_characters
 from outlast.core.records import Status
-from outlast.core.tags import checked_tags
+from outlast.core.tags import ALL_TAGS_MAX, checked_tags
 
 HALF_A_MICROSECOND = 0.5e-6
 """Descriptions round times to microseconds. So a bound finds what its description shows."""
@@ -48,12 +49,14 @@ class Where:
     """The kind of the most important thing that it waits for."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tags", checked_tags(self.tags))
+        object.__setattr__(self, "tags", checked_tags(self.tags, most=ALL_TAGS_MAX))
         if self.status is not None:
             object.__setattr__(self, "status", _status(self.status))
         for name in ("workflow", "id_prefix", "waiting_for"):
             if not isinstance(text := getattr(self, name), str | None):
                 raise DefinitionError(f"{name} of a filter is text, not {type(text).__name__}")
+            if text is not None and text != whole_characters(text):
+                raise DefinitionError(f"{name} of a filter has half of a surrogate pair: {text[:40]!r}")
         for name in ("created_after", "created_before"):
             _check_time(name, getattr(self, name))
 

@@ -70,7 +70,7 @@ from unicodedata import category
 
 from outlast.core.json import whole_characters
 from outlast.core.records import Status
-from outlast.core.tags import checked_changes, checked_tags
+from outlast.core.tags import ALL_TAGS_MAX, checked_changes, checked_tags
 from outlast.ports.finding import EVERYTHING, Cursor, Where
 
 DEFAULT_TASK_QUEUE = "default"
@@ -167,7 +167,7 @@ class NewExecution:
         _check_reason(self.reason)
         _check_summary(self.summary, self.waiting)
         if self.tags:
-            object.__setattr__(self, "tags", checked_tags(self.tags))
+            object.__setattr__(self, "tags", checked_tags(self.tags, most=ALL_TAGS_MAX))
         for text in (self.id, self.workflow, self.task_queue):
             check_id(text)
         mark = self.fingerprint

@@ -12,7 +12,8 @@ from outlast.core.errors import DefinitionError, NotSupported
 from outlast.core.json import encode
 from outlast.core.records import Status
 from outlast.ports.durability.backend import Backend
-from outlast.ports.durability.execution import Execution, ExecutionDescription
+from outlast.ports.durability.execution import Execution
+from outlast.ports.finding import Where
 from outlast.web.answers import json
 from outlast.web.documents import (
     approval_document,
@@ -42,14 +43,16 @@ class Reading:
 
     async def fleet(self, request: Request) -> Response:
         """Answer with a page of executions, the newest first, and the cursor of the next one."""
-        found, cursor = await page_of(
-            self._backend,
+        where = Where(
             workflow=request.query_params.get("workflow") or None,
             status=request.query_params.get("status") or None,
+        )
+        found = await self._backend.list(
+            where,
             limit=min(_number(request, "limit", PAGE), PAGE),
             cursor=request.query_params.get("cursor") or None,
         )
-        return json({"executions": [execution_document(one) for one in found], "cursor": cursor})
+        return json({"executions": [execution_document(one) for one in found], "cursor": found.cursor})
 
     async def workers(self, request: Request) -> Response:
         """Answer with the workers that are alive; `note` says so if the backend does not know them."""
@@ -60,14 +63,17 @@ class Reading:
 
     async def inbox(self, request: Request) -> Response:
         """Answer with the calls that wait for a person, over all executions."""
-        found, cursor = await page_of(
-            self._backend, workflow=None, status=Status.RUNNING, limit=INBOX_EXECUTIONS_MAX, cursor=None
-        )
+        pages = [
+            await self._backend.list(Where(status=status), limit=INBOX_EXECUTIONS_MAX)
+            for status in (Status.RUNNING, Status.PAUSED)
+        ]
+        found = [one for page in pages for one in page]
+        is_all = all(page.cursor is None for page in pages)
         waiting: list[dict[str, Any]] = []
         for one in found:
             execution = await self._backend.get(one.id)
             waiting += [approval_document(one.id, call) for call in await execution.pending()]
-        return json({"approvals": waiting, "looked_at": len(found), "is_all": cursor is None})
+        return json({"approvals": waiting, "looked_at": len(found), "is_all": is_all})
 
     async def execution(self, request: Request) -> Response:
         """Answer with one execution as it stands. The page finds the calls that wait in the events."""
@@ -117,16 +123,6 @@ class Reading:
 
     async def _execution(self, request: Request) -> Execution:
         return await self._backend.get(request.query_params.get("id", ""))
-
-
-async def page_of(
-    backend: Backend, *, workflow: str | None, status: str | None, limit: int, cursor: str | None
-) -> tuple[list[ExecutionDescription], str | None]:
-    """Return a page of executions, the newest first, and the cursor of the next page, or None at the end."""
-    start = 0 if cursor is None else _read_number("cursor", cursor)
-    found = await backend.list(workflow=workflow, status=status, limit=start + limit + 1)
-    more = len(found) > start + limit
-    return list(found[start : start + limit]), str(start + limit) if more else None
 
 
 def _number(request: Request, name: str, default: int) -> int:

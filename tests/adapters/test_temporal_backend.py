@@ -23,6 +23,7 @@ import outlast
 from outlast.adapters.temporal import TemporalBackend
 from outlast.core.events import EventKind
 from outlast.core.records import Status
+from outlast.ports.finding import Where
 from outlast.runtime.definitions.workflow import definition_of
 from outlast.testing.contracts.examples import few_examples
 from outlast.testing.mistral_server import Call, Handoff, MistralServer, Say, ScriptedModel
@@ -303,7 +304,7 @@ async def test_executions_that_exist_are_listed_and_others_not_found(url: str) -
 
 
 async def completed(backend: outlast.Backend) -> list[outlast.ExecutionDescription]:
-    return list(await backend.list(workflow="temporal_steps", status="completed"))
+    return list(await backend.list(Where(workflow="temporal_steps", status="completed")))
 
 
 @pytest.mark.parametrize("value", [object(), "x" * 3_000_000])

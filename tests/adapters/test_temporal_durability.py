@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
 
 from outlast.adapters.temporal import TemporalBackend
+from outlast.adapters.temporal.search_attributes import register
 from outlast.adapters.temporal.worker import TemporalWorker
 from outlast.composition.backends import toolkit
 from outlast.composition.durable_run import DurableRun
@@ -32,6 +33,13 @@ from tests.adapters.temporal_server import new_namespace, shared_server, stored_
 def quiet_runtime() -> Runtime:
     """Return a runtime in which Temporal's SDK does not try for ever to say that killed workers are alive."""
     return Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=None)
+
+
+async def namespace_with_tags() -> str:
+    """Return a new namespace that is set up for tags."""
+    namespace = await new_namespace(shared_server())
+    await register(await Client.connect(shared_server(), namespace=namespace))
+    return namespace
 
 
 class MortalBackend(TemporalBackend):
@@ -84,7 +92,7 @@ class InNamespace(DurabilityStorage):
 
     async def namespace(self) -> str:
         if self._namespace is None:
-            self._namespace = asyncio.create_task(new_namespace(shared_server()))
+            self._namespace = asyncio.create_task(namespace_with_tags())
         return await self._namespace
 
     def open(self) -> MortalBackend:
@@ -148,6 +156,9 @@ LACKS = frozenset(
         BackendCapability.STEADY_LEASES,
         BackendCapability.HOLDS,
         BackendCapability.INTERRUPTS_CODE,
+        BackendCapability.TAGS_WHAT_HAS_ENDED,
+        BackendCapability.FINDS_WAITS,
+        BackendCapability.LISTS_IN_ORDER,
     }
 )
 

@@ -12,6 +12,7 @@ import pytest
 import outlast
 from outlast.adapters.temporal import TemporalBackend, requests
 from outlast.core.events import EventKind, ToolCalledData, TurnStartedData
+from outlast.ports.finding import Where
 from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters import temporal_programs as programs
 from tests.adapters.temporal_histories import replay_all
@@ -151,7 +152,7 @@ async def test_the_log_warns_of_a_history_that_grows_too_long(
 
 
 async def listed(backend: outlast.Backend) -> list[outlast.ExecutionDescription]:
-    return list(await backend.list(workflow="temporal_conversation"))
+    return list(await backend.list(Where(workflow="temporal_conversation")))
 
 
 async def read(execution: outlast.Execution, after: int = 0) -> list[outlast.Event]:

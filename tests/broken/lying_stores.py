@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from outlast.core.records import Status
 from outlast.ports.clock import Clock
+from outlast.ports.finding import EVERYTHING, Cursor, Where
 from outlast.ports.journal import (
     Claim,
     Commit,
@@ -345,3 +346,50 @@ class StopsWithoutLeaving(BrokenBackend):
     class lifeline(Lifeline):
         async def leave(self, identity: str) -> None:
             return None
+
+
+class PagesByTime(BrokenBackend):
+    """The next page begins after the time of the last execution: others of that time are in no page."""
+
+    breaks = "d26_"
+
+    class lifeline(Lifeline):
+        async def heads(
+            self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
+        ) -> Sequence[Head]:
+            return await super().heads(where, limit=limit, after=after and replace(after, id=""))
+
+
+class FiltersWhatItGot(BrokenBackend):
+    """The store is asked for a page, and then some of it is left out."""
+
+    breaks = "d26_"
+
+    class lifeline(Lifeline):
+        async def heads(
+            self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
+        ) -> Sequence[Head]:
+            page = await super().heads(limit=limit, after=after)
+            return [head for head in page if where.workflow in (None, head.workflow)]
+
+
+class LosesTheTagsOfCode(BrokenBackend):
+    """Tags from code are in the stream, and nothing else knows them."""
+
+    breaks = "d26_"
+
+    class lifeline(Lifeline):
+        async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+            await super().append(claim, position, records, replace(commit, tags={}))
+
+
+class ForgetsTagsWhereItCopies(BrokenBackend):
+    """A fork, and an import, begin without tags."""
+
+    breaks = "d26_"
+
+    class lifeline(Lifeline):
+        async def create(
+            self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()
+        ) -> tuple[Head, bool]:
+            return await super().create(replace(new, tags={}) if more else new, first, more)

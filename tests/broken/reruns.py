@@ -180,8 +180,10 @@ class BelievesEdits(BrokenBackend):
     replaced = ((rerunning, "_check_edits", _believes),)
 
 
-async def _runs_imports(self: Rerunner, records: Any, id: str, task_queue: str, *, reason: Any) -> str:
-    return await _create(self, records, id, task_queue, reason=None)
+async def _runs_imports(
+    self: Rerunner, records: Any, id: str, task_queue: str, tags: Any, *, reason: Any
+) -> str:
+    return await _create(self, records, id, task_queue, tags, reason=None)
 
 
 class RunsImports(BrokenBackend):

@@ -116,6 +116,7 @@ EMITTED: list[AnyEventData] = [
     events.GuardrailRejectedData(run="r", agent="a", of="input", guardrail="g", reason="secret"),
     events.GuardrailReplacedData(run="r", agent="a", of="output", guardrail="g", text="***"),
     events.PatchedData(patch="p"),
+    events.TaggedData.of({"team": "blue", "draft": None}),
 ]
 STORIES: list[tuple[list[AnyRecord], AnyEventData]] = [
     ([STARTED], events.ExecutionStartedData(workflow="w", arguments={"n": 1})),

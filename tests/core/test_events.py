@@ -119,6 +119,13 @@ def test_data_are_read_by_name_too(data: AnyEventData) -> None:
         data["nonsense"]
 
 
+def test_changes_of_tags_are_kept() -> None:
+    changes = {"team": "blue", "draft": None}
+    data = events.TaggedData.of(changes)
+    assert data.changes == changes
+    assert data.to_data() == {"tags": {"team": "blue"}, "removed": ["draft"]}
+
+
 def test_data_are_frozen() -> None:
     data = events.PatchedData(patch="p")
     with pytest.raises(ValueError, match="frozen"):

@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outlast.core import events
 from outlast.core.errors import DefinitionError
-from outlast.core.tags import TAG_CHARACTERS_MAX, TAGS_MAX, changed, checked_changes, checked_tags, too_many
+from outlast.core.records import EventEmitted, ExecutionStarted
+from outlast.core.tags import (
+    TAG_CHARACTERS_MAX,
+    TAGS_MAX,
+    changed,
+    changes_in,
+    checked_changes,
+    checked_tags,
+    too_many,
+)
 
 texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=TAG_CHARACTERS_MAX)
 names = texts.filter(bool)
@@ -49,6 +59,18 @@ def test_what_no_tag_can_be_is_refused_in_words(wrong: dict[str, str], words: st
     for check in (checked_tags, checked_changes):
         with pytest.raises(DefinitionError, match=words):
             check(wrong)
+
+
+def test_the_changes_in_records_are_those_of_code_in_order() -> None:
+    emitted: list[events.AnyEventData] = [
+        events.TaggedData.of({"team": "blue", "draft": "1"}),
+        events.PatchedData(patch="p"),
+        events.TaggedData.of({"draft": None}),
+    ]
+    records = [EventEmitted.of(f"event:{number}", data) for number, data in enumerate(emitted)]
+    started = ExecutionStarted(at=0.0, workflow="w", arguments={})
+    assert changes_in([started, *records]) == {"team": "blue", "draft": None}
+    assert changes_in([started]) == {}
 
 
 def test_only_a_change_removes_a_tag() -> None:

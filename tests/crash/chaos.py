@@ -17,6 +17,7 @@ from typing import Any
 
 import outlast
 from outlast.core.events import EventKind
+from outlast.ports.finding import Where
 from tests.crash.processes import Effects, Processes, insist
 from tests.crash.program import UNKNOWN, Brief
 
@@ -133,7 +134,7 @@ async def resume_when_held(backend: outlast.Backend, ids: Collection[str], most:
     good, resumed = frozenset(ids), 0
     while True:
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        for described in await insist(lambda: backend.list(status="running")):
+        for described in await insist(lambda: backend.list(Where(status="running"))):
             if described.held and described.id in good:
                 assert resumed < most, described
                 resumed += await insist((await insist(partial(backend.get, described.id))).resume)
@@ -147,7 +148,7 @@ async def carry_out(count: int, url: str, trouble: Trouble) -> None:
         async with made(trouble, 150 + count / 2):
             results = await carried_out(backend, ids)
         await check_events(backend, results)
-        assert await backend.list(status="running") == []
+        assert not await backend.list(Where(status="running"))
     check_effects(trouble.processes.effects, results)
 
 

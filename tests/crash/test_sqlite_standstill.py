@@ -14,6 +14,7 @@ import pytest
 
 import outlast
 from outlast.adapters.sqlite import SqliteStore, schema
+from outlast.ports.finding import Where
 from outlast.ports.journal import NewExecution
 from outlast.runtime.attempts.system_clock import SystemClock
 from tests.children import end_with_parent
@@ -101,7 +102,7 @@ async def test_workers_wait_for_a_process_that_is_stopped_with_the_lock_and_then
             finally:
                 other.kill()
                 other.join()
-            written = [one.id for one in await backend.list(workflow="w")]
+            written = [one.id for one in await backend.list(Where(workflow="w"))]
             assert sorted(written) == (["before", "interrupted"] if how is signal.SIGCONT else ["before"])
     effects.check()
     assert effects.attempts("before") == [1, 1]

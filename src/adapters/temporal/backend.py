@@ -6,16 +6,13 @@ import asyncio
 import inspect
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Self
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import (
-    Client,
-    WorkflowExecution,
-)
+from temporalio.client import Client
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -23,11 +20,12 @@ from temporalio.service import RPCError
 
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.execution import TemporalExecution
+from outlast.adapters.temporal.finding import find
 from outlast.adapters.temporal.importing import import_execution
 from outlast.adapters.temporal.journal_start import FINGERPRINT, fingerprint_of
 from outlast.adapters.temporal.payloads import ExplainingCodec, check_size, data_converter, limit_of
 from outlast.adapters.temporal.refusals import namespace_refused, translated, unreachable
-from outlast.adapters.temporal.visibility import begins_like
+from outlast.adapters.temporal.search_attributes import attributes_of, is_missing, not_registered
 from outlast.adapters.temporal.worker import TemporalWorker, TemporalWorkerOptions
 from outlast.adapters.temporal.worker_presence import workers_of
 from outlast.core.errors import (
@@ -38,10 +36,11 @@ from outlast.core.errors import (
     NotSupported,
     StorageUnavailable,
 )
-from outlast.core.records import Status
+from outlast.core.tags import checked_tags
 from outlast.ports.definitions import check_options
-from outlast.ports.durability.backend import Backend, WorkerDescription, checked_filter
-from outlast.ports.durability.execution import Execution, ExecutionDescription
+from outlast.ports.durability.backend import Backend, ExecutionPage, WorkerDescription, check_limit
+from outlast.ports.durability.execution import Execution
+from outlast.ports.finding import EVERYTHING, Where
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
 from outlast.ports.toolkit import Toolkit
 
@@ -50,14 +49,6 @@ CONNECT_SECONDS = 30.0
 
 _CONNECTION = frozenset(inspect.signature(Client.connect).parameters) - {
     *("target_host", "namespace", "data_converter", "lazy")
-}
-
-_VISIBLE = {
-    Status.RUNNING: "ExecutionStatus = 'Running'",
-    Status.COMPLETED: "ExecutionStatus = 'Completed'",
-    Status.CANCELLED: "ExecutionStatus = 'Canceled'",
-    Status.FAILED: "ExecutionStatus IN ('Failed', 'TimedOut')",
-    Status.TERMINATED: "ExecutionStatus = 'Terminated'",
 }
 
 
@@ -148,11 +139,13 @@ class TemporalBackend(Backend):
         *args: Any,
         id: str | None = None,
         task_queue: str = DEFAULT_TASK_QUEUE,
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Execution:
         definition = self._toolkit.definition_of(workflow)
-        queue = None if task_queue == DEFAULT_TASK_QUEUE else task_queue
-        check_options(f"workflow {definition.name}", definition.signature, args, id=id, task_queue=queue)
+        options = {"id": id, "task_queue": None if task_queue == DEFAULT_TASK_QUEUE else task_queue}
+        check_options(f"workflow {definition.name}", definition.signature, args, **options, tags=tags)
+        checked = checked_tags(tags or {})
         arguments = definition.signature.dump_arguments(*args, **kwargs)
         check_size(f"the input of workflow {definition.name!r}", arguments, self._limit_bytes)
         fingerprint = fingerprint_of(definition.name, arguments)
@@ -173,7 +166,12 @@ class TemporalBackend(Backend):
                     task_queue=task_queue,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     memo={FINGERPRINT: fingerprint},
+                    search_attributes=attributes_of(checked),
                 )
+            except RPCError as error:
+                if checked and is_missing(error):
+                    raise not_registered(self._namespace, "tags") from error
+                raise
             except WorkflowAlreadyStartedError:
                 existing = await execution.handle.describe()
                 if existing.workflow_type != definition.name:
@@ -194,24 +192,15 @@ class TemporalBackend(Backend):
         return self._execution(await import_execution(self.client, lines, id, time.time()))
 
     async def list(
-        self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
-    ) -> Sequence[ExecutionDescription]:
-        wanted = checked_filter(status, limit)
-        if not limit or wanted is Status.PAUSED or (workflow is not None and not is_id(workflow)):
-            return []  # Temporal's server pauses no execution.
-        # If an execution continues as new, only its last run counts.
-        conditions = ["ExecutionStatus != 'ContinuedAsNew'"]
-        conditions += [] if workflow is None else begins_like("WorkflowType", workflow)
-        conditions += [] if wanted is None else [_VISIBLE[wanted]]
-        found: list[WorkflowExecution] = []
+        self, where: Where | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> ExecutionPage:
+        check_limit(limit)
         with translated(""):
-            async for one in self.client.list_workflows(" AND ".join(conditions)):
-                if workflow in (None, one.workflow_type):
-                    found.append(one)
-                if len(found) == limit:
-                    break
+            found, following = await find(self.client, where or EVERYTHING, limit, cursor)
         found.sort(key=lambda one: one.start_time, reverse=True)
-        return [await self._execution(one.id).described(one) for one in found]
+        return ExecutionPage(
+            tuple([await self._execution(one.id).described(one) for one in found]), following
+        )
 
     def _execution(self, execution_id: str) -> TemporalExecution:
         return TemporalExecution(self.client, execution_id, self._toolkit, self._ended)

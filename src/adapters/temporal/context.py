@@ -23,7 +23,7 @@ from outlast.adapters.temporal.requests import LengthWarning, payload_of, start
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from outlast.core.approvals import Decision
 from outlast.core.errors import DeterminismError, NotSupported, PayloadTooLarge
-from outlast.core.events import PatchedData
+from outlast.core.events import PatchedData, TaggedData
 from outlast.core.failure import Failure, step_error
 from outlast.core.json import JSON
 from outlast.core.records import (
@@ -148,6 +148,10 @@ class TemporalContext(WorkflowContext):
 
     def emit(self, data: E) -> E:
         self._check_may_change("an event")
+        if isinstance(data, TaggedData):
+            raise NotSupported(
+                "this workflow is Temporal's own: tag it by temporalio.workflow.upsert_search_attributes"
+            )
         event = EventEmitted.of(f"event:{self._emitted + 1}", data)
         check_size(f"an event of kind {event.kind!r}", event.data, self._limit_bytes)
         self._emitted += 1

@@ -23,8 +23,10 @@ from temporalio import workflow
 from outlast.adapters.temporal.failures import StepLimits, step_failure
 from outlast.adapters.temporal.holding import HELD
 from outlast.adapters.temporal.kept_records import KeptRecords
+from outlast.adapters.temporal.messages import TAG_SIGNAL
 from outlast.adapters.temporal.payloads import check_size
 from outlast.adapters.temporal.requests import LengthWarning, Past, payload_of, seconds_until, start
+from outlast.adapters.temporal.search_attributes import tags_in, update_of
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from outlast.core.errors import ActivityInterrupted, NotSupported, PayloadTooLarge
 from outlast.core.failure import Failure
@@ -47,6 +49,7 @@ from outlast.core.records import (
     encode_record,
     read_record,
 )
+from outlast.core.tags import changed, changes_in
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.steps import Step
 from outlast.ports.durability.workflow_context import WorkflowInfo
@@ -213,6 +216,9 @@ class TemporalDriver(KeptHistory):
 
     def signal(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> None:
         """Give the code a signal."""
+        if name == TAG_SIGNAL:
+            self._tag({tag: value for tag, value in named.items() if isinstance(value, str | None)})
+            return
         self._give(
             SignalReceived(
                 at=workflow.time(),
@@ -278,7 +284,10 @@ class TemporalDriver(KeptHistory):
             return end
         assert self._live.carried is not None
         along = Carried(self._live.next_beginning(len(self.records)), self._left)
-        workflow.continue_as_new(args=[self._live.carried, along.written()])
+        workflow.continue_as_new(
+            args=[self._live.carried, along.written()],
+            search_attributes=workflow.info().typed_search_attributes,
+        )
 
     def _activity_done(self, step: Step, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -347,6 +356,8 @@ class TemporalDriver(KeptHistory):
                     self._start_timer(key, due_at)
                 case UpdateCompleted():
                     self._settle(record)
+        if changes := changes_in(batch.records):
+            self._tag(changes)
         self._live.report(batch.records)
         for key in [key for key in self._activities if key not in machine.steps]:
             given_up = self._activities.pop(key)
@@ -380,6 +391,12 @@ class TemporalDriver(KeptHistory):
         self._activities[step.key] = _Requested(step, place, task)
         self._steps.keep(place, step)
         task.add_done_callback(lambda done: self._activity_done(step, done))
+
+    def _tag(self, changes: Mapping[str, str | None]) -> None:
+        """Change the tags, if that makes a difference: it writes an event into the history."""
+        known = tags_in(workflow.info().typed_search_attributes)
+        if (tags := changed(known, changes)) != known:
+            workflow.upsert_search_attributes([update_of(tags)])
 
     def _start_timer(self, key: str, due_at: float) -> None:
         delay = seconds_until(due_at, workflow.time())

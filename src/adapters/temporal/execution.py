@@ -31,12 +31,13 @@ from outlast.adapters.temporal.failures import failure_in, is_rejection
 from outlast.adapters.temporal.history import read_history, stopped_by
 from outlast.adapters.temporal.holding import RESUME_SIGNAL, held_because
 from outlast.adapters.temporal.importing import queue_of
-from outlast.adapters.temporal.messages import read_sent, sent
+from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent, sent
 from outlast.adapters.temporal.obstacles import obstacle_in
 from outlast.adapters.temporal.payloads import check_size, limit_of
 from outlast.adapters.temporal.record_source import PAUSE_SECONDS, answered
 from outlast.adapters.temporal.refusals import translated
 from outlast.adapters.temporal.rerunning import TemporalRerunner
+from outlast.adapters.temporal.search_attributes import is_registered, not_registered, tags_in
 from outlast.adapters.temporal.stream import EventStream
 from outlast.core.approvals import (
     DECISION_SIGNAL,
@@ -54,6 +55,7 @@ from outlast.core.errors import (
     ExecutionTerminated,
     InvalidArguments,
     NonDeterminismError,
+    NotSupported,
     OutlastError,
     StorageUnavailable,
     Unserialisable,
@@ -66,6 +68,7 @@ from outlast.core.exports import ExportHeader, exported
 from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, JSON, kept
 from outlast.core.records import AnyRecord, Status
+from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import check_id
@@ -251,6 +254,21 @@ class TemporalExecution(Execution):
         with translated(self.id):
             await self._while_running(self.handle.terminate(reason=reason))
 
+    async def tag(self, tags: Mapping[str, str | None]) -> None:
+        """Change the tags; the change is seen when a worker has taken it."""
+        changes = checked_changes(tags)
+        with translated(self.id):
+            described = await self.handle.describe()
+            if not await is_registered(self._client):
+                raise not_registered(self._client.namespace, "tags")
+            if described.close_time is not None:
+                raise NotSupported("Temporal keeps the tags of an execution as they were at its end")
+            known = tags_in(described.typed_search_attributes)
+            count = len(changed(known, changes))
+            if count > max(TAGS_MAX, len(known)):
+                raise too_many(count)
+            await self._while_running(self.handle.signal(TAG_SIGNAL, sent((), changes)))
+
     async def retry(self, *, again: bool = False) -> None:
         """Start another run of the workflow id (see `rerunning`); a worker or this process needs its code."""
         await self._reruns.retry(again=again)
@@ -288,6 +306,7 @@ class TemporalExecution(Execution):
             task_queue=await queue_of(found),
             exported_at=time.time(),
             records=len(records),
+            tags=tags_in(found.typed_search_attributes),
         )
         return list(exported(header, records))
 
@@ -337,6 +356,7 @@ class TemporalExecution(Execution):
             found.close_time,
             error,
             held=held is not None,
+            tags=tags_in(found.typed_search_attributes),
             failure=failure,
         )
 

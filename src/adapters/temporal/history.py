@@ -27,7 +27,7 @@ from temporalio.exceptions import ApplicationError
 
 from outlast.adapters.temporal.driver import Carried, turn_of
 from outlast.adapters.temporal.failures import StepLimits, failure_in, step_failure
-from outlast.adapters.temporal.messages import read_sent
+from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent
 from outlast.adapters.temporal.requests import limits_in
 from outlast.adapters.temporal.steps import key_of, name_in
 from outlast.core.events import PatchedData
@@ -194,6 +194,8 @@ class _Reader:
         self.waiting.append((goes_first, event.event_id, record))
 
     async def _workflow_execution_signaled(self, event: HistoryEvent, sent: Any) -> None:
+        if sent.signal_name == TAG_SIGNAL:
+            return
         arguments, named = read_sent(await self._values(sent.input))
         signal = SignalReceived(
             at=0.0,

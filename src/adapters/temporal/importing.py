@@ -54,13 +54,14 @@ async def import_execution(client: Client, lines: Iterable[str], id: str | None,
     export = read_export(lines)
     new_id = id or export.header.id
     records, end, queue = imported(export, new_id, now), export.end, export.header.task_queue
+    tags = export.header.tags
     if end is None:
         reason = (
             "imported: it does not run by itself. Look at it, fork it, or resume it to let it go on here, "
             "where its steps may happen a second time"
         )
         request = await start_request(
-            client, new_id, records, queue, uuid.uuid4().hex, held=reason, memo={HELD: reason}
+            client, new_id, records, queue, uuid.uuid4().hex, held=reason, memo={HELD: reason}, tags=tags
         )
         with translated(new_id):
             await start(client, request)
@@ -68,7 +69,9 @@ async def import_execution(client: Client, lines: Iterable[str], id: str | None,
     own_queue = f"{_QUEUES}{uuid.uuid4().hex}"
     # Temporal's own end takes the place of a termination.
     journal = records[:-1] if end.status is Status.TERMINATED else records
-    request = await start_request(client, new_id, journal, own_queue, uuid.uuid4().hex, memo={QUEUE: queue})
+    request = await start_request(
+        client, new_id, journal, own_queue, uuid.uuid4().hex, memo={QUEUE: queue}, tags=tags
+    )
     with translated(new_id):
         run_id = await start(client, request)
         try:

@@ -9,10 +9,12 @@ from temporalio.api.common.v1 import Memo, Payloads
 from temporalio.api.enums.v1 import WorkflowIdReusePolicy
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from temporalio.client import Client
+from temporalio.converter import encode_search_attributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.adapters.temporal.driver import Carried
 from outlast.adapters.temporal.payloads import check_size, limit_of
+from outlast.adapters.temporal.search_attributes import attributes_of, is_missing, not_registered
 from outlast.core.errors import DefinitionError, ExecutionAlreadyExists
 from outlast.core.json import JSON, canonical
 from outlast.core.records import AnyRecord, ExecutionStarted
@@ -31,6 +33,7 @@ async def start_request(
     *,
     held: str | None = None,
     memo: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> StartWorkflowExecutionRequest:
     """Return the request to start a run of an execution; see `Carried` for the journal and `held`.
 
@@ -60,6 +63,8 @@ async def start_request(
     )
     request.workflow_type.name = started.workflow
     request.task_queue.name = task_queue
+    if tags:
+        encode_search_attributes(attributes_of(tags), request.search_attributes)
     return request
 
 
@@ -68,10 +73,13 @@ async def start(client: Client, request: StartWorkflowExecutionRequest) -> str:
 
     Raises:
         ExecutionAlreadyExists: the id is in use.
+        NotSupported: it has tags, and the namespace is not set up for them.
     """
     try:
         response = await client.workflow_service.start_workflow_execution(request, retry=True)
     except RPCError as error:
+        if is_missing(error):
+            raise not_registered(client.namespace, "tags") from error
         if error.status is not RPCStatusCode.ALREADY_EXISTS:
             raise
         raise ExecutionAlreadyExists(request.workflow_id, "journal") from None

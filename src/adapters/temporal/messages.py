@@ -7,6 +7,9 @@ from typing import Any
 
 from outlast.core.json import JSON
 
+TAG_SIGNAL = "outlast.tag"
+"""The signal that changes tags, given by name; it is for the driver, and code does not get it."""
+
 
 def sent(arguments: Sequence[JSON], named: Mapping[str, JSON]) -> dict[str, Any]:
     """Return the payload for the arguments of a signal, a query or an update."""

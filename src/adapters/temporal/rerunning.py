@@ -125,6 +125,8 @@ class TemporalRerunner:
         new_id = uuid.uuid4().hex if id is None else id
         queue = await queue_of(known.found)
         request = await start_request(self._client, new_id, copy, queue, uuid.uuid4().hex)
+        info = known.found.raw_description.workflow_execution_info
+        request.search_attributes.CopyFrom(_set_by_users(info.search_attributes))
         with translated(new_id):
             await start(self._client, request)
         return new_id

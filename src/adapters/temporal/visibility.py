@@ -17,7 +17,16 @@ def begins_like(field: str, text: str) -> list[str]:
     For a text with a quotation mark or a backslash, only the part before it is looked for: the caller must
     compare.
     """
-    beginning = text[: min((text.find(one) for one in _UNFINDABLE if one in text), default=len(text))]
-    if beginning == text:
+    if _findable(text) == text:
         return [f"{field} = {quoted(text)}"]
-    return [f"{field} STARTS_WITH {quoted(beginning)}"] if beginning else []
+    return beginning(field, text)
+
+
+def beginning(field: str, text: str) -> list[str]:
+    """Return conditions that find all executions whose `field` begins with `text`, and perhaps others."""
+    findable = _findable(text)
+    return [f"{field} STARTS_WITH {quoted(findable)}"] if findable else []
+
+
+def _findable(text: str) -> str:
+    return text[: min((text.find(one) for one in _UNFINDABLE if one in text), default=len(text))]

@@ -173,5 +173,8 @@ def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
             return "cancel requested"
         case events.PatchedData():
             return f"patch {data.patch} applies"
+        case events.TaggedData():
+            tags = [f"{name}={value}" for name, value in data.tags.items()]
+            return f"tagged {', '.join([*tags, *(f'{name} removed' for name in data.removed)])}"
         case _:
             assert_never(data)

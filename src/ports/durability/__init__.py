@@ -1,6 +1,6 @@
 """The durability port: what a backend offers, from outside and to workflow code.
 
-Every backend keeps the promises D1 to D23, and D25, which stand as tests in `testing.contracts.durability`:
+Every backend keeps the promises D1 to D23, D25 and D26; `testing.contracts.durability` tests them:
 
 D1   `start` with an id that exists returns the same execution when workflow and input are equal, else raises
      `ExecutionAlreadyExists`; two concurrent starts create one execution.
@@ -37,4 +37,6 @@ D23  `fork` starts a new execution whose journal begins with a prefix of another
      again, what follows has idempotency keys of its own, and the original is untouched.
 D25  An export holds all that is needed: imported on any backend it replays to the same state, and can be
      forked there; an import never runs by itself.
+D26  An execution is found by its tags, its workflow, its status, its id and its time: page after page, each
+     one that stays comes exactly once. Tags from code change together with what the code asks for then.
 """

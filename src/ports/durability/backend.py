@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from outlast.core.errors import DefinitionError, NotSupported
-from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution, ExecutionDescription
+from outlast.ports.finding import Where
 from outlast.ports.journal import DEFAULT_TASK_QUEUE
 
 
-def checked_filter(status: Status | str | None, limit: int) -> Status | None:
-    """Return the status to filter by; raises the errors of `Executions.list`."""
+@dataclass(frozen=True, slots=True)
+class ExecutionPage(Sequence[ExecutionDescription]):
+    """A part of a list of executions, in order. It is a sequence of descriptions."""
+
+    executions: tuple[ExecutionDescription, ...]
+    cursor: str | None = None
+    """The cursor for the next page; None if the list ends here."""
+
+    @overload
+    def __getitem__(self, index: int) -> ExecutionDescription: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ExecutionDescription, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> ExecutionDescription | tuple[ExecutionDescription, ...]:
+        return self.executions[index]
+
+    def __len__(self) -> int:
+        return len(self.executions)
+
+
+PAGE = 500
+"""Executions that are read at once where all of them are wanted."""
+
+
+def check_limit(limit: int) -> None:
+    """Raise DefinitionError unless a list can have that limit."""
     if limit < 0:
         raise DefinitionError(f"the limit of a list is {limit}; use 0 or more")
-    try:
-        return None if status is None else Status(status)
-    except ValueError:
-        known = ", ".join(Status)
-        raise DefinitionError(f"there is no status {status!r}; use one of: {known}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +71,17 @@ class Executions(Protocol):
         *args: Any,
         id: str | None = None,
         task_queue: str = DEFAULT_TASK_QUEUE,
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Execution:
         """Start an execution, durable when this returns (D1); without an id it gets a new one.
 
-        `id` and `task_queue` are always those of the execution: a parameter of the entrypoint with one of
-        these names is given by position.
+        `id`, `task_queue` and `tags` are always those of the execution: a parameter of the entrypoint with
+        one of these names is given by position. If the execution exists already, its tags stay as they are.
+
+        Raises:
+            DefinitionError: there are more than 20 tags, or one is not text of at most 200 characters.
+            NotSupported: there are tags, and the backend cannot keep them.
         """
 
     @abstractmethod
@@ -79,12 +104,16 @@ class Executions(Protocol):
 
     @abstractmethod
     async def list(
-        self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
-    ) -> Sequence[ExecutionDescription]:
-        """Return executions, the newest first, at most `limit`.
+        self, where: Where | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> ExecutionPage:
+        """Return executions that the filter finds, the newest first, at most `limit`: one page of the list.
+
+        The `cursor` of a page is for the next one. From page to page, each execution that exists all the time
+        and that the filter finds all the time comes exactly once (D26).
 
         Raises:
-            DefinitionError: `limit` is negative, or `status` does not exist.
+            DefinitionError: `limit` is negative, or the cursor does not come from this backend.
+            NotSupported: the backend cannot find executions by something in the filter.
         """
 
     @abstractmethod
@@ -135,3 +164,18 @@ class Backend(Executions, Workers, Protocol):
     @abstractmethod
     async def __aexit__(self, *_: object) -> None:
         """Disconnect; executions stay where they are."""
+
+
+async def every_execution(
+    backend: Executions, where: Where | None = None, *, limit: int | None = None
+) -> AsyncIterator[ExecutionDescription]:
+    """Yield the executions that the filter finds, page by page, the newest first; at most `limit`."""
+    cursor: str | None = None
+    while limit is None or limit > 0:
+        at_once = PAGE if limit is None else min(limit, PAGE)
+        page = await backend.list(where, limit=at_once, cursor=cursor)
+        for one in page:
+            yield one
+        if (cursor := page.cursor) is None:
+            return
+        limit = None if limit is None else limit - len(page)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ class ExecutionDescription:
     """The reason why it failed, was terminated, or cannot go on at the moment."""
     held: bool = False
     """True if no worker takes it until somebody resumes it; `error` says why."""
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     failure: Failure | None = None
     """The error that ended it, if it failed: with the frames of the user's code and its causes (D21)."""
 
@@ -208,6 +209,22 @@ class Reruns(Protocol):
         raise NotSupported("this backend cannot export an execution")
 
 
+class Tagging(Protocol):
+    """Changing the tags by which an execution is found."""
+
+    async def tag(self, tags: Mapping[str, str | None]) -> None:
+        """Add or replace tags, durable when this returns (D26); the value None removes one.
+
+        An execution that has ended can be tagged too. It has at most 20 tags, beside those of its own code.
+
+        Raises:
+            DefinitionError: there would be more, or one is not text of at most 200 characters; nothing has
+                changed.
+            NotSupported: the backend cannot do it.
+        """
+        raise NotSupported("this backend cannot tag an execution")
+
+
 class Approvals(Protocol):
     """Deciding about the tool calls of an execution that wait for a person."""
 
@@ -238,5 +255,5 @@ class Approvals(Protocol):
         """
 
 
-class Execution(Watching, Recorded, Messages, Control, Reruns, Approvals, Protocol):
+class Execution(Watching, Recorded, Messages, Control, Reruns, Tagging, Approvals, Protocol):
     """A handle on one execution. Any number of them, in any processes, may exist."""

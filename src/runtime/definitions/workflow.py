@@ -10,12 +10,14 @@ import functools
 import inspect
 import logging
 import uuid
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 from outlast.core.errors import DefinitionError, NotInWorkflow
+from outlast.core.events import TaggedData
+from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.ports.definitions import (
     START_OPTIONS,
     UPDATE_OPTIONS,
@@ -36,6 +38,7 @@ R = TypeVar("R", covariant=True)
 _DEFINITION = "__durable_workflow__"
 _ROLE = "__durable_role__"
 _VALIDATOR = "__durable_validator__"
+_TAGS = "tags of the code"
 
 _defined: dict[str, WorkflowDefinition] = {}
 
@@ -50,8 +53,8 @@ def define(*, name: str | None = None, keep: timedelta | None = None) -> Callabl
     Raises:
         DefinitionError: no entrypoint or more than one, an entrypoint that is not an `async def`, a parameter
             without a type hint, a constructor that needs arguments, two handlers with one name, or a
-            keyword-only parameter with the name of an option: `id`, `task_queue` or `backend` for the
-            entrypoint, `id` for an update.
+            keyword-only parameter with the name of an option: `id`, `task_queue`, `tags` or `backend` for
+            the entrypoint, `id` for an update.
     """
 
     def decorate(cls: C) -> C:
@@ -252,6 +255,26 @@ def definition_of(workflow: Any) -> WorkflowDefinition:
             f"{shown} is not a workflow; decorate its class with @workflow.define(name=...)"
         )
     return definition
+
+
+def tag(tags: Mapping[str, str | None]) -> None:
+    """Give the execution tags by which it is found, or remove those whose value is None.
+
+    It is durable together with what the code asks for next, and has no effect again in a replay. An execution
+    has at most 20 tags from its code, beside those from outside.
+
+    Raises:
+        DefinitionError: there are more, or one is not text of at most 200 characters.
+    """
+    context = _context("workflow.tag")
+    changes = checked_changes(tags)
+    own: dict[str, str] = context.state.get(_TAGS, {})
+    after = changed(own, changes)
+    if len(after) > TAGS_MAX:
+        raise too_many(len(after))
+    if changes:
+        context.emit(TaggedData.of(changes))
+    context.state[_TAGS] = after
 
 
 def known_definition(name: str) -> WorkflowDefinition | None:

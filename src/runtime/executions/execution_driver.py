@@ -38,6 +38,7 @@ from outlast.core.records import (
     TimerFired,
     UpdateAccepted,
 )
+from outlast.core.tags import changes_in
 from outlast.core.workflow_machine import Batch, OpenStep
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Deltas
@@ -442,13 +443,17 @@ class Driver:
 
     async def _append(self, batch: Batch, commit: Commit) -> None:
         fruitless = self._fruitless_after(batch, commit)
+        if fruitless != commit.fruitless:
+            commit = replace(commit, fruitless=fruitless)
+        if changes := changes_in(batch.records):
+            commit = replace(commit, tags=changes)
         await append_once(
             self._services.store,
             self._services.clock,
             self.claim,
             batch.position,
             self._live.encoder.take(batch.records),
-            commit if fruitless == commit.fruitless else replace(commit, fruitless=fruitless),
+            commit,
         )
         self._live.report(batch.records)
         self._recovery_due = False

@@ -40,14 +40,15 @@ from outlast.core.records import (
     decode_record,
     encode_record,
 )
+from outlast.core.tags import checked_changes, checked_tags
 from outlast.core.updates import UpdateTrace
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.deltas import Deltas
-from outlast.ports.durability.backend import Backend, WorkerDescription, checked_filter
+from outlast.ports.durability.backend import Backend, ExecutionPage, WorkerDescription, check_limit
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.durability.workflow_context import WorkflowInfo
-from outlast.ports.finding import Where
+from outlast.ports.finding import EVERYTHING, Cursor, Where
 from outlast.ports.journal import (
     DEFAULT_TASK_QUEUE,
     ENDLESS,
@@ -108,11 +109,13 @@ class JournaledBackend(Backend):
         *args: Any,
         id: str | None = None,
         task_queue: str = DEFAULT_TASK_QUEUE,
+        tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Execution:
         definition = definition_of(workflow)
-        queue = None if task_queue == DEFAULT_TASK_QUEUE else task_queue
-        check_options(f"workflow {definition.name}", definition.signature, args, id=id, task_queue=queue)
+        options = {"id": id, "task_queue": None if task_queue == DEFAULT_TASK_QUEUE else task_queue}
+        check_options(f"workflow {definition.name}", definition.signature, args, **options, tags=tags)
+        checked = checked_tags(tags or {})
         arguments = definition.signature.dump_arguments(*args, **kwargs)
         fingerprint = fingerprint_of(definition.name, arguments)
         caller = calling_span()
@@ -133,6 +136,7 @@ class JournaledBackend(Backend):
                 fingerprint=fingerprint,
                 task_queue=task_queue,
                 keep_seconds=definition.keep_seconds,
+                tags=checked,
             )
         except ValueError as error:
             raise DefinitionError(str(error)) from error
@@ -150,16 +154,17 @@ class JournaledBackend(Backend):
         return self._execution(execution_id)
 
     async def list(
-        self, *, workflow: str | None = None, status: Status | str | None = None, limit: int = 100
-    ) -> Sequence[ExecutionDescription]:
-        wanted = checked_filter(status, limit)
-        if workflow is not None and not is_id(workflow):
-            return []
-        heads = list(await self._store.heads(Where(workflow=workflow, status=wanted), limit=limit))
-        if wanted is Status.RUNNING:  # executions that are held are described as running, too
-            heads += await self._store.heads(Where(workflow=workflow, status=Status.PAUSED), limit=limit)
-            heads = sorted(heads, key=lambda head: (head.created_at, head.id), reverse=True)[:limit]
-        return [await self._execution(head.id).describe_head(head) for head in heads]
+        self, where: Where | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> ExecutionPage:
+        check_limit(limit)
+        after = None if cursor is None else Cursor.of(cursor)
+        if not limit:
+            return ExecutionPage(())
+        # One more shows whether there is another page.
+        heads = await self._store.heads(where or EVERYTHING, limit=limit + 1, after=after)
+        more = Cursor(heads[limit - 1].created_at, heads[limit - 1].id) if len(heads) > limit else None
+        descriptions = [await self._execution(head.id).describe_head(head) for head in heads[:limit]]
+        return ExecutionPage(tuple(descriptions), None if more is None else more.to_text())
 
     async def prune(self, older_than: timedelta) -> int:
         return await self._store.prune(self._clock.now() - older_than.total_seconds())
@@ -351,6 +356,9 @@ class JournaledExecution(Execution):
     async def export(self) -> Sequence[str]:
         return await self._reruns.export(self._id)
 
+    async def tag(self, tags: Mapping[str, str | None]) -> None:
+        await self._store.tag(self._id, checked_changes(tags))
+
     async def _send(self, what: str, message: AnyMessage) -> None:
         await self._store.send(self._id, Message(uuid.uuid4().hex, self._body(what, message)))
 
@@ -399,6 +407,7 @@ class JournaledExecution(Execution):
             ended_at=None if head.ended_at is None else datetime.fromtimestamp(head.ended_at, UTC),
             error=reason if failure is None else f"{failure.kind}: {failure.message}",
             held=head.held,
+            tags=head.tags,
             failure=failure,
         )
 

@@ -72,7 +72,7 @@ class Rerunner:
         copy = forked(
             execution_id, records, self._clock.now(), position=at, edits=edits and dict(edits), again=again
         )
-        return await self._create(copy, id or uuid.uuid4().hex, head.task_queue, reason=None)
+        return await self._create(copy, id or uuid.uuid4().hex, head.task_queue, head.tags, reason=None)
 
     async def export(self, execution_id: str) -> Sequence[str]:
         head, records = await self._head(execution_id), await self.records(execution_id)
@@ -82,21 +82,23 @@ class Rerunner:
             task_queue=head.task_queue,
             exported_at=self._clock.now(),
             records=len(records),
+            tags=dict(head.tags),
         )
         return list(exported(header, records))
 
     async def import_(self, lines: Iterable[str], *, id: str | None) -> str:
         """Keep an execution that was exported, and return its id; nothing of it runs."""
         export = read_export(lines)
-        new_id, queue = id or export.header.id, export.header.task_queue
+        header = export.header
+        new_id, queue, tags = id or header.id, header.task_queue, header.tags
         records = imported(export, new_id, self._clock.now())
         reason = (
             "imported: it does not run by itself. Look at it, fork it, or resume it to let it go on here, "
             "where its steps may happen a second time"
         )
         if export.end is None:
-            return await self._create(records, new_id, queue, reason=reason)
-        await self._create(records[:-1], new_id, queue, reason=reason)
+            return await self._create(records, new_id, queue, tags, reason=reason)
+        await self._create(records[:-1], new_id, queue, tags, reason=reason)
         end = encode_record(export.end)
         if not await self._store.amend(new_id, len(records) - 1, end, export.status):
             raise CannotRerun(
@@ -117,7 +119,13 @@ class Rerunner:
         return head
 
     async def _create(
-        self, records: Sequence[AnyRecord], id: str, task_queue: str, *, reason: str | None
+        self,
+        records: Sequence[AnyRecord],
+        id: str,
+        task_queue: str,
+        tags: Mapping[str, str],
+        *,
+        reason: str | None,
     ) -> str:
         started = records[0]
         assert isinstance(started, ExecutionStarted)
@@ -130,6 +138,8 @@ class Rerunner:
                 task_queue=task_queue,
                 keep_seconds=None if definition is None else definition.keep_seconds,
                 reason=reason,
+                tags=tags,
+                waiting=None if reason is None else "paused",
             )
         except ValueError as error:
             raise DefinitionError(str(error)) from error

@@ -5,8 +5,8 @@
 
 It knows a backend only as users do (`start`, `get`, `list`, `worker`, handles, workflows and activities), and
 storage only as something that several processes have open, one of which may die. Behind each of the promises
-D1 to D23, and D25, of `ports.durability` stands at least one test with its number. The library's own tests
-hold backends that break one promise each, and prove that each is caught.
+D1 to D23, D25 and D26, of `ports.durability` stands at least one test with its number. The library's own
+tests hold backends that break one promise each, and prove that each is caught.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from outlast.testing.contracts.durability.argument_names import ArgumentNameCont
 from outlast.testing.contracts.durability.code import CodeContract
 from outlast.testing.contracts.durability.executions import ExecutionContract
 from outlast.testing.contracts.durability.failures import FailureContract
+from outlast.testing.contracts.durability.finding import FindingContract
 from outlast.testing.contracts.durability.isolation import IsolationContract
 from outlast.testing.contracts.durability.leases import LeaseContract
 from outlast.testing.contracts.durability.messages import MessageContract
@@ -55,6 +56,7 @@ class DurabilityContract(
     IsolationContract,
     PoisonContract,
     FailureContract,
+    FindingContract,
     RerunContract,
     RerunProgramContract,
     ProgramContract,

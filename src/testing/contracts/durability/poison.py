@@ -9,6 +9,7 @@ import pytest
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionCancelled
 from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution, ExecutionDescription
+from outlast.ports.finding import Where
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.testing.contracts.durability.activities import AT_ONCE, record
@@ -113,7 +114,7 @@ class PoisonContract(DurabilityContractBase):
         assert described.error is not None
         for said in (f"{DEATHS} workers", "end_process", f"attempt {DEATHS}", f"outlast resume {poison.id}"):
             assert said in described.error
-        [listed] = await (await stage.backend()).list(workflow="contract.poison")
+        [listed] = await (await stage.backend()).list(Where(workflow="contract.poison"))
         assert listed == described
         other, _ = await stage.start(Steps, ["a"])
         assert await stage.soon(other.result()) == ["a done"]

@@ -24,6 +24,9 @@ class BackendCapability(Enum):
     GIVES_UP_BUSY_CODE = "code that never comes to rest is given up, and described with its place"
     INTERRUPTS_CODE = "workflow code without awaits is interrupted where it is, by our own watchdog"
     RERUNS = "an execution can be terminated, retried, forked, exported and imported"
+    TAGS_WHAT_HAS_ENDED = "the tags of an execution can be changed after its end"
+    FINDS_WAITS = "executions are found by what they wait for"
+    LISTS_IN_ORDER = "a list has the newest execution first, on every page"
     SHOWS_ITS_BYTES = "what is stored can be looked at, byte by byte"
 
 

@@ -21,7 +21,7 @@ from outlast.testing.contracts.journal.amending import AmendingContract
 from outlast.testing.contracts.journal.appending import AppendingContract
 from outlast.testing.contracts.journal.claiming import ClaimingContract
 from outlast.testing.contracts.journal.creating import CreatingContract
-from outlast.testing.contracts.journal.finding import FindingContract
+from outlast.testing.contracts.journal.finding import FilteringContract
 from outlast.testing.contracts.journal.forgetting import ForgettingContract
 from outlast.testing.contracts.journal.holding import HoldingContract
 from outlast.testing.contracts.journal.messages import InboxContract
@@ -44,7 +44,7 @@ class JournalContract(
     HoldingContract,
     WakingContract,
     PresenceContract,
-    FindingContract,
+    FilteringContract,
     NotingContract,
     ForgettingContract,
 ):

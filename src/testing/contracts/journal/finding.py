@@ -55,7 +55,7 @@ def bounds(*, after: float | None = None, before: float | None = None) -> Where:
     return Where(created_after=moment(after), created_before=moment(before))
 
 
-class FindingContract(JournalContractBase):
+class FilteringContract(JournalContractBase):
     # Pages -------------------------------------------------------------------------------------------------
 
     async def test_k2_a_list_goes_down_by_time_and_then_by_id(self, storage: Storage, store: Store) -> None:
