@@ -160,6 +160,11 @@ async def record() -> Mapping[str, WorkflowHistory]:
             await cancelled.cancel()
             with contextlib.suppress(outlast.ExecutionCancelled):
                 await cancelled.result()
+            forked = await steps.fork(at=8)
+            await forked.result()
+            reopened = await _reopened(await backend.start(Approval, 2, task_queue=queue))
+            imported = await backend.import_(await reopened.export(), id=uuid.uuid4().hex)
+            held = await _resumed(backend, await backend.start(Approval, 1, task_queue=queue))
         client = await Client.connect(address, plugins=[outlast.OutlastPlugin(lease=timedelta(seconds=10))])
         async with Worker(client, task_queue=f"{queue}-native", workflows=NATIVE):
             native = await client.start_workflow(
@@ -174,10 +179,46 @@ async def record() -> Mapping[str, WorkflowHistory]:
             "conversation": conversation.id,
             "native": native.id,
             "updates": tally.id,
+            "forked": forked.id,
+            "reopened": reopened.id,
+            "imported": imported.id,
+            "held": held.id,
         }
         return {
             name: await backend.client.get_workflow_handle(one).fetch_history() for name, one in ids.items()
         }
+
+
+async def _reopened(execution: outlast.Execution) -> outlast.Execution:
+    """Return an execution that was cancelled and then retried."""
+    await execution.signal("decide", "no")
+    await _noted(execution, 2)
+    await execution.cancel()
+    with contextlib.suppress(outlast.ExecutionCancelled):
+        await execution.result()
+    await execution.retry()
+    await execution.signal("decide", "yes")
+    await execution.result()
+    return execution
+
+
+async def _resumed(backend: outlast.Backend, execution: outlast.Execution) -> outlast.Execution:
+    """Return a copy of an open execution that was imported, and resumed after a signal."""
+    await _noted(execution, 1)
+    copy = await backend.import_(await execution.export(), id=uuid.uuid4().hex)
+    await copy.signal("decide", "yes")
+    await copy.resume()
+    await copy.result()
+    await execution.terminate("its copy has ended")
+    return copy
+
+
+async def _noted(execution: outlast.Execution, times: int) -> None:
+    """Return when so many activities have ended."""
+    async for event in execution.events():
+        times -= event.kind == "activity_completed"
+        if not times:
+            return
 
 
 def impersonal(value: Any) -> Any:

@@ -26,4 +26,7 @@ async def test_a_history_that_was_written_once_can_be_replayed(name: str) -> Non
 
 def test_there_is_a_history_of_every_sort() -> None:
     sorts = {name.partition("-")[0] for name in HISTORIES}
-    assert sorts == {"agents", "asyncio", "cancelled", "conversation", "native", "signals", "updates"}
+    assert sorts == {
+        *("agents", "asyncio", "cancelled", "conversation", "native", "signals", "updates"),
+        *("forked", "held", "imported", "reopened"),
+    }

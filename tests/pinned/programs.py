@@ -22,8 +22,8 @@ from outlast.testing.contracts.durability.stage import Process, Stage
 
 AT_ONCE = timedelta(0)
 
-Deeds = Callable[[Stage, Execution, Process], Awaitable[None]]
-"""The things that people and machines do to an execution while it runs."""
+Deeds = Callable[[Stage, Execution, Process], Awaitable[Execution | None]]
+"""The things that people and machines do to an execution while it runs; they may return a fork of it."""
 
 
 @outlast.activity(name="pinned_look_up")
@@ -319,6 +319,85 @@ def work(request: ModelRequest) -> Any:
     return call(name, arguments, call_id=f"call{request.turn}")
 
 
+mended: set[str] = set()
+"""The executions whose outside world was mended."""
+
+
+@outlast.activity(name="pinned_deliver", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=2)
+async def deliver(what: str) -> str:
+    """Fail until somebody mends it."""
+    if outlast.activity.info().execution_id not in mended:
+        raise LookupError(f"no {what} today")
+    return f"{what} delivered"
+
+
+@outlast.workflow.define(name="pinned.reopened")
+class Reopened:
+    """Ends in three ways, and is opened again after each."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[str]:
+        done = [await note("before")]
+        try:
+            done.append(await deliver("parcel"))
+        except outlast.ActivityFailed as error:
+            await note("sorry")
+            raise RuntimeError("it cannot be delivered") from error
+        await outlast.workflow.wait_condition(lambda: len(self.said) == 3)
+        return [*done, await note("after"), *self.said]
+
+    @outlast.workflow.signal
+    async def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+async def retry(stage: Stage, execution: Execution, process: Process) -> None:
+    with suppress(outlast.ExecutionFailed):
+        await execution.result()
+    await execution.retry()
+    with suppress(outlast.ExecutionFailed):
+        await execution.result()
+    mended.add(execution.id)
+    await execution.retry()
+    await stage.event(execution, "activity_completed", 4)
+    await execution.signal("say", "one")
+    await stage.event(execution, "signal_received")
+    await execution.cancel()
+    with suppress(outlast.ExecutionCancelled):
+        await execution.result()
+    await execution.retry()
+    await execution.signal("say", "two")
+    await stage.event(execution, "signal_received", 2)
+    await execution.terminate("by mistake")
+    await execution.retry()
+    await execution.signal("say", "three")
+
+
+@outlast.workflow.define(name="pinned.forked")
+class Forked:
+    """A run whose second turn depends on the tool of the first one."""
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[str]:
+        def reply(request: ModelRequest) -> Any:
+            if request.turn == 1:
+                return call("pinned_note", {"what": "paper"}, call_id="call1")
+            return say(f"The tool said: {request.new[-1].to_wire()['result']}")
+
+        agent = outlast.Agent(model="m", name="clerk", tools=[note])
+        number = outlast.workflow.random().randint(1, 1000)
+        result = await outlast.Runner.run(agent, "Go.", outlast.ScriptedSession(reply))
+        return [result.text, await note(str(number))]
+
+
+async def fork(stage: Stage, execution: Execution, process: Process) -> Execution:
+    await execution.result()
+    return await execution.fork(edits={"run:0/t1/call1": "no paper left"})
+
+
 async def nothing(stage: Stage, execution: Execution, process: Process) -> None:
     """It needs nobody."""
 
@@ -332,6 +411,8 @@ PROGRAMS: dict[type[Any], tuple[list[Any], Deeds]] = {
     Failed: ([], nothing),
     Recovered: ([], lose_the_worker),
     Checks: ([], nothing),
+    Reopened: ([], retry),
+    Forked: ([], fork),
 }
 """Each workflow with its arguments and with what happens to it."""
 
@@ -342,7 +423,8 @@ async def executed(stage: Stage, workflow: type[Any]) -> AsyncIterator[Execution
     arguments, deeds = PROGRAMS[workflow]
     execution, _ = await stage.start(workflow, *arguments)
     process = await stage.worker(workflow)
-    await stage.soon(deeds(stage, execution, process))
+    other: Execution | None = await stage.soon(deeds(stage, execution, process))
+    execution = other or execution
     with suppress(outlast.ExecutionFailed, outlast.ExecutionCancelled):
         await stage.soon(execution.result())
     yield execution
