@@ -41,12 +41,13 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "allow": ("inbox", "Allow a tool call that waits for a decision."),
         "deny": ("inbox", "Deny a tool call that waits for a decision."),
     },
-    "End, hold and run again": {
+    "End, hold, run again and tag": {
         "cancel": ("control", "Ask executions to end; their code can clean up first."),
         "terminate": ("control", "End executions at once, without any clean-up."),
         "resume": ("control", "Let workers take executions that are held."),
         "retry": ("control", "Open executions again that failed, were cancelled or terminated."),
         "fork": ("copies", "Start an execution whose journal begins with that of another one."),
+        "tag": ("control", "Add, replace and remove tags of executions."),
         "prune": ("control", "Forget executions that ended long ago."),
     },
     "Carry and check": {

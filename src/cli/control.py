@@ -1,4 +1,4 @@
-"""The commands that end executions, hold them, open them again, and forget them."""
+"""The commands that end executions, hold them, open them again, tag them, and forget them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from outlast.cli.ages import age_of
 from outlast.cli.asking import agreed
-from outlast.cli.filters import bundled
+from outlast.cli.filters import bundled, tags_of
 from outlast.cli.opening import opened, place_of
 from outlast.cli.options import AgainOption, BackendOption, YesOption
 from outlast.cli.selecting import Selection, Verb, ended_early, is_held, is_open, to_each
@@ -85,6 +85,38 @@ def retry(selection: Selection, again: AgainOption = False, backend: BackendOpti
         return "is open again"
 
     to_each(selection, backend, Verb("retry", "retried", fits=ended_early), retried)
+
+
+@app.command()
+@_selects
+def tag(
+    selection: Selection,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Add or replace this tag; can be given again."),
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option("--remove", metavar="NAME", help="Remove the tag of this name; can be given again."),
+    ] = None,
+    backend: BackendOption = None,
+) -> None:
+    """Add, replace and remove tags of executions.
+
+    By tags they are found: `outlast list --tag NAME=VALUE`. Exits with 1 if one could not be tagged.
+    """
+    tags = tags_of("--set", set_)
+    if clash := tags.keys() & {*(remove or ())}:
+        raise typer.BadParameter(f"tag {min(clash)!r} is set and removed")
+    changes: dict[str, str | None] = {**tags, **dict.fromkeys(remove or ())}
+    if not changes:
+        raise typer.BadParameter("give --set NAME=VALUE or --remove NAME")
+
+    async def tagged(execution: Execution) -> str:
+        await execution.tag(changes)
+        return "is tagged"
+
+    to_each(selection, backend, Verb("tag", "tagged"), tagged)
 
 
 @app.command()

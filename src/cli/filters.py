@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from inspect import Parameter
@@ -27,6 +27,10 @@ class Filters:
         str | None, typer.Option(metavar="NAME", help="Only executions of this workflow.")
     ] = None
     status: Annotated[Status | None, typer.Option(help="Only executions with this status.")] = None
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Only executions with this tag; can be given again."),
+    ] = None
     id_prefix: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Only executions whose id begins with this.")
     ] = None
@@ -51,6 +55,7 @@ class Filters:
         return Where(
             workflow=self.workflow,
             status=self.status,
+            tags=tags_of("--tag", self.tag),
             id_prefix=self.id_prefix,
             created_after=_time("--created-after", self.created_after),
             created_before=_time("--created-before", self.created_before),
@@ -95,6 +100,19 @@ def _parameters_of(options: type[Any]) -> Iterator[Parameter]:
     hints = get_type_hints(options, include_extras=True)
     for one in fields(options):
         yield Parameter(one.name, Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+
+
+def tags_of(option: str, texts: Sequence[str] | None) -> dict[str, str]:
+    """Return the tags that are given as NAME=VALUE."""
+    tags: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
+        if name in tags:
+            raise typer.BadParameter(f"tag {name!r} is given twice", param_hint=option)
+        tags[name] = value
+    return tags
 
 
 def _time(option: str, text: str | None) -> datetime | None:

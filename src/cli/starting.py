@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from outlast.cli.arguments import Callee, WrongWords, arguments_for, given
+from outlast.cli.filters import tags_of
 from outlast.cli.loading import workflow_called
 from outlast.cli.opening import opened
 from outlast.cli.options import ArgOption, BackendOption, InputOption, ModuleOption, WordsArgument
@@ -32,6 +33,10 @@ def start(
             help="The execution's id; by default a new one. Starting the same again starts nothing.",
         ),
     ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A tag to find it by; can be given again."),
+    ] = None,
     backend: BackendOption = None,
     module: ModuleOption = None,
     wait: Annotated[
@@ -45,9 +50,11 @@ def start(
     except WrongWords as error:
         raise typer.BadParameter(str(error), param_hint="ARGS") from error
 
+    tags = tags_of("--tag", tag)
+
     async def started() -> None:
         async with opened(backend, create=True) as place:
-            execution = await place.start(definition.cls, *args, id=id, **kwargs)
+            execution = await place.start(definition.cls, *args, id=id, tags=tags or None, **kwargs)
             typer.echo(execution.id, err=wait)
             if wait:
                 result = await waited(

@@ -189,3 +189,35 @@ def test_an_age_is_a_number_and_a_unit(number: float, unit: str) -> None:
 @pytest.mark.parametrize("text", ["", "1", "d", "-1d", "1y", "1 d d", "1e3s", "1.2345s", "123456d"])
 def test_other_texts_are_no_age(text: str) -> None:
     assert age_of(text) is None
+
+
+@pytest.mark.usefixtures("shop")
+def test_executions_are_tagged_and_found_by_their_tags() -> None:
+    call("start", "shop:order", "apple", "--id", "t-1", "--tag", "team=blue", "--tag", "note=a=b")
+    call("start", "shop:order", "apple", "--id", "t-2", "--tag", "team=red")
+    assert "tags" not in call("list", "--id-prefix", "none").stdout
+    assert ids("--tag", "team=blue") == ["t-1"]
+    assert ids("--tag", "team=blue", "--tag", "note=a=b") == ["t-1"]
+    assert ids("--tag", "team=blue", "--tag", "note=c") == []
+    assert "note=a=b, team=blue" in call("list").stdout
+    assert "note=a=b, team=blue" in call("show", "t-1").stdout
+    moved = call("tag", "--tag", "team=blue", "--set", "team=red", "--remove", "note", "--yes")
+    assert (moved.exit_code, moved.stdout) == (0, "t-1 is tagged\n")
+    assert ids("--tag", "team=red") == ["t-2", "t-1"]
+    assert json.loads(call("list", "--json").stdout.splitlines()[1])["tags"] == {"team": "red"}
+    for wrong, code, message in (
+        (["t-1"], 2, "give --set NAME=VALUE or --remove NAME"),
+        (["t-1", "--set", "team"], 2, "'team' is not NAME=VALUE"),
+        (["t-1", "--set", "a=1", "--set", "a=2"], 2, "tag 'a' is given twice"),
+        (["t-1", "--set", "a=1", "--remove", "a"], 2, "tag 'a' is set and removed"),
+        (["t-1", "--set", f"a={'x' * 201}"], 1, "at most 200"),
+        (["nobody", "--set", "a=1"], 1, "no execution 'nobody'"),
+    ):
+        refused = call("tag", *wrong)
+        assert (refused.exit_code, refused.stdout) == (code, "")
+        assert message in " ".join(refused.stderr.split())
+    many = [part for number in range(21) for part in ("--tag", f"t{number}=1")]
+    refused = call("start", "shop:order", "apple", "--id", "t-3", *many)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "at most 20 tags" in refused.stderr
+    assert ids() == ["t-2", "t-1"]

@@ -32,6 +32,7 @@ def execution_json(execution: ExecutionDescription) -> str:
             "ended_at": execution.ended_at,
             "error": execution.error,
             "held": execution.held,
+            "tags": dict(execution.tags),
             "failure": None if execution.failure is None else execution.failure.model_dump(),
         }
     )

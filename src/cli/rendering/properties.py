@@ -25,6 +25,7 @@ def properties_of(execution: ExecutionDescription) -> dict[str, Text]:
         "id": Text(printable(execution.id)),
         "workflow": Text(printable(execution.workflow)),
         "status": status_of(execution),
+        "tags": Text(printable(tags_text(execution.tags))),
         "started": Text(local_time(execution.created_at)),
         "ended": Text("" if execution.ended_at is None else local_time(execution.ended_at)),
         "took": Text(took(execution)),
@@ -49,6 +50,11 @@ def status_of(execution: ExecutionDescription) -> Text:
     if execution.held:
         return Text("held", style="bold red")
     return Text(execution.status, style=_STATUS_STYLES.get(execution.status, ""))
+
+
+def tags_text(tags: Mapping[str, str]) -> str:
+    """Return tags in a line."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(tags.items()))
 
 
 def took(execution: ExecutionDescription) -> str:

@@ -8,12 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from outlast.cli.rendering.console import table_with
-from outlast.cli.rendering.properties import status_of, took
+from outlast.cli.rendering.properties import status_of, tags_text, took
 from outlast.cli.rendering.text import local_time, printable, printable_lines, shortened
 from outlast.core.approvals import PendingApproval
 from outlast.core.json import encode
 from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.durability.execution import ExecutionDescription
+
+TAGS_LENGTH = 40
 
 
 def approvals_table(waiting: Sequence[tuple[str, PendingApproval]], *, of_one: bool) -> Table:
@@ -34,16 +36,20 @@ def approvals_table(waiting: Sequence[tuple[str, PendingApproval]], *, of_one: b
 
 
 def executions_table(executions: Iterable[ExecutionDescription], *, full: bool = False) -> Table:
-    """Return executions."""
-    table = table_with("id", "workflow", "status", "started", "took", "error", folds="error")
-    for execution in executions:
+    """Return executions; the column of tags is left out if none has any."""
+    shown = list(executions)
+    tags = ("tags",) if any(execution.tags for execution in shown) else ()
+    table = table_with("id", "workflow", "status", "started", "took", *tags, "error", folds="error")
+    for execution in shown:
         error = execution.error or ""
+        tagged = [Text(shortened(tags_text(execution.tags), None if full else TAGS_LENGTH))] if tags else []
         table.add_row(
             Text(printable(execution.id)),
             Text(printable(execution.workflow)),
             status_of(execution),
             local_time(execution.created_at),
             took(execution),
+            *tagged,
             Text(printable_lines(error) if full else shortened(error)),
         )
     return table
