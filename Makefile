@@ -66,6 +66,7 @@ coverage: setup ## run tests/core, and check that they alone cover the core
 bench: setup ## run the benchmarks
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.checking
+	$(BIN)/python -m benchmarks.finding
 	$(BIN)/python -m benchmarks.mcp
 	$(BIN)/python -m benchmarks.models
 	$(BIN)/python -m benchmarks.redis
