@@ -17,6 +17,7 @@ from temporalio.converter import DataConverter
 from outlast.adapters.temporal.code_replay import CodeReplay
 from outlast.adapters.temporal.history import read_history
 from outlast.adapters.temporal.payloads import limit_of
+from outlast.adapters.temporal.search_attributes import TAGS
 from outlast.adapters.temporal.steps import name_in
 from outlast.core.errors import NonDeterminismError
 from outlast.core.json import encode
@@ -64,6 +65,8 @@ async def obstacle_in(
                 message = _messages(event.workflow_task_failed_event_attributes.failure)
             case EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
                 message = None
+    if message is not None and TAGS.name in message:
+        return f"{message}; register it with `outlast temporal setup`"
     if message is None or _NONDETERMINISM not in message:
         return message
     if definition is not None:
