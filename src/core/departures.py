@@ -45,14 +45,15 @@ SHOWN_CHARACTERS_MAX = 200
 def departure(
     execution_id: str, position: int, recorded: AnyRecord | str, attempted: AnyRecord | str
 ) -> NonDeterminismError:
-    """Return the error which says that the code attempted something else than is recorded at `position`.
+    """Return the error which says that the code attempted something else than is recorded.
 
+    `position` is the number of records before it. The error counts from 1, as everything that people see.
     A text takes the place of a record that does not exist.
     """
     lines: tuple[str, ...] = ()
     if isinstance(recorded, REQUESTS) and isinstance(attempted, REQUESTS):
         lines = differences(recorded, attempted)
-    return NonDeterminismError(execution_id, position, in_words(recorded), in_words(attempted), lines)
+    return NonDeterminismError(execution_id, position + 1, in_words(recorded), in_words(attempted), lines)
 
 
 def differences(recorded: Request, attempted: Request) -> tuple[str, ...]:

@@ -181,6 +181,7 @@ class NonDeterminismError(WorkflowError):
 
     execution_id: str
     position: int
+    """The number of the record in the journal, from 1, as events and `outlast show` have it."""
     recorded: str
     attempted: str
     difference: Sequence[str] = ()

@@ -58,6 +58,8 @@ class Counted:
     """How often it was re-opened."""
     inherited: frozenset[str]
     """The keys of the steps that ended in another execution, of which this one is a fork."""
+    places: Sequence[int] = ()
+    """For each of the records, the number of records before it in the journal."""
     outlived: frozenset[str] = frozenset()
     """The keys of the steps that ended before it was last re-opened."""
     mail: int = 0
@@ -74,7 +76,7 @@ def counted(records: Sequence[AnyRecord]) -> Counted:
     """Return what counts of the records of a journal, given from the first."""
     if not any(isinstance(record, (ExecutionReopened, ExecutionForked)) for record in records):
         whole = tuple(records[:-1] if records and _is_termination(records[-1]) else records)
-        return Counted(whole, len(records), 0, frozenset())
+        return Counted(whole, len(records), 0, frozenset(), range(len(whole)))
     valid = _valid(records)
     kept = {position for position, _ in valid}
     still_open = _open_steps([record for _, record in valid])
@@ -109,8 +111,10 @@ def counted(records: Sequence[AnyRecord]) -> Counted:
                 inherited = frozenset(ended)
             case ExecutionReopened():
                 outlived = frozenset(ended)
+    counting = [(position, record) for position, record in valid if not _is_termination(record)]
     return Counted(
-        records=tuple(record for _, record in valid if not _is_termination(record)),
+        records=tuple(record for _, record in counting),
+        places=tuple(position for position, _ in counting),
         length=len(records),
         reopened=sum(isinstance(record, ExecutionReopened) for record in records),
         inherited=inherited,

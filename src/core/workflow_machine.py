@@ -163,14 +163,19 @@ class WorkflowMachine:
         records: Sequence[AnyRecord],
         *,
         length: int | None = None,
+        places: Sequence[int] | None = None,
         reopened: int = 0,
         void: Mapping[str, StepScheduled] | None = None,
     ) -> None:
-        """Begin to replay the records that count, of a journal of `length` records; see `reruns.counted`."""
+        """Begin to replay the records that count, of a journal of `length` records; see `reruns.counted`.
+
+        `places` are the numbers of records before each of them in that journal.
+        """
         self._id = execution_id
         self._reopened = reopened
         self._void = void or {}
         self._records: list[AnyRecord] = list(records)
+        self._places = range(len(records)) if places is None else places
         self._next = 0
         self._window = _Window()
         self._fresh: list[AnyRecord] = []
@@ -227,15 +232,17 @@ class WorkflowMachine:
             record = self._records[self._next]
             if isinstance(record, INPUTS):
                 if not self._awaited(record):
-                    raise self._departure(self._next, record, "nothing: the code does not wait for that")
+                    place = self._places[self._next]
+                    raise self._departure(place, record, "nothing: the code does not wait for that")
                 self._next += 1
                 self._look_ahead()
                 self._take(record)
                 return record
             if isinstance(record, NOTES):
-                self._note(record, self._next)
+                self._note(record, self._places[self._next])
             elif self._next >= self._window.end:
-                raise self._departure(self._next, record, "nothing: no input has come yet")
+                place = self._places[self._next]
+                raise self._departure(place, record, "nothing: no input has come yet")
             self._next += 1
         self._records.clear()
         self._enter(MachinePhase.LIVE if self.end is None else self.phase, "advance")
@@ -247,7 +254,7 @@ class WorkflowMachine:
         end, has_end = self._next, False
         while end < len(self._records) and not isinstance(record := self._records[end], INPUTS):
             if not isinstance(record, NOTES):
-                expected[record.key] = (end, record)
+                expected[record.key] = (self._places[end], record)
                 has_end = has_end or isinstance(record, ExecutionEnded)
             end += 1
         self._window = _Window(expected, end, is_open=end == len(self._records) and not has_end)
@@ -323,7 +330,7 @@ class WorkflowMachine:
         if self._window.expected:
             return next(iter(self._window.expected.values()))
         if self._window.end:
-            return self._window.end, self._records[self._window.end]
+            return self._places[self._window.end], self._records[self._window.end]
         return 0, "nothing: no input has come yet"
 
     # Live ------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_code_that_departs_is_shown_with_the_difference(waiting: Path) -> None:
         assert '"lamp"' in checked.stdout
         assert '"LAMP"' in checked.stdout
         told = json.loads(run("check", "depot", "--json", *options).stdout)
-        assert (told["id"], told["workflow"], told["departs"], told["position"]) == ("p-1", "parcel", True, 1)
+        assert (told["id"], told["workflow"], told["departs"], told["position"]) == ("p-1", "parcel", True, 2)
     # Nothing ran, and the execution goes on once the code is right again.
     assert (waiting / "packed").read_text() == "lamp\n"
     change(waiting, "return packed", "return packed")

@@ -621,3 +621,19 @@ def test_d25_an_export_of_a_newer_version_is_refused() -> None:
         read_export([newer, START_LINE])
     with pytest.raises(StorageTooNew):
         read_export([HEADER.to_json().decode(), START_LINE.replace('"format":1', '"format":99')])
+
+
+def test_d11_a_departure_in_a_journal_that_was_reopened_has_the_position_that_people_see() -> None:
+    step = StepScheduled(key=":0", kind=StepKind.ACTIVITY, name="pack")
+    journal: list[AnyRecord] = [STARTED, step, ExecutionEnded(status=Status.TERMINATED)]
+    journal.append(retried("e-1", journal, LATER))
+    journal += [StepCompleted(at=LATER, key=":0", result=1), step.with_(key=":1")]
+    known = counted(journal)
+    assert [journal[place] for place in known.places] == list(known.records)
+    machine = WorkflowMachine("e-1", known.records, length=known.length, places=known.places)
+    assert machine.advance() == STARTED
+    machine.request(step)
+    assert machine.advance() == journal[4]
+    with pytest.raises(NonDeterminismError) as caught:
+        machine.request(step.with_(key=":1", name="send"))
+    assert caught.value.position == 6

@@ -176,7 +176,7 @@ def test_any_change_of_the_program_is_found(recording: Recording, data: st.DataO
         replay(changed, recording.journal)
     departure = caught.value
     assert departure.execution_id == "e-1"
-    named = recording.journal[departure.position]
+    named = recording.journal[departure.position - 1]
     event(f"at {named.type}")
     sort = named.type.partition("_")[0]
     words = "end as completed" if isinstance(named, ExecutionEnded) else getattr(named, "key", sort)
@@ -207,7 +207,7 @@ def test_a_changed_request_is_named_with_every_field_that_differs(
     tasks[number] = tuple(task)
     with pytest.raises(NonDeterminismError) as caught:
         replay(Program(tuple(tasks)), recording.journal)
-    assert recording.journal[caught.value.position] == call
+    assert recording.journal[caught.value.position - 1] == call
     fields = [line.split(":")[0] for line in caught.value.difference]
     assert ("name" in fields) == (new_name != was.name)
     assert ("arguments" in fields) == (repr(new_arguments) != repr(was.arguments))
@@ -224,7 +224,7 @@ def test_a_departure_reads_like_this() -> None:
     with pytest.raises(NonDeterminismError) as caught:
         replay(program, journal)
     assert str(caught.value).splitlines()[:4] == [
-        "execution e-1 departed from its journal at record 1",
+        "execution e-1 departed from its journal at record 2",
         """  recorded:  activity 'search' at 0.0, {"arguments":{"q":"tides"}}""",
         """  attempted: activity 'search' at 0.0, {"arguments":{"q":"tide tables"}}""",
         """  differs:   arguments: {"q":"tides"} is not {"q":"tide tables"}""",
@@ -238,14 +238,14 @@ def test_a_request_left_out_at_the_end_of_the_journal_is_compared_with_the_one_m
     machine.request(EventEmitted(key="1.0", kind="text", data={"n": 1}))
     with pytest.raises(NonDeterminismError) as caught:
         machine.advance()
-    assert (caught.value.position, caught.value.difference) == (1, ('key: "0.0" is not "1.0"',))
+    assert (caught.value.position, caught.value.difference) == (2, ('key: "0.0" is not "1.0"',))
 
 
 def test_an_execution_that_has_ended_takes_no_more_records() -> None:
     ended = replay(Program(((Emit("text", 1),),)), [STARTED]).machine.take_batch().records
     with pytest.raises(NonDeterminismError, match="end as completed") as caught:
         replay(Program(((Emit("text", 1), Emit("text", 2)),)), [STARTED, *ended])
-    assert caught.value.position == 2
+    assert caught.value.position == 3
 
 
 def test_code_that_asks_for_less_than_its_journal_says_has_departed() -> None:
@@ -257,7 +257,7 @@ def test_code_that_asks_twice_under_one_key_has_departed() -> None:
     machine = live_machine("0.0")
     with pytest.raises(NonDeterminismError) as caught:
         machine.request(scheduled("0.0"))
-    assert caught.value.position == 1
+    assert caught.value.position == 2
     assert "same key" in caught.value.recorded
 
 
@@ -337,7 +337,7 @@ def test_code_that_asks_too_early_is_shown_the_input_it_should_have_waited_for()
     machine.advance()
     with pytest.raises(NonDeterminismError, match="signal 'go'") as caught:
         machine.request(scheduled("0.0"))
-    assert caught.value.position == 1
+    assert caught.value.position == 2
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_code_that_asks_too_early_is_shown_the_input_it_should_have_waited_for()
 def test_a_journal_that_no_code_could_have_caused_is_refused(journal: list[AnyRecord]) -> None:
     with pytest.raises(NonDeterminismError) as caught:
         replay(Program(((Listen(),),)), journal)
-    assert caught.value.position == len(journal) - 1
+    assert caught.value.position == len(journal)
 
 
 def test_nothing_follows_the_end() -> None:

@@ -256,7 +256,9 @@ class CodeReplay(KeptHistory):
         return recorded
 
     def _departure(self, recorded: AnyRecord | str, attempted: AnyRecord | str) -> NonDeterminismError:
-        return departure(self._execution_id, len(self.records), recorded, attempted)
+        carried = self._history.carried
+        before = 0 if carried is None else carried.beginning.records
+        return departure(self._execution_id, before + len(self.records), recorded, attempted)
 
 
 @dataclass(slots=True)

@@ -122,6 +122,7 @@ class LiveExecution(WorkflowContext, LiveCode):
             info.execution_id,
             journal.records,
             length=journal.length,
+            places=journal.places,
             reopened=journal.reopened,
             void=journal.void,
         )
