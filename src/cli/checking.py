@@ -12,13 +12,12 @@ import typer
 
 from outlast.cli.completing import completed_ids
 from outlast.cli.exported import lines_of
-from outlast.cli.filters import Filters, bundled
+from outlast.cli.filters import ANY, OPEN, Filters, bundled
 from outlast.cli.loading import workflows_in
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, JsonOption
 from outlast.cli.rendering.documents import value_json
 from outlast.cli.rendering.text import printable, printable_lines
-from outlast.cli.selecting import is_open
 from outlast.core.errors import NonDeterminismError, OutlastError
 from outlast.core.exports import read_export, split_exports
 from outlast.ports.definitions import WorkflowDefinition
@@ -100,9 +99,9 @@ async def _found(
     place: Backend, definitions: Iterable[str], filters: Filters
 ) -> AsyncIterator[ExecutionDescription]:
     for name in definitions if filters.workflow is None else [filters.workflow]:
-        async for one in replace(filters, workflow=name).found(place):
-            if filters.status is not None or is_open(one):
-                yield one
+        statuses = OPEN if filters.status is None else ANY
+        for one in await replace(filters, workflow=name).found_among(place, statuses):
+            yield one
 
 
 async def _in_files(

@@ -18,10 +18,11 @@ def completed_ids(context: typer.Context, incomplete: str) -> list[str]:
 
     async def found() -> list[str]:
         from outlast.cli.opening import opened
+        from outlast.ports.finding import Where
 
         async with asyncio.timeout(PATIENCE_SECONDS), opened(context.params.get("backend")) as backend:
-            ids = [execution.id for execution in await backend.list(limit=IDS_MAX)]
-        return [id for id in ids if id.startswith(incomplete)]
+            page = await backend.list(Where(id_prefix=incomplete or None), limit=IDS_MAX)
+        return [execution.id for execution in page]
 
     logging.disable()
     # A shell shows whatever is printed here in the middle of the command line.

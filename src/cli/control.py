@@ -9,10 +9,10 @@ import typer
 
 from outlast.cli.ages import age_of
 from outlast.cli.asking import agreed
-from outlast.cli.filters import bundled, tags_of
+from outlast.cli.filters import OPEN, bundled, tags_of
 from outlast.cli.opening import opened, place_of
 from outlast.cli.options import AgainOption, BackendOption, YesOption
-from outlast.cli.selecting import Selection, Verb, ended_early, is_held, is_open, to_each
+from outlast.cli.selecting import ENDED_EARLY, PAUSED, Selection, Verb, to_each
 from outlast.ports.durability.execution import Execution
 
 app = typer.Typer(rich_markup_mode=None)
@@ -32,7 +32,7 @@ def cancel(selection: Selection, backend: BackendOption = None) -> None:
         await execution.cancel()
         return "is asked to end"
 
-    to_each(selection, backend, Verb("cancel", "cancelled", fits=is_open), cancelled)
+    to_each(selection, backend, Verb("cancel", "cancelled", OPEN), cancelled)
 
 
 @app.command()
@@ -53,7 +53,7 @@ def terminate(
         await execution.terminate(reason)
         return "is terminated"
 
-    to_each(selection, backend, Verb("terminate", "terminated", fits=is_open), terminated)
+    to_each(selection, backend, Verb("terminate", "terminated", OPEN), terminated)
 
 
 @app.command()
@@ -68,7 +68,7 @@ def resume(selection: Selection, backend: BackendOption = None) -> None:
     async def resumed(execution: Execution) -> str:
         return "is resumed" if await execution.resume() else "was not held, and goes on as before"
 
-    to_each(selection, backend, Verb("resume", "resumed", fits=is_held), resumed)
+    to_each(selection, backend, Verb("resume", "resumed", PAUSED), resumed)
 
 
 @app.command()
@@ -84,7 +84,7 @@ def retry(selection: Selection, again: AgainOption = False, backend: BackendOpti
         await execution.retry(again=again)
         return "is open again"
 
-    to_each(selection, backend, Verb("retry", "retried", fits=ended_early), retried)
+    to_each(selection, backend, Verb("retry", "retried", ENDED_EARLY), retried)
 
 
 @app.command()

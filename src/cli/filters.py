@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from inspect import Parameter
 from typing import Annotated, Any, get_type_hints
@@ -17,6 +17,9 @@ from outlast.core.records import Status
 from outlast.ports.durability.backend import Backend, every_execution
 from outlast.ports.durability.execution import ExecutionDescription
 from outlast.ports.finding import Where
+
+ANY = tuple(Status)
+OPEN = (Status.RUNNING, Status.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,16 @@ class Filters:
     def found(self, place: Backend, limit: int | None = None) -> AsyncIterator[ExecutionDescription]:
         """Yield the executions for which this holds, the newest first, at most `limit`."""
         return every_execution(place, self.where(), limit=limit)
+
+    async def found_among(self, place: Backend, statuses: tuple[Status, ...]) -> list[ExecutionDescription]:
+        """Return the executions for which this holds, with one of these statuses, the newest first."""
+        if self.status is not None or statuses == ANY:
+            is_possible = self.status is None or self.status in statuses
+            return [one async for one in self.found(place)] if is_possible else []
+        found: dict[str, ExecutionDescription] = {}  # One may change its status while they are read.
+        for status in statuses:
+            found |= {one.id: one async for one in replace(self, status=status).found(place)}
+        return sorted(found.values(), key=lambda one: (one.created_at, one.id), reverse=True)
 
 
 def bundled(options: type[Any], name: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from outlast.cli.completing import completed_ids
+from outlast.cli.filters import OPEN, Filters
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, IdArgument, JsonOption
 from outlast.cli.rendering.documents import approval_json
@@ -17,9 +18,7 @@ from outlast.cli.rendering.text import printable
 from outlast.core.approvals import PendingApproval, Verdict
 from outlast.core.errors import ExecutionNotFound
 from outlast.core.json import JSON, decode, encode
-from outlast.core.records import Status
-from outlast.ports.durability.backend import Backend, every_execution
-from outlast.ports.finding import Where
+from outlast.ports.durability.backend import Backend
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -73,12 +72,7 @@ def pending(
 async def _inbox(place: Backend) -> list[tuple[str, PendingApproval]]:
     """Return the calls of all open executions, those of the oldest execution first."""
     waiting: list[tuple[str, PendingApproval]] = []
-    found = [
-        one
-        for status in (Status.RUNNING, Status.PAUSED)
-        async for one in every_execution(place, Where(status=status))
-    ]
-    for one in sorted(found, key=lambda one: one.created_at):
+    for one in reversed(await Filters().found_among(place, OPEN)):
         with suppress(ExecutionNotFound):  # It was forgotten meanwhile.
             execution = await place.get(one.id)
             waiting += [(one.id, approval) for approval in await execution.pending()]

@@ -11,7 +11,7 @@ import typer
 
 from outlast.cli.asking import agreed
 from outlast.cli.completing import completed_ids
-from outlast.cli.filters import Filters
+from outlast.cli.filters import ANY, Filters
 from outlast.cli.opening import opened, place_of
 from outlast.cli.rendering.text import printable
 from outlast.core.errors import OutlastError, StorageError
@@ -19,25 +19,8 @@ from outlast.core.records import Status
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 
-
-def is_open(execution: ExecutionDescription) -> bool:
-    """Return whether an execution has not ended."""
-    return execution.ended_at is None
-
-
-def is_held(execution: ExecutionDescription) -> bool:
-    """Return whether an execution waits for somebody who resumes it."""
-    return execution.held
-
-
-def ended_early(execution: ExecutionDescription) -> bool:
-    """Return whether an execution has ended without a result."""
-    return execution.status in (Status.FAILED, Status.CANCELLED, Status.TERMINATED)
-
-
-def is_any(execution: ExecutionDescription) -> bool:
-    """Return True."""
-    return True
+PAUSED = (Status.PAUSED,)
+ENDED_EARLY = (Status.FAILED, Status.CANCELLED, Status.TERMINATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +41,14 @@ class Selection(Filters):
     )
 
     async def chosen(self, place: Backend, verb: Verb) -> list[ExecutionDescription]:
-        """Return the executions that a filter finds, as far as the verb fits them.
+        """Return the executions that a filter finds, as far as the verb can be done to them.
 
         Raises:
             UsageError: there is no filter either: a verb without any would mean all executions.
         """
         if not any(getattr(self, name) for name in Filters.names()):
             raise typer.BadParameter("give the ids of executions, or a filter such as --status")
-        return [one async for one in self.found(place) if verb.fits(one)]
+        return await self.found_among(place, verb.among)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +58,10 @@ class Verb:
     name: str
     done: str
     """The participle."""
+    among: tuple[Status, ...] = ANY
+    """The statuses of the executions that it can be done to; what a filter finds beside these is left out."""
     asks: bool = True
     """True if a person is asked before it is done to what a filter finds."""
-    fits: Callable[[ExecutionDescription], bool] = is_any
-    """Returns whether it can be done to an execution. What a filter finds beside these is left out."""
 
 
 def to_each(

@@ -74,6 +74,9 @@ def test_a_verb_is_done_once_to_each_that_is_found_and_to_nothing_else() -> None
     retried = call("retry", "--created-after", "1h", "--yes")
     assert (retried.exit_code, len(retried.stdout.splitlines())) == (0, 3)
     assert set(statuses().values()) == {"running"}
+    for verb, status in (("retry", "running"), ("cancel", "terminated"), ("resume", "running")):
+        other = call(verb, "--status", status, "--yes")
+        assert (other.exit_code, other.stdout, other.stderr) == (0, "", "no execution matches\n")
     nothing = call("retry", "--created-after", "1h", "--yes")
     assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "no execution matches\n")
     again = call("cancel", "order-1", "order-1")
