@@ -6,12 +6,13 @@ what was closed last. There is no way to ask for another one that all visibility
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.adapters.temporal.holding import HELD
 from outlast.adapters.temporal.search_attributes import TAGS, is_missing, keyword_of, not_registered
@@ -54,7 +55,9 @@ async def find(
             if where.tags and is_missing(error):
                 raise not_registered(client.namespace, "filters by tags") from error
             raise
-        found += [one for one in page.current_page or () if _is_meant(one, where)]
+        meant = [one for one in page.current_page or () if _is_meant(one, where)]
+        newest = await asyncio.gather(*(_is_newest(client, one) for one in meant))
+        found += [one for one, is_newest in zip(meant, newest, strict=True) if is_newest]
         token = page.next_page_token
         if token is None:
             break
@@ -96,6 +99,19 @@ def _is_meant(one: WorkflowExecution, where: Where) -> bool:
         if is_held != (where.status is Status.PAUSED):
             return False
     return where.workflow in (None, one.workflow_type) and one.id.startswith(where.id_prefix or "")
+
+
+async def _is_newest(client: Client, one: WorkflowExecution) -> bool:
+    """Return whether no retry has taken the place of a run; only what ended without a result is retried."""
+    if one.status in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.COMPLETED):
+        return True
+    try:
+        newest = await client.get_workflow_handle(one.id).describe()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return True  # It was deleted just now.
+    return newest.run_id == one.run_id
 
 
 def _written(time: datetime) -> str:

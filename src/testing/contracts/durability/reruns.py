@@ -23,6 +23,7 @@ from outlast.core.errors import (
 from outlast.core.events import EventKind, ExecutionForkedData, ExecutionReopenedData
 from outlast.core.records import Status
 from outlast.ports.durability.execution import Execution
+from outlast.ports.finding import Where
 from outlast.ports.llm import ModelRequest
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
@@ -418,6 +419,24 @@ class RerunContract(DurabilityContractBase):
         assert all(one is None or isinstance(one, CannotRerun) for one in outcomes)
         assert await stage.soon(execution.result()) == ["before done", "parcel done", "after done"]
         assert world.attempts("parcel") == [1, 2, 1]
+
+    async def test_d26_an_execution_that_was_retried_is_listed_once(self, stage: Stage) -> None:
+        execution, _ = await self.failed(stage, "step")
+        await execution.retry()
+        with pytest.raises(ExecutionFailed):
+            await stage.soon(execution.result())
+        mended.add(execution.id)
+        await execution.retry()
+        await stage.soon(execution.result())
+        backend = await stage.backend()
+
+        async def listed() -> list[Status] | None:
+            found = [one.status for one in await backend.list() if one.id == execution.id]
+            return found if Status.COMPLETED in found else None
+
+        assert await stage.until(listed) == [Status.COMPLETED]
+        failed = await backend.list(Where(status=Status.FAILED))
+        assert execution.id not in [one.id for one in failed]
 
     # Forking -----------------------------------------------------------------------------------------------
 
