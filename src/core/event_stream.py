@@ -30,6 +30,7 @@ from outlast.core.events import (
     ExecutionFailedData,
     ExecutionForkedData,
     ExecutionHeldData,
+    ExecutionPausedData,
     ExecutionRecoveredData,
     ExecutionReopenedData,
     ExecutionResumedData,
@@ -62,6 +63,7 @@ from outlast.core.records import (
     ExecutionEnded,
     ExecutionForked,
     ExecutionHeld,
+    ExecutionPaused,
     ExecutionRecovered,
     ExecutionReopened,
     ExecutionResumed,
@@ -308,6 +310,8 @@ class EventReader:
                 return ExecutionRecoveredData()
             case ExecutionHeld(reason=reason):
                 return ExecutionHeldData(reason=reason)
+            case ExecutionPaused(reason=reason):
+                return ExecutionPausedData(reason=reason)
             case ExecutionResumed():
                 return ExecutionResumedData()
             case ExecutionReopened():

@@ -56,6 +56,7 @@ class EventKind(StrEnum):
     EXECUTION_FORKED = "execution_forked"
     EXECUTION_RECOVERED = "execution_recovered"
     EXECUTION_HELD = "execution_held"
+    EXECUTION_PAUSED = "execution_paused"
     EXECUTION_RESUMED = "execution_resumed"
     TURN_STARTED = "turn_started"
     TEXT_DELTA = "text_delta"
@@ -202,8 +203,16 @@ class ExecutionHeldData(EventData):
     """The reason for the hold, and a way to go on."""
 
 
+class ExecutionPausedData(EventData):
+    """Somebody has paused the execution: it begins no step and takes no input until somebody resumes it."""
+
+    kind: ClassVar = EventKind.EXECUTION_PAUSED
+    reason: str | None = None
+    """The reason, in the words of whoever did that."""
+
+
 class ExecutionResumedData(EventData):
-    """A worker has taken the execution that was held, since somebody resumed it."""
+    """The execution was held or paused and goes on, since somebody resumed it."""
 
     kind: ClassVar = EventKind.EXECUTION_RESUMED
 
@@ -670,6 +679,7 @@ AnyEventData: TypeAlias = (
     | ExecutionForkedData
     | ExecutionRecoveredData
     | ExecutionHeldData
+    | ExecutionPausedData
     | ExecutionResumedData
     | TurnStartedData
     | TextDeltaData

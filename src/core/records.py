@@ -262,6 +262,14 @@ class ExecutionHeld(Value):
     reason: str
 
 
+class ExecutionPaused(Value):
+    """Somebody has paused the execution: no worker takes it until somebody resumes it."""
+
+    type: Literal["execution_paused"] = "execution_paused"
+    at: float
+    reason: str | None = None
+
+
 class ExecutionResumed(Value):
     """A worker has taken the execution again, since somebody resumed it."""
 
@@ -314,6 +322,7 @@ Note = (
     | UpdateNotAccepted
     | ExecutionRecovered
     | ExecutionHeld
+    | ExecutionPaused
     | ExecutionResumed
     | ExecutionReopened
     | ExecutionForked
@@ -337,6 +346,7 @@ NOTES = (
     UpdateNotAccepted,
     ExecutionRecovered,
     ExecutionHeld,
+    ExecutionPaused,
     ExecutionResumed,
     ExecutionReopened,
     ExecutionForked,

@@ -52,6 +52,7 @@ from outlast.core.records import (
     ExecutionEnded,
     ExecutionForked,
     ExecutionHeld,
+    ExecutionPaused,
     ExecutionRecovered,
     ExecutionReopened,
     ExecutionResumed,
@@ -197,7 +198,7 @@ class WorkflowMachine:
         self.end: ExecutionEnded | None = None
         """The end of the execution, once the code has asked for it."""
         self.is_held = False
-        """True if the journal ends with a hold, so that somebody must have resumed the execution."""
+        """True if the journal ends with a hold or a pause: somebody must have resumed the execution."""
 
     # The table -------------------------------------------------------------------------------------------
 
@@ -446,6 +447,8 @@ class WorkflowMachine:
                 # Whoever resumes the execution has mended the cause, so its losses no longer count.
                 for opened in self.steps.values():
                     opened.losses = 0
+            case ExecutionPaused():
+                self.is_held = True
             case ExecutionResumed():
                 self.is_held = False
             case ExecutionReopened(failed=failed):

@@ -80,6 +80,8 @@ ID_BYTES_MAX = 1000
 FINGERPRINT_CHARACTERS_MAX = 200
 REASON_BYTES_MAX = 16_000
 SUMMARY_BYTES_MAX = 2_000
+PAUSED = "paused"
+"""The `Commit.waiting` of an execution that somebody has paused."""
 WAITING_CHARACTERS_MAX = 40
 
 

@@ -350,6 +350,7 @@ any_note: SearchStrategy[Any] = st.one_of(
         position=st.integers(1, 9),
         edited=st.lists(_keys, max_size=2).map(tuple),
     ),
+    st.builds(records.ExecutionPaused, at=instants, reason=st.none() | any_text),
     st.builds(records.ExecutionResumed, at=instants),
 )
 any_record = any_input | any_request | any_note

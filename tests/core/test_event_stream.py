@@ -25,6 +25,7 @@ from outlast.core.records import (
     ExecutionEnded,
     ExecutionForked,
     ExecutionHeld,
+    ExecutionPaused,
     ExecutionRecovered,
     ExecutionReopened,
     ExecutionResumed,
@@ -177,6 +178,7 @@ STORIES: list[tuple[list[AnyRecord], AnyEventData]] = [
     ([CancelRequested(at=22.0, message_id="n")], events.CancelRequestedData()),
     ([ExecutionRecovered(at=23.0)], events.ExecutionRecoveredData()),
     ([ExecutionHeld(at=23.0, reason="why")], events.ExecutionHeldData(reason="why")),
+    ([ExecutionPaused(at=23.0, reason="why")], events.ExecutionPausedData(reason="why")),
     ([ExecutionResumed(at=23.0)], events.ExecutionResumedData()),
     ([ExecutionEnded(status=Status.COMPLETED, result=[1])], events.ExecutionCompletedData(result=[1])),
     (

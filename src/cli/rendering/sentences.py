@@ -105,6 +105,8 @@ def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
             return "execution recovered from a worker that was lost"
         case events.ExecutionHeldData():
             return f"execution held: {data.reason}"
+        case events.ExecutionPausedData():
+            return "execution paused" + (f": {data.reason}" if data.reason else "")
         case events.ExecutionResumedData():
             return "execution resumed"
         case events.TurnStartedData():

@@ -27,7 +27,7 @@ class ExecutionDescription:
     error: str | None
     """The reason why it failed, was terminated, or cannot go on at the moment."""
     held: bool = False
-    """True if no worker takes it until somebody resumes it; `error` says why."""
+    """True if it is paused because it could not go on, not because somebody paused it; `error` says why."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     failure: Failure | None = None
     """The error that ended it, if it failed: with the frames of the user's code and its causes (D21)."""
@@ -137,13 +137,29 @@ class Control(Protocol):
         An execution that is held is resumed by that, so that its code can clean up.
         """
 
+    async def pause(self, reason: str | None = None) -> bool:
+        """Ask for a pause (D24); return False if the execution is paused already. It is durable then.
+
+        A worker obeys it after the messages that were sent before. From then on the execution begins no step
+        and takes no message, and no timer fires. Attempts that are under way go on to their end, and what
+        comes of them is kept; then the status is `paused`, which needs no worker. Queries are answered.
+        `resume` lets it go on, `cancel` too, so that its code can clean up; `terminate` ends it where it is.
+
+        Raises:
+            ExecutionAlreadyEnded: the execution has ended.
+            NotSupported: the backend cannot pause an execution.
+        """
+        raise NotSupported("this backend cannot pause an execution")
+
     @abstractmethod
     async def resume(self) -> bool:
-        """Let workers take an execution that is held (D19); return whether it was held.
+        """Let an execution go on that is paused or held (D19, D24); return whether it was.
 
-        So it is when it ended one worker after the other, or when they could not carry it on, time and again;
-        `describe` says why. Mend the cause first: it is held again if it goes on as before. No completed step
-        is run again, and a step that was under way is attempted at least once more.
+        A request to pause that no worker has obeyed yet is taken back. Timers that came due meanwhile fire.
+
+        An execution is held when it ended one worker after the other, or when they could not carry it on,
+        time and again; `describe` says why. Mend the cause first: it is held again if it goes on as before.
+        No completed step is run again, and a step that was under way is attempted at least once more.
 
         Raises:
             ExecutionAlreadyEnded: the execution has ended.

@@ -29,6 +29,7 @@ from outlast.core.json import JSON
 from outlast.core.records import (
     AttemptFailed,
     CancelRequested,
+    ExecutionPaused,
     ExecutionRecovered,
     ExecutionResumed,
     Input,
@@ -43,13 +44,15 @@ from outlast.core.workflow_machine import Batch, OpenStep
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Deltas
 from outlast.ports.durability.steps import Attempt, Step
-from outlast.ports.journal import Claim, Commit, Delivery, Store
+from outlast.ports.journal import PAUSED, Claim, Commit, Delivery, Store, as_reason
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Heartbeat, NotBegun, perform_in_time
 from outlast.runtime.attempts.observing import is_observed
 from outlast.runtime.attempts.text_publisher import Publisher
 from outlast.runtime.executions.inbox_messages import (
     CancelMessage,
+    PauseMessage,
+    ResumeMessage,
     SignalMessage,
     UpdateMessage,
     decode_message,
@@ -98,6 +101,15 @@ class _Ended:
     heartbeat: JSON = None
 
 
+@dataclass(slots=True)
+class _Pause:
+    """A request to pause: the number of its message, and how far the messages after it were looked at."""
+
+    number: int
+    reason: str | None
+    read_up_to: int
+
+
 class _Portion:
     """The most inputs that one append may hold."""
 
@@ -144,6 +156,8 @@ class Driver:
         self._has_mail = True
         self._mail: deque[Delivery] = deque()
         """Messages that were read and are still to be given to the code."""
+        self._pause: _Pause | None = None
+        """The request to pause that is to be obeyed as soon as no attempt is under way any more."""
         self._pace = Pace()
         self._recovery_due = claim.recovered
         self._acquitted = acquitted
@@ -195,6 +209,9 @@ class Driver:
             while True:
                 await self._take_inputs()
                 self._correct_back_offs()
+                if self._pause is not None and self._may_release():
+                    await self._release_paused(self._pause)
+                    return True
                 if self._may_release():
                     await self._append(self._machine.take_batch(), self._release_commit())
                     return True
@@ -216,17 +233,19 @@ class Driver:
         """Give the code the inputs that have come, one after the other; many inputs take several appends."""
         portion = _Portion()
         self._pace = Pace()
-        while await self._read_mail() and portion.has_room():
+        await self._look_for_end_of_pause()
+        while self._pause is None and await self._read_mail() and portion.has_room():
             delivery = self._mail.popleft()
             await self._receive(delivery)
-            self._live.consumed = delivery.number
+            if self._pause is None:
+                self._live.consumed = max(self._live.consumed, delivery.number)
         now = self._now()
         # Timers that are due fire in the order of their due times, whenever this code runs.
         for key, _ in sorted(
             ((key, due) for key, due in self._machine.timers.items() if due <= now),
             key=lambda timer: (timer[1], timer[0]),
         ):
-            if not portion.has_room():
+            if self._pause is not None or not portion.has_room():
                 break
             await self._deliver(TimerFired(at=now, key=key))
         while self._ended and portion.has_room():
@@ -250,9 +269,41 @@ class Driver:
         return bool(self._mail)
 
     async def _messages(self) -> Sequence[Delivery]:
-        return await self._services.store.messages(
-            self.claim.execution_id, self._live.consumed, MESSAGES_AT_ONCE
+        read_up_to = self._live.consumed if self._pause is None else self._pause.read_up_to
+        return await self._services.store.messages(self.claim.execution_id, read_up_to, MESSAGES_AT_ONCE)
+
+    async def _look_for_end_of_pause(self) -> None:
+        """Read on after a request to pause: one to go on, or to end, takes it back. Nothing is consumed."""
+        while self._pause is not None and await self._read_mail():
+            delivery = self._mail.popleft()
+            self._pause.read_up_to = delivery.number
+            if isinstance(decode_message(delivery.message.body), (CancelMessage, ResumeMessage)):
+                self._live.consumed = self._pause.number
+                self._pause = None
+                self._mail.clear()
+                self._has_mail = True
+
+    async def _release_paused(self, pause: _Pause) -> None:
+        """Write down the pause, and give the claim up until somebody resumes the execution."""
+        self._machine.note(ExecutionPaused(at=self._now(), reason=pause.reason))
+        self._live.consumed = pause.number
+        commit = Commit(
+            consumed=pause.number,
+            release=True,
+            hold=True,
+            reason=as_reason("paused" if pause.reason is None else f"paused: {pause.reason}"),
+            waiting=PAUSED,
         )
+        await self._append(self._machine.take_batch(), commit)
+        # Who sends a request to go on looks for a pause after that, so one of us two sees the other.
+        self._has_mail = True
+        await self._look_for_end_of_pause()
+        if self._pause is None:
+            await patiently(
+                functools.partial(self._services.store.resume, self.claim.execution_id),
+                self._services.clock,
+                doing=f"execution {self.claim.execution_id}",
+            )
 
     async def _deliver(self, record: Input) -> None:
         """Give the code an input, and let it run until it is at rest; other executions run meanwhile."""
@@ -271,6 +322,13 @@ class Driver:
         if delivery.number <= self._live.void_mail and not isinstance(content, SignalMessage):
             return
         match content:
+            case PauseMessage(reason=reason):
+                self._pause = _Pause(delivery.number, reason, read_up_to=delivery.number)
+                self._mail.clear()
+                self._has_mail = True
+                await self._look_for_end_of_pause()
+            case ResumeMessage():
+                pass  # It ended the pause before it, if there was one.
             case CancelMessage():
                 await self._deliver(CancelRequested(at=now, message_id=message.id))
             case SignalMessage(name=name, arguments=arguments, named=named):
@@ -331,7 +389,7 @@ class Driver:
         now = self._now()
         self._pace = Pace()
         for key, opened in self._machine.steps.items():
-            if self._services.stopping.is_set():
+            if self._services.stopping.is_set() or self._pause is not None:
                 return
             if self._pace.is_due():
                 await self._pace.pause()
@@ -360,7 +418,7 @@ class Driver:
                 # The wait for a slot, a back-off or a stopped process may have lasted longer than the lease.
                 # Then another worker may have begun this attempt, or recorded that its outcome is unknown.
                 await self._lease.confirm()
-                if services.stopping.is_set():
+                if services.stopping.is_set() or self._pause is not None:
                     return None
                 self._begun.add(step.key)
                 self._look_whether_at_rest()
@@ -371,7 +429,7 @@ class Driver:
 
     def _begin(self) -> None:
         """Let an attempt begin only while the lease is good: it may have run out since it was confirmed."""
-        if not self._lease.is_good:
+        if self._pause is not None or not self._lease.is_good:
             raise NotBegun
 
     async def _perform(self, step: Step, opened: OpenStep) -> _Ended:
@@ -483,7 +541,7 @@ class Driver:
     def _may_release(self) -> bool:
         if self._machine.end is not None or self._running or self._ended or self._mail or self._has_mail:
             return False
-        if self._services.stopping.is_set():
+        if self._services.stopping.is_set() or self._pause is not None:
             return True
         due = self._next_due()
         return due is None or due > self._now() + LINGER_SECONDS
@@ -529,7 +587,7 @@ class Driver:
         if self._has_news or (stopping and not self._running):
             return
         self._look_whether_at_rest()
-        due = None if stopping else self._next_due()
+        due = None if stopping or self._pause is not None else self._next_due()
         alarm = None if due is None else asyncio.create_task(self._services.clock.sleep(due - self._now()))
         if alarm is not None:
             alarm.add_done_callback(self._ring)

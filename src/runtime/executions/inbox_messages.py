@@ -36,7 +36,20 @@ class CancelMessage(Value):
     type: Literal["cancel"] = "cancel"
 
 
-AnyMessage = SignalMessage | UpdateMessage | CancelMessage
+class PauseMessage(Value):
+    """A request to pause. It is consumed by the append that pauses the execution, or that says why not."""
+
+    type: Literal["pause"] = "pause"
+    reason: str | None = None
+
+
+class ResumeMessage(Value):
+    """A request to go on, whose sender did not find the execution paused yet."""
+
+    type: Literal["resume"] = "resume"
+
+
+AnyMessage = SignalMessage | UpdateMessage | CancelMessage | PauseMessage | ResumeMessage
 
 _message: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Discriminator("type")])
 

@@ -52,6 +52,7 @@ from outlast.ports.finding import EVERYTHING, Cursor, Where
 from outlast.ports.journal import (
     DEFAULT_TASK_QUEUE,
     ENDLESS,
+    PAUSED,
     Head,
     Message,
     NewExecution,
@@ -63,7 +64,14 @@ from outlast.runtime.attempts.observing import calling_span
 from outlast.runtime.definitions.codec import Codec, Misfit
 from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.handler_calls import known_handler
-from outlast.runtime.executions.inbox_messages import AnyMessage, CancelMessage, SignalMessage, UpdateMessage
+from outlast.runtime.executions.inbox_messages import (
+    AnyMessage,
+    CancelMessage,
+    PauseMessage,
+    ResumeMessage,
+    SignalMessage,
+    UpdateMessage,
+)
 from outlast.runtime.executions.loading import RECORDS_AT_ONCE, decoded, departure_in, load, read_journal
 from outlast.runtime.executions.lost_workers import LastWords, no_last_words
 from outlast.runtime.executions.rerunning import Rerunner, fingerprint_of
@@ -327,7 +335,18 @@ class JournaledExecution(Execution):
         with suppress(ExecutionAlreadyEnded):  # the execution may have ended meanwhile
             await self._store.resume(self._id)
 
+    async def pause(self, reason: str | None = None) -> bool:
+        head = await self._head()
+        if head.held:
+            return False
+        await self._send("a request to pause", PauseMessage(reason=reason))
+        return True
+
     async def resume(self) -> bool:
+        if await self._store.resume(self._id):
+            return True
+        # A worker may be about to obey a request to pause.
+        await self._send("a request to go on", ResumeMessage())
         return await self._store.resume(self._id)
 
     async def terminate(self, reason: str) -> None:
@@ -402,11 +421,11 @@ class JournaledExecution(Execution):
         return ExecutionDescription(
             id=head.id,
             workflow=head.workflow,
-            status=head.status,
+            status=Status.PAUSED if head.held else head.status,
             created_at=datetime.fromtimestamp(head.created_at, UTC),
             ended_at=None if head.ended_at is None else datetime.fromtimestamp(head.ended_at, UTC),
             error=reason if failure is None else f"{failure.kind}: {failure.message}",
-            held=head.held,
+            held=head.held and head.waiting != PAUSED,
             tags=head.tags,
             failure=failure,
         )

@@ -17,6 +17,7 @@ from outlast.core.records import (
     AttemptFailed,
     EventEmitted,
     ExecutionEnded,
+    ExecutionPaused,
     ExecutionRecovered,
     ExecutionReopened,
     ExecutionResumed,
@@ -101,6 +102,9 @@ class Progress:
             case ExecutionRecovered():
                 self._now = record.at
                 self._log("recovered", "is taken over from a worker that was lost", worker=record.worker)
+            case ExecutionPaused():
+                self._now = record.at
+                self._log("paused", "is paused")
             case ExecutionResumed():
                 self._now = record.at
                 self._log("resumed", "is resumed")

@@ -24,7 +24,7 @@ from outlast.core.records import (
 )
 from outlast.core.reruns import forked, retried
 from outlast.ports.clock import Clock
-from outlast.ports.journal import Head, NewExecution, Store, as_reason
+from outlast.ports.journal import PAUSED, Head, NewExecution, Store, as_reason
 from outlast.runtime.definitions.edits import check_edits
 from outlast.runtime.definitions.workflow import known_definition
 from outlast.runtime.executions.loading import decoded, read_journal
@@ -139,7 +139,7 @@ class Rerunner:
                 keep_seconds=None if definition is None else definition.keep_seconds,
                 reason=reason,
                 tags=tags,
-                waiting=None if reason is None else "paused",
+                waiting=None if reason is None else PAUSED,
             )
         except ValueError as error:
             raise DefinitionError(str(error)) from error

@@ -5,8 +5,8 @@
 
 It knows a backend only as users do (`start`, `get`, `list`, `worker`, handles, workflows and activities), and
 storage only as something that several processes have open, one of which may die. Behind each of the promises
-D1 to D23, D25 and D26, of `ports.durability` stands at least one test with its number. The library's own
-tests hold backends that break one promise each, and prove that each is caught.
+D1 to D26 of `ports.durability` stands at least one test with its number. The library's own tests hold backends
+that break one promise each, and prove that each is caught.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from outlast.testing.contracts.durability.finding import FindingContract
 from outlast.testing.contracts.durability.isolation import IsolationContract
 from outlast.testing.contracts.durability.leases import LeaseContract
 from outlast.testing.contracts.durability.messages import MessageContract
+from outlast.testing.contracts.durability.pausing import PausingContract
 from outlast.testing.contracts.durability.poison import PoisonContract
 from outlast.testing.contracts.durability.programs import ProgramContract
 from outlast.testing.contracts.durability.rerun_programs import RerunProgramContract
@@ -55,6 +56,7 @@ class DurabilityContract(
     LeaseContract,
     IsolationContract,
     PoisonContract,
+    PausingContract,
     FailureContract,
     FindingContract,
     RerunContract,

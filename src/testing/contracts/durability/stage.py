@@ -311,6 +311,7 @@ async def all_events(execution: Execution, after: int = 0) -> list[Event]:
 DEPENDS_ON_WORKERS = frozenset(
     {
         EventKind.EXECUTION_HELD,
+        EventKind.EXECUTION_PAUSED,
         EventKind.EXECUTION_RESUMED,
         EventKind.ATTEMPT_FAILED,
         EventKind.EXECUTION_RECOVERED,
