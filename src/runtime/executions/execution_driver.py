@@ -108,6 +108,20 @@ class _Pause:
     number: int
     reason: str | None
     read_up_to: int
+    is_shown: bool = False
+    """True if `describe` says that the execution is about to be paused."""
+
+    def show(self) -> str:
+        """Return the reason why the execution does not go on, for as long as attempts are under way."""
+        self.is_shown = True
+        return as_reason(
+            f"{in_words(self.reason)}; attempts that are under way go on to their end before that"
+        )
+
+
+def in_words(reason: str | None) -> str:
+    """Return the text for a pause."""
+    return "paused" if reason is None else f"paused: {reason}"
 
 
 class _Portion:
@@ -216,10 +230,14 @@ class Driver:
                     await self._append(self._machine.take_batch(), self._release_commit())
                     return True
                 batch = self._machine.take_batch()
-                end = self._machine.end
-                if batch.records or end is not None or self._must_be_acquitted:
+                end, pause = self._machine.end, self._pause
+                must_show = pause is not None and not pause.is_shown
+                if batch.records or end is not None or must_show or self._must_be_acquitted:
                     status = None if end is None else end.status
-                    await self._append(batch, Commit(consumed=self._live.consumed, status=status))
+                    reason = None if pause is None else pause.show()
+                    await self._append(
+                        batch, Commit(consumed=self._live.consumed, status=status, reason=reason)
+                    )
                 if end is not None:
                     return False
                 await self._begin_steps()
@@ -291,7 +309,7 @@ class Driver:
             consumed=pause.number,
             release=True,
             hold=True,
-            reason=as_reason("paused" if pause.reason is None else f"paused: {pause.reason}"),
+            reason=as_reason(in_words(pause.reason)),
             waiting=PAUSED,
         )
         await self._append(self._machine.take_batch(), commit)

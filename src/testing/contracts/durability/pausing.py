@@ -69,7 +69,11 @@ class PausingContract(DurabilityContractBase):
         await stage.worker(Gated)
         await stage.soon(world.happened("gate reached"))
         assert await execution.pause(REASON)
-        await stage.pass_time(1)
+
+        async def obeyed() -> bool | None:
+            return REASON in ((await execution.describe()).error or "") or None
+
+        await stage.until(obeyed)
         world.gate("gate").set()
         await stage.event(execution, EventKind.EXECUTION_PAUSED)
         await stage.soon(world.happened("gate passed"))
