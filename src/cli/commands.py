@@ -44,7 +44,8 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "End, hold, run again and tag": {
         "cancel": ("control", "Ask executions to end; their code can clean up first."),
         "terminate": ("control", "End executions at once, without any clean-up."),
-        "resume": ("control", "Let workers take executions that are held."),
+        "pause": ("control", "Let executions stand still until somebody resumes them."),
+        "resume": ("control", "Let executions go on that are paused or held."),
         "retry": ("control", "Open executions again that failed, were cancelled or terminated."),
         "fork": ("copies", "Start an execution whose journal begins with that of another one."),
         "tag": ("control", "Add, replace and remove tags of executions."),

@@ -12,7 +12,7 @@ from outlast.cli.asking import agreed
 from outlast.cli.filters import OPEN, bundled, tags_of
 from outlast.cli.opening import opened, place_of
 from outlast.cli.options import AgainOption, BackendOption, YesOption
-from outlast.cli.selecting import ENDED_EARLY, PAUSED, Selection, Verb, to_each
+from outlast.cli.selecting import ENDED_EARLY, PAUSED, RUNNING, Selection, Verb, to_each
 from outlast.ports.durability.execution import Execution
 
 app = typer.Typer(rich_markup_mode=None)
@@ -58,15 +58,34 @@ def terminate(
 
 @app.command()
 @_selects
-def resume(selection: Selection, backend: BackendOption = None) -> None:
-    """Let workers take executions that are held.
+def pause(
+    selection: Selection,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Kept with the execution.")] = None,
+    backend: BackendOption = None,
+) -> None:
+    """Let executions stand still until somebody resumes them.
 
-    Mend first what ended their workers: `outlast show ID` says why an execution is held. Exits with 1 if one
-    of them could not be resumed.
+    They begin no step, and messages wait. What is under way goes on to its end. Exits with 1 if one had ended
+    already.
+    """
+
+    async def paused(execution: Execution) -> str:
+        return "is asked to pause" if await execution.pause(reason) else "is paused already"
+
+    to_each(selection, backend, Verb("pause", "paused", RUNNING), paused)
+
+
+@app.command()
+@_selects
+def resume(selection: Selection, backend: BackendOption = None) -> None:
+    """Let executions go on that are paused or held.
+
+    `outlast show ID` says why an execution is held; mend that first. Exits with 1 if one of them could not be
+    resumed.
     """
 
     async def resumed(execution: Execution) -> str:
-        return "is resumed" if await execution.resume() else "was not held, and goes on as before"
+        return "is resumed" if await execution.resume() else "was not paused, and goes on as before"
 
     to_each(selection, backend, Verb("resume", "resumed", PAUSED), resumed)
 

@@ -19,6 +19,7 @@ from outlast.core.records import Status
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 
+RUNNING = (Status.RUNNING,)
 PAUSED = (Status.PAUSED,)
 ENDED_EARLY = (Status.FAILED, Status.CANCELLED, Status.TERMINATED)
 

@@ -159,6 +159,7 @@ LACKS = frozenset(
         BackendCapability.TAGS_WHAT_HAS_ENDED,
         BackendCapability.FINDS_WAITS,
         BackendCapability.LISTS_IN_ORDER,
+        BackendCapability.PAUSES_BEFORE_THE_START,
     }
 )
 

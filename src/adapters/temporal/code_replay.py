@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from outlast.adapters.temporal.history import HistoryTask, TemporalHistory
-from outlast.adapters.temporal.holding import RESUME_SIGNAL
+from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL
 from outlast.adapters.temporal.payloads import check_size
 from outlast.adapters.temporal.requests import Past, payload_of, seconds_until
 from outlast.core.departures import departure, differences
@@ -24,6 +24,8 @@ from outlast.core.records import (
     AnyRecord,
     CancelRequested,
     EventEmitted,
+    ExecutionPaused,
+    ExecutionResumed,
     Input,
     Request,
     SignalReceived,
@@ -61,6 +63,7 @@ class CodeReplay(KeptHistory):
         self._seconds: dict[str, float] = {}
         """The length of each timer."""
         self._is_held = False
+        self._is_paused = False
         self._waiting: list[Input] = []
         """The inputs that came while the run was held."""
         self._answered_before: set[str] = set()
@@ -155,17 +158,39 @@ class CodeReplay(KeptHistory):
 
     async def _receive(self, live: LiveCode, record: Input, window: _Window) -> None:
         """Give the code an input, or let it wait while the run is held: as the driver does."""
-        is_resumed = isinstance(record, SignalReceived) and record.name == RESUME_SIGNAL
-        if self._is_held and (is_resumed or isinstance(record, CancelRequested)):
-            self._is_held = False
-            await self._take_up(live, window)
-            waiting, self._waiting = self._waiting, []
-            for one in waiting:
-                await self._give(live, one, window)
-        if self._is_held:
+        name = record.name if isinstance(record, SignalReceived) else None
+        if self._is_held and (name == RESUME_SIGNAL or isinstance(record, CancelRequested)):
+            await self._resume(live, window)
+        if name == PAUSE_SIGNAL:
+            assert isinstance(record, SignalReceived)
+            await self._pause(live, record, window)
+        elif name == RESUME_SIGNAL:
+            pass
+        elif self._is_held:
             self._waiting.append(record)
-        elif not is_resumed:
+        else:
             await self._give(live, record, window)
+
+    async def _pause(self, live: LiveCode, asked: SignalReceived, window: _Window) -> None:
+        if self._is_held or live.machine.end is not None or live.carried is not None:
+            return
+        reason = asked.named.get("reason")
+        live.machine.note(ExecutionPaused(at=asked.at, reason=reason if isinstance(reason, str) else None))
+        await self._come_to_rest(live, window)
+        self._is_held = self._is_paused = True
+
+    async def _resume(self, live: LiveCode, window: _Window) -> None:
+        assert self._task is not None
+        self._is_held = False
+        if self._is_paused:
+            self._is_paused = False
+            live.machine.note(ExecutionResumed(at=self._task.at))
+            await self._come_to_rest(live, window)
+        else:
+            await self._take_up(live, window)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            await self._give(live, one, window)
 
     async def _give(self, live: LiveCode, record: Input, window: _Window) -> None:
         if isinstance(record, StepCompleted | StepFailed | TimerFired):

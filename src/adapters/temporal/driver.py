@@ -21,7 +21,7 @@ from typing import Any
 from temporalio import workflow
 
 from outlast.adapters.temporal.failures import StepLimits, step_failure
-from outlast.adapters.temporal.holding import HELD
+from outlast.adapters.temporal.holding import HELD, in_words
 from outlast.adapters.temporal.kept_records import KeptRecords
 from outlast.adapters.temporal.messages import TAG_SIGNAL
 from outlast.adapters.temporal.payloads import check_size
@@ -36,6 +36,8 @@ from outlast.core.records import (
     AnyRecord,
     CancelRequested,
     ExecutionEnded,
+    ExecutionPaused,
+    ExecutionResumed,
     ExecutionStarted,
     Input,
     SignalReceived,
@@ -186,6 +188,8 @@ class TemporalDriver(KeptHistory):
             beginning=beginning,
         )
         self._is_held = carried is not None and carried.held is not None
+        self._is_paused = False
+        """True if it is held in the middle: what it had begun goes on."""
         self._waiting: list[Input] = []
         """The inputs that came while the run is held."""
         self._act(self._live.go_on)
@@ -203,13 +207,26 @@ class TemporalDriver(KeptHistory):
 
     # What comes from Temporal
 
+    def pause(self, reason: JSON) -> None:
+        """Hold the run from now on: inputs wait, also the results of what is under way."""
+        if self._is_held or self._is_over or self._live.carried is not None:
+            return
+        paused = ExecutionPaused(at=workflow.time(), reason=reason if isinstance(reason, str) else None)
+        self._act(lambda: self._live.machine.note(paused))
+        self._is_held = self._is_paused = True
+        workflow.upsert_memo({HELD: in_words(reason)})
+
     def resume(self) -> None:
         """Let a held run go on."""
         if not self._is_held:
             return
         self._is_held = False
         workflow.upsert_memo({HELD: None})
-        self._take_up()
+        if self._is_paused:
+            self._is_paused = False
+            self._act(lambda: self._live.machine.note(ExecutionResumed(at=workflow.time())))
+        else:
+            self._take_up()
         waiting, self._waiting = self._waiting, []
         for record in waiting:
             self._give(record)

@@ -29,7 +29,7 @@ from outlast.adapters.temporal.code_replay import CodeReplay
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import failure_in, is_rejection
 from outlast.adapters.temporal.history import read_history, stopped_by
-from outlast.adapters.temporal.holding import RESUME_SIGNAL, held_because
+from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL, held_because
 from outlast.adapters.temporal.importing import queue_of
 from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent, sent
 from outlast.adapters.temporal.obstacles import obstacle_in
@@ -233,7 +233,7 @@ class TemporalExecution(Execution):
         by: str | None = None,
     ) -> None:
         status = (await self.describe()).status
-        if status is not Status.RUNNING:
+        if status not in (Status.RUNNING, Status.PAUSED):
             raise ExecutionAlreadyEnded(self.id, status)
         waiting = await self.pending()
         decision = decision_on(self.id, waiting, call_id, verdict, reason, edited_arguments, by)
@@ -311,20 +311,35 @@ class TemporalExecution(Execution):
         return list(exported(header, records))
 
     async def resume(self) -> bool:
-        """Let an execution go on that was imported; return whether it was held.
+        """Let an execution go on that was paused or imported; return whether it was.
 
         Temporal holds no other execution: its server tries a workflow task again without end, and an activity
         as often as its retry policy says, however many workers ended with it.
         """
+        was_held = await self._held_because() is not None
+        with translated(self.id):
+            # A worker may be about to obey a request to pause.
+            await self._while_running(self.handle.signal(RESUME_SIGNAL))
+        return was_held
+
+    async def pause(self, reason: str | None = None) -> bool:
+        """Ask for a pause; Temporal's server goes on with the attempts at what is under way."""
+        if await self._held_because() is not None:
+            return False
+        message = sent((), {"reason": reason})
+        check_size("a request to pause", message, limit_of(self._converter))
+        with translated(self.id):
+            await self._while_running(self.handle.signal(PAUSE_SIGNAL, message))
+        return True
+
+    async def _held_because(self) -> str | None:
+        """Return why the execution is held; raises `ExecutionAlreadyEnded` if it has ended."""
         with translated(self.id):
             found = await self.handle.describe()
             status = _STATUS[found.status or WorkflowExecutionStatus.RUNNING]
             if status is not Status.RUNNING:
                 raise ExecutionAlreadyEnded(self.id, status)
-            if await held_because(found) is None:
-                return False
-            await self._while_running(self.handle.signal(RESUME_SIGNAL))
-        return True
+            return await held_because(found)
 
     async def describe(self) -> ExecutionDescription:
         with translated(self.id):
@@ -351,11 +366,10 @@ class TemporalExecution(Execution):
         return ExecutionDescription(
             found.id,
             found.workflow_type,
-            status,
+            status if held is None else Status.PAUSED,
             found.start_time,
             found.close_time,
             error,
-            held=held is not None,
             tags=tags_in(found.typed_search_attributes),
             failure=failure,
         )

@@ -26,7 +26,7 @@ from temporalio.client import Client, WorkflowExecutionDescription
 
 from outlast.adapters.temporal.code_replay import CodeReplay
 from outlast.adapters.temporal.history import TemporalHistory, read_history
-from outlast.adapters.temporal.holding import HELD, RESUME_SIGNAL
+from outlast.adapters.temporal.holding import HELD, PAUSE_SIGNAL, RESUME_SIGNAL
 from outlast.adapters.temporal.importing import QUEUE, queue_of
 from outlast.adapters.temporal.journal_start import start, start_request
 from outlast.adapters.temporal.payloads import limit_of
@@ -225,7 +225,7 @@ def _still_counts(record: Input) -> bool:
     """Return whether an input still counts that came before the end: see `Counted.undelivered`."""
     match record:
         case SignalReceived(name=name):
-            return name != RESUME_SIGNAL
+            return name not in (PAUSE_SIGNAL, RESUME_SIGNAL)
         case _:
             return isinstance(record, StepCompleted)
 

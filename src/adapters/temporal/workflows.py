@@ -27,7 +27,7 @@ from temporalio.worker import (
 from outlast.adapters.temporal.driver import Carried, TemporalDriver
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import application_error, rejection
-from outlast.adapters.temporal.holding import RESUME_SIGNAL
+from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL
 from outlast.adapters.temporal.kept_records import RECORDS_QUERY
 from outlast.adapters.temporal.messages import read_sent
 from outlast.adapters.temporal.payloads import LIMIT_BYTES
@@ -164,7 +164,10 @@ class DurableWorkflow:
     async def signal(self, name: str, args: Sequence[RawValue]) -> None:
         if self._unready is not None:
             return
-        if name == RESUME_SIGNAL:
+        if name == PAUSE_SIGNAL:
+            _, named = read_sent(_values(args))
+            self._driver.pause(named.get("reason"))
+        elif name == RESUME_SIGNAL:
             self._driver.resume()
         else:
             self._driver.signal(name, *read_sent(_values(args)))

@@ -1,6 +1,6 @@
 """The durability port: what a backend offers, from outside and to workflow code.
 
-Every backend keeps the promises D1 to D23, D25 and D26; `testing.contracts.durability` tests them:
+Every backend keeps the promises D1 to D26; `testing.contracts.durability` tests them:
 
 D1   `start` with an id that exists returns the same execution when workflow and input are equal, else raises
      `ExecutionAlreadyExists`; two concurrent starts create one execution.
@@ -35,6 +35,8 @@ D22  `retry` re-opens an execution that failed, was cancelled or terminated, und
      today's code, from where it ended: no completed step runs again, a failed step is tried anew.
 D23  `fork` starts a new execution whose journal begins with a prefix of another one: nothing in it runs
      again, what follows has idempotency keys of its own, and the original is untouched.
+D24  A paused execution begins no step and takes no input; what is under way may end and is kept. Timers that
+     come due meanwhile fire when it is resumed, and messages wait. Queries are answered.
 D25  An export holds all that is needed: imported on any backend it replays to the same state, and can be
      forked there; an import never runs by itself.
 D26  An execution is found by its tags, its workflow, its status, its id and its time: page after page, each

@@ -113,6 +113,7 @@ class PausingContract(DurabilityContractBase):
         await stage.soon(execution.result())
 
     async def test_d24_a_pause_before_any_worker_lets_no_step_begin(self, stage: Stage) -> None:
+        self.needs(BackendCapability.PAUSES_BEFORE_THE_START)
         execution, world = await stage.start(Gated)
         assert await execution.pause(REASON)
         await stage.worker(Gated)
@@ -139,6 +140,7 @@ class PausingContract(DurabilityContractBase):
             await paused(stage, execution, times)
             assert not await execution.pause()
             assert await execution.resume()
+            await stage.event(execution, EventKind.EXECUTION_RESUMED, times)
         assert not await execution.resume()
         await execution.signal("stop")
         assert await stage.soon(execution.result()) == [1, 2, 3]

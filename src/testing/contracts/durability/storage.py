@@ -23,6 +23,7 @@ class BackendCapability(Enum):
     HOLDS = "an execution that ends one worker after the other is held, until somebody resumes it"
     GIVES_UP_BUSY_CODE = "code that never comes to rest is given up, and described with its place"
     INTERRUPTS_CODE = "workflow code without awaits is interrupted where it is, by our own watchdog"
+    PAUSES_BEFORE_THE_START = "a pause that was asked for before any worker came lets no step begin"
     RERUNS = "an execution can be terminated, retried, forked, exported and imported"
     TAGS_WHAT_HAS_ENDED = "the tags of an execution can be changed after its end"
     FINDS_WAITS = "executions are found by what they wait for"
