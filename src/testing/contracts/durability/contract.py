@@ -5,8 +5,8 @@
 
 It knows a backend only as users do (`start`, `get`, `list`, `worker`, handles, workflows and activities), and
 storage only as something that several processes have open, one of which may die. Behind each of the promises
-D1 to D26 of `ports.durability` stands at least one test with its number. The library's own tests hold backends
-that break one promise each, and prove that each is caught.
+D1 to D26 of `ports.durability` stands at least one test with its number. The library's own tests hold
+backends that break one promise each, and prove that each is caught.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class PoisonContract(DurabilityContractBase):
         described = await self.held(stage, poison)
         assert supervisor.deaths == DEATHS
         assert world.attempts("boom") == list(range(1, DEATHS + 1))
-        assert (described.status, described.ended_at) == (Status.RUNNING, None)
+        assert (described.status, described.held, described.ended_at) == (Status.PAUSED, True, None)
         assert described.error is not None
         for said in (f"{DEATHS} workers", "end_process", f"attempt {DEATHS}", f"outlast resume {poison.id}"):
             assert said in described.error

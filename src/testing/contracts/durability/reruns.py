@@ -553,7 +553,7 @@ class RerunContract(DurabilityContractBase):
         world.gate("gate").set()
         done = await stage.soon(execution.result())
         description = await copy.describe()
-        assert (description.status, description.held) == (Status.RUNNING, True)
+        assert (description.status, description.held) == (Status.PAUSED, False)
         assert "imported" in (description.error or "")
         assert not worlds[copy.id].effects
         assert await copy.resume()
