@@ -50,11 +50,7 @@ def test_a_started_execution_is_carried_on_by_a_worker_and_can_be_looked_at() ->
     with running_worker("shop:Order", "--lease", "2"):
         waited = call("start", "shop:order", "apple", "4", "--id", "o-1", "--wait")
     assert (waited.exit_code, waited.stdout) == (0, '{"total":10.0}\n')
-<<<<<<< HEAD
     assert waited.stderr.startswith("o-1\n")
-=======
-    assert waited.stderr.startswith("o-1\n")  # If the worker is slow, it says next for what it waits.
->>>>>>> ef63d24 (Break the promise of a pause in four ways, and test the status of what is held)
     [listed] = lines("list", "--workflow", "order", "--status", "completed", "--json")
     description, *events = lines("show", "o-1", "--json")
     assert description == listed
