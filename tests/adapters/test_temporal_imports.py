@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import random
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 import outlast
 from outlast import workflow
+from outlast.adapters.temporal import TemporalBackend
 from outlast.core.events import EventKind
 from tests.adapters.temporal_server import shared_server
 
@@ -82,6 +85,7 @@ async def test_what_has_ended_keeps_its_end_and_its_journal_and_runs_nothing(
     lines, id = await exported_from_sqlite(tmp_path, how)
     before = len(done)
     async with outlast.connect(f"temporal://{shared_server()}/default") as here:
+        assert isinstance(here, TemporalBackend)
         copy = await here.import_(lines)
         described = await copy.describe()
         assert (described.status, described.held) == (status, False)
@@ -109,6 +113,8 @@ async def test_what_has_ended_keeps_its_end_and_its_journal_and_runs_nothing(
         async with here.worker([ImportErrand]):
             if how == "fail":
                 fork = await copy.fork(id=f"mended-{id}")
+                found = await here.client.get_workflow_handle(fork.id).describe()
+                assert await found.memo_value("outlast_forked_from") == id
                 assert await fork.result() == ["first done", "break done"]
                 assert done[before:] == [(fork.id, "break")]
 
@@ -133,6 +139,52 @@ async def test_an_open_execution_waits_to_be_resumed_and_then_takes_what_came_me
         with pytest.raises(outlast.ExecutionAlreadyEnded):
             await copy.resume()
     assert len(done) == before
+
+
+@outlast.activity(name="import_read")
+async def import_read(number: int) -> str:
+    """Return a long text, which is another one for each number."""
+    return f"{number} is much. " * 4000
+
+
+@workflow.define(name="import_reader")
+class ImportReader:
+    @workflow.entrypoint
+    async def run(self, pages: int) -> int:
+        texts = [await import_read(number) for number in range(pages)]
+        await workflow.wait_condition(lambda: False)
+        return len(texts)
+
+
+async def test_a_journal_that_is_longer_than_a_payload_may_be_is_packed(tmp_path: Path) -> None:
+    async with outlast.connect(f"sqlite:///{tmp_path}/there.db") as there, there.worker([ImportReader]):
+        execution = await there.start(ImportReader, 100)
+        completed = 0
+        async for event in execution.events():
+            completed += event.kind == EventKind.ACTIVITY_COMPLETED
+            if completed == 100:
+                break
+        lines = list(await execution.export())
+    assert sum(map(len, lines)) > 4_000_000
+    async with outlast.connect(f"temporal://{shared_server()}/default") as here:
+        copy = await here.import_(lines)
+        assert await copy.departure() is None
+        assert list(await copy.export())[1 : len(lines)] == lines[1:]
+        fork = await copy.fork()
+        assert len([event async for event in fork.events(follow=False)]) >= len(lines) - 1
+        await copy.terminate("it was looked at")
+        await fork.terminate("it was looked at")
+
+
+async def test_a_journal_that_is_too_long_even_so_is_refused_and_nothing_is_kept(tmp_path: Path) -> None:
+    lines, id = await exported_from_sqlite(tmp_path, "complete")
+    noise = base64.b64encode(random.Random(1).randbytes(3_000_000)).decode()
+    long = [line.replace('"first done"', f'"{noise}"') for line in lines]
+    async with outlast.connect(f"temporal://{shared_server()}/default") as here:
+        with pytest.raises(outlast.PayloadTooLarge, match="the journal of execution"):
+            await here.import_(long)
+        with pytest.raises(outlast.ExecutionNotFound):
+            await here.get(id)
 
 
 async def test_cancelling_what_waits_to_be_resumed_lets_it_clean_up(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ An error in here never gets lost: the workflow task fails with it, once for each
 from __future__ import annotations
 
 import asyncio
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +32,7 @@ from outlast.adapters.temporal.search_attributes import tags_in, update_of
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from outlast.core.errors import ActivityInterrupted, NotSupported, PayloadTooLarge
 from outlast.core.failure import Failure
-from outlast.core.json import JSON
+from outlast.core.json import JSON, decode, encode
 from outlast.core.records import (
     INPUTS,
     AnyRecord,
@@ -90,8 +92,8 @@ class Carried:
     held: str | None = None
     """If given, the run begins no step and takes no input until somebody resumes it, for this reason."""
 
-    def written(self) -> JSON:
-        """Return it as JSON."""
+    def written(self, *, is_packed: bool = False) -> JSON:
+        """Return it as JSON; the journal may be packed, which takes a fraction of the bytes."""
         start = self.beginning
         written: dict[str, JSON] = {
             "histories": start.histories,
@@ -100,7 +102,8 @@ class Carried:
             "inputs": [record.to_data() for record in self.inputs],
         }
         if self.journal:
-            written["journal"] = [record.to_data() for record in self.journal]
+            journal: JSON = [record.to_data() for record in self.journal]
+            written["journal"] = _packed(journal) if is_packed else journal
         if self.held is not None:
             written["held"] = self.held
         return written
@@ -112,10 +115,20 @@ class Carried:
             case {"histories": int(), "events": int(), "records": int(), "inputs": list(inputs)}:
                 start = Beginning(value["histories"], value["events"], value["records"])
                 read = [read_record(one) for one in inputs]
-                journal = [read_record(one) for one in value.get("journal", ())]
+                written = value.get("journal", [])
+                records = _unpacked(written) if isinstance(written, str) else written
+                journal = [read_record(one) for one in records]
                 inputs = [record for record in read if isinstance(record, INPUTS)]
                 return cls(start, inputs, journal, value.get("held"))
         return None
+
+
+def _packed(value: JSON) -> str:
+    return b64encode(zlib.compress(encode(value))).decode()
+
+
+def _unpacked(text: str) -> Any:
+    return decode(zlib.decompress(b64decode(text)))
 
 
 @dataclass(slots=True)

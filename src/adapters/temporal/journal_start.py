@@ -16,12 +16,15 @@ from outlast.adapters.temporal.driver import Carried
 from outlast.adapters.temporal.payloads import check_size, limit_of
 from outlast.adapters.temporal.search_attributes import attributes_of, is_missing, not_registered
 from outlast.core.errors import DefinitionError, ExecutionAlreadyExists
-from outlast.core.json import JSON, canonical
-from outlast.core.records import AnyRecord, ExecutionStarted
+from outlast.core.json import JSON, canonical, encode
+from outlast.core.records import AnyRecord, ExecutionForked, ExecutionStarted
 from outlast.ports.journal import check_id
 
 FINGERPRINT = "outlast_input"
 """The memo field that shows whether two starts with one id mean the same."""
+
+FORKED_FROM = "outlast_forked_from"
+"""The memo field with the id of the execution whose journal a fork begins with."""
 
 
 async def start_request(
@@ -48,10 +51,11 @@ async def start_request(
     except ValueError as error:
         raise DefinitionError(str(error)) from error
     converter = client.data_converter
-    carried = Carried(journal=journal, held=held).written()
-    check_size(f"the journal of execution {id!r}", carried, limit_of(converter))
+    values = _input(started, Carried(journal=journal, held=held), limit_of(converter))
+    check_size(f"the journal of execution {id!r}", values, limit_of(converter))
     fields = {FINGERPRINT: fingerprint_of(started.workflow, started.arguments), **(memo or {})}
-    payloads = await converter.encode([*fields.values(), started.arguments, carried])
+    fields.update((FORKED_FROM, one.source) for one in journal if isinstance(one, ExecutionForked))
+    payloads = await converter.encode([*fields.values(), *values])
     request = StartWorkflowExecutionRequest(
         namespace=client.namespace,
         workflow_id=id,
@@ -66,6 +70,14 @@ async def start_request(
     if tags:
         encode_search_attributes(attributes_of(tags), request.search_attributes)
     return request
+
+
+def _input(started: ExecutionStarted, carried: Carried, limit_bytes: int) -> list[JSON]:
+    """Return the input of the run; what is small enough stays readable in Temporal's own tools."""
+    values = [started.arguments, carried.written()]
+    if len(encode(values)) > limit_bytes:
+        values[1] = carried.written(is_packed=True)
+    return values
 
 
 async def start(client: Client, request: StartWorkflowExecutionRequest) -> str:

@@ -28,7 +28,13 @@ from outlast.ports.llm import ModelRequest
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.runtime.definitions.agent import Agent
-from outlast.testing.contracts.durability.activities import AT_ONCE, Overloaded, pass_gate, record
+from outlast.testing.contracts.durability.activities import (
+    AT_ONCE,
+    Overloaded,
+    pass_gate,
+    pass_gate_once,
+    record,
+)
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
 from outlast.testing.contracts.durability.storage import BackendCapability
 from outlast.testing.contracts.durability.workflows import Gated, GatedOnce
@@ -75,6 +81,12 @@ class OrderingAgain:
                     done.append(await deliver("parcel"))
                 finally:
                     await beside
+            case "once beside":
+                once: asyncio.Task[str] = asyncio.create_task(self.once_beside())
+                try:
+                    done.append(await deliver("parcel"))
+                finally:
+                    done.append(await once)
             case "code":
                 if workflow.info().execution_id not in mended:
                     raise Overloaded("a mistake in the code")
@@ -105,6 +117,9 @@ class OrderingAgain:
                 await workflow.wait_condition(lambda: len(self.notes) == 3)
         done.append(await record("after"))
         return [*done, *self.notes]
+
+    async def once_beside(self) -> str:
+        return await pass_gate_once("beside")
 
     async def beside(self) -> None:
         """Two steps, which complete after another one has failed: one was under way then, one was not."""
@@ -398,6 +413,21 @@ class RerunContract(DurabilityContractBase):
         await execution.retry()
         assert await stage.soon(execution.result()) == "unknown, looked done"
         assert world.count("gate reached") == 1
+
+    async def test_d22_a_step_that_was_done_once_beside_a_failed_one_keeps_its_result(
+        self, stage: Stage
+    ) -> None:
+        execution, world = await stage.start(OrderingAgain, "once beside")
+        await stage.worker(OrderingAgain)
+        await stage.event(execution, EventKind.ACTIVITY_FAILED)
+        world.gate("beside").set()
+        with pytest.raises(ExecutionFailed):
+            await stage.soon(execution.result())
+        mended.add(execution.id)
+        await execution.retry()
+        done = await stage.soon(execution.result())
+        assert done == ["before done", "parcel done", "beside done", "after done"]
+        assert world.count("beside passed") == 1
 
     async def test_d22_only_what_has_ended_without_a_result_is_retried(self, stage: Stage) -> None:
         execution, world = await stage.start(Gated)
