@@ -25,6 +25,7 @@ from outlast.core.errors import (
     ExecutionNotFound,
     ExecutionTerminated,
     InvalidArguments,
+    NotSupported,
     OutlastError,
     PayloadTooLarge,
     UnknownDefinition,
@@ -84,6 +85,9 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 5.0
 """The time for which a waiting caller relies on announcements before it reads the store itself."""
 
+
+WORKER = "worker"
+"""The word for the wait for a worker. No execution is stored with it."""
 
 ENVELOPE_BYTES = 256
 """The most bytes by which the record of a message may be longer than the message."""
@@ -166,6 +170,11 @@ class JournaledBackend(Backend):
     ) -> ExecutionPage:
         check_limit(limit)
         after = None if cursor is None else Cursor.of(cursor)
+        if where is not None and where.waiting_for == WORKER:
+            raise NotSupported(
+                "executions cannot be found by waiting_for='worker': that is known only of executions that "
+                "are looked at; list what is running, and look at the descriptions"
+            )
         if not limit:
             return ExecutionPage(())
         # One more shows whether there is another page.

@@ -239,6 +239,8 @@ class FindingContract(DurabilityContractBase):
         else:
             with pytest.raises(NotSupported, match="waiting_for"):
                 await backend.list(where)
+        with pytest.raises(NotSupported, match="waiting_for"):
+            await backend.list(Where(waiting_for="worker"))
 
     # What these tests share
 
