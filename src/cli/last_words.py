@@ -1,8 +1,10 @@
-"""The last words of worker processes: files in a private folder of their supervisor, one for each process.
+"""The last words of worker processes: files in a private folder of their supervisor, two for each process.
 
 A worker process lets `faulthandler` write to its file: the stack of every thread, if a signal ends the
 process. It shows files, lines and functions, and no values. The supervisor adds how the process ended. The
 other processes of the same supervisor read the file when they take an execution over from the dead one.
+
+The second file has the marks of the executions whose code was at work; see `isolation.at_work`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from outlast.core.records import Part
+from outlast.runtime.isolation.at_work import part_in
 from outlast.runtime.isolation.user_code import is_user_code
 
 WORDS_MAX: Final = 100
@@ -30,13 +34,29 @@ def identity_of(words: Path) -> str:
 
 def last_words_of(identity: str, folder: Path) -> str | None:
     """Return what the worker of that identity left in `folder`; None if it left nothing."""
-    name = identity.rpartition(":")[2]
-    if not _NAME.fullmatch(name):
+    words = _words_of(identity, folder)
+    if words is None:
         return None
     try:
-        return (folder / name).read_text(errors="replace") or None
+        return words.read_text(errors="replace") or None
     except FileNotFoundError:
         return None
+
+
+def part_of(identity: str, execution_id: str, folder: Path) -> Part | None:
+    """Return the part that an execution had in the loss of the worker of that identity, if it is known."""
+    words = _words_of(identity, folder)
+    return None if words is None else part_in(marks_beside(words), execution_id)
+
+
+def marks_beside(words: Path) -> Path:
+    """Return the file for the marks of the process whose last words go to `words`."""
+    return words.with_suffix(".marks")
+
+
+def _words_of(identity: str, folder: Path) -> Path | None:
+    name = identity.rpartition(":")[2]
+    return folder / name if _NAME.fullmatch(name) else None
 
 
 def say_last(words: Path, fate: str) -> str:
@@ -74,6 +94,8 @@ def _up_to_user_code(stack: str) -> str | None:
 
 def forget_old(folder: Path) -> None:
     """Remove the files of the processes that ended longest ago."""
-    files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime)
-    for file in files[:-WORDS_MAX]:
-        file.unlink(missing_ok=True)
+    files = [file for file in folder.iterdir() if _NAME.fullmatch(file.name)]
+    files.sort(key=lambda file: file.stat().st_mtime)
+    for words in files[:-WORDS_MAX]:
+        words.unlink(missing_ok=True)
+        marks_beside(words).unlink(missing_ok=True)

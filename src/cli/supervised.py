@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from outlast.cli.last_words import identity_of, last_words_of
+from outlast.cli.last_words import identity_of, last_words_of, marks_beside, part_of
 from outlast.cli.supervisor import BEAT, BEAT_SECONDS, READY
 from outlast.composition.durable_run import first_of, opened
 from outlast.composition.running import stop_signals
 from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.runtime.isolation.at_work import MARKS, MarkingThreads
 
 GRACE_SECONDS = 30
 """The default of a worker's `graceful_shutdown_timeout`."""
@@ -33,6 +34,7 @@ class Link:
         self._words = words
         self._file = words.open("w")
         faulthandler.enable(self._file, all_threads=True)
+        MARKS.keep_in(marks_beside(words))
 
     @classmethod
     def of(cls, argument: str) -> Self:
@@ -44,6 +46,7 @@ class Link:
         options: dict[str, Any] = {"identity": identity_of(self._words)}
         if isinstance(backend, JournaledBackend):
             options["last_words"] = partial(last_words_of, folder=self._words.parent)
+            options["part"] = partial(part_of, folder=self._words.parent)
         return options
 
     @contextlib.asynccontextmanager
@@ -87,6 +90,7 @@ async def work(
     all processes of a group, and the supervisor passes on the one that it gets: so several come to a child.
     """
     stop = asyncio.Event()
+    asyncio.get_running_loop().set_default_executor(MarkingThreads(thread_name_prefix="asyncio"))
     async with opened(backend) as place, contextlib.AsyncExitStack() as signals:
         signals.enter_context(stop_signals(stop))
         if link is not None:

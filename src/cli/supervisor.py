@@ -43,7 +43,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from outlast.cli.last_words import forget_old, say_last
+from outlast.cli.last_words import forget_old, marks_beside, say_last
+from outlast.runtime.isolation.at_work import find_fault
 
 logger = logging.getLogger("outlast.supervisor")
 
@@ -66,6 +67,9 @@ BACK_OFF_SECONDS: Final = (0.1, 10.0)
 LONG_LIFE_SECONDS: Final = 10.0
 """A child that has lived for that long is replaced at once. After one that has begun to work, a lease is long
 enough, and no wait is longer: its executions wait for the next one."""
+FAULTS: Final = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS)
+"""The signals by which a process is ended for what its code did. Others come from outside: SIGKILL does, also
+if the machine has no memory left."""
 READY: Final = b"r"
 BEAT: Final = b"."
 
@@ -244,9 +248,12 @@ class ProcessSupervisor:
                     await self._give_up(child, "did not stop in order when it was asked to")
                     continue
             if child.was_heard or not child.is_ready or child.is_leaving or child.is_stopped:
+                if silent:
+                    find_fault(marks_beside(child.words), False)
                 silent = busy = 0
                 continue
             silent += 1
+            find_fault(marks_beside(child.words), True)
             busy += child.computed - computed >= BUSY_SHARE * BEAT_SECONDS
             waited = silent * BEAT_SECONDS
             if busy * BEAT_SECONDS >= self._terms.silence_seconds or waited >= self._terms.waiting_seconds:
@@ -272,6 +279,7 @@ class ProcessSupervisor:
         if self._stopping.is_set() and child.given_up is None:
             child.words.unlink(missing_ok=True)
             return
+        find_fault(marks_beside(child.words), child.given_up is not None or code >= 0 or -code in FAULTS)
         logger.error("%s", say_last(child.words, _fate(child, code)))
 
 

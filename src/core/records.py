@@ -242,16 +242,29 @@ class UpdateNotAccepted(Value):
     failure: Failure
 
 
+class Part(StrEnum):
+    """The part that the code of an execution had in the loss of its worker."""
+
+    ABSENT = "absent"
+    """It was not at work then; other code was."""
+    PRESENT = "present"
+    """It was at work, and so was other code, or the loss came from outside."""
+    ALONE = "alone"
+    """It alone was at work, and the process was ended or held up by the code that it ran."""
+
+
 class ExecutionRecovered(Value):
     """A worker took over from one that was lost: attempts that were under way may have taken effect.
 
     `worker` is the one that was lost, and `last_words` is the text that it left, such as a stack, if any.
+    `part` is None if nobody knows whose code was at work.
     """
 
     type: Literal["execution_recovered"] = "execution_recovered"
     at: float
     worker: str | None = None
     last_words: str | None = None
+    part: Part | None = None
 
 
 class ExecutionHeld(Value):

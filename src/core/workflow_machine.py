@@ -59,6 +59,7 @@ from outlast.core.records import (
     ExecutionStarted,
     Input,
     Note,
+    Part,
     Request,
     StepCompleted,
     StepFailed,
@@ -125,13 +126,21 @@ class OpenStep:
     in_doubt: bool = False
     losses: int = 0
     """The number of last attempts in a row that ended with their worker; 0 again after a hold."""
+    spared: int = 0
+    """The attempts that do not count for the policy: other code ended their worker while they waited."""
     retry_at: float = 0.0
     last_failure: AttemptFailed | None = None
 
     def begin_anew(self, *, earlier: int = 0) -> None:
         """Forget the attempts that were made, but for their number."""
         self.earlier = earlier
-        self.attempt, self.in_doubt, self.losses, self.retry_at, self.last_failure = 1, False, 0, 0.0, None
+        self.attempt, self.in_doubt, self.losses, self.spared = 1, False, 0, 0
+        self.retry_at, self.last_failure = 0.0, None
+
+    @property
+    def counted(self) -> int:
+        """The number of the next attempt, as the policy counts them."""
+        return self.attempt - self.spared
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,13 +444,14 @@ class WorkflowMachine:
                     opened.last_failure = note
                     opened.in_doubt = False
                     opened.losses = 0
-            case ExecutionRecovered():
+            case ExecutionRecovered(part=part):
                 for opened in self.steps.values():
                     # A step that was still backing off when its worker was lost had no attempt under way.
                     if opened.retry_at <= note.at and opened.position < position:
                         opened.attempt += 1
                         opened.in_doubt = True
                         opened.losses += 1
+                        opened.spared += part is Part.ABSENT
             case ExecutionHeld():
                 self.is_held = True
                 # Whoever resumes the execution has mended the cause, so its losses no longer count.

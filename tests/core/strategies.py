@@ -331,6 +331,7 @@ any_note: SearchStrategy[Any] = st.one_of(
         at=instants,
         worker=st.none() | any_text,
         last_words=st.none() | any_text,
+        part=st.none() | st.sampled_from(records.Part),
     ),
     st.builds(records.ExecutionHeld, at=instants, reason=any_text),
     st.builds(

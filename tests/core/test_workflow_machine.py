@@ -27,6 +27,7 @@ from outlast.core.records import (
     ExecutionRecovered,
     ExecutionResumed,
     ExecutionStarted,
+    Part,
     SignalReceived,
     Status,
     StepCompleted,
@@ -696,6 +697,22 @@ def test_d19_attempts_that_were_lost_in_a_row_are_counted_by_step() -> None:
     assert (machine.steps["0.0"].losses, machine.steps["0.1"].losses) == (0, 3)
     assert machine.accept(StepCompleted(at=5.0, key="0.1", result=1))
     assert machine.losses == 0
+
+
+def test_d19_a_loss_that_other_code_caused_does_not_count_for_the_policy() -> None:
+    def attempts(machine: WorkflowMachine) -> tuple[int, int, int]:
+        opened = machine.steps["0.0"]
+        return opened.attempt, opened.counted, opened.losses
+
+    machine = live_machine("0.0", "0.1")
+    for part in (Part.ABSENT, Part.PRESENT, Part.ALONE, None):
+        machine.note(ExecutionRecovered(at=2.0, part=part))
+    assert attempts(machine) == (5, 4, 4)
+    machine.note(AttemptFailed(at=3.0, key="0.0", attempt=5, failure=FAILURE, retry_at=9.0))
+    assert attempts(machine) == (6, 5, 0)
+    # It was backing off, so there was no attempt to lose.
+    machine.note(ExecutionRecovered(at=4.0, part=Part.ABSENT))
+    assert attempts(machine) == (6, 5, 0)
 
 
 def test_d19_after_a_hold_losses_are_counted_anew_and_what_was_in_doubt_still_is() -> None:

@@ -203,7 +203,7 @@ async def perform_in_time(
             `heartbeat_timeout`; the attempt has been cancelled (a thread cannot be, and is left alone).
         NotBegun: `begin` raised it.
     """
-    work = attempt_task(_performed(call, attempt, resources, begin), attempt.activity)
+    work = attempt_task(_performed(call, attempt, resources, begin), attempt.activity, attempt.execution_id)
     limits: dict[asyncio.Task[Any], tuple[str, float]] = {
         asyncio.create_task(clock.sleep(options.start_to_close_timeout)): (
             "start_to_close_timeout",

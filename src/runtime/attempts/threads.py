@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from outlast.runtime.isolation.at_work import MARKS, marked
 from outlast.runtime.isolation.exits import contained
 
 T = TypeVar("T")
@@ -57,7 +58,8 @@ async def in_thread(
         report: Callable[[Any], None]
         value: Any
         try:
-            report, value = outcome.set_result, context.run(fn)
+            with MARKS.at_work(context.get(marked, 0)):
+                report, value = outcome.set_result, context.run(fn)
         except BaseException as error:
             report, value = outcome.set_exception, storable(error)
         try:

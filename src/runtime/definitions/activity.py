@@ -136,6 +136,7 @@ class _ActivityDecorator:
             start_to_close_timeout: How long one attempt may take.
             heartbeat_timeout: How long an attempt may go without calling `activity.heartbeat()`.
             retry_policy_max_attempts: Attempts in all, crashes included; 5 by default, 1 for `effect="once"`.
+                Attempts that waited while the code of another execution ended their worker do not count.
             retry_policy_initial_interval: The wait before the second attempt.
             retry_policy_backoff_coefficient: The factor by which each further wait grows.
             retry_policy_max_interval: The longest wait.

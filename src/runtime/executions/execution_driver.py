@@ -59,7 +59,7 @@ from outlast.runtime.executions.inbox_messages import (
 )
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
-from outlast.runtime.executions.lost_workers import LastWords, no_last_words, recovery
+from outlast.runtime.executions.lost_workers import NOBODY, Witness, recovery
 from outlast.runtime.executions.store_retry import append_once, patiently
 from outlast.runtime.executions.suspects import CAME_THROUGH
 from outlast.runtime.isolation.pace import Pace
@@ -87,7 +87,7 @@ class Services:
     stopping: asyncio.Event
     """Set when no further step may begin."""
     deltas: Deltas | None = None
-    last_words: LastWords = no_last_words
+    witness: Witness = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class Driver:
         """
         try:
             if self.claim.recovered:
-                self._machine.note(recovery(self.claim, self._now(), self._services.last_words))
+                self._machine.note(recovery(self.claim, self._now(), self._services.witness))
             if self._machine.is_held:
                 self._machine.note(ExecutionResumed(at=self._now()))
             # Also when this claim is a regular one: the worker that recorded the recovery of the execution
@@ -372,7 +372,7 @@ class Driver:
             await self._fail(key, opened.attempt, Failure.of(OutcomeUnknown(step.name)))
             return
         # An attempt that a graceful stop interrupts did not fail: it does not use up the last attempt.
-        delay = 0.0 if ended.interrupted else step.options.retry.delay_after(opened.attempt, ended.failure)
+        delay = 0.0 if ended.interrupted else step.options.retry.delay_after(opened.counted, ended.failure)
         if delay is None:
             await self._fail(key, opened.attempt, ended.failure)
             return
@@ -534,12 +534,12 @@ class Driver:
         self._live.report(batch.records)
         self._recovery_due = False
         self._begun.intersection_update(self._running)
-        if fruitless is not None and fruitless < self.fruitless:
+        if fruitless < self.fruitless:
             self.fruitless = fruitless
             self._acquitted()
 
-    def _fruitless_after(self, batch: Batch, commit: Commit) -> int | None:
-        """Return the number of fruitless claims after an append; None if the append is not progress.
+    def _fruitless_after(self, batch: Batch, commit: Commit) -> int:
+        """Return the number of fruitless claims after an append; it stays if the append is not progress.
 
         An append that only records what became of the workers is not progress; any other append is. But while
         a step waits for an attempt that gets further than the lost ones, those still count: see `suspects`.
@@ -547,9 +547,7 @@ class Driver:
         happened = not all(isinstance(one, (ExecutionRecovered, ExecutionResumed)) for one in batch.records)
         came_to_rest = commit.release and not self._services.stopping.is_set()
         if not (happened or came_to_rest or self._must_be_acquitted):
-            return None
-        if not self.fruitless:
-            return 0
+            return self.fruitless
         return min(self.fruitless, self._machine.losses, CAME_THROUGH if self._came_through else sys.maxsize)
 
     @property

@@ -12,7 +12,7 @@ from outlast.ports.clock import Clock
 from outlast.ports.journal import Claim, Commit, Store, as_reason
 from outlast.runtime.executions.loading import decoded, read_journal
 from outlast.runtime.executions.lost_workers import (
-    LastWords,
+    Witness,
     lost_reason,
     recovery,
     stuck_reason,
@@ -33,14 +33,14 @@ class HandingBack:
 
     store: Store
     clock: Clock
-    last_words: LastWords
+    witness: Witness
     lease_seconds: float
     """The lease of the worker. What cannot go on is left alone for so long before the next try."""
 
     async def record_recovery(self, claim: Claim, commit: Commit) -> int:
         """Record a recovery, if the claim was taken from a lost worker; return the journal's length."""
         now = self.clock.now()
-        records = [encode_record(recovery(claim, now, self.last_words))] if claim.recovered else []
+        records = [encode_record(recovery(claim, now, self.witness))] if claim.recovered else []
         await append_once(self.store, self.clock, claim, claim.length, records, commit)
         return claim.length + len(records)
 
@@ -48,11 +48,15 @@ class HandingBack:
         """Release an execution that was not begun; a worker with room may claim it after that time."""
         reason = as_reason(waiting_reason(claim.fruitless)) if after_seconds else None
         commit = Commit(
-            release=True, hold=after_seconds > 0, wake_in=after_seconds, reason=reason, fruitless=None
+            release=True,
+            hold=after_seconds > 0,
+            wake_in=after_seconds,
+            reason=reason,
+            fruitless=claim.fruitless,
         )
         await self.record_recovery(claim, commit)
 
-    async def put_off(self, claim: Claim, reason: str, *, in_doubt: bool, fruitless: int | None) -> None:
+    async def put_off(self, claim: Claim, reason: str, *, in_doubt: bool, fruitless: int) -> None:
         """Release an execution that cannot go on, and leave it alone for a lease, even if it gets messages.
 
         Attempts that were under way have been cut short. If the journal does not say how they ended, a record
@@ -89,13 +93,13 @@ class HandingBack:
     async def hold_lost(self, claim: Claim) -> None:
         """Hold an execution whose workers were lost; its code does not run, not even after the next claim."""
         now = self.clock.now()
-        news = [recovery(claim, now, self.last_words)] if claim.recovered else []
+        news = [recovery(claim, now, self.witness)] if claim.recovered else []
         # If reading the journal is what ends the process, the next worker does not read it.
         known = await self._records(claim.execution_id) if claim.fruitless <= FRUITLESS_MAX else []
-        reason = as_reason(lost_reason(claim.execution_id, claim.fruitless, [*known, *news], self.last_words))
+        reason = as_reason(lost_reason(claim.execution_id, claim.fruitless, [*known, *news], self.witness))
         logger.error("execution %s is held: %s", claim.execution_id, reason)
         records = [*map(encode_record, news), encode_record(ExecutionHeld(at=now, reason=reason))]
-        commit = Commit(release=True, hold=True, reason=reason, fruitless=None)
+        commit = Commit(release=True, hold=True, reason=reason, fruitless=claim.fruitless)
         await append_once(self.store, self.clock, claim, claim.length, records, commit)
 
     async def _records(self, execution_id: str) -> Sequence[AnyRecord]:

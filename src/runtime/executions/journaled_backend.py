@@ -74,7 +74,7 @@ from outlast.runtime.executions.inbox_messages import (
     UpdateMessage,
 )
 from outlast.runtime.executions.loading import RECORDS_AT_ONCE, decoded, departure_in, load, read_journal
-from outlast.runtime.executions.lost_workers import LastWords, no_last_words
+from outlast.runtime.executions.lost_workers import LastWords, PartIn, Witness, no_last_words, no_part
 from outlast.runtime.executions.rerunning import Rerunner, fingerprint_of
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.executions.text_listener import Listener
@@ -210,11 +210,13 @@ class JournaledBackend(Backend):
         graceful_shutdown_timeout: timedelta = timedelta(seconds=30),
         identity: str | None = None,
         last_words: LastWords = no_last_words,
+        part: PartIn = no_part,
         holding_limit: timedelta | None = None,
     ) -> Worker:
         """Return a worker, as every backend does.
 
-        `last_words` is asked what a lost worker left behind, when this one takes an execution over from it.
+        `last_words` is asked what a lost worker left behind, and `part` whether the code of the execution was
+        at work then, when this one takes an execution over from it.
         `holding_limit` is the time for which code may hold the event loop before it is interrupted: by
         default a third of the lease, and at least half a second.
         """
@@ -228,7 +230,7 @@ class JournaledBackend(Backend):
             identity,
             holding_limit,
         )
-        return Worker(self._store, self._clock, workflows, options, self._deltas, last_words)
+        return Worker(self._store, self._clock, workflows, options, self._deltas, Witness(last_words, part))
 
     async def import_(self, lines: Iterable[str], *, id: str | None = None) -> Execution:
         return self._execution(await Rerunner(self._store, self._clock).import_(lines, id=id))

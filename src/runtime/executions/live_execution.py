@@ -71,6 +71,7 @@ from outlast.runtime.executions.back_offs import BackOffs
 from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
 from outlast.runtime.executions.progress import Progress
 from outlast.runtime.executions.workflow_loop import ExecutionEvicted, WorkflowLoop
+from outlast.runtime.isolation.at_work import mark_of
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.pace import PORTION_SECONDS
 from outlast.runtime.isolation.tracebacks import failure_of
@@ -135,6 +136,7 @@ class LiveExecution(WorkflowContext, LiveCode):
         self.encoder = Encoder()
         self.back_offs = BackOffs()
         self._info = info
+        self._mark = mark_of(info.execution_id)
         self._limit_bytes = limit_bytes
         self._running_seconds_max = (
             RUNNING_SECONDS_MAX if running_seconds_max is None else running_seconds_max
@@ -252,7 +254,7 @@ class LiveExecution(WorkflowContext, LiveCode):
             error: Exception | None = None
             if step.options.effect == "once":
                 error = OutcomeUnknown(step.name)
-            elif opened.losses and opened.attempt > step.options.retry.max_attempts:
+            elif opened.losses and opened.counted > step.options.retry.max_attempts:
                 error = ActivityInterrupted(step.name)
             if error is not None:
                 yield StepFailed(at=now, key=key, attempts=attempts, failure=Failure.of(error))
@@ -284,7 +286,7 @@ class LiveExecution(WorkflowContext, LiveCode):
     def close(self) -> None:
         """Drop the code from memory; no part of it runs any longer."""
         with workflow_code(), suppress(CodeInterrupted):
-            watched(Section(), self._loop.close)
+            watched(Section(self._mark), self._loop.close)
         while self._loop.dropped_at:
             place = self._loop.dropped_at.pop()
             logger.warning(
@@ -322,7 +324,7 @@ class LiveExecution(WorkflowContext, LiveCode):
 
         Other workers may interrupt the code elsewhere or not at all, so it must not be seen in the journal.
         """
-        section = Section()
+        section = Section(self._mark)
         try:
             return watched(section, run, *arguments)
         finally:

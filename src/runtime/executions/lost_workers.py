@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,15 +13,20 @@ from outlast.core.records import (
     AttemptFailed,
     ExecutionHeld,
     ExecutionRecovered,
+    Part,
     StepCompleted,
     StepFailed,
     StepScheduled,
 )
 from outlast.ports.journal import Claim
+from outlast.runtime.executions.suspects import FRUITLESS_MAX
 
 LastWords = Callable[[str], str | None]
 """Returns what the worker of that identity left behind when it was lost, such as a stack; None if nothing is
 known of it. Whoever starts workers anew can pass it to them."""
+
+PartIn = Callable[[str, str], Part | None]
+"""Returns the part that an execution had in the loss of the worker of that identity, if it is known."""
 
 LAST_WORDS_MAX: Final = 4000
 """The number of their characters that are kept: the last ones."""
@@ -34,12 +40,49 @@ def no_last_words(worker: str) -> str | None:
     return None
 
 
-def recovery(claim: Claim, at: float, last_words: LastWords = no_last_words) -> ExecutionRecovered:
+def no_part(worker: str, execution_id: str) -> Part | None:
+    """Nobody knows whose code was at work."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """The one who knows something of workers that were lost: whoever starts them anew."""
+
+    last_words: LastWords = no_last_words
+    part: PartIn = no_part
+
+
+NOBODY: Final = Witness()
+COUNTS: Final = {None: 1, Part.ABSENT: 0, Part.PRESENT: 1, Part.ALONE: 2}
+"""How much the loss of a worker counts for an execution, by the part that its code had."""
+ABSENT_COUNTS_ONCE_IN: Final = 4
+"""Of so many losses, one counts also for an execution whose code was not at work."""
+
+
+def judged(claim: Claim, witness: Witness) -> Claim:
+    """Return a claim whose `fruitless` is as large as what is known of the last loss allows.
+
+    The store has counted the loss as one, since a worker may die before it can count. It must write down the
+    number in its next append.
+    """
+    before = claim.fruitless - 1
+    if claim.recovered_from is None or before >= FRUITLESS_MAX:
+        return claim
+    part = witness.part(claim.recovered_from, claim.execution_id)
+    counts = COUNTS[part]
+    if part is Part.ABSENT and claim.token % ABSENT_COUNTS_ONCE_IN == 0:
+        counts = 1
+    return replace(claim, fruitless=min(before + counts, FRUITLESS_MAX))
+
+
+def recovery(claim: Claim, at: float, witness: Witness = NOBODY) -> ExecutionRecovered:
     """Return the note that `claim` was taken from a worker that was lost."""
     lost = claim.recovered_from
-    return ExecutionRecovered(
-        at=at, worker=lost, last_words=None if lost is None else _said(last_words, lost)
-    )
+    if lost is None:
+        return ExecutionRecovered(at=at)
+    words, part = _said(witness.last_words, lost), witness.part(lost, claim.execution_id)
+    return ExecutionRecovered(at=at, worker=lost, last_words=words, part=part)
 
 
 def _said(last_words: LastWords, worker: str) -> str | None:
@@ -56,19 +99,21 @@ def waiting_reason(fruitless: int) -> str:
 
 
 def lost_reason(
-    execution_id: str, fruitless: int, records: Sequence[AnyRecord], last_words: LastWords = no_last_words
+    execution_id: str, fruitless: int, records: Sequence[AnyRecord], witness: Witness = NOBODY
 ) -> str:
     """Return why an execution is held whose workers were lost; `records` are as many as could be read.
 
     Of the workers that left last words, the reason has those of the last one. They may have been found only
     after the execution was claimed again, so each worker without them is asked for once more.
     """
-    lost = _recoveries(records)[-fruitless:]
-    words = ((one.worker, one.last_words or _said(last_words, str(one.worker))) for one in reversed(lost))
+    lost = _counted(_recoveries(records), fruitless)
+    words = (
+        (one.worker, one.last_words or _said(witness.last_words, str(one.worker))) for one in reversed(lost)
+    )
     found = next(((worker, said) for worker, said in words if said is not None), None)
     lines = [
-        f"held: {fruitless} workers in a row ended, or lost their lease, while they carried this execution, "
-        "and it made no progress",
+        f"held: {len(lost) or fruitless} workers in a row ended, or lost their lease, while they carried "
+        "this execution, and it made no progress",
         *_workers(lost),
         *_under_way(records),
         *([f"  last words of {found[0]}:\n{found[1]}"] if found is not None else []),
@@ -97,6 +142,18 @@ def _recoveries(records: Sequence[AnyRecord]) -> list[ExecutionRecovered]:
         elif isinstance(record, ExecutionRecovered) and record.worker is not None:
             found.append(record)
     return found
+
+
+def _counted(lost: Sequence[ExecutionRecovered], fruitless: int) -> list[ExecutionRecovered]:
+    """Return the last of the losses, as many as make up the count; those that do not count are left out."""
+    found: list[ExecutionRecovered] = []
+    for one in reversed(lost):
+        if fruitless <= 0:
+            break
+        if COUNTS[one.part]:
+            found.append(one)
+            fruitless -= COUNTS[one.part]
+    return found[::-1]
 
 
 def _workers(lost: Sequence[ExecutionRecovered]) -> list[str]:

@@ -9,7 +9,7 @@ import socket
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -49,8 +49,9 @@ from outlast.runtime.executions.handing_back import HandingBack
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.executions.loading import load, read_journal
-from outlast.runtime.executions.lost_workers import LastWords, no_last_words
+from outlast.runtime.executions.lost_workers import NOBODY, Witness, judged
 from outlast.runtime.executions.suspects import FRUITLESS_MAX, Placing, Suspects
+from outlast.runtime.isolation.at_work import MARKS, mark_of
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.tasks import isolated_attempts
 
@@ -149,7 +150,7 @@ class Worker:
         workflows: Sequence[type[Any]],
         options: WorkerOptions,
         deltas: Deltas | None = None,
-        last_words: LastWords = no_last_words,
+        witness: Witness = NOBODY,
     ) -> None:
         self._definitions = _by_name([definition_of(workflow) for workflow in workflows])
         for definition in self._definitions.values():
@@ -162,7 +163,7 @@ class Worker:
         self._activations: dict[str, _Activation] = {}
         self._cache: OrderedDict[str, LiveExecution] = OrderedDict()
         self._suspects = Suspects.of(options.lease.total_seconds())
-        self._handing_back = HandingBack(store, clock, last_words, options.lease.total_seconds())
+        self._handing_back = HandingBack(store, clock, witness, options.lease.total_seconds())
         self._resources = SharedResources()
         self._isolation = ExitStack()
         self._stopping = asyncio.Event()
@@ -174,7 +175,7 @@ class Worker:
             asyncio.Semaphore(options.max_concurrent_activities),
             self._stopping,
             deltas,
-            last_words,
+            witness,
         )
         self._loops: list[asyncio.Task[None]] = []
 
@@ -277,7 +278,8 @@ class Worker:
                     limit=limit,
                     lease_seconds=lease_seconds,
                 )
-                for claim in sorted(work.claims, key=lambda claim: -claim.fruitless):
+                claims = (judged(claim, self._services.witness) for claim in work.claims)
+                for claim in sorted(claims, key=lambda claim: -claim.fruitless):
                     self._begin(claim, Lease(claim, self._store, self._clock, lease_seconds, asked_at))
                 for execution_id in work.mail:
                     activation = self._activations.get(execution_id)
@@ -357,7 +359,8 @@ class Worker:
                 if not await self._may_begin(activation):
                     return
                 with contained():
-                    live = await self._load(activation.claim)
+                    with self._marked_at_work(activation, activation.fruitless > 0):
+                        live = await self._load(activation.claim)
                     keep = await self._carry_on(activation, live)
             except NonDeterminismError as error:
                 logger.error("%s", error)
@@ -463,16 +466,25 @@ class Worker:
 
     async def _watch(self, activation: _Activation, driver: Driver, seconds: float) -> None:
         """Wait until a suspect is known not to end the process at once."""
-        await driver.at_rest.wait()
-        await self._clock.sleep(seconds)
+        with self._marked_at_work(activation, activation.place is Placing.TRIED):
+            await driver.at_rest.wait()
+            await self._clock.sleep(seconds)
         if activation.place is Placing.TRIED:
             driver.come_through()
         else:
             self._acquit(activation.claim.execution_id)
 
-    async def _put_off(self, activation: _Activation, reason: str, fruitless: int | None = None) -> None:
+    def _marked_at_work(self, activation: _Activation, is_suspicious: bool) -> AbstractContextManager[None]:
+        """Mark a suspicious execution also where no code of its own runs; see `at_work`."""
+        return MARKS.at_work(mark_of(activation.claim.execution_id)) if is_suspicious else nullcontext()
+
+    async def _put_off(self, activation: _Activation, reason: str, times: int = 0) -> None:
+        """Leave the execution alone for a while; so many more claims of it were fruitless."""
         await self._handing_back.put_off(
-            activation.claim, reason, in_doubt=activation.is_in_doubt, fruitless=fruitless
+            activation.claim,
+            reason,
+            in_doubt=activation.is_in_doubt,
+            fruitless=activation.fruitless + times,
         )
 
     async def _give_up(self, activation: _Activation, error: Exception) -> None:
@@ -484,7 +496,7 @@ class Worker:
             return
         times = activation.fruitless + 1
         if times < FRUITLESS_MAX:
-            await self._put_off(activation, problem, times)
+            await self._put_off(activation, problem, 1)
         else:
             await self._handing_back.hold_stuck(
                 activation.claim,

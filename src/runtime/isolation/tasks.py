@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from outlast.core.errors import ActivityBlocked, CodeInterrupted
 from outlast.core.failure import Failure
+from outlast.runtime.isolation.at_work import mark_of, marked
 from outlast.runtime.isolation.exits import raised_by_signal
 from outlast.runtime.isolation.watchdog import Section, watched, watching
 
@@ -33,12 +34,16 @@ _attempt: ContextVar[str | None] = ContextVar("outlast_attempt_of_task", default
 """The name of the activity or tool whose attempt this context belongs to."""
 
 
-def attempt_task(attempt: Coroutine[Any, Any, T], activity: str) -> asyncio.Task[T]:
+def attempt_task(
+    attempt: Coroutine[Any, Any, T], activity: str, execution_id: str | None = None
+) -> asyncio.Task[T]:
     """Return a task that makes an attempt at `activity`; what its code makes of tasks belongs to it."""
     token = _attempt.set(activity)
+    mark = marked.set(0 if execution_id is None else mark_of(execution_id))
     try:
         return asyncio.create_task(attempt, name=f"attempt at {activity}")
     finally:
+        marked.reset(mark)
         _attempt.reset(token)
 
 
@@ -76,7 +81,8 @@ class _Factory:
     ) -> Any:
         activity = _attempt.get() if context is None else context.get(_attempt)
         if activity is not None and inspect.iscoroutine(coroutine):
-            coroutine = _AttemptCoroutine(coroutine, activity)
+            mark = marked.get() if context is None else context.get(marked, 0)
+            coroutine = _AttemptCoroutine(coroutine, activity, mark)
         if context is not None:
             options["context"] = context
         if self.before is None:
@@ -87,11 +93,12 @@ class _Factory:
 class _AttemptCoroutine(Coroutine[Any, Any, T]):
     """The coroutine of a task in an attempt."""
 
-    __slots__ = ("_activity", "_coroutine", "_last")
+    __slots__ = ("_activity", "_coroutine", "_last", "_mark")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], activity: str) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, T], activity: str, mark: int) -> None:
         self._coroutine = coroutine
         self._activity = activity
+        self._mark = mark
         self._last: Section | None = None
         """The last section in which the code was interrupted."""
 
@@ -120,7 +127,7 @@ class _AttemptCoroutine(Coroutine[Any, Any, T]):
 
         Code that catches the interruption goes on, and its result counts.
         """
-        section = Section()
+        section = Section(self._mark)
         try:
             return watched(section, step, *arguments)
         except CodeInterrupted as error:

@@ -51,6 +51,7 @@ from types import FrameType
 from typing import Any, Final, TypeVar
 
 from outlast.core.errors import CodeInterrupted
+from outlast.runtime.isolation.at_work import MARKS, ON_LOOP
 from outlast.runtime.isolation.user_code import is_user_code, place_of
 
 T = TypeVar("T")
@@ -84,6 +85,7 @@ class Section:
         "interruptions",
         "is_being_interrupted",
         "looks",
+        "mark",
         "place",
         "seconds",
         "seen_at",
@@ -92,7 +94,9 @@ class Section:
         "waits",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, mark: int = 0) -> None:
+        self.mark = mark
+        """The mark of the execution whose code it is; see `at_work`."""
         self.interruptions = 0
         """How often the code was interrupted, or was about to be."""
         self.place = ""
@@ -129,16 +133,20 @@ def watched(section: Section, run: Callable[..., T], *arguments: Any) -> T:
         return run(*arguments)
     # From the closing of the section to the end of this function no exception can come from the watchdog,
     # unless the section says so. Nothing here may be reordered; see the top of this module.
-    outer = dog.section
+    outer, words = dog.section, dog.words
+    outer_mark = words[ON_LOOP]
     try:
+        words[ON_LOOP] = section.mark
         dog.section = section
         result = run(*arguments)
     except BaseException:
         dog.section = outer
+        words[ON_LOOP] = outer_mark
         if section.interruptions:
             _settle(dog, section)
         raise
     dog.section = outer
+    words[ON_LOOP] = outer_mark
     if section.interruptions:
         _settle(dog, section)
     return result
@@ -172,6 +180,7 @@ class _Watchdog:
     def __init__(self) -> None:
         self.section: Section | None = None
         """The innermost section that is open."""
+        self.words = MARKS.words
         self._thread_id = threading.get_ident()
         self._limits: list[float] = []
         self._news = threading.Event()

@@ -48,6 +48,8 @@ class Process:
     ) -> None:
         """Begin to work; `closing` holds what the process has opened, and is closed when it has ended."""
         self.backend = backend
+        self.identity: str | None = None
+        """The identity of its worker, where workers have one."""
         self._storage = storage
         self._workflows = workflows
         self._options = options
@@ -60,7 +62,8 @@ class Process:
 
     async def _work(self) -> None:
         current_process.set(self)
-        async with self.backend.worker(self._workflows, **self._options):
+        async with self.backend.worker(self._workflows, **self._options) as worker:
+            self.identity = getattr(worker, "identity", None)
             self._is_up.set()
             await self._stop.wait()
 
