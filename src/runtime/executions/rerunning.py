@@ -98,7 +98,12 @@ class Rerunner:
         )
         if export.end is None:
             return await self._create(records, new_id, queue, tags, reason=reason)
-        await self._create(records[:-1], new_id, queue, tags, reason=reason)
+        try:
+            await self._create(records[:-1], new_id, queue, tags, reason=reason)
+        except ExecutionAlreadyExists:
+            # An import that was cut short before it wrote the end is completed by another one.
+            if tuple(await self.records(new_id)) != records[:-1]:
+                raise
         end = encode_record(export.end)
         if not await self._store.amend(new_id, len(records) - 1, end, export.status):
             raise CannotRerun(
