@@ -62,7 +62,7 @@ end
 local function given(argument) return argument ~= '' and argument:sub(2) or nil end
 
 -- Sets the summary; a new text of nil leaves it.
-local function check_summary(id) redis.call('STRLEN', summary_of(id)) end
+local function check_summary(id) redis.call('GET', summary_of(id)) end
 local function summarise(id, summary) if summary then redis.call('SET', summary_of(id), summary) end end
 
 -- Sets the word for what an execution waits for: a new word of nil leaves it, '' takes it away.

@@ -5,9 +5,9 @@ local FIRST_TAG = 7
 
 local created = redis.call('HGET', head_of(id), 'created')
 if not created then return 'unknown' end
-local before = 0
-for _, name in ipairs(redis.call('HKEYS', head_of(id))) do
-    if name:sub(1, 4) == 'tag:' then before = before + 1 end
+local before, fields = 0, redis.call('HGETALL', head_of(id))
+for number = 1, #fields, 2 do
+    if fields[number]:sub(1, 4) == 'tag:' then before = before + 1 end
 end
 local changes, after = tag_changes(id, FIRST_TAG, count), before
 for _, change in ipairs(changes) do after = after + (change.value and 1 or 0) - (change.old and 1 or 0) end
