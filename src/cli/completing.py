@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import typer
 
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 2.0
 """The time that somebody who presses a key waits for an answer."""
 IDS_MAX = 100
 
