@@ -6,6 +6,7 @@ import json
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,3 +140,22 @@ def test_executions_are_ended_from_outside() -> None:
     assert call("list", "--status", "terminated", "--json").stdout.count("p-2") == 1
     assert call("cancel", "p-3").stdout == "p-3 is asked to end\n"
     assert call("cancel", "p-1").exit_code == 1
+
+
+@pytest.mark.usefixtures("failed")
+def test_what_is_paused_is_shown_as_paused_and_goes_on_when_it_is_resumed() -> None:
+    call("start", "depot:parcel", "milk", "--id", "p-2")
+    Path("mended").touch()
+    paused = call("pause", "--id-prefix", "p-", "--reason", "no boxes", "--yes")
+    assert (paused.exit_code, paused.stdout) == (0, "p-2 is asked to pause\n")
+    with worker():
+        listed = ""
+        deadline = time.monotonic() + 60
+        while "p-2" not in listed:
+            listed = call("list", "--status", "paused", "--json").stdout
+            assert time.monotonic() < deadline
+        shown = call("show", "p-2").stdout
+        assert "waits for  it is paused until somebody resumes it" in shown
+        assert "execution paused: no boxes" in shown
+        assert call("resume", "--status", "paused", "--yes").stdout == "p-2 is resumed\n"
+        assert call("result", "p-2").stdout == '"sent: box of milk"\n'

@@ -249,6 +249,8 @@ _BY_TYPE: dict[Any, SearchStrategy[Any]] = {
     Failure: failures,
     JSON: json_values,
     dict[str, JSON]: json_objects,
+    dict[str, str]: st.dictionaries(any_text, any_text, max_size=3),
+    list[str]: st.lists(any_text, max_size=2),
     tuple[str, ...]: st.lists(any_text, max_size=2).map(tuple),
     tuple[Carried, ...]: st.lists(json_values, max_size=2).map(tuple),
     Literal["length", "content_filter"]: st.sampled_from(["length", "content_filter"]),

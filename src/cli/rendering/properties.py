@@ -11,6 +11,7 @@ from outlast.ports.durability.execution import ExecutionDescription
 
 _STATUS_STYLES = {
     "running": "cyan",
+    "paused": "magenta",
     "completed": "green",
     "failed": "red",
     "cancelled": "yellow",
