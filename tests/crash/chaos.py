@@ -134,7 +134,7 @@ async def resume_when_held(backend: outlast.Backend, ids: Collection[str], most:
     good, resumed = frozenset(ids), 0
     while True:
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        for described in await insist(lambda: backend.list(Where(status="running"))):
+        for described in await insist(lambda: backend.list(Where(status="paused"), limit=1000)):
             if described.held and described.id in good:
                 assert resumed < most, described
                 resumed += await insist((await insist(partial(backend.get, described.id))).resume)

@@ -129,10 +129,10 @@ async def until_ended(kind: Kind, execution: outlast.Execution) -> None:
     """Return when an execution has ended as one of its kind must."""
     while True:
         status, held, said = await looked_at(kind, execution)
-        if status is not Status.RUNNING or held:
+        if status is not Status.RUNNING:
             break
         await asyncio.sleep(0.1)
-    assert status in (Status.FAILED, Status.RUNNING)
+    assert status is Status.FAILED or held
     # Whoever lives beside executions that end their process can lose five workers in a row to them.
     assert re.search(f"{kind.says}|{DIED}", said), (kind, said)
 
@@ -145,7 +145,7 @@ async def looked_at(kind: Kind, execution: outlast.Execution) -> tuple[Status, b
         # Nobody has tried to carry it on since its keys were spoilt.
         if not kind.has_keys:
             raise
-        return Status.RUNNING, True, str(error)
+        return Status.PAUSED, True, str(error)
     return described.status, described.held, described.error or ""
 
 
