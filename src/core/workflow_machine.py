@@ -142,6 +142,14 @@ class OpenStep:
         """The number of the next attempt, as the policy counts them."""
         return self.attempt - self.spared
 
+    def may_be_under_way(self, at: float) -> bool:
+        """Return whether the next attempt can have begun by that date; it cannot while the step backs off.
+
+        An attempt that needed no wait can have begun, whatever a clock says that has been set back since.
+        """
+        failed_at = at if self.last_failure is None else self.last_failure.at
+        return self.retry_at <= max(at, failed_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -446,8 +454,7 @@ class WorkflowMachine:
                     opened.losses = 0
             case ExecutionRecovered(part=part):
                 for opened in self.steps.values():
-                    # A step that was still backing off when its worker was lost had no attempt under way.
-                    if opened.retry_at <= note.at and opened.position < position:
+                    if opened.may_be_under_way(note.at) and opened.position < position:
                         opened.attempt += 1
                         opened.in_doubt = True
                         opened.losses += 1
@@ -466,7 +473,7 @@ class WorkflowMachine:
                 for key, opened in self.steps.items():
                     if key in failed:
                         opened.begin_anew(earlier=opened.earlier + opened.attempt)
-                    elif opened.retry_at <= note.at:
+                    elif opened.may_be_under_way(note.at):
                         opened.attempt += 1
                         opened.in_doubt = True
             case ExecutionForked():

@@ -732,6 +732,20 @@ def test_d19_after_a_hold_losses_are_counted_anew_and_what_was_in_doubt_still_is
         assert machine.losses == 1
 
 
+@pytest.mark.parametrize(("delay", "in_doubt"), [(0.0, True), (10.0, False)])
+def test_d20_a_clock_that_was_set_back_hides_no_attempt_that_may_have_begun(
+    delay: float, in_doubt: bool
+) -> None:
+    failed = AttemptFailed(at=9.0, key="0.0", attempt=1, failure=FAILURE, retry_at=9.0 + delay)
+    journal: list[AnyRecord] = [STARTED, scheduled("0.0"), failed]
+    recovered = ExecutionRecovered(at=3.0)
+    machine = replay(Program(((Call("search", None),),)), journal).machine
+    machine.note(recovered)
+    again = replay(Program(((Call("search", None),),)), [*journal, recovered]).machine
+    for one in (machine, again):
+        assert (one.steps["0.0"].in_doubt, one.steps["0.0"].attempt) == (in_doubt, 2 + in_doubt)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 10.0])), max_size=6))
 def test_d5_failed_attempts_count_on_and_back_off_also_across_a_crash(
     notes: list[tuple[bool, float]],
