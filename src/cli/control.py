@@ -135,7 +135,7 @@ def tag(
         await execution.tag(changes)
         return "is tagged"
 
-    to_each(selection, backend, Verb("tag", "tagged"), tagged)
+    to_each(selection, backend, Verb("tag", "given these tags"), tagged)
 
 
 @app.command()
