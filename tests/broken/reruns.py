@@ -177,7 +177,7 @@ class BelievesEdits(BrokenBackend):
     """A result is replaced by one of another type."""
 
     breaks = "d23_what_does_not_fit"
-    replaced = ((rerunning, "_check_edits", _believes),)
+    replaced = ((rerunning, "check_edits", _believes),)
 
 
 async def _runs_imports(
