@@ -68,6 +68,7 @@ from outlast.core.records import (
     TimerStarted,
     UpdateAccepted,
 )
+from outlast.core.tally import Tally
 
 
 class MachinePhase(StrEnum):
@@ -212,6 +213,7 @@ class WorkflowMachine:
         """The steps that were asked for and have no result, by key."""
         self.timers: dict[str, float] = {}
         """The timers that have not fired and are still wanted, by key, each with its due time."""
+        self.tally = Tally()
         self.end: ExecutionEnded | None = None
         """The end of the execution, once the code has asked for it."""
         self.is_held = False
@@ -341,6 +343,7 @@ class WorkflowMachine:
         """Forget a step or timer that the code no longer waits for; a late result is not accepted."""
         self._check("abandon")
         self.steps.pop(key, None)
+        self.tally.asked_at.pop(key, None)
         self.timers.pop(key, None)
         self._to_start.pop(key, None)
 
@@ -405,7 +408,10 @@ class WorkflowMachine:
         self.now = max(self.now, record.at)
         match record:
             case StepCompleted(key=key) | StepFailed(key=key):
-                del self.steps[key]
+                opened = self.steps.pop(key)
+                self.tally.asked_at.pop(key, None)
+                if isinstance(record, StepCompleted):
+                    self.tally.complete(opened.scheduled, record)
             case TimerFired(key=key):
                 del self.timers[key]
             case UpdateAccepted(update_id=update_id):
@@ -431,6 +437,7 @@ class WorkflowMachine:
 
     def _apply(self, request: Request, position: int, phase_at_end: MachinePhase) -> None:
         self._seen[request.key] = position
+        self.tally.ask(request, self.now)
         match request:
             case StepScheduled(key=key):
                 self.steps[key] = OpenStep(request, position)
@@ -476,8 +483,9 @@ class WorkflowMachine:
                     elif opened.may_be_under_way(note.at):
                         opened.attempt += 1
                         opened.in_doubt = True
-            case ExecutionForked():
+            case ExecutionForked(source=source):
                 self.is_held = False
+                self.tally.forked_from = source
                 for opened in self.steps.values():
                     opened.begin_anew()
             case _:
@@ -487,3 +495,19 @@ class WorkflowMachine:
         self, position: int, recorded: AnyRecord | str, attempted: AnyRecord | str
     ) -> NonDeterminismError:
         return departure(self._id, position, recorded, attempted)
+
+
+def skimmed(records: Sequence[AnyRecord]) -> WorkflowMachine:
+    """Return a machine that has taken records without code, only to be looked at.
+
+    What the code no longer waits for is still open in it, because only the code can say so.
+    """
+    machine = WorkflowMachine("", ())
+    for position, record in enumerate(records):
+        if isinstance(record, NOTES):
+            machine._note(record, position)
+        elif isinstance(record, REQUESTS):
+            machine._apply(record, position, MachinePhase.ENDED)
+        elif machine._awaited(record):
+            machine._take(record)
+    return machine

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import EventType
@@ -39,6 +40,7 @@ from outlast.adapters.temporal.refusals import translated
 from outlast.adapters.temporal.rerunning import TemporalRerunner
 from outlast.adapters.temporal.search_attributes import is_registered, not_registered, tags_in
 from outlast.adapters.temporal.stream import EventStream
+from outlast.adapters.temporal.waits import is_served, shown_with
 from outlast.core.approvals import (
     DECISION_SIGNAL,
     PendingApproval,
@@ -69,6 +71,7 @@ from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, JSON, kept
 from outlast.core.records import AnyRecord, Status
 from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
+from outlast.core.waiting import Overview, WaitingFor, WaitingKind, overview_in
 from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import check_id
@@ -343,7 +346,33 @@ class TemporalExecution(Execution):
 
     async def describe(self) -> ExecutionDescription:
         with translated(self.id):
-            return await self.described(await self.handle.describe())
+            found = await self.handle.describe()
+            described = await self.described(found)
+            if described.status is Status.PAUSED:
+                return replace(
+                    described,
+                    waiting_for=(WaitingFor(WaitingKind.PAUSED, described.error or ""),),
+                )
+            is_stuck = described.status is Status.RUNNING and described.error is not None
+            overview = Overview() if is_stuck else await self._overview(found)
+        return replace(
+            described,
+            waiting_for=overview.waiting_for,
+            turns=overview.turns,
+            usage=overview.usage,
+            forked_from=overview.forked_from,
+        )
+
+    async def _overview(self, found: WorkflowExecutionDescription) -> Overview:
+        definition = self._toolkit.known_definition(found.workflow_type)
+        served = await is_served(self._client, found)
+        overview = Overview()
+        if served or definition is not None:
+            takes_messages = definition is None or bool(definition.signals or definition.updates)
+            overview = overview_in(
+                [record async for record in self._stream.records()], takes_messages=takes_messages
+            )
+        return shown_with(overview, found, is_served=served)
 
     async def described(self, found: WorkflowExecution) -> ExecutionDescription:
         """Return a description made from Temporal's, and from the last event if the execution failed."""

@@ -13,6 +13,8 @@ from outlast.core.errors import NotSupported, OutlastError
 from outlast.core.event_stream import Event
 from outlast.core.failure import Failure
 from outlast.core.records import AnyRecord, Status
+from outlast.core.usage import Usage
+from outlast.core.waiting import WaitingFor
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,15 @@ class ExecutionDescription:
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     failure: Failure | None = None
     """The error that ended it, if it failed: with the frames of the user's code and its causes (D21)."""
+    waiting_for: tuple[WaitingFor, ...] = ()
+    """The things that it waits for, the most important first, as its worker wrote them last. The tuple is
+    empty after its end, and where the backend does not know them."""
+    turns: int | None = None
+    """The replies of models that its code has got; None if the backend does not count them."""
+    usage: Usage | None = None
+    """The tokens of these replies, and of summaries; None if the backend does not count them."""
+    forked_from: str | None = None
+    """The id of the execution that it is a fork of, if the backend knows it."""
 
 
 class Watching(Protocol):

@@ -40,6 +40,7 @@ from outlast.core.records import (
     UpdateAccepted,
 )
 from outlast.core.tags import changes_in
+from outlast.core.waiting import overview_of
 from outlast.core.workflow_machine import Batch, OpenStep
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Deltas
@@ -177,6 +178,9 @@ class Driver:
         self._acquitted = acquitted
         self._came_through = False
         self._begun: set[str] = set()
+        self._waiting: str | None = None
+        self._summary: str | None = None
+        """The facts that this driver wrote last for those who look at the execution from outside."""
         live.consumed = max(live.consumed, claim.consumed)
 
     @property
@@ -523,6 +527,7 @@ class Driver:
             commit = replace(commit, fruitless=fruitless)
         if changes := changes_in(batch.records):
             commit = replace(commit, tags=changes)
+        commit = self._with_overview(commit)
         await append_once(
             self._services.store,
             self._services.clock,
@@ -537,6 +542,19 @@ class Driver:
         if fruitless < self.fruitless:
             self.fruitless = fruitless
             self._acquitted()
+
+    def _with_overview(self, commit: Commit) -> Commit:
+        """Return the commit with the facts that a list shows, as far as they are new."""
+        definition = self._live.definition
+        overview = overview_of(self._machine, takes_messages=bool(definition.signals or definition.updates))
+        summary = overview.to_text()
+        if commit.waiting is None:
+            waiting = next((str(one.kind) for one in overview.waiting_for), "")
+            if waiting != self._waiting:
+                commit, self._waiting = replace(commit, waiting=waiting), waiting
+        if summary != self._summary:
+            commit, self._summary = replace(commit, summary=summary), summary
+        return commit
 
     def _fruitless_after(self, batch: Batch, commit: Commit) -> int:
         """Return the number of fruitless claims after an append; it stays if the append is not progress.

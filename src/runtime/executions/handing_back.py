@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from outlast.core.errors import LeaseLost, StorageError
 from outlast.core.records import AnyRecord, ExecutionHeld, ExecutionRecovered, encode_record
+from outlast.core.waiting import WaitingKind
 from outlast.ports.clock import Clock
 from outlast.ports.journal import Claim, Commit, Store, as_reason
 from outlast.runtime.executions.loading import decoded, read_journal
@@ -87,7 +88,7 @@ class HandingBack:
         await self._release(
             claim,
             records if is_readable else [],
-            Commit(release=True, hold=True, reason=reason, fruitless=times),
+            Commit(release=True, hold=True, reason=reason, fruitless=times, waiting=WaitingKind.HELD),
         )
 
     async def hold_lost(self, claim: Claim) -> None:
@@ -99,7 +100,9 @@ class HandingBack:
         reason = as_reason(lost_reason(claim.execution_id, claim.fruitless, [*known, *news], self.witness))
         logger.error("execution %s is held: %s", claim.execution_id, reason)
         records = [*map(encode_record, news), encode_record(ExecutionHeld(at=now, reason=reason))]
-        commit = Commit(release=True, hold=True, reason=reason, fruitless=claim.fruitless)
+        commit = Commit(
+            release=True, hold=True, reason=reason, fruitless=claim.fruitless, waiting=WaitingKind.HELD
+        )
         await append_once(self.store, self.clock, claim, claim.length, records, commit)
 
     async def _records(self, execution_id: str) -> Sequence[AnyRecord]:

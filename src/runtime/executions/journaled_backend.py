@@ -43,6 +43,7 @@ from outlast.core.records import (
 )
 from outlast.core.tags import checked_changes, checked_tags
 from outlast.core.updates import UpdateTrace
+from outlast.core.waiting import Overview
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.deltas import Deltas
@@ -57,6 +58,7 @@ from outlast.ports.journal import (
     Head,
     Message,
     NewExecution,
+    PresentWorker,
     Store,
     check_id,
     is_id,
@@ -75,6 +77,7 @@ from outlast.runtime.executions.inbox_messages import (
 )
 from outlast.runtime.executions.loading import RECORDS_AT_ONCE, decoded, departure_in, load, read_journal
 from outlast.runtime.executions.lost_workers import LastWords, PartIn, Witness, no_last_words, no_part
+from outlast.runtime.executions.outside_view import needs_worker, waiting_for
 from outlast.runtime.executions.rerunning import Rerunner, fingerprint_of
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.executions.text_listener import Listener
@@ -180,7 +183,9 @@ class JournaledBackend(Backend):
         # One more shows whether there is another page.
         heads = await self._store.heads(where or EVERYTHING, limit=limit + 1, after=after)
         more = Cursor(heads[limit - 1].created_at, heads[limit - 1].id) if len(heads) > limit else None
-        descriptions = [await self._execution(head.id).describe_head(head) for head in heads[:limit]]
+        shown = heads[:limit]
+        alive = await self._store.workers() if any(map(needs_worker, shown)) else ()
+        descriptions = [await self._execution(head.id).describe_head(head, alive) for head in shown]
         return ExecutionPage(tuple(descriptions), None if more is None else more.to_text())
 
     async def prune(self, older_than: timedelta) -> int:
@@ -422,10 +427,15 @@ class JournaledExecution(Execution):
             live.close()
 
     async def describe(self) -> ExecutionDescription:
-        return await self.describe_head(await self._head())
+        head = await self._head()
+        return await self.describe_head(head, await self._store.workers() if needs_worker(head) else ())
 
-    async def describe_head(self, head: Head) -> ExecutionDescription:
-        """Return a description made from `head`, and from the last record if the execution failed."""
+    async def describe_head(self, head: Head, alive: Sequence[PresentWorker]) -> ExecutionDescription:
+        """Return a description made from `head`, and from the last record if the execution failed.
+
+        `alive` are the workers that are alive, if the execution needs one.
+        """
+        overview = Overview.of(head.summary)
         ended_badly = head.status in (Status.FAILED, Status.TERMINATED)
         end = await self._closing(head) if ended_badly else None
         failure, reason = (None, head.reason) if end is None else (end.failure, end.reason)
@@ -439,6 +449,10 @@ class JournaledExecution(Execution):
             held=head.held and head.waiting != PAUSED,
             tags=head.tags,
             failure=failure,
+            waiting_for=waiting_for(head, overview, alive),
+            turns=overview.turns,
+            usage=overview.usage,
+            forked_from=overview.forked_from,
         )
 
     async def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:

@@ -23,6 +23,7 @@ from outlast.core.records import (
     encode_record,
 )
 from outlast.core.reruns import forked, retried
+from outlast.core.waiting import overview_in
 from outlast.ports.clock import Clock
 from outlast.ports.journal import PAUSED, Head, NewExecution, Store, as_reason
 from outlast.runtime.definitions.edits import check_edits
@@ -145,6 +146,7 @@ class Rerunner:
                 reason=reason,
                 tags=tags,
                 waiting=None if reason is None else PAUSED,
+                summary=overview_in(records).to_text(),
             )
         except ValueError as error:
             raise DefinitionError(str(error)) from error

@@ -34,6 +34,7 @@ from outlast.testing.contracts.durability.text import TextContract
 from outlast.testing.contracts.durability.typed_values import TypedValueContract
 from outlast.testing.contracts.durability.updates import UpdateContract
 from outlast.testing.contracts.durability.values import ValueContract
+from outlast.testing.contracts.durability.waits import WaitsContract
 from outlast.testing.contracts.durability.workers import WorkerContract
 
 __all__ = ["ALL", "BackendCapability", "DurabilityContract", "DurabilityStorage"]
@@ -59,6 +60,7 @@ class DurabilityContract(
     PausingContract,
     FailureContract,
     FindingContract,
+    WaitsContract,
     RerunContract,
     RerunProgramContract,
     ProgramContract,
