@@ -61,9 +61,14 @@ async def test_a_beginning_of_a_history_gives_a_beginning_of_its_journal(where: 
 @given(where=cuts)
 async def test_a_history_alone_has_the_inputs_and_requests_that_code_has(where: tuple[str, int]) -> None:
     history = cut(*where)
-    alone = list((await read(history)).records())
+    found = await read(history)
+    alone = list(found.records())
     by_code = await replayed_by_code(DEFINITIONS, history)
-    assert inputs(alone) == inputs(by_code)
+    if found.carried is None or not found.carried.journal:
+        assert inputs(alone) == inputs(by_code)
+    else:  # Inputs that a retry has made void are delivered again; only the code knows which.
+        delivered = iter(inputs(by_code))
+        assert all(record in delivered for record in inputs(alone))
     known = {record.key for record in by_code if isinstance(record, StepScheduled | TimerStarted)}
     asked = {record.key for record in alone if isinstance(record, StepScheduled | TimerStarted)}
     assert asked <= known

@@ -27,6 +27,7 @@ from temporalio.exceptions import ApplicationError
 
 from outlast.adapters.temporal.driver import Carried, turn_of
 from outlast.adapters.temporal.failures import StepLimits, failure_in, step_failure
+from outlast.adapters.temporal.holding import WaitingInputs
 from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent
 from outlast.adapters.temporal.requests import limits_in
 from outlast.adapters.temporal.steps import key_of, name_in
@@ -113,6 +114,7 @@ class TemporalHistory:
             return  # It was imported after its end.
         for record in () if self.carried is None else self.carried.inputs:
             yield record
+        waiting = WaitingInputs(is_held=self.carried is not None and self.carried.held is not None)
         asked: set[str] = set()
         for task in self.tasks:
             # The history has a local activity only with its end.
@@ -122,7 +124,7 @@ class TemporalHistory:
                 if key in local and key in task.requests:
                     yield task.requests[key]
                     asked.add(key)
-                yield record
+                yield from waiting.take(record)
             yield from (request for key, request in task.requests.items() if key not in asked)
 
 

@@ -114,7 +114,7 @@ def find_fault(file: Path, is_at_fault: bool) -> None:
 
 
 def part_in(file: Path, execution_id: str) -> Part | None:
-    """Return the part that an execution had by the marks of its process; None if they do not tell.
+    """Return the part that an execution had by the marks of its process; None if they do not show it.
 
     They do not if no code at all was at work: what happened then lies outside of what is marked.
     """
