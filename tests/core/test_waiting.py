@@ -187,3 +187,8 @@ def test_approvals_come_before_steps_until_they_are_settled() -> None:
 
 def test_statuses_are_not_kinds_of_waits_except_paused() -> None:
     assert {str(kind) for kind in WaitingKind} & {str(status) for status in Status} == {"paused"}
+
+
+def test_a_journal_of_several_runs_goes_on_from_one_to_the_next() -> None:
+    found = overview_in([STARTED, scheduled("s"), STARTED.with_(at=2.0), scheduled("t")])
+    assert [wait.step for wait in found.waiting_for] == ["s", "t"]
