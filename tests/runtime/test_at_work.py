@@ -256,5 +256,11 @@ def test_the_reason_of_a_hold_names_only_the_workers_that_count() -> None:
     assert [f"w{number} (by" in reason for number in range(6)] == [False, False, True, False, True, True]
 
 
+def test_the_reason_of_a_hold_counts_workers_that_left_no_record() -> None:
+    alone = ExecutionRecovered(at=1.0, worker="w", part=Part.ALONE)
+    for records, number in (([], 5), ([alone], 4), ([alone] * 3, 3)):
+        assert f"held: {number} workers in a row" in lost_reason("e", FRUITLESS_MAX, records)
+
+
 def test_the_part_in_a_loss_is_recorded() -> None:
     assert [recovery(lost(1), 1.0, witness(part)).part for part in (None, *Part)] == [None, *Part]

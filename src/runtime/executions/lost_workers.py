@@ -111,8 +111,10 @@ def lost_reason(
         (one.worker, one.last_words or _said(witness.last_words, str(one.worker))) for one in reversed(lost)
     )
     found = next(((worker, said) for worker, said in words if said is not None), None)
+    # A worker that was lost before it wrote anything has left no record, and a count of one.
+    unnamed = max(0, fruitless - sum(COUNTS[one.part] for one in lost))
     lines = [
-        f"held: {len(lost) or fruitless} workers in a row ended, or lost their lease, while they carried "
+        f"held: {len(lost) + unnamed} workers in a row ended, or lost their lease, while they carried "
         "this execution, and it made no progress",
         *_workers(lost),
         *_under_way(records),
