@@ -32,6 +32,7 @@ from outlast.core.records import (
     CancelRequested,
     ExecutionEnded,
     ExecutionForked,
+    ExecutionHeld,
     ExecutionReopened,
     ExecutionStarted,
     SignalReceived,
@@ -166,6 +167,23 @@ def retried(
         failed=tuple(step.key for step in anew),
         open=tuple(still_open.values()),
     )
+
+
+def held_at_failure(
+    execution_id: str, records: Sequence[AnyRecord], at: float, *, reason: str
+) -> tuple[ExecutionReopened, ExecutionHeld] | None:
+    """Return the records that hold an execution which has just failed, so that it goes on as in a retry.
+
+    `records` is its journal with the end. It is None if the execution has to end: if somebody has cancelled
+    it, or if going on would repeat a step that must be done only once.
+    """
+    if any(isinstance(record, CancelRequested) for _, record in _valid(records)):
+        return None
+    try:
+        reopened = retried(execution_id, records, at)
+    except WouldRepeat:
+        return None
+    return reopened, ExecutionHeld(at=at, reason=reason)
 
 
 def forked(

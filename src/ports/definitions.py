@@ -6,7 +6,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from outlast.core.errors import DefinitionError, InvalidArguments
 from outlast.core.json import JSON
@@ -14,6 +14,8 @@ from outlast.core.retry import RetryPolicy
 from outlast.ports.journal import ID_BYTES_MAX, is_id
 from outlast.ports.tools import Effect
 
+OnFailure = Literal["fail", "hold"]
+"""What becomes of an execution when its code fails: it ends, or it is held until somebody resumes it."""
 PythonArguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and named arguments, to be called as `function(*args, **kwargs)`."""
 
@@ -159,9 +161,14 @@ class WorkflowDefinition:
     queries: Mapping[str, HandlerDefinition] = field(default_factory=dict)
     updates: Mapping[str, HandlerDefinition] = field(default_factory=dict)
     keep_seconds: float | None = None
+    on_failure: OnFailure = "fail"
 
     def __post_init__(self) -> None:
         _check_name("a workflow", self.name)
+        if self.on_failure not in get_args(OnFailure):
+            raise DefinitionError(
+                f'on_failure of workflow {self.name!r} is "fail" or "hold", not {self.on_failure!r}'
+            )
 
 
 START_OPTIONS = frozenset({"id", "task_queue", "tags", "backend"})

@@ -196,6 +196,18 @@ async def test_code_that_no_workflow_may_contain_is_refused_as_elsewhere(url: st
         assert isinstance(failed.value.__cause__, outlast.DeterminismError)
 
 
+async def test_a_worker_refuses_a_workflow_whose_failures_are_to_be_held(url: str) -> None:
+    @outlast.workflow.define(name="temporal-tests.held", on_failure="hold")
+    class Held:
+        @outlast.workflow.entrypoint
+        async def run(self) -> None:
+            """Do nothing."""
+
+    async with outlast.connect(url) as backend:
+        with pytest.raises(outlast.NotSupported, match="cannot hold what failed"):
+            backend.worker([Held])
+
+
 async def test_a_local_activity_does_the_same_with_fewer_events(url: str) -> None:
     here, there = await run("memory:", Local), await run(url, Local)
     assert there.result == here.result

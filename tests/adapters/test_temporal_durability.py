@@ -155,6 +155,7 @@ LACKS = frozenset(
         BackendCapability.MOVABLE_CLOCK,
         BackendCapability.STEADY_LEASES,
         BackendCapability.HOLDS,
+        BackendCapability.HOLDS_FAILURES,
         BackendCapability.INTERRUPTS_CODE,
         BackendCapability.TAGS_WHAT_HAS_ENDED,
         BackendCapability.FINDS_WAITS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -14,15 +14,19 @@ from outlast.core.event_stream import Event, EventReader
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import (
+    AnyRecord,
     ExecutionEnded,
+    ExecutionHeld,
     Input,
     Status,
     UpdateAccepted,
     decode_record,
     encode_record,
 )
+from outlast.core.reruns import retried
 from outlast.core.retry import RetryPolicy
 from outlast.core.updates import UpdateTrace
+from outlast.core.workflow_machine import Batch
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import ActivityOptions
 from outlast.ports.deltas import Deltas
@@ -416,3 +420,34 @@ class KeepsItsWaitsToItself(BrokenBackend):
 
     breaks = "d26_"
     replaced = ((execution_driver.Driver, "_with_overview", lambda self, commit: commit),)
+
+
+def _holds_whatever_fails(
+    execution_id: str, records: Sequence[AnyRecord], at: float, *, reason: str
+) -> tuple[AnyRecord, ...]:
+    return retried(execution_id, records, at, again=True), ExecutionHeld(at=at, reason=reason)
+
+
+class HoldsWhateverFails(BrokenBackend):
+    """A failure is held also after a request to cancel."""
+
+    breaks = "d24_what_fails_after_a_request_to_cancel_ends"
+    replaced = ((execution_driver, "held_at_failure", _holds_whatever_fails),)
+
+
+class RepeatsWhatIsDoneOnce(BrokenBackend):
+    """A step that must be done once is open again after a hold."""
+
+    breaks = "d24_a_step_that_must_be_done_once"
+    replaced = ((execution_driver, "held_at_failure", _holds_whatever_fails),)
+
+
+async def _ends_what_fails(self: execution_driver.Driver, batch: Batch, end: ExecutionEnded) -> bool:
+    return False
+
+
+class EndsWhatFails(BrokenBackend):
+    """What fails ends, whatever its workflow wants."""
+
+    breaks = "d24_an_execution_that_fails_is_held"
+    replaced = ((execution_driver.Driver, "_hold_at_failure", _ends_what_fails),)

@@ -19,6 +19,7 @@ from outlast.core.records import (
     CancelRequested,
     ExecutionEnded,
     ExecutionForked,
+    ExecutionHeld,
     ExecutionRecovered,
     ExecutionReopened,
     ExecutionStarted,
@@ -35,7 +36,7 @@ from outlast.core.records import (
     decode_record,
     encode_record,
 )
-from outlast.core.reruns import INPUT, counted, forked, retried
+from outlast.core.reruns import INPUT, counted, forked, held_at_failure, retried
 from outlast.core.updates import UpdateTrace
 from outlast.core.workflow_machine import MachinePhase, WorkflowMachine
 from tests.core.programs import Code, Program, Recording, executions
@@ -461,6 +462,33 @@ def test_d22_a_step_that_must_be_done_once_is_repeated_only_when_asked_for() -> 
     with pytest.raises(WouldRepeat):
         forked("e-1", journal, LATER, position=2)
     assert forked("e-1", journal, LATER, position=2, again=True)[:2] == (STARTED.with_(seed="e-1"), step)
+
+
+def test_d24_a_hold_at_a_failure_is_a_retry_that_somebody_must_resume() -> None:
+    step = StepScheduled(key="0.0", kind=StepKind.ACTIVITY, name="send")
+    failed = StepFailed(at=2.0, key="0.0", attempts=3, failure=BOOM)
+    end = ExecutionEnded(status=Status.FAILED, failure=BOOM)
+    journal: list[AnyRecord] = [STARTED, step, failed, end]
+    held = held_at_failure("e-1", journal, LATER, reason="failed")
+    assert held == (retried("e-1", journal, LATER), ExecutionHeld(at=LATER, reason="failed"))
+    again = held_at_failure("e-1", [*journal, *held, failed, end], LATER, reason="failed")
+    assert again is not None
+    assert again[0].failed == ("0.0",)
+    machine = WorkflowMachine("e-1", counted([*journal, *held]).records)
+    assert machine.advance() == STARTED
+    machine.request(step)
+    assert machine.advance() is None
+    assert machine.is_held
+    assert (machine.steps["0.0"].attempt, machine.end) == (1, None)
+
+
+def test_d24_what_was_cancelled_or_must_be_done_once_is_not_held_at_its_failure() -> None:
+    end = ExecutionEnded(status=Status.FAILED, failure=BOOM)
+    cancelled: list[AnyRecord] = [STARTED, CancelRequested(at=2.0, message_id="m-1"), end]
+    assert held_at_failure("e-1", cancelled, LATER, reason="failed") is None
+    step = StepScheduled(key="0.0", kind=StepKind.ACTIVITY, name="pay", effect="once")
+    once: list[AnyRecord] = [STARTED, step, StepFailed(at=2.0, key="0.0", attempts=1, failure=BOOM), end]
+    assert held_at_failure("e-1", once, LATER, reason="failed") is None
 
 
 # Forks -------------------------------------------------------------------------------------------------

@@ -280,3 +280,16 @@ async def test_an_option_of_the_short_form_is_never_taken_for_an_argument_of_its
         await execute_workflow(Options, "b", backend="memory:", id="x")
     assert await execute_workflow(Options, "b", workflow_class="c", backend="memory:") == ["b", "c", ""]
     assert await execute_workflow(Options, "b", "c", "d", backend="memory:", id="x") == ["b", "c", "d"]
+
+
+def test_what_becomes_of_a_failure_is_one_of_two_words() -> None:
+    async def run(self: Any) -> None:
+        """Do nothing."""
+
+    def define(on_failure: Any) -> Any:
+        body = {"run": workflow.entrypoint(run)}
+        return workflow.define(name="definition-tests.failing", on_failure=on_failure)(type("W", (), body))
+
+    assert definition_of(define("hold")).on_failure == "hold"
+    with pytest.raises(DefinitionError, match='"fail" or "hold", not \'pause\''):
+        define("pause")

@@ -227,6 +227,12 @@ class TemporalBackend(Backend):
         identity: str | None = None,
     ) -> TemporalWorker:
         definitions = [self._toolkit.definition_of(workflow) for workflow in workflows]
+        for definition in definitions:
+            if definition.on_failure == "hold":
+                raise NotSupported(
+                    f"Temporal cannot hold what failed, and workflow {definition.name!r} wants that: "
+                    'leave on_failure="hold" out, and let what failed go on by retry()'
+                )
         options = TemporalWorkerOptions(
             lease,
             max_concurrent_executions,

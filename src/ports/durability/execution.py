@@ -32,7 +32,8 @@ class ExecutionDescription:
     """True if it is paused because it could not go on, not because somebody paused it; `error` says why."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     failure: Failure | None = None
-    """The error that ended it, if it failed: with the frames of the user's code and its causes (D21)."""
+    """The error that ended it, or at which it is held: with the frames of the user's code, and its causes
+    (D21)."""
     waiting_for: tuple[WaitingFor, ...] = ()
     """The things that it waits for, the most important first, as its worker wrote them last. The tuple is
     empty after its end, and where the backend does not know them."""

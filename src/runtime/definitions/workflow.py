@@ -22,6 +22,7 @@ from outlast.ports.definitions import (
     START_OPTIONS,
     UPDATE_OPTIONS,
     HandlerDefinition,
+    OnFailure,
     WorkflowDefinition,
     check_reachable,
 )
@@ -43,12 +44,17 @@ _TAGS = "tags of the code"
 _defined: dict[str, WorkflowDefinition] = {}
 
 
-def define(*, name: str | None = None, keep: timedelta | None = None) -> Callable[[C], C]:
+def define(
+    *, name: str | None = None, keep: timedelta | None = None, on_failure: OnFailure = "fail"
+) -> Callable[[C], C]:
     """Make a class a workflow; exactly one of its methods is the `entrypoint`, an `async def`.
 
     Args:
         name: The name in journals; the class's own by default.
         keep: How long an execution is kept after it has ended; for ever (until `prune`) by default.
+        on_failure: With "hold", a failure that would end an execution holds it instead: mend the cause, and
+            `resume` lets it go on as `retry` does. It ends all the same if it was cancelled, or if a failed
+            step has `effect="once"`. Not on Temporal.
 
     Raises:
         DefinitionError: no entrypoint or more than one, an entrypoint that is not an `async def`, a parameter
@@ -58,7 +64,7 @@ def define(*, name: str | None = None, keep: timedelta | None = None) -> Callabl
     """
 
     def decorate(cls: C) -> C:
-        definition = _read(cls, name or cls.__name__, keep)
+        definition = _read(cls, name or cls.__name__, keep, on_failure)
         setattr(cls, _DEFINITION, definition)
         if not (definition.name in _defined and in_copy()):
             _defined[definition.name] = definition
@@ -297,7 +303,7 @@ def _handler(role: str, name: Any) -> Any:
     return decorate(name) if callable(name) else lambda method: decorate(method, name)
 
 
-def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefinition:
+def _read(cls: type[Any], name: str, keep: timedelta | None, on_failure: OnFailure) -> WorkflowDefinition:
     entrypoints: list[str] = []
     handlers: dict[str, dict[str, HandlerDefinition]] = {"signal": {}, "query": {}, "update": {}}
     for attribute in dir(cls):
@@ -344,6 +350,7 @@ def _read(cls: type[Any], name: str, keep: timedelta | None) -> WorkflowDefiniti
         queries=handlers["query"],
         updates=handlers["update"],
         keep_seconds=None if keep is None else keep.total_seconds(),
+        on_failure=on_failure,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import sys
 import time
 from collections import deque
@@ -29,6 +30,7 @@ from outlast.core.json import JSON
 from outlast.core.records import (
     AttemptFailed,
     CancelRequested,
+    ExecutionEnded,
     ExecutionPaused,
     ExecutionRecovered,
     ExecutionResumed,
@@ -39,8 +41,9 @@ from outlast.core.records import (
     TimerFired,
     UpdateAccepted,
 )
+from outlast.core.reruns import held_at_failure
 from outlast.core.tags import changes_in
-from outlast.core.waiting import overview_of
+from outlast.core.waiting import WaitingKind, overview_of
 from outlast.core.workflow_machine import Batch, OpenStep
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Deltas
@@ -60,11 +63,14 @@ from outlast.runtime.executions.inbox_messages import (
 )
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
+from outlast.runtime.executions.loading import decoded, read_journal
 from outlast.runtime.executions.lost_workers import NOBODY, Witness, recovery
 from outlast.runtime.executions.store_retry import append_once, patiently
 from outlast.runtime.executions.suspects import CAME_THROUGH
 from outlast.runtime.isolation.pace import Pace
 from outlast.runtime.isolation.tracebacks import failure_of
+
+logger = logging.getLogger("outlast.worker")
 
 INPUTS_AT_ONCE = 1000
 """The most inputs that one append writes, with the requests that they cause."""
@@ -235,6 +241,8 @@ class Driver:
                     return True
                 batch = self._machine.take_batch()
                 end, pause = self._machine.end, self._pause
+                if end is not None and await self._hold_at_failure(batch, end):
+                    return False
                 must_show = pause is not None and not pause.is_shown
                 if batch.records or end is not None or must_show or self._must_be_acquitted:
                     status = None if end is None else end.status
@@ -520,6 +528,46 @@ class Driver:
         self._running.clear()
 
     # Writing
+
+    async def _hold_at_failure(self, batch: Batch, end: ExecutionEnded) -> bool:
+        """Hold the execution, not end it, if its workflow wants that; return whether it is held."""
+        if end.failure is None or self._live.definition.on_failure != "hold":
+            return False
+        store, clock, execution_id = self._services.store, self._services.clock, self.claim.execution_id
+        written = await read_journal(store, clock, execution_id)
+        journal = [record async for record in decoded(written)]
+        reason = as_reason(f"it failed: {end.failure.kind}: {end.failure.message}")
+        held = held_at_failure(execution_id, [*journal, *batch.records], self._now(), reason=reason)
+        if held is None or await self._is_cancelled():
+            return False
+        # Who resumes it soon does not meet attempts of this worker.
+        await self._stop_attempts()
+        logger.error("execution %s is held: %s", execution_id, reason)
+        await self._append(
+            replace(batch, records=(*batch.records, *held)),
+            Commit(
+                consumed=self._live.consumed, release=True, hold=True, reason=reason, waiting=WaitingKind.HELD
+            ),
+        )
+        if await self._is_cancelled():  # Who cancelled it did not see the hold.
+            await patiently(
+                functools.partial(store.resume, execution_id), clock, doing=f"execution {execution_id}"
+            )
+        return True
+
+    async def _is_cancelled(self) -> bool:
+        """Return whether a request to cancel has come that the code may not have got before it failed."""
+        store, execution_id = self._services.store, self.claim.execution_id
+        number = max(self.claim.consumed, self._live.void_mail)
+        while page := await patiently(
+            functools.partial(store.messages, execution_id, number, MESSAGES_AT_ONCE),
+            self._services.clock,
+            doing=f"execution {execution_id}",
+        ):
+            number = page[-1].number
+            if any(isinstance(decode_message(one.message.body), CancelMessage) for one in page):
+                return True
+        return False
 
     async def _append(self, batch: Batch, commit: Commit) -> None:
         fruitless = self._fruitless_after(batch, commit)

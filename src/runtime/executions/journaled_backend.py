@@ -32,10 +32,13 @@ from outlast.core.errors import (
     Unserialisable,
 )
 from outlast.core.event_stream import Event, EventReader, without_void
+from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import (
     AnyRecord,
     ExecutionEnded,
+    ExecutionHeld,
+    ExecutionReopened,
     ExecutionStarted,
     Status,
     decode_record,
@@ -439,13 +442,16 @@ class JournaledExecution(Execution):
         ended_badly = head.status in (Status.FAILED, Status.TERMINATED)
         end = await self._closing(head) if ended_badly else None
         failure, reason = (None, head.reason) if end is None else (end.failure, end.reason)
+        error = reason if failure is None else f"{failure.kind}: {failure.message}"
+        if head.held and head.waiting != PAUSED:
+            failure = await self._failure_before_hold(head)
         return ExecutionDescription(
             id=head.id,
             workflow=head.workflow,
             status=Status.PAUSED if head.held else head.status,
             created_at=datetime.fromtimestamp(head.created_at, UTC),
             ended_at=None if head.ended_at is None else datetime.fromtimestamp(head.ended_at, UTC),
-            error=reason if failure is None else f"{failure.kind}: {failure.message}",
+            error=error,
             held=head.held and head.waiting != PAUSED,
             tags=head.tags,
             failure=failure,
@@ -474,7 +480,8 @@ class JournaledExecution(Execution):
                 yield event
             length += len(records)
             is_all = len(records) < RECORDS_AT_ONCE
-            if reader.ended or (is_all and not follow):
+            # An end may be followed by the record that makes it void.
+            if is_all and (reader.ended or not follow):
                 return
             if not (records or deltas):
                 news = self._patiently(partial(self._store.follow, self._id, length, PATIENCE_SECONDS))
@@ -494,6 +501,14 @@ class JournaledExecution(Execution):
         if head is None:
             raise ExecutionNotFound(self._id)
         return head
+
+    async def _failure_before_hold(self, head: Head) -> Failure | None:
+        """Return the failure at which an execution is held (`on_failure="hold"`), if that is why."""
+        last = await self._store.read(self._id, max(0, head.length - 3), 3)
+        match list(map(decode_record, last)):
+            case [ExecutionEnded(failure=failure), ExecutionReopened(), ExecutionHeld()]:
+                return failure
+        return None
 
     async def _closing(self, head: Head) -> ExecutionEnded:
         records = await self._store.read(self._id, head.length - 1)

@@ -16,6 +16,7 @@ from outlast.testing.contracts.durability.approvals import ApprovalContract
 from outlast.testing.contracts.durability.argument_names import ArgumentNameContract
 from outlast.testing.contracts.durability.code import CodeContract
 from outlast.testing.contracts.durability.executions import ExecutionContract
+from outlast.testing.contracts.durability.failure_holds import FailureHoldContract
 from outlast.testing.contracts.durability.failures import FailureContract
 from outlast.testing.contracts.durability.finding import FindingContract
 from outlast.testing.contracts.durability.isolation import IsolationContract
@@ -59,6 +60,7 @@ class DurabilityContract(
     PoisonContract,
     PausingContract,
     FailureContract,
+    FailureHoldContract,
     FindingContract,
     WaitsContract,
     RerunContract,

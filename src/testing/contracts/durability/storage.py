@@ -21,6 +21,7 @@ class BackendCapability(Enum):
     LISTS_WORKERS = "it lists the workers that are alive, and the executions that each carries on"
     DROPS_STUBBORN_CODE = "code that catches everything, also what unwinds it, leaves memory when it must"
     HOLDS = "an execution that ends one worker after the other is held, until somebody resumes it"
+    HOLDS_FAILURES = 'an execution of a workflow with on_failure="hold" is held when it fails'
     GIVES_UP_BUSY_CODE = "code that never comes to rest is given up, and described with its place"
     INTERRUPTS_CODE = "workflow code without awaits is interrupted where it is, by our own watchdog"
     PAUSES_BEFORE_THE_START = "a pause that was asked for before any worker came lets no step begin"
