@@ -298,3 +298,34 @@ async def test_an_inspector_that_only_reads_offers_no_action(
         names = await page.get_by_role("button").all_inner_texts()
         assert not [name for name in names if re.match("Allow|Deny|Cancel|Terminate|Fork|Send", name)]
         assert "Ask a query…" in names
+
+
+async def test_the_fields_of_a_call_keep_what_is_not_edited_as_it_was(
+    backend: Backend, site: Site, page: Page, folder: Path
+) -> None:
+    (folder / "open").touch()
+    (folder / "paper").touch()
+    execution = await backend.start(Trip, "Ada", id="t-1")
+    await page.goto(address(site, "t-1"))
+    form = page.get_by_role("form", name="cashier asks to call pay")
+    await form.get_by_label("amount").fill("12345678901234567890")
+    await form.get_by_role("button", name="Allow with these arguments").click()
+    await execution.result()
+    assert (folder / "paid").read_text() == "12345678901234567890 rail\n"
+
+
+async def test_a_verb_is_done_to_all_that_are_chosen_and_fit(
+    backend: Backend, site: Site, page: Page
+) -> None:
+    for number in range(3):
+        await backend.start(Idle, id=f"i-{number}")
+    await (await backend.start(Echo, 1, id="e-1")).result()
+    await page.get_by_role("checkbox", name="Choose all of this page").check()
+    await page.get_by_role("checkbox", name="Choose i-1").uncheck()
+    await expect(page.get_by_text("3 executions chosen")).to_be_visible()
+    await page.get_by_role("button", name="Terminate 2…").click()
+    dialog = page.get_by_role("dialog", name="Terminate 2 executions")
+    await dialog.get_by_role("button", name="Terminate").click()
+    await expect(dialog.get_by_role("status")).to_have_text("2 of 2 done, 0 refusals.")
+    statuses = {one.id: str(one.status) for one in await backend.list()}
+    assert statuses == {"i-0": "terminated", "i-1": "running", "i-2": "terminated", "e-1": "completed"}

@@ -94,6 +94,55 @@ export function Actions({ id, status, model, readOnly, offered, onDone }) {
     ${verb && html`<${Form} key=${verb} id=${id} verb=${verb} form=${FORMS[verb]} model=${model} onClose=${() => setVerb(undefined)} onDone=${onDone} />`}`;
 }
 
+/** Do one thing to each of several executions; what one of them refuses does not stop the others. */
+export function Bulk({ chosen, readOnly, onDone }) {
+  const [verb, setVerb] = useState();
+  if (readOnly || !chosen.length) return null;
+  const fits = Object.entries(BULK).map(([one, fit]) => [one, chosen.filter(fit).map(({ id }) => id)]);
+  return html`<div class="buttons" role="group" aria-label="Actions on the chosen executions">
+      <span>${count(chosen.length, "execution")} chosen:</span>
+      ${fits.map(([one, ids]) => ids.length > 0 && html`<button key=${one} onClick=${() => setVerb(one)}>${FORMS[one].title} ${ids.length}…</button>`)}
+    </div>
+    ${verb && html`<${BulkForm} key=${verb} verb=${verb} ids=${Object.fromEntries(fits)[verb]} onClose=${() => setVerb(undefined)} onDone=${onDone} />`}`;
+}
+
+/** The verbs for several executions, and those that each fits. */
+const BULK = {
+  cancel: ({ status }) => isOpen(status),
+  terminate: ({ status }) => isOpen(status),
+  resume: ({ status }) => status === "held" || status === "paused",
+  retry: ({ status }) => ["failed", "cancelled", "terminated"].includes(status),
+};
+
+function BulkForm({ verb, ids, onClose, onDone }) {
+  const form = FORMS[verb];
+  const [progress, setProgress] = useState();
+  const run = async (event) => {
+    event.preventDefault();
+    const refusals = [];
+    for (const [number, id] of ids.entries()) {
+      setProgress({ number, refusals });
+      try {
+        await act(verb, verb === "terminate" ? { id, reason: "from the inspector" } : { id });
+      } catch (error) {
+        refusals.push({ id, error });
+      }
+    }
+    setProgress({ number: ids.length, refusals, isOver: true });
+    onDone();
+  };
+  return html`<${Dialog} title=${`${form.title} ${count(ids.length, "execution")}`} onClose=${onClose}>
+    <p>${form.says({ open: [], spans: [] })}</p>
+    <details><summary>${count(ids.length, "execution")}</summary><ul>${ids.map((id) => html`<li key=${id}><${Text}>${id}<//></li>`)}</ul></details>
+    <p role="status">${progress && `${progress.number} of ${ids.length} done, ${count(progress.refusals.length, "refusal")}.`}</p>
+    ${progress?.refusals.map(({ id, error }) => html`<${Trouble} key=${id} error=${{ message: `${id}: ${error.message}` }} />`)}
+    <form class="buttons" onSubmit=${run}>
+      ${!progress && html`<button class=${form.isGrave ? "main grave" : "main"}>${form.title}</button>`}
+      <button type="button" disabled=${progress && !progress.isOver} onClick=${onClose}>Close</button>
+    </form>
+  <//>`;
+}
+
 /** A dialog that the keyboard stays in, until it is closed. */
 export function Dialog({ title, onClose, children }) {
   const dialog = useRef(null);

@@ -37,7 +37,7 @@ function App() {
       ${view === "executions" && id ? html`<${Execution} key=${id} id=${id} parameters=${place.parameters} readOnly=${readOnly} offered=${about?.actions ?? []} />`
       : view === "inbox" ? html`<${Inbox} readOnly=${readOnly} />`
       : view === "workers" ? html`<${Workers} />`
-      : html`<${Fleet} parameters=${place.parameters} />`}
+      : html`<${Fleet} parameters=${place.parameters} readOnly=${readOnly} />`}
     </main>`;
 }
 

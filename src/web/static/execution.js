@@ -109,8 +109,8 @@ export function Execution({ id, parameters, readOnly, offered }) {
 function Asked({ id, event, readOnly, onDone }) {
   const { value, error } = useLoaded(() => (event.bytes ? read("event", { id, position: event.position }) : event), 0, id, event.position);
   if (!value) return html`<${Trouble} error=${error} />`;
-  const { agent, tool, arguments: given = {} } = value.data;
-  const of = { id, key: value.call, agent, tool, arguments: JSON.stringify(given) };
+  const { agent, tool, parameters, arguments: given = {} } = value.data;
+  const of = { id, key: value.call, agent, tool, parameters, arguments: JSON.stringify(given) };
   return html`<${Approval} of=${of} readOnly=${readOnly} onDone=${onDone} />`;
 }
 

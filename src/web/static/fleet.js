@@ -1,22 +1,25 @@
 /** All executions, the workers that are alive, and the calls that wait for a person. */
 
+import { Bulk } from "./actions.js";
 import { Approval } from "./approvals.js";
 import { Brief, Moment, Status, Text, Trouble } from "./parts.js";
 import { read } from "./server.js";
 import { addressOf, go, html, useLoaded, useState } from "./view.js";
-import { count, duration, secondsBetween } from "./words.js";
+import { count, duration, secondsBetween, visible } from "./words.js";
 
 const STATUSES = ["running", "completed", "failed", "cancelled", "terminated"];
 
-export function Fleet({ parameters }) {
+export function Fleet({ parameters, readOnly }) {
   const { status, workflow, cursor } = parameters;
-  const { value, error } = useLoaded(
+  const { value, error, again } = useLoaded(
     () => read("fleet", { status, workflow, cursor }),
     cursor ? 0 : 2,
     status,
     workflow,
     cursor,
   );
+  const [chosen, setChosen] = useState(new Set());
+  const listed = value?.executions ?? [];
   const filter = (changed) => go(addressOf([], { status, workflow, ...changed }));
   return html`<section aria-labelledby="executions">
     <h1 id="executions">Executions</h1>
@@ -33,7 +36,8 @@ export function Fleet({ parameters }) {
           onChange=${(event) => filter({ workflow: event.target.value.trim() })} />
       </label>
     </form>
-    ${value && html`<${Executions} of=${value.executions} />`}
+    <${Bulk} chosen=${listed.filter((one) => chosen.has(one.id))} readOnly=${readOnly} onDone=${again} />
+    ${value && html`<${Executions} of=${listed} chosen=${chosen} onChoose=${readOnly ? undefined : setChosen} />`}
     ${!value && !error && html`<p>Loading…</p>`}
     <nav class="pages" aria-label="Pages">
       ${cursor && html`<a href=${addressOf([], { status, workflow })}>Newest</a>`}
@@ -42,14 +46,23 @@ export function Fleet({ parameters }) {
   </section>`;
 }
 
-function Executions({ of }) {
+function Executions({ of, chosen, onChoose }) {
+  const isAll = of.length > 0 && of.every((one) => chosen.has(one.id));
+  const choose = (ids, isOn) => {
+    const changed = new Set(chosen);
+    for (const id of ids) isOn ? changed.add(id) : changed.delete(id);
+    onChoose(changed);
+  };
   if (!of.length) return html`<p>There are no executions here yet. A worker and <code>outlast start</code> make them.</p>`;
   return html`<div class="scroll" tabindex="0" role="region" aria-labelledby="executions">
     <table class="executions">
-      <thead><tr><th>Status</th><th>Execution</th><th>Workflow</th><th>Started</th><th>Took</th><th>Error</th></tr></thead>
+      <thead><tr>
+        ${onChoose && html`<th><input type="checkbox" aria-label="Choose all of this page" checked=${isAll} onChange=${(event) => choose(of.map((one) => one.id), event.target.checked)} /></th>`}
+        <th>Status</th><th>Execution</th><th>Workflow</th><th>Started</th><th>Took</th><th>Error</th></tr></thead>
       <tbody>
         ${of.map(
           (one) => html`<tr key=${one.id}>
+            ${onChoose && html`<td><input type="checkbox" aria-label=${visible(`Choose ${one.id}`)} checked=${chosen.has(one.id)} onChange=${(event) => choose([one.id], event.target.checked)} /></td>`}
             <td><${Status} of=${one.status} /></td>
             <td><a href=${addressOf(["executions", one.id])}><${Text}>${one.id}<//></a></td>
             <td><${Text}>${one.workflow}<//></td>
