@@ -24,6 +24,7 @@ from outlast.core.records import (
     EventEmitted,
     ExecutionEnded,
     ExecutionHeld,
+    ExecutionPaused,
     ExecutionRecovered,
     ExecutionResumed,
     ExecutionStarted,
@@ -713,6 +714,19 @@ def test_d19_a_loss_that_other_code_caused_does_not_count_for_the_policy() -> No
     # It was backing off, so there was no attempt to lose.
     machine.note(ExecutionRecovered(at=4.0, part=Part.ABSENT))
     assert attempts(machine) == (6, 5, 0)
+
+
+def test_d24_a_pause_lasts_until_somebody_resumes_the_execution() -> None:
+    pause = ExecutionPaused(at=3.0, reason="why")
+    journal: list[AnyRecord] = [STARTED, scheduled("0.0")]
+    paused = replay(Program(((Call("search", None),),)), journal).machine
+    paused.note(pause)
+    assert paused.take_batch().records == (pause,)
+    for machine in (paused, replay(Program(((Call("search", None),),)), [*journal, pause]).machine):
+        assert machine.is_held
+        assert not machine.steps["0.0"].in_doubt
+        machine.note(ExecutionResumed(at=3.5))
+        assert not machine.is_held
 
 
 def test_d19_after_a_hold_losses_are_counted_anew_and_what_was_in_doubt_still_is() -> None:
