@@ -41,7 +41,7 @@ from outlast.core.records import (
     UpdateCompleted,
     UpdateNotAccepted,
 )
-from outlast.core.workflow_machine import OPERATIONS, MachinePhase, WorkflowMachine
+from outlast.core.workflow_machine import OPERATIONS, MachinePhase, WorkflowMachine, skimmed
 from tests.core.programs import (
     Arrow,
     Call,
@@ -819,3 +819,8 @@ def test_another_kind_of_failure_is_a_departure() -> None:
     machine.advance()
     with pytest.raises(NonDeterminismError, match="failure"):
         machine.request(failed.with_(failure=FAILURE.with_(kind="KeyError")))
+
+
+def test_skimming_passes_over_an_input_that_nobody_waits_for() -> None:
+    machine = skimmed([STARTED, scheduled("0.0"), StepCompleted(at=5.0, key="void", result=1)])
+    assert [*machine.steps] == ["0.0"]
