@@ -15,7 +15,7 @@ from outlast.ports.journal import ID_BYTES_MAX, is_id
 from outlast.ports.tools import Effect
 
 OnFailure = Literal["fail", "hold"]
-"""What becomes of an execution when its code fails: it ends, or it is held until somebody resumes it."""
+"""The answer to a failure of the code: the execution ends, or it is held until somebody resumes it."""
 PythonArguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and named arguments, to be called as `function(*args, **kwargs)`."""
 

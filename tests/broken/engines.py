@@ -428,11 +428,15 @@ def _holds_whatever_fails(
     return retried(execution_id, records, at, again=True), ExecutionHeld(at=at, reason=reason)
 
 
-class HoldsWhateverFails(BrokenBackend):
-    """A failure is held also after a request to cancel."""
+async def _overlooks_cancels(self: execution_driver.Driver) -> bool:
+    return False
 
-    breaks = "d24_what_fails_after_a_request_to_cancel_ends"
-    replaced = ((execution_driver, "held_at_failure", _holds_whatever_fails),)
+
+class HoldsWhatWasCancelled(BrokenBackend):
+    """A failure is held though there was a request to cancel, which the code did not get before it failed."""
+
+    breaks = "d24_cancel_ends_what_is_held_also"
+    replaced = ((execution_driver.Driver, "_is_cancelled", _overlooks_cancels),)
 
 
 class RepeatsWhatIsDoneOnce(BrokenBackend):
@@ -447,7 +451,7 @@ async def _ends_what_fails(self: execution_driver.Driver, batch: Batch, end: Exe
 
 
 class EndsWhatFails(BrokenBackend):
-    """What fails ends, whatever its workflow wants."""
+    """A failure ends the execution, whatever its workflow wants."""
 
     breaks = "d24_an_execution_that_fails_is_held"
     replaced = ((execution_driver.Driver, "_hold_at_failure", _ends_what_fails),)
