@@ -141,6 +141,16 @@ class Terminate(Action):
         return {"done": "The execution is terminated."}
 
 
+class Pause(Action):
+    """Let the execution begin no step until somebody resumes it."""
+
+    reason: str = ""
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        is_new = await execution.pause(self.reason or None)
+        return {"done": "The execution is asked to pause." if is_new else "It is paused already."}
+
+
 class Resume(Action):
     """Let workers take an execution that is held."""
 
@@ -185,6 +195,7 @@ ACTIONS: Final[Mapping[str, type[Action]]] = {
     "update": Update,
     "cancel": Cancel,
     "terminate": Terminate,
+    "pause": Pause,
     "resume": Resume,
     "retry": Retry,
     "fork": Fork,

@@ -30,6 +30,10 @@ def execution_document(found: ExecutionDescription) -> dict[str, Any]:
         "created_at": _time(found.created_at),
         "ended_at": None if found.ended_at is None else _time(found.ended_at),
         "error": found.error,
+        "tags": dict(found.tags),
+        "waiting_for": [
+            {"kind": str(one.kind), "text": one.text, "step": one.step} for one in found.waiting_for
+        ],
         "failure": None if found.failure is None else found.failure.model_dump(),
     }
 

@@ -7,7 +7,7 @@ import { read } from "./server.js";
 import { addressOf, go, html, useLoaded, useState } from "./view.js";
 import { count, duration, secondsBetween, visible } from "./words.js";
 
-const STATUSES = ["running", "completed", "failed", "cancelled", "terminated"];
+const STATUSES = ["running", "paused", "completed", "failed", "cancelled", "terminated"];
 
 export function Fleet({ parameters, readOnly }) {
   const { status, workflow, cursor } = parameters;
