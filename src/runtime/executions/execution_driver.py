@@ -595,14 +595,15 @@ class Driver:
         """Return the commit with the facts that a list shows, as far as they are new."""
         definition = self._live.definition
         overview = overview_of(self._machine, takes_messages=bool(definition.signals or definition.updates))
-        summary = overview.to_text()
-        if commit.waiting is None:
+        waiting, summary = commit.waiting, overview.to_text()
+        if waiting is None:
             waiting = next((str(one.kind) for one in overview.waiting_for), "")
-            if waiting != self._waiting:
-                commit, self._waiting = replace(commit, waiting=waiting), waiting
-        if summary != self._summary:
-            commit, self._summary = replace(commit, summary=summary), summary
-        return commit
+        new_waiting = None if waiting == self._waiting else waiting
+        new_summary = None if summary == self._summary else summary
+        self._waiting, self._summary = waiting, summary
+        if new_waiting is new_summary is None:
+            return commit
+        return replace(commit, waiting=new_waiting, summary=new_summary)
 
     def _fruitless_after(self, batch: Batch, commit: Commit) -> int:
         """Return the number of fruitless claims after an append; it stays if the append is not progress.
