@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -32,6 +32,7 @@ from outlast.ports.journal import Claim
 from outlast.runtime.executions import lost_workers
 from outlast.runtime.executions.lost_workers import LAST_WORDS_MAX, Witness, lost_reason, recovery
 from outlast.runtime.executions.suspects import FRUITLESS_MAX, TRIED_ALONE
+from outlast.testing.contracts.durability.activities import AT_ONCE
 from outlast.testing.contracts.durability.in_store import InStore
 from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.poison import DEATHS, Long
@@ -78,16 +79,17 @@ class Doomed:
 class Scene:
     """The marks of processes: whose code was at work as they ended, and whether one of them did that."""
 
-    stored: Mapping[str, StoredExecution]
     in_threads: set[str] = field(default_factory=set)
-    """Executions whose activities run in threads: they are at work all the time."""
+    """Executions whose activities run in threads: these are at work from their beginning to their end."""
     hides: bool = False
     """True if culprits end their process by something that has no mark."""
+    under_way: list[tuple[Process, str]] = field(default_factory=list)
+    """The executions whose activities are under way, each with the process that carries it."""
     left: dict[str, tuple[set[str], bool]] = field(default_factory=dict)
 
     def ends(self, process: Process, culprit: str | None) -> None:
         """Note that the process is ended, by the code of one of its executions or from outside."""
-        at_work = {id for id in self.in_threads if self.stored[id].owner == process.identity}
+        at_work = {id for one, id in self.under_way if one is process and id in self.in_threads}
         if culprit is not None and not self.hides:
             at_work.add(culprit)
         self.left[str(process.identity)] = at_work, culprit is not None
@@ -97,6 +99,29 @@ class Scene:
         if id not in at_work:
             return Part.ABSENT if at_work else None
         return Part.ALONE if is_at_fault and len(at_work) == 1 else Part.PRESENT
+
+
+@outlast.activity(name="lasting", retry_policy_max_attempts=100, retry_policy_initial_interval=AT_ONCE)
+async def last_for(seconds: float) -> None:
+    """Last for some time, without a sign of life."""
+    world, scene = here(), current_scene.get()
+    entry = current_process.get(), outlast.activity.info().execution_id
+    assert world.clock is not None
+    assert scene is not None
+    scene.under_way.append(entry)
+    try:
+        await world.clock.sleep(seconds)
+    finally:
+        scene.under_way.remove(entry)
+
+
+@outlast.workflow.define(name="lasting")
+class Lasting:
+    """Does one thing that takes some time."""
+
+    @outlast.workflow.entrypoint
+    async def run(self, seconds: float) -> None:
+        await last_for(seconds)
 
 
 current_scene: ContextVar[Scene | None] = ContextVar("current_scene", default=None)
@@ -135,17 +160,18 @@ async def crowd(
     doomed: list[tuple[int, float]],
     innocent: list[float],
     seed: int,
+    lasting: type = Long,
     **options: Any,
 ) -> Crowd:
     starts: list[tuple[type, tuple[float, ...]]] = [(Doomed, one) for one in doomed]
-    starts += [(Long, (seconds,)) for seconds in innocent]
+    starts += [(lasting, (seconds,)) for seconds in innocent]
     random.Random(seed).shuffle(starts)
     executions = [(workflow, (await stage.start(workflow, *given))[0]) for workflow, given in starts]
     return Crowd(
         stage,
-        stage.supervised(workers, Doomed, Long, **options),
+        stage.supervised(workers, Doomed, lasting, **options),
         [execution for workflow, execution in executions if workflow is Doomed],
-        [execution for workflow, execution in executions if workflow is Long],
+        [execution for workflow, execution in executions if workflow is lasting],
     )
 
 
@@ -209,12 +235,10 @@ async def deaths_in(case: Case, seconds: float = 4000.0) -> int:
     """
     with silenced():
         async with in_memory() as stage:
-            assert isinstance(stage.storage, InStore)
-            medium = stage.storage.storage.medium  # type: ignore[attr-defined]
-            scene = Scene(medium.executions, hides=case.hides)
+            scene = Scene(hides=case.hides)
             current_scene.set(scene)
             doomed, innocent = list(case.doomed), list(case.innocent)
-            ours = await crowd(stage, case.workers, doomed, innocent, case.seed, part=scene.part)
+            ours = await crowd(stage, case.workers, doomed, innocent, case.seed, Lasting, part=scene.part)
             scene.in_threads |= {execution.id for execution in ours.innocent[: case.in_threads]}
             if case.lost_at is not None:
                 await stage.pass_time(float(case.lost_at))
