@@ -23,6 +23,7 @@ from outlast.core.errors import (
     ModelRefused,
     OutlastError,
     ToolFailed,
+    loggable,
 )
 from outlast.core.failure import (
     GROUP_ERRORS_MAX,
@@ -75,6 +76,8 @@ def same(one: Exception, other: OutlastError) -> bool:
 
 @given(any_error())
 def test_an_error_comes_back_from_a_journal_as_it_was(error: OutlastError) -> None:
+    if isinstance(error, ForeignError):  # No journal holds half a character.
+        error = ForeignError(error.kind, loggable(error.message), error.final)
     failure = Failure.model_validate(decode(Failure.of(error).to_json()))
     assert failure == Failure.of(error)
     assert same(failure.error(), error)
