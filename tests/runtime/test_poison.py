@@ -266,8 +266,11 @@ INNOCENT = st.lists(st.sampled_from([0.0, 8.0, 40.0, 150.0]), min_size=1, max_si
     )
 )
 async def test_d19_who_is_alone_at_work_as_its_processes_end_is_held_after_three(case: Case) -> None:
-    """Or after two, if a loss beside another culprit has counted as well."""
-    assert 2 * len(case.doomed) <= await deaths_in(case) <= 3 * len(case.doomed)
+    """Or after two, if a loss beside another culprit has counted as well.
+
+    One further process may end before the last hold is written.
+    """
+    assert 2 * len(case.doomed) <= await deaths_in(case) <= 3 * len(case.doomed) + 1
 
 
 @few_examples(15)

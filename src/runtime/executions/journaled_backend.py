@@ -28,6 +28,8 @@ from outlast.core.errors import (
     NotSupported,
     OutlastError,
     PayloadTooLarge,
+    StorageCorrupt,
+    StorageTooNew,
     UnknownDefinition,
     Unserialisable,
 )
@@ -504,8 +506,12 @@ class JournaledExecution(Execution):
 
     async def _failure_before_hold(self, head: Head) -> Failure | None:
         """Return the failure at which an execution is held (`on_failure="hold"`), if that is why."""
-        last = await self._store.read(self._id, max(0, head.length - 3), 3)
-        match list(map(decode_record, last)):
+        try:
+            last = await self._store.read(self._id, max(0, head.length - 3), 3)
+            records = list(map(decode_record, last))
+        except (StorageCorrupt, StorageTooNew):
+            return None  # It is held because of that, and the reason says so.
+        match records:
             case [ExecutionEnded(failure=failure), ExecutionReopened(), ExecutionHeld()]:
                 return failure
         return None
