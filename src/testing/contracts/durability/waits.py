@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from outlast.core.errors import NotSupported
 from outlast.core.events import EventKind
 from outlast.core.waiting import WaitingFor, WaitingKind
