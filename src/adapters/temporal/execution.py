@@ -32,6 +32,7 @@ from outlast.adapters.temporal.failures import failure_in, is_rejection
 from outlast.adapters.temporal.history import read_history, stopped_by
 from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL, held_because
 from outlast.adapters.temporal.importing import queue_of
+from outlast.adapters.temporal.journal_start import FORKED_FROM
 from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent, sent
 from outlast.adapters.temporal.obstacles import obstacle_in
 from outlast.adapters.temporal.payloads import check_size, limit_of
@@ -353,14 +354,15 @@ class TemporalExecution(Execution):
                     described,
                     waiting_for=(WaitingFor(WaitingKind.PAUSED, described.error or ""),),
                 )
-            is_stuck = described.status is Status.RUNNING and described.error is not None
-            overview = Overview() if is_stuck else await self._overview(found)
+            if described.status is Status.RUNNING and described.error is not None:
+                return described  # No code that could be asked carries it on.
+            overview = await self._overview(found)
         return replace(
             described,
             waiting_for=overview.waiting_for,
             turns=overview.turns,
             usage=overview.usage,
-            forked_from=overview.forked_from,
+            forked_from=described.forked_from or overview.forked_from,
         )
 
     async def _overview(self, found: WorkflowExecutionDescription) -> Overview:
@@ -401,6 +403,7 @@ class TemporalExecution(Execution):
             error,
             tags=tags_in(found.typed_search_attributes),
             failure=failure,
+            forked_from=await found.memo_value(FORKED_FROM, None),
         )
 
     def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:

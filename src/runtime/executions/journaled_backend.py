@@ -364,9 +364,7 @@ class JournaledExecution(Execution):
         return True
 
     async def resume(self) -> bool:
-        if await self._store.resume(self._id):
-            return True
-        # A worker may be about to obey a request to pause.
+        # It takes back the requests to pause that no worker has obeyed: also behind one that was obeyed.
         await self._send("a request to go on", ResumeMessage())
         return await self._store.resume(self._id)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-import pytest
-
 from outlast.core.errors import NotSupported
 from outlast.core.events import EventKind
 from outlast.core.waiting import WaitingFor, WaitingKind
@@ -77,7 +75,6 @@ class WaitsContract(DurabilityContractBase):
         await stage.soon(mailbox.result())
         assert (await mailbox.describe()).waiting_for == ()
 
-    @pytest.mark.xfail(strict=False, run=True, reason="on Temporal a fork does not always show its origin")
     async def test_d26_a_description_shows_approvals_first_and_counts_turns(self, stage: Stage) -> None:
         self.place = await stage.backend()
         execution, _ = await stage.start(Spender, [["Ann", 70]])
