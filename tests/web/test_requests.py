@@ -156,14 +156,15 @@ async def test_workers_are_listed_or_a_note_says_why_not(site: Site) -> None:
     assert answer.get("note") or answer["workers"][0]["workflows"] == ["echo", "idle", "trip"]
 
 
-@pytest.mark.xfail(strict=False, run=False, reason="it waits for ever now and then on Temporal")
 async def test_pages_neither_skip_nor_repeat(site: Site, backend: Backend) -> None:
+    if "temporal" in repr(type(backend)).lower():
+        pytest.xfail("now and then, after many other tests in one process, a result never comes")
     ids = [f"e-{number}" for number in range(7)]
-    for id in ids:
-        await (await backend.start(Echo, 1, id=id)).result()
     found: list[str] = []
     cursor: str | None = ""
     async with asyncio.timeout(PATIENCE_SECONDS):
+        for id in ids:
+            await (await backend.start(Echo, 1, id=id)).result()
         # A list of Temporal's may be a moment behind.
         while len(found) < len(ids):
             found, cursor = [], ""
