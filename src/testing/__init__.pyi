@@ -1,13 +1,28 @@
 """What type checkers see of the package; `__init__.py` says where each name is loaded from."""
 
+from outlast.adapters.scripted.model import ModelCall as ModelCall
+from outlast.adapters.scripted.model import ModelFailure as ModelFailure
+from outlast.adapters.scripted.model import Reply as Reply
+from outlast.adapters.scripted.model import ScriptExhausted as ScriptExhausted
+from outlast.adapters.scripted.model import WrongReply as WrongReply
+from outlast.adapters.scripted.model import call as call
+from outlast.adapters.scripted.model import calls as calls
+from outlast.adapters.scripted.model import fail as fail
+from outlast.adapters.scripted.model import handoff as handoff
+from outlast.adapters.scripted.model import say as say
+from outlast.adapters.scripted.session import ScriptedSession as ScriptedSession
+from outlast.adapters.scripted.trying_out import TestSession as TestSession
+from outlast.testing.contracts.crash.contract import CrashContract as CrashContract
 from outlast.testing.contracts.deltas.contract import DeltasContract as DeltasContract
 from outlast.testing.contracts.deltas.contract import DeltasPlace as DeltasPlace
 from outlast.testing.contracts.durability.contract import DurabilityContract as DurabilityContract
 from outlast.testing.contracts.durability.in_store import InStore as InStore
 from outlast.testing.contracts.durability.storage import BackendCapability as BackendCapability
 from outlast.testing.contracts.durability.storage import DurabilityStorage as DurabilityStorage
+from outlast.testing.contracts.journal.breaking import BreakingContract as BreakingContract
 from outlast.testing.contracts.journal.contract import JournalContract as JournalContract
 from outlast.testing.contracts.journal.memory_storage import MemoryStorage as MemoryStorage
+from outlast.testing.contracts.journal.storage import BreakableStorage as BreakableStorage
 from outlast.testing.contracts.journal.storage import MovableClock as MovableClock
 from outlast.testing.contracts.journal.storage import Storage as Storage
 from outlast.testing.contracts.journal.storage import StoreCapability as StoreCapability
@@ -19,7 +34,19 @@ from outlast.testing.contracts.tools.contract import Toolbox as Toolbox
 from outlast.testing.contracts.tools.contract import ToolsCapability as ToolsCapability
 from outlast.testing.contracts.tools.contract import ToolsContract as ToolsContract
 from outlast.testing.contracts.tools.contract import ToolsWorld as ToolsWorld
+from outlast.testing.differences import Difference as Difference
+from outlast.testing.differences import compare as compare
+from outlast.testing.effects import Effect as Effect
+from outlast.testing.environment import Environment as Environment
+from outlast.testing.overriding import ModelCallForbidden as ModelCallForbidden
+from outlast.testing.overriding import forbid_model_calls as forbid_model_calls
+from outlast.testing.overriding import override as override
 from outlast.testing.real_clock import RealClock as RealClock
+from outlast.testing.recordings import RecordedCall as RecordedCall
+from outlast.testing.recordings import RecordedTurn as RecordedTurn
+from outlast.testing.recordings import Recording as Recording
+from outlast.testing.replaying import replay as replay
+from outlast.testing.stalls import Stalled as Stalled
 from outlast.testing.virtual_clock import IdleAwareEventLoop as IdleAwareEventLoop
 from outlast.testing.virtual_clock import VirtualClock as VirtualClock
 

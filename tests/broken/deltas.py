@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from outlast.adapters.memory.deltas import MemoryDeltas
@@ -79,4 +80,93 @@ class Stubborn(MemoryDeltas):
             return
 
 
-BROKEN = (Forgetful, Disorderly, Repetitive, Hasty, Indiscreet, Deaf, Inattentive, Stubborn)
+class CountsBySequence(MemoryDeltas):
+    """X1: its place is the number of a piece in its step, and another step has the same numbers."""
+
+    async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
+        found, _ = await super().read(execution_id, "")
+        new = [delta for delta in found if delta.sequence > int(after or -1)]
+        return new, str(new[-1].sequence) if new else after
+
+
+class CountsStepByStep(MemoryDeltas):
+    """X1: its place is one count, though each step is counted by itself."""
+
+    async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
+        found, _ = await super().read(execution_id, "")
+        counts: Counter[str] = Counter()
+        new, place = [], int(after or 0)
+        for delta in found:
+            counts[delta.key] += 1
+            if counts[delta.key] > place:
+                new.append(delta)
+        return new, str(max(counts.values(), default=place))
+
+
+class SortsBySteps(MemoryDeltas):
+    """X1: the text of one step comes before that of another, whatever was published first."""
+
+    async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
+        found, place = await super().read(execution_id, after)
+        return sorted(found, key=lambda delta: delta.key), place
+
+
+class KeepsTheNewestStep(MemoryDeltas):
+    """X1: a step that begins takes the text of the others away."""
+
+    async def publish(self, execution_id: str, delta: Delta) -> None:
+        kept = self._kept.get(execution_id, [])
+        kept[:] = [one for one in kept if one[1].key == delta.key]
+        await super().publish(execution_id, delta)
+
+
+class NumbersBeforeItWrites(MemoryDeltas):
+    """X1: a number is taken first, and its piece is written after pieces with later numbers."""
+
+    async def publish(self, execution_id: str, delta: Delta) -> None:
+        number = next(self._numbers)
+        for _ in range(3 if number % 2 else 0):
+            await asyncio.sleep(0)
+        kept = self._kept.setdefault(execution_id, [])
+        kept.append((number, delta))
+        kept.sort(key=lambda one: one[0])
+
+
+class ReplacesAStepThatIsNumberedAlike(MemoryDeltas):
+    """X1: a piece is kept under its number in its step, and two steps of one execution meet there."""
+
+    async def publish(self, execution_id: str, delta: Delta) -> None:
+        kept = self._kept.get(execution_id, [])
+        kept[:] = [one for one in kept if one[1].sequence != delta.sequence]
+        await super().publish(execution_id, delta)
+
+
+class KnowsItsPlacesOnce(MemoryDeltas):
+    """X1: a place is good for one reading, as that of a subscription is."""
+
+    async def read(self, execution_id: str, after: str) -> tuple[Sequence[Delta], str]:
+        found, place = await super().read(execution_id, after)
+        used = self.__dict__.setdefault("used", set())
+        if after and after in used:
+            return [], after
+        used.add(after)
+        return found, place
+
+
+BROKEN = (
+    Forgetful,
+    Disorderly,
+    Repetitive,
+    Hasty,
+    Indiscreet,
+    Deaf,
+    Inattentive,
+    Stubborn,
+    CountsBySequence,
+    CountsStepByStep,
+    SortsBySteps,
+    KeepsTheNewestStep,
+    NumbersBeforeItWrites,
+    ReplacesAStepThatIsNumberedAlike,
+    KnowsItsPlacesOnce,
+)

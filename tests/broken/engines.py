@@ -34,9 +34,11 @@ from outlast.ports.durability.steps import Attempt, Call, Step
 from outlast.ports.journal import Commit, Head
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Begin, Heartbeat, perform_in_time
-from outlast.runtime.executions import execution_driver, worker
-from outlast.runtime.executions.journaled_backend import JournaledExecution
+from outlast.runtime.executions import execution_driver, step_attempts, worker
+from outlast.runtime.executions.journaled_execution import JournaledExecution
+from outlast.runtime.executions.live_context import LiveContext
 from outlast.runtime.executions.live_execution import LiveExecution
+from outlast.runtime.executions.step_attempts import StepAttempts
 from outlast.runtime.executions.suspects import Placing, Suspects
 from outlast.testing.contracts.durability.in_store import SharedDeltas
 from tests.broken.broken_backend import BrokenBackend
@@ -45,14 +47,14 @@ from tests.broken.deltas import Forgetful
 _worker_exit = worker.Worker.__aexit__
 _outcome_of = JournaledExecution._outcome
 _events_of = JournaledExecution.events
-_decision_of = LiveExecution.decision
+_decision_of = LiveContext.decision
 _delay_after = RetryPolicy.delay_after
 _close_if_ended = LiveExecution._close_if_ended
 _update_of = JournaledExecution.update
 _answer_in = UpdateTrace.answer
 _try_again = UpdateTrace.try_again
 _take_ended = execution_driver.Driver._take
-_publisher_of = execution_driver.Driver._publisher
+_publisher_of = StepAttempts._publisher
 _may_be_released = execution_driver.Driver._may_release
 
 
@@ -97,7 +99,7 @@ class MakesAKeyForEachAttempt(BrokenBackend):
     """The idempotency key holds the attempt's number."""
 
     breaks = "d4_"
-    replaced = ((execution_driver, "perform_in_time", _under_another_key),)
+    replaced = ((step_attempts, "perform_in_time", _under_another_key),)
 
 
 def _gives_nothing_up(self: LiveExecution, now: float) -> Iterator[Input]:
@@ -150,7 +152,7 @@ class HasNoTimeouts(BrokenBackend):
     """An attempt may take as long as it likes."""
 
     breaks = "d5_"
-    replaced = ((execution_driver, "perform_in_time", _without_end),)
+    replaced = ((step_attempts, "perform_in_time", _without_end),)
 
 
 class FiresTimersInTheOrderOfTheirMaking(BrokenBackend):
@@ -219,7 +221,7 @@ class KeepsTextToItself(BrokenBackend):
     """The text that a model writes is not published."""
 
     breaks = "d13_"
-    replaced = ((execution_driver.Driver, "_publisher", lambda self, step, attempt: nullcontext()),)
+    replaced = ((StepAttempts, "_publisher", lambda self, step, attempt: nullcontext()),)
 
 
 class ForgetsTextThatWasRead(BrokenBackend):
@@ -235,7 +237,7 @@ class ForgetfulView(Forgetful, SharedDeltas):
     """Text that is gone when somebody has read it."""
 
 
-def _as_the_first(self: execution_driver.Driver, step: Step, attempt: int) -> Any:
+def _as_the_first(self: StepAttempts, step: Step, attempt: int) -> Any:
     return _publisher_of(self, step, 1)
 
 
@@ -243,11 +245,11 @@ class NumbersEveryAttemptAsTheFirst(BrokenBackend):
     """A reader cannot distinguish the text of one attempt from that of another."""
 
     breaks = "d13_"
-    replaced = ((execution_driver.Driver, "_publisher", _as_the_first),)
+    replaced = ((StepAttempts, "_publisher", _as_the_first),)
 
 
 async def _does_not_record_what_it_cuts_short(self: execution_driver.Driver, key: str, ended: Any) -> None:
-    if ended is None or not ended.interrupted:
+    if not ended.interrupted:
         await _take_ended(self, key, ended)
 
 
@@ -270,7 +272,7 @@ class KeepsWhatWaits(BrokenBackend):
 
 
 async def _allows_every_call(
-    self: LiveExecution, key: str, fingerprint: str, fits: Callable[[Decision], bool]
+    self: LiveContext, key: str, fingerprint: str, fits: Callable[[Decision], bool]
 ) -> Decision:
     return Decision(key=key, fingerprint=fingerprint, verdict="allow")
 
@@ -279,18 +281,18 @@ class AllowsEveryCall(BrokenBackend):
     """A call that needs approval waits for none."""
 
     breaks = "d17_"
-    replaced = ((LiveExecution, "decision", _allows_every_call),)
+    replaced = ((LiveContext, "decision", _allows_every_call),)
 
 
 async def _takes_any_decision(
-    self: LiveExecution, key: str, fingerprint: str, fits: Callable[[Decision], bool]
+    self: LiveContext, key: str, fingerprint: str, fits: Callable[[Decision], bool]
 ) -> Decision:
-    await self.wait_condition(lambda: bool(self._decisions))
-    return next(iter(self._decisions.values()))[0]
+    await self.wait_condition(lambda: bool(self.decisions._sent))
+    return next(iter(self.decisions._sent.values()))[0]
 
 
 async def _takes_what_does_not_fit(
-    self: LiveExecution, key: str, fingerprint: str, fits: Callable[[Decision], bool]
+    self: LiveContext, key: str, fingerprint: str, fits: Callable[[Decision], bool]
 ) -> Decision:
     return await _decision_of(self, key, fingerprint, lambda decision: True)
 
@@ -299,14 +301,14 @@ class TakesArgumentsThatDoNotFit(BrokenBackend):
     """A decision counts although the tool cannot be called with its arguments."""
 
     breaks = "d17_"
-    replaced = ((LiveExecution, "decision", _takes_what_does_not_fit),)
+    replaced = ((LiveContext, "decision", _takes_what_does_not_fit),)
 
 
 class TakesAnyDecision(BrokenBackend):
     """A decision counts for whichever call waits."""
 
     breaks = "d17_"
-    replaced = ((LiveExecution, "decision", _takes_any_decision),)
+    replaced = ((LiveContext, "decision", _takes_any_decision),)
 
 
 async def _makes_every_update_a_new_one(
@@ -343,7 +345,7 @@ class DropsWhatItRejects(BrokenBackend):
 
 async def _ends_with_its_handler(self: LiveExecution, update: UpdateAccepted) -> None:
     try:
-        self._request(await self._answered(update))
+        self._context.request(await self._answered(update))
     except Exception as error:
         self._failure = error
 
@@ -415,11 +417,15 @@ class ResumesInName(BrokenBackend):
     replaced = ((JournaledExecution, "resume", _resumes_in_name),)
 
 
+def _no_changes(_driver: execution_driver.Driver, _waiting: str | None) -> dict[str, Any]:
+    return {}
+
+
 class KeepsItsWaitsToItself(BrokenBackend):
     """The driver does not write down what an execution waits for."""
 
     breaks = "d26_"
-    replaced = ((execution_driver.Driver, "_with_overview", lambda self, commit: commit),)
+    replaced = ((execution_driver.Driver, "_overview_changes", _no_changes),)
 
 
 def _holds_whatever_fails(

@@ -21,7 +21,7 @@ from outlast.ports.journal import (
     WorkerCard,
 )
 from outlast.runtime.executions.journaled_backend import JournaledBackend
-from outlast.testing.contracts.durability.lifeline import Lifeline
+from outlast.testing.lifeline import Lifeline
 from tests.broken.broken_backend import BrokenBackend
 
 

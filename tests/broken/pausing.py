@@ -5,11 +5,12 @@ from __future__ import annotations
 from outlast.ports.journal import Delivery
 from outlast.runtime.executions.execution_driver import Driver, _Pause
 from outlast.runtime.executions.inbox_messages import PauseMessage, decode_message
-from outlast.runtime.executions.journaled_backend import JournaledExecution
+from outlast.runtime.executions.journaled_execution import JournaledExecution
 from tests.broken.broken_backend import BrokenBackend
 
 _receive = Driver._receive
 _release_paused = Driver._release_paused
+_resume = JournaledExecution.resume
 
 
 async def _deaf_to_pauses(self: Driver, delivery: Delivery) -> None:
@@ -58,3 +59,14 @@ class PausesLater(BrokenBackend):
 
     breaks = "d24_a_pause_that_no_worker"
     replaced = ((JournaledExecution, "resume", _only_what_is_held),)
+
+
+async def _first_what_is_held(self: JournaledExecution) -> bool:
+    return await self._store.resume(self.id) or await _resume(self)
+
+
+class PausesOnceForEachRequest(BrokenBackend):
+    """To resume what is held leaves the other requests to pause, which are obeyed one after the other."""
+
+    breaks = "d24_one_resume_takes_back_all"
+    replaced = ((JournaledExecution, "resume", _first_what_is_held),)

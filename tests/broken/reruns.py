@@ -21,7 +21,7 @@ from outlast.core.records import (
 from outlast.core.updates import UpdateTrace
 from outlast.core.workflow_machine import OpenStep
 from outlast.ports.clock import Clock
-from outlast.runtime.executions import rerunning
+from outlast.runtime.definitions import edits as edit_checks
 from outlast.runtime.executions.back_offs import BackOffs
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.executions.rerunning import Rerunner
@@ -177,7 +177,7 @@ class BelievesEdits(BrokenBackend):
     """A result is replaced by one of another type."""
 
     breaks = "d23_what_does_not_fit"
-    replaced = ((rerunning, "check_edits", _believes),)
+    replaced = ((edit_checks, "check_edits", _believes),)
 
 
 async def _runs_imports(

@@ -233,13 +233,14 @@ class WritesOnAfterItWasCancelled(BrokenStore):
         await asyncio.shield(task)
 
 
-class TakesAnySize(BrokenStore):
-    """Nothing is too long."""
+class TakesMoreThanItsLimit(BrokenStore):
+    """It takes records that are over the limit which it names."""
 
     breaks = "j6_"
 
-    def _check_size(self, what: str, data: bytes) -> None:
-        return None
+    @property
+    def limit_bytes(self) -> int:
+        return super().limit_bytes - 1
 
 
 class TakesForTheLimitWhatIsBelowIt(BrokenStore):
@@ -248,8 +249,9 @@ class TakesForTheLimitWhatIsBelowIt(BrokenStore):
     breaks = "j6_"
     found_by_random_programs = False
 
-    def _check_size(self, what: str, data: bytes) -> None:
-        super()._check_size(what, data + b" ")
+    @property
+    def limit_bytes(self) -> int:
+        return super().limit_bytes + 1
 
 
 class KeepsText(BrokenStore):
@@ -694,6 +696,29 @@ class NeverBeginsToCountAnew(BrokenStore):
         await super().append(claim, position, records, replace(commit, fruitless=count))
 
 
+class OverlooksMessages(BrokenStore):
+    """An append does not look for messages that its writer has not seen."""
+
+    breaks = "j14_"
+    found_by_random_programs = False  # That takes them a minute.
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        await super().append(claim, position, records, replace(commit, seen=None))
+
+
+class CountsUnreadMessagesOnly(BrokenStore):
+    """It compares the number that was seen with how many messages are unread."""
+
+    breaks = "j14_"
+    found_by_random_programs = False  # That takes them a minute.
+
+    async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
+        execution = self._owned(claim)
+        if commit.seen is not None and execution is not None:
+            commit = replace(commit, seen=commit.seen + execution.consumed)
+        await super().append(claim, position, records, commit)
+
+
 class HoldsForTheTimeBeing(BrokenStore):
     """A held execution is claimed after a while, as if its owner had been lost."""
 
@@ -973,6 +998,31 @@ class AmendsWhateverTheLength(BrokenStore):
         execution = self._medium.executions.get(execution_id)
         length = position if execution is None else len(execution.records)
         return await super().amend(execution_id, length, record, status)
+
+
+class CreatesWhatHasEndedAsRunning(BrokenStore):
+    """An execution that was created with its end is claimed all the same."""
+
+    breaks = "j13_"
+
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
+        head, created = await super().create(new, first, more)
+        if created and new.ended is not None:
+            execution = self._medium.running[new.id] = self._medium.executions[new.id]
+            execution.claimable_at = self._clock.steady()
+        return head, created
+
+
+class KeepsForEverWhatWasCreatedWithItsEnd(BrokenStore):
+    """No time is kept for the end of an execution that is created with it."""
+
+    breaks = "j13_"
+
+    async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
+        head, created = await super().create(new, first, more)
+        if created and new.ended is not None:
+            self._medium.executions[new.id].ended_at = None
+        return head, created
 
 
 class LetsTheOwnerWriteOn(BrokenStore):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import pytest
 
-from outlast.core.agents import AgentGraph
+from outlast.core.agents import AgentGraph, AgentSpec
 from outlast.core.chunks import as_chunks
 from outlast.core.entries import FunctionCall, FunctionResult, MessageOutput
 from outlast.core.errors import (
@@ -30,6 +30,7 @@ from outlast.testing.contracts.session.contract import SessionCapability, Sessio
 from outlast.testing.contracts.session.programs import (
     ERRORS,
     Hanging,
+    Offer,
     SessionProgram,
     SessionWorld,
     Trouble,
@@ -60,6 +61,7 @@ class Cloud:
     made: dict[str, ModelReply] = field(default_factory=dict)
     trouble: Trouble | None = None
     held: Held | None = None
+    offers: list[Offer] = field(default_factory=list)
 
     def answer(self, request: ModelRequest, number: int) -> ModelReply:
         if request.idempotency_key in self.made:
@@ -103,11 +105,26 @@ class SoundSession(Session):
             await held.is_released.wait()
         trouble, self.cloud.trouble = self.cloud.trouble, None
         if trouble is not None and trouble not in AFTERWARDS:
-            raise self.error(trouble) from OSError("no")
+            error = self.error(trouble)
+            self.respect(error, request.graph[request.agent], resources)
+            raise error from OSError("no")
+        self.cloud.offers.append(self.offer(request))
         reply = self.cloud.answer(request, self.number(request))
         if trouble is not None:
             return self.lost(trouble, reply)
         return self.delivered(reply)
+
+    def offer(self, request: ModelRequest) -> Offer:
+        agent = request.graph[request.agent]
+        return tuple(tool.name for tool in agent.tools), str(request.choice)
+
+    def respect(self, error: OutlastError, agent: AgentSpec, resources: Resources) -> None:
+        if isinstance(error, ModelOverloaded) and error.retry_after_seconds:
+            for model in self.models_asked(agent):
+                resources.hold_back(model, error.retry_after_seconds)
+
+    def models_asked(self, agent: AgentSpec) -> list[str]:
+        return [agent.model]
 
     def connection(self, request: ModelRequest) -> str:
         return "cloud"
@@ -146,6 +163,9 @@ class MemoryWorld:
 
     def asked(self) -> int:
         return len(self.cloud.made)
+
+    def offered(self) -> list[Offer]:
+        return self.cloud.offers
 
     def trouble(self, trouble: Trouble, request: ModelRequest) -> None:
         self.cloud.trouble = trouble
@@ -210,6 +230,11 @@ class DropsWhatItDoesNotKnow(SoundSession):
 class CountsNothing(SoundSession):
     def delivered(self, reply: ModelReply) -> ModelReply:
         return reply.with_(usage=Usage())
+
+
+class SaysNoCost(SoundSession):
+    async def unpriced(self, models: Collection[str]) -> tuple[str, ...]:
+        return ()
 
 
 class PutsTheTranscriptIntoTheHandle(SoundSession):
@@ -289,6 +314,27 @@ class ForgetsWhenToComeBack(SoundSession):
         return replace(error, retry_after_seconds=None) if isinstance(error, ModelOverloaded) else error
 
 
+class TellsNobodyWhenToComeBack(SoundSession):
+    def respect(self, error: OutlastError, agent: AgentSpec, resources: Resources) -> None: ...
+
+
+class HoldsBackAllModels(SoundSession):
+    def models_asked(self, agent: AgentSpec) -> list[str]:
+        return ["any"]
+
+
+class OffersWhatItOfferedFirst(SoundSession):
+    def offer(self, request: ModelRequest) -> Offer:
+        tools, choice = super().offer(request)
+        return (self.cloud.offers[0][0] if self.cloud.offers else tools), choice
+
+
+class LetsTheModelChoose(SoundSession):
+    def offer(self, request: ModelRequest) -> Offer:
+        tools, choice = super().offer(request)
+        return tools, "none" if choice == "none" else "auto"
+
+
 class PutsItsKeyInErrors(SoundSession):
     def error(self, trouble: Trouble) -> OutlastError:
         return (
@@ -330,11 +376,13 @@ class ConnectsForEveryRequest(SoundSession):
         return json.dumps([request.idempotency_key, request.attempt])
 
 
+OFFERS = "test_the_model_is_offered_the_tools_of_each_request_and_gets_its_choice"
 BROKEN: list[tuple[Callable[..., Session], str, dict[str, Any]]] = [
     (LosesItsPlace, "test_conversations_of_one_session_do_not_mix", {}),
     (MixesUpIds, "test_parallel_calls_keep_their_order_and_get_their_own_results", {}),
     (TurnsCallsRound, "test_parallel_calls_keep_their_order_and_get_their_own_results", {}),
     (DropsWhatItDoesNotKnow, "test_chunks_of_unknown_types_are_kept_and_end_no_conversation", {}),
+    (SaysNoCost, "test_s8_a_reply_has_a_cost_or_names_the_models_without_a_price", {}),
     (CountsNothing, "test_usage_is_counted_for_every_reply", {}),
     (
         PutsTheTranscriptIntoTheHandle,
@@ -360,10 +408,22 @@ BROKEN: list[tuple[Callable[..., Session], str, dict[str, Any]]] = [
         {"trouble": Trouble.RATE_LIMITED, "is_first": True},
     ),
     (
+        TellsNobodyWhenToComeBack,
+        "test_troubles_are_our_errors",
+        {"trouble": Trouble.RATE_LIMITED, "is_first": True},
+    ),
+    (
+        HoldsBackAllModels,
+        "test_troubles_are_our_errors",
+        {"trouble": Trouble.RATE_LIMITED, "is_first": True},
+    ),
+    (
         PutsItsKeyInErrors,
         "test_troubles_are_our_errors",
         {"trouble": Trouble.UNAUTHORISED, "is_first": True},
     ),
+    (OffersWhatItOfferedFirst, OFFERS, {}),
+    (LetsTheModelChoose, OFFERS, {}),
     (HidesTheCause, "test_troubles_are_our_errors", {"trouble": Trouble.UNAVAILABLE, "is_first": True}),
     (PublishesItsThoughtsAsWell, "test_the_published_deltas_are_the_text_of_the_reply", {}),
     (CannotBeCancelled, "test_cancelling_a_request_ends_it", {}),

@@ -20,8 +20,9 @@ try:
 except ImportError as error:
     from outlast.core.errors import MissingExtra
 
-    raise MissingExtra("testing") from error
+    raise MissingExtra("conformance") from error
 
+from outlast.adapters.scripted import ScriptExhausted
 from outlast.testing.mistral_server.conversations import StandInConversation
 from outlast.testing.mistral_server.faults import (
     AnswerWith,
@@ -40,7 +41,7 @@ from outlast.testing.mistral_server.faults import (
 from outlast.testing.mistral_server.model import (
     Call,
     Execute,
-    Handoff,
+    HandOff,
     Model,
     ModelPrompt,
     Output,
@@ -48,7 +49,6 @@ from outlast.testing.mistral_server.model import (
     Reply,
     Say,
     ScriptedModel,
-    ScriptExhausted,
     Think,
 )
 from outlast.testing.mistral_server.server import MistralServer, serve
@@ -63,7 +63,7 @@ __all__ = [
     "Execute",
     "Fault",
     "Faults",
-    "Handoff",
+    "HandOff",
     "Hang",
     "MistralServer",
     "Model",

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outlast.testing.mistral_server.bodies import Inputs
-from outlast.testing.mistral_server.errors import ApiError, internal
+from outlast.testing.mistral_server.errors import ApiError, mistaken
 from outlast.testing.mistral_server.identity import Identifiers, StandInClock
 from outlast.testing.mistral_server.model import (
     Call,
     Execute,
-    Handoff,
+    HandOff,
     Json,
     Model,
     ModelPrompt,
@@ -23,6 +23,7 @@ from outlast.testing.mistral_server.model import (
     Refuse,
     Say,
     Think,
+    outputs_of,
     words_in,
 )
 
@@ -103,7 +104,7 @@ class ModelCaller:
         """
         try:
             answer = self._model(call)
-            reply = list(await answer if inspect.isawaitable(answer) else answer)
+            reply = outputs_of(call, await answer if inspect.isawaitable(answer) else answer)
             _check(call, reply)
         except Exception as error:
             raise self.failed(error) from error
@@ -115,7 +116,7 @@ class ModelCaller:
     def failed(self, error: Exception) -> ApiError:
         """Collect an error of the stand-in itself, and return the error that its client gets."""
         self._errors.append(error)
-        return internal(f"The model of the stand-in failed: {type(error).__name__}: {error}")
+        return mistaken(f"The model of the stand-in failed: {type(error).__name__}: {error}")
 
 
 class EntryWriter:
@@ -228,19 +229,16 @@ def _arguments(arguments: Mapping[str, Any] | str) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
-def _check(call: ModelPrompt, reply: Sequence[object]) -> None:
+def _check(call: ModelPrompt, reply: Sequence[Output]) -> None:
     """Raise an error if the model of this call cannot give this reply."""
     for position, output in enumerate(reply):
-        if not isinstance(output, Output):
-            raise TypeError(f"a reply has {output!r} in it; use Say, Think, Call, Handoff, Execute or Refuse")
-        if isinstance(output, Handoff):
+        if isinstance(output, HandOff):
             if output.to not in call.handoffs:
                 raise ValueError(
-                    f"agent {call.agent_name!r} cannot hand off to {output.to!r}; it can hand off to "
+                    f"agent {call.agent!r} cannot hand off to {output.to!r}; it can hand off to "
                     f"{sorted(call.handoffs)}"
                 )
             if position != len(reply) - 1:
                 raise ValueError(
-                    "a Handoff must be the last output of a reply; move the outputs after it to the reply of "
-                    "the next agent"
+                    "a HandOff must end its reply; move the outputs after it to the reply of the next agent"
                 )

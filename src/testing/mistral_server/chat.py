@@ -92,13 +92,13 @@ def _prompt(body: ChatCompletion, raw: Json) -> ModelPrompt:
     return ModelPrompt(
         endpoint="chat",
         model=body.model,
-        agent_name=None,
+        agent=None,
         agent_id=None,
         instructions=instructions or None,
         tools=raw.get("tools") or [],
         entries=tuple(messages),
         completion_args=dict(arguments),
-        turn=replies_in(messages),
+        replies=replies_in(messages),
     )
 
 

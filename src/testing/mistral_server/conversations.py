@@ -30,7 +30,7 @@ from outlast.testing.mistral_server.errors import (
 )
 from outlast.testing.mistral_server.history import History
 from outlast.testing.mistral_server.identity import Identifiers, StandInClock
-from outlast.testing.mistral_server.model import Handoff, Json, ModelPrompt
+from outlast.testing.mistral_server.model import HandOff, Json, ModelPrompt
 
 _HANDOFFS_MAX = 50
 
@@ -283,7 +283,7 @@ class Conversations:
             reply = await self._caller.ask(_prompt(speaker, assignment))
             for entry in conversation.writer.outputs(reply, speaker):
                 work.put(entry)
-            if not reply or not isinstance(reply[-1], Handoff):
+            if not reply or not isinstance(reply[-1], HandOff):
                 return
             following = self._agent(speaker.handoffs[reply[-1].to], None)
             work.put(conversation.writer.handoff(speaker, following))
@@ -329,13 +329,13 @@ def _prompt(speaker: Speaker, assignment: Assignment) -> ModelPrompt:
     return ModelPrompt(
         endpoint="conversations",
         model=speaker.model,
-        agent_name=speaker.agent_name,
+        agent=speaker.agent_name,
         agent_id=speaker.agent_id,
         instructions=speaker.instructions,
         tools=speaker.tools,
         entries=tuple(assignment.history.entries),
         completion_args=speaker.completion_args | assignment.completion_args,
-        turn=assignment.history.replies.count,
+        replies=assignment.history.replies.count,
         handoffs=tuple(speaker.handoffs),
     )
 

@@ -59,6 +59,11 @@ def internal(message: str) -> ApiError:
     return ApiError(500, _conversations_body(message, "internal_server_error", 3000))
 
 
+def mistaken(message: str) -> ApiError:
+    """Return the error for a mistake in a test: one that no client tries again."""
+    return ApiError(400, _conversations_body(message, "invalid_request_error", 3000))
+
+
 def handoff_failed() -> ApiError:
     return internal("Response failed during handoff orchestration")
 

@@ -1,7 +1,9 @@
 """The model of the stand-in: its input, its outputs, and a model that plays a script.
 
-A model is any callable that takes a `ModelPrompt` and returns a sequence of outputs. A model that waits must
-be `async`, because it runs on the event loop of the server. `ScriptedModel` plays prepared replies.
+A model is any callable that takes a `ModelPrompt` and returns a reply. A function of a `ModelCall`, which
+plays in a `ScriptedSession`, is one: a `ModelPrompt` has everything that a `ModelCall` has. A model that
+waits must be `async`, because it runs on the event loop of the server. `ScriptedModel` plays prepared
+replies.
 """
 
 from __future__ import annotations
@@ -11,6 +13,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from outlast.adapters import scripted
+from outlast.core import chunks
+from outlast.core import entries as wire
+from outlast.core.agents import handoff_tool
+from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageOutput, ToolExecution
+from outlast.ports.llm import ModelReply
 
 Json = dict[str, Any]
 
@@ -22,20 +31,20 @@ class ModelPrompt:
     """The input of one call of the model: everything that it can know.
 
     `entries` is the conversation so far in the form of the API: entries on the conversations endpoint,
-    messages on the chat endpoint. `turn` is the number of replies in it. The chat endpoint has no agents:
-    `agent_name` and `agent_id` are None, `handoffs` is empty, and `instructions` is the text of the system
+    messages on the chat endpoint. `replies` is the number of replies in it. The chat endpoint has no agents:
+    `agent` and `agent_id` are None, `handoffs` is empty, and `instructions` is the text of the system
     messages.
     """
 
     endpoint: Literal["conversations", "chat"]
     model: str
-    agent_name: str | None
+    agent: str | None
     agent_id: str | None
     instructions: str | None
     tools: Sequence[Json]
     entries: Sequence[Json]
     completion_args: Json
-    turn: int
+    replies: int
     handoffs: Sequence[str] = ()
 
     @property
@@ -44,7 +53,19 @@ class ModelPrompt:
         return [tool["function"]["name"] if "function" in tool else tool["type"] for tool in self.tools]
 
     @property
-    def last_user_text(self) -> str:
+    def all_instructions(self) -> str:
+        """The whole system prompt."""
+        return self.instructions or ""
+
+    @property
+    def conversation(self) -> tuple[Entry, ...]:
+        """All entries so far, the newest last, as a session has them."""
+        if self.endpoint == "conversations":
+            return wire.entries.validate_python(self.entries)
+        return tuple(entry for message in self.entries for entry in _entries_of(message))
+
+    @property
+    def text(self) -> str:
         """The text of the last user message, or the empty string."""
         return next((text_of(entry["content"]) for entry in reversed(self.entries) if _from_user(entry)), "")
 
@@ -87,7 +108,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Handoff:
+class HandOff:
     """A handoff to one of the agents in `ModelPrompt.handoffs`, by name. It must end the reply."""
 
     to: str
@@ -115,13 +136,53 @@ class Refuse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Output = Say | Think | Call | Handoff | Execute | Refuse
-Reply = Sequence[Output]
+Output = Say | Think | Call | HandOff | Execute | Refuse
+Reply = scripted.Reply | Output | Sequence[Output | Entry | str]
+"""A reply: as in a `ScriptedSession`, or of outputs that only a server can send."""
+
 Model = Callable[[ModelPrompt], Reply | Awaitable[Reply]]
+Script = Mapping[str, Sequence[Reply]] | Sequence[Reply]
 
 
-class ScriptExhausted(LookupError):
-    """The script of a scripted model has no reply for a call of the model."""
+def outputs_of(call: ModelPrompt, reply: Reply) -> list[Output]:
+    """Return a reply as the outputs of a server.
+
+    Raises:
+        WrongReply: it is not one.
+    """
+    if isinstance(reply, ModelReply):
+        reply = reply.entries
+    items = reply if isinstance(reply, Sequence) and not isinstance(reply, str) else (reply,)
+    return [_output(call, item) for item in items]
+
+
+def _output(call: ModelPrompt, item: object) -> Output:
+    match item:
+        case str():
+            return Say(item)
+        case MessageOutput(content=content):
+            return Say(chunks.to_wire(content))
+        case FunctionCall(name=name):
+            agents = {handoff_tool(agent): agent for agent in call.handoffs}
+            if name in agents:
+                return HandOff(agents[name])
+            return Call(name, item.arguments, item.tool_call_id or None)
+        case ToolExecution():
+            return Execute(item.name, item.arguments, item.info or {})
+        case scripted.ModelFailure(status=0):
+            raise scripted.WrongReply(
+                "the stand-in breaks a connection by a `Fault` with a `Drop`, not by fail(0)"
+            )
+        case scripted.ModelFailure():
+            seconds = item.retry_after_seconds
+            headers = {} if seconds is None else {"Retry-After": f"{seconds:g}"}
+            return Refuse(item.status, {"object": "error", "message": item.message}, headers)
+        case Say() | Think() | Call() | HandOff() | Execute() | Refuse():
+            return item
+    raise scripted.WrongReply(
+        f"a reply has {item!r} in it; use str, say, call, handoff or fail, or Say, Think, Call, HandOff, "
+        "Execute or Refuse"
+    )
 
 
 class ScriptedModel:
@@ -132,8 +193,8 @@ class ScriptedModel:
     far, in order.
     """
 
-    def __init__(self, script: Mapping[str, Sequence[Reply]] | Sequence[Reply]) -> None:
-        replies = script if isinstance(script, Mapping) else {"*": script}
+    def __init__(self, script: Script) -> None:
+        replies: Mapping[str, Sequence[Reply]] = script if isinstance(script, Mapping) else {"*": script}
         self._queues = {key: deque(queue) for key, queue in replies.items()}
         self._lock = threading.Lock()
         self.calls: list[ModelPrompt] = []
@@ -141,16 +202,16 @@ class ScriptedModel:
     def __call__(self, call: ModelPrompt) -> Reply:
         with self._lock:
             self.calls.append(call)
-            keys = [key for key in (call.agent_name, call.model, "*") if key in self._queues]
+            keys = [key for key in (call.agent, call.model, "*") if key in self._queues]
             if not keys:
-                raise ScriptExhausted(
-                    f"no replies for agent {call.agent_name!r} with model {call.model!r}; the keys of the "
+                raise scripted.ScriptExhausted(
+                    f"no replies for agent {call.agent!r} with model {call.model!r}; the keys of the "
                     f"script are {sorted(self._queues)}: add the name of the agent or the model, or '*'"
                 )
             queue = self._queues[keys[0]]
             if not queue:
-                raise ScriptExhausted(
-                    f"the script has no more replies for {keys[0]!r} at turn {call.turn}; add a reply"
+                raise scripted.ScriptExhausted(
+                    f"the script has no more replies for {keys[0]!r} at turn {call.replies}; add a reply"
                 )
             return queue.popleft()
 
@@ -166,6 +227,24 @@ def text_of(content: str | Sequence[Json] | None) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     return "".join(chunk.get("text", "") for chunk in content)
+
+
+def _entries_of(message: Json) -> Iterator[Entry]:
+    """Yield the entries that a message of the chat endpoint stands for; none for the system's."""
+    match message["role"]:
+        case "user":
+            yield wire.entries.validate_python([{"type": "message.input", **message}])[0]
+        case "tool":
+            yield FunctionResult(tool_call_id=message["tool_call_id"], result=text_of(message["content"]))
+        case "assistant":
+            if message.get("content"):
+                yield wire.entries.validate_python(
+                    [{"type": "message.output", "content": message["content"]}]
+                )[0]
+            for call in message.get("tool_calls") or ():
+                function = call["function"]
+                name, arguments = function["name"], function["arguments"]
+                yield FunctionCall(tool_call_id=call["id"], name=name, arguments=arguments)
 
 
 def words_in(value: object) -> int:

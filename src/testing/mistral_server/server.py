@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
@@ -18,7 +19,7 @@ from outlast.testing.mistral_server.conversations import Conversations, StandInC
 from outlast.testing.mistral_server.faults import Faults
 from outlast.testing.mistral_server.identity import Identifiers, StandInClock
 from outlast.testing.mistral_server.listening import stop_accepting
-from outlast.testing.mistral_server.model import Json, Model
+from outlast.testing.mistral_server.model import Json, Model, Script, ScriptedModel
 from outlast.testing.mistral_server.routes import RefusesModels, Routes
 from outlast.testing.mistral_server.wire import ClientConnection, RecordedExchange, RecordedRequest, Wire
 
@@ -51,7 +52,7 @@ class MistralServer:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | Script,
         *,
         api_key: str = "test-key",
         models: Sequence[str] = MODELS,
@@ -70,7 +71,7 @@ class MistralServer:
         self._port = port
         clock = StandInClock()
         identifiers = Identifiers(seed)
-        caller = ModelCaller(model, self.errors)
+        caller = ModelCaller(model if callable(model) else ScriptedModel(model), self.errors)
         self._agents = Agents(identifiers, clock)
         self._conversations = Conversations(
             self._agents,
@@ -171,6 +172,7 @@ class MistralServer:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self.stop()
+        self._annotate(error)
 
     async def __aenter__(self) -> MistralServer:
         self.start()
@@ -180,6 +182,14 @@ class MistralServer:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await asyncio.to_thread(self.stop)
+        self._annotate(error)
+
+    def _annotate(self, error: BaseException | None) -> None:
+        """Let an error of the block show the mistakes in the model that may be its reason."""
+        if error is not None:
+            for mistake in self.errors:
+                trace = "".join(traceback.format_exception(mistake))
+                error.add_note(f"the model of the stand-in failed:\n{trace}")
 
     def _run(self, listener: socket.socket, started: threading.Event) -> None:
         try:
@@ -225,7 +235,7 @@ class MistralServer:
             self.errors.append(error)
 
 
-def serve(model: Model, *, port: int = 0) -> None:
+def serve(model: Model | Script, *, port: int = 0) -> None:
     """Print the address, and serve until interrupted. This is for a separate process."""
     with MistralServer(model, port=port) as server:
         print(f"{server.url} (api key {server.api_key})", flush=True)

@@ -87,6 +87,58 @@ class DeltasContract(AsyncioTests):
             await writer.publish("x", self.delta(place, 5))
             assert [delta.sequence for delta in (await reader.read("x", ""))[0]] == [1, 2, 3, 4, 5]
 
+    async def test_x1_two_publishers_and_a_reader_that_goes_on_from_its_place(
+        self, place: DeltasPlace
+    ) -> None:
+        """Their steps have the same numbers at the same time, and one of them is faster."""
+        async with place.open() as one, place.open() as other, place.open() as reader:
+            published, seen, after = list[Delta](), list[Delta](), ""
+            for number in range(1, 13):
+                published.append(self.delta(place, number, f"one {number}", "run/t1"))
+                await one.publish("x", published[-1])
+                if number % 3 != 1:
+                    published.append(self.delta(place, number // 2, f"other {number}", "run/t2"))
+                    await other.publish("x", published[-1])
+                if number % 4 == 0:
+                    found, after = await reader.read("x", after)
+                    seen += found
+                    assert seen == published
+            assert list((await other.read("x", ""))[0]) == published
+
+    async def test_x1_a_place_is_good_in_every_view(self, place: DeltasPlace) -> None:
+        async with place.open() as writer, place.open() as reader:
+            for number in range(1, 4):
+                await writer.publish("x", self.delta(place, number))
+            _, after = await reader.read("x", "")
+            for number in range(4, 7):
+                await writer.publish("x", self.delta(place, number))
+            async with place.open() as late:
+                for view in (late, writer, reader):
+                    assert [delta.sequence for delta in (await view.read("x", after))[0]] == [4, 5, 6]
+
+    async def test_x1_a_reader_that_polls_gets_all_that_two_publish_at_once(self, place: DeltasPlace) -> None:
+        count = 40
+
+        async def publish(view: Deltas, name: str) -> None:
+            for number in range(count):
+                await view.publish("x", self.delta(place, number, f"{name} {number}", f"run/{name}"))
+
+        async def read(view: Deltas) -> list[Delta]:
+            seen, after = list[Delta](), ""
+            while len(seen) < 2 * count:
+                found, after = await view.read("x", after)
+                seen += found
+                await asyncio.sleep(0)
+            return seen
+
+        async with place.open() as one, place.open() as other, place.open() as reader:
+            async with self.patience(place, "a reader to see all that two publishers wrote"):
+                seen, _, _ = await asyncio.gather(read(reader), publish(one, "a"), publish(other, "b"))
+            assert list((await reader.read("x", ""))[0]) == seen
+            for name in ("a", "b"):
+                of_it = [delta.text for delta in seen if delta.key == f"run/{name}"]
+                assert of_it == [f"{name} {number}" for number in range(count)]
+
     async def test_x2_executions_do_not_see_each_others_text(self, place: DeltasPlace) -> None:
         async with place.open() as deltas:
             await deltas.publish("x", self.delta(place, 1, "of x"))

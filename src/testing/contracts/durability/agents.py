@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from outlast.adapters.scripted.session import ScriptedSession, call, say
+from outlast.adapters.scripted import ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.agents import ToolSpec
 from outlast.core.chunks import TextChunk, UnknownChunk
@@ -253,7 +253,9 @@ class AllSorts:
     @workflow.entrypoint
     async def run(self) -> str:
         agent = Agent(model="m", name="solo", tools=[note, count, Scales()])
-        session = ScriptedSession({"solo": [*([one] for one in CALLS), say("Done.")]})
+        session = ScriptedSession(
+            {"solo": [*([one] for one in CALLS), say("Done.")]}, may_call_unknown_tools=True
+        )
         return (await Runner.run(agent, "Go.", session)).text
 
 

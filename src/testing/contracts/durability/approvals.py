@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from outlast.adapters.scripted.session import ScriptedSession, call, say
+from outlast.adapters.scripted import ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.approvals import PendingApproval
 from outlast.core.entries import FunctionResult
@@ -23,11 +23,13 @@ from outlast.core.errors import (
 )
 from outlast.core.events import ApprovalDeniedData, ApprovalGivenData, EventKind
 from outlast.ports.durability.execution import Execution
+from outlast.ports.durability.pending import inbox_of
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.runtime.definitions.agent import Agent
 from outlast.testing.contracts.durability.activities import AT_ONCE
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
+from outlast.testing.contracts.durability.waiting import Mailbox
 from outlast.testing.contracts.durability.world import here
 
 SMALL = 10
@@ -131,6 +133,38 @@ class ApprovalContract(DurabilityContractBase):
         assert answers[:2] == ["Ann has 70", "Bob has 60"]
         assert "denied" in answers[2]
         assert [effect.what for effect in world.effects] == ["paid 70 to Ann", "paid 60 to Bob"]
+
+    async def test_d17_the_calls_of_all_executions_are_found_paused_or_not(self, stage: Stage) -> None:
+        backend = await stage.backend()
+        first, _ = await stage.start(Spender, [["Ann", 70]])
+        second, _ = await stage.start(Spenders, [["Bob", 80], ["Cid", 90]])
+        other, _ = await stage.start(Mailbox)
+        await stage.worker(Spender, Spenders, Mailbox)
+        await self.asked(stage, first, 1)
+        await self.asked(stage, second, 2)
+        await stage.event(other, EventKind.EXECUTION_STARTED)
+
+        async def found(*payees: str) -> None:
+            async def are_found() -> bool | None:
+                pending = await inbox_of(backend)
+                ids = {execution_id for execution_id, _ in pending.calls}
+                shown = sorted(str(call.arguments["to"]) for _, call in pending.calls)
+                return (pending.is_all and ids <= {first.id, second.id} and shown == [*payees]) or None
+
+            await stage.until(are_found)
+
+        await found("Ann", "Bob", "Cid")
+        assert await second.pause()
+        await stage.event(second, EventKind.EXECUTION_PAUSED)
+        await found("Ann", "Bob", "Cid")
+        [(_, call)] = [one for one in (await inbox_of(backend)).calls if one[0] == first.id]
+        await first.decide(call.call_id, "allow")
+        await stage.soon(first.result())
+        await found("Bob", "Cid")
+        assert await second.resume()
+        await found("Bob", "Cid")
+        await second.terminate("enough")
+        await found()
 
     async def test_d17_only_a_call_that_waits_can_be_decided_about(self, stage: Stage) -> None:
         execution, _ = await stage.start(Spender, [["Ann", 70], ["Bob", 80]])

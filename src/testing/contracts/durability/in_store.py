@@ -10,9 +10,9 @@ from outlast.ports.deltas import Deltas
 from outlast.ports.durability.backend import Backend
 from outlast.ports.journal import Store
 from outlast.runtime.executions.journaled_backend import JournaledBackend
-from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.storage import DurabilityStorage
 from outlast.testing.contracts.journal.storage import MovableClock, Storage
+from outlast.testing.lifeline import Lifeline
 
 STEP_SECONDS = 1.0
 """Time passes in steps that are shorter than any lease, so that a living worker keeps its own."""

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from outlast.adapters.scripted.session import ScriptedSession, call, say
+from outlast.adapters.scripted import ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.entries import FunctionResult
 from outlast.core.errors import (

@@ -64,6 +64,21 @@ class PausingContract(DurabilityContractBase):
         assert await execution.resume()
         assert await stage.soon(execution.result()) == [1, 2, 3]
 
+    async def test_d24_messages_of_a_pause_outlive_the_end_of_the_execution(self, stage: Stage) -> None:
+        self.needs(BackendCapability.RERUNS)
+        execution, _ = await stage.start(Mailbox)
+        await stage.worker(Mailbox)
+        await paused(stage, execution)
+        for number in (1, 2):
+            await execution.signal("put", number)
+        await execution.signal("stop")
+        await stage.pass_time(1)
+        await execution.terminate("enough")
+        with pytest.raises(ExecutionTerminated):
+            await stage.soon(execution.result())
+        await execution.retry()
+        assert await stage.soon(execution.result()) == [1, 2]
+
     async def test_d24_a_step_under_way_ends_and_is_kept_and_no_other_begins(self, stage: Stage) -> None:
         execution, world = await stage.start(Gated)
         await stage.worker(Gated)

@@ -38,10 +38,10 @@ from outlast.ports.durability.execution import Execution
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.testing.contracts.durability.activities import AT_ONCE, Overloaded
+from outlast.testing.contracts.durability.compared_runs import Operation
 from outlast.testing.contracts.durability.programs import (
     SIGNALS,
     UPDATES,
-    Operation,
     WorkflowProgram,
     programs,
 )
@@ -211,7 +211,7 @@ class RerunProgramContract(DurabilityContractBase):
 
     @few_examples(20)
     @given(
-        program=programs(),
+        program=programs(with_children=False),
         endings=endings(),
         breaks=st.sets(st.integers(0, PLACES - 1), max_size=2),
         cached=st.sampled_from([0, 1000]),
@@ -291,7 +291,7 @@ class RerunProgramContract(DurabilityContractBase):
         return status
 
     @few_examples(8)
-    @given(program=programs())
+    @given(program=programs(with_children=False))
     async def test_a_fork_of_a_program_at_any_position_has_its_result(self, program: list[Operation]) -> None:
         stage = self.new_rerun_stage()
         try:

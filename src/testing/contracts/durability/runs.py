@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from outlast.adapters.scripted.session import Script, ScriptedSession, call, say
+from outlast.adapters.scripted import Script, ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.entries import FunctionResult
 from outlast.core.errors import MaxTurnsExceeded, ModelRefused

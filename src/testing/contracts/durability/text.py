@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from outlast.adapters.scripted.session import ScriptedSession, say
+from outlast.adapters.scripted import ScriptedSession, say
 from outlast.composition.running import Runner
 from outlast.core.errors import ModelUnreachable
 from outlast.core.event_stream import Event

@@ -85,7 +85,7 @@ class WaitsContract(DurabilityContractBase):
         assert approval.step == pending.call_id
         assert "contract_pay" in approval.text
         described = await execution.describe()
-        assert described.turns == 1
+        assert (described.turns, described.agent) == (1, pending.agent)
         fork = await execution.fork(id=stage.new_id())
         assert (await fork.describe()).forked_from == execution.id
         await execution.decide(pending.call_id, "allow")

@@ -44,6 +44,70 @@ class AmendingContract(JournalContractBase):
         claim = await self.claim_one(store)
         assert (claim.length, (await self.head(store)).reason) == (2, None)
 
+    # Created with its end ----------------------------------------------------------------------------------
+
+    async def test_j13_an_execution_can_be_created_with_its_end(self, storage: Storage, store: Store) -> None:
+        for status in ENDS:
+            new = new_execution(status, ended=status, tags={"a": "1"}, summary="all of it")
+            head, created = await store.create(new, FIRST, [b"second", b"end"])
+            assert created
+            assert (head.status, head.length, head.held, head.owner) == (status, 3, False, None)
+            assert head.ended_at == head.created_at
+            assert (head.tags, head.summary, head.waiting) == ({"a": "1"}, "all of it", None)
+            async with storage.open() as other:
+                assert await other.head(status) == head
+                assert [one.id for one in await other.heads(Where(status=status))] == [status]
+                assert list(await other.read(status)) == [FIRST, b"second", b"end"]
+            assert await store.create(new, b"another") == (head, False)
+        assert not await store.heads(Where(status=Status.RUNNING))
+        assert {head.id for head in await store.heads(Where(tags={"a": "1"}))} == {*ENDS}
+
+    async def test_j13_it_is_not_claimed_and_takes_no_message_and_no_other_end(self, store: Store) -> None:
+        await store.create(new_execution(ended=Status.FAILED), FIRST, [b"end"])
+        work = await self.claim(store)
+        assert (work.claims, work.next_wake_at) == ((), None)
+        with pytest.raises(ExecutionAlreadyEnded):
+            await store.send("e", Message("m", b"body"))
+        with pytest.raises(ExecutionAlreadyEnded):
+            await store.resume("e")
+        with pytest.raises(ExecutionAlreadyEnded):
+            await store.amend("e", 2, b"end", Status.TERMINATED)
+        assert list(await store.read("e")) == [FIRST, b"end"]
+
+    async def test_j13_whoever_waits_for_its_end_need_not_wait(self, storage: Storage, store: Store) -> None:
+        await store.create(new_execution(ended=Status.COMPLETED), FIRST)
+        await self.ends(storage, asyncio.create_task(store.follow("e", ENDLESS, MUCH_LATER)))
+
+    async def test_j13_it_is_opened_again(self, store: Store) -> None:
+        await store.create(new_execution(ended=Status.FAILED), FIRST, [b"end"])
+        assert await store.amend("e", 2, b"again", Status.RUNNING)
+        claim = await self.claim_one(store)
+        assert (claim.length, claim.recovered, claim.fruitless) == (3, False, 0)
+        assert (await self.head(store)).ended_at is None
+        await store.append(claim, 3, [b"last"], Commit(status=Status.COMPLETED))
+        assert (await self.head(store)).status is Status.COMPLETED
+
+    async def test_j13_it_is_forgotten_in_time(self, storage: Storage, store: Store) -> None:
+        await store.create(new_execution("by rule", ended=Status.COMPLETED), FIRST)
+        await store.create(new_execution("in time", ended=Status.COMPLETED, keep_seconds=5.0), FIRST)
+        await storage.clock.advance(1.0)
+        assert await store.prune() == 0
+        assert await store.prune(storage.clock.now()) == 1
+        assert [head.id for head in await store.heads()] == ["in time"]
+        await storage.clock.advance(5.0)
+        assert await store.prune() == 1
+        assert await store.heads() == []
+
+    def test_j13_what_has_not_ended_or_waits_is_no_end(self) -> None:
+        for wrong in (
+            {"ended": Status.RUNNING},
+            {"ended": Status.PAUSED},
+            {"ended": Status.FAILED, "reason": "held"},
+            {"ended": Status.FAILED, "waiting": "timer"},
+        ):
+            with pytest.raises(ValueError, match="has ended"):
+                new_execution(**wrong)
+
     # Amending ----------------------------------------------------------------------------------------------
 
     async def test_j8_a_journal_that_has_grown_is_not_amended(self, store: Store) -> None:

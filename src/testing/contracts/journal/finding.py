@@ -276,6 +276,8 @@ class FilteringContract(JournalContractBase):
     def test_k3_a_filter_that_cannot_find_anything_is_refused_when_it_is_made(self) -> None:
         for wrong in (
             {"status": "asleep"},
+            {"waiting_for": "lunch"},
+            {"waiting_for": 7},
             {"tags": {"a": 1}},
             {"tags": {"": "x"}},
             {"tags": {"a": None}},
@@ -286,3 +288,7 @@ class FilteringContract(JournalContractBase):
         ):
             with pytest.raises(DefinitionError):
                 Where(**wrong)
+
+    def test_k3_a_filter_by_an_unknown_wait_names_those_that_there_are(self) -> None:
+        with pytest.raises(DefinitionError, match=r"'lunch'.* held, paused, worker, .*, condition"):
+            Where(waiting_for="lunch")

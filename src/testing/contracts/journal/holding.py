@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound
+from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, MessagesUnseen
 from outlast.core.records import Status
 from outlast.ports.finding import Where
 from outlast.ports.journal import Commit, Message, Store
@@ -58,14 +60,14 @@ class HoldingContract(JournalContractBase):
                 (Commit(fruitless=None), 2),
                 (Commit(), 0),
                 (Commit(fruitless=None), 0),
-                (Commit(fruitless=7), 7),
+                (Commit(fruitless=7_000_000), 7_000_000),
             ],
             start=1,
         ):
             await store.append(claim, length, [b"more"], commit)
             assert (await self.head(store)).fruitless == count
         await storage.clock.advance(self.lease_seconds)
-        assert (await self.claim_one(store, worker="b")).fruitless == 8
+        assert (await self.claim_one(store, worker="b")).fruitless == 7_000_001
 
     async def test_l6_an_append_that_is_refused_leaves_the_count(
         self, storage: Storage, store: Store
@@ -222,6 +224,37 @@ class HoldingContract(JournalContractBase):
             await store.resume("e")
         assert refusal.value.status == Status.FAILED
         assert await self.state(store, "e") == before
+
+    async def test_j14_an_append_is_refused_when_there_are_messages_that_its_writer_has_not_seen(
+        self, storage: Storage, store: Store
+    ) -> None:
+        await store.create(new_execution(), FIRST)
+        claim = await self.claim_one(store)
+        await store.append(claim, 1, [b"second"], Commit(seen=0))
+        for number in (1, 2):
+            await store.send("e", Message(f"m{number}", b"body"))
+        hold = Commit(consumed=1, release=True, hold=True, reason="why", tags={"a": "b"}, summary="new")
+        async with storage.open() as second:
+            for seen in (0, 1):
+                before = await self.state(store, "e")
+                with pytest.raises(MessagesUnseen) as refusal:
+                    await second.append(claim, 2, [b"third"], replace(hold, seen=seen))
+                assert (refusal.value.execution_id, refusal.value.seen) == ("e", seen)
+                assert await self.state(second, "e") == before
+            # Those that were consumed count too.
+            await second.append(claim, 2, [], Commit(consumed=2))
+            with pytest.raises(MessagesUnseen):
+                await store.append(claim, 2, [b"third"], replace(hold, seen=1))
+            await store.append(claim, 2, [b"third"], replace(hold, seen=2))
+        assert (await self.head(store)).held
+        await self.assert_refused(store, claim, 3, [], Commit(seen=0))
+
+    async def test_j14_sending_a_message_again_makes_nothing_unseen(self, store: Store) -> None:
+        await store.create(new_execution(), FIRST)
+        claim = await self.claim_one(store)
+        for _ in range(2):
+            await store.send("e", Message("m", b"body"))
+        await store.append(claim, 1, [], Commit(seen=1))
 
     def test_l7_only_a_release_can_hold(self) -> None:
         with pytest.raises(ValueError, match="release"):

@@ -89,34 +89,34 @@ class NotingContract(JournalContractBase):
             head = await store.head(id)
             assert head is not None
             assert head.waiting == word
-            assert [head.id for head in await store.heads(Where(waiting_for="this"))] == [id] * bool(word)
+            assert [head.id for head in await store.heads(Where(waiting_for="timer"))] == [id] * bool(word)
 
-        await begin("ended", Commit(status=Status.COMPLETED, waiting="this"))
+        await begin("ended", Commit(status=Status.COMPLETED, waiting="timer"))
         await waits("ended", None)
-        await begin("terminated", Commit(release=True, waiting="this"))
-        await waits("terminated", "this")
+        await begin("terminated", Commit(release=True, waiting="timer"))
+        await waits("terminated", "timer")
         assert await store.amend("terminated", 2, b"end", Status.TERMINATED)
         await waits("terminated", None)
         assert await store.amend("terminated", 3, b"again", Status.RUNNING)
         await waits("terminated", None)
         claim = await self.claim_one(store)
-        await store.append(claim, 4, [], Commit(waiting="this"))
-        await waits("terminated", "this")
+        await store.append(claim, 4, [], Commit(waiting="timer"))
+        await waits("terminated", "timer")
         await store.append(claim, 4, [], Commit(status=Status.FAILED))
         await waits("terminated", None)
-        await begin("held", Commit(release=True, hold=True, waiting="this"))
-        await waits("held", "this")
+        await begin("held", Commit(release=True, hold=True, waiting="timer"))
+        await waits("held", "timer")
         assert await store.resume("held")
         await waits("held", None)
 
     async def test_j12_a_refused_append_changes_neither(self, storage: Storage, store: Store) -> None:
         claim = await self.lose(storage, store, times=0)
-        await store.append(claim, 1, [], Commit(summary="right", waiting="right", tags={"a": "right"}))
+        await store.append(claim, 1, [], Commit(summary="right", waiting="signal", tags={"a": "right"}))
         await storage.clock.advance(self.lease_seconds)
         await self.claim_one(store, worker="b")
-        wrong = Commit(summary="wrong", waiting="wrong", tags={"a": "wrong", "b": "wrong"})
+        wrong = Commit(summary="wrong", waiting="timer", tags={"a": "wrong", "b": "wrong"})
         await self.assert_refused(store, claim, 1, [b"late"], wrong)
-        assert await store.heads(Where(waiting_for="wrong")) == []
+        assert await store.heads(Where(waiting_for="timer")) == []
         assert await store.heads(Where(tags={"a": "wrong"})) == []
 
     def test_j12_texts_that_not_every_store_can_hold_are_refused_at_once(self) -> None:

@@ -7,219 +7,61 @@ Two stores are open on the storage at any time, and every step picks one: what o
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from dataclasses import replace
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     MultipleResults,
-    RuleBasedStateMachine,
     initialize,
-    invariant,
     multiple,
     precondition,
     rule,
 )
 
-from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.errors import (
+    ExecutionAlreadyEnded,
+    ExecutionNotFound,
+    LeaseLost,
+    MessagesUnseen,
+    PayloadTooLarge,
+)
 from outlast.core.records import Status
 from outlast.core.tags import changed
-from outlast.ports.finding import Cursor, Where
-from outlast.ports.journal import Claim, Commit, Delivery, Head, Message, NewExecution, Store
-from outlast.testing.contracts.journal.storage import Storage
-
-T = TypeVar("T")
-
-CLOCK_TOLERANCE_SECONDS = 0.001
-"""The precision with which a store must keep a time."""
-
-IDS = ("e", "f")
-
-ids = st.sampled_from(IDS)
-workflows = st.sampled_from(["v", "w"])
-workers = st.sampled_from(["a", "b"])
-seconds = st.sampled_from([0.0, 0.25, 1.0, 5.0, 10.0])
-leases = st.sampled_from([1.0, 5.0, 10.0])
-contents = st.binary(max_size=8)
-batches = st.lists(contents, max_size=2)
-shares = st.sampled_from([1.0, None, 0.5, 0.0])
-"""The share of the messages that an append consumes."""
-wake_ins = st.sampled_from([None, 0.0, 5.25, 100.0, -100.0])
-counts = st.sampled_from([None, 0, 1, 3])
-"""The value of `fruitless` in an append."""
-reasons = st.none() | st.sampled_from(["", "a reason", "ünïcode 'quoted'"])
-summaries = st.none() | st.sampled_from(["", "a summary", "ünïcode 'quoted'"])
-words = st.sampled_from([None, None, "", "timer", "signal"])
-"""Words for a wait."""
-taggings = st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["1", "2"]), max_size=2)
-changes_of_tags = st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["1", "2", None]), max_size=2)
-filters = st.builds(
-    Where,
-    workflow=st.sampled_from([None, None, "v", "w"]),
-    status=st.sampled_from([None, None, *Status]),
-    tags=st.just({}) | taggings,
-    id_prefix=st.sampled_from([None, None, "", "e", "f", "fg"]),
-    waiting_for=st.sampled_from([None, None, "timer", "signal"]),
-)
-ends = st.sampled_from([status for status in Status if status not in (Status.RUNNING, Status.PAUSED)])
-nths = st.integers(min_value=0, max_value=len(IDS) - 1)
-
-
-@dataclass
-class ModelExecution:
-    """The facts about one execution."""
-
-    new: NewExecution
-    created_at: float
-    records: list[bytes]
-    inbox: list[tuple[Message, float]] = field(default_factory=list)
-    """Messages, and the times when they were sent."""
-    consumed: int = 0
-    status: Status = Status.RUNNING
-    ended_at: float | None = None
-    reason: str | None = None
-    fruitless: int = 0
-    ignores_mail: bool = False
-    claim: Claim | None = None
-    lease_until: float = 0.0
-    free_since: float = 0.0
-    """The time when it was created or released last."""
-    wake_at: float | None = 0.0
-    old_message_ids: set[str] = field(default_factory=set)
-    """The ids of messages from before its end. After it, a store may know them or not."""
-    tags: dict[str, str] = field(default_factory=dict)
-    summary: str | None = None
-    waiting: str | None = None
-
-    def claimable_since(self) -> float | None:
-        """Return the time when it became claimable, or will become so by itself."""
-        if self.status is not Status.RUNNING:
-            return None
-        if self.claim is not None:
-            return self.lease_until
-        unread = [] if self.ignores_mail else self.inbox[self.consumed :]
-        reasons = [sent_at for _, sent_at in unread]
-        if self.wake_at is not None:
-            reasons.append(self.wake_at)
-        return max(self.free_since, min(reasons)) if reasons else None
-
-    def is_over(self, ended_before: float | None, now: float) -> bool:
-        if self.ended_at is None:
-            return False
-        if self.new.keep_seconds is not None:
-            return now - self.ended_at >= self.new.keep_seconds
-        return ended_before is not None and self.ended_at < ended_before
-
-    def head(self) -> Head:
-        return Head(
-            id=self.new.id,
-            workflow=self.new.workflow,
-            fingerprint=self.new.fingerprint,
-            task_queue=self.new.task_queue,
-            status=self.status,
-            length=len(self.records),
-            created_at=self.created_at,
-            ended_at=self.ended_at,
-            reason=self.reason,
-            owner=None if self.claim is None else self.claim.worker,
-            fruitless=self.fruitless,
-            held=self.is_held(),
-            tags=self.tags,
-            summary=self.summary,
-            waiting=self.waiting,
-        )
-
-    def is_held(self) -> bool:
-        return self.is_set_aside() and self.wake_at is None
-
-    def matches(self, where: Where) -> bool:
-        status = Status.PAUSED if self.is_held() else self.status
-        own = (self.new.workflow, status, self.waiting)
-        wanted = (where.workflow, where.status, where.waiting_for)
-        return (
-            all(want in (None, have) for want, have in zip(wanted, own, strict=True))
-            and all(self.tags.get(name) == value for name, value in where.tags.items())
-            and self.new.id.startswith(where.id_prefix or "")
-        )
-
-    def is_set_aside(self) -> bool:
-        return self.ignores_mail and self.claim is None and self.status is Status.RUNNING
-
-    def deliveries(self) -> list[Delivery]:
-        return [Delivery(number, message) for number, (message, _) in enumerate(self.inbox, start=1)]
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The time of a step, and the open store that it uses."""
-
-    store: int
-    after_seconds: float
-    reopens: bool = False
-    """The store is closed and opened first. A worker still owns its executions until their leases run out."""
-
-
-moments = st.builds(
+from outlast.ports.finding import Where
+from outlast.ports.journal import Claim, Commit, Message, NewExecution, Store
+from outlast.testing.contracts.journal.compared_stores import ComparedStores
+from outlast.testing.contracts.journal.modelled import ModelExecution
+from outlast.testing.contracts.journal.random_values import (
+    IDS,
+    NOW,
     Moment,
-    store=st.sampled_from([0, 1]),
-    after_seconds=st.sampled_from([0.0, 0.0, 0.25, 5.0, 10.0]),
-    reopens=st.sampled_from([False, False, False, True]),
+    batches,
+    changes_of_tags,
+    contents,
+    counts,
+    ends,
+    filters,
+    ids,
+    leases,
+    moments,
+    nths,
+    reasons,
+    seconds,
+    shares,
+    summaries,
+    taggings,
+    wake_ins,
+    words,
+    workers,
+    workflows,
 )
-NOW = Moment(store=0, after_seconds=0.0)
 
 
-class JournalMachine(RuleBasedStateMachine):
-    """One random program. It has an event loop and storage of its own, and gives both back."""
+class JournalMachine(ComparedStores):
+    """One random program."""
 
-    new_storage: ClassVar[Callable[[], Storage]]
     claims: Bundle[Claim] = Bundle("claims")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.storage = type(self).new_storage()
-        self.stores: list[Store] = []
-        self.model: dict[str, ModelExecution] = {}
-        self.last_token: dict[str, int] = {}
-        try:
-            for _ in range(2):
-                self.stores.append(self.opened())
-        except BaseException:
-            self.teardown()
-            raise
-
-    def call(self, operation: Coroutine[Any, Any, T]) -> T:
-        return self.runner.get_loop().run_until_complete(operation)
-
-    def good_claims(self) -> list[Claim]:
-        return [execution.claim for execution in self.model.values() if execution.claim is not None]
-
-    def good_claim(self, nth: int) -> Claim:
-        good_claims = self.good_claims()
-        return good_claims[nth % len(good_claims)]
-
-    def store_at(self, moment: Moment) -> Store:
-        if moment.after_seconds:
-            self.call(self.storage.clock.advance(moment.after_seconds))
-        if moment.reopens:
-            self.call(self.stores[moment.store].__aexit__(None, None, None))
-            self.stores[moment.store] = self.opened()
-        return self.stores[moment.store]
-
-    def opened(self) -> Store:
-        return self.call(self.storage.open().__aenter__())
-
-    @property
-    def now(self) -> float:
-        return self.storage.clock.now()
-
-    def owned(self, claim: Claim) -> ModelExecution | None:
-        execution = self.model.get(claim.execution_id)
-        return execution if execution is not None and execution.claim == claim else None
 
     @initialize(target=claims, limit=st.integers(min_value=0, max_value=len(IDS)))
     def begin(self, limit: int) -> MultipleResults[Claim]:
@@ -239,6 +81,7 @@ class JournalMachine(RuleBasedStateMachine):
         tags=taggings,
         summary=summaries,
         waiting=words,
+        ended=st.none() | st.none() | ends,
     )
     def create(
         self,
@@ -252,7 +95,10 @@ class JournalMachine(RuleBasedStateMachine):
         tags: dict[str, str] | None = None,
         summary: str | None = None,
         waiting: str | None = None,
+        ended: Status | None = None,
     ) -> None:
+        if ended is not None:
+            reason = waiting = None
         new = NewExecution(
             id,
             workflow,
@@ -262,6 +108,7 @@ class JournalMachine(RuleBasedStateMachine):
             tags=tags or {},
             summary=summary,
             waiting=waiting,
+            ended=ended,
         )
         head, created = self.call(self.store_at(moment).create(new, first))
         assert created == (id not in self.model)
@@ -271,6 +118,8 @@ class JournalMachine(RuleBasedStateMachine):
             )
             execution.reason, execution.ignores_mail = reason, reason is not None
             execution.tags, execution.summary, execution.waiting = tags or {}, summary, waiting or None
+            if ended is not None:
+                execution.status, execution.ended_at = ended, self.now
         self.assert_equal(head, self.model[id].head())
 
     @rule(
@@ -379,6 +228,17 @@ class JournalMachine(RuleBasedStateMachine):
         self.write(store, self.good_claim(nth), 0, records, commit, consumed)
 
     @precondition(lambda self: self.good_claims())
+    @rule(target=claims, moment=moments, nth=nths, worker=workers, lease_seconds=leases)
+    def hold_for_no_time(
+        self, moment: Moment, nth: int, worker: str, lease_seconds: float
+    ) -> MultipleResults[Claim]:
+        """Release with `hold` what can be claimed at once, and let somebody claim it."""
+        store = self.store_at(moment)
+        commit = Commit(release=True, hold=True, wake_in=0.0)
+        self.write(store, self.good_claim(nth), 0, [], commit, None)
+        return multiple(*self.take(store, worker, {"v", "w"}, len(IDS), lease_seconds))
+
+    @precondition(lambda self: self.good_claims())
     @rule(
         moment=moments,
         nth=nths,
@@ -399,6 +259,7 @@ class JournalMachine(RuleBasedStateMachine):
             Commit, release=st.booleans(), status=st.none() | ends, waiting=words, tags=st.just({}) | taggings
         ),
         consumed=shares,
+        seen=st.sampled_from([None, None, None, 1.0, 0.5]),
     )
     def append_what_may_be_refused(
         self,
@@ -410,6 +271,7 @@ class JournalMachine(RuleBasedStateMachine):
         too_long_at: int | None,
         commit: Commit,
         consumed: float | None,
+        seen: float | None,
     ) -> None:
         """Append under any earlier claim, at a position that is right or slightly wrong."""
         store = self.store_at(moment)
@@ -421,7 +283,7 @@ class JournalMachine(RuleBasedStateMachine):
                 bytes(store.limit_bytes + 1),
                 *records[too_long_at:],
             ]
-        self.write(store, claim, off_by, records, commit, consumed)
+        self.write(store, claim, off_by, records, commit, consumed, seen)
 
     def write(
         self,
@@ -430,16 +292,22 @@ class JournalMachine(RuleBasedStateMachine):
         off_by: int,
         records: list[bytes],
         commit: Commit,
-        share: float | None,
+        consumed: float | None,
+        seen: float | None = None,
     ) -> None:
+        """Append, and compare; the last two are shares of the messages that there are."""
         known, execution = self.model.get(claim.execution_id), self.owned(claim)
-        if execution is not None and share is not None:
-            commit = replace(commit, consumed=round(share * len(execution.inbox)))
+        if execution is not None and consumed is not None:
+            commit = replace(commit, consumed=round(consumed * len(execution.inbox)))
+        if seen is not None:
+            commit = replace(commit, seen=0 if execution is None else round(seen * len(execution.inbox)))
         position = off_by + (claim.length if known is None else len(known.records))
         outcome = self.outcome(store.append(claim, position, records, commit))
         refusals: list[type[Exception]] = []
         if execution is None or off_by:
             refusals.append(LeaseLost)
+        elif commit.seen is not None and len(execution.inbox) > commit.seen:
+            refusals.append(MessagesUnseen)
         if any(len(record) > store.limit_bytes for record in records):
             refusals.append(PayloadTooLarge)
         if refusals:
@@ -559,97 +427,3 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.call(store.prune(ended_before)) == len(over)
         for id in over:
             del self.model[id]
-
-    @invariant()
-    def both_stores_agree_with_the_model(self) -> None:
-        self.call(self.check())
-
-    async def check(self) -> None:
-        one, other = self.stores
-        await self.check_heads(one, Where(workflow="v", status=Status.RUNNING))
-        await self.check_heads(other, Where())
-        await self.check_wake_up(other)
-        for id in IDS:
-            await self.check_execution(one, id, after=0)
-            await self.check_execution(other, id, after=2)
-
-    async def check_heads(self, store: Store, where: Where, limit: int = 100) -> None:
-        """Check what a filter finds, page by page."""
-        heads: list[Head] = []
-        while page := await store.heads(
-            where, limit=limit, after=Cursor(heads[-1].created_at, heads[-1].id) if heads else None
-        ):
-            heads += page
-            assert len(page) <= limit
-            assert len(heads) <= len(self.model)
-        places = [(head.created_at, head.id) for head in heads]
-        assert places == sorted(places, reverse=True)
-        assert sorted(head.id for head in heads) == sorted(
-            id for id, execution in self.model.items() if execution.matches(where)
-        )
-
-    async def check_wake_up(self, store: Store) -> None:
-        """Check the time that a worker without room for more may sleep."""
-        work = await store.claim("idle", {"v", "w"}, "default", limit=0, lease_seconds=1.0)
-        assert (work.claims, work.mail) == ((), frozenset())
-        times = [execution.claimable_since() for execution in self.model.values()]
-        assert self.is_next(work.next_wake_at, [time for time in times if time is not None])
-
-    async def check_execution(self, store: Store, id: str, after: int) -> None:
-        execution, head = self.model.get(id), await store.head(id)
-        if execution is None:
-            assert head is None
-            return
-        self.assert_equal(head, execution.head())
-        assert list(await store.read(id, after)) == execution.records[after:]
-        assert list(await store.read(id, after, 2)) == execution.records[after : after + 2]
-        if execution.status is Status.RUNNING:
-            unread = await store.messages(id, execution.consumed)
-            assert list(unread) == execution.deliveries()[execution.consumed :]
-            assert list(await store.messages(id, execution.consumed, 2)) == list(unread)[:2]
-
-    def teardown(self) -> None:
-        try:
-            self.call(self.close_all())
-        finally:
-            self.runner.close()
-
-    async def close_all(self) -> None:
-        async with AsyncExitStack() as closing:
-            closing.push_async_callback(self.storage.dispose)
-            for store in self.stores:
-                closing.push_async_exit(store)
-
-    def outcome(self, operation: Coroutine[Any, Any, object]) -> Exception | None:
-        try:
-            self.call(operation)
-        except (ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge) as refusal:
-            return refusal
-        return None
-
-    def is_owned_by(self, id: str, worker: str) -> bool:
-        claim = self.model[id].claim
-        return claim is not None and claim.worker == worker
-
-    def is_next(self, time: float | None, expected: Collection[float]) -> bool:
-        next_time = min(expected, default=None)
-        if time is None or next_time is None or next_time > self.now:
-            return self.is_near(time, next_time)
-        return time <= self.now
-
-    def is_near(self, time: float | None, expected: float | None) -> bool:
-        if time is None or expected is None:
-            return time is expected
-        return abs(time - expected) <= CLOCK_TOLERANCE_SECONDS
-
-    def assert_times(self, times: Sequence[float | None], expected: Sequence[float]) -> None:
-        assert len(times) == len(expected)
-        assert all(self.is_near(*pair) for pair in zip(times, expected, strict=True)), (times, expected)
-
-    def assert_equal(self, head: Head | None, expected: Head) -> None:
-        assert head is not None
-        assert self.is_near(head.created_at, expected.created_at)
-        assert self.is_near(head.ended_at, expected.ended_at)
-        assert replace(head, created_at=0.0, ended_at=None) == replace(
-            expected, created_at=0.0, ended_at=None
-        )

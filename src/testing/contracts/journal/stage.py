@@ -58,6 +58,7 @@ def new_execution(
     tags: Mapping[str, str] | None = None,
     summary: str | None = None,
     waiting: str | None = None,
+    ended: Status | None = None,
 ) -> NewExecution:
     return NewExecution(
         id=id,
@@ -69,6 +70,7 @@ def new_execution(
         tags=tags or {},
         summary=summary,
         waiting=waiting,
+        ended=ended,
     )
 
 

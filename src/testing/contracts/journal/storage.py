@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from outlast.ports.clock import Clock
 from outlast.ports.journal import Store
@@ -17,6 +17,7 @@ class StoreCapability(Enum):
     STEADY_LEASES = "leases go by a clock that no step of the wall clock changes"
     PUSH_WAKEUP = "wait and follow return as soon as another store object has written, not at their timeout"
     PARALLEL_OPENING = "it can be open in several threads at once, each with its own event loop"
+    BREAKABLE = "it can be cut off from its stores and come back (`BreakableStorage`)"
 
 
 ALL = frozenset(StoreCapability)
@@ -55,3 +56,16 @@ class Storage(Protocol):
     @abstractmethod
     async def dispose(self) -> None:
         """Remove all data of the storage; every store has been closed."""
+
+
+@runtime_checkable
+class BreakableStorage(Storage, Protocol):
+    """Storage that stores may lose for a while, as they lose a server; needed for `BREAKABLE`."""
+
+    @abstractmethod
+    async def cut_off(self) -> None:
+        """Break the connections of all open stores, and refuse new ones, until `come_back`."""
+
+    @abstractmethod
+    async def come_back(self) -> None:
+        """Return when stores can connect again, to all the data that was there before."""

@@ -8,7 +8,7 @@
 
 A program is the list of the model's replies; a world is a session whose model gives these replies. Complete
 conversations are driven through the agent machine, so the suite compares exactly the entries that a run would
-see. The promises S1 to S5 are those of `ports.llm.Session`.
+see. The promises S1 to S9 are those of `ports.llm.Session`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.adapters.scripted.session import call, handoff, say
+from outlast.adapters.scripted import call, handoff, say
 from outlast.core.agent_run import AgentRun, Phase
 from outlast.core.entries import (
+    Entry,
     FunctionCall,
     FunctionResult,
     MessageInput,
@@ -41,6 +42,7 @@ from outlast.core.errors import (
 )
 from outlast.core.failure import Failure
 from outlast.core.replies import open_function_calls
+from outlast.ports.llm import ModelReply, Session
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.testing.contracts.asyncio_tests import AsyncioTests
@@ -82,6 +84,12 @@ class CountedResources(Resources):
     async def get(self, key: Hashable, make: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         self.keys.add(key)
         return await self._resources.get(key, make)
+
+    def hold_back(self, key: Hashable, seconds: float) -> None:
+        self._resources.hold_back(key, seconds)
+
+    def held_back(self, key: Hashable) -> float:
+        return self._resources.held_back(key)
 
 
 class SessionContract(AsyncioTests):
@@ -238,6 +246,27 @@ class SessionContract(AsyncioTests):
 
         await self.converse(ERRAND, check=is_counted)
 
+    async def test_s8_a_reply_has_a_cost_or_names_the_models_without_a_price(self) -> None:
+        self.need(SessionCapability.USAGE)
+        replies: list[ModelReply] = []
+        models: set[str] = set()
+        sessions: list[Session] = []
+
+        def keep(conversation: ConversationDriver, _: AgentRun) -> None:
+            world = conversation.world
+            models.update(agent.model for agent in world.graph.agents.values())
+            sessions.append(world.session)
+            replies.extend(conversation.replies)
+
+        program = SessionProgram((*ERRAND.replies[:1], (handoff("poet"),), (say("Done."),)))
+        await self.converse(program, check=keep)
+        unknown = set(await sessions[0].unpriced(models))
+        assert unknown <= models
+        for usage in (reply.usage for reply in replies):
+            assert set(usage.unpriced) <= unknown
+            assert usage.has_cost or usage.unpriced or unknown == models
+            assert not usage.has_cost or usage.cost > 0
+
     # Values ------------------------------------------------------------------------------------------
 
     async def test_the_handle_is_json_of_constant_size_without_transcript_or_secret(self) -> None:
@@ -264,6 +293,34 @@ class SessionContract(AsyncioTests):
             async with SharedResources() as resources:
                 await ConversationDriver(world, resources).run("Go.")
             assert repr(session) == before
+
+    async def test_the_model_is_offered_the_tools_of_each_request_and_gets_its_choice(self) -> None:
+        """S9."""
+        self.need(SessionCapability.SERVER)
+        program = SessionProgram(((call("look_up", {}),), (call("rhyme", {}),), (say("It rains."),)))
+        with self.open(program) as world:
+            async with SharedResources() as resources:
+                conversation = ConversationDriver(world, resources)
+                new: tuple[Entry, ...] = (MessageInput(content="Go."),)
+                for tools, choice in ((1, "required"), (2, "auto"), (2, "none")):
+                    front = world.graph["front"]
+                    front = front.with_(tools=front.tools[:tools], tool_choice="required")
+                    graph = world.graph.with_(agents={**world.graph.agents, "front": front})
+                    request = conversation.request("front", new).with_(
+                        graph=graph, tool_choice=choice, may_call=choice != "none"
+                    )
+                    reply = await world.session.reply(request, resources)
+                    conversation.accept(new, reply)
+                    new = tuple(
+                        FunctionResult(tool_call_id=one.tool_call_id, result="wet")
+                        for one in open_function_calls(reply.entries)
+                    )
+                assert seen(conversation.history)[-1] == ("says", "It rains.")
+                assert world.offered() == [
+                    (("look_up",), "required"),
+                    (("look_up", "rhyme"), "auto"),
+                    (("look_up", "rhyme"), "none"),
+                ]
 
     # Repetition --------------------------------------------------------------------------------------
 
@@ -319,6 +376,13 @@ class SessionContract(AsyncioTests):
                     reply = await world.session.reply(request, resources)
                 except OutlastError as error:
                     self.check_error(error, trouble, world)
+                    # S7: only what the server asks for is left alone, and only the model that was asked.
+                    held = [
+                        resources.held_back(model)
+                        for agent in world.graph.agents.values()
+                        for model in world.session.models_asked(agent)
+                    ]
+                    assert [0 < one <= 7 for one in held] == [trouble is Trouble.RATE_LIMITED, False]
                 else:
                     # S1: a session may find the complete reply by other means, but must never invent one.
                     assert trouble is Trouble.GARBLED

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from hypothesis import strategies as st
 
-from outlast.adapters.scripted.session import call, handoff, say
+from outlast.adapters.scripted import call, handoff, say
 from outlast.core.agent_events import (
     AgentEffect,
     AgentEvent,
@@ -107,6 +107,10 @@ class SessionProgram:
         return speakers
 
 
+Offer = tuple[tuple[str, ...], str]
+"""The tools of an agent, without its handoffs, and the choice that the model got with them."""
+
+
 class Hanging(Protocol):
     """A request that is held up before anything is done."""
 
@@ -136,6 +140,10 @@ class SessionWorld(Protocol):
     @abstractmethod
     def asked(self) -> int:
         """Return the number of times that the model was asked."""
+
+    @abstractmethod
+    def offered(self) -> list[Offer]:
+        """Return what the model could call each time that it was asked."""
 
     @abstractmethod
     def trouble(self, trouble: Trouble, request: ModelRequest) -> None:
@@ -249,6 +257,12 @@ class ConversationDriver:
         self.handle = json.loads(json.dumps(reply.handle))
         self.handles.append(self.handle)
         return reply
+
+    def accept(self, new: tuple[Entry, ...], reply: ModelReply) -> None:
+        """Add a reply to what was asked to the conversation."""
+        self._keep(new, reply)
+        self.history += reply.entries
+        self.turns += 1
 
     def request(self, agent: str, new: tuple[Entry, ...]) -> ModelRequest:
         return ModelRequest(

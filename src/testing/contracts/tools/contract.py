@@ -16,9 +16,7 @@ sources that break one promise each, and prove that each is caught.
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
-import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -42,6 +40,7 @@ from outlast.ports.tools import Effect, ToolOutput, ToolSource
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.testing.contracts.asyncio_tests import AsyncioTests
 from outlast.testing.contracts.examples import few_examples
+from outlast.testing.contracts.loop_watch import loop_that_goes_on
 from outlast.testing.contracts.patience import at_most
 
 EFFECTS: Mapping[str, Effect] = MappingProxyType(
@@ -250,9 +249,6 @@ misfits: st.SearchStrategy[dict[str, JSON]] = st.one_of(
 """Arguments that `add` can never accept: of another type, or without `right`."""
 
 
-HELD_SECONDS_MAX = 0.5
-"""The time of the processor for which a source may hold the event loop, on a slow machine."""
-
 LARGE: Sequence[dict[str, JSON]] = (
     {"left": [{"write": number} for number in range(20_000)], "right": 1},
     {"left": "9" * 1_000_000, "right": 1},
@@ -264,32 +260,6 @@ ANOTHER = "0" * 64
 """A fingerprint that belongs to no tool, as if the tool was different when its caller listed it."""
 ADD: tuple[str, dict[str, JSON], bool] = ("add", {"left": 1, "right": 2}, False)
 FAIL: tuple[str, dict[str, JSON], bool] = ("fail", {"why": "no luck"}, True)
-
-
-@asynccontextmanager
-async def loop_that_goes_on() -> AsyncIterator[None]:
-    """Fail if something in the block holds the event loop for too long."""
-    held = 0.0
-
-    async def watch() -> None:
-        nonlocal held
-        while True:
-            began = time.thread_time()
-            await asyncio.sleep(0.001)
-            held = max(held, time.thread_time() - began)
-
-    # A collection of all that earlier tests have left would be counted as well.
-    gc.collect()
-    gc.disable()
-    watching = asyncio.create_task(watch())
-    await asyncio.sleep(0)
-    try:
-        yield
-        await asyncio.sleep(0.01)  # The watch looks once more.
-    finally:
-        gc.enable()
-        watching.cancel()
-    assert held < HELD_SECONDS_MAX, f"the event loop was held for {held:.2f} s"
 
 
 class ToolsContract(AsyncioTests):
