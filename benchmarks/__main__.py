@@ -1,90 +1,101 @@
-"""Run the benchmarks: `python -m benchmarks`. Each figure is a ratio to a floor measured in the same run."""
+"""Run the benchmarks: `python -m benchmarks`, `--quick` for a short run. One table, JSON, and a chart.
+
+The tables of single parts, with their goals, are modules of their own: `python -m benchmarks.redis`,
+`temporal`, `models`, `mcp`, `finding`, `inspector`, `checking`, `neighbours`, `tracing`, `turns`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sqlite3
-import statistics
+import os
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-import outlast
-from outlast.adapters.scripted.session import call, say
-from outlast.core.entries import FunctionCall, MessageOutput
-from outlast.ports.llm import ModelRequest
-
-ROUNDS = 5
+from benchmarks import temporal
+from benchmarks.comparison import compare, subjects
+from benchmarks.figures import Figure, machine, print_table, write_json
+from benchmarks.latencies import decision_to_effect, kill_to_step, payloads, start_to_effect
+from benchmarks.throughput import by_workers
+from tests.adapters.redis_servers import VALKEY, ServerOptions, temporary_server
 
 
-@outlast.activity(name="bench_echo")
-async def echo(text: str) -> str:
-    """Return the text."""
-    return text
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The size of a run: how many samples are taken of what."""
+
+    turns: tuple[int, ...]
+    rounds: int
+    decisions: int
+    sizes: tuple[int, ...]
+    starts: int
+    kills: int
+    executions: int
 
 
-agent = outlast.Agent(model="none", name="bench", tools=[echo])
+FULL = Size((20, 100), 7, 300, (1, 1_000, 32_000, 1_000_000), 10, 30, 300)
+QUICK = Size((20,), 3, 100, (1, 32_000, 1_000_000), 3, 5, 100)
 
 
-@outlast.workflow.define(name="bench_turns")
-class Turns:
-    """One run of an agent that calls one tool a turn."""
-
-    @outlast.workflow.entrypoint
-    async def run(self, turns: int) -> int:
-        def reply(request: ModelRequest) -> MessageOutput | FunctionCall:
-            return say("done") if request.turn == turns else call("bench_echo", {"text": "x" * 200})
-
-        session = outlast.ScriptedSession(reply)
-        return (await outlast.Runner.run(agent, "go", session, max_turns=turns)).turns
+@asynccontextmanager
+async def servers(folder: Path) -> AsyncIterator[tuple[str, str]]:
+    """Yield the URL of a Redis server, and the address of a Temporal server, for the time of the run."""
+    options = ServerOptions(append_only=True, settings={"appendfsync": "everysec"})
+    with temporary_server(VALKEY, options) as redis:
+        async with temporal.server(folder) as address:
+            yield redis.url(), address
 
 
-async def seconds_per_turn(url: str, turns: int) -> float:
-    async with outlast.connect(url) as backend, backend.worker([Turns]):
-        started = time.perf_counter()
-        await (await backend.start(Turns, turns)).result()
-        return (time.perf_counter() - started) / turns
+PARTS = ("comparison", "decisions", "payloads", "starts", "kills", "workers")
 
 
-async def seconds_per_commit(path: Path, commits: int) -> float:
-    """The floor: one row of the same size in one durable commit, by plain sqlite3."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, body BLOB)")
-    started = time.perf_counter()
-    for _ in range(commits):
-        connection.execute("INSERT INTO records (body) VALUES (?)", (b"x" * 500,))
-    elapsed = (time.perf_counter() - started) / commits
-    connection.close()
-    return elapsed
+async def measured(size: Size, folder: Path, parts: Sequence[str]) -> list[Figure]:
+    """Return the figures of these parts."""
+    figures: list[Figure] = []
+    async with servers(folder) as (redis_url, address):
+        places = {
+            "Outlast, memory": "memory:",
+            "Outlast, SQLite": f"sqlite:///{folder}/latency.db",
+            "Outlast, Redis": redis_url,
+        }
+        if "comparison" in parts:
+            figures += await compare(subjects(folder, redis_url, address), folder, size.turns, size.rounds)
+        if "decisions" in parts:
+            figures += await decision_to_effect(places, size.decisions)
+        if "payloads" in parts:
+            figures += await payloads(places, size.sizes, size.rounds)
+        if "starts" in parts:
+            figures += await start_to_effect(f"sqlite:///{folder}/start.db", size.starts)
+        if "kills" in parts:
+            figures += await kill_to_step(f"sqlite:///{folder}/kill.db", size.kills)
+        if "workers" in parts:
+            many = {
+                "SQLite": f"sqlite:///{folder}/workers-{{number}}.db",
+                "Redis": f"{redis_url}?prefix=workers-{{number}}",
+            }
+            figures += await by_workers(many, (1, 2, 4), size.executions)
+    return figures
 
 
-async def median(measure: Callable[[int], Awaitable[float]]) -> float:
-    return statistics.median([await measure(number) for number in range(ROUNDS)])
-
-
-async def main() -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few rounds of each, in some minutes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep all samples there")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some parts of the table")
+    chosen = parser.parse_args()
+    facts = machine()
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        short = await median(lambda n: seconds_per_turn("memory:", 20))
-        long = await median(lambda n: seconds_per_turn("memory:", 200))
-        floor = await median(lambda n: seconds_per_commit(root / f"floor{n}.db", 200))
-        few = await median(lambda n: seconds_per_turn(f"sqlite:///{root}/few{n}.db", 20))
-        many = await median(lambda n: seconds_per_turn(f"sqlite:///{root}/many{n}.db", 200))
-    table = Table(title="Cost of a turn with one tool call (two journaled steps)", title_justify="left")
-    for column in ("backend", "turns", "ms per turn", "ratio", "to"):
-        table.add_column(column, justify="left" if column in ("backend", "to") else "right")
-    table.add_row("memory", "20", f"{short * 1e3:.2f}", "1.00", "itself")
-    table.add_row("memory", "200", f"{long * 1e3:.2f}", f"{long / short:.2f}", "a turn of 20")
-    table.add_row("SQLite", "20", f"{few * 1e3:.2f}", f"{few / floor / 2:.2f}", "two bare commits")
-    table.add_row("SQLite", "200", f"{many * 1e3:.2f}", f"{many / few:.2f}", "a turn of 20")
-    Console().print(table)
+        figures = asyncio.run(measured(QUICK if chosen.quick else FULL, Path(folder), chosen.only))
+    print_table(figures)
+    if chosen.json is not None:
+        write_json(chosen.json, figures, facts)
+        print(
+            f"kept in {os.fspath(chosen.json)}; draw the chart with: python -m benchmarks.chart {chosen.json}"
+        )
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -9,7 +9,7 @@ import time
 from rich.console import Console
 
 import outlast
-from benchmarks.__main__ import Turns
+from benchmarks.turns import Turns
 from outlast.core.exports import ExportHeader, exported, read_export
 
 EXECUTIONS = 1000

@@ -46,9 +46,13 @@ INDEXED = {
     "waiting_for, of half": Where(waiting_for="timer"),
     "waiting_for, of a thousandth": Where(waiting_for="approval"),
     "a tag, and a time": Where(tags={"team": "t3"}, created_before=MIDDLE),
+    "id_prefix, of ten": Where(id_prefix="e00050"),
+    "id_prefix, of ten, and a tag": Where(id_prefix="e00050", tags={"half": "1"}),
+    "id_prefix, of the oldest 100": Where(id_prefix="e0000"),
+    "id_prefix, of a hundred, and a status": Where(id_prefix="e0005", status="running"),
 }
 OTHERS = {
-    "id_prefix, of ten": Where(id_prefix="e00050"),
+    "id_prefix, of the oldest 10,000": Where(id_prefix="e00"),
     "id_prefix, of all": Where(id_prefix="e"),
     "a tag that no running one has": Where(tags={"team": "t9"}, status="paused"),
 }

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import outlast
-from outlast.adapters.scripted.session import call, say
+from outlast.adapters.scripted import call, say
 from outlast.runtime.attempts.shared_resources import SharedResources
 
 CALLS = 2000

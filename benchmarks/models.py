@@ -32,7 +32,7 @@ from outlast.core.entries import Entry
 from outlast.ports.deltas import Publish, publish_nothing
 from outlast.ports.llm import ModelRequest
 from outlast.runtime.attempts.shared_resources import SharedResources
-from outlast.runtime.definitions.agent import bind_agents
+from outlast.runtime.definitions.agent_binding import bind_agents
 from outlast.testing.mistral_server import Call, MistralServer, Say
 from outlast.testing.mistral_server.model import ModelPrompt, Reply
 
@@ -199,8 +199,8 @@ def serve_remote(port: int, turns: int) -> None:
     """Serve Mistral's API: a model that calls a tool in each of so many turns, and then answers."""
 
     def reply(prompt: ModelPrompt) -> Reply:
-        if prompt.turn < turns:
-            return [Call("bench_look_up", {"city": f"Lyon {prompt.turn}"})]
+        if prompt.replies < turns:
+            return [Call("bench_look_up", {"city": f"Lyon {prompt.replies}"})]
         return [Say("done")]
 
     with MistralServer(reply, api_key=KEY, port=port):

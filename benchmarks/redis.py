@@ -18,7 +18,7 @@ from rich.table import Table
 
 import outlast
 from outlast.adapters.redis import RedisSettings, RedisStore
-from outlast.adapters.scripted.session import call, say
+from outlast.adapters.scripted import call, say
 from outlast.core.entries import FunctionCall, MessageOutput
 from outlast.core.events import ModelRepliedData, ToolReturnedData
 from outlast.core.json import encode

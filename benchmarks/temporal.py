@@ -24,7 +24,7 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import outlast
-from outlast.adapters.scripted.session import Reply, call, say
+from outlast.adapters.scripted import Reply, call, say
 from outlast.adapters.temporal import TemporalBackend
 from outlast.ports.llm import ModelRequest
 from outlast.testing.mistral_server import Call, MistralServer, Say, ScriptedModel
