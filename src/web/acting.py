@@ -45,11 +45,15 @@ class Allow(Action):
 
     call: str
     reason: str | None = None
+    by: str | None = None
+    """The person who decides; it is kept with the decision."""
     arguments: str | None = None
 
     async def apply(self, execution: Execution) -> dict[str, Any]:
         edited = None if self.arguments is None else _object("the arguments", self.arguments)
-        await execution.decide(self.call, "allow", self.reason or None, edited_arguments=edited)
+        await execution.decide(
+            self.call, "allow", self.reason or None, edited_arguments=edited, by=self.by or None
+        )
         return {
             "done": "The call is allowed." if edited is None else "The call is allowed, with your arguments."
         }
@@ -60,10 +64,28 @@ class Deny(Action):
 
     call: str
     reason: str | None = None
+    by: str | None = None
 
     async def apply(self, execution: Execution) -> dict[str, Any]:
-        await execution.decide(self.call, "deny", self.reason or None)
+        await execution.decide(self.call, "deny", self.reason or None, by=self.by or None)
         return {"done": "The call is denied."}
+
+
+class AnswerQuestion(Action):
+    """Answer a question of the workflow's code. The answer is JSON, as it was written."""
+
+    key: str
+    answer: str
+    by: str | None = None
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        value = _value("the answer", self.answer)
+        try:
+            async with asyncio.timeout(UPDATE_SECONDS):
+                await execution.answer(self.key, value, by=self.by or None)
+        except TimeoutError:
+            raise StorageUnavailable("no worker has taken the answer yet; it is sent") from None
+        return {"done": "The question is answered."}
 
 
 class Sending(Action):
@@ -161,6 +183,16 @@ class Resume(Action):
         }
 
 
+class Tag(Action):
+    """Add or replace tags; null removes one."""
+
+    tags: dict[str, str | None] = Field(min_length=1)
+
+    async def apply(self, execution: Execution) -> dict[str, Any]:
+        await execution.tag(self.tags)
+        return {"done": "The tags are changed."}
+
+
 class Retry(Action):
     """Open an execution again that has ended."""
 
@@ -190,6 +222,7 @@ class Fork(Action):
 ACTIONS: Final[Mapping[str, type[Action]]] = {
     "allow": Allow,
     "deny": Deny,
+    "answer": AnswerQuestion,
     "signal": Signal,
     "query": Query,
     "update": Update,
@@ -197,6 +230,7 @@ ACTIONS: Final[Mapping[str, type[Action]]] = {
     "terminate": Terminate,
     "pause": Pause,
     "resume": Resume,
+    "tag": Tag,
     "retry": Retry,
     "fork": Fork,
 }

@@ -40,6 +40,7 @@ def inspector(
     token: str | None = None,
     hosts: Collection[str] = LOOPBACK,
     title: str = "",
+    user: str = "",
 ) -> Inspector:
     """Return an ASGI application that shows the executions of a backend, which is connected already.
 
@@ -52,11 +53,12 @@ def inspector(
         hosts: The hosts under which it is served, without ports: a browser sends the name that it was given.
             By default the names of this machine for itself.
         title: A name for the backend, which the page shows.
+        user: The name that the page proposes for who decides about calls.
 
     Raises:
         ConfigurationError: the token is too short, or has other characters.
     """
-    reading = Reading(backend, title=title, read_only=read_only, actions=ACTIONS)
+    reading = Reading(backend, title=title, user=user, read_only=read_only, actions=ACTIONS)
     files = Files()
     api = [
         Route("/about", reading.about),
@@ -64,6 +66,7 @@ def inspector(
         Route("/workers", reading.workers),
         Route("/inbox", reading.inbox),
         Route("/execution", reading.execution),
+        Route("/rerun", reading.rerun),
         Route("/events", reading.events),
         Route("/event", reading.event),
         Route("/records", reading.records),

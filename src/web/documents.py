@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from outlast.core.agent_run import Phase
+from outlast.core.agent_transitions import transitions
 from outlast.core.approvals import PendingApproval
+from outlast.core.errors import CannotRerun
 from outlast.core.event_stream import Event
 from outlast.core.events import ApprovalRequestedData
 from outlast.core.json import encode
-from outlast.core.records import AnyRecord
-from outlast.core.step_keys import call_key
+from outlast.core.questions import PendingQuestion
+from outlast.core.records import AnyRecord, StepKind, StepScheduled
+from outlast.core.reruns import retried
+from outlast.core.run_phases import PhaseMove
+from outlast.core.step_keys import call_key, place_in
+from outlast.core.waiting import WaitingFor
 from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.durability.execution import ExecutionDescription
 
@@ -21,21 +29,67 @@ ITEMS_MAX = 200
 """The longest text, list and object of a document that is cut."""
 
 
-def execution_document(found: ExecutionDescription) -> dict[str, Any]:
-    """Return an execution as a list and a page show it."""
+def listed_document(found: ExecutionDescription) -> dict[str, Any]:
+    """Return an execution as a list shows it: of a long error, only the beginning."""
     return {
         "id": found.id,
         "workflow": found.workflow,
         "status": "held" if found.held else str(found.status),
         "created_at": _time(found.created_at),
         "ended_at": None if found.ended_at is None else _time(found.ended_at),
-        "error": found.error,
+        "error": _cut(found.error),
         "tags": dict(found.tags),
-        "waiting_for": [
-            {"kind": str(one.kind), "text": one.text, "step": one.step} for one in found.waiting_for
-        ],
-        "failure": None if found.failure is None else found.failure.model_dump(),
+        "waiting_for": [_wait_document(one) for one in found.waiting_for],
+        "agent": found.agent,
+        "turns": found.turns,
+        "tokens": None if found.usage is None else found.usage.total_tokens,
+        "cost": None if found.usage is None else found.usage.cost_in_words or None,
+        "forked_from": found.forked_from,
+        "parent": found.parent,
     }
+
+
+def execution_document(found: ExecutionDescription) -> dict[str, Any]:
+    """Return an execution as its own page shows it: with the failure, cut if it is large."""
+    failure = None if found.failure is None else found.failure.model_dump()
+    return _cut_if_large({**listed_document(found), "failure": failure}, "failure")
+
+
+def _wait_document(one: WaitingFor) -> dict[str, Any]:
+    return {
+        "kind": str(one.kind),
+        "text": one.text,
+        "step": one.step,
+        "attempt": one.attempt,
+        "since": None if one.since is None else _time(one.since),
+        "until": None if one.until is None else _time(one.until),
+    }
+
+
+def rerun_document(id: str, records: Sequence[AnyRecord]) -> dict[str, Any]:
+    """Return what a retry would do, by the function that makes it: the names of steps, or why it cannot be.
+
+    `anew` are steps that failed, `again` those whose outcome is not known, `once` those of both that are not
+    repeated unless somebody asks for that.
+    """
+    try:
+        reopened = retried(id, records, 0.0, again=True)
+    except CannotRerun as error:
+        return {"refusal": str(error), "anew": [], "again": [], "once": []}
+    anew = [step for step in reopened.open if step.key in reopened.failed]
+    again = [step for step in reopened.open if step.key not in reopened.failed]
+    return {
+        "refusal": None,
+        "anew": [_named(step) for step in anew],
+        "again": [_named(step) for step in again],
+        "once": [_named(step) for step in anew if step.effect == "once"],
+    }
+
+
+def _named(step: StepScheduled) -> str:
+    if step.kind is StepKind.MODEL:
+        return f"turn {place_in(step.key).turn} of {step.about.get('agent', step.name)}"
+    return step.name
 
 
 def worker_document(worker: WorkerDescription) -> dict[str, Any]:
@@ -65,8 +119,28 @@ def approval_document(id: str, waiting: PendingApproval) -> dict[str, Any]:
     }
 
 
-def event_document(event: Event, *, whole: bool = False) -> dict[str, Any]:
-    """Return an event; a large one is cut, unless it is wanted whole.
+def question_document(id: str, waiting: PendingQuestion) -> dict[str, Any]:
+    """Return a question that waits for an answer."""
+    return {
+        "id": id,
+        "key": waiting.key,
+        "question": waiting.question,
+        "schema": waiting.answer_schema,
+        "to": waiting.to,
+    }
+
+
+def machine_document() -> dict[str, Any]:
+    """Return the agent machine, as its own table has it: where a run begins, the phases, and all arrows."""
+    return {
+        "start": Phase.READY,
+        "phases": [*Phase],
+        "transitions": [one._asdict() for one in transitions()],
+    }
+
+
+def event_document(event: Event, moves: Iterable[PhaseMove] = (), *, whole: bool = False) -> dict[str, Any]:
+    """Return an event, with the moves of runs that it shows; a large one is cut, unless it is wanted whole.
 
     The request of an approval has the key of its call, by which it is decided.
     """
@@ -78,6 +152,8 @@ def event_document(event: Event, *, whole: bool = False) -> dict[str, Any]:
     }
     if isinstance(event.data, ApprovalRequestedData):
         document["call"] = call_key(event.data.run, event.data.turn, event.data.call_id)
+    if shown := [one._asdict() for one in moves]:
+        document["moves"] = shown
     return document if whole else _cut_if_large(document, "data")
 
 

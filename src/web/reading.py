@@ -10,32 +10,46 @@ from starlette.responses import Response
 
 from outlast.core.errors import DefinitionError, NotSupported
 from outlast.core.json import encode
-from outlast.core.records import Status
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
-from outlast.ports.finding import Where
+from outlast.ports.durability.pending import inbox_of
 from outlast.web.answers import json
+from outlast.web.channels import Channels
 from outlast.web.documents import (
     approval_document,
     event_document,
     execution_document,
+    listed_document,
+    machine_document,
+    question_document,
     record_document,
+    rerun_document,
     worker_document,
 )
-from outlast.web.following import EventStreamResponse, messages_of
+from outlast.web.filtering import where_of
+from outlast.web.following import EventStreamResponse
 
 PAGE = 100
 """The executions, or records, of one answer."""
 INBOX_EXECUTIONS_MAX = 200
-"""The running executions, from the newest on, whose calls are looked for."""
+"""The executions that run, and those that are paused, from the newest on, whose calls are looked for."""
 
 
 class Reading:
     """The requests that change nothing."""
 
-    def __init__(self, backend: Backend, *, title: str, read_only: bool, actions: Iterable[str]) -> None:
+    def __init__(
+        self, backend: Backend, *, title: str, user: str, read_only: bool, actions: Iterable[str]
+    ) -> None:
         self._backend = backend
-        self._about = {"title": title, "read_only": read_only, "actions": list(actions)}
+        self._channels = Channels()
+        self._about = {
+            "title": title,
+            "user": user,
+            "read_only": read_only,
+            "actions": list(actions),
+            "machine": machine_document(),
+        }
 
     async def about(self, request: Request) -> Response:
         """Answer with facts about the inspector."""
@@ -43,16 +57,12 @@ class Reading:
 
     async def fleet(self, request: Request) -> Response:
         """Answer with a page of executions, the newest first, and the cursor of the next one."""
-        where = Where(
-            workflow=request.query_params.get("workflow") or None,
-            status=request.query_params.get("status") or None,
-        )
         found = await self._backend.list(
-            where,
+            where_of(request.query_params),
             limit=min(_number(request, "limit", PAGE), PAGE),
             cursor=request.query_params.get("cursor") or None,
         )
-        return json({"executions": [execution_document(one) for one in found], "cursor": found.cursor})
+        return json({"executions": [listed_document(one) for one in found], "cursor": found.cursor})
 
     async def workers(self, request: Request) -> Response:
         """Answer with the workers that are alive; `note` says so if the backend does not know them."""
@@ -62,18 +72,23 @@ class Reading:
             return json({"workers": [], "note": str(error)})
 
     async def inbox(self, request: Request) -> Response:
-        """Answer with the calls that wait for a person, over all executions."""
-        pages = [
-            await self._backend.list(Where(status=status), limit=INBOX_EXECUTIONS_MAX)
-            for status in (Status.RUNNING, Status.PAUSED)
-        ]
-        found = [one for page in pages for one in page]
-        is_all = all(page.cursor is None for page in pages)
-        waiting: list[dict[str, Any]] = []
-        for one in found:
-            execution = await self._backend.get(one.id)
-            waiting += [approval_document(one.id, call) for call in await execution.pending()]
-        return json({"approvals": waiting, "looked_at": len(found), "is_all": is_all})
+        """Answer with the calls and the questions that wait for a person, over all executions."""
+        found = await inbox_of(self._backend, limit=INBOX_EXECUTIONS_MAX)
+        waiting = [approval_document(id, call) for id, call in found.calls]
+        return json(
+            {
+                "approvals": waiting,
+                "questions": [question_document(id, question) for id, question in found.questions],
+                "looked_at": INBOX_EXECUTIONS_MAX,
+                "is_all": found.is_all,
+            }
+        )
+
+    async def rerun(self, request: Request) -> Response:
+        """Answer with what a retry of an execution would do again: names of steps, or why it cannot be."""
+        execution = await self._execution(request)
+        records = [record async for record in execution.records()]
+        return json(rerun_document(execution.id, records))
 
     async def execution(self, request: Request) -> Response:
         """Answer with one execution as it stands. The page finds the calls that wait in the events."""
@@ -85,7 +100,7 @@ class Reading:
         execution = await self._execution(request)
         last = request.headers.get("last-event-id")
         after = _number(request, "after", 0) if last is None else _read_number("Last-Event-ID", last)
-        return EventStreamResponse(messages_of(execution.events(after)))
+        return EventStreamResponse(self._channels.messages(execution.id, execution.events, after))
 
     async def event(self, request: Request) -> Response:
         """Answer with one event, whole."""

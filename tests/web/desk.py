@@ -9,7 +9,7 @@ from typing import Any
 
 import outlast
 from outlast import workflow
-from outlast.adapters.scripted.session import call, handoff, say
+from outlast.adapters.scripted import call, handoff, say
 from outlast.core.usage import Usage
 from outlast.ports.llm import ModelReply, ModelRequest
 
@@ -67,13 +67,18 @@ CASHIER = [
 ]
 
 
-def script(request: ModelRequest) -> ModelReply:
+def replies_before(request: ModelRequest) -> int:
+    """Return how often the agent has replied before."""
     handle = request.handle if isinstance(request.handle, dict) else {}
     counts = handle.get("replies", {})
     assert isinstance(counts, dict)
     number = counts.get(request.agent, 0)
     assert isinstance(number, int)
-    reply = (CLERK if request.agent == "clerk" else CASHIER)[number]
+    return number
+
+
+def script(request: ModelRequest) -> ModelReply:
+    reply = (CLERK if request.agent == "clerk" else CASHIER)[replies_before(request)]
     return reply.with_(usage=Usage(prompt_tokens=100, completion_tokens=10, total_tokens=110))
 
 
@@ -90,7 +95,7 @@ class Trip:
         clerk = outlast.Agent(
             model="m", name="clerk", description="Plans", tools=[find_train, hold_seat], handoffs=[cashier]
         )
-        session = outlast.ScriptedSession(script, stream=True)
+        session = outlast.ScriptedSession(script, stream=True, prices={"m": outlast.Price(output=10)})
         result = await outlast.Runner.run(clerk, f"A trip to Lyon for {name}", session=session)
         return f"{result.text} {await print_ticket(name)}"
 
@@ -106,6 +111,45 @@ class Trip:
     async def add_wish(self, what: str) -> int:
         self.wishes.append(what)
         return len(self.wishes)
+
+
+LIMIT = 50
+
+
+@outlast.activity(requires_approval=True, retry_policy_max_attempts=1)
+async def charge(amount: int, card: str) -> str:
+    """Charge a card."""
+    if amount > LIMIT:
+        raise ValueError(f"card {card} ends at {LIMIT}, and {amount} was asked for")
+    with file("charged").open("a") as log:
+        print(amount, card, file=log)
+    return f"{amount} charged to {card}"
+
+
+def buyer_script(request: ModelRequest) -> ModelReply:
+    number = replies_before(request)
+    reply = BUYER[number]
+    return reply.with_(usage=Usage(prompt_tokens=100, completion_tokens=10, total_tokens=110))
+
+
+BUYER = [
+    ModelReply(entries=(say("I look for a train."), call("find_train", {"city": "Nice"}))),
+    ModelReply(entries=(call("hold_seat", {"seat": "7C"}),)),
+    ModelReply(entries=(say("First class, I think."), call("charge", {"amount": 80, "card": "blue"}))),
+    ModelReply(entries=(say("The seat is yours."),)),
+]
+
+
+@workflow.define(name="purchase")
+class Purchase:
+    """An agent buys a ticket; it ends if a tool fails."""
+
+    @workflow.entrypoint
+    async def run(self, name: str) -> str:
+        buyer = outlast.Agent(model="m", name="buyer", tools=[find_train, hold_seat, charge])
+        session = outlast.ScriptedSession(buyer_script, stream=True, raise_on_tool_fail=True)
+        result = await outlast.Runner.run(buyer, f"A ticket to Nice for {name}", session=session)
+        return result.text
 
 
 @outlast.activity()
@@ -132,4 +176,14 @@ class Idle:
         await workflow.wait_condition(lambda: False)
 
 
-WORKFLOWS = [Trip, Echo, Idle]
+@workflow.define(name="survey")
+class Survey:
+    """Asks people two questions."""
+
+    @workflow.entrypoint
+    async def run(self) -> list[Any]:
+        name = await workflow.ask("Which customer?", str, to="sales")
+        return [name, await workflow.ask("How many seats?", int)]
+
+
+WORKFLOWS = [Trip, Purchase, Echo, Idle, Survey]

@@ -40,9 +40,9 @@ async def url_of(kind: str, folder: Path) -> str:
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve an application; yield its address, which ends with a slash."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+async def listening(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+    """Serve an application, at any free port by default; yield its address, which ends with a slash."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
         server = Server(Config(app, lifespan="off", ws="none", log_config=None, timeout_graceful_shutdown=1))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser, Page, expect
-from starlette.types import ASGIApp
-from uvicorn import Config, Server
 
 import outlast
 import outlast.web
 from outlast.core.errors import StorageUnavailable
+from outlast.core.events import EventKind
 from outlast.ports.durability.backend import Backend
 from tests.web.browser import PATIENCE_MILLISECONDS, faults_of_access, opened_page
 from tests.web.desk import WORKFLOWS, Echo, Idle, Trip
-from tests.web.site import Site, inspected
+from tests.web.site import Site, inspected, listening
 
 pytestmark = pytest.mark.server
 
@@ -168,16 +166,20 @@ async def test_the_past_is_shown_as_it_was(backend: Backend, site: Site, page: P
     await expect(page.get_by_text("I look for a train.")).to_be_visible()
     await expect(page.get_by_text("Somebody must allow this.")).to_have_count(0)
     await expect(page.locator(".tokens")).to_have_text("110")
+    await expect(page.locator(".cost")).to_have_text("$0.0001")
     assert "at=3" in page.url
     await page.reload()
     await expect(page.get_by_text("I look for a train.")).to_be_visible()
     await page.get_by_role("button", name="Now").click()
     await expect(page.get_by_text("Somebody must allow this.")).to_be_visible()
     await expect(page.locator(".tokens")).to_have_text("440")
+    await expect(page.locator(".cost")).to_have_text("$0.0004")
 
 
 VIEWS = {
     "": "i-1",
+    "?status=running&tag.team=red": "a condition of its code",
+    "?status=terminated&within=1h": "No execution fits.",
     "inbox": "asks to call",
     "workers": "Carries",
     "executions/t-1": "Somebody must allow this.",
@@ -197,7 +199,7 @@ async def test_axe_finds_nothing_serious_on_any_view(
     await backend.start(Trip, "Ada", id="t-1")
     failed = await backend.start(Echo, "x", id="e-1")
     await failed.result()
-    await backend.start(Idle, id="i-1")
+    await backend.start(Idle, id="i-1", tags={"team": "red"})
     options = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
     async with inspected(backend) as site, opened_page(browser, bypass_csp=True, **options) as page:
         await page.goto(site.entrance)
@@ -210,6 +212,12 @@ async def test_axe_finds_nothing_serious_on_any_view(
         await page.goto(f"{site.address}#/executions/t-1")
         await page.get_by_role("button", name="Cancel…").click()
         assert await faults_of_access(page) == []
+        await page.goto(f"{site.address}#/?status=running")
+        await page.get_by_role("checkbox", name="Choose all of this page").check()
+        for verb in ("Pause", "Terminate", "Tag"):
+            await page.get_by_role("button", name=re.compile(f"{verb} 2…")).click()
+            assert await faults_of_access(page) == [], verb
+            await page.keyboard.press("Escape")
 
 
 class _Away:
@@ -245,40 +253,26 @@ async def test_the_page_goes_on_when_the_inspector_is_back_and_shows_nothing_twi
 ) -> None:
     app = outlast.web.inspector(backend, token="t" * 32)
     execution = await backend.start(Trip, "Ada", id="t-1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     async with opened_page(browser) as page:
-        async with at_port(app, port) as address:
+        async with listening(app) as address:
             await page.goto(f"{address}?token={app.token}#/executions/t-1")
             await expect(page.get_by_text("I look for a train.")).to_be_visible()
         await expect(page.get_by_role("alert").first).to_contain_text("does not answer")
         (folder / "open").touch()
         (folder / "paper").touch()
         async with asyncio.timeout(30):
-            while not (waiting := await execution.pending()):  # noqa: ASYNC110 - nobody announces it
-                await asyncio.sleep(0.01)
-        await execution.decide(waiting[0].key, "allow")
+            async for event in execution.events():
+                if event.kind == EventKind.APPROVAL_REQUESTED:
+                    break
+        [waiting] = await execution.pending()
+        await execution.decide(waiting.key, "allow")
         await execution.result()
-        async with at_port(app, port):
+        async with listening(app, urlsplit(address).port or 0):
             await expect(page.get_by_text("All is paid. Bon voyage!").first).to_be_visible()
             await expect(page.get_by_role("alert")).to_have_count(0)
             assert await page.get_by_text("I look for a train.").count() == 1
             positions = await page.locator(".item .select").all_inner_texts()
             assert positions == sorted(positions, key=int)
-
-
-@asynccontextmanager
-async def at_port(app: ASGIApp, port: int) -> AsyncIterator[str]:
-    """Serve at a port that was served at before."""
-    config = Config(app, lifespan="off", ws="none", log_config=None, port=port, timeout_graceful_shutdown=1)
-    server = Server(config)
-    serving = asyncio.create_task(server.serve())
-    try:
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.should_exit = True
-        await serving
 
 
 async def test_a_page_without_the_token_says_what_to_do(browser: Browser, site: Site) -> None:
@@ -312,20 +306,3 @@ async def test_the_fields_of_a_call_keep_what_is_not_edited_as_it_was(
     await form.get_by_role("button", name="Allow with these arguments").click()
     await execution.result()
     assert (folder / "paid").read_text() == "12345678901234567890 rail\n"
-
-
-async def test_a_verb_is_done_to_all_that_are_chosen_and_fit(
-    backend: Backend, site: Site, page: Page
-) -> None:
-    for number in range(3):
-        await backend.start(Idle, id=f"i-{number}")
-    await (await backend.start(Echo, 1, id="e-1")).result()
-    await page.get_by_role("checkbox", name="Choose all of this page").check()
-    await page.get_by_role("checkbox", name="Choose i-1").uncheck()
-    await expect(page.get_by_text("3 executions chosen")).to_be_visible()
-    await page.get_by_role("button", name="Terminate 2…").click()
-    dialog = page.get_by_role("dialog", name="Terminate 2 executions")
-    await dialog.get_by_role("button", name="Terminate").click()
-    await expect(dialog).to_be_hidden()  # It is there for as long as something is to be done, or was refused.
-    statuses = {one.id: str(one.status) for one in await backend.list()}
-    assert statuses == {"i-0": "terminated", "i-1": "running", "i-2": "terminated", "e-1": "completed"}

@@ -1,21 +1,25 @@
 /** What can be done with an execution: each form says first what would happen, and what would run again. */
 
+import { Dialog } from "./dialog.js";
 import { Text, Trouble, Value } from "./parts.js";
+import { useReruns } from "./reruns.js";
 import { act, addressOfRequest } from "./server.js";
-import { addressOf, go, html, useEffect, useRef, useState } from "./view.js";
+import { Tagging } from "./tagging.js";
+import { endedEarly, isOpen, isStopped, VERBS } from "./verbs.js";
+import { addressOf, go, html, useState } from "./view.js";
 import { count, editable, pretty } from "./words.js";
 
 /** The forms, by verb: when they are offered, what they say, and their fields. */
 const FORMS = {
   signal: {
     title: "Send a signal",
-    when: (status) => isOpen(status),
+    when: isOpen,
     says: () => "The handler of the signal runs once. The message is kept even if no worker is alive.",
     fields: [name("Signal"), args()],
   },
   update: {
     title: "Send an update",
-    when: (status) => isOpen(status),
+    when: isOpen,
     says: () => "A worker runs the handler once; its answer is shown here.",
     fields: [name("Update"), args()],
   },
@@ -26,45 +30,16 @@ const FORMS = {
     says: () => "The answer is read from the present state; nothing changes. It needs the code: outlast inspect MODULE.",
     fields: [name("Query"), args()],
   },
-  pause: {
-    title: "Pause",
-    when: (status, offered) => offered.includes("pause") && isOpen(status) && status !== "paused",
-    says: () => "It begins no step until somebody resumes it. What is under way may end, and is kept.",
-    fields: [{ name: "reason", label: "Reason" }],
-  },
-  resume: {
-    title: "Resume",
-    when: (status) => status === "held" || status === "paused",
-    says: (model) => `Workers take it again. No completed step runs again.${underWay(model)}`,
-    fields: [],
-  },
-  cancel: {
-    title: "Cancel",
-    when: (status) => isOpen(status),
-    says: () => "The execution is asked to end; its code can clean up first.",
-    fields: [],
-  },
-  terminate: {
-    title: "Terminate",
-    when: (status) => isOpen(status),
-    says: () => "The execution ends at once, without any clean-up. What a step does at this moment may still happen.",
-    fields: [{ name: "reason", label: "Reason", value: "from the inspector" }],
-    isGrave: true,
-  },
-  retry: {
-    title: "Retry",
-    when: (status) => ["failed", "cancelled", "terminated"].includes(status),
-    says: (model) => {
-      const failed = model.spans.filter((span) => span.state === "failed" && span.kind !== "wait" && !span.isVoid).at(-1);
-      const anew = failed ? ` A failed step that ended it is tried anew: the last one is ${failed.name}.` : "";
-      return `It is opened again under the same id, with today's code. No completed step runs again.${anew}${underWay(model)}`;
-    },
-    fields: [again()],
-  },
+  pause: { ...verb("pause"), when: (status) => isOpen(status) && !isStopped(status) },
+  resume: { ...verb("resume"), when: isStopped, says: (model) => `${VERBS.resume.says}${underWay(model)}` },
+  cancel: { ...verb("cancel"), when: isOpen },
+  terminate: { ...verb("terminate"), when: isOpen },
+  retry: { ...verb("retry"), when: endedEarly, fields: [again()], asksWhat: true },
 };
 
-function isOpen(status) {
-  return ["running", "held", "paused"].includes(status);
+function verb(of) {
+  const { title, says, reason, isGrave } = VERBS[of];
+  return { title, says: () => says, isGrave, fields: reason ? [{ name: "reason", label: "Reason", value: reason.value }] : [] };
 }
 
 function name(what) {
@@ -84,86 +59,25 @@ function underWay(model) {
   return open.length ? ` Under way now, and run again if the outcome is lost: ${open.map((span) => span.name).join(", ")}.` : "";
 }
 
-export function Actions({ id, status, model, readOnly, offered, onDone }) {
-  const [verb, setVerb] = useState();
-  const shown = Object.entries(FORMS).filter(([, form]) => form.when(status, offered) && (!readOnly || form.reads));
+export function Actions({ of, model, readOnly, offered, onDone }) {
+  const { id, status } = of;
+  const [doing, setDoing] = useState();
+  const close = () => setDoing(undefined);
+  const shown = Object.entries(FORMS).filter(([one, form]) => offered.includes(one) && form.when(status) && (!readOnly || form.reads));
   return html`<div class="buttons" role="group" aria-label="Actions">
-      ${shown.map(([one, form]) => html`<button key=${one} onClick=${() => setVerb(one)}>${form.title}…</button>`)}
+      ${shown.map(([one, form]) => html`<button key=${one} onClick=${() => setDoing(one)}>${form.title}…</button>`)}
+      ${!readOnly && offered.includes("tag") && html`<button onClick=${() => setDoing("tag")}>Tag…</button>`}
       <a href=${addressOfRequest("export", { id })} download=${`${id}.jsonl`}>Export</a>
     </div>
-    ${verb && html`<${Form} key=${verb} id=${id} verb=${verb} form=${FORMS[verb]} model=${model} onClose=${() => setVerb(undefined)} onDone=${onDone} />`}`;
-}
-
-/** Do one thing to each of several executions; what one of them refuses does not stop the others. */
-export function Bulk({ chosen, readOnly, onDone }) {
-  const [verb, setVerb] = useState();
-  if (readOnly || !chosen.length) return null;
-  const fits = Object.entries(BULK).map(([one, fit]) => [one, chosen.filter(fit).map(({ id }) => id)]);
-  return html`<div class="buttons" role="group" aria-label="Actions on the chosen executions">
-      <span>${count(chosen.length, "execution")} chosen:</span>
-      ${fits.map(([one, ids]) => ids.length > 0 && html`<button key=${one} onClick=${() => setVerb(one)}>${FORMS[one].title} ${ids.length}…</button>`)}
-    </div>
-    ${verb && html`<${BulkForm} key=${verb} verb=${verb} ids=${Object.fromEntries(fits)[verb]} onClose=${() => setVerb(undefined)} onDone=${onDone} />`}`;
-}
-
-/** The verbs for several executions, and those that each fits. */
-const BULK = {
-  cancel: ({ status }) => isOpen(status),
-  terminate: ({ status }) => isOpen(status),
-  resume: ({ status }) => status === "held" || status === "paused",
-  retry: ({ status }) => ["failed", "cancelled", "terminated"].includes(status),
-};
-
-function BulkForm({ verb, ids, onClose, onDone }) {
-  const form = FORMS[verb];
-  const [progress, setProgress] = useState();
-  const run = async (event) => {
-    event.preventDefault();
-    const refusals = [];
-    for (const [number, id] of ids.entries()) {
-      setProgress({ number, refusals });
-      try {
-        await act(verb, verb === "terminate" ? { id, reason: "from the inspector" } : { id });
-      } catch (error) {
-        refusals.push({ id, error });
-      }
-    }
-    setProgress({ number: ids.length, refusals, isOver: true });
-    onDone();
-  };
-  return html`<${Dialog} title=${`${form.title} ${count(ids.length, "execution")}`} onClose=${onClose}>
-    <p>${form.says({ open: [], spans: [] })}</p>
-    <details><summary>${count(ids.length, "execution")}</summary><ul>${ids.map((id) => html`<li key=${id}><${Text}>${id}<//></li>`)}</ul></details>
-    <p role="status">${progress && `${progress.number} of ${ids.length} done, ${count(progress.refusals.length, "refusal")}.`}</p>
-    ${progress?.refusals.map(({ id, error }) => html`<${Trouble} key=${id} error=${{ message: `${id}: ${error.message}` }} />`)}
-    <form class="buttons" onSubmit=${run}>
-      ${!progress && html`<button class=${form.isGrave ? "main grave" : "main"}>${form.title}</button>`}
-      <button type="button" disabled=${progress && !progress.isOver} onClick=${onClose}>Close</button>
-    </form>
-  <//>`;
-}
-
-/** A dialog that the keyboard stays in, until it is closed. */
-export function Dialog({ title, onClose, children }) {
-  const dialog = useRef(null);
-  useEffect(() => {
-    const shown = dialog.current;
-    shown.showModal();
-    return () => shown.close();
-  }, []);
-  return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onCancel=${(event) => {
-    event.preventDefault();
-    onClose();
-  }}>
-    <h2 id="dialog-title">${title}</h2>
-    ${children}
-  </dialog>`;
+    ${doing === "tag" && html`<${Tagging} of=${[of]} onClose=${close} onDone=${onDone} />`}
+    ${doing in FORMS && html`<${Form} key=${doing} id=${id} verb=${doing} form=${FORMS[doing]} model=${model} onClose=${close} onDone=${onDone} />`}`;
 }
 
 function Form({ id, verb, form, model, onClose, onDone }) {
   const [given, setGiven] = useState(() => Object.fromEntries(form.fields.map((field) => [field.name, field.value ?? ""])));
   const [outcome, setOutcome] = useState({});
   const [isBusy, setBusy] = useState(false);
+  const { found, isKnown } = useReruns(form.asksWhat ? [id] : []);
   const send = async (event) => {
     event.preventDefault();
     setBusy(true);
@@ -180,10 +94,11 @@ function Form({ id, verb, form, model, onClose, onDone }) {
   };
   return html`<${Dialog} title=${form.title} onClose=${onClose}>
     <p>${form.says(model)}</p>
+    ${form.asksWhat && html`<p class="reruns"><${Text}>${found[id] ?? "…"}<//></p>`}
     <form onSubmit=${send}>
       ${form.fields.map((field) => html`<${Field} key=${field.name} of=${field} value=${given[field.name]} onInput=${(value) => setGiven({ ...given, [field.name]: value })} />`)}
       <p class="buttons">
-        <button class=${form.isGrave ? "main grave" : "main"} disabled=${isBusy}>${isBusy ? "Waiting…" : form.title}</button>
+        <button class=${form.isGrave ? "main grave" : "main"} disabled=${isBusy || !isKnown}>${isBusy ? "Waiting…" : form.title}</button>
         <button type="button" onClick=${onClose}>Close</button>
       </p>
     </form>

@@ -1,11 +1,14 @@
 /** The page: the frame around the views, and which of them the address names. */
 
 import { Execution } from "./execution.js";
-import { Fleet, Inbox, Workers } from "./fleet.js";
+import { Fleet } from "./fleet.js";
+import { Inbox } from "./inbox.js";
 import { Trouble } from "./parts.js";
+import { propose } from "./person.js";
 import { read } from "./server.js";
 import { addressOf, html, render, useEffect, useLoaded, usePlace } from "./view.js";
 import { visible } from "./words.js";
+import { Workers } from "./workers.js";
 
 const VIEWS = [
   ["", "Executions"],
@@ -18,6 +21,9 @@ function App() {
   const [view, id] = place.parts;
   const { value: about, error } = useLoaded(() => read("about"), 0);
   const readOnly = about?.read_only ?? true;
+  useEffect(() => {
+    if (about) propose(about.user);
+  }, [about]);
   useEffect(() => {
     document.title = `${visible(id ?? view) || "executions"} · Outlast`;
   }, [view, id]);
@@ -34,10 +40,10 @@ function App() {
     </header>
     <main id="main" tabindex="-1">
       <${Trouble} error=${error} />
-      ${view === "executions" && id ? html`<${Execution} key=${id} id=${id} parameters=${place.parameters} readOnly=${readOnly} offered=${about?.actions ?? []} />`
+      ${view === "executions" && id ? html`<${Execution} key=${id} id=${id} parameters=${place.parameters} readOnly=${readOnly} offered=${about?.actions ?? []} machine=${about?.machine} />`
       : view === "inbox" ? html`<${Inbox} readOnly=${readOnly} />`
       : view === "workers" ? html`<${Workers} />`
-      : html`<${Fleet} parameters=${place.parameters} readOnly=${readOnly} />`}
+      : html`<${Fleet} parameters=${place.parameters} readOnly=${readOnly} offered=${about?.actions ?? []} />`}
     </main>`;
 }
 

@@ -1,13 +1,18 @@
-/** A call that waits for a person, with its arguments to edit. */
+/** Calls that wait for a person: one with its arguments to edit, or several that get the same decision. */
 
 import { Arguments } from "./forms.js";
-import { Text, Trouble } from "./parts.js";
+import { Dialog } from "./dialog.js";
+import { Each, useEach } from "./each.js";
+import { Brief, Text, Trouble } from "./parts.js";
+import { PersonField, usePerson } from "./person.js";
 import { act } from "./server.js";
 import { addressOf, html, useState } from "./view.js";
+import { count } from "./words.js";
 
-export function Approval({ of, readOnly, onDone, isLinked = false }) {
+export function Approval({ of, readOnly, onDone, isLinked = false, children }) {
   const [edited, setEdited] = useState({ text: null });
   const [reason, setReason] = useState("");
+  const [by] = usePerson();
   const [error, setError] = useState();
   const [isBusy, setBusy] = useState(false);
   const decide = async (verb) => {
@@ -15,7 +20,7 @@ export function Approval({ of, readOnly, onDone, isLinked = false }) {
     setError(undefined);
     try {
       const changed = verb === "allow" && edited.text !== null && { arguments: edited.text };
-      const given = { id: of.id, call: of.key, reason: reason || null, ...changed };
+      const given = { id: of.id, call: of.key, reason: reason || null, by: by || null, ...changed };
       onDone((await act(verb, given)).done);
     } catch (failed) {
       setError(failed);
@@ -24,7 +29,7 @@ export function Approval({ of, readOnly, onDone, isLinked = false }) {
   };
   const name = `approval-${of.key}`;
   return html`<form class="card approval" aria-labelledby=${name} onSubmit=${(event) => event.preventDefault()}>
-    <h2 id=${name}><${Text}>${of.agent}<//> asks to call <${Text} as="code">${of.tool}<//></h2>
+    <div class="headline">${children}<h2 id=${name}><${Text}>${of.agent}<//> asks to call <${Text} as="code">${of.tool}<//></h2></div>
     ${isLinked && html`<p>in <a href=${addressOf(["executions", of.id])}><${Text}>${of.id}<//></a></p>`}
     <${Arguments} text=${of.arguments} schema=${of.parameters} readOnly=${readOnly} onInput=${(text, fault) => setEdited({ text, fault })} />
     ${edited.fault && html`<p class="trouble" role="alert">${edited.fault}</p>`}
@@ -32,6 +37,8 @@ export function Approval({ of, readOnly, onDone, isLinked = false }) {
     html`<label>Reason (the model sees it if you deny)
         <input value=${reason} onInput=${(event) => setReason(event.target.value)} />
       </label>
+      ${!isLinked && html`<${PersonField} />`}
+      <p class="soft">If you allow it, the call is made once. If you deny it, the model goes on without it.</p>
       <p class="buttons">
         <button type="button" class="main" disabled=${isBusy || Boolean(edited.fault)} onClick=${() => decide("allow")}>
           ${edited.text === null ? "Allow" : "Allow with these arguments"}</button>
@@ -39,4 +46,33 @@ export function Approval({ of, readOnly, onDone, isLinked = false }) {
       </p>`}
     <${Trouble} error=${error} />
   </form>`;
+}
+
+/** Ask whether several calls shall get one decision, and make it. */
+export function Decisions({ verdict, of: calls, onClose, onDone }) {
+  const [fixed] = useState(calls);
+  const [reason, setReason] = useState("");
+  const [by] = usePerson();
+  const verb = verdict === "allow" ? "Allow" : "Deny";
+  const { outcomes, isOver, isBusy, start, stop } = useEach(
+    fixed,
+    (one) => act(verdict, { id: one.id, call: one.key, reason: reason || null, by: by || null }),
+    { title: verb, what: "call", onDone, onClose },
+  );
+  const rows = fixed.map((one, index) => ({
+    name: one.id,
+    says: html`<${Text} as="code">${one.tool}<//> <span class="soft"><${Brief} of=${one.arguments} length="160" /></span>`,
+    outcome: outcomes[index],
+  }));
+  return html`<${Dialog} title=${`${verb} ${count(fixed.length, "call")}?`} onClose=${onClose}>
+    <p>${verdict === "allow" ? "Each call is made once, with the arguments that the model wrote." : "No call is made. Each model gets the reason as the result."}</p>
+    <${Each} of=${rows} isOver=${isOver} />
+    <form onSubmit=${start}>
+      ${!isBusy && !isOver && html`<label>Reason${verdict === "deny" ? " (the models see it)" : ""}<input value=${reason} onInput=${(event) => setReason(event.target.value)} /></label><${PersonField} />`}
+      <p class="buttons">
+        ${!isOver && html`<button class=${verdict === "deny" ? "main grave" : "main"} disabled=${isBusy}>${verb} ${fixed.length}</button>`}
+        ${isBusy ? html`<button type="button" onClick=${stop}>Stop</button>` : html`<button type="button" onClick=${onClose}>Close</button>`}
+      </p>
+    </form>
+  <//>`;
 }

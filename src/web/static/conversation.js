@@ -1,54 +1,55 @@
 /** What was said: messages, calls with arguments and results, handoffs, in their order. */
 
-import { textsIn } from "./model.js";
+import { keyAt, textsIn } from "./model.js";
 import { Brief, LongText, Text, Value } from "./parts.js";
-import { html, useEffect, useRef, useState } from "./view.js";
-import { count, timeOfDay } from "./words.js";
+import { html, useCallback, useMemo, useRef } from "./view.js";
+import { Virtual } from "./virtual.js";
+import { timeOfDay } from "./words.js";
 
-const ITEMS_SHOWN = 300;
+/** A live text is shown to its end, and only so much of it: a model may write a book. */
+const LIVE_CHARACTERS = 20_000;
 
 export function Conversation({ model, picked, onPick, difference }) {
-  const [more, setMore] = useState(0);
-  const list = useRef(null);
-  const isFollowing = useRef(true);
   const items = model.talk;
-  const chosen = picked === undefined ? -1 : items.findIndex((item) => item.position === picked || item.to === picked);
-  const end = chosen >= 0 ? Math.min(items.length, Math.max(chosen + ITEMS_SHOWN / 2, ITEMS_SHOWN)) : items.length;
-  const begin = Math.max(0, end - ITEMS_SHOWN - more);
-  useEffect(() => {
-    const box = list.current;
-    const item = box.querySelector(".picked");
-    if (item) item.scrollIntoView({ block: "nearest" });
-  }, [picked]);
-  useEffect(() => {
-    const box = list.current;
-    if (picked === undefined && isFollowing.current) box.scrollTop = box.scrollHeight;
-  });
-  const scrolled = ({ currentTarget: box }) => {
-    isFollowing.current = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+  const chosen = useMemo(() => {
+    if (picked === undefined) return -1;
+    const exact = items.findIndex((item) => item.position === picked || item.to === picked);
+    const key = keyAt(model, picked);
+    return exact >= 0 || key === undefined ? exact : items.findLastIndex((item) => item.key === key);
+  }, [model, picked]);
+  // Several items may have one position: the entries of a reply.
+  const names = useMemo(() => {
+    const seen = new Map();
+    return items.map(({ position, sort }) => {
+      const name = `${position} ${sort}`;
+      seen.set(name, (seen.get(name) ?? 0) + 1);
+      return `${name} ${seen.get(name)}`;
+    });
+  }, [model]);
+  const pick = useRef(onPick);
+  pick.current = onPick;
+  // The list draws its rows again when these change, and at no other time.
+  const row = useCallback((index) => {
+    const item = items[index];
+    return html`<div class="about">
+        <button class="quiet select" aria-pressed=${index === chosen} onClick=${() => pick.current(item.position)}
+          aria-label=${`Select position ${item.position}`}>${item.position}</button>
+        ${item.agent && html`<strong><${Text}>${item.agent}<//></strong>`}
+        <time datetime=${item.at}>${timeOfDay(item.at)}</time>
+        ${item.isVoid && html`<span class="tag">void</span>`}
+        ${difference !== undefined && (item.position === difference || item.to === difference) && html`<span class="tag differs">first difference</span>`}
+      </div>
+      <${Item} of=${item} />`;
+  }, [model, chosen, difference]);
+  const within = useMemo(() => new Set(model.runs.filter((run) => run.depth).map((run) => run.key)), [model]);
+  const classOf = (index) => {
+    const { sort, isVoid, run } = items[index];
+    return `item ${sort} ${isVoid ? "void" : ""} ${index === chosen ? "picked" : ""} ${within.has(run) ? "within" : ""}`;
   };
   return html`<section class="card" aria-labelledby="conversation">
     <h2 id="conversation">Conversation</h2>
-    <div class="talk" ref=${list} tabindex="0" role="region" aria-labelledby="conversation" onScroll=${scrolled}>
-      ${begin > 0 && html`<button class="quiet" onClick=${() => setMore(more + ITEMS_SHOWN)}>Show earlier items (${begin})</button>`}
-      <ol>
-        ${items.slice(begin, end).map(
-          (item, index) => html`<li key=${`${item.position} ${begin + index}`}
-            class="item ${item.sort} ${item.isVoid ? "void" : ""} ${begin + index === chosen ? "picked" : ""}">
-            <div class="about">
-              <button class="quiet select" aria-pressed=${begin + index === chosen} onClick=${() => onPick(item.position)}
-                aria-label=${`Select position ${item.position}`}>${item.position}</button>
-              ${item.agent && html`<strong><${Text}>${item.agent}<//></strong>`}
-              <time datetime=${item.at}>${timeOfDay(item.at)}</time>
-              ${item.isVoid && html`<span class="tag">void</span>`}
-              ${difference !== undefined && (item.position === difference || item.to === difference) && html`<span class="tag differs">first difference</span>`}
-            </div>
-            <${Item} of=${item} />
-          </li>`,
-        )}
-      </ol>
-      ${end < items.length && html`<p class="soft">${count(items.length - end, "later item")}</p>`}
-    </div>
+    <${Virtual} length=${items.length} keyOf=${(index) => names[index]} row=${row} classOf=${classOf} estimate=${90}
+      shown=${chosen} isFollowing=${picked === undefined} label="Conversation" name="talk" />
   </section>`;
 }
 
@@ -59,11 +60,12 @@ function Item({ of: item }) {
     case "message":
       return html`<${Content} of=${item.content} />`;
     case "live":
-      return html`<div class="live" aria-live="off">${textsIn(item).map(({ attempt, text }, index, all) =>
-        item.isOver || index < all.length - 1
-          ? html`<p key=${attempt}><s aria-label=${`retracted, attempt ${attempt}`}><${Text}>${text}<//></s> <span class="tag">attempt ${attempt} was retracted</span></p>`
-          : html`<p key=${attempt}><${Text}>${text}<//><span class="cursor" aria-hidden="true">▍</span></p>`,
-      )}</div>`;
+      return html`<div class="live" aria-live="off">${textsIn(item).map(({ attempt, text }, index, all) => {
+        const end = text.length > LIVE_CHARACTERS ? `… ${text.slice(-LIVE_CHARACTERS)}` : text;
+        return item.isOver || index < all.length - 1
+          ? html`<p key=${attempt}><s aria-label=${`retracted, attempt ${attempt}`}><${Text}>${end}<//></s> <span class="tag">attempt ${attempt} was retracted</span></p>`
+          : html`<p key=${attempt}><${Text}>${end}<//><span class="cursor" aria-hidden="true">▍</span></p>`;
+      })}</div>`;
     case "call":
       return html`<${Call} of=${item} />`;
     case "executed":
@@ -115,5 +117,7 @@ function Chunk({ of: chunk }) {
   if (chunk.type === "thinking") return html`<details class="thinking"><summary>Thinking</summary><p><${Text}>${(chunk.thinking ?? []).map((one) => one.text ?? "").join("")}<//></p></details>`;
   if (chunk.type === "image_url" && IMAGE.test(url ?? "")) return html`<img src=${url} alt="An image of the conversation" />`;
   if (chunk.type === "tool_reference") return html`<p class="reference">Source: <${Text}>${chunk.title ?? ""}<//> <${Text} as="code">${chunk.url ?? ""}<//></p>`;
+  if (chunk.type === "document_url") return html`<p class="reference">Document: <${Text}>${chunk.document_name ?? ""}<//> <${Text} as="code">${chunk.document_url ?? ""}<//></p>`;
+  if (chunk.type === "tool_file") return html`<p class="reference">File: <${Text}>${chunk.file_name ?? chunk.file_id ?? ""}<//> <span class="soft">made by <${Text}>${chunk.tool ?? ""}<//></span></p>`;
   return html`<${Value} of=${chunk} label="part of a message" />`;
 }

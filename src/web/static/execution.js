@@ -4,10 +4,13 @@ import { Actions, Fork } from "./actions.js";
 import { Approval } from "./approvals.js";
 import { Conversation } from "./conversation.js";
 import { Journal } from "./journal.js";
-import { firstDifference, modelOf, stepIn, withMore } from "./model.js";
+import { Machine, movesOf } from "./machine.js";
+import { firstDifference, modelReader, stepIn, withMore } from "./model.js";
+import { costIn } from "./money.js";
 import { Brief, Moment, Status, Text, Trouble, Value } from "./parts.js";
 import { follow, read } from "./server.js";
 import { Timeline } from "./timeline.js";
+import { Tokens } from "./tokens.js";
 import { addressOf, go, html, useEffect, useLoaded, useMemo, useRef, useState } from "./view.js";
 import { brief, count, duration, secondsBetween, timeOfDay } from "./words.js";
 
@@ -46,7 +49,7 @@ function useEvents(id, isKnown, isOpen) {
   return { events, state };
 }
 
-export function Execution({ id, parameters, readOnly, offered }) {
+export function Execution({ id, parameters, readOnly, offered, machine }) {
   const { value: about, error, again } = useLoaded(() => read("execution", { id }), 5, id);
   const isOpen = about !== undefined && about.ended_at === null;
   const { events, state } = useEvents(id, about !== undefined, isOpen);
@@ -59,7 +62,10 @@ export function Execution({ id, parameters, readOnly, offered }) {
     () => (isPast ? events.filter((event) => event.position <= at && event.kind !== "text_delta") : events),
     [events, at, isPast],
   );
-  const model = useMemo(() => modelOf(then), [then]);
+  const readModel = useRef(null);
+  readModel.current ??= modelReader();
+  const model = useMemo(() => readModel.current(then), [then]);
+  const moves = useMemo(() => movesOf(events), [events]);
   const difference = useMemo(() => firstDifference(then), [then]);
   const picked = parameters.pick === undefined ? undefined : Number(parameters.pick);
   const [said, setSaid] = useState("");
@@ -84,22 +90,27 @@ export function Execution({ id, parameters, readOnly, offered }) {
   return html`<article>
     <${Head} about=${about} model=${model} state=${state} isPast=${isPast} carriers=${carriers} difference=${difference} onPick=${pick} />
     <${Trouble} error=${state.name === "away" ? state.error : error} />
-    <${Actions} id=${id} status=${about.status} model=${model} readOnly=${readOnly} offered=${offered} onDone=${done} />
+    <${Actions} of=${about} model=${model} readOnly=${readOnly} offered=${offered} onDone=${done} />
     <p role="status" class="said">${said}</p>
     <${Fate} about=${about} model=${model} isPast=${isPast} />
     ${!isPast && model.pending.map((one) => html`<${Asked} key=${one.position} id=${id} event=${one} readOnly=${readOnly} onDone=${done} />`)}
-    ${model.crashes.map((crash) => html`<${Crash} key=${crash.position} of=${crash} id=${id} onPick=${pick} />`)}
+    ${model.crashes.map((crash) => html`<${Crash} key=${crash.position} of=${crash} onPick=${pick} />`)}
     <${Travel} at=${at} last=${last} then=${then} onMove=${(position) => show({ at: position === last ? undefined : position })} />
     <div class="tabs" role="group" aria-label="Views of the execution">
       <button aria-pressed=${view === "run"} onClick=${() => show({ view: undefined }, false)}>Run</button>
       <button aria-pressed=${view === "journal"} onClick=${() => show({ view: "journal" }, false)}>Journal</button>
     </div>
     ${view === "journal"
-      ? html`<${Journal} id=${id} length=${last} difference=${difference} onPick=${(position) => show({ view: undefined, pick: position }, false)} />`
+      ? html`<${Journal} id=${id} length=${last} picked=${picked} difference=${difference}
+          onPick=${(position, isElsewhere) => show({ view: isElsewhere ? undefined : "journal", pick: position }, !isElsewhere)} />`
       : html`<${Timeline} model=${model} events=${then} picked=${picked} onPick=${pick} difference=${difference} />
         <div class="columns">
           <${Conversation} model=${model} picked=${picked} onPick=${pick} difference=${difference} />
-          <${Details} id=${id} event=${event} model=${model} picked=${picked} readOnly=${readOnly} onFork=${setForking} />
+          <div>
+            <${Details} id=${id} event=${event} model=${model} picked=${picked} readOnly=${readOnly} onFork=${setForking} />
+            <${Machine} machine=${machine} moves=${moves} at=${at} runs=${model.runs} selected=${event?.data.run} onPick=${pick} />
+            <${Tokens} runs=${model.runs} usage=${model.usage} onPick=${pick} />
+          </div>
         </div>`}
     ${forking && html`<${Fork} id=${id} at=${forking.position} step=${stepIn(forking)} model=${model} onClose=${() => setForking(undefined)} />`}
   </article>`;
@@ -115,25 +126,27 @@ function Asked({ id, event, readOnly, onDone }) {
 }
 
 function Head({ about, model, state, isPast, carriers, difference, onPick }) {
-  const { valid, void: lost, byAgent } = model.usage;
-  const agents = Object.entries(byAgent);
+  const { valid, void: lost } = model.usage;
   const fork = model.moments.find((moment) => moment.kind === "execution_forked")?.event.data;
   return html`<header class="head">
     <h1><${Text}>${about.id}<//></h1>
     <dl>
-      <div><dt>Status</dt><dd><${Status} of=${about.status} />${state.name === "live" && html` <span class="tag live-mark">live</span>`}${isPast && html` <span class="tag differs">showing the past</span>`}</dd></div>
+      <div><dt>Status</dt><dd><${Status} of=${isPast ? model.status : about.status} />${state.name === "live" && html` <span class="tag live-mark">live</span>`}${isPast && html` <span class="tag differs">showing the past</span>`}</dd></div>
       <div><dt>Workflow</dt><dd><${Text}>${about.workflow}<//></dd></div>
       <div><dt>Started</dt><dd><${Moment} at=${about.created_at} /></dd></div>
-      ${about.ended_at && html`<div><dt>Took</dt><dd>${duration(secondsBetween(about.created_at, about.ended_at))}</dd></div>`}
+      ${isPast
+        ? html`<div><dt>After</dt><dd>${duration(secondsBetween(model.begun, model.last))}</dd></div>`
+        : about.ended_at && html`<div><dt>Took</dt><dd>${duration(secondsBetween(about.created_at, about.ended_at))}</dd></div>`}
       ${carriers.map((worker) => html`<div key=${worker.identity}><dt>Carried by</dt><dd><${Text}>${worker.identity}<//></dd></div>`)}
       <div><dt>Turns</dt><dd>${model.turns}</dd></div>
-      <div><dt>Tokens</dt><dd><span class="tokens" title=${agents.map(([agent, usage]) => `${agent}: ${usage.total_tokens}`).join("\n")}>${valid.total_tokens.toLocaleString("en")}</span>
+      <div><dt>Tokens</dt><dd><span class="tokens">${valid.total_tokens.toLocaleString("en")}</span>
         <span class="soft"> (${valid.prompt_tokens.toLocaleString("en")} in, ${valid.completion_tokens.toLocaleString("en")} out${lost.total_tokens ? `; ${lost.total_tokens.toLocaleString("en")} more are void` : ""})</span></dd></div>
+      ${costIn(valid) && html`<div><dt>Cost</dt><dd><span class="cost">${costIn(valid)}</span>
+        ${costIn(lost) && html`<span class="soft"> (${costIn(lost)} more are void)</span>`}</dd></div>`}
       ${fork && html`<div><dt>Fork of</dt><dd><a href=${addressOf(["executions", fork.source])}><${Text}>${fork.source}<//></a> at position ${fork.source_position}
         <button class="quiet small" onClick=${() => onPick(difference)}>First difference: position ${difference}</button></dd></div>`}
       ${Object.entries(about.tags ?? {}).map(([name, value]) => html`<div key=${name}><dt><${Text}>${name}<//></dt><dd><${Text}>${value}<//></dd></div>`)}
     </dl>
-    ${agents.length > 1 && html`<p class="soft">Tokens by agent: ${agents.map(([agent, usage]) => `${brief(agent, 30)} ${usage.total_tokens.toLocaleString("en")}`).join(", ")}</p>`}
   </header>`;
 }
 
@@ -168,23 +181,26 @@ function Frames({ of: failure }) {
   )}</ol>`;
 }
 
-/** A worker that was lost. Only the journal names it. */
-function Crash({ of: crash, id, onPick }) {
-  const { value } = useLoaded(() => read("records", { id, after: crash.position - 1, limit: 1 }), 0, id, crash.position);
-  const record = value?.records[0]?.record;
-  const lost = record?.type === "execution_recovered" ? record : {};
+/** A worker that was lost: who, the gap, who took over, and what was not done again. */
+function Crash({ of: crash, onPick }) {
   const names = (spans) => spans.map((span) => span.name).join(", ");
+  const gap = crash.before ? duration(secondsBetween(crash.before.at, crash.at)) : "";
   return html`<section class="card crash-note" aria-label="A crash">
     <h2><span aria-hidden="true">☠</span> A worker was lost${crash.before ? ` after position ${crash.before.position}` : ""}</h2>
-    <ul>
-      ${lost.worker && html`<li>Lost: <${Text} as="code">${lost.worker}<//></li>`}
-      <li>${crash.before ? html`Nothing happened for ${duration(secondsBetween(crash.before.at, crash.at))}. ` : ""}Another worker took over at <time datetime=${crash.at}>${timeOfDay(crash.at)}</time>.</li>
-      <li>Not repeated: ${count(crash.kept.length, "completed step")}${crash.kept.length ? html` (<${Text}>${brief(names(crash.kept), 200)}<//>)` : ""}.</li>
-      <li>Under way then, so attempted again: ${crash.open.length ? html`<${Text}>${names(crash.open)}<//>` : "nothing"}.</li>
-    </ul>
-    ${lost.last_words && html`<details><summary>Last words of the worker</summary><${Value} of=${lost.last_words} label="last words" /></details>`}
+    <dl class="facts">
+      <div><dt>Lost</dt><dd><${Worker} of=${crash.lost} /></dd></div>
+      <div><dt>Gap</dt><dd>${gap ? `nothing happened for ${gap}` : "none"}</dd></div>
+      <div><dt>Took over</dt><dd><${Worker} of=${crash.successor} /> at <time datetime=${crash.at}>${timeOfDay(crash.at)}</time></dd></div>
+      <div><dt>Not repeated</dt><dd>${count(crash.kept.length, "completed step")}${crash.kept.length ? html`: <${Text}>${brief(names(crash.kept), 200)}<//>` : ""}</dd></div>
+      <div><dt>Attempted again</dt><dd>${crash.open.length ? html`<${Text}>${names(crash.open)}<//>, under way then` : "nothing was under way"}</dd></div>
+    </dl>
+    ${crash.lastWords && html`<details><summary>Last words of the worker</summary><${Value} of=${crash.lastWords} label="last words" /></details>`}
     <button class="quiet" onClick=${() => onPick(crash.position)}>Show in the timeline</button>
   </section>`;
+}
+
+function Worker({ of: identity }) {
+  return identity ? html`<${Text} as="code">${identity}<//>` : html`<span class="soft">a worker that the journal does not name</span>`;
 }
 
 function Travel({ at, last, then, onMove }) {

@@ -1,119 +1,112 @@
-/** All executions, the workers that are alive, and the calls that wait for a person. */
+/** The list of executions, by page and by filter. */
 
-import { Bulk } from "./actions.js";
-import { Approval } from "./approvals.js";
-import { Brief, Moment, Status, Text, Trouble } from "./parts.js";
+import { Bulk } from "./bulk.js";
+import { Filters, filtersIn, queryOf, withTag } from "./filters.js";
+import { Status, Text, Trouble } from "./parts.js";
 import { read } from "./server.js";
-import { addressOf, go, html, useLoaded, useState } from "./view.js";
-import { count, duration, secondsBetween, visible } from "./words.js";
+import { addressOf, html, useLoaded, useRef, useState } from "./view.js";
+import { Waits } from "./waits.js";
+import { age, count, duration, moment, secondsBetween, visible } from "./words.js";
 
-const STATUSES = ["running", "paused", "completed", "failed", "cancelled", "terminated"];
-
-export function Fleet({ parameters, readOnly }) {
-  const { status, workflow, cursor } = parameters;
-  const { value, error, again } = useLoaded(
-    () => read("fleet", { status, workflow, cursor }),
-    cursor ? 0 : 2,
-    status,
-    workflow,
-    cursor,
-  );
+export function Fleet({ parameters, readOnly, offered }) {
+  const filters = filtersIn(parameters);
+  const { cursor } = parameters;
+  const { value, error, again } = useLoaded(() => read("fleet", { ...queryOf(filters), cursor }), cursor ? 0 : 2, JSON.stringify([filters, cursor]));
+  const { value: alive } = useLoaded(() => read("workers"), 3);
   const [chosen, setChosen] = useState(new Set());
-  const listed = value?.executions ?? [];
-  const filter = (changed) => go(addressOf([], { status, workflow, ...changed }));
+  const [said, setSaid] = useState("");
+  // The list before stays until the next one is there.
+  const before = useRef();
+  if (value) before.current = value;
+  const shown = error && !error.retryable ? undefined : (value ?? before.current);
+  const listed = shown?.executions ?? [];
+  const isFiltered = Object.keys(filters).length > 0;
+  const workflows = [...new Set([...(alive?.workers ?? []).flatMap((worker) => worker.workflows), ...listed.map((one) => one.workflow)])].sort();
+  const done = (text) => {
+    setSaid(text);
+    again();
+  };
+  const choose = (ids, isOn) => {
+    const changed = new Set(chosen);
+    for (const id of ids) isOn ? changed.add(id) : changed.delete(id);
+    setChosen(changed);
+  };
   return html`<section aria-labelledby="executions">
-    <h1 id="executions">Executions</h1>
+    <div class="headline"><h1 id="executions">Executions</h1><${Alive} of=${alive} /></div>
+    <${Filters} filters=${filters} workflows=${workflows} />
     <${Trouble} error=${error} />
-    <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
-      <label>Status
-        <select value=${status ?? ""} onChange=${(event) => filter({ status: event.target.value })}>
-          <option value="">any</option>
-          ${STATUSES.map((one) => html`<option value=${one} selected=${one === status}>${one}</option>`)}
-        </select>
-      </label>
-      <label>Workflow
-        <input type="search" value=${workflow ?? ""} placeholder="any"
-          onChange=${(event) => filter({ workflow: event.target.value.trim() })} />
-      </label>
-    </form>
-    <${Bulk} chosen=${listed.filter((one) => chosen.has(one.id))} readOnly=${readOnly} onDone=${again} />
-    ${value && html`<${Executions} of=${listed} chosen=${chosen} onChoose=${readOnly ? undefined : setChosen} />`}
-    ${!value && !error && html`<p>Loading…</p>`}
+    <p role="status" class="said">${said}</p>
+    ${!readOnly && listed.length > 0 && html`<div class="toolbar">
+      <label class="check"><input type="checkbox" checked=${listed.every((one) => chosen.has(one.id))} onChange=${(event) => choose(listed.map((one) => one.id), event.target.checked)} /> Choose all of this page</label>
+      <${Bulk} chosen=${listed.filter((one) => chosen.has(one.id))} offered=${offered} onDone=${done} />
+    </div>`}
+    ${shown && (listed.length ? html`<${Executions} of=${listed} alive=${alive} filters=${filters} isOld=${!value} chosen=${chosen} onChoose=${readOnly ? undefined : choose} />` : html`<${Nothing} isFiltered=${isFiltered} cursor=${cursor} />`)}
+    ${!shown && !error && html`<p>Loading…</p>`}
     <nav class="pages" aria-label="Pages">
-      ${cursor && html`<a href=${addressOf([], { status, workflow })}>Newest</a>`}
-      ${value?.cursor && html`<a href=${addressOf([], { status, workflow, cursor: value.cursor })}>Older</a>`}
+      ${cursor !== undefined && html`<a href=${addressOf([], filters)}>Newest</a>`}
+      ${shown?.cursor && html`<a href=${addressOf([], { ...filters, cursor: shown.cursor })} onClick=${() => scrollTo(0, 0)}>Older</a>`}
+      ${listed.length > 0 && html`<span class="soft">${count(listed.length, "execution")} on this page${cursor === undefined ? ", the newest first" : ""}</span>`}
     </nav>
   </section>`;
 }
 
-function Executions({ of, chosen, onChoose }) {
-  const isAll = of.length > 0 && of.every((one) => chosen.has(one.id));
-  const choose = (ids, isOn) => {
-    const changed = new Set(chosen);
-    for (const id of ids) isOn ? changed.add(id) : changed.delete(id);
-    onChoose(changed);
-  };
-  if (!of.length) return html`<p>There are no executions here yet. A worker and <code>outlast start</code> make them.</p>`;
+/** The workers that are alive, in a sentence; the backend may not know them. */
+function Alive({ of }) {
+  if (!of || of.note) return null;
+  const carried = new Set(of.workers.flatMap((worker) => worker.executions)).size;
+  if (!of.workers.length) return html`<p class="urgent">No worker is alive: nothing goes on. <code>outlast worker MODULE</code> starts one.</p>`;
+  return html`<p class="soft"><a href=${addressOf(["workers"])}>${count(of.workers.length, "worker")}</a> ${of.workers.length === 1 ? "is" : "are"} alive${carried ? ` and at work on ${count(carried, "execution")}` : ""}.</p>`;
+}
+
+function Nothing({ isFiltered, cursor }) {
+  if (isFiltered || cursor !== undefined)
+    return html`<div class="card empty"><p>No execution fits.</p><p><a href=${addressOf([])}>Show all executions</a></p></div>`;
+  return html`<div class="card empty"><p>There are no executions here yet.</p>
+    <p class="soft">A worker runs them: <code>outlast worker MODULE</code>. And <code>outlast start MODULE:WORKFLOW</code> starts one.</p></div>`;
+}
+
+function Executions({ of, alive, filters, isOld, chosen, onChoose }) {
+  const carriers = new Map((alive?.workers ?? []).flatMap((worker) => worker.executions.map((id) => [id, worker.identity])));
+  const heads = ["Status", "Execution", "Waits for, or error", "Workflow", "Agent", "Turns", "Tokens", "Cost", "Age", "Tags"];
+  // The roles stay when a narrow window shows the rows as cards.
   return html`<div class="scroll" tabindex="0" role="region" aria-labelledby="executions">
-    <table class="executions">
-      <thead><tr>
-        ${onChoose && html`<th><input type="checkbox" aria-label="Choose all of this page" checked=${isAll} onChange=${(event) => choose(of.map((one) => one.id), event.target.checked)} /></th>`}
-        <th>Status</th><th>Execution</th><th>Workflow</th><th>Started</th><th>Took</th><th>Error</th></tr></thead>
-      <tbody>
-        ${of.map(
-          (one) => html`<tr key=${one.id}>
-            ${onChoose && html`<td><input type="checkbox" aria-label=${visible(`Choose ${one.id}`)} checked=${chosen.has(one.id)} onChange=${(event) => choose([one.id], event.target.checked)} /></td>`}
-            <td><${Status} of=${one.status} /></td>
-            <td><a href=${addressOf(["executions", one.id])}><${Text}>${one.id}<//></a></td>
-            <td><${Text}>${one.workflow}<//></td>
-            <td><${Moment} at=${one.created_at} /></td>
-            <td class="number">${one.ended_at ? duration(secondsBetween(one.created_at, one.ended_at)) : html`<${Age} since=${one.created_at} />`}</td>
-            <td><${Brief} of=${one.error ?? ""} length="120" /></td>
-          </tr>`,
-        )}
+    <table class="rows" role="table" aria-busy=${isOld}>
+      <thead role="rowgroup"><tr role="row">
+        ${onChoose && html`<th role="columnheader"><span class="unseen">Choose</span></th>`}
+        ${heads.map((head) => html`<th key=${head} role="columnheader" class=${["Turns", "Tokens", "Cost", "Age"].includes(head) ? "number" : ""}>${head}</th>`)}
+      </tr></thead>
+      <tbody role="rowgroup">
+        ${of.map((one) => html`<${Row} key=${one.id} of=${one} worker=${carriers.get(one.id)} filters=${filters} isChosen=${chosen.has(one.id)} onChoose=${onChoose} />`)}
       </tbody>
     </table>
   </div>`;
 }
 
-function Age({ since }) {
-  return html`<span title="It goes on.">${duration(Math.max(0, secondsBetween(since, Date.now())))} …</span>`;
+function Row({ of, worker, filters, isChosen, onChoose }) {
+  return html`<tr role="row" class=${isChosen ? "chosen" : ""}>
+    ${onChoose && html`<td role="cell" class="choose"><input type="checkbox" aria-label=${visible(`Choose ${of.id}`)} checked=${isChosen} onChange=${(event) => onChoose([of.id], event.target.checked)} /></td>`}
+    <td role="cell" class="state"><${Status} of=${of.status} /></td>
+    <td role="cell" class="id"><a href=${addressOf(["executions", of.id])}><${Text}>${of.id}<//></a>
+      ${of.parent && html`<span class="soft carrier">child of <${Text}>${of.parent}<//></span>`}
+      ${of.forked_from && html`<span class="soft carrier">fork of <${Text}>${of.forked_from}<//></span>`}</td>
+    <td role="cell" class="waits"><${Waits} of=${of} worker=${worker} /></td>
+    <td role="cell" class="workflow"><${Text}>${of.workflow}<//></td>
+    <td role="cell" class="agent">${of.agent && html`<${Text}>${of.agent}<//>`}</td>
+    <td role="cell" class="number" data-unit="turns">${figure(of.turns)}</td>
+    <td role="cell" class="number" data-unit="tokens">${figure(of.tokens)}</td>
+    <td role="cell" class="number" data-unit="cost">${of.cost}</td>
+    <td role="cell" class="number age"><${Age} of=${of} /></td>
+    <td role="cell" class="tags">${Object.entries(of.tags).map(([name, value]) => html`<a key=${name} class="chip" href=${addressOf([], withTag(filters, name, value))} title="Only executions with this tag"><${Text}>${name}=${value}<//></a>`)}</td>
+  </tr>`;
 }
 
-export function Workers() {
-  const { value, error } = useLoaded(() => read("workers"), 2);
-  return html`<section aria-labelledby="workers">
-    <h1 id="workers">Workers</h1>
-    <${Trouble} error=${error} />
-    ${value?.note && html`<p>${value.note}</p>`}
-    ${value && !value.note && !value.workers.length && html`<p>No worker is alive. <code>outlast worker MODULE</code> starts one.</p>`}
-    ${value?.workers.map(
-      (worker) => html`<article class="card" key=${worker.identity}>
-        <h2><${Text}>${worker.identity}<//></h2>
-        <p>Task queue <${Text}>${worker.task_queue}<//>, since <${Moment} at=${worker.started_at} />.
-          Runs <${Text}>${worker.workflows.join(", ")}<//>.</p>
-        <p>Carries ${count(worker.executions.length, "execution")} now${worker.executions.length ? ":" : "."}</p>
-        <ul>${worker.executions.map((id) => html`<li key=${id}><a href=${addressOf(["executions", id])}><${Text}>${id}<//></a></li>`)}</ul>
-      </article>`,
-    )}
-  </section>`;
+/** A figure of an execution: empty if the backend does not count it, or if there is nothing to count. */
+function figure(number) {
+  return number ? number.toLocaleString("en") : "";
 }
 
-export function Inbox({ readOnly }) {
-  const { value, error, again } = useLoaded(() => read("inbox"), 3);
-  const [said, setSaid] = useState("");
-  const decided = (text) => {
-    setSaid(text);
-    again();
-  };
-  return html`<section aria-labelledby="inbox">
-    <h1 id="inbox">Waiting for a person</h1>
-    <${Trouble} error=${error} />
-    <p role="status">${said}</p>
-    ${value && !value.approvals.length && html`<p>No call waits for a decision.</p>`}
-    ${value && !value.is_all && html`<p>Only the newest ${value.looked_at} running executions were looked at.</p>`}
-    ${value?.approvals.map(
-      (one) => html`<${Approval} key=${one.id + " " + one.key} of=${one} readOnly=${readOnly} onDone=${decided} isLinked=${true} />`,
-    )}
-  </section>`;
+function Age({ of }) {
+  const now = age(secondsBetween(of.created_at, Date.now()));
+  return html`<time datetime=${of.created_at} title=${`started ${moment(of.created_at)}`}>${now}</time>
+    ${of.ended_at && html`<span class="soft carrier">took ${duration(secondsBetween(of.created_at, of.ended_at))}</span>`}`;
 }

@@ -8,6 +8,8 @@
  * What a retry has put out of force is void: it is shown, and does not count.
  */
 
+import { add, nothing, runsOf } from "./runs.js";
+
 const CODE = "workflow code";
 
 const ENDS = {
@@ -22,8 +24,9 @@ const BEGINS = {
   turn_started: (data) => ({ key: data.key, kind: "model", name: `turn ${data.turn}`, lane: laneOf(data) }),
   summary_started: (data) => ({ key: data.key, kind: "model", name: "summary", lane: laneOf(data) }),
   tool_called: (data) => ({ key: callOf(data), kind: "tool", name: data.tool, lane: laneOf(data) }),
-  approval_requested: (data) => ({ key: `${callOf(data)} approval`, kind: "wait", name: `approval of ${data.tool}`, lane: laneOf(data) }),
+  approval_requested: (data) => ({ key: `${callOf(data)} approval`, kind: "wait", isApproval: true, name: `approval of ${data.tool}`, lane: laneOf(data) }),
   activity_started: (data) => ({ key: data.key, kind: "tool", name: data.name, lane: CODE }),
+  child_started: (data) => ({ key: data.key, kind: "tool", name: data.workflow, lane: CODE }),
   timer_started: (data) => ({ key: data.key, kind: "wait", name: "timer", lane: CODE }),
   update_accepted: (data) => ({ key: `update ${data.id}`, kind: "tool", name: `update ${data.name}`, lane: CODE }),
 };
@@ -40,6 +43,8 @@ const FINISHES = {
   approval_denied: (data) => [`${callOf(data)} approval`, true],
   activity_completed: (data) => [data.key, false],
   activity_failed: (data) => [data.key, true],
+  child_completed: (data) => [data.key, false],
+  child_failed: (data) => [data.key, true],
   timer_fired: (data) => [data.key, false],
   update_completed: (data) => [`update ${data.id}`, false],
   update_failed: (data) => [`update ${data.id}`, true],
@@ -53,20 +58,24 @@ const MOMENTS = {
   execution_terminated: (data) => `terminated: ${data.reason}`,
   execution_reopened: (data) => `opened again; what came after position ${data.valid} is void`,
   execution_forked: (data) => `fork of ${data.source} at position ${data.source_position}`,
-  execution_recovered: () => "a worker was lost, and another one took over",
+  execution_recovered: (data) => `${data.worker ?? "a worker"} was lost, and ${data.successor ?? "another one"} took over`,
   execution_held: (data) => `held: ${data.reason}`,
   execution_paused: (data) => `paused${data.reason ? `: ${data.reason}` : ""}`,
   execution_resumed: () => "resumed",
   signal_received: (data) => `signal ${data.name}`,
   cancel_requested: () => "asked to end",
   patched: (data) => `patch ${data.patch}`,
-  handed_off: (data) => `${data.from_agent} hands off to ${data.to_agent}`,
+  handed_off: (data) => `${data.from_agent} hands off to ${data.to_agent}${data.filtered ? ", which sees a part" : ""}`,
   reply_cut: (data) => `reply cut: ${data.reason}`,
-  limit_reached: (data) => `limit reached: ${data.limit}`,
+  limit_reached: (data) => `limit reached: ${data.limit}${data.question ? "; a person is asked to raise it" : ""}`,
   answer_rejected: (data) => `answer rejected: ${data.reason}`,
-  guardrail_rejected: (data) => `${data.guardrail} rejected the ${data.of}: ${data.reason}`,
-  guardrail_replaced: (data) => `${data.guardrail} replaced the ${data.of}`,
+  guardrail_rejected: (data) => `${data.guardrail} rejected the ${part(data)}: ${data.reason}`,
+  guardrail_replaced: (data) => `${data.guardrail} replaced the ${part(data)}`,
 };
+
+function part(data) {
+  return data.tool ? `${data.of} of ${data.tool}` : data.of;
+}
 
 function laneOf(data) {
   return `${data.run}\n${data.agent}`;
@@ -79,6 +88,20 @@ function callOf(data) {
 /** Return the call whose result came too late for its run: it does not wait any more. */
 function unsent(open, data) {
   return [...open.values()].find((span) => span.run === data.run && span.data.call_id === data.call_id && span.kind === "wait")?.key.replace(/ approval$/, "");
+}
+
+/**
+ * Return the key of what was selected: that of the step, or of the call with its approval, which begins or
+ * ends at a position. The timeline and the conversation show the same thing as selected if it has this key.
+ */
+export function keyAt(model, position) {
+  const span = model.spans.findLast((one) => one.from === position || one.to === position);
+  return span && callKeyOf(span);
+}
+
+/** Return the key of a span, without what tells the approval of a call from the call. */
+export function callKeyOf(span) {
+  return span.key.replace(/ approval$/, "");
 }
 
 /** Return the step whose result an event holds, as a fork edits it; undefined if it holds none. */
@@ -113,156 +136,211 @@ function identityOf({ kind, position, data }) {
     : `${position}`;
 }
 
-export function modelOf(events) {
-  const model = {
-    workflow: "",
-    input: undefined,
-    spans: [],
-    moments: [],
-    crashes: [],
-    talk: [],
-    usage: { valid: nothing(), void: nothing(), byAgent: {} },
-    turns: 0,
-    status: "running",
-    failure: undefined,
-    result: undefined,
-    lanes: [],
-    begun: events[0]?.at,
-    last: events.at(-1)?.at,
-    position: events.at(-1)?.position ?? 0,
-  };
-  const open = new Map();
-  const calls = new Map();
-  const live = new Map();
-  const replies = [];
-  let before;
-  for (const event of events) {
-    const { kind, data, at, position } = event;
-    if (kind === "text_delta") {
-      liveText(model, live, event);
-      continue;
-    }
-    if (BEGINS[kind]) {
-      const span = { ...BEGINS[kind](data), from: position, begun: at, to: undefined, ended: undefined, state: "open", attempts: [], data, run: data.run, event };
-      open.set(span.key, span);
-      model.spans.push(span);
-    }
-    if (FINISHES[kind]) {
-      const [key, hasFailed] = FINISHES[kind](data);
-      const span = open.get(key);
-      if (span) {
-        open.delete(key);
-        Object.assign(span, { to: position, ended: at, state: hasFailed ? "failed" : "done", end: event });
-      }
-    }
-    if (MOMENTS[kind]) model.moments.push({ position, at, kind, text: MOMENTS[kind](data), event });
-    if (ENDS[kind]) model.status = ENDS[kind];
-    switch (kind) {
-      case "execution_started":
-        model.workflow = data.workflow;
-        model.input = data.arguments ?? {};
-        model.talk.push({ position, at, sort: "input", value: model.input });
-        break;
-      case "attempt_failed": {
-        const span = open.get(data.call_id ? callOf(data) : data.key) ?? open.get(data.key);
-        span?.attempts.push({ at, attempt: data.attempt, failure: data.failure });
-        break;
-      }
-      case "model_replied":
-      case "summary_made":
-        replies.push({ position, agent: data.agent, usage: data.result.usage ?? {} });
-        if (kind === "model_replied") reply(model, live, event);
-        break;
-      case "approval_requested":
-      case "tool_called": {
-        let call = calls.get(callOf(data));
-        if (!call) {
-          call = { position, at, sort: "call", agent: data.agent, tool: data.tool, arguments: data.arguments_text ?? data.arguments ?? {}, states: [] };
-          calls.set(callOf(data), call);
-          model.talk.push(call);
-        } else if (kind === "tool_called") {
-          call.arguments = data.arguments_text ?? data.arguments ?? {};
-        }
-        call.states.push(kind === "tool_called" ? "called" : "waits for a person");
-        break;
-      }
-      case "approval_given":
-      case "approval_denied": {
-        const call = calls.get(callOf(data));
-        const because = data.reason ? `: ${data.reason}` : "";
-        const edited = data.edited_arguments ? " with other arguments" : "";
-        call?.states.push(`${kind === "approval_given" ? `allowed${edited}` : "denied"}${because}`);
-        if (call && data.edited_arguments) call.asked = call.arguments;
-        break;
-      }
-      case "tool_returned":
-      case "tool_failed": {
-        const call = calls.get(callOf(data));
-        if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
-        break;
-      }
-      case "activity_started": {
-        const call = { position, at, sort: "call", tool: data.name, arguments: data.arguments ?? {}, states: ["called"] };
-        calls.set(data.key, call);
-        model.talk.push(call);
-        break;
-      }
-      case "activity_completed":
-      case "activity_failed": {
-        const call = calls.get(data.key);
-        if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
-        break;
-      }
-      case "result_unsent":
-        open.delete(`${unsent(open, data)} approval`);
-        break;
-      case "handed_off":
-        model.talk.push({ position, at, sort: "handoff", agent: data.from_agent, text: MOMENTS.handed_off(data) });
-        break;
-      case "signal_received":
-      case "reply_cut":
-      case "limit_reached":
-      case "answer_rejected":
-      case "guardrail_rejected":
-      case "guardrail_replaced":
-      case "execution_forked":
-      case "execution_held":
-        model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
-        break;
-      case "execution_recovered":
-        model.crashes.push({
-          position,
-          at,
-          before,
-          kept: model.spans.filter((span) => span.ended && !span.isVoid && span.kind !== "wait"),
-          open: model.spans.filter((span) => !span.ended && !span.isVoid && span.kind !== "wait"),
-        });
-        model.talk.push({ position, at, sort: "crash", text: "A worker was lost. Another one took over." });
-        break;
-      case "execution_reopened":
-        reopen(model, open, calls, data.valid);
-        model.status = "running";
-        model.failure = undefined;
-        live.clear();
-        model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
-        break;
-      case "execution_completed":
-        model.result = data.result;
-        model.talk.push({ position, at, sort: "result", value: data.result });
-        break;
-      case "execution_failed":
-        model.failure = data.failure;
-        model.talk.push({ position, at, sort: "failure", failure: data.failure });
-        break;
-    }
-    before = { at, position };
+/**
+ * What the events of an execution say, taken one after the other. More events can be taken at any time, so that
+ * a page which follows a long execution does not read all of it again for each of them.
+ */
+class Fold {
+  constructor() {
+    this.model = {
+      workflow: "",
+      input: undefined,
+      spans: [],
+      moments: [],
+      crashes: [],
+      talk: [],
+      replies: [],
+      voids: [],
+      status: "running",
+      failure: undefined,
+      result: undefined,
+      begun: undefined,
+      last: undefined,
+      position: 0,
+    };
+    this.open = new Map();
+    this.calls = new Map();
+    this.live = new Map();
+    this.before = undefined;
+    this.count = 0;
+    this.newest = undefined;
   }
-  sum(model, replies);
-  model.lanes = lanesOf(model);
-  model.open = [...open.values()];
-  const hasEnded = model.status !== "running";
-  model.pending = hasEnded ? [] : model.open.filter((span) => span.event.kind === "approval_requested").map((span) => span.event);
-  return model;
+
+  /** Return whether `events` begin with those that were taken. */
+  isBefore(events) {
+    return this.count <= events.length && (!this.count || events[this.count - 1] === this.newest);
+  }
+
+  take(events) {
+    for (; this.count < events.length; this.count++) {
+      const event = events[this.count];
+      this.model.begun ??= event.at;
+      this.model.last = event.at;
+      this.model.position = event.position;
+      takeEvent(this, event);
+      if (event.kind !== "text_delta") this.before = { at: event.at, position: event.position };
+      this.newest = event;
+    }
+    return this;
+  }
+
+  /** Return the model of what was taken; it does not change when more is taken, but for what is in its lists. */
+  present() {
+    const model = { ...this.model };
+    sum(model);
+    model.runs = runsOf(model);
+    model.lanes = lanesOf(model);
+    model.open = [...this.open.values()];
+    const hasEnded = model.status !== "running";
+    model.pending = hasEnded ? [] : model.open.filter((span) => span.event.kind === "approval_requested").map((span) => span.event);
+    return model;
+  }
+}
+
+/** Return the model of an execution by its events. */
+export function modelOf(events) {
+  return new Fold().take(events).present();
+}
+
+/** Return a function that returns the model of growing lists of events, and reads only what is new in each. */
+export function modelReader() {
+  let fold = new Fold();
+  return (events) => {
+    if (!fold.isBefore(events)) fold = new Fold();
+    return fold.take(events).present();
+  };
+}
+
+function takeEvent({ model, open, calls, live, before }, event) {
+  const { kind, data, at, position } = event;
+  if (kind === "text_delta") {
+    liveText(model, live, event);
+    return;
+  }
+  if (BEGINS[kind]) {
+    const span = { ...BEGINS[kind](data), from: position, begun: at, to: undefined, ended: undefined, state: "open", attempts: [], data, run: data.run, event };
+    open.set(span.key, span);
+    model.spans.push(span);
+  }
+  if (FINISHES[kind]) {
+    const [key, hasFailed] = FINISHES[kind](data);
+    const span = open.get(key);
+    if (span) {
+      open.delete(key);
+      Object.assign(span, { to: position, ended: at, state: hasFailed ? "failed" : "done", end: event });
+    }
+  }
+  if (MOMENTS[kind]) model.moments.push({ position, at, kind, text: MOMENTS[kind](data), event });
+  if (ENDS[kind]) model.status = ENDS[kind];
+  switch (kind) {
+    case "execution_started":
+      model.workflow = data.workflow;
+      model.input = data.arguments ?? {};
+      model.talk.push({ position, at, sort: "input", value: model.input });
+      break;
+    case "attempt_failed": {
+      const span = open.get(data.call_id ? callOf(data) : data.key) ?? open.get(data.key);
+      span?.attempts.push({ at, position, attempt: data.attempt, failure: data.failure });
+      break;
+    }
+    case "model_replied":
+    case "summary_made":
+      model.replies.push({ position, run: data.run, turn: data.turn, agent: data.agent, usage: data.result.usage ?? {}, isTurn: kind === "model_replied" });
+      if (kind === "model_replied") reply(model, live, event);
+      break;
+    case "approval_requested":
+    case "tool_called": {
+      let call = calls.get(callOf(data));
+      if (!call) {
+        call = { position, at, sort: "call", key: callOf(data), run: data.run, agent: data.agent, tool: data.tool, arguments: data.arguments_text ?? data.arguments ?? {}, states: [] };
+        calls.set(callOf(data), call);
+        model.talk.push(call);
+      } else if (kind === "tool_called") {
+        call.arguments = data.arguments_text ?? data.arguments ?? {};
+      }
+      call.states.push(kind === "tool_called" ? "called" : "waits for a person");
+      break;
+    }
+    case "approval_given":
+    case "approval_denied": {
+      const call = calls.get(callOf(data));
+      const because = data.reason ? `: ${data.reason}` : "";
+      const edited = data.edited_arguments ? " with other arguments" : "";
+      call?.states.push(`${kind === "approval_given" ? `allowed${edited}` : "denied"}${data.by ? ` by ${data.by}` : ""}${because}`);
+      if (call && data.edited_arguments) call.asked = call.arguments;
+      break;
+    }
+    case "tool_returned":
+    case "tool_failed": {
+      const call = calls.get(callOf(data));
+      if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
+      break;
+    }
+    case "activity_started": {
+      const call = { position, at, sort: "call", key: data.key, tool: data.name, arguments: data.arguments ?? {}, states: ["called"] };
+      calls.set(data.key, call);
+      model.talk.push(call);
+      break;
+    }
+    case "child_started": {
+      const call = { position, at, sort: "call", key: data.key, tool: data.workflow, arguments: { child: data.child }, states: ["started"] };
+      calls.set(data.key, call);
+      model.talk.push(call);
+      break;
+    }
+    case "child_completed":
+    case "child_failed":
+    case "activity_completed":
+    case "activity_failed": {
+      const call = calls.get(data.key);
+      if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
+      break;
+    }
+    case "result_unsent":
+      open.delete(`${unsent(open, data)} approval`);
+      break;
+    case "handed_off":
+      model.talk.push({ position, at, sort: "handoff", agent: data.from_agent, text: MOMENTS.handed_off(data) });
+      break;
+    case "signal_received":
+    case "reply_cut":
+    case "limit_reached":
+    case "answer_rejected":
+    case "guardrail_rejected":
+    case "guardrail_replaced":
+    case "execution_forked":
+    case "execution_held":
+      model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
+      break;
+    case "execution_recovered":
+      model.crashes.push({
+        position,
+        at,
+        before,
+        kept: model.spans.filter((span) => span.ended && !span.isVoid && span.kind !== "wait"),
+        open: model.spans.filter((span) => !span.ended && !span.isVoid && span.kind !== "wait"),
+        lost: data.worker,
+        successor: data.successor,
+        lastWords: data.last_words,
+      });
+      model.talk.push({ position, at, sort: "crash", text: `${data.worker ?? "A worker"} was lost. ${data.successor ?? "Another one"} took over.` });
+      break;
+    case "execution_reopened":
+      reopen(model, open, calls, data.valid);
+      model.status = "running";
+      model.failure = undefined;
+      live.clear();
+      model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
+      break;
+    case "execution_completed":
+      model.result = data.result;
+      model.talk.push({ position, at, sort: "result", value: data.result });
+      break;
+    case "execution_failed":
+      model.failure = data.failure;
+      model.talk.push({ position, at, sort: "failure", failure: data.failure });
+      break;
+  }
 }
 
 /** Put what came after a position out of force; what was under way there is open again. */
@@ -284,32 +362,32 @@ function reopen(model, open, calls, valid) {
     if (call.position > valid) calls.delete(key);
     else if (call.to > valid) Object.assign(call, { to: undefined, result: undefined, failure: undefined });
   }
-  model.voids = [...(model.voids ?? []), { from: valid, to: model.moments.at(-1)?.position }];
+  model.voids.push({ from: valid, to: model.moments.at(-1)?.position });
 }
 
 function isVoid(model, position) {
-  return (model.voids ?? []).some((one) => position > one.from && position < one.to);
+  return model.voids.some((one) => position > one.from && position < one.to);
 }
 
 function liveText(model, live, { data, position, at }) {
   let item = live.get(data.key);
   if (!item) {
-    item = { position, at, sort: "live", agent: data.agent, attempts: new Map() };
+    item = { position, at, sort: "live", key: data.key, run: data.run, agent: data.agent, attempts: new Map() };
     live.set(data.key, item);
     model.talk.push(item);
   }
-  if (!item.attempts.has(data.attempt)) item.attempts.set(data.attempt, new Map());
-  item.attempts.get(data.attempt).set(data.sequence, data.text);
+  if (!item.attempts.has(data.attempt)) item.attempts.set(data.attempt, { text: "", sequence: 0 });
+  const written = item.attempts.get(data.attempt);
+  // A reader that was cut off gets the text again, from its first piece.
+  if (data.sequence > written.sequence) {
+    written.text += data.text;
+    written.sequence = data.sequence;
+  }
 }
 
 /** Return the texts of the attempts at a reply, in order; each but the last one is retracted. */
 export function textsIn(item) {
-  return [...item.attempts.entries()]
-    .sort(([one], [other]) => one - other)
-    .map(([attempt, pieces]) => ({
-      attempt,
-      text: [...pieces.entries()].sort(([one], [other]) => one - other).map(([, text]) => text).join(""),
-    }));
+  return [...item.attempts.entries()].sort(([one], [other]) => one - other).map(([attempt, { text }]) => ({ attempt, text }));
 }
 
 function reply(model, live, { data, position, at }) {
@@ -323,7 +401,7 @@ function reply(model, live, { data, position, at }) {
     else model.talk.splice(model.talk.lastIndexOf(item), 1);
   }
   for (const entry of data.result.entries ?? []) {
-    const about = { position, at, agent: data.agent };
+    const about = { position, at, key: data.key, run: data.run, agent: data.agent };
     if (entry.type === "message.output") model.talk.push({ ...about, sort: "message", content: entry.content });
     else if (entry.type === "tool.execution") model.talk.push({ ...about, sort: "executed", tool: entry.name, value: { arguments: entry.arguments, info: entry.info } });
     else if (entry.type === "agent.handoff") model.talk.push({ ...about, sort: "handoff", text: `${entry.previous_agent_name} hands off to ${entry.next_agent_name}` });
@@ -331,33 +409,25 @@ function reply(model, live, { data, position, at }) {
   }
 }
 
-function nothing() {
-  return { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 };
-}
-
-function add(sums, usage) {
-  for (const name of Object.keys(sums)) sums[name] += Number(usage[name] ?? 0);
-}
-
-function sum(model, replies) {
-  for (const { position, agent, usage } of replies) {
-    if (isVoid(model, position)) {
-      add(model.usage.void, usage);
-      continue;
-    }
-    model.turns += 1;
-    add(model.usage.valid, usage);
-    model.usage.byAgent[agent] ??= nothing();
-    add(model.usage.byAgent[agent], usage);
+function sum(model) {
+  model.usage = { valid: nothing(), void: nothing() };
+  model.turns = 0;
+  for (const reply of model.replies) {
+    reply.isVoid = isVoid(model, reply.position);
+    add(reply.isVoid ? model.usage.void : model.usage.valid, reply.usage);
+    if (!reply.isVoid && reply.isTurn) model.turns += 1;
   }
 }
 
+/** Return the lanes: those of a run stand together, and below the run that it is a part of. */
 function lanesOf(model) {
-  const runs = [...new Set(model.spans.map((span) => span.run).filter(Boolean))];
-  const lanes = [...new Set(model.spans.map((span) => span.lane))];
+  const order = new Map(model.runs.map((run, index) => [run.key, index]));
+  const rank = (id) => order.get(id.split("\n")[0]) ?? -1;
+  const lanes = [...new Set(model.spans.map((span) => span.lane))].sort((one, other) => rank(one) - rank(other));
   return lanes.map((id) => {
-    if (id === CODE) return { id, name: CODE };
-    const [run, agent] = id.split("\n");
-    return { id, name: runs.length > 1 ? `${agent}, run ${runs.indexOf(run) + 1}` : agent };
+    const [key, agent] = id.split("\n");
+    const run = model.runs[order.get(key)];
+    if (!run) return { id, name: CODE, depth: 0 };
+    return { id, name: model.runs.length > 1 ? `${agent}, run ${order.get(key) + 1}` : agent, depth: run.depth };
   });
 }

@@ -1,9 +1,11 @@
 /** Small parts that several views have. */
 
-import { html, useState } from "./view.js";
+import { html, useMemo, useState } from "./view.js";
 import { brief, moment, pretty, visible } from "./words.js";
 
 const SHOWN_CHARACTERS = 4000;
+/** A long text is in pieces, of which the browser lays out only those that are seen: ten megabytes do not stop it. */
+const PIECE_CHARACTERS = 20_000;
 
 /** Text that somebody else wrote: a model, a tool, a user of the library. */
 export function Text({ children, as: Tag = "span", ...rest }) {
@@ -14,15 +16,39 @@ export function Text({ children, as: Tag = "span", ...rest }) {
 export function LongText({ children, label }) {
   const text = [children ?? ""].flat().join("");
   const [isWhole, setWhole] = useState(false);
-  const shown = isWhole ? text : text.slice(0, SHOWN_CHARACTERS);
-  return html`<pre class="foreign" dir="auto" tabindex="0" aria-label=${label}>${visible(shown)}</pre>
-    ${shown.length < text.length &&
+  const shown = useMemo(() => visible(isWhole ? text : text.slice(0, SHOWN_CHARACTERS)), [text, isWhole]);
+  const pieces = useMemo(() => piecesOf(shown), [shown]);
+  return html`<pre class="foreign" dir="auto" tabindex="0" aria-label=${label}>${pieces.length > 1
+      ? pieces.map((piece, index) => html`<span key=${index} class="piece">${piece}</span>`)
+      : shown}</pre>
+    ${!isWhole && text.length > SHOWN_CHARACTERS &&
     html`<button class="quiet" onClick=${() => setWhole(true)}>Show all ${text.length.toLocaleString("en")} characters</button>`}`;
+}
+
+/** Return a text in pieces of about one length, each of which ends with a line if it has several. */
+function piecesOf(text) {
+  const pieces = [];
+  let at = 0;
+  while (text.length - at > PIECE_CHARACTERS) {
+    let end = at + PIECE_CHARACTERS;
+    const line = text.lastIndexOf("\n", end);
+    if (line > at) {
+      pieces.push(text.slice(at, line));
+      at = line + 1;
+      continue;
+    }
+    // A piece does not end in the middle of a character.
+    if (/[\ud800-\udbff]/.test(text[end - 1])) end -= 1;
+    pieces.push(text.slice(at, end));
+    at = end;
+  }
+  return [...pieces, text.slice(at)];
 }
 
 /** A value as JSON; a text as it is. */
 export function Value({ of, label = "value" }) {
-  return html`<${LongText} label=${label}>${typeof of === "string" ? of : pretty(of)}<//>`;
+  const text = useMemo(() => (typeof of === "string" ? of : pretty(of)), [of]);
+  return html`<${LongText} label=${label}>${text}<//>`;
 }
 
 export function Brief({ of, length }) {

@@ -46,9 +46,9 @@ async function request(address, options) {
   return value;
 }
 
-/** Return the address of a request that reads. */
+/** Return the address of a request that reads. Parameters that are undefined are left out. */
 export function addressOfRequest(what, parameters = {}) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const given = Object.entries(parameters).filter(([, value]) => value !== undefined);
   return `api/${what}?${new URLSearchParams(given)}`;
 }
 

@@ -1,10 +1,10 @@
 /** What happened when: a lane for each agent of each run, and a band where a worker was lost. */
 
+import { callKeyOf, keyAt } from "./model.js";
 import { Text } from "./parts.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./view.js";
 import { count, duration, secondsBetween, timeOfDay, visible } from "./words.js";
 
-const LABEL_WIDTH = 150;
 const ROW_HEIGHT = 26;
 const BAR_WIDTH_MIN = 10;
 /** Bars this far outside of what is seen are there already when somebody scrolls. */
@@ -12,7 +12,7 @@ const MARGIN = 1200;
 
 /** Return a function from a position and its time to a place on the axis, and the length of the axis. */
 function scaleOf(events, isTrue, width) {
-  const times = events.map((event) => new Date(event.at).getTime());
+  const times = events.map((event) => (event.time ??= Date.parse(event.at)));
   const places = new Map();
   let x = 0;
   const first = times[0] ?? 0;
@@ -91,7 +91,10 @@ export function Timeline({ model, events, picked, onPick, difference }) {
     const bar = box.current.querySelector('[aria-pressed="true"]');
     if (bar && isFocused.current) bar.focus();
   }, [picked]);
+  const key = useMemo(() => (picked === undefined ? undefined : keyAt(model, picked)), [model, picked]);
   const isPicked = (span) => picked !== undefined && (span.from === picked || span.to === picked);
+  // A call and its approval are two spans of one thing.
+  const isRelated = (span) => key !== undefined && callKeyOf(span) === key;
   const at = drawn.bars.findIndex(({ span }) => isPicked(span));
   const move = (event) => {
     const here = Math.max(at, 0);
@@ -105,6 +108,7 @@ export function Timeline({ model, events, picked, onPick, difference }) {
   };
   const isNear = ({ from, to }, index) =>
     (to > seen.left - MARGIN && from < seen.left + seen.width + MARGIN) || index === Math.max(at, 0);
+  const near = drawn.bars.map((bar, index) => ({ bar, index })).filter(({ bar, index }) => isNear(bar, index));
   return html`<section class="card timeline" aria-labelledby="timeline">
     <div class="bar">
       <h2 id="timeline">Timeline</h2>
@@ -112,22 +116,21 @@ export function Timeline({ model, events, picked, onPick, difference }) {
       <span class="soft">${count(model.spans.length, "step or wait", "steps and waits")}. Arrow keys go from one to the next.</span>
     </div>
     <div class="lanes">
-      <div class="names" style=${{ width: `${LABEL_WIDTH}px`, height: `${drawn.height + 22}px` }}>
-        ${drawn.lanes.map((lane) => html`<div style=${{ top: `${lane.top}px` }} title=${visible(lane.name)}><${Text}>${lane.name}<//></div>`)}
+      <div class="names" style=${{ height: `${drawn.height + 22}px` }}>
+        ${drawn.lanes.map((lane) => html`<div style=${{ top: `${lane.top}px` }} class=${lane.depth ? "nested" : ""} title=${visible(lane.name)}><${Text}>${lane.name}<//></div>`)}
       </div>
       <div class="track" ref=${box} role="group" aria-label="Steps and waits in their order" onKeyDown=${move} onFocusIn=${() => (isFocused.current = true)} onFocusOut=${() => (isFocused.current = false)}>
         <div style=${{ width: `${drawn.width}px`, height: `${drawn.height + 22}px` }}>
           ${model.crashes.map((crash) => html`<${CrashBand} key=${crash.position} crash=${crash} drawn=${drawn} onPick=${onPick} />`)}
           ${difference && html`<div class="difference" style=${{ left: `${drawn.scale.at(difference)}px`, height: `${drawn.height}px` }} title="The first difference from the original"></div>`}
-          ${drawn.bars.map(
-            (bar, index) =>
-              isNear(bar, index) &&
-              html`<button key=${`${bar.span.from} ${bar.span.key}`} class="span ${bar.span.kind} ${bar.span.isVoid ? "void" : bar.span.state}"
+          ${near.map(
+            ({ bar, index }) =>
+              html`<button key=${`${bar.span.from} ${bar.span.key}`} class="span ${bar.span.kind} ${bar.span.isVoid ? "void" : bar.span.state} ${bar.span.isApproval ? "approval-wait" : ""} ${isRelated(bar.span) ? "related" : ""}"
                 style=${{ left: `${bar.from}px`, top: `${bar.top}px`, width: `${bar.to - bar.from}px` }}
                 aria-pressed=${isPicked(bar.span)} aria-label=${visible(nameOf(bar.span))} title=${visible(nameOf(bar.span))}
                 tabindex=${index === Math.max(at, 0) ? 0 : -1} onClick=${() => onPick(bar.span.from)}>
                 ${bar.to - bar.from > 40 && html`<span aria-hidden="true">${visible(bar.span.name)}</span>`}
-                ${bar.span.attempts.map((one, number) => html`<i class="tick" style=${{ left: `${5 + 6 * number}px` }} aria-hidden="true"></i>`)}
+                ${ticksOf(bar, drawn.scale).map((left) => html`<i key=${left} class="tick" style=${{ left: `${left}px` }} aria-hidden="true"></i>`)}
               </button>`,
           )}
           ${drawn.lanes.length === 0 && html`<p class="soft empty">Nothing was begun yet.</p>`}
@@ -139,14 +142,42 @@ export function Timeline({ model, events, picked, onPick, difference }) {
         </div>
       </div>
     </div>
+    <${Legend} model=${model} />
   </section>`;
+}
+
+/** Return where the failed attempts at a step ended, on its bar; those at one place stand beside each other. */
+function ticksOf({ span, from, to }, scale) {
+  let last = 0;
+  return span.attempts.map(({ position }) => {
+    last = Math.max(last + 5, Math.min(scale.at(position) - from, to - from - 5));
+    return last;
+  });
+}
+
+/** What the colours and marks mean, as far as they are there. */
+function Legend({ model }) {
+  const has = (test) => model.spans.some(test);
+  const marks = [
+    ["model", "model", has((span) => span.kind === "model")],
+    ["tool", "tool or activity", has((span) => span.kind === "tool")],
+    ["wait", "timer", has((span) => span.kind === "wait" && !span.isApproval)],
+    ["wait approval-wait", "waits for a person", has((span) => span.isApproval)],
+    ["failed", "failed", has((span) => span.state === "failed")],
+    ["open", "under way", has((span) => span.state === "open" && !span.isVoid)],
+    ["void", "void after a retry", has((span) => span.isVoid)],
+    ["attempt", "a failed attempt, then a retry", has((span) => span.attempts.length)],
+    ["crash", "a worker was lost", model.crashes.length],
+  ].filter(([, , isThere]) => isThere);
+  return html`<ul class="legend" aria-label="Legend">${marks.map(([name, text]) => html`<li key=${name}><i class=${`mark ${name}`} aria-hidden="true"></i>${text}</li>`)}</ul>`;
 }
 
 function CrashBand({ crash, drawn, onPick }) {
   const to = drawn.scale.at(crash.position);
   const from = crash.before ? drawn.scale.at(crash.before.position) : to - 20;
   const gap = crash.before ? duration(secondsBetween(crash.before.at, crash.at)) : "";
+  const who = visible(`${crash.lost ?? "A worker"} was lost; a gap of ${gap}; ${crash.successor ?? "another one"} took over`);
   return html`<button class="crash-band" tabindex="-1" style=${{ left: `${from}px`, width: `${Math.max(to - from, 12)}px`, height: `${drawn.height + 18}px` }}
-    aria-label=${`A worker was lost; a gap of ${gap}`} title=${`A worker was lost; a gap of ${gap}`} onClick=${() => onPick(crash.position)}>
+    aria-label=${who} title=${who} onClick=${() => onPick(crash.position)}>
     <span aria-hidden="true">☠ ${gap}</span></button>`;
 }

@@ -20,9 +20,14 @@ function placeIn(hash) {
   return { parts, parameters: Object.fromEntries(new URLSearchParams(query ?? "")) };
 }
 
-/** Return the address of a view. Parameters without a value are left out. */
+/** Return the place that the address names at this moment: what was drawn may be that of the place before. */
+export function placeNow() {
+  return placeIn(location.hash);
+}
+
+/** Return the address of a view. Parameters that are undefined are left out. */
 export function addressOf(parts, parameters = {}) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const given = Object.entries(parameters).filter(([, value]) => value !== undefined);
   const query = new URLSearchParams(given).toString();
   return `#/${parts.map(encodeURIComponent).join("/")}${query && `?${query}`}`;
 }

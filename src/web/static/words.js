@@ -42,6 +42,14 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
 }
 
+/** Return an age on a few characters: nobody reads the seconds of what is hours old. */
+export function age(seconds) {
+  if (seconds < 60) return `${Math.max(0, Math.floor(seconds))} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 2 * 86400) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86400).toLocaleString("en")} d`;
+}
+
 export function secondsBetween(from, to) {
   return (new Date(to) - new Date(from)) / 1000;
 }
