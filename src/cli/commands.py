@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "See": {
         "list": ("finding", "List executions, the newest first."),
-        "show": ("reading", "Show an execution and its events."),
+        "show": ("reading", "Show an execution, its events and its timeline."),
         "result": ("reading", "Wait for the end of an execution, and print its result as JSON."),
         "inspect": ("inspecting", "Serve a page that shows executions and steers them."),
     },
@@ -37,9 +37,13 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "signal": ("messages", "Send a signal to an execution."),
         "query": ("messages", "Print the answer of a query handler as JSON."),
         "update": ("messages", "Send an update to an execution, and print the answer as JSON."),
-        "pending": ("inbox", "List the tool calls that wait for a person's decision."),
+        "pending": ("inbox", "List the calls that wait for a decision, and the questions."),
         "allow": ("inbox", "Allow a tool call that waits for a decision."),
         "deny": ("inbox", "Deny a tool call that waits for a decision."),
+        "answer": ("inbox", "Answer a question that waits for an answer."),
+        "chat": ("chatting", "Talk to an agent in a durable conversation."),
+        "say": ("steering", "Give a run at work a message, which its model gets with the next call."),
+        "interrupt": ("steering", "End the turn of a run at work; the workflow decides what follows."),
     },
     "End, hold, run again and tag": {
         "cancel": ("control", "Ask executions to end; their code can clean up first."),

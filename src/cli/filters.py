@@ -14,6 +14,7 @@ import typer
 
 from outlast.cli.ages import age_of
 from outlast.core.records import Status
+from outlast.core.waiting import WaitingKind
 from outlast.ports.durability.backend import Backend, every_execution
 from outlast.ports.durability.execution import ExecutionDescription
 from outlast.ports.finding import Where
@@ -47,6 +48,9 @@ class Filters:
     created_before: Annotated[
         str | None, typer.Option(metavar="TIME", help="Only executions created earlier than that.")
     ] = None
+    waiting_for: Annotated[
+        WaitingKind | None, typer.Option(help="Only executions that wait for this before all.")
+    ] = None
 
     @classmethod
     def names(cls) -> list[str]:
@@ -62,6 +66,7 @@ class Filters:
             id_prefix=self.id_prefix,
             created_after=_time("--created-after", self.created_after),
             created_before=_time("--created-before", self.created_before),
+            waiting_for=self.waiting_for,
         )
 
     def found(self, place: Backend, limit: int | None = None) -> AsyncIterator[ExecutionDescription]:

@@ -26,7 +26,11 @@ def list_executions(
     full: FullOption = False,
     json: JsonOption = False,
 ) -> None:
-    """List executions, the newest first."""
+    """List executions, the newest first.
+
+    A narrow terminal leaves out what an execution took, its turns, agent, tokens, cost and tags; --full does
+    not.
+    """
 
     async def listed() -> None:
         async with opened(backend) as place:
@@ -39,7 +43,7 @@ def list_executions(
         elif executions:
             from outlast.cli.rendering import console, tables
 
-            console.print_table(tables.executions_table(executions, full=full))
+            console.print_table(tables.executions_table(executions, full=full, width=console.room()))
             if len(found) > limit:
                 typer.echo(f"only the newest {limit}; --limit N lists more", err=True)
         else:

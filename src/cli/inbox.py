@@ -1,24 +1,20 @@
-"""The commands for what waits for a person: tool calls that need approval."""
+"""The commands for what waits for a person: tool calls that need approval, and questions."""
 
 from __future__ import annotations
 
 import asyncio
-import getpass
-from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from outlast.cli.completing import completed_ids
-from outlast.cli.filters import OPEN, Filters
 from outlast.cli.opening import opened
-from outlast.cli.options import BackendOption, IdArgument, JsonOption
-from outlast.cli.rendering.documents import approval_json
+from outlast.cli.options import BackendOption, IdArgument, JsonOption, user_name
+from outlast.cli.rendering.documents import approval_json, question_json
 from outlast.cli.rendering.text import printable
-from outlast.core.approvals import PendingApproval, Verdict
-from outlast.core.errors import ExecutionNotFound
+from outlast.core.approvals import Verdict
 from outlast.core.json import JSON, decode, encode
-from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.pending import PeopleInbox, inbox_of
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -48,35 +44,33 @@ def pending(
     backend: BackendOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the tool calls that wait for a person's decision."""
+    """List the calls that wait for a decision, and the questions."""
 
     async def listed() -> None:
         async with opened(backend) as place:
             if id is None:
-                waiting = await _inbox(place)
+                inbox = await inbox_of(place)
             else:
-                waiting = [(id, approval) for approval in await (await place.get(id)).pending()]
+                execution = await place.get(id)
+                calls = tuple((id, approval) for approval in await execution.pending())
+                questions = tuple((id, question) for question in await execution.questions())
+                inbox = PeopleInbox(calls, questions, is_all=True)
         if json:
-            for execution, approval in waiting:
-                typer.echo(approval_json(execution, approval))
-        elif waiting:
-            from outlast.cli.rendering import console, tables
+            for owner, approval in inbox.calls:
+                typer.echo(approval_json(owner, approval))
+            for owner, question in inbox.questions:
+                typer.echo(question_json(owner, question))
+            return
+        from outlast.cli.rendering import console, tables
 
-            console.print_table(tables.approvals_table(waiting, of_one=id is not None))
-        else:
-            typer.echo("no call waits for a decision", err=True)
+        if inbox.calls:
+            console.print_table(tables.approvals_table(inbox.calls, of_one=id is not None))
+        if inbox.questions:
+            console.print_table(tables.questions_table(inbox.questions, of_one=id is not None))
+        if not inbox.calls and not inbox.questions:
+            typer.echo("no call waits for a decision, and no question for an answer", err=True)
 
     asyncio.run(listed())
-
-
-async def _inbox(place: Backend) -> list[tuple[str, PendingApproval]]:
-    """Return the calls of all open executions, those of the oldest execution first."""
-    waiting: list[tuple[str, PendingApproval]] = []
-    for one in reversed(await Filters().found_among(place, OPEN)):
-        with suppress(ExecutionNotFound):  # It was forgotten meanwhile.
-            execution = await place.get(one.id)
-            waiting += [(one.id, approval) for approval in await execution.pending()]
-    return waiting
 
 
 @app.command()
@@ -129,7 +123,7 @@ async def _decide(
     async with opened(backend) as place:
         execution = await place.get(id)
         known = {name: one for one in await execution.pending() for name in (one.call_id, one.key)}
-        await execution.decide(call, verdict, reason, edited_arguments=edited_arguments, by=by or _user())
+        await execution.decide(call, verdict, reason, edited_arguments=edited_arguments, by=by or user_name())
     decided = known.get(call)
     what = "the call" if decided is None else f"{decided.tool} (call {decided.call_id})"
     done = "allowed" if verdict == "allow" else "denied"
@@ -138,16 +132,43 @@ async def _decide(
     typer.echo(printable(f"{done} {what} of execution {id}{changed}{because}"))
 
 
-def _user() -> str | None:
-    """Return the name of the user, where there is one."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # no name for this user id
-        return None
-
-
 def _object(text: str) -> dict[str, JSON]:
     value = decode(text)
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
     return value
+
+
+@app.command()
+def answer(
+    id: IdArgument,
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="The question's key, as `pending` shows it.")
+    ],
+    value: Annotated[str, typer.Argument(metavar="JSON", help="The answer; a text may be given as it is.")],
+    by: ByOption = None,
+    backend: BackendOption = None,
+) -> None:
+    """Answer a question that waits for an answer.
+
+    A worker must be there to take the answer.
+    """
+
+    async def answered() -> None:
+        async with opened(backend) as place:
+            execution = await place.get(id)
+            asked = [one for one in await execution.questions() if one.key == question]
+            is_text = any(one.answer_schema.get("type") == "string" for one in asked)
+            await execution.answer(question, value if is_text else _json(value), by=by or user_name())
+
+    asyncio.run(answered())
+    typer.echo(f"answered {question}")
+
+
+def _json(value: str) -> JSON:
+    """Return the JSON that the value is, or the value itself, as a text."""
+    try:
+        given: JSON = decode(value.encode())
+    except ValueError:
+        return value
+    return given

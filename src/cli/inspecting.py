@@ -12,7 +12,7 @@ import typer
 
 from outlast.cli.loading import workflows_in
 from outlast.cli.opening import opened
-from outlast.cli.options import BackendOption
+from outlast.cli.options import BackendOption, user_name
 from outlast.composition.backends import BACKEND_VARIABLE, DEFAULT_BACKEND
 
 app = typer.Typer(rich_markup_mode=None)
@@ -48,7 +48,7 @@ def inspect(
 
     async def served() -> None:
         async with opened(backend) as place:
-            page = inspector(place, read_only=read_only, title=title_of(backend))
+            page = inspector(place, read_only=read_only, title=title_of(backend), user=user_name() or "")
             await serve(page, port, lambda url: typer.echo(url))
 
     with suppress(KeyboardInterrupt):

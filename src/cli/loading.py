@@ -15,11 +15,11 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from outlast.core.errors import ConfigurationError, DefinitionError, OutlastError
 from outlast.ports.definitions import WorkflowDefinition
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.definitions.known_workflows import definition_of
 
 ENTRY_POINTS: Final = "outlast.workflows"
 
@@ -64,6 +64,21 @@ def known_workflow(name: str, module: str | None) -> WorkflowDefinition | None:
         ConfigurationError: the module cannot be imported, or does not have the workflow.
     """
     return _installed(name) if module is None else _workflows_of(module, name)[0]
+
+
+def attribute_of(target: str) -> Any:
+    """Return the object `MODULE:NAME`.
+
+    Raises:
+        ConfigurationError: the module cannot be imported, or has nothing of that name.
+    """
+    module, _, name = target.partition(":")
+    if not name:
+        raise ConfigurationError(f"{target!r} names no object of a module; write MODULE:NAME")
+    found = vars(_imported(module))
+    if name not in found:
+        raise ConfigurationError(f"module {module!r} has nothing called {name!r}")
+    return found[name]
 
 
 def _installed(name: str) -> WorkflowDefinition | None:

@@ -118,7 +118,7 @@ def update(
             sent = uuid.uuid4().hex if update_id is None else update_id
             again = f"update {id} {name} --id {sent}"
             answer = execution.update(name, *args, id=sent, **kwargs)
-            return await waited(place, execution, answer, f"the answer to update {printable(name)}", again)
+            return await waited(execution, answer, f"the answer to update {printable(name)}", again)
 
     typer.echo(value_json(asyncio.run(answered())))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -57,3 +58,11 @@ InputOption = Annotated[
         "--input", metavar="JSON", help="Arguments by name, as a JSON object; - reads standard input."
     ),
 ]
+
+
+def user_name() -> str | None:
+    """Return the name of the user, where there is one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # no name for this user id
+        return None

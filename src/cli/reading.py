@@ -9,17 +9,20 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from outlast.cli.obstacles import obstacle_of
+from outlast.cli.following import TICK_SECONDS, InPlace, with_ticks
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, FullOption, IdArgument, JsonOption
 from outlast.cli.rendering import documents
 from outlast.cli.rendering.console import console
 from outlast.cli.rendering.event_lines import PREFIX_LENGTH, EventLines
 from outlast.cli.rendering.properties import properties_of, property_lines
-from outlast.cli.rendering.text import LENGTH, printable, printable_lines
+from outlast.cli.rendering.text import LENGTH, printable_lines
+from outlast.cli.rendering.timeline import WIDTH, WIDTH_MAX, TimelineText
+from outlast.cli.rendering.waits import wait_line
 from outlast.cli.waiting import waited
+from outlast.core.event_stream import Event
 from outlast.core.events import ExecutionCompletedData
-from outlast.ports.durability.backend import Backend
+from outlast.core.timeline import Timeline
 from outlast.ports.durability.execution import Execution
 
 LENGTH_MIN = 40
@@ -33,12 +36,17 @@ def show(
     backend: BackendOption = None,
     follow: Annotated[
         bool,
-        typer.Option("--follow", "-f", help="Go on until the execution ends, printing events as they come."),
+        typer.Option(
+            "--follow",
+            "-f",
+            help="Go on until the execution ends, printing events as they come. On a terminal, the timeline "
+            "stands below them and changes there.",
+        ),
     ] = False,
     full: FullOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Show an execution and its events.
+    """Show an execution, its events and its timeline.
 
     With --json, the first line is the execution, as `outlast list --json` prints it, and each event follows
     in a line.
@@ -47,9 +55,9 @@ def show(
     async def shown() -> None:
         async with opened(backend) as place:
             execution = await place.get(id)
-            printing = _print_json(execution, follow) if json else _print(place, execution, follow, full)
+            printing = _print_json(execution, follow) if json else _print(execution, follow, full)
             if follow:
-                await waited(place, execution, printing, "the end", f"show {id} --follow", silent=True)
+                await waited(execution, printing, "the end", f"show {id} --follow", silent=True)
             else:
                 await printing
 
@@ -66,7 +74,7 @@ def result(id: IdArgument, backend: BackendOption = None) -> None:
     async def ended() -> Any:
         async with opened(backend) as place:
             execution = await place.get(id)
-            return await waited(place, execution, execution.result(), "the result", f"result {id}")
+            return await waited(execution, execution.result(), "the result", f"result {id}")
 
     typer.echo(documents.value_json(asyncio.run(ended())))
 
@@ -77,26 +85,44 @@ async def _print_json(execution: Execution, follow: bool) -> None:
         typer.echo(documents.event_json(event))
 
 
-async def _print(place: Backend, execution: Execution, follow: bool, full: bool) -> None:
+async def _print(execution: Execution, follow: bool, full: bool) -> None:
     out = console()
     description = await execution.describe()
-    waits_for = Text(printable(await obstacle_of(place, description)))
-    for line in property_lines(properties_of(description) | {"waits for": waits_for}):
+    now = datetime.now(UTC)
+    waits = Text("\n".join(wait_line(wait, now) for wait in description.waiting_for))
+    for line in property_lines(properties_of(description) | {"waits for": waits}):
         out.print(line)
     out.print()
     room = max(LENGTH_MIN, out.width - PREFIX_LENGTH) if out.is_terminal else LENGTH
-    lines = EventLines(None if full else room)
+    lines, timeline = EventLines(None if full else room), Timeline()
+    drawing = TimelineText(min(out.width, WIDTH_MAX) if out.is_terminal else WIDTH, out.encoding)
     completed: ExecutionCompletedData | None = None
-    async for event in execution.events(follow=follow):
-        for line in lines.lines(event):
-            out.print(line)
+
+    def taken(event: Event) -> list[Text]:
+        nonlocal completed
+        timeline.take(event)
         completed = event.data if isinstance(event.data, ExecutionCompletedData) else None
-    result = "" if completed is None else printable_lines(documents.value_json(completed.result))
+        return list(lines.lines(event))
+
+    if follow and out.is_terminal and not out.is_dumb_terminal:
+        with InPlace(out, lambda height: drawing.lines(timeline, datetime.now(UTC), height=height)) as shown:
+            async for event in with_ticks(execution.events(), TICK_SECONDS):
+                if event is not None:
+                    shown.add(taken(event))
+                else:
+                    shown.tick()
+    else:
+        async for event in execution.events(follow=follow):
+            for line in taken(event):
+                out.print(line)
+    now = datetime.now(UTC)
+    if drawn := drawing.lines(timeline, now):
+        out.print()
+        for line in drawn:
+            out.print(line)
     totals = {
-        "open": "" if follow or description.ended_at else "\n".join(lines.open(datetime.now(UTC))),
-        "turns": f"{lines.turns:,}" if lines.turns else "",
-        "tokens": f"{lines.tokens:,}" if lines.tokens else "",
-        "result": result,
+        "open": "" if follow or description.ended_at else "\n".join(lines.open(now)),
+        "result": "" if completed is None else printable_lines(documents.value_json(completed.result)),
     }
     if any(totals.values()):
         out.print()

@@ -116,7 +116,7 @@ async def _ids(place: Backend, selection: Selection, backend: str | None, verb: 
     if selection.dry_run:
         from outlast.cli.rendering import console, tables
 
-        console.print_table(tables.executions_table(found))
+        console.print_table(tables.executions_table(found, width=console.room()))
         typer.echo(f"{count} would be {verb.done}", err=True)
         return []
     if verb.asks and not agreed(

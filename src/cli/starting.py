@@ -57,9 +57,7 @@ def start(
             execution = await place.start(definition.cls, *args, id=id, tags=tags or None, **kwargs)
             typer.echo(execution.id, err=wait)
             if wait:
-                result = await waited(
-                    place, execution, execution.result(), "the result", f"result {execution.id}"
-                )
+                result = await waited(execution, execution.result(), "the result", f"result {execution.id}")
                 typer.echo(value_json(result))
 
     asyncio.run(started())

@@ -5,23 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from outlast.cli.health import OwnPulse
 from outlast.cli.last_words import identity_of, last_words_of, marks_beside, part_of
-from outlast.cli.supervisor import BEAT, BEAT_SECONDS, READY
+from outlast.cli.supervisor import BEAT, BEAT_SECONDS, READY, STORE_ANSWERS, STORE_IS_SILENT
 from outlast.composition.durable_run import first_of, opened
 from outlast.composition.running import stop_signals
+from outlast.core.errors import ExecutionNotFound, OutlastError
+from outlast.ports.durability.backend import Backend
 from outlast.runtime.executions.journaled_backend import JournaledBackend
 from outlast.runtime.isolation.at_work import MARKS, MarkingThreads
 
-GRACE_SECONDS = 30
-"""The default of a worker's `graceful_shutdown_timeout`."""
+logger = logging.getLogger("outlast.worker")
+
+PROBE_SECONDS = 5.0
+"""The time between two questions whether the store answers, and the longest time for the answer."""
+NOBODY = "outlast-health"
+"""The id that is looked up for it. Nobody has it, or somebody does: either is an answer."""
 
 
 class Link:
@@ -60,6 +69,10 @@ class Link:
                 task.cancel()
             await asyncio.wait(tasks)
 
+    def report(self, store_answers: bool) -> None:
+        """Let the supervisor know whether the store answers."""
+        self._send(STORE_ANSWERS if store_answers else STORE_IS_SILENT)
+
     def close(self) -> None:
         """Let the supervisor know that no further sign of life comes."""
         self._socket.close()
@@ -81,8 +94,40 @@ class Link:
         stop.set()
 
 
+async def ask_the_store(place: Backend, report: Callable[[bool], None]) -> None:
+    """Report every few seconds whether the store answers."""
+    while True:
+        report(await _answers(place))
+        await asyncio.sleep(PROBE_SECONDS)
+
+
+async def _answers(place: Backend) -> bool:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await place.get(NOBODY)
+    except ExecutionNotFound:
+        return True
+    except (OutlastError, OSError) as error:
+        logger.warning("not ready: the store does not answer: %s", str(error) or type(error).__name__)
+        return False
+    return True
+
+
+async def _beat(pulse: OwnPulse) -> None:
+    while True:
+        pulse.beat()
+        await asyncio.sleep(BEAT_SECONDS)
+
+
 async def work(
-    workflows: Sequence[type[Any]], backend: str | None, link: Link | None, **options: Any
+    workflows: Sequence[type[Any]],
+    backend: str | None,
+    link: Link | None,
+    *,
+    pulse: OwnPulse | None = None,
+    reports_store: bool = False,
+    stop_seconds: float,
+    **options: Any,
 ) -> None:
     """Run a worker until SIGINT or SIGTERM, or until the supervisor is gone; then stop gracefully.
 
@@ -95,18 +140,32 @@ async def work(
         signals.enter_context(stop_signals(stop))
         if link is not None:
             options |= link.options(place)
+        options["graceful_shutdown_timeout"] = timedelta(seconds=stop_seconds)
         async with place.worker(workflows, **options) as worker, contextlib.AsyncExitStack() as stack:
             if link is not None:
                 await stack.enter_async_context(link.kept(stop))
+            if pulse is not None:
+                stack.push_async_callback(_ended, asyncio.create_task(_beat(pulse)))
+                asked = asyncio.create_task(ask_the_store(place, partial(setattr, pulse, "store_answers")))
+                stack.push_async_callback(_ended, asked)
+            elif link is not None and reports_store:
+                stack.push_async_callback(_ended, asyncio.create_task(ask_the_store(place, link.report)))
             await first_of(worker.run(), stop.wait())
+            if pulse is not None:
+                pulse.is_stopping = True
             if link is None:
                 await signals.aclose()
             print(
-                f"worker {os.getpid()} stops: what it cannot finish in {GRACE_SECONDS} s goes on in "
+                f"worker {os.getpid()} stops: what it cannot finish in {stop_seconds:g} s goes on in "
                 "another worker, or in the next that starts",
                 file=sys.stderr,
                 flush=True,
             )
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def run(workflows: Sequence[type[Any]], backend: str | None, link: Link | None, **options: Any) -> None:

@@ -38,11 +38,12 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from outlast.cli.health import Address, Health, WorkerHealth, served
 from outlast.cli.last_words import forget_old, marks_beside, say_last
 from outlast.runtime.isolation.at_work import find_fault
 
@@ -68,10 +69,14 @@ LONG_LIFE_SECONDS: Final = 10.0
 """A child that has lived for that long is replaced at once. After one that has begun to work, a lease is long
 enough, and no wait is longer: its executions wait for the next one."""
 FAULTS: Final = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS)
-"""The signals by which a process is ended for what its code did. Others come from outside: SIGKILL does, also
-if the machine has no memory left."""
+"""The signals by which a process is ended for what its code did. Others come from outside; so does SIGKILL,
+unless there was no memory left."""
+COUNTERS: Final = Path("/proc/vmstat")
+"""The file in which Linux counts the processes that it has killed for want of memory."""
 READY: Final = b"r"
 BEAT: Final = b"."
+STORE_ANSWERS: Final = b"u"
+STORE_IS_SILENT: Final = b"d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ class Terms:
     lease_seconds: float
     stop_seconds: float = 40.0
     """The time in which children stop in order; those that need longer are killed."""
+    health: Address | None = None
+    """The place where the health of the children is served, if it is."""
 
     @property
     def silence_seconds(self) -> float:
@@ -108,6 +115,10 @@ class _Child:
     listening: asyncio.Task[None] | None = None
     is_ready: bool = False
     was_heard: bool = False
+    heard_at: float = 0.0
+    store_answers: bool | None = None
+    memory_kills: int = 0
+    """The number of processes that the machine had killed for want of memory, at the last look."""
     is_leaving: bool = False
     """True once it has closed its end of the link: its loop has ended."""
     given_up: str | None = None
@@ -147,7 +158,16 @@ class _Child:
                 self.is_leaving = True
                 return
             self.was_heard = True
+            self.heard_at = time.monotonic()
             self.is_ready = self.is_ready or READY in received
+            up, down = received.rfind(STORE_ANSWERS), received.rfind(STORE_IS_SILENT)
+            if up != down:
+                self.store_answers = up > down
+
+    @property
+    def health(self) -> WorkerHealth:
+        silent = time.monotonic() - self.heard_at if self.is_ready else 0.0
+        return WorkerHealth(self.id, self.is_ready, silent, self.store_answers)
 
     def send(self, number: signal.Signals) -> None:
         if not self.ended.done():
@@ -173,7 +193,12 @@ class ProcessSupervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop)
-        with tempfile.TemporaryDirectory(prefix="outlast-", ignore_cleanup_errors=True) as folder:
+        with ExitStack() as stack:
+            if self._terms.health is not None:
+                port = stack.enter_context(served(self._terms.health, self.health))
+                logger.info("health is served on %s port %d", self._terms.health.host, port)
+            temporary = tempfile.TemporaryDirectory(prefix="outlast-", ignore_cleanup_errors=True)
+            folder = stack.enter_context(temporary)
             keeping = [
                 asyncio.create_task(self._keep_one_alive(Path(folder))) for _ in range(self._terms.processes)
             ]
@@ -185,6 +210,11 @@ class ProcessSupervisor:
                 for child in self._children:
                     child.send(signal.SIGKILL)
         return self._exit_code
+
+    def health(self) -> Health:
+        """Return how the children are; any thread may ask."""
+        children = sorted(self._children, key=lambda child: child.began_at)
+        return Health(tuple(child.health for child in children), self._stopping.is_set())
 
     def _stop(self) -> None:
         """Ask the children to stop; the second time, end them at once."""
@@ -239,7 +269,7 @@ class ProcessSupervisor:
         silent = busy = 0
         stop_by: float | None = None
         while not child.ended.done():
-            child.was_heard, computed = False, child.computed
+            child.was_heard, computed, child.memory_kills = False, child.computed, memory_kills(COUNTERS)
             await asyncio.wait({child.ended}, timeout=BEAT_SECONDS)
             self._somebody_began = self._somebody_began or child.is_ready
             if self._stopping.is_set():
@@ -279,12 +309,25 @@ class ProcessSupervisor:
         if self._stopping.is_set() and child.given_up is None:
             child.words.unlink(missing_ok=True)
             return
-        find_fault(marks_beside(child.words), child.given_up is not None or code >= 0 or -code in FAULTS)
-        logger.error("%s", say_last(child.words, _fate(child, code)))
+        had_no_memory = code == -signal.SIGKILL and memory_kills(COUNTERS) > child.memory_kills
+        is_at_fault = child.given_up is not None or code >= 0 or -code in FAULTS or had_no_memory
+        find_fault(marks_beside(child.words), is_at_fault)
+        logger.error("%s", say_last(child.words, _fate(child, code, had_no_memory)))
 
 
-def _fate(child: _Child, code: int) -> str:
+def memory_kills(counters: Path) -> int:
+    """Return how many processes the machine has killed for want of memory; 0 where nobody counts them."""
+    try:
+        lines = counters.read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
+def _fate(child: _Child, code: int, had_no_memory: bool) -> str:
     """Return what became of a child."""
+    if had_no_memory and child.given_up is None:
+        return f"worker process {child.id} was ended by SIGKILL, since there was no memory left"
     if child.given_up is not None:
         return f"worker process {child.id} {child.given_up}, and was ended"
     if code >= 0:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import typer
 
-from outlast.cli.obstacles import obstacle_of
 from outlast.cli.rendering.text import printable
+from outlast.cli.rendering.waits import wait_line
 from outlast.core.errors import OutlastError
-from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 
 T = TypeVar("T")
@@ -21,7 +21,6 @@ QUIET_SECONDS = 2.0
 
 
 async def waited(
-    place: Backend,
     execution: Execution,
     work: Coroutine[Any, Any, T],
     what: str,
@@ -31,18 +30,17 @@ async def waited(
 ) -> T:
     """Return the outcome of `work`, which waits for an execution.
 
-    If that takes long, say on standard error for what it waits, and why nobody carries the execution on if
-    that is so; but not if `silent`. On Ctrl-C, say that the execution goes on without this command, which
-    ends with 130.
+    If that takes long, say on standard error for what this waits, and for what the execution waits; but not
+    if `silent`. On Ctrl-C, say that the execution goes on without this command, which ends with 130.
     """
     shown = printable(execution.id)
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task], timeout=QUIET_SECONDS)
         if not (task.done() or silent):
-            obstacle = await _obstacle(place, execution)
+            waits = await _waits(execution)
             typer.echo(
-                f"waiting for {what} of execution {shown}{obstacle}; Ctrl-C ends the wait alone", err=True
+                f"waiting for {what} of execution {shown}{waits}; Ctrl-C ends the wait alone", err=True
             )
         return await task
     except asyncio.CancelledError:
@@ -56,9 +54,9 @@ async def waited(
         raise
 
 
-async def _obstacle(place: Backend, execution: Execution) -> str:
+async def _waits(execution: Execution) -> str:
     try:
-        obstacle = await obstacle_of(place, await execution.describe())
+        waits = (await execution.describe()).waiting_for
     except OutlastError:  # Whoever waits goes on without it; if it lasts, the wait itself says so.
         return ""
-    return f" ({printable(obstacle)})" if obstacle else ""
+    return f", which waits for {wait_line(waits[0], datetime.now(UTC))}" if waits else ""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import outlast
 from outlast.cli.arguments import Callee, Given, WrongWords, arguments_for, given
 from outlast.core.json import JSON, decode
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.definitions.known_workflows import definition_of
 
 
 @outlast.workflow.define(name="arguments_order")

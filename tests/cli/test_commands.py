@@ -98,7 +98,12 @@ def test_following_shows_an_execution_to_its_end() -> None:
     call("start", "shop:order", "apple", "--id", "o-1")
     with running_worker("shop"):
         followed = call("show", "o-1", "--follow")
-    assert followed.stdout.rstrip().endswith('execution completed\n\nresult  {"total":2.5}')
+    assert followed.stdout.rstrip().endswith('result  {"total":2.5}')
+    *_, end, _, times, lane, _, _, _, _, _, _ = followed.stdout.splitlines()
+    assert end.endswith("execution completed")
+    assert times.strip()
+    assert lane.startswith("workflow code  ╞price_of")
+    assert "\x1b" not in followed.stdout
 
 
 @pytest.mark.usefixtures("shop")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import outlast
 from outlast.cli.commands import app
 
 COMMAND = [sys.executable, "-m", "outlast.cli"]
@@ -38,6 +39,12 @@ class Parcel:
     async def run(self, what: str) -> str:
         return f"sent: {await pack(what)}"
 '''
+
+
+@outlast.activity(name="pack")
+async def pack_elsewhere(what: str) -> int:
+    """Pack something in another way than the depot does, under the same name."""
+    return len(what)
 
 
 def call(*arguments: str, text: str | None = None) -> Result:
@@ -101,8 +108,10 @@ def test_a_fork_has_an_edited_result_and_changes_nothing_else() -> None:
         (["--at", "99"], "positions 1 to"),
         (["--edit", "nonsense"], "is not KEY=JSON"),
         (["--edit", "k={"], "is not JSON"),
-        (["--edit", f"{key}=1", "--module", "depot"], "does not fit"),
-        (["--id", "p-1"], "p-1"),
+        (["--edit", f"{key}=1", "--module", "depot"], "does not fit: expected a valid string; got 1\n"),
+        (["--edit", 'input={"what": 1}', "--module", "depot"], "does not fit: what: expected a valid string"),
+        (["--edit", "input=1"], "is an object"),
+        (["--id", "p-1"], "the id 'p-1' is in use; choose another id\n"),
     ):
         refused = call("fork", "p-1", *options)
         assert refused.exit_code != 0
@@ -155,7 +164,7 @@ def test_what_is_paused_is_shown_as_paused_and_goes_on_when_it_is_resumed() -> N
             listed = call("list", "--status", "paused", "--json").stdout
             assert time.monotonic() < deadline
         shown = call("show", "p-2").stdout
-        assert "waits for  it is paused until somebody resumes it" in shown
+        assert "waits for  paused: no boxes" in shown
         assert "execution paused: no boxes" in shown
         assert call("resume", "--status", "paused", "--yes").stdout == "p-2 is resumed\n"
         assert call("result", "p-2").stdout == '"sent: box of milk"\n'

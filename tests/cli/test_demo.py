@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,15 +48,6 @@ def test_a_killed_worker_loses_nothing_and_no_tool_runs_twice(tmp_path: Path) ->
     assert "\x1b" not in output
 
 
-@pytest.fixture
-def heeds_interrupts() -> Iterator[None]:
-    """Let processes heed SIGINT that are started here; a shell's background jobs, and theirs, ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heeds_interrupts")
 @pytest.mark.parametrize("moment", ["turn 1: model asked", "killed (SIGKILL)"])
 def test_ctrl_c_leaves_no_process_behind(tmp_path: Path, moment: str) -> None:
     seen = ""

@@ -9,7 +9,7 @@ import pytest
 
 import outlast
 from outlast.cli.loading import workflow_called, workflows_in
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.definitions.known_workflows import definition_of
 
 
 @outlast.workflow.define(name="loading_order")

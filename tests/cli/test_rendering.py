@@ -96,22 +96,24 @@ def turn(run: str, agent: str, key: str) -> dict[str, Any]:
     return {"run": run, "agent": agent, "turn": 1, "key": key}
 
 
-def test_a_reply_has_its_time_and_its_tokens_and_they_are_summed() -> None:
+def test_a_reply_has_its_time_its_tokens_and_its_cost() -> None:
     reply: dict[str, Any] = {
         "entries": [],
         "usage": {"prompt_tokens": 1000, "completion_tokens": 234, "total_tokens": 1234},
     }
+    priced: dict[str, Any] = {"entries": [], "usage": {"total_tokens": 7, "cost": "0.0315"}}
     shown, lines = shown_by(
         (0, TurnStartedData(**turn("r", "clerk", "k"))),
         (2.5, ModelRepliedData(**turn("r", "clerk", "k"), result=reply)),
         (3, TurnStartedData(**turn("r", "clerk", "l"))),
         (3.004, ModelRepliedData(**turn("r", "clerk", "l"), result=reply)),
         (3.1, ModelRepliedData(**turn("r", "clerk", "unknown"), result={"usage": "none"})),
+        (3.2, ModelRepliedData(**turn("r", "clerk", "m"), result=priced)),
     )
     assert shown[1].endswith("(2.5 s, 1,234 tokens)")
     assert shown[3].endswith("(4 ms, 1,234 tokens)")
     assert "(" not in shown[4]
-    assert (lines.turns, lines.tokens) == (2, 2468)
+    assert shown[5].endswith("(7 tokens, $0.0315)")
     assert list(lines.open(AT)) == []
 
 

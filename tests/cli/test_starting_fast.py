@@ -11,6 +11,11 @@ from typer.main import get_command
 from outlast.cli.commands import COMMANDS, GROUPS, app
 
 SLOW = ("asyncio", "pydantic", "rich", "outlast.core.events", "outlast.composition", "outlast.adapters")
+ENGINE = (
+    "outlast.runtime.executions.worker",
+    "outlast.runtime.executions.live_execution",
+    "outlast.runtime.runs",
+)
 SDKS = ("mistralai", "mcp", "redis", "temporalio", "httpx")
 
 
@@ -37,13 +42,16 @@ def test_help_and_version_load_no_part_of_the_engine(arguments: tuple[str, ...])
 @pytest.mark.parametrize(
     ("arguments", "unneeded"),
     [
-        (("list",), (*SDKS, "outlast.adapters.mistral", "outlast.adapters.redis", "outlast.cli.demo")),
-        (("list", "--json"), (*SDKS, "rich", "rich.table")),
-        (("pending", "--json"), (*SDKS, "rich", "rich.table")),
-        (("show", "nobody", "--json"), SDKS),
+        (
+            ("list",),
+            (*SDKS, *ENGINE, "outlast.adapters.mistral", "outlast.adapters.redis", "outlast.cli.demo"),
+        ),
+        (("list", "--json"), (*SDKS, *ENGINE, "rich", "rich.table")),
+        (("pending", "--json"), (*SDKS, *ENGINE, "rich", "rich.table")),
+        (("show", "nobody", "--json"), (*SDKS, *ENGINE)),
     ],
 )
-def test_a_command_loads_no_sdk_of_another_backend(
+def test_a_command_loads_no_sdk_of_another_backend_and_no_engine(
     arguments: tuple[str, ...], unneeded: tuple[str, ...]
 ) -> None:
     start = [sys.executable, "-m", "outlast.cli", "start", "shop:order", "apple"]

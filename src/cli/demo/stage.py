@@ -81,7 +81,7 @@ def _find_cloud() -> Iterator[Cloud]:
     try:
         from outlast.cli.demo.stand_in import stand_in
     except MissingExtra as error:
-        raise MissingExtra("cli,mistral,testing") from error
+        raise MissingExtra("cli,mistral,web") from error
     with stand_in() as cloud:
         yield cloud
 

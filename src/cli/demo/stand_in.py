@@ -11,7 +11,7 @@ from outlast.cli.demo.cloud import Cloud
 from outlast.testing.mistral_server import (
     Call,
     Fault,
-    Handoff,
+    HandOff,
     Hang,
     MistralServer,
     ModelPrompt,
@@ -67,10 +67,10 @@ class DealModel:
         """The number of times that each question was asked, by agent and length of the conversation."""
 
     async def __call__(self, call: ModelPrompt) -> Reply:
-        self.questions[call.agent_name, len(call.entries)] += 1
+        self.questions[call.agent, len(call.entries)] += 1
         await asyncio.sleep(THINKING_SECONDS)
         done = {entry["name"] for entry in call.entries if entry["type"] == "function.call"}
-        match call.agent_name:
+        match call.agent:
             case "risk-agent":
                 return _risk(done)
             case "compliance-agent":
@@ -83,7 +83,7 @@ def _coordinator(done: set[str]) -> Reply:
     if "open_deal_file" not in done:
         return [Call("open_deal_file", {"company": "Northwind"})]
     if "screen_sanctions" not in done:
-        return [Handoff("risk-agent")]
+        return [HandOff("risk-agent")]
     if "send_report" not in done:
         return [Call("send_report", {"recipient": "the board", "summary": "Risk 37.5; filing needed."})]
     return [
@@ -96,7 +96,7 @@ def _coordinator(done: set[str]) -> Reply:
 
 def _risk(done: set[str]) -> Reply:
     if "calculate_risk_score" in done:
-        return [Handoff("compliance-agent")]
+        return [HandOff("compliance-agent")]
     return [
         Call("fetch_interest_rate", {"country": "FR"}),
         Call("calculate_risk_score", {"deal_type": "acquisition", "amount": 2_500_000}),
@@ -105,7 +105,7 @@ def _risk(done: set[str]) -> Reply:
 
 def _compliance(done: set[str]) -> Reply:
     if "check_regulations" in done:
-        return [Handoff("deal-coordinator")]
+        return [HandOff("deal-coordinator")]
     return [
         Call("screen_sanctions", {"company": "Northwind"}),
         Call("check_regulations", {"deal_type": "acquisition", "country": "FR"}),

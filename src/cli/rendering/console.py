@@ -26,6 +26,11 @@ def console() -> Console:
     )
 
 
+def room() -> int | None:
+    """Return the width of the terminal; None if standard output is not one."""
+    return console().width if sys.stdout.isatty() else None
+
+
 def print_table(table: Table) -> None:
     """Print a table on standard output.
 

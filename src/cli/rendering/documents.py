@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from outlast.core.approvals import PendingApproval
 from outlast.core.event_stream import Event
+from outlast.core.questions import PendingQuestion
 from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.durability.execution import ExecutionDescription
 
@@ -34,6 +36,12 @@ def execution_json(execution: ExecutionDescription) -> str:
             "held": execution.held,
             "tags": dict(execution.tags),
             "failure": None if execution.failure is None else execution.failure.model_dump(),
+            "waiting_for": [asdict(wait) for wait in execution.waiting_for],
+            "agent": execution.agent,
+            "turns": execution.turns,
+            "usage": None if execution.usage is None else execution.usage.model_dump(),
+            "forked_from": execution.forked_from,
+            "parent": execution.parent,
         }
     )
 
@@ -56,6 +64,11 @@ def event_json(event: Event) -> str:
     return value_json(
         {"position": event.position, "kind": event.kind, "at": event.at, "data": event.data.to_data()}
     )
+
+
+def question_json(execution_id: str, question: PendingQuestion) -> str:
+    """Return a question that waits for an answer, with the execution that it belongs to."""
+    return value_json({"execution": execution_id, **question.model_dump()})
 
 
 def approval_json(execution_id: str, approval: PendingApproval) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -12,6 +12,8 @@ from outlast.cli.rendering.sentences import AGENT_LENGTH, agent_of, sentence_of
 from outlast.cli.rendering.text import LENGTH, duration
 from outlast.core import events
 from outlast.core.event_stream import Event
+from outlast.core.timeline import Begins, Ends, edge_of
+from outlast.core.usage import usage_in
 
 PREFIX_LENGTH = 4 + 2 + len("07:00:00.500") + 2 + AGENT_LENGTH + 2
 """The part of a line before the text of its event."""
@@ -21,19 +23,15 @@ _KIND_STYLES = {"failed": "red", "cancelled": "yellow", "recovered": "bold yello
 
 @dataclass(slots=True)
 class EventLines:
-    """Turns events into lines: with the durations of what has ended, the tokens of replies, and new dates.
+    """Turns events into lines: with the durations of what has ended, tokens and costs of replies, new dates.
 
     Where agents run side by side, each line of a run has the number of its run.
     """
 
     length: int | None = LENGTH
     """The length of the text of an event; None leaves it whole."""
-    turns: int = 0
-    """The number of turns so far."""
-    tokens: int = 0
-    """The sum of the tokens so far, also those of summaries."""
     _today: date | None = None
-    _begun: dict[Hashable, Event] = field(default_factory=dict)
+    _begun: dict[str, Event] = field(default_factory=dict)
     _runs: dict[str, int] = field(default_factory=dict)
 
     def lines(self, event: Event) -> Iterator[Text]:
@@ -67,23 +65,22 @@ class EventLines:
         return f"run {number}: " if len(self._runs) > 1 else ""
 
     def _after(self, event: Event) -> list[str]:
-        """Return the time that has passed since what ends here began, and the tokens that it took."""
+        """Return the time that has passed since what ends here began, and the tokens and money it took."""
         after = []
-        match _span(event.data):
-            case True, span:
-                self._begun[span] = event
-            case False, span if (began := self._begun.pop(span, None)) is not None:
+        match edge_of(event.data):
+            case Begins(key):
+                self._begun[key] = event
+            case Ends(key) if (began := self._begun.pop(key, None)) is not None:
                 after.append(duration((event.at - began.at).total_seconds()))
             case _:
                 pass
-        if isinstance(event.data, events.TurnStartedData):
-            self.turns += 1
         if isinstance(event.data, events.ExecutionReopenedData):
             valid = event.data.valid
             self._begun = {span: begun for span, begun in self._begun.items() if begun.position <= valid}
-        if isinstance(event.data, events.ReplyData) and (tokens := tokens_of(event.data)):
-            self.tokens += tokens
-            after.append(f"{tokens:,} tokens")
+        if isinstance(event.data, events.ReplyData):
+            usage = usage_in(event.data.result)
+            after += [f"{usage.total_tokens:,} tokens"] if usage.total_tokens else []
+            after += [usage.cost_in_words] if usage.cost_in_words else []
         return after
 
 
@@ -99,44 +96,3 @@ def agent_and_event(
     room = None if length is None else length - len(label)
     style = _KIND_STYLES.get(event.kind.rpartition("_")[2], "")
     return line.append(sentence_of(event, room, after=after or ()), style=style)
-
-
-def tokens_of(data: events.ReplyData) -> int:
-    """Return the tokens that a reply took, as its server counts them; 0 if that is not known."""
-    usage = data.result.get("usage")
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return tokens if isinstance(tokens, int) else 0
-
-
-def _span(data: events.AnyEventData) -> tuple[bool, Hashable] | None:
-    """Return what begins (True) or ends (False) with an event; None if that is nothing with a duration."""
-    match data:
-        case events.TurnStartedData() | events.SummaryStartedData() | events.ActivityStartedData():
-            return True, data.key
-        case (
-            events.ModelRepliedData()
-            | events.ModelFailedData()
-            | events.SummaryMadeData()
-            | events.SummaryFailedData()
-            | events.ActivityCompletedData()
-            | events.ActivityFailedData()
-        ):
-            return False, data.key
-        case events.TimerStartedData():
-            return True, ("timer", data.key)
-        case events.TimerFiredData():
-            return False, ("timer", data.key)
-        case events.ToolCalledData():
-            return True, (data.run, data.turn, data.call_id)
-        case events.ToolReturnedData() | events.ToolFailedData():
-            return False, (data.run, data.turn, data.call_id)
-        case events.ApprovalRequestedData():
-            return True, ("approval", data.run, data.turn, data.call_id)
-        case events.ApprovalGivenData() | events.ApprovalDeniedData():
-            return False, ("approval", data.run, data.turn, data.call_id)
-        case events.UpdateAcceptedData():
-            return True, ("update", data.id)
-        case events.UpdateCompletedData() | events.UpdateFailedData():
-            return False, ("update", data.id)
-        case _:
-            return None

@@ -22,6 +22,8 @@ _STATUS_STYLES = {
 def properties_of(execution: ExecutionDescription) -> dict[str, Text]:
     """Return the properties by name; those that are not known are empty."""
     error = (execution.error or "") if execution.failure is None else execution.failure.traceback()
+    if any(wait.text == error for wait in execution.waiting_for):
+        error = ""  # It is the reason of a pause, which stands among the waits.
     return {
         "id": Text(printable(execution.id)),
         "workflow": Text(printable(execution.workflow)),

@@ -86,7 +86,8 @@ _CUTS = {"length": "the token limit", "content_filter": "the content filter of t
 def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
     match data:
         case events.ExecutionStartedData():
-            return f"execution of {data.workflow} started"
+            parent = "" if data.parent is None else f" as a child of {data.parent}"
+            return f"execution of {data.workflow} started{parent}"
         case events.ExecutionCompletedData():
             return "execution completed"
         case events.ExecutionFailedData():
@@ -102,7 +103,9 @@ def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
             edited = f", with other results of {', '.join(data.edited)}" if data.edited else ""
             return f"forked from position {data.source_position} of {data.source}{edited}"
         case events.ExecutionRecoveredData():
-            return "execution recovered from a worker that was lost"
+            lost = "a worker" if data.worker is None else f"worker {data.worker}"
+            taken_over = f"; {data.successor} took over" if data.successor else ""
+            return f"execution recovered: {lost} was lost{taken_over}"
         case events.ExecutionHeldData():
             return f"execution held: {data.reason}"
         case events.ExecutionPausedData():
@@ -134,7 +137,7 @@ def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
         case events.ResultUnsentData():
             return f"call {data.call_id} ended with its run: {data.text}"
         case events.HandedOffData():
-            return f"handed off to {data.to_agent}"
+            return f"handed off to {data.to_agent}" + (", which sees a part" if data.filtered else "")
         case events.ApprovalRequestedData():
             return f"approval of {data.tool} asked for: {compact(data.arguments)}"
         case events.ApprovalGivenData():
@@ -144,19 +147,27 @@ def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
         case events.ReplyCutData():
             return f"reply cut at {_CUTS[data.reason]}"
         case events.LimitReachedData():
-            return f"limit reached: {data.limit}"
+            asks = "; a person is asked to raise it" if data.question else ""
+            return f"limit reached: {data.limit}{asks}"
         case events.AnswerRejectedData():
             return f"answer rejected: {data.reason}"
         case events.GuardrailRejectedData():
-            return f"{data.guardrail} rejected the {data.of}: {data.reason}"
+            return f"{data.guardrail} rejected the {data.part}: {data.reason}"
         case events.GuardrailReplacedData():
-            return f"{data.guardrail} replaced the {data.of}"
+            return f"{data.guardrail} replaced the {data.part}"
         case events.ActivityStartedData():
             return f"activity {data.name} started"
         case events.ActivityCompletedData():
             return f"activity {data.name} completed: {compact(data.result)}"
         case events.ActivityFailedData():
             return f"activity {data.name} failed: {_failure(data.failure)}"
+        case events.ChildStartedData():
+            return f"child {data.child} of {data.workflow} started"
+        case events.ChildCompletedData():
+            return f"child {data.child} completed: {compact(data.result)}"
+        case events.ChildFailedData():
+            child = f"of {data.workflow}" if data.child is None else data.child
+            return f"child {child} failed: {_failure(data.failure)}"
         case events.AttemptFailedData():
             return f"attempt {data.attempt} at {data.name} failed: {_failure(data.failure)}"
         case events.TimerStartedData():
@@ -171,6 +182,18 @@ def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
             return f"update {data.name} answered: {compact(data.result)}"
         case events.UpdateFailedData():
             return f"update {data.name} failed: {_failure(data.failure)}"
+        case events.MessageSaidData():
+            return f"message{'' if data.by is None else f' by {data.by}'} to {data.agent}: {data.text}"
+        case events.RunInterruptedData():
+            by = "" if data.by is None else f" by {data.by}"
+            return f"run interrupted{by}" + ("" if data.reason is None else f": {data.reason}")
+        case events.QuestionAskedData():
+            return f"question{'' if data.to is None else f' to {data.to}'}: {data.question}"
+        case events.QuestionAnsweredData():
+            by = "" if data.by is None else f" by {data.by}"
+            return f"question answered{by}: {compact(data.answer)}"
+        case events.QuestionWithdrawnData():
+            return "question withdrawn"
         case events.CancelRequestedData():
             return "cancel requested"
         case events.PatchedData():

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from outlast.cli.rendering.console import table_with
+from outlast.cli.rendering.console import GAP, table_with
 from outlast.cli.rendering.properties import status_of, tags_text, took
-from outlast.cli.rendering.text import local_time, printable, printable_lines, shortened
+from outlast.cli.rendering.sentences import AGENT_LENGTH
+from outlast.cli.rendering.text import local_minute, local_time, printable, printable_lines, shortened
+from outlast.cli.rendering.waits import wait_line
 from outlast.core.approvals import PendingApproval
 from outlast.core.json import encode
+from outlast.core.questions import PendingQuestion
 from outlast.ports.durability.backend import WorkerDescription
 from outlast.ports.durability.execution import ExecutionDescription
 
 TAGS_LENGTH = 40
+
+WAITS = "waits for, or error"
+WAITS_WIDTH = 30
+"""The room that is kept for the column of waits and errors, which is folded there, before others get any."""
+LEFT_OUT = ("took", "turns", "agent", "tokens", "cost", "tags")
+"""The columns that a list leaves out where there is no room, the first one first, or if they are empty."""
 
 
 def approvals_table(waiting: Sequence[tuple[str, PendingApproval]], *, of_one: bool) -> Table:
@@ -35,24 +46,71 @@ def approvals_table(waiting: Sequence[tuple[str, PendingApproval]], *, of_one: b
     return table
 
 
-def executions_table(executions: Iterable[ExecutionDescription], *, full: bool = False) -> Table:
-    """Return executions; the column of tags is left out if none has any."""
-    shown = list(executions)
-    tags = ("tags",) if any(execution.tags for execution in shown) else ()
-    table = table_with("id", "workflow", "status", "started", "took", *tags, "error", folds="error")
-    for execution in shown:
-        error = execution.error or ""
-        tagged = [Text(shortened(tags_text(execution.tags), None if full else TAGS_LENGTH))] if tags else []
-        table.add_row(
-            Text(printable(execution.id)),
-            Text(printable(execution.workflow)),
-            status_of(execution),
-            local_time(execution.created_at),
-            took(execution),
-            *tagged,
-            Text(printable_lines(error) if full else shortened(error)),
-        )
+def questions_table(waiting: Sequence[tuple[str, PendingQuestion]], *, of_one: bool) -> Table:
+    """Return questions that wait for an answer, with its schema; as `approvals_table` for calls."""
+    titles = ("question", "to", "asked", "answer")
+    table = table_with(*(titles if of_one else ("execution", *titles)), folds="asked")
+    for execution, one in waiting:
+        shown = (one.key, one.to or "", one.question, encode(one.answer_schema).decode())
+        cells = shown if of_one else (execution, *shown)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
+
+
+def executions_table(
+    executions: Iterable[ExecutionDescription], *, full: bool = False, width: int | None = None
+) -> Table:
+    """Return executions; columns of `LEFT_OUT` are there if something is in them, and if `width` has room.
+
+    With `full`, nothing is shortened, and nothing is left out for want of room.
+    """
+    rows = [_cells(one, full) for one in executions]
+    titles = [title for title in rows[0] if title not in LEFT_OUT or any(row[title].plain for row in rows)]
+    for title in LEFT_OUT:
+        if full or width is None or _width(rows, titles) <= width:
+            break
+        titles = [one for one in titles if one != title]
+    table = table_with(*titles, folds=WAITS, numbers=("turns", "tokens", "cost"))
+    for row in rows:
+        table.add_row(*(row[title] for title in titles))
+    return table
+
+
+def _cells(execution: ExecutionDescription, full: bool) -> dict[str, Text]:
+    tokens = 0 if execution.usage is None else execution.usage.total_tokens
+    return {
+        "id": Text(printable(execution.id)),
+        "workflow": Text(printable(execution.workflow)),
+        "status": status_of(execution),
+        "started": Text((local_time if full else local_minute)(execution.created_at)),
+        "took": Text(took(execution)),
+        "agent": Text(shortened(execution.agent or "", None if full else AGENT_LENGTH)),
+        "turns": Text(f"{execution.turns:,}" if execution.turns else ""),
+        "tokens": Text(f"{tokens:,}" if tokens else ""),
+        "cost": Text("" if execution.usage is None else execution.usage.cost_in_words),
+        "tags": Text(shortened(tags_text(execution.tags), None if full else TAGS_LENGTH)),
+        WAITS: Text(_waits_or_error(execution, full)),
+    }
+
+
+def _waits_or_error(execution: ExecutionDescription, full: bool) -> str:
+    if execution.error:
+        return printable_lines(execution.error) if full else shortened(execution.error)
+    lines = [wait_line(wait, datetime.now(UTC), in_list=not full) for wait in execution.waiting_for]
+    if full or not lines:
+        return "\n".join(lines)
+    others = len(lines) - 1
+    return shortened(lines[0]) + (f" and {others} more" if others else "")
+
+
+def _width(rows: Sequence[dict[str, Text]], titles: Sequence[str]) -> int:
+    """Return the width that these columns need."""
+    widths = {
+        title: max(cell_len(text) for text in (title, *(row[title].plain for row in rows)))
+        for title in titles
+    }
+    widths[WAITS] = min(widths[WAITS], WAITS_WIDTH)
+    return sum(widths.values()) + GAP * (len(titles) - 1)
 
 
 def workers_table(workers: Iterable[WorkerDescription], *, full: bool = False) -> Table:

@@ -21,6 +21,11 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.splitlines()))
 
 
+def printable_text(text: str) -> str:
+    """Return a piece of a text, its line breaks kept, without characters that would steer a terminal."""
+    return "".join(one if one.isprintable() or one == "\n" else " " for one in text)
+
+
 def shortened(text: str, length: int | None = LENGTH) -> str:
     """Return `text` on one line, cut to `length` if there is one."""
     line = " ".join(printable(text).split())
@@ -35,6 +40,11 @@ def compact(value: JSON) -> str:
 def local_time(at: datetime) -> str:
     """Return date and time to the second, in the reader's time zone."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def local_minute(at: datetime) -> str:
+    """Return date and time to the minute, in the reader's time zone."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def duration(seconds: float) -> str:
