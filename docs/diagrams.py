@@ -1,13 +1,14 @@
 """Draws what the docs show of the code: `python docs/diagrams.py`.
 
-The state diagrams come from the tables that the machines obey, the tables of events from the classes of
-their data, the reference of the command line from the commands.
+The moves of the machines come from the tables that they obey, the tables of events and records from
+their classes, the reference of the command line from the commands. `drawings.py` makes the pictures.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +17,11 @@ from typing import Any, Literal
 from typer.main import get_command
 
 from outlast.cli.commands import COMMANDS, app
-from outlast.core import events
-from outlast.core.agent_run import Phase
-from outlast.core.agent_transitions import TRANSITIONS
+from outlast.core import events, records
+from outlast.core.agent_transitions import transitions
 from outlast.core.events import DATA
 from outlast.core.json import JSON
-from outlast.core.workflow_machine import OPERATIONS, MachinePhase
+from outlast.core.workflow_machine import OPERATIONS
 
 DOCS = Path(__file__).parent
 
@@ -37,10 +37,9 @@ Move = tuple[str, str, str, str]
 
 def agent_moves() -> Iterator[Move]:
     """Yield the moves of the agent machine."""
-    for phase, accepted in TRANSITIONS.items():
-        for event, outcomes in accepted.items():
-            for outcome, after in outcomes.items():
-                yield phase, event.__name__, outcome if len(outcomes) > 1 else "", after
+    outcomes = Counter((phase, event) for phase, event, _, _ in transitions())
+    for phase, event, outcome, after in transitions():
+        yield phase, event, outcome if outcomes[phase, event] > 1 else "", after
 
 
 def workflow_moves() -> Iterator[Move]:
@@ -51,26 +50,21 @@ def workflow_moves() -> Iterator[Move]:
                 yield phase, operation, "", after
 
 
-def diagram(start: str, phases: Iterable[str], moves: Iterable[Move]) -> str:
-    """Return a mermaid state diagram; a phase that nothing leaves for another one is an end."""
+def move_table(moves: Iterable[Move]) -> str:
+    """Return a table of the moves of a machine: a row for each pair of phases."""
     arrows: dict[tuple[str, str], dict[str, list[str]]] = {}
     for phase, what, outcome, after in moves:
         arrows.setdefault((phase, after), {}).setdefault(what, []).append(outcome)
-    left = {phase for phase, after in arrows if phase != after}
-    lines = ["stateDiagram-v2", f"    [*] --> {start}"]
+    lines = ["| in the phase | what comes | next phase |", "| --- | --- | --- |"]
     for (phase, after), outcomes in arrows.items():
         labels = [f"{what} ({', '.join(named)})" if any(named) else what for what, named in outcomes.items()]
-        lines.append(f"    {phase} --> {after}: {'<br/>'.join(labels)}")
-    lines += [f"    {phase} --> [*]" for phase in phases if phase not in left]
+        lines.append(f"| {phase} | {'<br>'.join(labels)} | {after} |")
     return "\n".join(lines)
 
 
-def diagrams() -> Mapping[str, str]:
-    """Return every diagram by the name of the page that shows it."""
-    return {
-        "agent-machine": diagram(Phase.READY, Phase, agent_moves()),
-        "workflow-machine": diagram(MachinePhase.REPLAYING, MachinePhase, workflow_moves()),
-    }
+def move_tables() -> Mapping[str, str]:
+    """Return the table of each machine by the name of the page that shows it."""
+    return {"agent-machine": move_table(agent_moves()), "workflow-machine": move_table(workflow_moves())}
 
 
 def event_table() -> str:
@@ -102,6 +96,20 @@ def field_table() -> str:
             where = "" if len(meanings) == 1 else ", ".join(kinds) if len(kinds) <= FEW else "all others"
             lines.append(f"| `{name}` | {typed} | {meaning} | {where} |")
     return "\n".join(lines)
+
+
+def record_tables() -> str:
+    """Return a table of the records of each sort: the type, its meaning, and its fields."""
+    lines: list[str] = []
+    sorts = {"Inputs": records.INPUTS, "Requests": records.REQUESTS, "Notes": records.NOTES}
+    for sort, classes in sorts.items():
+        lines += [f"## {sort}", "", "| type | meaning | fields |", "| --- | --- | --- |"]
+        for cls in classes:
+            meaning = " ".join((cls.__doc__ or "").split())
+            fields = ", ".join(f"`{name}`" for name in cls.model_fields if name != "type")
+            lines.append(f"| `{cls.model_fields['type'].default}` | {meaning} | {fields} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
 
 
 def _word(argument: Any) -> str:
@@ -156,7 +164,7 @@ _TYPES: dict[Any, str] = {
     dict[str, JSON]: "JSON object",
     dict[str, JSON] | None: "JSON object or None",
     tuple[events.Carried, ...]: "tuple of JSON",
-    Literal["input", "output"]: '"input" or "output"',
+    Literal["input", "output", "call", "result"]: '"input", "output", "call" or "result"',
 }
 
 
@@ -175,9 +183,10 @@ def _fields_in(source: str) -> Iterator[tuple[tuple[str, str], str]]:
 def drawings() -> Mapping[str, Mapping[str, str]]:
     """Return what is drawn, by page and by the name that it has there."""
     return {
-        **{f"{name}.md": {name: f"```mermaid\n{drawn}\n```"} for name, drawn in diagrams().items()},
-        "events.md": {"events": event_table(), "fields": field_table()},
-        "command-line.md": {"commands": command_reference()},
+        **{f"explanation/{name}.md": {name: table} for name, table in move_tables().items()},
+        "reference/events.md": {"events": event_table(), "fields": field_table()},
+        "reference/records.md": {"records": record_tables()},
+        "reference/command-line.md": {"commands": command_reference()},
     }
 
 

@@ -1,6 +1,8 @@
 """A tool call that waits for a person: small transfers are made, others only when somebody allows them.
 
-Run it: python examples/approval.py
+Run it: make example NAME=approval
+    or: uv run examples/approval.py
+    or, with outlast[mistral,testing] installed: python examples/approval.py
 
 In production the two sides are apart: the worker runs the agent, and whoever decides does so days later, from
 another process, or by `outlast pending | allow | deny`.
@@ -72,7 +74,7 @@ def stand_in(call: ModelPrompt) -> Reply:
     results = [entry["result"] for entry in call.entries if entry["type"] == "function.result"]
     if not results:
         return [Call("transfer", {"to": to, "amount": amount}) for to, amount in payments.items()]
-    if call.turn == 1:
+    if call.replies == 1:
         return [Say("Done.")]
     return [Say(json.dumps({"value": results}))]
 

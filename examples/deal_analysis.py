@@ -3,13 +3,15 @@
 The execution is known by its id, so once it has ended, the same line returns the same result. (Only the
 stand-in forgets its conversations when this program ends: for the kill, use Mistral's API, or `make demo`.)
 
-Run it: python examples/deal_analysis.py
+Run it: make example NAME=deal_analysis
+    or: uv run examples/deal_analysis.py
+    or, with outlast[mistral,testing] installed: python examples/deal_analysis.py
 Look at it: outlast show deal-1 --backend sqlite:///deal_analysis.db
 """
 
 import asyncio
 
-from stand_in import Call, Handoff, ModelPrompt, Reply, Say, mistral
+from stand_in import Call, HandOff, ModelPrompt, Reply, Say, mistral
 
 import outlast
 
@@ -70,13 +72,13 @@ class DealAnalysis:
 
 def stand_in(call: ModelPrompt) -> Reply:
     """Each agent uses its tool, if it has one, and then hands off, if it can."""
-    match call.agent_name:
+    match call.agent:
         case "deal-coordinator":
-            return [Handoff("risk-agent")]
+            return [HandOff("risk-agent")]
         case "risk-agent" if not call.results:
             return [Call("calculate_risk_score", {"deal_type": "loan", "amount": 400_000})]
         case "risk-agent":
-            return [Handoff("compliance-agent")]
+            return [HandOff("compliance-agent")]
         case _ if not call.results:
             return [Call("check_compliance", {"company": "Northwind"})]
         case _:

@@ -2,12 +2,14 @@
 
 There is no workflow here, so nothing is durable; see deal_analysis.py for handoffs that survive a crash.
 
-Run it: python examples/handoff.py
+Run it: make example NAME=handoff
+    or: uv run examples/handoff.py
+    or, with outlast[mistral,testing] installed: python examples/handoff.py
 """
 
 import asyncio
 
-from stand_in import Call, Handoff, ModelPrompt, Reply, Say, mistral
+from stand_in import Call, HandOff, ModelPrompt, Reply, Say, mistral
 
 import outlast
 
@@ -39,8 +41,8 @@ receptionist = outlast.Agent(
 
 def stand_in(call: ModelPrompt) -> Reply:
     """The receptionist hands off; the cashier works the fee out, then says it."""
-    if call.agent_name == "receptionist":
-        return [Handoff("cashier")]
+    if call.agent == "receptionist":
+        return [HandOff("cashier")]
     if call.results:
         [fee] = call.results.values()
         return [Say(f"That makes {fee} euros.")]

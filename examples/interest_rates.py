@@ -1,6 +1,8 @@
 """One agent with one tool, in a workflow: every model reply and tool result is journaled.
 
-Run it: python examples/interest_rates.py
+Run it: make example NAME=interest_rates
+    or: uv run examples/interest_rates.py
+    or, with outlast[mistral,testing] installed: python examples/interest_rates.py
 """
 
 import asyncio

@@ -2,7 +2,9 @@
 
 `LocalSession` talks to any server with a chat-completions endpoint: LocalSession(server_url="http://...").
 
-Run it: python examples/local_session.py
+Run it: make example NAME=local_session
+    or: uv run examples/local_session.py
+    or, with outlast[mistral,testing] installed: python examples/local_session.py
 """
 
 import asyncio

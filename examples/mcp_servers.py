@@ -4,7 +4,9 @@ The weather server is a child process of the worker. The exchange server listens
 token, which the worker reads from its environment. A forecast changes nothing, as its server says; so the
 call that was under way is made again, by another worker on another process of the server.
 
-Run it: python examples/mcp_servers.py
+Run it: make example NAME=mcp_servers
+    or: uv run examples/mcp_servers.py
+    or, with outlast[mcp,mistral,testing] installed: python examples/mcp_servers.py
 """
 
 import asyncio

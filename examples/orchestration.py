@@ -1,6 +1,8 @@
 """A workflow around agents: two at a time, a timer, a bid and a decision from outside, and a cancellation.
 
-Run it: python examples/orchestration.py
+Run it: make example NAME=orchestration
+    or: uv run examples/orchestration.py
+    or, with outlast[mistral,testing] installed: python examples/orchestration.py
 """
 
 import asyncio
@@ -76,7 +78,7 @@ class DueDiligence:
 def stand_in(call: ModelPrompt) -> Reply:
     """Each has an opinion of its own."""
     opinions = {"analyst": "a growing market", "lawyer": "a pending patent case"}
-    return [Say(f"{call.last_user_text} has {opinions[call.agent_name or '']}.")]
+    return [Say(f"{call.text} has {opinions[call.agent or '']}.")]
 
 
 async def both_have_answered(execution: outlast.Execution) -> None:

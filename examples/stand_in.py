@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from outlast.testing.mistral_server import (
     Call,
     Execute,
-    Handoff,
+    HandOff,
     MistralServer,
     Model,
     ModelPrompt,
@@ -19,7 +19,7 @@ from outlast.testing.mistral_server import (
     Say,
 )
 
-__all__ = ["Call", "Execute", "Handoff", "ModelPrompt", "Reply", "Say", "mistral"]
+__all__ = ["Call", "Execute", "HandOff", "ModelPrompt", "Reply", "Say", "mistral"]
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Text while it is being written, in a plain script and in a durable run.
 
-Run it: python examples/streaming.py
+Run it: make example NAME=streaming
+    or: uv run examples/streaming.py
+    or, with outlast[mistral,testing] installed: python examples/streaming.py
 """
 
 import asyncio

@@ -1,6 +1,8 @@
 """A built-in tool: Mistral's server searches the web, and the answer names its sources.
 
-Run it: python examples/web_search.py
+Run it: make example NAME=web_search
+    or: uv run examples/web_search.py
+    or, with outlast[mistral,testing] installed: python examples/web_search.py
 """
 
 import asyncio
@@ -27,7 +29,7 @@ def stand_in(call: ModelPrompt) -> Reply:
         "url": "https://www.toureiffel.paris/en",
     }
     answer = {"type": "text", "text": "With its antennas, the Eiffel Tower is 330 m high."}
-    return [Execute("web_search", {"query": call.last_user_text}), Say([answer, source])]
+    return [Execute("web_search", {"query": call.text}), Say([answer, source])]
 
 
 async def main() -> None:

@@ -1,5 +1,7 @@
 import shutil
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from outlast_json.store import JsonStore
 
 from outlast.testing import (
     BackendCapability,
+    CrashContract,
     DeltasContract,
     DeltasPlace,
     DurabilityContract,
@@ -40,7 +43,7 @@ class TemporaryFile(Storage):
 
 class TestJsonStore(JournalContract):
     new_storage = TemporaryFile
-    capabilities = frozenset(StoreCapability) - {StoreCapability.STEADY_LEASES}
+    capabilities = frozenset(StoreCapability) - {StoreCapability.STEADY_LEASES, StoreCapability.BREAKABLE}
 
 
 class WithText(InStore):
@@ -76,3 +79,13 @@ class TestJsonDeltas(DeltasContract):
     @pytest.fixture
     def place(self, tmp_path: Path) -> DeltasPlace:
         return TextFile(tmp_path / "runs.json")
+
+
+@asynccontextmanager
+async def temporary_url() -> AsyncIterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield f"json:{folder}/runs.json"
+
+
+class TestJsonUnderCrashes(CrashContract):
+    new_place = temporary_url

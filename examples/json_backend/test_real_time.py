@@ -13,5 +13,5 @@ class OnRealTime(TemporaryFile):
 
 class TestOnRealTime(JournalContract):
     new_storage = OnRealTime
-    capabilities = frozenset(StoreCapability) - {StoreCapability.MOVABLE_CLOCK, StoreCapability.STEADY_LEASES}
+    capabilities = frozenset({StoreCapability.PUSH_WAKEUP, StoreCapability.PARALLEL_OPENING})
     lease_seconds = 0.5

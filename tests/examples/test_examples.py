@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -41,6 +42,23 @@ OUTCOMES = {
         "(1 turn)",
         "It rains on the town,",
         "and the town looks down.",
+    ],
+    "research_team": [
+        "to the editor: Which century?",
+        "coordinator asks history",
+        "coordinator asks technology",
+        "coordinator asks economy",
+        "history asks search",
+        "technology asks search",
+        "economy asks search",
+    ],
+    "chapters": [
+        "This book has 3 chapters.",
+        "Few things are as old as tides.",
+        "Few things are as old as winds.",
+        "Few things are as old as clouds.",
+        *["chapter completed"] * 3,
+        "foreword completed",
     ],
     "orchestration": [
         "Northwind has a growing market.",
@@ -90,3 +108,24 @@ def test_the_deal_analysis_run_again_returns_its_result_without_calling_a_tool(t
 
 def test_every_example_has_an_outcome() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} - {"stand_in"} == set(OUTCOMES)
+
+
+@pytest.mark.parametrize("example", sorted(OUTCOMES))
+def test_an_example_says_how_to_run_it(example: str) -> None:
+    text = (EXAMPLES / f"{example}.py").read_text()
+    extras = re.search(r"with outlast\[([a-z,]+)\] installed: python examples/(\w+)\.py\n", text)
+    assert extras is not None
+    assert extras[2] == example
+    assert f"Run it: make example NAME={example}\n    or: uv run examples/{example}.py\n" in text
+    assert {"mistral", "testing"} <= set(extras[1].split(",")) <= {"mcp", "mistral", "testing"}
+
+
+def test_make_runs_the_example_that_it_is_given() -> None:
+    made = subprocess.run(
+        ["make", "--dry-run", "example", "NAME=chapters"],
+        cwd=EXAMPLES.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout.splitlines()[-1].endswith("bin/python examples/chapters.py")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-GLOSSARY = REPOSITORY / "docs" / "glossary.md"
+GLOSSARY = REPOSITORY / "docs" / "reference" / "glossary.md"
 
 PHRASES = {
     "say who sends, emits, raises or logs it": r"(?i)\b(tell|tells|told|hear|hears|heard)\b",
@@ -51,7 +51,7 @@ def texts() -> Iterator[tuple[Path, int, str]]:
         yield from ((file, *found) for found in strings_in(file))
     for file in python_files("tests", "benchmarks", "examples", "docs"):
         yield from ((file, *found) for found in docstrings_in(file))
-    for file in [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]:
+    for file in [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]:
         if file != GLOSSARY:
             yield file, 1, file.read_text()
 

@@ -68,8 +68,11 @@ def test_the_old_name_stands_nowhere() -> None:
 
 
 def test_no_two_classes_have_one_name() -> None:
+    """The names in `compat` are those of other frameworks, and their meaning there is what counts."""
     homes: dict[str, list[str]] = defaultdict(list)
     for name, file in modules().items():
+        if name.startswith("outlast.compat."):
+            continue
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes[node.name].append(name)

@@ -7,7 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.errors import (
+    ExecutionAlreadyEnded,
+    ExecutionNotFound,
+    LeaseLost,
+    MessagesUnseen,
+    PayloadTooLarge,
+)
 from outlast.core.records import Status
 from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.ports.clock import Clock
@@ -56,22 +62,22 @@ class JsonStore(Store):
                 return _head(new.id, execution), False
             for record in (first, *more):
                 _check_size(f"a first record of execution {new.id!r}", record)
-            held = new.reason is not None
+            is_claimable = new.reason is None and new.ended is None
             now = self._clock.now()
             data["executions"][new.id] = execution = {
                 "workflow": new.workflow,
                 "fingerprint": new.fingerprint,
                 "task_queue": new.task_queue,
                 "keep_seconds": new.keep_seconds,
-                "status": Status.RUNNING,
+                "status": new.ended or Status.RUNNING,
                 "created_at": now,
-                "ended_at": None,
+                "ended_at": None if new.ended is None else now,
                 "reason": new.reason,
                 "owner": None,
                 "token": 0,
                 "fruitless": 0,
-                "ignores_mail": held,
-                "claimable_at": None if held else now,
+                "ignores_mail": new.reason is not None,
+                "claimable_at": now if is_claimable else None,
                 "consumed": 0,
                 "inbox": [],
                 "records": [_text(record) for record in (first, *more)],
@@ -87,6 +93,8 @@ class JsonStore(Store):
             execution = _owned(data, claim)
             if execution is None or len(execution["records"]) != position:
                 raise LeaseLost(claim.execution_id)
+            if commit.seen is not None and len(execution["inbox"]) > commit.seen:
+                raise MessagesUnseen(claim.execution_id, commit.seen)
             for record in records:
                 _check_size(f"a record of execution {claim.execution_id!r}", record)
             execution["records"] += map(_text, records)
