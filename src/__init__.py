@@ -14,14 +14,21 @@ _MODULES = {
     "ActivityTimedOut": "core.errors",
     "Agent": "runtime.definitions.agent",
     "AgentHandoff": "core.entries",
+    "AgentTool": "runtime.definitions.agent",
     "AgentWorkflow": "composition.agent_workflow",
+    "AskPerson": "runtime.definitions.ask_person",
     "Backend": "ports.durability.backend",
     "BudgetExceeded": "core.errors",
+    "CallRejected": "core.errors",
     "CannotRerun": "core.errors",
+    "ChildFailed": "core.errors",
+    "ChildrenFailed": "core.errors",
     "CodeInterpreterTool": "core.built_in_tools",
     "ConfigurationError": "core.errors",
     "ConnectorTool": "core.built_in_tools",
+    "DeadlineExceeded": "core.errors",
     "DefinitionError": "core.errors",
+    "Depends": "runtime.definitions.depends",
     "DeterminismError": "core.errors",
     "DocumentLibraryTool": "core.built_in_tools",
     "DocumentURLChunk": "core.chunks",
@@ -41,6 +48,7 @@ _MODULES = {
     "ForeignError": "core.errors",
     "FunctionCall": "core.entries",
     "FunctionResult": "core.entries",
+    "Handoff": "runtime.definitions.agent",
     "ImageGenerationTool": "core.built_in_tools",
     "ImageURLChunk": "core.chunks",
     "InputRejected": "core.errors",
@@ -59,6 +67,7 @@ _MODULES = {
     "MissingExtra": "core.errors",
     "ModelError": "core.errors",
     "NonDeterminismError": "core.errors",
+    "NoRunAtWork": "core.errors",
     "NotInWorkflow": "core.errors",
     "NotPending": "core.errors",
     "NotSupported": "core.errors",
@@ -68,10 +77,14 @@ _MODULES = {
     "OutputRejected": "core.errors",
     "PayloadTooLarge": "core.errors",
     "PendingApproval": "core.approvals",
+    "Price": "core.prices",
+    "QuestionNotPending": "core.errors",
     "Reject": "runtime.definitions.guardrails",
     "RemoteSession": "adapters.mistral",
     "Replace": "runtime.definitions.guardrails",
+    "RunContext": "runtime.definitions.run_context",
     "RunError": "core.errors",
+    "RunInterrupted": "core.errors",
     "RunResult": "runtime.runs.run_result",
     "Runner": "composition.running",
     "ScriptedSession": "adapters.scripted.session",
@@ -86,13 +99,16 @@ _MODULES = {
     "ToolExecution": "core.entries",
     "ToolFailed": "core.errors",
     "ToolFileChunk": "core.chunks",
+    "ToolIndex": "runtime.definitions.tool_index",
     "ToolReferenceChunk": "core.chunks",
     "ToolServerError": "core.errors",
     "ToolServerUnavailable": "core.errors",
+    "ToolSpec": "core.agents",
     "UnknownBackend": "core.errors",
     "UnknownChunk": "core.chunks",
     "UnknownDefinition": "core.errors",
     "UnknownEntry": "core.entries",
+    "UnknownPrice": "core.errors",
     "UnknownTool": "core.errors",
     "Unserialisable": "core.errors",
     "UpdateAbandoned": "core.errors",
@@ -104,12 +120,14 @@ _MODULES = {
     "Where": "ports.finding",
     "WouldRepeat": "core.errors",
     "activity": "runtime.definitions.activity",
+    "as_one_message": "core.input_filters",
     "connect": "composition.backends",
     "events": "core.events",
     "execute_workflow": "composition.running",
     "instrument": "composition.tracing",
     "journaled_backend": "composition.backends",
     "run_worker": "composition.running",
+    "without_tool_calls": "core.input_filters",
     "workflow": "runtime.definitions.workflow",
 }
 
@@ -120,6 +138,10 @@ __all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("outlast")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"{__name__}.{_MODULES[name]}")

@@ -15,6 +15,7 @@ from outlast.composition.running import run_worker as run_worker
 from outlast.composition.temporal import OutlastPlugin as OutlastPlugin
 from outlast.composition.tracing import instrument as instrument
 from outlast.core import events as events
+from outlast.core.agents import ToolSpec as ToolSpec
 from outlast.core.approvals import PendingApproval as PendingApproval
 from outlast.core.built_in_tools import CodeInterpreterTool as CodeInterpreterTool
 from outlast.core.built_in_tools import ConnectorTool as ConnectorTool
@@ -42,8 +43,12 @@ from outlast.core.errors import ActivityError as ActivityError
 from outlast.core.errors import ActivityFailed as ActivityFailed
 from outlast.core.errors import ActivityTimedOut as ActivityTimedOut
 from outlast.core.errors import BudgetExceeded as BudgetExceeded
+from outlast.core.errors import CallRejected as CallRejected
 from outlast.core.errors import CannotRerun as CannotRerun
+from outlast.core.errors import ChildFailed as ChildFailed
+from outlast.core.errors import ChildrenFailed as ChildrenFailed
 from outlast.core.errors import ConfigurationError as ConfigurationError
+from outlast.core.errors import DeadlineExceeded as DeadlineExceeded
 from outlast.core.errors import DefinitionError as DefinitionError
 from outlast.core.errors import DeterminismError as DeterminismError
 from outlast.core.errors import DurabilityError as DurabilityError
@@ -63,6 +68,7 @@ from outlast.core.errors import MissingCredentials as MissingCredentials
 from outlast.core.errors import MissingExtra as MissingExtra
 from outlast.core.errors import ModelError as ModelError
 from outlast.core.errors import NonDeterminismError as NonDeterminismError
+from outlast.core.errors import NoRunAtWork as NoRunAtWork
 from outlast.core.errors import NotInWorkflow as NotInWorkflow
 from outlast.core.errors import NotPending as NotPending
 from outlast.core.errors import NotSupported as NotSupported
@@ -70,7 +76,9 @@ from outlast.core.errors import OutcomeUnknown as OutcomeUnknown
 from outlast.core.errors import OutlastError as OutlastError
 from outlast.core.errors import OutputRejected as OutputRejected
 from outlast.core.errors import PayloadTooLarge as PayloadTooLarge
+from outlast.core.errors import QuestionNotPending as QuestionNotPending
 from outlast.core.errors import RunError as RunError
+from outlast.core.errors import RunInterrupted as RunInterrupted
 from outlast.core.errors import StorageError as StorageError
 from outlast.core.errors import ToolError as ToolError
 from outlast.core.errors import ToolFailed as ToolFailed
@@ -78,6 +86,7 @@ from outlast.core.errors import ToolServerError as ToolServerError
 from outlast.core.errors import ToolServerUnavailable as ToolServerUnavailable
 from outlast.core.errors import UnknownBackend as UnknownBackend
 from outlast.core.errors import UnknownDefinition as UnknownDefinition
+from outlast.core.errors import UnknownPrice as UnknownPrice
 from outlast.core.errors import UnknownTool as UnknownTool
 from outlast.core.errors import Unserialisable as Unserialisable
 from outlast.core.errors import UpdateAbandoned as UpdateAbandoned
@@ -87,6 +96,9 @@ from outlast.core.errors import WouldRepeat as WouldRepeat
 from outlast.core.event_stream import Event as Event
 from outlast.core.events import EventKind as EventKind
 from outlast.core.failure import Failure as Failure
+from outlast.core.input_filters import as_one_message as as_one_message
+from outlast.core.input_filters import without_tool_calls as without_tool_calls
+from outlast.core.prices import Price as Price
 from outlast.core.summaries import SummariseHistory as SummariseHistory
 from outlast.core.usage import Usage as Usage
 from outlast.ports.durability.backend import Backend as Backend
@@ -98,9 +110,16 @@ from outlast.runtime.attempts.system_clock import SystemClock as SystemClock
 from outlast.runtime.definitions import workflow as workflow
 from outlast.runtime.definitions.activity import activity as activity
 from outlast.runtime.definitions.agent import Agent as Agent
+from outlast.runtime.definitions.agent import AgentTool as AgentTool
+from outlast.runtime.definitions.agent import Handoff as Handoff
+from outlast.runtime.definitions.ask_person import AskPerson as AskPerson
+from outlast.runtime.definitions.depends import Depends as Depends
 from outlast.runtime.definitions.guardrails import Reject as Reject
 from outlast.runtime.definitions.guardrails import Replace as Replace
+from outlast.runtime.definitions.run_context import RunContext as RunContext
+from outlast.runtime.definitions.tool_index import ToolIndex as ToolIndex
 from outlast.runtime.runs.run_result import RunResult as RunResult
 from outlast.runtime.runs.streamed_run import StreamedRun as StreamedRun
 
 __all__: list[str]
+__version__: str

@@ -7,25 +7,37 @@ alone: when it is closed, they have ended, in whatever way, and what is left is 
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import os
 import subprocess
 import sys
-import threading
 from typing import Any
 
 REAPER = """
 import os, signal, sys
-alive = set()
+alive = {}
 for line in sys.stdin:
     number = int(line)
-    alive.add(number) if number > 0 else alive.discard(-number)
-for number in alive:
+    if number < 0:
+        handle = alive.pop(-number, None)
+        if handle is not None:
+            os.close(handle)
+        continue
     try:
-        os.kill(number, signal.SIGKILL)
+        alive[number] = os.pidfd_open(number)
+    except ProcessLookupError:
+        pass
+    except (AttributeError, OSError):  # a system without handles
+        alive[number] = None
+for number, handle in alive.items():
+    try:
+        if handle is None:
+            os.kill(number, signal.SIGKILL)
+        else:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
     except ProcessLookupError:
         pass
 """
+"""A handle stays with its process, where the system has such: a number may by then be that of another one."""
 
 
 class Child(subprocess.Popen[bytes]):
@@ -65,15 +77,3 @@ def reaper() -> int:
     )
     os.close(read)
     return write
-
-
-def end_with_parent() -> None:
-    """Let this process, which `multiprocessing` made, end at once when the one that asked for it is gone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -8,6 +8,8 @@ A state machine's rules are synchronous; they await with an `asyncio.Runner` tha
 from __future__ import annotations
 
 import os
+import signal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,9 +38,24 @@ settings.register_profile("nightly", settings.get_profile("ci"), derandomize=Fal
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
 
 
+# A shell's background jobs ignore interrupts, and so does all that they start. Here everything heeds them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the flag that rewrites golden files: look at the difference before you commit it."""
     parser.addoption("--rewrite-golden", action="store_true", help="write golden files as they are now")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadscope`, a run ends though a worker dies."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from tests.scheduling import EndingScheduling
+
+    return EndingScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

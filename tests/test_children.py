@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 
-from tests.children import Child, end_with_parent
+from outlast.testing.contracts.crash.processes import end_with_parent
+from tests.children import Child
 
 PATIENCE_SECONDS = 30
 PROGRAM = """

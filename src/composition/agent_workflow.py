@@ -10,12 +10,14 @@ from outlast.core.entries import Entry, to_wire
 from outlast.core.errors import DefinitionError, OutlastError, PayloadTooLarge, WorkflowError
 from outlast.core.failure import named_message_of
 from outlast.core.json import JSON
+from outlast.core.limits import DEFAULT_MAX_TURNS, OnLimit
+from outlast.core.money import Amount
 from outlast.core.usage import Usage
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.llm import Session
 from outlast.runtime.definitions import workflow
-from outlast.runtime.definitions.agent import Agent, reachable
-from outlast.runtime.runs.bounds import DEFAULT_MAX_TURNS
+from outlast.runtime.definitions.agent import Agent
+from outlast.runtime.definitions.agent_binding import reachable
 from outlast.runtime.runs.conversation import Conversation, conversation_of
 
 
@@ -29,6 +31,7 @@ class AgentWorkflow:
 
         execution = await backend.start(Support, id="customer-7")
         await execution.signal("say", "Where is my parcel?")
+        await execution.update("ask", "And when?")  # the state, when it is answered
         await execution.query("state")              # {"answered": 1, "answer": "On its way.", ...}
 
     Messages are answered one after the other, in the order sent, each by a run that goes on with the same
@@ -43,6 +46,10 @@ class AgentWorkflow:
     """The way to the model; Mistral's API by default."""
     max_turns: ClassVar[int] = DEFAULT_MAX_TURNS
     """The most calls of the model for one message."""
+    max_cost: ClassVar[Amount | None] = None
+    """The most US dollars that the answer to one message may cost."""
+    on_limit: ClassVar[OnLimit] = "raise"
+    """The behaviour at these limits; see `Runner.run`."""
 
     def __init__(self) -> None:
         self._session: Session | None = type(self).session
@@ -85,6 +92,14 @@ class AgentWorkflow:
         """Add a message for the agent."""
         self._messages.append(message)
 
+    @workflow.update
+    async def ask(self, message: str) -> dict[str, Any]:
+        """Add a message for the agent, and return the state once it is answered."""
+        self._messages.append(message)
+        number = self._state["answered"] + len(self._messages) + self._busy
+        await workflow.wait_condition(lambda: bool(self._state["answered"] >= number))
+        return self.state()
+
     @workflow.signal
     def end(self) -> None:
         """Let the execution end once all messages are answered."""
@@ -115,7 +130,15 @@ class AgentWorkflow:
         assert self._active is not None
         self._busy = True
         try:
-            result = await Runner.run(self._active, message, self._session, max_turns=type(self).max_turns)
+            kind = type(self)
+            result = await Runner.run(
+                self._active,
+                message,
+                self._session,
+                max_turns=kind.max_turns,
+                max_cost=kind.max_cost,
+                on_limit=kind.on_limit,
+            )
         except WorkflowError:
             raise  # the author changes the code, and then the execution goes on from here
         except OutlastError as error:
@@ -169,3 +192,9 @@ class AgentWorkflow:
     def _conversation(self) -> Conversation:
         assert self._session is not None
         return conversation_of(self._session, current_context.get())
+
+
+def conversation_with(agent: Agent[Any], session: Session | None) -> type[AgentWorkflow]:
+    """Return a workflow that is a conversation with `agent`."""
+    conversation = type("Conversation", (AgentWorkflow,), {"agent": agent, "session": session})
+    return workflow.define(name="outlast.chat")(conversation)

@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from outlast.core.errors import ConfigurationError, MissingExtra, UnknownBackend
-from outlast.core.event_stream import EventReader
-from outlast.core.json import JSON
 from outlast.ports.clock import Clock
-from outlast.ports.definitions import ActivityOptions
 from outlast.ports.deltas import Deltas
 from outlast.ports.durability.backend import Backend
-from outlast.ports.durability.steps import Attempt, Call
 from outlast.ports.journal import Store
-from outlast.ports.resources import Resources
-from outlast.ports.toolkit import Toolkit
-from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
-from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.attempts.system_clock import SystemClock
-from outlast.runtime.definitions.activity import defined_activity
-from outlast.runtime.definitions.edits import check_edits
-from outlast.runtime.definitions.module_copies import ignore_definitions_where
-from outlast.runtime.definitions.workflow import definition_of, known_definition
 from outlast.runtime.executions.journaled_backend import JournaledBackend
-from outlast.runtime.executions.live_execution import LiveExecution
-from outlast.runtime.isolation.exits import contained
-from outlast.runtime.isolation.tasks import HOLDING_SECONDS, isolated_attempts
-from outlast.runtime.isolation.tracebacks import failure_of
 
 BACKEND_VARIABLE = "OUTLAST_BACKEND"
 DEFAULT_BACKEND = "sqlite:///outlast.db"
@@ -139,6 +121,7 @@ def _redis(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
 def _temporal(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     try:
         from outlast.adapters.temporal import TemporalBackend, connection_options
+        from outlast.composition.toolkit import toolkit
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "temporalio":
             raise
@@ -150,43 +133,6 @@ def _temporal(parts: SplitResult, options: Mapping[str, Any]) -> Backend:
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     address = f"{parts.hostname}:{parts.port or 7233}"
     return TemporalBackend(address, namespace, toolkit(), **{**connection_options(query), **options})
-
-
-def toolkit() -> Toolkit:
-    """Return the parts of the runtime that an adapter with an engine of its own uses."""
-    clock = SystemClock()
-
-    async def perform(call: Call, attempt: Attempt, options: ActivityOptions, resources: Resources) -> JSON:
-        pulse = Heartbeat()
-
-        def beat(details: tuple[JSON, ...]) -> None:
-            pulse.beat(details)
-            attempt.heartbeat(pulse.details)
-
-        following = replace(attempt, heartbeat=beat)
-        return await perform_in_time(call, following, options, resources, clock, pulse)
-
-    return Toolkit(
-        definition_of=definition_of,
-        known_definition=known_definition,
-        defined_activity=defined_activity,
-        check_edits=check_edits,
-        live_code=LiveExecution,
-        perform=perform,
-        open_resources=_isolated_resources,
-        contained=contained,
-        failure_of=failure_of,
-        record_reader=EventReader,
-        ignore_definitions_where=ignore_definitions_where,
-    )
-
-
-@asynccontextmanager
-async def _isolated_resources() -> AsyncIterator[Resources]:
-    """Yield the resources of one worker; attempts on its loop do not harm each other meanwhile."""
-    with isolated_attempts(HOLDING_SECONDS):
-        async with SharedResources() as resources:
-            yield resources
 
 
 def _options(parts: SplitResult, known: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

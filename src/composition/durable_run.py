@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
@@ -21,7 +21,8 @@ from outlast.ports.durability.execution import Execution
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.llm import Session
 from outlast.runtime.definitions import workflow
-from outlast.runtime.definitions.agent import Agent, bind_agents, reachable
+from outlast.runtime.definitions.agent import Agent
+from outlast.runtime.definitions.agent_binding import bind_agents, reachable, sources_of, starts_within
 from outlast.runtime.runs.bounds import Bounds
 from outlast.runtime.runs.recorded_run import RecordedRun
 from outlast.runtime.runs.run_result import RunRecord, RunResult
@@ -49,42 +50,58 @@ class DurableRun:
     async def run(self, graph: dict[str, JSON], inputs: list[dict[str, JSON]], bounds: Bounds) -> None:
         context = current_context.get()
         assert context is not None
-        agent, session = _callers[context.info.execution_id][-1]
+        agent, session, given_context = _callers[context.info.execution_id][-1]
         given = wire.entries.validate_python(inputs)
-        await run_agent(agent, given, session, bounds, context, RUN_KEY)
+        await run_agent(agent, given, session, bounds, context, RUN_KEY, given_context)
 
 
 RUN_KEY = run_key("")
 """The key of the run that such an execution is."""
 
 
-_callers: dict[str, list[tuple[Agent, Session]]] = {}
-"""The callers in this process that wait for a durable run, each with its agent and session, by execution.
+_callers: dict[str, list[tuple[Agent, Session, Any]]] = {}
+"""The callers in this process that wait for a durable run, by execution: agent, session and context of each.
 
 Several may wait for one run. Their agents are the same as far as the input of the execution says, so the code
 goes with any of them.
 """
 
 
+@contextmanager
+def carried_by(agent: Agent[Any, Any], session: Session, given_context: Any, *, id: str) -> Iterator[None]:
+    """Let the durable run with this id use that agent, session and context in this process, in the block."""
+    caller = (agent, session, given_context)
+    callers = _callers.setdefault(id, [])
+    callers.append(caller)
+    try:
+        yield
+    finally:
+        callers.remove(caller)
+        if not callers:
+            _callers.pop(id, None)
+
+
 @dataclass(frozen=True)
 class DurableCall(Generic[T]):
     """A durable call of the runner, checked: every error that can be found before the start was raised."""
 
-    agent: Agent[T]
+    agent: Agent[Any, T]
     graph: AgentGraph
     inputs: list[dict[str, Any]]
     session: Session
     bounds: Bounds
+    context: Any
     id: str
     backend: Backend | str | None
 
     @classmethod
     def of(
         cls,
-        agent: Agent[T],
+        agent: Agent[Any, T],
         inputs: Any,
         session: Session,
         bounds: Bounds,
+        context: Any,
         id: str,
         backend: Backend | str | None,
     ) -> DurableCall[T]:
@@ -94,10 +111,11 @@ class DurableCall(Generic[T]):
             DefinitionError: the run could not work.
         """
         given = wire.to_wire(check_run(agent, inputs))
-        names = {source.name for one in reachable(agent).values() for source in one.sources}
-        graph = bind_agents(agent, dict.fromkeys(names, ())).graph
-        session.check(graph)
-        return cls(agent, graph, given, session, bounds, id, backend)
+        unlisted: dict[str, tuple[()]] = dict.fromkeys(sources_of(agent), ())
+        graphs = [bind_agents(start, unlisted).graph for start in starts_within(agent)]
+        for graph in graphs:
+            session.check(graph)
+        return cls(agent, graphs[0], given, session, bounds, context, id, backend)
 
     async def result(self) -> RunResult[T]:
         """Carry the run on to its end, and return its result."""
@@ -117,19 +135,12 @@ class DurableCall(Generic[T]):
             # A queue of its own: no other process has the agent, so none may claim the execution.
             queue = f"run/{self.id}"
             described = self.graph.model_dump(mode="json")
-            caller = (self.agent, self.session)
-            callers = _callers.setdefault(self.id, [])
-            callers.append(caller)
-            try:
+            with carried_by(self.agent, self.session, self.context, id=self.id):
                 execution = await backend.start(
                     DurableRun, described, self.inputs, self.bounds, id=self.id, task_queue=queue
                 )
                 async with backend.worker([DurableRun], task_queue=queue, **AT_ONCE) as worker:
                     yield execution, worker
-            finally:
-                callers.remove(caller)
-                if not callers:
-                    _callers.pop(self.id, None)
 
     async def _outcome_of(self, execution: Execution, emit: EmitEvents | None = None) -> RunResult[T]:
         if emit is not None:
@@ -142,6 +153,9 @@ class DurableCall(Generic[T]):
             if isinstance(error, LimitExceeded):
                 record = await self._recorded(execution)
                 error.entries, error.usage = record.entries, record.usage
+            if error is not failed:
+                for note in failed.__notes__:
+                    error.add_note(note)
             raise error from None
         record = await self._recorded(execution)
         return RunResult(record, reachable(self.agent)[record.agent])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import outlast
-from outlast.composition.backends import toolkit
+from outlast.composition.toolkit import toolkit
 from outlast.core.errors import MissingExtra
 
 try:

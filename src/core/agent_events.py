@@ -9,6 +9,8 @@ from pydantic import Discriminator
 from outlast.core.entries import Entry
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
+from outlast.core.limits import LimitName, RunAllowance
+from outlast.core.money import Money
 from outlast.core.usage import Usage
 from outlast.core.values import Value
 
@@ -19,6 +21,8 @@ class Happened(Value):
     """The base of every event: `at` is the time when the driver got it, in seconds since the epoch."""
 
     at: float = 0.0
+    allowance: RunAllowance = RunAllowance()
+    """The bounds that the runs around this one still leave it at that time."""
 
 
 class RunStarted(Happened):
@@ -59,6 +63,14 @@ class ToolCallFailed(Happened):
     type: Literal["tool_call_failed"] = "tool_call_failed"
     call_id: str
     failure: Failure
+
+
+class SpentWithin(Happened):
+    """A run within this one, made for one of its calls, has used this up."""
+
+    type: Literal["spent_within"] = "spent_within"
+    usage: Usage = Usage()
+    tool_calls: int = 0
 
 
 class ApprovalGiven(Happened):
@@ -106,6 +118,17 @@ class AnswerBlocked(AnswerChecked):
     failure: Failure
 
 
+class LimitAnswered(Happened):
+    """A person was asked to raise a limit, and has answered; or so it was for a run around this one.
+
+    `limit` is the one of this run, if it is; `to` is what the person raises it to, if the person does.
+    """
+
+    type: Literal["limit_answered"] = "limit_answered"
+    limit: LimitName | None = None
+    to: Money | None = None
+
+
 class UserMessageAdded(Happened):
     """A user sent another message; it goes to the model with the next call."""
 
@@ -126,11 +149,13 @@ AgentEvent = Annotated[
     | ModelFailed
     | ToolReturned
     | ToolCallFailed
+    | SpentWithin
     | ApprovalGiven
     | ApprovalDenied
     | AnswerAccepted
     | AnswerRejected
     | AnswerBlocked
+    | LimitAnswered
     | UserMessageAdded
     | RunCancelled,
     Discriminator("type"),
@@ -214,6 +239,16 @@ class CheckAnswer(Value):
     entries: tuple[Entry, ...]
 
 
+class AskToRaise(Value):
+    """Ask a person to raise a limit, of this run or of one around it; report it with `LimitAnswered`."""
+
+    type: Literal["ask_to_raise"] = "ask_to_raise"
+    agent: str
+    turn: int
+    limit: Failure
+    is_own: bool
+
+
 class Finish(Value):
     """End the run with `entries`: the reply without open calls, or its replacement."""
 
@@ -249,6 +284,7 @@ AgentEffect = Annotated[
     | AnswerCall
     | AnnounceHandoff
     | CheckAnswer
+    | AskToRaise
     | Finish
     | Fail
     | Stop,

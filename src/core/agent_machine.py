@@ -38,13 +38,15 @@ small payment and to make a large one.
 
 The state is that of the current turn. The conversation is kept by the driver, from the entries of `CallModel`
 and `KeepReply`; a state which held it would make each turn dearer than the one before. For the same reason
-the limits (turns, tokens, calls, seconds) are counters. They are looked at before the model is asked and at
-no other time, so that no result which was paid for is lost.
+the limits (turns, tokens, money, calls, seconds) are counters. They are looked at before the model is asked
+and at no other time, so that no result which was paid for is lost. With `on_limit="ask"` the run waits at a
+limit, and so do the runs within it: a person may raise it, as often as it is reached.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import assert_never
 
 from outlast.core.agent_events import (
@@ -58,22 +60,25 @@ from outlast.core.agent_events import (
     ApprovalDenied,
     ApprovalGiven,
     AskApproval,
+    AskToRaise,
     CallModel,
     CallTool,
     CheckAnswer,
     Fail,
     Finish,
     KeepReply,
+    LimitAnswered,
     ModelFailed,
     ModelReplied,
     RunCancelled,
     RunStarted,
+    SpentWithin,
     Stop,
     ToolCallFailed,
     ToolReturned,
     UserMessageAdded,
 )
-from outlast.core.agent_run import AgentRun, CallState, ToolCall
+from outlast.core.agent_run import AgentRun, CallState, KeptAtLimit, ToolCall
 from outlast.core.agent_transitions import TRANSITIONS, Outcome
 from outlast.core.approvals import fingerprint_of
 from outlast.core.entries import AgentHandoff, Entry, FunctionCall, MessageOutput
@@ -84,13 +89,23 @@ from outlast.core.errors import (
     InvalidOutput,
     MalformedReply,
     MaxTurnsExceeded,
+    UnknownPrice,
 )
 from outlast.core.failure import Failure
+from outlast.core.limits import LimitName, RunAllowance
 from outlast.core.replies import failed_call, open_function_calls, rejected_answer, with_own_call_ids
-from outlast.core.turn_calls import ALLOWED, effect_of, ended_call, entry_of, open_calls, unmade
+from outlast.core.turn_calls import (
+    ALLOWED,
+    Effects,
+    effect_of,
+    ended_call,
+    entry_of,
+    open_calls,
+    unmade,
+    within_bound,
+)
 from outlast.core.values import Value
 
-Effects = tuple[AgentEffect, ...]
 Move = tuple[AgentRun, Outcome, Effects]
 """The run after an event, but for its phase; the outcome of the event; and the effects."""
 
@@ -107,6 +122,8 @@ def step(run: AgentRun, event: AgentEvent) -> tuple[AgentRun, Effects]:
     if phases is None:
         raise IllegalTransition(run.phase, type(event).__name__)
     after, outcome, effects = move(run, event)
+    if outcome is Outcome.CALLS_OPEN:
+        after, effects = within_bound(after, effects)
     phase = phases.get(outcome)
     if phase is None:
         raise IllegalTransition(run.phase, f"{type(event).__name__} with the outcome '{outcome}'")
@@ -115,7 +132,7 @@ def step(run: AgentRun, event: AgentEvent) -> tuple[AgentRun, Effects]:
 
 def move(run: AgentRun, event: AgentEvent) -> Move:
     """Return what `step` returns, with the outcome of the event instead of the next phase."""
-    run = run.with_(now=max(run.now, event.at))
+    run = run.with_(now=max(run.now, event.at), allowance=event.allowance)
     match event:
         case RunStarted(inputs=inputs):
             return _ask_model(run.with_(started_at=run.now, usage=event.usage), inputs)
@@ -127,6 +144,9 @@ def move(run: AgentRun, event: AgentEvent) -> Move:
             return _settle(_answer(run, _call(run, call_id, CallState.RUNNING, event), result))
         case ToolCallFailed():
             return _take_tool_failure(run, event)
+        case SpentWithin(usage=usage, tool_calls=calls):
+            spent = run.with_(usage=run.usage + usage, tool_calls=run.tool_calls + calls)
+            return spent, Outcome.COUNTED, ()
         case ApprovalGiven():
             return _approve(run, event)
         case ApprovalDenied():
@@ -137,6 +157,8 @@ def move(run: AgentRun, event: AgentEvent) -> Move:
             return _reject(_charged(run, event), problem)
         case AnswerBlocked(failure=failure):
             return _fail(_charged(run, event), failure)
+        case LimitAnswered():
+            return _take_answer_about_limit(run, event)
         case UserMessageAdded(entry=entry):
             return run.with_(added=(*run.added, entry)), Outcome.MESSAGE_KEPT, ()
         case RunCancelled(why=why):
@@ -149,29 +171,88 @@ def move(run: AgentRun, event: AgentEvent) -> Move:
 # The model -----------------------------------------------------------------------------------------------
 
 
-def _ask_model(run: AgentRun, entries: tuple[Entry, ...]) -> Move:
+def _ask_model(run: AgentRun, entries: tuple[Entry, ...], unsent: tuple[Entry, ...] | None = None) -> Move:
+    """Ask the model, if the limits allow it; `unsent` is what is left of the entries if the run ends."""
     limit = run.limit or _limit_reached(run)
-    if limit is not None and _is_final(run):
-        ended = run.with_(calls=(), added=())
-        return ended, Outcome.LIMIT_REACHED, (Fail(failure=limit, unsent=entries),)
+    left = entries if unsent is None else unsent
+    run = run.with_(calls=(), added=(), kept_at_limit=None)
+    if limit is not None and _may_be_raised(run, limit):
+        asked = run.with_(kept_at_limit=KeptAtLimit(entries=entries, unsent=left))
+        is_own = limit != run.allowance.limit
+        question = AskToRaise(agent=run.agent, turn=run.turn, limit=limit, is_own=is_own)
+        return asked, Outcome.PERSON_ASKED, (question,)
+    if limit is not None and _is_final(run, limit):
+        return run, Outcome.LIMIT_REACHED, (Fail(failure=limit, unsent=left),)
     turn = run.turn + 1
-    asked = run.with_(turn=turn, calls=(), added=(), limit=limit)
+    asked = run.with_(turn=turn, limit=limit)
     return asked, Outcome.MODEL_ASKED, (CallModel(agent=run.agent, turn=turn, entries=entries, limit=limit),)
 
 
-def _is_final(run: AgentRun) -> bool:
+def _may_be_raised(run: AgentRun, limit: Failure) -> bool:
+    """Return whether a person is asked to raise a limit; nobody can put a price in."""
+    is_asked = run.allowance.asks if limit == run.allowance.limit else run.on_limit == "ask"
+    return is_asked and limit.kind != UnknownPrice.__name__
+
+
+def _is_final(run: AgentRun, limit: Failure) -> bool:
     """Return whether a limit ends the run; if not, the model is asked once more."""
-    return run.on_limit == "raise" or run.limit is not None
+    return run.on_limit != "finish" or run.limit is not None or limit.kind == UnknownPrice.__name__
+
+
+def _take_answer_about_limit(run: AgentRun, event: LimitAnswered) -> Move:
+    """Go on, if a limit was raised; one that was not raised is not asked about again."""
+    if event.limit is not None:
+        run = _with_limit(run, event.limit, event.to) or run.with_(on_limit="raise")
+    held = run.kept_at_limit
+    if held is None:
+        return run, Outcome.COUNTED, ()
+    return _ask_model(run, (*held.entries, *run.added), (*held.unsent, *run.added))
+
+
+def _with_limit(run: AgentRun, limit: LimitName, to: Decimal | None) -> AgentRun | None:
+    """Return the run with that limit; None if it would not be higher than it is."""
+    now = run.max_turns if limit == "max_turns" else getattr(run.limits, limit)
+    if to is None or now is None or to <= now:
+        return None
+    raised = to if limit == "cost" else type(now)(to)
+    if limit == "max_turns":
+        return run.with_(max_turns=raised)
+    return run.with_(limits=run.limits.with_(**{limit: raised}))
 
 
 def _limit_reached(run: AgentRun) -> Failure | None:
     """Return the error for the limit that stands in the way of another call of the model, if one does."""
     if run.turn >= run.max_turns:
         return Failure.of(MaxTurnsExceeded(run.agent, run.max_turns))
+    return run.allowance.limit or _used_up(run)
+
+
+def allowance_within(run: AgentRun) -> RunAllowance:
+    """Return what a run that is made for one of this run's calls may still use.
+
+    The turns of this run do not count: its last turn may need the run within it. If this run has reached a
+    limit meanwhile, the run within it may not ask its model again, and this run is asked what follows.
+    """
+    left, allowed = run.allowance.tool_calls, run.allowance.tool_calls_max
+    if run.limits.tool_calls is not None:
+        own = max(run.limits.tool_calls - run.tool_calls, 0)
+        if left is None or own < left:
+            left, allowed = own, run.limits.tool_calls
+    limit = run.allowance.limit or _used_up(run)
+    asks = limit is not None and _may_be_raised(run, limit)
+    return RunAllowance(limit=limit, asks=asks, tool_calls=left, tool_calls_max=allowed)
+
+
+def _used_up(run: AgentRun) -> Failure | None:
+    """Return the error for what the run has used up, if it has: tokens, money, calls or time."""
     allowed, usage = run.limits, run.usage
     tokens = max(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens)
     if allowed.total_tokens is not None and tokens >= allowed.total_tokens:
         return Failure.of(BudgetExceeded(run.agent, "total_tokens", allowed.total_tokens, tokens))
+    if allowed.cost is not None and usage.unpriced:
+        return Failure.of(UnknownPrice(", ".join(usage.unpriced)))
+    if allowed.cost is not None and usage.cost >= allowed.cost:
+        return Failure.of(BudgetExceeded(run.agent, "cost", allowed.cost, usage.cost))
     if allowed.tool_calls is not None and run.tool_calls > allowed.tool_calls:
         return Failure.of(BudgetExceeded(run.agent, "tool_calls", allowed.tool_calls, run.tool_calls))
     seconds = run.now - run.started_at
@@ -308,11 +389,8 @@ def _reject(run: AgentRun, problem: str) -> Move:
     rejections = run.rejections + 1
     if rejections > run.checked[run.agent]:
         return _fail(run, Failure.of(InvalidOutput(run.agent, rejections, problem)))
-    limit = run.limit or _limit_reached(run)
-    if limit is not None and _is_final(run):
-        return _fail(run, limit, Outcome.LIMIT_REACHED)
     objection = rejected_answer(problem)
-    return _ask_model(run.with_(rejections=rejections), (objection, *run.added))
+    return _ask_model(run.with_(rejections=rejections), (objection, *run.added), run.added)
 
 
 # Early ends ----------------------------------------------------------------------------------------------
@@ -339,4 +417,5 @@ def _end_calls(run: AgentRun, why: str, *, started: bool = True) -> AgentRun:
 
 def _unsent(run: AgentRun) -> tuple[Entry, ...]:
     """Return what the model has not seen: the results of the turn's calls, and what was said meanwhile."""
-    return (*(entry_of(call) for call in run.calls), *run.added)
+    held = () if run.kept_at_limit is None else run.kept_at_limit.unsent
+    return (*held, *(entry_of(call) for call in run.calls), *run.added)

@@ -10,7 +10,7 @@ from outlast.core.agents import AgentGraph
 from outlast.core.entries import Entry
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
-from outlast.core.limits import Limits, OnLimit
+from outlast.core.limits import DEFAULT_MAX_TURNS, Limits, OnLimit, RunAllowance
 from outlast.core.usage import Usage
 from outlast.core.values import Value
 
@@ -22,6 +22,7 @@ class Phase(StrEnum):
     AWAITING_MODEL = "awaiting_model"
     AWAITING_TOOLS = "awaiting_tools"
     CHECKING_ANSWER = "checking_answer"
+    AT_LIMIT = "at_limit"
     FINISHED = "finished"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -31,6 +32,7 @@ class CallState(StrEnum):
     """The state of one tool call of the current turn."""
 
     AWAITING_APPROVAL = "awaiting_approval"
+    QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
 
@@ -48,12 +50,23 @@ class ToolCall(Value):
     result: str | None = None
 
 
+class KeptAtLimit(Value):
+    """The entries that wait at a limit, while a person may raise it."""
+
+    entries: tuple[Entry, ...]
+    """The model is sent these if the run goes on."""
+    unsent: tuple[Entry, ...]
+    """The next run of the conversation sends these if it does not."""
+
+
 class AgentRun(Value):
     """The state of one run. It grows only with the current turn: the driver keeps the conversation."""
 
     graph: AgentGraph
-    max_turns: int = Field(default=10, ge=1)
+    max_turns: int = Field(default=DEFAULT_MAX_TURNS, ge=1)
     limits: Limits = Limits()
+    allowance: RunAllowance = RunAllowance()
+    """The bounds that the runs around this one leave it, as of the last event."""
     on_limit: OnLimit = "raise"
     checked: dict[str, int] = Field(default_factory=dict)
     """The agents whose answers are checked, each with the number of times that it may answer again."""
@@ -70,6 +83,8 @@ class AgentRun(Value):
     """The time of the last event; it never goes back."""
     tool_calls: int = 0
     """The number of tool calls that the model asked for, including those above the limit."""
+    kept_at_limit: KeptAtLimit | None = None
+    """The entries that wait, in the phase in which a person is asked to raise a limit."""
     limit: Failure | None = None
     """The limit that is reached, once the last call of the model has been made because of it."""
     answer: tuple[Entry, ...] = ()

@@ -22,6 +22,9 @@ TOOLS_MAX = 128
 
 HANDOFF_PREFIX = "transfer_to_"
 
+TOOL_CHOICES = ("auto", "none", "any", "required")
+"""The ways for a model to choose a tool that have no tool's name; the last two mean the same."""
+
 Effect = Literal["read", "idempotent", "once"]
 """The side effect of calling a tool: none; the same however often it is called; a new one each time."""
 
@@ -53,16 +56,30 @@ class AgentSpec(Value):
     description: str = ""
     instructions: str = ""
     tools: tuple[ToolSpec, ...] = ()
+    indexed: tuple[ToolSpec, ...] = ()
+    """The tools that the model sees only once it has found them."""
     built_in_tools: tuple[dict[str, JSON], ...] = ()
     handoffs: tuple[str, ...] = ()
+    filtered_handoffs: tuple[str, ...] = ()
+    """The agents among them that see only a part of the conversation."""
     completion_args: dict[str, JSON] = Field(default_factory=dict)
+    tool_choice: str | None = None
+    """One of `TOOL_CHOICES`, or the name of the function that the model must call first."""
+    parallel_tool_calls: bool | None = None
+    max_parallel_tools: int | None = Field(default=None, ge=1)
+    """The most calls of one turn that are at work at the same time."""
     output_schema: dict[str, JSON] | None = None
     id: str | None = None
     metadata: dict[str, JSON] = Field(default_factory=dict)
 
     def tool(self, name: str) -> ToolSpec | None:
         """Return the tool of that name, if this agent declares it."""
-        return next((tool for tool in self.tools if tool.name == name), None)
+        return next((tool for tool in (*self.tools, *self.indexed) if tool.name == name), None)
+
+    @property
+    def must_call(self) -> bool:
+        """True if the model must call a tool before it may answer."""
+        return self.tool_choice not in (None, "auto", "none")
 
     def handoff_tools(self) -> dict[str, str]:
         """Return the function names that stand for handoffs, each with the agent it leads to."""
@@ -72,6 +89,11 @@ class AgentSpec(Value):
 def handoff_tool(agent: str) -> str:
     """Return the name of the function that hands off to `agent`."""
     return (HANDOFF_PREFIX + _NOT_IN_A_NAME.sub("_", agent))[:64]
+
+
+def agent_tool_name(agent: str) -> str:
+    """Return the name of the function that asks `agent`, unless it is given another one."""
+    return _NOT_IN_A_NAME.sub("_", agent)[:64]
 
 
 class AgentGraph(Value):
@@ -112,7 +134,7 @@ def _check(agent: AgentSpec, agents: dict[str, AgentSpec]) -> None:
                 'holds a secret, which would be stored; write "value": "env:NAME", and set NAME where the '
                 "worker runs"
             )
-    names = [tool.name for tool in agent.tools]
+    names = [tool.name for tool in (*agent.tools, *agent.indexed)]
     for name in names:
         if not TOOL_NAME.match(name):
             raise DefinitionError(

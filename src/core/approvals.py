@@ -8,7 +8,8 @@ or for the same one with other arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal, get_args
 
@@ -63,6 +64,52 @@ class Decision(Value):
     edited_arguments: dict[str, JSON] | None = None
     by: str | None = None
     """The person who decided, in the words of the sender."""
+
+
+class Decisions:
+    """The decisions that an execution was sent, and that no call has taken."""
+
+    def __init__(self) -> None:
+        self._sent: dict[tuple[str, str], list[Decision]] = {}
+
+    def keep(self, decision: Decision) -> None:
+        """Keep a decision until its call waits for it."""
+        self._sent.setdefault((decision.key, decision.fingerprint), []).append(decision)
+
+    def take(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision | None:
+        """Return the first decision on the call that fits, if there is one; those before it are dropped."""
+        sent = self._sent.get((key, fingerprint), [])
+        while sent:
+            if fits(one := sent.pop(0)):
+                return one
+        return None
+
+    def awaited(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> AwaitedDecision:
+        """Return the place for the decision on a call that waits."""
+        return AwaitedDecision(self, key, fingerprint, fits)
+
+
+@dataclass(slots=True)
+class AwaitedDecision:
+    """The place for the decision on one call: the first that fits."""
+
+    _decisions: Decisions
+    _key: str
+    _fingerprint: str
+    _fits: Callable[[Decision], bool]
+    _taken: Decision | None = None
+
+    def has_come(self) -> bool:
+        """Return whether the decision is there; it is taken then, and no other call gets it."""
+        if self._taken is None:
+            self._taken = self._decisions.take(self._key, self._fingerprint, self._fits)
+        return self._taken is not None
+
+    @property
+    def taken(self) -> Decision:
+        """The decision, once it `has_come`."""
+        assert self._taken is not None
+        return self._taken
 
 
 def fingerprint_of(agent: str, tool: str, arguments: dict[str, JSON]) -> str:

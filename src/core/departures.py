@@ -23,6 +23,7 @@ from outlast.core.records import (
     REQUESTS,
     AnyRecord,
     AttemptFailed,
+    ChildStarted,
     EventEmitted,
     ExecutionEnded,
     ExecutionStarted,
@@ -110,7 +111,7 @@ def in_words(record: AnyRecord | str) -> str:
             shown, words = record.data, f"event {record.kind!r} at {record.key}"
         case ExecutionEnded():
             shown, words = {"result": record.result}, f"end as {record.status}"
-        case StepCompleted() | StepFailed() | TimerFired() | AttemptFailed():
+        case StepCompleted() | StepFailed() | ChildStarted() | TimerFired() | AttemptFailed():
             words = f"{words} at {record.key}"
         case SignalReceived():
             words = f"signal {record.name!r}"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Tag, TypeAdapter, field_validator
 
-from outlast.core.chunks import Chunk, Content
+from outlast.core.chunks import Chunk, Content, text_of
 from outlast.core.json import JSON, encode
 from outlast.core.values import WireValue
 
@@ -129,6 +129,31 @@ entries: TypeAdapter[tuple[Entry, ...]] = TypeAdapter(tuple[Entry, ...])
 def to_wire(items: Iterable[Entry]) -> list[dict[str, Any]]:
     """Return the entries as JSON objects, in order."""
     return [item.to_wire() for item in items]
+
+
+def last_text(conversation: Sequence[Entry]) -> str:
+    """Return the text of the last message of the user; "" if there is none."""
+    for entry in reversed(conversation):
+        if isinstance(entry, MessageInput) and entry.role == "user":
+            return text_of(entry.content)
+    return ""
+
+
+def last_results(conversation: Sequence[Entry]) -> dict[str, str]:
+    """Return the results of calls since the last reply, by call id, in order."""
+    results: dict[str, str] = {}
+    for entry in reversed(conversation):
+        if isinstance(entry, FunctionResult):
+            results[entry.tool_call_id] = entry.result
+        elif not isinstance(entry, MessageInput):
+            break
+    return dict(reversed(results.items()))
+
+
+def replies_in(conversation: Sequence[Entry]) -> int:
+    """Return the number of replies of a model: what it wrote without an input between."""
+    written = [not isinstance(entry, (MessageInput, FunctionResult)) for entry in conversation]
+    return sum(one and not before for before, one in zip([False, *written], written, strict=False))
 
 
 def messages(inputs: str | Sequence[Entry | Chunk | Mapping[str, Any]]) -> tuple[Entry, ...]:

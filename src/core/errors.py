@@ -6,6 +6,7 @@ OutlastError
 │   └── NotSupported            this session or backend cannot do what the definition asks
 ├── ConfigurationError          the operator changes a URL, a setting or an installation
 │   ├── UnknownBackend
+│   ├── UnknownPrice
 │   ├── MissingExtra
 │   └── MissingCredentials
 ├── WorkflowError               the author changes workflow code
@@ -20,9 +21,12 @@ OutlastError
 │   ├── ExecutionAlreadyEnded
 │   │   └── UpdateAbandoned
 │   ├── NotPending
+│   │   └── QuestionNotPending
+│   ├── NoRunAtWork
 │   ├── CannotRerun
 │   ├── WouldRepeat
 │   ├── LeaseLost
+│   ├── MessagesUnseen
 │   ├── PayloadTooLarge
 │   ├── UnknownDefinition
 │   └── StorageError
@@ -36,6 +40,8 @@ OutlastError
 ├── ExecutionFailed             what `result()` raises for an execution that failed
 ├── ExecutionCancelled          what `result()` raises for an execution that was cancelled
 ├── ExecutionTerminated         what `result()` raises for an execution that was terminated
+├── ChildFailed                 a child failed, was cancelled or terminated
+├── ChildrenFailed              some of the children of `workflow.map` did
 ├── UpdateFailed                what `update()` raises when its handler failed
 ├── UpdateRejected              what `update()` raises when the workflow did not accept it
 ├── ActivityError               an activity did not succeed
@@ -47,7 +53,9 @@ OutlastError
 ├── RunError                    a run of an agent ended without an answer
 │   ├── LimitExceeded
 │   │   ├── MaxTurnsExceeded
-│   │   └── BudgetExceeded
+│   │   ├── BudgetExceeded
+│   │   └── DeadlineExceeded
+│   ├── RunInterrupted
 │   ├── InvalidOutput
 │   ├── InputRejected
 │   ├── OutputRejected
@@ -64,7 +72,9 @@ OutlastError
     ├── UnknownHandoff
     ├── IgnoredHandoff
     ├── CallDenied
+    ├── CallRejected
     ├── CallOverLimit
+    ├── CallTooDeep
     ├── CallCancelled
     └── ToolFailed
 CodeInterrupted             a BaseException: ends code that lets nothing else run; not an error
@@ -80,6 +90,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import Any, ClassVar
 
 
@@ -145,6 +156,17 @@ class UnknownBackend(ConfigurationError):
 
     def wording(self) -> str:
         return f"no backend for {self.problem!r}; known URL schemes: {', '.join(self.known)}"
+
+
+@dataclass(eq=False)
+class UnknownPrice(ConfigurationError):
+    """A run has a limit of money, but the price of something in it is not known; `problem` names what."""
+
+    def wording(self) -> str:
+        return (
+            f"max_cost cannot be kept, because no price is known for {self.problem}; give the session "
+            "prices={name: outlast.Price(input=…, output=…)}, or leave max_cost out"
+        )
 
 
 @dataclass(eq=False)
@@ -249,6 +271,13 @@ class ExecutionAlreadyExists(DurabilityError):
     differs: str
 
     def wording(self) -> str:
+        if self.differs == "journal":
+            return f"the id {self.execution_id!r} is in use; choose another id"
+        if self.differs == "parent":
+            return (
+                f"the id {self.execution_id!r} belongs to an execution that is not a child of this step; "
+                "choose another id for the child, or leave it out to get one made"
+            )
         return (
             f"execution {self.execution_id!r} exists with another {self.differs}; "
             "choose another id, or start it with the same workflow and input to get the same execution"
@@ -313,6 +342,37 @@ class NotPending(DurabilityError):
 
 
 @dataclass(eq=False)
+class QuestionNotPending(NotPending):
+    """An answer was sent to a question that does not wait; `call_id` is its key."""
+
+    def wording(self) -> str:
+        waiting = ", ".join(self.waiting) or "none"
+        return (
+            f"no question {self.call_id!r} of execution {self.execution_id!r} waits for an answer: it was "
+            f"answered or withdrawn, or nobody asked it; the questions that wait: {waiting}"
+        )
+
+
+@dataclass(eq=False)
+class NoRunAtWork(DurabilityError):
+    """A run was to be steered, but none is at work, or several are and none was named."""
+
+    execution_id: str
+    run: str | None
+    at_work: Sequence[str] = ()
+
+    def wording(self) -> str:
+        if self.run is None and len(self.at_work) > 1:
+            return (
+                f"several runs of execution {self.execution_id!r} are at work; name one of them: "
+                f"{', '.join(self.at_work)}"
+            )
+        what = "no run" if self.run is None else f"no run {self.run!r}"
+        at_work = ", ".join(self.at_work) or "none"
+        return f"{what} of execution {self.execution_id!r} is at work; those at work: {at_work}"
+
+
+@dataclass(eq=False)
 class CannotRerun(DurabilityError):
     """An execution cannot be retried, forked or imported like this; nothing has changed."""
 
@@ -351,6 +411,20 @@ class LeaseLost(DurabilityError):
 
 
 @dataclass(eq=False)
+class MessagesUnseen(DurabilityError):
+    """An append counted on there being no later message; nothing was written."""
+
+    execution_id: str
+    seen: int
+
+    def wording(self) -> str:
+        return (
+            f"execution {self.execution_id!r} has got messages after number {self.seen}; "
+            "read them, then decide whether to append"
+        )
+
+
+@dataclass(eq=False)
 class PayloadTooLarge(DurabilityError):
     """A result, argument or signal is over the backend's limit; nothing was written."""
 
@@ -363,6 +437,12 @@ class PayloadTooLarge(DurabilityError):
             f"{self.what} is {self.size_bytes} bytes, over this backend's limit of {self.limit_bytes}; "
             "store it elsewhere and pass a reference"
         )
+
+
+def check_size(what: str, size_bytes: int, limit_bytes: int) -> None:
+    """Raise `PayloadTooLarge` if the size is over the limit; `what` names the thing in the message."""
+    if size_bytes > limit_bytes:
+        raise PayloadTooLarge(what, size_bytes, limit_bytes)
 
 
 @dataclass(eq=False)
@@ -474,6 +554,56 @@ class ExecutionTerminated(OutlastError):
 
     def wording(self) -> str:
         return f"execution {self.execution_id!r} was terminated: {self.reason}"
+
+
+@dataclass(eq=False)
+class ChildFailed(OutlastError):
+    """A child did not complete; if it failed, the error that ended it is the `__cause__`."""
+
+    child_id: str
+    workflow: str
+    status: str
+    """The status of the child: `failed`, `cancelled` or `terminated`; `forgotten` if it was forgotten before
+    its parent could learn how it had ended."""
+    kind: str = ""
+    """The class of the error that ended it."""
+    message: str = ""
+    """The message of that error, or the reason of who terminated it."""
+
+    def wording(self) -> str:
+        child = f"child {self.child_id!r} of workflow {self.workflow!r}"
+        match self.status:
+            case "failed":
+                return f"{child} failed with {self.kind}: {self.message}"
+            case "terminated":
+                return f"{child} was terminated: {self.message}"
+            case "forgotten":
+                return (
+                    f"{child} was forgotten before its parent learned how it had ended; keep it for longer, "
+                    "with workflow.define(keep=...)"
+                )
+        return f"{child} was {self.status}"
+
+
+@dataclass(eq=False)
+class ChildrenFailed(OutlastError):
+    """Some of the children that `workflow.map` started did not complete; all others did."""
+
+    workflow: str
+    count: int
+    """The number of all children."""
+    failed: Sequence[int]
+    """The numbers of the items whose children did not complete, from 0."""
+    messages: Sequence[str]
+    """The errors of the first of them."""
+
+    def wording(self) -> str:
+        numbers = ", ".join(map(str, self.failed[:20]))
+        numbers += f" and {len(self.failed) - 20} more" if len(self.failed) > 20 else ""
+        return (
+            f"{len(self.failed)} of {self.count} children of workflow {self.workflow!r} did not complete, "
+            f"those of items {numbers}: {'; '.join(self.messages)}"
+        )
 
 
 @dataclass(eq=False)
@@ -608,19 +738,57 @@ class MaxTurnsExceeded(LimitExceeded):
 
 @dataclass(eq=False)
 class BudgetExceeded(LimitExceeded):
-    """A run used more than its limit of tokens, tool calls or seconds allows; `limit` names which."""
+    """A run used more than its limit of tokens, money, tool calls or seconds allows; `limit` names which.
+
+    `limit` is "total_tokens", "cost", "tool_calls" or "seconds". Amounts of money are `Decimal`, in dollars.
+    """
 
     agent: str
     limit: str
-    allowed: float
-    used: float
+    allowed: float | Decimal
+    used: float | Decimal
+
+    def __post_init__(self) -> None:
+        if self.limit == "cost":  # A journal has the amounts as text.
+            self.allowed, self.used = Decimal(str(self.allowed)), Decimal(str(self.used))
+        super().__post_init__()
+
+    def wording(self) -> str:
+        unit = _UNITS.get(self.limit, self.limit)
+        return (
+            f"agent {self.agent!r} reached no answer within its limit of {self.allowed:g} {unit} "
+            f"(used: {self.used:g}); raise the limit, or let the run finish without tools: "
+            'on_limit="finish"'
+        )
+
+
+_UNITS = {"total_tokens": "total tokens", "cost": "US dollars", "tool_calls": "tool calls"}
+
+
+@dataclass(eq=False)
+class DeadlineExceeded(LimitExceeded):
+    """The deadline of a run has passed; what it had begun was cancelled."""
+
+    agent: str
+    deadline: str
 
     def wording(self) -> str:
         return (
-            f"agent {self.agent!r} reached no answer within its limit of {self.allowed:g} "
-            f"{self.limit.replace('_', ' ')} (used: {self.used:g}); raise the limit, or let the run finish "
-            'without tools: on_limit="finish"'
+            f"agent {self.agent!r} reached no answer before the deadline of the run, {self.deadline}; "
+            "give it a later deadline, or less to do"
         )
+
+
+@dataclass(eq=False)
+class RunInterrupted(RunError):
+    """A person has interrupted the run; `execution.interrupt` says how. The conversation can go on."""
+
+    reason: str | None
+    by: str | None = None
+
+    def wording(self) -> str:
+        by = "" if self.by is None else f" by {self.by}"
+        return f"the run was interrupted{by}" + ("" if self.reason is None else f": {self.reason}")
 
 
 @dataclass(eq=False)
@@ -791,6 +959,21 @@ class CallDenied(ToolError):
 
 
 @dataclass(eq=False)
+class CallRejected(ToolError):
+    """A guardrail rejected the call, which was not made; or its result, which the model does not get."""
+
+    tool: str
+    guardrail: str
+    reason: str
+    of: str = "call"
+    """The part that was rejected: "call" or "result"."""
+
+    def wording(self) -> str:
+        made = "it was not made" if self.of == "call" else "it was made, but its result cannot be shown"
+        return f"the call of {self.tool!r} was rejected by {self.guardrail!r}; {made}: {self.reason}"
+
+
+@dataclass(eq=False)
 class CallOverLimit(ToolError):
     """The call was not made: the run had used up its tool calls."""
 
@@ -801,6 +984,20 @@ class CallOverLimit(ToolError):
         return (
             f"the call of {self.tool!r} was not made: the limit of {self.allowed} tool calls is used up; "
             "answer with what is known"
+        )
+
+
+@dataclass(eq=False)
+class CallTooDeep(ToolError):
+    """The call was not made: as many runs of the agent tool stand within one another as may."""
+
+    tool: str
+    max_depth: int
+
+    def wording(self) -> str:
+        return (
+            f"the call of {self.tool!r} was not made: its runs may stand {self.max_depth} deep within one "
+            "another, and do; answer without it"
         )
 
 

@@ -24,6 +24,9 @@ from outlast.core.events import (
     AskedCallData,
     AttemptFailedData,
     CancelRequestedData,
+    ChildCompletedData,
+    ChildFailedData,
+    ChildStartedData,
     EventKind,
     ExecutionCancelledData,
     ExecutionCompletedData,
@@ -53,12 +56,13 @@ from outlast.core.events import (
     UpdateCompletedData,
     UpdateFailedData,
 )
-from outlast.core.json import JSON
+from outlast.core.json import JSON, encode
 from outlast.core.records import (
     REQUESTS,
     AnyRecord,
     AttemptFailed,
     CancelRequested,
+    ChildStarted,
     EventEmitted,
     ExecutionEnded,
     ExecutionForked,
@@ -81,6 +85,7 @@ from outlast.core.records import (
     UpdateNotAccepted,
 )
 from outlast.core.replies import arguments_in, parsed_arguments
+from outlast.core.rich_display import fact_table
 from outlast.core.step_keys import place_in
 from outlast.core.tool_output import ToolOutput
 from outlast.core.values import faults
@@ -99,6 +104,10 @@ class Event:
     def kind(self) -> EventKind:
         """The kind of the event."""
         return self.data.kind
+
+    def _repr_html_(self) -> str:
+        data = encode(self.data.to_data("json")).decode()
+        return fact_table(f"event {self.position}: {self.kind}", [("at", self.at), ("data", data)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +157,7 @@ _STEPS = {
     StepKind.MODEL: _StepEvents(TurnStartedData, ModelRepliedData, ModelFailedData),
     StepKind.TOOL: _StepEvents(ToolCalledData, ToolReturnedData, ToolFailedData),
     StepKind.SUMMARY: _StepEvents(SummaryStartedData, SummaryMadeData, SummaryFailedData),
+    StepKind.CHILD: _StepEvents(ChildStartedData, ChildCompletedData, ChildFailedData),
 }
 
 
@@ -163,6 +173,8 @@ class _OpenStep(NamedTuple):
     def of(cls, step: StepScheduled) -> Self:
         if step.kind is StepKind.ACTIVITY:
             return cls(step.kind, step.name, {"key": step.key, "name": step.name})
+        if step.kind is StepKind.CHILD:
+            return cls(step.kind, step.name, {"key": step.key, "workflow": step.name})
         place = place_in(step.key)
         call = {"call_id": place.call_id, "tool": step.name} if step.kind is StepKind.TOOL else {}
         about = {"key": step.key, "run": place.run, "turn": place.turn, **call, **step.about}
@@ -265,9 +277,18 @@ class EventReader:
     def _data_of(self, record: AnyRecord) -> AnyEventData | None:
         match record:
             case ExecutionStarted():
-                return ExecutionStartedData(workflow=record.workflow, arguments=record.arguments)
+                parent = None if record.parent is None else record.parent.id
+                return ExecutionStartedData(
+                    workflow=record.workflow, arguments=record.arguments, parent=parent
+                )
+            case StepScheduled(kind=StepKind.CHILD):
+                self._steps[record.key] = _OpenStep.of(record)
+                return None  # It is an event when the child exists.
             case StepScheduled():
                 return self._begun(record)
+            case ChildStarted(key=key, child=child):
+                self._steps[key].about["child"] = child
+                return ChildStartedData(**self._steps[key].about)
             case StepCompleted():
                 return self._completed(self._end(record.key), record.result)
             case StepFailed():
@@ -307,7 +328,9 @@ class EventReader:
                 self.ended = True
                 return _ended(record)
             case ExecutionRecovered():
-                return ExecutionRecoveredData()
+                return ExecutionRecoveredData(
+                    worker=record.worker, successor=record.successor, last_words=record.last_words
+                )
             case ExecutionHeld(reason=reason):
                 return ExecutionHeldData(reason=reason)
             case ExecutionPaused(reason=reason):
@@ -328,7 +351,9 @@ class EventReader:
         """Go back to where the records end that are not void."""
         self.ended = False
         self._reopened += 1
-        self._steps = {step.key: _OpenStep.of(step) for step in record.open}
+        # A child that goes on is still known by its id.
+        known = {key: step for key, step in self._steps.items() if step.kind is StepKind.CHILD}
+        self._steps = {step.key: known.get(step.key) or _OpenStep.of(step) for step in record.open}
         # Attempts are counted anew, and so is their text.
         self._replied.clear()
         self._failed.clear()

@@ -71,6 +71,11 @@ class EventKind(StrEnum):
     APPROVAL_REQUESTED = "approval_requested"
     APPROVAL_GIVEN = "approval_given"
     APPROVAL_DENIED = "approval_denied"
+    QUESTION_ASKED = "question_asked"
+    QUESTION_ANSWERED = "question_answered"
+    QUESTION_WITHDRAWN = "question_withdrawn"
+    MESSAGE_SAID = "message_said"
+    RUN_INTERRUPTED = "run_interrupted"
     REPLY_CUT = "reply_cut"
     LIMIT_REACHED = "limit_reached"
     ANSWER_REJECTED = "answer_rejected"
@@ -82,6 +87,9 @@ class EventKind(StrEnum):
     ACTIVITY_STARTED = "activity_started"
     ACTIVITY_COMPLETED = "activity_completed"
     ACTIVITY_FAILED = "activity_failed"
+    CHILD_STARTED = "child_started"
+    CHILD_COMPLETED = "child_completed"
+    CHILD_FAILED = "child_failed"
     ATTEMPT_FAILED = "attempt_failed"
     TIMER_STARTED = "timer_started"
     TIMER_FIRED = "timer_fired"
@@ -135,6 +143,8 @@ class ExecutionStartedData(EventData):
     """The name of the workflow."""
     arguments: Named = Field(default_factory=dict)
     """The arguments of the workflow, by parameter name."""
+    parent: str | None = None
+    """The id of the execution that it is a child of."""
 
 
 class ExecutionCompletedData(EventData):
@@ -193,6 +203,12 @@ class ExecutionRecoveredData(EventData):
     """A worker took the execution over from one that was lost. Attempts may have been under way there."""
 
     kind: ClassVar = EventKind.EXECUTION_RECOVERED
+    worker: str | None = None
+    """The worker that was lost, if that is known."""
+    successor: str | None = None
+    """The worker that took over, if that is known."""
+    last_words: str | None = None
+    """The text that the lost worker left, such as a stack."""
 
 
 class ExecutionHeldData(EventData):
@@ -224,7 +240,7 @@ class TurnData(EventData):
     """The fields of every event about one turn of a run."""
 
     run: str
-    """The run: one `Runner.run` of the execution."""
+    """The run: one `Runner.run` of the execution, or a run within one."""
     agent: str
     """The agent that is active."""
     turn: int
@@ -349,6 +365,8 @@ class ToolCalledData(MadeCallData, AskedCallData):
     """A tool is called. If the call cannot be made, `tool_failed` follows at once."""
 
     kind: ClassVar = EventKind.TOOL_CALLED
+    nested_run: str | None = None
+    """The run that the call is, if the tool is an agent."""
 
 
 class ToolReturnedData(MadeCallData):
@@ -372,7 +390,7 @@ class ToolExecutedData(EventData):
 
     kind: ClassVar = EventKind.TOOL_EXECUTED
     run: str
-    """The run: one `Runner.run` of the execution."""
+    """The run: one `Runner.run` of the execution, or a run within one."""
     turn: int
     """The number of the turn in its run, from 1."""
     tool: str
@@ -387,7 +405,7 @@ class ResultUnsentData(EventData):
     kind: ClassVar = EventKind.RESULT_UNSENT
     prose: ClassVar = frozenset({"text"})
     run: str
-    """The run: one `Runner.run` of the execution."""
+    """The run: one `Runner.run` of the execution, or a run within one."""
     call_id: str
     """The id of the call in its turn."""
     text: str
@@ -399,13 +417,15 @@ class HandedOffData(EventData):
 
     kind: ClassVar = EventKind.HANDED_OFF
     run: str
-    """The run: one `Runner.run` of the execution."""
+    """The run: one `Runner.run` of the execution, or a run within one."""
     turn: int
     """The number of the turn in its run, from 1."""
     from_agent: str
     """The agent that was active."""
     to_agent: str
     """The agent that is active now."""
+    filtered: bool | None = None
+    """True if that agent sees only what the handoff's input filter leaves of the conversation."""
 
 
 # Approvals and checks ----------------------------------------------------------------------------------
@@ -445,6 +465,62 @@ class ApprovalDeniedData(AskedCallData):
     """The person who decided, if that was said."""
 
 
+class QuestionData(EventData):
+    """The fields of every event about a question to a person."""
+
+    key: str
+    """The key of the question."""
+
+
+class QuestionAskedData(QuestionData):
+    """Workflow code asks a person a question, and waits for the answer."""
+
+    kind: ClassVar = EventKind.QUESTION_ASKED
+    prose: ClassVar = frozenset({"question"})
+    question: str
+    """The question."""
+    answer_schema: Named = Field(default_factory=dict)
+    """The JSON schema of the answer."""
+    to: str | None = None
+    """The people who are asked, if the code says it."""
+
+
+class QuestionAnsweredData(QuestionData):
+    """A person has answered the question."""
+
+    kind: ClassVar = EventKind.QUESTION_ANSWERED
+    answer: Carried
+    """The answer."""
+    by: str | None = None
+    """The person who answered, if known."""
+
+
+class QuestionWithdrawnData(QuestionData):
+    """The code no longer waits for an answer: its time is up, or the code was cancelled."""
+
+    kind: ClassVar = EventKind.QUESTION_WITHDRAWN
+
+
+class MessageSaidData(TurnData):
+    """A person has said something to a run at work; the model gets it with the next call."""
+
+    kind: ClassVar = EventKind.MESSAGE_SAID
+    text: str
+    """The message."""
+    by: str | None = None
+    """The person, if known."""
+
+
+class RunInterruptedData(TurnData):
+    """A person has interrupted a run at work; it ends."""
+
+    kind: ClassVar = EventKind.RUN_INTERRUPTED
+    reason: str | None = None
+    """The reason, if one was given."""
+    by: str | None = None
+    """The person, if known."""
+
+
 class ReplyCutData(TurnData):
     """The reply just before ends early. Its text is used as it is."""
 
@@ -454,12 +530,14 @@ class ReplyCutData(TurnData):
 
 
 class LimitReachedData(TurnData):
-    """The run is at a limit: the model is asked once more, and must answer without tools."""
+    """The run is at a limit: the model must answer without tools, or a person is asked to raise the limit."""
 
     kind: ClassVar = EventKind.LIMIT_REACHED
     prose: ClassVar = frozenset({"limit"})
     limit: str
     """The limit, in words."""
+    question: str | None = None
+    """The key of the question to a person, if one is asked; then this turn is the last one so far."""
 
 
 class AnswerRejectedData(TurnData):
@@ -475,17 +553,28 @@ class GuardrailData(EventData):
     """The verdict of a guardrail."""
 
     run: str
-    """The run: one `Runner.run` of the execution."""
+    """The run: one `Runner.run` of the execution, or a run within one."""
     agent: str
     """The agent that has the guardrail."""
-    of: Literal["input", "output"]
-    """The part that was checked."""
+    of: Literal["input", "output", "call", "result"]
+    """The part that was checked: the input or the answer of the run, a call of a tool, or its result."""
     guardrail: str
     """The name of the guardrail."""
+    turn: int | None = None
+    """The number of the turn, if a call was checked."""
+    call_id: str | None = None
+    """The id of the call that was checked."""
+    tool: str | None = None
+    """The tool whose call was checked."""
+
+    @property
+    def part(self) -> str:
+        """The part that was checked, in words."""
+        return self.of if self.tool is None else f"{self.of} of {self.tool}"
 
 
 class GuardrailRejectedData(GuardrailData):
-    """A guardrail has rejected the inputs of the run, or its answer. The run ends."""
+    """A guardrail has rejected the inputs or the answer of the run, which ends; or a call, or its result."""
 
     kind: ClassVar = EventKind.GUARDRAIL_REJECTED
     prose: ClassVar = frozenset({"reason"})
@@ -494,7 +583,7 @@ class GuardrailRejectedData(GuardrailData):
 
 
 class GuardrailReplacedData(GuardrailData):
-    """A guardrail has replaced the inputs of the run, or its answer."""
+    """A guardrail has replaced the inputs or the answer of the run; or has answered a call, or its result."""
 
     kind: ClassVar = EventKind.GUARDRAIL_REPLACED
     text: str
@@ -535,6 +624,43 @@ class ActivityFailedData(ActivityData):
     kind: ClassVar = EventKind.ACTIVITY_FAILED
     failure: Failure
     """The error of the last attempt."""
+
+
+class ChildData(EventData):
+    """The fields of every event about one child."""
+
+    key: str
+    """The key of the step that the child was started for."""
+    workflow: str
+    """The name of the child's workflow."""
+
+
+class ChildStartedData(ChildData):
+    """A child that workflow code asked for exists: an execution of its own."""
+
+    kind: ClassVar = EventKind.CHILD_STARTED
+    child: str
+    """The id of the child."""
+
+
+class ChildCompletedData(ChildData):
+    """A child has completed."""
+
+    kind: ClassVar = EventKind.CHILD_COMPLETED
+    child: str | None = None
+    """The id of the child."""
+    result: Carried
+    """The result of the child."""
+
+
+class ChildFailedData(ChildData):
+    """A child failed, was cancelled or terminated, or could not be started."""
+
+    kind: ClassVar = EventKind.CHILD_FAILED
+    child: str | None = None
+    """The id of the child, if it was started."""
+    failure: Failure
+    """The error that the parent gets; its cause is the failure of the child."""
 
 
 class AttemptFailedData(EventData):
@@ -694,6 +820,11 @@ AnyEventData: TypeAlias = (
     | ApprovalRequestedData
     | ApprovalGivenData
     | ApprovalDeniedData
+    | QuestionAskedData
+    | QuestionAnsweredData
+    | QuestionWithdrawnData
+    | MessageSaidData
+    | RunInterruptedData
     | ReplyCutData
     | LimitReachedData
     | AnswerRejectedData
@@ -705,6 +836,9 @@ AnyEventData: TypeAlias = (
     | ActivityStartedData
     | ActivityCompletedData
     | ActivityFailedData
+    | ChildStartedData
+    | ChildCompletedData
+    | ChildFailedData
     | AttemptFailedData
     | TimerStartedData
     | TimerFiredData

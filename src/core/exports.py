@@ -15,23 +15,28 @@ from pydantic import Field, ValidationError
 from outlast.core.errors import CannotRerun, StorageCorrupt, StorageTooNew
 from outlast.core.json import decode
 from outlast.core.records import (
-    FORMAT,
     AnyRecord,
     ExecutionEnded,
     ExecutionRecovered,
     ExecutionStarted,
     Status,
     decode_record,
-    encode_record,
 )
 from outlast.core.values import Value, faults
+
+EXPORT_FORMAT = 1
+"""The format of the exports that this code writes; it reads the records of any journal in them.
+
+It is not the format of journals: an export is for people, too, so its records have the names of their fields,
+whatever is shorter in a store.
+"""
 
 
 class ExportHeader(Value):
     """The first line of an export. `records` is the number of lines that follow."""
 
     type: Literal["outlast_export"] = "outlast_export"
-    format: int = FORMAT
+    format: int = EXPORT_FORMAT
     id: str
     workflow: str
     task_queue: str
@@ -74,7 +79,7 @@ def exported(header: ExportHeader, records: Iterable[AnyRecord]) -> Iterator[str
     """Yield the lines of an export, without line ends."""
     yield header.to_json().decode()
     for record in records:
-        yield encode_record(record).decode()
+        yield record.to_json().decode()
 
 
 def split_exports(lines: Iterable[str]) -> Iterator[list[str]]:
@@ -129,13 +134,20 @@ def read_export(lines: Iterable[str]) -> Export:
 def _header(text: str) -> ExportHeader:
     try:
         value = decode(text)
-        if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
+        if (
+            isinstance(value, dict)
+            and isinstance(value.get("format"), int)
+            and value["format"] > EXPORT_FORMAT
+        ):
             raise StorageTooNew(
-                f"the export is in format {value['format']}, this code reads up to {FORMAT}; upgrade outlast"
+                f"the export is in format {value['format']}, this code reads up to {EXPORT_FORMAT}; "
+                "upgrade outlast"
             )
+        if not isinstance(value, dict) or value.get("type") != "outlast_export":
+            raise ValueError
         return ExportHeader.model_validate(value)
     except ValidationError as error:
         why = "; ".join(faults(error))
     except ValueError:
-        why = "not JSON"
+        why = "it is something else"
     raise CannotRerun(f"the first line is not the header of an export ({why}); make it with `outlast export`")

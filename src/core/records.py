@@ -13,18 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Discriminator, Field, TypeAdapter, ValidationError
 
 from outlast.core.errors import StorageCorrupt, StorageTooNew
 from outlast.core.events import AnyEventData, event_data
 from outlast.core.failure import Failure
-from outlast.core.json import JSON, decode
+from outlast.core.json import JSON, decode, encode, quickly_encoded
+from outlast.core.record_layout import Layout
 from outlast.core.values import Value, faults
 
-FORMAT = 1
-"""The version of the records written by this code, which can read this and every earlier version."""
+FORMAT = 2
+"""The format of the journals that this code writes. It reads every earlier one, too.
+
+1: each record is an object of JSON with the names of its fields, as it still is in an export.
+2: the first record is such an object, with the format; every other one is a list (`core.record_layout`).
+"""
 
 
 class Status(StrEnum):
@@ -48,6 +53,19 @@ class StepKind(StrEnum):
     MODEL = "model"
     TOOL = "tool"
     SUMMARY = "summary"
+    CHILD = "child"
+
+
+class ParentLink(Value):
+    """The step of another execution that a child was started for.
+
+    `key` is the step's idempotency key, and `since` the start of the parent, which differs from that of an
+    execution that had the same id before.
+    """
+
+    id: str
+    key: str
+    since: float
 
 
 # Inputs ------------------------------------------------------------------------------------------------
@@ -58,16 +76,16 @@ class ExecutionStarted(Value):
 
     `seed` is the id whose random numbers the code gets, if that is another one: a copy of a journal replays
     only with those of the original. `trace` is the trace that the caller's span belongs to, as a
-    `traceparent`, if the caller has one.
+    `traceparent`, if the caller has one. `parent` is there if another execution started this one.
     """
 
     type: Literal["execution_started"] = "execution_started"
     at: float
-    format: int = FORMAT
     workflow: str
     arguments: dict[str, JSON]
     seed: str | None = None
     trace: str | None = None
+    parent: ParentLink | None = None
 
 
 class StepCompleted(Value):
@@ -87,6 +105,15 @@ class StepFailed(Value):
     key: str
     attempts: int
     failure: Failure
+
+
+class ChildStarted(Value):
+    """The child that a step asks for exists, with the id `child`. The step ends when the child has ended."""
+
+    type: Literal["child_started"] = "child_started"
+    at: float
+    key: str
+    child: str
 
 
 class TimerFired(Value):
@@ -251,13 +278,18 @@ class Part(StrEnum):
     """It was at work, and so was other code, or the loss came from outside."""
     ALONE = "alone"
     """It alone was at work, and the process was ended or held up by the code that it ran."""
+    IDLE = "idle"
+    """No code of any execution was at work."""
+    TRIED = "tried"
+    """It was not at work, and other code was; but the process was ended or held up from inside while this
+    execution was tried apart from the others, since it was under suspicion."""
 
 
 class ExecutionRecovered(Value):
     """A worker took over from one that was lost: attempts that were under way may have taken effect.
 
     `worker` is the one that was lost, and `last_words` is the text that it left, such as a stack, if any.
-    `part` is None if nobody knows whose code was at work.
+    `part` is None if nobody knows whose code was at work. `successor` is the worker that took over.
     """
 
     type: Literal["execution_recovered"] = "execution_recovered"
@@ -265,6 +297,7 @@ class ExecutionRecovered(Value):
     worker: str | None = None
     last_words: str | None = None
     part: Part | None = None
+    successor: str | None = None
 
 
 class ExecutionHeld(Value):
@@ -324,6 +357,7 @@ Input = (
     ExecutionStarted
     | StepCompleted
     | StepFailed
+    | ChildStarted
     | TimerFired
     | SignalReceived
     | UpdateAccepted
@@ -348,6 +382,7 @@ INPUTS = (
     ExecutionStarted,
     StepCompleted,
     StepFailed,
+    ChildStarted,
     TimerFired,
     SignalReceived,
     UpdateAccepted,
@@ -367,10 +402,41 @@ NOTES = (
 
 _record: TypeAdapter[Any] = TypeAdapter(Record)
 
+LAYOUTS = (
+    Layout("s", StepScheduled, "key", "kind", "name", "about", "model", "arguments", "effect", "reopened"),
+    Layout("d", StepCompleted, "at", "key", "result"),
+    Layout("f", StepFailed, "at", "key", "attempts", "failure"),
+    Layout("c", ChildStarted, "at", "key", "child"),
+    Layout("t", TimerStarted, "key", "due_at"),
+    Layout("r", TimerFired, "at", "key"),
+    Layout("m", SignalReceived, "at", "message_id", "name", "named", "arguments"),
+    Layout("u", UpdateAccepted, "at", "update_id", "name", "named", "arguments"),
+    Layout("a", UpdateCompleted, "update_id", "result", "failure"),
+    Layout("x", CancelRequested, "at", "message_id"),
+    Layout("e", EventEmitted, "key", "kind", "data"),
+    Layout("z", ExecutionEnded, "status", "result", "failure", "reason"),
+    Layout("F", AttemptFailed, "at", "key", "attempt", "failure", "retry_at", "heartbeat"),
+    Layout("U", UpdateNotAccepted, "at", "update_id", "failure"),
+    Layout("R", ExecutionRecovered, "at", "worker", "last_words", "part", "successor"),
+    Layout("H", ExecutionHeld, "at", "reason"),
+    Layout("P", ExecutionPaused, "at", "reason"),
+    Layout("G", ExecutionResumed, "at"),
+    Layout("O", ExecutionReopened, "at", "position", "mail", "failed", "open"),
+    Layout("C", ExecutionForked, "at", "source", "position", "edited"),
+)
+"""How records are written in a journal; those of notes have capital letters. The first record has none: it is
+an object, which code of every version can look at for the format."""
+
+_BY_CLASS = {layout.cls: layout for layout in LAYOUTS}
+_BY_TAG = {layout.tag: layout for layout in LAYOUTS}
+
 
 def encode_record(record: AnyRecord) -> bytes:
     """Return the record as a journal stores it; raises ValueError when it is nested too deep."""
-    return record.to_json()
+    if isinstance(record, ExecutionStarted):
+        named = {"type": record.type, "format": FORMAT, **record.to_data()}
+        return quickly_encoded(named) or encode(named)
+    return _BY_CLASS[type(record)].written(record)
 
 
 class Encoder:
@@ -396,7 +462,7 @@ class Encoder:
 
 
 def decode_record(data: bytes) -> AnyRecord:
-    """Return the record in `data`.
+    """Return the record in `data`, which is in this format or in an earlier one.
 
     Raises:
         StorageTooNew: it begins a journal in a newer format.
@@ -411,14 +477,24 @@ def decode_record(data: bytes) -> AnyRecord:
 
 def read_record(value: Any) -> AnyRecord:
     """Return the record that a JSON value stands for; raises the errors of `decode_record`."""
-    if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
-        raise StorageTooNew(
-            f"a journal is in format {value['format']}, this code reads up to {FORMAT}; upgrade outlast"
-        )
+    record: AnyRecord
+    where = ""
     try:
-        record: AnyRecord = _record.validate_python(value)
-    except ValidationError as error:
-        raise _corrupt("; ".join(faults(error))) from error
+        match value:
+            case {"format": int(format)} if format > FORMAT:
+                raise StorageTooNew(
+                    f"a journal is in format {format}, this code reads up to {FORMAT}; upgrade outlast"
+                )
+            case {"type": "execution_started", "format": int(), **started}:
+                record = ExecutionStarted.model_validate(started)
+            case [str(tag), *items] if tag in _BY_TAG:
+                where = f"{_BY_TAG[tag].cls.__name__}: "
+                record = cast(AnyRecord, _BY_TAG[tag].read(items))
+            case _:
+                record = _record.validate_python(value)
+    except ValueError as error:
+        why = "; ".join(faults(error)) if isinstance(error, ValidationError) else str(error)
+        raise _corrupt(where + why) from error
     return record
 
 

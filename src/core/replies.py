@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from outlast.core.entries import AgentHandoff, Entry, FunctionCall, MessageInput
+from outlast.core.entries import AgentHandoff, Entry, FunctionCall, MessageInput, ToolExecution
 from outlast.core.errors import ToolError, ToolFailed
 from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, check_json, decode, encode
@@ -21,6 +21,17 @@ def open_function_calls(entries: tuple[Entry, ...]) -> tuple[FunctionCall, ...]:
         elif isinstance(entry, FunctionCall):
             calls.append(entry)
     return tuple(calls)
+
+
+def callers_in(agent: str, entries: tuple[Entry, ...]) -> set[str]:
+    """Return the agents that called a tool, or handed off, in a reply that `agent` began."""
+    callers: set[str] = set()
+    for entry in entries:
+        if isinstance(entry, (FunctionCall, ToolExecution, AgentHandoff)):
+            callers.add(agent)
+        if isinstance(entry, AgentHandoff):
+            agent = entry.next_agent_name
+    return callers
 
 
 CALL_ID_MAX = 200

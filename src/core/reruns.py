@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from outlast.core.children import ends_with_parent
 from outlast.core.errors import ActivityFailed, CannotRerun, WouldRepeat
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
@@ -39,6 +40,7 @@ from outlast.core.records import (
     Status,
     StepCompleted,
     StepFailed,
+    StepKind,
     StepScheduled,
     UpdateAccepted,
 )
@@ -102,6 +104,10 @@ def counted(records: Sequence[AnyRecord]) -> Counted:
                 undelivered[f"step {key}"] = record
             case SignalReceived() | UpdateAccepted() if (message := _message_of(record)) not in known:
                 undelivered[message] = record
+    for key, step in void.items():
+        # Such a child has ended with its parent: the same step asks for another one.
+        if step.kind is StepKind.CHILD and key not in recalled and ends_with_parent(step):
+            void[key] = step.with_(arguments=None)
     inherited = outlived = frozenset[str]()
     ended: list[str] = []
     for _, record in valid:
@@ -349,7 +355,8 @@ def _edited(record: AnyRecord, edits: Mapping[str, JSON], execution_id: str) -> 
             arguments = edits.get(INPUT, record.arguments)
             if not isinstance(arguments, dict):
                 raise CannotRerun("the input of an execution is an object: its arguments by name")
-            return record.with_(arguments=arguments, seed=record.seed or execution_id)
+            # Nobody waits for the fork of a child.
+            return record.with_(arguments=arguments, seed=record.seed or execution_id, parent=None)
         case StepCompleted() | StepFailed() if key in edits:
             return StepCompleted(at=record.at, key=record.key, result=edits[record.key])
         case StepScheduled():

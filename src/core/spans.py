@@ -20,6 +20,9 @@ over. An attempt that was under way when its worker was lost ends, with the erro
 worker takes over. (Temporal's server retries activities, and its history has the last attempt only: there, a
 step is one span.)
 
+A run in a plain script has no execution around it: its `invoke_agent` begins the trace, or is a child of the
+caller's span.
+
 The records do not say when a run is over. It is taken to be when it has no open step and no call that waits
 for a person, and the next input comes. Should it go on all the same, a further span of that run begins.
 """
@@ -31,6 +34,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
+from typing import Self
 
 from outlast.core.events import EventKind
 from outlast.core.json import JSON
@@ -52,6 +56,7 @@ from outlast.core.records import (
     UpdateAccepted,
     UpdateCompleted,
 )
+from outlast.core.span_messages import output_messages
 from outlast.core.step_keys import place_in
 from outlast.core.trace_context import TraceContext
 
@@ -70,6 +75,7 @@ class Operation(StrEnum):
     EXECUTE_TOOL = "execute_tool"
     AWAIT_APPROVAL = "await_approval"
     RUN_ACTIVITY = "run_activity"
+    RUN_CHILD = "run_child"
     HANDLE_UPDATE = "handle_update"
 
 
@@ -170,6 +176,9 @@ class SpanReader:
 
     def __init__(self, execution_id: str) -> None:
         self._id = execution_id
+        self._about: Attributes = {"outlast.execution.id": execution_id}
+        self._is_plain = False
+        """True if there is no execution, but a run in a plain script."""
         self._workflow = ""
         self._began_at = self._now = 0.0
         self._carried: TraceContext | None = None
@@ -185,10 +194,25 @@ class SpanReader:
         self._approvals: dict[str, _Since] = {}
         self._updates: dict[str, _Since] = {}
 
+    @classmethod
+    def of_run(cls, run_id: str, caller: TraceContext | None, began_at: float) -> Self:
+        """Return a reader of the records of a run in a plain script, which `caller` has begun."""
+        reader = cls(run_id)
+        reader._about = {}
+        reader._is_plain = True
+        reader._now = began_at
+        reader._carried, reader._trace = caller, caller or reader._trace
+        return reader
+
     @property
     def root(self) -> TraceContext:
         """The context of the execution's own span."""
         return self._trace._replace(span_id=_root(self._id, self._reopened))
+
+    @property
+    def _outermost(self) -> TraceContext | None:
+        """The context of the span around what belongs to no run."""
+        return self._carried if self._is_plain else self.root
 
     def read(self, record: AnyRecord) -> Iterator[Span]:
         """Yield the spans that end with the record; consume all of them before the next record."""
@@ -225,7 +249,7 @@ class SpanReader:
                     Operation.HANDLE_UPDATE,
                     str(since.about["update"]),
                     _number(8, "update", self._id, str(self._reopened), update_id),
-                    self.root,
+                    self._outermost,
                     since.at,
                     {"outlast.update.id": update_id},
                     error=error,
@@ -339,8 +363,8 @@ class SpanReader:
 
     def _lost(self, at: float) -> Iterator[Span]:
         for key, step in self._steps.items():
-            # A step that was still backing off had no attempt under way.
-            if step.began_at <= at:
+            # A step that was still backing off had no attempt under way, and a child goes on elsewhere.
+            if step.began_at <= at and step.scheduled.kind is not StepKind.CHILD:
                 yield from self._attempt_over(key, at, WORKER_LOST)
                 step.attempt += 1
                 step.began_at = at
@@ -365,7 +389,7 @@ class SpanReader:
                     attributes |= tokens
                     if stint is not None:
                         stint.tokens.update(tokens)
-                    content["gen_ai.output.messages"] = result.get("entries")
+                    content["gen_ai.output.messages"] = output_messages(result)
             case StepKind.TOOL:
                 operation = Operation.EXECUTE_TOOL
                 subject = str(scheduled.about.get("tool", scheduled.name))
@@ -375,6 +399,8 @@ class SpanReader:
                     attributes["gen_ai.tool.call.id"] = place_in(key).call_id or ""
                 content["gen_ai.tool.call.arguments"] = scheduled.arguments
                 content["gen_ai.tool.call.result"] = result
+            case StepKind.CHILD:
+                operation, subject = Operation.RUN_CHILD, scheduled.name
             case _:
                 operation, subject = Operation.RUN_ACTIVITY, scheduled.name
                 content["outlast.activity.arguments"] = scheduled.arguments
@@ -389,16 +415,16 @@ class SpanReader:
             self._parent(run, stint),
             min(step.began_at, at),
             at,
-            attributes | {"outlast.execution.id": self._id},
+            attributes | self._about,
             error,
             content={name: value for name, value in content.items() if value is not None},
         )
 
     # Runs ------------------------------------------------------------------------------------------------
 
-    def _parent(self, run: str | None, stint: _Stint | None) -> TraceContext:
+    def _parent(self, run: str | None, stint: _Stint | None) -> TraceContext | None:
         if run is None or stint is None:
-            return self.root
+            return self._outermost
         return self._trace._replace(span_id=self._stint_id(run, stint))
 
     def _stint_id(self, run: str, stint: _Stint) -> int:
@@ -476,7 +502,7 @@ class SpanReader:
             parent,
             began_at,
             self._now if ended_at is None else ended_at,
-            attributes | {"outlast.execution.id": self._id},
+            attributes | self._about,
             error,
             links,
         )
@@ -484,7 +510,7 @@ class SpanReader:
 
 def _run_of(scheduled: StepScheduled) -> str | None:
     """Return the run that a step belongs to, if it does."""
-    if scheduled.kind is StepKind.ACTIVITY:
+    if scheduled.kind in (StepKind.ACTIVITY, StepKind.CHILD):
         return None
     try:
         return place_in(scheduled.key).run

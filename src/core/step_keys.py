@@ -28,6 +28,11 @@ def is_run_within(run: str, key: str) -> bool:
     return run == key or run.startswith(f"{key}/")
 
 
+def is_within_another(run: str) -> bool:
+    """Return whether the run with that key is a part of another one."""
+    return "/" in run
+
+
 def model_key(run: str, turn: int) -> str:
     """Return the place of a turn's model call in its execution."""
     return f"{run}/t{turn}/{_MODEL}"

@@ -3,6 +3,9 @@
 A model may ask for anything. A call of its reply is opened (to run, or to wait for a person), or it gets its
 result at once: it is a handoff, or it cannot be made and the result says why, in words that the model can act
 upon. Nothing here changes a run; `agent_machine` decides what follows from the calls.
+
+An agent may bound the calls that are at work at the same time. The others are queued, in call order, and were
+not started if the run ends first. A call that waits for a person is not at work.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from outlast.core.errors import (
 from outlast.core.failure import Failure
 from outlast.core.replies import handed_off, parsed_arguments
 
+Effects = tuple[AgentEffect, ...]
 ALLOWED = "allowed"
 """The result of a call that the server may run now."""
 
@@ -50,7 +54,7 @@ def open_calls(run: AgentRun, asked: tuple[FunctionCall, ...]) -> OpenedCalls:
     handoffs = run.graph[run.agent].handoff_tools()
     calls: list[ToolCall] = []
     effects: list[AgentEffect] = []
-    tool_calls, allowed = run.tool_calls, run.limits.tool_calls
+    tool_calls = run.tool_calls
     winner: str | None = None
     fault: ToolError | None = None
     for one in asked:
@@ -65,14 +69,24 @@ def open_calls(run: AgentRun, asked: tuple[FunctionCall, ...]) -> OpenedCalls:
         else:
             refusal = IgnoredHandoff(target, winner)
         fault = fault or refusal
-        if target is None and refusal is None and allowed is not None and tool_calls > allowed:
+        if target is None and refusal is None and (limit := _limit_passed(run, tool_calls)) is not None:
             # The call has no fault of its own: the run reaches its limit before the model is asked again.
-            refusal = CallOverLimit(call.tool, allowed)
+            refusal = CallOverLimit(call.tool, limit)
         if refusal is not None:
             call = call.with_(state=CallState.DONE, result=str(refusal))
         calls.append(call)
         effects.append(effect_of(run, call, refusal))
     return OpenedCalls(tuple(calls), tuple(effects), tool_calls, fault)
+
+
+def _limit_passed(run: AgentRun, tool_calls: int) -> int | None:
+    """Return the limit that a run with so many tool calls has passed: its own, or one of a run around it."""
+    own, around = run.limits.tool_calls, run.allowance
+    if own is not None and tool_calls > own:
+        return own
+    if around.tool_calls is not None and tool_calls - run.tool_calls > around.tool_calls:
+        return around.tool_calls_max
+    return None
 
 
 def unmade(call: FunctionCall) -> ToolCall:
@@ -97,6 +111,33 @@ def _open(run: AgentRun, call: ToolCall, text: str) -> tuple[ToolCall, ToolError
         return call, InvalidArguments(call.tool, ("the arguments are not a JSON object; send one",))
     state = CallState.AWAITING_APPROVAL if tool.requires_approval else CallState.RUNNING
     return call.with_(arguments=arguments, state=state), None
+
+
+def within_bound(run: AgentRun, effects: Effects) -> tuple[AgentRun, Effects]:
+    """Return the run and its effects with no more calls at work than the active agent allows.
+
+    The others are queued. They are made in call order, as those at work end.
+    """
+    most = run.graph[run.agent].max_parallel_tools
+    if most is None:
+        return run, effects
+    begun = {effect.call_id for effect in effects if isinstance(effect, CallTool)}
+    room = most - sum(call.state is CallState.RUNNING and call.call_id not in begun for call in run.calls)
+    calls: list[ToolCall] = []
+    held: set[str] = set()
+    more: list[AgentEffect] = []
+    for call in run.calls:
+        if call.call_id in begun or call.state is CallState.QUEUED:
+            room -= 1
+            if room < 0:
+                held.add(call.call_id)
+                call = call.with_(state=CallState.QUEUED)
+            elif call.state is CallState.QUEUED:
+                call = call.with_(state=CallState.RUNNING)
+                more.append(effect_of(run, call))
+        calls.append(call)
+    kept = (effect for effect in effects if not (isinstance(effect, CallTool) and effect.call_id in held))
+    return run.with_(calls=tuple(calls)), (*kept, *more)
 
 
 def effect_of(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from outlast.core.json import JSON, encode
+from outlast.core.json import JSON, encode, quickly_encoded
 
 _set = object.__setattr__
 """Sets an attribute of a frozen value."""
@@ -21,7 +21,8 @@ class Value(BaseModel):
     def to_data(self, mode: Literal["python", "json"] = "python") -> dict[str, Any]:
         """Return what `model_validate` makes an equal value of, without the fields that hold nothing.
 
-        That is None, or an empty collection, where that is the field's default: most fields of most records.
+        Such a field has its default, and that is None, an empty collection, or a value that has only
+        defaults: most fields of most records.
         """
         nothing = _nothing_in(type(self))
         return {
@@ -32,7 +33,8 @@ class Value(BaseModel):
 
     def to_json(self) -> bytes:
         """Return `to_data` as JSON; raises ValueError when what the value carries is nested too deep."""
-        return encode(self.to_data())
+        data = self.to_data()
+        return quickly_encoded(data) or encode(data)
 
     def with_(self, **changes: Any) -> Self:
         """Return a copy with `changes`, which are trusted to be of the right types.
@@ -57,7 +59,11 @@ def _nothing_in(cls: type[Value]) -> dict[str, tuple[Any, ...]]:
         if not field.is_required() and not field.default_factory_takes_validated_data
     }
     kinds: tuple[tuple[Any, ...], ...] = ((None,), ({},), ((), []))
-    return {name: kind for name, default in defaults.items() for kind in kinds if default in kind}
+    nothing = {name: kind for name, default in defaults.items() for kind in kinds if default in kind}
+    values = {name: default for name, default in defaults.items() if isinstance(default, Value)}
+    return nothing | {
+        name: (value.model_dump(), value.model_dump(mode="json")) for name, value in values.items()
+    }
 
 
 class WireValue(BaseModel):

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from outlast.core.json import encode, with_whole_characters
+from outlast.core.json import encode, quickly_encoded, with_whole_characters
 from outlast.core.records import AnyRecord
 from outlast.core.reruns import counted
 from outlast.core.usage import Usage
@@ -22,6 +23,7 @@ from outlast.core.workflow_machine import OpenStep, WorkflowMachine, skimmed
 
 OVERVIEW_BYTES_MAX = 2_000
 """The most bytes that the text of an overview takes."""
+AGENT_CHARACTERS_MAX = 200
 WAITS_MAX = 8
 """The most waits that an overview names; the most important ones come first."""
 
@@ -43,12 +45,19 @@ class WaitingKind(StrEnum):
     """The first attempt at a step is under way, or begins when a worker has room for it."""
     RETRY = "retry"
     """An attempt has failed or was lost; the next begins, or has begun, at `until`."""
+    CHILD = "child"
+    """A child must end; `step` is its id."""
     TIMER = "timer"
     """A timer fires at `until`."""
     SIGNAL = "signal"
     """Its code can go on only after a message, such as a signal."""
     CONDITION = "condition"
     """Its code waits for a condition, and no message changes anything."""
+
+
+def pause_in_words(reason: str | None) -> str:
+    """Return why an execution does not go on that somebody has paused."""
+    return "paused" if reason is None else f"paused: {reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ class WaitingFor:
     text: str = ""
     """The name of the step or the tool, or a reason."""
     step: str | None = None
-    """The key of the step, or the id of the call that needs approval."""
+    """The key of the step or the question, or the id of the call that needs approval."""
     attempt: int | None = None
     """The number of the attempt, from 1."""
     since: datetime | None = None
@@ -75,6 +84,10 @@ class Overview:
     turns: int = 0
     usage: Usage = field(default_factory=Usage)
     forked_from: str | None = None
+    agent: str | None = None
+    """The agent whose turn began last; a long name is cut."""
+    parent: str | None = None
+    """The id of the execution that it is a child of."""
 
     def to_text(self) -> str:
         """Return the overview as text of at most `OVERVIEW_BYTES_MAX` bytes; last waits may be missing."""
@@ -85,15 +98,20 @@ class Overview:
             data["usage"] = self.usage.to_data()
         if self.forked_from is not None:
             data["forked_from"] = self.forked_from
+        if self.parent is not None:
+            data["parent"] = self.parent
+        if self.agent is not None:
+            data["agent"] = self.agent[:AGENT_CHARACTERS_MAX]
         rows = [_row(one) for one in self.waiting_for[:WAITS_MAX]]
         while True:
-            text = encode(with_whole_characters({**data, "waiting_for": rows} if rows else data)).decode()
-            if len(text.encode()) <= OVERVIEW_BYTES_MAX:
-                return text
+            shown = {**data, "waiting_for": rows} if rows else data
+            written = quickly_encoded(shown) or encode(with_whole_characters(shown))
+            if len(written) <= OVERVIEW_BYTES_MAX:
+                return written.decode()
             if rows:
                 rows.pop()
             else:  # Connectors may have any number of names, and ids may be long.
-                data.pop("usage" if "usage" in data else "forked_from")
+                data.pop(next(name for name in ("usage", "forked_from", "agent", "parent") if name in data))
 
     @classmethod
     def of(cls, text: str | None) -> Overview:
@@ -112,7 +130,7 @@ def overview_of(machine: WorkflowMachine, *, takes_messages: bool = False) -> Ov
     """Return the overview of an execution, from the machine that has taken its records."""
     tally = machine.tally
     waits = () if machine.end is not None else tuple(_waits_of(machine, takes_messages))
-    return Overview(waits, tally.turns, tally.usage, tally.forked_from)
+    return Overview(waits, tally.turns, tally.usage, tally.forked_from, tally.agent, tally.parent)
 
 
 def overview_in(records: Sequence[AnyRecord], *, takes_messages: bool = False) -> Overview:
@@ -129,10 +147,22 @@ def _waits_of(machine: WorkflowMachine, takes_messages: bool) -> Iterator[Waitin
         is_alone = False
         text = f"tool {approval.tool} of agent {approval.agent}"
         yield WaitingFor(WaitingKind.APPROVAL, text, approval.call_id, since=time_of(approval.since))
+    for key, question in machine.tally.questions.items():
+        is_alone = False
+        yield WaitingFor(WaitingKind.ANSWER, question.question, key, since=time_of(question.since))
     first = sorted(machine.steps.items(), key=lambda item: item[1].attempt > 1)
     for key, opened in first:
         is_alone = False
         yield _attempt_at(key, opened, machine.tally.asked_at.get(key))
+    for key, child in islice(machine.children.items(), WAITS_MAX):  # There may be a thousand.
+        is_alone = False
+        since = machine.tally.asked_at.get(key)
+        yield WaitingFor(
+            WaitingKind.CHILD,
+            f"child {child.scheduled.name}",
+            child.id or key,
+            since=None if since is None else time_of(since),
+        )
     for key, due in sorted(machine.timers.items(), key=lambda item: (item[1], item[0])):
         is_alone = False
         yield WaitingFor(WaitingKind.TIMER, step=key, until=time_of(due))

@@ -39,6 +39,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from outlast.core.children import OpenChild
 from outlast.core.departures import departure, differences
 from outlast.core.errors import IllegalTransition, NonDeterminismError
 from outlast.core.events import PatchedData
@@ -48,6 +49,7 @@ from outlast.core.records import (
     REQUESTS,
     AnyRecord,
     AttemptFailed,
+    ChildStarted,
     EventEmitted,
     ExecutionEnded,
     ExecutionForked,
@@ -63,6 +65,7 @@ from outlast.core.records import (
     Request,
     StepCompleted,
     StepFailed,
+    StepKind,
     StepScheduled,
     TimerFired,
     TimerStarted,
@@ -210,7 +213,10 @@ class WorkflowMachine:
         self.now = 0.0
         """Workflow time: that of the last input, in seconds since the epoch."""
         self.steps: dict[str, OpenStep] = {}
-        """The steps that were asked for and have no result, by key."""
+        """The steps that were asked for and have no result, by key, but for children."""
+        self.children: dict[str, OpenChild] = {}
+        """The children that were asked for and have not ended, by the key of the step; those of then, after
+        the end of the execution."""
         self.timers: dict[str, float] = {}
         """The timers that have not fired and are still wanted, by key, each with its due time."""
         self.tally = Tally()
@@ -305,7 +311,8 @@ class WorkflowMachine:
             raise self._departure(*self._recorded_instead(), asked)
         position = self.position + len(self._fresh)
         if isinstance(asked, StepScheduled):
-            self._to_start[key] = None
+            if asked.kind is not StepKind.CHILD:
+                self._to_start[key] = None
             if key in self._void:
                 asked = self._marked(asked, self._void[key])
         self._fresh.append(asked)
@@ -408,21 +415,26 @@ class WorkflowMachine:
         self.now = max(self.now, record.at)
         match record:
             case StepCompleted(key=key) | StepFailed(key=key):
-                opened = self.steps.pop(key)
+                opened = self.children.pop(key) if key in self.children else self.steps.pop(key)
                 self.tally.asked_at.pop(key, None)
                 if isinstance(record, StepCompleted):
                     self.tally.complete(opened.scheduled, record)
+            case ChildStarted(key=key, child=child):
+                self.children[key].id = child
             case TimerFired(key=key):
                 del self.timers[key]
             case UpdateAccepted(update_id=update_id):
                 self._updates.add(update_id)
-            case ExecutionStarted():
+            case ExecutionStarted(parent=parent):
                 self._has_started = True
+                self.tally.parent = None if parent is None else parent.id
 
     def _awaited(self, record: Input) -> bool:
         match record:
             case StepCompleted(key=key) | StepFailed(key=key):
-                return key in self.steps
+                return key in self.steps or (key in self.children and self.end is None)
+            case ChildStarted(key=key):
+                return self.end is None and key in self.children and self.children[key].id is None
             case TimerFired(key=key):
                 return key in self.timers
             case ExecutionStarted():
@@ -439,6 +451,8 @@ class WorkflowMachine:
         self._seen[request.key] = position
         self.tally.ask(request, self.now)
         match request:
+            case StepScheduled(key=key, kind=StepKind.CHILD):
+                self.children[key] = OpenChild(request)
             case StepScheduled(key=key):
                 self.steps[key] = OpenStep(request, position)
             case TimerStarted(key=key, due_at=due_at):
@@ -459,7 +473,10 @@ class WorkflowMachine:
                     opened.last_failure = note
                     opened.in_doubt = False
                     opened.losses = 0
-            case ExecutionRecovered(part=part):
+            case ExecutionRecovered(part=part, worker=worker):
+                if worker is None:  # It was imported, and its children may not be here.
+                    for child in self.children.values():
+                        child.id = None
                 for opened in self.steps.values():
                     if opened.may_be_under_way(note.at) and opened.position < position:
                         opened.attempt += 1
@@ -483,11 +500,15 @@ class WorkflowMachine:
                     elif opened.may_be_under_way(note.at):
                         opened.attempt += 1
                         opened.in_doubt = True
+                for key, child in self.children.items():
+                    child.reopen(has_failed=key in failed)
             case ExecutionForked(source=source):
                 self.is_held = False
                 self.tally.forked_from = source
                 for opened in self.steps.values():
                     opened.begin_anew()
+                for child in self.children.values():
+                    child.begin_anew()
             case _:
                 pass  # A rejected update changes nothing.
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Protocol
+
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> object:
+        """Let it not come; this changes nothing once it has."""
 
 
 class Clock(Protocol):
@@ -18,6 +27,8 @@ class Clock(Protocol):
     C3  `sleep` returns when at least that many seconds have passed by `steady`, never before. By then, `now`
         may show any time: whoever waits for a date looks again.
     C4  Cancelling a sleep ends it at once.
+    C5  `call_later` calls back as `sleep` returns, once, on the loop where it was called, unless it is
+        cancelled.
     """
 
     @abstractmethod
@@ -31,3 +42,9 @@ class Clock(Protocol):
     @abstractmethod
     async def sleep(self, seconds: float) -> None:
         """Return once `seconds` have passed; at the next turn of the event loop when not positive."""
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call back once `seconds` have passed. A clock overrides this if it can do so without a task."""
+        sleeping = asyncio.ensure_future(self.sleep(seconds))
+        sleeping.add_done_callback(lambda slept: None if slept.cancelled() else callback())
+        return sleeping

@@ -103,9 +103,18 @@ class Signature(Protocol):
     def load_result(self, value: JSON) -> Any:
         """Return the result that `dump_result` wrote; raises `DefinitionError` if it no longer fits."""
 
+    @abstractmethod
+    def faults_in_arguments(self, arguments: Mapping[str, JSON]) -> Sequence[str]:
+        """Return what is wrong with arguments that somebody wrote by hand; nothing if they can be loaded."""
 
-Approval = bool | Callable[[Mapping[str, Any]], bool]
-"""True if a person must allow each call that a model makes; or a function that decides by the arguments."""
+    @abstractmethod
+    def faults_in_result(self, value: JSON) -> Sequence[str]:
+        """Return what is wrong with a result that somebody wrote by hand; nothing if it can be loaded."""
+
+
+Approval = bool | Callable[..., bool]
+"""True if a person must allow each call that a model makes; or a function that decides by the arguments (a
+mapping), and perhaps by the `RunContext`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +222,8 @@ def check_options(what: str, signature: Signature, args: Sequence[Any], **option
 
 def _check_name(what: str, name: str) -> None:
     """Raise DefinitionError unless every backend can know a definition by `name`."""
-    if not is_id(name):
+    given: Any = name
+    if not isinstance(given, str) or not is_id(given):
         raise DefinitionError(
             f"{name!r} cannot be the name of {what}: give it 1 to {ID_BYTES_MAX} bytes of text without "
             "control characters"

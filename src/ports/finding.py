@@ -20,6 +20,7 @@ from outlast.core.errors import DefinitionError
 from outlast.core.json import whole_characters
 from outlast.core.records import Status
 from outlast.core.tags import ALL_TAGS_MAX, checked_tags
+from outlast.core.waiting import WaitingKind
 
 HALF_A_MICROSECOND = 0.5e-6
 """Descriptions round times to microseconds. So a bound finds what its description shows."""
@@ -46,13 +47,15 @@ class Where:
     created_before: datetime | None = None
     """It was created earlier than that; a time with a timezone."""
     waiting_for: str | None = None
-    """The kind of the most important thing that it waits for."""
+    """A `WaitingKind`, or its text: that of the most important thing that it waits for."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tags", checked_tags(self.tags, most=ALL_TAGS_MAX))
         if self.status is not None:
             object.__setattr__(self, "status", _status(self.status))
-        for name in ("workflow", "id_prefix", "waiting_for"):
+        if self.waiting_for is not None:
+            object.__setattr__(self, "waiting_for", _waiting_kind(self.waiting_for))
+        for name in ("workflow", "id_prefix"):
             if not isinstance(text := getattr(self, name), str | None):
                 raise DefinitionError(f"{name} of a filter is text, not {type(text).__name__}")
             if text is not None and text != whole_characters(text):
@@ -77,6 +80,14 @@ def _status(text: str) -> Status:
     except ValueError:
         known = ", ".join(Status)
         raise DefinitionError(f"there is no status {text!r}; use one of: {known}") from None
+
+
+def _waiting_kind(text: str) -> WaitingKind:
+    try:
+        return WaitingKind(text)
+    except ValueError:
+        known = ", ".join(WaitingKind)
+        raise DefinitionError(f"no execution waits for {text!r}; use one of: {known}") from None
 
 
 def _check_time(name: str, time: object) -> None:

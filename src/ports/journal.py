@@ -37,7 +37,8 @@ steps the wall clock makes. A store measures these by a clock that is never set,
 Fruitless claims. Code can end the process that runs it, and the next one, and the one after that. So a store
 counts how many claims of an execution in a row were lost without progress (`Claim.fruitless`): the claim
 itself adds one, so that a worker cannot die before it has counted. The engine decides what counts as progress
-(`Commit.fruitless`), and after how many fruitless claims the execution is held (`Commit.hold`).
+and which number stands for the claims that were lost before (`Commit.fruitless`), and when the execution is
+held (`Commit.hold`).
 
 All times are seconds since the epoch by the adapter's own clock. Every method raises `StorageError` (or a
 subclass) when the store fails, and then a write has either happened whole or not at all. The engine
@@ -144,7 +145,7 @@ def is_id(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NewExecution:
-    """An execution to be created: ready to be claimed at once.
+    """An execution to be created: ready to be claimed at once, unless `reason` or `ended` is given.
 
     Raises:
         ValueError: a text holds what no store has to take; see the top of this module.
@@ -164,9 +165,15 @@ class NewExecution:
     """See `Commit.summary`."""
     waiting: str | None = None
     """See `Commit.waiting`."""
+    ended: Status | None = None
+    """If given, the execution is created as one that ends at that moment with this status."""
 
     def __post_init__(self) -> None:
         _check_reason(self.reason)
+        if self.ended in (Status.RUNNING, Status.PAUSED):
+            raise ValueError(f"{self.ended} is not the status of an execution that has ended")
+        if self.ended is not None and (self.reason is not None or self.waiting):
+            raise ValueError("an execution that has ended waits for nothing: leave out reason and waiting")
         _check_summary(self.summary, self.waiting)
         if self.tags:
             object.__setattr__(self, "tags", checked_tags(self.tags, most=ALL_TAGS_MAX))
@@ -277,10 +284,14 @@ class Commit:
     `as_reason` makes a reason of any text.
     """
     fruitless: int | None = 0
-    """The value of `Claim.fruitless` from now on: 0 after progress; None leaves it unchanged."""
+    """The value of `Claim.fruitless` from now on: 0 after progress; None leaves it unchanged. The engine may
+    weigh what was lost: it may be any number up to 10**9."""
     hold: bool = False
     """Only with `release`: no message makes the execution claimable, only its wake-up time, if it has one, or
     `Leases.resume`."""
+    seen: int | None = None
+    """If given, the append is refused when there is a message with a higher number: the writer has seen those
+    up to this one, and what it writes may be wrong after the next."""
     summary: str | None = None
     """The facts that a list shows of the execution: text that only the engine reads. It replaces the
     last one; None leaves that as it is.
@@ -358,6 +369,9 @@ class Journal(Protocol):
 
         J1  If the id exists, nothing changes: its head and False are returned, whatever else `new` holds.
         J2  Two concurrent calls with one id create one execution: exactly one of them gets True.
+        J13  With `new.ended`, it is all the same as an execution that was created before, and ended with that
+             status at this moment: its head has the end, it is not claimed, takes no messages, is forgotten
+             when the time for that has come, and can be opened again by `amend`.
 
         J3, J5 and J6 hold for these records as well.
         """
@@ -372,6 +386,8 @@ class Journal(Protocol):
             A lease that ran out is good as long as nobody else has claimed the execution.
         J5  All or nothing: whatever it raises, the records and the commit are written together or not at all.
         J6  No record may be longer than `limit_bytes`: raises `PayloadTooLarge`, and changes nothing.
+        J14  With `commit.seen`: raises `MessagesUnseen`, and changes nothing, if a message with a higher
+             number was sent. A stale claim raises `LeaseLost` all the same.
         J12  The head has the last summary, and the last word for a wait, that `create` or an append gave.
              What it waits for is gone with its end, and when `amend` or `Leases.resume` makes it claimable;
              the summary and the tags stay.

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from outlast.core.children import OpenChild
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import AnyRecord, Encoder, Input, StepCompleted, StepScheduled, UpdateAccepted
-from outlast.core.workflow_machine import WorkflowMachine
+from outlast.core.trace_context import TraceContext
+from outlast.core.workflow_machine import OpenStep, WorkflowMachine
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.steps import Step
 from outlast.ports.durability.workflow_context import WorkflowInfo
@@ -87,7 +89,7 @@ class LiveCode(Protocol):
 
     @abstractmethod
     def deliver(self, record: Input) -> bool:
-        """Give the code an input; return False if nobody waits for it."""
+        """Give the code an input; return False if nobody waits for it, as when it continues as new."""
 
     @abstractmethod
     def taken_up(self, now: float) -> Iterator[Input]:
@@ -100,6 +102,14 @@ class LiveCode(Protocol):
     @abstractmethod
     def recalled(self, scheduled: StepScheduled) -> StepCompleted | None:
         """Return the record of a void step that is this one, if it completed: it must not run again."""
+
+    @abstractmethod
+    def attempt_context(self, opened: OpenStep) -> TraceContext:
+        """Return the span of the next attempt at a step."""
+
+    @abstractmethod
+    def child_context(self, child: OpenChild) -> TraceContext:
+        """Return the span that a child is part of."""
 
     @abstractmethod
     def objection(self, update: UpdateAccepted) -> Failure | None:

@@ -10,11 +10,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
 from outlast.core.records import AnyRecord
 from outlast.core.trace_context import TraceContext
+
+attempt_span: ContextVar[TraceContext | None] = ContextVar("attempt_span", default=None)
+"""The span of the attempt that is made in this context, if somebody observes. Requests that the attempt sends
+to servers of models have it in the header `traceparent`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class WorkerLoad:
     """The executions that it carries on."""
     cached: int
     """The executions that it keeps in memory although they have nothing to do."""
+    claims: int
+    """The executions that it has claimed since it began, each as often as it was claimed."""
 
 
 class Watch(Protocol):
@@ -50,6 +57,10 @@ class Observer(Protocol):
     @abstractmethod
     def watch(self, execution_id: str) -> Watch:
         """Return a view of an execution that is being loaded; it gets the records from the first."""
+
+    @abstractmethod
+    def run(self, run_id: str, caller: TraceContext | None, began_at: float) -> Watch:
+        """Return a view of a run in a plain script, which `caller` has begun: all its records are news."""
 
     @abstractmethod
     def attempt(self, context: TraceContext) -> AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from outlast.core.event_stream import Delta, Event
 from outlast.core.failure import Failure
 from outlast.core.records import AnyRecord, AttemptFailed, Input, Note, Request
+from outlast.core.trace_context import TraceContext
 from outlast.ports.definitions import ActivityDefinition, WorkflowDefinition
 from outlast.ports.durability.steps import Performer
 from outlast.ports.live_code import MakeLiveCode
@@ -59,6 +60,19 @@ class FailureOf(Protocol):
         """Return the failure for `error`; see `core.failure.failure_of`."""
 
 
+class DefinedActivity(Protocol):
+    """Finds an activity of this process."""
+
+    @abstractmethod
+    def __call__(self, name: str, called: ActivityDefinition | None = None) -> ActivityDefinition:
+        """Return the activity of that name; if there are several, the one that is `called`, or its copy.
+
+        Raises:
+            UnknownDefinition: there is none.
+            DefinitionError: there are several, and none of them is `called`.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Toolkit:
     """The runtime's part of a backend with an engine of its own."""
@@ -66,8 +80,7 @@ class Toolkit:
     definition_of: Callable[[Any], WorkflowDefinition]
     """Returns the definition of a workflow class or name; raises `DefinitionError`."""
     known_definition: Callable[[str], WorkflowDefinition | None]
-    defined_activity: Callable[[str], ActivityDefinition]
-    """Returns the activity of that name; raises `UnknownDefinition`."""
+    defined_activity: DefinedActivity
     check_edits: Callable[[Sequence[AnyRecord], Mapping[str, Any]], None]
     """Raises `CannotRerun` unless each edit, by the key of a step, is of the type of what it replaces."""
     live_code: MakeLiveCode
@@ -81,5 +94,7 @@ class Toolkit:
     failure_of: FailureOf
     """Returns the failure for an exception, with the frames of user code."""
     record_reader: Callable[[], RecordReader]
+    calling_span: Callable[[], TraceContext | None]
+    """Returns the span in which it is called, if an observer knows one: what starts there belongs to it."""
     ignore_definitions_where: Callable[[Callable[[], bool]], None]
     """Definitions that are made while the given function returns True then replace no existing ones."""

@@ -8,19 +8,26 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import outlast
 from outlast.adapters.mistral import LocalSession, RemoteSession
-from outlast.core.agents import AgentGraph
+from outlast.core.agents import HANDOFF_PREFIX, AgentGraph
 from outlast.core.chunks import to_wire
 from outlast.core.entries import FunctionCall, MessageOutput
 from outlast.ports.llm import ModelRequest
-from outlast.testing.contracts.session.programs import SessionProgram, Trouble, graph_for, target_of
+from outlast.testing.contracts.session.programs import (
+    Offer,
+    SessionProgram,
+    Trouble,
+    graph_for,
+    target_of,
+)
 from outlast.testing.mistral_server import (
     AnswerWith,
     Call,
     Drop,
     EndStream,
     Fault,
-    Handoff,
+    HandOff,
     Hang,
     MistralServer,
     ModelPrompt,
@@ -42,6 +49,7 @@ class Cloud:
 
     programs: dict[str, SessionProgram] = field(default_factory=dict, repr=False)
     asked: dict[str, int] = field(default_factory=dict, repr=False)
+    offered: dict[str, list[Offer]] = field(default_factory=dict, repr=False)
     inputs_visible_at_once: bool = True
     metadata_filter_works: bool = True
 
@@ -56,7 +64,10 @@ class Cloud:
     def _answer(self, call: ModelPrompt) -> Sequence[Output]:
         name = call.model.rpartition("-")[0]
         self.asked[name] += 1
-        reply = self.programs[name].replies[call.turn]
+        tools = (tool["function"]["name"] for tool in call.tools)
+        offered = tuple(tool for tool in tools if not tool.startswith(HANDOFF_PREFIX))
+        self.offered[name].append((offered, str(call.completion_args.get("tool_choice"))))
+        reply = self.programs[name].replies[call.replies]
         outputs: list[Output] = []
         for entry in reply:
             match entry:
@@ -65,7 +76,7 @@ class Cloud:
                 case FunctionCall(name=tool, arguments=arguments):
                     target = target_of((entry,))
                     by_server = target is not None and bool(call.handoffs)
-                    outputs.append(Handoff(target or "") if by_server else Call(tool, arguments))
+                    outputs.append(HandOff(target or "") if by_server else Call(tool, arguments))
         return outputs
 
 
@@ -81,6 +92,9 @@ class MistralWorld:
 
     def asked(self) -> int:
         return self.cloud.asked[self.name]
+
+    def offered(self) -> list[Offer]:
+        return self.cloud.offered[self.name]
 
     def trouble(self, trouble: Trouble, request: ModelRequest) -> None:
         early_end = EndStream(-2) if self.session.stream else Drop("body")
@@ -116,7 +130,9 @@ def mistral_world(
     name = f"program{next(_numbers)}"
     cloud.programs[name] = program
     cloud.asked[name] = 0
-    session = make(api_key=KEY, server_url=cloud.server.url, **options)
+    cloud.offered[name] = []
+    prices = {f"{name}-front": outlast.Price(input=1, output=2)}
+    session = make(api_key=KEY, server_url=cloud.server.url, prices=prices, **options)
     try:
         yield MistralWorld(cloud, name, session, graph_for(name))
         cloud.server.raise_errors()

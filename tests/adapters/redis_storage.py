@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from contextlib import ExitStack
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
@@ -10,7 +12,14 @@ from redis.asyncio.cluster import RedisCluster
 from outlast.adapters.redis import RedisSettings, RedisStore
 from outlast.testing.virtual_clock import VirtualClock
 from tests.adapters.redis_cluster import shared_cluster
-from tests.adapters.redis_servers import REDIS, VALKEY, external_url, shared_url
+from tests.adapters.redis_servers import (
+    REDIS,
+    VALKEY,
+    ServerOptions,
+    external_url,
+    shared_url,
+    temporary_server,
+)
 
 
 class Prefix:
@@ -48,6 +57,24 @@ class OnCluster(Prefix):
         async with RedisCluster.from_url(self.settings.url) as client:
             async for key in client.scan_iter(f"{self.prefix}:*", count=1000):
                 await client.unlink(key)
+
+
+class OnServerOfItsOwn(Prefix):
+    """The same on a server that can be killed, and started again with all that it had acknowledged."""
+
+    def __init__(self) -> None:
+        self._closing = ExitStack()
+        self._server = self._closing.enter_context(temporary_server(VALKEY, ServerOptions(append_only=True)))
+        super().__init__(self._server.url(), timeout="1")
+
+    async def cut_off(self) -> None:
+        self._server.kill()
+
+    async def come_back(self) -> None:
+        await asyncio.to_thread(self._server.start)
+
+    async def dispose(self) -> None:
+        self._closing.close()
 
 
 def on_cluster() -> Prefix:

@@ -16,7 +16,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 import outlast
-from outlast.adapters.scripted.session import call
+from outlast.adapters.scripted import call
 from outlast.core.events import AttemptFailedData, EventKind, TimerStartedData
 from outlast.core.records import AnyRecord
 

@@ -29,10 +29,10 @@ from outlast.adapters.temporal.payloads import LIMIT_BYTES, data_converter
 from outlast.adapters.temporal.steps import OpenSteps
 from outlast.adapters.temporal.worker import replayer_of
 from outlast.adapters.temporal.workflows import Host
-from outlast.composition.backends import toolkit
+from outlast.composition.toolkit import toolkit
 from outlast.core.records import AnyRecord, AttemptFailed, ExecutionEnded, decode_record
 from outlast.ports.definitions import WorkflowDefinition
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.definitions.known_workflows import definition_of
 from tests.adapters.temporal_native import WORKFLOWS as NATIVE
 from tests.adapters.temporal_native import Poem
 from tests.adapters.temporal_programs import (
@@ -42,6 +42,7 @@ from tests.adapters.temporal_programs import (
     Conversation,
     DealAnalysis,
     Halt,
+    Laps,
     Large,
     Month,
     Parrot,
@@ -51,7 +52,7 @@ from tests.adapters.temporal_programs import (
 from tests.adapters.temporal_server import shared_server
 
 FOLDER = Path(__file__).parents[1] / "data" / "temporal_histories"
-PROGRAMS = [*WORKFLOWS, Halt, Large, Month, Parrot]
+PROGRAMS = [*WORKFLOWS, Halt, Laps, Large, Month, Parrot]
 STEPS = ["a", "sleep", "fail", "time out", "together", "draw", "broken condition"]
 
 
@@ -165,6 +166,7 @@ async def record() -> Mapping[str, WorkflowHistory]:
             reopened = await _reopened(await backend.start(Approval, 2, task_queue=queue))
             imported = await backend.import_(await reopened.export(), id=uuid.uuid4().hex)
             held = await _resumed(backend, await backend.start(Approval, 1, task_queue=queue))
+            paused = await _paused(await backend.start(Approval, 1, task_queue=queue))
         client = await Client.connect(address, plugins=[outlast.OutlastPlugin(lease=timedelta(seconds=10))])
         async with Worker(client, task_queue=f"{queue}-native", workflows=NATIVE):
             native = await client.start_workflow(
@@ -183,6 +185,7 @@ async def record() -> Mapping[str, WorkflowHistory]:
             "reopened": reopened.id,
             "imported": imported.id,
             "held": held.id,
+            "paused": paused.id,
         }
         return {
             name: await backend.client.get_workflow_handle(one).fetch_history() for name, one in ids.items()
@@ -211,6 +214,18 @@ async def _resumed(backend: outlast.Backend, execution: outlast.Execution) -> ou
     await copy.result()
     await execution.terminate("its copy has ended")
     return copy
+
+
+async def _paused(execution: outlast.Execution) -> outlast.Execution:
+    """Return an execution that got a signal and a result while it was paused."""
+    await execution.pause("the bank is closed")
+    await execution.signal("decide", "yes")
+    async for event in execution.events():
+        if event.kind == "execution_paused":
+            break
+    await execution.resume()
+    await execution.result()
+    return execution
 
 
 async def _noted(execution: outlast.Execution, times: int) -> None:

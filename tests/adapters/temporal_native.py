@@ -10,7 +10,7 @@ from typing import Any
 from temporalio import workflow
 
 import outlast
-from outlast.adapters.scripted.session import call, handoff, say
+from outlast.adapters.scripted import call, fail, handoff, say
 
 performed: list[str] = []
 """The keys of the attempts that this copy of the module has made."""
@@ -57,7 +57,7 @@ SCRIPT: dict[str, list[Any]] = {
 
 async def poem() -> list[str]:
     """Run the agents; return the answer and what the tools gave."""
-    session = outlast.ScriptedSession(SCRIPT)
+    session = outlast.ScriptedSession(SCRIPT, may_call_unknown_tools=True)
     result = await outlast.Runner.run(poets(), "How is the weather in Lyon?", session)
     results = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
     again = await asyncio.gather(look_up("Nice"), look_up("Metz"))
@@ -114,13 +114,15 @@ class Failing:
                 session = outlast.ScriptedSession(lambda request: call("native_look_up", {"city": "Lyon"}))
                 await outlast.Runner.run(poets(), "Go.", session, max_turns=2)
             case "refused":
-                await outlast.Runner.run(poets(), "Go.", outlast.ScriptedSession({"front": []}))
+                await outlast.Runner.run(poets(), "Go.", outlast.ScriptedSession({"front": [fail(404)]}))
             case "tool":
                 agent = outlast.Agent(model="m", name="front", tools=[refuse])
                 script = outlast.ScriptedSession({"front": [call("native_refuse")]}, raise_on_tool_fail=True)
                 await outlast.Runner.run(agent, "Go.", script)
             case "unknown":
-                script = outlast.ScriptedSession({"front": [call("nonsense")]}, raise_on_tool_fail=True)
+                script = outlast.ScriptedSession(
+                    {"front": [call("nonsense")]}, raise_on_tool_fail=True, may_call_unknown_tools=True
+                )
                 await outlast.Runner.run(poets(), "Go.", script)
             case "group":
                 async with asyncio.TaskGroup() as group:

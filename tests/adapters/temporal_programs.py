@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import outlast
-from outlast.adapters.scripted.session import Reply, call, handoff, say
+from outlast.adapters.scripted import Reply, call, handoff, say
 from outlast.core.entries import FunctionCall
 
 LEASE = timedelta(seconds=2)
@@ -78,7 +78,7 @@ class DealAnalysis:
 
     @outlast.workflow.entrypoint
     async def run(self, deal_request: str) -> dict[str, Any]:
-        return await analyse(deal_request, outlast.ScriptedSession(SCRIPT))
+        return await analyse(deal_request, outlast.ScriptedSession(SCRIPT, may_call_unknown_tools=True))
 
 
 @outlast.workflow.define(name="temporal_remote_analysis")
@@ -174,6 +174,25 @@ class Tally:
     def end(self) -> int:
         self.is_over = True
         return self.total
+
+
+@outlast.workflow.define(name="temporal_laps")
+class Laps:
+    """Waits for a signal, continues as new, and waits for another one."""
+
+    def __init__(self) -> None:
+        self.may_go = False
+
+    @outlast.workflow.entrypoint
+    async def run(self, lap: int = 1) -> int:
+        await outlast.workflow.wait_condition(lambda: self.may_go)
+        if lap == 1:
+            await outlast.workflow.continue_as_new(lap + 1)
+        return lap
+
+    @outlast.workflow.signal
+    def go(self) -> None:
+        self.may_go = True
 
 
 @outlast.workflow.define(name="temporal_steps")

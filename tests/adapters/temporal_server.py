@@ -18,12 +18,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.adapters.temporal.execution import TemporalExecution
+from outlast.ports.durability.execution import Execution
 from tests.children import Child
+
+PATIENCE_SECONDS = 30.0
 
 FAST = (
     "history.transferProcessorMaxPollRPS=100000",
@@ -55,7 +60,7 @@ def start_server(port: int, *options: str) -> Child:
         stderr=subprocess.DEVNULL,
     )
     # It listens before it can serve; it can once it knows its namespace.
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     counting = [EXECUTABLE, "workflow", "count", "--address", f"127.0.0.1:{port}"]
     while subprocess.run(counting, capture_output=True, check=False).returncode:
         if process.poll() is not None or time.monotonic() > deadline:
@@ -107,7 +112,7 @@ async def new_namespace(address: str) -> str:
         RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=day)
     )
     queue = DescribeTaskQueueRequest(namespace=name, task_queue=TaskQueue(name="none"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             try:
                 await client.workflow_service.describe_task_queue(queue)
@@ -115,4 +120,16 @@ async def new_namespace(address: str) -> str:
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # nothing announces it
+
+
+async def obstacle_of(execution: Execution) -> str:
+    """Return why the execution cannot go on, once one of its workflow tasks has failed."""
+    assert isinstance(execution, TemporalExecution)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async for event in execution.handle.fetch_history_events(wait_new_event=True):
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                break
+        error = (await execution.describe()).error
+    assert error is not None
+    return error

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 import outlast
 from outlast.adapters.mistral.bodies import BODY_MAX, StreamReader
 from outlast.adapters.mistral.redaction import HIDDEN, SecretRemover, hidden
-from outlast.adapters.scripted.session import say
+from outlast.adapters.scripted import say
 from outlast.core.errors import MalformedReply, ModelError, ModelOverloaded, ModelRefused, ModelUnreachable
 from outlast.core.events import ReplyCutData
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.runtime.attempts.shared_resources import SharedResources
-from outlast.runtime.definitions.agent import bind_agents
+from outlast.runtime.definitions.agent_binding import bind_agents
 from tests.adapters.raw_chat_server import KEY, Answer, body, delta, message, serving, stream
 
 pytestmark = pytest.mark.server

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from outlast.adapters.mistral import LocalSession, RemoteSession
 from outlast.adapters.mistral.housekeeping import open_account
-from outlast.adapters.scripted.session import call, handoff, say
+from outlast.adapters.scripted import call, handoff, say
 from outlast.core.errors import ModelError, OutlastError
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.testing.contracts.examples import few_examples

@@ -20,7 +20,7 @@ from outlast.adapters.mistral.chat import request_of
 from outlast.adapters.mistral.client import encoded
 from outlast.adapters.mistral.wire import inputs_of
 from outlast.core.entries import Entry, entries
-from outlast.runtime.definitions.agent import bind_agents
+from outlast.runtime.definitions.agent_binding import bind_agents
 from outlast.testing.contracts.examples import few_examples
 
 SENT: list[httpx2.Request] = []

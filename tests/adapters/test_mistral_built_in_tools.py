@@ -155,7 +155,7 @@ class Confirmed:
 @pytest.mark.parametrize("verdict", ["allow", "deny"])
 async def test_a_person_decides_what_the_server_may_run(verdict: Any, stream: bool) -> None:
     def model(call: ModelPrompt) -> list[Output]:
-        if call.turn == 0:
+        if call.replies == 0:
             return [Execute("web_search", {"query": "euro"}), Execute("web_search", {"query": "dollar"})]
         statuses = [entry.get("confirmation_status") for entry in call.entries]
         return [Say(f"{statuses.count('allowed')} allowed, {statuses.count('denied')} denied")]

@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.adapters.mistral.chat import call_id_of, entries_of, messages_of, reply_of, request_of
+from outlast.adapters.mistral import recent_conversations
+from outlast.adapters.mistral.chat import entries_of, reply_of, request_of
+from outlast.adapters.mistral.client import encoded
+from outlast.adapters.mistral.messages import call_id_of, messages_of
+from outlast.adapters.mistral.recent_conversations import (
+    BYTES_MAX,
+    CONVERSATIONS_MAX,
+    RecentConversations,
+)
 from outlast.adapters.mistral.streams import CompletionStream
-from outlast.adapters.mistral.wire import inputs_of, usage_of
-from outlast.adapters.scripted.session import call, handoff, say
+from outlast.adapters.mistral.wire import inputs_of, plain, usage_of
+from outlast.adapters.scripted import call, handoff, say
 from outlast.core.chunks import text_of
 from outlast.core.entries import (
     AgentHandoff,
@@ -68,6 +76,60 @@ def test_messages_that_were_sent_once_are_sent_again_unchanged(
     before = messages_of(entries)
     if before[-1]["role"] == "user":
         assert messages_of([*entries, say("answer"), *more])[: len(before)] == before
+
+
+any_texts = st.sampled_from(["", "é", "half \ud800", '"', "x" * 200])
+
+
+@given(data=st.data(), entries=conversations(), reasoning=st.booleans())
+def test_a_conversation_that_grows_is_written_as_if_it_were_new(
+    data: st.DataObject, entries: list[Entry], reasoning: bool
+) -> None:
+    entries.append(MessageInput(content=data.draw(any_texts)))
+    system = [{"role": "system", "content": data.draw(any_texts)}]
+    recent = RecentConversations()
+    steps = st.tuples(st.integers(0, len(entries)), st.booleans())
+    for end, is_fork in [*data.draw(st.lists(steps, max_size=6)), (len(entries), False)]:
+        shown = entries[:end]
+        if shown and is_fork:
+            # Another conversation that begins alike.
+            shown[-1] = MessageInput(content="something else")
+        new = {"messages": [*system, *messages_of(shown, reasoning)]}
+        recently = {"messages": recent.written(system, shown, reasoning)}
+        assert json.loads(encoded(recently)) == json.loads(encoded(plain(new)))
+        assert encoded(recently) == encoded(plain(new))
+
+
+def test_what_was_written_once_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Any] = []
+
+    def seen(message: Any) -> Any:
+        written.append(message)
+        return plain(message)
+
+    monkeypatch.setattr(recent_conversations, "plain", seen)
+    recent = RecentConversations()
+    entries: list[Entry] = [MessageInput(content="go")]
+    for number in range(100):
+        call_id = f"call{number:05d}"
+        entries += [call("a", call_id=call_id), FunctionResult(tool_call_id=call_id, result="r")]
+        written.clear()
+        recent.written([], entries, False)
+        assert len(written) <= 5
+
+
+def test_only_so_many_conversations_are_kept() -> None:
+    recent = RecentConversations()
+    small: list[list[Entry]] = [
+        [MessageInput(content=f"{number}"), say("said")] for number in range(CONVERSATIONS_MAX + 5)
+    ]
+    for one in small:
+        recent.written([], one, False)
+    assert len(recent._kept) == CONVERSATIONS_MAX
+    large: list[list[Entry]] = [[MessageInput(content="x" * (BYTES_MAX // 2)), say("said")] for _ in range(3)]
+    for one in large:
+        recent.written([], one, False)
+        assert sum(kept.length for kept in recent._kept.values()) <= BYTES_MAX
 
 
 def test_results_stand_behind_their_calls_in_call_order() -> None:

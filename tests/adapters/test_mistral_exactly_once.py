@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from outlast import Agent, RemoteSession, Runner, activity, workflow
 from outlast.adapters.mistral.wire import entries_of
-from outlast.adapters.scripted.session import call, handoff, say
+from outlast.adapters.scripted import call, handoff, say
 from outlast.core.agents import AgentGraph, AgentSpec
 from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageInput
 from outlast.core.errors import ModelOverloaded, ModelRefused, ModelUnreachable, OutlastError
@@ -30,7 +30,6 @@ from outlast.ports.llm import ModelReply
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.testing import MemoryStorage
 from outlast.testing.contracts.durability.in_store import InStore
-from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.stage import Stage
 from outlast.testing.contracts.examples import few_examples
 from outlast.testing.contracts.session.programs import (
@@ -41,13 +40,14 @@ from outlast.testing.contracts.session.programs import (
     programs,
     seen,
 )
+from outlast.testing.lifeline import Lifeline
 from outlast.testing.mistral_server import (
     AnswerWith,
     Call,
     Drop,
     EndStream,
     Fault,
-    Handoff,
+    HandOff,
     Hang,
     MistralServer,
     Say,
@@ -385,7 +385,7 @@ async def test_a_reply_that_never_comes_is_given_up_for_a_new_conversation() -> 
 @pytest.mark.parametrize("visible", [True, False])
 async def test_a_worker_killed_in_the_middle_of_a_request_leaves_its_reply_to_the_next(visible: bool) -> None:
     model = ScriptedModel(
-        {"front": [[Call("look_up", {"city": "Lyon"})], [Handoff("poet")]], "poet": [[Say("Rain.")]]}
+        {"front": [[Call("look_up", {"city": "Lyon"})], [HandOff("poet")]], "poet": [[Say("Rain.")]]}
     )
     with MistralServer(model, inputs_visible_at_once=visible) as server:
         thinking = Hang("work")
@@ -588,7 +588,7 @@ async def die_at(calls: Iterable[int], *, visible: bool, dies_after_effect: bool
     deaths = 0
     for dies_at in calls:
         model = ScriptedModel(
-            {"front": [[Call("look_up", {"city": "Lyon"})], [Handoff("poet")]], "poet": [[Say("Rain.")]]}
+            {"front": [[Call("look_up", {"city": "Lyon"})], [HandOff("poet")]], "poet": [[Say("Rain.")]]}
         )
         with MistralServer(model, inputs_visible_at_once=visible) as server:
             looked_up.clear()

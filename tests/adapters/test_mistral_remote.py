@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ from outlast.testing.mistral_server import (
     Drop,
     Execute,
     Fault,
-    Handoff,
+    HandOff,
     Hang,
     MistralServer,
     ModelPrompt,
@@ -189,7 +190,7 @@ async def test_agents_that_someone_deleted_are_made_anew() -> None:
 
 
 async def test_an_agent_with_an_id_is_used_as_it_is_and_keeps_its_name_in_the_graph() -> None:
-    with server_of([Handoff("Remote Expert")], [Say("Done.")]) as server:
+    with server_of([HandOff("Remote Expert")], [Say("Done.")]) as server:
         from mistralai.client import Mistral
 
         async with Mistral(api_key=server.api_key, server_url=server.url) as client:
@@ -322,10 +323,10 @@ async def test_an_agent_that_is_handed_off_to_is_never_changed_under_a_running_c
     instructions: list[str | None] = []
 
     def model(call: ModelPrompt) -> Reply:
-        if call.agent_name == "poet":
+        if call.agent == "poet":
             instructions.append(call.instructions)
             return [Say("A poem.")]
-        return [Handoff("poet")] if call.last_user_text == "A poem!" else [Say("Hello.")]
+        return [HandOff("poet")] if call.text == "A poem!" else [Say("Hello.")]
 
     with MistralServer(model) as server:
         async with worker() as resources:
@@ -385,7 +386,7 @@ async def test_a_turn_is_one_request_however_long_the_conversation_is() -> None:
 
 
 async def test_results_of_calls_that_the_server_abandoned_are_not_sent() -> None:
-    with server_of([Call("look_up"), Handoff("poet")], [Call("rhyme")], [Say("Done.")]) as server:
+    with server_of([Call("look_up"), HandOff("poet")], [Call("rhyme")], [Say("Done.")]) as server:
         async with worker() as resources:
             session = session_for(server)
             request = start(graph_for("m"))
@@ -546,7 +547,7 @@ async def test_handoffs_can_be_done_by_the_run_and_the_server_knows_nothing_of_t
 
     def model(call: ModelPrompt) -> Reply:
         made.append(list(call.tool_names))
-        if call.agent_name == "poet":
+        if call.agent == "poet":
             return [Say("A poem.")]
         return [Call("transfer_to_poet"), Call("look_up")]
 
@@ -641,3 +642,103 @@ async def test_messages_that_were_changed_here_begin_a_new_conversation_there() 
         ).text == "zero / one / two / zero / one / two / three"
         assert len(server.conversations) == 2
         server.raise_errors()
+
+
+async def test_a_model_that_must_call_a_tool_first_may_answer_afterwards() -> None:
+    choices: list[Any] = []
+
+    def model(call: ModelPrompt) -> Reply:
+        choices.append(call.completion_args.get("tool_choice"))
+        assert call.completion_args["temperature"] == 0.5
+        return [Call("look_up", {}) if len(choices) % 2 else Say("Found.")]
+
+    def look_up() -> str:
+        """Look it up."""
+        return "found"
+
+    agent = outlast.Agent(
+        model="m",
+        name="a",
+        tools=[look_up],
+        completion_args={"temperature": 0.5},
+        tool_choice="required",
+        parallel_tool_calls=True,
+    )
+    with MistralServer(model) as server:
+        session = session_for(server)
+        assert (await outlast.Runner.run(agent, "Go.", session)).text == "Found."
+        assert (await outlast.Runner.run(agent, "Again.", session)).text == "Found."
+        server.raise_errors()
+    assert choices == ["required", "auto"] * 2
+
+
+def test_tool_options_that_conversations_do_not_have_are_refused() -> None:
+    look = ToolSpec(name="look", parameters={"type": "object"})
+
+    def graph(**options: Any) -> AgentGraph:
+        return AgentGraph(start="a", agents={"a": AgentSpec(name="a", model="m", tools=(look,), **options)})
+
+    RemoteSession().check(graph(tool_choice="any", parallel_tool_calls=True, max_parallel_tools=1))
+    with pytest.raises(NotSupported, match="tool_choice of agent 'a' names a tool, 'look'"):
+        RemoteSession().check(graph(tool_choice="look"))
+    with pytest.raises(NotSupported, match="use max_parallel_tools=1, or LocalSession"):
+        RemoteSession().check(graph(parallel_tool_calls=False))
+
+
+async def test_a_part_of_the_conversation_is_handed_off_in_a_new_conversation() -> None:
+    asked: list[tuple[str, list[str]]] = []
+
+    def model(call: ModelPrompt) -> Reply:
+        asked.append((call.model, [str(entry.get("content", entry["type"])) for entry in call.entries]))
+        match len(asked):
+            case 1:
+                return [Call("look_up", {})]
+            case 2:
+                return [Call("transfer_to_poet", {})]
+            case 3:
+                return [Call("look_up", {})]
+        return [Say("Rain, rain.")]
+
+    def look_up() -> str:
+        """Look it up."""
+        return "found"
+
+    poet = outlast.Agent(model="poet-model", name="poet", tools=[look_up])
+    part = outlast.Handoff(poet, input_filter=outlast.without_tool_calls)
+    front = outlast.Agent(model="m", name="front", tools=[look_up], handoffs=[part])
+    with MistralServer(model) as server:
+        with pytest.raises(NotSupported, match="handoff of agent 'front' to 'poet' has an input_filter"):
+            await outlast.Runner.run(front, "Go.", session_for(server))
+        session = session_for(server, handoff_execution="client")
+        assert (await outlast.Runner.run(front, "Go.", session)).text == "Rain, rain."
+        server.raise_errors()
+        assert posts(server, START) == 2
+    assert [seen for model, seen in asked if model == "poet-model"] == [
+        ["Go."],
+        ["Go.", "function.call", "function.result"],
+    ]
+
+
+async def test_tools_that_were_found_are_there_in_a_new_conversation_without_a_warning() -> None:
+    def look_up() -> str:
+        """Look up the weather."""
+        return "rain"
+
+    def model(call: ModelPrompt) -> Reply:
+        match len([entry for entry in call.entries if entry["type"] == "function.result"]):
+            case 0:
+                assert call.tool_names == ["search_tools"]
+                return [Call("search_tools", {"query": "weather"})]
+            case 1:
+                assert call.tool_names == ["search_tools", "look_up"]
+                return [Call("look_up", {})]
+        return [Say("It rains.")]
+
+    agent = outlast.Agent(model="m", name="a", tools=[outlast.ToolIndex([look_up])])
+    with MistralServer(model) as server:
+        result = await outlast.Runner.run(agent, "Go.", session_for(server))
+        assert (result.text, list(result.record.warnings)) == ("It rains.", [])
+        server.raise_errors()
+        assert posts(server, START) == 2
+        with pytest.raises(NotSupported, match="has an id and a ToolIndex"):
+            await outlast.Runner.run(replace(agent, id="ag_1"), "Go.", session_for(server))

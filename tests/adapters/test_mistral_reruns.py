@@ -22,7 +22,16 @@ from outlast.testing import MemoryStorage
 from outlast.testing.contracts.durability.activities import AT_ONCE
 from outlast.testing.contracts.durability.in_store import InStore
 from outlast.testing.contracts.durability.stage import Stage
-from outlast.testing.mistral_server import AnswerWith, Call, Drop, Fault, MistralServer, Say, ScriptedModel
+from outlast.testing.mistral_server import (
+    AnswerWith,
+    Call,
+    Drop,
+    Fault,
+    Hang,
+    MistralServer,
+    Say,
+    ScriptedModel,
+)
 from tests.adapters.test_mistral_remote import APPEND, START, posts
 
 pytestmark = pytest.mark.server
@@ -185,15 +194,16 @@ async def test_d22_what_a_void_run_said_in_the_conversation_is_not_part_of_it_af
 
 async def test_d22_a_request_under_way_at_a_termination_is_in_the_conversation_once() -> None:
     with server_with("Rain.", "Rain again.") as server:
-        server.faults.add(Fault(Drop("answer"), method="POST", path=APPEND, count=1))
+        hang = Hang("answer")
+        server.faults.add(Fault(hang, Drop("answer"), method="POST", path=APPEND))
         async with stages() as stage:
             execution, _ = await stage.start(Errand, server.url, False)
             async with asyncio.timeout(30):
-                while not appends(server):  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+                await hang.reached()
             await execution.terminate("at once")
             with pytest.raises(ExecutionTerminated):
                 await ended(stage, execution)
+            hang.release()
             await execution.retry()
             assert await ended(stage, execution) == "Rain."
         (conversation,) = server.conversations.values()

@@ -39,6 +39,7 @@ async def scripts_of(server: RedisServer, steps: int) -> int:
     async with outlast.connect(server.url()) as backend, backend.worker([workflows.Counter]):
         execution = await backend.start(workflows.Counter, steps)
         async with asyncio.timeout(PATIENCE_SECONDS):
+            # Nobody watches it, so nobody can be told.
             while server.ask("EXISTS", "outlast:{0}:listed:running:contract.counter"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         asked = calls(server) - before
@@ -53,6 +54,22 @@ async def test_a_step_is_one_script(server: RedisServer) -> None:
     assert 50 <= many - few <= 54
 
 
+async def test_commands_of_one_moment_share_a_connection_and_each_gets_its_own_reply(
+    server: RedisServer,
+) -> None:
+    async with outlast.connect(server.url()) as backend:
+        started = [await backend.start(Mailbox, id=f"e{number}") for number in range(3)]
+        before = server.ask("INFO", "stats")["total_connections_received"]
+        ids = [f"e{number}" for number in range(300)]
+        found = await asyncio.gather(*map(backend.get, ids), return_exceptions=True)
+        opened = server.ask("INFO", "stats")["total_connections_received"] - before
+    there, missing = found[:3], found[3:]
+    assert [one.id for one in there if not isinstance(one, BaseException)] == [one.id for one in started]
+    assert all(isinstance(one, outlast.ExecutionNotFound) for one in missing)
+    # One for each pipeline of 100, one to ask the server, and one for what happens to come meanwhile.
+    assert opened <= 5
+
+
 async def test_a_caller_that_waits_for_a_result_gets_only_the_announcement_of_the_end(
     server: RedisServer,
 ) -> None:
@@ -61,6 +78,7 @@ async def test_a_caller_that_waits_for_a_result_gets_only_the_announcement_of_th
         waiting = asyncio.create_task(execution.result())
         channel = f"outlast:end:{execution.id}"
         async with asyncio.timeout(PATIENCE_SECONDS):
+            # Redis announces no subscription to others.
             while server.ask("PUBSUB", "NUMSUB", channel) != [channel.encode(), 1]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert server.ask("PUBSUB", "CHANNELS", f"*:{execution.id}") == [channel.encode()]

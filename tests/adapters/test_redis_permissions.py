@@ -14,7 +14,7 @@ from tests.adapters.redis_servers import KINDS, REDIS, VALKEY, Kind, ServerOptio
 
 pytestmark = pytest.mark.server
 
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "redis.md"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "how-to" / "redis.md"
 
 
 @outlast.activity()

@@ -95,7 +95,9 @@ async def test_no_key_of_a_forgotten_execution_is_left_and_no_other_key_is_missi
             for days, number in ((2.0, count - len(short)), (5.0, len(lasting))):
                 before_it = await kept()
                 await clock.advance(days * DAY_SECONDS - HOUR_SECONDS)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(
+                    0.1
+                )  # time to forget too much; nothing announces that nothing is forgotten
                 assert await kept() == before_it
                 await clock.advance(HOUR_SECONDS)
                 await until_kept(number)

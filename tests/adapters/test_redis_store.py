@@ -7,9 +7,11 @@ import pytest
 from hypothesis import settings
 
 from outlast.testing.contracts.examples import few_examples
+from outlast.testing.contracts.journal.breaking import BreakingContract
 from outlast.testing.contracts.journal.contract import ALL, JournalContract, StoreCapability
 from tests.adapters.redis_servers import REDIS, external_url
 from tests.adapters.redis_storage import (
+    OnServerOfItsOwn,
     on_cluster,
     on_redis,
     on_the_one_that_redis_url_names,
@@ -19,13 +21,17 @@ from tests.adapters.redis_storage import (
 
 pytestmark = pytest.mark.server
 
-ON_A_SERVER = ALL - {StoreCapability.STEADY_LEASES}
-"""Leases on Redis go by the clock of the server."""
+ON_A_SERVER = ALL - {StoreCapability.STEADY_LEASES, StoreCapability.BREAKABLE}
+"""Leases on Redis go by the clock of the server, and nobody stops a server that tests share."""
 
 
 class TestValkeyJournal(JournalContract):
     capabilities = ON_A_SERVER
     new_storage = on_valkey
+
+
+class TestBreakableValkey(BreakingContract):
+    new_storage = OnServerOfItsOwn
 
 
 class FewerPrograms(JournalContract):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,8 +24,8 @@ from outlast.adapters.sqlite.transaction import DELETE_ROWS, FORGET_EXECUTIONS, 
 from outlast.core.errors import ConfigurationError, LeaseLost
 from outlast.core.records import Status
 from outlast.ports.finding import EVERYTHING, Cursor, Where
-from outlast.ports.journal import Claim, Commit, Message, NewExecution
-from outlast.testing.contracts.journal.contract import MEBIBYTE, JournalContract
+from outlast.ports.journal import ENDLESS, Claim, Commit, Message, NewExecution
+from outlast.testing.contracts.journal.contract import ALL, MEBIBYTE, JournalContract, StoreCapability
 from outlast.testing.virtual_clock import VirtualClock
 
 PATIENCE_SECONDS = 60.0
@@ -71,6 +72,8 @@ class TemporaryFile:
 
 
 class TestSqliteStore(JournalContract):
+    # It holds its file open: there is no connection that could break.
+    capabilities = ALL - {StoreCapability.BREAKABLE}
     new_storage = TemporaryFile
 
 
@@ -346,13 +349,13 @@ async def test_pruning_is_many_small_transactions_and_leaves_no_row(path: Path, 
 
 async def test_others_write_while_a_long_pruning_goes_on(path: Path, clock: VirtualClock) -> None:
     async with open_store(path, clock) as store:
-        await close_all(store, await create(store, *(f"e{number}" for number in range(500))))
-        [claim] = await create(store, "other")
+        [long, claim] = await create(store, "long", "other")
+        await store.append(long, 1, [b"x"] * 5 * DELETE_ROWS, Commit(status=Status.COMPLETED))
         pruning = asyncio.create_task(store.prune(clock.now() + 1))
         for length in range(1, 4):
             await store.append(claim, length, [b"x"], Commit())
             assert not pruning.done()
-        assert await pruning == 500
+        assert await pruning == 1
 
 
 async def test_executions_past_their_keep_seconds_are_forgotten_while_the_store_is_written_to(
@@ -443,6 +446,34 @@ async def test_appends_of_this_store_end_follows_without_asking_the_file_for_cha
         await waiting
         assert not other.done()
         other.cancel()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports writes")
+async def test_a_write_of_another_store_is_seen_long_before_the_next_regular_look(
+    path: Path, clock: VirtualClock
+) -> None:
+    one, other = (SqliteStore(path, clock, synchronous="off", poll_seconds=1e6) for _ in range(2))
+    async with one, other, asyncio.timeout(PATIENCE_SECONDS):
+        version = (await other.claim("a", ["w"], "default", limit=0, lease_seconds=1)).version
+        waiting = asyncio.create_task(other.wait(version, 1e6))
+        following = asyncio.create_task(other.follow("e", 0, 1e6))
+        await other.head("e")
+        await create(one, "e")
+        await asyncio.gather(waiting, following)
+
+
+async def test_who_waits_for_the_end_is_not_woken_by_each_append(path: Path, clock: VirtualClock) -> None:
+    async with observed(path, clock) as (store, database), asyncio.timeout(PATIENCE_SECONDS):
+        [claim] = await create(store, "e")
+        waiting = asyncio.create_task(store.follow("e", ENDLESS, 1e6))
+        await store.head("e")
+        database.statements.clear()
+        for position in range(1, 6):
+            await store.append(claim, position, [b"1"], Commit())
+        # The first look at the file finds a version that it does not know, and wakes everybody.
+        assert sum("length >" in statement for statement in database.statements) <= 1
+        await store.append(claim, 6, [], Commit(status=Status.COMPLETED))
+        await waiting
 
 
 async def test_a_waiting_call_raises_when_the_store_is_closed(path: Path, clock: VirtualClock) -> None:

@@ -9,12 +9,14 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from temporalio import activity
 from temporalio.client import WorkflowHistory
 from temporalio.exceptions import ApplicationError
 from temporalio.workflow import NondeterminismError
@@ -24,9 +26,9 @@ from outlast.adapters.temporal import TemporalBackend
 from outlast.core.events import EventKind
 from outlast.core.records import Status
 from outlast.ports.finding import Where
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.definitions.known_workflows import definition_of
 from outlast.testing.contracts.examples import few_examples
-from outlast.testing.mistral_server import Call, Handoff, MistralServer, Say, ScriptedModel
+from outlast.testing.mistral_server import Call, HandOff, MistralServer, Say, ScriptedModel
 from tests.adapters import temporal_programs as programs
 from tests.adapters.temporal_histories import replay, replay_all, replayed_by_code, replayed_by_temporal
 from tests.adapters.temporal_programs import (
@@ -42,7 +44,7 @@ from tests.adapters.temporal_programs import (
     Steps,
     Unsteady,
 )
-from tests.adapters.temporal_server import shared_server
+from tests.adapters.temporal_server import new_namespace, shared_server
 
 pytestmark = pytest.mark.server
 
@@ -102,6 +104,75 @@ async def replayed(workflow: type[Any], history: WorkflowHistory) -> None:
     await replay({definition.name: definition}, history)
 
 
+# Names ---------------------------------------------------------------------------------------------------
+
+
+@outlast.activity(name="temporal_namesake")
+async def greet(name: str) -> str:
+    """Have the name of another activity of this process, as one of another module may."""
+    return f"Hello {name}"
+
+
+@outlast.activity(name="temporal_namesake")
+async def part(name: str, hour: int) -> str:
+    """Have that name too."""
+    return f"Good night {name}" if hour > 20 else f"Bye {name}"
+
+
+@outlast.workflow.define(name="temporal_namesakes")
+class Namesakes:
+    """Calls two activities of the same name."""
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[str]:
+        return [await greet("Ada"), await part("Ada", 21), await greet("Bo")]
+
+
+# Without a cache the code is run over the history again to find out which activity it calls.
+@pytest.mark.parametrize("cached", [1000, 0])
+async def test_activities_of_the_same_name_are_told_apart_by_the_code_that_calls_them(cached: int) -> None:
+    address = shared_server()
+    async with (
+        outlast.connect(f"temporal://{address}/{await new_namespace(address)}") as backend,
+        backend.worker([Namesakes], max_cached_executions=cached),
+        asyncio.timeout(30),
+    ):
+        execution = await backend.start(Namesakes)
+        assert await execution.result() == ["Hello Ada", "Good night Ada", "Hello Bo"]
+
+
+# Local steps ---------------------------------------------------------------------------------------------
+
+
+@outlast.activity(name="temporal_limits", local=True, retry_policy_initial_interval=timedelta(0))
+async def limits() -> list[float | None]:
+    """Fail once; then return the limits that Temporal puts to an attempt, and to all of them."""
+    info = activity.info()
+    if info.attempt == 1:
+        raise LookupError("not yet")
+    times = (info.start_to_close_timeout, info.schedule_to_close_timeout)
+    return [None if time is None else time.total_seconds() for time in times]
+
+
+@outlast.workflow.define(name="temporal_limited")
+class Limited:
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[float | None]:
+        return await limits()
+
+
+async def test_temporal_watches_no_attempt_at_a_local_step() -> None:
+    """Its SDK would keep a timer for the attempt that failed, also when the worker has stopped."""
+    address, year = shared_server(), timedelta(days=365).total_seconds()
+    async with (
+        outlast.connect(f"temporal://{address}/{await new_namespace(address)}") as backend,
+        backend.worker([Limited]),
+        asyncio.timeout(30),
+    ):
+        # Where an attempt has no limit of its own, the SDK shows that of all attempts.
+        assert await (await backend.start(Limited)).result() == [year, year]
+
+
 # Agents --------------------------------------------------------------------------------------------------
 
 
@@ -123,7 +194,7 @@ async def test_a_remote_session_works_as_in_memory_and_its_key_is_in_no_stored_b
         risk = {"deal_type": "merger", "amount": 5e5}
         model = ScriptedModel(
             {
-                "deal-coordinator": [[Handoff("risk-agent")]],
+                "deal-coordinator": [[HandOff("risk-agent")]],
                 "risk-agent": [[Call("temporal_risk", risk)], [Say("It is risky.")]],
             }
         )

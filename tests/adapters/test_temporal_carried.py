@@ -18,7 +18,7 @@ from outlast.core.events import EventKind
 from outlast.core.json import JSON
 from outlast.core.records import AnyRecord, StepCompleted
 from outlast.ports.durability.execution import Execution
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.definitions.known_workflows import definition_of
 from outlast.runtime.executions.loading import departure_in
 from outlast.testing.contracts.durability.stage import all_events
 from outlast.testing.contracts.durability.world import worlds

@@ -30,7 +30,7 @@ from outlast.adapters.temporal import (
 from outlast.core.events import ActivityCompletedData
 from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters.temporal_programs import LEASE, Large, Steps
-from tests.adapters.temporal_server import new_namespace, shared_server
+from tests.adapters.temporal_server import new_namespace, obstacle_of, shared_server
 
 pytestmark = pytest.mark.server
 
@@ -166,14 +166,6 @@ async def test_a_worker_without_the_codec_keeps_the_execution_and_says_why(url: 
         async with stranger.worker([Steps], task_queue=queue):
             assert "codec" in await obstacle_of(execution)
         assert (await execution.describe()).status == "running"
-
-
-async def obstacle_of(execution: outlast.Execution) -> str:
-    """Return why the execution cannot go on, once it is known. Nothing announces that."""
-    async with asyncio.timeout(30):
-        while (error := (await execution.describe()).error) is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    return error
 
 
 # Large values --------------------------------------------------------------------------------------------

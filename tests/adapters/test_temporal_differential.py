@@ -16,7 +16,7 @@ import outlast
 from outlast.adapters.temporal import TemporalBackend
 from outlast.core.records import AnyRecord
 from outlast.ports.durability.workflow_context import WorkflowInfo
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.definitions.known_workflows import definition_of
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.testing.contracts.examples import few_examples
 from tests.adapters.temporal_differential import (

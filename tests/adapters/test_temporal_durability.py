@@ -15,12 +15,12 @@ from temporalio.runtime import Runtime, TelemetryConfig
 from outlast.adapters.temporal import TemporalBackend
 from outlast.adapters.temporal.search_attributes import register
 from outlast.adapters.temporal.worker import TemporalWorker
-from outlast.composition.backends import toolkit
 from outlast.composition.durable_run import DurableRun
+from outlast.composition.toolkit import toolkit
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.definitions.known_workflows import definition_of
 from outlast.testing import RealClock
 from outlast.testing.contracts.durability.contract import ALL, BackendCapability, DurabilityContract
 from outlast.testing.contracts.durability.storage import DurabilityStorage
@@ -64,7 +64,7 @@ class MortalBackend(TemporalBackend):
         await super().__aexit__(*details)
         await self.line.__aexit__()
 
-    async def start(self, workflow: type[Any] | str, /, *args: Any, **options: Any) -> Execution:
+    async def start(self, workflow: Any, /, *args: Any, **options: Any) -> Execution:  # type: ignore[override]
         execution = await super().start(workflow, *args, **options)
         self._storage.started.add(execution.id)
         return execution

@@ -12,7 +12,7 @@ import pytest
 
 import outlast
 from outlast import workflow
-from outlast.adapters.scripted.session import call, say
+from outlast.adapters.scripted import call, say
 from tests.adapters.temporal_server import shared_server
 
 pytestmark = pytest.mark.server

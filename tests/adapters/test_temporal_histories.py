@@ -6,7 +6,7 @@ import pytest
 from temporalio.worker import Replayer
 
 import outlast
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.definitions.known_workflows import definition_of
 from tests.adapters.temporal_histories import pinned, replay
 from tests.adapters.temporal_native import WORKFLOWS as NATIVE
 from tests.adapters.temporal_programs import WORKFLOWS
@@ -28,5 +28,5 @@ def test_there_is_a_history_of_every_sort() -> None:
     sorts = {name.partition("-")[0] for name in HISTORIES}
     assert sorts == {
         *("agents", "asyncio", "cancelled", "conversation", "native", "signals", "updates"),
-        *("forked", "held", "imported", "reopened"),
+        *("forked", "held", "paused", "imported", "reopened"),
     }

@@ -12,10 +12,23 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
 from outlast.adapters.temporal.history import TemporalHistory, read_history
+from outlast.adapters.temporal.input_order import turn_of
 from outlast.adapters.temporal.payloads import data_converter
 from outlast.adapters.temporal.steps import key_of, name_in
-from outlast.core.records import INPUTS, AnyRecord, ExecutionEnded, StepScheduled, TimerStarted
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.core.records import (
+    INPUTS,
+    AnyRecord,
+    CancelRequested,
+    ExecutionEnded,
+    Input,
+    SignalReceived,
+    StepCompleted,
+    StepScheduled,
+    TimerFired,
+    TimerStarted,
+    UpdateAccepted,
+)
+from outlast.runtime.definitions.known_workflows import definition_of
 from tests.adapters.temporal_histories import comparable, pinned, replayed_by_code
 from tests.adapters.temporal_programs import WORKFLOWS
 
@@ -95,3 +108,15 @@ def test_the_id_of_an_activity_has_its_key_and_of_a_call_in_code_its_name(
     activity_id: str, key: str, name: str | None
 ) -> None:
     assert (key_of(activity_id), name_in(activity_id)) == (key, name)
+
+
+def test_an_update_goes_to_the_code_after_all_else_that_its_workflow_task_brings() -> None:
+    """A worker that takes an execution over gets both at once, where every later replay has two tasks."""
+    update = UpdateAccepted(at=1.0, update_id="u", name="outlast.answer")
+    others: list[Input] = [
+        SignalReceived(at=1.0, message_id="m", name="s"),
+        StepCompleted(at=1.0, key="0", result=None),
+        TimerFired(at=1.0, key="t"),
+        CancelRequested(at=1.0, message_id="cancel"),
+    ]
+    assert sorted([update, *others], key=lambda one: turn_of(one, ())) == [*others, update]

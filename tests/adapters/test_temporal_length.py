@@ -16,7 +16,7 @@ from outlast.ports.finding import Where
 from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters import temporal_programs as programs
 from tests.adapters.temporal_histories import replay_all
-from tests.adapters.temporal_programs import Conversation, Parrot, Steps
+from tests.adapters.temporal_programs import Conversation, Laps, Parrot, Steps
 from tests.adapters.temporal_server import temporal_server
 
 pytestmark = pytest.mark.server
@@ -79,6 +79,39 @@ async def test_a_conversation_continues_as_new_and_nothing_of_it_is_lost(url: st
                 await asyncio.sleep(0.05)
         again = await backend.start(Conversation, id=execution.id, task_queue=queue)
         assert await again.result() == state
+        # What its code was given at each new history is in no journal.
+        for verb in (execution.retry(), execution.fork(id=f"a fork of {execution.id}"), execution.export()):
+            with pytest.raises(outlast.CannotRerun, match=r"has continued as new.*start another execution"):
+                await verb
+        with pytest.raises(outlast.ExecutionNotFound):
+            await backend.get(f"a fork of {execution.id}")
+        assert (await description_of(backend, execution)).execution.run_id == info.execution.run_id
+
+
+async def test_a_pause_that_comes_while_code_continues_as_new_is_obeyed_afterwards(url: str) -> None:
+    queue = uuid.uuid4().hex
+    async with outlast.connect(url) as backend:
+        execution = await backend.start(Laps, task_queue=queue)
+        await execution.signal("go")
+        await execution.pause("the track is wet")
+        await execution.signal("go")
+        async with backend.worker([Laps], task_queue=queue):
+            async for event in execution.events():
+                if event.kind is EventKind.EXECUTION_PAUSED:
+                    break
+            assert (await execution.describe()).status == "paused"
+            assert await execution.resume()
+            assert await execution.result() == 2
+            kinds = [event.kind async for event in execution.events()]
+        assert kinds == [event.kind async for event in execution.events()]
+    assert kinds == [
+        EventKind.EXECUTION_STARTED,
+        EventKind.SIGNAL_RECEIVED,
+        EventKind.EXECUTION_PAUSED,
+        EventKind.EXECUTION_RESUMED,
+        EventKind.SIGNAL_RECEIVED,
+        EventKind.EXECUTION_COMPLETED,
+    ]
 
 
 async def test_a_conversation_that_is_too_long_to_be_carried_along_goes_on_without_its_beginning(
@@ -90,9 +123,7 @@ async def test_a_conversation_that_is_too_long_to_be_carried_along_goes_on_witho
         execution = await backend.start(Parrot, task_queue=queue)
         for number, message in enumerate(messages, 1):
             await execution.signal("say", message)
-            async with asyncio.timeout(30):
-                while (await execution.query("state"))["answered"] < number:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            await until_answered(execution, number)
         transcript = await execution.query("transcript")
         forgotten = (await execution.query("state"))["forgotten"]
         assert 0 < forgotten < 2 * len(messages)
@@ -118,9 +149,7 @@ async def test_a_conversation_whose_last_turn_alone_is_too_long_goes_on_where_it
         before = (await description_of(backend, execution)).execution.run_id
         for number, message in enumerate(("x" * 1_200_000, "a", "b"), 1):
             await execution.signal("say", message)
-            async with asyncio.timeout(30):
-                while (await execution.query("state"))["answered"] < number:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            await until_answered(execution, number)
             stays = (await description_of(backend, execution)).execution.run_id == before
             assert stays == (number == 1)
         assert "in its old history for now" in caplog.text
@@ -153,6 +182,16 @@ async def test_the_log_warns_of_a_history_that_grows_too_long(
 
 async def listed(backend: outlast.Backend) -> list[outlast.ExecutionDescription]:
     return list(await backend.list(Where(workflow="temporal_conversation")))
+
+
+async def until_answered(execution: outlast.Execution, number: int) -> None:
+    """Return once the model has replied so often; the code has taken a reply when its event is there."""
+    replies = 0
+    async with asyncio.timeout(30):
+        async for event in execution.events():
+            replies += event.kind == EventKind.MODEL_REPLIED
+            if replies == number:
+                break
 
 
 async def read(execution: outlast.Execution, after: int = 0) -> list[outlast.Event]:

@@ -45,7 +45,11 @@ async def connected(**options: Any) -> Client:
 @asynccontextmanager
 async def working(**options: Any) -> AsyncIterator[tuple[Client, str]]:
     client, queue = await connected(), f"queue-{uuid.uuid4().hex}"
-    async with Worker(client, task_queue=queue, workflows=WORKFLOWS, **options):
+    worker = Worker(client, task_queue=queue, workflows=WORKFLOWS, **options)
+    # The SDK takes a task of 2 s for a deadlock; on a busy machine it takes that long to fill a sandbox.
+    assert worker._workflow_worker is not None
+    worker._workflow_worker._deadlock_timeout_seconds = 60
+    async with worker:
         yield client, queue
 
 

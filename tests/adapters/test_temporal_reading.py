@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 
 import outlast
-from outlast.adapters.scripted.session import call
+from outlast.adapters.scripted import call
 from outlast.adapters.temporal import TemporalBackend
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.execution import TemporalExecution
-from outlast.composition.backends import toolkit
+from outlast.composition.toolkit import toolkit
 from outlast.core.errors import StorageUnavailable
 from outlast.core.events import AttemptFailedData, EventKind
-from outlast.runtime.definitions.workflow import definition_of
+from outlast.runtime.definitions.known_workflows import definition_of
 from outlast.testing.contracts.durability.stage import data_of
 from tests.adapters.temporal_histories import assert_same
 from tests.adapters.temporal_programs import WORKFLOWS, Approval, DealAnalysis, Steps, Unsteady, note
-from tests.adapters.temporal_server import shared_server
+from tests.adapters.temporal_server import obstacle_of, shared_server
 
 pytestmark = pytest.mark.server
 
@@ -210,9 +210,8 @@ async def test_a_departure_is_described_and_logged_once_field_by_field(
         edited = versioned("after")
         async with backend.worker([edited], task_queue=queue), asyncio.timeout(30):
             await execution.signal("go_on")
-            while (error := (await execution.describe()).error) is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            while "cannot go on" not in caplog.text:  # noqa: ASYNC110
+            error = await obstacle_of(execution)
+            while "cannot go on" not in caplog.text:  # noqa: ASYNC110 - the worker logs it soon after
                 await asyncio.sleep(0.05)
         difference = 'arguments: {"what":"before"} is not {"what":"after"}'
         assert difference in error

@@ -24,13 +24,13 @@ from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
 import outlast
-from outlast.adapters.scripted.session import call
+from outlast.adapters.scripted import call
 from outlast.adapters.temporal import TemporalBackend
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.stream import EventStream
-from outlast.composition.backends import toolkit
+from outlast.composition.toolkit import toolkit
 from outlast.core.events import EventKind
-from outlast.core.records import encode_record
+from outlast.core.records import ExecutionEnded, ExecutionStarted, decode_record, encode_record
 from tests.adapters.temporal_programs import Local, note
 from tests.adapters.temporal_server import shared_server
 
@@ -151,13 +151,13 @@ async def asked_during_a_workflow_task() -> bool:
             await backend.client.workflow_service.respond_workflow_task_failed(
                 RespondWorkflowTaskFailedRequest(namespace="default", task_token=token)
             )
-            assert await updating == 1
-            assert await execution.result() == [7, 1]
+            assert await updating == 2
+            assert await execution.result() == [1, 7]
             read_so_far = await answer
             events = [event async for event in execution.events()]
     kinds = [event.kind for event in events]
-    assert kinds.index(EventKind.UPDATE_ACCEPTED) < kinds.index(EventKind.CANCEL_REQUESTED), (
-        "the update did not go first"
+    assert kinds.index(EventKind.CANCEL_REQUESTED) < kinds.index(EventKind.UPDATE_ACCEPTED), (
+        "the update did not go last"
     )
     assert events[: len(read_so_far)] == read_so_far
     return True
@@ -189,7 +189,7 @@ async def admitted(client: Client, execution_id: str, update_id: str) -> None:
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # nothing announces an update that no worker has accepted
 
 
 async def workflow_task(client: Client, queue: str) -> bytes | None:
@@ -266,7 +266,8 @@ async def test_waiting_for_a_result_beside_the_worker_queries_no_records() -> No
             assert await execution.result() == [0, 1]
         # There is no worker any more.
         records = await recorded(execution)
-        assert [b"execution_started" in records[0], b"execution_ended" in records[-1]] == [True, True]
+        kinds = [type(decode_record(record)) for record in (records[0], records[-1])]
+        assert kinds == [ExecutionStarted, ExecutionEnded]
         async with backend.worker([Listener], task_queue=queue):
             elsewhere = await backend.get(execution.id)
             assert await recorded(elsewhere) == records

@@ -19,7 +19,7 @@ from outlast.adapters.temporal.visibility import quoted
 from outlast.cli.commands import app
 from outlast.core.errors import DefinitionError, ExecutionNotFound
 from outlast.core.tags import TAG_CHARACTERS_MAX, TAGS_MAX
-from tests.adapters.temporal_server import new_namespace, shared_server
+from tests.adapters.temporal_server import new_namespace, obstacle_of, shared_server
 
 pytestmark = pytest.mark.server
 
@@ -115,9 +115,7 @@ async def test_the_command_registers_the_attribute_once(
 async def test_code_that_tags_waits_for_the_attribute(backend: outlast.Backend, url: str) -> None:
     execution = await backend.start(Tagged, id="e")
     async with backend.worker([Tagged]):
-        async with asyncio.timeout(30):
-            while (error := (await execution.describe()).error) is None:  # noqa: ASYNC110 - nothing announces it
-                await asyncio.sleep(0.05)
+        error = await obstacle_of(execution)
         assert "OutlastTags" in error
         assert SETUP in error
         await set_up(url)

@@ -24,7 +24,7 @@ from outlast.core.errors import (
 from outlast.ports.deltas import publish_nothing
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.runtime.attempts.shared_resources import SharedResources
-from outlast.runtime.definitions.agent import bind_agents
+from outlast.runtime.definitions.agent_binding import bind_agents
 from outlast.runtime.runs.run_result import said_in
 from tests.adapters.vllm_server import KEY, CallIds, Said, VllmServer
 
@@ -295,3 +295,51 @@ async def test_a_context_that_is_not_a_function_is_refused() -> None:
     for context in (outlast.KeepLastTurns(3), ["text"]):
         with pytest.raises(outlast.ConfigurationError, match="list of functions"):
             outlast.LocalSession(context=context)  # type: ignore[arg-type]  # what users may do
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("any", "required"),
+        ("none", "none"),
+        ("look_up", {"type": "function", "function": {"name": "look_up"}}),
+    ],
+)
+async def test_the_choice_of_tools_is_sent_until_a_tool_was_called(choice: str, sent: Any) -> None:
+    def answer(messages: list[dict[str, Any]]) -> Said:
+        is_first = choice != "none" and messages[-1]["role"] == "user"
+        return [("look_up", '{"city": "Lyon"}')] if is_first else "Rain."
+
+    with serving(answer) as server:
+        agent = forecaster(tool_choice=choice, parallel_tool_calls=False)
+        assert (await outlast.Runner.run(agent, "Go.", session_with(server))).text == "Rain."
+    later = [] if choice == "none" else ["auto"]
+    assert [body["tool_choice"] for body in server.bodies] == [sent, *later]
+    assert {body["parallel_tool_calls"] for body in server.bodies} == {False}
+
+
+async def test_no_tool_option_is_sent_without_tools() -> None:
+    agent = outlast.Agent(
+        model="qwen", name="bare", tool_choice="required", parallel_tool_calls=False, max_parallel_tools=1
+    )
+    with serving(lambda messages: "Fine.") as server:
+        assert (await outlast.Runner.run(agent, "Go.", session_with(server))).text == "Fine."
+    [body] = server.bodies
+    assert not {"tool_choice", "parallel_tool_calls", "tools"} & set(body)
+
+
+async def test_tools_that_were_found_are_sent_with_the_next_request() -> None:
+    def answer(messages: list[dict[str, Any]]) -> Said:
+        results = [message["content"] for message in messages if message["role"] == "tool"]
+        match len(results):
+            case 0:
+                return [("search_tools", '{"query": "look up"}')]
+            case 1:
+                return [("look_up", '{"city": "Lyon"}')]
+        return str(results[-1])
+
+    agent = outlast.Agent(model="qwen", name="forecaster", tools=[outlast.ToolIndex([look_up])])
+    with serving(answer) as server:
+        assert (await outlast.Runner.run(agent, "Go.", session_with(server))).text == "rain in Lyon"
+    sent = [[tool["function"]["name"] for tool in body["tools"]] for body in server.bodies]
+    assert sent == [["search_tools"], *[["search_tools", "look_up"]] * 2]

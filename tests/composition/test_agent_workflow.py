@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import outlast
-from outlast.adapters.scripted.session import call, handoff, say
+from outlast.adapters.scripted import call, handoff, say
 from outlast.core.records import encode_record
 from outlast.ports.llm import ModelRequest
 
@@ -35,7 +35,7 @@ other = outlast.Agent(model="m", name="other")
 @outlast.workflow.define(name="test_conversation")
 class Conversation(outlast.AgentWorkflow):
     agent = outlast.Agent(model="m", name="first", handoffs=[other])
-    session = outlast.ScriptedSession(talk)
+    session = outlast.ScriptedSession(talk, may_call_unknown_tools=True)
     max_turns = 2
 
 

@@ -17,16 +17,19 @@ from outlast.core.agent_events import (
     ApprovalDenied,
     ApprovalGiven,
     AskApproval,
+    AskToRaise,
     CallModel,
     CallTool,
     CheckAnswer,
     Fail,
     Finish,
     KeepReply,
+    LimitAnswered,
     ModelFailed,
     ModelReplied,
     RunCancelled,
     RunStarted,
+    SpentWithin,
     Stop,
     ToolCallFailed,
     ToolReturned,
@@ -39,10 +42,13 @@ from outlast.core.approvals import fingerprint_of
 from outlast.core.entries import AgentHandoff, Entry, FunctionCall
 from tests.core.strategies import (
     agent_runs,
+    allowances,
     any_text,
+    asking_allowances,
     call_replies,
     failures,
     json_objects,
+    raises,
     replies,
     usages,
     user_messages,
@@ -96,15 +102,17 @@ def outstanding(story: Story) -> list[AgentEffect]:
         match move.event:
             case ModelReplied() | ModelFailed() | AnswerAccepted() | AnswerRejected() | AnswerBlocked():
                 open_effects = []
+            case LimitAnswered():
+                open_effects = [one for one in open_effects if not isinstance(one, AskToRaise)]
             case ToolReturned() | ToolCallFailed() | ApprovalGiven() | ApprovalDenied():
                 answered = move.event.call_id
                 open_effects = [
                     effect for effect in open_effects if getattr(effect, "call_id", None) != answered
                 ]
-            case RunStarted() | UserMessageAdded() | RunCancelled():
+            case RunStarted() | UserMessageAdded() | RunCancelled() | SpentWithin():
                 pass
         for effect in move.effects:
-            if isinstance(effect, (CallModel, CallTool, AskApproval, CheckAnswer)):
+            if isinstance(effect, (CallModel, CallTool, AskApproval, AskToRaise, CheckAnswer)):
                 open_effects.append(effect)
             elif isinstance(effect, (Finish, Fail, Stop)):
                 open_effects = []
@@ -142,7 +150,11 @@ def _within(run: AgentRun, reply: Sequence[Entry]) -> tuple[Entry, ...]:
 
 def enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
     """Draw an event that the run accepts, at a time that the clock may have gone back to."""
-    return _enabled(draw, run).with_(at=run.now + draw(st.sampled_from([0, 1, -1, 0.25])))
+    at = run.now + draw(st.sampled_from([0, 1, -1, 0.25]))
+    drawn = asking_allowances if run.on_limit == "ask" else allowances
+    is_over = run.allowance.limit is not None and not run.allowance.asks
+    allowance = run.allowance if is_over else draw(drawn)
+    return _enabled(draw, run).with_(at=at, allowance=allowance)
 
 
 def _enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
@@ -152,6 +164,8 @@ def _enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
     chance = draw(st.integers(0, 19))
     if chance == 19:
         return RunCancelled(why=draw(any_text))
+    if run.phase is Phase.AT_LIMIT and chance < 17:
+        return draw(raises)
     if chance >= 17:
         return UserMessageAdded(entry=draw(user_messages))
     if run.phase is Phase.AWAITING_MODEL:
@@ -165,7 +179,11 @@ def _enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
         if chance >= 6:
             return AnswerRejected(problem=draw(any_text), usage=draw(usages))
         return AnswerAccepted(replacement=draw(st.none() | any_text), usage=draw(usages))
-    call = draw(st.sampled_from(run.open_calls))
+    if chance == 15 and run.on_limit == "ask":
+        return draw(raises)
+    if chance == 16:
+        return SpentWithin(usage=draw(usages), tool_calls=draw(st.integers(0, 2)))
+    call = draw(st.sampled_from([one for one in run.open_calls if one.state is not CallState.QUEUED]))
     if call.state is CallState.AWAITING_APPROVAL:
         shown = fingerprint_of(run.agent, call.tool, call.arguments)
         if chance >= 12:
@@ -210,6 +228,8 @@ def any_events(run: AgentRun) -> SearchStrategy[AgentEvent]:
         st.builds(ModelReplied, entries=replies, usage=usages),
         st.builds(ModelFailed, failure=failures),
         st.builds(UserMessageAdded, entry=user_messages),
+        st.builds(SpentWithin, usage=usages),
+        raises,
         st.builds(RunCancelled, why=any_text),
         st.builds(AnswerAccepted, replacement=st.none() | any_text),
         st.builds(AnswerRejected, problem=any_text),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Literal
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from outlast.core import records
+from outlast.core.agent_events import LimitAnswered
 from outlast.core.agent_run import AgentRun
 from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec, handoff_tool
 from outlast.core.chunks import Content, TextChunk, UnknownChunk
@@ -20,11 +22,11 @@ from outlast.core.entries import (
     ToolExecution,
     UnknownEntry,
 )
-from outlast.core.errors import ModelRefused, ToolFailed
+from outlast.core.errors import BudgetExceeded, ModelRefused, ToolFailed
 from outlast.core.events import DATA, AnyEventData, Carried, EventKind
 from outlast.core.failure import Failure, Frame
 from outlast.core.json import JSON
-from outlast.core.limits import Limits
+from outlast.core.limits import Limits, RunAllowance
 from outlast.core.records import StepKind
 from outlast.core.usage import Usage
 
@@ -88,6 +90,7 @@ def agent_graphs(draw: st.DrawFn) -> AgentGraph:
             model="m",
             tools=tuple(one for one in chosen if isinstance(one, ToolSpec)),
             handoffs=tuple(one for one in chosen if isinstance(one, str)),
+            max_parallel_tools=draw(st.sampled_from([None, None, 1, 2])),
         )
     return AgentGraph(start=names[0], agents=agents)
 
@@ -113,6 +116,25 @@ all_limits = st.sampled_from(
 )
 
 
+allowances = st.sampled_from(
+    [
+        *[RunAllowance()] * 20,
+        RunAllowance(tool_calls=1, tool_calls_max=5),
+        RunAllowance(tool_calls=0, tool_calls_max=5),
+        RunAllowance(limit=Failure.of(BudgetExceeded("outer", "seconds", 1.0, 2.0))),
+    ]
+)
+"""The allowances of runs around, most often without any bound."""
+asking_allowances = allowances.map(lambda one: one.with_(asks=one.limit is not None))
+"""The same, where a person may raise the limits."""
+raises = st.builds(
+    LimitAnswered,
+    limit=st.sampled_from([None, "max_turns", "total_tokens", "cost", "tool_calls", "seconds"]),
+    to=st.none() | st.sampled_from([Decimal(number) for number in ("0.5", "2", "3", "7", "50")]),
+)
+"""Answers about limits."""
+
+
 @st.composite
 def bounded_runs(draw: st.DrawFn) -> AgentRun:
     """Runs that have not begun, and will soon meet a limit or a check."""
@@ -123,6 +145,12 @@ def bounded_runs(draw: st.DrawFn) -> AgentRun:
         on_limit=draw(st.sampled_from(["finish", "raise"])),
         checked=draw(st.sampled_from([dict.fromkeys(AGENTS, 1), dict.fromkeys(AGENTS, 0), {}])),
     )
+
+
+@st.composite
+def asking_runs(draw: st.DrawFn) -> AgentRun:
+    """Runs that have not begun, will soon meet a limit, and then ask a person."""
+    return draw(bounded_runs()).with_(on_limit="ask")
 
 
 @st.composite
@@ -254,9 +282,10 @@ _BY_TYPE: dict[Any, SearchStrategy[Any]] = {
     tuple[str, ...]: st.lists(any_text, max_size=2).map(tuple),
     tuple[Carried, ...]: st.lists(json_values, max_size=2).map(tuple),
     Literal["length", "content_filter"]: st.sampled_from(["length", "content_filter"]),
-    Literal["input", "output"]: st.sampled_from(["input", "output"]),
+    Literal["input", "output", "call", "result"]: st.sampled_from(["input", "output", "call", "result"]),
     str | None: st.none() | any_text,
     int | None: st.none() | st.integers(0, 9),
+    bool | None: st.none() | st.booleans(),
     dict[str, JSON] | None: st.none() | json_objects,
 }
 """The values of the fields of events."""
@@ -294,6 +323,7 @@ any_input: SearchStrategy[Any] = st.one_of(
         arguments=st.lists(json_values, max_size=2).map(tuple),
         named=json_objects,
     ),
+    st.builds(records.ChildStarted, at=instants, key=_keys, child=any_text),
     st.builds(records.CancelRequested, at=instants, message_id=any_text),
 )
 any_request: SearchStrategy[Any] = st.one_of(
@@ -334,6 +364,7 @@ any_note: SearchStrategy[Any] = st.one_of(
         worker=st.none() | any_text,
         last_words=st.none() | any_text,
         part=st.none() | st.sampled_from(records.Part),
+        successor=st.none() | any_text,
     ),
     st.builds(records.ExecutionHeld, at=instants, reason=any_text),
     st.builds(

@@ -17,22 +17,25 @@ from outlast.core.agent_events import (
     ApprovalDenied,
     ApprovalGiven,
     AskApproval,
+    AskToRaise,
     CallModel,
     CallTool,
     CheckAnswer,
     Fail,
     Finish,
     KeepReply,
+    LimitAnswered,
     ModelFailed,
     ModelReplied,
     RunCancelled,
     RunStarted,
+    SpentWithin,
     Stop,
     ToolCallFailed,
     ToolReturned,
     UserMessageAdded,
 )
-from outlast.core.agent_machine import step
+from outlast.core.agent_machine import allowance_within, step
 from outlast.core.agent_run import AgentRun, CallState, Phase
 from outlast.core.agent_transitions import TRANSITIONS
 from outlast.core.agents import AgentGraph, AgentSpec
@@ -62,11 +65,14 @@ from tests.core.stories import (
     outstanding,
     stories,
 )
-from tests.core.strategies import UNUSABLE_ARGUMENTS, agent_runs, bounded_runs, replies
+from tests.core.strategies import UNUSABLE_ARGUMENTS, agent_runs, asking_runs, bounded_runs, replies
 
-UNDER_WAY = (Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS, Phase.CHECKING_ANSWER)
+UNDER_WAY = (Phase.AWAITING_MODEL, Phase.AWAITING_TOOLS, Phase.CHECKING_ANSWER, Phase.AT_LIMIT)
 LIMITS = frozenset({"MaxTurnsExceeded", "BudgetExceeded"})
 """The errors that say which limit a run has reached."""
+
+
+any_runs = st.one_of(agent_runs(), asking_runs())
 
 
 def calls_without_answer(entries: tuple[Entry, ...]) -> list[str]:
@@ -137,6 +143,10 @@ def accepts(run: AgentRun, tried: AgentEvent) -> bool:
             return run.phase in UNDER_WAY
         case AnswerAccepted() | AnswerRejected() | AnswerBlocked():
             return run.phase is Phase.CHECKING_ANSWER
+        case SpentWithin():
+            return run.phase is Phase.AWAITING_TOOLS
+        case LimitAnswered():
+            return run.phase in (Phase.AWAITING_TOOLS, Phase.AT_LIMIT)
         case ToolReturned() | ToolCallFailed():
             waiting = CallState.RUNNING
         case _:
@@ -152,7 +162,7 @@ def accepts(run: AgentRun, tried: AgentEvent) -> bool:
     }
 
 
-@given(stories())
+@given(stories(any_runs))
 def test_a1_every_call_gets_one_result_in_call_order_before_the_model_is_called_again(story: Story) -> None:
     sent: list[Entry] = []
     for effect in story.effects:
@@ -166,7 +176,7 @@ def test_a1_every_call_gets_one_result_in_call_order_before_the_model_is_called_
             assert "" not in ids
 
 
-@given(stories())
+@given(stories(any_runs))
 def test_a1_a_run_that_ended_leaves_no_call_without_an_answer(story: Story) -> None:
     event(story.end.phase)
     if story.end.phase in (Phase.FINISHED, Phase.FAILED, Phase.CANCELLED):
@@ -230,6 +240,22 @@ def test_a1_calls_are_started_exactly_once_and_only_with_the_approval_they_need(
 
 
 @given(stories())
+def test_no_more_calls_are_at_work_than_the_agent_allows_and_none_waits_without_need(story: Story) -> None:
+    for move in story.moves:
+        run = move.after
+        most = run.graph[run.agent].max_parallel_tools
+        if most is None or run.phase is not Phase.AWAITING_TOOLS:
+            continue
+        states = [call.state for call in run.calls]
+        assert states.count(CallState.RUNNING) <= most
+        if CallState.QUEUED in states:
+            event("queued")
+            assert states.count(CallState.RUNNING) == most
+        begun = [effect.call_id for effect in move.effects if isinstance(effect, CallTool)]
+        assert begun == [call.call_id for call in run.calls if call.call_id in begun]
+
+
+@given(stories(any_runs))
 def test_a2_folding_the_events_again_gives_the_same_state_and_the_same_outstanding_effects(
     story: Story,
 ) -> None:
@@ -238,7 +264,7 @@ def test_a2_folding_the_events_again_gives_the_same_state_and_the_same_outstandi
     assert outstanding(again) == outstanding(story)
 
 
-@given(stories())
+@given(stories(any_runs))
 def test_a2_a_state_that_went_through_json_goes_on_the_same_way(story: Story) -> None:
     for move in story.moves:
         before = AgentRun.model_validate(decode(move.before.to_json()))
@@ -247,7 +273,7 @@ def test_a2_a_state_that_went_through_json_goes_on_the_same_way(story: Story) ->
         assert (before, event, after, effects) == (move.before, move.event, move.after, move.effects)
 
 
-@given(stories())
+@given(stories(any_runs))
 def test_a2_the_state_knows_what_is_outstanding(story: Story) -> None:
     waiting = outstanding(story)
     match story.end.phase:
@@ -264,7 +290,12 @@ def test_a2_the_state_knows_what_is_outstanding(story: Story) -> None:
             assert answered == {
                 (kinds[call.state], call.call_id, call.tool, repr(call.arguments))
                 for call in story.end.open_calls
+                if call.state is not CallState.QUEUED
             }
+        case Phase.AT_LIMIT:
+            [asked] = waiting
+            assert isinstance(asked, AskToRaise)
+            assert story.end.kept_at_limit is not None
         case Phase.CHECKING_ANSWER:
             [check] = waiting
             assert isinstance(check, CheckAnswer)
@@ -273,7 +304,7 @@ def test_a2_the_state_knows_what_is_outstanding(story: Story) -> None:
             assert waiting == []
 
 
-@given(stories())
+@given(stories(any_runs))
 def test_a3_the_active_agent_is_always_in_the_graph(story: Story) -> None:
     for move in story.moves:
         assert move.before.agent in story.start.graph
@@ -282,7 +313,7 @@ def test_a3_the_active_agent_is_always_in_the_graph(story: Story) -> None:
         assert getattr(effect, "agent", story.start.graph.start) in story.start.graph
 
 
-@given(stories())
+@given(stories(any_runs))
 def test_a3_the_active_agent_changes_only_when_it_is_announced(story: Story) -> None:
     for move in story.moves:
         agent = move.before.agent
@@ -363,7 +394,7 @@ def spent(story: Story, moves: int) -> tuple[int, int, int, float]:
     """Return turns, tokens, calls of tools and seconds that the first moves took, from what came and went."""
     past = story.moves[:moves]
     turns = sum(isinstance(effect, CallModel) for move in past for effect in move.effects)
-    costs = (RunStarted, ModelReplied, AnswerAccepted, AnswerRejected, AnswerBlocked)
+    costs = (RunStarted, ModelReplied, SpentWithin, AnswerAccepted, AnswerRejected, AnswerBlocked)
     used = sum((move.event.usage for move in past if isinstance(move.event, costs)), Usage())
     tokens = max(used.total_tokens, used.prompt_tokens + used.completion_tokens)
     calls = {
@@ -374,7 +405,8 @@ def spent(story: Story, moves: int) -> tuple[int, int, int, float]:
         or (isinstance(effect, AnswerCall) and "is used up" in effect.result)
     }
     times = [max(move.event.at, 0.0) for move in past]
-    return turns, tokens, len(calls), max(times) - times[0]
+    within = sum(move.event.tool_calls for move in past if isinstance(move.event, SpentWithin))
+    return turns, tokens, len(calls) + within, max(times) - times[0]
 
 
 @given(stories(bounded_runs()))
@@ -392,6 +424,7 @@ def test_a9_the_model_is_asked_beyond_a_limit_only_once_and_without_tools(story:
                     or (limits.total_tokens is not None and tokens >= limits.total_tokens)
                     or (limits.tool_calls is not None and calls > limits.tool_calls)
                     or (limits.seconds is not None and seconds >= limits.seconds)
+                    or move.event.allowance.limit is not None
                 )
             if isinstance(effect, CallModel):
                 assert not is_last
@@ -410,6 +443,25 @@ def test_a9_the_model_is_asked_beyond_a_limit_only_once_and_without_tools(story:
         if isinstance(effect, (CallTool, AskApproval))
     }
     assert limits.tool_calls is None or len(made) <= limits.tool_calls
+
+
+@given(stories(), st.floats(0, 9))
+def test_a9_runs_within_are_allowed_what_is_left(story: Story, later: float) -> None:
+    for move in story.moves:
+        run = move.after.with_(now=move.after.now + later)
+        allowed = allowance_within(run)
+        if run.allowance.limit is not None:
+            assert allowed.limit == run.allowance.limit
+        left = [n for n in (run.allowance.tool_calls, run.limits.tool_calls) if n is not None]
+        if not left:
+            assert allowed.tool_calls is None
+        else:
+            assert allowed.tool_calls is not None
+            assert allowed.tool_calls <= min(left)
+        if isinstance(move.event, ModelReplied):
+            made = [effect for effect in move.effects if isinstance(effect, (CallTool, AskApproval))]
+            asked = move.event.allowance.tool_calls
+            assert asked is None or len(made) <= asked
 
 
 @given(stories(bounded_runs()))
@@ -446,9 +498,9 @@ def test_a10_an_answer_that_must_be_checked_counts_only_when_it_was_accepted(sto
                 assert not finished or move.after.agent not in story.start.checked
 
 
-@given(stories(bounded_runs()))
+@given(stories(any_runs))
 def test_a5_usage_is_that_of_all_replies_and_checks(story: Story) -> None:
-    costs = (RunStarted, ModelReplied, AnswerAccepted, AnswerRejected, AnswerBlocked)
+    costs = (RunStarted, ModelReplied, SpentWithin, AnswerAccepted, AnswerRejected, AnswerBlocked)
     spent = sum((move.event.usage for move in story.moves if isinstance(move.event, costs)), Usage())
     assert story.end.usage == spent
 
@@ -496,7 +548,7 @@ def test_a6_a_failed_tool_ends_the_run_only_if_that_was_asked_for(story: Story) 
                 assert all(failure.kind in LIMITS for failure in ended)
 
 
-@given(stories(), st.data())
+@given(stories(any_runs), st.data())
 def test_a7_any_event_moves_within_the_table_or_is_refused_and_changes_nothing(
     story: Story, data: st.DataObject
 ) -> None:
@@ -514,7 +566,7 @@ def test_a7_any_event_moves_within_the_table_or_is_refused_and_changes_nothing(
     assert run == before
 
 
-@given(stories())
+@given(stories(any_runs))
 def test_a7_every_move_stays_within_the_table(story: Story) -> None:
     for move in story.moves:
         _, outcome, _ = agent_machine.move(move.before, move.event)
@@ -567,15 +619,16 @@ def test_a7_a_reply_is_refused_at_once_or_accepted(start: AgentRun, wire: list[d
     assert isinstance(effects[0], KeepReply)
 
 
-@given(stories())
+@given(stories(any_runs))
 def test_messages_of_people_reach_the_model_after_all_results_and_are_never_lost(story: Story) -> None:
     said = [move.event.entry for move in story.moves if isinstance(move.event, UserMessageAdded)]
     if not isinstance(story.moves[0].event, RunStarted) or story.end.phase is Phase.FINISHED:
         return
     inputs = story.moves[0].event.inputs
+    held = () if story.end.kept_at_limit is None else story.end.kept_at_limit.entries
     messages = [
         entry
-        for entry in (*conversation(story), *story.end.added)
+        for entry in (*conversation(story), *held, *story.end.added)
         if getattr(entry, "type", "") == "message.input"
     ]
     if story.end.phase in (Phase.FAILED, Phase.CANCELLED):
@@ -584,7 +637,7 @@ def test_messages_of_people_reach_the_model_after_all_results_and_are_never_lost
     assert messages == [*inputs, *said]
 
 
-@given(stories())
+@given(stories(any_runs))
 def test_a_run_finishes_only_with_a_reply_without_calls_and_no_message_waiting(
     story: Story,
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.core.agents import TOOL_NAME, AgentGraph, AgentSpec, ToolSpec, handoff_tool
+from outlast.core.agents import TOOL_NAME, AgentGraph, AgentSpec, ToolSpec, agent_tool_name, handoff_tool
 from outlast.core.errors import DefinitionError
 from outlast.core.json import decode
 from tests.core.strategies import agent_graphs, json_objects, unicode_text
@@ -23,6 +23,21 @@ def agent(name: str, *, tools: tuple[str, ...] = (), handoffs: tuple[str, ...] =
 def graph(*agents: AgentSpec) -> AgentGraph:
     """Return the graph that starts with the first of the agents."""
     return AgentGraph(start=agents[0].name, agents={one.name: one for one in agents})
+
+
+def test_a_tool_in_an_index_is_a_tool_of_the_agent_with_a_name_of_its_own() -> None:
+    hidden = ToolSpec(name="hidden", parameters={})
+    clerk = agent("clerk", tools=("seen",)).with_(indexed=(hidden,))
+    assert (clerk.tool("hidden"), clerk.tool("nothing")) == (hidden, None)
+    graph(clerk)
+    with pytest.raises(DefinitionError, match="two tools or handoffs called 'hidden'"):
+        graph(agent("clerk", tools=("hidden",)).with_(indexed=(hidden,)))
+
+
+def test_an_agent_must_call_a_tool_if_its_choice_says_so() -> None:
+    choices = (None, "auto", "none", "any", "required", "look_up")
+    must = [agent("clerk").with_(tool_choice=choice).must_call for choice in choices]
+    assert must == [False, False, False, True, True, True]
 
 
 @given(agent_graphs())
@@ -94,3 +109,9 @@ def test_two_agents_whose_handoffs_would_have_one_name_are_refused() -> None:
         graph(agent("a", handoffs=("b c", "b_c")), agent("b c"), agent("b_c"))
     with pytest.raises(DefinitionError, match="transfer_to_b"):
         graph(agent("a", tools=("transfer_to_b",), handoffs=("b",)), agent("b"))
+
+
+@given(unicode_text)
+def test_the_tool_that_asks_an_agent_has_a_name_that_tools_may_have(name: str) -> None:
+    assert not name or TOOL_NAME.match(agent_tool_name(name))
+    assert agent_tool_name("the poet") == "the_poet"

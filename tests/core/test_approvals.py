@@ -24,6 +24,8 @@ from outlast.core.agent_machine import step
 from outlast.core.agent_run import AgentRun
 from outlast.core.agents import AgentGraph, AgentSpec
 from outlast.core.approvals import (
+    Decision,
+    Decisions,
     PendingApproval,
     decision_on,
     fingerprint_of,
@@ -336,3 +338,35 @@ def test_a_schema_that_stands_for_endless_work_is_given_up_with_the_faults_so_fa
 )
 def test_a_schema_that_repeats_itself_is_given_up_too(schema: dict[str, Any]) -> None:
     faults_in({"x": "x" * 100_000}, schema)
+
+
+CALLS = st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["1", "2"]))
+
+
+@given(st.lists(st.tuples(CALLS, st.booleans())), CALLS)
+def test_a_call_takes_the_first_decision_on_it_that_fits_and_takes_it_alone(
+    sent: list[tuple[tuple[str, str], bool]], call: tuple[str, str]
+) -> None:
+    decisions = Decisions()
+    on_call: list[int] = []
+    for number, ((key, fingerprint), is_good) in enumerate(sent):
+        decisions.keep(Decision(key=key, fingerprint=fingerprint, verdict="allow", reason=str(number)))
+        if (key, fingerprint) == call and is_good:
+            on_call.append(number)
+    good = {str(number) for number, (_, is_good) in enumerate(sent) if is_good}
+    for expected in [*on_call, None]:
+        awaited = decisions.awaited(*call, lambda one: one.reason in good)
+        assert awaited.has_come() == (expected is not None)
+        if expected is not None:
+            assert awaited.has_come()
+            assert awaited.taken.reason == str(expected)
+
+
+def test_a_call_that_waits_gets_a_decision_that_comes_later() -> None:
+    decisions = Decisions()
+    awaited = decisions.awaited("a", "1", lambda one: True)
+    assert not awaited.has_come()
+    decision = Decision(key="a", fingerprint="1", verdict="deny")
+    decisions.keep(decision)
+    assert awaited.has_come()
+    assert awaited.taken == decision

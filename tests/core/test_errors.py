@@ -17,12 +17,15 @@ from outlast.core import errors
 from outlast.core.errors import (
     ActivityFailed,
     ActivityTimedOut,
+    ExecutionAlreadyExists,
     ForeignError,
     InvalidArguments,
     MaxTurnsExceeded,
     ModelRefused,
     OutlastError,
+    PayloadTooLarge,
     ToolFailed,
+    check_size,
     loggable,
 )
 from outlast.core.failure import (
@@ -55,8 +58,10 @@ _values = {
     "int": st.integers(),
     "bool": st.booleans(),
     "float": finite,
+    "float | Decimal": finite,
     "float | None": st.none() | finite,
     "Sequence[str]": st.lists(any_text, max_size=3),
+    "Sequence[int]": st.lists(st.integers(), max_size=30),
 }
 
 
@@ -117,7 +122,9 @@ def test_the_message_of_every_error_has_its_fields(kind: type[OutlastError]) -> 
         "str | None": "Wörter",
         "int": 4711,
         "float": 47.5,
+        "float | Decimal": 47.5,
         "Sequence[str]": ["Wörter"],
+        "Sequence[int]": [4712],
     }
     given_fields = {
         field.name: samples[str(field.type)] for field in fields(kind) if str(field.type) in samples
@@ -336,3 +343,18 @@ def test_workflow_code_sees_a_failed_step_as_ours_or_as_the_activity_that_failed
     wrapped = step_error(Failure.of(KeyError("x")), "a", 2)
     assert isinstance(wrapped, ActivityFailed)
     assert (wrapped.activity, wrapped.attempts, wrapped.kind) == ("a", 2, "KeyError")
+
+
+def test_an_id_in_use_is_no_reason_to_start_the_same_again_for_a_fork_or_an_import() -> None:
+    assert str(ExecutionAlreadyExists("e-1", "journal")) == "the id 'e-1' is in use; choose another id"
+    assert "start it with the same workflow and input" in str(ExecutionAlreadyExists("e-1", "input"))
+
+
+@given(st.integers(0, 100), st.integers(0, 100))
+def test_only_what_is_over_a_limit_is_too_large(size: int, limit: int) -> None:
+    if size <= limit:
+        check_size("a letter", size, limit)
+        return
+    with pytest.raises(PayloadTooLarge, match="a letter") as refused:
+        check_size("a letter", size, limit)
+    assert (refused.value.size_bytes, refused.value.limit_bytes) == (size, limit)

@@ -21,6 +21,7 @@ from outlast.core.records import (
     AnyRecord,
     AttemptFailed,
     CancelRequested,
+    ChildStarted,
     EventEmitted,
     ExecutionEnded,
     ExecutionForked,
@@ -57,7 +58,9 @@ KEYS = {
     StepKind.MODEL: MODEL_KEY,
     StepKind.TOOL: CALL_KEY,
     StepKind.SUMMARY: SUMMARY_KEY,
+    StepKind.CHILD: "0.1",
 }
+EXISTS = ChildStarted(at=11.0, key="0.1", child="e/0.1")
 
 
 def read(*records: AnyRecord) -> list[Event]:
@@ -102,6 +105,7 @@ ABOUT: dict[StepKind, dict[str, Any]] = {
     StepKind.MODEL: {"key": MODEL_KEY, **TURN},
     StepKind.TOOL: {"key": CALL_KEY, **CALL},
     StepKind.SUMMARY: {"key": SUMMARY_KEY, **TURN},
+    StepKind.CHILD: {"key": "0.1", "workflow": "t", "child": "e/0.1"},
 }
 UPDATE = UpdateAccepted(at=11.0, update_id="u", name="set", arguments=(1,), named={"a": 2})
 EMITTED: list[AnyEventData] = [
@@ -111,6 +115,11 @@ EMITTED: list[AnyEventData] = [
     events.ApprovalRequestedData(**CALL, fingerprint="f", parameters={"type": "object"}),
     events.ApprovalGivenData(**CALL, reason="fine"),
     events.ApprovalDeniedData(**CALL),
+    events.MessageSaidData(**TURN, text="Hurry.", by="Ann"),
+    events.RunInterruptedData(**TURN, reason="too far", by="Ann"),
+    events.QuestionAskedData(key="q", question="Why?", answer_schema={"type": "string"}, to="ops"),
+    events.QuestionAnsweredData(key="q", answer="So.", by="Ann"),
+    events.QuestionWithdrawnData(key="q"),
     events.ReplyCutData(**TURN, reason="length"),
     events.LimitReachedData(**TURN, limit="that was all"),
     events.AnswerRejectedData(**TURN, reason="no number"),
@@ -160,6 +169,15 @@ STORIES: list[tuple[list[AnyRecord], AnyEventData]] = [
         [begun(StepKind.SUMMARY), failed(StepKind.SUMMARY)],
         events.SummaryFailedData(**ABOUT[StepKind.SUMMARY], failure=FAILURE),
     ),
+    ([begun(StepKind.CHILD), EXISTS], events.ChildStartedData(**ABOUT[StepKind.CHILD])),
+    (
+        [begun(StepKind.CHILD), EXISTS, completed(StepKind.CHILD)],
+        events.ChildCompletedData(**ABOUT[StepKind.CHILD], result="r"),
+    ),
+    (
+        [begun(StepKind.CHILD), EXISTS, failed(StepKind.CHILD)],
+        events.ChildFailedData(**ABOUT[StepKind.CHILD], failure=FAILURE),
+    ),
     ([TimerStarted(key="k", due_at=20.0)], events.TimerStartedData(key="k", due_at=20.0)),
     ([TimerFired(at=20.0, key="k")], events.TimerFiredData(key="k")),
     (
@@ -176,7 +194,10 @@ STORIES: list[tuple[list[AnyRecord], AnyEventData]] = [
         events.UpdateFailedData(id="u", name="set", failure=FAILURE),
     ),
     ([CancelRequested(at=22.0, message_id="n")], events.CancelRequestedData()),
-    ([ExecutionRecovered(at=23.0)], events.ExecutionRecoveredData()),
+    (
+        [ExecutionRecovered(at=23.0, worker="w-1", last_words="stack", successor="w-2")],
+        events.ExecutionRecoveredData(worker="w-1", successor="w-2", last_words="stack"),
+    ),
     ([ExecutionHeld(at=23.0, reason="why")], events.ExecutionHeldData(reason="why")),
     ([ExecutionPaused(at=23.0, reason="why")], events.ExecutionPausedData(reason="why")),
     ([ExecutionResumed(at=23.0)], events.ExecutionResumedData()),

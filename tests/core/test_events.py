@@ -198,3 +198,10 @@ def test_no_kind_is_written_as_a_text_anywhere_else() -> None:
         if isinstance(node, ast.Constant) and node.value in {*EventKind}
     ]
     assert found == []
+
+
+def test_a_verdict_says_what_was_checked() -> None:
+    about: dict[str, Any] = {"run": "r", "agent": "a", "guardrail": "g", "reason": "no"}
+    answer = events.GuardrailRejectedData(**about, of="output")
+    call = events.GuardrailRejectedData(**about, of="call", turn=1, call_id="c", tool="pay")
+    assert (answer.part, call.part) == ("output", "call of pay")

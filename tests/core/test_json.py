@@ -18,6 +18,7 @@ from outlast.core.json import (
     decode,
     encode,
     kept,
+    quickly_encoded,
     whole_characters,
     with_whole_characters,
 )
@@ -79,6 +80,36 @@ odd_values = st.recursive(
     ),
     max_leaves=5,
 )
+
+
+odd_json = st.recursive(
+    json_values | st.floats() | huge | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(odd_json, st.integers(min_value=0, max_value=6))
+def test_what_is_encoded_quickly_is_read_the_same(value: Any, depth_max: int) -> None:
+    data = quickly_encoded(value, depth_max=depth_max)
+    if data is not None:
+        assert repr(decode(data)) == repr(decode(encode(value, depth_max=depth_max)))
+        assert repr(with_whole_characters(value)) == repr(value)
+
+
+def test_only_plain_values_are_encoded_quickly() -> None:
+    for plain in ({"x": [1, "é", 1.5, None, True]}, "x" * 5000, {"n": 10**100, "text": "y" * 5000}):
+        assert quickly_encoded(plain) is not None
+    for odd in (
+        float("nan"),
+        [float("-inf")],
+        "\ud800",
+        {"\udc00": 1},
+        10**4300,
+        nested(200),
+        nested(100_000),
+    ):
+        assert quickly_encoded(odd) is None
 
 
 @given(odd_values, st.integers(min_value=0, max_value=6))

@@ -18,12 +18,14 @@ from outlast.core.agent_events import (
     Fail,
     Finish,
     ModelReplied,
+    RunCancelled,
     RunStarted,
+    Stop,
     ToolCallFailed,
     ToolReturned,
     UserMessageAdded,
 )
-from outlast.core.agent_machine import step
+from outlast.core.agent_machine import allowance_within, step
 from outlast.core.agent_run import AgentRun, Phase
 from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec, handoff_tool
 from outlast.core.entries import (
@@ -32,9 +34,11 @@ from outlast.core.entries import (
     FunctionResult,
     MessageInput,
     MessageOutput,
+    ToolExecution,
 )
 from outlast.core.failure import Failure
-from outlast.core.limits import Limits
+from outlast.core.limits import Limits, RunAllowance
+from outlast.core.replies import callers_in
 from outlast.core.usage import Usage
 
 TOOL = ToolSpec(name="look", parameters={"type": "object"})
@@ -217,3 +221,57 @@ def test_the_failure_of_a_tool_at_a_limit_is_an_event_before_the_run_ends() -> N
     failed = last(effects, Fail)
     assert failed.failure.kind == "MaxTurnsExceeded"
     assert "no luck" in failed.unsent[0].result
+
+
+@pytest.mark.parametrize(
+    ("own", "around", "left", "allowed"),
+    [(None, None, None, None), (5, None, 3, 5), (5, 1, 1, 9), (5, 4, 3, 5), (1, None, 0, 1), (None, 2, 2, 9)],
+)
+def test_a_run_within_may_make_the_calls_that_the_nearest_limit_leaves(
+    own: int | None, around: int | None, left: int | None, allowed: int | None
+) -> None:
+    outer = RunAllowance() if around is None else RunAllowance(tool_calls=around, tool_calls_max=9)
+    run = AgentRun(graph=GRAPH, limits=Limits(tool_calls=own), tool_calls=2, allowance=outer)
+    within = allowance_within(run)
+    assert (within.tool_calls, within.tool_calls_max) == (left, allowed)
+
+
+def test_calls_above_the_bound_wait_for_those_at_work_in_the_order_in_which_the_model_asked() -> None:
+    spec = AgentSpec(name="a", model="m", tools=(TOOL,), max_parallel_tools=2)
+    run = AgentRun(graph=AgentGraph(start="a", agents={"a": spec}))
+    begun: list[list[str]] = []
+    for event in (
+        RunStarted(inputs=()),
+        calls("w", "x", "y", "z"),
+        ToolReturned(call_id="x", result="1"),
+        ToolCallFailed(call_id="w", failure=Failure(kind="ValueError", message="no")),
+        ToolReturned(call_id="z", result="2"),
+        ToolReturned(call_id="y", result="3"),
+    ):
+        run, effects = step(run, event)
+        begun.append([effect.call_id for effect in effects if isinstance(effect, CallTool)])
+    assert begun == [[], ["w", "x"], ["y"], ["z"], [], []]
+    assert run.phase is Phase.AWAITING_MODEL
+
+
+def test_a_call_that_waited_when_the_run_was_cancelled_was_not_started() -> None:
+    spec = AgentSpec(name="a", model="m", tools=(TOOL,), max_parallel_tools=1)
+    run = AgentRun(graph=AgentGraph(start="a", agents={"a": spec}))
+    for event in (RunStarted(inputs=()), calls("x", "y")):
+        run, _ = step(run, event)
+    _, [stop] = step(run, RunCancelled())
+    assert isinstance(stop, Stop)
+    first, second = (entry for entry in stop.unsent if isinstance(entry, FunctionResult))
+    assert "may or may not have" in first.result
+    assert "had not been started" in second.result
+
+
+def test_an_agent_has_called_a_tool_if_it_called_one_before_a_server_handed_off_for_it() -> None:
+    call = FunctionCall(tool_call_id="x", name="look", arguments="{}")
+    ran = ToolExecution(name="web_search", arguments="{}")
+    to_b = AgentHandoff(previous_agent_name="a", next_agent_name="b")
+    assert callers_in("a", (ANSWER,)) == set()
+    assert (
+        callers_in("a", (ANSWER, call)) == callers_in("a", (ran,)) == callers_in("a", (to_b, ANSWER)) == {"a"}
+    )
+    assert callers_in("a", (to_b, call)) == {"a", "b"}

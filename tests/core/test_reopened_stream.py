@@ -107,7 +107,8 @@ class Journal:
                 "name": "t",
                 "arguments": arguments,
             }
-            self._add(StepCompleted(at=2.0, key=key, result={"entries": [call]}))
+            usage: dict[str, JSON] = {"prompt_tokens": self.made, "total_tokens": self.made}
+            self._add(StepCompleted(at=2.0, key=key, result={"entries": [call], "usage": usage}))
         else:
             self._add(AttemptFailed(at=2.0, key=key, attempt=1, failure=FAILURE, retry_at=2.0))
 

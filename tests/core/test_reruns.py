@@ -630,8 +630,9 @@ START_LINE = encode_record(STARTED).decode()
     [
         ([], "empty"),
         (["", " "], "empty"),
-        (["{"], "not JSON"),
-        (["{}"], "not the header"),
+        (["{"], "not the header of an export .it is something else"),
+        (["{}"], "not the header of an export .it is something else"),
+        (['{"type": "outlast_export", "id": 7}'], "id: Input should be a valid string"),
         ([HEADER.to_json().decode()], "not whole: its header counts 1 records, and it has 0"),
         ([HEADER.to_json().decode(), "{}"], "record 1 of the export of 'e-1' is damaged"),
         ([HEADER.with_(workflow="v").to_json().decode(), START_LINE], "does not begin with the start of 'v'"),
@@ -648,7 +649,7 @@ def test_d25_an_export_of_a_newer_version_is_refused() -> None:
     with pytest.raises(StorageTooNew, match="format 99"):
         read_export([newer, START_LINE])
     with pytest.raises(StorageTooNew):
-        read_export([HEADER.to_json().decode(), START_LINE.replace('"format":1', '"format":99')])
+        read_export([HEADER.to_json().decode(), START_LINE.replace('"format":2', '"format":99')])
 
 
 def test_d11_a_departure_in_a_journal_that_was_reopened_has_the_position_that_people_see() -> None:

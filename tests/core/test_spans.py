@@ -202,7 +202,8 @@ def test_a_run_is_a_span_around_its_turns_and_calls() -> None:
     first, second = by_operation(spans, Operation.CHAT)
     assert (first.name, second.name) == ("chat m", "chat session")
     assert first.attributes["gen_ai.usage.input_tokens"] == 3
-    assert first.content == {"gen_ai.output.messages": []}
+    said = {"role": "assistant", "parts": [], "finish_reason": "stop"}
+    assert first.content == {"gen_ai.output.messages": [said]}
     [call] = by_operation(spans, Operation.EXECUTE_TOOL)
     assert (call.name, call.began_at, call.ended_at) == ("execute_tool t", 2.0, 4.0)
     assert call.attributes["gen_ai.tool.call.id"] == "c"
@@ -411,6 +412,24 @@ def test_a_list_of_tools_is_no_part_of_a_run() -> None:
     listing = StepScheduled(key="tools", kind=StepKind.TOOL, name="list tools")
     [span, _] = spans_of(ended(listing, StepCompleted(at=2.0, key="tools", result=1)))
     assert (span.name, span.parent) == ("execute_tool list tools", trace_of("e-1"))
+
+
+@pytest.mark.parametrize("caller", [None, CALLER])
+def test_a_run_in_a_plain_script_has_no_execution_around_it(caller: TraceContext | None) -> None:
+    reader = SpanReader.of_run("r-1", caller, 5.0)
+    spans: list[Span] = []
+    key = model_key("run:0", 1)
+    for batch in ([model("run:0", 1)], [StepCompleted(at=7.0, key=key, result=REPLY)]):
+        for record in batch:
+            spans += reader.read(record)
+        spans += reader.come_to_rest()
+    chat, run = spans
+    assert (run.parent, chat.parent) == (caller, run.context)
+    assert (run.began_at, run.ended_at) == (5.0, 7.0)
+    trace = trace_of("r-1") if caller is None else caller
+    assert {span.context.trace_id for span in spans} == {trace.trace_id}
+    assert chat.context == attempt_context(trace, f"r-1/{key}", 1)
+    assert not any("outlast.execution.id" in span.attributes for span in spans)
 
 
 # Contexts ----------------------------------------------------------------------------------------------

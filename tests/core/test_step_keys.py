@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.core.step_keys import call_key, is_run_within, model_key, place_in, run_key, summary_key
+from outlast.core.step_keys import (
+    call_key,
+    is_run_within,
+    is_within_another,
+    model_key,
+    place_in,
+    run_key,
+    summary_key,
+)
 from tests.core.strategies import any_text
 
 places = st.just("") | st.from_regex(r"[0-9.]*:[0-9]+", fullmatch=True)
@@ -31,6 +39,8 @@ def test_a_run_is_within_itself_and_within_the_run_that_it_is_a_part_of(run: str
     assert is_run_within(run, run)
     assert is_run_within(part, run)
     assert not is_run_within(run, part)
+    assert is_within_another(part)
+    assert not is_within_another(run_key(place))
     assert not is_run_within(run_key(":1"), run_key(":10"))
     assert not is_run_within(run_key(":10"), run_key(":1"))
 

@@ -25,6 +25,7 @@ from outlast.core.records import (
 )
 from outlast.core.usage import Usage
 from outlast.core.waiting import (
+    AGENT_CHARACTERS_MAX,
     OVERVIEW_BYTES_MAX,
     WAITS_MAX,
     Overview,
@@ -32,6 +33,7 @@ from outlast.core.waiting import (
     WaitingKind,
     overview_in,
     overview_of,
+    pause_in_words,
     time_of,
 )
 from tests.core.programs import Recording, executions
@@ -66,7 +68,7 @@ def call_event(kind: EventKind, call_id: str) -> EventEmitted:
 
 def test_the_vocabulary_is_closed() -> None:
     assert " ".join(WaitingKind) == (
-        "held paused worker approval answer attempt retry timer signal condition"
+        "held paused worker approval answer attempt retry child timer signal condition"
     )
 
 
@@ -99,6 +101,7 @@ def test_a_journal_alone_shows_all_that_its_code_has_open(recording: Recording) 
     machine = recording.last.machine
     live, read = overview_of(machine), overview_in(recording.journal)
     assert (live.turns, live.usage, live.forked_from) == (read.turns, read.usage, read.forked_from)
+    assert live.agent == read.agent
     if machine.end is not None:
         assert read.waiting_for == ()
         return
@@ -131,6 +134,9 @@ def test_long_overviews_lose_their_last_waits_and_then_the_rest() -> None:
     usage = Usage(connectors={f"connector {number}": 1 for number in range(200)})
     assert Overview.of(Overview(many, 7, usage).to_text()) == Overview((), 7)
     assert Overview.of(Overview(many, 7, usage, '"' * 1000).to_text()) == Overview((), 7)
+    assert Overview.of(Overview(many, 7, usage, '"' * 900, "é" * 900).to_text()) == Overview(
+        (), 7, agent="é" * AGENT_CHARACTERS_MAX
+    )
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[]", '{"waiting_for": [{"kind": "luck"}]}'])
@@ -164,6 +170,20 @@ def test_turns_and_tokens_are_those_of_replies_and_summaries() -> None:
     assert Overview.of(found.to_text()) == found
 
 
+def test_the_agent_is_the_one_whose_turn_began_last() -> None:
+    abouts: list[dict[str, JSON]] = [{"agent": "clerk"}, {"agent": "x" * 500}, {}, {"agent": 7}]
+    turns = [
+        StepScheduled(key=f"{number}", kind=StepKind.MODEL, name="call_model", about=about)
+        for number, about in enumerate(abouts)
+    ]
+    tool = StepScheduled(key="tool", kind=StepKind.TOOL, name="pay", about={"agent": "nobody"})
+    assert overview_in([STARTED, tool]).agent is None
+    assert overview_in([STARTED, turns[0], tool]).agent == "clerk"
+    found = overview_in([STARTED, *turns, tool])
+    assert found.agent == "x" * 500
+    assert Overview.of(found.to_text()).agent == "x" * AGENT_CHARACTERS_MAX
+
+
 def test_approvals_come_before_steps_until_they_are_settled() -> None:
     asked = [call_event(EventKind.APPROVAL_REQUESTED, call) for call in "abc"]
     journal: list[AnyRecord] = [
@@ -192,3 +212,8 @@ def test_statuses_are_not_kinds_of_waits_except_paused() -> None:
 def test_a_journal_of_several_runs_goes_on_from_one_to_the_next() -> None:
     found = overview_in([STARTED, scheduled("s"), STARTED.with_(at=2.0), scheduled("t")])
     assert [wait.step for wait in found.waiting_for] == ["s", "t"]
+
+
+def test_a_pause_says_why_if_somebody_gave_a_reason() -> None:
+    assert pause_in_words(None) == "paused"
+    assert pause_in_words("the bank is closed") == "paused: the bank is closed"

@@ -44,7 +44,10 @@ from outlast.core.entries import (
     ToolExecution,
     UnknownEntry,
     entries,
+    last_results,
+    last_text,
     messages,
+    replies_in,
     to_wire,
 )
 from outlast.core.json import decode
@@ -250,3 +253,29 @@ def test_inputs_may_be_json_objects_with_a_role_and_entries_of_unknown_types() -
 def test_empty_inputs_and_inputs_of_unknown_types_are_refused(inputs: Any) -> None:
     with pytest.raises(ValueError, match=r".+"):
         messages(inputs)
+
+
+ASKED = MessageInput(content="Is it raining?")
+FIRST = FunctionCall(tool_call_id="1", name="look_up", arguments="{}")
+SECOND = FunctionCall(tool_call_id="2", name="look_up", arguments="{}")
+ANSWERS = (FunctionResult(tool_call_id="1", result="yes"), FunctionResult(tool_call_id="2", result="no"))
+
+
+@pytest.mark.parametrize(
+    ("conversation", "text", "results", "replies"),
+    [
+        ((), "", {}, 0),
+        ((ASKED,), "Is it raining?", {}, 0),
+        ((MessageInput(role="assistant", content="Well."),), "", {}, 0),
+        ((ASKED, FIRST, SECOND), "Is it raining?", {}, 1),
+        ((ASKED, FIRST, SECOND, *ANSWERS), "Is it raining?", {"1": "yes", "2": "no"}, 1),
+        ((ASKED, FIRST, ANSWERS[0], SECOND, ANSWERS[1], ASKED), "Is it raining?", {"2": "no"}, 2),
+        ((ASKED, FIRST, ANSWERS[0], MessageOutput(content="Yes.")), "Is it raining?", {}, 2),
+    ],
+)
+def test_a_conversation_says_what_was_asked_and_what_came_back(
+    conversation: tuple[Any, ...], text: str, results: dict[str, str], replies: int
+) -> None:
+    assert last_text(conversation) == text
+    assert [*last_results(conversation).items()] == [*results.items()]
+    assert replies_in(conversation) == replies

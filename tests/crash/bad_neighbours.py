@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Any, NoReturn
 
 import outlast
-from outlast.adapters.scripted.session import call
+from outlast.adapters.scripted import call
 from outlast.core.errors import StorageCorrupt
 
 AT_ONCE = timedelta(0)
@@ -307,7 +307,7 @@ KINDS = (
         ("",),
         "BusyWorkflow|Potential deadlock",
     ),
-    _kind("returns too much", "return badly", ("{too_large}",), f"PayloadTooLarge|{_LOST}"),
+    _kind("returns too much", "return badly", ("{too_large}",), f"PayloadTooLarge|ActivityBlocked|{_LOST}"),
     _kind("returns what is not JSON", "return badly", ("0",), f"Unserialisable|{_LOST}"),
     _kind("asks a server that hangs", "request", ("{url}",), f"ActivityTimedOut|{_LOST}"),
     _kind("asks an MCP server that hangs", "MCP", ("{url}/mcp",), f"ToolServerUnavailable|{_LOST}"),

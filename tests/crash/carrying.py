@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import outlast
+from outlast.testing.contracts.crash.effects import PATIENCE_SECONDS, Effects
+from outlast.testing.contracts.crash.programs import GatedProgram, Program
 from tests.adapters.tcp_proxy import LOOPBACK
-from tests.crash.processes import PATIENCE_SECONDS, Effects
-from tests.crash.program import Gated, Program
 
 STEPS = 3
 EXPECTED = [
@@ -38,7 +38,7 @@ async def running(
     """Carry executions on in this process, `through` another URL than they are started by; yield results."""
     async with outlast.connect(url) as starting, outlast.connect(through or url) as working:
         executions = [await started(starting, f"x-{number}") for number in range(count)]
-        async with working.worker([Program, Gated], lease=lease):
+        async with working.worker([Program, GatedProgram], lease=lease):
             results = asyncio.gather(*(execution.result() for execution in executions))
             yield results
             async with asyncio.timeout(PATIENCE_SECONDS):

@@ -18,7 +18,8 @@ from typing import Any
 import outlast
 from outlast.core.events import EventKind
 from outlast.ports.finding import Where
-from tests.crash.processes import Effects, Processes, insist
+from outlast.testing.contracts.crash.effects import Effects
+from tests.crash.processes import Processes, insist
 from tests.crash.program import UNKNOWN, Brief
 
 WORKERS = 2

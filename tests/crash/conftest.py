@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.processes import Effects
-from tests.crash.program import EFFECTS
+from outlast.testing.contracts.crash.effects import EFFECTS, Effects
 
 
 @pytest.fixture

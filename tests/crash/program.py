@@ -1,36 +1,16 @@
-"""The workflows and activities of the worker processes.
-
-Each attempt writes a line to the file that `EFFECTS` names, opened for appending, so that the lines of
-processes that are killed are kept whole and in order.
-"""
+"""The workflows and activities of the worker processes, beside those of the crash suite."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import faulthandler
-import os
 import threading
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import outlast
-from outlast.adapters.scripted.session import call
 from outlast.ports.clock import Clock
-
-EFFECTS = "OUTLAST_CRASH_EFFECTS"
-"""The environment variable with the path of the file of effects; next to it stand the gates."""
-
-
-def note(word: str, what: str) -> None:
-    info = outlast.activity.info()
-    line = f"{info.idempotency_key}\t{info.attempt}\t{what}\t{word}\t{os.getpid()}\n".encode()
-    descriptor = os.open(os.environ[EFFECTS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
+from outlast.testing.contracts.crash.effects import note
+from outlast.testing.contracts.crash.programs import work
 
 
 class _Looks(threading.local):
@@ -63,71 +43,6 @@ def begin(what: str) -> None:
     note("begin", what)
     if looked_at and time.monotonic() - looked_at > STANDSTILL_SECONDS:
         note("stood still", what)
-
-
-@outlast.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
-async def work(what: str, seconds: float) -> str:
-    """Take a while."""
-    note("begin", what)
-    await asyncio.sleep(seconds)
-    note("end", what)
-    return f"{what} done"
-
-
-@outlast.activity(retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0))
-def work_in_a_thread(what: str) -> str:
-    """Take no time."""
-    note("begin", what)
-    return f"{what} done"
-
-
-@outlast.activity(
-    name="crash_gate", retry_policy_max_attempts=100, retry_policy_initial_interval=timedelta(0)
-)
-async def pass_gate(what: str) -> str:
-    """Wait until the test makes a file."""
-    note("begin", what)
-    gate = Path(os.environ[EFFECTS]).with_name(what)
-    while not gate.exists():  # noqa: ASYNC110 - another process makes it
-        await asyncio.sleep(0.01)
-    note("end", what)
-    return f"{what} done"
-
-
-@outlast.workflow.define(name="crash.program")
-class Program:
-    """Some of everything: steps one by one and at once, a timer, a signal."""
-
-    def __init__(self) -> None:
-        self.letters: list[int] = []
-
-    @outlast.workflow.entrypoint
-    async def run(self, steps: int) -> list[str]:
-        done = [await work(f"first {step}", 0.02) for step in range(steps)]
-        done += await asyncio.gather(
-            *(work(f"at once {step}", 0.03) for step in range(steps)),
-            *(work_in_a_thread(f"in a thread {step}") for step in range(steps)),
-        )
-        await asyncio.sleep(0.05)
-        await outlast.workflow.wait_condition(lambda: len(self.letters) == 3)
-        return [*done, *map(str, self.letters), await work("last", 0.02)]
-
-    @outlast.workflow.signal
-    def put(self, letter: int) -> None:
-        self.letters.append(letter)
-
-
-@outlast.workflow.define(name="crash.gated")
-class Gated:
-    """Waits at a gate between two deeds."""
-
-    @outlast.workflow.entrypoint
-    async def run(self) -> list[str]:
-        return [await work("before", 0.0), await pass_gate("gate"), await work("after", 0.0)]
-
-    @outlast.workflow.update
-    async def pass_another(self, gate: str) -> str:
-        return await pass_gate(gate)
 
 
 @outlast.activity(
@@ -191,34 +106,6 @@ class Brief:
         self.is_released = True
 
 
-@outlast.activity(
-    name="crash_pay",
-    retry_policy_max_attempts=100,
-    retry_policy_initial_interval=timedelta(0),
-    requires_approval=True,
-)
-async def pay(what: str) -> str:
-    """Do something that a person must allow."""
-    note("begin", what)
-    gate = Path(os.environ[EFFECTS]).with_name("gate")
-    while not gate.exists():  # noqa: ASYNC110 - another process makes it
-        await asyncio.sleep(0.01)
-    note("end", what)
-    return f"{what} done"
-
-
-@outlast.workflow.define(name="crash.asking")
-class Asking:
-    """An agent that twice calls a tool that needs approval."""
-
-    @outlast.workflow.entrypoint
-    async def run(self) -> list[str]:
-        calls = [call("crash_pay", {"what": what}) for what in ("one", "other")]
-        session = outlast.ScriptedSession({"clerk": [calls, "Done."]})
-        result = await outlast.Runner.run(outlast.Agent(model="m", name="clerk", tools=[pay]), "Go.", session)
-        return [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
-
-
 @outlast.workflow.define(name="crash.talk")
 class Talk:
     """A conversation that a server keeps, with a tool of ours and a handoff of the server's."""
@@ -229,27 +116,6 @@ class Talk:
         front = outlast.Agent(model="m", name="front", instructions="Ask.", tools=[work], handoffs=[poet])
         session = outlast.RemoteSession(api_key="test-key", server_url=server_url, stream=True)
         return (await outlast.Runner.run(front, "Go.", session)).text
-
-
-@outlast.activity(name="crash_end_process", retry_policy_initial_interval=timedelta(0))
-def end_process(how: str) -> str:
-    """End the process, unless the test has made a file that says that it is mended."""
-    note("begin", how)
-    if not Path(os.environ[EFFECTS]).with_name("mended").exists():
-        if how == "exit":
-            os._exit(3)
-        faulthandler.disable()
-        ctypes.string_at(0)
-    return f"{how} done"
-
-
-@outlast.workflow.define(name="crash.poison")
-class Poison:
-    """Does what ends its process, between two deeds."""
-
-    @outlast.workflow.entrypoint
-    async def run(self, how: str) -> list[str]:
-        return [await work("before", 0.0), await end_process(how), await work("after", 0.0)]
 
 
 @outlast.workflow.define(name="crash.flood")

@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
+from outlast.testing.contracts.crash.effects import EFFECTS
 from tests.children import Child
 from tests.crash.chaos import WORKERS, Fault, Trouble
 from tests.crash.processes import Processes
-from tests.crash.program import EFFECTS
 
 RUNS = re.compile(r"^worker (\d+) runs", re.MULTILINE)
 
@@ -29,9 +30,13 @@ class Supervised(Trouble):
 
     @property
     def workers(self) -> list[int]:
-        """The process ids of the workers that have begun to work and are there."""
+        """The process ids of the workers that have begun to work and are there.
+
+        The number of one that has ended may be that of a process of somebody else by now.
+        """
+        assert self.command is not None
         begun = [int(number) for number in RUNS.findall(self.log.read_text())]
-        return [number for number in begun if is_alive(number)]
+        return [number for number in begun if parent_of(number) == self.command.pid]
 
     def begin(self) -> None:
         if self.command is not None:
@@ -60,14 +65,19 @@ class Supervised(Trouble):
 
     async def worker_is_paused_past_its_lease(self) -> None:
         paused = await self.send(signal.SIGSTOP)
-        await asyncio.sleep(1.5 * self.processes.lease_seconds)
-        with suppress(ProcessLookupError):
-            os.kill(paused, signal.SIGCONT)
+        try:
+            await asyncio.sleep(1.5 * self.processes.lease_seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(paused, signal.SIGCONT)
 
     async def send(self, what: signal.Signals) -> int:
-        """Send a signal to any worker, as soon as there is one; return its number."""
+        """Send a signal to any worker, as soon as all are there; return its number.
+
+        On a busy machine it takes long until one has begun: the others must get something done meanwhile.
+        """
         while True:
-            if workers := self.workers:
+            if len(workers := self.workers) == WORKERS:
                 chosen = self.chance.choice(workers)
                 with suppress(ProcessLookupError):
                     os.kill(chosen, what)
@@ -92,8 +102,12 @@ class Untroubled(Supervised):
         return []
 
 
-def is_alive(number: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(number, 0)
-        return True
-    return False
+def parent_of(number: int) -> int | None:
+    """Return the process id of a process's parent; None if there is no such process."""
+    if sys.platform == "linux":
+        try:
+            return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return None
+    found = subprocess.run(["ps", "-o", "ppid=", "-p", str(number)], capture_output=True, check=False)
+    return int(found.stdout) if found.stdout.strip() else None

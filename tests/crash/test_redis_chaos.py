@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from outlast.testing.contracts.crash.processes import LEASE_SECONDS
 from tests.adapters.redis_servers import VALKEY, RedisServer, ServerOptions, temporary_server
 from tests.adapters.tcp_proxy import LOOPBACK, Direction, TcpProxy
 from tests.crash.chaos import Fault, Trouble, carry_out
-from tests.crash.processes import LEASE_SECONDS, Processes
+from tests.crash.processes import Processes
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]
 

@@ -22,6 +22,8 @@ from outlast.adapters.redis import RedisSettings, RedisStore
 from outlast.core.errors import StorageUnavailable
 from outlast.core.records import Status
 from outlast.ports.journal import Claim, Commit, Head, Message, NewExecution, Work
+from outlast.testing.contracts.crash.effects import PATIENCE_SECONDS, Effects
+from outlast.testing.contracts.crash.programs import GatedProgram
 from tests.adapters.redis_cluster import (
     cluster,
     is_caught_up,
@@ -36,8 +38,7 @@ from tests.adapters.redis_cluster import (
 )
 from tests.adapters.redis_servers import REDIS, VALKEY, RedisServer, ServerOptions
 from tests.crash.carrying import check_once, meanwhile, running, url_of
-from tests.crash.processes import PATIENCE_SECONDS, Effects, insist
-from tests.crash.program import Gated
+from tests.crash.processes import insist
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]
 
@@ -127,8 +128,8 @@ async def test_a_replica_takes_over_from_a_primary_that_is_killed(
     ids = [f"x-{number}" for number in range(20)]
     primary, replica = pair_of(nodes)
     async with outlast.connect(url) as backend:
-        executions = [await backend.start(Gated, id=id) for id in ids]
-        async with backend.worker([Gated], lease=LEASE):
+        executions = [await backend.start(GatedProgram, id=id) for id in ids]
+        async with backend.worker([GatedProgram], lease=LEASE):
             await effects.until(lambda: len(effects.attempts("gate")) == len(ids))
             assert primary.ask("WAIT", 1, int(PATIENCE_SECONDS * 1000)) == 1
             primary.kill()

@@ -14,9 +14,11 @@ import pytest
 
 import outlast
 from outlast.adapters.redis import RedisSettings
+from outlast.testing.contracts.crash.effects import PATIENCE_SECONDS
+from outlast.testing.contracts.crash.programs import GatedProgram
 from tests.adapters.redis_servers import VALKEY, shared_server, shared_url
-from tests.crash.processes import PATIENCE_SECONDS, Processes
-from tests.crash.program import Flood, Gated, Late
+from tests.crash.processes import Processes
+from tests.crash.program import Flood, Late
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]
 
@@ -78,7 +80,7 @@ def claims(url: str) -> dict[bytes, list[str]]:
 async def test_a_flood_of_one_task_queue_does_not_keep_another_waiting(processes: Processes) -> None:
     effects = processes.effects
     async with outlast.connect(processes.url) as backend:
-        flood = [await backend.start(Gated, task_queue="flood") for _ in range(20)]
+        flood = [await backend.start(GatedProgram, task_queue="flood") for _ in range(20)]
         late = await backend.start(Late, "late", task_queue="late")
         for task_queue in ("flood", "flood", "late"):
             processes.begin(max_concurrent_executions=AT_ONCE, task_queue=task_queue)
@@ -94,7 +96,7 @@ async def test_a_flood_of_one_task_queue_does_not_keep_another_waiting(processes
 async def test_no_worker_idles_while_others_have_more_than_they_can_do(processes: Processes) -> None:
     effects = processes.effects
     async with outlast.connect(processes.url) as backend:
-        executions = [await backend.start(Gated) for _ in range(20)]
+        executions = [await backend.start(GatedProgram) for _ in range(20)]
         processes.begin(max_concurrent_executions=AT_ONCE)
         await effects.until(lambda: len(effects.attempts("gate")) == AT_ONCE)
         # Later workers find the rest, and claim only as many as they have room for.

@@ -18,12 +18,13 @@ import outlast
 from outlast.adapters.redis import RedisSettings, RedisStore
 from outlast.core.errors import LeaseLost, StorageFull, StorageUnavailable
 from outlast.ports.journal import Commit, Message, NewExecution
+from outlast.testing.contracts.crash.effects import PATIENCE_SECONDS, Effects
+from outlast.testing.contracts.crash.programs import GatedProgram, Program
 from tests.adapters.redis_cluster import promote, replicated
 from tests.adapters.redis_servers import REDIS, VALKEY, RedisServer, ServerOptions, temporary_server
 from tests.adapters.tcp_proxy import Direction, TcpProxy
 from tests.crash.carrying import LEASE, STEPS, check, meanwhile, running, url_of
-from tests.crash.processes import PATIENCE_SECONDS, Effects, insist
-from tests.crash.program import Gated, Program
+from tests.crash.processes import insist
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]
 
@@ -119,8 +120,8 @@ async def test_scripts_that_the_operator_flushes_are_loaded_again(
 async def test_a_replica_that_takes_over_goes_on_with_all_that_it_was_sent(effects: Effects) -> None:
     with replicated(VALKEY) as (primary, replica):
         async with TcpProxy(primary.port) as proxy, outlast.connect(url_of(proxy.port)) as backend:
-            execution = await backend.start(Gated, id="x")
-            async with backend.worker([Gated], lease=LEASE):
+            execution = await backend.start(GatedProgram, id="x")
+            async with backend.worker([GatedProgram], lease=LEASE):
                 await effects.until(lambda: effects.attempts("gate") == [1])
                 assert primary.ask("WAIT", 1, int(PATIENCE_SECONDS * 1000)) == 1
                 primary.kill()
@@ -185,13 +186,13 @@ async def test_changes_whose_announcements_are_lost_are_found_by_looking_now_and
     async with (
         outlast.connect(url_of(server.port)) as starting,
         outlast.connect(url_of(proxy.port)) as working,
-        working.worker([Gated], lease=LEASE),
+        working.worker([GatedProgram], lease=LEASE),
     ):
-        before = await starting.start(Gated)
+        before = await starting.start(GatedProgram)
         await effects.until(lambda: len(effects.attempts("gate")) == 1)
         # From now on the worker takes announcements of its task queue for those of another.
         proxy.replace(b"work:default", b"work:unheard")
-        executions = [before, await starting.start(Gated)]
+        executions = [before, await starting.start(GatedProgram)]
         effects.path.with_name("gate").touch()
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.gather(*(execution.result() for execution in executions))
@@ -202,7 +203,7 @@ async def test_a_server_that_is_silent_is_an_error_in_time_and_no_hang(
     server: RedisServer, proxy: TcpProxy
 ) -> None:
     async with outlast.connect(url_of(proxy.port)) as backend:
-        execution = await backend.start(Gated, id="x")
+        execution = await backend.start(GatedProgram, id="x")
         for silence in (proxy.freeze, server.pause, proxy.refuse):
             silence()
             for call in (execution.describe, execution.cancel, backend.workers, backend.list):

@@ -10,17 +10,18 @@ import pytest
 
 import outlast
 from outlast.core.events import TextDeltaData
+from outlast.testing.contracts.crash.effects import PATIENCE_SECONDS
 from outlast.testing.contracts.durability.stage import data_of
 from outlast.testing.mistral_server import (
     Call,
     Fault,
-    Handoff,
+    HandOff,
     Hang,
     MistralServer,
     Say,
     ScriptedModel,
 )
-from tests.crash.processes import PATIENCE_SECONDS, Processes
+from tests.crash.processes import Processes
 from tests.crash.program import Talk
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]
@@ -42,7 +43,7 @@ async def test_a_process_killed_in_the_middle_of_a_request_leaves_its_reply_to_t
 ) -> None:
     model = ScriptedModel(
         {
-            "front": [[Call("work", {"what": "tides", "seconds": 0})], [Handoff("poet")]],
+            "front": [[Call("work", {"what": "tides", "seconds": 0})], [HandOff("poet")]],
             "poet": [[Say("Rain, rain, go to Spain.")]],
         }
     )

@@ -17,9 +17,9 @@ from outlast.adapters.sqlite import SqliteStore, schema
 from outlast.ports.finding import Where
 from outlast.ports.journal import NewExecution
 from outlast.runtime.attempts.system_clock import SystemClock
-from tests.children import end_with_parent
-from tests.crash.processes import FORK_SERVER, PATIENCE_SECONDS, Effects
-from tests.crash.program import Gated
+from outlast.testing.contracts.crash.effects import PATIENCE_SECONDS, Effects
+from outlast.testing.contracts.crash.processes import FORK_SERVER, end_with_parent
+from outlast.testing.contracts.crash.programs import GatedProgram
 
 pytestmark = pytest.mark.crash
 
@@ -75,8 +75,11 @@ async def test_workers_wait_for_a_process_that_is_stopped_with_the_lock_and_then
     lease = timedelta(seconds=LEASE_SECONDS)
     ours, theirs = FORK_SERVER.Pipe()
     with closing(ours), closing(theirs):
-        async with outlast.connect(f"sqlite:///{path}") as backend, backend.worker([Gated], lease=lease):
-            execution = await backend.start(Gated)
+        async with (
+            outlast.connect(f"sqlite:///{path}") as backend,
+            backend.worker([GatedProgram], lease=lease),
+        ):
+            execution = await backend.start(GatedProgram)
             await effects.until(lambda: effects.attempts("gate") == [1])
             other = FORK_SERVER.Process(target=write_and_stop, args=(str(path), theirs))
             other.start()
@@ -87,7 +90,7 @@ async def test_workers_wait_for_a_process_that_is_stopped_with_the_lock_and_then
                     await until_stopped(other.pid)
                     effects.path.with_name("gate").touch()
                     await effects.until(lambda: effects.attempts("gate", "end") == [1])
-                    starting = asyncio.create_task(backend.start(Gated, id="meanwhile"))
+                    starting = asyncio.create_task(backend.start(GatedProgram, id="meanwhile"))
                     # Longer than the lease of the worker, which cannot renew it either.
                     _, waiting = await asyncio.wait([starting], timeout=1.5 * LEASE_SECONDS)
                     assert waiting

@@ -15,11 +15,23 @@ from pathlib import Path
 import pytest
 
 import outlast
-from outlast.cli.last_words import WORDS_MAX, forget_old, last_words_of, say_last, stacks_in
+from outlast.cli import supervisor
+from outlast.cli.last_words import (
+    WORDS_MAX,
+    forget_old,
+    last_words_of,
+    marks_beside,
+    say_last,
+    stacks_in,
+)
+from outlast.cli.supervisor import ProcessSupervisor, Terms, memory_kills
+from outlast.core.events import EventKind
+from outlast.core.records import Part
 from outlast.ports.durability.execution import ExecutionDescription
+from outlast.runtime.isolation.at_work import part_in
+from outlast.testing.contracts.crash.effects import PATIENCE_SECONDS
 from tests.children import Child
 from tests.crash.misbehaving import Behaving, Misbehaving, Taking
-from tests.crash.processes import PATIENCE_SECONDS
 
 pytestmark = [
     pytest.mark.crash,
@@ -33,7 +45,7 @@ RUNS = re.compile(r"^worker (\d+) runs", re.MULTILINE)
 class Command:
     """`outlast worker` as a process."""
 
-    def __init__(self, directory: Path, processes: int) -> None:
+    def __init__(self, directory: Path, processes: int, *options: str) -> None:
         self.url = f"sqlite:///{directory / 'runs.db'}"
         self._log = directory / "log"
         with self._log.open("wb") as log:
@@ -41,6 +53,7 @@ class Command:
                 [
                     *(sys.executable, "-m", "outlast.cli", "worker", "tests.crash.misbehaving"),
                     *("--backend", self.url, "--lease", str(LEASE_SECONDS), "--processes", str(processes)),
+                    *options,
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -96,12 +109,14 @@ Commands = Callable[[int], Command]
 
 
 async def held(execution: outlast.Execution) -> ExecutionDescription:
+    """Return the description of the execution once it is held."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            described = await execution.describe()
-            if described.held:
-                return described
-            await asyncio.sleep(0.05)
+        async for event in execution.events():
+            if event.kind == EventKind.EXECUTION_HELD:
+                break
+    described = await execution.describe()
+    assert described.held
+    return described
 
 
 @pytest.mark.parametrize(
@@ -123,7 +138,7 @@ async def test_d19_an_execution_that_ends_or_hangs_its_process_is_held_with_the_
         while not holding.done():
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await (await backend.start(Behaving)).result()
-            await asyncio.sleep(0.2)
+            await asyncio.wait([holding], timeout=0.2)
         described = await holding
         assert described.error is not None
         for said in (*parts, "misbehave", "outlast resume bad"):
@@ -274,3 +289,47 @@ def test_the_words_of_the_processes_that_ended_last_are_kept(tmp_path: Path) -> 
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         f"{number:08x}" for number in range(5, WORDS_MAX + 5)
     ]
+
+
+# The end of memory ------------------------------------------------------------------------------------------
+
+OUT_OF_MEMORY = """
+import os, signal, sys
+from pathlib import Path
+from outlast.runtime.isolation.at_work import MARKS, suspicion_of
+counters, words = sys.argv[1], sys.argv[2].partition(",")[2]
+MARKS.keep_in(Path(words).with_suffix(".marks"))
+with MARKS.at_work(suspicion_of("e")):
+    if counters:
+        Path(counters).write_text("pgfault 7\\noom_kill 4\\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""A process that ends as one does which the machine kills for want of memory."""
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+async def test_a_child_that_is_killed_for_want_of_memory_is_at_fault_itself(
+    is_counted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    counters = tmp_path / "vmstat"
+    counters.write_text("pgfault 7\noom_kill 3\n")
+    monkeypatch.setattr(supervisor, "COUNTERS", counters)
+    words: list[Path] = []
+
+    def command(link: str) -> list[str]:
+        words.append(Path(link.partition(",")[2]))
+        return [sys.executable, "-c", OUT_OF_MEMORY, str(counters) if is_counted else "", link]
+
+    supervising = ProcessSupervisor(Terms(1, command, dict(os.environ), LEASE_SECONDS))
+    running = asyncio.create_task(supervising.run())
+    await until(lambda: "was ended by SIGKILL" in caplog.text)
+    assert ("since there was no memory left" in caplog.text) is is_counted
+    assert part_in(marks_beside(words[0]), "e") is (Part.PRESENT if is_counted else Part.IDLE)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
+
+
+def test_where_nobody_counts_what_is_killed_for_want_of_memory_there_is_none(tmp_path: Path) -> None:
+    assert memory_kills(tmp_path / "vmstat") == 0
+    (tmp_path / "vmstat").write_text("pgfault 7\n")
+    assert memory_kills(tmp_path / "vmstat") == 0

@@ -10,22 +10,13 @@ from typing import Any
 import outlast
 from outlast.adapters.redis.clock import ServerClock
 from outlast.runtime.attempts.system_clock import SystemClock
-from tests.children import end_with_parent
+from outlast.testing.contracts.crash.effects import EFFECTS
+from outlast.testing.contracts.crash.processes import end_with_parent
+from outlast.testing.contracts.crash.programs import Asking, GatedProgram, PoisonProgram, Program
 from tests.crash.bad_neighbours import BadNeighbour
-from tests.crash.program import (
-    EFFECTS,
-    Asking,
-    Brief,
-    Flood,
-    Gated,
-    Late,
-    Poison,
-    Program,
-    Talk,
-    remember_looks_at_the_clock,
-)
+from tests.crash.program import Brief, Flood, Late, Talk, remember_looks_at_the_clock
 
-WORKFLOWS = [Program, Gated, Brief, Talk, Asking, Flood, Late, Poison, BadNeighbour]
+WORKFLOWS = [Program, GatedProgram, Brief, Talk, Asking, Flood, Late, PoisonProgram, BadNeighbour]
 
 
 def work_in_this_process(url: str, effects: str, lease_seconds: float, **options: Any) -> None:

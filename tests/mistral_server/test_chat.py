@@ -10,7 +10,7 @@ from mistralai.client import errors
 from outlast.testing.mistral_server import (
     Call,
     Execute,
-    Handoff,
+    HandOff,
     ModelPrompt,
     Output,
     Say,
@@ -38,7 +38,7 @@ def tool(call_id: str) -> Json:
 
 async def test_calls_are_made_answered_and_counted() -> None:
     def model(call: ModelPrompt) -> list[Output]:
-        if call.turn == 0:
+        if call.replies == 0:
             return [Call("get_rate", {"day": "mon"}), Call("get_rate", {"day": "tue"})]
         return [Say(" and ".join(call.results.values()))]
 
@@ -73,8 +73,8 @@ async def test_the_model_sees_the_request_as_it_was_sent() -> None:
             response_format={"type": "json_object"},
         )
     [call] = model.calls
-    assert (call.endpoint, call.model, call.agent_name) == ("chat", "mistral-small-latest", None)
-    assert (call.instructions, call.last_user_text, call.tool_names) == ("Be brief.", "Hi", ["get_rate"])
+    assert (call.endpoint, call.model, call.agent) == ("chat", "mistral-small-latest", None)
+    assert (call.instructions, call.text, call.tool_names) == ("Be brief.", "Hi", ["get_rate"])
     assert call.completion_args["temperature"] == 0.5
     assert call.completion_args["response_format"] == {"type": "json_object"}
 
@@ -124,7 +124,7 @@ async def test_an_answer_may_be_cut_short_and_there_may_be_several() -> None:
 
 
 async def test_chat_completions_have_no_handoffs() -> None:
-    async with cloud(ScriptedModel([[Handoff("back")]]), expects_errors=True) as world:
+    async with cloud(ScriptedModel([[HandOff("back")]]), expects_errors=True) as world:
         with pytest.raises(errors.SDKError, match="it can hand off to"):
             await world.sdk.chat.complete_async(model="m", messages=[USER])
         with pytest.raises(BaseExceptionGroup):

@@ -10,7 +10,7 @@ from outlast.testing.mistral_server import (
     Drop,
     Execute,
     Fault,
-    Handoff,
+    HandOff,
     Hang,
     ModelPrompt,
     Output,
@@ -62,10 +62,10 @@ async def test_parallel_calls_are_answered_and_the_history_shows_everything_in_o
         )
         assert [message.content for message in messages.messages] == ["Rates?", "Both."]
         first, second = model.calls
-        assert (first.turn, second.turn) == (0, 1)
-        assert (first.agent_name, first.agent_id, first.instructions) == ("rates", agent_id, "Be brief.")
+        assert (first.replies, second.replies) == (0, 1)
+        assert (first.agent, first.agent_id, first.instructions) == ("rates", agent_id, "Be brief.")
         assert first.tool_names == ["get_rate"]
-        assert first.last_user_text == "Rates?"
+        assert first.text == "Rates?"
         assert list(second.results) == [call_id for call_id, _ in calls_of(started)]
 
 
@@ -106,7 +106,7 @@ async def test_results_come_first_all_of_them_and_only_once() -> None:
 
 async def test_a_call_before_a_handoff_is_abandoned() -> None:
     model = ScriptedModel(
-        {"front": [[Call("get_rate"), Handoff("back")]], "back": [[Say("I am here.")], [Say("Yes.")]]}
+        {"front": [[Call("get_rate"), HandOff("back")]], "back": [[Say("I am here.")], [Say("Yes.")]]}
     )
     async with cloud(model) as world:
         back = await world.agent("back")
@@ -122,7 +122,7 @@ async def test_a_call_before_a_handoff_is_abandoned() -> None:
 async def test_a_server_side_handoff_goes_on_within_the_request_and_stays_with_the_next_agent() -> None:
     model = ScriptedModel(
         {
-            "front": [[Say("One moment."), Handoff("back")]],
+            "front": [[Say("One moment."), HandOff("back")]],
             "back": [
                 [Execute("web_search", {"query": "euro rate"}, {"hits": 2}), Say("2.5 %")],
                 [Say("Bye.")],
@@ -142,16 +142,16 @@ async def test_a_server_side_handoff_goes_on_within_the_request_and_stays_with_t
         assert outputs[2]["arguments"] == '{"query": "euro rate"}'
         assert response.usage.connectors == {"web_search": 1}
         assert response.usage.connector_tokens
-        assert model.calls[1].turn == 1
+        assert model.calls[1].replies == 1
         await world.sdk.beta.conversations.append_async(
             conversation_id=response.conversation_id, inputs="Bye"
         )
-        assert model.calls[2].agent_name == "back"
+        assert model.calls[2].agent == "back"
         assert model.unused == {}
 
 
 async def test_a_client_side_handoff_returns_to_the_caller_who_resumes_with_the_next_agent() -> None:
-    model = ScriptedModel({"front": [[Handoff("back")]], "back": [[Say("Here.")]]})
+    model = ScriptedModel({"front": [[HandOff("back")]], "back": [[Say("Here.")]]})
     async with cloud(model) as world:
         front = await world.agent("front", handoffs=[await world.agent("back")])
         conversations = world.sdk.beta.conversations
@@ -163,7 +163,7 @@ async def test_a_client_side_handoff_returns_to_the_caller_who_resumes_with_the_
 
 async def test_agents_that_hand_off_for_ever_fail_as_the_live_orchestration_does() -> None:
     def ping_pong(call: ModelPrompt) -> list[Output]:
-        return [Handoff(call.handoffs[0])]
+        return [HandOff(call.handoffs[0])]
 
     async with cloud(ping_pong) as world:
         one, two = await world.agent("one"), await world.agent("two")
@@ -257,7 +257,7 @@ async def test_a_conversation_that_is_not_stored_takes_the_whole_history_as_inpu
         ]
         again = await conversations.start_async(model="m", inputs=history, store=False)
         assert again.outputs[0].model_dump()["content"] == "2.5"
-        assert model.calls[1].turn == 1
+        assert model.calls[1].replies == 1
         stored = await conversations.start_async(model="m", inputs="Keep this")
         await conversations.append_async(
             conversation_id=stored.conversation_id, inputs="Not this", store=False

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.testing.mistral_server import Call, Execute, Handoff, Output, Say, ScriptedModel
+from outlast.testing.mistral_server import Call, Execute, HandOff, Output, Say, ScriptedModel
 from outlast.testing.mistral_server.identity import Identifiers, StandInClock
 from tests.mistral_server.cloud import Cloud, Json, calls_of, cloud, types_of
 
@@ -39,7 +39,7 @@ def script() -> ScriptedModel:
         [Execute("web_search"), Call("f"), Call("f", call_id="abcABC123")],
         [Say("Bye.")],
     ]
-    return ScriptedModel({"front": [[Handoff("back")]], "back": back})
+    return ScriptedModel({"front": [[HandOff("back")]], "back": back})
 
 
 async def test_the_same_program_gets_the_same_answers_and_another_seed_other_identifiers() -> None:

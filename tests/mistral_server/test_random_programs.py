@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from mistralai.client import errors
 
 from outlast.testing.contracts.examples import few_examples
-from outlast.testing.mistral_server import Call, Execute, Handoff, ModelPrompt, Output, Say, Think
+from outlast.testing.mistral_server import Call, Execute, HandOff, ModelPrompt, Output, Say, Think
 from tests.mistral_server.cloud import Cloud, Json, cloud
 from tests.mistral_server.streams import rebuilt, shown
 
 pytestmark = pytest.mark.server
 
-ANYONE = Handoff("anyone")
+ANYONE = HandOff("anyone")
 
 arguments = st.dictionaries(st.sampled_from(["day", "city"]), st.text(max_size=3) | st.integers(), max_size=2)
 output = st.one_of(
@@ -69,7 +69,7 @@ class Wanderer:
     def _aimed(self, call: ModelPrompt) -> Output:
         if not call.handoffs:
             return Say("Nobody to ask.")
-        return Handoff(call.handoffs[next(self._targets) % len(call.handoffs)])
+        return HandOff(call.handoffs[next(self._targets) % len(call.handoffs)])
 
 
 @dataclass

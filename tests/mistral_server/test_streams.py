@@ -19,7 +19,7 @@ from outlast.testing.mistral_server import (
     EndStream,
     Execute,
     Fault,
-    Handoff,
+    HandOff,
     Hang,
     Refuse,
     Say,
@@ -46,7 +46,7 @@ async def streamed(world: Cloud, **start: Any) -> list[Any]:
 async def test_a_stream_has_all_that_the_history_shows() -> None:
     model = ScriptedModel(
         {
-            "front": [[Say("One moment,  please.\n"), Handoff("back")]],
+            "front": [[Say("One moment,  please.\n"), HandOff("back")]],
             "back": [
                 [
                     Execute("web_search", {"query": "euro"}, {"hits": 1}),

@@ -14,7 +14,7 @@ from tests.runtime.stages import in_memory
 
 FOLDER = Path(__file__).parents[1] / "data" / "journals"
 ROOT = Path(__file__).parents[2]
-FORMAT = "v1"
+FORMAT = "v2"
 """The format of the records. After a change, pin the journals of the new format beside the old ones."""
 
 

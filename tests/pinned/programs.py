@@ -6,6 +6,7 @@ Nothing here uses `asyncio.wait_for`, which asks for other keys on Python 3.11 t
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -14,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import outlast
-from outlast.adapters.scripted.session import call, handoff, say
+from outlast.adapters.scripted import call, handoff, say
 from outlast.ports.durability.execution import Execution
 from outlast.ports.llm import ModelRequest
 from outlast.runtime.definitions.activity_source import ActivitySource
@@ -99,7 +100,11 @@ class Agents:
             call("nothing"),
         ]
         session = outlast.ScriptedSession(
-            {"front": [[handoff("expert")], say("Back.")], "expert": [calls, say("It rains."), say("Still.")]}
+            {
+                "front": [[handoff("expert")], say("Back.")],
+                "expert": [calls, say("It rains."), say("Still.")],
+            },
+            may_call_unknown_tools=True,
         )
         first = await outlast.Runner.run(front, request, session)
         second = await outlast.Runner.run(expert, "And now?", session)
@@ -398,6 +403,214 @@ async def fork(stage: Stage, execution: Execution, process: Process) -> Executio
     return await execution.fork(edits={"run:0/t1/call1": "no paper left"})
 
 
+gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+"""The gates of executions, by their ids."""
+
+
+@outlast.activity(name="pinned_pass_gate")
+async def pass_gate() -> str:
+    """Wait until somebody opens the gate."""
+    await gates[outlast.activity.info().execution_id].wait()
+    return "passed"
+
+
+@outlast.workflow.define(name="pinned.paused")
+class Paused:
+    """Is paused while a step is under way, while a timer runs, and while it waits for a message."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[str]:
+        done = [await pass_gate()]
+        await asyncio.sleep(5)
+        done.append(await note("slept"))
+        await outlast.workflow.wait_condition(lambda: len(self.said) == 2)
+        return [*done, *self.said]
+
+    @outlast.workflow.signal
+    async def say(self, text: str) -> None:
+        self.said.append(await note(text))
+
+
+async def pause(stage: Stage, execution: Execution, process: Process) -> None:
+    await stage.event(execution, "activity_started")
+    await execution.pause("stock-taking")
+
+    async def is_obeyed() -> bool | None:
+        return "stock-taking" in ((await execution.describe()).error or "") or None
+
+    await stage.until(is_obeyed)
+    gates[execution.id].set()
+    await stage.event(execution, "execution_paused")
+    await execution.signal("say", "during the first pause")
+    await execution.resume()
+    await stage.event(execution, "activity_completed", 2)
+    await execution.pause()
+    await stage.event(execution, "execution_paused", 2)
+    await stage.pass_time(6)
+    await execution.resume()
+    await stage.event(execution, "activity_completed", 3)
+    await execution.pause("for lunch")
+    await stage.event(execution, "execution_paused", 3)
+    await execution.signal("say", "during the last pause")
+    await execution.resume()
+
+
+@outlast.workflow.define(name="pinned.held_at_failure", on_failure="hold")
+class HeldAtFailure:
+    """Fails twice in a step, and is held each time until somebody resumes it."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[str]:
+        done = [await note("before"), await deliver("parcel"), await note("after")]
+        return [*done, *self.said]
+
+    @outlast.workflow.signal
+    async def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+async def resume(stage: Stage, execution: Execution, process: Process) -> None:
+    await stage.event(execution, "execution_held")
+    await execution.resume()
+    await stage.event(execution, "execution_held", 2)
+    await execution.signal("say", "while it was held")
+    mended.add(execution.id)
+    await execution.resume()
+
+
+def advised(request: ModelRequest) -> Any:
+    """Let a helper look at the gate twice, and then wait there."""
+    if request.agent == "helper":
+        return [call("pinned_note", {"what": "the gate"})] if request.turn == 1 else [say("It is shut.")]
+    if request.history:
+        return [call("helper", {"input": "And now?"})] if request.turn == 1 else [say("Done.")]
+    return [call("helper", {"input": "Look."}), call("pinned_pass_gate")]
+
+
+@outlast.workflow.define(name="pinned.steered")
+class Steered:
+    """Asks a person, and runs an agent with an agent as a tool; a person speaks to it, and interrupts it."""
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[str]:
+        name = await outlast.workflow.ask("Who are you?", to="the guard")
+        session = outlast.ScriptedSession(advised)
+        helper = outlast.Agent(model="m", name="helper", tools=[note])
+        chief = outlast.Agent(
+            model="m", name="chief", tools=[helper.as_tool(keeps_conversation=True), pass_gate]
+        )
+        try:
+            return [(await outlast.Runner.run(chief, name, session)).text]
+        except outlast.RunInterrupted as interrupted:
+            return [str(interrupted), (await outlast.Runner.run(chief, "Go on.", session)).text]
+
+
+async def steer(stage: Stage, execution: Execution, process: Process) -> None:
+    await stage.event(execution, "question_asked")
+    [question] = await execution.questions()
+    await execution.answer(question.key, "Ann", by="Bob")
+    await stage.event(execution, "tool_returned", 2)
+    await execution.say("Is it open?", by="Ann")
+    await execution.interrupt("it stays shut", by="Ann")
+
+
+@outlast.workflow.define(name="pinned.family")
+class Family:
+    """Has children of its own kind: one works, one fails, one gets a letter and one is cancelled."""
+
+    def __init__(self) -> None:
+        self.letters: list[str] = []
+
+    @outlast.workflow.entrypoint
+    async def run(self, role: str) -> list[Any]:
+        if role == "fails":
+            raise LookupError("nobody is here")
+        if role == "waits":
+            await outlast.workflow.wait_condition(lambda: bool(self.letters))
+            return self.letters
+        if role != "parent":
+            return [await note(role)]
+        works = await outlast.workflow.execute_child(Family, "works", on_parent_end="terminate")
+        try:
+            await outlast.workflow.execute_child(Family, "fails", id="pinned-child")
+        except outlast.ChildFailed as failed:
+            works.append(failed.kind)
+        reader = await outlast.workflow.start_child(Family, "waits")
+        await reader.signal("put", letter="näß 🌧")
+        other = await outlast.workflow.start_child(Family, "waits", on_parent_end="abandon")
+        await other.cancel()
+        return [works, await reader.result(), await self.status_of(other)]
+
+    async def status_of(self, child: outlast.workflow.ChildHandle) -> str:
+        try:
+            return str(await child.result())
+        except outlast.ChildFailed as failed:
+            return failed.status
+
+    @outlast.workflow.signal
+    def put(self, letter: str) -> None:
+        self.letters.append(letter)
+
+
+# Many tools ---------------------------------------------------------------------------------------------
+
+
+def no_fortunes(arguments: dict[str, Any]) -> outlast.Reject | outlast.Replace | None:
+    if arguments.get("days") == 7:
+        return outlast.Replace("a week of rain")
+    return outlast.Reject("that is too far ahead") if arguments.get("days", 1) > 7 else None
+
+
+def no_notes(text: str) -> outlast.Reject | outlast.Replace | None:
+    if "hail" in text:
+        return outlast.Reject("nobody may know")
+    return outlast.Replace("written down") if "noted" in text else None
+
+
+def equipped(request: ModelRequest) -> Any:
+    seen = [tool.name for tool in request.graph[request.agent].tools]
+    match request.turn:
+        case 1:
+            queries = ("look the weather up", "note")
+            return [call("search_tools", {"query": query}, call_id=query[:4]) for query in queries]
+        case 2:
+            days = [call("pinned_look_up", {"city": "Lyon", "days": n}, call_id=f"d{n}") for n in (1, 7, 70)]
+            return [*days, *(call("pinned_note", {"what": what}, call_id=what) for what in ("rain", "hail"))]
+        case 3:
+            return handoff("poet")
+    return say(f"{len(request.history)} {len(request.new)} {' '.join(seen)}")
+
+
+@outlast.workflow.define(name="pinned.many_tools")
+class ManyTools:
+    """Runs an agent that searches for its tools, whose calls are checked, and that hands off a part."""
+
+    @outlast.workflow.entrypoint
+    async def run(self) -> str:
+        poet = outlast.Agent(model="m", name="poet", tools=[note])
+        front = outlast.Agent(
+            model="m",
+            name="front",
+            tools=[outlast.ToolIndex([look_up, note, pay], limit=1)],
+            tool_choice="required",
+            max_parallel_tools=2,
+            tool_input_guardrails={"pinned_look_up": no_fortunes},
+            tool_output_guardrails={"*": no_notes},
+            handoffs=[
+                outlast.Handoff(poet, input_filter=[outlast.without_tool_calls, outlast.as_one_message])
+            ],
+        )
+        return (
+            await outlast.Runner.run(front, "What is the weather?", outlast.ScriptedSession(equipped))
+        ).text
+
+
 async def nothing(stage: Stage, execution: Execution, process: Process) -> None:
     """It needs nobody."""
 
@@ -413,6 +626,11 @@ PROGRAMS: dict[type[Any], tuple[list[Any], Deeds]] = {
     Checks: ([], nothing),
     Reopened: ([], retry),
     Forked: ([], fork),
+    Paused: ([], pause),
+    HeldAtFailure: ([], resume),
+    Steered: ([], steer),
+    Family: (["parent"], nothing),
+    ManyTools: ([], nothing),
 }
 """Each workflow with its arguments and with what happens to it."""
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from outlast.testing import MemoryStorage
 from outlast.testing.contracts.durability.in_store import InStore
-from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.stage import Process, Stage
+from outlast.testing.lifeline import Lifeline
 
 LEASE = timedelta(seconds=10)
 PATIENCE_SECONDS = 30.0

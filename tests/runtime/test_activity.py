@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from outlast.adapters.scripted.session import ScriptedSession, call
+from outlast.adapters.scripted import ScriptedSession, call
 from outlast.composition.running import Runner, execute_workflow
 from outlast.core.entries import FunctionResult
 from outlast.core.errors import DefinitionError, NotInWorkflow, UnknownDefinition
+from outlast.ports.definitions import ActivityDefinition
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity, defined_activity
 from outlast.runtime.definitions.agent import Agent
@@ -307,6 +308,24 @@ def test_a_function_whose_arguments_cannot_be_named_is_refused() -> None:
 def test_an_activity_that_this_process_does_not_define_is_named_in_the_error() -> None:
     with pytest.raises(UnknownDefinition, match="never-defined"):
         defined_activity("never-defined")
+
+
+def test_of_several_activities_of_one_name_the_one_that_is_called_is_found() -> None:
+    def defined() -> list[ActivityDefinition]:
+        @activity(name="activity-tests.namesake")
+        async def one() -> None: ...
+
+        @activity(name="activity-tests.namesake")
+        async def other() -> None: ...
+
+        return [one.definition, other.definition]
+
+    copies, originals = defined(), defined()  # The newest of each function counts.
+    for called in (copies, originals):
+        assert [defined_activity("activity-tests.namesake", one) for one in called] == originals
+    for unknown in (None, add.definition):
+        with pytest.raises(DefinitionError, match=r"other are all called 'activity-tests\.namesake'"):
+            defined_activity("activity-tests.namesake", unknown)
 
 
 def test_many_plain_calls_run_at_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 import outlast
 from outlast.core.agents import ToolSpec
 from outlast.core.errors import DefinitionError, NotSupported
-from outlast.runtime.definitions.agent import bind_agents, reachable
+from outlast.runtime.definitions.agent_binding import bind_agents, reachable
 
 
 @outlast.activity(name="agent_look_up")
@@ -127,3 +127,82 @@ async def test_a_session_refuses_what_it_cannot_do_before_the_first_call() -> No
     session = outlast.LocalSession(server_url="http://127.0.0.1:9", api_key="k")
     with pytest.raises(NotSupported, match="web_search"):
         await outlast.Runner.run(agent("a", tools=[outlast.WebSearchTool()]), "go", session)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"max_parallel_tools": 0}, "max_parallel_tools of agent 'a' is 0; use 1 or more"),
+        (
+            {"tool_choice": "use the best"},
+            "tool_choice of agent 'a' is 'use the best'; use one of auto, none",
+        ),
+        ({"tool_choice": "auto", "completion_args": {"tool_choice": "any"}}, "has tool_choice twice"),
+        ({"parallel_tool_calls": True, "completion_args": {"parallel_tool_calls": False}}, "twice"),
+        ({"tool_choice": "auto", "completion_args": 7}, "expected a mapping"),
+    ],
+)
+def test_tool_options_are_checked_where_the_agent_is_defined(options: Any, problem: str) -> None:
+    with pytest.raises(DefinitionError, match=problem):
+        agent("a", **options)
+
+
+async def test_an_agent_cannot_have_to_call_a_tool_that_it_does_not_have() -> None:
+    with pytest.raises(DefinitionError, match="'pay', which is not one of its tools: transfer_to_b"):
+        agent("a", tool_choice="pay", handoffs=[agent("b")])
+    payer = agent("a", tool_choice="pay", handoffs=[lambda: agent("b")])
+    with pytest.raises(DefinitionError, match="'pay', which is not one of its tools: transfer_to_b"):
+        await outlast.Runner.run(payer, "Go.", outlast.ScriptedSession({"a": ["Hi."]}))
+
+
+def index(*tools: Any) -> outlast.ToolIndex:
+    return outlast.ToolIndex(tools)
+
+
+@pytest.mark.parametrize(
+    ("options", "wording"),
+    [
+        (
+            {"tools": ["nope"]},
+            "something in tools that is not a tool: 'nope'; give an activity",
+        ),
+        ({"tools": [index("nope")]}, "something in tools that is not a tool: 'nope'"),
+        ({"tools": [index(outlast.WebSearchTool())]}, "something in tools that is not a tool: WebSearchTool"),
+        ({"tools": [dict]}, "something in tools that is not a tool: type"),
+        ({"tools": "nope"}, r"tools of agent 'a' must be a list, not 'nope': write \[...\]"),
+        ({"tools": double}, "tools of agent 'a' must be a list, not function"),
+        ({"tools": [lambda x: x]}, "no type hint on 'x'"),
+        ({"tools": [double, double]}, "two tools or handoffs called 'double'"),
+        (
+            {"tools": [agent("b").as_tool(name="b c")]},
+            "has a name the model API refuses",
+        ),
+        ({"tools": [agent("b"), agent("b")]}, "two tools or handoffs called 'b'"),
+        ({"handoffs": [7]}, "a handoff must be an Agent, its name, or a function that returns it; not int"),
+        ({"handoffs": [outlast.Handoff(agent("a"))]}, "agent 'a' hands off to itself"),
+        ({"handoffs": agent("b")}, "handoffs of agent 'a' must be a list, not Agent"),
+        ({"input_guardrails": print}, "input_guardrails of agent 'a' must be a list"),
+        ({"requires_approval": ["double"]}, "requires_approval of agent 'a' must be a dict, not list"),
+        (
+            {"tools": [double], "requires_approval": {"duoble": True}},
+            "agent 'a' requires approval of a tool 'duoble' that it does not have; its tools: double",
+        ),
+        ({"tool_choice": 7}, "tool_choice of agent 'a' must be text, not int"),
+        ({"max_parallel_tools": "3"}, "max_parallel_tools of agent 'a' is '3'; use 1 or more"),
+        ({"fallback_models": [7]}, "fallback_models of agent 'a' must be text, not int"),
+        ({"description": 7}, "description of agent 'a' must be text, not int"),
+        ({"output_type": "Answer"}, "output_type of agent 'a' has no JSON schema: it is 'Answer'"),
+        ({"output_type": agent}, "output_type of agent 'a' has no JSON schema: it is a function"),
+        ({"completion_args": 3}, "expected a mapping"),
+    ],
+)
+def test_a_mistake_in_an_agent_is_an_error_where_it_is_written(options: Any, wording: str) -> None:
+    with pytest.raises(DefinitionError, match=wording):
+        agent("a", **options)
+
+
+def test_what_only_a_run_can_know_is_not_refused_where_it_is_written() -> None:
+    later = outlast.AgentTool(lambda: agent("b"))
+    agent("a", tools=[later], requires_approval={"b": True}, tool_choice="b")
+    agent("a", handoffs=[lambda: agent("b")], tool_choice="transfer_to_b")
+    agent("a", handoffs=["b", outlast.Handoff("c"), outlast.Handoff(lambda: agent("d"))])

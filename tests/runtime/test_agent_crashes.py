@@ -11,9 +11,9 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 import outlast
-from outlast.adapters.scripted.session import call, say
+from outlast.adapters.scripted import call, handoff, say
 from outlast.core.errors import ExecutionAlreadyEnded, NotPending
-from outlast.core.events import ApprovalRequestedData
+from outlast.core.events import ApprovalRequestedData, QuestionAskedData
 from outlast.core.json import JSON, canonical
 from outlast.core.summaries import SUMMARISER
 from outlast.ports.durability.execution import Execution
@@ -21,10 +21,10 @@ from outlast.ports.llm import ModelRequest
 from outlast.testing import MemoryStorage
 from outlast.testing.contracts.durability.activities import AT_ONCE
 from outlast.testing.contracts.durability.in_store import InStore
-from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.stage import Stage, transcript
 from outlast.testing.contracts.durability.world import World, here
 from outlast.testing.contracts.examples import few_examples
+from outlast.testing.lifeline import Lifeline
 
 LEASE = timedelta(seconds=10)
 Reply = list[list[Any]]
@@ -52,6 +52,19 @@ async def check(text: str) -> outlast.Replace | None:
     return outlast.Replace(text.replace("7", "8")) if "7" in text else None
 
 
+def careful(arguments: dict[str, Any]) -> outlast.Reject | outlast.Replace | None:
+    what = str(arguments.get("what"))
+    if "0.1" in what:
+        return outlast.Reject("not this one")
+    return outlast.Replace("there is no need") if "1.1" in what else None
+
+
+def discreet(text: str) -> outlast.Reject | outlast.Replace | None:
+    if "2.0" in text:
+        return outlast.Reject("not for you")
+    return outlast.Replace(text.replace("done", "****")) if "0.0" in text else None
+
+
 SHORT = outlast.SummariseHistory(3, keep_turns=1, count=lambda entry: 1)
 
 
@@ -62,7 +75,10 @@ def reply_to(program: dict[str, Any], request: ModelRequest) -> Any:
     calls: list[Reply] = program["calls"]
     turn = request.turn
     if turn <= len(calls):
-        return [call(f"crashes_{tool}", {"what": what}) for tool, what in calls[turn - 1]]
+        made = [call(f"crashes_{tool}", {"what": what}) for tool, what in calls[turn - 1]]
+        if program.get("searches"):
+            made.append(call("search_tools", {"query": f"crashes {calls[turn - 1][0][0]}"}))
+        return [*made, handoff("twin")] if turn == program.get("hands off") else made
     return say("no number" if turn <= len(calls) + program["wrong answers"] else '{"value": 7}')
 
 
@@ -72,19 +88,33 @@ class OneRun:
 
     @outlast.workflow.entrypoint
     async def run(self, program: dict[str, Any]) -> list[Any]:
-        agent = outlast.Agent(
-            model="m",
-            name="solo",
-            tools=[do, risk],
-            output_type=int,
-            input_guardrails=[check],
-            output_guardrails=[check],
-        )
+        tools = [do, risk]
+        options: dict[str, Any] = {
+            "model": "m",
+            "tools": [outlast.ToolIndex(tools, limit=1)] if program.get("searches") else tools,
+            "output_type": int,
+            "output_guardrails": [check],
+            "max_parallel_tools": program.get("at once"),
+            "tool_input_guardrails": {"*": careful} if program.get("guards") else {},
+            "tool_output_guardrails": {"*": discreet} if program.get("guards") else {},
+        }
+        twin = outlast.Agent(name="twin", **options)
+        part = outlast.Handoff(twin, input_filter=outlast.without_tool_calls)
+        agent = outlast.Agent(name="solo", input_guardrails=[check], handoffs=[part], **options)
         session = outlast.ScriptedSession(
-            lambda request: reply_to(program, request), context=[SHORT] if program["summaries"] else []
+            lambda request: reply_to(program, request),
+            context=[SHORT] if program["summaries"] else [],
+            may_call_unknown_tools=True,
         )
         try:
-            result = await outlast.Runner.run(agent, "Go.", session, max_tool_calls=program["most"])
+            result = await outlast.Runner.run(
+                agent,
+                "Go.",
+                session,
+                max_turns=program.get("turns", 10),
+                max_tool_calls=program["most"],
+                on_limit="raise" if program.get("raises") is None else "ask",
+            )
         except outlast.LimitExceeded as error:
             return [str(error), [entry.to_wire() for entry in error.entries]]
         return [result.output, [entry.to_wire() for entry in result.entries]]
@@ -107,20 +137,32 @@ def programs(draw: st.DrawFn) -> dict[str, Any]:
         "wrong answers": draw(st.integers(0, 2)),
         "summaries": draw(st.booleans()),
         "most": draw(st.sampled_from([100, 100, 3])),
+        "at once": draw(st.sampled_from([None, 1, 2])),
+        "guards": draw(st.booleans()),
+        "searches": draw(st.booleans()),
+        "hands off": draw(st.sampled_from([0, 1, 2])),
+        "turns": draw(st.sampled_from([10, 2, 1])),
+        "raises": draw(st.sampled_from([None, 0, 1, 2])),
     }
 
 
 class Person:
-    """Decides about each call as its name says; decides twice where the first decision was lost."""
+    """Decides about each call as its name says; decides twice where the first decision was lost.
 
-    def __init__(self, execution: Execution) -> None:
+    Raises every limit by as much as the program says.
+    """
+
+    def __init__(self, execution: Execution, raises: int | None = None) -> None:
         self._execution = execution
+        self._raises = raises
         self._task = asyncio.create_task(self._decide())
 
     async def _decide(self) -> None:
         async for asked in self._execution.events():
             if isinstance(asked.data, ApprovalRequestedData):
                 await self._decide_about(asked.data.call_id, str(asked.data.arguments))
+            elif isinstance(asked.data, QuestionAskedData):
+                await self._raise_limit(asked.data)
 
     async def _decide_about(self, call_id: str, arguments: str) -> None:
         try:
@@ -135,6 +177,13 @@ class Person:
         except (NotPending, ExecutionAlreadyEnded):
             return  # The stream was behind: the run has ended.
 
+    async def _raise_limit(self, asked: QuestionAskedData) -> None:
+        used = int(asked.question.split(" has used ")[1].split()[0])
+        try:
+            await self._execution.answer(asked.key, used + self._raises if self._raises else None)
+        except (NotPending, ExecutionAlreadyEnded):
+            return  # The stream was behind.
+
     async def close(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
@@ -147,7 +196,7 @@ async def outcome(
     stage = Stage(InStore(MemoryStorage()), LEASE, 30.0)
     try:
         execution, world = await stage.start(OneRun, program)
-        person = Person(await stage.again(execution))
+        person = Person(await stage.again(execution), program.get("raises"))
         for number in crashes:
             assert isinstance(stage.storage, InStore)
             lifeline = Lifeline(
@@ -173,7 +222,7 @@ async def outcome(
 
 
 def said_by(data: dict[str, Any]) -> JSON:
-    return {name: value for name, value in data.items() if name != "due_at"}
+    return {name: value for name, value in data.items() if name not in ("due_at", "id")}
 
 
 @few_examples(30)

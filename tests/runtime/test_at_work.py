@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ from outlast.runtime.attempts.threads import in_thread
 from outlast.runtime.executions.lost_workers import (
     ABSENT_COUNTS_ONCE_IN,
     COUNTS,
+    INNOCENT,
     Witness,
     judged,
     lost_reason,
     recovery,
 )
-from outlast.runtime.executions.suspects import FRUITLESS_MAX
+from outlast.runtime.executions.lost_workers import kept as count_for
+from outlast.runtime.executions.suspects import FRUITLESS_MAX, TRIED_ALONE
 from outlast.runtime.isolation import at_work
 from outlast.runtime.isolation.at_work import (
     MARKS,
@@ -34,6 +37,7 @@ from outlast.runtime.isolation.at_work import (
     find_fault,
     mark_of,
     part_in,
+    suspicion_of,
 )
 from outlast.runtime.isolation.tasks import attempt_task, isolated_attempts
 from outlast.runtime.isolation.watchdog import Section, watched, watching
@@ -105,9 +109,21 @@ def test_only_code_that_is_at_work_alone_as_its_process_ends_by_itself_is_alone(
         assert parts(kept, "a", "b") == [Part.PRESENT, Part.ABSENT]
 
 
-def test_marks_tell_nothing_if_nobody_is_at_work_or_the_file_is_not_there(kept: Path, tmp_path: Path) -> None:
-    find_fault(kept, True)
-    assert parts(kept, "a") == [None]
+def test_marks_of_suspicion_are_read_where_no_code_was_at_work_and_the_process_ended_by_itself(
+    kept: Path,
+) -> None:
+    with MARKS.at_work(suspicion_of("a")):
+        assert parts(kept, "a", "b") == [Part.IDLE, Part.IDLE]
+        find_fault(kept, True)
+        assert parts(kept, "a", "b") == [Part.PRESENT, Part.ABSENT]
+        with MARKS.at_work(mark_of("b")):
+            assert parts(kept, "a", "b") == [Part.TRIED, Part.ALONE]
+            find_fault(kept, False)
+            assert parts(kept, "a", "b") == [Part.ABSENT, Part.PRESENT]
+    assert parts(kept, "a") == [Part.IDLE]
+
+
+def test_marks_tell_nothing_if_the_file_is_not_there_or_not_whole(kept: Path, tmp_path: Path) -> None:
     find_fault(tmp_path / "another", True)
     assert parts(tmp_path / "another", "a") == [None]
     (tmp_path / "another").write_bytes(b"cut")
@@ -149,7 +165,7 @@ async def test_what_an_attempt_runs_on_the_loop_and_in_threads_is_marked_as_its_
         assert len(seen) == 5
         await asyncio.to_thread(look, "afterwards")
     assert [*MARKS.words][1:] == [0] * (len(MARKS.words) - 1)
-    assert seen["afterwards"] is None
+    assert seen["afterwards"] is Part.IDLE
 
 
 async def test_an_attempt_that_waits_is_not_at_work(kept: Path) -> None:
@@ -157,7 +173,7 @@ async def test_an_attempt_that_waits_is_not_at_work(kept: Path) -> None:
     with isolated_attempts(10.0):
         waiting = attempt_task(asyncio.wait_for(go_on.wait(), 60), "activity", "a")
         await asyncio.sleep(0)
-        assert parts(kept, "a") == [None]
+        assert parts(kept, "a") == [Part.IDLE]
         with MARKS.at_work(mark_of("b")):
             assert parts(kept, "a") == [Part.ABSENT]
         go_on.set()
@@ -200,7 +216,7 @@ async def test_a_thread_that_is_left_behind_stays_marked_until_it_ends(kept: Pat
     assert parts(kept, "a") == [Part.PRESENT]
     go_on.set()
     async with asyncio.timeout(60):
-        while parts(kept, "a") != [None]:  # noqa: ASYNC110 - a thread ends
+        while parts(kept, "a") != [Part.IDLE]:  # noqa: ASYNC110 - a thread ends
             await asyncio.sleep(0.005)
 
 
@@ -213,7 +229,9 @@ def test_only_the_owner_can_read_the_marks(kept: Path) -> None:
 # What marks count -------------------------------------------------------------------------------------------
 
 
-def lost(fruitless: int, token: int = 1) -> Claim:
+def lost(before: int, token: int = 1, claims: int = 1) -> Claim:
+    """Return a claim after so many losses that count, and so many claims since that number was written."""
+    fruitless = count_for(before) + claims
     return Claim("e", "w", "b", token, length=1, consumed=0, recovered_from="a", fruitless=fruitless)
 
 
@@ -224,25 +242,41 @@ def witness(part: Part | None) -> Witness:
 @pytest.mark.parametrize("before", range(FRUITLESS_MAX))
 def test_a_loss_counts_as_much_as_the_code_had_part_in_it(before: int) -> None:
     for part, counts in COUNTS.items():
-        judgement = judged(lost(before + 1), witness(part))
-        assert judgement.fruitless == min(before + counts, FRUITLESS_MAX)
+        most = max(before, TRIED_ALONE) if part in INNOCENT else FRUITLESS_MAX
+        assert judged(lost(before), witness(part)).fruitless == min(before + counts, most)
     assert COUNTS[Part.ABSENT] == 0 < COUNTS[Part.PRESENT] == COUNTS[None] < COUNTS[Part.ALONE]
 
 
+@pytest.mark.parametrize("claims", [2, 3, 100])
+def test_a_claim_that_was_lost_before_it_was_begun_does_not_count(claims: int) -> None:
+    for part in (None, *Part):
+        assert judged(lost(3, claims=claims), witness(part)).fruitless == 3
+
+
+@pytest.mark.parametrize("before", [*range(FRUITLESS_MAX), 100])
+def test_what_losses_count_is_kept_until_the_next_one(before: int) -> None:
+    for is_begun, counts in ((True, 1), (False, 0)):
+        claim = lost(0)
+        again = replace(claim, fruitless=count_for(before, is_begun=is_begun) + 1)
+        assert before >= FRUITLESS_MAX or judged(again, witness(None)).fruitless == before + counts
+        released = replace(claim, fruitless=count_for(before, is_begun=is_begun), recovered_from=None)
+        assert judged(released, witness(None)).fruitless == before
+
+
 def test_now_and_then_a_loss_counts_also_for_code_that_was_not_at_work() -> None:
-    counts = [judged(lost(1, token), witness(Part.ABSENT)).fruitless for token in range(100)]
+    counts = [judged(lost(0, token), witness(Part.ABSENT)).fruitless for token in range(100)]
     assert sum(counts) == 100 // ABSENT_COUNTS_ONCE_IN
 
 
 def test_a_claim_that_nobody_lost_is_not_judged() -> None:
-    released = Claim("e", "w", "b", 1, length=1, consumed=0, fruitless=3)
-    assert judged(released, witness(Part.ALONE)) == released
+    released = Claim("e", "w", "b", 1, length=1, consumed=0, fruitless=count_for(3))
+    assert judged(released, witness(Part.ALONE)) == replace(released, fruitless=3)
 
 
 @pytest.mark.parametrize("part", [None, *Part])
 def test_a_worker_that_is_lost_while_it_holds_an_execution_always_counts(part: Part | None) -> None:
     """Then reading its journal may be what ends the worker: the next one must know."""
-    assert judged(lost(FRUITLESS_MAX + 1), witness(part)) == lost(FRUITLESS_MAX + 1)
+    assert judged(lost(FRUITLESS_MAX), witness(part)).fruitless == FRUITLESS_MAX + 1
 
 
 def test_the_reason_of_a_hold_names_only_the_workers_that_count() -> None:
@@ -263,4 +297,4 @@ def test_the_reason_of_a_hold_counts_workers_that_left_no_record() -> None:
 
 
 def test_the_part_in_a_loss_is_recorded() -> None:
-    assert [recovery(lost(1), 1.0, witness(part)).part for part in (None, *Part)] == [None, *Part]
+    assert [recovery(lost(0), 1.0, witness(part)).part for part in (None, *Part)] == [None, *Part]

@@ -19,9 +19,10 @@ from outlast.core.errors import (
 )
 from outlast.core.json import JSON
 from outlast.ports.journal import Message
-from outlast.runtime.definitions import workflow
+from outlast.runtime.definitions import known_workflows, workflow
 from outlast.runtime.executions.inbox_messages import SignalMessage, decode_message
-from outlast.runtime.executions.journaled_backend import ENVELOPE_BYTES, JournaledBackend
+from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.runtime.executions.journaled_execution import ENVELOPE_BYTES
 from outlast.testing.contracts.durability.waiting import Mailbox
 from outlast.testing.contracts.durability.workflows import (
     Gated,
@@ -101,7 +102,7 @@ async def test_a_process_without_the_workflow_may_send_and_watch_but_not_ask(
 
     async with in_memory() as stage:
         execution, _ = await stage.start(Elsewhere)
-        monkeypatch.delitem(workflow._defined, "backend-tests.elsewhere")
+        monkeypatch.delitem(known_workflows._defined, "backend-tests.elsewhere")
         await execution.signal("put", {"a": (1, 2)})
         await execution.signal("no such signal", 1)
         await execution.signal("put", 1, 2, 3)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import outlast
-from outlast.adapters.scripted.session import call, say
+from outlast.adapters.scripted import call, say
 from outlast.core.entries import Entry
 from outlast.core.errors import DefinitionError
 from outlast.core.events import TurnStartedData

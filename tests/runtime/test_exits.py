@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from outlast.adapters.scripted.session import ScriptedSession, call, say
+from outlast.adapters.scripted import ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.entries import FunctionResult
 from outlast.core.errors import ForeignError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import outlast
-from outlast.adapters.scripted.session import handoff, say
+from outlast.adapters.scripted import call, handoff, say
 from outlast.core.errors import DefinitionError
 from outlast.core.events import GuardrailData
 from outlast.ports.llm import ModelReply, ModelRequest
@@ -198,3 +198,92 @@ async def test_verdicts_are_journaled_and_come_out_the_same_in_every_process(tmp
     assert looked_up == ["4111", "Fine, I think.", "bad"]
     assert "guardrail_rejected" in kinds
     assert "turn_started" not in kinds
+
+
+# Guardrails of tools ------------------------------------------------------------------------------------
+
+
+def shout(text: str) -> str:
+    """Say it loudly."""
+    return text.upper()
+
+
+async def shouted(said: str, **guardrails: Any) -> str:
+    """Return the result of one call of `shout` as the model gets it."""
+    agent = clerk(tools=[shout], **guardrails)
+    session = outlast.ScriptedSession({"clerk": [call("shout", {"text": said}), "Done."]})
+    result = await outlast.Runner.run(agent, "go", session)
+    [answer] = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
+    return answer
+
+
+async def test_each_guardrail_of_a_tool_sees_what_the_one_before_has_left() -> None:
+    def quote(text: str) -> outlast.Replace:
+        return outlast.Replace(f"<{text}>")
+
+    def limit(run: outlast.RunContext[Any], text: str) -> outlast.Replace | None:
+        return outlast.Replace(f"{run.tool}: {text[:3]}") if len(text) > 3 else None
+
+    assert await shouted("hey", tool_output_guardrails={"shout": [quote, limit]}) == "shout: <HE"
+    assert await shouted("hey", tool_output_guardrails={"*": quote, "shout": limit}) == "shout: <HE"
+
+
+@pytest.mark.parametrize("of", ["tool_input_guardrails", "tool_output_guardrails"])
+async def test_a_guardrail_of_a_tool_that_fails_lets_nothing_pass(of: str) -> None:
+    def fails(given: Any) -> None:
+        raise LookupError("no list")
+
+    odd: Any = lambda given: "no"  # noqa: E731
+    assert "the guardrail failed with LookupError: no list" in await shouted("hey", **{of: {"*": fails}})
+    assert "returned a str; return None, Reject" in await shouted("hey", **{of: {"*": odd}})
+
+
+async def test_a_guardrail_does_not_see_arguments_that_do_not_fit_nor_change_those_that_do() -> None:
+    seen: list[Any] = []
+
+    def spoil(arguments: dict[str, Any]) -> None:
+        seen.append({**arguments})
+        arguments["text"] = "spoilt"
+
+    agent = clerk(tools=[shout], tool_input_guardrails={"shout": spoil})
+    calls = [call("shout", {"text": "hey"}), call("shout", {"txt": "hey"})]
+    session = outlast.ScriptedSession({"clerk": [calls, "Done."]})
+    result = await outlast.Runner.run(agent, "go", session)
+    results = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
+    assert results[0] == "HEY"
+    assert "missing" in results[1].lower()
+    assert seen == [{"text": "hey"}]
+
+
+async def test_a_run_that_fails_with_its_tools_fails_with_a_rejected_call() -> None:
+    agent = clerk(tools=[shout], tool_input_guardrails={"shout": lambda given: outlast.Reject("not now")})
+    session = outlast.ScriptedSession({"clerk": [call("shout", {"text": "hey"})]}, raise_on_tool_fail=True)
+    with pytest.raises(outlast.CallRejected, match="rejected by '<lambda>'; it was not made: not now"):
+        await outlast.Runner.run(agent, "go", session)
+
+
+async def test_a_replacement_that_no_record_can_hold_is_not_sent_to_the_model() -> None:
+    def flood(text: str) -> outlast.Replace:
+        return outlast.Replace("x" * 3_000_000)
+
+    agent = clerk(tools=[shout], tool_output_guardrails={"shout": flood})
+    session = outlast.ScriptedSession({"clerk": [call("shout", {"text": "hey"}), "Done."]})
+    result = await outlast.Runner.run(agent, "go", session, id="flood", backend="memory:")
+    [answer] = [entry.result for entry in result.entries if isinstance(entry, outlast.FunctionResult)]
+    assert "its result cannot be shown" in answer
+    assert len(answer) < 1000
+
+
+@pytest.mark.parametrize("guardrail", ["text", 7, str, lambda: None, look_up, awaits_activity, clerk()])
+def test_a_guardrail_of_a_tool_must_be_a_plain_function(guardrail: Any) -> None:
+    with pytest.raises(DefinitionError, match="guardrail"):
+        clerk(tools=[shout], tool_input_guardrails={"shout": [guardrail]})
+
+
+async def test_a_guardrail_of_a_tool_that_the_agent_does_not_have_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="has a guardrail of a tool 'shuot' that it does not have"):
+        clerk(tools=[shout], tool_output_guardrails={"shuot": no_secrets})
+    later = outlast.AgentTool(lambda: outlast.Agent(model="m", name="other"))
+    agent = clerk(tools=[shout, later], tool_output_guardrails={"shuot": no_secrets})
+    with pytest.raises(DefinitionError, match="has a guardrail of a tool 'shuot' that it does not have"):
+        await run(agent, "go")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from outlast.adapters.scripted.session import ScriptedSession, call, say
+from outlast.adapters.scripted import ScriptedSession, call, say
 from outlast.composition.agent_workflow import AgentWorkflow
 from outlast.composition.backends import connect
 from outlast.composition.running import Runner

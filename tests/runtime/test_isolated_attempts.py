@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import inspect
 import itertools
+import sys
+import threading
 import time
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -48,6 +53,119 @@ async def test_an_exit_in_a_task_of_an_attempt_fails_that_task(error: BaseExcept
 
     with isolated_attempts(LIMIT):
         assert await attempt_task(attempt(), "a") == "went on"
+
+
+def schedule_soon(callback: Callable[[], object]) -> None:
+    asyncio.get_running_loop().call_soon(callback)
+
+
+def schedule_later(callback: Callable[[], object]) -> None:
+    asyncio.get_running_loop().call_later(0.001, callback)
+
+
+def schedule_from_a_thread(callback: Callable[[], object]) -> None:
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(loop.call_soon_threadsafe, callback))
+    thread.start()
+    thread.join()
+
+
+def schedule_by_a_future(callback: Callable[[], object]) -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.add_done_callback(lambda _: callback())
+    future.set_result(None)
+
+
+@pytest.fixture
+async def reported() -> AsyncIterator[list[dict[str, Any]]]:
+    """Yield what the loop would log: the reports of exceptions in callbacks."""
+    loop, reports = asyncio.get_running_loop(), list[dict[str, Any]]()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, report: reports.append(report))
+    yield reports
+    loop.set_exception_handler(before)
+
+
+SCHEDULES = [schedule_soon, schedule_later, schedule_from_a_thread, schedule_by_a_future]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+async def test_an_exit_in_a_callback_of_an_attempt_is_logged_as_any_exception_of_a_callback(
+    schedule: Callable[..., None], error: BaseException, reported: list[dict[str, Any]]
+) -> None:
+    def leave_at_once() -> None:
+        raise error
+
+    async def attempt() -> str:
+        schedule(leave_at_once)
+        await asyncio.sleep(0.02)
+        return "went on"
+
+    with isolated_attempts(LIMIT):
+        assert await attempt_task(attempt(), "mine") == "went on"
+    [report] = reported
+    assert "callback of activity 'mine'" in report["message"]
+    assert isinstance(report["exception"], ForeignError)
+    assert report["exception"].__cause__ is error
+
+
+async def test_a_callback_of_an_attempt_that_holds_the_loop_is_interrupted(
+    reported: list[dict[str, Any]],
+) -> None:
+    async def attempt() -> str:
+        asyncio.get_running_loop().call_soon(spin)
+        await asyncio.sleep(0.001)
+        return "went on"
+
+    with isolated_attempts(LIMIT):
+        assert await attempt_task(attempt(), "mine") == "went on"
+    [report] = reported
+    assert isinstance(report["exception"], ActivityBlocked)
+    assert report["exception"].place.rpartition(" ")[2] == "spin"
+
+
+async def test_callbacks_get_what_they_were_given_and_can_be_cancelled() -> None:
+    got: list[Any] = []
+
+    async def attempt() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(got.append, 1)
+        loop.call_soon(got.append, 2).cancel()
+        handle = loop.call_later(0.001, got.append, 3)
+        assert handle.when() <= loop.time() + 0.001
+        await asyncio.sleep(0.02)
+
+    with isolated_attempts(LIMIT):
+        await attempt_task(attempt(), "a")
+    assert got == [1, 3]
+
+
+async def test_an_exit_in_a_callback_of_nobody_s_attempt_is_left_alone() -> None:
+    def look() -> None:
+        seen.append(sys._getframe(1).f_code.co_name)
+
+    seen: list[str] = []
+    with isolated_attempts(LIMIT):
+        asyncio.get_running_loop().call_soon(look)
+        await asyncio.sleep(0)
+    assert seen != ["_run_contained"]
+    assert seen
+
+
+async def test_a_loop_gets_its_own_methods_back_unless_somebody_has_replaced_them() -> None:
+    methods = vars(asyncio.get_running_loop())
+    before = dict(methods)
+    with isolated_attempts(LIMIT), isolated_attempts(LIMIT):
+        assert {"call_soon", "call_soon_threadsafe", "call_at"} <= methods.keys()
+    assert methods.keys() == before.keys()
+    with isolated_attempts(LIMIT):
+        theirs = methods["call_at"] = functools.partial(methods["call_at"])
+    assert methods.pop("call_at") is theirs
+    methods["call_soon"] = mine = functools.partial(asyncio.get_running_loop().call_soon)
+    with isolated_attempts(LIMIT):
+        assert methods["call_soon"] is not mine
+    assert methods.pop("call_soon") is mine
 
 
 async def test_code_that_holds_the_loop_fails_with_the_name_of_its_activity() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 
 import outlast
 from outlast.adapters.memory.store import MemoryStore
-from outlast.adapters.scripted.session import call, say
-from outlast.core.errors import DefinitionError
+from outlast.adapters.scripted import call, say
+from outlast.core.errors import BudgetExceeded, DefinitionError, MaxTurnsExceeded
+from outlast.core.failure import Failure
 from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.runtime.runs.raising import Raise
 from outlast.testing.virtual_clock import IdleAwareEventLoop, VirtualClock
 
 made: list[str] = []
@@ -176,3 +179,73 @@ async def test_a_limit_that_makes_no_sense_is_refused_before_anything_happens(li
     with pytest.raises(DefinitionError, match=next(iter(limits))):
         await run(**limits)
     assert made == []
+
+
+async def test_nobody_can_be_asked_in_a_plain_script() -> None:
+    with pytest.raises(outlast.DefinitionError, match="give it an id and a backend"):
+        await run(max_turns=1, on_limit="ask")
+    assert made == []
+
+
+COST = Failure.of(BudgetExceeded("clerk", "cost", Decimal("0.5"), Decimal("0.51")))
+CALLS = Failure.of(BudgetExceeded("clerk", "tool_calls", 3, 5))
+TURNS = Failure.of(MaxTurnsExceeded("clerk", 4))
+
+
+@pytest.mark.parametrize(
+    ("limit", "answer", "problem"),
+    [
+        (COST, "0.52", None),
+        (COST, 0.51, "0.51 are used already"),
+        (COST, 0.5, None),
+        (COST, None, None),
+        (COST, "much", "not a number of US dollars"),
+        (COST, "Infinity", "not a number"),
+        (COST, True, "not a number"),
+        (COST, [1], "not a number"),
+        (CALLS, 5, None),
+        (CALLS, 4, "5 are used already"),
+        (CALLS, 5.5, "not a number of tool calls"),
+        (TURNS, 5, None),
+        (TURNS, 4, None),
+    ],
+)
+def test_an_answer_about_a_limit_is_a_number_that_suffices(
+    limit: Failure, answer: Any, problem: str | None
+) -> None:
+    faults = Raise.of(limit).faults_in(answer)
+    assert [problem in fault for fault in faults if problem is not None] == [True] * bool(problem)
+    assert bool(faults) == bool(problem)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (COST, "has used 0.51 of 0.5 US dollars"),
+        (CALLS, "has used 5 of 3 tool calls"),
+        (TURNS, "has used 4 of 4 turns"),
+    ],
+)
+def test_the_question_about_a_limit_says_what_is_used(limit: Failure, words: str) -> None:
+    assert words in Raise.of(limit).text
+
+
+async def test_a_limit_of_money_needs_the_price_of_every_model_of_a_run_before_the_first_call() -> None:
+    judge = outlast.Agent(model="judging", name="judge")
+    expert = outlast.Agent(model="knowing", name="expert", description="Knows.", input_guardrails=[judge])
+    clerk = outlast.Agent(model="m", name="clerk", tools=[expert], fallback_models=["n"])
+    asked: list[str] = []
+
+    def script(request: ModelRequest) -> ModelReply:
+        asked.append(request.agent)
+        return ModelReply(entries=(say("Yes."),))
+
+    session = outlast.ScriptedSession(script, prices={"m": outlast.Price(call=1)})
+    with pytest.raises(outlast.UnknownPrice, match="judging, knowing, n;"):
+        await outlast.Runner.run(clerk, "go", session, max_cost=5)
+    guarded = outlast.Agent(model="m", name="clerk", input_guardrails=[judge])
+    with pytest.raises(outlast.UnknownPrice, match="judging;"):
+        await outlast.Runner.run(guarded, "go", session, max_cost=5)
+    assert asked == []
+    result = await outlast.Runner.run(outlast.Agent(model="m", name="alone"), "go", session, max_cost=5)
+    assert result.cost == 1

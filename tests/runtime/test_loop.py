@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.core.errors import DeterminismError
-from outlast.runtime.executions.workflow_loop import ExecutionEvicted, WorkflowLoop
+from outlast.runtime.executions.unwinding import ExecutionEvicted
+from outlast.runtime.executions.workflow_loop import WorkflowLoop
 
 START = 1_700_000_000.0
 FOREVER = 1e9

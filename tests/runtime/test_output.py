@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 import outlast
-from outlast.adapters.scripted.session import handoff, say
+from outlast.adapters.scripted import handoff, say
 from outlast.core.errors import DefinitionError
 from outlast.core.events import AnswerRejectedData
 from outlast.core.json import decode
@@ -112,14 +112,15 @@ class Opaque:
 
 @pytest.mark.parametrize("kind", [Opaque, lambda: None, "NoSuchType"])
 async def test_a_type_without_a_schema_is_refused_before_anything_happens(kind: Any) -> None:
-    agent = outlast.Agent(model="m", name="scorer", output_type=kind)
     with pytest.raises(DefinitionError, match="'scorer' has no JSON schema"):
         await outlast.Runner.run(
-            agent, "go", outlast.ScriptedSession(lambda request: pytest.fail("was asked"))
+            outlast.Agent(model="m", name="scorer", output_type=kind),
+            "go",
+            outlast.ScriptedSession(lambda request: pytest.fail("was asked")),
         )
 
 
-def scorer(**more: Any) -> outlast.Agent[Score]:
+def scorer(**more: Any) -> outlast.Agent[Any, Score]:
     return outlast.Agent(model="m", name="scorer", output_type=Score, **more)
 
 

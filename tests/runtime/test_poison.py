@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -28,19 +29,22 @@ from outlast.core.records import (
     StepScheduled,
 )
 from outlast.ports.durability.execution import Execution
-from outlast.ports.journal import Claim
+from outlast.ports.journal import Claim, Store, Work
 from outlast.runtime.executions import lost_workers
-from outlast.runtime.executions.lost_workers import LAST_WORDS_MAX, Witness, lost_reason, recovery
+from outlast.runtime.executions.lost_workers import LAST_WORDS_MAX, Witness, kept, lost_reason, recovery
 from outlast.runtime.executions.suspects import FRUITLESS_MAX, TRIED_ALONE
+from outlast.runtime.isolation.at_work import MARKS, mark_of, part_by, suspicion_of
 from outlast.testing.contracts.durability.activities import AT_ONCE
 from outlast.testing.contracts.durability.in_store import InStore
-from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.poison import DEATHS, Long
 from outlast.testing.contracts.durability.stage import Process, Stage, Supervisor, current_process
 from outlast.testing.contracts.durability.workflows import Steps
 from outlast.testing.contracts.durability.world import here, worlds
 from outlast.testing.contracts.examples import few_examples
+from outlast.testing.lifeline import Lifeline
 from tests.runtime.stages import LEASE, in_memory, worker_on
+
+T = TypeVar("T")
 
 LEASE_SECONDS = LEASE.total_seconds()
 
@@ -85,20 +89,23 @@ class Scene:
     """True if culprits end their process by something that has no mark."""
     under_way: list[tuple[Process, str]] = field(default_factory=list)
     """The executions whose activities are under way, each with the process that carries it."""
-    left: dict[str, tuple[set[str], bool]] = field(default_factory=dict)
+    left: dict[str, tuple[set[int], bool]] = field(default_factory=dict)
+    """The marks of each process that has ended, and whether its own code ended it."""
 
     def ends(self, process: Process, culprit: str | None) -> None:
         """Note that the process is ended, by the code of one of its executions or from outside."""
-        at_work = {id for one, id in self.under_way if one is process and id in self.in_threads}
+        assert isinstance(process._storage, InStore)
+        executions = process._storage.storage.medium.executions  # type: ignore[attr-defined]
+        carried = [id for id, one in executions.items() if one.owner == process.identity]
+        # All processes of a test are in this one, and so are their marks of suspicion.
+        marks = {suspicion_of(id) for id in carried} & {*MARKS.words}
+        marks |= {mark_of(id) for one, id in self.under_way if one is process and id in self.in_threads}
         if culprit is not None and not self.hides:
-            at_work.add(culprit)
-        self.left[str(process.identity)] = at_work, culprit is not None
+            marks.add(mark_of(culprit))
+        self.left[str(process.identity)] = marks, culprit is not None
 
     def part(self, worker: str, id: str) -> Part | None:
-        at_work, is_at_fault = self.left.get(worker, (set(), False))
-        if id not in at_work:
-            return Part.ABSENT if at_work else None
-        return Part.ALONE if is_at_fault and len(at_work) == 1 else Part.PRESENT
+        return part_by(*self.left[worker], id) if worker in self.left else None
 
 
 @outlast.activity(name="lasting", retry_policy_max_attempts=100, retry_policy_initial_interval=AT_ONCE)
@@ -137,21 +144,23 @@ class Crowd:
     doomed: list[Execution]
     innocent: list[Execution]
 
-    async def is_settled(self) -> bool:
-        """Return whether every execution has ended as it must; raise at once if one was harmed."""
-        described = [await execution.describe() for execution in self.innocent]
-        assert [one for one in described if one.held or one.status == "failed"] == []
-        if any(one.status == "running" for one in described):
-            return False
-        doomed = [await execution.describe() for execution in self.doomed]
-        return all(one.held or one.status == "failed" for one in doomed)
-
     async def settle(self, seconds: float) -> None:
         passed = 0.0
-        while not await self.is_settled():
+        while not await is_settled(self.innocent, self.doomed):
             assert passed < seconds, "not everything has come to an end"
             await self.stage.pass_time(5.0)
             passed += 5.0
+
+
+async def is_settled(innocent: list[Execution], doomed: list[Execution]) -> bool:
+    """Return whether every execution has ended as it must; raise at once if one was harmed."""
+    described = [await execution.describe() for execution in innocent]
+    harmed = [one.error for one in described if one.held or one.status == "failed"]
+    assert not harmed, harmed[0]
+    if any(one.status == "running" for one in described):
+        return False
+    described = [await execution.describe() for execution in doomed]
+    return all(one.held or one.status == "failed" for one in described)
 
 
 async def crowd(
@@ -250,6 +259,137 @@ async def deaths_in(case: Case, seconds: float = 4000.0) -> int:
             return ours.supervisor.deaths
 
 
+# Processes that are lost at any point -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of a process at one of its calls: just before the call has its effect, or just after."""
+
+    call: str
+    number: int
+    """How many calls of that name there were; of claims, those that gave an execution."""
+    after: bool = True
+
+
+class Mortal(Lifeline):
+    """Is cut at the call at which its process is to be lost."""
+
+    def __init__(self, store: Store, loss: Loss | None) -> None:
+        super().__init__(store)
+        self.loss = loss
+        self.seen: Counter[str] = Counter()
+
+    async def _pass_on(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        if self.loss is None or name != self.loss.call:
+            return await super()._pass_on(name, call)
+        if name != "claim":
+            self._cut_if_due(name, after=False)
+        result = await super()._pass_on(name, call)
+        if not isinstance(result, Work) or result.claims:
+            self.seen[name] += 1
+            self._cut_if_due(name, after=True)
+        return result
+
+    def _cut_if_due(self, name: str, *, after: bool) -> None:
+        assert self.loss is not None
+        if self.loss.after is after and self.seen[name] + (not after) == self.loss.number:
+            self.cut()
+            self._check_alive()
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Executions beside each other, and the processes that are lost one after the other."""
+
+    losses: tuple[tuple[Loss, ...], ...]
+    """Of each place for a process, the losses of the first processes there; the last process stays."""
+    innocent: tuple[float, ...]
+    doomed: tuple[tuple[int, float], ...] = ()
+
+
+async def carries_on(fleet: Fleet, seconds: float = 4000.0) -> None:
+    """Let processes work and be lost until all has come to its end; raise if an innocent one is held."""
+
+    async def keep_one_alive(stage: Stage, losses: Iterator[Loss]) -> None:
+        assert isinstance(stage.storage, InStore)
+        while True:
+            store = Mortal(stage.storage.storage.open(), next(losses, None))
+            backend = await stage.enter(stage.storage.open_on(store))
+            process = await stage.worker(Doomed, Lasting, backend=backend, part=scene.part)
+            await store.died.wait()
+            if str(process.identity) not in scene.left:
+                scene.ends(process, None)
+            await process.kill()
+
+    scene = Scene()
+    current_scene.set(scene)
+    with silenced():
+        async with in_memory() as stage:
+            doomed = [(await stage.start(Doomed, *given))[0] for given in fleet.doomed]
+            innocent = [(await stage.start(Lasting, lasts))[0] for lasts in fleet.innocent]
+            keeping = [asyncio.create_task(keep_one_alive(stage, iter(losses))) for losses in fleet.losses]
+            try:
+                passed = 0.0
+                while not await is_settled(innocent, doomed):
+                    assert passed < seconds, "not everything has come to an end"
+                    await stage.pass_time(5.0)
+                    passed += 5.0
+            finally:
+                for task in keeping:
+                    task.cancel()
+                await asyncio.wait(keeping)
+
+
+LOSSES = st.builds(
+    Loss,
+    call=st.sampled_from(["claim", "append", "append", "read"]),
+    number=st.integers(1, 4),
+    after=st.booleans(),
+)
+
+
+@few_examples(15)
+@given(
+    st.builds(
+        Fleet,
+        losses=st.lists(st.lists(LOSSES, max_size=12).map(tuple), min_size=1, max_size=3).map(tuple),
+        innocent=st.lists(st.sampled_from([0.0, 8.0, 40.0]), min_size=1, max_size=8).map(tuple),
+        doomed=st.lists(st.tuples(st.sampled_from([0, 3]), st.just(0.0)), max_size=2).map(tuple),
+    )
+)
+async def test_d19_nobody_is_held_whose_code_was_not_at_work_wherever_workers_are_lost(fleet: Fleet) -> None:
+    await carries_on(fleet)
+
+
+UNBEGUN = Fleet(((Loss("append", 1), *[Loss("claim", 1)] * 8),), (40.0,))
+"""One process is lost that has begun the execution, and then eight that have only claimed it."""
+BEGUN = Fleet(((*[Loss("append", 1)] * 3, *[Loss("append", 2)] * 5),), (40.0,))
+"""Three processes are lost as soon as they may begin the execution, and five as soon as they may try it."""
+
+
+@pytest.mark.parametrize("fleet", [UNBEGUN, BEGUN], ids=["unbegun", "begun"])
+async def test_d19_processes_that_are_lost_one_after_the_other_get_nobody_held(fleet: Fleet) -> None:
+    await carries_on(fleet)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "name", "broken"),
+    [
+        pytest.param(UNBEGUN, "_UNIT", 1, id="counts a claim that was not begun"),
+        pytest.param(BEGUN, "INNOCENT", frozenset(), id="holds whoever was not at work"),
+    ],
+)
+async def test_d19_the_property_sees_losses_that_count_too_much(
+    fleet: Fleet, name: str, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lost_workers, name, broken)
+    with pytest.raises(AssertionError, match="workers in a row"):
+        await carries_on(fleet)
+
+
+# Marks ------------------------------------------------------------------------------------------------------
+
 CULPRITS = st.lists(st.tuples(st.sampled_from([0, 3]), st.just(0.0)), min_size=1, max_size=4).map(tuple)
 INNOCENT = st.lists(st.sampled_from([0.0, 8.0, 40.0, 150.0]), min_size=1, max_size=20).map(tuple)
 
@@ -301,7 +441,7 @@ async def test_d19_a_culprit_without_a_mark_is_held_since_a_loss_counts_now_and_
     assert await deaths_in(HIDDEN, 1500.0) > DEATHS
     monkeypatch.setattr(lost_workers, "ABSENT_COUNTS_ONCE_IN", 10**9)
     with pytest.raises(AssertionError, match="not everything has come to an end"):
-        await deaths_in(HIDDEN, 1500.0)
+        await deaths_in(HIDDEN, 600.0)
 
 
 async def test_d19_marks_must_not_blame_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,7 +587,7 @@ async def test_d19_a_suspect_with_mail_is_given_back_without_being_claimed_again
             suspects = [(await stage.start(Long, 20.0))[0] for _ in range(4)]
             medium = stage.storage.storage.medium  # type: ignore[attr-defined]
             for execution in suspects:
-                medium.executions[execution.id].fruitless = TRIED_ALONE
+                medium.executions[execution.id].fruitless = kept(TRIED_ALONE)
                 await execution.cancel()
             _, store = await worker_on(stage, Lifeline, Long)
             await stage.pass_time(1.0)
@@ -470,10 +610,10 @@ async def test_d15_a_worker_that_stops_before_a_trial_begins_leaves_the_count_as
             process = await stage.worker(Long)
             await stage.soon(fresh.result())
             suspect, world = await stage.start(Long, 0.0)
-            medium.executions[suspect.id].fruitless = FRUITLESS_MAX - 1
+            medium.executions[suspect.id].fruitless = kept(FRUITLESS_MAX - 1)
             await stage.until(lambda: owned(medium.executions[suspect.id]))
             await stage.soon(process.stop())
-            assert medium.executions[suspect.id].fruitless == FRUITLESS_MAX - 1
+            assert medium.executions[suspect.id].fruitless == kept(FRUITLESS_MAX - 1)
             assert not world.effects
             await stage.worker(Long)
             assert await stage.later(suspect.result(), LEASE_SECONDS) == "long done"

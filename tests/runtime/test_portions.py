@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -28,18 +28,19 @@ from outlast.core.records import (
 )
 from outlast.ports.durability.workflow_context import WorkflowInfo
 from outlast.ports.journal import Delivery
-from outlast.runtime.definitions import workflow
-from outlast.runtime.definitions.workflow import definition_of
-from outlast.runtime.executions import execution_driver, journaled_backend, live_execution, loading
+from outlast.runtime.definitions import determinism_guard, workflow
+from outlast.runtime.definitions.known_workflows import definition_of
+from outlast.runtime.executions import event_streams, execution_driver, journal_reading, live_execution
+from outlast.runtime.executions.journal_reading import decoded
 from outlast.runtime.executions.live_execution import LiveExecution
-from outlast.runtime.executions.loading import decoded, load
+from outlast.runtime.executions.loading import load
 from outlast.runtime.isolation import pace
 from outlast.testing.contracts.durability.agents import Careful
-from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.stage import transcript
 from outlast.testing.contracts.durability.waiting import Mailbox
 from outlast.testing.contracts.durability.workflows import Asyncio, Echo, Steps
 from outlast.testing.contracts.examples import few_examples
+from outlast.testing.lifeline import Lifeline
 from tests.runtime.stages import in_memory, worker_on
 from tests.runtime.test_driver import Writes
 
@@ -57,7 +58,7 @@ def smallest_portions() -> Iterator[None]:
         patch.setattr(pace, "PORTION_SECONDS", 0.0)
         patch.setattr(execution_driver, "INPUTS_AT_ONCE", 1)
         patch.setattr(execution_driver, "MESSAGES_AT_ONCE", 1)
-        for module in (loading, journaled_backend):
+        for module in (journal_reading, event_streams):
             patch.setattr(module, "RECORDS_AT_ONCE", 1)
         yield
 
@@ -230,7 +231,7 @@ class Pages(Lifeline):
 
 
 async def test_a_store_reads_very_long_journals_and_inboxes_a_few_at_a_time() -> None:
-    few = loading.RECORDS_AT_ONCE
+    few = journal_reading.RECORDS_AT_ONCE
     assert few == execution_driver.MESSAGES_AT_ONCE
     numbers = list(range(2 * few + 3))
     async with in_memory() as stage:
@@ -253,7 +254,7 @@ async def test_a_store_reads_very_long_journals_and_inboxes_a_few_at_a_time() ->
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
 async def test_the_last_page_may_be_full_or_not(more: int) -> None:
-    length = 3 * loading.RECORDS_AT_ONCE + more
+    length = 3 * journal_reading.RECORDS_AT_ONCE + more
     async with in_memory() as stage:
         execution, _ = await stage.start(Mailbox)
         for number in range(length - 1):
@@ -303,6 +304,16 @@ async def awake() -> None:
 # Code that never comes to rest
 
 
+@workflow.define(name="portions.soon")
+class SoonAtRest:
+    """Waits by running, for a short time."""
+
+    @workflow.entrypoint
+    async def run(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
 @workflow.define(name="portions.busy")
 class Busy:
     """Waits by running."""
@@ -336,6 +347,26 @@ def test_code_that_runs_on_and_on_is_given_up_with_its_place() -> None:
     assert 0.02 <= raised.value.seconds <= time.monotonic() - began
     assert raised.value.place.startswith(f"{__file__}:")
     assert raised.value.place.endswith("in Busy.run")
+    execution.close()
+
+
+def test_code_that_a_busy_machine_keeps_waiting_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = determinism_guard.workflow_code
+
+    def kept_waiting() -> AbstractContextManager[None]:
+        time.sleep(0.01)
+        return entered()
+
+    monkeypatch.setattr(live_execution, "workflow_code", kept_waiting)
+    monkeypatch.setattr(live_execution, "CALLBACKS_AT_ONCE", 1)
+    definition = definition_of(SoonAtRest)
+    started = ExecutionStarted(at=1.0, workflow=definition.name, arguments={})
+    info = WorkflowInfo("x", definition.name)
+    execution = LiveExecution(definition, info, [started], limit_bytes=MANY_BYTES, running_seconds_max=0.05)
+    began = time.monotonic()
+    to_rest(execution)
+    assert time.monotonic() - began > 0.2
+    assert execution.machine.end is not None
     execution.close()
 
 

@@ -6,45 +6,12 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 import outlast
 from outlast import workflow
-from outlast.adapters.scripted.session import call, say
-
-SECRET = "a prompt that no log may show"
-
-
-@outlast.activity(retry_policy_initial_interval=timedelta(0))
-async def weigh(what: str) -> str:
-    """Weigh something."""
-    if outlast.activity.info().attempt == 1:
-        raise LookupError("the scales are in use")
-    return SECRET
-
-
-@outlast.activity(requires_approval=True)
-async def ship(what: str) -> str:
-    """Ship something."""
-    return SECRET
-
-
-@workflow.define(name="progress_of_shipping")
-class Shipping:
-    @workflow.entrypoint
-    async def run(self, question: str) -> str:
-        def reply(request: Any) -> Any:
-            match request.turn:
-                case 1:
-                    return call("weigh", {"what": SECRET})
-                case 2:
-                    return call("ship", {"what": SECRET})
-            return say(SECRET)
-
-        agent = outlast.Agent(model="m", name="clerk", tools=[weigh, ship])
-        return (await outlast.Runner.run(agent, question, outlast.ScriptedSession(reply))).text
+from tests.shipping import SECRET, Shipping, approved
 
 
 @pytest.fixture
@@ -64,15 +31,9 @@ def logged() -> Iterator[list[logging.LogRecord]]:
     logger.removeHandler(keeping)
 
 
-async def ship_it() -> str:
+async def ship_it() -> None:
     async with outlast.connect("memory:") as backend, backend.worker([Shipping]):
-        execution = await backend.start(Shipping, SECRET, id="s-1")
-        async for event in execution.events():
-            if event.kind is outlast.EventKind.APPROVAL_REQUESTED:
-                (waiting,) = await execution.pending()
-                await execution.decide(waiting.call_id, "allow")
-        await execution.result()
-    return execution.id
+        await approved(await backend.start(Shipping, SECRET, id="s-1"))
 
 
 async def test_each_thing_that_happens_is_one_line(logged: list[logging.LogRecord]) -> None:
@@ -80,13 +41,14 @@ async def test_each_thing_that_happens_is_one_line(logged: list[logging.LogRecor
     lines = [record.getMessage() for record in logged]
     words = [" ".join(line.split()[2:4]) for line in lines]
     assert [*words[:5], *words[7:]] == [
-        "of progress_of_shipping",
+        "of shipping",
         "turn of",
         "tool weigh",
         "tool weigh",
         "turn of",
         "tool ship",
         "turn of",
+        "activity pack",
         "completed after",
     ]
     assert "failed at attempt 1 with LookupError; the next attempt begins in 0.0 s" in lines[2]
@@ -96,8 +58,8 @@ async def test_each_thing_that_happens_is_one_line(logged: list[logging.LogRecor
     assert not any(SECRET in line for line in lines)
     fields = vars(logged[1])
     assert (fields["execution_id"], fields["event"], fields["agent"]) == ("s-1", "step_completed", "clerk")
-    assert fields["model"] == "m"
-    assert "turn of agent clerk (m) at" in lines[1]
+    assert fields["model"] == "m-1"
+    assert "turn of agent clerk (m-1) at" in lines[1]
     assert fields["seconds"] >= 0
     assert not any(SECRET in repr(vars(record)) for record in logged)
 

@@ -14,7 +14,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 import outlast
-from outlast.adapters.scripted.session import Script, call, handoff, say
+from outlast.adapters.scripted import Script, call, handoff, say
 from outlast.composition import durable_run
 from outlast.core.agents import ToolSpec
 from outlast.core.entries import AgentHandoff, Entry, FunctionCall, ToolExecution, UnknownEntry
@@ -79,6 +79,18 @@ def careful(text: str) -> outlast.Reject | outlast.Replace | None:
     return outlast.Replace(text.replace("7", "8")) if "7" in text else None
 
 
+def careful_call(arguments: dict[str, JSON]) -> outlast.Reject | outlast.Replace | None:
+    if arguments.get("left") in (7, 8):
+        return outlast.Reject("it is seven") if arguments["left"] == 7 else outlast.Replace("about nine")
+    return outlast.Reject("no ghosts") if arguments.get("what") == "ghost" else None
+
+
+def careful_result(text: str) -> outlast.Reject | outlast.Replace | None:
+    if "Aside" in text or "1" in text:
+        return outlast.Reject("it is bad") if "Aside" in text else outlast.Replace(text.replace("1", "2"))
+    return None
+
+
 def cost(tokens: int) -> outlast.Usage:
     return outlast.Usage(prompt_tokens=tokens, completion_tokens=1, total_tokens=tokens + 1)
 
@@ -103,6 +115,7 @@ class Program:
         typed: bool = False,
         summaries: bool = False,
         raises: bool = False,
+        guards: bool = False,
         **limits: Any,
     ) -> None:
         judge = outlast.Agent(model="m", name="front", instructions="judge")
@@ -112,11 +125,13 @@ class Program:
             "model": "m",
             "output_type": int if typed else None,
             "output_guardrails": [guardrails[name] for name in checks],
+            "tool_input_guardrails": {"*": careful_call} if guards else {},
+            "tool_output_guardrails": {"*": careful_result} if guards else {},
         }
         back = outlast.Agent(name="back", tools=[add, shelf], **shared)
         self.agent = outlast.Agent(
             name="front",
-            handoffs=[back],
+            handoffs=[outlast.Handoff(back, input_filter=outlast.without_tool_calls) if guards else back],
             input_guardrails=[guardrails[name] for name in checks[:1]],
             tools=[add, ask_aside, shelf],
             **shared,
@@ -126,7 +141,10 @@ class Program:
         self._inputs = inputs
         self._limits = limits
         self._session = outlast.ScriptedSession(
-            self._reply, raise_on_tool_fail=raises, context=[SHORT] if summaries else []
+            self._reply,
+            raise_on_tool_fail=raises,
+            context=[SHORT] if summaries else [],
+            may_call_unknown_tools=True,
         )
 
     def _reply(self, request: ModelRequest) -> ModelReply:
@@ -201,6 +219,7 @@ programs = st.builds(
     typed=st.booleans(),
     summaries=st.booleans(),
     raises=st.sampled_from([False, False, False, True]),
+    guards=st.booleans(),
     max_turns=st.sampled_from([10, 10, 10, 3, 2, 1]),
     max_tool_calls=st.sampled_from([None, None, 0, 2]),
     max_total_tokens=st.sampled_from([None, None, 7, 25]),
@@ -227,6 +246,15 @@ async def test_a_durable_run_has_the_result_of_a_plain_run_now_and_later(
     event(expected[0].__name__ if isinstance(expected[0], type) else "an answer")
     assert await program.outcome(id=run_id, backend=backend) == expected
     assert await program.outcome(id=run_id, backend=backend) == expected
+
+
+async def test_a_handoff_behind_one_that_the_server_made_is_that_of_the_next_agent(
+    backend: outlast.Backend,
+) -> None:
+    to_front = AgentHandoff(previous_agent_name="back", next_agent_name="front")
+    program = Program([[handoff("back")], [to_front, handoff("back")]])
+    expected = await program.outcome()
+    assert await program.outcome(id="twice", backend=backend) == expected
 
 
 @asynccontextmanager

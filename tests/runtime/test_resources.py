@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.runtime.attempts.shared_resources import HELD_BACK_SECONDS_MAX, SharedResources
+from outlast.testing.virtual_clock import VirtualClock
 
 
 class Shop:
@@ -102,3 +103,19 @@ async def test_closed_resources_open_nothing() -> None:
         pass
     with pytest.raises(RuntimeError, match="closed"):
         await resources.get("a", Shop().thing("a"))
+
+
+async def test_what_a_server_asked_to_leave_alone_is_held_back_for_that_time() -> None:
+    clock = VirtualClock()
+    async with SharedResources(clock) as resources:
+        assert resources.held_back("a") == 0.0
+        resources.hold_back("a", 5)
+        resources.hold_back("a", 2)
+        resources.hold_back("b", 100_000)
+        assert [resources.held_back(key) for key in ("a", "b", "c")] == [5, HELD_BACK_SECONDS_MAX, 0]
+        clock.step(1000)  # Only the wall clock.
+        await clock.advance(4)
+        assert resources.held_back("a") == 1
+        await clock.advance(1)
+        resources.hold_back("c", 1)
+        assert [resources.held_back(key) for key in ("a", "c")] == [0, 1]

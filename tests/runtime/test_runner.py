@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator
 
 import outlast
-from outlast.adapters.scripted.session import call, handoff, say
+from outlast import testing
+from outlast.adapters.scripted import call, handoff, say
 from outlast.core.entries import Entry
 from outlast.core.errors import DefinitionError, ModelRefused
 from outlast.core.events import AttemptFailedData, EventKind, ToolCalledData
@@ -76,7 +77,9 @@ class Script:
 
     @outlast.workflow.entrypoint
     async def run(self, script: str, inputs: str, raise_on_tool_fail: bool = False) -> dict[str, Any]:
-        session = outlast.ScriptedSession(scripts[script], raise_on_tool_fail=raise_on_tool_fail)
+        session = outlast.ScriptedSession(
+            scripts[script], raise_on_tool_fail=raise_on_tool_fail, may_call_unknown_tools=True
+        )
         result = await outlast.Runner.run(agent(), inputs, session)
         return {"text": result.text, "turns": result.turns, "entries": wire(result.entries)}
 
@@ -164,7 +167,8 @@ async def test_a_handoff_goes_on_with_the_other_agent_and_its_tools_only() -> No
                 call("shout", {"text": "hi"}),
                 say("bye"),
             ],
-        }
+        },
+        may_call_unknown_tools=True,
     )
     result = await outlast.Runner.run(front, "go", session)
     assert result.agent is helper
@@ -265,7 +269,7 @@ async def test_cancelling_closes_the_open_calls_in_the_same_write() -> None:
 
 async def test_a_refused_model_call_ends_the_run() -> None:
     with pytest.raises(ModelRefused):
-        await outlast.Runner.run(agent(), "go", outlast.ScriptedSession({}))
+        await outlast.Runner.run(agent(), "go", outlast.ScriptedSession({"solo": [testing.fail(404)]}))
 
 
 @pytest.mark.parametrize("inputs", ["", "  ", [], [{"nonsense": 1}], 7, None])
@@ -442,7 +446,8 @@ async def test_a_run_in_a_workflow_and_a_plain_run_have_the_same_transcript(scri
     whole = {"solo": [*script, say("end")]}
     scripts["random"] = whole
     _, durable = await run_in_memory(Script, "random", "go")
-    plain = await outlast.Runner.run(agent(), "go", outlast.ScriptedSession(whole))
+    session = outlast.ScriptedSession(whole, may_call_unknown_tools=True)
+    plain = await outlast.Runner.run(agent(), "go", session)
     assert durable["entries"] == wire(plain.entries)
     assert durable["turns"] == plain.turns
 

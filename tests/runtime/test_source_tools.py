@@ -14,7 +14,7 @@ from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON
 from outlast.ports.resources import Resources
 from outlast.ports.tools import Effect, ToolOutput, ToolSource
-from outlast.runtime.definitions.agent import BoundAgents, bind_agents
+from outlast.runtime.definitions.agent_binding import BoundAgents, bind_agents
 
 OBJECT: dict[str, JSON] = {"type": "object", "properties": {}}
 
@@ -65,7 +65,7 @@ def bound(*sources: Names, **options: object) -> BoundAgents:
         **options,  # type: ignore[arg-type]  # whatever a test gives
     )
     agents = bind_agents(agent, {source.name: source.tools for source in sources})
-    agents.check_approvals(())
+    agents.check_checked(())
     return agents
 
 

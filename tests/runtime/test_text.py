@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+import outlast
 from outlast import Agent, LocalSession, RemoteSession, Runner, ScriptedSession, connect, workflow
 from outlast.adapters.memory.deltas import MemoryDeltas
 from outlast.adapters.memory.store import Medium, MemoryStore
-from outlast.adapters.scripted.session import call, say
+from outlast.adapters.scripted import call, fail, say
 from outlast.core.agents import AgentGraph
 from outlast.core.entries import MessageOutput
 from outlast.core.errors import (
@@ -360,7 +361,7 @@ async def test_a_run_in_a_plain_script_can_be_watched() -> None:
     assert result.text == "Rain, rain."
     assert [event async for event in run.events()] == events
     # A session used again goes on with its conversation.
-    with pytest.raises(ModelRefused, match="2 replies"):
+    with pytest.raises(outlast.ActivityFailed, match="2 replies"):
         await Runner.run(poet, "More.", session)
 
 
@@ -399,7 +400,7 @@ async def test_a_watched_run_has_the_events_of_a_durable_one() -> None:
 
 
 async def test_a_watched_run_that_fails_says_so_in_its_result_alone() -> None:
-    run = Runner.run_streamed(Agent(model="m", name="poet"), "Write.", ScriptedSession({"poet": []}))
+    run = Runner.run_streamed(Agent(model="m", name="poet"), "Write.", ScriptedSession({"poet": [fail(404)]}))
     kinds = [event.kind async for event in run.events()]
     assert kinds == ["turn_started", "model_failed"]
     with pytest.raises(ModelRefused):
@@ -417,7 +418,7 @@ async def test_a_watched_run_ends_with_its_block(fresh_writer: Writer) -> None:
 
 
 async def test_a_streamed_run_that_cannot_run_is_refused_at_once() -> None:
-    poet, session = Agent(model="m", name="poet"), ScriptedSession({"poet": []})
+    poet, session = Agent(model="m", name="poet"), ScriptedSession({"poet": [fail(404)]})
     for durably in ({}, {"id": "refused", "backend": "memory:"}):
         with pytest.raises(DefinitionError, match="empty"):
             Runner.run_streamed(poet, "", session, **durably)  # type: ignore[arg-type]  # both are texts
@@ -459,7 +460,9 @@ async def test_a_durable_run_is_watched_and_after_a_reconnect_goes_on_where_it_w
 
 async def test_a_durable_run_that_fails_is_watched_to_its_end() -> None:
     poet = Agent(model="m", name="poet")
-    run = Runner.run_streamed(poet, "Write.", ScriptedSession({"poet": []}), id="f-1", backend="memory:")
+    run = Runner.run_streamed(
+        poet, "Write.", ScriptedSession({"poet": [fail(404)]}), id="f-1", backend="memory:"
+    )
     kinds = [event.kind async for event in run.events()]
     assert kinds[-2:] == ["model_failed", "execution_failed"]
     with pytest.raises(ModelRefused):
@@ -470,7 +473,7 @@ async def test_a_durable_run_that_fails_is_watched_to_its_end() -> None:
 class WatchedInside:
     @workflow.entrypoint
     async def run(self) -> None:
-        Runner.run_streamed(Agent(model="m", name="poet"), "Write.", ScriptedSession({"poet": []}))
+        Runner.run_streamed(Agent(model="m", name="poet"), "Write.", ScriptedSession({"poet": [fail(404)]}))
 
 
 async def test_the_error_in_a_workflow_says_how_to_watch_its_runs() -> None:

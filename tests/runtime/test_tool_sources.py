@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import outlast
-from outlast.adapters.scripted.session import call, say
+from outlast.adapters.scripted import call, say
 from outlast.core.agents import ToolSpec
 from outlast.core.errors import DefinitionError, UnknownTool
 from outlast.core.events import ActivityCompletedData, ResultUnsentData, ToolCalledData, ToolReturnedData

@@ -28,12 +28,12 @@ from outlast.core.records import (
 )
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
-from outlast.runtime.executions import journaled_backend as backend_module
+from outlast.runtime.executions import event_streams, journaled_execution
 from outlast.testing.contracts.durability.accounts import AccountWithUpdates, Receipt
 from outlast.testing.contracts.durability.in_store import InStore
-from outlast.testing.contracts.durability.lifeline import Lifeline
 from outlast.testing.contracts.durability.stage import Stage, all_events
 from outlast.testing.contracts.examples import few_examples
+from outlast.testing.lifeline import Lifeline
 from tests.runtime.stages import in_memory, worker_on
 from tests.runtime.test_driver import Writes
 
@@ -68,7 +68,7 @@ async def test_a_caller_that_waits_for_an_answer_reads_the_store_rarely() -> Non
         await stage.soon(world.happened("gate reached"))
         before = store.calls["read"]
         await stage.pass_time(50)
-        assert store.calls["read"] - before <= 50 / backend_module.PATIENCE_SECONDS + 1
+        assert store.calls["read"] - before <= 50 / event_streams.PATIENCE_SECONDS + 1
         world.gate("gate").set()
         assert await stage.soon(waiting) == Receipt("gate done", 1)
 
@@ -79,7 +79,7 @@ async def test_a_caller_without_the_workflow_is_answered_by_a_worker_that_has_it
     async with in_memory() as stage:
         execution, _ = await stage.start(AccountWithUpdates)
         await stage.worker(AccountWithUpdates)
-        monkeypatch.setattr(backend_module, "known_definition", lambda name: None)
+        monkeypatch.setattr(journaled_execution, "known_definition", lambda name: None)
         assert await stage.soon(execution.update("deposit", 5)) == {"what": "deposit", "balance": 5}
         assert await stage.soon(execution.update("deposit", amount=1, factor=2)) == {
             "what": "deposit",

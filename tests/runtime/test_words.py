@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from outlast.adapters.memory.store import MemoryStore
-from outlast.adapters.scripted.session import ScriptedSession, call
+from outlast.adapters.scripted import ScriptedSession, call
 from outlast.composition.running import Runner
 from outlast.core.entries import FunctionResult
 from outlast.core.errors import OutlastError

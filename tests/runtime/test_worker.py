@@ -24,7 +24,6 @@ from outlast.ports.durability.execution import Execution
 from outlast.ports.journal import Claim, Commit, Delivery, Store, Work
 from outlast.runtime.executions.journaled_backend import JournaledBackend
 from outlast.runtime.isolation import user_code
-from outlast.testing.contracts.durability.lifeline import WAITS, Lifeline
 from outlast.testing.contracts.durability.waiting import Mailbox, Sleeper
 from outlast.testing.contracts.durability.workflows import (
     Counter,
@@ -35,6 +34,7 @@ from outlast.testing.contracts.durability.workflows import (
     version,
 )
 from outlast.testing.contracts.examples import few_examples
+from outlast.testing.lifeline import WAITS, Lifeline
 from outlast.testing.virtual_clock import VirtualClock
 from tests.runtime.stages import LEASE, in_memory, worker_on
 

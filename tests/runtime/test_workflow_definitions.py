@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,7 +14,7 @@ from outlast.composition.running import execute_workflow
 from outlast.core.errors import DefinitionError, InvalidArguments, NotInWorkflow
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
-from outlast.runtime.definitions.workflow import definition_of, known_definition
+from outlast.runtime.definitions.known_workflows import definition_of, known_definition
 
 
 @workflow.define(name="definition-tests.full", keep=timedelta(hours=1))
@@ -83,7 +85,7 @@ def test_the_name_is_that_of_the_class_unless_it_is_given() -> None:
     assert definition_of(NamedByItself).name == "NamedByItself"
 
 
-@pytest.mark.parametrize("name", ["a\nb", "a\x00b", "half \ud800", "x" * 1001])
+@pytest.mark.parametrize("name", ["", "a\nb", "a\x00b", "half \ud800", "x" * 1001])
 def test_a_name_that_no_backend_could_know_is_refused(name: str) -> None:
     class Plain:
         @workflow.entrypoint
@@ -293,3 +295,86 @@ def test_what_becomes_of_a_failure_is_one_of_two_words() -> None:
     assert definition_of(define("hold")).on_failure == "hold"
     with pytest.raises(DefinitionError, match='"fail" or "hold", not \'pause\''):
         define("pause")
+
+
+@pytest.mark.parametrize("mark", [workflow.signal, workflow.query, workflow.update])
+def test_a_handler_cannot_have_a_name_of_the_library(mark: Callable[[str], Any]) -> None:
+    class Taken:
+        @workflow.entrypoint
+        async def run(self) -> None: ...
+
+        def answer(self) -> None: ...
+
+    mark("outlast.answer")(Taken.answer)
+    with pytest.raises(DefinitionError, match=r"'outlast\.answer' of workflow 'taken'.*another name"):
+        workflow.define(name="taken")(Taken)
+
+
+class Counting:
+    """A base class with an entrypoint; not a workflow."""
+
+    start = 1
+
+    @workflow.entrypoint
+    async def run(self, *, step: int = 1) -> int:
+        """Count."""
+        start: int = __class__.start  # type: ignore[name-defined]
+        return start + step
+
+    @workflow.signal
+    def stop(self) -> None:
+        """Stop."""
+
+
+def defined(name: str, cls: Any) -> Any:
+    return workflow.define(name=name)(cls)
+
+
+def test_a_workflow_is_found_by_its_entrypoint_also_by_an_inherited_one() -> None:
+    first = defined("tests.first_counting", type("First", (Counting,), {}))
+    second = defined("tests.second_counting", type("Second", (Counting,), {}))
+    assert definition_of(first.run) is definition_of(first)
+    assert definition_of(second.run) is definition_of(second)
+    assert second.run.__doc__ == "Count."
+    assert asyncio.run(second().run(step=2)) == 3
+
+
+def test_a_function_in_two_classes_starts_each_of_them() -> None:
+    async def run(self: Any) -> None: ...
+
+    marked = workflow.entrypoint(run)
+    first = defined("tests.first_owner", type("First", (), {"run": marked}))
+    second = defined("tests.second_owner", type("Second", (), {"run": marked}))
+    assert [definition_of(one.run).cls for one in (first, second)] == [first, second]
+
+
+def test_an_entrypoint_that_wraps_another_keeps_what_it_wraps() -> None:
+    @functools.wraps(Counting.run)
+    async def run(self: Any, **named: Any) -> int:
+        return await Counting.run(self, **named)
+
+    base = type("Base", (), {"run": run})
+    cls = defined("tests.wrapping_counting", type("Wrapping", (base,), {}))
+    assert cls.run is not run
+    assert cls.run.__wrapped__ is Counting.run
+    assert definition_of(cls.run).cls is cls
+
+
+def test_a_function_that_wraps_the_entrypoint_of_a_workflow_is_not_it() -> None:
+    cls = defined("tests.wrapped_counting", type("Wrapped", (Counting,), {}))
+    wrapper = functools.wraps(cls.run)(lambda self: None)
+    with pytest.raises(DefinitionError, match="is not in a workflow; decorate its class"):
+        definition_of(wrapper)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (Counting.run, r"Counting\.run is not in a workflow; decorate its class with @workflow\.define"),
+        (Counting.stop, r"Counting\.stop is marked as signal; give the workflow's class, or its entrypoint"),
+        (asyncio.sleep, r"sleep is not a workflow; give a class that is decorated with @workflow\.define"),
+    ],
+)
+def test_a_method_that_starts_nothing_is_an_error(method: Any, message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        definition_of(method)

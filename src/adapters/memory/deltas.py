@@ -22,7 +22,7 @@ class MemoryDeltas(Deltas):
         self._numbers = count(1)
         self._kept: dict[str, list[tuple[int, Delta]]] = {}
         self._forget_at = 0.0
-        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._waiters: dict[str, dict[asyncio.Event, None]] = {}
 
     async def __aenter__(self) -> MemoryDeltas:
         return self
@@ -43,8 +43,8 @@ class MemoryDeltas(Deltas):
 
     async def follow(self, execution_id: str, after: str, timeout_seconds: float) -> None:
         waiter = asyncio.Event()
-        waiters = self._waiters.setdefault(execution_id, set())
-        waiters.add(waiter)
+        waiters = self._waiters.setdefault(execution_id, {})
+        waiters[waiter] = None
         time_is_up = asyncio.ensure_future(self._clock.sleep(timeout_seconds))
         time_is_up.add_done_callback(lambda _: waiter.set())
         try:
@@ -52,7 +52,7 @@ class MemoryDeltas(Deltas):
                 await waiter.wait()
         finally:
             time_is_up.cancel()
-            waiters.discard(waiter)
+            del waiters[waiter]
             if not waiters:
                 self._waiters.pop(execution_id, None)
 

@@ -10,10 +10,17 @@ the same reason, all stores on one medium must be used in one event loop.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.errors import (
+    ExecutionAlreadyEnded,
+    ExecutionNotFound,
+    LeaseLost,
+    MessagesUnseen,
+    check_size,
+)
 from outlast.core.records import Status
 from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.ports.clock import Clock
@@ -123,12 +130,36 @@ class Medium:
     last_token: int = 0
     version: int = 0
     """Grows with every change that `Leases.wait` announces."""
-    listeners: set[asyncio.Event] = field(default_factory=set)
+    waiters: dict[str | None, dict[MediumWaiter, None]] = field(default_factory=dict)
+    """Those who wait for the journal of an execution, by its id, and for claimable work, by None.
 
-    def changed(self, *, announce: bool) -> None:
+    They are woken in the order in which they came; a set would have the order of their addresses."""
+
+    def changed(self, execution: StoredExecution, *, announce: bool) -> None:
+        """Wake who waits for that: for a longer journal, or its end; with `announce`, for work."""
         self.version += announce
-        for listener in self.listeners:
-            listener.set()
+        length = len(execution.records) if execution.status is Status.RUNNING else math.inf
+        for waiter in self.waiters.get(execution.new.id, ()):
+            if length > waiter.beyond:
+                waiter.woken.set()
+        if announce:
+            for waiter in self.waiters.get(None, ()):
+                waiter.woken.set()
+
+
+@dataclass(eq=False, slots=True)
+class MediumWaiter:
+    """One caller that waits."""
+
+    beyond: float
+    """The length of the journal that is not enough to wake it."""
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    is_late: bool = False
+    """True if it has waited as long as it wanted to."""
+
+    def time_is_up(self) -> None:
+        self.is_late = True
+        self.woken.set()
 
 
 class MemoryStore(Store):
@@ -157,22 +188,28 @@ class MemoryStore(Store):
             return existing.head(), False
         records = [first, *more]
         for record in records:
-            self._check_size(f"a first record of execution {new.id!r}", record)
+            check_size(f"a first record of execution {new.id!r}", len(record), self._limit_bytes)
         now = self._clock.now()
         created = StoredExecution(new=new, created_at=now, claimable_at=self._clock.steady(), records=records)
         created.tags, created.summary, created.waiting = dict(new.tags), new.summary, new.waiting or None
         if new.reason is not None:
             created.claimable_at, created.ignores_mail, created.reason = None, True, new.reason
-        self._medium.executions[new.id] = self._medium.running[new.id] = created
-        self._medium.changed(announce=True)
+        self._medium.executions[new.id] = created
+        if new.ended is None:
+            self._medium.running[new.id] = created
+        else:
+            created.claimable_at, created.status, created.ended_at = None, new.ended, now
+        self._medium.changed(created, announce=True)
         return created.head(), True
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         execution = self._owned(claim)
         if execution is None or len(execution.records) != position:
             raise LeaseLost(claim.execution_id)
+        if commit.seen is not None and len(execution.inbox) > commit.seen:
+            raise MessagesUnseen(claim.execution_id, commit.seen)
         for record in records:
-            self._check_size(f"a record of execution {claim.execution_id!r}", record)
+            check_size(f"a record of execution {claim.execution_id!r}", len(record), self._limit_bytes)
         execution.records.extend(records)
         execution.reason = commit.reason
         if commit.fruitless is not None:
@@ -198,7 +235,7 @@ class MemoryStore(Store):
             is_date = commit.wake_at is not None and at is not None and at > now
             steady_at = None if at is None else self._clock.steady() + (at - now)
             execution.release(at if is_date else steady_at, is_date=is_date)
-        self._medium.changed(announce=commit.release)
+        self._medium.changed(execution, announce=commit.release)
 
     async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
         execution = self._medium.executions.get(execution_id)
@@ -208,7 +245,7 @@ class MemoryStore(Store):
             raise ExecutionAlreadyEnded(execution_id, execution.status)
         if len(execution.records) != position:
             return False
-        self._check_size(f"a record of execution {execution_id!r}", record)
+        check_size(f"a record of execution {execution_id!r}", len(record), self._limit_bytes)
         execution.records.append(record)
         execution.status, execution.reason, execution.fruitless = status, None, 0
         execution.ignores_mail, execution.waiting = False, None
@@ -220,7 +257,7 @@ class MemoryStore(Store):
             execution.ended_at = self._clock.now()
             execution.release(claimable_at=None)
             del self._medium.running[execution_id]
-        self._medium.changed(announce=True)
+        self._medium.changed(execution, announce=True)
         return True
 
     async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
@@ -234,7 +271,7 @@ class MemoryStore(Store):
                 return False
             return len(execution.records) > length or execution.status is not Status.RUNNING
 
-        await self._until(is_longer, timeout_seconds)
+        await self._until(is_longer, timeout_seconds, execution_id, length)
 
     # Inbox -----------------------------------------------------------------------------------------------
 
@@ -246,13 +283,13 @@ class MemoryStore(Store):
             return
         if execution.status is not Status.RUNNING:
             raise ExecutionAlreadyEnded(execution_id, execution.status)
-        self._check_size(f"a message to execution {execution_id!r}", message.body)
+        check_size(f"a message to execution {execution_id!r}", len(message.body), self._limit_bytes)
         execution.message_ids.add(message.id)
         execution.inbox.append(Delivery(number=len(execution.inbox) + 1, message=message))
         is_free = execution.owner is None and not execution.ignores_mail
         if is_free and (execution.claimable_at is None or self._seconds_until(execution) > 0):
             execution.claimable_at, execution.is_date = self._clock.steady(), False
-        self._medium.changed(announce=True)
+        self._medium.changed(execution, announce=True)
 
     async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
         execution = self._medium.executions.get(execution_id)
@@ -311,7 +348,7 @@ class MemoryStore(Store):
         execution.ignores_mail, execution.fruitless = False, 0
         execution.reason = execution.waiting = None
         execution.claimable_at, execution.is_date = self._clock.steady(), False
-        self._medium.changed(announce=True)
+        self._medium.changed(execution, announce=True)
         return True
 
     # Presence --------------------------------------------------------------------------------------------
@@ -421,23 +458,27 @@ class MemoryStore(Store):
             return execution.ended_at + execution.new.keep_seconds <= self._clock.now()
         return ended_before is not None and execution.ended_at < ended_before
 
-    def _check_size(self, what: str, data: bytes) -> None:
-        if len(data) > self._limit_bytes:
-            raise PayloadTooLarge(what, len(data), self._limit_bytes)
-
-    async def _until(self, condition: Callable[[], bool], timeout_seconds: float) -> None:
-        """Return once `condition()` is true, or after the timeout."""
-        changed = asyncio.Event()
-        self._medium.listeners.add(changed)
-        time_is_up = asyncio.create_task(self._clock.sleep(timeout_seconds))
-        time_is_up.add_done_callback(lambda _: changed.set())
+    async def _until(
+        self,
+        condition: Callable[[], bool],
+        timeout_seconds: float,
+        topic: str | None = None,
+        beyond: float = -math.inf,
+    ) -> None:
+        """Return once `condition()` is true, or after the timeout; it is checked when the topic changes."""
+        waiter = MediumWaiter(beyond)
+        waiters = self._medium.waiters.setdefault(topic, {})
+        waiters[waiter] = None
+        timer = self._clock.call_later(timeout_seconds, waiter.time_is_up)
         try:
-            while not condition() and not time_is_up.done():
-                changed.clear()
-                await changed.wait()
+            while not condition() and not waiter.is_late:
+                waiter.woken.clear()
+                await waiter.woken.wait()
         finally:
-            self._medium.listeners.discard(changed)
-            time_is_up.cancel()
+            timer.cancel()
+            del waiters[waiter]
+            if not waiters:
+                self._medium.waiters.pop(topic, None)
 
 
 def _end(after: int, limit: int | None) -> int | None:

@@ -1,58 +1,30 @@
-"""Translates between our entries and the messages of chat completions, without I/O.
+"""Translates between our entries and the requests and replies of chat completions, without I/O.
 
-The server keeps nothing, so every request carries the whole conversation, in the only order that it accepts:
-
-- first the instructions of the active agent;
-- the text and the calls of one reply in one assistant message;
-- directly after it, one result for each call, in call order;
-- no user message between the results and the next reply. A message that came while tools were running is
-  moved before the chain of replies that called tools, one after another. So the results stay the last thing
-  that the model sees.
+`messages` has the conversation in a request.
 """
 
 from __future__ import annotations
 
-import re
-import string
-from collections.abc import Iterable, Sequence
-from hashlib import sha256
+from collections.abc import Sequence
 from typing import Any
 
 from outlast.adapters.mistral.api_errors import error_in, readable
 from outlast.adapters.mistral.definitions import completion_args, function_tools, handoff_tools
-from outlast.adapters.mistral.streams import REASONING, text_in
-from outlast.adapters.mistral.wire import FIELD, model_content, plain, repaired, usage_of, user_content
-from outlast.core.agents import AgentGraph
-from outlast.core.chunks import to_wire
+from outlast.adapters.mistral.messages import messages_of
+from outlast.adapters.mistral.recent_conversations import RecentConversations
+from outlast.adapters.mistral.streams import REASONING
+from outlast.adapters.mistral.wire import FIELD, Written, plain, usage_of
+from outlast.core.agents import TOOL_CHOICES, AgentGraph, AgentSpec
 from outlast.core.entries import (
     Entry,
-    FunctionResult,
-    MessageInput,
-    MessageOutput,
     entries,
 )
 from outlast.core.errors import MalformedReply, ModelOverloaded
 from outlast.core.json import encode
-from outlast.core.replies import open_function_calls
 from outlast.ports.llm import Cut, ModelReply
 
 Wire = dict[str, Any]
 
-_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
-_ALPHANUMERICS = string.ascii_letters + string.digits
-_CHUNKS = frozenset(
-    {
-        "text",
-        "image_url",
-        "document_url",
-        "reference",
-        "file",
-        "thinking",
-        "input_audio",
-        "resource",
-        "resource_link",
-    }
-)
 _CUT: dict[str, Cut] = {
     **dict.fromkeys(("length", "model_length", "max_tokens", "max_output_tokens"), "length"),
     **dict.fromkeys(("content_filter", "safety", "recitation", "prohibited_content"), "content_filter"),
@@ -66,153 +38,57 @@ _STOPPED = frozenset({"error", "abort", "aborted", "cancelled", "insufficient_sy
 """Values of `finish_reason` of a reply that the server did not finish."""
 
 
-def call_id_of(tool_call_id: str) -> str:
-    """Return a call id that the API accepts: nine letters and digits, the same ones for the same id."""
-    if _CALL_ID.fullmatch(tool_call_id):
-        return tool_call_id
-    digest = sha256(tool_call_id.encode("utf-8", "surrogatepass")).digest()
-    return "".join(_ALPHANUMERICS[byte % len(_ALPHANUMERICS)] for byte in digest[:9])
-
-
 def request_of(
-    graph: AgentGraph, active: str, conversation: Sequence[Entry], *, has_reasoning_fields: bool = True
+    graph: AgentGraph,
+    active: str,
+    conversation: Sequence[Entry],
+    *,
+    instructions: str | None = None,
+    choice: str | None = None,
+    is_mistrals_own: bool = False,
+    recent: RecentConversations | None = None,
 ) -> Wire:
     """Return the body of a completion request for the active agent, without `stream`.
 
-    `has_reasoning_fields` is False for a server that refuses messages with fields for reasoning.
+    `instructions` stand in the place of the agent's own, and `choice` in that of its tool choice.
+    `is_mistrals_own` is True for Mistral's server: it refuses messages with fields for reasoning. With
+    `recent` conversations, the messages are `Written` already.
     """
     agent = graph[active]
-    system = [{"role": "system", "content": agent.instructions}] if agent.instructions else []
+    prompt = agent.instructions if instructions is None else instructions
+    system = [{"role": "system", "content": prompt}] if prompt else []
     tools = function_tools([*agent.tools, *handoff_tools(graph, active)])
-    body: Wire = {
-        "model": agent.model,
-        "messages": [*system, *messages_of(conversation, has_reasoning_fields)],
-    }
-    body |= completion_args(agent)
+    body: Wire = {"model": agent.model}
+    if recent is None:
+        body["messages"] = [*system, *messages_of(conversation, not is_mistrals_own)]
+    else:
+        body["messages"] = recent.written(system, conversation, not is_mistrals_own)
+    arguments = completion_args(agent)
+    if tools:
+        body["tools"] = tools
+        arguments |= _tool_options(agent, tools, choice, is_mistrals_own)
+    elif agent.tool_choice is not None:
+        arguments.pop("tool_choice", None)
+    body |= arguments
     return {
-        name: plain(value)
-        for name, value in (body | ({"tools": tools} if tools else {})).items()
+        name: value if isinstance(value, Written) else plain(value)
+        for name, value in body.items()
         if value is not None
     }
 
 
-def messages_of(conversation: Iterable[Entry], has_reasoning_fields: bool = True) -> list[Wire]:
-    """Return the conversation as messages, in an order that the API accepts.
-
-    A call without a result is left out (a server abandons calls at a handoff), and so is a result without a
-    call. Built-in tools and handoffs of a server become no messages: the text of the reply covers them.
-
-    Reasoning that came in a field of its own goes back in that field, together with the calls of its reply:
-    servers that need it need it there, and others ignore it.
-    """
-    messages: list[Wire] = []
-    chain_start = 0
-    for reply in _replies(conversation):
-        made = reply.messages(has_reasoning_fields)
-        if made and not _is_result(messages):
-            chain_start = len(messages)
-        messages += made
-        for message in reply.followed_by:
-            if _is_result(messages):
-                messages.insert(chain_start, message)
-                chain_start += 1
-            else:
-                messages.append(message)
-    return messages
-
-
-def _is_result(messages: Sequence[Wire]) -> bool:
-    return bool(messages) and messages[-1]["role"] == "tool"
-
-
-class _Reply:
-    """One reply of the model, with the results of its calls and the messages that came after it."""
-
-    def __init__(self) -> None:
-        self.outputs: list[Entry] = []
-        self.results: dict[str, str] = {}
-        self.followed_by: list[Wire] = []
-
-    def messages(self, has_reasoning_fields: bool) -> list[Wire]:
-        """Return the reply and the results as messages; none for a reply without text and calls."""
-        calls = [
-            call for call in open_function_calls(tuple(self.outputs)) if call.tool_call_id in self.results
-        ]
-        contents = [output.content for output in self.outputs if isinstance(output, MessageOutput)]
-        wires = [to_wire(one) for one in contents]
-        reasoning: dict[str, str] = {}
-        if has_reasoning_fields:
-            wires, reasoning = _without_reasoning(wires)
-        content = _joined([model_content(wire, _CHUNKS) for wire in wires])
-        message: Wire = {"role": "assistant", "content": content, "prefix": False}
-        if not calls:
-            return [message] if content else []
-        message |= reasoning
-        message["tool_calls"] = [
-            {
-                "id": call_id_of(call.tool_call_id),
-                "type": "function",
-                "index": index,
-                "function": {"name": call.name, "arguments": repaired(call.arguments)},
-            }
-            for index, call in enumerate(calls)
-        ]
-        results = [
-            {
-                "role": "tool",
-                "tool_call_id": call_id_of(call.tool_call_id),
-                "name": call.name,
-                "content": self.results[call.tool_call_id],
-            }
-            for call in calls
-        ]
-        return [message, *results]
-
-
-def _replies(conversation: Iterable[Entry]) -> list[_Reply]:
-    """Return the replies in order. The first is empty: the first messages of the conversation follow it."""
-    replies = [_Reply()]
-    for entry in conversation:
-        reply = replies[-1]
-        if isinstance(entry, FunctionResult):
-            reply.results.setdefault(entry.tool_call_id, entry.result)
-        elif isinstance(entry, MessageInput):
-            message: Wire = {"role": entry.role, "content": user_content(to_wire(entry.content), _CHUNKS)}
-            if entry.role == "assistant":
-                message["prefix"] = (entry.model_extra or {}).get("prefix") is True
-            reply.followed_by.append(message)
-        else:
-            if reply.results or reply.followed_by:
-                replies.append(reply := _Reply())
-            reply.outputs.append(entry)
-    return replies
-
-
-def _without_reasoning(contents: Sequence[str | list[Wire]]) -> tuple[list[str | list[Wire]], dict[str, str]]:
-    """Return the contents without reasoning that came in fields of its own, and the text of each field."""
-    kept: list[str | list[Wire]] = []
-    fields: dict[str, str] = {}
-    for content in contents:
-        if isinstance(content, str):
-            kept.append(content)
-            continue
-        for chunk in content:
-            if chunk.get(FIELD) in REASONING:
-                fields[chunk[FIELD]] = fields.get(chunk[FIELD], "") + text_in(chunk.get("thinking"))
-        rest = [chunk for chunk in content if chunk.get(FIELD) not in REASONING]
-        is_text = all(set(chunk) == {"type", "text"} for chunk in rest)
-        kept.append("".join(map(text_in, rest)) if is_text else rest)
-    return kept, fields
-
-
-def _joined(contents: Sequence[str | list[Wire]]) -> str | list[Wire]:
-    """Return the contents of several messages of one reply as the content of one message."""
-    if all(isinstance(content, str) for content in contents):
-        return "\n".join(content for content in contents if isinstance(content, str) and content)
-    chunks: list[Wire] = []
-    for content in contents:
-        chunks += [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return [chunk for chunk in chunks if chunk.get("type") != "text" or chunk.get("text")]
+def _tool_options(agent: AgentSpec, tools: Sequence[Wire], choice: str | None, is_mistrals_own: bool) -> Wire:
+    """Return how the model chooses among tools. Servers refuse these options in a request without tools."""
+    options: Wire = {}
+    if choice == "any" and not is_mistrals_own:
+        choice = "required"  # Other servers do not know the other word for it.
+    if choice in TOOL_CHOICES:
+        options["tool_choice"] = choice
+    elif any(tool["function"]["name"] == choice for tool in tools):
+        options["tool_choice"] = {"type": "function", "function": {"name": choice}}
+    if agent.parallel_tool_calls is not None:
+        options["parallel_tool_calls"] = agent.parallel_tool_calls
+    return options
 
 
 def reply_of(completion: Any) -> ModelReply:

@@ -17,12 +17,15 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from outlast.adapters.mistral.api_errors import error_in, message_in, of_status, translated
 from outlast.adapters.mistral.bodies import StreamReader, bound
+from outlast.adapters.mistral.recent_conversations import RecentConversations
+from outlast.adapters.mistral.wire import Written
 from outlast.core.errors import MalformedReply, MissingExtra, ModelUnreachable, OutlastError
+from outlast.ports.observers import attempt_span
 
 if TYPE_CHECKING:
     import httpx2
@@ -48,6 +51,8 @@ class Client:
     asynchronous: httpx2.AsyncClient
     synchronous: httpx2.Client
     endpoint: Endpoint
+    recent: RecentConversations = field(default_factory=RecentConversations)
+    """The conversations that were sent with it."""
 
     async def post(self, path: str, body: Wire, seconds: float) -> Any:
         """Send a body, and return the JSON of the server's answer.
@@ -130,8 +135,16 @@ class Client:
 
 
 def encoded(body: Wire) -> bytes:
-    """Return the body of a request in the form in which the SDK sends it."""
-    return json.dumps(body, separators=(",", ":")).encode()
+    """Return the body of a request in the form in which the SDK sends it; it may have `Written` values."""
+    items = (
+        json.dumps(name).encode() + b":" + (value.data if isinstance(value, Written) else _json(value))
+        for name, value in body.items()
+    )
+    return b"{%b}" % b",".join(items)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _user_agent(sdk: Mistral) -> str:
@@ -176,7 +189,7 @@ def _open(endpoint: Endpoint, parts: Sequence[tuple[str, str]]) -> Client:
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=_KEEPALIVE_CONNECTIONS),
         # Only encodings whose output can be bounded (`bodies.py`).
         headers={"Accept-Encoding": "gzip, deflate"},
-        event_hooks={"response": [_received]},
+        event_hooks={"request": [_traced], "response": [_received]},
     )
     # Never used. Without it, the SDK would make its own client with a second TLS context.
     synchronous = httpx2.Client(verify=tls)
@@ -196,6 +209,13 @@ def _open(endpoint: Endpoint, parts: Sequence[tuple[str, str]]) -> Client:
         for module, name in parts
     ]
     return Client(sdk, loaded, asynchronous, synchronous, endpoint)
+
+
+async def _traced(request: httpx2.Request) -> None:
+    """Name the span of the attempt, unless whatever instruments the HTTP client does."""
+    span = attempt_span.get()
+    if span is not None:
+        request.headers.setdefault("traceparent", span.traceparent)
 
 
 async def _received(response: httpx2.Response) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from outlast.adapters.mistral.agents import RemoteAgents
 from outlast.adapters.mistral.api_errors import error_in
 from outlast.adapters.mistral.client import Client, open_client, read_json
-from outlast.adapters.mistral.session import Endpoint
+from outlast.adapters.mistral.session import Endpoint, first_token_in
 from outlast.adapters.mistral.streams import ConversationStream
 from outlast.adapters.mistral.wire import Wire
 from outlast.core.agents import AgentGraph
@@ -55,6 +55,8 @@ class ConversationCall:
     """Takes the text as it comes. If it is not None, the answer is streamed."""
     timeout_seconds: float
     """The time for which the connection may be silent."""
+    first_token_seconds: float | None = None
+    """The time until the first part of a streamed answer; None if it is not limited."""
     completion_args: Wire | None = None
     """Arguments that replace those of the agent."""
 
@@ -127,10 +129,15 @@ class ConversationsApi:
         if call.publish is None:
             return ConversationAnswer.of(await self._client.post(path, body, call.timeout_seconds))
         stream = ConversationStream()
-        async with aclosing(self._client.events(path, body, call.timeout_seconds)) as events:
+        async with (
+            first_token_in(call.first_token_seconds) as has_come,
+            aclosing(self._client.events(path, body, call.timeout_seconds)) as events,
+        ):
             async for event in events:
                 is_known = stream.conversation_id is not None
                 call.publish(stream.take(event))
+                if stream.has_begun:
+                    has_come()
                 if stream.conversation_id is not None and not is_known:
                     on_started(stream.conversation_id)
                 if stream.is_done:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
-from outlast.core.agents import TOOLS_MAX, AgentGraph, AgentSpec, ToolSpec
+from outlast.core.agents import TOOL_CHOICES, TOOLS_MAX, AgentGraph, AgentSpec, ToolSpec
 from outlast.core.errors import DefinitionError
 from outlast.core.json import canonical
 
@@ -78,6 +78,8 @@ def function_tool(name: str, description: str, parameters: Wire) -> Wire:
 def completion_args(agent: AgentSpec) -> Wire:
     """Return the completion arguments of an agent. Its output schema becomes the response format."""
     arguments: Wire = dict(agent.completion_args)
+    if agent.tool_choice in TOOL_CHOICES:
+        arguments["tool_choice"] = agent.tool_choice
     if agent.output_schema is not None and "response_format" not in arguments:
         schema = _closed(agent.output_schema)
         arguments["response_format"] = {

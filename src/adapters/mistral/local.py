@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from outlast.adapters.mistral.chat import reply_of, request_of
 from outlast.adapters.mistral.client import open_client
 from outlast.adapters.mistral.definitions import CHAT_ARGS, check_definitions
-from outlast.adapters.mistral.session import ApiSession, Endpoint
+from outlast.adapters.mistral.session import ApiSession, Endpoint, first_token_in
 from outlast.adapters.mistral.streams import CompletionStream
 from outlast.core.agents import AgentGraph, AgentSpec
 from outlast.core.context_processors import ContextProcessor, processed
@@ -26,6 +26,7 @@ from outlast.ports.llm import ModelReply, ModelRequest
 from outlast.ports.resources import Resources
 
 _PATH = "/v1/chat/completions"
+TOO_MANY = 429
 _MODEL_REFUSED = frozenset({403, 404})
 """The statuses with which servers refuse a model that they do not have, or not for this API key."""
 
@@ -66,6 +67,10 @@ class LocalSession(ApiSession):
     def seconds_max(self, agent: AgentSpec) -> float:
         return self.timeout_seconds * (1 + len(agent.fallback_models))
 
+    def models_asked(self, agent: AgentSpec) -> Sequence[Hashable]:
+        endpoint = self.endpoint()
+        return [endpoint.asked_for(model) for model in (agent.model, *agent.fallback_models)]
+
     async def reply(
         self, request: ModelRequest, resources: Resources, publish: Publish | None = None
     ) -> ModelReply:
@@ -73,8 +78,8 @@ class LocalSession(ApiSession):
 
         Each model has the `timeout` of the session. If a fallback replied, the warnings of the reply say so.
         If a model fails after it has begun to write, no fallback model is asked: the next attempt begins
-        again and replaces its text. If no model replies, a retryable error is raised if one of the errors is
-        retryable.
+        again and replaces its text. A model that is to be left alone is not asked. If no model replies, a
+        retryable error is raised if one of the errors is retryable.
         """
         agent = request.graph[request.agent]
         if not agent.fallback_models:
@@ -93,6 +98,8 @@ class LocalSession(ApiSession):
             asked = agent.with_(model=model)
             graph = request.graph.with_(agents={**request.graph.agents, agent.name: asked})
             try:
+                if seconds := resources.held_back(self.endpoint().asked_for(model)):
+                    raise ModelOverloaded(TOO_MANY, f"it asked to be left alone for {seconds:.1f} s", seconds)
                 reply = await super().reply(
                     request.with_(graph=graph), resources, None if publish is None else listen
                 )
@@ -113,17 +120,26 @@ class LocalSession(ApiSession):
         client = await resources.get(("mistral", "chat", *endpoint.identity), lambda: open_client(endpoint))
         seen = processed(self.context, (*request.history, *request.new))
         body = request_of(
-            request.graph, request.agent, seen, has_reasoning_fields=not endpoint.is_mistrals_own
+            request.graph,
+            request.agent,
+            seen,
+            instructions=request.all_instructions,
+            choice=request.choice,
+            is_mistrals_own=endpoint.is_mistrals_own,
+            recent=client.recent,
         )
-        if not request.may_call and "tools" in body:
-            body["tool_choice"] = "none"
         if publish is None:
             return reply_of(await client.post(_PATH, body, self.timeout_seconds))
         stream = CompletionStream()
         try:
-            async with aclosing(client.events(_PATH, body, self.timeout_seconds)) as events:
+            async with (
+                first_token_in(self.first_token_seconds) as has_come,
+                aclosing(client.events(_PATH, body, self.timeout_seconds)) as events,
+            ):
                 async for event in events:
                     publish(stream.take(event))
+                    if stream.has_begun:
+                        has_come()
                     if stream.is_done:
                         break
         except ModelUnreachable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -32,8 +33,8 @@ from outlast.adapters.mistral.wire import (
     usage_of,
     without_abandoned,
 )
-from outlast.core.agents import AgentGraph
-from outlast.core.entries import AgentHandoff
+from outlast.core.agents import TOOL_CHOICES, AgentGraph
+from outlast.core.entries import AgentHandoff, Entry, MessageInput
 from outlast.core.errors import (
     ConfigurationError,
     DefinitionError,
@@ -54,11 +55,12 @@ TWICE = "a repeated request was applied twice; its first reply counts"
 FOREIGN = "the old conversation has entries that this run did not add, or it does not answer"
 ANONYMOUS = "calls in the old conversation have no ids of their own, so they cannot be answered there"
 
+INSTRUCTIONS = "[Instructions from now on, in the place of earlier ones like these:]"
 LAST_WAITING_ATTEMPT = 8
 """The last attempt that waits while the server works on a reply. Attempts 2 to 8 wait for `BUSY_SECONDS`
 each, and after 90 s a server is done or has given up."""
 ORDINARY = ""
-"""The reason for a new conversation when it needs no note: another agent is active now."""
+"""The reason for a new conversation when it needs no note: another agent is active, or has found tools."""
 
 
 class Handle(Value):
@@ -75,6 +77,8 @@ class Handle(Value):
     """The ids of all agents, by name."""
     left_because: str | None = None
     """The reason why the next request starts a new conversation; None if this one can go on."""
+    instructions: str = ""
+    """The fingerprint of the instructions that the conversation was sent last, beside those of its agent."""
     had_attempts: bool = False
     """True if the last request was made more than once. An earlier attempt of it may still arrive, from a
     worker that was paused or from the queue of a proxy."""
@@ -110,8 +114,8 @@ class RemoteSession(ApiSession):
     inside one reply, and by default handoffs happen there, too.
 
     If the answer to a request was lost, the session looks for it on the server before it sends the request
-    again. So the conversation has each turn once. The usage of a reply that was found like this is zero,
-    because the history on the server has no usage.
+    again. So the conversation has each turn once. The usage and the cost of a reply that was found like this
+    are zero, because the history on the server has no usage.
 
     If a conversation cannot go on, the session starts a new one and sends all earlier entries to it; the
     `warnings` of the reply say so. This happens when the conversation was deleted, when a call in it cannot
@@ -125,6 +129,9 @@ class RemoteSession(ApiSession):
 
     context: tuple[()] = ()
     """Always empty: the server that keeps the conversation decides which entries the model sees."""
+
+    def _priced(self, endpoint: Endpoint, request: ModelRequest, reply: ModelReply) -> ModelReply:
+        return reply if FOUND in reply.warnings else super()._priced(endpoint, request, reply)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,6 +154,27 @@ class RemoteSession(ApiSession):
                 )
         check_definitions(graph, COMPLETION_ARGS)
         for agent in graph.agents.values():
+            if agent.tool_choice not in (None, *TOOL_CHOICES):
+                raise NotSupported(
+                    f"tool_choice of agent {agent.name!r} names a tool, {agent.tool_choice!r}, but Mistral's "
+                    "conversations support no names there; use 'required', or LocalSession"
+                )
+            if agent.parallel_tool_calls is False:
+                raise NotSupported(
+                    f"agent {agent.name!r} has parallel_tool_calls=False, but Mistral's conversations do not "
+                    "support that; use max_parallel_tools=1, or LocalSession"
+                )
+            if agent.id is not None and agent.indexed:
+                raise NotSupported(
+                    f"agent {agent.name!r} has an id and a ToolIndex, but the agent with that id on the "
+                    "server cannot be given the tools that are found; remove the id"
+                )
+            if self.handoff_execution == "server" and agent.filtered_handoffs:
+                raise NotSupported(
+                    f"the handoff of agent {agent.name!r} to {agent.filtered_handoffs[0]!r} has an "
+                    "input_filter, but a server that makes handoffs shows the whole conversation; use "
+                    "RemoteSession(handoff_execution='client'), which begins a new one"
+                )
             if self.handoff_execution == "client" and agent.id is not None and agent.handoffs:
                 raise NotSupported(
                     f"agent {agent.name!r} has an id and handoffs, but the agent with that id on the server "
@@ -163,10 +191,10 @@ class RemoteSession(ApiSession):
         graph, secrets = with_secrets(request.graph)
         remover = SecretRemover(secrets)
         cleaned = remover.text(publish)
-        call = ConversationCall(cleaned, self.timeout_seconds)
-        if not request.may_call:
-            arguments = completion_args(request.graph[request.agent])
-            call = replace(call, completion_args={**arguments, "tool_choice": "none"})
+        call = ConversationCall(cleaned, self.timeout_seconds, self.first_token_seconds)
+        agent, choice = request.graph[request.agent], request.choice
+        if choice is not None and (choice != agent.tool_choice or agent.id is not None):
+            call = replace(call, completion_args={**completion_args(agent), "tool_choice": choice})
         if self.handoff_execution == "client":
             graph = with_handoffs_as_tools(graph)
         request = request.with_(graph=graph)
@@ -212,7 +240,8 @@ class TurnExchange:
         if known.left_because is not None:
             return known.left_because
         if known.graph != self._graph:
-            return "the definitions of the agents have changed"
+            searched = any(agent.indexed for agent in self._request.graph.agents.values())
+            return ORDINARY if searched else "the definitions of the agents have changed"
         if known.agent != self._request.agent:
             return ORDINARY
         if ends_with_unreadable_call(self._request.history):
@@ -222,7 +251,7 @@ class TurnExchange:
     async def _start(self, warnings: tuple[str, ...]) -> Turn:
         """Start a conversation with all earlier entries; use the one that an earlier attempt has started."""
         request, api = self._request, self._api
-        inputs = inputs_of((*request.history, *without_abandoned(request.new, request.history)))
+        inputs = inputs_of((*request.history, *self._new(None)))
         agents = {name: known.id for name, known in (await api.agents.of(request.graph)).items()}
         turn = None
         if request.attempt > 1:
@@ -266,7 +295,7 @@ class TurnExchange:
     async def _append(self, known: Handle) -> Turn | None:
         """Go on with the conversation; return None if someone else has added to it."""
         request = self._request
-        inputs = inputs_of(without_abandoned(request.new, request.history))
+        inputs = inputs_of(self._new(known))
         confirmations = confirmations_of(request.new)
         turn = await self._settled(known.conversation_id, known.last_entry_id, inputs, confirmations)
         return None if turn is None else replace(turn, agents=known.agents)
@@ -305,6 +334,25 @@ class TurnExchange:
             return Turn(replace(answer, outputs=list(trace.outputs)), (TWICE,), left_because=TWICE)
         return Turn(answer, (FOREIGN,), left_because=FOREIGN)
 
+    def _new(self, known: Handle | None) -> tuple[Entry, ...]:
+        """Return the entries to send, with the instructions of the turn if the conversation has others.
+
+        The server takes instructions only when an agent or a conversation is made. An agent for each text
+        would never end, so they are a message, behind the results that must come first.
+        """
+        request = self._request
+        new = tuple(without_abandoned(request.new, request.history))
+        if not request.instructions or (known is not None and known.instructions == self._instructions):
+            return new
+        first = next((n for n, entry in enumerate(new) if isinstance(entry, MessageInput)), len(new))
+        note = MessageInput(content=f"{INSTRUCTIONS}\n{request.instructions}")
+        return (*new[:first], note, *new[first:])
+
+    @property
+    def _instructions(self) -> str:
+        text = self._request.instructions
+        return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] if text else ""
+
     @property
     def _is_in_doubt(self) -> bool:
         request, known = self._request, self._known
@@ -341,6 +389,7 @@ class TurnExchange:
             agent=active,
             graph=self._graph,
             agents=turn.agents,
+            instructions=self._instructions,
             left_because=turn.left_because if has_own_call_ids(entries) else ANONYMOUS,
             had_attempts=self._request.attempt > 1,
         )

@@ -26,6 +26,11 @@ class Content:
         self._chunks: list[Wire] = []
         self._index: Any = None
 
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing was added."""
+        return not self._chunks
+
     def add(self, piece: Any, index: Any = None) -> None:
         """Add a text, a chunk, or a list of them. A new `index`, if the API gives one, begins a new chunk."""
         if isinstance(piece, list):
@@ -84,6 +89,11 @@ class ConversationStream:
     def is_done(self) -> bool:
         """True if the server has said that the stream ends here."""
         return self._is_done
+
+    @property
+    def has_begun(self) -> bool:
+        """True if a part of the reply has come, and not only the news that the server has the request."""
+        return self._is_done or bool(self._outputs)
 
     def take(self, event: Any) -> str:
         """Add one event, and return the text in it.
@@ -178,6 +188,12 @@ class CompletionStream:
         return self._is_done
 
     @property
+    def has_begun(self) -> bool:
+        """True if a part of the reply has come, and not only an empty message."""
+        texts = any(any(pieces) for pieces in self._others.values())
+        return self.is_whole or not self._content.is_empty or self._calls.have_begun or texts
+
+    @property
     def is_whole(self) -> bool:
         """True if the reply is complete, though usage may follow."""
         return self._is_done or bool(self._finish_reason)
@@ -256,6 +272,11 @@ class _Calls:
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
+
+    @property
+    def have_begun(self) -> bool:
+        """True if there is any."""
+        return bool(self._calls)
 
     def add(self, pieces: Sequence[Mapping[str, Any]]) -> None:
         """Add the pieces of one event, in order."""

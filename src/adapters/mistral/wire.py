@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from outlast.adapters.mistral.api_errors import readable
@@ -15,7 +16,7 @@ from outlast.core.entries import (
     entries,
 )
 from outlast.core.errors import ModelRefused
-from outlast.core.json import encode, with_whole_characters
+from outlast.core.json import encode, quickly_encoded, with_whole_characters
 from outlast.core.replies import open_function_calls, own_call_ids, parsed_arguments
 from outlast.core.usage import Usage
 
@@ -159,9 +160,16 @@ def _known(chunk: Wire) -> Wire:
     return known
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A value in a body that is JSON already."""
+
+    data: bytes
+
+
 def plain(value: Any) -> Any:
-    """Return a copy that UTF-8 can encode. Models can write half a surrogate pair; it becomes U+FFFD."""
-    return with_whole_characters(value)
+    """Return JSON that UTF-8 can encode. Models can write half a surrogate pair; it becomes U+FFFD."""
+    return with_whole_characters(value) if quickly_encoded(value) is None else value
 
 
 def without_abandoned(new: Sequence[Entry], history: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -218,12 +226,14 @@ def usage_of(wire: Any) -> Usage:
     uses = connectors if isinstance(connectors, Mapping) else {}
     prompt, completion = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
     total = _count(counts.get("total_tokens"))
+    details = counts.get("prompt_tokens_details")
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=total if total or "total_tokens" in counts else prompt + completion,
         connector_tokens=_count(counts.get("connector_tokens")),
         connectors={str(name): _count(number) for name, number in uses.items()},
+        cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, Mapping) else 0,
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
 from opentelemetry import context as current
-from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter_provider
+from opentelemetry.metrics import MeterProvider, get_meter_provider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import (
@@ -24,10 +24,11 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from outlast.adapters.otel.metrics import Metrics
 from outlast.adapters.otel.span_ids import SpanIds
 from outlast.core.errors import ConfigurationError
 from outlast.core.json import encode
-from outlast.core.records import AnyRecord, ExecutionHeld, ExecutionRecovered
+from outlast.core.records import AnyRecord, TimerFired, TimerStarted
 from outlast.core.spans import Operation, Span, SpanReader
 from outlast.core.trace_context import TraceContext
 from outlast.ports.observers import Observer, Watch, WorkerLoad
@@ -37,8 +38,6 @@ logger = logging.getLogger("outlast.otel")
 SCOPE = "outlast"
 CONTENT_BYTES_MAX = 32_000
 """The most bytes of one attribute with contents; what is longer is left out."""
-
-_KINDS = {Operation.CHAT: SpanKind.CLIENT, Operation.INVOKE_WORKFLOW: SpanKind.CONSUMER}
 
 
 class Instrumentation(Observer):
@@ -79,7 +78,10 @@ class Instrumentation(Observer):
         return cls(provider, meter_provider or get_meter_provider(), capture_content=capture_content)
 
     def watch(self, execution_id: str) -> Watch:
-        return _Watch(self, execution_id)
+        return _Watch(self, SpanReader(execution_id))
+
+    def run(self, run_id: str, caller: TraceContext | None, began_at: float) -> Watch:
+        return _Watch(self, SpanReader.of_run(run_id, caller, began_at))
 
     @contextmanager
     def attempt(self, context: TraceContext) -> Iterator[None]:
@@ -114,7 +116,7 @@ class Instrumentation(Observer):
                 set_span_in_context(
                     NonRecordingSpan(self._remote(parent)) if parent else NonRecordingSpan(_NOBODY), _EMPTY
                 ),
-                _KINDS.get(span.operation, SpanKind.INTERNAL),
+                SpanKind.CLIENT if span.operation is Operation.CHAT else SpanKind.INTERNAL,
                 attributes,
                 [Link(self._remote(link)) for link in span.links],
                 start_time=_nanoseconds(span.began_at),
@@ -143,12 +145,16 @@ _EMPTY = current.Context()
 
 
 class _Watch(Watch):
-    def __init__(self, instrumentation: Instrumentation, execution_id: str) -> None:
+    def __init__(self, instrumentation: Instrumentation, reader: SpanReader) -> None:
         self._instrumentation = instrumentation
-        self._reader = SpanReader(execution_id)
+        self._reader = reader
+        self._timers: dict[str, float] = {}
+        """The times at which timers are due, by key."""
 
     def read(self, records: Sequence[AnyRecord]) -> None:
         for _ in self._spans(records):
+            pass
+        for _ in self._lags(records):
             pass
 
     def wrote(self, records: Sequence[AnyRecord]) -> None:
@@ -157,89 +163,26 @@ class _Watch(Watch):
                 self._instrumentation.emit(span)
                 self._instrumentation.metrics.ended(span)
             self._instrumentation.metrics.wrote(records)
+            for seconds in self._lags(records):
+                self._instrumentation.metrics.fired(seconds)
         except Exception:  # An exporter of the user's, say; the execution must go on.
             logger.exception("a span could not be handed to OpenTelemetry")
+
+    def _lags(self, records: Sequence[AnyRecord]) -> Iterator[float]:
+        """Yield by how many seconds each timer fired late."""
+        for record in records:
+            match record:
+                case TimerStarted(key=key, due_at=due_at):
+                    self._timers[key] = due_at
+                case TimerFired(key=key, at=at) if key in self._timers:
+                    yield max(0.0, at - self._timers.pop(key))
+                case _:
+                    pass
 
     def _spans(self, records: Sequence[AnyRecord]) -> Iterator[Span]:
         for record in records:
             yield from self._reader.read(record)
         yield from self._reader.come_to_rest()
-
-
-class Metrics:
-    """The instruments; their names are those of the semantic conventions, where these have one."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._durations = meter.create_histogram(
-            "gen_ai.client.operation.duration", "s", "Duration of calls of models, agents and tools"
-        )
-        self._tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}", "Tokens of model calls")
-        self._executions = meter.create_histogram(
-            "outlast.execution.duration", "s", "Time from the start of an execution to its end"
-        )
-        self._recoveries = meter.create_counter(
-            "outlast.recoveries", "{execution}", "Executions that were taken over from lost workers"
-        )
-        self._holds = meter.create_counter("outlast.holds", "{execution}", "Executions that were held")
-        self._workers: list[Callable[[], WorkerLoad]] = []
-        meter.create_observable_gauge(
-            "outlast.worker.executions", [self._carried], "{execution}", "Executions that a worker carries on"
-        )
-        meter.create_observable_gauge(
-            "outlast.worker.cached", [self._cached], "{execution}", "Executions kept in memory that wait"
-        )
-
-    def worker(self, load: Callable[[], WorkerLoad]) -> Callable[[], None]:
-        """Observe a worker until the returned function is called."""
-        self._workers.append(load)
-        return lambda: self._workers.remove(load)
-
-    def ended(self, span: Span) -> None:
-        """Count a span."""
-        about = {"gen_ai.operation.name": span.operation.value}
-        if span.error is not None:
-            about["error.type"] = span.error
-        match span.operation:
-            case Operation.INVOKE_WORKFLOW:
-                about |= {"gen_ai.workflow.name": span.subject}
-                self._executions.record(span.seconds, about)
-            case Operation.CHAT:
-                about |= {"gen_ai.request.model": span.subject}
-                self._durations.record(span.seconds, about)
-                for kind in ("input", "output"):
-                    tokens = span.attributes.get(f"gen_ai.usage.{kind}_tokens")
-                    if isinstance(tokens, int):
-                        self._tokens.record(tokens, {**about, "gen_ai.token.type": kind})
-            case Operation.EXECUTE_TOOL:
-                self._durations.record(span.seconds, {**about, "gen_ai.tool.name": span.subject})
-            case Operation.INVOKE_AGENT:
-                self._durations.record(span.seconds, {**about, "gen_ai.agent.name": span.subject})
-            case _:
-                pass
-
-    def wrote(self, records: Sequence[AnyRecord]) -> None:
-        """Count records that end no span."""
-        for record in records:
-            match record:
-                case ExecutionRecovered():
-                    self._recoveries.add(1)
-                case ExecutionHeld():
-                    self._holds.add(1)
-                case _:
-                    pass
-
-    def _carried(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(load.executions, _about(load)) for load in self._loads()]
-
-    def _cached(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(load.cached, _about(load)) for load in self._loads()]
-
-    def _loads(self) -> list[WorkerLoad]:
-        return [load() for load in list(self._workers)]
-
-
-def _about(load: WorkerLoad) -> dict[str, str]:
-    return {"outlast.worker": load.identity, "outlast.task_queue": load.task_queue}
 
 
 def _nanoseconds(seconds: float) -> int:

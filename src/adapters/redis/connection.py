@@ -24,7 +24,7 @@ REDIS_OLDEST: Final = (7, 0)
 
 WAITAOF_OLDEST: Final = (7, 2)
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The version of the keys and of their contents."""
 
 CLUSTER_SHARDS: Final = 16

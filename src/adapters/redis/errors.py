@@ -154,7 +154,7 @@ def _refused(place: str, reason: str) -> StorageError:
 def _not_permitted(place: str, reason: str) -> StorageError:
     return StorageError(
         f"the user of the Redis URL may not run a command on {place} ({reason}); use ACL SETUSER to grant "
-        "the keys and channels of the prefix, and the commands that docs/redis.md lists"
+        "the keys and channels of the prefix, and the commands that docs/how-to/redis.md lists"
     )
 
 

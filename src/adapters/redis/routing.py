@@ -12,17 +12,23 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from contextvars import Context
+from copy import copy
+from typing import Any, Protocol, TypeVar
 
 from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 
+T = TypeVar("T")
 Argument = str | bytes | int
 Command = Sequence[Argument]
+
+PIPELINE_MAX = 100
+"""The most commands that go as one pipeline: a server runs them with nothing else in between."""
 
 logger = logging.getLogger("outlast.redis")
 
@@ -62,10 +68,15 @@ class OneServer(Route):
     After a failover the old primary may live on as a replica, with our connections still open, while the
     address leads to the new primary. It answers READONLY then; so that answer ends the connections, and the
     address is looked up again for the next one.
+
+    Single commands that are sent in one turn of the event loop go as one pipeline: what they cost is mostly
+    to take a connection and to wake up for the reply.
     """
 
     def __init__(self, client: Redis) -> None:
         self._client = client
+        self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._at_work: set[asyncio.Task[None]] = set()
 
     async def send(self, key: str, *commands: Command) -> list[Any]:
         try:
@@ -80,11 +91,53 @@ class OneServer(Route):
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
         if len(commands) == 1:
+            return [await self._together(commands[0])]
+        return _good(await self._pipelined(commands))
+
+    def _together(self, command: Command) -> asyncio.Future[Any]:
+        """Send a command together with others of this turn of the loop; return its reply, when awaited."""
+        loop = asyncio.get_running_loop()
+        replied = loop.create_future()
+        if not self._waiting:
+            # In no context: the commands of others do not belong to the attempt that sends the first one.
+            loop.call_soon(self._begin, context=Context())
+        self._waiting.append((command, replied))
+        return replied
+
+    def _begin(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        wanted = [(command, replied) for command, replied in waiting if not replied.done()]
+        for group in _batched(wanted, PIPELINE_MAX):
+            task = asyncio.create_task(self._answer(group))
+            self._at_work.add(task)
+            task.add_done_callback(self._at_work.discard)
+
+    async def _answer(self, group: Sequence[tuple[Command, asyncio.Future[Any]]]) -> None:
+        try:
+            replies = await self._pipelined([command for command, _ in group])
+        except (exceptions.RedisError, OSError) as error:
+            replies = [copy(error) for _ in group]
+        except BaseException:
+            for _, replied in group:
+                replied.cancel()
+            raise
+        for (_, replied), reply in zip(group, replies, strict=True):
+            if replied.done():
+                continue
+            if isinstance(reply, Exception):
+                replied.set_exception(reply)
+            else:
+                replied.set_result(reply)
+
+    async def _pipelined(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the replies to commands; those that a server refuses are errors in the list."""
+        if len(commands) == 1:
             return [await self._client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        return _good(await pipeline.execute(raise_on_error=False))
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
 
     def subscriber(self) -> PubSub:
         return self._client.pubsub()
@@ -172,3 +225,9 @@ def _good(replies: list[Any]) -> list[Any]:
         if isinstance(reply, Exception):
             raise reply
     return replies
+
+
+def _batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield the items in order, up to `size` at a time."""
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]

@@ -13,6 +13,7 @@ change never touches two shards, so a crash leaves nothing half done. A shard ha
     owned:WORKER                a set: the executions that the worker owns
     mail:WORKER                 a set: those of them whose inbox has unread messages
     summary:ID                  a string: what a list shows of the execution
+    ids                         a sorted set: the ids of all executions, byte by byte
     listed:STATUS:WORKFLOW      a sorted set: executions, by the time of their creation
     waiting:WORD                the same for those that wait for one thing
     tagged:NAME:VALUE           the same for those that have a tag
@@ -52,10 +53,11 @@ from outlast.core.errors import (
     ExecutionAlreadyEnded,
     ExecutionNotFound,
     LeaseLost,
-    PayloadTooLarge,
+    MessagesUnseen,
     StorageCorrupt,
     StorageError,
     StorageUnavailable,
+    check_size,
 )
 from outlast.core.records import Status
 from outlast.core.tags import TAGS_MAX, checked_changes, too_many
@@ -179,7 +181,7 @@ class RedisStore(Store):
 
     async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
         for record in (first, *more):
-            self._check_size(f"a first record of execution {new.id!r}", record)
+            check_size(f"a first record of execution {new.id!r}", len(record), self._limit_bytes)
         is_new, head = await self._write_twice(
             "create",
             self._shard_of(new.id),
@@ -191,6 +193,7 @@ class RedisStore(Store):
             _given(new.reason),
             _given(new.summary),
             _given(new.waiting),
+            "" if new.ended is None else new.ended.value,
             *_tags(new.tags),
             first,
             *more,
@@ -198,7 +201,7 @@ class RedisStore(Store):
         return head_of(new.id, head), bool(is_new)
 
     async def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
-        self._check_size(f"a record of execution {execution_id!r}", record)
+        check_size(f"a record of execution {execution_id!r}", len(record), self._limit_bytes)
         outcome = await _settled(
             self._write("amend", self._shard_of(execution_id), execution_id, position, status.value, record)
         )
@@ -210,8 +213,8 @@ class RedisStore(Store):
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         for record in records:
-            self._check_size(f"a record of execution {claim.execution_id!r}", record)
-        done = await _settled(
+            check_size(f"a record of execution {claim.execution_id!r}", len(record), self._limit_bytes)
+        outcome = await _settled(
             self._write(
                 "append",
                 self._shard_of(claim.execution_id),
@@ -229,11 +232,14 @@ class RedisStore(Store):
                 int(commit.hold),
                 _given(commit.summary),
                 _given(commit.waiting),
+                "" if commit.seen is None else commit.seen,
                 *_tags(commit.tags),
                 *records,
             )
         )
-        if not done:
+        if commit.seen is not None and outcome == b"unseen":
+            raise MessagesUnseen(claim.execution_id, commit.seen)
+        if outcome != b"appended":
             raise LeaseLost(claim.execution_id)
 
     async def read(self, execution_id: str, after: int = 0, limit: int | None = None) -> Sequence[bytes]:
@@ -261,7 +267,7 @@ class RedisStore(Store):
     # Inbox -----------------------------------------------------------------------------------------------
 
     async def send(self, execution_id: str, message: Message) -> None:
-        self._check_size(f"a message to execution {execution_id!r}", message.body)
+        check_size(f"a message to execution {execution_id!r}", len(message.body), self._limit_bytes)
         shard = self._shard_of(execution_id)
         outcome = await self._write_twice("send", shard, execution_id, message.id, message.body)
         if isinstance(outcome, list):
@@ -507,10 +513,6 @@ class RedisStore(Store):
                 f"{' and in that of a replica' if replicas else ''}; the write may have happened or not"
             )
         return outcome
-
-    def _check_size(self, what: str, data: bytes) -> None:
-        if len(data) > self._limit_bytes:
-            raise PayloadTooLarge(what, len(data), self._limit_bytes)
 
 
 async def _settled(write: Coroutine[Any, Any, T]) -> T:

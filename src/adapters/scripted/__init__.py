@@ -1,5 +1,30 @@
 """A session that plays a script instead of asking a model."""
 
-from outlast.adapters.scripted.session import Reply, Script, ScriptedSession, call, handoff, say
+from outlast.adapters.scripted.model import (
+    ModelCall,
+    ModelFailure,
+    Reply,
+    ScriptExhausted,
+    WrongReply,
+    call,
+    calls,
+    fail,
+    handoff,
+    say,
+)
+from outlast.adapters.scripted.session import Script, ScriptedSession
 
-__all__ = ["Reply", "Script", "ScriptedSession", "call", "handoff", "say"]
+__all__ = [
+    "ModelCall",
+    "ModelFailure",
+    "Reply",
+    "Script",
+    "ScriptExhausted",
+    "ScriptedSession",
+    "WrongReply",
+    "call",
+    "calls",
+    "fail",
+    "handoff",
+    "say",
+]

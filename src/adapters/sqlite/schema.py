@@ -276,10 +276,15 @@ class Database:
             else:
                 return
 
+    @property
+    def log_path(self) -> Path:
+        """The write-ahead log, which SQLite keeps beside the file."""
+        absolute = self.path.absolute()
+        return absolute.with_name(f"{absolute.name}-wal")
+
     def identities(self) -> FileIdentities:
         """Return what distinguishes the files that are open from others that take their place."""
-        absolute = self.path.absolute()
-        paths = (str(absolute), f"{absolute}-wal")
+        paths = (str(self.path.absolute()), str(self.log_path))
         return FileIdentities(self.path, tuple((path, _identity(path)) for path in paths))
 
     def open_for_reading(self) -> sqlite3.Connection:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from outlast.adapters.sqlite import finding, reading
 from outlast.adapters.sqlite.announcements import SqliteAnnouncements
 from outlast.adapters.sqlite.errors import storage_error
+from outlast.adapters.sqlite.file_changes import FileChanges
 from outlast.adapters.sqlite.schema import Database, Synchronous, boot_id
 from outlast.adapters.sqlite.thread import ConnectionThread
 from outlast.adapters.sqlite.transaction import FORGET_EXECUTIONS
@@ -100,12 +101,12 @@ class SqliteStore(Store):
             # The writer is closed last, so that its connection empties the write-ahead log.
             thread = await self._start(stack, self._database.open, "sqlite-writer")
             reader = await self._start(stack, self._database.open_for_reading, "sqlite-reader")
-            announcements = SqliteAnnouncements(thread, self._clock, self._poll_seconds)
+            changes = FileChanges.of(self._database.log_path)
+            announcements = SqliteAnnouncements(thread, self._clock, changes, self._poll_seconds)
+            stack.callback(announcements.close)
 
             def announce(committed: Committed) -> None:
-                announcements.announce(committed.longer)
-                if committed.new_work:
-                    announcements.announce([None])
+                announcements.announce(committed.longer, new_work=committed.new_work)
 
             self._opened = OpenedFile(
                 loop=asyncio.get_running_loop(),
@@ -129,7 +130,6 @@ class SqliteStore(Store):
         opened = self._here()
         self._opened = None
         async with opened.stack:
-            opened.announcements.close()
             await opened.writer.flush()
 
     # Journal ---------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class SqliteStore(Store):
         async def goes_beyond() -> bool:
             return await self._read(lambda connection: reading.goes_beyond(connection, execution_id, length))
 
-        await self._here().announcements.until(execution_id, goes_beyond, timeout_seconds)
+        await self._here().announcements.until(execution_id, goes_beyond, timeout_seconds, beyond=length)
 
     # Inbox -----------------------------------------------------------------------------------------------
 

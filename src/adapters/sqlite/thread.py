@@ -1,12 +1,18 @@
-"""An SQLite connection in a thread of its own, because calls of SQLite would block the event loop."""
+"""An SQLite connection in a thread of its own, because calls of SQLite would block the event loop.
+
+The thread is not one of `concurrent.futures`: for each call, an executor takes three locks and makes a second
+future, which costs as much as reading a row.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -17,21 +23,52 @@ class ConnectionThread:
     def __init__(self, connect: Callable[[], sqlite3.Connection], name: str) -> None:
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._calls: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        # A process that ends does not wait for this thread: what it has not committed never happened.
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
 
     async def open(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._pool, self._open)
+        self._thread.start()
+        await self._do(self._open)
 
-    async def run(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Return the result of `call`. A call that has begun goes on to its end even if this is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, call)
+    def run(self, call: Callable[[sqlite3.Connection], Result]) -> asyncio.Future[Result]:
+        """Return the result of `call`, when it is awaited.
+
+        A cancelled call does not begin; one that has begun goes on to its end.
+        """
+        return self._do(lambda: self._run(call))
 
     async def close(self) -> None:
         """Wait for the calls that were made; then close the connection and end the thread."""
+        if not self._thread.is_alive():
+            return
         try:
-            await asyncio.get_running_loop().run_in_executor(self._pool, self._close)
+            await self._do(self._close)
         finally:
-            self._pool.shutdown()
+            self._calls.put(None)
+            self._thread.join()
+
+    def _do(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
+        future = asyncio.get_running_loop().create_future()
+        self._calls.put((future, call))
+        return future
+
+    def _serve(self) -> None:
+        while (job := self._calls.get()) is not None:
+            future, call = job
+            if not future.cancelled():
+                outcome: Any = None
+                error: BaseException | None = None
+                try:
+                    outcome = call()
+                except BaseException as raised:
+                    error = raised
+                # When the loop is closed, nobody waits any more.
+                with suppress(RuntimeError):
+                    future.get_loop().call_soon_threadsafe(_settle, future, outcome, error)
+                del outcome, error
+            # What the call holds is let go before the next one, which may come late.
+            del job, future, call
 
     def _open(self) -> None:
         self._connection = self._connect()
@@ -43,3 +80,12 @@ class ConnectionThread:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def _settle(future: asyncio.Future[Any], outcome: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(outcome)
+    else:
+        future.set_exception(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -9,17 +10,32 @@ from typing import Any
 from outlast.adapters.sqlite.finding import head
 from outlast.adapters.sqlite.reading import version
 from outlast.adapters.sqlite.tags import change_tags, index_tags, set_tags, tags_of
-from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, LeaseLost, PayloadTooLarge
+from outlast.core.errors import (
+    ExecutionAlreadyEnded,
+    ExecutionNotFound,
+    LeaseLost,
+    MessagesUnseen,
+    check_size,
+)
 from outlast.core.json import encode
 from outlast.core.records import Status
 from outlast.core.tags import TAGS_MAX
 from outlast.ports.journal import Claim, Commit, Head, Message, NewExecution, Work, WorkerCard
 
-FORGET_EXECUTIONS = 100
+FORGET_EXECUTIONS = 500
 """The most executions that one transaction forgets."""
 
-DELETE_ROWS = 1000
-"""The most rows of forgotten executions that one transaction deletes."""
+DELETE_ROWS = 2000
+"""The most records, and the most messages, of forgotten executions that one transaction deletes."""
+
+_RECORDS = """
+DELETE FROM record WHERE execution = :key AND position <
+    (SELECT min(position) FROM record WHERE execution = :key) + :rows
+"""
+_MESSAGES = """
+DELETE FROM message WHERE execution = :key AND number <
+    (SELECT min(number) FROM message WHERE execution = :key) + :rows
+"""
 
 
 class Transaction:
@@ -33,8 +49,8 @@ class Transaction:
         self._lease_now = lease_now
         """The time that is never set; see `schema`."""
         self._limit_bytes = limit_bytes
-        self.longer: set[str] = set()
-        """The executions whose journals have grown."""
+        self.longer: dict[str, float] = {}
+        """How long the journals are that have grown; infinite for an execution that has ended."""
         self.new_work = False
         """True if an execution may have become claimable, or an inbox may have a new message."""
 
@@ -58,14 +74,16 @@ class Transaction:
         if existing is not None:
             return existing, False
         for record in records:
-            self._check_size(f"a first record of execution {new.id!r}", record)
+            check_size(f"a first record of execution {new.id!r}", len(record), self._limit_bytes)
         held = new.reason is not None
+        has_ended = new.ended is not None
+        ended_at = self._now if has_ended else None
         cursor = self._connection.execute(
             """
             INSERT INTO execution
                 (id, workflow, fingerprint, task_queue, keep_seconds, status, length, created_at, ready_at,
-                 reason, ignores_mail, summary, waiting)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                 reason, ignores_mail, summary, waiting, ended_at, forget_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             (
                 new.id,
@@ -73,14 +91,16 @@ class Transaction:
                 new.fingerprint,
                 new.task_queue,
                 new.keep_seconds,
-                Status.PAUSED if held else Status.RUNNING,
+                new.ended or (Status.PAUSED if held else Status.RUNNING),
                 len(records),
                 self._now,
-                None if held else self._lease_now,
+                None if held or has_ended else self._lease_now,
                 new.reason,
                 held,
                 new.summary,
                 new.waiting or None,
+                ended_at,
+                None if ended_at is None or new.keep_seconds is None else ended_at + new.keep_seconds,
             ),
         )
         self._connection.executemany(
@@ -95,9 +115,10 @@ class Transaction:
             workflow=new.workflow,
             fingerprint=new.fingerprint,
             task_queue=new.task_queue,
-            status=Status.RUNNING,
+            status=new.ended or Status.RUNNING,
             length=len(records),
             created_at=self._now,
+            ended_at=ended_at,
             reason=new.reason,
             held=held,
             tags=new.tags,
@@ -117,8 +138,10 @@ class Transaction:
         if row is None:
             raise LeaseLost(claim.execution_id)
         for record in records:
-            self._check_size(f"a record of execution {claim.execution_id!r}", record)
+            check_size(f"a record of execution {claim.execution_id!r}", len(record), self._limit_bytes)
         key, sent, consumed, keep_seconds, fruitless, waiting = row
+        if commit.seen is not None and sent > commit.seen:
+            raise MessagesUnseen(claim.execution_id, commit.seen)
         if commit.fruitless is not None:
             fruitless = commit.fruitless
         self._connection.executemany(
@@ -170,7 +193,8 @@ class Transaction:
                     "UPDATE execution SET status = ? WHERE key = ?", (Status.PAUSED, key)
                 )
             self._announce_work()
-        self.longer.add(claim.execution_id)
+        has_ended = commit.status is not None
+        self.longer[claim.execution_id] = math.inf if has_ended else position + len(records)
 
     def amend(self, execution_id: str, position: int, record: bytes, status: Status) -> bool:
         row = self._row(
@@ -183,7 +207,7 @@ class Transaction:
             raise ExecutionAlreadyEnded(execution_id, old_status)
         if length != position:
             return False
-        self._check_size(f"a record of execution {execution_id!r}", record)
+        check_size(f"a record of execution {execution_id!r}", len(record), self._limit_bytes)
         reopens = status is Status.RUNNING
         forget_at = None if reopens or keep_seconds is None else self._now + keep_seconds
         self._connection.execute("INSERT INTO record VALUES (?, ?, ?)", (key, position, record))
@@ -203,7 +227,7 @@ class Transaction:
             ),
         )
         self._announce_work()
-        self.longer.add(execution_id)
+        self.longer[execution_id] = position + 1 if reopens else math.inf
         return True
 
     def send(self, execution_id: str, message: Message) -> None:
@@ -215,7 +239,7 @@ class Transaction:
             return
         if ended_at is not None:
             raise ExecutionAlreadyEnded(execution_id, status)
-        self._check_size(f"a message to execution {execution_id!r}", message.body)
+        check_size(f"a message to execution {execution_id!r}", len(message.body), self._limit_bytes)
         self._connection.execute(
             "INSERT INTO message VALUES (?, ?, ?, ?)", (key, sent + 1, message.id, message.body)
         )
@@ -355,27 +379,20 @@ class Transaction:
 
     def delete_garbage(self) -> bool:
         """Delete up to `DELETE_ROWS` records and as many messages; return whether garbage may be left."""
-        row = self._row("SELECT execution FROM garbage LIMIT 1", ())
-        if row is None:
-            return False
-        (key,) = row
-        deleted = self._connection.execute(
-            """
-            DELETE FROM record WHERE execution = :key AND position <
-                (SELECT min(position) FROM record WHERE execution = :key) + :rows
-            """,
-            {"key": key, "rows": DELETE_ROWS},
-        ).rowcount
-        deleted += self._connection.execute(
-            """
-            DELETE FROM message WHERE execution = :key AND number <
-                (SELECT min(number) FROM message WHERE execution = :key) + :rows
-            """,
-            {"key": key, "rows": DELETE_ROWS},
-        ).rowcount
-        if not deleted:
-            self._connection.execute("DELETE FROM garbage WHERE execution = ?", (key,))
+        left = DELETE_ROWS
+        while left > 0:
+            row = self._row("SELECT execution FROM garbage LIMIT 1", ())
+            if row is None:
+                return False
+            (key,) = row
+            deleted = max(self._delete_rows(query, key, left) for query in (_RECORDS, _MESSAGES))
+            if deleted < left:
+                self._connection.execute("DELETE FROM garbage WHERE execution = ?", (key,))
+            left -= deleted
         return True
+
+    def _delete_rows(self, query: str, execution: int, limit: int) -> int:
+        return self._connection.execute(query, {"key": execution, "rows": limit}).rowcount
 
     def _take(
         self,
@@ -421,7 +438,3 @@ class Transaction:
     def _row(self, query: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._connection.execute(query, parameters).fetchone()
         return row
-
-    def _check_size(self, what: str, data: bytes) -> None:
-        if len(data) > self._limit_bytes:
-            raise PayloadTooLarge(what, len(data), self._limit_bytes)

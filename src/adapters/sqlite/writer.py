@@ -1,9 +1,9 @@
 """Group commit: concurrent writes share one transaction, and so they share one flush to disk.
 
 A flush costs far more than a few rows. So operations that arrive while a transaction is being committed wait
-in a queue, and all of them go into the next transaction. Each operation has its own savepoint. An operation
-that raises (a lost lease, an unknown execution) is rolled back alone, and the other operations go on. Callers
-get their results only after the commit. When the commit fails, all operations of the transaction fail, and
+in a queue, and all of them go into the next transaction, each in a savepoint of its own. An operation that
+raises (a lost lease, an unknown execution) is rolled back alone, and the other operations go on. Callers get
+their results only after the commit. When the commit fails, all operations of the transaction fail, and
 none of them has changed the file.
 
 When a caller is cancelled before its operation has begun, the operation never happens, and the caller ends
@@ -19,7 +19,7 @@ import math
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,7 +28,6 @@ from outlast.adapters.sqlite.errors import is_refusal, storage_error
 from outlast.adapters.sqlite.schema import Database
 from outlast.adapters.sqlite.thread import ConnectionThread
 from outlast.adapters.sqlite.transaction import FORGET_EXECUTIONS, Transaction
-from outlast.core.errors import StorageError
 from outlast.ports.clock import Clock
 
 Result = TypeVar("Result")
@@ -46,12 +45,44 @@ class Request:
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
-        self.outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._taken = threading.Lock()
+        self._is_settled = False
+        self._settled: asyncio.Future[None] | None = None
+        """It ends the wait of a caller that was cancelled when the operation had begun."""
 
     def take(self) -> bool:
         """Return True to the first thread that calls this, which may run or cancel the operation."""
         return self._taken.acquire(blocking=False)
+
+    async def outcome(self) -> Any:
+        """Return the result of the operation, or raise what it raised.
+
+        When this is cancelled, it ends once the outcome is fixed: the operation never happens, or is over.
+        """
+        try:
+            return await self._outcome
+        except asyncio.CancelledError:
+            if not self.take() and not self._is_settled:
+                self._settled = asyncio.get_running_loop().create_future()
+                while not self._settled.done():
+                    # Ignore further cancellations: this call ends as cancelled soon.
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait([self._settled])
+            raise
+
+    def settle(self, outcome: Any) -> None:
+        """Give the caller the result, or the exception; a cancelled one learns that it is over."""
+        self._is_settled = True
+        if self._settled is not None:
+            self._settled.set_result(None)
+        elif self._outcome.cancelled():
+            pass
+        elif isinstance(outcome, BaseException):
+            self._outcome.set_exception(outcome)
+            self._outcome.exception()  # Marks it as retrieved: the caller may be cancelled at this moment.
+        else:
+            self._outcome.set_result(outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +91,8 @@ class Committed:
 
     outcomes: Sequence[Any]
     """The result of each operation, or the exception that it raised."""
-    longer: Collection[str]
-    """The executions whose journals have grown."""
+    longer: Mapping[str, float]
+    """How long the journals are that have grown; infinite for an execution that has ended."""
     new_work: bool
     """True if an execution may have become claimable, or an inbox may have a new message."""
 
@@ -85,7 +116,9 @@ class Writer:
         self._limit_bytes = limit_bytes
         self._announce = announce
         self._queue: deque[Request] = deque()
-        self._committing: asyncio.Task[None] | None = None
+        self._is_committing = False
+        self._idle: asyncio.Future[None] | None = None
+        """It ends the waits of `flush`."""
         self._identities = database.identities()
         self.lease_time_ahead = 0.0
         """The time of leases, less the steady time of the clock."""
@@ -100,21 +133,11 @@ class Writer:
         """
         request = Request(operation)
         self._queue.append(request)
-        if self._committing is None or self._committing.done():
-            self._committing = asyncio.create_task(self._commit_queue())
-        try:
-            await asyncio.wait([request.outcome])
-        except asyncio.CancelledError:
-            if request.take():
-                request.outcome.cancel()
-            while not request.outcome.done():
-                # Ignore further cancellations: this call ends as cancelled soon.
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([request.outcome])
-            if not request.outcome.cancelled():
-                request.outcome.exception()  # Marks the exception as retrieved.
-            raise
-        result: Result = request.outcome.result()
+        if not self._is_committing:
+            # In the next turn of the loop, so that what is written in this one goes together.
+            self._is_committing = True
+            asyncio.get_running_loop().call_soon(self._commit_next)
+        result: Result = await request.outcome()
         return result
 
     async def begin(self, boot: str) -> None:
@@ -128,7 +151,7 @@ class Writer:
         try:
             committed = await self._thread.run(lambda connection: self._transact(connection, [request]))
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise storage_error(error, self._database.path) from error
         (outcome,) = committed.outcomes
         if isinstance(outcome, Exception):
             raise outcome
@@ -136,54 +159,54 @@ class Writer:
 
     async def flush(self) -> None:
         """Return when every queued operation is committed."""
-        if self._committing is not None:
-            await asyncio.wait([self._committing])
+        while self._is_committing:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._idle])
 
-    async def _commit_queue(self) -> None:
-        group: list[Request] = []
-        try:
-            while self._queue:
-                group = [self._queue.popleft() for _ in range(min(len(self._queue), GROUP_OPERATIONS))]
-                await self._commit(group)
-                if self._clock.now() >= self._clean_at:
-                    await self._clean()
-        finally:
-            # Requests are left only if the event loop shuts down and has cancelled this task.
-            for request in (*group, *self._queue):
-                request.outcome.cancel()
-            self._queue.clear()
-
-    async def _commit(self, group: Sequence[Request]) -> None:
-        try:
-            committed = await self._thread.run(lambda connection: self._transact(connection, group))
-        except Exception as error:
-            # Each caller gets its own exception, because each adds its own traceback.
-            outcomes: Sequence[Any] = [self._translated(error) for _ in group]
+    def _commit_next(self) -> None:
+        """Commit what is queued; what comes meanwhile is committed after it."""
+        if self._queue:
+            group = [self._queue.popleft() for _ in range(min(len(self._queue), GROUP_OPERATIONS))]
+            committing = self._thread.run(lambda connection: self._transact(connection, group))
+            committing.add_done_callback(lambda done: self._committed(group, done))
         else:
-            outcomes = committed.outcomes
-            self._announce(committed)
-        for request, outcome in zip(group, outcomes, strict=True):
-            if request.outcome.cancelled():
-                continue
-            if isinstance(outcome, Exception):
-                request.outcome.set_exception(outcome)
-            else:
-                request.outcome.set_result(outcome)
+            self._is_committing = False
+            if self._idle is not None:
+                self._idle.set_result(None)
+                self._idle = None
 
-    async def _clean(self) -> None:
-        """Forget some executions past their `keep_seconds`; go on after the next group if more are left."""
-        now, request = self._clock.now(), Request(clean)
-        try:
-            committed = await self._thread.run(lambda connection: self._transact(connection, [request]))
-        except (sqlite3.Error, StorageError) as error:
+    def _committed(self, group: Sequence[Request], done: asyncio.Future[Committed]) -> None:
+        error = done.exception()
+        if error is None:
+            committed = done.result()
+            self._announce(committed)
+            for request, outcome in zip(group, committed.outcomes, strict=True):
+                request.settle(outcome)
+        else:
+            for request in group:
+                # Each caller gets its own exception, because each adds its own traceback.
+                request.settle(self._translated(error))
+        if self._clock.now() >= self._clean_at:
+            request = Request(clean)
+            cleaning = self._thread.run(lambda connection: self._transact(connection, [request]))
+            cleaning.add_done_callback(self._cleaned)
+        else:
+            self._commit_next()
+
+    def _cleaned(self, done: asyncio.Future[Committed]) -> None:
+        """Go on after the next group if more executions are past their `keep_seconds`."""
+        now, error = self._clock.now(), done.exception()
+        if error is None:
+            (is_more,) = done.result().outcomes
+            self._clean_at = now if is_more else now + self._clean_seconds
+        else:
             # No caller waits for this. The next write meets the same error and raises it.
             logger.warning(
                 "could not forget old executions; will try again later: %s", self._translated(error)
             )
             self._clean_at = now + self._clean_seconds
-        else:
-            (is_more,) = committed.outcomes
-            self._clean_at = now if is_more else now + self._clean_seconds
+        self._commit_next()
 
     def _transact(self, connection: sqlite3.Connection, group: Sequence[Request]) -> Committed:
         try:
@@ -191,11 +214,13 @@ class Writer:
             transaction = Transaction(
                 connection, self._clock.now(), self._clock.steady() + self.lease_time_ahead, self._limit_bytes
             )
+            run = self._run_alone if len(group) == 1 else self._run_in_savepoint
             outcomes = [
-                self._run(connection, transaction, request.operation) if request.take() else None
+                run(connection, transaction, request.operation) if request.take() else None
                 for request in group
             ]
-            connection.execute("COMMIT")
+            if connection.in_transaction:
+                connection.execute("COMMIT")
             # Nothing is acknowledged that went into a file which nobody can open any more.
             self._identities.check()
         except BaseException:
@@ -204,8 +229,22 @@ class Writer:
             raise
         return Committed(outcomes, transaction.longer, transaction.new_work)
 
-    def _run(self, connection: sqlite3.Connection, transaction: Transaction, operation: Operation) -> Any:
-        """Run `operation` in a savepoint; return its result, or its exception if others can go on."""
+    def _run_alone(
+        self, connection: sqlite3.Connection, transaction: Transaction, operation: Operation
+    ) -> Any:
+        """Run the only operation of a transaction; return its result, or its exception if it was refused."""
+        try:
+            return operation(transaction)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            connection.execute("ROLLBACK")
+            return error
+
+    def _run_in_savepoint(
+        self, connection: sqlite3.Connection, transaction: Transaction, operation: Operation
+    ) -> Any:
+        """Run one operation of several; return its result, or its exception if the others can go on."""
         connection.execute("SAVEPOINT operation")
         try:
             outcome = operation(transaction)
@@ -217,7 +256,7 @@ class Writer:
         connection.execute("RELEASE operation")
         return outcome
 
-    def _translated(self, error: Exception) -> Exception:
+    def _translated(self, error: BaseException) -> BaseException:
         if not isinstance(error, sqlite3.Error):
             return error
         translated = storage_error(error, self._database.path)

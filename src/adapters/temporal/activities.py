@@ -8,9 +8,9 @@ memory. Another worker (after a crash, under load) replays the execution's histo
 process and without side effects, and finds the step that the code asks for there. So nothing is ever sent
 between workers, and the replay costs time only after something has gone wrong.
 
-Temporal counts every attempt. Our numbers leave out attempts that a graceful stop interrupted, and attempts
-that began in a worker which cannot know the step. The number of these is the first value in each heartbeat,
-because Temporal hands the last heartbeat to the next attempt.
+Temporal counts every attempt. Our numbers leave out attempts that a graceful stop interrupted, that began in
+a worker which cannot know the step, or that were put off because a server wants to be left alone. The number
+of these is the first value in each heartbeat, because Temporal hands the last heartbeat to the next attempt.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from temporalio.client import AsyncActivityCancelledError
 from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
+from outlast.adapters.temporal.child_messages import tell_child
 from outlast.adapters.temporal.failures import UNCOUNTED, application_error
 from outlast.adapters.temporal.heartbeat import TemporalHeartbeat
-from outlast.adapters.temporal.payloads import LIMIT_BYTES, check_size
+from outlast.adapters.temporal.payloads import LIMIT_BYTES, check_payload
 from outlast.adapters.temporal.requests import Past
 from outlast.adapters.temporal.step_replay import Replays
 from outlast.adapters.temporal.steps import Place, key_of
@@ -36,15 +37,16 @@ from outlast.adapters.temporal.workflows import Host
 from outlast.core.errors import (
     ActivityInterrupted,
     ActivityTimedOut,
+    DefinitionError,
+    ModelOverloaded,
     OutcomeUnknown,
     StorageUnavailable,
 )
 from outlast.core.failure import Failure, failure_of
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
-from outlast.core.spans import attempt_context, trace_of
 from outlast.ports.definitions import ActivityDefinition
-from outlast.ports.durability.steps import ActivityCall, Attempt, Step
+from outlast.ports.durability.steps import ActivityCall, Attempt, HeldBack, Step, TellChild
 from outlast.ports.resources import Resources
 
 
@@ -89,13 +91,16 @@ class TemporalAttempts:
                 # The worker of the last attempt is lost.
                 raise _final(ActivityInterrupted(step.name), step, number - 1)
             try:
+                if isinstance(step.call, TellChild):
+                    await tell_child(activity.client(), step.call, f"{info.workflow_id}/{past.key}")
+                    return None
                 result = await self._host.toolkit.perform(
                     step.call,
                     _attempt(info, step, past, pulse, self._host.limit_bytes),
                     step.options,
                     self._resources,
                 )
-                check_size(f"the result of {step.name!r}", result, self._host.limit_bytes)
+                check_payload(f"the result of {step.name!r}", result, self._host.limit_bytes)
                 return result
             except asyncio.CancelledError:
                 cancelled = activity.cancellation_details()
@@ -110,6 +115,13 @@ class TemporalAttempts:
                         Failure.of(stopped), attempt=number, retry_after_seconds=0.0
                     ) from None
                 error: BaseException = stopped
+            except HeldBack as held:
+                error = ModelOverloaded(429, str(held), held.seconds)
+                if pulse.spare():
+                    pulse.beat()
+                    raise application_error(
+                        Failure.of(error), attempt=UNCOUNTED, retry_after_seconds=held.seconds
+                    ) from None
             except Exception as raised:
                 error = raised
             if isinstance(error, ActivityTimedOut) and step.options.effect == "once":
@@ -134,7 +146,7 @@ class TemporalAttempts:
             await self._check_late(info, pulse)
             step = self._host.steps.find(place)
             if values and values[0] is not None:
-                definition = self._host.toolkit.defined_activity(info.activity_type)
+                definition = await self._definition(place, info.activity_type, step)
                 if step is not None and _is_of(step, definition):
                     return step
                 call = ActivityCall(definition, values[0])
@@ -154,6 +166,16 @@ class TemporalAttempts:
                 attempt=UNCOUNTED if is_spared else info.attempt,
                 retry_after_seconds=self._host.lease.total_seconds() if is_spared else None,
             ) from None
+
+    async def _definition(self, place: Place, name: str, step: Step | None) -> ActivityDefinition:
+        """Return the activity of that name; where several have it, the code knows which one it calls."""
+        defined = self._host.toolkit.defined_activity
+        try:
+            return defined(name, _called(step))
+        except DefinitionError:
+            if step is not None:
+                raise
+            return defined(name, _called(await self._replays.find(place)))
 
     async def _check_late(self, info: activity.Info, pulse: TemporalHeartbeat) -> None:
         """Drop an attempt that begins late if Temporal has given it up in the meantime.
@@ -193,6 +215,10 @@ class TemporalAttempts:
             self._tasks.discard(task)
 
 
+def _called(step: Step | None) -> ActivityDefinition | None:
+    return step.call.definition if step is not None and isinstance(step.call, ActivityCall) else None
+
+
 def _is_of(step: Step, definition: ActivityDefinition) -> bool:
     """Return whether the step calls exactly this activity; workflow code in a sandbox calls a copy.
 
@@ -212,7 +238,7 @@ def _attempt(
     info: activity.Info, step: Step, past: Past, pulse: TemporalHeartbeat, limit_bytes: int
 ) -> Attempt:
     def beat(details: tuple[JSON, ...]) -> None:
-        check_size("the details of a heartbeat", list(details), limit_bytes)
+        check_payload("the details of a heartbeat", list(details), limit_bytes)
         pulse.details = details
 
     idempotency_key = f"{info.workflow_id}/{past.key}"
@@ -223,8 +249,7 @@ def _attempt(
         idempotency_key=idempotency_key,
         heartbeat=beat,
         heartbeat_details=pulse.details,
-        # The records do not have the attempts that Temporal retries, so all of them are one span.
-        trace=attempt_context(trace_of(info.workflow_id or ""), idempotency_key, 1),
+        trace=past.context(info.workflow_id or ""),
         publish=pulse.publish if step.publishes_text else None,
         earlier=past.earlier,
     )

@@ -22,9 +22,11 @@ from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.execution import TemporalExecution
 from outlast.adapters.temporal.finding import find
 from outlast.adapters.temporal.importing import import_execution
-from outlast.adapters.temporal.journal_start import FINGERPRINT, fingerprint_of
-from outlast.adapters.temporal.payloads import ExplainingCodec, check_size, data_converter, limit_of
+from outlast.adapters.temporal.journal_start import fingerprint_of
+from outlast.adapters.temporal.memo import FINGERPRINT
+from outlast.adapters.temporal.payloads import ExplainingCodec, check_payload, data_converter, limit_of
 from outlast.adapters.temporal.refusals import namespace_refused, translated, unreachable
+from outlast.adapters.temporal.requests import TRACE
 from outlast.adapters.temporal.search_attributes import attributes_of, is_missing, not_registered
 from outlast.adapters.temporal.worker import TemporalWorker, TemporalWorkerOptions
 from outlast.adapters.temporal.worker_presence import workers_of
@@ -42,6 +44,7 @@ from outlast.ports.durability.backend import Backend, ExecutionPage, WorkerDescr
 from outlast.ports.durability.execution import Execution
 from outlast.ports.finding import EVERYTHING, Where
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
+from outlast.ports.method_references import Handler
 from outlast.ports.toolkit import Toolkit
 
 CONNECT_SECONDS = 30.0
@@ -132,9 +135,9 @@ class TemporalBackend(Backend):
             raise StorageUnavailable("the backend is not connected; use it in an `async with` block")
         return self._connected
 
-    async def start(
+    async def start(  # type: ignore[override]
         self,
-        workflow: type[Any] | str,
+        workflow: type[Any] | Handler,
         /,
         *args: Any,
         id: str | None = None,
@@ -147,7 +150,7 @@ class TemporalBackend(Backend):
         check_options(f"workflow {definition.name}", definition.signature, args, **options, tags=tags)
         checked = checked_tags(tags or {})
         arguments = definition.signature.dump_arguments(*args, **kwargs)
-        check_size(f"the input of workflow {definition.name!r}", arguments, self._limit_bytes)
+        check_payload(f"the input of workflow {definition.name!r}", arguments, self._limit_bytes)
         fingerprint = fingerprint_of(definition.name, arguments)
         execution_id = uuid.uuid4().hex if id is None else id
         try:
@@ -156,6 +159,9 @@ class TemporalBackend(Backend):
             check_id(execution_id)
         except ValueError as error:
             raise DefinitionError(str(error)) from error
+        memo = {FINGERPRINT: fingerprint}
+        if (caller := self._toolkit.calling_span()) is not None:
+            memo[TRACE] = caller.traceparent
         execution = self._execution(execution_id)
         with translated(execution_id):
             try:
@@ -165,7 +171,7 @@ class TemporalBackend(Backend):
                     id=execution_id,
                     task_queue=task_queue,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    memo={FINGERPRINT: fingerprint},
+                    memo=memo,
                     search_attributes=attributes_of(checked),
                 )
             except RPCError as error:

@@ -8,12 +8,14 @@ difference is an error, as on every other backend.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
+from outlast.adapters.temporal.child_workflows import known_beforehand
 from outlast.adapters.temporal.history import HistoryTask, TemporalHistory
-from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL
-from outlast.adapters.temporal.payloads import check_size
+from outlast.adapters.temporal.holding import HoldingPhase, TakeUp, is_control
+from outlast.adapters.temporal.payloads import check_payload
+from outlast.adapters.temporal.portions import Portions, brings_next
 from outlast.adapters.temporal.requests import Past, payload_of, seconds_until
 from outlast.core.departures import departure, differences
 from outlast.core.errors import NonDeterminismError, PayloadTooLarge
@@ -22,15 +24,14 @@ from outlast.core.failure import Failure
 from outlast.core.records import (
     REQUESTS,
     AnyRecord,
-    CancelRequested,
     EventEmitted,
     ExecutionPaused,
     ExecutionResumed,
     Input,
     Request,
-    SignalReceived,
     StepCompleted,
     StepFailed,
+    StepKind,
     StepScheduled,
     TimerFired,
     TimerStarted,
@@ -57,15 +58,13 @@ class CodeReplay(KeptHistory):
         """The number of workflow tasks whose inputs the code has got."""
         self._execution_id = execution_id
         self._history = history
+        self._holding = history.held_at_start()
         self._limit_bytes = limit_bytes
         self._task: HistoryTask | None = None
         self._ever_asked: set[str] = set()
         self._seconds: dict[str, float] = {}
         """The length of each timer."""
-        self._is_held = False
-        self._is_paused = False
-        self._waiting: list[Input] = []
-        """The inputs that came while the run was held."""
+        self._portions = Portions()
         self._answered_before: set[str] = set()
         """The keys of the answers to updates of the journal; Temporal sees those that are sent again."""
 
@@ -114,16 +113,18 @@ class CodeReplay(KeptHistory):
             self._task = history.tasks[0]
             window = _Window()
             await self._catch_up(live)
-            self._is_held = carried is not None and carried.held is not None
-            if not self._is_held:
+            if self._holding.phase is not HoldingPhase.HELD:
                 await self._take_up(live, window)
+            self._portions.begin_task()
             for record in () if carried is None else carried.inputs:
-                await self._give(live, record, window)
+                await self._arrive(live, record, window)
             for task in history.tasks:
+                if self.reached:
+                    self._portions.begin_task()
                 self._task = task
                 self.reached += 1
                 for record in task.inputs:
-                    await self._receive(live, record, window)
+                    await self._arrive(live, record, window)
                 window = _Window(self._compare(window, task))
             self.requested = dict(live.requested)
             then(live)
@@ -137,7 +138,7 @@ class CodeReplay(KeptHistory):
         if live.machine.end is not None:
             self._answered_before.add(live.machine.end.key)
         for record in live.taken_up(self._task.at):
-            await self._give(live, record, window)
+            await self._deliver(live, record, window)
         await self._begin_what_was_open(live, window)
 
     async def _begin_what_was_open(self, live: LiveCode, window: _Window) -> None:
@@ -147,6 +148,12 @@ class CodeReplay(KeptHistory):
             if key in machine.steps and key not in window.asked:
                 self._ask(machine.steps[key].scheduled, window)
                 await self._look_at(live, live.requested[key], window)
+        for key, child in list(machine.children.items()):
+            if key not in window.asked:
+                if child.id is not None:
+                    child.lose()  # As the driver does.
+                self._ask(child.scheduled, window)
+                await self._look_at_child(live, key, window)
         for key, due_at in machine.timers.items():
             if key not in window.asked:
                 self._ask(TimerStarted(key=key, due_at=due_at), window)
@@ -156,43 +163,38 @@ class CodeReplay(KeptHistory):
         self._ever_asked.add(request.key)
         window.asked[request.key] = request
 
-    async def _receive(self, live: LiveCode, record: Input, window: _Window) -> None:
-        """Give the code an input, or let it wait while the run is held: as the driver does."""
-        name = record.name if isinstance(record, SignalReceived) else None
-        if self._is_held and (name == RESUME_SIGNAL or isinstance(record, CancelRequested)):
-            await self._resume(live, window)
-        if name == PAUSE_SIGNAL:
-            assert isinstance(record, SignalReceived)
-            await self._pause(live, record, window)
-        elif name == RESUME_SIGNAL:
-            pass
-        elif self._is_held:
-            self._waiting.append(record)
+    async def _arrive(self, live: LiveCode, record: Input, window: _Window) -> None:
+        """Take an input of the history, as the driver took it."""
+        if is_control(record):
+            await self._admit(live, record, window)
+        elif brings_next(record):
+            for waited in self._portions.next():
+                await self._admit(live, waited, window)
         else:
             await self._give(live, record, window)
 
-    async def _pause(self, live: LiveCode, asked: SignalReceived, window: _Window) -> None:
-        if self._is_held or live.machine.end is not None or live.carried is not None:
-            return
-        reason = asked.named.get("reason")
-        live.machine.note(ExecutionPaused(at=asked.at, reason=reason if isinstance(reason, str) else None))
-        await self._come_to_rest(live, window)
-        self._is_held = self._is_paused = True
-
-    async def _resume(self, live: LiveCode, window: _Window) -> None:
-        assert self._task is not None
-        self._is_held = False
-        if self._is_paused:
-            self._is_paused = False
-            live.machine.note(ExecutionResumed(at=self._task.at))
-            await self._come_to_rest(live, window)
-        else:
-            await self._take_up(live, window)
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            await self._give(live, one, window)
-
     async def _give(self, live: LiveCode, record: Input, window: _Window) -> None:
+        """Give the code an input that has come, in this workflow task or a later one."""
+        if self._portions.has_room_for(record):
+            await self._admit(live, record, window)
+
+    async def _admit(self, live: LiveCode, record: Input, window: _Window) -> None:
+        """Give the code an input, unless it waits because the execution is held: see `holding`."""
+        if live.machine.end is not None or live.carried is not None:
+            return
+        for effect in self._holding.arrive(record):
+            match effect:
+                case ExecutionPaused() | ExecutionResumed():
+                    live.machine.note(effect)
+                    await self._come_to_rest(live, window)
+                case TakeUp():
+                    await self._take_up(live, window)
+                case _ if effect is record:
+                    await self._deliver(live, record, window)
+                case _:
+                    await self._give(live, effect, window)
+
+    async def _deliver(self, live: LiveCode, record: Input, window: _Window) -> None:
         if isinstance(record, StepCompleted | StepFailed | TimerFired):
             window.ended.add(record.key)
         live.deliver(record)
@@ -217,7 +219,9 @@ class CodeReplay(KeptHistory):
                 if isinstance(record, TimerStarted):
                     self._seconds[record.key] = record.due_at - machine.now
         for key, record in list(window.asked.items()):
-            waited_for = machine.steps if isinstance(record, StepScheduled) else machine.timers
+            waited_for: Container[str] = machine.timers
+            if isinstance(record, StepScheduled):
+                waited_for = machine.children if record.kind is StepKind.CHILD else machine.steps
             if isinstance(record, StepScheduled | TimerStarted) and not (
                 key in waited_for or key in window.ended
             ):
@@ -228,23 +232,36 @@ class CodeReplay(KeptHistory):
             if (step := live.requested.get(key)) is not None:
                 await self._look_at(live, step, window)
 
+        for record in batch.records:
+            if isinstance(record, StepScheduled) and record.key in machine.children:
+                await self._look_at_child(live, record.key, window)
+
+    async def _look_at_child(self, live: LiveCode, key: str, window: _Window) -> None:
+        """Look whether the history has a child from the time when it was asked for."""
+        at = live.machine.now if self._task is None else max(live.machine.now, self._task.at)
+        _, known = known_beforehand(self._execution_id, live, key, at, self._limit_bytes)
+        if known:
+            window.asked.pop(key, None)
+        for record in known:
+            await self._deliver(live, record, window)
+
     async def _look_at(self, live: LiveCode, step: Step, window: _Window) -> None:
         """Look whether the history has a step from the time when it was asked for."""
         key, opened = step.key, live.machine.steps[step.key]
         at = live.machine.now if self._task is None else max(live.machine.now, self._task.at)
         if (done := live.recalled(opened.scheduled)) is not None:
             window.asked.pop(key, None)
-            await self._give(live, done.with_(at=at), window)
+            await self._deliver(live, done.with_(at=at), window)
             return
         if step.options.local:
             window.asked.pop(key, None)  # It is in the history once it has ended.
         try:
-            arguments = payload_of(step, Past.of(opened))
-            check_size(f"the arguments of {step.name!r}", list(arguments), self._limit_bytes)
+            arguments = payload_of(step, Past.of(self._execution_id, live, opened))
+            check_payload(f"the arguments of {step.name!r}", list(arguments), self._limit_bytes)
         except PayloadTooLarge as error:
             window.asked.pop(key, None)
             failure = Failure.of(error)
-            await self._give(live, StepFailed(at=at, key=key, attempts=0, failure=failure), window)
+            await self._deliver(live, StepFailed(at=at, key=key, attempts=0, failure=failure), window)
 
     def _compare(self, window: _Window, task: HistoryTask) -> dict[str, Request]:
         """Compare what the code asked for with what the history has, field by field.

@@ -18,10 +18,10 @@ from temporalio.exceptions import FailureError
 
 from outlast.adapters.temporal.failures import StepLimits, step_failure
 from outlast.adapters.temporal.kept_records import KeptRecords
-from outlast.adapters.temporal.payloads import check_size
+from outlast.adapters.temporal.payloads import check_payload
 from outlast.adapters.temporal.requests import LengthWarning, payload_of, start
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
-from outlast.core.approvals import Decision
+from outlast.core.approvals import Decision, Decisions
 from outlast.core.errors import DeterminismError, NotSupported, PayloadTooLarge
 from outlast.core.events import PatchedData, TaggedData
 from outlast.core.failure import Failure, step_error
@@ -63,7 +63,7 @@ class TemporalContext(WorkflowContext):
         self._length = LengthWarning()
         self._random = workflow.random()
         self._state: dict[Any, Any] = {}
-        self._decisions: dict[tuple[str, str], list[Decision]] = {}
+        self.decisions = Decisions()
         self._keys = 0
         self._emitted = 0
         self._patches: dict[str, bool] = {}
@@ -106,7 +106,7 @@ class TemporalContext(WorkflowContext):
             model=step.model,
         )
         try:
-            check_size(f"the arguments of {step.name!r}", arguments, self._limit_bytes)
+            check_payload(f"the arguments of {step.name!r}", arguments, self._limit_bytes)
         except PayloadTooLarge as error:
             if step.kind is StepKind.TOOL:
                 # The model asked for the call and gets the reason for not making it, so the stream has both.
@@ -128,23 +128,10 @@ class TemporalContext(WorkflowContext):
         self._keys += 1
         return key
 
-    def decide(self, decision: Decision) -> None:
-        """Keep the decision of a person; if one call has two decisions, the first that fits counts."""
-        self._decisions.setdefault((decision.key, decision.fingerprint), []).append(decision)
-
     async def decision(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision:
-        found: list[Decision] = []
-
-        def is_there() -> bool:
-            waiting = self._decisions.get((key, fingerprint), [])
-            while waiting and not found:
-                one = waiting.pop(0)
-                if fits(one):
-                    found.append(one)
-            return bool(found)
-
-        await self.wait_condition(is_there)
-        return found[0]
+        awaited = self.decisions.awaited(key, fingerprint, fits)
+        await self.wait_condition(awaited.has_come)
+        return awaited.taken
 
     def emit(self, data: E) -> E:
         self._check_may_change("an event")
@@ -153,7 +140,7 @@ class TemporalContext(WorkflowContext):
                 "this workflow is Temporal's own: tag it by temporalio.workflow.upsert_search_attributes"
             )
         event = EventEmitted.of(f"event:{self._emitted + 1}", data)
-        check_size(f"an event of kind {event.kind!r}", event.data, self._limit_bytes)
+        check_payload(f"an event of kind {event.kind!r}", event.data, self._limit_bytes)
         self._emitted += 1
         self.record(event)
         return data

@@ -1,10 +1,10 @@
 """Driving the code of one execution from inside a Temporal workflow.
 
 The code runs on our own loop, as on every backend; Temporal's loop, which is deterministic too, only carries
-this driver. Signals, updates, activity results, timers and cancellation come in as inputs, in that order if
-one workflow task brings several. After each, the code runs until it is at rest, and then this driver asks
-Temporal for what the code asks for: activities and timers. So the records of an execution are those that it
-would have elsewhere.
+this driver. Signals, activity results, timers, cancellation and updates come in as inputs, in that order if
+one workflow task brings several; if it brings many, in portions (`portions`). After each, the code runs until
+it is at rest, and then this driver asks Temporal for what the code asks for: activities and timers. So the
+records of an execution are those that it would have elsewhere.
 
 An error in here never gets lost: the workflow task fails with it, once for each try.
 """
@@ -12,8 +12,6 @@ An error in here never gets lost: the workflow task fails with it, once for each
 from __future__ import annotations
 
 import asyncio
-import zlib
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,20 +20,30 @@ from typing import Any
 
 from temporalio import workflow
 
+from outlast.adapters.temporal.carried import Carried
+from outlast.adapters.temporal.child_workflows import PARENT, AskedChildren, link_in
 from outlast.adapters.temporal.failures import StepLimits, step_failure
-from outlast.adapters.temporal.holding import HELD, in_words
+from outlast.adapters.temporal.holding import Holding, HoldingPhase, TakeUp, is_control
+from outlast.adapters.temporal.input_order import turn_of
 from outlast.adapters.temporal.kept_records import KeptRecords
+from outlast.adapters.temporal.memo import HELD
 from outlast.adapters.temporal.messages import TAG_SIGNAL
-from outlast.adapters.temporal.payloads import check_size
-from outlast.adapters.temporal.requests import LengthWarning, Past, payload_of, seconds_until, start
+from outlast.adapters.temporal.payloads import check_payload
+from outlast.adapters.temporal.portions import NEXT_INPUTS, Portions, brings_next
+from outlast.adapters.temporal.requests import (
+    TRACE,
+    LengthWarning,
+    Past,
+    payload_of,
+    seconds_until,
+    start,
+)
 from outlast.adapters.temporal.search_attributes import tags_in, update_of
 from outlast.adapters.temporal.steps import OpenSteps, Place, activity_id_of
 from outlast.core.errors import ActivityInterrupted, NotSupported, PayloadTooLarge
 from outlast.core.failure import Failure
-from outlast.core.json import JSON, decode, encode
+from outlast.core.json import JSON
 from outlast.core.records import (
-    INPUTS,
-    AnyRecord,
     CancelRequested,
     ExecutionEnded,
     ExecutionPaused,
@@ -51,91 +59,22 @@ from outlast.core.records import (
     UpdateAccepted,
     UpdateCompleted,
     encode_record,
-    read_record,
 )
 from outlast.core.tags import changed, changes_in
+from outlast.core.waiting import pause_in_words
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.steps import Step
 from outlast.ports.durability.workflow_context import WorkflowInfo
-from outlast.ports.live_code import START, Beginning, KeptHistory, MakeLiveCode
+from outlast.ports.live_code import START, KeptHistory, MakeLiveCode
 
 RUNNING_SECONDS_MAX = 1.8
 """The longest time for which code may run after one input: Temporal gives up a workflow task after 2 s."""
-
-
-def turn_of(record: Input) -> int:
-    """Return when an input goes to the code, of all that one workflow task brings: the lowest number first.
-
-    Inputs with the same number go in the order of the history. Results go before a time-out or a cancellation
-    that would drop them.
-    """
-    match record:
-        case SignalReceived() | UpdateAccepted():
-            return 0
-        case StepCompleted() | StepFailed():
-            return 1
-        case TimerFired():
-            return 2
-        case _:
-            return 3
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """The things that a history begins with, beside the entrypoint's arguments."""
-
-    beginning: Beginning = START
-    inputs: Sequence[Input] = ()
-    """The inputs that came when the code had already asked to continue as new."""
-    journal: Sequence[AnyRecord] = ()
-    """The records with which a retry, a fork or an import begins; they are from the first one on."""
-    held: str | None = None
-    """If given, the run begins no step and takes no input until somebody resumes it, for this reason."""
-
-    def written(self, *, is_packed: bool = False) -> JSON:
-        """Return it as JSON; the journal may be packed, which takes a fraction of the bytes."""
-        start = self.beginning
-        written: dict[str, JSON] = {
-            "histories": start.histories,
-            "events": start.events,
-            "records": start.records,
-            "inputs": [record.to_data() for record in self.inputs],
-        }
-        if self.journal:
-            journal: JSON = [record.to_data() for record in self.journal]
-            written["journal"] = _packed(journal) if is_packed else journal
-        if self.held is not None:
-            written["held"] = self.held
-        return written
-
-    @classmethod
-    def read(cls, value: Any) -> Carried | None:
-        """Return what `written` gave; None if `value` is something else."""
-        match value:
-            case {"histories": int(), "events": int(), "records": int(), "inputs": list(inputs)}:
-                start = Beginning(value["histories"], value["events"], value["records"])
-                read = [read_record(one) for one in inputs]
-                written = value.get("journal", [])
-                records = _unpacked(written) if isinstance(written, str) else written
-                journal = [read_record(one) for one in records]
-                inputs = [record for record in read if isinstance(record, INPUTS)]
-                return cls(start, inputs, journal, value.get("held"))
-        return None
-
-
-def _packed(value: JSON) -> str:
-    return b64encode(zlib.compress(encode(value))).decode()
-
-
-def _unpacked(text: str) -> Any:
-    return decode(zlib.decompress(b64decode(text)))
 
 
 @dataclass(slots=True)
 class _Requested:
     """An activity that the code waits for."""
 
-    step: Step
     place: Place
     task: asyncio.Task[Any] = field(repr=False)
 
@@ -173,12 +112,21 @@ class TemporalDriver(KeptHistory):
         self._is_over = False
         """True when there is nothing more to drive: the code has ended, or an error came up."""
         self._arrived: list[Input] = []
-        """The inputs that this workflow task has brought, beside signals and updates."""
+        """The inputs that this workflow task has brought, beside signals."""
+        self._portions = Portions()
+        self._task_length = -1
+        """The number of events in the history when the present workflow task began."""
         self._is_closed = False
         beginning = START if carried is None else carried.beginning
         self.records = KeptRecords(writes_json, beginning.records)
         """The records of this history."""
-        started = ExecutionStarted(at=workflow.time(), workflow=definition.name, arguments=arguments)
+        started = ExecutionStarted(
+            at=workflow.time(),
+            workflow=definition.name,
+            arguments=arguments,
+            trace=workflow.memo_value(TRACE, None, type_hint=str),
+            parent=link_in(workflow.memo_value(PARENT, None)),
+        )
         journal = [] if carried is None else carried.journal
         for record in [started] if carried is None else journal:
             self.records.keep(encode_record(record))
@@ -200,59 +148,41 @@ class TemporalDriver(KeptHistory):
             history=self,
             beginning=beginning,
         )
-        self._is_held = carried is not None and carried.held is not None
-        self._is_paused = False
-        """True if it is held in the middle: what it had begun goes on."""
-        self._waiting: list[Input] = []
-        """The inputs that came while the run is held."""
+        first = journal[0] if journal else started
+        since = first.at if isinstance(first, ExecutionStarted) else started.at
+        self._children = AskedChildren(
+            self._execution_id, since, self._live, limit_bytes, lambda record: self._arrived.append(record)
+        )
+        self._holding = Holding.at_start(is_held=carried is not None and carried.held is not None)
         self._act(self._live.go_on)
-        if not self._is_held:
+        if self._is_taken_up:
             self._take_up()
         for record in () if carried is None else carried.inputs:
-            self._give(record)
+            self._arrive(record)
+
+    @property
+    def _is_taken_up(self) -> bool:
+        return self._holding.phase is not HoldingPhase.HELD
 
     def _take_up(self) -> None:
         """Let the code go on from its journal."""
         self._act(lambda: None)
         for record in self._live.taken_up(workflow.time()):
-            self._give(record)
+            self._deliver(record)
         self._begin_what_was_open()
 
     # What comes from Temporal
 
-    def pause(self, reason: JSON) -> None:
-        """Hold the run from now on: inputs wait, also the results of what is under way."""
-        if self._is_held or self._is_over or self._live.carried is not None:
-            return
-        paused = ExecutionPaused(at=workflow.time(), reason=reason if isinstance(reason, str) else None)
-        self._act(lambda: self._live.machine.note(paused))
-        self._is_held = self._is_paused = True
-        workflow.upsert_memo({HELD: in_words(reason)})
-
-    def resume(self) -> None:
-        """Let a held run go on."""
-        if not self._is_held:
-            return
-        self._is_held = False
-        workflow.upsert_memo({HELD: None})
-        if self._is_paused:
-            self._is_paused = False
-            self._act(lambda: self._live.machine.note(ExecutionResumed(at=workflow.time())))
-        else:
-            self._take_up()
-        waiting, self._waiting = self._waiting, []
-        for record in waiting:
-            self._give(record)
-
     def signal(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> None:
-        """Give the code a signal."""
+        """Take a signal: for the code, or for this driver."""
         if name == TAG_SIGNAL:
             self._tag({tag: value for tag, value in named.items() if isinstance(value, str | None)})
             return
-        self._give(
+        waiting = len(self._holding.waiting) + len(self._portions)
+        self._arrive(
             SignalReceived(
                 at=workflow.time(),
-                message_id=f"signal:{len(self.records)}",
+                message_id=f"signal:{len(self.records) + waiting}",
                 name=name,
                 arguments=tuple(arguments),
                 named=dict(named),
@@ -272,7 +202,7 @@ class TemporalDriver(KeptHistory):
         is_new = update.update_id not in self._answers
         answer = self._answer_to(update.update_id)
         if is_new:
-            self._give(update)
+            self._arrived.append(update)
         return await answer
 
     def _answer_to(self, update_id: str) -> asyncio.Future[UpdateCompleted]:
@@ -287,7 +217,7 @@ class TemporalDriver(KeptHistory):
     def ask(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
         """Return the answer of a query handler."""
         answer = self._live.ask(name, arguments, named)
-        check_size(f"the answer to query {name!r}", answer, self._limit_bytes)
+        check_payload(f"the answer to query {name!r}", answer, self._limit_bytes)
         return answer
 
     async def run(self) -> ExecutionEnded:
@@ -305,14 +235,18 @@ class TemporalDriver(KeptHistory):
                 self._arrived.append(CancelRequested(at=workflow.time(), message_id="cancel"))
                 continue
             # Temporal looks at conditions when all that a workflow task brings has arrived.
-            arrived, self._arrived = sorted(self._arrived, key=turn_of), []
+            arrived = sorted(self._arrived, key=lambda record: turn_of(record, self._children.keys))
+            self._arrived = []
             for record in arrived:
-                self._give(record)
+                self._arrive(record)
         if self._error is not None:
             raise self._error
         if (end := self._live.machine.end) is not None:
             return end
         assert self._live.carried is not None
+        self._left += [
+            one for one in self._portions.rest() if isinstance(one, (SignalReceived, CancelRequested))
+        ]
         along = Carried(self._live.next_beginning(len(self.records)), self._left)
         workflow.continue_as_new(
             args=[self._live.carried, along.written()],
@@ -328,20 +262,72 @@ class TemporalDriver(KeptHistory):
         if error is None and not task.cancelled():
             self._arrived.append(StepCompleted(at=at, key=step.key, result=task.result()))
             return
-        ended = None if error is None else step_failure(error, StepLimits.of(step))
-        failure, attempts = ended or (Failure.of(ActivityInterrupted(step.name)), 1)
+        final = None if error is None else step_failure(error, StepLimits.of(step))
+        failure, attempts = final or (Failure.of(ActivityInterrupted(step.name)), 1)
         self._arrived.append(StepFailed(at=at, key=step.key, attempts=attempts, failure=failure))
 
     def _timer_done(self, key: str, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and self._timers.pop(key, None) is not None:
             self._arrived.append(TimerFired(at=workflow.time(), key=key))
 
+    def _arrive(self, record: Input) -> None:
+        """Take an input that Temporal has brought."""
+        if is_control(record):
+            self._admit(record)
+        elif brings_next(record):
+            self._give_next()
+        else:
+            self._give(record)
+
     def _give(self, record: Input) -> None:
-        if self._is_held and isinstance(record, CancelRequested):
-            self.resume()  # Its code must clean up.
-        if self._is_held:
-            self._waiting.append(record)
-        elif self._live.carried is not None and isinstance(record, (SignalReceived, CancelRequested)):
+        """Give the code an input that has come, in this workflow task or a later one."""
+        self._look_for_new_task()
+        if self._portions.has_room_for(record):
+            self._admit(record)
+        elif NEXT_INPUTS not in self._timers:
+            self._start_timer(NEXT_INPUTS, workflow.time())
+
+    def _give_next(self) -> None:
+        """Give the code the next portion of the inputs that wait."""
+        self._look_for_new_task()
+        for record in self._portions.next():
+            self._admit(record)
+        if self._portions and not self._is_over:
+            self._start_timer(NEXT_INPUTS, workflow.time())
+
+    def _look_for_new_task(self) -> None:
+        length = workflow.info().get_current_history_length()
+        if length != self._task_length:
+            self._task_length = length
+            self._portions.begin_task()
+
+    def _admit(self, record: Input) -> None:
+        """Give the code an input, unless it waits because the execution is held: see `holding`."""
+        if self._is_over:
+            self._deliver(record)
+            return
+        for effect in self._holding.arrive(record):
+            match effect:
+                case ExecutionPaused():
+                    self._note(effect)
+                    workflow.upsert_memo({HELD: pause_in_words(effect.reason)})
+                case ExecutionResumed():
+                    workflow.upsert_memo({HELD: None})
+                    self._note(effect)
+                case TakeUp():
+                    workflow.upsert_memo({HELD: None})
+                    self._take_up()
+                case _ if effect is record:
+                    self._deliver(record)
+                case _:
+                    self._give(effect)
+
+    def _note(self, note: ExecutionPaused | ExecutionResumed) -> None:
+        self._act(lambda: self._live.machine.note(note))
+
+    def _deliver(self, record: Input) -> None:
+        """Give the code an input."""
+        if self._live.carried is not None and isinstance(record, (SignalReceived, CancelRequested)):
             self._left.append(record)
         else:
             self._act(lambda: self._live.deliver(record))
@@ -351,7 +337,11 @@ class TemporalDriver(KeptHistory):
         machine = self._live.machine
         for key in list(machine.steps):
             if key in machine.steps and key not in self._activities and (end := self._begin(key)) is not None:
-                self._give(end)
+                self._deliver(end)
+        for key in list(machine.children):
+            if key not in self._children.keys:
+                for record in self._children.begin(key):
+                    self._deliver(record)
         for key, due_at in machine.timers.items():
             if key not in self._timers:
                 self._start_timer(key, due_at)
@@ -364,7 +354,7 @@ class TemporalDriver(KeptHistory):
             act()
             while not self._live.at_rest:
                 self._live.go_on()
-            if not self._is_held:
+            if self._is_taken_up:
                 self._ask_temporal()
         except Exception as error:
             self._error = error
@@ -375,13 +365,16 @@ class TemporalDriver(KeptHistory):
     def _ask_temporal(self) -> None:
         machine = self._live.machine
         batch = machine.take_batch()
-        ended: list[Input] = []
+        known: list[Input] = []
+        """The ends of steps that are known already, and of children their starts."""
         for record, written in zip(batch.records, self._live.encoder.take(batch.records), strict=True):
             self.records.keep(written)
             match record:
+                case StepScheduled(key=key) if key in machine.children:
+                    known += self._children.begin(key)
                 case StepScheduled(key=key) if key in machine.steps:
                     if (end := self._begin(key)) is not None:
-                        ended.append(end)
+                        known.append(end)
                 case TimerStarted(key=key, due_at=due_at) if key in machine.timers:
                     self._start_timer(key, due_at)
                 case UpdateCompleted():
@@ -394,12 +387,12 @@ class TemporalDriver(KeptHistory):
             self._steps.drop(given_up.place)
             self._steps.give_up(given_up.place)
             given_up.task.cancel()
-        for key in [key for key in self._timers if key not in machine.timers]:
+        for key in [key for key in self._timers if key not in machine.timers and key != NEXT_INPUTS]:
             self._timers.pop(key).cancel()
         if machine.end is not None or self._live.carried is not None:
             self._is_over = True
-        for record in ended:
-            self._give(record)
+        for record in known:
+            self._deliver(record)
 
     def _begin(self, key: str) -> Input | None:
         """Start the activity for a step; return the step's end, if that is known already."""
@@ -407,18 +400,18 @@ class TemporalDriver(KeptHistory):
         done: Input | None = self._live.recalled(opened.scheduled)
         if done is None:
             try:
-                self._start_activity(step, Past.of(opened))
+                self._start_activity(step, Past.of(self._execution_id, self._live, opened))
             except PayloadTooLarge as error:
                 done = StepFailed(at=0.0, key=key, attempts=0, failure=Failure.of(error))
         return None if done is None else done.with_(at=workflow.time())
 
     def _start_activity(self, step: Step, past: Past | None) -> None:
         arguments = payload_of(step, past)
-        check_size(f"the arguments of {step.name!r}", list(arguments), self._limit_bytes)
+        check_payload(f"the arguments of {step.name!r}", list(arguments), self._limit_bytes)
         self._length.look()
         place = Place(self._execution_id, self._run_id, activity_id_of(step))
         task = start(step, place.activity_id, arguments, self._lease)
-        self._activities[step.key] = _Requested(step, place, task)
+        self._activities[step.key] = _Requested(place, task)
         self._steps.keep(place, step)
         task.add_done_callback(lambda done: self._activity_done(step, done))
 
@@ -465,6 +458,7 @@ class TemporalDriver(KeptHistory):
         """Drop the code from memory."""
         if not self._is_closed:
             self._is_closed = True
+            self._children.close()
             for requested in self._activities.values():
                 self._steps.drop(requested.place)
             self._live.close()

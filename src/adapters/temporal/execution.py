@@ -30,13 +30,12 @@ from outlast.adapters.temporal.code_replay import CodeReplay
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import failure_in, is_rejection
 from outlast.adapters.temporal.history import read_history, stopped_by
-from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL, held_because
-from outlast.adapters.temporal.importing import queue_of
-from outlast.adapters.temporal.journal_start import FORKED_FROM
+from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL
+from outlast.adapters.temporal.memo import FORKED_FROM, held_because, queue_of
 from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent, sent
 from outlast.adapters.temporal.obstacles import obstacle_in
-from outlast.adapters.temporal.payloads import check_size, limit_of
-from outlast.adapters.temporal.record_source import PAUSE_SECONDS, answered
+from outlast.adapters.temporal.payloads import check_payload, limit_of
+from outlast.adapters.temporal.record_source import ASK_AGAIN_SECONDS, answered
 from outlast.adapters.temporal.refusals import translated
 from outlast.adapters.temporal.rerunning import TemporalRerunner
 from outlast.adapters.temporal.search_attributes import is_registered, not_registered, tags_in
@@ -70,12 +69,15 @@ from outlast.core.event_stream import Event
 from outlast.core.exports import ExportHeader, exported
 from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, JSON, kept
+from outlast.core.questions import ANSWER_UPDATE
 from outlast.core.records import AnyRecord, Status
+from outlast.core.steering import INTERRUPT_UPDATE, SAY_UPDATE
 from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.core.waiting import Overview, WaitingFor, WaitingKind, overview_in
 from outlast.ports.definitions import HandlerDefinition, check_options
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.journal import check_id
+from outlast.ports.method_references import Handler, name_of
 from outlast.ports.toolkit import Toolkit
 
 T = TypeVar("T")
@@ -94,7 +96,7 @@ _STATUS = {
 }
 
 
-class TemporalExecution(Execution):
+class TemporalExecution(Execution[Any]):
     """A handle on an execution that is a Temporal workflow."""
 
     def __init__(self, client: Client, execution_id: str, toolkit: Toolkit, ended: EndedRuns) -> None:
@@ -125,18 +127,22 @@ class TemporalExecution(Execution):
                 if isinstance(error.cause, TerminatedError):
                     raise ExecutionTerminated(self.id, str(error.cause)) from None
                 failure = failure_in(error.cause)
-                raise ExecutionFailed(self.id, failure.kind, failure.message) from failure.error()
+                failed = ExecutionFailed(self.id, failure.kind, failure.message)
+                failed.add_note(failure.traceback())
+                raise failed from failure.error()
         definition = self._toolkit.known_definition(name)
         return result if definition is None else definition.signature.load_result(result)
 
-    async def signal(self, name: str, /, *args: Any, **kwargs: Any) -> None:
+    async def signal(self, signal: Handler, /, *args: Any, **kwargs: Any) -> None:
+        name = name_of("signal", signal)
         handler = await self._handler("signal", name)
         message = _message(f"signal {name}", handler, args, kwargs, limit_of(self._converter))
         with translated(self.id):
             await self._while_running(self.handle.signal(name, message))
 
-    async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+    async def query(self, query: Handler, /, *args: Any, **kwargs: Any) -> Any:
         """Return the answer of a query handler; code in this process gives it if no worker is there."""
+        name = name_of("query", query)
         handler = await self._handler("query", name)
         message = _message(f"query {name}", handler, args, kwargs, limit_of(self._converter))
         with translated(self.id):
@@ -166,12 +172,13 @@ class TemporalExecution(Execution):
         )
         return answers[0]
 
-    async def update(self, name: str, /, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
+    async def update(self, update: Handler, /, *args: Any, id: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Send an update, and return the result of its handler.
 
         Temporal keeps an update that no worker has accepted only as long as its caller waits. It keeps an id
         for one history: after continuing as new, the same id is a new update.
         """
+        name = name_of("update", update)
         handler = await self._handler("update", name)
         if handler is not None:
             check_options(f"update {name}", handler.signature, args, id=id)
@@ -214,7 +221,7 @@ class TemporalExecution(Execution):
                 not_ready = WorkflowNotReadyFailure.DESCRIPTOR
                 if not any(detail.Is(not_ready) for detail in error.grpc_status.details):
                     raise
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
 
     async def _update_error(self, name: str, cause: BaseException | None) -> Exception:
         if isinstance(cause, ApplicationError) and cause.type == _ABANDONED:
@@ -242,7 +249,7 @@ class TemporalExecution(Execution):
         waiting = await self.pending()
         decision = decision_on(self.id, waiting, call_id, verdict, reason, edited_arguments, by)
         message = sent((), decision.model_dump())
-        check_size("a decision", message, limit_of(self._converter))
+        check_payload("a decision", message, limit_of(self._converter))
         with translated(self.id):
             await self._while_running(self.handle.signal(DECISION_SIGNAL, message))
 
@@ -331,7 +338,7 @@ class TemporalExecution(Execution):
         if await self._held_because() is not None:
             return False
         message = sent((), {"reason": reason})
-        check_size("a request to pause", message, limit_of(self._converter))
+        check_payload("a request to pause", message, limit_of(self._converter))
         with translated(self.id):
             await self._while_running(self.handle.signal(PAUSE_SIGNAL, message))
         return True
@@ -363,6 +370,8 @@ class TemporalExecution(Execution):
             turns=overview.turns,
             usage=overview.usage,
             forked_from=described.forked_from or overview.forked_from,
+            agent=overview.agent,
+            parent=described.parent or overview.parent,
         )
 
     async def _overview(self, found: WorkflowExecutionDescription) -> Overview:
@@ -404,6 +413,7 @@ class TemporalExecution(Execution):
             tags=tags_in(found.typed_search_attributes),
             failure=failure,
             forked_from=await found.memo_value(FORKED_FROM, None),
+            parent=found.parent_id,
         )
 
     def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[Event]:
@@ -439,10 +449,13 @@ class TemporalExecution(Execution):
         return await obstacle_in(self.id, events, self._converter, self._toolkit.live_code, definition)
 
     async def _handler(self, sort: str, name: str) -> HandlerDefinition | None:
-        """Return the handler, if this process defines the workflow; raises if the name is unknown there."""
+        """Return the handler, if this process defines the workflow; raises if the name is unknown there.
+
+        Every execution takes answers and steering, without a handler of its workflow.
+        """
         with translated(self.id):
             definition = self._toolkit.known_definition((await self.handle.describe()).workflow_type)
-        if definition is None:
+        if definition is None or name in (ANSWER_UPDATE, SAY_UPDATE, INTERRUPT_UPDATE):
             return None
         sorts = {"signal": definition.signals, "query": definition.queries, "update": definition.updates}
         handlers = sorts[sort]
@@ -479,5 +492,5 @@ def _message(
         raise Unserialisable(f"an argument of {what}", "object", str(error)) from error
     except ValueError as error:
         raise Unserialisable(f"an argument of {what}", "object", str(error)) from error
-    check_size(what, message, limit_bytes)
+    check_payload(what, message, limit_bytes)
     return message

@@ -19,7 +19,7 @@ from outlast.core.failure import Failure
 from outlast.ports.durability.steps import Step
 
 UNCOUNTED = 0
-"""The number of an attempt that began in a worker which cannot know the step."""
+"""The number of an attempt that does not count: its worker cannot know the step, or was to wait with it."""
 
 
 def application_error(

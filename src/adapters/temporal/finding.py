@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.adapters.temporal.holding import HELD
+from outlast.adapters.temporal.memo import is_held
 from outlast.adapters.temporal.search_attributes import TAGS, is_missing, keyword_of, not_registered
 from outlast.adapters.temporal.visibility import beginning, begins_like, quoted
 from outlast.core.errors import DefinitionError, NotSupported
@@ -93,11 +93,9 @@ def _conditions(where: Where) -> list[str]:
 
 
 def _is_meant(one: WorkflowExecution, where: Where) -> bool:
-    if where.status in (Status.RUNNING, Status.PAUSED):
-        # The server does not find by the memo.
-        is_held = one.status is WorkflowExecutionStatus.RUNNING and HELD in one.raw_info.memo.fields
-        if is_held != (where.status is Status.PAUSED):
-            return False
+    # The server does not find by the memo.
+    if where.status in (Status.RUNNING, Status.PAUSED) and is_held(one) != (where.status is Status.PAUSED):
+        return False
     return where.workflow in (None, one.workflow_type) and one.id.startswith(where.id_prefix or "")
 
 

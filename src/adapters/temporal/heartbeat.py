@@ -42,7 +42,7 @@ class TemporalHeartbeat:
 
     @classmethod
     def after(cls, heartbeat: Sequence[Any]) -> Self:
-        """Return the pulse of an attempt from the last heartbeat of the attempt before it."""
+        """Return the heartbeats of an attempt, after the last heartbeat of the attempt before it."""
         return cls(heartbeat[0], tuple(heartbeat[1:])) if heartbeat else cls()
 
     def spare(self) -> bool:

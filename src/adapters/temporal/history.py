@@ -2,17 +2,17 @@
 
 A history consists of workflow tasks. Each brings the code some inputs; once the task is completed, the
 history also has what the code asked for. Events after the last completed task are not read, because the next
-task may still bring more, such as an update, which goes first.
+task may still bring more, such as a signal, which goes first.
 
-The code gets the inputs of one task in a fixed order (see `driver.turn_of`): signals and updates, results of
-activities, timers, cancellation. Local activities, which run inside the task, come last. A history does not
-say which of several inputs caused a request, which events the code emitted, and what it keeps of a run in
-memory, such as the active agent. Code that gets the same inputs again says that: see `code_replay`.
+The code gets the inputs of one task in a fixed order (see `input_order`): signals, results of activities,
+timers, cancellation, updates. Local activities, which run inside the task, come last. A history does not say
+which of several inputs caused a request, which events the code emitted, and what it keeps of a run in memory,
+such as the active agent. Code that gets the same inputs again says that: see `code_replay`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,21 +23,27 @@ from temporalio.api.history.v1 import (
     HistoryEvent,
 )
 from temporalio.converter import DataConverter
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, TimeoutError
 
-from outlast.adapters.temporal.driver import Carried, turn_of
+from outlast.adapters.temporal.carried import Carried
+from outlast.adapters.temporal.child_workflows import PARENT, STEP, ended_badly, link_in, not_started
 from outlast.adapters.temporal.failures import StepLimits, failure_in, step_failure
-from outlast.adapters.temporal.holding import WaitingInputs
+from outlast.adapters.temporal.holding import Holding, TakeUp, is_control
+from outlast.adapters.temporal.input_order import turn_of
 from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent
-from outlast.adapters.temporal.requests import limits_in
+from outlast.adapters.temporal.portions import NEXT_INPUTS, Portions, brings_next
+from outlast.adapters.temporal.requests import TRACE, limits_in
 from outlast.adapters.temporal.steps import key_of, name_in
+from outlast.core.errors import ExecutionAlreadyExists
 from outlast.core.events import PatchedData
 from outlast.core.failure import Failure
 from outlast.core.json import JSON, decode
 from outlast.core.records import (
+    INPUTS,
     AnyRecord,
     AttemptFailed,
     CancelRequested,
+    ChildStarted,
     EventEmitted,
     ExecutionEnded,
     ExecutionStarted,
@@ -72,17 +78,19 @@ class HistoryTask:
     """True if Temporal suggested to go on in a new history."""
     others: list[Input]
     first: list[tuple[int, Input]] = field(default_factory=list)
-    """Signals and updates, each with the event after which it comes."""
+    """Signals, each with the event after which it comes."""
     local: list[StepCompleted | StepFailed] = field(default_factory=list)
     """The ends of local activities."""
     requests: dict[str, Request] = field(default_factory=dict)
     """The requests of the code, by key."""
+    children: Collection[str] = ()
+    """The keys of the steps that are children."""
 
     @property
     def inputs(self) -> Iterator[Input]:
         """The inputs, in the order in which the code gets them."""
         yield from (record for _, record in sorted(self.first, key=lambda one: one[0]))
-        yield from sorted(self.others, key=turn_of)
+        yield from sorted(self.others, key=lambda record: turn_of(record, self.children))
         yield from self.local
 
 
@@ -98,11 +106,13 @@ class TemporalHistory:
     tasks: list[HistoryTask] = field(default_factory=list)
     patches: set[str] = field(default_factory=set)
     untaken: list[Input] = field(default_factory=list)
-    """The inputs that no completed workflow task has brought."""
+    """The inputs that the code has not got in any completed workflow task."""
     stopped: ExecutionEnded | None = None
     """The end, if it was not the code that asked for it."""
-    failed_task: TemporalFailure | None = None
-    """The reason why the last workflow task failed, if none was completed since."""
+
+    def held_at_start(self) -> Holding:
+        """Return the state of the machine with which the history begins; see `holding`."""
+        return Holding.at_start(is_held=self.carried is not None and self.carried.held is not None)
 
     def records(self) -> Iterator[AnyRecord]:
         """Yield what the history alone says, in order."""
@@ -112,20 +122,53 @@ class TemporalHistory:
         yield from journal
         if journal and isinstance(journal[-1], ExecutionEnded):
             return  # It was imported after its end.
+        holding = self.held_at_start()
+
+        def arrive(record: Input) -> Iterator[AnyRecord]:
+            return (effect for effect in holding.arrive(record) if not isinstance(effect, TakeUp))
+
         for record in () if self.carried is None else self.carried.inputs:
-            yield record
-        waiting = WaitingInputs(is_held=self.carried is not None and self.carried.held is not None)
+            yield from arrive(record)
         asked: set[str] = set()
         for task in self.tasks:
             # The history has a local activity only with its end.
             local = {record.key for record in task.local}
             for record in task.inputs:
+                if brings_next(record):
+                    continue
                 key = record.key if isinstance(record, StepCompleted | StepFailed | TimerFired) else None
                 if key in local and key in task.requests:
                     yield task.requests[key]
                     asked.add(key)
-                yield from waiting.take(record)
+                yield from arrive(record)
             yield from (request for key, request in task.requests.items() if key not in asked)
+
+    def left_over(self) -> Sequence[Input]:
+        """Return the inputs that completed tasks have brought and the code has not got."""
+        holding, portions = self.held_at_start(), Portions()
+
+        def give(record: Input) -> None:
+            if portions.has_room_for(record):
+                admit(record)
+
+        def admit(record: Input) -> None:
+            for effect in holding.arrive(record):
+                if isinstance(effect, INPUTS) and effect is not record:
+                    give(effect)
+
+        portions.begin_task()
+        for record in () if self.carried is None else self.carried.inputs:
+            (admit if is_control(record) else give)(record)
+        for number, task in enumerate(self.tasks):
+            if number:
+                portions.begin_task()
+            for record in task.inputs:
+                if brings_next(record):
+                    for waited in portions.next():
+                        admit(waited)
+                else:
+                    (admit if is_control(record) else give)(record)
+        return [*holding.waiting, *portions.rest()]
 
 
 class _Asked(NamedTuple):
@@ -143,9 +186,13 @@ class _Reader:
         self._converter = converter
         self._activities: dict[int, _Asked] = {}
         self._timers: dict[int, str] = {}
+        self._children: dict[int, str] = {}
+        """The keys of the steps that are children, by the event that asks for each."""
+        self._child_keys: set[str] = set()
         self._began: tuple[int, float, bool] = (0, 0.0, False)
         """Event, time and suggestion of the workflow task that was begun last."""
-        self.waiting: list[tuple[bool, int, Any]] = []
+        self.untaken: list[tuple[bool, int, Any]] = []
+        """The inputs that no workflow task has brought: whether each goes first, its event, itself."""
 
     async def read(self, event: HistoryEvent) -> None:
         """Take the next event."""
@@ -162,8 +209,13 @@ class _Reader:
         self.history.task_queue = started.task_queue.name
         self.history.carried = Carried.read(values[1]) if len(values) > 1 else None
         arguments = values[0] if values and isinstance(values[0], dict) else {}
+        given, parent = started.memo.fields.get(TRACE), started.memo.fields.get(PARENT)
         self.history.started = ExecutionStarted(
-            at=seconds_of(event), workflow=self.history.workflow, arguments=arguments
+            at=seconds_of(event),
+            workflow=self.history.workflow,
+            arguments=arguments,
+            trace=None if given is None else (await self._values([given]))[0],
+            parent=None if parent is None else link_in((await self._values([parent]))[0]),
         )
 
     async def _workflow_task_started(self, event: HistoryEvent, started: Any) -> None:
@@ -171,29 +223,25 @@ class _Reader:
 
     async def _workflow_task_completed(self, event: HistoryEvent, _: Any) -> None:
         began, at, suggests_new = self._began
-        self.history.failed_task = None
-        task = HistoryTask(at, event.event_id, suggests_new, [])
+        task = HistoryTask(at, event.event_id, suggests_new, [], children=self._child_keys)
         # What came while the task was under way is for the next one.
         later: list[tuple[bool, int, Any]] = []
-        for goes_first, number, record in self.waiting:
+        for goes_first, number, record in self.untaken:
             if number > began:
                 later.append((goes_first, number, record))
             elif goes_first:
                 task.first.append((number, record.with_(at=at)))
             else:
                 task.others.append(record.with_(at=at))
-        self.waiting = later
+        self.untaken = later
         if not self.history.tasks and self.history.started is not None:
             self.history.started = self.history.started.with_(at=at)
         self.history.tasks.append(task)
 
-    async def _workflow_task_failed(self, _: HistoryEvent, failed: Any) -> None:
-        self.history.failed_task = failed.failure
-
     # Inputs
 
     def _input(self, event: HistoryEvent, record: Input, *, goes_first: bool = False) -> None:
-        self.waiting.append((goes_first, event.event_id, record))
+        self.untaken.append((goes_first, event.event_id, record))
 
     async def _workflow_execution_signaled(self, event: HistoryEvent, sent: Any) -> None:
         if sent.signal_name == TAG_SIGNAL:
@@ -222,7 +270,7 @@ class _Reader:
             arguments=tuple(arguments),
             named=dict(named),
         )
-        task.first.append((accepted.accepted_request_sequencing_event_id, update))
+        task.others.append(update)
 
     async def _activity_task_completed(self, event: HistoryEvent, completed: Any) -> None:
         key, _ = self._activities[completed.scheduled_event_id]
@@ -235,6 +283,38 @@ class _Reader:
         self._input(event, StepFailed(at=0.0, key=key, attempts=attempts, failure=failure))
 
     _activity_task_timed_out = _activity_task_failed
+
+    async def _child_workflow_execution_started(self, event: HistoryEvent, started: Any) -> None:
+        if (key := self._children.get(started.initiated_event_id)) is not None:
+            self._input(event, ChildStarted(at=0.0, key=key, child=started.workflow_execution.workflow_id))
+
+    async def _start_child_workflow_execution_failed(self, event: HistoryEvent, failed: Any) -> None:
+        if (key := self._children.get(failed.initiated_event_id)) is not None:
+            refused = ExecutionAlreadyExists(failed.workflow_id, "parent")
+            self._input(event, not_started(key, 0.0, refused, failed.workflow_id))
+
+    async def _child_workflow_execution_completed(self, event: HistoryEvent, completed: Any) -> None:
+        if (key := self._children.get(completed.initiated_event_id)) is not None:
+            [result] = await self._values(completed.result) or [None]
+            self._input(event, StepCompleted(at=0.0, key=key, result=result))
+
+    async def _child_workflow_execution_failed(self, event: HistoryEvent, failed: Any) -> None:
+        self._child_ended(event, failed, await self._converter.decode_failure(_copy(failed.failure)))
+
+    async def _child_workflow_execution_canceled(self, event: HistoryEvent, ended: Any) -> None:
+        self._child_ended(event, ended, CancelledError("cancelled"))
+
+    async def _child_workflow_execution_terminated(self, event: HistoryEvent, ended: Any) -> None:
+        self._child_ended(event, ended, TerminatedError("terminated"))
+
+    async def _child_workflow_execution_timed_out(self, event: HistoryEvent, ended: Any) -> None:
+        late = TimeoutError("timed out", type=None, last_heartbeat_details=[])
+        self._child_ended(event, ended, late)
+
+    def _child_ended(self, event: HistoryEvent, ended: Any, cause: BaseException) -> None:
+        if (key := self._children.get(ended.initiated_event_id)) is not None:
+            child, name = ended.workflow_execution.workflow_id, ended.workflow_type.name
+            self._input(event, ended_badly(key, 0.0, child, name, cause))
 
     async def _timer_fired(self, event: HistoryEvent, fired: Any) -> None:
         if (key := self._timers.get(fired.started_event_id)) is not None:
@@ -277,10 +357,29 @@ class _Reader:
         self._activities[event.event_id] = _Asked(asked.key, limits)
         self._request(asked.with_(effect="once") if limits.is_once else asked)
 
+    async def _start_child_workflow_execution_initiated(self, event: HistoryEvent, asked: Any) -> None:
+        if (step := asked.memo.fields.get(STEP)) is None:
+            return  # Code of Temporal's own has started it.
+        [given] = await self._values([step])
+        [arguments] = await self._values(asked.input) or [None]
+        key = self._children[event.event_id] = given["key"]
+        self._child_keys.add(key)
+        self._request(
+            StepScheduled(
+                key=key,
+                kind=StepKind.CHILD,
+                name=asked.workflow_type.name,
+                arguments=arguments,
+                about=given["about"],
+            )
+        )
+
     async def _timer_started(self, event: HistoryEvent, started: Any) -> None:
         if event.user_metadata.HasField("summary"):
             [key] = await self._values([event.user_metadata.summary])
             self._timers[event.event_id] = key
+            if key == NEXT_INPUTS:
+                return  # It is no timer of the code.
             seconds = started.start_to_fire_timeout.ToNanoseconds() / 1e9
             self._request(TimerStarted(key=key, due_at=self.history.tasks[-1].at + seconds))
 
@@ -336,7 +435,8 @@ async def read_history(events: Iterable[HistoryEvent], converter: DataConverter)
     reader = _Reader(converter)
     for event in events:
         await reader.read(event)
-    reader.history.untaken = [record for _, _, record in reader.waiting]
+    came = (record for _, _, record in reader.untaken if not brings_next(record))
+    reader.history.untaken = [*reader.history.left_over(), *came]
     return reader.history
 
 

@@ -31,14 +31,11 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
 from outlast.adapters.temporal.failures import application_error
-from outlast.adapters.temporal.holding import HELD
 from outlast.adapters.temporal.journal_start import start, start_request
+from outlast.adapters.temporal.memo import HELD, QUEUE
 from outlast.adapters.temporal.refusals import translated
 from outlast.core.exports import imported, read_export
 from outlast.core.records import ExecutionEnded, Status
-
-QUEUE = "outlast_task_queue"
-"""The memo field with the task queue on which an execution goes on that was imported after its end."""
 
 _QUEUES = "outlast-import-"
 
@@ -82,12 +79,6 @@ async def import_execution(client: Client, lines: Iterable[str], id: str | None,
                 await client.get_workflow_handle(new_id, run_id=run_id).terminate(reason="not imported")
             raise
     return new_id
-
-
-async def queue_of(found: WorkflowExecution) -> str:
-    """Return the task queue on which the execution goes on when it is retried or forked."""
-    queue: str = await found.memo_value(QUEUE, found.task_queue)
-    return queue
 
 
 def is_import_of_an_end(found: WorkflowExecution) -> bool:

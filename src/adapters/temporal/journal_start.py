@@ -12,19 +12,14 @@ from temporalio.client import Client
 from temporalio.converter import encode_search_attributes
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.adapters.temporal.driver import Carried
-from outlast.adapters.temporal.payloads import check_size, limit_of
+from outlast.adapters.temporal.carried import Carried
+from outlast.adapters.temporal.memo import FINGERPRINT, FORKED_FROM
+from outlast.adapters.temporal.payloads import check_payload, limit_of
 from outlast.adapters.temporal.search_attributes import attributes_of, is_missing, not_registered
 from outlast.core.errors import DefinitionError, ExecutionAlreadyExists
 from outlast.core.json import JSON, canonical, encode
 from outlast.core.records import AnyRecord, ExecutionForked, ExecutionStarted
 from outlast.ports.journal import check_id
-
-FINGERPRINT = "outlast_input"
-"""The memo field that shows whether two starts with one id mean the same."""
-
-FORKED_FROM = "outlast_forked_from"
-"""The memo field with the id of the execution whose journal a fork begins with."""
 
 
 async def start_request(
@@ -52,7 +47,7 @@ async def start_request(
         raise DefinitionError(str(error)) from error
     converter = client.data_converter
     values = _input(started, Carried(journal=journal, held=held), limit_of(converter))
-    check_size(f"the journal of execution {id!r}", values, limit_of(converter))
+    check_payload(f"the journal of execution {id!r}", values, limit_of(converter))
     fields = {FINGERPRINT: fingerprint_of(started.workflow, started.arguments), **(memo or {})}
     fields.update((FORKED_FROM, one.source) for one in journal if isinstance(one, ExecutionForked))
     payloads = await converter.encode([*fields.values(), *values])

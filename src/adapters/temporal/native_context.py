@@ -119,7 +119,7 @@ class AgentsInbound(WorkflowInboundInterceptor):
             )
         )
         try:
-            context.decide(read_decision(named))
+            context.decisions.keep(read_decision(named))
         except (InvalidArguments, DefinitionError) as error:
             workflow.logger.warning("a decision is dropped: %s", error)
 

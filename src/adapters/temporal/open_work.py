@@ -20,7 +20,7 @@ from outlast.core.records import AttemptFailed
 from outlast.ports.toolkit import RecordReader
 
 PACE_SECONDS_MAX = 2.0
-"""The longest pause of a reader that looks for failed attempts, or for text that does not come."""
+"""The longest time between two looks of a reader for failed attempts, or for text that does not come."""
 
 _BEGUN = frozenset(
     {

@@ -17,7 +17,7 @@ from temporalio.converter import (
     PayloadCodec,
 )
 
-from outlast.core.errors import ConfigurationError, PayloadTooLarge
+from outlast.core.errors import ConfigurationError, check_size
 from outlast.core.json import JSON, decode, encode
 
 LIMIT_BYTES = 2 * 1024 * 1024 - 16 * 1024
@@ -101,8 +101,6 @@ def limit_of(converter: DataConverter) -> int:
     return LIMIT_BYTES if converter.payload_codec is None else LIMIT_BYTES * 3 // 4
 
 
-def check_size(what: str, value: JSON, limit_bytes: int) -> None:
+def check_payload(what: str, value: JSON, limit_bytes: int) -> None:
     """Raise `PayloadTooLarge` if Temporal would not take `value`."""
-    size = len(encode(value))
-    if size > limit_bytes:
-        raise PayloadTooLarge(what, size, limit_bytes)
+    check_size(what, len(encode(value)), limit_bytes)

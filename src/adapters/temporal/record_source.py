@@ -32,7 +32,7 @@ from outlast.ports.toolkit import Toolkit
 
 logger = logging.getLogger("outlast.temporal")
 
-PAUSE_SECONDS = 0.5
+ASK_AGAIN_SECONDS = 0.5
 """The time after which a reader asks again if no worker has answered its query."""
 
 ANSWER = timedelta(seconds=10)
@@ -82,7 +82,7 @@ class RecordSource:
                 ):
                     self._alone = await self._made_here()
                     break
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
         return Page(self._alone.records[position:], self._alone.before)
 
     async def _asked(self, position: int) -> Page:

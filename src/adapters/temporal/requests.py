@@ -13,14 +13,27 @@ from temporalio.common import RetryPolicy
 
 from outlast.adapters.temporal.failures import StepLimits
 from outlast.core.json import JSON
+from outlast.core.spans import attempt_context, trace_of
+from outlast.core.trace_context import TraceContext
 from outlast.core.workflow_machine import OpenStep
 from outlast.ports.durability.steps import ActivityCall, Step
+from outlast.ports.live_code import LiveCode
+
+TRACE = "outlast_trace"
+"""The memo field with the span of the caller that started the execution, as a `traceparent`."""
 
 SPARED_MAX = 20
 """The most attempts at a step that may end without being counted; see `activities`."""
 
 GRACE_SECONDS = 60.0
 """The time by which Temporal's own timeout is longer than that of an attempt, which the worker watches."""
+
+LOCAL_TIME_MAX = timedelta(days=365)
+"""The time that Temporal gives all attempts at a local step together; the worker watches each of them.
+
+For each attempt that had a time of its own and failed, Temporal's SDK (1.35) would keep a timer,
+which may end a later attempt, or outlive the worker and panic.
+"""
 
 MADE_ONCE = ["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"]
 """The errors after which Temporal must not try a step again whose outcome may be anything."""
@@ -40,21 +53,35 @@ class Past:
     """The attempts that count."""
     earlier: int
     """The attempts that no longer count; see `Attempt.earlier`."""
+    trace: str | None = None
+    """The span of the attempt, as a `traceparent`; None if it follows from the execution's id and the key."""
 
     @classmethod
-    def of(cls, opened: OpenStep) -> Past | None:
+    def of(cls, execution_id: str, live: LiveCode, opened: OpenStep) -> Past | None:
         """Return the past of a step; None if there is nothing to say."""
-        past = cls(opened.scheduled.idempotency_key, opened.attempt - 1, opened.earlier)
+        key, context = opened.scheduled.idempotency_key, live.attempt_context(opened)
+        trace = None if context == _own_context(execution_id, key) else context.traceparent
+        past = cls(key, opened.attempt - 1, opened.earlier, trace)
         return None if past == cls(opened.scheduled.key, 0, 0) else past
+
+    def context(self, execution_id: str) -> TraceContext:
+        """Return the span of the attempt: one for all that Temporal retries, since they have no records."""
+        given = None if self.trace is None else TraceContext.of(self.trace)
+        return given or _own_context(execution_id, self.key)
 
     def written(self) -> JSON:
         """Return it as JSON."""
-        return {"key": self.key, "attempts": self.attempts, "earlier": self.earlier}
+        written: dict[str, JSON] = {"key": self.key, "attempts": self.attempts, "earlier": self.earlier}
+        return written if self.trace is None else {**written, "trace": self.trace}
 
     @classmethod
     def read(cls, value: Any) -> Past:
         """Return what `written` gave."""
-        return cls(value["key"], value["attempts"], value["earlier"])
+        return cls(value["key"], value["attempts"], value["earlier"], value.get("trace"))
+
+
+def _own_context(execution_id: str, key: str) -> TraceContext:
+    return attempt_context(trace_of(execution_id), f"{execution_id}/{key}", 1)
 
 
 def payload_of(step: Step, past: Past | None = None) -> Sequence[JSON]:
@@ -70,20 +97,19 @@ def start(
     step: Step, activity_id: str, arguments: Sequence[JSON], lease: timedelta
 ) -> workflow.ActivityHandle[Any]:
     """Start the activity for a step."""
-    timeout = timedelta(seconds=step.options.start_to_close_timeout + GRACE_SECONDS)
     if step.options.local:
         return workflow.start_local_activity(
             step.name,
             args=arguments,
             activity_id=activity_id,
-            start_to_close_timeout=timeout,
+            schedule_to_close_timeout=LOCAL_TIME_MAX,
             retry_policy=_retry_policy(step),
         )
     return workflow.start_activity(
         step.name,
         args=arguments,
         activity_id=activity_id,
-        start_to_close_timeout=timeout,
+        start_to_close_timeout=timedelta(seconds=step.options.start_to_close_timeout + GRACE_SECONDS),
         heartbeat_timeout=lease,
         retry_policy=_retry_policy(step),
     )

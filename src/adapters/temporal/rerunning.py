@@ -26,9 +26,9 @@ from temporalio.client import Client, WorkflowExecutionDescription
 
 from outlast.adapters.temporal.code_replay import CodeReplay
 from outlast.adapters.temporal.history import TemporalHistory, read_history
-from outlast.adapters.temporal.holding import HELD, PAUSE_SIGNAL, RESUME_SIGNAL
-from outlast.adapters.temporal.importing import QUEUE, queue_of
+from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL
 from outlast.adapters.temporal.journal_start import start, start_request
+from outlast.adapters.temporal.memo import OF_ONE_RUN, queue_of
 from outlast.adapters.temporal.payloads import limit_of
 from outlast.adapters.temporal.refusals import translated
 from outlast.adapters.temporal.stream import EventStream
@@ -93,7 +93,7 @@ class TemporalRerunner:
         request = await start_request(self._client, self._id, journal, queue, request_id)
         request.workflow_id_reuse_policy = WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
         for name, value in info.memo.fields.items():
-            if name not in (HELD, QUEUE):
+            if name not in OF_ONE_RUN:
                 request.memo.fields[name].CopyFrom(value)
         request.search_attributes.CopyFrom(_set_by_users(info.search_attributes))
         try:
@@ -196,7 +196,8 @@ class TemporalRerunner:
 def _refuse_several_histories(found: WorkflowExecutionDescription) -> None:
     if found.raw_description.workflow_execution_info.first_run_id not in ("", found.run_id):
         raise CannotRerun(
-            f"execution {found.id!r} has continued as new; what its code was given then is in no journal"
+            f"execution {found.id!r} has continued as new, and what its code was given then is in no "
+            "journal: it cannot be retried, forked or exported; start another execution"
         )
 
 

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 
-from outlast.adapters.temporal.importing import queue_of
+from outlast.adapters.temporal.memo import queue_of
 from outlast.adapters.temporal.steps import key_of
 from outlast.adapters.temporal.worker_presence import is_worked_on
 from outlast.core.errors import NotSupported

@@ -8,6 +8,7 @@ hand on what Temporal brings: `driver` drives the user's code.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -24,11 +25,12 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from outlast.adapters.temporal.driver import Carried, TemporalDriver
+from outlast.adapters.temporal.carried import Carried
+from outlast.adapters.temporal.driver import TemporalDriver
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import application_error, rejection
-from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL
 from outlast.adapters.temporal.kept_records import RECORDS_QUERY
+from outlast.adapters.temporal.loop_repairs import wait_for_all_that_arrives
 from outlast.adapters.temporal.messages import read_sent
 from outlast.adapters.temporal.payloads import LIMIT_BYTES
 from outlast.adapters.temporal.steps import OpenSteps
@@ -40,6 +42,9 @@ from outlast.ports.toolkit import Toolkit
 
 _HOST = "outlast.host"
 _OPENED = "outlast.opened"
+
+CLOSING_SECONDS = 1.0
+"""The longest time for which a worker that drops everything waits for a thread that runs code."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,36 +84,55 @@ class ClosingRunner(UnsandboxedWorkflowRunner):
     def __init__(self, departed: Callable[[str, str], object] = lambda execution_id, run_id: None) -> None:
         """Call `departed`, in any thread, when code departs from the history of an execution."""
         self._departed = departed
-        self._open: set[TemporalDriver] = set()
+        self._open: dict[TemporalDriver, threading.Lock] = {}
+        """By driver, the lock that a thread of Temporal's holds while it runs the code."""
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         drivers: list[TemporalDriver] = []
+        at_work = threading.Lock()
 
         def opened(driver: TemporalDriver) -> None:
             drivers.append(driver)
-            self._open.add(driver)
+            self._open[driver] = at_work
 
         lent = {**det.extern_functions, _OPENED: opened}
         instance = super().create_instance(replace(det, extern_functions=lent))
+        is_ours = det.defn.cls is DurableWorkflow
+        begin_activation = wait_for_all_that_arrives(instance) if is_ours else _as_it_is
         activate = instance.activate
 
         def activate_or_close(act: Any) -> Any:
             dropped = next((job for job in act.jobs if job.HasField("remove_from_cache")), None)
-            if dropped is not None:
-                if dropped.remove_from_cache.reason == dropped.remove_from_cache.NONDETERMINISM:
-                    self._departed(det.info.workflow_id, det.info.run_id)
-                for driver in drivers:
-                    driver.close()
-                    self._open.discard(driver)
-            return activate(act)
+            with at_work:
+                if dropped is not None:
+                    if dropped.remove_from_cache.reason == dropped.remove_from_cache.NONDETERMINISM:
+                        self._departed(det.info.workflow_id, det.info.run_id)
+                    for driver in drivers:
+                        driver.close()
+                        self._open.pop(driver, None)
+                begin_activation(act)
+                return activate(act)
 
         instance.activate = activate_or_close  # type: ignore[method-assign]  # there is no hook
         return instance
 
     def close(self) -> None:
-        """Close the code that Temporal has not dropped, as when its service was lost; nothing runs it now."""
+        """Close the code that Temporal has not dropped, as when its service was lost.
+
+        A thread may still run some of it, if the stop of the worker was cut short. Code that goes on for long
+        is left to that thread.
+        """
         while self._open:
-            self._open.pop().close()
+            driver, at_work = self._open.popitem()
+            if at_work.acquire(timeout=CLOSING_SECONDS):
+                try:
+                    driver.close()
+                finally:
+                    at_work.release()
+
+
+def _as_it_is(_activation: Any) -> None:
+    """Leave an activation of a user's own workflow to the SDK."""
 
 
 @workflow.defn(dynamic=True, sandboxed=False)
@@ -162,14 +186,7 @@ class DurableWorkflow:
 
     @workflow.signal(dynamic=True)
     async def signal(self, name: str, args: Sequence[RawValue]) -> None:
-        if self._unready is not None:
-            return
-        if name == PAUSE_SIGNAL:
-            _, named = read_sent(_values(args))
-            self._driver.pause(named.get("reason"))
-        elif name == RESUME_SIGNAL:
-            self._driver.resume()
-        else:
+        if self._unready is None:
             self._driver.signal(name, *read_sent(_values(args)))
 
     @workflow.update(dynamic=True, unfinished_policy=workflow.HandlerUnfinishedPolicy.ABANDON)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
 from outlast.core.errors import DefinitionError, NotSupported
+from outlast.core.rich_display import grid
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.finding import Where
 from outlast.ports.journal import DEFAULT_TASK_QUEUE
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,12 @@ class ExecutionPage(Sequence[ExecutionDescription]):
 
     def __len__(self) -> int:
         return len(self.executions)
+
+    def _repr_html_(self) -> str:
+        rows = [(one.id, one.workflow, one.status, one.created_at, one.error) for one in self.executions]
+        more = "" if self.cursor is None else ", and more"
+        headings = ("id", "workflow", "status", "created at", "error")
+        return grid(f"{len(self)} executions{more}", headings, rows)
 
 
 PAGE = 500
@@ -63,10 +74,35 @@ class WorkerDescription:
 class Executions(Protocol):
     """Starting executions, finding them, and forgetting them."""
 
-    @abstractmethod
+    @overload
     async def start(
         self,
         workflow: type[Any] | str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        task_queue: str = ...,
+        tags: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> Execution: ...
+    @overload
+    async def start(
+        self, workflow: Callable[Concatenate[Any, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Execution[R]: ...
+    @overload
+    async def start(
+        self,
+        workflow: Callable[[Any, *Ts], Awaitable[R]],
+        /,
+        *args: *Ts,
+        id: str | None = None,
+        task_queue: str = ...,
+        tags: Mapping[str, str] | None = None,
+    ) -> Execution[R]: ...
+    @abstractmethod  # type: ignore[misc]
+    async def start(
+        self,
+        workflow: Any,
         /,
         *args: Any,
         id: str | None = None,
@@ -76,11 +112,16 @@ class Executions(Protocol):
     ) -> Execution:
         """Start an execution, durable when this returns (D1); without an id it gets a new one.
 
+        The workflow is its entrypoint, such as `Deal.run`, its class, or its name. From the entrypoint, type
+        checkers know the arguments and the result. To them, a call by entrypoint that has an option gives all
+        arguments by position.
+
         `id`, `task_queue` and `tags` are always those of the execution: a parameter of the entrypoint with
         one of these names is given by position. If the execution exists already, its tags stay as they are.
 
         Raises:
-            DefinitionError: there are more than 20 tags, or one is not text of at most 200 characters.
+            DefinitionError: it is not a workflow, there are more than 20 tags, or one is not text of at most
+                200 characters.
             NotSupported: there are tags, and the backend cannot keep them.
         """
 

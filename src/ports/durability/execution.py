@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVarTuple, overload
+
+from typing_extensions import TypeVar
 
 from outlast.core.approvals import PendingApproval, Verdict
-from outlast.core.errors import NotSupported, OutlastError
-from outlast.core.event_stream import Event
+from outlast.core.errors import (
+    InvalidArguments,
+    NoRunAtWork,
+    NotPending,
+    NotSupported,
+    OutlastError,
+    UpdateFailed,
+    UpdateRejected,
+)
+from outlast.core.event_stream import Event, without_void
 from outlast.core.failure import Failure
+from outlast.core.questions import ANSWER_UPDATE, PendingQuestion, questions_in
 from outlast.core.records import AnyRecord, Status
+from outlast.core.rich_display import fact_table
+from outlast.core.steering import INTERRUPT_UPDATE, SAY_UPDATE
 from outlast.core.usage import Usage
 from outlast.core.waiting import WaitingFor
+from outlast.ports.method_references import Handler
+
+P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
+R = TypeVar("R", covariant=True, default=Any)
+"""The result of an execution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +60,35 @@ class ExecutionDescription:
     turns: int | None = None
     """The replies of models that its code has got; None if the backend does not count them."""
     usage: Usage | None = None
-    """The tokens of these replies, and of summaries; None if the backend does not count them."""
+    """The tokens and the cost of these replies, and of summaries; None if the backend does not count them."""
     forked_from: str | None = None
+    parent: str | None = None
+    """The id of the execution that it is a child of."""
     """The id of the execution that it is a fork of, if the backend knows it."""
+    agent: str | None = None
+    """The agent whose turn began last, if there is one and the backend knows it."""
+
+    def _repr_html_(self) -> str:
+        return fact_table(
+            f"execution {self.id}",
+            [
+                ("workflow", self.workflow),
+                ("status", self.status),
+                ("created at", self.created_at),
+                ("ended at", self.ended_at),
+                ("error", self.error),
+                ("waits for", "\n".join(f"{one.kind} {one.text}" for one in self.waiting_for)),
+                ("agent", self.agent),
+                ("turns", self.turns),
+                ("tokens", None if self.usage is None else self.usage.total_tokens),
+                ("tags", ", ".join(f"{name}={value}" for name, value in self.tags.items())),
+                ("parent", self.parent),
+                ("forked from", self.forked_from),
+            ],
+        )
 
 
-class Watching(Protocol):
+class Watching(Protocol[R]):
     """Looking at an execution: nothing here changes it."""
 
     @property
@@ -53,8 +96,12 @@ class Watching(Protocol):
     def id(self) -> str:
         """The execution's id."""
 
+    def _repr_html_(self) -> str:
+        asked = "await execution.describe(), await execution.result(), async for event in execution.events()"
+        return fact_table(f"execution {self.id}", [("to see more", asked)])
+
     @abstractmethod
-    async def result(self) -> Any:
+    async def result(self) -> R:
         """Wait for the end and return the result (D2).
 
         Raises:
@@ -64,9 +111,18 @@ class Watching(Protocol):
             ExecutionCancelled: it was cancelled.
         """
 
+    @overload
+    async def query(self, query: str, /, *args: Any, **kwargs: Any) -> Any: ...
+    @overload
+    async def query(
+        self, query: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
     @abstractmethod
-    async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Return the result of a query handler, which reads the present state and changes nothing."""
+    async def query(self, query: Handler, /, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of a query handler, which reads the present state and changes nothing.
+
+        The query is a method, such as `Deal.state`, or a name: see `signal`.
+        """
 
     @abstractmethod
     async def describe(self) -> ExecutionDescription:
@@ -113,13 +169,39 @@ class Recorded(Protocol):
 class Messages(Protocol):
     """Talking to the handlers of an execution."""
 
+    @overload
+    async def signal(self, signal: str, /, *args: Any, **kwargs: Any) -> None: ...
+    @overload
+    async def signal(
+        self, signal: Callable[Concatenate[Any, P], Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> None: ...
     @abstractmethod
-    async def signal(self, name: str, /, *args: Any, **kwargs: Any) -> None:
-        """Send a signal; it is durable when this returns (D9)."""
+    async def signal(self, signal: Handler, /, *args: Any, **kwargs: Any) -> None:
+        """Send a signal; it is durable when this returns (D9).
 
-    @abstractmethod
-    async def update(self, name: str, /, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
+        The signal is a method of the workflow's class, such as `Deal.decide`, or its name. Type checkers
+        know the arguments of a method.
+
+        Raises:
+            DefinitionError: the method is not marked as a signal.
+        """
+
+    @overload
+    async def update(self, update: str, /, *args: Any, id: str | None = None, **kwargs: Any) -> Any: ...
+    @overload
+    async def update(self, update: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def update(self, update: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def update(self, update: Callable[[*Ts], Awaitable[T]], /, *args: *Ts, id: str) -> T: ...
+    @overload
+    async def update(self, update: Callable[[*Ts], T], /, *args: *Ts, id: str) -> T: ...
+    @abstractmethod  # type: ignore[misc]
+    async def update(self, update: Any, /, *args: Any, id: str | None = None, **kwargs: Any) -> Any:
         """Send an update, and return what its handler returns (D18); without an `id` it gets a new one.
+
+        The update is a method, such as `Deal.add_item`, or a name: see `signal`. To type checkers, a call by
+        method that has an `id` gives all other arguments by position.
 
         `id` is always that of the update: a parameter of the handler with this name is given by position.
 
@@ -137,6 +219,72 @@ class Messages(Protocol):
                 was sent.
             Unserialisable, PayloadTooLarge: the arguments cannot be sent; nothing was sent.
         """
+
+
+class Answering(Watching[R], Messages, Protocol[R]):
+    """Answering what the code of an execution asks people."""
+
+    async def questions(self) -> Sequence[PendingQuestion]:
+        """Return the questions that wait for an answer, in the order in which they were asked."""
+        events = without_void([event async for event in self.events(follow=False)])
+        return questions_in(event.data for event in events)
+
+    async def answer(self, key: str, value: Any, *, by: str | None = None) -> None:
+        """Answer the question at `key`; the code has the answer when this returns.
+
+        It is an update: a worker must be there to take it. The event of the answer says who gave it: `by`.
+
+        Raises:
+            QuestionNotPending: no question with that key waits: it was answered, or withdrawn; nothing has
+                changed.
+            InvalidArguments: the answer is not of the type that the question demands; it waits for another.
+            ExecutionAlreadyEnded: the execution has ended.
+            Unserialisable, PayloadTooLarge: the answer cannot be sent.
+        """
+        try:
+            await self.update(ANSWER_UPDATE, key=key, answer=value, by=by)
+        except (UpdateRejected, UpdateFailed) as error:
+            cause = error.__cause__
+            if isinstance(cause, (NotPending, InvalidArguments)):
+                raise cause from None
+            raise
+
+
+class Steering(Messages, Protocol):
+    """Talking to a run of an agent that is at work."""
+
+    async def say(self, text: str, *, run: str | None = None, by: str | None = None) -> None:
+        """Give the run at work a message of a user; it is durable when this returns.
+
+        The model gets it with the next call, behind the results of open calls. A run whose model has just
+        answered asks it again. If several runs are at work, `run` names one, by the key that its events have.
+
+        Raises:
+            NoRunAtWork: no run is at work, or several are; nothing has changed.
+            ExecutionAlreadyEnded: the execution has ended.
+        """
+        await self._steer(SAY_UPDATE, text=text, run=run, by=by)
+
+    async def interrupt(
+        self, reason: str | None = None, *, run: str | None = None, by: str | None = None
+    ) -> None:
+        """End the turn at work: workflow code gets `RunInterrupted` from its run, and decides what follows.
+
+        The calls that are open get results that say so; the next run of the conversation sends them.
+
+        Raises:
+            NoRunAtWork: no run is at work, or several are and none was named; nothing has changed.
+            ExecutionAlreadyEnded: the execution has ended.
+        """
+        await self._steer(INTERRUPT_UPDATE, reason=reason, run=run, by=by)
+
+    async def _steer(self, update: str, **named: Any) -> None:
+        try:
+            await self.update(update, **named)
+        except (UpdateRejected, UpdateFailed) as error:
+            if isinstance(error.__cause__, NoRunAtWork):
+                raise error.__cause__ from None
+            raise
 
 
 class Control(Protocol):
@@ -283,5 +431,20 @@ class Approvals(Protocol):
         """
 
 
-class Execution(Watching, Recorded, Messages, Control, Reruns, Tagging, Approvals, Protocol):
-    """A handle on one execution. Any number of them, in any processes, may exist."""
+class Execution(
+    Answering[R],
+    Steering,
+    Watching[R],
+    Recorded,
+    Messages,
+    Control,
+    Reruns,
+    Tagging,
+    Approvals,
+    Protocol[R],
+):
+    """A handle on one execution. Any number of them, in any processes, may exist.
+
+    Type checkers know it by its result: `backend.start(Deal.run, ...)` gives an `Execution[str]` if the
+    entrypoint returns `str`. `Execution` alone means `Execution[Any]`.
+    """

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, Self, TypeVar
 
 from outlast.core.approvals import Decision
+from outlast.core.errors import NotSupported
 from outlast.core.events import AnyEventData
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
@@ -70,13 +72,15 @@ class ActivityCall:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCall:
+class AskModel:
     """Ask a model. `request` is made when an attempt starts, so that it is never stored."""
 
     session: Session
     request: Callable[[Attempt], ModelRequest]
     model: str
     """The name of the model that is asked first."""
+    must_have_price: tuple[str, ...] = ()
+    """The models without whose prices no model is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,25 @@ class ListTools:
     source: ToolSource
 
 
-Call = ActivityCall | ModelCall | ToolCallOf | ListTools
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """Start a child, and wait for its end; the record of the step says all about it.
+
+    It is not an attempt: no part of it runs in the parent's worker.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class TellChild:
+    """Send a child a signal, with its arguments as they were given; without one, a request to end."""
+
+    child: str
+    signal: str | None = None
+    arguments: tuple[JSON, ...] = ()
+    named: dict[str, JSON] = field(default_factory=dict)
+
+
+Call = ActivityCall | AskModel | ToolCallOf | ListTools | StartChild | TellChild
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +137,52 @@ class Step:
     @property
     def model(self) -> str | None:
         """The model that is asked first, if one is."""
-        return self.call.model if isinstance(self.call, ModelCall) else None
+        return self.call.model if isinstance(self.call, AskModel) else None
 
     @property
     def publishes_text(self) -> bool:
         """True if the text of the reply is published while it is being written."""
-        return self.kind is StepKind.MODEL and isinstance(self.call, ModelCall) and self.call.session.stream
+        return self.kind is StepKind.MODEL and isinstance(self.call, AskModel) and self.call.session.stream
+
+
+class HeldBack(Exception):
+    """The attempt was not begun: the models that it would ask are to be left alone for some more seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the server asked to be left alone for another {seconds:.1f} s")
+        self.seconds = seconds
 
 
 Performer = Callable[[Call, Attempt, ActivityOptions, Resources], Awaitable[JSON]]
-"""Performs one attempt of a call; given to adapters that have an engine of their own."""
+"""Performs one attempt of a call; given to adapters that have an engine of their own.
+
+It raises `HeldBack` if the attempt must wait; then nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A person's answer to a question, as it was sent."""
+
+    value: JSON
+    by: str | None = None
+    """The person who answered, in the words of the sender."""
+
+
+class Steered(Protocol):
+    """A run at work, which a person may steer."""
+
+    @property
+    @abstractmethod
+    def takes_steering(self) -> bool:
+        """True while the run goes on."""
+
+    @abstractmethod
+    def say(self, text: str, by: str | None) -> None:
+        """Give the run a message of a user; its model gets it with the next call."""
+
+    @abstractmethod
+    def interrupt(self, reason: str | None, by: str | None) -> None:
+        """End the turn at work, and the run with it."""
 
 
 class StepContext(Protocol):
@@ -152,6 +210,23 @@ class StepContext(Protocol):
 
         In a replay that is what was added before, whose words may be others: go on with those.
         """
+
+    @property
+    def takes_answers(self) -> bool:
+        """True if a person can answer questions here."""
+        return False
+
+    async def answer_to(self, key: str, faults_in: Callable[[JSON], list[str]]) -> Answer:
+        """Wait for the first answer to the question at `key` in which `faults_in` finds nothing wrong.
+
+        Raises:
+            NotSupported: the backend cannot take answers here.
+        """
+        raise NotSupported("questions to people are not supported here")
+
+    def at_work(self, key: str, run: Steered) -> AbstractContextManager[None]:
+        """Return a context manager: during its block a person may steer the run that has that key."""
+        return nullcontext()
 
     def inherited(self, key: str) -> bool:
         """Return whether the step ended in another execution, of which this one is a fork."""

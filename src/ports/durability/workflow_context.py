@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -10,8 +11,9 @@ from datetime import timedelta
 from random import Random
 from typing import Any, NoReturn, Protocol
 
+from outlast.core.errors import NotSupported
 from outlast.core.json import JSON
-from outlast.ports.durability.steps import StepContext
+from outlast.ports.durability.steps import Step, StepContext
 from outlast.ports.journal import DEFAULT_TASK_QUEUE
 
 
@@ -24,6 +26,16 @@ class WorkflowInfo:
     task_queue: str = DEFAULT_TASK_QUEUE
 
 
+@dataclass(slots=True)
+class AwaitedChild:
+    """The news of a child for workflow code: that it exists, and its result; or the error."""
+
+    started: asyncio.Future[None]
+    ended: asyncio.Future[JSON]
+    id: str = ""
+    """The id of the child once it has started; another one after a retry has started another child."""
+
+
 class WorkflowContext(StepContext, Protocol):
     """The backend's services for workflow code. `asyncio` does the rest: sleeping, tasks, events, queues.
 
@@ -34,6 +46,14 @@ class WorkflowContext(StepContext, Protocol):
     @abstractmethod
     async def wait_condition(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> None:
         """Return once `condition` holds; raises `TimeoutError` if it does not within `timeout`."""
+
+    def start_child(self, step: Step) -> AwaitedChild:
+        """Ask for the child that `step` says; it goes on when nobody waits for it.
+
+        Raises:
+            NotSupported: the backend cannot start children here.
+        """
+        raise NotSupported("children are not supported in this workflow")
 
     @property
     @abstractmethod

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -13,9 +14,11 @@ from outlast.core.errors import (
     ActivityTimedOut,
     ForeignError,
     MalformedReply,
+    NotSupported,
     OutlastError,
-    PayloadTooLarge,
+    UnknownPrice,
     Unserialisable,
+    check_size,
 )
 from outlast.core.failure import message_of
 from outlast.core.json import (
@@ -25,6 +28,7 @@ from outlast.core.json import (
     check_json,
     encode,
     kept,
+    quickly_encoded,
     whole_characters,
     with_whole_characters,
 )
@@ -32,7 +36,18 @@ from outlast.core.values import Value
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import ActivityOptions
 from outlast.ports.deltas import Publish
-from outlast.ports.durability.steps import ActivityCall, Attempt, Call, ListTools, ModelCall, ToolCallOf
+from outlast.ports.durability.steps import (
+    ActivityCall,
+    AskModel,
+    Attempt,
+    Call,
+    HeldBack,
+    ListTools,
+    StartChild,
+    TellChild,
+    ToolCallOf,
+)
+from outlast.ports.llm import ModelRequest, Session
 from outlast.ports.resources import Resources
 from outlast.ports.tools import ToolList
 from outlast.runtime.attempts.observing import observed_attempt
@@ -44,6 +59,9 @@ logger = logging.getLogger("outlast.worker")
 
 current_attempt: ContextVar[Attempt | None] = ContextVar("current_attempt", default=None)
 """The attempt that runs in this context; None outside of an attempt."""
+
+current_resources: ContextVar[Resources | None] = ContextVar("current_resources", default=None)
+"""The resources of the worker of the activity that runs in this context."""
 
 UNWINDING_SECONDS = 10.0
 """The time that a cancelled attempt may take to clean up before it is left alone."""
@@ -65,27 +83,44 @@ def at_any_time() -> None:
     """Let an attempt begin whenever it comes to that."""
 
 
+AttemptWatcher = Callable[[Call, Attempt, Callable[[], Awaitable[JSON]]], Awaitable[JSON]]
+"""Sees an attempt: makes it by the function that it is given, and returns its result or raises its error."""
+
+_watchers: list[AttemptWatcher] = []
+
+
+def watch_attempts(see: AttemptWatcher) -> Callable[[], None]:
+    """Let `see` stand around every attempt of this process; return a function that ends that."""
+    _watchers.append(see)
+    return functools.partial(_watchers.remove, see)
+
+
 async def perform(call: Call, attempt: Attempt, resources: Resources, begin: Begin = at_any_time) -> JSON:
     """Make one attempt at `call`, and return its result as JSON. Exceptions of the call are passed on.
 
     Raises:
         NotBegun: `begin` raised it.
+        HeldBack: the models to ask are to be left alone for now.
     """
     if isinstance(call, ActivityCall):
-        return await _call_activity(call, attempt, begin)
+        return await _call_activity(call, attempt, resources, begin)
     begin()
     match call:
-        case ModelCall(session=session, request=request):
+        case AskModel(session=session, request=request, must_have_price=models):
             try:
-                reply = await session.reply(request(attempt), resources, _publishing(attempt.publish))
-            except OutlastError:
+                asking = request(attempt)
+                _check_held_back(session, asking, resources)
+                if models and (unpriced := await session.unpriced(models)):
+                    raise UnknownPrice(", ".join(unpriced))
+                reply = await session.reply(asking, resources, _publishing(attempt.publish))
+            except (OutlastError, HeldBack):
                 raise
             except (
                 Exception
             ) as error:  # Sessions raise errors of ours (S2), so this one is a mistake in code.
                 raise ForeignError(type(error).__name__, message_of(error), final=True) from error
             try:
-                return cast(JSON, with_whole_characters(_written(reply)))
+                return _written(reply, with_whole_characters)
             except ValueError as error:
                 raise MalformedReply(str(error)) from error
         case ToolCallOf(source=source, tool=tool, arguments=arguments, known=known):
@@ -100,9 +135,19 @@ async def perform(call: Call, attempt: Attempt, resources: Resources, begin: Beg
                 raise Unserialisable(f"the result of {tool!r}", type(output).__name__, str(error)) from error
         case ListTools(source=source):
             return ToolList.of(await source.list_tools(resources)).written()
+        case StartChild() | TellChild():
+            raise NotSupported("only the engine of a backend starts children, and sends them messages")
 
 
-async def _call_activity(call: ActivityCall, attempt: Attempt, begin: Begin) -> JSON:
+def _check_held_back(session: Session, request: ModelRequest, resources: Resources) -> None:
+    """Raise `HeldBack` if no model that may reply can be asked yet."""
+    models = session.models_asked(request.graph[request.agent])
+    seconds = min(map(resources.held_back, models), default=0.0)
+    if seconds > 0:
+        raise HeldBack(seconds)
+
+
+async def _call_activity(call: ActivityCall, attempt: Attempt, resources: Resources, begin: Begin) -> JSON:
     definition = call.definition
     args, kwargs = call.python_arguments()
 
@@ -110,11 +155,12 @@ async def _call_activity(call: ActivityCall, attempt: Attempt, begin: Begin) -> 
         begin()
         return definition.fn(*args, **kwargs)
 
-    token = current_attempt.set(attempt)
+    token, opened = current_attempt.set(attempt), current_resources.set(resources)
     try:
         result = await called(run, is_async=definition.is_async, name=f"activity {definition.name}")
     finally:
         current_attempt.reset(token)
+        current_resources.reset(opened)
     return definition.signature.dump_result(result)
 
 
@@ -135,12 +181,15 @@ def _publishing(publish: Publish | None) -> Publish | None:
     return publish_whole
 
 
-def _written(result: Value) -> JSON:
+def _written(result: Value, repaired: Callable[[Any], Any] = lambda data: data) -> JSON:
     """Return the result of a server, as JSON; raises ValueError when no record could carry it."""
     data = result.to_data("json")
     # The other half of the envelope is for records, and for their readers.
-    check_json(data, depth_max=DEPTH_MAX + ENVELOPE_DEPTH // 2)
-    return data
+    depth_max = DEPTH_MAX + ENVELOPE_DEPTH // 2
+    if quickly_encoded(data, depth_max=depth_max) is not None:
+        return data
+    check_json(data, depth_max=depth_max)
+    return cast(JSON, repaired(data))
 
 
 class Heartbeat:
@@ -164,8 +213,7 @@ class Heartbeat:
             given = kept(list(details), depth_max=DEPTH_MAX + 1)
         except (TypeError, ValueError) as error:
             raise Unserialisable(what, type(details[-1]).__name__, str(error)) from error
-        if (size := len(encode(given, depth_max=DEPTH_MAX + 1))) > self._limit_bytes:
-            raise PayloadTooLarge(what, size, self._limit_bytes)
+        check_size(what, len(encode(given, depth_max=DEPTH_MAX + 1)), self._limit_bytes)
         self.details = tuple(given)
         self._loop.call_soon_threadsafe(self._beaten.set)
 
@@ -202,21 +250,31 @@ async def perform_in_time(
         ActivityTimedOut: it took longer than `start_to_close_timeout`, or was silent for longer than
             `heartbeat_timeout`; the attempt has been cancelled (a thread cannot be, and is left alone).
         NotBegun: `begin` raised it.
+        HeldBack: nothing was begun, because the models to ask are to be left alone for now.
     """
     work = attempt_task(_performed(call, attempt, resources, begin), attempt.activity, attempt.execution_id)
-    limits: dict[asyncio.Task[Any], tuple[str, float]] = {
-        asyncio.create_task(clock.sleep(options.start_to_close_timeout)): (
-            "start_to_close_timeout",
-            options.start_to_close_timeout,
-        )
-    }
+    passed: list[tuple[str, float]] = []
+    waking = asyncio.get_running_loop().create_future()
+
+    def wake(_: object = None) -> None:
+        if not waking.done():
+            waking.set_result(None)
+
+    def end_at(option: str, seconds: float, _: object = None) -> None:
+        passed.append((option, seconds))
+        wake()
+
+    work.add_done_callback(wake)
+    longest = options.start_to_close_timeout
+    limit = clock.call_later(longest, functools.partial(end_at, "start_to_close_timeout", longest))
+    silence: asyncio.Task[None] | None = None
     if options.heartbeat_timeout is not None:
-        watch = asyncio.create_task(pulse.missed(options.heartbeat_timeout, clock))
-        limits[watch] = ("heartbeat_timeout", options.heartbeat_timeout)
+        silence = asyncio.create_task(pulse.missed(options.heartbeat_timeout, clock))
+        silence.add_done_callback(functools.partial(end_at, "heartbeat_timeout", options.heartbeat_timeout))
     try:
-        await asyncio.wait({work, *limits}, return_when=asyncio.FIRST_COMPLETED)
+        await waking
         if not work.done():
-            option, seconds = next(limits[task] for task in limits if task.done())
+            option, seconds = passed[0]
             await _end(work, clock)
             raise ActivityTimedOut(attempt.activity, option, seconds)
     except asyncio.CancelledError:
@@ -224,14 +282,18 @@ async def perform_in_time(
         if not work.done() or work.cancelled():
             raise
     finally:
-        for limit in limits:
-            limit.cancel()
+        limit.cancel()
+        if silence is not None:
+            silence.cancel()
     return work.result()
 
 
 async def _performed(call: Call, attempt: Attempt, resources: Resources, begin: Begin) -> JSON:
+    make: Callable[[], Awaitable[JSON]] = functools.partial(perform, call, attempt, resources, begin)
+    for see in _watchers:
+        make = functools.partial(see, call, attempt, make)
     with contained(), observed_attempt(attempt.trace):
-        return await perform(call, attempt, resources, begin)
+        return await make()
 
 
 async def _end(work: asyncio.Task[JSON], clock: Clock) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Self
 
 from outlast.core.records import AnyRecord
 from outlast.core.trace_context import TraceContext
-from outlast.ports.observers import Observer, Watch, WorkerLoad
+from outlast.ports.observers import Observer, Watch, WorkerLoad, attempt_span
 
 _observers: list[Observer] = []
 
@@ -31,6 +32,14 @@ class Watches(Watch):
         self._watches = [observer.watch(execution_id) for observer in _observers]
         self.read(records)
 
+    @classmethod
+    def of_run(cls, run_id: str, began_at: float) -> Self:
+        """Return the views of a run in a plain script that begins now."""
+        watches = cls.__new__(cls)
+        caller = calling_span()
+        watches._watches = [observer.run(run_id, caller, began_at) for observer in _observers]
+        return watches
+
     def read(self, records: Sequence[AnyRecord]) -> None:
         for watch in self._watches:
             watch.read(records)
@@ -49,7 +58,11 @@ def observed_attempt(context: TraceContext | None) -> Iterator[None]:
     with ExitStack() as stack:
         for observer in _observers:
             stack.enter_context(observer.attempt(context))
-        yield
+        token = attempt_span.set(calling_span())
+        try:
+            yield
+        finally:
+            attempt_span.reset(token)
 
 
 def calling_span() -> TraceContext | None:

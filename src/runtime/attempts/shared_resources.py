@@ -7,10 +7,15 @@ from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
+from outlast.ports.clock import Clock
 from outlast.ports.resources import Resources
+from outlast.runtime.attempts.system_clock import SystemClock
 from outlast.runtime.isolation.exits import contained
 
 T = TypeVar("T")
+
+HELD_BACK_SECONDS_MAX = 600.0
+"""The longest time for which a server is left alone; then it is asked again, and may ask for more time."""
 
 
 class SharedResources(Resources):
@@ -20,7 +25,10 @@ class SharedResources(Resources):
     demand it. A caller that asks for a resource only waits for that task.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = SystemClock() if clock is None else clock
+        self._held_back_until: dict[Hashable, float] = {}
+        """By key, the steady time."""
         self._owners: dict[Hashable, _Owner[Any]] = {}
         self._closed = False
 
@@ -32,6 +40,16 @@ class SharedResources(Resources):
             owner = self._owners[key] = _Owner(make())
         # The wait is shielded: a caller that gives up must not stop the opening for the others.
         return await asyncio.shield(owner.ready)
+
+    def hold_back(self, key: Hashable, seconds: float) -> None:
+        now = self._clock.steady()
+        held = {other: until for other, until in self._held_back_until.items() if until > now}
+        held[key] = max(held.get(key, now), now + min(seconds, HELD_BACK_SECONDS_MAX))
+        self._held_back_until = held
+
+    def held_back(self, key: Hashable) -> float:
+        now = self._clock.steady()
+        return max(0.0, self._held_back_until.get(key, now) - now)
 
     async def __aenter__(self) -> SharedResources:
         return self

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
-from outlast.ports.clock import Clock
+from outlast.ports.clock import Clock, Timer
 
 
 class SystemClock(Clock):
@@ -24,3 +25,31 @@ class SystemClock(Clock):
         # Only time makes this condition true: there is no event to wait for.
         while (left := until - self.steady()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        return _Timer(self.steady() + seconds, callback)
+
+
+class _Timer:
+    """One call that is to come when the monotonic clock has come to a time."""
+
+    __slots__ = ("_callback", "_handle", "_until")
+
+    def __init__(self, until: float, callback: Callable[[], object]) -> None:
+        self._until = until
+        self._callback = callback
+        self._wait()
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _wait(self) -> None:
+        left = max(0.0, self._until - time.monotonic())
+        self._handle = asyncio.get_running_loop().call_later(left, self._fire)
+
+    def _fire(self) -> None:
+        # asyncio may call too early, by the resolution of its clock.
+        if time.monotonic() < self._until:
+            self._wait()
+        else:
+            self._callback()

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,9 @@ from outlast.runtime.isolation.at_work import MARKS, marked
 from outlast.runtime.isolation.exits import contained
 
 T = TypeVar("T")
+
+_outcomes: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
+"""The outcomes of calls in threads for which somebody waits."""
 
 
 async def called(fn: Callable[[], Any], *, is_async: bool, name: str = "activity") -> Any:
@@ -35,6 +39,11 @@ async def _awaited(value: Awaitable[T]) -> T:
         return await value
 
 
+def are_awaited(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether somebody waits on this loop for a call in a thread: its end comes from outside."""
+    return any(outcome.get_loop() is loop and not outcome.done() for outcome in _outcomes)
+
+
 async def in_thread(
     fn: Callable[[], T], *, name: str = "activity", context: contextvars.Context | None = None
 ) -> T:
@@ -46,6 +55,7 @@ async def in_thread(
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
+    _outcomes.add(outcome)
     context = contextvars.copy_context() if context is None else context
 
     def settle(set_outcome: Callable[[Any], None], value: Any) -> None:

@@ -21,7 +21,9 @@ from outlast.ports.tools import Effect
 from outlast.runtime.attempts.attempt import current_attempt
 from outlast.runtime.attempts.threads import called
 from outlast.runtime.definitions.callables import innermost, is_async
+from outlast.runtime.definitions.depends import with_dependencies, without_dependencies
 from outlast.runtime.definitions.module_copies import in_copy
+from outlast.runtime.definitions.run_context import takes_context
 from outlast.runtime.definitions.signature import CallableSignature
 
 P = ParamSpec("P")
@@ -184,8 +186,14 @@ class _ActivityDecorator:
         )
 
         def decorate(fn: Callable[..., Any]) -> Activity[Any, Any]:
-            signature = CallableSignature.of(fn, name=name, description=description)
-            definition = ActivityDefinition(signature.name, fn, is_async(fn), signature, options)
+            signature = CallableSignature.of(without_dependencies(fn), name=name, description=description)
+            if takes_context(fn):
+                raise DefinitionError(
+                    f"activity {signature.name!r} takes a RunContext, but a worker may have none; "
+                    "give it the parts that it needs as arguments"
+                )
+            run = with_dependencies(fn)
+            definition = ActivityDefinition(signature.name, run, is_async(run), signature, options)
             _register(definition)
             return Activity(definition)
 
@@ -274,22 +282,35 @@ def check_approval(approval: Any, what: str) -> None:
 def _register(definition: ActivityDefinition) -> None:
     # A reloaded module or a factory that is called twice defines the same function again: the newest counts.
     namesakes = _defined.setdefault(definition.name, {})
-    function = innermost(definition.fn)
-    place = (function.__module__, function.__qualname__)
+    place = _place_of(definition)
     if not (place in namesakes and in_copy()):
         namesakes[place] = definition
 
 
-def defined_activity(name: str) -> ActivityDefinition:
+def _place_of(definition: ActivityDefinition) -> tuple[str, str]:
+    function = innermost(definition.fn)
+    return function.__module__, function.__qualname__
+
+
+def activities_named(name: str) -> Sequence[ActivityDefinition]:
+    """Return the activities that this process defines under `name`: one, unless functions share it."""
+    return tuple(_defined.get(name, {}).values())
+
+
+def defined_activity(name: str, called: ActivityDefinition | None = None) -> ActivityDefinition:
     """Return the activity that this process defines under `name`.
+
+    If several functions have that name, it is the one that `called` is, or is a copy of.
 
     Raises:
         UnknownDefinition: the module that defines it has not been imported.
-        DefinitionError: several functions are activities of that name.
+        DefinitionError: several functions are activities of that name, and none of them is `called`.
     """
     namesakes = _defined.get(name)
     if not namesakes:
         raise UnknownDefinition("activity", name)
+    if called is not None and (place := _place_of(called)) in namesakes:
+        return namesakes[place]
     if len(namesakes) > 1:
         places = " and ".join(".".join(place) for place in namesakes)
         raise DefinitionError(f"{places} are all called {name!r}: give all but one another name=")

@@ -1,34 +1,54 @@
-"""Agents as users write them, and the binding of their tools to code."""
+"""Agents as users write them, alone and as tools of other agents."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from inspect import Parameter
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Generic
 
-from pydantic import BaseModel
-
-from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec, handoff_tool
-from outlast.core.built_in_tools import BUILT_IN_TYPES
+from outlast.core.agents import TOOL_CHOICES, TOOL_NAME, agent_tool_name, handoff_tool
+from outlast.core.context_processors import ContextProcessor
 from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON
-from outlast.ports import definitions as ports
+from outlast.core.limits import DEFAULT_MAX_TURNS
+from outlast.core.summaries import SummariseHistory
 from outlast.ports.definitions import Approval
 from outlast.ports.tools import ToolSource
 from outlast.runtime.definitions.activity import Activity, check_approval
-from outlast.runtime.definitions.guardrails import Guardrail, check_guardrail
-from outlast.runtime.definitions.output_type import OutputType, T_co
+from outlast.runtime.definitions.agent_checks import (
+    as_json_object,
+    built_in,
+    check_checked,
+    check_choice,
+    check_lists,
+    check_mappings,
+    check_names,
+    check_output_type,
+    check_texts,
+    name_of_function,
+)
+from outlast.runtime.definitions.callables import is_async, name_of
+from outlast.runtime.definitions.guardrails import Guardrail, check_guardrail, check_tool_guardrail
+from outlast.runtime.definitions.output_type import T_co
+from outlast.runtime.definitions.run_context import C_contra, RunContext, takes_context
 from outlast.runtime.definitions.signature import CallableSignature
-from outlast.runtime.definitions.source_tools import SourceTools, choose_tools
+from outlast.runtime.definitions.source_tools import is_source
+from outlast.runtime.definitions.tool_index import ToolIndex
 
 if TYPE_CHECKING:
     from typing import _SpecialForm
 
 
+ALL_TOOLS = "*"
+"""The name that stands for all tools of an agent."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Agent(Generic[T_co]):
+class Agent(Generic[C_contra, T_co]):
     """A model with instructions, tools, and other agents that it may hand off to.
 
     Args:
@@ -37,14 +57,22 @@ class Agent(Generic[T_co]):
             unknown to the server; for sessions that keep the conversation here (`LocalSession`).
         name: The agent's name, unique among the agents that can reach each other.
         description: Its abilities; agents that may hand off to it see this text.
-        instructions: The system prompt.
+        instructions: The system prompt; or a pure function that makes it for each call of the model, from the
+            `RunContext` of that turn.
         tools: Activities; plain functions, which run inside the workflow and so must be pure (or `async`,
-            using activities themselves); built-in tools; tool sources. A model can call only these tools,
-            never an activity that is merely defined somewhere.
+            using activities themselves); other agents, see `as_tool`; built-in tools; tool sources; a
+            `ToolIndex` of many of these. A model can call only these tools, never an activity that is merely
+            defined somewhere.
         handoffs: Agents; or, where they do not exist yet, functions that return them; or the names of
-            agents that can be reached another way. Cycles are fine.
+            agents that can be reached another way; or a `Handoff` of one of these. Cycles are fine.
         mcp_clients: MCP servers whose tools the agent has.
         completion_args: Sampling parameters, as the API names them.
+        tool_choice: "auto" if the model may call tools, "none" if it must not, "required" (or "any") if it
+            must call one, or the name of the tool that it must call. Once the agent has called a tool in a
+            run, it may answer.
+        parallel_tool_calls: False if the model may ask for one call at a time only.
+        max_parallel_tools: The most calls of one turn that are made at the same time; the others wait for
+            them, in the order in which the model asked. None: all of them.
         requires_approval: Tools of any kind, by name, whose calls a person must allow: True for each call, or
             a pure function of the arguments (a dict) that decides for one call. It overrides the setting of
             an activity or a tool source.
@@ -53,6 +81,10 @@ class Agent(Generic[T_co]):
             before the run fails with `InvalidOutput`.
         input_guardrails: Checks of a run's inputs, when this agent starts it; see `runtime.guardrails`.
         output_guardrails: Checks of this agent's answers.
+        tool_input_guardrails: Checks of the calls of this agent's tools, before they are made: by the name of
+            the tool, or "*" for all of them; pure functions of the arguments (a dict).
+        tool_output_guardrails: Checks of the results of this agent's tools, by the same names; pure functions
+            of the text that the model would get.
         id: An agent that exists on Mistral's side and is used as it is.
         metadata: Kept with the agent on Mistral's side.
     """
@@ -60,17 +92,22 @@ class Agent(Generic[T_co]):
     model: str
     name: str
     description: str = ""
-    instructions: str = ""
+    instructions: str | Callable[[RunContext[C_contra]], str] = ""
     tools: Sequence[Any] = ()
-    handoffs: Sequence[Agent[Any] | str | Callable[[], Agent[Any]]] = ()
+    handoffs: Sequence[Agent[Any] | Handoff | str | Callable[[], Agent[Any]]] = ()
     mcp_clients: Sequence[ToolSource] = ()
     completion_args: Any = None
+    tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
+    max_parallel_tools: int | None = None
     fallback_models: Sequence[str] = ()
     requires_approval: Mapping[str, Approval] = field(default_factory=dict)
     output_type: type[T_co] | UnionType | _SpecialForm | None = None
     output_retries: int = 2
     input_guardrails: Sequence[Guardrail | Agent[Any]] = ()
     output_guardrails: Sequence[Guardrail | Agent[Any]] = ()
+    tool_input_guardrails: Mapping[str, Guardrail | Sequence[Guardrail]] = field(default_factory=dict)
+    tool_output_guardrails: Mapping[str, Guardrail | Sequence[Guardrail]] = field(default_factory=dict)
     id: str | None = None
     metadata: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -78,302 +115,312 @@ class Agent(Generic[T_co]):
         for name in ("model", "name"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise DefinitionError(f"an agent's {name} must be a text that is not empty")
+        if not isinstance(self.instructions, str) and not takes_context(self.instructions):
+            raise DefinitionError(
+                f"the instructions of agent {self.name!r} must be a text, or a function of a RunContext"
+            )
         if isinstance(self.fallback_models, str):
             raise DefinitionError(f"fallback_models of agent {self.name!r} is a text; give a list of names")
+        self._check_shapes()
         if self.output_retries < 0:
             raise DefinitionError(
                 f"output_retries of agent {self.name!r} is {self.output_retries}; use 0 or more"
             )
+        self._check_tool_options()
         for guardrail in (*self.input_guardrails, *self.output_guardrails):
             check_guardrail(guardrail, self.name, isinstance(guardrail, Agent))
+        for tool in (*self.tool_input_guardrails, *self.tool_output_guardrails):
+            for of in ("call", "result"):
+                for guardrail in self.tool_guardrails(tool, of):
+                    is_plain = not isinstance(guardrail, (Agent, Activity))
+                    check_tool_guardrail(guardrail, self.name, tool, is_plain)
         for tool, approval in self.requires_approval.items():
             check_approval(approval, f"requires_approval of {tool!r}, a tool of agent {self.name!r},")
         for client in self.mcp_clients:
-            if not _is_source(client):
+            if not is_source(client):
                 raise DefinitionError(
                     f"agent {self.name!r} has something in mcp_clients that is not a tool source: "
                     f"{type(client).__name__}"
                 )
+        self._check_tools()
+
+    def _check_shapes(self) -> None:
+        check_lists(
+            self.name,
+            tools=self.tools,
+            handoffs=self.handoffs,
+            mcp_clients=self.mcp_clients,
+            fallback_models=self.fallback_models,
+            input_guardrails=self.input_guardrails,
+            output_guardrails=self.output_guardrails,
+        )
+        check_mappings(
+            self.name,
+            requires_approval=self.requires_approval,
+            tool_input_guardrails=self.tool_input_guardrails,
+            tool_output_guardrails=self.tool_output_guardrails,
+            metadata=self.metadata,
+        )
+        choices = () if self.tool_choice is None else (self.tool_choice,)
+        check_texts(
+            self.name,
+            description=(self.description,),
+            fallback_models=self.fallback_models,
+            tool_choice=choices,
+        )
+        check_output_type(self.name, self.output_type)
+        as_json_object({} if self.completion_args is None else self.completion_args)
+
+    def _check_tools(self) -> None:
+        """Check the tools and handoffs as far as they are known before a run."""
+        tools: list[str] = [index.name for index in self.indexes]
+        is_whole = not self.sources
+        given = [tool for tool in self.tools if not isinstance(tool, ToolIndex) and built_in(tool) is None]
+        indexed = [tool for index in self.indexes for tool in index.tools]
+        for tool in (*given, *indexed):
+            if is_source(tool):
+                continue
+            if not isinstance(tool, (Agent, AgentTool)):
+                tools.append(name_of_function(self.name, tool))
+            elif (name := tool_name(tool)) is not None:
+                tools.append(name)
+            else:
+                is_whole = False
+        targets = [target_of(handoff) for handoff in self.handoffs]
+        handoffs = [handoff_tool(target) for target in targets if target is not None]
+        check_names(self.name, tools, handoffs)
+        if self.name in targets:
+            raise DefinitionError(f"agent {self.name!r} hands off to itself; remove it from its handoffs")
+        if is_whole:
+            check_checked(self.name, self.checked_tools, self.requires_approval, tools)
+        if is_whole and None not in targets:
+            check_choice(self.name, self.tool_choice, [*tools, *handoffs])
+
+    def _check_tool_options(self) -> None:
+        choice = self.tool_choice
+        most: Any = self.max_parallel_tools
+        if most is not None and not (isinstance(most, int) and most >= 1):
+            raise DefinitionError(f"max_parallel_tools of agent {self.name!r} is {most!r}; use 1 or more")
+        if choice is not None and not TOOL_NAME.match(choice):
+            raise DefinitionError(
+                f"tool_choice of agent {self.name!r} is {choice!r}; use one of {', '.join(TOOL_CHOICES)}, or "
+                "the name of a tool"
+            )
+        for option in ("tool_choice", "parallel_tool_calls"):
+            if getattr(self, option) is not None and option in self.completion_arguments:
+                raise DefinitionError(
+                    f"agent {self.name!r} has {option} twice, once in its completion_args; remove one of them"
+                )
+
+    def tool_guardrails(self, tool: str, of: str) -> tuple[Guardrail, ...]:
+        """Return the guardrails of a tool's calls, or results (`of`), in order: those of all tools first."""
+        given = self.tool_input_guardrails if of == "call" else self.tool_output_guardrails
+        if not given:
+            return ()
+        found: list[Guardrail] = []
+        for name in dict.fromkeys((ALL_TOOLS, tool)):
+            one = given.get(name, ())
+            found += [one] if callable(one) else one
+        return tuple(found)
+
+    @property
+    def checked_tools(self) -> dict[str, str]:
+        """The tools whose calls are checked, each with how, in words."""
+        guarded = (*self.tool_input_guardrails, *self.tool_output_guardrails)
+        checked = {tool: "are checked by a guardrail" for tool in guarded if tool != ALL_TOOLS}
+        return checked | dict.fromkeys(self.requires_approval, "need approval")
+
+    @property
+    def completion_arguments(self) -> dict[str, JSON]:
+        """The completion arguments, as the API names them."""
+        return {} if self.completion_args is None else as_json_object(self.completion_args)
 
     @property
     def sources(self) -> tuple[ToolSource, ...]:
         """The tool sources, which must be asked for their tools before a run."""
-        return (*(tool for tool in self.tools if _is_source(tool)), *self.mcp_clients)
+        return (*(tool for tool in self.every_tool if is_source(tool)), *self.mcp_clients)
 
+    @property
+    def indexes(self) -> tuple[ToolIndex, ...]:
+        """The indexes among its tools."""
+        return tuple(tool for tool in self.tools if isinstance(tool, ToolIndex))
 
-@dataclass(frozen=True, slots=True)
-class ActivityTool:
-    """A tool that is an activity."""
+    @property
+    def every_tool(self) -> tuple[Any, ...]:
+        """Its tools, with those in indexes instead of the indexes."""
+        return (
+            *(tool for tool in self.tools if not isinstance(tool, ToolIndex)),
+            *(tool for index in self.indexes for tool in index.tools),
+        )
 
-    activity: Activity[..., Any]
+    def as_tool(
+        self,
+        name: str | None = None,
+        description: str | None = None,
+        *,
+        input: Any = str,
+        max_turns: int = DEFAULT_MAX_TURNS,
+        max_depth: int | None = None,
+        keeps_conversation: bool = False,
+    ) -> AgentTool:
+        """Return this agent as a tool of other agents; see `AgentTool` for the arguments.
 
-
-@dataclass(frozen=True, slots=True)
-class FunctionTool:
-    """A tool that is a plain function, run inside the workflow."""
-
-    fn: Callable[..., Any]
-    signature: CallableSignature
-
-
-@dataclass(frozen=True, slots=True)
-class SourceTool:
-    """A tool of a source."""
-
-    source: ToolSource
-    name: str
-
-
-Binding = ActivityTool | FunctionTool | SourceTool
-
-
-@dataclass(frozen=True, slots=True)
-class BoundAgents:
-    """An agent and all agents that it can reach: their graph as data, and the code behind every tool."""
-
-    graph: AgentGraph
-    by_name: Mapping[str, Agent]
-    bindings: Mapping[tuple[str, str], Binding]
-    """By agent and tool name."""
-    outputs: Mapping[str, OutputType]
-    """The output types of the agents that have one."""
-    left_out: Sequence[str] = ()
-    """A sentence for each tool of a source that an agent does not have, though the source lists it."""
-    withdrawn: frozenset[str] = frozenset()
-    """The sources that are there, but of which an agent has no tools."""
-
-    def checked(self) -> dict[str, int]:
-        """Return the agents whose answers are checked, each with how often it may answer again."""
-        return {
-            name: agent.output_retries if name in self.outputs else 0
-            for name, agent in self.by_name.items()
-            if name in self.outputs or agent.output_guardrails
-        }
-
-    def approval(self, agent: str, tool: str) -> Approval:
-        """Return whether calls of a tool need a person's approval, or the function that decides."""
-        own = self.by_name[agent].requires_approval
-        if tool in own:
-            return own[tool]
-        match self.bindings.get((agent, tool)):
-            case ActivityTool(activity=activity):
-                return activity.definition.options.requires_approval
-            case _:
-                known = self.graph[agent].tool(tool)
-                return known is not None and known.requires_approval
-
-    def check_approvals(self, missing: Collection[str]) -> None:
-        """Refuse approvals of tools that do not exist: a misspelt name would let every call through.
-
-        An agent with a source that is `missing`, or withdrawn, may name any tool, because it has none of that
-        source's.
+        `tools=[agent]` is the same as `tools=[agent.as_tool()]`.
 
         Raises:
-            DefinitionError: an agent names a tool that it does not have.
+            DefinitionError: an argument that a tool cannot have.
         """
-        for name, agent in self.by_name.items():
-            if any(source.name in missing or source.name in self.withdrawn for source in agent.sources):
-                continue
-            for tool in agent.requires_approval:
-                if self.graph[name].tool(tool) is None:
-                    known = ", ".join(sorted(one.name for one in self.graph[name].tools)) or "none"
-                    raise DefinitionError(
-                        f"agent {name!r} requires approval of a tool {tool!r} that it does not have; "
-                        f"its tools: {known}"
-                    )
-
-
-def reachable(start: Agent) -> dict[str, Agent]:
-    """Return the agents that a run starting with `start` may reach, by name.
-
-    Raises:
-        DefinitionError: two different agents have one name, or a handoff is not of a type that it may be.
-    """
-    found: dict[str, Agent] = {}
-    waiting = [start]
-    while waiting:
-        agent = waiting.pop(0)
-        if agent.name in found:
-            if found[agent.name] is not agent and found[agent.name] != agent:
-                raise DefinitionError(
-                    f"two agents are called {agent.name!r}; agents that can reach each other need own names"
-                )
-            continue
-        found[agent.name] = agent
-        waiting += [target for target in map(_target, agent.handoffs) if isinstance(target, Agent)]
-    return found
-
-
-def sources_of(start: Agent) -> dict[str, ToolSource]:
-    """Return the tool sources of the agents that a run starting with `start` may reach, by name.
-
-    Raises:
-        DefinitionError: two different sources have one name, or `reachable` raises it.
-    """
-    found: dict[str, ToolSource] = {}
-    for agent in reachable(start).values():
-        for source in agent.sources:
-            known = found.setdefault(source.name, source)
-            if known is not source and known != source:
-                raise DefinitionError(
-                    f"two tool sources are called {source.name!r}; give one of them another name, so that "
-                    "each keeps its own tools"
-                )
-    return found
-
-
-def bind_agents(
-    start: Agent, tool_lists: Mapping[str, Sequence[ToolSpec]], missing: Collection[str] = ()
-) -> BoundAgents:
-    """Return the agents of a run of `start`; `tool_lists` holds the tools of each source, by its name.
-
-    If a source of an agent is `missing`, a sentence at the end of the agent's instructions says so. Tools of
-    a source that is not required are left out where the agent cannot have them.
-
-    Raises:
-        DefinitionError: names clash, something in tools is not a tool, or a handoff leads nowhere.
-    """
-    agents = reachable(start)
-    bindings: dict[tuple[str, str], Binding] = {}
-    own = {name: _OwnTools.of(agent) for name, agent in agents.items()}
-    chosen = {name: _chosen(agent, own[name], tool_lists) for name, agent in agents.items()}
-    specs = {name: _spec(agent, own[name], chosen[name], missing, bindings) for name, agent in agents.items()}
-    outputs = {name: output for name, agent in agents.items() if (output := _output(agent)) is not None}
-    left_out = [sentence for one in chosen.values() for sentence in one.left_out]
-    withdrawn = frozenset[str]().union(*(one.withdrawn for one in chosen.values()))
-    graph = AgentGraph(start=start.name, agents=specs)
-    return BoundAgents(graph, agents, bindings, outputs, left_out, withdrawn)
-
-
-@dataclass(frozen=True, slots=True)
-class _OwnTools:
-    """The tools of an agent that are not from sources."""
-
-    functions: Sequence[tuple[ToolSpec, Binding]]
-    built_in: Sequence[dict[str, JSON]]
-
-    @classmethod
-    def of(cls, agent: Agent) -> _OwnTools:
-        functions: list[tuple[ToolSpec, Binding]] = []
-        built_in: list[dict[str, JSON]] = []
-        for tool in agent.tools:
-            if _is_source(tool):
-                continue
-            if (wire := _built_in(tool)) is not None:
-                built_in.append(wire)
-            else:
-                functions.append(_function(agent, tool))
-        return cls(functions, built_in)
-
-
-def _chosen(agent: Agent, own: _OwnTools, tool_lists: Mapping[str, Sequence[ToolSpec]]) -> SourceTools:
-    names = [spec.name for spec, _ in own.functions]
-    names += [handoff_tool(_name_of(_target(handoff))) for handoff in agent.handoffs]
-    approvals = agent.requires_approval
-    return choose_tools(agent.name, agent.sources, tool_lists, names, len(own.built_in), approvals)
-
-
-def _spec(
-    agent: Agent,
-    own_tools: _OwnTools,
-    chosen: SourceTools,
-    missing: Collection[str],
-    bindings: dict[tuple[str, str], Binding],
-) -> AgentSpec:
-    bound = [*own_tools.functions]
-    bound += [(spec, SourceTool(source, spec.name)) for source, spec in chosen.tools]
-    bindings.update({(agent.name, spec.name): binding for spec, binding in bound})
-    tools = [spec for spec, _ in bound]
-    own = agent.requires_approval
-    tools = [
-        tool.with_(requires_approval=own[tool.name] is not False) if tool.name in own else tool
-        for tool in tools
-    ]
-    return AgentSpec(
-        name=agent.name,
-        model=agent.model,
-        fallback_models=tuple(agent.fallback_models),
-        description=agent.description,
-        instructions=_instructions(agent, {*missing, *chosen.withdrawn}),
-        tools=tuple(tools),
-        built_in_tools=tuple(own_tools.built_in),
-        handoffs=tuple(_name_of(_target(handoff)) for handoff in agent.handoffs),
-        completion_args=_wire(agent.completion_args) if agent.completion_args is not None else {},
-        output_schema=None if (output := _output(agent)) is None else output.schema,
-        id=agent.id,
-        metadata=dict(agent.metadata),
-    )
-
-
-def _instructions(agent: Agent, missing: Collection[str]) -> str:
-    names = sorted({source.name for source in agent.sources} & set(missing))
-    if not names:
-        return agent.instructions
-    sentence = (
-        f"The tools of {', '.join(names)} are not available in this conversation; do without, and say so."
-    )
-    return f"{agent.instructions}\n\n{sentence}".strip()
-
-
-def _function(agent: Agent, tool: Any) -> tuple[ToolSpec, Binding]:
-    if isinstance(tool, Activity):
-        spec = _tool_spec(tool.definition.signature)
-        needed = tool.definition.options.requires_approval is not False
-        return spec.with_(requires_approval=needed), ActivityTool(tool)
-    if callable(tool) and not isinstance(tool, type):
-        signature = CallableSignature.of(tool)
-        return _tool_spec(signature), FunctionTool(tool, signature)
-    raise DefinitionError(
-        f"agent {agent.name!r} has something in tools that is not a tool: {type(tool).__name__}; "
-        "give an activity, a function with type hints, or a built-in tool"
-    )
-
-
-def _tool_spec(signature: ports.Signature) -> ToolSpec:
-    return ToolSpec(
-        name=signature.name,
-        description=signature.description,
-        parameters=dict(signature.parameters),
-    )
-
-
-def _built_in(tool: Any) -> dict[str, JSON] | None:
-    """Return the wire form of a built-in tool: ours, Mistral's own object, or a mapping."""
-    if isinstance(tool, (BaseModel, Mapping)):
-        wire = _wire(tool)
-        if wire.get("type") in BUILT_IN_TYPES:
-            return wire
-    return None
-
-
-def _wire(value: Any) -> dict[str, JSON]:
-    if isinstance(value, BaseModel):
-        dumped = value.model_dump(mode="json", by_alias=True)
-        return {name: item for name, item in dumped.items() if item is not None}
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise DefinitionError(f"expected a mapping or one of the API's own objects, not {type(value).__name__}")
-
-
-def _is_source(tool: Any) -> bool:
-    if isinstance(tool, type):
-        return False  # The class of a source has the methods too, but they need an instance.
-    return all(callable(getattr(tool, name, None)) for name in ("list_tools", "call", "effect"))
-
-
-def _target(handoff: Any) -> Agent | str:
-    target = handoff() if inspect.isroutine(handoff) else handoff
-    if not isinstance(target, (Agent, str)):
-        raise DefinitionError(
-            f"a handoff must be an Agent, its name, or a function that returns it; "
-            f"not {type(target).__name__}"
+        return AgentTool(
+            self,
+            name=name,
+            description=description,
+            input=input,
+            max_turns=max_turns,
+            max_depth=max_depth,
+            keeps_conversation=keeps_conversation,
         )
-    return target
 
 
-def _name_of(target: Agent | str) -> str:
-    return target.name if isinstance(target, Agent) else target
+@dataclass(frozen=True, kw_only=True)
+class AgentTool:
+    """An agent as a tool of another one: each call is a run within the caller's run, in the same journal.
+
+    The run has a conversation of its own, and the caller's model gets its answer as the result of the call.
+    Its tokens, tool calls and seconds count for the runs around it too, and it stops asking the model when
+    one of their limits is reached. If it fails, the call fails; if the caller is cancelled, so is it.
+
+    Args:
+        agent: The agent; or, where it does not exist yet, a function that returns it.
+        name: The name of the tool; by default that of the agent, as far as tools may have it.
+        description: The text that the caller's model reads; by default the agent's description.
+        input: The type of what the caller's model must give. A text is sent to the agent as it is, every
+            other value as JSON.
+        max_turns: The most calls of the agent's model in one run.
+        max_depth: The most runs of this tool within one another. An agent that can reach itself through
+            tools needs such a bound.
+        keeps_conversation: True if a later call goes on with the conversation of the earlier one, as long as
+            the caller's own conversation goes on. Calls at the same time wait for each other then.
+    """
+
+    agent: Agent[Any] | Callable[[], Agent[Any]] = field(kw_only=False)
+    name: str | None = None
+    description: str | None = None
+    input: Any = str
+    max_turns: int = DEFAULT_MAX_TURNS
+    max_depth: int | None = None
+    keeps_conversation: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.agent, Agent) and not inspect.isroutine(self.agent):
+            raise DefinitionError(
+                "an agent tool needs an Agent, or a function that returns it; "
+                f"not {type(self.agent).__name__}"
+            )
+        for bound in ("max_turns", "max_depth"):
+            number = getattr(self, bound)
+            if number is not None and number < 1:
+                raise DefinitionError(f"{bound} of an agent tool is {number}; use 1 or more")
+
+    @property
+    def target(self) -> Agent[Any]:
+        """The agent.
+
+        Raises:
+            DefinitionError: the function for it returns something else.
+        """
+        target = self.agent if isinstance(self.agent, Agent) else self.agent()
+        if not isinstance(target, Agent):
+            raise DefinitionError(
+                f"the function of an agent tool must return an Agent, not {type(target).__name__}"
+            )
+        return target
+
+    @cached_property
+    def signature(self) -> CallableSignature:
+        """The parameters of the tool, as the caller's model sees them."""
+        agent = self.target
+        parameter = Parameter(INPUT, Parameter.POSITIONAL_OR_KEYWORD, annotation=self.input)
+        description = self.description or agent.description or f"Asks the agent {agent.name!r}."
+        return CallableSignature(
+            name=self.name or agent_tool_name(agent.name),
+            function=_answer,
+            python=inspect.Signature([parameter]),
+            given_description=description,
+            local_hints={INPUT: self.input, "return": str},
+        )
 
 
-def _output(agent: Agent) -> OutputType | None:
-    return OutputType.of(agent.output_type, agent.name)
+@dataclass(frozen=True, kw_only=True)
+class Handoff:
+    """A handoff to an agent that sees only a part of the conversation.
+
+    What the agent sees is decided when the handoff is made, and it sees all that comes after. The
+    conversation itself stays whole: `result.entries` has all of it, and an agent that is handed it without a
+    filter sees all of it. With `RemoteSession` this needs `handoff_execution="client"`.
+
+    Args:
+        agent: The agent; or a function that returns it; or its name.
+        input_filter: A pure function of the conversation's entries, up to the results of the turn, that
+            returns those which the agent sees; or a list of such functions, in their order. `KeepLastTurns`,
+            `TokenBudget`, `without_tool_calls` and `as_one_message` are such functions.
+    """
+
+    agent: Agent[Any] | str | Callable[[], Agent[Any]] = field(kw_only=False)
+    input_filter: ContextProcessor | Sequence[ContextProcessor] = ()
+
+    def __post_init__(self) -> None:
+        one: Any
+        for one in self.filters:
+            if (
+                not callable(one)
+                or isinstance(one, (type, Agent, Activity, SummariseHistory))
+                or is_async(one)
+            ):
+                raise DefinitionError(
+                    f"the input_filter {name_of(one)!r} of a handoff must be a plain function of a "
+                    "conversation's entries, such as KeepLastTurns(3), or a list of them"
+                )
+
+    @property
+    def filters(self) -> tuple[ContextProcessor, ...]:
+        """The functions of the input filter, in order."""
+        given = self.input_filter
+        return (given,) if callable(given) else tuple(given)
+
+
+def tool_name(tool: Agent[Any] | AgentTool) -> str | None:
+    """Return the name of a tool that is an agent; None if only a function knows the agent."""
+    if isinstance(tool, AgentTool):
+        if tool.name is not None:
+            return tool.name
+        if not isinstance(tool.agent, Agent):
+            return None
+        tool = tool.agent
+    return agent_tool_name(tool.name)
+
+
+def target_of(handoff: Any) -> str | None:
+    """Return the name of the agent that a handoff leads to; None if only a function knows the agent.
+
+    Raises:
+        DefinitionError: it does not lead to an agent.
+    """
+    target = handoff.agent if isinstance(handoff, Handoff) else handoff
+    if isinstance(target, Agent):
+        return target.name
+    if isinstance(target, str):
+        return target
+    if inspect.isroutine(target):
+        return None
+    raise DefinitionError(
+        f"a handoff must be an Agent, its name, or a function that returns it; not {type(target).__name__}"
+    )
+
+
+INPUT = "input"
+"""The parameter of an agent tool."""
+
+
+def _answer(input: Any) -> str:
+    """Stand for the run in the signature of an agent tool; nobody calls it."""
+    raise NotImplementedError

@@ -25,6 +25,7 @@ finds the mistake.
 """
 
 import _thread
+import asyncio
 import atexit
 import datetime
 import logging
@@ -151,6 +152,35 @@ def own_code() -> AbstractContextManager[None]:
     the work inside. Calls that the audit hook refuses are refused nevertheless.
     """
     return _OwnCode() if sys.version_info < (3, 12) else _NOTHING
+
+
+class _UserCode:
+    """Sets the profile function again, inside of own code."""
+
+    __slots__ = ("_was_set",)
+
+    def __enter__(self) -> None:
+        self._was_set = sys.getprofile() is not None or not _here.profiled
+        if not self._was_set:
+            _set_profile(_on_profile)
+
+    def __exit__(self, *_failure: object) -> None:
+        if not self._was_set:
+            _set_profile(None)
+
+
+def user_code() -> AbstractContextManager[None]:
+    """Return a context in which code of a user is called, inside of `own_code` or of a task of its own."""
+    return _UserCode() if sys.version_info < (3, 12) else _NOTHING
+
+
+def mark_own_code(task: asyncio.Task[Any]) -> None:
+    """Let the workflow's loop run a task as own code: it calls code of a user only within `user_code`.
+
+    A task of another loop stays as it is.
+    """
+    if hasattr(task, "is_own_code"):
+        task.is_own_code = True
 
 
 _NOTHING = nullcontext()

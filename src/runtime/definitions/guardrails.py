@@ -16,6 +16,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from outlast.core.errors import DefinitionError
+from outlast.runtime.definitions.callables import is_async
+from outlast.runtime.definitions.run_context import RunContext, with_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,8 @@ class Replace:
 
 
 Verdict = Reject | Replace | None
-Guardrail = Callable[[str], Any]
-"""A function or an activity that takes the text; or an `Agent`."""
+Guardrail = Callable[..., Any]
+"""A function or an activity that takes the text, a function perhaps a `RunContext` too; or an `Agent`."""
 
 
 class GuardrailAnswer(BaseModel):
@@ -76,11 +78,25 @@ def check_guardrail(guardrail: Any, agent: str, is_agent: bool) -> None:
             f"{what} is not a guardrail; give a function that takes the text, an activity or an Agent"
         )
     try:
-        inspect.signature(guardrail).bind("text")
+        inspect.signature(with_context(guardrail, None)).bind("text")
     except TypeError as error:
-        raise DefinitionError(f"{what} must take one argument, the text") from error
+        raise DefinitionError(f"{what} must take one argument, the text, beside a RunContext") from error
     except ValueError:
         return  # A callable written in C, whose parameters cannot be read.
+
+
+def check_tool_guardrail(guardrail: Any, agent: str, tool: str, is_plain: bool) -> None:
+    """Refuse a value that cannot be a guardrail of a tool; `is_plain` is False for agents and activities.
+
+    Raises:
+        DefinitionError: it is not a plain function of one argument.
+    """
+    if not is_plain or is_async(guardrail):
+        raise DefinitionError(
+            f"guardrail {guardrail_name(guardrail)!r} of tool {tool!r} of agent {agent!r} must be a plain "
+            "function of the arguments or the result: not async, not an activity, and not an agent"
+        )
+    check_guardrail(guardrail, agent, False)
 
 
 def as_guardrail(agent: Any) -> Any:
@@ -88,15 +104,28 @@ def as_guardrail(agent: Any) -> Any:
     return replace(agent, output_type=GuardrailAnswer)
 
 
-async def verdict_of(guardrail: Guardrail, text: str) -> Verdict:
-    """Return the verdict of a function or an activity on a text.
+async def verdict_of(guardrail: Guardrail, text: str, run: RunContext[Any]) -> Verdict:
+    """Return the verdict of a function or an activity on a text, at that place of a run.
 
     Raises:
         DefinitionError: it returned something that is not a verdict.
     """
-    answer = guardrail(text)
+    answer = with_context(guardrail, run)(text)
     if inspect.isawaitable(answer):
         answer = await answer
+    return _checked(guardrail, answer)
+
+
+def plain_verdict_of(guardrail: Guardrail, given: Any, run: RunContext[Any]) -> Verdict:
+    """Return the verdict of a plain function on the arguments of a call, or on its result.
+
+    Raises:
+        DefinitionError: it returned something that is not a verdict.
+    """
+    return _checked(guardrail, with_context(guardrail, run)(given))
+
+
+def _checked(guardrail: Guardrail, answer: Any) -> Verdict:
     if answer is None or isinstance(answer, (Reject, Replace)):
         return answer
     raise DefinitionError(

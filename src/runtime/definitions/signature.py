@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -63,7 +63,7 @@ class CallableSignature:
             DefinitionError: when the parameters cannot be named in JSON, or have no type hint.
         """
         function = innermost(fn)
-        name = name or name_of(fn)
+        name = name_of(fn) if name is None else name
         if isinstance(function, type):
             raise DefinitionError(f"{name!r} is a class; write a function that returns an instance")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -164,6 +164,18 @@ class CallableSignature:
         if faults:
             raise self._changed("arguments", faults)
         return self._placed(values)
+
+    def faults_in_arguments(self, arguments: Mapping[str, JSON]) -> Sequence[str]:
+        """Return what is wrong with arguments that somebody wrote by hand; nothing if they can be loaded."""
+        return self._load(arguments)[1]
+
+    def faults_in_result(self, value: JSON) -> Sequence[str]:
+        """Return what is wrong with a result that somebody wrote by hand; nothing if it can be loaded."""
+        try:
+            self._result.load(value)
+        except Misfit as misfit:
+            return misfit.faults
+        return ()
 
     def dump_result(self, value: Any) -> JSON:
         """Return a result as JSON: by the return annotation or, without one, by the value's own type.

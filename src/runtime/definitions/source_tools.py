@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from outlast.core.agents import TOOL_NAME, TOOLS_MAX, ToolSpec
 from outlast.core.errors import DefinitionError
@@ -33,21 +34,23 @@ def choose_tools(
     sources: Sequence[ToolSource],
     tool_lists: Mapping[str, Sequence[ToolSpec]],
     own: Iterable[str],
-    others: int,
-    approvals: Collection[str],
+    room: int,
+    checked: Mapping[str, str],
+    indexed: Collection[str] = (),
 ) -> SourceTools:
     """Return the tools that the agent has of `sources`, in their order.
 
-    A source that is not required is withdrawn if the agent requires approval of a tool of it that it does not
-    list: under another name, that tool could be called without approval.
+    A source that is not required is withdrawn if the agent has a check of a tool of it that it does not list:
+    under another name, that tool could be called unchecked.
 
     Args:
         agent: The name of the agent.
         sources: Its tool sources.
         tool_lists: The tools of each source, by its name.
         own: The names of its other tools and of its handoffs.
-        others: The number of its tools that are not in `own`, such as built-in tools.
-        approvals: The names of the tools whose calls need approval.
+        room: The number of tools that it can have beside its own.
+        checked: The tools whose calls are checked, each with how, in words.
+        indexed: The sources whose tools need no room, because the model sees them only when it finds them.
 
     Raises:
         DefinitionError: two tools of one name, of which at least one is from a source that is required.
@@ -65,8 +68,8 @@ def choose_tools(
                     )
                 owners[tool.name] = f"tool source {source.name!r}"
     known = {*owners, *(tool.name for source in sources for tool in tool_lists[source.name])}
-    unknown = [name for name in approvals if name not in known]
-    room = TOOLS_MAX - len(owners) - others
+    unknown = [name for name in checked if name not in known]
+    room -= sum(len(tool_lists[one.name]) for one in sources if one.required and one.name not in indexed)
     for source in sources:
         listed = tool_lists[source.name]
         if source.required:
@@ -75,15 +78,16 @@ def choose_tools(
         if listed and (name := next((one for one in unknown if one.startswith(f"{source.name}_")), None)):
             chosen.withdrawn.add(source.name)
             chosen.left_out.append(
-                f"tool source {source.name!r} does not list {name!r}, whose calls need approval; "
+                f"tool source {source.name!r} does not list {name!r}, whose calls {checked[name]}; "
                 f"agent {agent!r} has none of its tools"
             )
             continue
         for tool in listed:
-            if (problem := _problem(tool.name, owners, room)) is None:
+            needs_room = source.name not in indexed
+            if (problem := _problem(tool.name, owners, room if needs_room else 1)) is None:
                 owners[tool.name] = f"tool source {source.name!r}"
                 chosen.tools.append((source, tool))
-                room -= 1
+                room -= needs_room
             else:
                 shown = tool.name[:NAME_CHARACTERS_SHOWN]
                 chosen.left_out.append(
@@ -101,3 +105,10 @@ def _problem(name: str, owners: Mapping[str, str], room: int) -> str | None:
     if room <= 0:
         return f"an agent can have {TOOLS_MAX} tools and handoffs"
     return None
+
+
+def is_source(tool: Any) -> bool:
+    """Return whether a tool of an agent is a source of tools."""
+    if isinstance(tool, type):
+        return False  # The class of a source has the methods too, but they need an instance.
+    return all(callable(getattr(tool, name, None)) for name in ("list_tools", "call", "effect"))

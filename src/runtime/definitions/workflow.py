@@ -6,6 +6,7 @@ durable and reproducible there.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -15,8 +16,9 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
-from outlast.core.errors import DefinitionError, NotInWorkflow
-from outlast.core.events import TaggedData
+from outlast.core.errors import DefinitionError
+from outlast.core.events import QuestionAnsweredData, QuestionAskedData, QuestionWithdrawnData, TaggedData
+from outlast.core.json import JSON
 from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.ports.definitions import (
     START_OPTIONS,
@@ -26,22 +28,32 @@ from outlast.ports.definitions import (
     WorkflowDefinition,
     check_reachable,
 )
-from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo, current_context
+from outlast.ports.durability.workflow_context import WorkflowInfo, current_context
+from outlast.ports.method_references import ROLE
 from outlast.runtime.definitions.callables import innermost, is_async
-from outlast.runtime.definitions.module_copies import in_copy
+from outlast.runtime.definitions.children import ChildHandle as ChildHandle
+from outlast.runtime.definitions.children import execute_child as execute_child
+from outlast.runtime.definitions.children import map as map
+from outlast.runtime.definitions.children import start_child as start_child
+from outlast.runtime.definitions.codec import Codec, Misfit
+from outlast.runtime.definitions.depends import refuse_dependencies
+from outlast.runtime.definitions.known_workflows import (
+    definition_of,
+    make_known,
+    running_context,
+)
 from outlast.runtime.definitions.signature import CallableSignature
 
+A = TypeVar("A")
 C = TypeVar("C", bound=type[Any])
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 
-_DEFINITION = "__durable_workflow__"
-_ROLE = "__durable_role__"
+RESERVED = "outlast."
+"""The beginning of the names of messages that every execution takes, such as answers to questions."""
 _VALIDATOR = "__durable_validator__"
 _TAGS = "tags of the code"
-
-_defined: dict[str, WorkflowDefinition] = {}
 
 
 def define(
@@ -64,10 +76,8 @@ def define(
     """
 
     def decorate(cls: C) -> C:
-        definition = _read(cls, name or cls.__name__, keep, on_failure)
-        setattr(cls, _DEFINITION, definition)
-        if not (definition.name in _defined and in_copy()):
-            _defined[definition.name] = definition
+        definition = _read(cls, cls.__name__ if name is None else name, keep, on_failure)
+        make_known(cls, definition)
         return cls
 
     return decorate
@@ -75,7 +85,7 @@ def define(
 
 def entrypoint(method: F) -> F:
     """Mark the method with which an execution begins."""
-    setattr(method, _ROLE, ("entrypoint", None))
+    setattr(method, ROLE, ("entrypoint", None))
     return method
 
 
@@ -134,11 +144,11 @@ def update(name: Any = None, /) -> Any:
 
     def marked(method: Any, given: str | None = None) -> Any:
         def validator(check: F) -> F:
-            setattr(check, _ROLE, ("validator", method.__name__))
+            setattr(check, ROLE, ("validator", method.__name__))
             setattr(method, _VALIDATOR, check.__name__)
             return check
 
-        setattr(method, _ROLE, ("update", given))
+        setattr(method, ROLE, ("update", given))
         method.validator = validator
         return method
 
@@ -147,17 +157,17 @@ def update(name: Any = None, /) -> Any:
 
 def now() -> datetime:
     """Return the workflow's time (UTC): it stands still while code runs, and is the same in every replay."""
-    return _context("workflow.now()").now()
+    return running_context("workflow.now()").now()
 
 
 def uuid4() -> uuid.UUID:
     """Return a random UUID that is the same in every replay."""
-    return uuid.UUID(int=_context("workflow.uuid4()").random.getrandbits(128), version=4)
+    return uuid.UUID(int=running_context("workflow.uuid4()").random.getrandbits(128), version=4)
 
 
 def random() -> Random:
     """Return the execution's source of random numbers, the same in every replay."""
-    return _context("workflow.random()").random
+    return running_context("workflow.random()").random
 
 
 async def wait_condition(condition: Callable[[], bool], timeout: timedelta | float | None = None) -> None:
@@ -168,7 +178,7 @@ async def wait_condition(condition: Callable[[], bool], timeout: timedelta | flo
     """
     if isinstance(timeout, (int, float)):
         timeout = timedelta(seconds=timeout)
-    await _context("workflow.wait_condition()").wait_condition(condition, timeout)
+    await running_context("workflow.wait_condition()").wait_condition(condition, timeout)
 
 
 def all_handlers_finished() -> bool:
@@ -176,7 +186,7 @@ def all_handlers_finished() -> bool:
 
     await workflow.wait_condition(workflow.all_handlers_finished)
     """
-    return _context("workflow.all_handlers_finished()").all_handlers_finished
+    return running_context("workflow.all_handlers_finished()").all_handlers_finished
 
 
 def patched(patch: str) -> bool:
@@ -190,12 +200,12 @@ def patched(patch: str) -> bool:
     It is True when an execution comes here for the first time, and this is journaled; it is False when a
     replay comes here and the journal lacks it. Delete the old version when no execution runs it any more.
     """
-    return _context("workflow.patched()").patched(patch)
+    return running_context("workflow.patched()").patched(patch)
 
 
 def should_continue_as_new() -> bool:
     """Return whether the backend suggests `continue_as_new`; Temporal does when a history is long."""
-    return _context("workflow.should_continue_as_new()").should_continue_as_new
+    return running_context("workflow.should_continue_as_new()").should_continue_as_new
 
 
 async def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
@@ -210,14 +220,14 @@ async def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
         PayloadTooLarge: the arguments are over the backend's limit; the execution goes on here.
         NotSupported: the backend never suggests it.
     """
-    context = _context("workflow.continue_as_new()")
+    context = running_context("workflow.continue_as_new()")
     signature = definition_of(context.info.workflow).signature
     await context.continue_as_new(signature.dump_arguments(*args, **kwargs))
 
 
 def info() -> WorkflowInfo:
     """Return the identity of the running execution."""
-    return _context("workflow.info()").info
+    return running_context("workflow.info()").info
 
 
 class _ExecutionLogger(logging.LoggerAdapter[logging.Logger]):
@@ -242,27 +252,6 @@ logger = _ExecutionLogger(logging.getLogger("outlast.workflow"), {})
 """A logger for workflow code."""
 
 
-def definition_of(workflow: Any) -> WorkflowDefinition:
-    """Return the definition of a workflow class, or of the workflow that this process defines by that name.
-
-    Raises:
-        DefinitionError: it is not a workflow; the message says what to write.
-    """
-    if isinstance(workflow, str):
-        if workflow not in _defined:
-            raise DefinitionError(
-                f"workflow {workflow!r} is not defined in this process; import the module that defines it"
-            )
-        return _defined[workflow]
-    definition = workflow.__dict__.get(_DEFINITION) if isinstance(workflow, type) else None
-    if not isinstance(definition, WorkflowDefinition):
-        shown = workflow.__name__ if isinstance(workflow, type) else repr(workflow)
-        raise DefinitionError(
-            f"{shown} is not a workflow; decorate its class with @workflow.define(name=...)"
-        )
-    return definition
-
-
 def tag(tags: Mapping[str, str | None]) -> None:
     """Give the execution tags by which it is found, or remove those whose value is None.
 
@@ -272,7 +261,7 @@ def tag(tags: Mapping[str, str | None]) -> None:
     Raises:
         DefinitionError: there are more, or one is not text of at most 200 characters.
     """
-    context = _context("workflow.tag")
+    context = running_context("workflow.tag")
     changes = checked_changes(tags)
     own: dict[str, str] = context.state.get(_TAGS, {})
     after = changed(own, changes)
@@ -283,21 +272,63 @@ def tag(tags: Mapping[str, str | None]) -> None:
     context.state[_TAGS] = after
 
 
-def known_definition(name: str) -> WorkflowDefinition | None:
-    """Return the definition that this process has under `name`, if any."""
-    return _defined.get(name)
+@overload
+async def ask(question: str, /, *, timeout: timedelta | None = None, to: str | None = None) -> str: ...
+@overload
+async def ask(
+    question: str, answer: type[A], /, *, timeout: timedelta | None = None, to: str | None = None
+) -> A: ...
+@overload
+async def ask(
+    question: str, answer: Any, /, *, timeout: timedelta | None = None, to: str | None = None
+) -> Any: ...
+async def ask(
+    question: str, answer: Any = str, /, *, timeout: timedelta | None = None, to: str | None = None
+) -> Any:
+    """Ask a person, and return the answer, a value of the type `answer`; it waits as long as it takes.
 
+    The question is in the inbox beside the calls that need approval, with the JSON schema of the answer. It
+    is answered once: with `execution.answer(key, value)`, `outlast answer`, or in the inspector. An answer of
+    another type is refused, and so is one that comes too late.
 
-def _context(what: str) -> WorkflowContext:
-    context = current_context.get()
-    if context is None:
-        raise NotInWorkflow(what)
-    return context
+    Args:
+        question: The question, as the person reads it.
+        answer: The type of the answer: anything that an argument of an activity may be. A text by default.
+        timeout: The longest time to wait.
+        to: The people who are asked, as they are known to those who look at the inbox.
+
+    Raises:
+        TimeoutError: nobody has answered in time; the question is withdrawn.
+        DefinitionError: the type has no JSON schema.
+        NotSupported: this is a native workflow of Temporal.
+    """
+    context = running_context("workflow.ask")
+    codec = Codec(answer, owner="the answer")
+    schema, definitions = codec.schema()
+    key = context.next_key()
+    whole = {**schema, "$defs": definitions} if definitions else schema
+    context.emit(QuestionAskedData(key=key, question=question, answer_schema=whole, to=to))
+
+    def faults_in(value: JSON) -> list[str]:
+        try:
+            codec.load(value)
+        except Misfit as misfit:
+            return [*misfit.faults]
+        return []
+
+    try:
+        async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+            answered = await context.answer_to(key, faults_in)
+    except (TimeoutError, asyncio.CancelledError):
+        context.emit(QuestionWithdrawnData(key=key))
+        raise
+    context.emit(QuestionAnsweredData(key=key, answer=answered.value, by=answered.by))
+    return codec.load(answered.value)
 
 
 def _handler(role: str, name: Any) -> Any:
     def decorate(method: F, given: str | None = None) -> F:
-        setattr(method, _ROLE, (role, given))
+        setattr(method, ROLE, (role, given))
         return method
 
     return decorate(name) if callable(name) else lambda method: decorate(method, name)
@@ -308,14 +339,21 @@ def _read(cls: type[Any], name: str, keep: timedelta | None, on_failure: OnFailu
     handlers: dict[str, dict[str, HandlerDefinition]] = {"signal": {}, "query": {}, "update": {}}
     for attribute in dir(cls):
         method = getattr(cls, attribute)
-        role, given = getattr(method, _ROLE, (None, None))
+        role, given = getattr(method, ROLE, (None, None))
         if role == "entrypoint":
             entrypoints.append(attribute)
         elif role == "validator":
             _check_validator(cls, name, str(given), attribute)
         elif role is not None:
             validator = getattr(method, _VALIDATOR, None)
-            handler = HandlerDefinition(given or attribute, attribute, _signature(method), validator)
+            handler = HandlerDefinition(
+                attribute if given is None else given, attribute, _signature(method), validator
+            )
+            if handler.name.startswith(RESERVED):
+                raise DefinitionError(
+                    f"{role} {handler.name!r} of workflow {name!r} begins with {RESERVED!r}, as those of the "
+                    "library do; choose another name"
+                )
             if role == "update":
                 what = f"update {handler.name!r} of workflow {name!r}"
                 check_reachable(what, handler.signature, UPDATE_OPTIONS)
@@ -358,7 +396,7 @@ def _check_validator(cls: type[Any], name: str, handler_name: str, attribute: st
     """Raise DefinitionError unless the method called `attribute` can be the validator of that handler."""
     handler, validator = getattr(cls, handler_name, None), getattr(cls, attribute)
     what = f"the validator of update {handler_name!r} of workflow {name!r}"
-    if getattr(handler, _ROLE, ("", None))[0] != "update":
+    if getattr(handler, ROLE, ("", None))[0] != "update":
         raise DefinitionError(f"{what} has the same name as its handler, and replaces it; call it otherwise")
     if _waits(validator):
         raise DefinitionError(f"{what} must be a plain `def`: it may not wait")
@@ -377,6 +415,7 @@ def _parameters(method: Any) -> list[inspect.Parameter]:
 
 
 def _signature(method: Callable[..., Any]) -> CallableSignature:
+    refuse_dependencies(method, f"{method.__qualname__}()")
     return CallableSignature.of(functools.partial(method, None))  # `self` is not an argument
 
 

@@ -13,18 +13,16 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from outlast.core.errors import (
-    ActivityBlocked,
-    ActivityInterrupted,
-    ActivityTimedOut,
+    MessagesUnseen,
     OutcomeUnknown,
     PayloadTooLarge,
 )
-from outlast.core.event_stream import text_key
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import (
@@ -43,32 +41,31 @@ from outlast.core.records import (
 )
 from outlast.core.reruns import held_at_failure
 from outlast.core.tags import changes_in
-from outlast.core.waiting import WaitingKind, overview_of
-from outlast.core.workflow_machine import Batch, OpenStep
-from outlast.ports.clock import Clock
-from outlast.ports.deltas import Deltas
-from outlast.ports.durability.steps import Attempt, Step
-from outlast.ports.journal import PAUSED, Claim, Commit, Delivery, Store, as_reason
-from outlast.ports.resources import Resources
-from outlast.runtime.attempts.attempt import Heartbeat, NotBegun, perform_in_time
-from outlast.runtime.attempts.observing import is_observed
-from outlast.runtime.attempts.text_publisher import Publisher
+from outlast.core.waiting import WaitingKind, overview_of, pause_in_words
+from outlast.core.workflow_machine import Batch, MachinePhase, OpenStep
+from outlast.ports.journal import PAUSED, Claim, Commit, Delivery, as_reason
+from outlast.runtime.executions.children import Children
+from outlast.runtime.executions.family import tell_parent
 from outlast.runtime.executions.inbox_messages import (
     CancelMessage,
+    ChildEndedMessage,
     PauseMessage,
     ResumeMessage,
     SignalMessage,
     UpdateMessage,
     decode_message,
 )
+from outlast.runtime.executions.journal_reading import decoded, read_journal
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
-from outlast.runtime.executions.loading import decoded, read_journal
-from outlast.runtime.executions.lost_workers import NOBODY, Witness, recovery
+from outlast.runtime.executions.lost_workers import kept, recovery
+from outlast.runtime.executions.services import Services
+from outlast.runtime.executions.step_attempts import EndedAttempt, StepAttempts
 from outlast.runtime.executions.store_retry import append_once, patiently
 from outlast.runtime.executions.suspects import CAME_THROUGH
 from outlast.runtime.isolation.pace import Pace
-from outlast.runtime.isolation.tracebacks import failure_of
+
+T = TypeVar("T")
 
 logger = logging.getLogger("outlast.worker")
 
@@ -81,31 +78,6 @@ INPUTS_SECONDS = 0.5
 
 LINGER_SECONDS = 1.0
 """An execution with nothing to do but a wait shorter than this is kept, not released and claimed again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The things that a worker lends to the drivers of its executions."""
-
-    store: Store
-    clock: Clock
-    resources: Resources
-    activity_slots: asyncio.Semaphore
-    stopping: asyncio.Event
-    """Set when no further step may begin."""
-    deltas: Deltas | None = None
-    witness: Witness = NOBODY
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """The end of an attempt that was begun: a result, or a failure."""
-
-    result: JSON = None
-    failure: Failure | None = None
-    outcome_unknown: bool = False
-    interrupted: bool = False
-    heartbeat: JSON = None
 
 
 @dataclass(slots=True)
@@ -122,13 +94,8 @@ class _Pause:
         """Return the reason why the execution does not go on, for as long as attempts are under way."""
         self.is_shown = True
         return as_reason(
-            f"{in_words(self.reason)}; attempts that are under way go on to their end before that"
+            f"{pause_in_words(self.reason)}; attempts that are under way go on to their end before that"
         )
-
-
-def in_words(reason: str | None) -> str:
-    """Return the text for a pause."""
-    return "paused" if reason is None else f"paused: {reason}"
 
 
 class _Portion:
@@ -144,10 +111,6 @@ class _Portion:
         return self._left >= 0 and time.monotonic() < self._over_at
 
 
-_Attempting = asyncio.Task[_Ended | None]
-"""An attempt under way; None, and being cancelled, mean that it was never begun."""
-
-
 class Driver:
     """Carries one claimed execution on until it ends, has nothing to do, or must be handed over."""
 
@@ -161,7 +124,6 @@ class Driver:
         acquitted: Callable[[], None] = lambda: None,
     ) -> None:
         self.claim = claim
-        self._lease = lease
         self.fruitless = claim.fruitless
         """The number of claims that were lost without progress, as the store counts them."""
         self.at_rest = asyncio.Event()
@@ -169,11 +131,18 @@ class Driver:
         self._live = live
         self._machine = live.machine
         self._services = services
-        self._running: dict[str, _Attempting] = {}
-        self._unwinding: set[_Attempting] = set()
-        """Attempts that were cancelled because the code no longer waits for them."""
-        self._ended: deque[tuple[str, _Attempting]] = deque()
         self._wake = asyncio.Event()
+        self._attempts = StepAttempts(
+            live,
+            claim.execution_id,
+            services,
+            lease,
+            may_begin=self._may_begin_steps,
+            is_paused=lambda: self._pause is not None,
+            begun=self._look_whether_at_rest,
+            ended=self._wake.set,
+        )
+        self._children = Children(live, claim.execution_id, services, lease)
         self._has_mail = True
         self._mail: deque[Delivery] = deque()
         """Messages that were read and are still to be given to the code."""
@@ -183,7 +152,6 @@ class Driver:
         self._recovery_due = claim.recovered
         self._acquitted = acquitted
         self._came_through = False
-        self._begun: set[str] = set()
         self._waiting: str | None = None
         self._summary: str | None = None
         """The facts that this driver wrote last for those who look at the execution from outside."""
@@ -192,7 +160,7 @@ class Driver:
     @property
     def in_doubt(self) -> bool:
         """True if an attempt may have had a side effect that the journal does not record."""
-        return self._recovery_due or bool(self._begun)
+        return self._recovery_due or self._attempts.in_doubt
 
     def notify_mail(self) -> None:
         """Note that the inbox holds unread messages."""
@@ -210,8 +178,7 @@ class Driver:
 
     def interrupt(self) -> None:
         """Cut short what still runs; each attempt is recorded as interrupted, then the claim is released."""
-        for task in self._running.values():
-            task.cancel()
+        self._attempts.interrupt()
 
     async def run(self) -> bool:
         """Carry the execution on; return True if it was released and can be kept, False if it has ended.
@@ -222,6 +189,9 @@ class Driver:
             StorageError: the store failed for longer than it was worth waiting.
         """
         try:
+            if (end := self._machine.end) is not None and self._machine.phase is MachinePhase.ENDED:
+                await self._end(self._machine.take_batch(), end)
+                return False
             if self.claim.recovered:
                 self._machine.note(recovery(self.claim, self._now(), self._services.witness))
             if self._machine.is_held:
@@ -234,8 +204,9 @@ class Driver:
                 await self._take_inputs()
                 self._correct_back_offs()
                 if self._pause is not None and self._may_release():
-                    await self._release_paused(self._pause)
-                    return True
+                    if await self._release_paused(self._pause):
+                        return True
+                    continue
                 if self._may_release():
                     await self._append(self._machine.take_batch(), self._release_commit())
                     return True
@@ -243,19 +214,19 @@ class Driver:
                 end, pause = self._machine.end, self._pause
                 if end is not None and await self._hold_at_failure(batch, end):
                     return False
-                must_show = pause is not None and not pause.is_shown
-                if batch.records or end is not None or must_show or self._must_be_acquitted:
-                    status = None if end is None else end.status
-                    reason = None if pause is None else pause.show()
-                    await self._append(
-                        batch, Commit(consumed=self._live.consumed, status=status, reason=reason)
-                    )
                 if end is not None:
+                    await self._end(batch, end)
                     return False
+                must_show = pause is not None and not pause.is_shown
+                if batch.records or must_show or self._must_be_acquitted:
+                    reason = None if pause is None else pause.show()
+                    await self._append(batch, Commit(consumed=self._live.consumed, reason=reason))
+                if self._may_begin_steps():
+                    await self._children.begin()
                 await self._begin_steps()
                 await self._wait()
         finally:
-            await self._stop_attempts()
+            await self._attempts.stop()
 
     # Inputs
 
@@ -278,21 +249,20 @@ class Driver:
             if self._pause is not None or not portion.has_room():
                 break
             await self._deliver(TimerFired(at=now, key=key))
-        while self._ended and portion.has_room():
-            key, task = self._ended.popleft()
-            # An attempt that the code no longer waits for has already left the running attempts.
-            if self._running.pop(key, None) is not None and not task.cancelled():
-                await self._take(key, task.result())
-        for key in [key for key in self._running if key not in self._machine.steps]:
-            self._unwind(self._running.pop(key))
+        if self._pause is None:
+            await self._children.look()
+        while self._children.news and portion.has_room():
+            await self._deliver(self._children.news.popleft())
+        while self._attempts.have_news and portion.has_room():
+            if (ended := self._attempts.take()) is not None:
+                await self._take(*ended)
+        self._attempts.give_up(self._machine.steps)
 
     async def _read_mail(self) -> bool:
         """Read some messages, if none are left that the code has not got; return whether there are any."""
         if self._has_mail and not self._mail:
             self._has_mail = False
-            page = await patiently(
-                self._messages, self._services.clock, doing=f"execution {self.claim.execution_id}"
-            )
+            page = await self._patiently(self._messages)
             self._mail.extend(page)
             if len(page) == MESSAGES_AT_ONCE:
                 self._has_mail = True
@@ -313,27 +283,37 @@ class Driver:
                 self._mail.clear()
                 self._has_mail = True
 
-    async def _release_paused(self, pause: _Pause) -> None:
-        """Write down the pause, and give the claim up until somebody resumes the execution."""
+    async def _release_paused(self, pause: _Pause) -> bool:
+        """Write down the pause, and give the claim up until somebody resumes the execution.
+
+        Return False, with the claim kept, if a request to go on has come just before that.
+        """
         self._machine.note(ExecutionPaused(at=self._now(), reason=pause.reason))
         self._live.consumed = pause.number
-        commit = Commit(
-            consumed=pause.number,
-            release=True,
-            hold=True,
-            reason=as_reason(in_words(pause.reason)),
-            waiting=PAUSED,
-        )
-        await self._append(self._machine.take_batch(), commit)
-        # Who sends a request to go on looks for a pause after that, so one of us two sees the other.
-        self._has_mail = True
-        await self._look_for_end_of_pause()
-        if self._pause is None:
-            await patiently(
-                functools.partial(self._services.store.resume, self.claim.execution_id),
-                self._services.clock,
-                doing=f"execution {self.claim.execution_id}",
-            )
+        batch = self._machine.take_batch()
+        reason = as_reason(pause_in_words(pause.reason))
+        while self._pause is not None:
+            # Whoever sends a request to go on resumes what is held after that. So either we see the request,
+            # or they see the hold, also if this worker is lost right after it.
+            seen = pause.read_up_to
+            with suppress(MessagesUnseen):
+                await self._append(
+                    batch,
+                    Commit(
+                        consumed=pause.number,
+                        release=True,
+                        hold=True,
+                        seen=seen,
+                        reason=reason,
+                        waiting=PAUSED,
+                    ),
+                )
+                return True
+            self._has_mail = True
+            await self._look_for_end_of_pause()
+        await self._append(batch, Commit(consumed=pause.number))
+        self._machine.note(ExecutionResumed(at=self._now()))
+        return False
 
     async def _deliver(self, record: Input) -> None:
         """Give the code an input, and let it run until it is at rest; other executions run meanwhile."""
@@ -359,6 +339,8 @@ class Driver:
                 await self._look_for_end_of_pause()
             case ResumeMessage():
                 pass  # It ended the pause before it, if there was one.
+            case ChildEndedMessage(child=child):
+                self._live.looks.hint(child)
             case CancelMessage():
                 await self._deliver(CancelRequested(at=now, message_id=message.id))
             case SignalMessage(name=name, arguments=arguments, named=named):
@@ -372,9 +354,9 @@ class Driver:
                 self._live.deliver_update(accepted)
                 await self._come_to_rest()
 
-    async def _take(self, key: str, ended: _Ended | None) -> None:
+    async def _take(self, key: str, ended: EndedAttempt) -> None:
         opened = self._machine.steps.get(key)
-        if ended is None or opened is None:
+        if opened is None:
             return
         if ended.failure is None:
             await self._complete(opened, ended.result)
@@ -418,116 +400,34 @@ class Driver:
     async def _begin_steps(self) -> None:
         now = self._now()
         self._pace = Pace()
+        is_held = self._live.back_offs.seconds_held
         for key, opened in self._machine.steps.items():
-            if self._services.stopping.is_set() or self._pause is not None:
+            if not self._may_begin_steps():
                 return
             if self._pace.is_due():
                 await self._pace.pause()
-            if key not in self._running and opened.retry_at <= now:
-                task = asyncio.create_task(
-                    self._attempt(self._live.requested[key], opened), name=f"{self.claim.execution_id}/{key}"
-                )
-                self._running[key] = task
-                task.add_done_callback(functools.partial(self._attempt_ended, key))
+            if key in self._attempts or opened.retry_at > now or is_held(key, self._services.clock):
+                continue
+            self._attempts.begin(opened)
 
-    def _attempt_ended(self, key: str, task: _Attempting) -> None:
-        self._ended.append((key, task))
-        self._wake.set()
-
-    async def _attempt(self, step: Step, opened: OpenStep) -> _Ended | None:
-        """Make one attempt, and return how it ended; None if the worker stopped before it was begun.
-
-        Raises:
-            LeaseLost: it was not begun, since another worker owns the execution now.
-        """
-        services = self._services
-        if (done := self._live.recalled(opened.scheduled)) is not None:
-            return _Ended(result=done.result)
-        async with services.activity_slots:
-            while True:
-                # The wait for a slot, a back-off or a stopped process may have lasted longer than the lease.
-                # Then another worker may have begun this attempt, or recorded that its outcome is unknown.
-                await self._lease.confirm()
-                if services.stopping.is_set() or self._pause is not None:
-                    return None
-                self._begun.add(step.key)
-                self._look_whether_at_rest()
-                try:
-                    return await self._perform(step, opened)
-                except NotBegun:
-                    self._begun.discard(step.key)
-
-    def _begin(self) -> None:
-        """Let an attempt begin only while the lease is good: it may have run out since it was confirmed."""
-        if self._pause is not None or not self._lease.is_good:
-            raise NotBegun
-
-    async def _perform(self, step: Step, opened: OpenStep) -> _Ended:
-        services, limit_bytes = self._services, self._services.store.limit_bytes
-        pulse = Heartbeat(limit_bytes)
-        last = opened.last_failure
-        attempt = Attempt(
-            execution_id=self.claim.execution_id,
-            activity=step.name,
-            attempt=opened.attempt,
-            idempotency_key=f"{self.claim.execution_id}/{opened.scheduled.idempotency_key}",
-            heartbeat=pulse.beat,
-            heartbeat_details=tuple(last.heartbeat) if last and isinstance(last.heartbeat, list) else (),
-            earlier=opened.earlier,
-            trace=self._live.attempt_context(opened) if is_observed() else None,
-        )
-        once = step.options.effect == "once"
-        try:
-            async with self._publisher(step, opened.attempt) as publisher:
-                if publisher is not None:
-                    attempt = replace(attempt, publish=publisher.publish)
-                result = await perform_in_time(
-                    step.call,
-                    attempt,
-                    step.options,
-                    services.resources,
-                    services.clock,
-                    pulse,
-                    self._begin,
-                )
-        except NotBegun:
-            raise
-        except asyncio.CancelledError:
-            return _Ended(
-                failure=Failure.of(ActivityInterrupted(step.name)),
-                outcome_unknown=once,
-                interrupted=True,
-                heartbeat=list(pulse.details),
-            )
-        except Exception as error:
-            return _Ended(
-                failure=failure_of(error, limit_bytes, final=step.options.retry.non_retryable),
-                outcome_unknown=once and isinstance(error, (ActivityBlocked, ActivityTimedOut)),
-                heartbeat=list(pulse.details),
-            )
-        return _Ended(result=result)
-
-    def _publisher(self, step: Step, attempt: int) -> AbstractAsyncContextManager[Publisher | None]:
-        services = self._services
-        if services.deltas is None or not step.publishes_text:
-            return nullcontext()
-        key = text_key(step.key, self._live.reopened)
-        return Publisher(services.deltas, services.clock, self.claim.execution_id, key, attempt)
-
-    def _unwind(self, task: _Attempting) -> None:
-        task.cancel()
-        self._unwinding.add(task)
-        task.add_done_callback(self._unwinding.discard)
-
-    async def _stop_attempts(self) -> None:
-        tasks = {*self._running.values(), *self._unwinding}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        self._running.clear()
+    def _may_begin_steps(self) -> bool:
+        return not self._services.stopping.is_set() and self._pause is None
 
     # Writing
+
+    async def _end(self, batch: Batch, end: ExecutionEnded) -> None:
+        """Write down the end of the execution, end its children with it, and send word to its parent.
+
+        Children end with it even if this worker is lost meanwhile: the execution has not ended for the store
+        before they were ended, so the next worker that claims it finds the end in the journal, and goes on.
+        """
+        if self._children.are_left:
+            if batch.records:
+                await self._append(batch, Commit(consumed=self._live.consumed))
+                batch = self._machine.take_batch()
+            await self._children.leave()
+        await self._append(batch, Commit(consumed=self._live.consumed, status=end.status))
+        await tell_parent(self._services.store, self.claim.execution_id, self._live.started)
 
     async def _hold_at_failure(self, batch: Batch, end: ExecutionEnded) -> bool:
         """Hold the execution, not end it, if its workflow wants that; return whether it is held."""
@@ -538,72 +438,82 @@ class Driver:
         journal = [record async for record in decoded(written)]
         reason = as_reason(f"it failed: {end.failure.kind}: {end.failure.message}")
         held = held_at_failure(execution_id, [*journal, *batch.records], self._now(), reason=reason)
-        if held is None or await self._is_cancelled():
+        seen = await self._seen_without_cancellation()
+        if held is None or seen is None:
             return False
-        # Who resumes it soon does not meet attempts of this worker.
-        await self._stop_attempts()
-        logger.error("execution %s is held: %s", execution_id, reason)
-        await self._append(
-            replace(batch, records=(*batch.records, *held)),
-            Commit(
-                consumed=self._live.consumed, release=True, hold=True, reason=reason, waiting=WaitingKind.HELD
-            ),
+        # Who resumes it soon does not meet attempts of this worker. Children end as they do before a retry.
+        await self._attempts.stop()
+        await self._children.leave()
+        commit = Commit(
+            consumed=self._live.consumed, release=True, hold=True, reason=reason, waiting=WaitingKind.HELD
         )
-        if await self._is_cancelled():  # Who cancelled it did not see the hold.
-            await patiently(
-                functools.partial(store.resume, execution_id), clock, doing=f"execution {execution_id}"
-            )
-        return True
+        while seen is not None:
+            # Whoever cancels it resumes what is held after that: they see the hold, or we see the request.
+            with suppress(MessagesUnseen):
+                await self._append(
+                    replace(batch, records=(*batch.records, *held)), replace(commit, seen=seen)
+                )
+                logger.error("execution %s is held: %s", execution_id, reason)
+                return True
+            seen = await self._seen_without_cancellation()
+        return False
 
-    async def _is_cancelled(self) -> bool:
-        """Return whether a request to cancel has come that the code may not have got before it failed."""
+    async def _seen_without_cancellation(self) -> int | None:
+        """Return the number of the last message; None if somebody wants the execution to be cancelled.
+
+        The code may not have got such a request before it failed.
+        """
         store, execution_id = self._services.store, self.claim.execution_id
         number = max(self.claim.consumed, self._live.void_mail)
-        while page := await patiently(
-            functools.partial(store.messages, execution_id, number, MESSAGES_AT_ONCE),
-            self._services.clock,
-            doing=f"execution {execution_id}",
+        while page := await self._patiently(
+            functools.partial(store.messages, execution_id, number, MESSAGES_AT_ONCE)
         ):
             number = page[-1].number
             if any(isinstance(decode_message(one.message.body), CancelMessage) for one in page):
-                return True
-        return False
+                return None
+        return max(number, self._live.consumed)  # Those that were consumed may be gone.
 
     async def _append(self, batch: Batch, commit: Commit) -> None:
         fruitless = self._fruitless_after(batch, commit)
-        if fruitless != commit.fruitless:
-            commit = replace(commit, fruitless=fruitless)
+        more = self._overview_changes(commit.waiting)
+        if fruitless:
+            more["fruitless"] = kept(fruitless)
         if changes := changes_in(batch.records):
-            commit = replace(commit, tags=changes)
-        commit = self._with_overview(commit)
-        await append_once(
-            self._services.store,
-            self._services.clock,
-            self.claim,
-            batch.position,
-            self._live.encoder.take(batch.records),
-            commit,
-        )
+            more["tags"] = changes
+        if more:
+            commit = replace(commit, **more)
+        try:
+            await append_once(
+                self._services.store,
+                self._services.clock,
+                self.claim,
+                batch.position,
+                self._live.encoder.take(batch.records),
+                commit,
+            )
+        except MessagesUnseen:
+            self._waiting = self._summary = None  # They were not written.
+            raise
         self._live.report(batch.records)
         self._recovery_due = False
-        self._begun.intersection_update(self._running)
+        self._attempts.note_written()
         if fruitless < self.fruitless:
             self.fruitless = fruitless
             self._acquitted()
 
-    def _with_overview(self, commit: Commit) -> Commit:
-        """Return the commit with the facts that a list shows, as far as they are new."""
+    def _overview_changes(self, waiting: str | None) -> dict[str, Any]:
+        """Return the fields of a commit with the facts that a list shows, as far as they are new."""
         definition = self._live.definition
         overview = overview_of(self._machine, takes_messages=bool(definition.signals or definition.updates))
-        waiting, summary = commit.waiting, overview.to_text()
+        summary = overview.to_text()
         if waiting is None:
             waiting = next((str(one.kind) for one in overview.waiting_for), "")
-        new_waiting = None if waiting == self._waiting else waiting
-        new_summary = None if summary == self._summary else summary
-        self._waiting, self._summary = waiting, summary
-        if new_waiting is new_summary is None:
-            return commit
-        return replace(commit, waiting=new_waiting, summary=new_summary)
+        changes: dict[str, Any] = {}
+        if waiting != self._waiting:
+            changes["waiting"] = self._waiting = waiting
+        if summary != self._summary:
+            changes["summary"] = self._summary = summary
+        return changes
 
     def _fruitless_after(self, batch: Batch, commit: Commit) -> int:
         """Return the number of fruitless claims after an append; it stays if the append is not progress.
@@ -622,9 +532,12 @@ class Driver:
         return self._came_through and self.fruitless > CAME_THROUGH
 
     def _may_release(self) -> bool:
-        if self._machine.end is not None or self._running or self._ended or self._mail or self._has_mail:
+        attempts = self._attempts
+        has_mail = bool(self._mail or self._has_mail)
+        has_news = attempts.have_news or bool(self._children.news)
+        if self._machine.end is not None or attempts.are_open or has_news or has_mail:
             return False
-        if self._services.stopping.is_set() or self._pause is not None:
+        if not self._may_begin_steps():
             return True
         due = self._next_due()
         return due is None or due > self._now() + LINGER_SECONDS
@@ -632,10 +545,13 @@ class Driver:
     @property
     def _has_news(self) -> bool:
         """Return whether there is something to do at once."""
-        return bool(self._ended or self._mail or self._has_mail or self._must_be_acquitted)
+        has_mail = self._mail or self._has_mail
+        return bool(self._attempts.have_news or self._children.news or has_mail or self._must_be_acquitted)
 
     def _release_commit(self) -> Commit:
-        timer, wait = min(self._machine.timers.values(), default=None), self._shortest_back_off()
+        timer = min(self._machine.timers.values(), default=None)
+        waits = [self._shortest_back_off(), self._children.seconds_left]
+        wait = min((one for one in waits if one is not None), default=None)
         if wait is not None and (timer is None or self._now() + wait <= timer):
             return Commit(consumed=self._live.consumed, release=True, wake_in=wait)
         return Commit(consumed=self._live.consumed, release=True, wake_at=timer)
@@ -643,7 +559,7 @@ class Driver:
     def _shortest_back_off(self) -> float | None:
         """Return the time until the next step may begin; None if no step waits for that."""
         clock, back_offs = self._services.clock, self._live.back_offs
-        waiting = ((key, opened) for key, opened in self._machine.steps.items() if key not in self._running)
+        waiting = ((key, opened) for key, opened in self._machine.steps.items() if key not in self._attempts)
         return min((back_offs.seconds_left(key, opened, clock) for key, opened in waiting), default=None)
 
     def _correct_back_offs(self) -> None:
@@ -651,7 +567,7 @@ class Driver:
         clock, back_offs = self._services.clock, self._live.back_offs
         for key, opened in self._machine.steps.items():
             failed = opened.last_failure
-            if failed is None or key in self._running or not back_offs.is_too_long(key, opened, clock):
+            if failed is None or key in self._attempts or not back_offs.is_too_long(key, opened, clock):
                 continue
             now = self._now()
             retry_at = now + back_offs.seconds_left(key, opened, clock)
@@ -659,15 +575,22 @@ class Driver:
 
     def _next_due(self) -> float | None:
         """Return when the next timer is due or the next step may begin; None if there is neither."""
-        begin = (opened.retry_at for key, opened in self._machine.steps.items() if key not in self._running)
-        return min([*self._machine.timers.values(), *begin], default=None)
+        now, held, clock = self._now(), self._live.back_offs.seconds_held, self._services.clock
+        begin = (
+            max(opened.retry_at, now + held(key, clock))
+            for key, opened in self._machine.steps.items()
+            if key not in self._attempts
+        )
+        look = self._children.seconds_left
+        looks = [] if look is None else [now + look]
+        return min([*self._machine.timers.values(), *begin, *looks], default=None)
 
     # Waiting
 
     async def _wait(self) -> None:
         """Return when an attempt has ended, there is mail, something is due, or the worker stops."""
         stopping = self._services.stopping.is_set()
-        if self._has_news or (stopping and not self._running):
+        if self._has_news or (stopping and not self._attempts.are_open):
             return
         self._look_whether_at_rest()
         due = None if stopping or self._pause is not None else self._next_due()
@@ -682,12 +605,15 @@ class Driver:
                 alarm.cancel()
 
     def _look_whether_at_rest(self) -> None:
-        if self._running.keys() <= self._begun:
+        if self._attempts.have_begun:
             self.at_rest.set()
 
     def _ring(self, alarm: asyncio.Task[None]) -> None:
         if not alarm.cancelled():  # otherwise nobody waits for it any more
             self._wake.set()
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(call, self._services.clock, doing=f"execution {self.claim.execution_id}")
 
     def _now(self) -> float:
         return self._services.clock.now()

@@ -11,9 +11,10 @@ from outlast.core.records import AnyRecord, ExecutionHeld, ExecutionRecovered, e
 from outlast.core.waiting import WaitingKind
 from outlast.ports.clock import Clock
 from outlast.ports.journal import Claim, Commit, Store, as_reason
-from outlast.runtime.executions.loading import decoded, read_journal
+from outlast.runtime.executions.journal_reading import decoded, read_journal
 from outlast.runtime.executions.lost_workers import (
     Witness,
+    kept,
     lost_reason,
     recovery,
     stuck_reason,
@@ -45,6 +46,11 @@ class HandingBack:
         await append_once(self.store, self.clock, claim, claim.length, records, commit)
         return claim.length + len(records)
 
+    async def keep_count(self, claim: Claim) -> None:
+        """Write down what the losses so far count; from then on the loss of this claim may count too."""
+        commit = Commit(fruitless=kept(claim.fruitless))
+        await append_once(self.store, self.clock, claim, claim.length, [], commit)
+
     async def give_back(self, claim: Claim, after_seconds: float) -> None:
         """Release an execution that was not begun; a worker with room may claim it after that time."""
         reason = as_reason(waiting_reason(claim.fruitless)) if after_seconds else None
@@ -53,7 +59,7 @@ class HandingBack:
             hold=after_seconds > 0,
             wake_in=after_seconds,
             reason=reason,
-            fruitless=claim.fruitless,
+            fruitless=kept(claim.fruitless),
         )
         await self.record_recovery(claim, commit)
 
@@ -69,7 +75,7 @@ class HandingBack:
             hold=True,
             wake_in=self.lease_seconds,
             reason=as_reason(reason),
-            fruitless=fruitless,
+            fruitless=kept(fruitless),
         )
         await self._release(claim, [ExecutionRecovered(at=now)] if in_doubt else [], commit)
 
@@ -88,7 +94,7 @@ class HandingBack:
         await self._release(
             claim,
             records if is_readable else [],
-            Commit(release=True, hold=True, reason=reason, fruitless=times, waiting=WaitingKind.HELD),
+            Commit(release=True, hold=True, reason=reason, fruitless=kept(times), waiting=WaitingKind.HELD),
         )
 
     async def hold_lost(self, claim: Claim) -> None:
@@ -96,12 +102,13 @@ class HandingBack:
         now = self.clock.now()
         news = [recovery(claim, now, self.witness)] if claim.recovered else []
         # If reading the journal is what ends the process, the next worker does not read it.
+        await self.keep_count(claim)
         known = await self._records(claim.execution_id) if claim.fruitless <= FRUITLESS_MAX else []
         reason = as_reason(lost_reason(claim.execution_id, claim.fruitless, [*known, *news], self.witness))
         logger.error("execution %s is held: %s", claim.execution_id, reason)
         records = [*map(encode_record, news), encode_record(ExecutionHeld(at=now, reason=reason))]
         commit = Commit(
-            release=True, hold=True, reason=reason, fruitless=claim.fruitless, waiting=WaitingKind.HELD
+            release=True, hold=True, reason=reason, fruitless=kept(claim.fruitless), waiting=WaitingKind.HELD
         )
         await append_once(self.store, self.clock, claim, claim.length, records, commit)
 

@@ -8,9 +8,17 @@ from typing import Any
 from outlast.core.errors import InvalidArguments
 from outlast.core.json import JSON
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
+from outlast.runtime.executions.questions import ANSWER_HANDLER
+from outlast.runtime.executions.steering import INTERRUPT_HANDLER, SAY_HANDLER
 
 Call = tuple[HandlerDefinition, tuple[Any, ...], dict[str, Any]]
 """A handler, and its positional and keyword arguments."""
+
+
+BUILT_IN_UPDATES: Mapping[str, HandlerDefinition] = {
+    handler.name: handler for handler in (ANSWER_HANDLER, SAY_HANDLER, INTERRUPT_HANDLER)
+}
+"""The updates that every execution takes."""
 
 
 def update_call(
@@ -21,8 +29,13 @@ def update_call(
     Raises:
         InvalidArguments, DefinitionError: no handler has that name, or the arguments do not fit it.
     """
-    handler = known_handler(workflow.updates, "update", name)
+    handler = known_update(workflow, name)
     return (handler, *load_handler_arguments(handler, arguments, named))
+
+
+def known_update(workflow: WorkflowDefinition, name: str) -> HandlerDefinition:
+    """Return the handler of an update: one of the workflow, or one that every execution has."""
+    return BUILT_IN_UPDATES.get(name) or known_handler(workflow.updates, "update", name)
 
 
 def known_handler(handlers: Mapping[str, HandlerDefinition], sort: str, name: str) -> HandlerDefinition:

@@ -49,7 +49,14 @@ class ResumeMessage(Value):
     type: Literal["resume"] = "resume"
 
 
-AnyMessage = SignalMessage | UpdateMessage | CancelMessage | PauseMessage | ResumeMessage
+class ChildEndedMessage(Value):
+    """A hint that the child with this id has ended; its own journal says how."""
+
+    type: Literal["child_ended"] = "child_ended"
+    child: str
+
+
+AnyMessage = SignalMessage | UpdateMessage | CancelMessage | PauseMessage | ResumeMessage | ChildEndedMessage
 
 _message: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Discriminator("type")])
 

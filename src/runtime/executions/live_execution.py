@@ -8,49 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar, copy_context
-from datetime import UTC, datetime, timedelta
-from random import Random
-from typing import Any, NoReturn, TypeVar, cast
+from contextlib import suppress
+from typing import Any, TypeVar
 
-from outlast.core.approvals import DECISION_SIGNAL, Decision, read_decision
+from outlast.core.approvals import DECISION_SIGNAL, read_decision
+from outlast.core.children import OpenChild
 from outlast.core.errors import (
     ActivityInterrupted,
     BusyWorkflow,
     CodeInterrupted,
     DefinitionError,
-    DeterminismError,
     ForeignError,
     InvalidArguments,
-    NonDeterminismError,
-    NotSupported,
     OutcomeUnknown,
     PayloadTooLarge,
+    check_size,
 )
 from outlast.core.failure import Failure, step_error
-from outlast.core.json import JSON, encode
+from outlast.core.json import JSON
 from outlast.core.records import (
     AnyRecord,
     CancelRequested,
-    Encoder,
-    EventEmitted,
+    ChildStarted,
     ExecutionEnded,
     ExecutionStarted,
     Input,
-    Request,
     SignalReceived,
     Status,
     StepCompleted,
     StepFailed,
+    StepKind,
     StepScheduled,
     TimerFired,
-    TimerStarted,
     UpdateAccepted,
     UpdateCompleted,
     UpdateNotAccepted,
@@ -61,16 +54,18 @@ from outlast.core.trace_context import TraceContext
 from outlast.core.updates import GAVE_UP
 from outlast.core.workflow_machine import MachinePhase, OpenStep, WorkflowMachine
 from outlast.ports.definitions import HandlerDefinition, WorkflowDefinition
-from outlast.ports.durability.steps import E, Step
-from outlast.ports.durability.workflow_context import WorkflowContext, WorkflowInfo, current_context
+from outlast.ports.durability.steps import Step
+from outlast.ports.durability.workflow_context import WorkflowInfo
 from outlast.ports.live_code import START, Beginning, KeptHistory, LiveCode
 from outlast.runtime.attempts.observing import Watches
-from outlast.runtime.attempts.threads import storable
-from outlast.runtime.definitions.determinism_guard import own_code, workflow_code
+from outlast.runtime.definitions.determinism_guard import own_code, user_code, workflow_code
 from outlast.runtime.executions.back_offs import BackOffs
+from outlast.runtime.executions.child_looks import Looks
 from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
+from outlast.runtime.executions.live_context import LiveContext
 from outlast.runtime.executions.progress import Progress
-from outlast.runtime.executions.workflow_loop import ExecutionEvicted, WorkflowLoop
+from outlast.runtime.executions.questions import ANSWER_HANDLER
+from outlast.runtime.executions.steering import INTERRUPT_HANDLER, SAY_HANDLER
 from outlast.runtime.isolation.at_work import mark_of
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.pace import PORTION_SECONDS
@@ -82,28 +77,20 @@ T = TypeVar("T")
 logger = logging.getLogger("outlast.workflow")
 
 RUNNING_SECONDS_MAX = 10.0
-"""The default for the time that code may run between two inputs."""
+"""The default for the time of the processor that code may take between two inputs."""
 CALLBACKS_AT_ONCE = 64
 """The number of callbacks that run between two readings of the clock."""
 
 
-_handles: ContextVar[bool] = ContextVar("handles", default=False)
-"""True in the handler of a signal or an update."""
-
-
-class _Departed(BaseException):
-    """Unwinds workflow code that left its journal. Not an Exception, so that the code cannot swallow it."""
-
-
-class LiveExecution(WorkflowContext, LiveCode):
-    """The workflow code of one execution, and the context it runs in.
+class LiveExecution(LiveCode):
+    """The workflow code of one execution, in memory.
 
     The code runs for short moments. The driver calls `go_on` until the code is `at_rest`, first to catch up
     with the journal, then after each delivered input. Between two calls, other executions can run.
 
     Raises `NonDeterminismError` from `go_on` and `deliver` when the code departs from the journal, and
-    `BusyWorkflow` when it has run for longer than `running_seconds_max` since the last input. Afterwards the
-    object can only be closed.
+    `BusyWorkflow` when it has taken the processor for longer than `running_seconds_max` since the last input.
+    Afterwards the object can only be closed.
     """
 
     def __init__(
@@ -129,59 +116,52 @@ class LiveExecution(WorkflowContext, LiveCode):
         )
         self._undelivered = list(journal.undelivered)
         self._journal = journal
-        self.requested: dict[str, Step] = {}
-        """The steps that wait for a result, by key."""
+        started = records[0] if records and isinstance(records[0], ExecutionStarted) else None
+        self._context = LiveContext(
+            info,
+            started,
+            journal,
+            self.machine,
+            limit_bytes=limit_bytes,
+            history=history,
+            has_journal=history is None or len(records) > 1,
+            beginning=beginning,
+        )
+        self._loop = self._context.loop
+        self.encoder = self._context.encoder
+        self.requested = self._context.requested
         self.consumed = 0
         """The number of the last message that was delivered."""
-        self.encoder = Encoder()
         self.back_offs = BackOffs()
+        self.looks = Looks()
+        self.started = started
+        self.task_queue = info.task_queue
         self._info = info
         self._mark = mark_of(info.execution_id)
         self._limit_bytes = limit_bytes
         self._running_seconds_max = (
             RUNNING_SECONDS_MAX if running_seconds_max is None else running_seconds_max
         )
+        # On a busy machine, code that takes little of the processor may take long all the same. But an engine
+        # that has a history gives a task up by the wall clock, so the code must be given up before.
+        self._taken = time.thread_time if history is None else time.monotonic
         self._running = False
         """True while the code still works on the last input."""
         self._input: Input | None = None
         """The last input, until the code has got it."""
         self._seconds = 0.0
         """The time for which the code has run since the last input."""
-        self._history = history
-        self._has_journal = history is None or len(records) > 1
         self._beginning = beginning
-        self._carried: dict[str, JSON] | None = None
-        started = records[0] if records and isinstance(records[0], ExecutionStarted) else None
         is_first = started is not None and len(records) == 1
         self._progress = Progress(
             info.execution_id, definition.name, self.requested, started if is_first else None
         )
         self._watches = Watches(info.execution_id, records)
         self._trace = trace_in(info.execution_id, records)
-        seed = info.execution_id if started is None or started.seed is None else started.seed
-        # A later history of an execution must not draw the numbers of the first one again.
-        seed = f"{seed}\0{beginning.histories}" if beginning.histories else seed
-        self._random = Random(hashlib.sha256(seed.encode()).digest())
-        self._state: dict[Any, Any] = {}
-        self._futures: dict[str, asyncio.Future[JSON]] = {}
-        self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        self._decisions: dict[tuple[str, str], list[Decision]] = {}
-        self._emitted = beginning.events
-        self._handling = 0
-        self._only_reads = False
         self._cancelled = False
-        self._departure: NonDeterminismError | None = None
         self._failure: BaseException | None = None
         self._root: asyncio.Task[Any] | None = None
         self._instance: Any = None
-        self._context = copy_context()
-        self._context.run(current_context.set, self)
-        self._loop = WorkflowLoop(
-            on_timer=self._start_timer,
-            on_timer_cancelled=self.machine.abandon,
-            start_time=0.0 if started is None else started.at,
-            root_path=f"c{beginning.histories}" if beginning.histories else "",
-        )
 
     @property
     def at_rest(self) -> bool:
@@ -189,14 +169,17 @@ class LiveExecution(WorkflowContext, LiveCode):
         return not self._running and self.machine.phase is not MachinePhase.REPLAYING
 
     def report(self, records: Sequence[AnyRecord]) -> None:
-        if self.is_replaying:
+        if self._context.is_replaying:
             self._watches.read(records)
         else:
             self._progress.wrote(records)
             self._watches.wrote(records)
 
+    def child_context(self, child: OpenChild) -> TraceContext:
+        key = f"{self._info.execution_id}/{child.scheduled.idempotency_key}"
+        return attempt_context(self._trace, key, child.number + 1, self.reopened)
+
     def attempt_context(self, opened: OpenStep) -> TraceContext:
-        """Return the span of the next attempt at a step."""
         key = f"{self._info.execution_id}/{opened.scheduled.idempotency_key}"
         return attempt_context(self._trace, key, opened.attempt, self.reopened)
 
@@ -217,9 +200,11 @@ class LiveExecution(WorkflowContext, LiveCode):
     def deliver(self, record: Input) -> bool:
         """Give the code an input and let it run for a moment; False if nobody waits for it any more.
 
-        Only code that is at rest can be given an input.
+        Only code that is at rest can be given an input. Code that continues as new gets no more.
         """
-        if self.machine.phase is not MachinePhase.LIVE or not self.machine.accept(record):
+        if self._context.carried is not None or self.machine.phase is not MachinePhase.LIVE:
+            return False
+        if not self.machine.accept(record):
             return False
         self._begin(record)
         self.go_on()
@@ -266,7 +251,7 @@ class LiveExecution(WorkflowContext, LiveCode):
             OutlastError: the workflow does not have that handler, or the arguments do not fit it.
             Exception: the exception of the handler.
         """
-        with contained(self.unwinds):
+        with contained(self._context.unwinds):
             return self._watched(self._asked, name, arguments, named)
 
     def _asked(self, name: str, arguments: Sequence[JSON], named: Mapping[str, JSON]) -> JSON:
@@ -279,8 +264,8 @@ class LiveExecution(WorkflowContext, LiveCode):
         if self._instance is None:
             raise InvalidArguments(f"query {name}", ["the workflow failed before it could be asked anything"])
         method = getattr(self._instance, handler.method)
-        with self._reading():
-            answer = self._context.copy().run(functools.partial(method, *args, **kwargs))
+        with self._context.reading():
+            answer = self._context.run(functools.partial(method, *args, **kwargs))
         return handler.signature.dump_result(answer)
 
     def close(self) -> None:
@@ -306,12 +291,13 @@ class LiveExecution(WorkflowContext, LiveCode):
 
     def _run(self, deadline: float) -> bool:
         """Run until the code is at rest, and return True; or, once the deadline has passed, False."""
-        with workflow_code():
+        began = self._taken()
+        with workflow_code(), own_code():
             self._running = not self._watched(self._turn, deadline)
-        if self._departure is not None:
-            raise self._departure
+        if self._context.departure is not None:
+            raise self._context.departure
         if self._running:
-            self._check_seconds(time.monotonic() - deadline + PORTION_SECONDS)
+            self._check_seconds(self._taken() - began)
             return False
         if self._root is not None and self.machine.end is None:
             self._close_if_ended(self._root)
@@ -334,7 +320,7 @@ class LiveExecution(WorkflowContext, LiveCode):
     def _turn(self, deadline: float) -> bool:
         if self._input is not None:
             record, self._input = self._input, None
-            self._context.copy().run(self._hand_over, record)
+            self._context.run(self._hand_over, record)
         return self._drain(deadline)
 
     def _drain(self, deadline: float) -> bool:
@@ -342,7 +328,7 @@ class LiveExecution(WorkflowContext, LiveCode):
             while not self._loop.drain(CALLBACKS_AT_ONCE):
                 if time.monotonic() >= deadline:
                     return False
-            if not self._settle_conditions():
+            if not self._context.settle_conditions():
                 return True
             # Code whose conditions make each other true has no end to its callbacks either.
             if time.monotonic() >= deadline:
@@ -350,7 +336,7 @@ class LiveExecution(WorkflowContext, LiveCode):
 
     def _end(self, key: str) -> Step | None:
         step = self.requested.pop(key, None)
-        if not self.is_replaying:
+        if not self._context.is_replaying:
             self._progress.ends(step)
         return step
 
@@ -365,18 +351,21 @@ class LiveExecution(WorkflowContext, LiveCode):
                 self._start(arguments)
             case StepCompleted(key=key, result=result):
                 self._end(key)
-                self._futures.pop(key).set_result(result)
+                self._context.complete(key, result)
             case StepFailed(key=key):
                 step = self._end(key)
-                self._futures.pop(key).set_exception(
-                    step_error(record.failure, record.key if step is None else step.name, record.attempts)
-                )
+                if step is not None and step.kind is StepKind.CHILD:
+                    self._context.fail(key, record.failure.error())
+                else:
+                    name = key if step is None else step.name
+                    self._context.fail(key, step_error(record.failure, name, record.attempts))
+            case ChildStarted(key=key, child=child):
+                self._context.child_started(key, child)
             case TimerFired(key=key):
                 self._loop.fire(key)
             case SignalReceived():
                 self._signal(record)
             case UpdateAccepted():
-                _handles.set(True)
                 self._loop.create_task(self._answer(record))
             case CancelRequested():
                 # Only the first request interrupts the code: a second one must not interrupt its cleanup.
@@ -397,44 +386,37 @@ class LiveExecution(WorkflowContext, LiveCode):
         handler = self.definition.signals.get(record.name)
         try:
             if record.name == DECISION_SIGNAL:
-                self._decide(read_decision(record.named))
+                self._context.decisions.keep(read_decision(record.named))
                 return
             if handler is None:
                 raise InvalidArguments(f"signal {record.name}", ["the workflow has no signal of that name"])
-            with contained(self.unwinds):
+            with contained(self._context.unwinds), user_code():
                 args, kwargs = load_handler_arguments(handler, record.arguments, record.named)
         except (InvalidArguments, DefinitionError, ForeignError) as error:
             # The sender's mistake must not end an execution that others rely on.
-            if not self.is_replaying:
+            if not self._context.is_replaying:
                 logger.warning("execution %s drops a signal: %s", self._info.execution_id, error)
             return
-        _handles.set(True)
         self._loop.create_task(self._handle(handler, args, kwargs))
-
-    def _decide(self, decision: Decision) -> None:
-        """Keep the decision of a person; if one call has two decisions, the first that fits counts."""
-        self._decisions.setdefault((decision.key, decision.fingerprint), []).append(decision)
 
     async def _handle(
         self, handler: HandlerDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Run a signal handler; an exception of the handler ends the execution, as in Temporal."""
-        self._handling += 1
-        try:
-            with contained(self.unwinds):
-                answer = getattr(self._instance, handler.method)(*args, **kwargs)
-                if inspect.isawaitable(answer):
-                    await answer
-        except Exception as error:
-            self._failure = self._failure or error
-        finally:
-            self._handling -= 1
+        with self._context.handling():
+            try:
+                with contained(self._context.unwinds):
+                    answer = getattr(self._instance, handler.method)(*args, **kwargs)
+                    if inspect.isawaitable(answer):
+                        await answer
+            except Exception as error:
+                self._failure = self._failure or error
 
     def objection(self, update: UpdateAccepted) -> Failure | None:
         """Return the reason to reject an update, or None; this does not change the execution."""
         try:
-            with contained(self.unwinds), self._reading():
-                self._watched(self._context.copy().run, self._validate, update)
+            with contained(self._context.unwinds), self._context.reading():
+                self._watched(self._context.run, self._validate, update)
         except Exception as error:
             return failure_of(error, self._limit_bytes)
         return None
@@ -442,35 +424,37 @@ class LiveExecution(WorkflowContext, LiveCode):
     def _validate(self, update: UpdateAccepted) -> None:
         handler, args, kwargs = update_call(self.definition, update.name, update.arguments, update.named)
         if handler.validator is not None:
-            getattr(self._instance, handler.validator)(*args, **kwargs)
+            getattr(self._owner_of(handler), handler.validator)(*args, **kwargs)
 
     async def _answer(self, update: UpdateAccepted) -> None:
         """Run the handler of an update; the caller gets its exception, and the execution goes on."""
-        self._handling += 1
-        try:
-            with contained(self.unwinds):
-                try:
-                    completed = await self._answered(update)
-                except asyncio.CancelledError:
-                    completed = UpdateCompleted(update_id=update.update_id, failure=GAVE_UP)
-        except Exception as error:
-            failure = failure_of(error, self._limit_bytes)
-            completed = UpdateCompleted(update_id=update.update_id, failure=failure)
-        finally:
-            self._handling -= 1
-        self._request(completed)
+        with self._context.handling():
+            try:
+                with contained(self._context.unwinds):
+                    try:
+                        completed = await self._answered(update)
+                    except asyncio.CancelledError:
+                        completed = UpdateCompleted(update_id=update.update_id, failure=GAVE_UP)
+            except Exception as error:
+                failure = failure_of(error, self._limit_bytes)
+                completed = UpdateCompleted(update_id=update.update_id, failure=failure)
+        self._context.request(completed)
 
     async def _answered(self, update: UpdateAccepted) -> UpdateCompleted:
         handler, args, kwargs = update_call(self.definition, update.name, update.arguments, update.named)
-        answer = getattr(self._instance, handler.method)(*args, **kwargs)
+        answer = getattr(self._owner_of(handler), handler.method)(*args, **kwargs)
         if inspect.isawaitable(answer):
             answer = await answer
         result = handler.signature.dump_result(answer)
         completed = UpdateCompleted(update_id=update.update_id, result=result)
-        size = self.encoder.size(completed)
-        if size > self._limit_bytes:
-            raise PayloadTooLarge(f"the result of update {update.name!r}", size, self._limit_bytes)
+        check_size(f"the result of update {update.name!r}", self.encoder.size(completed), self._limit_bytes)
         return completed
+
+    def _owner_of(self, handler: HandlerDefinition) -> Any:
+        """Return the object whose method the handler of an update is."""
+        if handler is ANSWER_HANDLER:
+            return self._context.questions
+        return self._context.runs if handler in (SAY_HANDLER, INTERRUPT_HANDLER) else self._instance
 
     def _close_if_ended(self, root: asyncio.Task[Any]) -> None:
         if self._failure is None and not root.done():
@@ -481,7 +465,7 @@ class LiveExecution(WorkflowContext, LiveCode):
             what = f"the result of workflow {self.definition.name!r}"
             closed = self._failed(PayloadTooLarge(what, size, self._limit_bytes))
         self.machine.request(closed)
-        is_new = self.machine.phase is MachinePhase.ENDING and not self.is_replaying
+        is_new = self.machine.phase is MachinePhase.ENDING and not self._context.is_replaying
         if closed.failure is not None and is_new:
             logger.error("execution %s failed:\n%s", self._info.execution_id, closed.failure.traceback())
 
@@ -501,129 +485,7 @@ class LiveExecution(WorkflowContext, LiveCode):
     def _failed(self, error: BaseException) -> ExecutionEnded:
         return ExecutionEnded(status=Status.FAILED, failure=failure_of(error, self._limit_bytes))
 
-    def _settle_conditions(self) -> bool:
-        """Wake those whose condition holds; return whether there are any."""
-        open_before, self._conditions = self._conditions, []
-        moved = False
-        for condition, future in open_before:
-            if future.done():
-                continue
-            try:
-                with contained(self.unwinds):
-                    holds = self._context.copy().run(condition)
-            except Exception as error:
-                future.set_exception(storable(error))
-                moved = True
-                continue
-            if holds:
-                future.set_result(None)
-                moved = True
-            else:
-                self._conditions.append((condition, future))
-        return moved
-
-    def _request(self, request: Request) -> Request:
-        try:
-            return self.machine.request(request)
-        except NonDeterminismError as error:
-            self._departure = self._departure or error
-            raise _Departed from error
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Run code that may only read: a query, or the validator of an update."""
-        self._only_reads = True
-        try:
-            with workflow_code():
-                yield
-        finally:
-            self._only_reads = False
-
-    def _check_may_change(self, what: str) -> None:
-        if self._only_reads:
-            raise DeterminismError(f"{what} in a validator or a query", "it only reads; do it in a handler")
-
-    def _start_timer(self, key: str, when: float) -> None:
-        self._request(TimerStarted(key=key, due_at=when))
-
-    # What the code can ask for (WorkflowContext)
-
-    def unwinds(self, error: BaseException) -> bool:
-        return isinstance(error, (ExecutionEvicted, _Departed)) or super().unwinds(error)
-
-    async def run_step(self, step: Step) -> JSON:
-        with own_code():
-            future = self._schedule(step)
-        try:
-            return await future
-        finally:
-            if future.cancelled() and not self._loop.is_closed():
-                self._futures.pop(step.key, None)
-                self.requested.pop(step.key, None)
-                self.machine.abandon(step.key)
-
-    def _schedule(self, step: Step) -> asyncio.Future[JSON]:
-        scheduled = StepScheduled(
-            key=step.key,
-            kind=step.kind,
-            name=step.name,
-            arguments=step.arguments,
-            about=step.about,
-            effect="once" if step.options.effect == "once" else None,
-            model=step.model,
-        )
-        size = self.encoder.size(scheduled)
-        if size > self._limit_bytes:
-            raise PayloadTooLarge(f"the arguments of {step.name!r}", size, self._limit_bytes)
-        future: asyncio.Future[JSON] = self._loop.create_future()
-        if self._loop.is_closed():
-            return future
-        self._request(scheduled)
-        self._futures[step.key] = future
-        self.requested[step.key] = step
-        return future
-
-    def next_key(self) -> str:
-        self._check_may_change("asking for anything")
-        return self._loop.next_key()
-
-    def emit(self, data: E) -> E:
-        self._check_may_change("an event")
-        self._emitted += 1
-        with own_code():
-            event = EventEmitted.of(f"event:{self._emitted}", data)
-            size = self.encoder.size(event)
-            if size > self._limit_bytes:
-                raise PayloadTooLarge(f"an event of kind {event.kind!r}", size, self._limit_bytes)
-            recorded = self._request(event)
-        if isinstance(recorded, EventEmitted) and recorded.data != event.data:
-            return cast(E, type(data).model_validate(recorded.data))
-        return data
-
-    async def decision(self, key: str, fingerprint: str, fits: Callable[[Decision], bool]) -> Decision:
-        found: list[Decision] = []
-
-        def is_there() -> bool:
-            waiting = self._decisions.get((key, fingerprint), [])
-            while waiting and not found:
-                one = waiting.pop(0)
-                if fits(one):
-                    found.append(one)
-            return bool(found)
-
-        await self.wait_condition(is_there)
-        return found[0]
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.machine.now, UTC)
-
-    async def wait_condition(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> None:
-        if condition():
-            return
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._conditions.append((condition, future))
-        async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
-            await future
+    # Its journal, and the history that follows it
 
     @property
     def reopened(self) -> int:
@@ -635,12 +497,6 @@ class LiveExecution(WorkflowContext, LiveCode):
         """The number of the last message of which only a signal still counts."""
         return self._journal.mail
 
-    def inherited(self, key: str) -> bool:
-        return key in self._journal.inherited
-
-    def outlived(self, key: str) -> bool:
-        return key in self._journal.outlived
-
     def recalled(self, scheduled: StepScheduled) -> StepCompleted | None:
         done = self._journal.recalled.get(scheduled.key)
         if done is None or self._journal.void[scheduled.key].reopened != scheduled.reopened:
@@ -648,62 +504,9 @@ class LiveExecution(WorkflowContext, LiveCode):
         return done
 
     @property
-    def is_replaying(self) -> bool:
-        if self._loop.is_closed() or (self.machine.phase is MachinePhase.REPLAYING and self._has_journal):
-            return True
-        return self._history is not None and self._history.is_replaying
-
-    @property
-    def info(self) -> WorkflowInfo:
-        return self._info
-
-    @property
-    def random(self) -> Random:
-        self._check_may_change("a random number")
-        return self._random
-
-    @property
-    def all_handlers_finished(self) -> bool:
-        return self._handling == 0
-
-    def patched(self, patch: str) -> bool:
-        self._check_may_change("a patch")
-        try:
-            if self._history is None:
-                return self.machine.takes_patch(patch)
-            return self.machine.takes_patch(patch, self._history.takes_patch)
-        except NonDeterminismError as error:
-            self._departure = self._departure or error
-            raise _Departed from error
-
-    @property
-    def should_continue_as_new(self) -> bool:
-        return self._history is not None and self._history.is_long
-
-    async def continue_as_new(self, arguments: dict[str, JSON]) -> NoReturn:
-        if self._history is None:
-            raise NotSupported(
-                "a journal here may have any length; continue as new only where "
-                "workflow.should_continue_as_new()"
-            )
-        if _handles.get():
-            raise NotSupported("a handler cannot continue as new, for it is waited for; let the entrypoint")
-        size = len(encode(arguments))
-        if size > self._limit_bytes:
-            raise PayloadTooLarge("what is carried along to continue as new", size, self._limit_bytes)
-        await self.wait_condition(lambda: self.all_handlers_finished)
-        self._carried = arguments
-        while True:
-            await self._loop.create_future()
-
-    @property
     def carried(self) -> dict[str, JSON] | None:
-        return self._carried
+        return self._context.carried
 
     def next_beginning(self, records: int) -> Beginning:
         before = self._beginning
-        return Beginning(before.histories + 1, self._emitted, before.records + records)
-
-    @property
-    def state(self) -> dict[Any, Any]:
-        return self._state
+        return Beginning(before.histories + 1, self._context.emitted, before.records + records)

@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from outlast.core.errors import BusyWorkflow, NonDeterminismError
-from outlast.core.records import AnyRecord, decode_record
-from outlast.ports.clock import Clock
+from outlast.core.records import AnyRecord
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.workflow_context import WorkflowInfo
-from outlast.ports.journal import DEFAULT_TASK_QUEUE, Store
+from outlast.ports.journal import DEFAULT_TASK_QUEUE
+from outlast.runtime.executions.journal_reading import decoded
 from outlast.runtime.executions.live_execution import LiveExecution
-from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.isolation.pace import Pace
-
-RECORDS_AT_ONCE = 256
-"""The most records that one call of the store reads."""
-
-
-async def read_journal(store: Store, clock: Clock, execution_id: str, after: int = 0) -> list[bytes]:
-    """Return the records of a journal from number `after` on; the store reads them a few at a time.
-
-    Raises:
-        StorageError: the store failed for longer than it was worth waiting.
-    """
-    records: list[bytes] = []
-
-    async def read() -> Sequence[bytes]:
-        return await store.read(execution_id, after + len(records), RECORDS_AT_ONCE)
-
-    while True:
-        page = await patiently(read, clock, doing=f"execution {execution_id}")
-        records += page
-        if len(page) < RECORDS_AT_ONCE:
-            return records
-
-
-async def decoded(records: Sequence[bytes]) -> AsyncIterator[AnyRecord]:
-    """Yield what the records of a journal are."""
-    pace = Pace()
-    for record in records:
-        if pace.is_due():
-            await pace.pause()
-        yield decode_record(record)
 
 
 async def load(

@@ -1,4 +1,16 @@
-"""Lost workers: what their executions' journals say of them, and why an execution is held because of them."""
+"""Lost workers: how much the loss of one counts for each of its executions, and why an execution is held.
+
+A store adds one to its count whenever it gives an execution of a lost worker to another one, since that may
+die before it can count (`Claim.fruitless`). But only code that was begun can have ended a process. So before
+a worker begins such a claim, it writes down what the losses so far count, as `kept`; only then the code may
+run. A claim that is lost earlier leaves the one that the store has added, and that is the mark by which the
+next worker knows that the lost one had begun nothing: it does not count.
+
+What the lost worker left (`Witness`) decides how much any other loss counts. Where it is known that the code
+was not at work, a loss makes an execution suspicious and gets it tried alone, and nothing more. What is held
+was at work when a worker was lost, or was tried as its process ended from inside, more than once. The second
+is not needed for code that a mark shows; but code in a thread of its own making has none.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +31,7 @@ from outlast.core.records import (
     StepScheduled,
 )
 from outlast.ports.journal import Claim
-from outlast.runtime.executions.suspects import FRUITLESS_MAX
+from outlast.runtime.executions.suspects import FRUITLESS_MAX, TRIED_ALONE
 
 LastWords = Callable[[str], str | None]
 """Returns what the worker of that identity left behind when it was lost, such as a stack; None if nothing is
@@ -54,26 +66,44 @@ class Witness:
 
 
 NOBODY: Final = Witness()
-COUNTS: Final = {None: 1, Part.ABSENT: 0, Part.PRESENT: 1, Part.ALONE: 2}
+COUNTS: Final = {None: 1, Part.IDLE: 1, Part.ABSENT: 0, Part.TRIED: 0, Part.PRESENT: 1, Part.ALONE: 2}
 """How much the loss of a worker counts for an execution, by the part that its code had."""
+INNOCENT: Final = frozenset({Part.IDLE, Part.ABSENT})
+"""The parts of code that was not at work. Their losses count up to `TRIED_ALONE`."""
 ABSENT_COUNTS_ONCE_IN: Final = 4
-"""Of so many losses, one counts also for an execution whose code was not at work."""
+"""Of so many losses, one counts also for an execution that was not at work while others were."""
+_UNIT: Final = 1_000_000
+"""The number in a store for each loss that counts; what is left over are claims that were lost unbegun."""
+
+
+def kept(losses: int, *, is_begun: bool = True) -> int:
+    """Return the number for `Commit.fruitless` that stands for so many losses, as `judged` counts them.
+
+    If the claim is not begun, its loss will not count.
+    """
+    return losses * _UNIT + (0 if is_begun else 1)
 
 
 def judged(claim: Claim, witness: Witness) -> Claim:
-    """Return a claim whose `fruitless` is as large as what is known of the last loss allows.
+    """Return a claim with the number of losses that count in place of what the store has counted.
 
-    The store has counted the loss as one, since a worker may die before it can count. It must write down the
-    number in its next append.
+    Before the claim is begun, that number must be `kept`.
     """
-    before = claim.fruitless - 1
-    if claim.recovered_from is None or before >= FRUITLESS_MAX:
-        return claim
-    part = witness.part(claim.recovered_from, claim.execution_id)
-    counts = COUNTS[part]
-    if part is Part.ABSENT and claim.token % ABSENT_COUNTS_ONCE_IN == 0:
-        counts = 1
-    return replace(claim, fruitless=min(before + counts, FRUITLESS_MAX))
+    before, unbegun = divmod(claim.fruitless, _UNIT)
+    if claim.recovered_from is None:
+        counts = 0
+    elif before >= FRUITLESS_MAX:
+        counts = 1  # Its worker was to hold it, and was lost by what it read for that.
+    elif unbegun > 1:
+        counts = 0
+    else:
+        part = witness.part(claim.recovered_from, claim.execution_id)
+        counts = COUNTS[part]
+        if part in (Part.ABSENT, Part.TRIED) and claim.token % ABSENT_COUNTS_ONCE_IN == 0:
+            counts = 1
+        most = TRIED_ALONE if part in INNOCENT else FRUITLESS_MAX
+        counts = max(0, min(counts, most - before))
+    return replace(claim, fruitless=before + counts)
 
 
 def recovery(claim: Claim, at: float, witness: Witness = NOBODY) -> ExecutionRecovered:
@@ -82,7 +112,7 @@ def recovery(claim: Claim, at: float, witness: Witness = NOBODY) -> ExecutionRec
     if lost is None:
         return ExecutionRecovered(at=at)
     words, part = _said(witness.last_words, lost), witness.part(lost, claim.execution_id)
-    return ExecutionRecovered(at=at, worker=lost, last_words=words, part=part)
+    return ExecutionRecovered(at=at, worker=lost, last_words=words, part=part, successor=claim.worker)
 
 
 def _said(last_words: LastWords, worker: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from outlast.core.events import EventKind
 from outlast.core.json import JSON
+from outlast.core.money import plain
 from outlast.core.records import (
     AnyRecord,
     AttemptFailed,
@@ -28,7 +29,8 @@ from outlast.core.records import (
     StepKind,
     StepScheduled,
 )
-from outlast.ports.durability.steps import ModelCall, Step
+from outlast.core.usage import usage_in
+from outlast.ports.durability.steps import AskModel, Step
 
 logger = logging.getLogger("outlast.execution")
 
@@ -132,11 +134,14 @@ class Progress:
             self._log("step_failed", f"{_named(step)} failed{after} with {failed.failure.kind}", **fields)
             return
         if step.kind is StepKind.MODEL and isinstance(result, dict):
-            usage = result.get("usage")
-            tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-            if isinstance(tokens, int):
-                fields["tokens"] = tokens
-                after += f", {tokens} tokens"
+            usage = usage_in(result)
+            if usage.total_tokens:
+                fields["tokens"] = usage.total_tokens
+                after += f", {usage.total_tokens} tokens"
+            if usage.has_cost:
+                fields["cost"] = plain(usage.cost)
+            if usage.cost_in_words:
+                after += f", {usage.cost_in_words}"
         self._log("step_completed", f"{_named(step)} ended{after}", **fields)
 
     def _attempt_failed(self, record: AttemptFailed) -> None:
@@ -171,7 +176,7 @@ def _about(step: Step) -> dict[str, Any]:
     about: dict[str, Any] = {"kind": step.kind.value, "activity": step.name}
     if "agent" in step.about:
         about["agent"] = step.about["agent"]
-    if isinstance(step.call, ModelCall):
+    if isinstance(step.call, AskModel):
         about["model"] = step.call.model
     return about
 
@@ -179,7 +184,7 @@ def _about(step: Step) -> dict[str, Any]:
 def _named(step: Step) -> str:
     match step.kind:
         case StepKind.MODEL:
-            model = f" ({step.call.model})" if isinstance(step.call, ModelCall) else ""
+            model = f" ({step.call.model})" if isinstance(step.call, AskModel) else ""
             return f"turn of agent {step.about.get('agent')}{model} at {step.key}"
         case StepKind.TOOL:
             return f"tool {step.about.get('tool', step.name)}"
@@ -187,3 +192,5 @@ def _named(step: Step) -> str:
             return "summary of the conversation"
         case StepKind.ACTIVITY:
             return f"activity {step.name}"
+        case StepKind.CHILD:
+            return f"child of {step.name}"

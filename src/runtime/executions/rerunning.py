@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from outlast.core.children import OnParentEnd, left_behind
 from outlast.core.errors import (
     CannotRerun,
     DefinitionError,
+    ExecutionAlreadyEnded,
     ExecutionAlreadyExists,
     ExecutionNotFound,
 )
@@ -22,13 +26,15 @@ from outlast.core.records import (
     Status,
     encode_record,
 )
-from outlast.core.reruns import forked, retried
+from outlast.core.reruns import counted, forked, retried
 from outlast.core.waiting import overview_in
+from outlast.core.workflow_machine import skimmed
 from outlast.ports.clock import Clock
 from outlast.ports.journal import PAUSED, Head, NewExecution, Store, as_reason
-from outlast.runtime.definitions.edits import check_edits
-from outlast.runtime.definitions.workflow import known_definition
-from outlast.runtime.executions.loading import decoded, read_journal
+from outlast.runtime.definitions.known_workflows import known_definition
+from outlast.runtime.executions.family import cancel_child, tell_parent
+from outlast.runtime.executions.journal_reading import decoded, read_journal
+from outlast.runtime.executions.store_retry import patiently
 
 
 class Rerunner:
@@ -45,12 +51,40 @@ class Rerunner:
         end = ExecutionEnded(status=Status.TERMINATED, reason=as_reason(reason))
         while True:
             head = await self._head(execution_id)
-            if await self._store.amend(execution_id, head.length, encode_record(end), Status.TERMINATED):
-                return
+            try:
+                if await self._store.amend(execution_id, head.length, encode_record(end), Status.TERMINATED):
+                    break
+            except ExecutionAlreadyEnded:
+                if head.status is Status.TERMINATED:
+                    # Who terminated it may have been lost before its children were ended.
+                    await self._part(execution_id)
+                raise
+        await self._part(execution_id)
+
+    async def end_child(self, child: str, fate: OnParentEnd, *, parent: str) -> None:
+        """End a child whose parent has ended, unless it has ended itself."""
+        if fate == "cancel":
+            sent = partial(cancel_child, self._store, child, parent)
+            await patiently(sent, self._clock, doing=f"the end of execution {parent}")
+            return
+        with suppress(ExecutionNotFound, ExecutionAlreadyEnded):
+            await self.terminate(child, f"its parent {parent} has ended")
+
+    async def _part(self, execution_id: str) -> None:
+        """End the children of an execution that was terminated, and send word to its parent."""
+        records = await self.records(execution_id)
+        machine = skimmed(counted(records).records)
+        is_fork = machine.tally.forked_from is not None
+        for child, fate in list(left_behind(machine.children.values(), execution_id, is_fork=is_fork)):
+            await self.end_child(child, fate, parent=execution_id)
+        await tell_parent(self._store, execution_id, records[0])
 
     async def retry(self, execution_id: str, *, again: bool) -> None:
         while True:
             records = await self.records(execution_id)
+            head = await self._head(execution_id)
+            if head.status is Status.RUNNING and isinstance(records[-1], ExecutionEnded):
+                raise CannotRerun(f"execution {execution_id!r} is just ending; retry it in a moment")
             # What has ended gets no more messages, so these are all.
             inbox = await self._store.messages(execution_id, 0)
             mail = inbox[-1].number if inbox else 0
@@ -68,12 +102,14 @@ class Rerunner:
         again: bool,
     ) -> str:
         """Start a fork, and return its id."""
+        from outlast.runtime.definitions.edits import check_edits
+
         head, records = await self._head(execution_id), await self.records(execution_id)
         check_edits(records, edits or {})
         copy = forked(
             execution_id, records, self._clock.now(), position=at, edits=edits and dict(edits), again=again
         )
-        return await self._create(copy, id or uuid.uuid4().hex, head.task_queue, head.tags, reason=None)
+        return await self._create(copy, id or uuid.uuid4().hex, head.task_queue, head.tags)
 
     async def export(self, execution_id: str) -> Sequence[str]:
         head, records = await self._head(execution_id), await self.records(execution_id)
@@ -97,20 +133,9 @@ class Rerunner:
             "imported: it does not run by itself. Look at it, fork it, or resume it to let it go on here, "
             "where its steps may happen a second time"
         )
-        if export.end is None:
-            return await self._create(records, new_id, queue, tags, reason=reason)
-        try:
-            await self._create(records[:-1], new_id, queue, tags, reason=reason)
-        except ExecutionAlreadyExists:
-            # An import that was cut short before it wrote the end is completed by another one.
-            if tuple(await self.records(new_id)) != records[:-1]:
-                raise
-        end = encode_record(export.end)
-        if not await self._store.amend(new_id, len(records) - 1, end, export.status):
-            raise CannotRerun(
-                f"execution {new_id!r} was resumed while it was imported, and runs; terminate it"
-            )
-        return new_id
+        if export.end is not None:
+            return await self._create(records, new_id, queue, tags, ended=export.status)
+        return await self._create(records, new_id, queue, tags, reason=reason)
 
     async def records(self, execution_id: str) -> Sequence[AnyRecord]:
         written = await read_journal(self._store, self._clock, execution_id)
@@ -131,7 +156,8 @@ class Rerunner:
         task_queue: str,
         tags: Mapping[str, str],
         *,
-        reason: str | None,
+        reason: str | None = None,
+        ended: Status | None = None,
     ) -> str:
         started = records[0]
         assert isinstance(started, ExecutionStarted)
@@ -147,6 +173,7 @@ class Rerunner:
                 tags=tags,
                 waiting=None if reason is None else PAUSED,
                 summary=overview_in(records).to_text(),
+                ended=ended,
             )
         except ValueError as error:
             raise DefinitionError(str(error)) from error

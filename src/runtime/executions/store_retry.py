@@ -60,8 +60,11 @@ async def append_once(
             raise
 
     async def is_written() -> bool:
-        # Another owner's first record would be a recovery. Without records, only our own release refuses.
+        # Another owner's first record would be a recovery. Without records, only our own release refuses it,
+        # and our own end.
         written = await store.read(claim.execution_id, position, max(1, len(records)))
-        return list(written[: len(records)]) == list(records) and (bool(records) or commit.release)
+        return list(written[: len(records)]) == list(records) and (
+            bool(records) or commit.release or commit.status is not None
+        )
 
     await patiently(write, clock, doing=f"execution {claim.execution_id}")

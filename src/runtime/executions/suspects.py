@@ -14,19 +14,19 @@ decide. The executions are tested as blood samples are, first in groups, then on
 | 3, 4 | tries it *alone*: for the time of the trial, the worker begins no other execution |
 | 5 | holds it |
 
-So an execution that is held has ended two processes in a row, each shortly after it was the last thing that
-was begun there. An execution that does not fit into a worker at the moment is given back at once and not
-begun, so that another worker may take it.
+Where nothing is known of lost workers, an execution that is held has ended two processes in a row, each
+shortly after it was the last thing that was begun there. Where it is known whose code was at work, one that
+was not is never held: see `lost_workers`. An execution that does not fit into a worker at the moment is given
+back at once and not begun, so that another worker may take it.
 
 A trial begins when the worker has begun no other execution for a while, so that no fresh culprit falls into
 it; executions claimed together with it are given back. It lasts until the execution makes progress, or
 comes through: its code has come to rest, its steps are under way, and a while later the process is still
 there. Then it is carried on among the others, with a count of 1. That time grows with the number of
 attempts that were lost at one step: most culprits end their process at once, and for the others there is a
-longer trial the next time. While a worker waits for a trial to begin, the store has a count that is one
-lower, so that a process which ends meanwhile changes nothing. After a trial, the worker works for the
-others for as long as the trial took. With the shares below, no execution waits for longer than about a
-lease because of a trial.
+longer trial the next time. A process that ends while it waits for a trial to begin changes nothing. After a
+trial, the worker works for the others for as long as the trial took. With the shares below, no execution
+waits for longer than about a lease because of a trial.
 
 Rejected: a trial in a worker that carries nothing else at all. It would have to wait until the other
 activities have ended, which may take an hour, or interrupt them, which does to them what the culprit does.

@@ -23,7 +23,8 @@ class Listener:
     def __init__(self, deltas: Deltas | None, execution_id: str) -> None:
         self._deltas = deltas
         self._execution_id = execution_id
-        self._place = ""
+        self.place = ""
+        """The place behind the last text that was read; only the port of deltas reads it."""
         self._has_complained = False
 
     async def read(self) -> Sequence[Delta]:
@@ -31,7 +32,7 @@ class Listener:
         if self._deltas is None:
             return ()
         try:
-            deltas, self._place = await self._deltas.read(self._execution_id, self._place)
+            deltas, self.place = await self._deltas.read(self._execution_id, self.place)
         except StorageError as error:
             self._complain(error)
             return ()
@@ -53,7 +54,7 @@ class Listener:
     async def _follow(self, timeout_seconds: float) -> None:
         if self._deltas is not None:
             try:
-                await self._deltas.follow(self._execution_id, self._place, timeout_seconds)
+                await self._deltas.follow(self._execution_id, self.place, timeout_seconds)
                 return
             except StorageError as error:
                 self._complain(error)

@@ -43,15 +43,17 @@ from outlast.ports.observers import WorkerLoad
 from outlast.runtime.attempts.observing import observed_worker
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.runtime.definitions import determinism_guard
-from outlast.runtime.definitions.workflow import definition_of
-from outlast.runtime.executions.execution_driver import Driver, Services
+from outlast.runtime.definitions.known_workflows import definition_of
+from outlast.runtime.executions.execution_driver import Driver
 from outlast.runtime.executions.handing_back import HandingBack
+from outlast.runtime.executions.journal_reading import read_journal
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
-from outlast.runtime.executions.loading import load, read_journal
-from outlast.runtime.executions.lost_workers import NOBODY, Witness, judged
+from outlast.runtime.executions.loading import load
+from outlast.runtime.executions.lost_workers import NOBODY, Witness, judged, kept
+from outlast.runtime.executions.services import Services
 from outlast.runtime.executions.suspects import FRUITLESS_MAX, Placing, Suspects
-from outlast.runtime.isolation.at_work import MARKS, mark_of
+from outlast.runtime.isolation.at_work import MARKS, suspicion_of
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.tasks import isolated_attempts
 
@@ -164,7 +166,7 @@ class Worker:
         self._cache: OrderedDict[str, LiveExecution] = OrderedDict()
         self._suspects = Suspects.of(options.lease.total_seconds())
         self._handing_back = HandingBack(store, clock, witness, options.lease.total_seconds())
-        self._resources = SharedResources()
+        self._resources = SharedResources(clock)
         self._isolation = ExitStack()
         self._stopping = asyncio.Event()
         self._slot_freed = asyncio.Event()
@@ -177,6 +179,7 @@ class Worker:
             deltas,
             witness,
         )
+        self._claims = 0
         self._loops: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -222,7 +225,9 @@ class Worker:
 
     def _workload(self) -> WorkerLoad:
         options = self._options
-        return WorkerLoad(self.identity, options.task_queue, len(self._activations), len(self._cache))
+        return WorkerLoad(
+            self.identity, options.task_queue, len(self._activations), len(self._cache), self._claims
+        )
 
     async def run(self) -> None:
         """Wait until the worker can no longer work, then raise the error that stopped it."""
@@ -279,9 +284,10 @@ class Worker:
                     lease_seconds=lease_seconds,
                 )
                 claims = (judged(claim, self._services.witness) for claim in work.claims)
+                self._claims += len(work.claims)
                 for claim in sorted(claims, key=lambda claim: -claim.fruitless):
                     self._begin(claim, Lease(claim, self._store, self._clock, lease_seconds, asked_at))
-                for execution_id in work.mail:
+                for execution_id in sorted(work.mail):
                     activation = self._activations.get(execution_id)
                     if activation is not None and activation.driver is not None:
                         activation.driver.notify_mail()
@@ -359,7 +365,7 @@ class Worker:
                 if not await self._may_begin(activation):
                     return
                 with contained():
-                    with self._marked_at_work(activation, activation.fruitless > 0):
+                    with self._under_suspicion(activation, activation.fruitless > 0):
                         live = await self._load(activation.claim)
                     keep = await self._carry_on(activation, live)
             except NonDeterminismError as error:
@@ -426,12 +432,15 @@ class Worker:
             case Placing.TRIED:
                 return await self._may_be_tried(activation)
             case Placing.CARRIED:
+                if claim.recovered:
+                    await self._handing_back.keep_count(claim)
                 return True
 
     async def _may_be_tried(self, activation: _Activation) -> bool:
-        """Wait until this worker has begun nothing else for a while; a loss until then is not counted."""
+        """Wait until this worker has begun nothing else for a while; a loss until then does not count."""
         claim, handing_back = activation.claim, self._handing_back
-        length = await handing_back.record_recovery(claim, Commit(fruitless=claim.fruitless - 1))
+        waiting = Commit(fruitless=kept(claim.fruitless, is_begun=False))
+        length = await handing_back.record_recovery(claim, waiting)
         claim = activation.claim = replace(claim, length=length, recovered_from=None)
         logger.warning(
             "worker %s begins nothing but execution %s for a while: %d workers in a row ended while they "
@@ -441,11 +450,9 @@ class Worker:
             claim.fruitless,
         )
         if await self._stopped_within(self._suspects.settling_seconds(claim.fruitless, self._clock.steady())):
-            await handing_back.record_recovery(
-                claim, Commit(release=True, wake_in=0.0, fruitless=claim.fruitless)
-            )
+            await handing_back.give_back(claim, 0.0)
             return False
-        await handing_back.record_recovery(claim, Commit(fruitless=claim.fruitless))
+        await handing_back.keep_count(claim)
         self._suspects.trial_begins(self._clock.steady())
         return True
 
@@ -466,7 +473,7 @@ class Worker:
 
     async def _watch(self, activation: _Activation, driver: Driver, seconds: float) -> None:
         """Wait until a suspect is known not to end the process at once."""
-        with self._marked_at_work(activation, activation.place is Placing.TRIED):
+        with self._under_suspicion(activation, activation.place is Placing.TRIED):
             await driver.at_rest.wait()
             await self._clock.sleep(seconds)
         if activation.place is Placing.TRIED:
@@ -474,9 +481,11 @@ class Worker:
         else:
             self._acquit(activation.claim.execution_id)
 
-    def _marked_at_work(self, activation: _Activation, is_suspicious: bool) -> AbstractContextManager[None]:
+    def _under_suspicion(self, activation: _Activation, is_suspicious: bool) -> AbstractContextManager[None]:
         """Mark a suspicious execution also where no code of its own runs; see `at_work`."""
-        return MARKS.at_work(mark_of(activation.claim.execution_id)) if is_suspicious else nullcontext()
+        if not is_suspicious:
+            return nullcontext()
+        return MARKS.at_work(suspicion_of(activation.claim.execution_id))
 
     async def _put_off(self, activation: _Activation, reason: str, times: int = 0) -> None:
         """Leave the execution alone for a while; so many more claims of it were fruitless."""

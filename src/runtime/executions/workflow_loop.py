@@ -16,12 +16,10 @@ Keys depend on asyncio itself: `asyncio.wait_for` makes a task on Python 3.11 bu
 execution therefore stays on the minor version of Python that it began on.
 
 The loop relies on three things of CPython 3.11 to 3.14: `_set_running_loop`; `_leave_task` and `_enter_task`,
-which asyncio documents for those who extend it; and that `as_completed` wraps coroutines by `ensure_future`,
-from a local variable that `_unordered_argument` names.
+which asyncio documents for those who extend it; and the code of `as_completed`, see `completion_order`.
 """
 
 import asyncio
-import inspect
 import logging
 import math
 import sys
@@ -32,6 +30,9 @@ from itertools import repeat
 from typing import Any, Never, TypeVar, TypeVarTuple, cast
 
 from outlast.core.errors import DeterminismError
+from outlast.runtime.definitions.determinism_guard import user_code
+from outlast.runtime.executions.completion_order import ENSURE_FUTURE, coroutines_completed
+from outlast.runtime.executions.unwinding import ExecutionEvicted, Unwinding, is_unfinished
 from outlast.runtime.isolation.exits import contained, only_cancellation, raised_by_signal
 from outlast.runtime.isolation.user_code import place_in
 
@@ -46,24 +47,12 @@ OUTSIDE_TASKS = "~"
 """The path of requests made by a callback, when no task is current."""
 
 _SWEEP_SIZE_MIN = 16
-_UNWIND_ATTEMPTS_MAX = 100
-"""The number of times that unwound code may go on before it is dropped where it stands."""
-
-# `as_completed` puts its coroutines into a set, which orders them by address, before it wraps them.
-_ENSURE_FUTURE = getattr(asyncio.tasks, "_ensure_future", asyncio.ensure_future).__code__
-_AS_COMPLETED = getattr(asyncio.tasks, "_AsCompletedIterator", None)
-_AS_COMPLETED_CODE = (asyncio.as_completed if _AS_COMPLETED is None else _AS_COMPLETED.__init__).__code__
-_AS_COMPLETED_ARGUMENT = "fs" if _AS_COMPLETED is None else "aws"
-
-
-class ExecutionEvicted(BaseException):
-    """Unwinds workflow code whose execution leaves this process. It is not an error; do not catch it."""
 
 
 class WorkflowTask(asyncio.Task[T]):
     """A task that knows its place in the program, and the number of its requests and children."""
 
-    __slots__ = ("_hash", "children", "context", "path", "requests")
+    __slots__ = ("_hash", "children", "context", "is_own_code", "path", "requests")
 
     def __init__(
         self,
@@ -82,6 +71,8 @@ class WorkflowTask(asyncio.Task[T]):
         self.requests = 0
         self.children = 0
         self.context = context
+        self.is_own_code = False
+        """True if no code of a user runs in it; see `determinism_guard.mark_own_code`."""
         super().__init__(
             cast("Coroutine[Any, Any, T]", coroutine),
             loop=loop,
@@ -105,6 +96,19 @@ class WorkflowFuture(asyncio.Future[T]):
 
     def __hash__(self) -> int:
         return self._hash
+
+
+def _run_with_guard(handle: asyncio.Handle) -> None:
+    """Run a callback, and watch for what code of a user calls, unless it is a step of own code."""
+    task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]  # no other way
+    if type(task) is WorkflowTask and task.is_own_code:
+        handle._run()
+    else:
+        with user_code():
+            handle._run()
+
+
+_run = _run_with_guard if sys.version_info < (3, 12) else asyncio.Handle._run
 
 
 class WorkflowTimer(asyncio.TimerHandle):
@@ -161,10 +165,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._generators: list[AsyncGenerator[Any, Any]] = []
         self._tasks_sweep_size = self._generators_sweep_size = _SWEEP_SIZE_MIN
         self._wrapped_early: dict[int, WorkflowTask[Any]] = {}
+        """Tasks that were made before `as_completed` asked for them, by the id of their coroutine."""
         self._requests = 0
         self._children = 0
-        self._refusals = 0
-        self.dropped_at: list[str] = []
+        self._unwinding = Unwinding()
+        self.dropped_at = self._unwinding.dropped_at
         """The places of code that did not end when the loop was closed."""
         self._root: WorkflowTask[Any] | None = None
         self._closed = False
@@ -202,7 +207,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 handle = ready.popleft()
                 if not handle._cancelled:
                     try:
-                        handle._run()
+                        _run(handle)
                     except (KeyboardInterrupt, SystemExit) as error:
                         self._exited(handle, error)
         finally:
@@ -235,7 +240,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def next_key(self) -> str:
         """Return the key of the next request of the current task, `<path>:<n>`; outside a task, `~:<n>`."""
         if self._closed:
-            self._refuse()
+            self._unwinding.refuse()
             return ""
         task = asyncio.current_task(self)
         if isinstance(task, WorkflowTask):
@@ -280,9 +285,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 if task.done():
                     _mark_retrieved(task)
                 else:
-                    self._unwind(task, task.context, task.get_coro())
+                    self._unwinding.unwind(self, task, task.context, task.get_coro())
             while self._generators:
-                self._unwind(self._root, copy_context(), self._generators.pop())
+                self._unwinding.unwind(self, self._root, copy_context(), self._generators.pop())
         finally:
             _leave(outer)
             self._tasks.clear()
@@ -290,46 +295,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._root = None
             self._on_timer = _ignore_timer
             self._on_timer_cancelled = _ignore_timer
-
-    def _unwind(self, task: asyncio.Task[Any] | None, context: Context, suspended: Any) -> None:
-        """End a coroutine or asynchronous generator that nobody will resume, as if `task` resumed it."""
-        if inspect.iscoroutine(suspended) and inspect.getcoroutinestate(suspended) == inspect.CORO_CREATED:
-            # The coroutine that it was to await was not begun either, and Python would warn about it.
-            for argument in inspect.getcoroutinelocals(suspended).values():
-                if asyncio.iscoroutine(argument):
-                    self._unwind(task, context, argument)
-        closing = suspended.aclose() if isinstance(suspended, AsyncGenerator) else suspended
-        self._refusals = 0
-        if task is not None:
-            asyncio._enter_task(self, task)  # timeouts and task groups need it
-        try:
-            if closing is not suspended:
-                context.run(closing.send, None)
-            for _ in range(_UNWIND_ATTEMPTS_MAX):
-                # This returns when the code awaits something.
-                context.run(closing.throw, ExecutionEvicted())
-        except (StopIteration, ExecutionEvicted):
-            pass
-        except BaseException as error:
-            if raised_by_signal(error):
-                raise
-            logger.debug("the clean-up code of an execution that left this worker failed", exc_info=True)
-        finally:
-            if task is not None:
-                asyncio._leave_task(self, task)
-        if _is_unfinished(suspended):
-            self.dropped_at.append(place_in(suspended))
-            keep_for_ever(suspended)
-            keep_for_ever(closing)
-
-    def _refuse(self) -> None:
-        """Unwind the code that makes a request; after many attempts without success, let it await instead.
-
-        Code that does not stand at an await cannot be left where it stands.
-        """
-        self._refusals += 1
-        if self._refusals <= _UNWIND_ATTEMPTS_MAX:
-            raise ExecutionEvicted
 
     def is_closed(self) -> bool:
         return self._closed
@@ -377,7 +342,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         if self._closed:
-            self._refuse()
+            self._unwinding.refuse()
             never = WorkflowTimer(when, callback, args, self, context)
             never.key = ""
             return never
@@ -412,10 +377,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[T]:
         if self._closed:
             coro.close()
-            self._refuse()
+            self._unwinding.refuse()
             return cast("asyncio.Task[T]", self.create_future())
-        if sys._getframe(1).f_code is _ENSURE_FUTURE:
-            self._wrap_in_listed_order(_unordered_argument())
+        if sys._getframe(1).f_code is ENSURE_FUTURE:
+            for listed in () if self._wrapped_early else coroutines_completed():
+                if id(listed) not in self._wrapped_early:
+                    self._wrapped_early[id(listed)] = self._new_child(listed)
             if id(coro) in self._wrapped_early:
                 return self._wrapped_early.pop(id(coro))
         return self._new_child(coro, name=name, context=context, **options)
@@ -457,21 +424,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._tasks = [task for task in self._tasks if not task.done()]
         self._tasks_sweep_size = max(_SWEEP_SIZE_MIN, 2 * len(self._tasks))
 
-    def _wrap_in_listed_order(self, awaitables: object) -> None:
-        """Make the tasks that `as_completed` is about to make, in the order of its argument."""
-        if awaitables is None or self._wrapped_early:
-            return
-        if not isinstance(awaitables, list | tuple) or not all(
-            asyncio.isfuture(awaitable) or asyncio.iscoroutine(awaitable) for awaitable in awaitables
-        ):
-            raise DeterminismError(
-                "asyncio.as_completed() over anything but a list of tasks and coroutines",
-                "it would start them in no fixed order; make a list, with asyncio.create_task() around each",
-            )
-        for awaitable in awaitables:
-            if asyncio.iscoroutine(awaitable) and id(awaitable) not in self._wrapped_early:
-                self._wrapped_early[id(awaitable)] = self._new_child(awaitable)
-
     # Asynchronous generators
 
     async def _main(self, main: Awaitable[T]) -> T:
@@ -483,7 +435,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def _adopt_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         if len(self._generators) >= self._generators_sweep_size:
-            self._generators = [kept for kept in self._generators if _is_unfinished(kept)]
+            self._generators = [kept for kept in self._generators if is_unfinished(kept)]
             self._generators_sweep_size = max(_SWEEP_SIZE_MIN, 2 * len(self._generators))
         self._generators.append(generator)
 
@@ -523,8 +475,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def get_task_factory(self) -> None:
         return None
 
-    def get_debug(self) -> bool:
-        return False
+    # asyncio asks for each future and handle; a call of a built-in costs next to nothing, and gives False.
+    get_debug = staticmethod(bool)
 
     def _enter(self) -> "_Outer":
         loop = asyncio._get_running_loop()
@@ -594,34 +546,9 @@ def _leave(outer: _Outer) -> None:
         asyncio._enter_task(loop, task)
 
 
-def _unordered_argument() -> object:
-    """Return the argument of `as_completed`, if `as_completed` called `create_task`; else None."""
-    frame = sys._getframe(2).f_back
-    for _ in range(3):
-        if frame is None:
-            return None
-        if frame.f_code is _AS_COMPLETED_CODE:
-            return frame.f_locals[_AS_COMPLETED_ARGUMENT]
-        frame = frame.f_back
-    return None
-
-
-def _is_unfinished(suspended: Any) -> bool:
-    """Return whether a coroutine or asynchronous generator has not ended."""
-    names = ("cr_frame", "ag_frame", "gi_frame")
-    return any(getattr(suspended, name, None) is not None for name in names)
-
-
 def _mark_retrieved(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
-
-
-def keep_for_ever(suspended: Any) -> None:
-    """Never free a coroutine: to free a suspended one, Python resumes it, even when the process ends."""
-    import ctypes  # imported here because few processes need it
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(suspended))
 
 
 def _ignore_timer(*_arguments: object) -> None:

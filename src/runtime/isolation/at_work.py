@@ -10,19 +10,20 @@ A mark is a number made from the id of the execution, so that a reader needs no 
 which it asks. There is one mark for the code that runs on the event loop, and one for each thread, since
 several of them can be in the middle of something at the same time. Code that waits is not at work.
 
-What marks cannot show: code can let something end the process that runs later, in a thread of its own making
-or in a callback of the loop, and a process can be killed from outside. So neither a mark nor its absence
-proves anything; `lost_workers` weighs them.
+What marks cannot show: code can let something end the process that runs later, in a thread of its own making.
+So an execution that is under suspicion has a mark of another sort for as long as it is tried. That mark is
+read only if the process was ended from inside.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator, MutableSequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
@@ -43,9 +44,20 @@ marked: ContextVar[int] = ContextVar("outlast_mark", default=0)
 """The mark of the execution whose attempt this context belongs to; 0 if there is none."""
 
 
+_SUSPECTED: Final = 1
+"""The bit of a mark that says that the execution is under suspicion, not that its code is at work."""
+
+
+@lru_cache(maxsize=4096)
 def mark_of(execution_id: str) -> int:
-    """Return the mark of an execution, which is not 0."""
-    return int.from_bytes(blake2b(execution_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
+    """Return the mark of an execution whose code is at work, which is not 0."""
+    digest = blake2b(execution_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) & ~_SUSPECTED or 2
+
+
+def suspicion_of(execution_id: str) -> int:
+    """Return the mark of an execution that is under suspicion, whether its code is at work or not."""
+    return mark_of(execution_id) | _SUSPECTED
 
 
 class Marks:
@@ -114,10 +126,7 @@ def find_fault(file: Path, is_at_fault: bool) -> None:
 
 
 def part_in(file: Path, execution_id: str) -> Part | None:
-    """Return the part that an execution had by the marks of its process; None if they do not show it.
-
-    They do not if no code at all was at work: what happened then lies outside of what is marked.
-    """
+    """Return the part that an execution had by the marks of its process; None if they do not show it."""
     try:
         written = file.read_bytes()
     except FileNotFoundError:
@@ -125,9 +134,16 @@ def part_in(file: Path, execution_id: str) -> Part | None:
     if len(written) != _WORDS.size:
         return None
     words = _WORDS.unpack(written)
-    at_work = {mark for mark in words[ON_LOOP:] if mark}
-    if words[_UNMARKED] or not at_work:
+    if words[_UNMARKED]:
         return None
-    if mark_of(execution_id) not in at_work:
-        return Part.ABSENT
-    return Part.ALONE if words[_FAULT] and len(at_work) == 1 else Part.PRESENT
+    return part_by({mark for mark in words[ON_LOOP:] if mark}, bool(words[_FAULT]), execution_id)
+
+
+def part_by(marks: Set[int], is_at_fault: bool, execution_id: str) -> Part:
+    """Return the part that an execution had in the loss of a process with all these marks."""
+    at_work = {mark for mark in marks if not mark & _SUSPECTED}
+    if mark_of(execution_id) in at_work:
+        return Part.ALONE if is_at_fault and len(at_work) == 1 else Part.PRESENT
+    if is_at_fault and suspicion_of(execution_id) in marks:
+        return Part.TRIED if at_work else Part.PRESENT
+    return Part.ABSENT if at_work or (is_at_fault and marks) else Part.IDLE

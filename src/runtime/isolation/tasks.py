@@ -6,7 +6,7 @@ attempt, but not around such tasks. So for the time in which a worker uses a loo
 factory: it wraps the coroutine of each task that is made in the context of an attempt. Between two awaits of
 the task, the wrapper turns an exit into a failure of that task, and marks a section for the watchdog.
 
-Callbacks (`loop.call_soon`, `Future.add_done_callback`) are not wrapped: an exit there still ends the loop.
+`callbacks` does the same for what the code of an attempt hands to the loop outside of every task.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
-from contextvars import Context, ContextVar
+from contextvars import Context
 from types import TracebackType
 from typing import Any, TypeVar
 
 from outlast.core.errors import ActivityBlocked, CodeInterrupted
 from outlast.core.failure import Failure
 from outlast.runtime.isolation.at_work import mark_of, marked
+from outlast.runtime.isolation.callbacks import ContainedCallbacks, attempt_here
 from outlast.runtime.isolation.exits import raised_by_signal
 from outlast.runtime.isolation.watchdog import Section, watched, watching
 
@@ -30,21 +31,18 @@ T = TypeVar("T")
 HOLDING_SECONDS = 10 / 3
 """The default for the time that an attempt may hold the loop: a third of the default lease."""
 
-_attempt: ContextVar[str | None] = ContextVar("outlast_attempt_of_task", default=None)
-"""The name of the activity or tool whose attempt this context belongs to."""
-
 
 def attempt_task(
     attempt: Coroutine[Any, Any, T], activity: str, execution_id: str | None = None
 ) -> asyncio.Task[T]:
     """Return a task that makes an attempt at `activity`; what its code makes of tasks belongs to it."""
-    token = _attempt.set(activity)
+    token = attempt_here.set(activity)
     mark = marked.set(0 if execution_id is None else mark_of(execution_id))
     try:
         return asyncio.create_task(attempt, name=f"attempt at {activity}")
     finally:
         marked.reset(mark)
-        _attempt.reset(token)
+        attempt_here.reset(token)
 
 
 @contextmanager
@@ -57,20 +55,27 @@ def isolated_attempts(limit_seconds: float) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     found: Any = loop.get_task_factory()
     factory = found if isinstance(found, _Factory) else _Factory(found)
-    loop.set_task_factory(factory)
+    if not factory.users:
+        loop.set_task_factory(factory)
+        factory.callbacks = ContainedCallbacks(loop)
+        factory.callbacks.begin()
     factory.users += 1
     try:
         with watching(limit_seconds):
             yield
     finally:
         factory.users -= 1
-        current: Any = loop.get_task_factory()
-        if not factory.users and current is factory:
-            loop.set_task_factory(factory.before)
+        if not factory.users:
+            factory.callbacks.end()
+            current: Any = loop.get_task_factory()
+            if current is factory:
+                loop.set_task_factory(factory.before)
 
 
 class _Factory:
     """Makes the tasks of a loop, by the factory that the loop had before."""
+
+    callbacks: ContainedCallbacks
 
     def __init__(self, before: Any) -> None:
         self.before = before
@@ -79,7 +84,7 @@ class _Factory:
     def __call__(
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, context: Context | None = None, **options: Any
     ) -> Any:
-        activity = _attempt.get() if context is None else context.get(_attempt)
+        activity = attempt_here.get() if context is None else context.get(attempt_here)
         if activity is not None and inspect.iscoroutine(coroutine):
             mark = marked.get() if context is None else context.get(marked, 0)
             coroutine = _AttemptCoroutine(coroutine, activity, mark)

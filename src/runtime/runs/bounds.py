@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from outlast.core.errors import DefinitionError
-from outlast.core.limits import Limits, OnLimit
+from outlast.core.limits import DEFAULT_MAX_TURNS, Limits, OnLimit
+from outlast.core.money import Money
 from outlast.core.values import Value, faults
 
-DEFAULT_MAX_TURNS = 10
+SECONDS_MAX = 3_000_000_000
+"""The latest deadline, from the start of a run: some 95 years, for which every backend has timers."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Bounds(Value):
@@ -21,10 +27,20 @@ class Bounds(Value):
     max_total_tokens: int | None = Field(default=None, ge=1)
     max_tool_calls: int | None = Field(default=None, ge=0)
     max_wall_time: float | None = Field(default=None, gt=0)
+    max_cost: Money | None = Field(default=None, gt=0, exclude_if=_is_none)
     on_limit: OnLimit = "raise"
+    deadline: AwareDatetime | None = Field(default=None, exclude_if=_is_none)
+    deadline_after: float | None = Field(default=None, gt=0, le=SECONDS_MAX, exclude_if=_is_none)
+    """The deadline in seconds from the start of the run."""
 
     @classmethod
-    def of(cls, *, max_wall_time: timedelta | float | None = None, **given: Any) -> Self:
+    def of(
+        cls,
+        *,
+        max_wall_time: timedelta | float | None = None,
+        deadline: datetime | timedelta | None = None,
+        **given: Any,
+    ) -> Self:
         """Return the bounds.
 
         Raises:
@@ -32,6 +48,10 @@ class Bounds(Value):
         """
         if isinstance(max_wall_time, timedelta):
             max_wall_time = max_wall_time.total_seconds()
+        if isinstance(deadline, timedelta):
+            given["deadline_after"] = deadline.total_seconds()
+        else:
+            given["deadline"] = deadline
         try:
             return cls.model_validate({**given, "max_wall_time": max_wall_time})
         except ValidationError as error:
@@ -41,5 +61,14 @@ class Bounds(Value):
     def limits(self) -> Limits:
         """The limits as the core counts them, without that of turns."""
         return Limits(
-            total_tokens=self.max_total_tokens, tool_calls=self.max_tool_calls, seconds=self.max_wall_time
+            total_tokens=self.max_total_tokens,
+            cost=self.max_cost,
+            tool_calls=self.max_tool_calls,
+            seconds=self.max_wall_time,
         )
+
+    def due_at(self, start: datetime) -> float | None:
+        """Return the deadline of a run that starts then, in seconds since the epoch; None if it has none."""
+        if self.deadline_after is not None:
+            return start.timestamp() + self.deadline_after
+        return None if self.deadline is None else self.deadline.timestamp()

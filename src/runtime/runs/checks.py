@@ -13,7 +13,8 @@ from outlast.core.events import AnswerRejectedData, GuardrailRejectedData, Guard
 from outlast.core.failure import Failure
 from outlast.core.usage import Usage
 from outlast.ports.durability.steps import StepContext
-from outlast.runtime.definitions.agent import Agent, BoundAgents
+from outlast.runtime.definitions.agent import Agent
+from outlast.runtime.definitions.agent_binding import BoundAgents
 from outlast.runtime.definitions.guardrails import (
     GuardrailAnswer,
     Reject,
@@ -24,10 +25,13 @@ from outlast.runtime.definitions.guardrails import (
     verdict_of,
 )
 from outlast.runtime.definitions.output_type import OutputType
+from outlast.runtime.definitions.run_context import RunContext
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.tracebacks import failure_of
 from outlast.runtime.runs.run_result import RunResult, said_in
 
+Here = Callable[[], RunContext[Any]]
+"""Returns the place of the run that it has come to."""
 RunAlone = Callable[[Agent[Any], tuple[Entry, ...]], Awaitable[RunResult[Any]]]
 """Runs an agent over the same session, in a conversation of its own."""
 
@@ -35,11 +39,14 @@ RunAlone = Callable[[Agent[Any], tuple[Entry, ...]], Awaitable[RunResult[Any]]]
 class Checks:
     """The checks of one run, known by its key."""
 
-    def __init__(self, agents: BoundAgents, context: StepContext, run: str, run_alone: RunAlone) -> None:
+    def __init__(
+        self, agents: BoundAgents, context: StepContext, run: str, run_alone: RunAlone, here: Here
+    ) -> None:
         self._agents = agents
         self._context = context
         self._run = run
         self._run_alone = run_alone
+        self._here = here
         self._spent = Usage()
 
     async def let_in(self, given: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], Usage]:
@@ -99,8 +106,8 @@ class Checks:
         """Return the verdict of a guardrail."""
         if not isinstance(guardrail, Agent):
             with contained(self._context.unwinds):
-                return await verdict_of(guardrail, text)
-        judge: Agent[GuardrailAnswer] = as_guardrail(guardrail)
+                return await verdict_of(guardrail, text, self._here())
+        judge: Agent[Any, GuardrailAnswer] = as_guardrail(guardrail)
         asked = (MessageInput(content=text or "(nothing)"),)
         try:
             result = await self._run_alone(judge, asked)

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from outlast.core.agents import AgentGraph
 from outlast.core.entries import (
+    AgentHandoff,
     Entry,
     FunctionCall,
     FunctionResult,
@@ -25,12 +27,14 @@ from outlast.core.entries import (
     MessageOutput,
     ToolConfirmation,
 )
-from outlast.core.errors import ToolFailed
+from outlast.core.errors import CallRejected, ToolFailed
 from outlast.core.events import (
     AnswerRejectedData,
     AnyEventData,
+    GuardrailRejectedData,
     GuardrailReplacedData,
     HandedOffData,
+    MessageSaidData,
     ToolFailedData,
     ToolReturnedData,
     event_data,
@@ -94,6 +98,12 @@ class _Turn:
     problem: str | None = None
     """The fault of the reply, if it was rejected as an answer."""
 
+    @property
+    def caller(self) -> str:
+        """The agent that makes the calls which wait for a result: the last to which the server handed off."""
+        handoffs = [entry.next_agent_name for entry in self.reply if isinstance(entry, AgentHandoff)]
+        return handoffs[-1] if handoffs else self.agent
+
 
 class RecordedRun:
     """One run of an execution: give it the execution's records, in order from the first."""
@@ -107,6 +117,8 @@ class RecordedRun:
         self._open: dict[str, _Step] = {}
         """The steps of the run, and of those within it, that have no result."""
         self._turns: list[_Turn] = []
+        self._said: dict[int, list[str]] = {}
+        """The messages that were said to the run, by the number of the turn at which they came."""
         self._replacement: str | None = None
         """The text that a guardrail has put in the place of the last reply."""
         self._usage = Usage()
@@ -151,7 +163,7 @@ class RecordedRun:
         call_id = step.place.call_id
         if call_id is None:
             reply = ModelReply.model_validate(result)
-            self._usage += reply.usage
+            self._usage += reply.usage.of_model(step.scheduled.model)
             if step.scheduled.kind is StepKind.MODEL and self._is_own(step):
                 self._turns.append(_Turn(step.agent, with_own_call_ids(reply.entries)))
                 self._warnings += reply.warnings
@@ -176,18 +188,26 @@ class RecordedRun:
                 self._turns[-1].problem = data.reason
             case GuardrailReplacedData(of="input"):
                 self._given = (MessageInput(content=data.text),)
-            case GuardrailReplacedData():
+            case GuardrailReplacedData(of="result", call_id=str(call_id)):
+                self._turns[-1].answers[call_id] = data.text
+            case GuardrailRejectedData(of="result", call_id=str(call_id), tool=str(tool)):
+                rejected = CallRejected(tool, data.guardrail, data.reason, of="result")
+                self._turns[-1].answers[call_id] = str(rejected)
+            case GuardrailReplacedData(of="output"):
                 self._replacement = data.text
+            case MessageSaidData():
+                self._said.setdefault(data.turn, []).append(data.text)
             case HandedOffData():
                 self._agent = data.to_agent
 
     def _entries(self) -> Iterator[Entry]:
         """Yield what the run has added to its conversation. What was sent counts once there is a reply."""
         sent: Iterable[Entry] = self._given
-        for turn in self._turns:
+        for number, turn in enumerate(self._turns, 1):
             yield from sent
             yield from turn.reply
-            sent = self._sent_after(turn)
+            said = [MessageInput(content=text) for text in self._said.get(number, ())]
+            sent = chain(self._sent_after(turn), said)
 
     def _sent_after(self, turn: _Turn) -> Iterator[Entry]:
         if turn.problem is not None:
@@ -203,5 +223,5 @@ class RecordedRun:
             # The server's next reply has the result of a call that it may run.
             return ToolConfirmation(tool_call_id=call_id, confirmation="allow" if text is None else "deny")
         if text is None:
-            text = handed_off(self._graph[turn.agent].handoff_tools()[call.name])
+            text = handed_off(self._graph[turn.caller].handoff_tools()[call.name])
         return FunctionResult(tool_call_id=call_id, result=text)

@@ -4,88 +4,114 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from outlast.core.agent_events import (
     AgentEffect,
     AgentEvent,
     AnnounceHandoff,
     AnswerCall,
-    ApprovalDenied,
-    ApprovalGiven,
     AskApproval,
+    AskToRaise,
     CallModel,
     CallTool,
     CheckAnswer,
     Fail,
     Finish,
     KeepReply,
+    LimitAnswered,
     ModelFailed,
-    ModelReplied,
     RunCancelled,
     RunStarted,
+    SpentWithin,
     Stop,
     ToolCallFailed,
     ToolReturned,
+    UserMessageAdded,
 )
-from outlast.core.agent_machine import step
+from outlast.core.agent_machine import allowance_within, step
 from outlast.core.agent_run import AgentRun, Phase
-from outlast.core.agents import AgentSpec
-from outlast.core.approvals import Decision, Verdict
-from outlast.core.entries import Entry, FunctionResult, ToolExecution
-from outlast.core.errors import LimitExceeded, NotSupported
+from outlast.core.agent_transitions import TRANSITIONS
+from outlast.core.entries import Entry, FunctionResult, MessageInput, ToolExecution
+from outlast.core.errors import (
+    CallTooDeep,
+    DeadlineExceeded,
+    LimitExceeded,
+    RunInterrupted,
+)
 from outlast.core.events import (
-    ApprovalDeniedData,
-    ApprovalGivenData,
-    ApprovalRequestedData,
-    HandedOffData,
     LimitReachedData,
-    ReplyCutData,
+    MessageSaidData,
     ResultUnsentData,
+    RunInterruptedData,
     ToolCalledData,
     ToolExecutedData,
     ToolFailedData,
 )
-from outlast.core.failure import named_message_of
-from outlast.core.json import JSON
-from outlast.core.records import StepKind
-from outlast.core.retry import RetryPolicy
-from outlast.core.step_keys import call_key, model_key
-from outlast.core.summaries import visible_entries
-from outlast.ports.definitions import ActivityOptions
-from outlast.ports.durability.steps import Attempt, ModelCall, Step, StepContext
-from outlast.ports.llm import ModelReply, ModelRequest, Session
-from outlast.runtime.definitions.agent import BoundAgents
-from outlast.runtime.definitions.determinism_guard import own_code
+from outlast.core.limits import RunAllowance
+from outlast.core.step_keys import is_within_another
+from outlast.core.usage import Usage
+from outlast.ports.durability.steps import StepContext
+from outlast.ports.llm import Session
+from outlast.runtime.definitions.agent import Agent, AgentTool
+from outlast.runtime.definitions.agent_binding import BoundAgents
+from outlast.runtime.definitions.determinism_guard import mark_own_code, own_code
+from outlast.runtime.definitions.run_context import RunContext
 from outlast.runtime.isolation.exits import contained
 from outlast.runtime.isolation.tracebacks import failure_of
+from outlast.runtime.runs.approving import Approving
 from outlast.runtime.runs.bounds import Bounds
-from outlast.runtime.runs.checks import Checks, RunAlone
+from outlast.runtime.runs.checks import Checks
+from outlast.runtime.runs.coming_events import ComingEvents
 from outlast.runtime.runs.conversation import Conversation
+from outlast.runtime.runs.found_tools import FoundTools
+from outlast.runtime.runs.handoffs import Handoffs
+from outlast.runtime.runs.model_calls import ModelCalls, Produced
+from outlast.runtime.runs.raising import Raising
 from outlast.runtime.runs.run_result import RunRecord, RunResult
-from outlast.runtime.runs.summarising import Summaries
 from outlast.runtime.runs.tool_calls import ToolCalls, about_call
 
 logger = logging.getLogger("outlast.runs")
 
-MODEL_OPTIONS = ActivityOptions(
-    start_to_close_timeout=600.0,
-    retry=RetryPolicy(max_attempts=10, initial_interval=1.0, backoff_coefficient=2.0, max_interval=30.0),
-    effect="idempotent",
-)
-"""The options of a model call: many attempts, because a busy conversation stays locked for up to 90 s."""
+TOO_LATE = "the deadline of the run has passed"
+
+UNBOUNDED = RunAllowance()
+"""The allowance of a run that is in no other one."""
 
 
-SPARE_SECONDS = 60.0
-"""The time of an attempt beyond the session's time for a reply: agents may have to be made first."""
+@dataclass(frozen=True)
+class Around:
+    """The place of a run that is made for a call of another one."""
+
+    run: Run
+    """The run that makes the call."""
+    tool: str
+    """The tool that is called, with the agent that calls it."""
+
+    def depth(self, tool: str) -> int:
+        """Return how many runs of that tool are around."""
+        outer = self.run.around
+        return (self.tool == tool) + (0 if outer is None else outer.depth(tool))
 
 
-def _options(session: Session, agent: AgentSpec) -> ActivityOptions:
-    longest = max(MODEL_OPTIONS.start_to_close_timeout, session.seconds_max(agent) + SPARE_SECONDS)
-    if longest == MODEL_OPTIONS.start_to_close_timeout:
-        return MODEL_OPTIONS
-    return replace(MODEL_OPTIONS, start_to_close_timeout=longest)
+class RunWithin(Protocol):
+    """Runs an agent over the same session, in a conversation of its own choice."""
+
+    async def __call__(
+        self,
+        agent: Agent[Any],
+        given: tuple[Entry, ...],
+        conversation: Conversation,
+        /,
+        *,
+        key: str | None = None,
+        bounds: Bounds = ...,
+        around: Around | None = None,
+    ) -> RunResult[Any]:
+        """Return the result of the run; raises its failure. Without a key it gets one within this run's."""
 
 
 class Run:
@@ -99,16 +125,44 @@ class Run:
         bounds: Bounds,
         context: StepContext,
         key: str,
-        run_alone: RunAlone,
+        run_within: RunWithin,
+        around: Around | None = None,
+        given_context: Any = None,
+        must_have_price: tuple[str, ...] = (),
     ) -> None:
         self._agents = agents
         self._session = session
         self._conversation = conversation
         self._context = context
         self._key = key
-        self._calls = ToolCalls(agents, context, self._key)
-        self._summaries = Summaries(session, context, self._key)
-        self._checks = Checks(agents, context, self._key, run_alone)
+        self._run_within = run_within
+        self._given_context = given_context
+        self.around = around
+        self._reason: BaseException | None = None
+        """The cause of the last failure of a model call, where this process has seen it."""
+        self._bounds = bounds
+        self._deadline = asyncio.timeout(None)
+        """Ends the run when its deadline has passed."""
+        self._found = FoundTools(agents)
+        self._calls = ToolCalls(agents, context, self._key, self._ask, self._here, self._found)
+        self._handoffs = Handoffs(agents, context, self._key, self._here)
+        self._produced = Produced()
+        self._models = ModelCalls(
+            agents,
+            session,
+            conversation,
+            context,
+            key,
+            self._here,
+            self._produced,
+            self._found,
+            self._handoffs,
+            must_have_price,
+        )
+        self._checks = Checks(agents, context, self._key, self._run_alone, self._here)
+        self._events = ComingEvents()
+        self._approvals = Approving(agents, context, key, self._calls, self._here, self._events.put)
+        self.raising = Raising(context, self._take_answer_about_limit)
         self._state = AgentRun(
             graph=agents.graph,
             max_turns=bounds.max_turns,
@@ -117,36 +171,105 @@ class Run:
             checked=agents.checked(),
             raise_on_tool_fail=session.raise_on_tool_fail,
         )
-        self._events: asyncio.Queue[AgentEvent] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
-        self._entries: list[Entry] = []
-        self._warnings: list[str] = []
         self._result: RunResult[Any] | None = None
+        self._interrupted: RunInterrupted | None = None
 
     async def to_the_end(self, given: tuple[Entry, ...]) -> RunResult[Any]:
         """Run until the machine has ended, and return its result or raise its failure."""
+        with ExitStack() as steered:
+            if not is_within_another(self._key):
+                steered.enter_context(self._context.at_work(self._key, self))
+            now = self._context.now()
+            due = self._bounds.due_at(now)
+            if due is None:
+                return await self._to_the_end(given)
+            return await self._in_time(given, due, due - now.timestamp())
+
+    async def _in_time(self, given: tuple[Entry, ...], due: float, seconds: float) -> RunResult[Any]:
+        if seconds > 0:
+            self._deadline = asyncio.timeout(seconds)
+            try:
+                async with self._deadline:
+                    return await self._to_the_end(given)
+            except TimeoutError:
+                if not self._deadline.expired():
+                    raise
+        at = datetime.fromtimestamp(due, UTC).isoformat()
+        raise self._with_produced(DeadlineExceeded(self._state.agent, at)) from None
+
+    async def _to_the_end(self, given: tuple[Entry, ...]) -> RunResult[Any]:
         try:
             given, usage = await self._checks.let_in(given)
+            self._handoffs.begin(self._conversation, self._state.agent, self._session)
             self._take(RunStarted(inputs=(*self._conversation.unsent, *given), usage=usage))
             while self._result is None:
-                self._take(await self._events.get())
+                event = await self._events.next()
+                if self._interrupted is not None:
+                    raise self._interrupted
+                self._take(event)
         except asyncio.CancelledError:
-            if self._state.phase is not Phase.READY:
-                self._take(RunCancelled())
+            if self._interrupted is None and self._state.phase is not Phase.READY:
+                self._take(RunCancelled(why=TOO_LATE) if self._deadline.expired() else RunCancelled())
             raise
         except LimitExceeded as error:
-            error.entries = tuple(self._entries)
-            error.usage = self._state.usage + self._checks.take_spent()
+            self._with_produced(error)
             raise
         finally:
-            for task in self._tasks:
-                task.cancel()
+            self._cancel_tasks()
         return self._result
 
+    def _with_produced(self, error: LimitExceeded) -> LimitExceeded:
+        """Put onto the error what the run has produced, and return it."""
+        error.entries = tuple(self._produced.entries)
+        error.usage = self._state.usage + self._checks.take_spent()
+        return error
+
+    def _cancel_tasks(self) -> None:
+        self.raising.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    # Steering
+
+    @property
+    def takes_steering(self) -> bool:
+        return UserMessageAdded in TRANSITIONS[self._state.phase]
+
+    def say(self, text: str, by: str | None) -> None:
+        state = self._state
+        self._context.emit(
+            MessageSaidData(run=self._key, agent=state.agent, turn=state.turn, text=text, by=by)
+        )
+        self._take(UserMessageAdded(entry=MessageInput(content=text)))
+
+    def interrupt(self, reason: str | None, by: str | None) -> None:
+        state = self._state
+        self._context.emit(
+            RunInterruptedData(run=self._key, agent=state.agent, turn=state.turn, reason=reason, by=by)
+        )
+        self._interrupted = RunInterrupted(reason, by)
+        cancelled = RunCancelled(why=str(self._interrupted))
+        self._take(cancelled)
+        self._cancel_tasks()  # Nothing may come from them any more, nor from the runs within this one.
+        self._events.put(cancelled)  # It only wakes the run.
+
+    def _here(self) -> RunContext[Any]:
+        """Return the place of the run that functions of its agents are given."""
+        state = self._state
+        return RunContext(self._given_context, state.agent, state.turn, state.usage)
+
+    def _now(self) -> float:
+        return self._context.now().timestamp()
+
     def _take(self, event: AgentEvent) -> None:
-        at = self._context.now().timestamp()
+        at = self._now()
+        before = self._state
         with own_code():
-            self._state, effects = step(self._state, event.with_(at=at))
+            allowance = UNBOUNDED if self.around is None else self.around.run.allowance_at(at)
+            self._state, effects = step(before, event.with_(at=at, allowance=allowance))
+        if self.around is not None:
+            self._report_spent(before)
         for effect in effects:
             self._do(effect)
 
@@ -155,32 +278,38 @@ class Run:
             case CallModel(entries=entries):
                 # At once, so that a run which is cancelled before the task begins leaves them to the next.
                 self._conversation.unsent = entries
-                self._tasks = [asyncio.create_task(self._call_model(effect))]
+                asking = asyncio.create_task(self._call_model(effect))
+                if not self._models.runs_user_code(effect.agent):
+                    mark_own_code(asking)
+                self._tasks = [asking]
             case CallTool():
-                self._tasks.append(asyncio.create_task(self._call_tool(effect)))
+                calling = asyncio.create_task(self._call_tool(effect))
+                if not self._calls.runs_user_code(effect):
+                    mark_own_code(calling)
+                self._tasks.append(calling)
             case KeepReply(entries=entries):
-                self._conversation.history += entries
-                self._entries += entries
+                self._conversation.add(entries)
+                self._produced.entries += entries
                 self._emit_executions(entries)
             case AnswerCall():
                 self._emit_answer(effect)
             case AnnounceHandoff():
-                self._context.emit(
-                    HandedOffData(
-                        run=self._key, turn=effect.turn, from_agent=effect.previous, to_agent=effect.next
-                    )
-                )
+                self._handoffs.announce(effect)
             case Finish():
                 self._finish(effect)
             case Fail(failure=failure, unsent=unsent):
                 self._leave(unsent)
-                raise failure.error()
+                error = failure.error()
+                raise error from (error.__cause__ if self._reason is None else self._reason)
             case Stop(unsent=unsent):
                 self._leave(unsent)
             case AskApproval():
-                self._ask_approval(effect)
+                if (waiting := self._approvals.ask(effect)) is not None:
+                    self._tasks.append(asyncio.create_task(waiting))
             case CheckAnswer():
                 self._tasks = [asyncio.create_task(self._check_answer(effect))]
+            case AskToRaise():
+                self._tasks = [asyncio.create_task(self._await_raise(effect))]
 
     # The model
 
@@ -189,63 +318,11 @@ class Run:
         event: AgentEvent
         try:
             with contained(self._context.unwinds):
-                event = await self._reply_to(effect)
+                event = await self._models.reply_to(effect)
         except Exception as error:
+            self._reason = error.__cause__
             event = ModelFailed(failure=failure_of(error))
-        self._events.put_nowait(event)
-
-    async def _reply_to(self, effect: CallModel) -> ModelReplied:
-        """Return the model's reply; the entries that were sent become history only when it has come."""
-        if effect.limit is not None:
-            limit = effect.limit.message
-            self._context.emit(
-                LimitReachedData(run=self._key, agent=effect.agent, turn=effect.turn, limit=limit)
-            )
-        conversation, graph = self._conversation, self._agents.graph
-        spent = await self._summaries.bring_up_to_date(conversation, effect, graph)
-        history, handle = visible_entries(conversation.history, conversation.summary), conversation.handle
-        in_doubt, conversation.in_doubt = conversation.in_doubt, True
-
-        def request(attempt: Attempt) -> ModelRequest:
-            # Not validated again: that would make a turn cost more the longer the conversation is.
-            return ModelRequest.model_construct(
-                graph=graph,
-                agent=effect.agent,
-                turn=effect.turn,
-                history=history,
-                new=effect.entries,
-                handle=handle,
-                may_call=effect.limit is None,
-                idempotency_key=attempt.idempotency_key,
-                attempt=attempt.earlier + attempt.attempt,
-                in_doubt=in_doubt,
-            )
-
-        call = Step(
-            key=model_key(self._key, effect.turn),
-            kind=StepKind.MODEL,
-            name="call_model",
-            call=ModelCall(self._session, request, graph[effect.agent].model),
-            options=_options(self._session, graph[effect.agent]),
-            about={"agent": effect.agent},
-        )
-        replied = await self._context.run_step(call)
-        with own_code():
-            reply = ModelReply.model_validate(replied)
-        if reply.cut is not None:
-            self._context.emit(
-                ReplyCutData(run=self._key, agent=effect.agent, turn=effect.turn, reason=reply.cut)
-            )
-        self._warnings += reply.warnings
-        conversation.history += effect.entries
-        conversation.unsent = ()
-        # A server may have received more of the conversation, in a part that a retry has made void.
-        conversation.in_doubt = self._context.outlived(call.key)
-        # A conversation that a server keeps belongs to the original: a fork begins one of its own.
-        inherited = self._context.inherited(call.key)
-        conversation.handle = self._session.anew(reply.handle) if inherited else reply.handle
-        self._entries += effect.entries
-        return ModelReplied(entries=reply.entries, usage=spent + reply.usage)
+        self._events.put(event)
 
     # Tools
 
@@ -255,9 +332,49 @@ class Run:
             with contained(self._context.unwinds):
                 result = await self._calls.result_of(effect)
         except Exception as error:
-            self._events.put_nowait(ToolCallFailed(call_id=effect.call_id, failure=failure_of(error)))
+            self._events.put(ToolCallFailed(call_id=effect.call_id, failure=failure_of(error)))
         else:
-            self._events.put_nowait(ToolReturned(call_id=effect.call_id, result=result))
+            self._events.put(ToolReturned(call_id=effect.call_id, result=result))
+
+    async def _ask(self, tool: AgentTool, name: str, text: str, key: str) -> str:
+        """Return the answer of an agent that is a tool of this run: a run within this one.
+
+        Raises:
+            CallTooDeep: as many runs of the tool are around as there may be.
+            Exception: whatever the run within fails with.
+        """
+        place = Around(self, f"{self._state.agent}/{name}")
+        if tool.max_depth is not None and place.depth(place.tool) > tool.max_depth:
+            raise CallTooDeep(name, tool.max_depth)
+        asked, bounds = (MessageInput(content=text),), Bounds(max_turns=tool.max_turns)
+        if not tool.keeps_conversation:
+            conversation = Conversation()
+            result = await self._run_within(
+                tool.target, asked, conversation, key=key, bounds=bounds, around=place
+            )
+            return result.text
+        conversation = self._conversation.within(place.tool)
+        async with conversation.turn:
+            result = await self._run_within(
+                tool.target, asked, conversation, key=key, bounds=bounds, around=place
+            )
+        return result.text
+
+    async def _run_alone(self, agent: Agent[Any], asked: tuple[Entry, ...]) -> RunResult[Any]:
+        return await self._run_within(agent, asked, Conversation())
+
+    def allowance_at(self, now: float) -> RunAllowance:
+        """Return what a run within this one may still use."""
+        outer = UNBOUNDED if self.around is None else self.around.run.allowance_at(now)
+        return allowance_within(self._state.with_(now=max(self._state.now, now), allowance=outer))
+
+    def _report_spent(self, before: AgentRun) -> None:
+        """Count what this run has used since `before` for the runs around it."""
+        assert self.around is not None
+        usage = self._state.usage - before.usage
+        calls = self._state.tool_calls - before.tool_calls
+        if calls or usage != Usage():
+            self.around.run._take(SpentWithin(usage=usage, tool_calls=calls))
 
     def _emit_executions(self, reply: tuple[Entry, ...]) -> None:
         """Emit an event for each tool that the server ran; its result is in the reply just before."""
@@ -282,82 +399,44 @@ class Run:
             self._context.emit(ToolCalledData(**about))
         self._context.emit(ToolFailedData(**about, failure=answer.failure))
 
-    # Approvals
+    # Limits that may be raised
 
-    def _ask_approval(self, effect: AskApproval) -> None:
-        """Wait for a person's decision, unless the tool's own check says that the call needs none."""
-        if self._calls.fault_of(effect.agent, effect.tool, effect.arguments) is not None:
-            # Nobody needs to allow a call that cannot be made: the model gets its faults as the result.
-            self._events.put_nowait(ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint))
-            return
-        approval = self._agents.approval(effect.agent, effect.tool)
-        if callable(approval):
-            try:
-                with contained(self._context.unwinds):
-                    needed = bool(approval(effect.arguments))
-            except Exception as error:
-                # A call that cannot be judged is not made.
-                reason = f"the check whether it needs approval failed with {named_message_of(error)}"
-                self._take_decision(effect, "deny", reason)
-                return
-            if not needed:
-                given = ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint)
-                self._events.put_nowait(given)
-                return
-        tool = self._agents.graph[effect.agent].tool(effect.tool)
+    async def _await_raise(self, effect: AskToRaise) -> None:
+        """Wait until a person has answered about the limit, of this run or of one around it."""
+        asking = self if effect.is_own else self._around_that_asks()
+        key = asking.raising.ask(effect.limit)
         self._context.emit(
-            ApprovalRequestedData(
-                **about_call(self._key, effect),
-                fingerprint=effect.fingerprint,
-                parameters={} if tool is None else dict(tool.parameters),
+            LimitReachedData(
+                run=self._key,
+                agent=effect.agent,
+                turn=effect.turn,
+                limit=effect.limit.message,
+                question=key,
             )
         )
-        self._tasks.append(asyncio.create_task(self._await_decision(effect)))
+        if asking is not self:
+            await asking.raising.is_over()
+            self._events.put(LimitAnswered())
 
-    async def _await_decision(self, effect: AskApproval) -> None:
-        key = call_key(self._key, effect.turn, effect.call_id)
+    def _around_that_asks(self) -> Run:
+        """Return the run around this one whose limit is reached: the outermost of those."""
+        assert self.around is not None
+        run = self.around.run
+        while run.around is not None and run.around.run.allowance_at(self._now()).limit is not None:
+            run = run.around.run
+        return run
 
-        def fits(decision: Decision) -> bool:
-            edited = decision.edited_arguments
-            if decision.verdict == "deny" or edited is None:
-                return True
-            fault = self._calls.fault_of(effect.agent, effect.tool, edited)
-            if fault is not None:
-                logger.warning("a decision about call %s does not count: %s", key, fault)
-            return fault is None
-
-        try:
-            decision = await self._context.decision(key, effect.fingerprint, fits)
-        except NotSupported as error:
-            # The server asks for a call of which the definitions said nothing, and nobody can be asked.
-            self._take_decision(effect, "deny", str(error))
-            return
-        self._take_decision(effect, decision.verdict, decision.reason, decision.edited_arguments, decision.by)
-
-    def _take_decision(
-        self,
-        effect: AskApproval,
-        verdict: Verdict,
-        reason: str | None = None,
-        edited_arguments: dict[str, JSON] | None = None,
-        by: str | None = None,
-    ) -> None:
-        about = {**about_call(self._key, effect), "reason": reason, "by": by}
-        event: AgentEvent
-        if verdict == "allow":
-            self._context.emit(ApprovalGivenData(**about, edited_arguments=edited_arguments))
-            event = ApprovalGiven(
-                call_id=effect.call_id, fingerprint=effect.fingerprint, edited_arguments=edited_arguments
-            )
-        else:
-            reason = self._context.emit(ApprovalDeniedData(**about)).reason
-            event = ApprovalDenied(call_id=effect.call_id, fingerprint=effect.fingerprint, reason=reason)
-        self._events.put_nowait(event)
+    def _take_answer_about_limit(self, answered: LimitAnswered) -> None:
+        """Take it now if runs within this one wait for it; else in its turn, because it may end the run."""
+        if self._state.phase is Phase.AWAITING_TOOLS:
+            self._take(answered)
+        elif self._state.phase is Phase.AT_LIMIT:
+            self._events.put(answered)
 
     # Checks
 
     async def _check_answer(self, effect: CheckAnswer) -> None:
-        self._events.put_nowait(await self._checks.verdict_on(effect))
+        self._events.put(await self._checks.verdict_on(effect))
 
     # Ends
 
@@ -365,10 +444,10 @@ class Run:
         record = RunRecord(
             agent=effect.agent,
             final=effect.entries,
-            entries=tuple(self._entries),
+            entries=tuple(self._produced.entries),
             usage=self._state.usage,
             turns=self._state.turn,
-            warnings=tuple(self._warnings),
+            warnings=tuple(self._produced.warnings),
         )
         self._result = RunResult(record, self._agents.by_name[effect.agent])
 

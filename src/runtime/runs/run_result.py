@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, Generic, cast, overload
 
 from outlast.core.chunks import Chunk, ToolFileChunk, ToolReferenceChunk, as_chunks, text_of
 from outlast.core.entries import Entry, MessageOutput
 from outlast.core.errors import InvalidOutput
+from outlast.core.rich_display import fact_table
 from outlast.core.usage import Usage
 from outlast.core.values import Value
 from outlast.runtime.definitions.agent import Agent
@@ -50,6 +52,8 @@ class RunResult(Sequence[Chunk], Generic[T_co]):
         """Everything that the run added to the conversation, in order."""
         self.usage: Usage = record.usage
         """The usage of all model calls of the run, each counted once in spite of crashes."""
+        self.cost: Decimal | None = None if record.usage.unpriced else record.usage.cost
+        """The cost of all these calls, in US dollars; None if a price is not known: see `usage.unpriced`."""
         self.turns: int = record.turns
         """The number of calls of the model."""
         self.warnings: tuple[str, ...] = record.warnings
@@ -100,6 +104,18 @@ class RunResult(Sequence[Chunk], Generic[T_co]):
 
     def __len__(self) -> int:
         return len(self._chunks)
+
+    def _repr_html_(self) -> str:
+        return fact_table(
+            f"{self.agent.name}, {self.turns} turns, {self.usage.total_tokens} tokens",
+            [
+                ("answer", self.text),
+                ("sources", "\n".join(f"{one.title} {one.url or ''}" for one in self.references)),
+                ("files", "\n".join(one.file_name or one.file_id for one in self.files)),
+                ("cost", None if self.cost is None else f"{self.cost} US dollars"),
+                ("warnings", "\n".join(self.warnings)),
+            ],
+        )
 
     def __repr__(self) -> str:
         return f"<RunResult of {self.agent.name!r} after {self.turns} turns: {self.text!r}>"

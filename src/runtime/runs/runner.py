@@ -16,7 +16,14 @@ from outlast.core.values import faults
 from outlast.ports.durability.steps import StepContext
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.llm import Session
-from outlast.runtime.definitions.agent import Agent, bind_agents, sources_of
+from outlast.runtime.definitions.agent import Agent
+from outlast.runtime.definitions.agent_binding import (
+    BoundAgents,
+    bind_agents,
+    every_agent,
+    sources_of,
+    starts_within,
+)
 from outlast.runtime.runs.bounds import Bounds
 from outlast.runtime.runs.conversation import (
     Conversation,
@@ -24,9 +31,11 @@ from outlast.runtime.runs.conversation import (
     messages_of,
     set_messages,
 )
-from outlast.runtime.runs.run import Run
+from outlast.runtime.runs.raising import NOBODY_TO_ASK
+from outlast.runtime.runs.run import Around, Run
 from outlast.runtime.runs.run_result import RunResult
-from outlast.runtime.runs.tool_lists import log_left_out, tool_lists_of
+from outlast.runtime.runs.standing_in import session_to_use
+from outlast.runtime.runs.tool_lists import ToolLists, log_left_out, tool_lists_of
 from outlast.runtime.runs.undurable_context import NO_APPROVALS, PlainContext
 
 T = TypeVar("T")
@@ -58,19 +67,23 @@ def as_entries(inputs: Any) -> tuple[Entry, ...]:
 
 
 async def run_agent(
-    agent: Agent[T],
+    agent: Agent[Any, T],
     inputs: Any,
     session: Session,
     bounds: Bounds,
     context: StepContext,
     key: str | None = None,
+    given_context: Any = None,
 ) -> RunResult[T]:
     """Run `agent` until it answers. The steps are journaled as far as `context` journals.
+
+    `given_context` is the object that the caller gives to the code of the run.
 
     The run is known by `key`, which no other run of the execution may have; by default by its place there.
 
     Raises:
         DefinitionError: the agent, the inputs or the session cannot be used so; nothing was done.
+        NotSupported: a person is to be asked at a limit, and cannot be asked in this context.
         LimitExceeded: no answer came within the bounds; `.entries` and `.usage` say what did.
         InvalidOutput: the answers were not of the agent's output type.
         InputRejected, OutputRejected: a guardrail rejected what was given or answered.
@@ -79,6 +92,8 @@ async def run_agent(
         ToolServerError: a server that is required cannot be used.
     """
     given = check_run(agent, inputs)
+    if bounds.on_limit == "ask" and not context.takes_answers:
+        raise NotSupported(NOBODY_TO_ASK)
     conversation = conversation_of(session, current_context.get())
     if conversation.in_use:
         raise DefinitionError(
@@ -86,41 +101,110 @@ async def run_agent(
         )
     conversation.in_use = True
     try:
-        return await run_in(conversation, agent, given, session, bounds, context, key)
+        return await run_in(
+            conversation, agent, given, session, bounds, context, key, given_context=given_context
+        )
     finally:
         conversation.in_use = False
 
 
 async def run_in(
     conversation: Conversation,
-    agent: Agent[T],
+    agent: Agent[Any, T],
     given: tuple[Entry, ...],
     session: Session,
     bounds: Bounds,
     context: StepContext,
     key: str | None = None,
+    around: Around | None = None,
+    given_context: Any = None,
+    must_have_price: tuple[str, ...] = (),
 ) -> RunResult[T]:
-    """Run `agent` in a conversation of its own choice; else as `run_agent`."""
+    """Run `agent` in a conversation of its own choice; else as `run_agent`.
+
+    `around` says for which call of another run this one is made, if it is. Then the agents were checked.
+    `must_have_price` are the models whose prices a limit of money needs, if it is that of another run.
+    """
+    session = session_to_use(session)
+    if bounds.max_cost is not None:
+        must_have_price = _models_of(agent)
     tool_lists = await tool_lists_of(sources_of(agent), context)
+    if around is None:
+        for other in starts_within(agent)[1:]:
+            _checked(other, tool_lists, session, context)
+    agents = _checked(agent, tool_lists, session, context)
+    own_key = run_key(context.next_key()) if key is None else key
+
+    async def run_within(
+        other: Agent[Any],
+        asked: tuple[Entry, ...],
+        conversation: Conversation,
+        *,
+        key: str | None = None,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        around: Around | None = None,
+    ) -> RunResult[Any]:
+        within = run_key(context.next_key(), own_key) if key is None else key
+        return await run_in(
+            conversation,
+            other,
+            asked,
+            session,
+            bounds,
+            context,
+            within,
+            around,
+            given_context,
+            must_have_price,
+        )
+
+    run = Run(
+        agents,
+        session,
+        conversation,
+        bounds,
+        context,
+        own_key,
+        run_within,
+        around,
+        given_context,
+        must_have_price,
+    )
+    return await run.to_the_end(given)
+
+
+DEFAULT_BOUNDS = Bounds()
+
+
+def _models_of(start: Agent[Any]) -> tuple[str, ...]:
+    """Return the models that a run may ask which starts with that agent, sorted."""
+    agents = list(every_agent(start))
+    guardrails = [one for agent in agents for one in (*agent.input_guardrails, *agent.output_guardrails)]
+    agents += [judge for judge in guardrails if isinstance(judge, Agent)]
+    return tuple(sorted({model for agent in agents for model in (agent.model, *agent.fallback_models)}))
+
+
+def _checked(agent: Agent[Any], tool_lists: ToolLists, session: Session, context: StepContext) -> BoundAgents:
+    """Return the agents of a run of `agent`, bound.
+
+    Raises:
+        DefinitionError: they cannot be used so, or not with this session.
+        NotSupported: a tool needs an approval for which this context cannot wait.
+    """
     agents = bind_agents(agent, tool_lists.tools, tool_lists.missing)
     log_left_out(agents.left_out)
     session.check(agents.graph)
-    agents.check_approvals(tool_lists.missing)
+    agents.check_checked(tool_lists.missing)
+    agents.check_tool_choices(tool_lists.missing)
     if isinstance(context, PlainContext) and _requires_approval(agents.graph):
         raise NotSupported(NO_APPROVALS)
-    own_key = run_key(context.next_key()) if key is None else key
-
-    async def run_alone(other: Agent[Any], asked: tuple[Entry, ...]) -> RunResult[Any]:
-        within = run_key(context.next_key(), own_key)
-        return await run_in(Conversation(), other, asked, session, Bounds(), context, within)
-
-    return await Run(agents, session, conversation, bounds, context, own_key, run_alone).to_the_end(given)
+    return agents
 
 
 def _requires_approval(graph: AgentGraph) -> bool:
     """Return whether some call, made here or by the server, is known to need a person's approval."""
     for agent in graph.agents.values():
-        if any(tool.requires_approval for tool in agent.tools):
+        if any(tool.requires_approval for tool in (*agent.tools, *agent.indexed)):
             return True
         for built_in in agent.built_in_tools:
             configuration = built_in.get("tool_configuration")

@@ -39,7 +39,8 @@ def plainly(
             emit(list(reader.text()))
 
         async with SharedResources() as resources:
-            return await run(PlainContext(resources, clock, on_record=record, on_text=take_text))
+            with PlainContext(resources, clock, on_record=record, on_text=take_text) as context:
+                return await run(context)
 
     return to_the_end
 

@@ -20,9 +20,9 @@ from outlast.core.step_keys import summary_key
 from outlast.core.summaries import Split, SummariseHistory
 from outlast.core.usage import Usage
 from outlast.ports.definitions import ActivityOptions
-from outlast.ports.durability.steps import Attempt, ModelCall, Step, StepContext
+from outlast.ports.durability.steps import AskModel, Attempt, Step, StepContext
 from outlast.ports.llm import ModelReply, ModelRequest, Session
-from outlast.runtime.runs.conversation import Conversation
+from outlast.runtime.runs.conversation import Conversation, View
 from outlast.runtime.runs.run_result import said_in
 
 SUMMARY_OPTIONS = ActivityOptions(
@@ -36,13 +36,16 @@ SUMMARY_OPTIONS = ActivityOptions(
 class Summaries:
     """Makes the summaries of one run, known by its key."""
 
-    def __init__(self, session: Session, context: StepContext, run: str) -> None:
+    def __init__(
+        self, session: Session, context: StepContext, run: str, must_have_price: tuple[str, ...]
+    ) -> None:
         self._session = session
         self._context = context
         self._run = run
+        self._must_have_price = must_have_price
 
     async def bring_up_to_date(
-        self, conversation: Conversation, effect: CallModel, graph: AgentGraph
+        self, conversation: Conversation | View, effect: CallModel, graph: AgentGraph
     ) -> Usage:
         """Summarise the older part of the conversation, if it is time, and return the usage of that.
 
@@ -79,11 +82,11 @@ class Summaries:
                     run=self._run, agent=effect.agent, turn=effect.turn, key=step.key, failure=failure
                 )
             )
-        return reply.usage
+        return reply.usage.of_model(step.model)
 
     def _call(
         self, summariser: SummariseHistory, split: Split, effect: CallModel, graph: AgentGraph
-    ) -> ModelCall:
+    ) -> AskModel:
         asked = summariser.asked(graph[effect.agent])
         alone = AgentGraph(start=asked.name, agents={asked.name: asked})
         new = (MessageInput(content=split.transcript),)
@@ -99,4 +102,4 @@ class Summaries:
                 attempt=attempt.earlier + attempt.attempt,
             )
 
-        return ModelCall(self._session, request, asked.model)
+        return AskModel(self._session, request, asked.model, self._must_have_price)

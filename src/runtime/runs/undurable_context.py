@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
+from typing import Self
 
 from outlast.core.approvals import Decision
 from outlast.core.errors import NotSupported
@@ -22,11 +23,14 @@ from outlast.core.records import (
     StepKind,
     StepScheduled,
 )
+from outlast.core.spans import attempt_context, trace_of
+from outlast.core.trace_context import TraceContext
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Publish
-from outlast.ports.durability.steps import Attempt, E, Step, StepContext
+from outlast.ports.durability.steps import Attempt, E, HeldBack, Step, StepContext
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Heartbeat, perform_in_time
+from outlast.runtime.attempts.observing import Watches, calling_span, is_observed
 from outlast.runtime.isolation.tracebacks import failure_of
 
 NO_APPROVALS = (
@@ -35,6 +39,39 @@ NO_APPROVALS = (
 )
 
 logger = logging.getLogger("outlast.runner")
+
+
+class PlainSpans:
+    """The observers of one run in a plain script.
+
+    They get its records together whenever it asks for a step, as those of an execution, whose batches end
+    with what the code asks for next: so they can see whether the run goes on.
+    """
+
+    def __init__(self, watches: Watches, trace: TraceContext) -> None:
+        self._watches = watches
+        self._trace = trace
+        self._records: list[AnyRecord] = []
+
+    @classmethod
+    def begun(cls, run_id: str, at: float) -> Self:
+        """Return those of a run that begins now, in the trace of its caller if there is one."""
+        return cls(Watches.of_run(run_id, at), calling_span() or trace_of(run_id))
+
+    def attempt(self, idempotency_key: str, number: int) -> TraceContext:
+        """Return the span of an attempt."""
+        return attempt_context(self._trace, idempotency_key, number)
+
+    def take(self, record: AnyRecord) -> None:
+        """Take what has happened."""
+        self._records.append(record)
+        if isinstance(record, StepScheduled):
+            self.end()
+
+    def end(self) -> None:
+        """Hand on what was taken."""
+        records, self._records = self._records, []
+        self._watches.wrote(records)
 
 
 class PlainContext(StepContext):
@@ -53,9 +90,22 @@ class PlainContext(StepContext):
         self._id = uuid.uuid4().hex
         self._resources = resources
         self._clock = clock
-        self._on_record = on_record
+        self._take_record = on_record
         self._on_text = on_text
         self._keys = 0
+        self._spans = PlainSpans.begun(self._id, clock.now()) if is_observed() else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._spans is not None:
+            self._spans.end()
+
+    def _on_record(self, record: AnyRecord) -> None:
+        self._take_record(record)
+        if self._spans is not None:
+            self._spans.take(record)
 
     async def run_step(self, step: Step) -> JSON:
         key, now = step.key, self._clock.now
@@ -77,12 +127,18 @@ class PlainContext(StepContext):
                 attempt_number,
                 f"{self._id}/{key}",
                 pulse.beat,
+                trace=None
+                if self._spans is None
+                else self._spans.attempt(f"{self._id}/{key}", attempt_number),
                 publish=self._publisher_of(key, attempt_number) if step.kind is StepKind.MODEL else None,
             )
             try:
                 result = await perform_in_time(
                     step.call, attempt, step.options, self._resources, self._clock, pulse
                 )
+            except HeldBack as held:
+                await self._clock.sleep(held.seconds)
+                continue
             except Exception as error:
                 failure = failure_of(error, final=step.options.retry.non_retryable)
                 delay = step.options.retry.delay_after(attempt_number, failure)

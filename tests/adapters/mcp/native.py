@@ -5,7 +5,7 @@ from __future__ import annotations
 from temporalio import workflow
 
 import outlast
-from outlast.adapters.scripted.session import call, say
+from outlast.adapters.scripted import call, say
 
 
 @workflow.defn(name="mcp-native")

@@ -1,6 +1,7 @@
 """A stdio server that no SDK would let anybody write: `python -I -S raw.py TOOLS RESULT`, both JSON.
 
-It says whatever RESULT is; for null, the variables of its process. Each request is noted on stderr.
+It says whatever RESULT is; for null, the variables of its process, and for "meta" the `_meta` of the call.
+Each request is noted on stderr.
 """
 
 import json
@@ -15,6 +16,7 @@ def main(tools: str, result: str) -> None:
         if "id" not in request:
             continue
         print(request["method"], file=sys.stderr, flush=True)
+        meta = {"content": [{"type": "text", "text": json.dumps(request.get("params", {}).get("_meta"))}]}
         answers = {
             "initialize": {
                 "protocolVersion": "2025-06-18",
@@ -22,7 +24,7 @@ def main(tools: str, result: str) -> None:
                 "serverInfo": {"name": "raw", "version": "1"},
             },
             "tools/list": {"tools": json.loads(tools)},
-            "tools/call": json.loads(result) or variables,
+            "tools/call": {"null": variables, '"meta"': meta}.get(result) or json.loads(result),
         }
         answer = {"jsonrpc": "2.0", "id": request["id"]}
         if request["method"] in answers:

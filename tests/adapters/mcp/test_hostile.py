@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ import outlast
 from outlast.adapters.mcp.config import ServerConfig
 from outlast.ports.tools import ToolOutput
 from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.testing.contracts.loop_watch import loop_that_goes_on
 from tests.adapters.mcp.calling import Caller
 
 pytestmark = pytest.mark.server
@@ -63,28 +62,11 @@ def hostile(way: str, kind: str, **options: Any) -> Iterator[ServerConfig]:
 @asynccontextmanager
 async def unharmed() -> AsyncIterator[None]:
     """Fail if the block takes much memory, or holds the event loop."""
-    held = 0.0
-
-    async def watch() -> None:
-        nonlocal held
-        while True:
-            began = time.thread_time()
-            await asyncio.sleep(0.01)
-            held = max(held, time.thread_time() - began)
-
-    # A collection of all that earlier tests have left would be counted as well.
-    gc.collect()
-    gc.freeze()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    watching = asyncio.create_task(watch())
-    try:
+    async with loop_that_goes_on(HELD_SECONDS_MAX):
         yield
-    finally:
-        watching.cancel()
-        gc.unfreeze()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < GROWN_BYTES_MAX, f"it took {grown >> 20} MiB"
-    assert held < HELD_SECONDS_MAX, f"the event loop was held for {held:.2f} s"
 
 
 async def outcome(config: ServerConfig, resources: SharedResources) -> ToolOutput | outlast.OutlastError:

@@ -18,7 +18,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 import outlast
-from outlast.adapters.scripted.session import call, say
+from outlast.adapters.scripted import call, say
 from outlast.core.events import ActivityCompletedData, ToolReturnedData
 from outlast.core.json import JSON
 from outlast.ports.tools import ToolList

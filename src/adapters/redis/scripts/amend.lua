@@ -44,8 +44,8 @@ else
     redis.call('HSET', head, 'ended', now)
     redis.call('ZREM', ready, id)
     redis.call('UNLINK', message_ids_of(id))
-    if keep then redis.call('ZADD', EXPIRING, string.format('%.17g', tonumber(now) + tonumber(keep)), id)
-    else redis.call('ZADD', BY_END, now, id) end
+    local shelf, due = shelf_of(now, keep)
+    redis.call('ZADD', shelf, due, id)
     announce_end(id)
 end
 announce_work(queue)

@@ -1,19 +1,21 @@
--- Appends records under a claim and applies the rest of the commit; returns 1, or 0 if the claim is stale.
+-- Appends records under a claim and applies the rest of the commit. Returns 'appended', 'stale' if the claim
+-- is, or 'unseen' if there are messages that the writer has not seen.
 local id, token, position = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local consumed, status, release, wake_at, reason = ARGV[7], ARGV[8], ARGV[9], ARGV[10], given(ARGV[11])
 local fruitless, hold, summary, waiting = ARGV[12], ARGV[13], given(ARGV[14]), given(ARGV[15])
-local tags = tonumber(ARGV[16])
-local FIRST_TAG, FIRST_RECORD = 17, 17 + 2 * tags
+local seen, tags = tonumber(ARGV[16]), tonumber(ARGV[17])
+local FIRST_TAG, FIRST_RECORD = 18, 18 + 2 * tags
 
 local head, journal, inbox = head_of(id), journal_of(id), inbox_of(id)
 local fields = redis.call('HMGET', head,
     'token', 'owner', 'sent', 'consumed', 'workflow', 'queue', 'keep', 'created', 'reason', 'fruitless', 'waiting')
 local owner, workflow, queue, keep, created, old_reason, old_fruitless, old_waiting =
     fields[2], fields[5], fields[6], fields[7], fields[8], fields[9], fields[10] or '0', fields[11] or nil
-if fields[1] ~= token or not owner or redis.call('LLEN', journal) ~= position then return 0 end
+if fields[1] ~= token or not owner or redis.call('LLEN', journal) ~= position then return 'stale' end
 local sent, read = tonumber(fields[3]), tonumber(fields[4])
 -- The head was changed by somebody else: the next claim finds that and says so.
-if not sent or not read or not workflow or not queue or not tonumber(created or '') then return 0 end
+if not sent or not read or not workflow or not queue or not tonumber(created or '') then return 'stale' end
+if seen and sent > seen then return 'unseen' end
 redis.call('LLEN', inbox)
 redis.call('SISMEMBER', mail_of(owner), id)
 local ends, ready = status ~= '', ready_of(queue, workflow)
@@ -29,11 +31,8 @@ if ends or release == '1' then
     redis.call('ZSCORE', ready, id)
     redis.call('SISMEMBER', owned_by(owner), id)
 end
-local shelf, due = BY_END, now
-if ends then
-    if keep then shelf, due = EXPIRING, string.format('%.17g', tonumber(now) + tonumber(keep)) end
-    redis.call('ZSCORE', shelf, id)
-end
+local shelf, due = shelf_of(now, keep)
+if ends then redis.call('ZSCORE', shelf, id) end
 
 for number = FIRST_RECORD, #ARGV do redis.call('RPUSH', journal, ARGV[number]) end
 if reason then redis.call('HSET', head, 'reason', reason)
@@ -69,4 +68,4 @@ elseif release == '1' then
     announce_work(queue)
 end
 if ends then announce_end(id) else announce_journal(id, redis.call('LLEN', journal)) end
-return 1
+return 'appended'

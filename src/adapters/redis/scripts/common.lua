@@ -9,6 +9,7 @@
 local prefix, now = ARGV[1], ARGV[3]
 local shard = prefix .. ARGV[2] .. ':'
 local TOKEN, WORKFLOWS = shard .. 'token', shard .. 'workflows'
+local IDS = shard .. 'ids'
 local BY_END, EXPIRING = shard .. 'ended', shard .. 'expiring'
 local WORKERS, ALIVE = shard .. 'workers', shard .. 'alive'
 local PAUSED = 'paused'
@@ -43,6 +44,12 @@ local function announce_end(id)
 end
 
 local function later(one, other) if tonumber(one) > tonumber(other) then return one end return other end
+
+-- Returns the sorted set from which an execution that ends now is forgotten, and its score there.
+local function shelf_of(ended, keep)
+    if keep then return EXPIRING, string.format('%.17g', tonumber(ended) + tonumber(keep)) end
+    return BY_END, ended
+end
 
 local function type_of(key) return redis.call('TYPE', key).ok end
 

@@ -14,6 +14,7 @@ for _, id in ipairs(over) do
     redis.call('UNLINK', head_of(id), journal_of(id), inbox_of(id), message_ids_of(id), summary_of(id))
     redis.call('ZREM', EXPIRING, id)
     redis.call('ZREM', BY_END, id)
+    redis.call('ZREM', IDS, id)
     announce_journal(id, 0)
     for name, value in pairs(fields) do
         if name:sub(1, 4) == 'tag:' then redis.pcall('ZREM', tagged_of(name:sub(5), value), id) end

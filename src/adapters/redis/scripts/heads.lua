@@ -5,6 +5,8 @@ local limit, after_created, after_id, first_at, end_at = tonumber(ARGV[4]), ARGV
 local workflow, status, waiting, prefix_of_id = given(ARGV[9]), given(ARGV[10]), given(ARGV[11]), ARGV[12]
 local FIRST_TAG = 13
 local LOOKED_AT_MAX = 2000
+-- So many executions, and no more, are found by the beginning of their ids and sorted.
+local FEW_IDS = 1000
 
 -- Sorted sets compare ids byte by byte. Lua compares text as the locale of the server does.
 local function is_above(one, other)
@@ -30,9 +32,41 @@ local function rank_of_first(key)
     return math.max(rank, low)
 end
 
+-- Returns {id, created, id, created, ...}, the newest first: all executions whose id begins as it should, from the
+-- place on. Returns nil if they are not few.
+local function few_ids()
+    if prefix_of_id == '' then return nil end
+    -- No byte of UTF-8 is 255.
+    local ids = redis.call('ZRANGE', IDS, '[' .. prefix_of_id, '(' .. prefix_of_id .. '\255', 'BYLEX',
+        'LIMIT', 0, FEW_IDS + 1)
+    if #ids > FEW_IDS then return nil end
+    local found = {}
+    for place, id in ipairs(ids) do
+        -- A head that was damaged may be of another type; then this is an error, as a table.
+        local at = redis.pcall('HGET', head_of(id), 'created')
+        local created = type(at) == 'string' and tonumber(at)
+        if created and (end_at == '' or created < tonumber(end_at)) and (after_created == ''
+            or created < tonumber(after_created)
+            or created == tonumber(after_created) and is_above(after_id, id)) then
+            found[#found + 1] = {id = id, at = at, created = created, place = place}
+        end
+    end
+    table.sort(found, function (one, other)
+        return one.created > other.created or one.created == other.created and one.place > other.place
+    end)
+    local flat = {}
+    for _, one in ipairs(found) do
+        flat[#flat + 1] = one.id
+        flat[#flat + 1] = one.at
+    end
+    return flat
+end
+
 -- The sorted sets that have every execution that is wanted. Whatever else the filter says is looked up.
-local keys = {}
-if ARGV[FIRST_TAG] then keys[1] = tagged_of(ARGV[FIRST_TAG], ARGV[FIRST_TAG + 1])
+local few, keys = few_ids(), {}
+if few then
+    -- They are read already.
+elseif ARGV[FIRST_TAG] then keys[1] = tagged_of(ARGV[FIRST_TAG], ARGV[FIRST_TAG + 1])
 elseif waiting then keys[1] = waiting_of(waiting)
 else
     for _, name in ipairs(workflow and {workflow} or redis.call('SMEMBERS', WORKFLOWS)) do
@@ -42,6 +76,7 @@ end
 local at_once = math.max(4, math.ceil(limit / #keys))
 
 local function more(source)
+    if not source.key then return false end
     source.found = redis.call('ZREVRANGE', source.key, source.rank, source.rank + at_once - 1, 'WITHSCORES')
     source.rank, source.at = source.rank + at_once, 1
     source.created = tonumber(source.found[2])
@@ -49,6 +84,7 @@ local function more(source)
 end
 
 local sources = {}
+if few and few[1] then sources[1] = {found = few, at = 1, created = tonumber(few[2])} end
 for _, key in ipairs(keys) do
     local source = {key = key, rank = rank_of_first(key)}
     if more(source) then sources[#sources + 1] = source end

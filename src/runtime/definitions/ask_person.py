@@ -1,0 +1,32 @@
+"""A tool by which an agent asks a person."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from outlast.runtime.definitions import workflow
+
+
+def AskPerson(  # reads as a tool
+    to: str | None = None, *, timeout: timedelta | None = None
+) -> Callable[[str], Awaitable[str]]:
+    """Return a tool `ask_person`: the model asks a question, and gets a person's answer as the result.
+
+    The question is one of `workflow.ask`, in the same inbox. If nobody answers within `timeout`, the call
+    fails with a `TimeoutError`, which the model gets as the result. A run outside workflows needs an `id`.
+
+    Args:
+        to: The people who are asked, as they are known to those who look at the inbox.
+        timeout: The longest time to wait; as long as it takes by default.
+    """
+
+    async def ask_person(question: str) -> str:
+        """Ask a person, and wait for the answer.
+
+        Args:
+            question: The question, with all that one must know to answer it.
+        """
+        return await workflow.ask(question, timeout=timeout, to=to)
+
+    return ask_person

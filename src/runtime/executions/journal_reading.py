@@ -1,0 +1,41 @@
+"""Reading a journal in portions: others run meanwhile, however long it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from outlast.core.records import AnyRecord, decode_record
+from outlast.ports.clock import Clock
+from outlast.ports.journal import Store
+from outlast.runtime.executions.store_retry import patiently
+from outlast.runtime.isolation.pace import Pace
+
+RECORDS_AT_ONCE = 256
+"""The most records that one call of the store reads."""
+
+
+async def read_journal(store: Store, clock: Clock, execution_id: str, after: int = 0) -> list[bytes]:
+    """Return the records of a journal from number `after` on; the store reads them a few at a time.
+
+    Raises:
+        StorageError: the store failed for longer than it was worth waiting.
+    """
+    records: list[bytes] = []
+
+    async def read() -> Sequence[bytes]:
+        return await store.read(execution_id, after + len(records), RECORDS_AT_ONCE)
+
+    while True:
+        page = await patiently(read, clock, doing=f"execution {execution_id}")
+        records += page
+        if len(page) < RECORDS_AT_ONCE:
+            return records
+
+
+async def decoded(records: Sequence[bytes]) -> AsyncIterator[AnyRecord]:
+    """Yield what the records of a journal are."""
+    pace = Pace()
+    for record in records:
+        if pace.is_due():
+            await pace.pause()
+        yield decode_record(record)

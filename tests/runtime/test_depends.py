@@ -1,0 +1,174 @@
+"""Dependencies of activities, one rule at a time, in plain calls and on the memory backend."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import outlast
+import outlast.testing
+
+opened: list[str] = []
+"""The events of the factories, in order."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_opened() -> None:
+    opened.clear()
+
+
+async def pool() -> AsyncIterator[str]:
+    opened.append("pool opened")
+    yield "pool"
+    opened.append("pool closed")
+
+
+def client(of: str = outlast.Depends(pool)) -> Iterator[str]:
+    assert threading.current_thread() is not threading.main_thread()
+    opened.append("client opened")
+    yield f"client of {of}"
+    opened.append("client closed")
+
+
+async def session(over: str = outlast.Depends(client)) -> str:
+    opened.append("session made")
+    return f"session over {over}"
+
+
+@outlast.activity(name="depends_ask")
+async def ask(question: str, over: str = outlast.Depends(session, scope="attempt"), times: int = 1) -> str:
+    """Ask a question.
+
+    Args:
+        question: The question.
+        times: How often.
+    """
+    return f"{question} {times} over the {over}"
+
+
+@outlast.activity(name="depends_count")
+def count(to: int, of: str = outlast.Depends(client)) -> str:
+    """Count in a thread."""
+    assert threading.current_thread() is not threading.main_thread()
+    return f"{to} of the {of}"
+
+
+@outlast.workflow.define(name="depends.asker")
+class Asker:
+    @outlast.workflow.entrypoint
+    async def run(self) -> list[str]:
+        return [await ask("Why?"), await ask("How?", times=2), await count(3)]
+
+
+SESSION = "session over client of pool"
+ANSWERS = [f"Why? 1 over the {SESSION}", f"How? 2 over the {SESSION}", "3 of the client of pool"]
+
+
+async def test_what_a_dependency_needs_is_made_before_it_and_closed_after() -> None:
+    assert await outlast.execute_workflow(Asker, backend="memory://") == ANSWERS
+    made = ["pool opened", "client opened", "session made", "session made"]
+    assert opened == [*made, "client closed", "pool closed"]
+
+
+async def test_a_plain_call_makes_it_for_itself_or_is_given_it() -> None:
+    assert await ask("Why?") == ANSWERS[0]
+    assert opened == ["pool opened", "client opened", "session made", "client closed", "pool closed"]
+    opened.clear()
+    assert await ask("Why?", over="phone") == "Why? 1 over the phone"
+    assert opened == []
+
+
+def test_models_and_journals_see_the_other_parameters() -> None:
+    signature = ask.definition.signature
+    assert list(signature.parameters["properties"]) == ["question", "times"]  # type: ignore[arg-type]
+    assert signature.description == "Ask a question."
+
+
+async def test_workflow_code_cannot_give_it() -> None:
+    @outlast.workflow.define(name="depends.giver")
+    class Giver:
+        @outlast.workflow.entrypoint
+        async def run(self) -> str:
+            return await ask("Why?", over="phone")
+
+    with pytest.raises(outlast.ExecutionFailed, match="over") as raised:
+        await outlast.execute_workflow(Giver, backend="memory://")
+    assert isinstance(raised.value.__cause__, TypeError)
+
+
+async def test_a_test_puts_another_factory_in_its_place() -> None:
+    @contextmanager
+    def fake() -> Iterator[str]:
+        yield "fake"
+
+    with outlast.testing.override(client, lambda: "fake client"):
+        with outlast.testing.override(pool, fake):
+            answers = await outlast.execute_workflow(Asker, backend="memory://")
+        assert await count(1) == "1 of the fake client"
+    assert answers == [
+        "Why? 1 over the session over fake client",
+        "How? 2 over the session over fake client",
+        "3 of the fake client",
+    ]
+    assert opened == ["session made", "session made"]
+    assert await count(1) == "1 of the client of pool"
+
+
+async def test_a_factory_that_fails_fails_the_attempt_and_is_called_again() -> None:
+    failures = [ConnectionError("no route"), ConnectionError("no route")]
+
+    async def flaky() -> str:
+        if failures:
+            raise failures.pop()
+        return "line"
+
+    @outlast.activity(name="depends_flaky", retry_policy_initial_interval=timedelta(0))
+    async def use(over: str = outlast.Depends(flaky)) -> str:
+        """Use a line."""
+        return f"{over}, attempt {outlast.activity.info().attempt}"
+
+    @outlast.workflow.define(name="depends.flaky")
+    class Flaky:
+        @outlast.workflow.entrypoint
+        async def run(self) -> str:
+            return await use()
+
+    assert await outlast.execute_workflow(Flaky, backend="memory://") == "line, attempt 3"
+
+
+def test_what_cannot_be_a_dependency_is_refused_where_it_is_written() -> None:
+    def needs_more(name: str) -> str:
+        return name
+
+    async def per_attempt(over: str = outlast.Depends(pool, scope="attempt")) -> str:
+        return over
+
+    with pytest.raises(outlast.DefinitionError, match="not str"):
+        outlast.Depends("pool")  # type: ignore[arg-type]
+    with pytest.raises(outlast.DefinitionError, match="nothing is given for its parameter 'name'"):
+        outlast.Depends(needs_more)
+    with pytest.raises(outlast.DefinitionError, match="what ends with an attempt"):
+        outlast.Depends(per_attempt)
+    with pytest.raises(outlast.DefinitionError, match='use "worker" or "attempt"'):
+        outlast.Depends(pool, scope="process")  # type: ignore[arg-type]
+
+
+def test_workflow_code_has_no_dependencies() -> None:
+    def tool(over: str = outlast.Depends(pool)) -> str:
+        """Be pure."""
+        return over
+
+    with pytest.raises(outlast.DefinitionError, match="'tool', a tool of agent 'clerk',"):
+        outlast.Agent(model="m", name="clerk", tools=[tool])
+    with pytest.raises(outlast.DefinitionError, match="run\\(\\) has a parameter with Depends"):
+
+        @outlast.workflow.define(name="depends.inside")
+        class Inside:
+            @outlast.workflow.entrypoint
+            async def run(self, over: str = outlast.Depends(pool)) -> Any:
+                return over
