@@ -2,7 +2,7 @@
 # Needed beforehand: Python 3.11 or newer with pip, and make.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format lint types imports coverage test bench fuzz nightly
+.PHONY: help setup demo example check docs format lint types imports coverage test bench fuzz nightly
 
 UV := .tools/bin/uv
 BIN := .venv/bin
@@ -39,7 +39,10 @@ setup: $(UV) ## create or update .venv from uv.lock
 demo: setup ## see agents survive the death of their process
 	@$(BIN)/outlast demo
 
-check: lint types imports coverage ## check format, style, strict types, imports and the coverage of the core
+example: setup ## run an example: make example NAME=handoff
+	@$(BIN)/python examples/$(or $(NAME),handoff).py
+
+check: lint types imports coverage docs ## check format, style, strict types, imports, the coverage of the core and the docs
 
 test: coverage $(MCP_SERVERS) ## run every test once
 	$(PYTEST) --ignore tests/core
@@ -59,21 +62,23 @@ types: setup ## check types, strictly
 imports: setup ## check that imports point one way
 	$(BIN)/lint-imports --no-logo
 
+docs: $(UV) ## build the site of the docs into build/site
+	@UV_PROJECT_ENVIRONMENT=.tools/docs $(UV) sync --frozen --quiet --only-group docs
+	@ln -sfn ../../src .tools/docs/outlast
+	.tools/docs/bin/zensical build --strict --clean
+	@! grep -rE '<(script|link|img)[^>]+(src|href)="(https?:)?//' --include='*.html' build/site || \
+		{ echo "A page loads something from elsewhere when it is read; put a copy into docs." >&2; false; }
+
 coverage: setup ## run tests/core, and check that they alone cover the core
 	$(BIN)/coverage run -m pytest tests/core
 	$(BIN)/coverage report
 
-bench: setup ## run the benchmarks
-	$(BIN)/python -m benchmarks
-	$(BIN)/python -m benchmarks.checking
-	$(BIN)/python -m benchmarks.finding
-	$(BIN)/python -m benchmarks.mcp
-	$(BIN)/python -m benchmarks.models
-	$(BIN)/python -m benchmarks.redis
-	$(BIN)/python -m benchmarks.temporal
+bench: setup ## compare a turn with bare drivers and with peers, and measure the rest: one table
+	$(BIN)/python -m benchmarks --json benchmarks.json
 
 fuzz: setup $(MCP_SERVERS) ## run the property tests with 2000 examples each: two hours
 	$(NIGHTLY) -m hypothesis
 
 nightly: fuzz ## run these, and the tests that take long: crowds, chaos, and processes killed at 50 random moments
 	$(NIGHTLY) -m "(nightly or crash) and not hypothesis"
+	$(BIN)/python -m outlast.testing.simulation --nightly 100000 --processes $$(nproc 2>/dev/null || sysctl -n hw.ncpu)
