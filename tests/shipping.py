@@ -14,6 +14,8 @@ from typing import Any
 import outlast
 from outlast import workflow
 from outlast.adapters.scripted import call, say
+from outlast.core.usage import Usage
+from outlast.ports.llm import ModelReply
 
 SECRET = "a prompt that nobody else may read"
 
@@ -54,7 +56,8 @@ def replies(request: Any) -> Any:
             return call("weigh", {"what": SECRET})
         case 2:
             return call("ship", {"what": SECRET})
-    return say(SECRET)
+    usage = Usage(prompt_tokens=7, completion_tokens=2, total_tokens=9)
+    return ModelReply(entries=(say(SECRET),), usage=usage)
 
 
 @workflow.define(name="shipping")

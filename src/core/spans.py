@@ -519,11 +519,11 @@ def _run_of(scheduled: StepScheduled) -> str | None:
 
 
 def _tokens(usage: JSON) -> dict[str, int]:
-    """Return the tokens of a model call, by attribute."""
-    if not isinstance(usage, dict):
+    """Return the tokens of a model call, by attribute; none if its usage is not known."""
+    if not isinstance(usage, dict) or not usage:
         return {}
     counts = {
-        "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
-        "gen_ai.usage.output_tokens": usage.get("completion_tokens"),
+        "gen_ai.usage.input_tokens": usage.get("prompt_tokens", 0),
+        "gen_ai.usage.output_tokens": usage.get("completion_tokens", 0),
     }
     return {name: count for name, count in counts.items() if isinstance(count, int)}

@@ -225,7 +225,7 @@ async def test_a_script_that_is_used_up_says_so() -> None:
     async with cloud(ScriptedModel({"other": [[Call("f")]]}), expects_errors=True) as world:
         with pytest.raises(errors.SDKError, match="no replies for agent None with model 'm'") as raised:
             await start(world)
-        assert raised.value.status_code == 500
+        assert raised.value.status_code == 400, "no client tries it again"
         assert [type(error) for error in world.server.errors] == [ScriptExhausted]
 
 

@@ -100,7 +100,7 @@ class ModelCaller:
         """Return the reply of the model.
 
         Raises:
-            ApiError: the reply has a `Refuse`; or the model failed, then with status 500 and the reason.
+            ApiError: the reply has a `Refuse`; or the model failed, then with status 400 and the reason.
         """
         try:
             answer = self._model(call)

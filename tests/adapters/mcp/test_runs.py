@@ -52,7 +52,8 @@ class Script:
     async def run(self, waits: bool = False) -> list[str]:
         agent = outlast.Agent(model="m", name="solo", mcp_clients=Scene.clients)
         self.is_over = not waits
-        results = [await outlast.Runner.run(agent, "go", outlast.ScriptedSession({"solo": Scene.script}))]
+        session = outlast.ScriptedSession({"solo": Scene.script}, may_call_unknown_tools=True)
+        results = [await outlast.Runner.run(agent, "go", session)]
         await outlast.workflow.wait_condition(lambda: self.is_over)
         results.append(
             await outlast.Runner.run(agent, "again", outlast.ScriptedSession({"solo": [say("done")]}))
