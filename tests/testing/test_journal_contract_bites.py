@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from contextlib import AsyncExitStack
 
 import pytest
 from hypothesis import Phase, settings
@@ -12,6 +10,7 @@ from hypothesis import Phase, settings
 from outlast.adapters.memory.store import Medium, MemoryStore
 from outlast.core.errors import OutlastError
 from outlast.ports.journal import Catalogue, Inbox, Journal, Leases, Presence
+from outlast.testing.conformance.biting import names_of_tests, run_test
 from outlast.testing.contracts.journal.breaking import BreakingContract
 from outlast.testing.contracts.journal.contract import JournalContract
 from outlast.testing.contracts.journal.stage import JournalContractBase
@@ -47,33 +46,6 @@ def contract_for(store_class: type[MemoryStore]) -> type[JournalContract]:
     return ContractOfIt
 
 
-def names_of_tests(beginning: str = "") -> list[str]:
-    return [
-        name for name in dir(JournalContract) if name.startswith(f"test_{beginning}") and "random" not in name
-    ]
-
-
-def run(contract: type[JournalContractBase], name: str) -> None:
-    """Do with one test what pytest does."""
-
-    async def run_async() -> None:
-        async with AsyncExitStack() as closing:
-            storage = contract.new_storage()
-            closing.push_async_callback(storage.dispose)
-            arguments: dict[str, object] = {"storage": storage}
-            if "store" in parameters:
-                arguments["store"] = store = await storage.open().__aenter__()
-                closing.push_async_exit(store)
-            await method(**{parameter: arguments[parameter] for parameter in parameters})
-
-    method = getattr(contract(), name)
-    parameters = inspect.signature(method).parameters
-    if inspect.iscoroutinefunction(method):
-        asyncio.run(run_async())
-    else:
-        method()
-
-
 def failures(store_class: type[MemoryStore], names: list[str]) -> list[str]:
     return failures_of(contract_for(store_class), names)
 
@@ -82,7 +54,7 @@ def failures_of(contract: type[JournalContractBase], names: list[str]) -> list[s
     failed = []
     for name in names:
         try:
-            run(contract, name)
+            run_test(contract, name)
         except pytest.skip.Exception:
             continue
         except (Exception, pytest.fail.Exception):
@@ -105,12 +77,12 @@ def explore(store_class: type[MemoryStore]) -> None:
 
 
 def test_a_store_without_a_mistake_passes_as_it_is_run_here() -> None:
-    assert failures(MemoryStore, names_of_tests()) == []
+    assert failures(MemoryStore, names_of_tests(JournalContract)) == []
 
 
 @pytest.mark.parametrize("store_class", MISTAKES, ids=lambda store_class: store_class.__name__)
 def test_a_broken_store_fails_a_test_of_what_it_breaks(store_class: type[BrokenStore]) -> None:
-    names = names_of_tests(store_class.breaks)
+    names = names_of_tests(JournalContract, store_class.breaks)
     assert names
     assert failures(store_class, names) != []
 
@@ -127,7 +99,7 @@ def test_random_programs_find_a_broken_store(store_class: type[BrokenStore]) -> 
 
 @pytest.mark.parametrize("store_class", UNSEEN_STORES, ids=lambda store_class: store_class.__name__)
 def test_a_mistake_that_is_said_to_be_out_of_sight_passes(store_class: type[BrokenStore]) -> None:
-    assert failures(store_class, names_of_tests()) == []
+    assert failures(store_class, names_of_tests(JournalContract)) == []
 
 
 def failures_when_broken(new_storage: type[FarStorage], patience_seconds: float = 0.25) -> list[str]:
@@ -135,11 +107,11 @@ def failures_when_broken(new_storage: type[FarStorage], patience_seconds: float 
         pass
 
     ContractOfIt.new_storage, ContractOfIt.patience_seconds = new_storage, patience_seconds
-    return failures_of(ContractOfIt, names_of_tests("breakable_"))
+    return failures_of(ContractOfIt, names_of_tests(JournalContract, "breakable_"))
 
 
 def test_storage_that_can_be_cut_off_passes() -> None:
-    assert len(names_of_tests("breakable_")) >= 5
+    assert len(names_of_tests(JournalContract, "breakable_")) >= 5
     assert failures_when_broken(FarStorage, patience_seconds=10.0) == []
 
 
@@ -159,5 +131,5 @@ def test_every_promise_is_tested_and_broken() -> None:
     }
     assert promises >= {"J1", "J12", "I1", "I3", "L1", "L5", "P1", "P4", "K1", "K4"}
     for promise in promises:
-        assert names_of_tests(f"{promise.lower()}_")
+        assert names_of_tests(JournalContract, f"{promise.lower()}_")
         assert [s for s in MISTAKES if s.breaks == f"{promise.lower()}_"]

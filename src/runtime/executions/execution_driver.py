@@ -14,7 +14,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -296,21 +295,18 @@ class Driver:
             # Whoever sends a request to go on resumes what is held after that. So either we see the request,
             # or they see the hold, also if this worker is lost right after it.
             seen = pause.read_up_to
-            with suppress(MessagesUnseen):
-                await self._append(
-                    batch,
-                    Commit(
-                        consumed=pause.number,
-                        release=True,
-                        hold=True,
-                        seen=seen,
-                        reason=reason,
-                        waiting=PAUSED,
-                    ),
-                )
+            commit = Commit(
+                consumed=pause.number, release=True, hold=True, seen=seen, reason=reason, waiting=PAUSED
+            )
+            try:
+                await self._append(batch, commit)
+            except MessagesUnseen:
+                self._has_mail = True
+                await self._look_for_end_of_pause()
+                if pause.read_up_to == seen:
+                    raise  # The store counts a message that it does not show.
+            else:
                 return True
-            self._has_mail = True
-            await self._look_for_end_of_pause()
         await self._append(batch, Commit(consumed=pause.number))
         self._machine.note(ExecutionResumed(at=self._now()))
         return False
@@ -449,13 +445,17 @@ class Driver:
         )
         while seen is not None:
             # Whoever cancels it resumes what is held after that: they see the hold, or we see the request.
-            with suppress(MessagesUnseen):
+            try:
                 await self._append(
                     replace(batch, records=(*batch.records, *held)), replace(commit, seen=seen)
                 )
+            except MessagesUnseen as refusal:
+                seen = await self._seen_without_cancellation()
+                if seen == refusal.seen:
+                    raise  # The store counts a message that it does not show.
+            else:
                 logger.error("execution %s is held: %s", execution_id, reason)
                 return True
-            seen = await self._seen_without_cancellation()
         return False
 
     async def _seen_without_cancellation(self) -> int | None:

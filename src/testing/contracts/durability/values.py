@@ -228,9 +228,9 @@ class ValueContract(DurabilityContractBase):
     async def test_d12_a_value_that_cannot_be_kept_never_leaves_the_code_that_made_it(
         self, stage: Stage
     ) -> None:
-        started = {name: await stage.start(Exits, name) for name in REFUSED}
         await stage.worker(Exits)
-        for name, (execution, world) in started.items():
+        for name in REFUSED:
+            execution, world = await stage.start(Exits, name)
             for attempt in (execution.query("look", name), execution.update("change", name)):
                 with pytest.raises((Unserialisable, UpdateFailed)):
                     await stage.soon(attempt)
