@@ -368,10 +368,10 @@ class Environment:
         if self._jumps >= JUMPS_MAX:
             return Stalled(
                 f"{what} has not ended by {self.now:%Y-%m-%d}, after {JUMPS_MAX} jumps of the clock; it "
-                f"waits for {waits}. Does it run for ever? Then use `env.skip`, not its result"
+                f"waits for {waits}. If it is meant to run for ever, let time pass with `env.skip`"
             )
         if self._worker is None:
-            waits += "; and there is no worker: `crash_worker(restart=False)` has ended it"
+            waits += "; no worker runs, since `crash_worker(restart=False)` ended it"
         return Stalled(f"{what} cannot go on, however much time passes: it waits for {waits}")
 
     async def _waits_of(self, description: ExecutionDescription) -> str:
