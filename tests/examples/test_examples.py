@@ -122,7 +122,7 @@ def test_an_example_says_how_to_run_it(example: str) -> None:
 
 def test_make_runs_the_example_that_it_is_given() -> None:
     made = subprocess.run(
-        ["make", "--dry-run", "example", "NAME=chapters"],
+        ["make", "--dry-run", "--no-print-directory", "example", "NAME=chapters"],
         cwd=EXAMPLES.parent,
         capture_output=True,
         text=True,
