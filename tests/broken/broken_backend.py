@@ -22,7 +22,7 @@ class BrokenBackend(InStore):
         super().__init__(storage)
         self._replaced = ExitStack()
         for owner, name, other in self.replaced:
-            self._replaced.enter_context(patch.object(owner, name, other, create=True))
+            self._replaced.enter_context(patch.object(owner, name, other))
 
     async def dispose(self) -> None:
         self._replaced.close()

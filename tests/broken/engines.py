@@ -434,15 +434,19 @@ def _holds_whatever_fails(
     return retried(execution_id, records, at, again=True), ExecutionHeld(at=at, reason=reason)
 
 
-async def _overlooks_cancels(self: execution_driver.Driver) -> bool:
-    return False
+async def _overlooks_cancels(self: execution_driver.Driver) -> int:
+    inbox = self._services.store
+    page = await inbox.messages(
+        self.claim.execution_id, self.claim.consumed, execution_driver.MESSAGES_AT_ONCE
+    )
+    return max([self._live.consumed, *(one.number for one in page)])
 
 
 class HoldsWhatWasCancelled(BrokenBackend):
     """A failure is held though there was a request to cancel, which the code did not get before it failed."""
 
     breaks = "d24_cancel_ends_what_is_held_also"
-    replaced = ((execution_driver.Driver, "_is_cancelled", _overlooks_cancels),)
+    replaced = ((execution_driver.Driver, "_seen_without_cancellation", _overlooks_cancels),)
 
 
 class RepeatsWhatIsDoneOnce(BrokenBackend):
