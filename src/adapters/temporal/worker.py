@@ -112,6 +112,7 @@ class TemporalWorker:
             default_heartbeat_throttle_interval=timedelta(seconds=HURRY_SECONDS),
             graceful_shutdown_timeout=options.graceful_shutdown_timeout,
         )
+        runner.drop = worker._bridge_worker.request_workflow_eviction  # the SDK has no public way
         self._running = asyncio.create_task(_work(worker), name="outlast temporal worker")
         self._stack.push_async_callback(_stop, worker, self._running, attempts)
         return self

@@ -27,6 +27,7 @@ from temporalio.worker import (
 
 from outlast.adapters.temporal.carried import Carried
 from outlast.adapters.temporal.driver import TemporalDriver
+from outlast.adapters.temporal.early_jobs import EarlyJobs
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import application_error, rejection
 from outlast.adapters.temporal.kept_records import RECORDS_QUERY
@@ -84,6 +85,8 @@ class ClosingRunner(UnsandboxedWorkflowRunner):
     def __init__(self, departed: Callable[[str, str], object] = lambda execution_id, run_id: None) -> None:
         """Call `departed`, in any thread, when code departs from the history of an execution."""
         self._departed = departed
+        self.drop: Callable[[str], object] = lambda run_id: None
+        """Asks the worker to drop a run from its cache, from any thread; a replayer has none."""
         self._open: dict[TemporalDriver, threading.Lock] = {}
         """By driver, the lock that a thread of Temporal's holds while it runs the code."""
 
@@ -100,6 +103,7 @@ class ClosingRunner(UnsandboxedWorkflowRunner):
         is_ours = det.defn.cls is DurableWorkflow
         begin_activation = wait_for_all_that_arrives(instance) if is_ours else _as_it_is
         activate = instance.activate
+        early = EarlyJobs(lambda: self.drop(det.info.run_id))
 
         def activate_or_close(act: Any) -> Any:
             dropped = next((job for job in act.jobs if job.HasField("remove_from_cache")), None)
@@ -110,6 +114,8 @@ class ClosingRunner(UnsandboxedWorkflowRunner):
                     for driver in drivers:
                         driver.close()
                         self._open.pop(driver, None)
+                if is_ours:
+                    early.sift(act)
                 begin_activation(act)
                 return activate(act)
 
