@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
+from temporalio.worker._workflow import _WorkflowWorker
 
 import outlast
 from outlast.adapters.temporal import TemporalBackend, portions
@@ -131,6 +133,24 @@ async def test_a_flood_of_signals_is_given_to_the_code_in_portions(
     records = [record async for record in execution.records()]
     assert not [record for record in records if isinstance(record, TimerFired)]
     assert sum(isinstance(record, SignalReceived) for record in records) == FLOOD
+
+
+async def test_a_large_workflow_task_has_more_time_than_the_sdk_gives_it(
+    backend: TemporalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow machine the SDK would take it for a deadlock, at each try."""
+    begin = _WorkflowWorker.__init__
+
+    def begin_in_a_hurry(worker: _WorkflowWorker, **options: Any) -> None:
+        begin(worker, **options)
+        worker._deadlock_timeout_seconds = 0.001  # type: ignore[assignment]
+
+    monkeypatch.setattr(_WorkflowWorker, "__init__", begin_in_a_hurry)
+    execution, result = await flooded(backend, ["note"] * FLOOD, FLOOD)
+    assert result is not None
+    assert len(result) == FLOOD
+    kinds = {event.event_type for event in (await history_of(backend, execution)).events}
+    assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in kinds
 
 
 hows = st.sampled_from(["note", "note", "work", "look", "sleep", "pause", "resume"])

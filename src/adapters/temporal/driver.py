@@ -68,7 +68,7 @@ from outlast.ports.durability.workflow_context import WorkflowInfo
 from outlast.ports.live_code import START, KeptHistory, MakeLiveCode
 
 RUNNING_SECONDS_MAX = 1.8
-"""The longest time for which code may run after one input: Temporal gives up a workflow task after 2 s."""
+"""The longest time for which code may compute after one input; see also `worker.DEADLOCK_SECONDS`."""
 
 
 @dataclass(slots=True)

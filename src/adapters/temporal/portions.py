@@ -1,7 +1,7 @@
 """Portions of inputs: in one workflow task of Temporal, the code gets so many of them and no more.
 
-Temporal hands over at once all that has come since the last task, a thousand signals as well as one, and its
-SDK gives a workflow two seconds for them. So whatever does not fit into a portion waits, in its order, and
+Temporal hands over at once all that has come since the last task, a thousand signals as well as one, and a
+workflow has a few seconds for them. So whatever does not fit into a portion waits, in its order, and
 with it all that comes later. A timer of the driver, which is in the history under the name `NEXT_INPUTS`,
 brings the workflow task that gets the next portion.
 

@@ -30,6 +30,13 @@ from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.journal import WorkerCard
 from outlast.ports.toolkit import Toolkit
 
+DEADLOCK_SECONDS = 8.0
+"""The time after which the SDK gives up a workflow task and interrupts its thread.
+
+Its own two seconds also pass while the machine is busy, or while Python collects garbage. A workflow task
+that brings thousands of signals would then fail at each try. The server takes a task back after 10 s.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class TemporalWorkerOptions:
@@ -112,7 +119,10 @@ class TemporalWorker:
             default_heartbeat_throttle_interval=timedelta(seconds=HURRY_SECONDS),
             graceful_shutdown_timeout=options.graceful_shutdown_timeout,
         )
-        runner.drop = worker._bridge_worker.request_workflow_eviction  # the SDK has no public way
+        # The SDK has no public way for either.
+        runner.drop = worker._bridge_worker.request_workflow_eviction
+        assert worker._workflow_worker is not None
+        worker._workflow_worker._deadlock_timeout_seconds = DEADLOCK_SECONDS  # type: ignore[assignment]
         self._running = asyncio.create_task(_work(worker), name="outlast temporal worker")
         self._stack.push_async_callback(_stop, worker, self._running, attempts)
         return self
