@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import outlast
@@ -73,12 +74,22 @@ class Trouble:
             self.happened["worker has ended"] += self.processes.supervise()
             await asyncio.sleep(0.05)
 
+    async def any_worker(self) -> ForkServerProcess:
+        """Return any worker, as soon as all are at work.
+
+        On a slow machine it takes long until one has begun: the others must get something done meanwhile.
+        """
+        while True:
+            if self.processes.alive and self.processes.are_all_at_work:
+                return self.chance.choice(self.processes.alive)
+            await asyncio.sleep(0.05)
+
     async def worker_is_killed(self) -> None:
-        await self.processes.end(self.chance.choice(self.processes.alive), signal.SIGKILL)
+        await self.processes.end(await self.any_worker(), signal.SIGKILL)
         self.processes.begin()
 
     async def worker_is_paused_past_its_lease(self) -> None:
-        paused = self.chance.choice(self.processes.alive)
+        paused = await self.any_worker()
         self.processes.send(paused, signal.SIGSTOP)
         await asyncio.sleep(1.5 * self.processes.lease_seconds)
         self.processes.send(paused, signal.SIGCONT)

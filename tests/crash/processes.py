@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from outlast.core.errors import StorageUnavailable
 from outlast.testing.contracts.crash.processes import FORK_SERVER
 from outlast.testing.contracts.crash.processes import Processes as SuiteProcesses
-from tests.crash.worker_process import work_in_this_process
+from tests.crash.worker_process import announcement, work_in_this_process
 
 FORK_SERVER.set_forkserver_preload(
     ["tests.crash.worker_process", "outlast.adapters.redis", "outlast.adapters.sqlite"]
@@ -32,3 +32,11 @@ class Processes(SuiteProcesses):
 
     def target(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
         return work_in_this_process, (self.url, str(self.effects.path), self.lease_seconds)
+
+    @property
+    def are_all_at_work(self) -> bool:
+        """True if the worker of every process has begun to work."""
+        return all(
+            process.pid is not None and announcement(self.effects.path, process.pid).exists()
+            for process in self.alive
+        )

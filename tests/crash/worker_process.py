@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import outlast
@@ -25,5 +28,25 @@ def work_in_this_process(url: str, effects: str, lease_seconds: float, **options
     os.environ[EFFECTS] = effects
     remember_looks_at_the_clock(SystemClock)
     remember_looks_at_the_clock(ServerClock)
-    lease = timedelta(seconds=lease_seconds)
-    asyncio.run(outlast.run_worker(WORKFLOWS, url, lease=lease, **options))
+    announced = announcement(Path(effects), os.getpid())
+
+    async def work() -> None:
+        async with outlast.connect(url) as backend:
+            begin = backend.worker
+
+            @asynccontextmanager
+            async def begin_and_announce(*given: Any, **options: Any) -> AsyncIterator[Any]:
+                async with begin(*given, **options) as worker:
+                    announced.touch()
+                    yield worker
+
+            backend.worker = begin_and_announce  # type: ignore[method-assign]
+            lease = timedelta(seconds=lease_seconds)
+            await outlast.run_worker(WORKFLOWS, backend, lease=lease, **options)
+
+    asyncio.run(work())
+
+
+def announcement(effects: Path, process_id: int) -> Path:
+    """Return the file that is there once the worker of that process works."""
+    return effects.with_name(f"worker-{process_id}-works")
