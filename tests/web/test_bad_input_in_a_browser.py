@@ -19,6 +19,7 @@ from starlette.routing import Route
 import outlast
 from outlast import workflow
 from outlast.adapters.scripted import call, say
+from outlast.core.records import FORMAT
 from outlast.core.usage import Usage
 from outlast.ports.durability.backend import Backend
 from outlast.ports.llm import ModelReply, ModelRequest
@@ -275,7 +276,7 @@ async def test_a_worker_that_is_too_old_for_a_journal_is_named_in_the_list_and_o
         await backend.start(Echo, "x", id="e-1")
         with sqlite3.connect(path) as file:
             [body] = file.execute("SELECT body FROM record").fetchone()
-            newer = body.replace(b'"format":1', b'"format":2')
+            newer = body.replace(b'"format":%d' % FORMAT, b'"format":%d' % (FORMAT + 1))
             assert newer != body
             file.execute("UPDATE record SET body = ?", (newer,))
         file.close()
@@ -285,4 +286,4 @@ async def test_a_worker_that_is_too_old_for_a_journal_is_named_in_the_list_and_o
             await page.get_by_role("link", name="e-1").click()
             await expect(page.get_by_role("alert").first).to_contain_text("upgrade outlast")
             await page.get_by_role("button", name="Journal").click()
-            await expect(page.get_by_role("alert").first).to_contain_text("this code reads up to 1")
+            await expect(page.get_by_role("alert").first).to_contain_text(f"this code reads up to {FORMAT}")
