@@ -70,7 +70,9 @@ docs: $(UV) ## build the site of the docs into build/site
 		{ echo "A page loads something from elsewhere when it is read; put a copy into docs." >&2; false; }
 
 coverage: setup ## run tests/core, and check that they alone cover the core
-	$(BIN)/coverage run -m pytest tests/core
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses auto --maxprocesses 8 tests/core
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 bench: setup ## compare a turn with bare drivers and with peers, and measure the rest: one table

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Each run tries new examples, and a failure prints the blob that reproduces it; but CI tries the same
-# examples every time, so that what fails there is the fault of the change at hand.
+# Each run tries new examples, and a failure prints the blob that reproduces it. CI tries half as many, and
+# the same ones every time, so that what fails there is the fault of the change at hand.
 settings.register_profile(
     "default",
     settings(
@@ -31,6 +31,7 @@ settings.register_profile(
     "ci",
     settings.get_profile("default"),
     derandomize=True,
+    max_examples=50,
     # A shared machine is slow now and then; that is not the test's fault.
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )

@@ -38,6 +38,8 @@ class BrokenStore(MemoryStore):
     found_by_random_programs: ClassVar[bool] = True
     """True if a few hundred of them are enough. No random program looks for what needs two tasks at once, nor
     at who is present."""
+    is_found_late: ClassVar[bool] = False
+    """True if random programs need so many steps to find it that they look for it at night only."""
 
 
 # Creating ----------------------------------------------------------------------------------------------
@@ -187,6 +189,7 @@ class NumbersTokensPerExecution(BrokenStore):
     """Tokens begin again at 1 when a forgotten id is used again."""
 
     breaks = "j4_"
+    is_found_late = True
 
     def _take(self, execution: StoredExecution, worker: str, lease_until: float) -> Claim:
         self._medium.last_token = execution.token
@@ -298,6 +301,7 @@ class ReadsAllMessages(BrokenStore):
     """The limit is ignored."""
 
     breaks = "i4_"
+    is_found_late = True
 
     async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
         return await super().messages(execution_id, after)
@@ -307,6 +311,7 @@ class LeavesTheNote(BrokenStore):
     """A reason stays when the next append has none."""
 
     breaks = "a_reason_"
+    is_found_late = True
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         execution = self._medium.executions.get(claim.execution_id)
@@ -342,6 +347,7 @@ class ForgetsTheIdsOfConsumedMessages(BrokenStore):
     """A message that is sent again after it was consumed is delivered again."""
 
     breaks = "i2_"
+    is_found_late = True
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         await super().append(claim, position, records, commit)
@@ -723,6 +729,7 @@ class HoldsForTheTimeBeing(BrokenStore):
     """A held execution is claimed after a while, as if its owner had been lost."""
 
     breaks = "l7_"
+    is_found_late = True
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         if commit.hold and commit.wake_at is None and commit.wake_in is None:
@@ -734,6 +741,7 @@ class HoldsForEver(BrokenStore):
     """The wake-up time of a held execution does not count."""
 
     breaks = "l7_"
+    is_found_late = True
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         wake_at = None if commit.hold else commit.wake_at
@@ -744,6 +752,7 @@ class HoldsWhatHasNoMailOnly(BrokenStore):
     """An unread message makes an execution claimable although it is held."""
 
     breaks = "l7_"
+    is_found_late = True
 
     def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
         return self._clock.now() if execution.has_mail else super()._claimable_at(execution, wake_at)
@@ -764,6 +773,7 @@ class WakesWhatIsHeld(BrokenStore):
     """A message makes an execution claimable although it is held."""
 
     breaks = "l7_"
+    is_found_late = True
 
     async def send(self, execution_id: str, message: Message) -> None:
         await super().send(execution_id, message)
@@ -787,6 +797,7 @@ class DoesNotSayThatItIsHeld(BrokenStore):
     """The head of a held execution looks like that of an execution that waits."""
 
     breaks = "l7_"
+    is_found_late = True
 
     async def head(self, execution_id: str) -> Head | None:
         head = await super().head(execution_id)
@@ -797,6 +808,7 @@ class ResumesWithTheOldCount(BrokenStore):
     """A resumed execution is held again after one more lost claim."""
 
     breaks = "l8_"
+    is_found_late = True
 
     async def resume(self, execution_id: str) -> bool:
         before = await self.head(execution_id)
@@ -810,6 +822,7 @@ class ResumesForMessagesOnly(BrokenStore):
     """A resumed execution waits for the next message, or for the one that it has."""
 
     breaks = "l8_"
+    is_found_late = True
 
     async def resume(self, execution_id: str) -> bool:
         was_held = await super().resume(execution_id)
@@ -939,6 +952,7 @@ class SleepsOverUnreadMessages(BrokenStore):
     """A message that came just before the release waits for the wake-up time, or for ever."""
 
     breaks = "a_release_with_unread_messages_"
+    is_found_late = True
 
     def _claimable_at(self, execution: StoredExecution, wake_at: float | None) -> float | None:
         return None if wake_at is None else max(wake_at, self._clock.now())
@@ -948,6 +962,7 @@ class SleepsOverNewMessages(BrokenStore):
     """A message does not wake an execution that waits for its wake-up time."""
 
     breaks = "a_message_wakes_"
+    is_found_late = True
 
     async def send(self, execution_id: str, message: Message) -> None:
         execution = self._medium.executions.get(execution_id)
@@ -1004,6 +1019,7 @@ class CreatesWhatHasEndedAsRunning(BrokenStore):
     """An execution that was created with its end is claimed all the same."""
 
     breaks = "j13_"
+    is_found_late = True
 
     async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
         head, created = await super().create(new, first, more)
@@ -1017,6 +1033,7 @@ class KeepsForEverWhatWasCreatedWithItsEnd(BrokenStore):
     """No time is kept for the end of an execution that is created with it."""
 
     breaks = "j13_"
+    is_found_late = True
 
     async def create(self, new: NewExecution, first: bytes, more: Sequence[bytes] = ()) -> tuple[Head, bool]:
         head, created = await super().create(new, first, more)
@@ -1210,6 +1227,7 @@ class FiltersThePage(BrokenStore):
     """The limit cuts the list, and the filter leaves out some of what is left."""
 
     breaks = "k2_"
+    is_found_late = True
 
     async def heads(
         self, where: Where = EVERYTHING, *, limit: int = 100, after: Cursor | None = None
@@ -1258,6 +1276,7 @@ class FindsTheHeldAmongTheRunning(BrokenFilters, BrokenStore):
     """An execution that is held has the status running, in the index too."""
 
     breaks = "k3_"
+    is_found_late = True
 
     def finds(self, execution: StoredExecution, where: Where) -> bool:
         return where.status in (None, execution.status) and execution.matches(replace(where, status=None))
@@ -1300,6 +1319,7 @@ class WaitsOnWhenItIsResumed(BrokenStore):
     """A resumed execution still waits for somebody to resume it."""
 
     breaks = "j12_"
+    is_found_late = True
 
     async def resume(self, execution_id: str) -> bool:
         execution = self._medium.executions.get(execution_id)

@@ -264,7 +264,9 @@ def kinds_on(backend: str, *harms: Harm) -> list[Kind]:
     return kinds
 
 
-@pytest.mark.parametrize("processes", ["sqlite", "redis", "temporal"], indirect=True)
+@pytest.mark.parametrize(
+    "processes", ["sqlite", pytest.param("redis", marks=pytest.mark.nightly), "temporal"], indirect=True
+)
 async def test_d19_neighbours_in_worker_processes(
     processes: Processes, chance: random.Random, hanging_url: str
 ) -> None:

@@ -89,8 +89,13 @@ def test_a_broken_store_fails_a_test_of_what_it_breaks(store_class: type[BrokenS
 
 @pytest.mark.parametrize(
     "store_class",
-    [store_class for store_class in MISTAKES if store_class.found_by_random_programs],
-    ids=lambda store_class: store_class.__name__,
+    [
+        pytest.param(
+            store_class, marks=[pytest.mark.nightly] * store_class.is_found_late, id=store_class.__name__
+        )
+        for store_class in MISTAKES
+        if store_class.found_by_random_programs
+    ],
 )
 def test_random_programs_find_a_broken_store(store_class: type[BrokenStore]) -> None:
     with pytest.raises((AssertionError, OutlastError, LookupError)):

@@ -351,6 +351,7 @@ async def test_workers_and_what_each_carries_are_shown(
     await expect(card).to_contain_text("echo, idle, purchase, survey, trip")
     await card.get_by_role("link", name="t-1").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("t-1")
+    (folder / "open").touch()
 
 
 async def test_the_page_says_that_no_worker_is_alive(browser: Browser) -> None:

@@ -235,7 +235,7 @@ async def test_an_action_that_does_not_fit_is_refused_and_does_nothing(
     assert (await execution.describe()).ended_at is None
 
 
-async def test_an_inspector_that_only_reads_refuses_each_action(in_memory: Backend) -> None:
+async def test_an_inspector_that_only_reads_refuses_each_action(in_memory: Backend, folder: Path) -> None:
     execution = await in_memory.start(Trip, "Ada", id="t-1")
     async with inspected(in_memory, read_only=True) as site:
         assert (await site.read("about"))["read_only"] is True
@@ -244,6 +244,7 @@ async def test_an_inspector_that_only_reads_refuses_each_action(in_memory: Backe
             assert (answer.status_code, answer.json()["error"]["kind"]) == (403, "ReadOnly")
         assert (await site.act("query", id="t-1", name="wished")).json()["result"] == []
     assert (await execution.describe()).ended_at is None
+    (folder / "open").touch()
 
 
 HOSTILE = [
