@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowHistory
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Replayer, Worker, _replayer
+from temporalio.worker._workflow import _WorkflowWorker
 
 import outlast
 from outlast.adapters.temporal import TemporalBackend
@@ -54,6 +55,17 @@ from tests.adapters.temporal_server import shared_server
 FOLDER = Path(__file__).parents[1] / "data" / "temporal_histories"
 PROGRAMS = [*WORKFLOWS, Halt, Laps, Large, Month, Parrot]
 STEPS = ["a", "sleep", "fail", "time out", "together", "draw", "broken condition"]
+
+
+class _Patient(_WorkflowWorker):
+    """The part of a replayer that runs code: however slow the machine is, it takes nothing for a deadlock."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._deadlock_timeout_seconds = 60
+
+
+vars(_replayer)["_WorkflowWorker"] = _Patient
 
 
 def pinned() -> dict[str, WorkflowHistory]:
