@@ -125,7 +125,7 @@ class TimerFired(Value):
 
 
 class SignalReceived(Value):
-    """A signal was taken from the inbox; `message_id` is the sender's."""
+    """A signal was taken; `message_id` is the sender's, or else made from its place among the signals."""
 
     type: Literal["signal_received"] = "signal_received"
     at: float

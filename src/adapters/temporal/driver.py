@@ -27,7 +27,7 @@ from outlast.adapters.temporal.holding import Holding, HoldingPhase, TakeUp, is_
 from outlast.adapters.temporal.input_order import turn_of
 from outlast.adapters.temporal.kept_records import KeptRecords
 from outlast.adapters.temporal.memo import HELD
-from outlast.adapters.temporal.messages import TAG_SIGNAL
+from outlast.adapters.temporal.messages import TAG_SIGNAL, signal_id
 from outlast.adapters.temporal.payloads import check_payload
 from outlast.adapters.temporal.portions import NEXT_INPUTS, Portions, brings_next
 from outlast.adapters.temporal.requests import (
@@ -118,6 +118,9 @@ class TemporalDriver(KeptHistory):
         """The number of events in the history when the present workflow task began."""
         self._is_closed = False
         beginning = START if carried is None else carried.beginning
+        self._histories = beginning.histories
+        self._signals = 0
+        """The number of signals that this history has brought, without those that are for the driver."""
         self.records = KeptRecords(writes_json, beginning.records)
         """The records of this history."""
         started = ExecutionStarted(
@@ -178,11 +181,11 @@ class TemporalDriver(KeptHistory):
         if name == TAG_SIGNAL:
             self._tag({tag: value for tag, value in named.items() if isinstance(value, str | None)})
             return
-        waiting = len(self._holding.waiting) + len(self._portions)
+        self._signals += 1
         self._arrive(
             SignalReceived(
                 at=workflow.time(),
-                message_id=f"signal:{len(self.records) + waiting}",
+                message_id=signal_id(self._histories, self._signals),
                 name=name,
                 arguments=tuple(arguments),
                 named=dict(named),

@@ -30,7 +30,7 @@ from outlast.adapters.temporal.child_workflows import PARENT, STEP, ended_badly,
 from outlast.adapters.temporal.failures import StepLimits, failure_in, step_failure
 from outlast.adapters.temporal.holding import Holding, TakeUp, is_control
 from outlast.adapters.temporal.input_order import turn_of
-from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent
+from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent, signal_id
 from outlast.adapters.temporal.portions import NEXT_INPUTS, Portions, brings_next
 from outlast.adapters.temporal.requests import TRACE, limits_in
 from outlast.adapters.temporal.steps import key_of, name_in
@@ -189,6 +189,8 @@ class _Reader:
         self._children: dict[int, str] = {}
         """The keys of the steps that are children, by the event that asks for each."""
         self._child_keys: set[str] = set()
+        self._signals = 0
+        """The number of signals so far, without those that are for the driver."""
         self._began: tuple[int, float, bool] = (0, 0.0, False)
         """Event, time and suggestion of the workflow task that was begun last."""
         self.untaken: list[tuple[bool, int, Any]] = []
@@ -246,10 +248,13 @@ class _Reader:
     async def _workflow_execution_signaled(self, event: HistoryEvent, sent: Any) -> None:
         if sent.signal_name == TAG_SIGNAL:
             return
+        self._signals += 1
+        carried = self.history.carried
+        histories = 0 if carried is None else carried.beginning.histories
         arguments, named = read_sent(await self._values(sent.input))
         signal = SignalReceived(
             at=0.0,
-            message_id=f"signal:{event.event_id}",
+            message_id=signal_id(histories, self._signals),
             name=sent.signal_name,
             arguments=tuple(arguments),
             named=dict(named),

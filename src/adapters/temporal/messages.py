@@ -11,6 +11,14 @@ TAG_SIGNAL = "outlast.tag"
 """The signal that changes tags, given by name; it is for the driver, and code does not get it."""
 
 
+def signal_id(histories: int, number: int) -> str:
+    """Return the id of a signal of an execution: the `number`-th of the history that comes after so many.
+
+    Whoever reads the signal has the same id: the code of the workflow, and a reader of the history.
+    """
+    return f"signal:{histories}.{number}" if histories else f"signal:{number}"
+
+
 def sent(arguments: Sequence[JSON], named: Mapping[str, JSON]) -> dict[str, Any]:
     """Return the payload for the arguments of a signal, a query or an update."""
     return {"outlast": {"arguments": list(arguments), "named": dict(named)}}
