@@ -187,6 +187,7 @@ class TestTemporalDurability(DurabilityContract):
         *("d8_a_timer_survives", "d8_timers_fire", "d9_signals_are_applied"),
         *("d18_answers_are_the_same", "d18_an_answer_outlasts"),
         *("a_program_has_its_result_however_often", "a_fork_of_a_program"),
+        *("resume_contract_pc", "resume_contract_eo_effects_happen"),
     )
 
 

@@ -6,14 +6,14 @@ docstring says what the mistake is.
 
 from __future__ import annotations
 
-from tests.broken import agents, children, engines, lying_stores, pausing, reruns
+from tests.broken import agents, children, engines, lying_stores, pausing, reruns, resume_contract
 from tests.broken.broken_backend import BrokenBackend
 
 __all__ = ["BROKEN_BACKENDS", "BrokenBackend"]
 
 BROKEN_BACKENDS: tuple[type[BrokenBackend], ...] = tuple(
     one
-    for module in (agents, children, lying_stores, engines, pausing, reruns)
+    for module in (agents, children, lying_stores, engines, pausing, reruns, resume_contract)
     for one in vars(module).values()
-    if isinstance(one, type) and issubclass(one, BrokenBackend) and one is not BrokenBackend
+    if isinstance(one, type) and issubclass(one, BrokenBackend) and one.__module__ == module.__name__
 )

@@ -88,6 +88,12 @@ def test_every_promise_is_on_its_page_and_has_a_test_in_the_suite() -> None:
     assert {*promised} == tested
 
 
+def test_every_outside_yardstick_is_on_its_page_under_its_name() -> None:
+    page = (DOCS / "explanation" / "yardsticks.md").read_text(encoding="utf-8")
+    shown = re.findall(r"`(test_resume_contract_\w+)`", page)
+    assert sorted(shown) == [name for name in dir(DurabilityContract) if "resume_contract" in name]
+
+
 INTERNAL = {
     "OUTLAST_CONFORMANCE_URL",
     "OUTLAST_CONTRACT_SECRET",

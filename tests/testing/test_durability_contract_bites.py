@@ -100,3 +100,11 @@ def test_every_promise_is_tested_and_broken() -> None:
     for promise in promises:
         assert names_of_tests(f"{promise.lower()}_")
         assert [broken for broken in BROKEN_BACKENDS if broken.breaks.startswith(f"{promise.lower()}_")]
+
+
+@pytest.mark.parametrize("name", ["pc", "eo", "fd", "cv", "co", "rd"])
+def test_every_property_of_the_resume_contract_is_tested_and_broken(name: str) -> None:
+    beginning = f"resume_contract_{name}_"
+    assert names_of_tests(beginning)
+    assert first_failure(InStore, beginning, 30.0) is None
+    assert [broken for broken in BROKEN_BACKENDS if f"{broken.breaks}_".startswith(beginning)]

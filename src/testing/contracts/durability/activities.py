@@ -43,7 +43,8 @@ def record_in_thread(what: str) -> str:
     return f"{what} done"
 
 
-async def _behind(gate: str) -> str:
+async def behind(gate: str) -> str:
+    """Note that an attempt has reached the gate, and, once the test has opened it, that it has passed."""
     world = here()
     with world.attempt():
         world.happen(f"{gate} reached")
@@ -55,13 +56,13 @@ async def _behind(gate: str) -> str:
 @activity(retry_policy_initial_interval=AT_ONCE)
 async def pass_gate(gate: str) -> str:
     """Wait until the test opens a gate."""
-    return await _behind(gate)
+    return await behind(gate)
 
 
 @activity(effect="once")
 async def pass_gate_once(gate: str) -> str:
     """The same, but never twice."""
-    return await _behind(gate)
+    return await behind(gate)
 
 
 @activity(retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=2)
@@ -71,13 +72,13 @@ async def pass_gate_in_two_attempts(gate: str) -> str:
     if activity.info().attempt > 1:
         world.happen(f"{gate} failed")
         raise Overloaded("not this time either")
-    return await _behind(gate)
+    return await behind(gate)
 
 
 @activity(retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=1)
 async def pass_gate_in_one_attempt(gate: str) -> str:
     """The same, in one attempt."""
-    return await _behind(gate)
+    return await behind(gate)
 
 
 @activity(retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=4)

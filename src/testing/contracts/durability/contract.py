@@ -39,6 +39,7 @@ from outlast.testing.contracts.durability.questions import QuestionContract
 from outlast.testing.contracts.durability.raising import RaisingContract
 from outlast.testing.contracts.durability.rerun_programs import RerunProgramContract
 from outlast.testing.contracts.durability.reruns import RerunContract
+from outlast.testing.contracts.durability.resume_contract import ResumeContract
 from outlast.testing.contracts.durability.runs import RunContract
 from outlast.testing.contracts.durability.stage import DurabilityContractBase
 from outlast.testing.contracts.durability.steering import SteeringContract
@@ -91,6 +92,7 @@ class DurabilityContract(
     WaitsContract,
     RerunContract,
     RerunProgramContract,
+    ResumeContract,
     ProgramContract,
     DurabilityContractBase,
 ):
