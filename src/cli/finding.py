@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,8 +12,14 @@ from outlast.cli.filters import Filters, bundled
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, FullOption, JsonOption
 from outlast.cli.rendering.documents import execution_json, worker_json
+from outlast.core.records import Status
+from outlast.ports.durability.backend import Backend
+from outlast.ports.durability.execution import ExecutionDescription
 
 app = typer.Typer(rich_markup_mode=None)
+
+OVERVIEWS_MAX = 200
+"""The most executions that are read one by one, where the backend's list does not say what they wait for."""
 
 
 @app.command("list")
@@ -28,6 +35,9 @@ def list_executions(
 ) -> None:
     """List executions, the newest first.
 
+    On Temporal, what executions wait for, their agents, turns and tokens are read one by one, for the first
+    200 rows.
+
     A narrow terminal leaves out what an execution took, its turns, agent, tokens, cost and tags; --full does
     not.
     """
@@ -36,7 +46,7 @@ def list_executions(
         async with opened(backend) as place:
             # One more shows whether there are others.
             found = [one async for one in filters.found(place, limit=limit + 1)]
-        executions = found[:limit]
+            executions = await _with_overviews(place, found[:limit])
         if json:
             for execution in executions:
                 typer.echo(execution_json(execution))
@@ -50,6 +60,17 @@ def list_executions(
             typer.echo("no executions", err=True)
 
     asyncio.run(listed())
+
+
+async def _with_overviews(
+    place: Backend, executions: Sequence[ExecutionDescription]
+) -> Sequence[ExecutionDescription]:
+    """Return the executions, the first `OVERVIEWS_MAX` with what they wait for; say so if others lack it."""
+    others = executions[OVERVIEWS_MAX:]
+    read = await place.with_overviews(executions[:OVERVIEWS_MAX])
+    if any(one.status is Status.RUNNING and one.turns is None for one in others):
+        typer.echo(f"only the first {OVERVIEWS_MAX} show what they wait for; outlast show ID does", err=True)
+    return [*read, *others]
 
 
 @app.command()

@@ -62,7 +62,8 @@ class Reading:
             limit=min(_number(request, "limit", PAGE), PAGE),
             cursor=request.query_params.get("cursor") or None,
         )
-        return json({"executions": [listed_document(one) for one in found], "cursor": found.cursor})
+        shown = await self._backend.with_overviews(found)
+        return json({"executions": [listed_document(one) for one in shown], "cursor": found.cursor})
 
     async def workers(self, request: Request) -> Response:
         """Answer with the workers that are alive; `note` says so if the backend does not know them."""

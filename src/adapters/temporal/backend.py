@@ -24,6 +24,7 @@ from outlast.adapters.temporal.finding import find
 from outlast.adapters.temporal.importing import import_execution
 from outlast.adapters.temporal.journal_start import fingerprint_of
 from outlast.adapters.temporal.memo import FINGERPRINT
+from outlast.adapters.temporal.overviews import OverviewReader
 from outlast.adapters.temporal.payloads import ExplainingCodec, check_payload, data_converter, limit_of
 from outlast.adapters.temporal.refusals import namespace_refused, translated, unreachable
 from outlast.adapters.temporal.requests import TRACE
@@ -41,7 +42,7 @@ from outlast.core.errors import (
 from outlast.core.tags import checked_tags
 from outlast.ports.definitions import check_options
 from outlast.ports.durability.backend import Backend, ExecutionPage, WorkerDescription, check_limit
-from outlast.ports.durability.execution import Execution
+from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.finding import EVERYTHING, Where
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
 from outlast.ports.method_references import Handler
@@ -98,6 +99,7 @@ class TemporalBackend(Backend):
         self._options = options
         self._connected: Client | None = None
         self._ended = EndedRuns()
+        self._overviews = OverviewReader(toolkit.live_code)
 
     async def __aenter__(self) -> Self:
         try:
@@ -207,6 +209,11 @@ class TemporalBackend(Backend):
         return ExecutionPage(
             tuple([await self._execution(one.id).described(one) for one in found]), following
         )
+
+    async def with_overviews(
+        self, executions: Sequence[ExecutionDescription]
+    ) -> Sequence[ExecutionDescription]:
+        return await self._overviews.read(self.client, executions)
 
     def _execution(self, execution_id: str) -> TemporalExecution:
         return TemporalExecution(self.client, execution_id, self._toolkit, self._ended)

@@ -61,7 +61,7 @@ from outlast.core.records import (
     encode_record,
 )
 from outlast.core.tags import changed, changes_in
-from outlast.core.waiting import pause_in_words
+from outlast.core.waiting import overview_of, pause_in_words
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.durability.steps import Step
 from outlast.ports.durability.workflow_context import WorkflowInfo
@@ -101,6 +101,7 @@ class TemporalDriver(KeptHistory):
         self._steps = steps
         self._lease = lease
         self._limit_bytes = limit_bytes
+        self._takes_messages = bool(definition.signals or definition.updates)
         self._length = LengthWarning()
         self._activities: dict[str, _Requested] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
@@ -222,6 +223,11 @@ class TemporalDriver(KeptHistory):
         answer = self._live.ask(name, arguments, named)
         check_payload(f"the answer to query {name!r}", answer, self._limit_bytes)
         return answer
+
+    def overview(self) -> JSON:
+        """Return the overview as text, and the number of histories before, whose turns are not in it."""
+        overview = overview_of(self._live.machine, takes_messages=self._takes_messages)
+        return {"overview": overview.to_text(), "before": self._histories}
 
     async def run(self) -> ExecutionEnded:
         """Return how the execution ended; if it continues as new, Temporal's exception for that is raised.

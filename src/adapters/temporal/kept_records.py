@@ -12,6 +12,7 @@ from outlast.adapters.temporal.payloads import as_written
 from outlast.core.json import decode
 
 RECORDS_QUERY = "outlast.records"
+OVERVIEW_QUERY = "outlast.overview"
 
 PAGE_BYTES = 1024 * 1024
 

@@ -148,11 +148,22 @@ async def is_worked_on(client: Client, task_queue: str, workflow: str) -> bool:
         NotSupported: the service does not keep a list of workers.
         RPCError: it does not answer, or refuses.
     """
+    return (task_queue, workflow) in await live_workflows(client)
+
+
+async def live_workflows(client: Client) -> frozenset[tuple[str, str]]:
+    """Return the task queues and workflows for which a worker of this library is alive.
+
+    Raises:
+        NotSupported: the service does not keep a list of workers.
+        RPCError: it does not answer, or refuses.
+    """
     await _check_listing(client)
-    return any(
-        one.task_queue == task_queue and workflow in _workflows_of(one)
+    return frozenset(
+        (one.task_queue, workflow)
         for one in await _heartbeats(client)
         if _is_alive(one)
+        for workflow in _workflows_of(one)
     )
 
 

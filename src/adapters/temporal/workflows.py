@@ -30,7 +30,7 @@ from outlast.adapters.temporal.driver import TemporalDriver
 from outlast.adapters.temporal.early_jobs import EarlyJobs
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.failures import application_error, rejection
-from outlast.adapters.temporal.kept_records import RECORDS_QUERY
+from outlast.adapters.temporal.kept_records import OVERVIEW_QUERY, RECORDS_QUERY
 from outlast.adapters.temporal.loop_repairs import wait_for_all_that_arrives
 from outlast.adapters.temporal.messages import read_sent
 from outlast.adapters.temporal.payloads import LIMIT_BYTES
@@ -222,6 +222,10 @@ class DurableWorkflow:
     @workflow.query(name=RECORDS_QUERY)
     def records(self, position: int, length: int) -> Any:
         return self._driver.records.page(position, length)
+
+    @workflow.query(name=OVERVIEW_QUERY)
+    def overview(self) -> Any:
+        return self._driver.overview()
 
 
 def _update(name: str, args: Sequence[RawValue]) -> UpdateAccepted:

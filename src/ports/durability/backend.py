@@ -195,7 +195,23 @@ class Workers(Protocol):
         """
 
 
-class Backend(Executions, Workers, Protocol):
+class Overviews(Protocol):
+    """Reading what a list may lack, for the few executions of it that somebody looks at."""
+
+    async def with_overviews(
+        self, executions: Sequence[ExecutionDescription]
+    ) -> Sequence[ExecutionDescription]:
+        """Return listed executions, in order, with what they wait for, their agents, turns and tokens (D26).
+
+        A backend whose workers write that down has it in its list already: there, nothing is read. Another
+        one reads it for each that runs, a few at a time, and each at a price that has a bound. It needs no
+        worker, but a worker may know more. Executions that have ended stay as they are, and so do those that
+        cannot be read, or are gone meanwhile.
+        """
+        return executions
+
+
+class Backend(Executions, Workers, Overviews, Protocol):
     """A place where executions live. It is an async context manager."""
 
     @abstractmethod

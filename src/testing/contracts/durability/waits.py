@@ -93,3 +93,28 @@ class WaitsContract(DurabilityContractBase):
         described = await execution.describe()
         assert (described.turns, described.waiting_for) == (2, ())
         assert described.usage is not None
+
+    async def test_d26_the_rows_of_a_page_show_what_their_executions_wait_for(self, stage: Stage) -> None:
+        self.place = backend = await stage.backend()
+        spender, _ = await stage.start(Spender, [["Ann", 70]])
+        mailbox, _ = await stage.start(Mailbox)
+        ended, _ = await stage.start(Mailbox)
+        await stage.worker(Spender, Mailbox)
+        await stage.event(spender, EventKind.APPROVAL_REQUESTED)
+        await self.first(stage, mailbox, WaitingKind.SIGNAL)
+        await ended.signal("stop")
+        await stage.soon(ended.result())
+
+        async def rows() -> list[ExecutionDescription] | None:
+            found: list[ExecutionDescription] = []
+            for one in (ended, spender, mailbox):
+                found += await backend.list(Where(id_prefix=one.id))  # Such a list may be late.
+            return found if [row.ended_at is None for row in found] == [False, True, True] else None
+
+        shown = await backend.with_overviews(await stage.until(rows))
+        assert [row.id for row in shown] == [ended.id, spender.id, mailbox.id]
+        assert shown[0].waiting_for == ()
+        for row, execution in zip(shown[1:], (spender, mailbox), strict=True):
+            described = await execution.describe()
+            facts = (described.waiting_for, described.turns, described.usage, described.agent)
+            assert (row.waiting_for, row.turns, row.usage, row.agent) == facts
