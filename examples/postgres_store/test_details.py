@@ -200,6 +200,32 @@ async def test_a_transaction_of_a_process_that_stands_still_loses_its_locks(
         assert [claim.execution_id for claim in work.claims] == ["e"]
 
 
+async def test_a_write_is_made_again_if_its_event_loop_was_blocked_until_the_server_ended_it(
+    schema: TemporarySchema, admin: asyncpg.Connection
+) -> None:
+    query = """
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = $1 AND state = 'idle in transaction'
+    """
+    name, ended = f"outlast {schema.settings.schema} calls", 0
+    async with schema.open() as store, asyncio.timeout(20.0):
+        for number in range(100):
+            creating = asyncio.create_task(store.create(NewExecution(f"e{number}", "w", "f"), b"first"))
+            while not creating.done() and not ended:
+                ended += await admin.fetchval(query, name)
+            try:
+                assert (await creating)[1]
+            except StorageUnavailable:
+                # It was ended at its commit, of which nobody knows whether it arrived.
+                assert ended
+                ended = 0
+                continue
+            assert list(await store.read(f"e{number}")) == [b"first"]
+            if ended:
+                return
+    raise AssertionError("no transaction was ended before its commit")
+
+
 async def test_a_claim_beside_a_locked_execution_takes_the_others_and_ends_the_next_wait(
     schema: TemporarySchema, admin: asyncpg.Connection
 ) -> None:

@@ -24,6 +24,8 @@ LOCKS_KEPT_SECONDS = 2
 
 A process can be stopped, or its event loop be blocked, between two statements. Others would wait for its
 locks as long."""
+ATTEMPTS = 3
+"""The most times that a transaction is begun, if the server ends it."""
 
 
 class Database:
@@ -66,13 +68,29 @@ class Database:
         return await _settled(self._run(call))
 
     async def write(self, call: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        """Make the call in a transaction: all that it writes is kept, or nothing."""
+        """Make the call in a transaction: all that it writes is kept, or nothing.
+
+        If the server ends the transaction before its commit, nothing was written, and the call is made again.
+        So the call does nothing else than to read and to write there.
+        """
+        attempts_left, is_undone = ATTEMPTS, False
 
         async def in_transaction(connection: asyncpg.Connection) -> T:
+            nonlocal is_undone
             async with connection.transaction():
-                return await call(connection)
+                is_undone = True
+                result = await call(connection)
+                # From here on, nobody knows whether a commit has arrived, until its answer comes.
+                is_undone = connection.is_closed()
+            return result
 
-        return await self.run(in_transaction)
+        while True:
+            attempts_left, is_undone = attempts_left - 1, False
+            try:
+                return await self.run(in_transaction)
+            except StorageUnavailable:
+                if not (is_undone and attempts_left):
+                    raise
 
     async def _run(self, call: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         if self._pool is None:
