@@ -58,8 +58,8 @@ def worker(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="The time to finish what is under way when it is asked to stop. Whoever ends it by force "
-            "must wait 15 s longer.",
+            help="The time to finish what is under way after a request to stop. Give a service manager that "
+            "kills what does not stop 15 s more than this.",
         ),
     ] = 30.0,
     health_port: Annotated[
