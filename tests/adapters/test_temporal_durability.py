@@ -188,6 +188,15 @@ class TestTemporalDurability(DurabilityContract):
         *("d18_answers_are_the_same", "d18_an_answer_outlasts"),
         *("a_program_has_its_result_however_often", "a_fork_of_a_program"),
         *("resume_contract_pc", "resume_contract_eo_effects_happen"),
+        # Runs of agents are the same code on every backend; some of them are tried here every time.
+        *("a_crash_changes_nothing_for_agents", "the_events_of_runs_within", "a_deadline_ends"),
+        *(
+            "the_results_of_a_run_have_no_limit",
+            "the_result_of_a_run_is_in",
+            "the_error_of_a_run_at_its_limit",
+        ),
+        *("a_summary_in_the_middle", "d3_runs_within_a_run", "a_run_waits_at_a_limit"),
+        *("d17_only_a_call_that_waits", "d17_the_calls_of_all", "d17_a_denied_call"),
     )
 
 

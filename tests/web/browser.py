@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 EXECUTABLE = next((path for name in NAMES if (path := shutil.which(name))), None)
-PATIENCE_MILLISECONDS = 30_000
+PATIENCE_MILLISECONDS = 60_000
 AXE = (Path(__file__).parent / "vendor" / "axe.js").read_text()
 
 

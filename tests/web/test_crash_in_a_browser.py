@@ -39,7 +39,7 @@ async def test_a_person_sees_a_crash_allows_a_call_and_mends_a_failure(
             await place.backend.start(Trip, "Ada", id="trip 1/é")
             await page.get_by_role("link", name="trip 1/é").click()
             await expect(page.get_by_role("heading", level=1)).to_have_text("trip 1/é")
-            await Effects(folder).until((folder / "held").exists)
+            await Effects(folder).until(lambda: _is_written(folder / "held"))
             lost = await _workers(place.backend) if kind in NAMES_LOST_WORKERS else []
             await kill()
         async with place.worker():
@@ -51,6 +51,10 @@ async def test_a_person_sees_a_crash_allows_a_call_and_mends_a_failure(
             await _gives_another_result(page)
     assert (folder / "paid").read_text() == "55 rail\n"
     assert len((folder / "held").read_text().splitlines()) == 2
+
+
+def _is_written(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
 
 
 async def _workers(backend: Backend) -> list[str]:
@@ -129,7 +133,7 @@ async def test_a_person_edits_the_argument_that_a_step_failed_with_forks_allows_
             await page.goto(site.entrance)
             original = await place.backend.start(Purchase, "Ada", id="p-1")
             await page.get_by_role("link", name="p-1").click()
-            await Effects(folder).until((folder / "held").exists)
+            await Effects(folder).until(lambda: _is_written(folder / "held"))
             await kill()
         (folder / "open").touch()
         async with place.worker():

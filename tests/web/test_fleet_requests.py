@@ -110,8 +110,9 @@ async def test_a_list_shows_what_is_going_on(site: Site, backend: Backend, folde
     [one] = listed
     shown = await site.read("execution", id="t-1")
     assert (shown["agent"], shown["turns"], shown["tokens"], shown["cost"]) == ("cashier", 4, 440, "$0.0004")
-    assert shown["waiting_for"][0]["kind"] == "approval"
-    assert "pay" in shown["waiting_for"][0]["text"]
+    # On a busy machine a worker may be late to say that it is alive; then that comes first.
+    [approval] = [wait for wait in shown["waiting_for"] if wait["kind"] == "approval"]
+    assert "pay" in approval["text"]
     for fact in ("agent", "turns", "tokens", "waiting_for"):
         assert one[fact] == shown[fact], fact
 

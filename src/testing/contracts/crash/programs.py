@@ -120,7 +120,7 @@ class Asking:
         return [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
 
 
-@activity(name="crash_end_process", retry_policy_initial_interval=AT_ONCE)
+@activity(name="crash_end_process", retry_policy_initial_interval=AT_ONCE, retry_policy_max_attempts=100)
 def end_process(how: str) -> str:
     """End the process, unless the test has made a file that says that it is mended."""
     note("begin", how)
