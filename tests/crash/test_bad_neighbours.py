@@ -265,7 +265,9 @@ def kinds_on(backend: str, *harms: Harm) -> list[Kind]:
 
 
 @pytest.mark.parametrize(
-    "processes", ["sqlite", pytest.param("redis", marks=pytest.mark.nightly), "temporal"], indirect=True
+    "processes",
+    ["sqlite", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in ("redis", "temporal"))],
+    indirect=True,
 )
 async def test_d19_neighbours_in_worker_processes(
     processes: Processes, chance: random.Random, hanging_url: str

@@ -39,6 +39,7 @@ def test_numbers_that_differ_in_every_run_are_always_the_same_ones(tmp_path: Pat
 
 @pytest.mark.server
 @pytest.mark.crash
+@pytest.mark.nightly
 async def test_the_script_records_a_run_whose_worker_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MISTRAL_API_KEY", raising=False)
     printed = await script["transcript"]()

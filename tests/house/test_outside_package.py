@@ -88,7 +88,7 @@ def test_the_page_knows_how_large_the_port_is() -> None:
 @pytest.mark.parametrize(
     ("chosen", "at_least"),
     [
-        ("TestJsonStore or TestJsonDeltas", 100),
+        ("TestJsonStore and not many and not full_inbox or TestJsonDeltas", 100),
         (f"TestJsonBackend and ({SOME})", 40),
         ("TestOnRealTime and l1_ or TestJsonUnderCrashes and (j3_ or d6_)", 4),
     ],

@@ -30,6 +30,7 @@ def test_every_picture_is_shown_and_small() -> None:
 
 @pytest.mark.server
 @pytest.mark.crash
+@pytest.mark.nightly
 async def test_the_script_makes_the_pictures_of_a_run_whose_worker_is_killed() -> None:
     executable()
     made = await runpy.run_path(str(REPOSITORY / "docs" / "pictures.py"))["pictures"]()
