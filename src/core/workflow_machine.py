@@ -215,8 +215,8 @@ class WorkflowMachine:
         self.steps: dict[str, OpenStep] = {}
         """The steps that were asked for and have no result, by key, but for children."""
         self.children: dict[str, OpenChild] = {}
-        """The children that were asked for and have not ended, by the key of the step; those of then, after
-        the end of the execution."""
+        """The children that were asked for and have not ended, by the key of the step. After the end of the
+        execution, they are those that were left at its end."""
         self.timers: dict[str, float] = {}
         """The timers that have not fired and are still wanted, by key, each with its due time."""
         self.tally = Tally()

@@ -13,6 +13,7 @@ from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from outlast.adapters.redis.errors import translated
 from outlast.adapters.redis.routing import Nodes, OneServer, Route
@@ -23,6 +24,10 @@ REDIS_OLDEST: Final = (7, 0)
 """The oldest Redis that the tests run against."""
 
 WAITAOF_OLDEST: Final = (7, 2)
+
+NO_NOTIFICATIONS: Final = MaintNotificationsConfig(enabled=False)
+"""Where redis-py (8) takes notices of maintenance from a server, which is its default, a pool does not look
+whether an idle connection is still open: after a restart of the server each would fail once."""
 
 FORMAT: Final = 3
 """The version of the keys and of their contents."""
@@ -87,6 +92,7 @@ def _single(settings: RedisSettings) -> Redis:
         socket_timeout=settings.timeout_seconds,
         socket_connect_timeout=settings.timeout_seconds,
         retry=_no_retry(),
+        maint_notifications_config=NO_NOTIFICATIONS,
     )
     return Redis.from_pool(pool)
 
@@ -99,6 +105,7 @@ async def _nodes(settings: RedisSettings) -> Nodes:
         socket_timeout=settings.timeout_seconds,
         socket_connect_timeout=settings.timeout_seconds,
         retry=_no_retry(),
+        maint_notifications_config=NO_NOTIFICATIONS,
     )
     return Nodes(
         await client.initialize(),

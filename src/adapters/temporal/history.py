@@ -106,7 +106,7 @@ class TemporalHistory:
     tasks: list[HistoryTask] = field(default_factory=list)
     patches: set[str] = field(default_factory=set)
     untaken: list[Input] = field(default_factory=list)
-    """The inputs that the code has not got in any completed workflow task."""
+    """The inputs that no completed workflow task has given to the code."""
     stopped: ExecutionEnded | None = None
     """The end, if it was not the code that asked for it."""
 
@@ -144,7 +144,7 @@ class TemporalHistory:
             yield from (request for key, request in task.requests.items() if key not in asked)
 
     def left_over(self) -> Sequence[Input]:
-        """Return the inputs that completed tasks have brought and the code has not got."""
+        """Return the inputs that completed tasks have brought, and that still wait for the code."""
         holding, portions = self.held_at_start(), Portions()
 
         def give(record: Input) -> None:

@@ -114,7 +114,7 @@ class Holding:
 
     phase: HoldingPhase
     waiting: list[Input] = field(default_factory=list)
-    """The inputs that its code has not got, in the order in which they arrived."""
+    """The inputs that still wait for its code, in the order in which they arrived."""
 
     @classmethod
     def at_start(cls, *, is_held: bool) -> Holding:

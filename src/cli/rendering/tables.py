@@ -26,7 +26,7 @@ WAITS = "waits for, or error"
 WAITS_WIDTH = 30
 """The room that is kept for the column of waits and errors, which is folded there, before others get any."""
 LEFT_OUT = ("took", "turns", "agent", "tokens", "cost", "tags")
-"""The columns that a list leaves out where there is no room, the first one first, or if they are empty."""
+"""The columns that a list leaves out if they are empty or there is no room; the first of them goes first."""
 
 
 def approvals_table(waiting: Sequence[tuple[str, PendingApproval]], *, of_one: bool) -> Table:

@@ -95,7 +95,7 @@ class EventStreams:
 
 
 def _is_wanted(event: Event, after: int, *, text: bool) -> bool:
-    """Return whether a reader has not had the event yet, if it has had those up to position `after`."""
+    """Return whether the event is new to a reader that knows those up to position `after`."""
     if isinstance(event.data, TextDeltaData):
         return text and event.position >= after  # Text has the position of the event before it.
     return event.position > after

@@ -67,6 +67,27 @@ class BreakingContract(JournalContractBase):
             assert (await self.claim(second, worker="b", workflows=["w"])).claims == ()
         await store.append(claim, 2, [b"third"], Commit(status=Status.COMPLETED))
 
+    async def test_breakable_after_the_storage_is_back_no_old_connection_is_used(
+        self, storage: Storage, store: Store
+    ) -> None:
+        """Whatever was open before, and how much of it: once one call has worked, all do."""
+        breakable = self.breakable(storage)
+        await self._prepare(store)
+
+        async def many_calls() -> list[object]:
+            calls = []
+            for _ in range(10):
+                calls.append(asyncio.create_task(store.head("e")))
+                await asyncio.sleep(0)
+            return [head.status for head in await asyncio.gather(*calls) if head is not None]
+
+        running: list[object] = [Status.RUNNING] * 10
+        assert await many_calls() == running
+        await breakable.cut_off()
+        await breakable.come_back()
+        await self._until_it_works(storage, store)
+        assert await many_calls() == running
+
     async def test_breakable_who_waits_is_woken_by_what_happens_after_the_storage_is_back(
         self, storage: Storage, store: Store
     ) -> None:
