@@ -43,6 +43,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The options are for this pytest, which has read them, and not for one that a test starts.
+os.environ.pop("PYTEST_ADDOPTS", None)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the flag that rewrites golden files: look at the difference before you commit it."""

@@ -178,7 +178,7 @@ class SpanReader:
         self._id = execution_id
         self._about: Attributes = {"outlast.execution.id": execution_id}
         self._is_plain = False
-        """True for a run in a plain script, which is no execution."""
+        """True for a run in a plain script, outside any execution."""
         self._workflow = ""
         self._began_at = self._now = 0.0
         self._carried: TraceContext | None = None

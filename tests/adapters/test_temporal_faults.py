@@ -28,12 +28,12 @@ from tests.adapters.temporal_programs import LEASE, Approval, DealAnalysis, Halt
 from tests.adapters.temporal_server import (
     EXECUTABLE,
     FAST,
-    free_port,
     obstacle_of,
     shared_server,
     start_server,
     temporal_server,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.server
 

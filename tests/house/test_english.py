@@ -6,6 +6,7 @@ The glossary says which words stand for them. Only phrases that are never right 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -30,19 +31,27 @@ def python_files(*folders: str) -> Iterator[Path]:
     return chain.from_iterable(sorted((REPOSITORY / folder).rglob("*.py")) for folder in folders)
 
 
-def strings_in(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the text of every string: docstrings, errors, help and logs."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.lineno, node.value
-
-
-def docstrings_in(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the text of every string that is a statement: also those of attributes."""
+@functools.cache
+def nodes_of(file: Path) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """Return line and text of all strings, and of those that are statements."""
+    strings, statements = [], []
     for node in ast.walk(ast.parse(file.read_text())):
         match node:
+            case ast.Constant(value=str(text), lineno=line):
+                strings.append((line, text))
             case ast.Expr(value=ast.Constant(value=str(text), lineno=line)):
-                yield line, text
+                statements.append((line, text))
+    return strings, statements
+
+
+def strings_in(file: Path) -> list[tuple[int, str]]:
+    """Return the line and the text of every string: docstrings, errors, help and logs."""
+    return nodes_of(file)[0]
+
+
+def docstrings_in(file: Path) -> list[tuple[int, str]]:
+    """Return the line and the text of every string that is a statement: also those of attributes."""
+    return nodes_of(file)[1]
 
 
 def texts() -> Iterator[tuple[Path, int, str]]:

@@ -40,13 +40,3 @@ async def answering(head: str | None, body: str = "") -> AsyncIterator[Answering
 
     async with listening(answer) as answers.port:
         yield answers
-
-
-def unused_port() -> int:
-    """Return a port on which nobody listens."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

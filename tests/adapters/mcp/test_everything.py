@@ -17,8 +17,8 @@ from outlast.core.chunks import text_of
 from outlast.ports.tools import ToolOutput
 from outlast.runtime.attempts.shared_resources import SharedResources
 from outlast.testing.mistral_server import Call, MistralServer, ModelPrompt, Reply, Say
-from tests.adapters.mcp.answers import unused_port
 from tests.adapters.mcp.calling import WAYS
+from tests.ports import free_port
 
 SERVER = Path(__file__).parents[3] / ".tools/mcp-servers/node_modules/.bin/mcp-server-everything"
 
@@ -46,7 +46,7 @@ def everything(way: str) -> Iterator[ServerConfig]:
     if way == "stdio":
         yield outlast.MCPStdioConfig(command=str(SERVER), name="ev", env={"TOKEN": "env:EVERYTHING_TOKEN"})
         return
-    port = unused_port()
+    port = free_port()
     process = subprocess.Popen(
         [SERVER, "sse" if way == "sse" else "streamableHttp"],
         env={"PATH": os.environ["PATH"], "PORT": str(port)},

@@ -20,7 +20,8 @@ from outlast.adapters.mcp.config import ServerConfig
 from outlast.adapters.mcp.tool_names import tool_name
 from outlast.core.agents import TOOL_NAME
 from outlast.runtime.attempts.shared_resources import SharedResources
-from tests.adapters.mcp.answers import answering, unused_port
+from tests.adapters.mcp.answers import answering
+from tests.ports import free_port
 
 OVER_HTTP = [outlast.MCPSSEConfig, outlast.MCPStreamableHTTPConfig]
 
@@ -149,7 +150,7 @@ async def test_a_status_is_reported(make: Any, head: str, message: str, retryabl
 
 @pytest.mark.parametrize("make", OVER_HTTP)
 async def test_a_port_that_refuses_connections_is_reported(make: Any) -> None:
-    error = await failure_of(make(url=f"http://127.0.0.1:{unused_port()}/mcp", name="web"))
+    error = await failure_of(make(url=f"http://127.0.0.1:{free_port()}/mcp", name="web"))
     assert "cannot be reached" in str(error)
     assert error.retryable
 
