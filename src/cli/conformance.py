@@ -31,6 +31,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="only the suites: no mutants and no times")
     chosen, options = parser.parse_known_args(arguments)
     try:
+        from outlast.testing.conformance.target import check
+
+        # Before all the suites are imported, which takes seconds.
+        check(chosen.target)
         from outlast.testing.conformance.examining import examine
 
         with contextlib.redirect_stdout(sys.stderr):

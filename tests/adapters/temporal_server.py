@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import functools
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,8 +33,9 @@ FAST = (
     "history.transferProcessorMaxPollRPS=100000",
     "history.timerProcessorMaxPollRPS=100000",
     'history.timerProcessorMaxTimeShift="1ms"',
+    "worker.perNamespaceWorkerCount=0",
 )
-"""The dev server holds tasks back for 50 ms each, unless an option forbids it."""
+"""Else the dev server holds tasks back for 50 ms each, and has workers of its own in each namespace."""
 
 EXECUTABLE = str(Path(sys.executable).parent / "temporal")
 
@@ -53,6 +53,8 @@ def start_server(port: int, *options: str) -> Child:
                 *(EXECUTABLE, "server", "start-dev", "--headless", "--log-level", "error"),
                 *("--ip", "127.0.0.1", "--port", str(port), *fast, *options),
             ],
+            # It makes much that is soon unused, and memory is plenty.
+            env={**os.environ, "GOGC": "400"},
             stdout=said,
             stderr=said,
         )
@@ -92,25 +94,62 @@ def _started_server(options: Sequence[str], folder: Path | None) -> tuple[Child,
     raise ExceptionGroup("no Temporal server comes up", failures)
 
 
-FOLDER = Path(tempfile.gettempdir()) / f"outlast-temporal-{os.getpid()}"
-"""The folder of the shared server's file; it is removed when the tests have ended."""
+class StoredServer:
+    """A server with a file: both are there until it is closed, or the tests have ended."""
+
+    def __init__(self) -> None:
+        self._closing = ExitStack()
+        self._folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="temporal-")))
+        # Safe against killing the server, which is all that happens to it.
+        fast = ("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=off")
+        self.address = self._closing.enter_context(temporal_server(fast, folder=self._folder))
+        self.tests = 0
+        self.tests_now = 0
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        self._closing.close()
+        atexit.unregister(self.close)
+
+    def stored_bytes(self) -> bytes:
+        """Return all that it has stored."""
+        return b"".join(path.read_bytes() for path in sorted(self._folder.iterdir()))
+
+
+TESTS_MAX = 50
+"""A namespace stays as long as its server: with hundreds of them, most of a server's work is for nobody."""
+
+
+class SuccessiveServers:
+    """For tests that need namespaces of their own: one server after another, each for some of them."""
+
+    def __init__(self) -> None:
+        self._server: StoredServer | None = None
+
+    def take(self) -> StoredServer:
+        """Return a server that stays until the test gives it back."""
+        if self._server is not None and self._server.tests >= TESTS_MAX and not self._server.tests_now:
+            self._server.close()
+            self._server = None
+        if self._server is None:
+            self._server = StoredServer()
+        self._server.tests += 1
+        self._server.tests_now += 1
+        return self._server
+
+    def give_back(self, server: StoredServer) -> None:
+        server.tests_now -= 1
 
 
 @functools.cache
+def stored_server() -> StoredServer:
+    """Return the one server that all other tests of this process share, started at first use."""
+    return StoredServer()
+
+
 def shared_server() -> str:
-    """Return host and port of the one server that all tests of this process share, started at first use."""
-    stack = ExitStack()
-    atexit.register(stack.close)
-    FOLDER.mkdir(exist_ok=True)
-    stack.callback(shutil.rmtree, FOLDER)
-    # Safe against killing the server, which is all that happens to it.
-    fast = ("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=off")
-    return stack.enter_context(temporal_server(fast, folder=FOLDER))
-
-
-def stored_bytes() -> bytes:
-    """Return all that the shared server has stored."""
-    return b"".join(path.read_bytes() for path in sorted(FOLDER.iterdir()))
+    """Return host and port of that server."""
+    return stored_server().address
 
 
 async def new_namespace(address: str) -> str:

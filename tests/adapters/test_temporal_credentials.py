@@ -19,7 +19,7 @@ from tests.adapters.certificates import Certificates, make_certificates
 from tests.adapters.grpc_gateway import Gateway, gateway
 from tests.adapters.tcp_proxy import TcpProxy
 from tests.adapters.temporal_programs import LEASE, Steps
-from tests.adapters.temporal_server import shared_server, stored_bytes
+from tests.adapters.temporal_server import shared_server, stored_server
 
 pytestmark = pytest.mark.server
 
@@ -158,7 +158,7 @@ async def test_the_api_key_comes_with_every_call_and_is_stored_and_shown_nowhere
     assert {"StartWorkflowExecution", "PollActivityTaskQueue", "RespondActivityTaskCompleted"} <= methods
     assert {brought for _, brought in serving.brought} == {f"Bearer {KEY}"}
     assert KEY not in caplog.text + "".join(capfd.readouterr())
-    assert KEY.encode() not in stored_bytes()
+    assert KEY.encode() not in stored_server().stored_bytes()
 
 
 @pytest.mark.parametrize("status", [grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED])

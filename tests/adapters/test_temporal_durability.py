@@ -26,7 +26,7 @@ from outlast.testing.contracts.durability.contract import ALL, BackendCapability
 from outlast.testing.contracts.durability.storage import DurabilityStorage
 from tests.adapters.tcp_proxy import TcpProxy
 from tests.adapters.temporal_histories import replay
-from tests.adapters.temporal_server import new_namespace, shared_server, stored_bytes
+from tests.adapters.temporal_server import SuccessiveServers, new_namespace
 
 
 @functools.cache
@@ -35,10 +35,13 @@ def quiet_runtime() -> Runtime:
     return Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=None)
 
 
-async def namespace_with_tags() -> str:
+SERVERS = SuccessiveServers()
+
+
+async def namespace_with_tags(address: str) -> str:
     """Return a new namespace that is set up for tags."""
-    namespace = await new_namespace(shared_server())
-    await register(await Client.connect(shared_server(), namespace=namespace))
+    namespace = await new_namespace(address)
+    await register(await Client.connect(address, namespace=namespace))
     return namespace
 
 
@@ -48,7 +51,7 @@ class MortalBackend(TemporalBackend):
     def __init__(self, storage: InNamespace) -> None:
         super().__init__("", "", toolkit(), runtime=quiet_runtime())
         self._storage = storage
-        self.line = TcpProxy(int(shared_server().partition(":")[2]))
+        self.line = TcpProxy(int(storage.server.address.partition(":")[2]))
 
     async def __aenter__(self) -> Self:
         self._namespace = await self._storage.namespace()
@@ -76,12 +79,13 @@ class MortalBackend(TemporalBackend):
 
 
 class InNamespace(DurabilityStorage):
-    """A namespace of its own, on the server that all tests share."""
+    """A namespace of its own, on a server that tests share."""
 
     worker_options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         self._clock = RealClock()
+        self.server = SERVERS.take()
         self._namespace: asyncio.Task[str] | None = None
         self.started: set[str] = set()
         self.codes: dict[str, list[WorkflowDefinition]] = {}
@@ -92,7 +96,7 @@ class InNamespace(DurabilityStorage):
 
     async def namespace(self) -> str:
         if self._namespace is None:
-            self._namespace = asyncio.create_task(namespace_with_tags())
+            self._namespace = asyncio.create_task(namespace_with_tags(self.server.address))
         return await self._namespace
 
     def open(self) -> MortalBackend:
@@ -114,7 +118,7 @@ class InNamespace(DurabilityStorage):
         backend.line.heal()
 
     async def attempt_failed(self, execution: Execution) -> None:
-        client = await Client.connect(shared_server(), namespace=await self.namespace())
+        client = await Client.connect(self.server.address, namespace=await self.namespace())
         handle = client.get_workflow_handle(execution.id)
         # Only Temporal's description of the execution shows it, and nothing announces it.
         while True:
@@ -124,7 +128,7 @@ class InNamespace(DurabilityStorage):
             await asyncio.sleep(0.005)
 
     async def stored_bytes(self) -> bytes:
-        return stored_bytes()
+        return self.server.stored_bytes()
 
     async def dispose(self) -> None:
         """Replay every history that the test has made, except by code that it has edited.
@@ -133,11 +137,17 @@ class InNamespace(DurabilityStorage):
 
         The namespace stays, and nobody looks into it again.
         """
+        try:
+            await self._replay_all()
+        finally:
+            SERVERS.give_back(self.server)
+
+    async def _replay_all(self) -> None:
         codes = {name: codes[0] for name, codes in self.codes.items() if len(set(map(id, codes))) == 1}
         codes.pop(definition_of(DurableRun).name, None)
         if not self.started or not codes:
             return
-        client = await Client.connect(shared_server(), namespace=await self.namespace())
+        client = await Client.connect(self.server.address, namespace=await self.namespace())
         for execution_id in self.started:
             history = await client.get_workflow_handle(execution_id).fetch_history()
             if history.events[0].workflow_execution_started_event_attributes.workflow_type.name in codes:

@@ -264,11 +264,8 @@ def kinds_on(backend: str, *harms: Harm) -> list[Kind]:
     return kinds
 
 
-@pytest.mark.parametrize(
-    "processes",
-    ["sqlite", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in ("redis", "temporal"))],
-    indirect=True,
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("processes", ["sqlite", "redis", "temporal"], indirect=True)
 async def test_d19_neighbours_in_worker_processes(
     processes: Processes, chance: random.Random, hanging_url: str
 ) -> None:

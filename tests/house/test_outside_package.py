@@ -98,7 +98,7 @@ def test_the_suites_pass_in_a_project_without_any_settings(
     python: Path, folder: Path, chosen: str, at_least: int
 ) -> None:
     with (folder / "conftest.py").open("a") as conftest:
-        conftest.write('settings.register_profile("quick", max_examples=20)\n')
+        conftest.write('settings.register_profile("quick", max_examples=5)\n')
     finished = run(python, folder, *PYTEST, "-k", chosen, "--hypothesis-profile", "quick")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     [passed] = re.findall(r"^(\d+) passed, .*deselected in", finished.stdout, re.MULTILINE)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from outlast.testing.conformance.biting import missed_mutants
-from outlast.testing.conformance.examining import without_password
 from outlast.testing.conformance.mutants import MUTANTS
 from outlast.testing.conformance.scoreboard import MutantScore, Scoreboard, SuiteScore, Timing
 from outlast.testing.conformance.suites.memory import TestMemoryJournal as MemorySuite
 from outlast.testing.conformance.suites.sqlite import TestSqliteCrashes as CrashSuite
+from outlast.testing.conformance.target import without_password
 from outlast.testing.conformance.timing import timing_of
 
 

@@ -8,73 +8,21 @@ import platform
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import entry_points, version
-from importlib.util import find_spec
+from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
-from outlast.composition.backends import connect
 from outlast.core.errors import ConfigurationError, OutlastError
-from outlast.testing.conformance import ENTRY_POINTS, PLACE_URL
+from outlast.testing.conformance import PLACE_URL
 from outlast.testing.conformance.biting import missed_mutants
 from outlast.testing.conformance.mutants import MUTANTS
 from outlast.testing.conformance.recorder import Recorder
 from outlast.testing.conformance.scoreboard import MutantScore, Scoreboard
+from outlast.testing.conformance.target import tests_of, without_password
 from outlast.testing.conformance.timing import timing_of
 from outlast.testing.contracts.crash.contract import CrashContract
 from outlast.testing.contracts.journal.contract import JournalContract
-
-LOOK_SECONDS = 20.0
-"""The time that the first connection to a URL may take."""
-
-MEMORY = "memory"
-"""The scheme of what has no second process."""
-
-
-def tests_of(target: str) -> list[str]:
-    """Return pytest's arguments for a file of tests, or for the module of suites of a URL's scheme.
-
-    Raises:
-        ConfigurationError: the target is neither a file nor a URL, or nobody has registered suites for it.
-    """
-    path = target.partition("::")[0]
-    if path.endswith(".py"):
-        if not Path(path).is_file():
-            raise ConfigurationError(f"there is no file {path}; name the file that inherits the suites")
-        return [target]
-    scheme = urlsplit(target).scheme
-    if not scheme:
-        raise ConfigurationError(
-            f"{target!r} is neither a URL, such as redis://127.0.0.1:6379/0, nor a Python file of tests"
-        )
-    known = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
-    if scheme not in known:
-        raise ConfigurationError(
-            f"no package has registered suites for {scheme}: (known: {', '.join(sorted(known))}); register a "
-            f"module that inherits them by an entry point {scheme!r} in the group {ENTRY_POINTS!r}, or name "
-            "the file of tests instead of a URL"
-        )
-    spec = find_spec(known[scheme])
-    if spec is None or spec.origin is None:
-        raise ConfigurationError(
-            f"the entry point {scheme!r} of {ENTRY_POINTS!r} names {known[scheme]!r}, which is not a module "
-            "that can be imported; install its package anew"
-        )
-    return [spec.origin]
-
-
-async def look(url: str) -> None:
-    """Open the backend at the URL and close it; raises OutlastError, which says what to do, if it cannot."""
-    try:
-        async with asyncio.timeout(LOOK_SECONDS), connect(url) as backend:
-            await backend.list(limit=1)
-    except TimeoutError as error:
-        raise ConfigurationError(
-            f"the server of {urlsplit(url).scheme}: gave no answer in {LOOK_SECONDS:g} s; start it, or "
-            "correct the URL"
-        ) from error
 
 
 def examine(target: str, options: Sequence[str] = (), *, is_quick: bool = False) -> Scoreboard:
@@ -86,8 +34,7 @@ def examine(target: str, options: Sequence[str] = (), *, is_quick: bool = False)
         is_quick: Leave out mutants and times.
 
     Raises:
-        OutlastError: the target cannot be examined: a bad URL, a server that does not answer, or an extra
-            that is not installed.
+        OutlastError: the target cannot be examined; `target.check` finds much of that in no time.
     """
     chosen = tests_of(target)
     is_url = chosen != [target]
@@ -101,8 +48,6 @@ def examine(target: str, options: Sequence[str] = (), *, is_quick: bool = False)
     with tempfile.TemporaryDirectory(prefix="outlast-") as folder:
         settings: list[str] = []
         if is_url:
-            if urlsplit(target).scheme not in (MEMORY, "sqlite"):
-                asyncio.run(look(target))
             os.environ[PLACE_URL] = target
             # No settings of the project at hand: a URL is examined in the same way everywhere.
             empty = Path(folder, "pytest.ini")
@@ -151,11 +96,3 @@ def _add_times(scoreboard: Scoreboard, recorder: Recorder) -> None:
             scoreboard.timings.append(asyncio.run(timing_of(tests)))
         except (OutlastError, TimeoutError) as error:
             scoreboard.notes.append(f"no times of {tests.__name__}: {error!r}")
-
-
-def without_password(target: str) -> str:
-    """Return the target as it may be shown."""
-    parts = urlsplit(target)
-    if "@" not in parts.netloc:
-        return target
-    return target.replace(parts.netloc, f"…@{parts.netloc.rpartition('@')[2]}")
