@@ -75,44 +75,46 @@ def test_an_execution_gets_signals_answers_and_ends() -> None:
     assert 'result  ["tea","milk","milk"' in shown
 
 
+REFUSED = [
+    (
+        ("signal", "d-1", "nota", "tea", "--module", "desk"),
+        2,
+        "workflow 'desk' has no signal 'nota'; it has: note",
+    ),
+    (("signal", "d-1", "note", "--module", "desk"), 2, "signal 'note' takes text, times; 0 were given"),
+    (
+        ("signal", "d-1", "note", "tea", "few", "--module", "desk"),
+        2,
+        "times: Input should be a valid integer",
+    ),
+    (("signal", "nobody", "note", "tea"), 1, "no execution 'nobody'"),
+    (("signal", "d-1", "note", '{"open'), 2, "begins like JSON and is not JSON"),
+    (("query", "d-1", "count"), 1, "where is workflow 'desk' defined? Give --module"),
+    (("query", "d-1", "total", "--module", "desk"), 2, "has no query 'total'; it has: count"),
+    (
+        ("query", "d-1", "count", "--module", "shop"),
+        1,
+        "module 'shop' has no workflow 'desk'; it has: order, refusal",
+    ),
+    (("query", "d-1", "count", "--module", "nowhere"), 1, "module 'nowhere' was not found"),
+    (("update", "d-1", "close", "--module", "desk"), 2, "update 'close' takes last; 0 were given"),
+    (("update", "d-1", "close", "a", "--module", "desk", "--id", ""), 1, "id of an update"),
+    (("result", "nobody"), 1, "no execution 'nobody'"),
+]
+"""Commands, their exit code, and a part of what they say."""
+
+
 @pytest.mark.usefixtures("desk")
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (
-            ("signal", "d-1", "nota", "tea", "--module", "desk"),
-            2,
-            "workflow 'desk' has no signal 'nota'; it has: note",
-        ),
-        (("signal", "d-1", "note", "--module", "desk"), 2, "signal 'note' takes text, times; 0 were given"),
-        (
-            ("signal", "d-1", "note", "tea", "few", "--module", "desk"),
-            2,
-            "times: Input should be a valid integer",
-        ),
-        (("signal", "nobody", "note", "tea"), 1, "no execution 'nobody'"),
-        (("signal", "d-1", "note", '{"open'), 2, "begins like JSON and is not JSON"),
-        (("query", "d-1", "count"), 1, "where is workflow 'desk' defined? Give --module"),
-        (("query", "d-1", "total", "--module", "desk"), 2, "has no query 'total'; it has: count"),
-        (
-            ("query", "d-1", "count", "--module", "shop"),
-            1,
-            "module 'shop' has no workflow 'desk'; it has: order, refusal",
-        ),
-        (("query", "d-1", "count", "--module", "nowhere"), 1, "module 'nowhere' was not found"),
-        (("update", "d-1", "close", "--module", "desk"), 2, "update 'close' takes last; 0 were given"),
-        (("update", "d-1", "close", "a", "--module", "desk", "--id", ""), 1, "id of an update"),
-        (("result", "nobody"), 1, "no execution 'nobody'"),
-    ],
-)
 def test_a_message_that_cannot_be_sent_is_one_sentence_and_changes_nothing(
-    arguments: tuple[str, ...], code: int, message: str
+    subtests: pytest.Subtests,
 ) -> None:
     before = call("show", "d-1", "--json").stdout
-    refused = call(*arguments)
-    assert (refused.returncode, refused.stdout) == (code, "")
-    assert message in " ".join(refused.stderr.split())
-    assert "Traceback" not in refused.stderr
+    for arguments, code, message in REFUSED:
+        with subtests.test(" ".join(arguments)):
+            refused = call(*arguments)
+            assert (refused.returncode, refused.stdout) == (code, "")
+            assert message in " ".join(refused.stderr.split())
+            assert "Traceback" not in refused.stderr
     assert call("show", "d-1", "--json").stdout == before
 
 
