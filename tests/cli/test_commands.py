@@ -232,3 +232,29 @@ def test_a_held_execution_is_shown_as_held_and_goes_on_when_it_is_resumed() -> N
     assert "no execution 'nobody'" in resumed.stderr
     assert call("resume", "o-1").stdout == "o-1 was not paused, and goes on as before\n"
     assert not lines("list", "--json")[0]["held"]
+
+
+HEAP = """
+import gc
+import outlast
+
+
+@outlast.activity
+def frozen() -> int:
+    return gc.get_freeze_count()
+
+
+@outlast.workflow.define(name="heap")
+class Heap:
+    @outlast.workflow.entrypoint
+    async def run(self) -> int:
+        return await frozen()
+"""
+
+
+@pytest.mark.usefixtures("shop")
+def test_collections_of_a_worker_leave_out_what_it_has_loaded() -> None:
+    Path("heap.py").write_text(HEAP)
+    call("start", "heap:heap", "--id", "h-1")
+    with running_worker("heap"):
+        assert int(call("result", "h-1").stdout) > 10_000
