@@ -74,7 +74,11 @@ async def test_a_connection_that_is_cut_at_any_byte_of_a_script_or_its_answer_do
 async def test_a_start_and_a_message_that_are_cut_off_anywhere_happen_once(
     server: RedisServer, proxy: TcpProxy
 ) -> None:
-    settings, sure_settings = (RedisSettings.from_url(url_of(port)) for port in (proxy.port, server.port))
+    # Each cut is seen at once: only a busy machine needs that time.
+    patient = {"timeout": str(PATIENCE_SECONDS)}
+    settings, sure_settings = (
+        RedisSettings.from_url(url_of(port, **patient)) for port in (proxy.port, server.port)
+    )
     cuts = [(Direction.TO_CLIENT, count) for count in range(0, 12)]
     cuts += [(Direction.TO_SERVER, count) for count in range(0, 250, 13)]
     async with RedisStore(settings) as store, RedisStore(sure_settings) as sure:
