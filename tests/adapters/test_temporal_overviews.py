@@ -30,6 +30,9 @@ from tests.adapters.temporal_server import PATIENCE_SECONDS, obstacle_of, shared
 
 pytestmark = pytest.mark.server
 
+LEASE = timedelta(minutes=1)
+"""A worker counts as alive for so long after its last announcement, which a busy machine may hold up."""
+
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +144,7 @@ async def listed(backend: Backend, executions: Iterable[outlast.Execution]) -> l
 
 async def test_a_worker_that_is_alive_says_all_of_it_once_for_each_state() -> None:
     queue = uuid.uuid4().hex
-    async with counted() as (backend, asked), backend.worker([Payment, Sleep], task_queue=queue):
+    async with counted() as (backend, asked), backend.worker([Payment, Sleep], task_queue=queue, lease=LEASE):
         paying = await backend.start(Payment, task_queue=queue)
         asleep = await backend.start(Sleep, 3600.0, task_queue=queue)
         await reached(paying, EventKind.APPROVAL_REQUESTED)
@@ -167,7 +170,7 @@ async def test_a_worker_that_is_alive_says_all_of_it_once_for_each_state() -> No
 async def test_without_a_worker_the_history_says_what_it_can() -> None:
     queue = uuid.uuid4().hex
     async with outlast.connect(f"temporal://{shared_server()}") as backend:
-        async with backend.worker([Payment, Sleep], task_queue=queue):
+        async with backend.worker([Payment, Sleep], task_queue=queue, lease=LEASE):
             paying = await backend.start(Payment, task_queue=queue)
             asleep = await backend.start(Sleep, 3600.0, task_queue=queue)
             await reached(paying, EventKind.APPROVAL_REQUESTED)
@@ -195,7 +198,7 @@ async def test_without_a_worker_the_history_says_what_it_can() -> None:
 async def test_what_a_worker_said_is_known_after_it_has_gone() -> None:
     queue = uuid.uuid4().hex
     async with outlast.connect(f"temporal://{shared_server()}") as backend:
-        async with backend.worker([Payment], task_queue=queue):
+        async with backend.worker([Payment], task_queue=queue, lease=LEASE):
             paying = await backend.start(Payment, task_queue=queue)
             await reached(paying, EventKind.APPROVAL_REQUESTED)
             rows = await listed(backend, [paying])
@@ -211,7 +214,7 @@ async def test_a_row_that_is_gone_or_cannot_be_read_does_not_fail_the_page(
 ) -> None:
     queue = uuid.uuid4().hex
     async with outlast.connect(f"temporal://{shared_server()}") as backend:
-        async with backend.worker([Sleep], task_queue=queue):
+        async with backend.worker([Sleep], task_queue=queue, lease=LEASE):
             asleep = await backend.start(Sleep, 3600.0, task_queue=queue)
             await reached(asleep, EventKind.TIMER_STARTED)
         [row] = await listed(backend, [asleep])
@@ -253,7 +256,7 @@ async def test_rows_are_read_a_few_at_a_time_and_only_those_that_run() -> None:
 async def test_a_long_history_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = uuid.uuid4().hex
     async with counted() as (backend, asked):
-        async with backend.worker([Sleep], task_queue=queue):
+        async with backend.worker([Sleep], task_queue=queue, lease=LEASE):
             asleep = await backend.start(Sleep, 3600.0, task_queue=queue)
             await reached(asleep, EventKind.TIMER_STARTED)
         rows = await listed(backend, [asleep])
@@ -269,7 +272,7 @@ async def test_an_execution_that_cannot_go_on_says_why() -> None:
     queue = uuid.uuid4().hex
     async with outlast.connect(f"temporal://{shared_server()}") as backend:
         execution = await backend.start(Sleep, 1.0, task_queue=queue)
-        async with backend.worker([Payment], task_queue=queue):  # It does not have the workflow.
+        async with backend.worker([Payment], task_queue=queue, lease=LEASE):  # It does not have the workflow.
             await obstacle_of(execution)
             [row] = await backend.with_overviews(await listed(backend, [execution]))
         assert row.error is not None
@@ -280,7 +283,7 @@ async def test_an_execution_that_cannot_go_on_says_why() -> None:
 async def test_turns_are_left_out_where_only_the_last_history_is_looked_at() -> None:
     queue = uuid.uuid4().hex
     async with outlast.connect(f"temporal://{shared_server()}") as backend:
-        async with backend.worker([Laps], task_queue=queue):
+        async with backend.worker([Laps], task_queue=queue, lease=LEASE):
             lap = await backend.start(Laps, task_queue=queue)
             for turns in (0, None):
                 rows = await listed(backend, [lap])
