@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import ast
 import builtins
+import os
+import subprocess
 import symtable
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from tests.docs.pages import Block
+from tests.docs.pages import REPOSITORY, Block
 
 AWAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -61,3 +65,18 @@ def _used_globally(table: symtable.SymbolTable) -> Iterator[str]:
             yield one.get_name()
     for child in table.get_children():
         yield from _used_globally(child)
+
+
+def type_check(shown: Path, root: Path) -> subprocess.CompletedProcess[str]:
+    """Run mypy on a folder whose modules import one another from `root`.
+
+    It runs in the repository, with the settings there, and where it has read the library before.
+    """
+    return subprocess.run(
+        [sys.executable, "-m", "mypy", shown],
+        cwd=REPOSITORY,
+        env={**os.environ, "MYPYPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

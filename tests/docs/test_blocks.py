@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from outlast.testing.mistral_server import Call, HandOff, MistralServer, ModelPrompt, Reply, Say
 from tests.docs.pages import ALL, REPOSITORY, TUTORIAL, Block, blocks_of
-from tests.docs.programs import is_whole, module_of, names_missing_in
+from tests.docs.programs import is_whole, module_of, names_missing_in, type_check
 from tests.examples.interpreter import PYTHON
 
 SHOWN_ELSEWHERE = {
@@ -79,14 +78,7 @@ def test_every_block_type_checks(tmp_path: Path) -> None:
     for page in {block.page for block in BLOCKS}:
         name = page.relative_to(REPOSITORY).with_suffix("").as_posix().replace("/", "_").replace("-", "_")
         (shown / f"{name}.py").write_text(module_of([block for block in BLOCKS if block.page == page]))
-    finished = subprocess.run(
-        [sys.executable, "-m", "mypy", shown],
-        cwd=REPOSITORY,
-        env={**os.environ, "MYPYPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    finished = type_check(shown, tmp_path)
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
@@ -113,12 +105,5 @@ def test_a_block_with_a_mistake_does_not_type_check(tmp_path: Path) -> None:
     assert "from tests.docs.given import execution" in source
     (tmp_path / "shown").mkdir()
     (tmp_path / "shown" / "page.py").write_text(source)
-    finished = subprocess.run(
-        [sys.executable, "-m", "mypy", tmp_path / "shown"],
-        cwd=REPOSITORY,
-        env={**os.environ, "MYPYPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    finished = type_check(tmp_path / "shown", tmp_path)
     assert '"Execution[Any]" has no attribute "resul"' in finished.stdout

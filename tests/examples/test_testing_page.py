@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.programs import type_check
+
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "how-to" / "testing.md").read_text()
 NAMED = re.compile(r"^\*\*`(?P<file>[^`]+)`\*\*\n\n```python\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -54,13 +56,5 @@ def test_the_programs_of_the_page_run(folder: Path) -> None:
 
 
 def test_the_page_type_checks(folder: Path) -> None:
-    # In the repository, where mypy has read the library before.
-    finished = subprocess.run(
-        [sys.executable, "-m", "mypy", folder],
-        cwd=REPOSITORY,
-        env={**os.environ, "MYPYPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    finished = type_check(folder, folder)
     assert finished.returncode == 0, finished.stdout + finished.stderr
