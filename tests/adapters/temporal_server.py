@@ -41,7 +41,7 @@ EXECUTABLE = str(Path(sys.executable).parent / "temporal")
 
 
 class DoesNotAnswer(Exception):
-    """A server has ended, or has not answered for long, where it should begin; what it said is shown."""
+    """A server that was started has ended, or does not answer; the message is what it has printed."""
 
 
 def start_server(port: int, *options: str) -> Child:
@@ -143,12 +143,12 @@ class SuccessiveServers:
 
 @functools.cache
 def stored_server() -> StoredServer:
-    """Return the one server that all other tests of this process share, started at first use."""
+    """Return the one server that the tests of this process share, started at first use."""
     return StoredServer()
 
 
 def shared_server() -> str:
-    """Return host and port of that server."""
+    """Return host and port of the server that the tests of this process share."""
     return stored_server().address
 
 

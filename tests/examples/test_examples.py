@@ -70,7 +70,7 @@ OUTCOMES: dict[str, list[str | set[str]]] = {
         "offer to Contoso withdrawn",
     ],
 }
-"""Lines that each example prints, in this order; those of a set, which agents side by side print, in any."""
+"""Lines that an example prints, in this order. Those of a set come in any order: agents run side by side."""
 
 
 def run(example: str, folder: Path) -> list[str]:

@@ -34,7 +34,8 @@ def examine(target: str, options: Sequence[str] = (), *, is_quick: bool = False)
         is_quick: Leave out mutants and times.
 
     Raises:
-        OutlastError: the target cannot be examined; `target.check` finds much of that in no time.
+        OutlastError: the target cannot be examined. Call `target.check` first: it says whether its server
+            answers.
     """
     chosen = tests_of(target)
     is_url = chosen != [target]

@@ -30,7 +30,9 @@ def tests_of(target: str) -> list[str]:
     path = target.partition("::")[0]
     if path.endswith(".py"):
         if not Path(path).is_file():
-            raise ConfigurationError(f"there is no file {path}; name the file that inherits the suites")
+            raise ConfigurationError(
+                f"there is no file {path}; give a file with test classes that inherit the suites"
+            )
         return [target]
     scheme = urlsplit(target).scheme
     if not scheme:
