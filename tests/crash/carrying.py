@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import outlast
 from outlast.testing.contracts.crash.effects import PATIENCE_SECONDS, Effects
@@ -20,14 +21,12 @@ EXPECTED = [
     *("0", "1", "2", "last done"),
 ]
 LEASE = timedelta(seconds=1)
-TIMEOUT_SECONDS = 0.25
-"""The time that a reply may take in these tests, so that a silent server is soon noticed."""
+SOON = "0.25"
+"""The time-out of those who are to notice soon that a server is silent; a busy machine can be so as well."""
 
 
-def url_of(port: int, **options: str) -> str:
-    query = "&".join(
-        f"{name}={value}" for name, value in {"timeout": str(TIMEOUT_SECONDS), **options}.items()
-    )
+def url_of(port: int, *, timeout: str = str(PATIENCE_SECONDS), **options: str) -> str:
+    query = urlencode({"timeout": timeout, **options})
     return f"redis://{LOOPBACK}:{port}/0?{query}"
 
 

@@ -169,12 +169,12 @@ def check_effects(effects: Effects, results: Results) -> None:
     begun: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     first_line: dict[tuple[str, str], int] = {}
     last_line: dict[tuple[str, str], int] = {}
-    stood_still = {(key, attempt) for key, attempt, _, word in effects.lines() if word == "stood still"}
+    in_time = {(key, attempt) for key, attempt, _, word in effects.lines() if word == "in time"}
     for number, (key, attempt, step, word) in enumerate(effects.lines()):
         place = key.partition("/")[0], step
         if word == "begin":
             first_line.setdefault(place, number)
-        if word == "begin" and (key, attempt) not in stood_still:
+        if word == "begin" and (key, attempt) in in_time:
             begun[place].append(attempt)
             last_line[place] = number
     wrong = []
@@ -192,7 +192,8 @@ def check_effects(effects: Effects, results: Results) -> None:
     print(
         f"{len(results)} completed; {retried} steps needed a further attempt, {unknown} outcomes are unknown"
     )
-    print(f"{len(stood_still)} attempts began as their process stood still")
+    stood_still = sum(word == "stood still" for _, _, _, word in effects.lines())
+    print(f"{stood_still} attempts began as their process stood still")
     if wrong:
         text = effects.path.read_text()
         lines = [line for line in text.splitlines() if line.partition("/")[0] in "\n".join(wrong[:3])]

@@ -35,14 +35,15 @@ def remember_looks_at_the_clock(clock: type[Clock]) -> None:
 
 
 def begin(what: str) -> None:
-    """Note that an attempt begins, and if its thread stood still since its worker looked at the lease.
+    """Note that an attempt begins, and whether its thread stood still since its worker looked at the lease.
 
-    Between a look at the clock and the next thing that a process does, it can always be stopped.
+    Between a look at the clock and the next thing that a process does, it can always be stopped. Whoever is
+    killed between the two notes has not said whether it stood still.
     """
     looked_at = _looks.at
     note("begin", what)
-    if looked_at and time.monotonic() - looked_at > STANDSTILL_SECONDS:
-        note("stood still", what)
+    stood_still = looked_at and time.monotonic() - looked_at > STANDSTILL_SECONDS
+    note("stood still" if stood_still else "in time", what)
 
 
 @outlast.activity(

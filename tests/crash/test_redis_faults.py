@@ -23,7 +23,7 @@ from outlast.testing.contracts.crash.programs import GatedProgram, Program
 from tests.adapters.redis_cluster import promote, replicated
 from tests.adapters.redis_servers import REDIS, VALKEY, RedisServer, ServerOptions, temporary_server
 from tests.adapters.tcp_proxy import Direction, TcpProxy
-from tests.crash.carrying import LEASE, STEPS, check, meanwhile, running, url_of
+from tests.crash.carrying import LEASE, SOON, STEPS, check, meanwhile, running, url_of
 from tests.crash.processes import insist
 
 pytestmark = [pytest.mark.crash, pytest.mark.server]
@@ -74,11 +74,7 @@ async def test_a_connection_that_is_cut_at_any_byte_of_a_script_or_its_answer_do
 async def test_a_start_and_a_message_that_are_cut_off_anywhere_happen_once(
     server: RedisServer, proxy: TcpProxy
 ) -> None:
-    # Each cut is seen at once: only a busy machine needs that time.
-    patient = {"timeout": str(PATIENCE_SECONDS)}
-    settings, sure_settings = (
-        RedisSettings.from_url(url_of(port, **patient)) for port in (proxy.port, server.port)
-    )
+    settings, sure_settings = (RedisSettings.from_url(url_of(port)) for port in (proxy.port, server.port))
     cuts = [(Direction.TO_CLIENT, count) for count in range(0, 12)]
     cuts += [(Direction.TO_SERVER, count) for count in range(0, 250, 13)]
     async with RedisStore(settings) as store, RedisStore(sure_settings) as sure:
@@ -206,8 +202,8 @@ async def test_changes_whose_announcements_are_lost_are_found_by_looking_now_and
 async def test_a_server_that_is_silent_is_an_error_in_time_and_no_hang(
     server: RedisServer, proxy: TcpProxy
 ) -> None:
-    async with outlast.connect(url_of(proxy.port)) as backend:
-        execution = await backend.start(GatedProgram, id="x")
+    async with outlast.connect(url_of(proxy.port, timeout=SOON)) as backend:
+        execution = await insist(lambda: backend.start(GatedProgram, id="x"))
         for silence in (proxy.freeze, server.pause, proxy.refuse):
             silence()
             for call in (execution.describe, execution.cancel, backend.workers, backend.list):
@@ -217,18 +213,18 @@ async def test_a_server_that_is_silent_is_an_error_in_time_and_no_hang(
                 assert time.monotonic() - began < IN_TIME_SECONDS
             server.resume()
             proxy.heal()
-            assert (await execution.describe()).id == "x"
+            assert (await insist(execution.describe)).id == "x"
         proxy.freeze()
         began = time.monotonic()
         with pytest.raises(StorageUnavailable):
-            await outlast.connect(url_of(proxy.port)).__aenter__()
+            await outlast.connect(url_of(proxy.port, timeout=SOON)).__aenter__()
         assert time.monotonic() - began < IN_TIME_SECONDS
 
 
 async def test_a_worker_survives_a_server_that_is_silent_longer_than_its_lease(
     server: RedisServer, effects: Effects
 ) -> None:
-    async with running(url_of(server.port)):
+    async with running(url_of(server.port), through=url_of(server.port, timeout=SOON)):
         await effects.until(lambda: len(effects.lines()) > 4)
         server.pause()
         await asyncio.sleep(1.5 * LEASE.total_seconds())

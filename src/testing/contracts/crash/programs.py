@@ -40,8 +40,12 @@ async def pass_gate(what: str) -> str:
     """Wait until the test makes a file."""
     note("begin", what)
     gate = gate_path(what)
-    while not gate.exists():  # noqa: ASYNC110 - another process makes it
-        await asyncio.sleep(0.01)
+    try:
+        while not gate.exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        note("cancelled", what)
+        raise
     note("end", what)
     return f"{what} done"
 
