@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from contextlib import closing
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -34,7 +35,8 @@ class StopsItsProcess(SystemClock):
     def now(self) -> float:
         if self.is_armed:
             self.is_armed = False
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this very thread: a signal to the process may be taken by another one, and this one goes on.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         return super().now()
 
 
