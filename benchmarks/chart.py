@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from html import escape
-from math import log10
+from itertools import groupby
+from math import floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,36 @@ from benchmarks.figures import Figure, cells, read_json
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
-LEFT, BAR, ROW, TOP = 260, 380, 22, 52
+LEFT, BAR, ROW, HEADING, TOP = 200, 440, 22, 34, 44
+COLUMNS = (
+    ("what", "---"),
+    ("kind", "---"),
+    ("median", "---:"),
+    ("min to max", "---:"),
+    ("p99", "---:"),
+    ("unit", "---"),
+    ("ratio", "---:"),
+    ("note", "---"),
+)
 COLOURS = {"ours": "#e8590c", "floor": "#adb5bd", "peer": "#4c6ef5"}
 
 
 def chart(figures: Sequence[Figure], facts: dict[str, Any]) -> str:
-    """Return an SVG with the figures of the comparison as bars, on a scale of powers of ten."""
-    shown = [figure for figure in figures if figure.group.startswith("One turn") and figure.samples]
-    low = 10 ** int(log10(min(min(figure.samples) for figure in shown)) - 1)
+    """Return an SVG of the groups that have peers: their figures as bars, on one scale of powers of ten."""
+    compared = {figure.group for figure in figures if figure.kind == "peer"}
+    shown = [figure for figure in figures if figure.group in compared and figure.samples]
+    low = 10 ** floor(log10(min(min(figure.samples) for figure in shown)))
     high = max(max(figure.samples) for figure in shown)
-    height = TOP + ROW * len(shown) + 34
 
     def x(value: float) -> float:
-        return LEFT + BAR * (log10(max(value, low)) - log10(low)) / (log10(high) - log10(low))
+        return LEFT + BAR * (log10(value) - log10(low)) / (log10(high) - log10(low))
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + BAR + 90}" height="{height}" '
-        f'viewBox="0 0 {LEFT + BAR + 90} {height}" font-family="system-ui, sans-serif" font-size="13">',
-        f'<rect width="100%" height="100%" fill="#fff"/><text x="12" y="22" font-size="15" font-weight="600">'
-        f"{escape(shown[0].group)}: milliseconds per turn, less is better</text>",
-        f'<text x="12" y="40" fill="#666" font-size="11">{escape(where(facts))}; '
-        "logarithmic; the line is from the fastest to the slowest round</text>",
-    ]
-    for number, figure in enumerate(shown):
-        y = TOP + ROW * number
+    parts, y, group = [], TOP, ""
+    for figure in shown:
+        if figure.group != group:
+            group = figure.group
+            parts.append(f'<text x="{LEFT}" y="{y + 24}" font-weight="600">{escape(group)}</text>')
+            y += HEADING
         width = x(figure.median) - LEFT
         parts += [
             f'<text x="{LEFT - 8}" y="{y + 15}" text-anchor="end">{escape(figure.name)}</text>',
@@ -51,13 +58,23 @@ def chart(figures: Sequence[Figure], facts: dict[str, Any]) -> str:
             f'y1="{y + 10.5}" y2="{y + 10.5}" stroke="#212529"/>',
             f'<text x="{x(max(figure.samples)) + 6:.1f}" y="{y + 15}">{figure.median:.2f}</text>',
         ]
+        y += ROW
     for number, (kind, colour) in enumerate(COLOURS.items()):
         at = LEFT + 90 * number
         parts += [
-            f'<rect x="{at}" y="{height - 24}" width="12" height="12" fill="{colour}"/>',
-            f'<text x="{at + 18}" y="{height - 14}">{kind}</text>',
+            f'<rect x="{at}" y="{y + 12}" width="12" height="12" fill="{colour}"/>',
+            f'<text x="{at + 18}" y="{y + 22}">{kind}</text>',
         ]
-    return "\n".join([*parts, "</svg>", ""])
+    width, height = LEFT + BAR + 90, y + 36
+    head = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" font-size="13">',
+        '<rect width="100%" height="100%" fill="#fff"/>',
+        '<text x="12" y="22" font-size="15" font-weight="600">Milliseconds per turn, less is better</text>',
+        f'<text x="12" y="40" fill="#666" font-size="11">{escape(where(facts))}; '
+        "logarithmic; the line is from the fastest to the slowest round</text>",
+    ]
+    return "\n".join([*head, *parts, "</svg>", ""])
 
 
 def where(facts: dict[str, Any]) -> str:
@@ -76,18 +93,13 @@ def markdown(figures: Sequence[Figure], facts: dict[str, Any]) -> str:
         "Load of the machine when the run began: "
         f"{', '.join(map(str, facts['load'])) or 'not known'}.",
     ]
-    group = ""
-    for figure in figures:
-        if figure.group != group:
-            group = figure.group
-            lines += [
-                "",
-                f"### {group}",
-                "",
-                "| what | kind | median | min to max | p99 | unit | ratio | note |",
-                "| --- | --- | ---: | ---: | ---: | --- | ---: | --- |",
-            ]
-        lines.append("| " + " | ".join(cells(figure, figures)) + " |")
+    for group, members in groupby(figures, key=lambda figure: figure.group):
+        rows = [cells(figure, figures) for figure in members]
+        # A column that says nothing about this group is left out.
+        columns = [number for number in range(len(COLUMNS)) if any(row[number] for row in rows)]
+        lines += ["", f"### {group}", ""]
+        for row in ([name for name, _ in COLUMNS], [line for _, line in COLUMNS], *rows):
+            lines.append("| " + " | ".join(row[number] for number in columns) + " |")
     return "\n".join(lines)
 
 

@@ -63,7 +63,7 @@ def print_table(figures: Sequence[Figure]) -> None:
 def cells(figure: Figure, figures: Sequence[Figure]) -> list[str]:
     """Return the texts of a row: name, kind, median, spread, p99, unit, ratio to the floor, note."""
     if not figure.samples:
-        return [figure.name, figure.kind, "-", "-", "-", figure.unit, "-", figure.note]
+        return [figure.name, figure.kind, "-", "-", "", figure.unit, "-", figure.note]
     spread = f"{_short(min(figure.samples))} to {_short(max(figure.samples))}"
     p99 = _short(figure.quantile(0.99)) if len(figure.samples) >= 20 else ""
     ratio = ratio_of(figure, figures)
@@ -92,7 +92,7 @@ def machine() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "system": platform.platform(),
+        "system": f"{platform.system()} on {platform.machine()}",
         "processors": os.cpu_count(),
         "memory_gib": round(memory / 2**30),
         "python": platform.python_version(),

@@ -57,7 +57,17 @@ def test_the_chart_shows_what_was_measured() -> None:
 
 
 def test_the_table_names_what_could_not_be_measured() -> None:
-    assert "| a peer | peer | - | - | - | ms | - | could not be installed |" in markdown(SAMPLES, machine())
+    assert "| a peer | peer | - | - | ms | - | could not be installed |" in markdown(SAMPLES, machine())
+
+
+def test_a_column_that_says_nothing_of_a_group_is_left_out() -> None:
+    alone = Figure("Another group", "ours", "ms", (3.0,))
+    assert "| ours | ours | 3.00 | 3.00 to 3.00 | ms |\n" in f"{markdown([*SAMPLES, alone], machine())}\n"
+
+
+def test_the_chart_leaves_out_what_no_peer_was_measured_for() -> None:
+    alone = Figure("Another group", "something else", "ms", (3.0,))
+    assert chart([*SAMPLES, alone], facts := machine()) == chart(SAMPLES, facts)
 
 
 def test_every_peer_has_a_lock_file() -> None:
