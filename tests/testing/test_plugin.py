@@ -64,6 +64,8 @@ class TestTrial:
 def run(folder: Path, *plugins: str) -> subprocess.CompletedProcess[str]:
     """Run pytest in a folder, with these plugins and no others."""
     chosen = [argument for plugin in plugins for argument in ("-p", plugin)]
+    if "asyncio" in plugins:  # which warns of a default of its own that is to change
+        chosen += ["-o", "asyncio_default_fixture_loop_scope=function"]
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen],
         cwd=folder,
@@ -82,8 +84,24 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("mark", "plugins"),
-    [("@pytest.mark.anyio", ("anyio",)), ("", ("anyio",)), ("", ())],
-    ids=["anyio", "anyio without its mark", "pytest alone"],
+    [
+        ("@pytest.mark.anyio", ("anyio",)),
+        ("", ("anyio",)),
+        ("@pytest.mark.asyncio", ("asyncio",)),
+        ("", ("asyncio",)),
+        ("@pytest.mark.anyio", ("anyio", "asyncio")),
+        ("@pytest.mark.asyncio", ("anyio", "asyncio")),
+        ("", ()),
+    ],
+    ids=[
+        "anyio",
+        "anyio without its mark",
+        "pytest-asyncio",
+        "pytest-asyncio without its mark",
+        "both, with anyio's mark",
+        "both, with pytest-asyncio's mark",
+        "pytest alone",
+    ],
 )
 def test_async_tests_get_an_open_environment(project: Path, mark: str, plugins: tuple[str, ...]) -> None:
     backend = "\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
@@ -93,13 +111,17 @@ def test_async_tests_get_an_open_environment(project: Path, mark: str, plugins: 
     assert "assert 1 == 2" in finished.stdout
 
 
-def test_an_async_fixture_may_use_it_before_the_test(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("plugin", "setting"),
+    [("anyio", "anyio_mode"), ("asyncio", "asyncio_mode")],
+    ids=["anyio", "pytest-asyncio"],
+)
+def test_an_async_fixture_may_use_it_before_the_test(project: Path, plugin: str, setting: str) -> None:
+    (project / "pytest.ini").write_text(f"[pytest]\n{setting} = auto\n")
     (project / "test_trial.py").write_text(
         """
 import pytest
 from program import Trial
-
-pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend():
@@ -117,7 +139,7 @@ async def test_that_ends(trial):
     assert await trial.result() == 3
 """
     )
-    finished = run(project, PLUGIN, "anyio")
+    finished = run(project, PLUGIN, plugin)
     assert "2 passed" in finished.stdout, finished.stdout + finished.stderr
 
 
