@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks import temporal
 from benchmarks.comparison import compare, subjects
 from benchmarks.figures import Figure, machine, print_table, write_json
-from benchmarks.latencies import decision_to_effect, kill_to_step, payloads, start_to_effect
+from benchmarks.latencies import decision_to_effect, kill_to_step, payloads, replay, start_to_effect
 from benchmarks.throughput import by_workers
 from tests.adapters.redis_servers import VALKEY, ServerOptions, temporary_server
 
@@ -33,11 +33,12 @@ class Size:
     sizes: tuple[int, ...]
     starts: int
     kills: int
+    steps: int
     executions: int
 
 
-FULL = Size((20, 100), 7, 300, (1, 1_000, 32_000, 1_000_000), 10, 30, 300)
-QUICK = Size((20,), 3, 100, (1, 32_000, 1_000_000), 3, 5, 100)
+FULL = Size((20, 100), 7, 300, (1, 1_000, 32_000, 1_000_000), 10, 30, 20_000, 300)
+QUICK = Size((20,), 3, 100, (1, 32_000, 1_000_000), 3, 5, 2_000, 100)
 
 
 @asynccontextmanager
@@ -49,7 +50,7 @@ async def servers(folder: Path) -> AsyncIterator[tuple[str, str]]:
             yield redis.url(), address
 
 
-PARTS = ("comparison", "decisions", "payloads", "starts", "kills", "workers")
+PARTS = ("comparison", "decisions", "payloads", "starts", "kills", "replay", "workers")
 
 
 async def measured(size: Size, folder: Path, parts: Sequence[str]) -> list[Figure]:
@@ -71,6 +72,8 @@ async def measured(size: Size, folder: Path, parts: Sequence[str]) -> list[Figur
             figures += await start_to_effect(f"sqlite:///{folder}/start.db", size.starts)
         if "kills" in parts:
             figures += await kill_to_step(f"sqlite:///{folder}/kill.db", size.kills)
+        if "replay" in parts:
+            figures += await replay(size.steps, size.rounds)
         if "workers" in parts:
             many = {
                 "SQLite": f"sqlite:///{folder}/workers-{{number}}.db",

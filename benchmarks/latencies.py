@@ -6,6 +6,7 @@ The model is scripted and in this process, so a decision is the moment at which 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -89,6 +90,66 @@ async def payloads(urls: dict[str, str], sizes: tuple[int, ...], rounds: int) ->
                     )
                 )
     return figures
+
+
+@outlast.activity(name="bench_nothing")
+async def nothing() -> None:
+    """Take no time."""
+
+
+@outlast.workflow.define(name="bench_long")
+class Long:
+    """So many steps; then it answers questions."""
+
+    @outlast.workflow.entrypoint
+    async def run(self, steps: int) -> None:
+        for _ in range(steps):
+            await nothing()
+        await outlast.workflow.wait_condition(lambda: False)
+
+    @outlast.workflow.update
+    def answer(self) -> None:
+        pass
+
+
+async def replay(steps: int, rounds: int) -> list[Figure]:
+    """Measure how long a worker replays so many steps, and the longest time in which it does nothing else."""
+    whole, standstill = [], []
+    async with outlast.connect("memory:") as backend:
+        execution = await backend.start(Long, steps)
+        async with backend.worker([Long]):
+            done = 0
+            async for event in execution.events():
+                done += event.kind == outlast.EventKind.ACTIVITY_COMPLETED
+                if done == steps:
+                    break
+        # As `outlast worker` does before it begins.
+        gc.collect()
+        gc.freeze()
+        for _ in range(rounds):
+            async with backend.worker([Long]):
+                began = time.perf_counter()
+                watching = asyncio.create_task(_longest_standstill())
+                await execution.update("answer")
+                whole.append((time.perf_counter() - began) * 1e3)
+                watching.cancel()
+                standstill.append(await watching * 1e3)
+        gc.unfreeze()
+    return [
+        Figure(f"A worker replays {steps} steps", "in all, memory", "ms", tuple(whole)),
+        Figure(f"A worker replays {steps} steps", "the longest standstill", "ms", tuple(standstill)),
+    ]
+
+
+async def _longest_standstill() -> float:
+    """Return the longest time between two turns of the loop, in seconds, once this is cancelled."""
+    longest = 0.0
+    with suppress(asyncio.CancelledError):
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, time.perf_counter() - before)
+    return longest
 
 
 def _bytes(size: int) -> str:
