@@ -19,7 +19,14 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler
-from opentelemetry.trace import StatusCode, get_current_span
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    StatusCode,
+    TraceFlags,
+    get_current_span,
+    use_span,
+)
 
 import outlast
 from outlast import workflow
@@ -224,6 +231,28 @@ async def test_an_execution_of_a_caller_that_is_not_sampled_is_not_either() -> N
         stop()
         quiet.meters.shutdown()
     assert quiet.spans() == []
+
+
+@pytest.mark.parametrize("root", [ALWAYS_ON, ALWAYS_OFF], ids=["sampled", "not sampled"])
+@pytest.mark.parametrize("flags", [0, 1])
+async def test_a_span_around_a_worker_does_not_decide_whether_executions_are_sampled(
+    root: Sampler, flags: int
+) -> None:
+    observed = Observed(sampler=ParentBased(root))
+    stop = outlast.instrument(tracer_provider=observed.provider, meter_provider=observed.meters)
+    around = NonRecordingSpan(SpanContext(7, 7, is_remote=False, trace_flags=TraceFlags(flags)))
+    try:
+        async with outlast.connect("memory:") as backend:
+            execution = await backend.start(Shipping, "q")
+            with use_span(around):
+                async with backend.worker([Shipping]):
+                    await approved(execution)
+    finally:
+        stop()
+        observed.meters.shutdown()
+    assert bool(observed.named("invoke_workflow shipping")) is (root is ALWAYS_ON)
+    # Those of the attempts are made while they run, the others from what was journaled.
+    assert bool(observed.named("run_activity pack")) is (root is ALWAYS_ON)
 
 
 async def test_contents_are_captured_only_when_asked_for(sdk: Observed) -> None:

@@ -113,9 +113,7 @@ class Instrumentation(Observer):
         with self._ids.next(span.context):
             started = self._tracer.start_span(
                 span.name,
-                set_span_in_context(
-                    NonRecordingSpan(self._remote(parent)) if parent else NonRecordingSpan(_NOBODY), _EMPTY
-                ),
+                _under(self._remote(parent)) if parent else _UNDER_NOBODY,
                 SpanKind.CLIENT if span.operation is Operation.CHAT else SpanKind.INTERNAL,
                 attributes,
                 [Link(self._remote(link)) for link in span.links],
@@ -136,12 +134,16 @@ class Instrumentation(Observer):
 
     def _samples(self, trace_id: int) -> bool:
         name = Operation.INVOKE_WORKFLOW.value
-        decision = self._provider.sampler.should_sample(None, trace_id, name).decision
+        decision = self._provider.sampler.should_sample(_UNDER_NOBODY, trace_id, name).decision
         return decision is Decision.RECORD_AND_SAMPLE
 
 
-_NOBODY = SpanContext(0, 0, is_remote=False)
-_EMPTY = current.Context()
+def _under(parent: SpanContext) -> current.Context:
+    """Return a context with that parent and nothing else, whatever span is the current one here."""
+    return set_span_in_context(NonRecordingSpan(parent), current.Context())
+
+
+_UNDER_NOBODY = _under(SpanContext(0, 0, is_remote=False))
 
 
 class _Watch(Watch):
