@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from outlast.core.event_stream import EventReader
 from outlast.core.json import JSON
 from outlast.ports.definitions import ActivityOptions
 from outlast.ports.durability.steps import Attempt, Call
@@ -53,7 +52,6 @@ def toolkit() -> Toolkit:
         open_resources=_isolated_resources,
         contained=contained,
         failure_of=failure_of,
-        record_reader=EventReader,
         calling_span=calling_span,
         ignore_definitions_where=ignore_definitions_where,
     )

@@ -80,7 +80,6 @@ from outlast.core.agent_events import (
 )
 from outlast.core.agent_run import AgentRun, CallState, KeptAtLimit, ToolCall
 from outlast.core.agent_transitions import TRANSITIONS, Outcome
-from outlast.core.approvals import fingerprint_of
 from outlast.core.entries import AgentHandoff, Entry, FunctionCall, MessageOutput
 from outlast.core.errors import (
     BudgetExceeded,
@@ -92,6 +91,7 @@ from outlast.core.errors import (
     UnknownPrice,
 )
 from outlast.core.failure import Failure
+from outlast.core.fingerprints import call_fingerprint
 from outlast.core.limits import LimitName, RunAllowance
 from outlast.core.replies import failed_call, open_function_calls, rejected_answer, with_own_call_ids
 from outlast.core.turn_calls import (
@@ -354,7 +354,7 @@ def _call(run: AgentRun, call_id: str, state: CallState, event: Value) -> ToolCa
 def _decided(run: AgentRun, event: ApprovalGiven | ApprovalDenied) -> ToolCall:
     """Return the call that a decision is about; one that was shown otherwise is not decided by it."""
     call = _call(run, event.call_id, CallState.AWAITING_APPROVAL, event)
-    if event.fingerprint != fingerprint_of(run.agent, call.tool, call.arguments):
+    if event.fingerprint != call_fingerprint(run.agent, call.tool, call.arguments):
         what = f"{type(event).__name__} for another agent, tool or arguments than call {event.call_id!r} has"
         raise IllegalTransition(run.phase, what)
     return call

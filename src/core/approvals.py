@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError
@@ -28,7 +27,7 @@ from outlast.core.events import (
     ExecutionTerminatedData,
     ResultUnsentData,
 )
-from outlast.core.json import JSON, canonical, kept
+from outlast.core.json import JSON, kept
 from outlast.core.step_keys import call_key
 from outlast.core.values import Value, faults
 
@@ -110,11 +109,6 @@ class AwaitedDecision:
         """The decision, once it `has_come`."""
         assert self._taken is not None
         return self._taken
-
-
-def fingerprint_of(agent: str, tool: str, arguments: dict[str, JSON]) -> str:
-    """Return a hash that is equal only for the same agent, tool and arguments."""
-    return sha256(canonical([agent, tool, arguments]).encode()).hexdigest()
 
 
 def read_decision(named: Mapping[str, JSON]) -> Decision:

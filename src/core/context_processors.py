@@ -26,6 +26,7 @@ from outlast.core.entries import (
 from outlast.core.errors import DefinitionError
 from outlast.core.failure import named_message_of
 from outlast.core.json import encode
+from outlast.core.values import faults
 
 ContextProcessor = Callable[[Sequence[Entry]], Sequence[Entry]]
 """Returns the part of a conversation that the model sees; a function of the entries and of nothing else."""
@@ -125,7 +126,10 @@ def processed(processors: Sequence[ContextProcessor], conversation: Sequence[Ent
             given: Any = processor(conversation)
             conversation = paired(entries.validate_python(tuple(given)))
         except (ValidationError, TypeError) as error:
-            raise DefinitionError(f"context processor {name!r} returned no entries: {error}") from error
+            wrong = "; ".join(faults(error)) if isinstance(error, ValidationError) else str(error)
+            raise DefinitionError(
+                f"context processor {name!r} returned something that is not entries: {wrong}"
+            ) from error
         except Exception as error:
             raise DefinitionError(
                 f"context processor {name!r} failed with {named_message_of(error)}"

@@ -185,7 +185,7 @@ def messages(inputs: str | Sequence[Entry | Chunk | Mapping[str, Any]]) -> tuple
                 wire = item.to_wire()
             case _:
                 what = type(item).__name__
-                raise ValueError(f"an input is a {what}; give entries, chunks or their JSON objects")
+                raise ValueError(f"an input is of type {what}; give entries, chunks or their JSON objects")
         if isinstance(item, UnknownEntry) or wire.get("type") in _KNOWN:
             flush()
             found.append(_entry.validate_python(wire))

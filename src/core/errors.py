@@ -35,7 +35,7 @@ OutlastError
 │       ├── StorageReadOnly
 │       ├── StorageCorrupt
 │       └── StorageTooNew
-├── Unserialisable              the caller passes something JSON can carry
+├── Unserialisable              the caller passes something that JSON cannot carry
 ├── ForeignError                an exception of the user's, as the journal kept it
 ├── ExecutionFailed             what `result()` raises for an execution that failed
 ├── ExecutionCancelled          what `result()` raises for an execution that was cancelled
@@ -302,7 +302,8 @@ class ExecutionAlreadyEnded(DurabilityError):
     status: str
 
     def wording(self) -> str:
-        return f"execution {self.execution_id!r} is {self.status} and takes no more messages"
+        again = "" if self.status == "completed" else f"; `outlast retry {self.execution_id}` opens it again"
+        return f"execution {self.execution_id!r} is {self.status} and takes no more messages{again}"
 
 
 @dataclass(eq=False)
@@ -700,8 +701,8 @@ class OutcomeUnknown(ActivityError):
 
     def wording(self) -> str:
         return (
-            f"outcome of activity {self.activity!r} is unknown after crash: it may have taken effect, "
-            "and it is not repeated; find out before you try again"
+            f"activity {self.activity!r} may have had its side effect before its worker was lost or it timed "
+            "out, and is not repeated; find out before you try again"
         )
 
 
@@ -756,10 +757,15 @@ class BudgetExceeded(LimitExceeded):
     def wording(self) -> str:
         unit = _UNITS.get(self.limit, self.limit)
         return (
-            f"agent {self.agent!r} reached no answer within its limit of {self.allowed:g} {unit} "
-            f"(used: {self.used:g}); raise the limit, or let the run finish without tools: "
+            f"agent {self.agent!r} reached no answer within its limit of {_amount(self.allowed)} {unit} "
+            f"(used: {_amount(self.used)}); raise the limit, or let the run finish without tools: "
             'on_limit="finish"'
         )
+
+
+def _amount(number: float | Decimal) -> str:
+    exact = number if isinstance(number, Decimal) else Decimal(str(round(number, 3)))
+    return f"{exact.normalize():f}"
 
 
 _UNITS = {"total_tokens": "total tokens", "cost": "US dollars", "tool_calls": "tool calls"}
@@ -793,7 +799,7 @@ class RunInterrupted(RunError):
 
 @dataclass(eq=False)
 class InvalidOutput(RunError):
-    """The answers of an agent were not of its output type, `attempts` of them."""
+    """An agent gave `attempts` answers, and none was of its output type."""
 
     agent: str
     attempts: int
@@ -802,7 +808,7 @@ class InvalidOutput(RunError):
     def wording(self) -> str:
         return (
             f"agent {self.agent!r} gave no answer of its output_type in {self.attempts} attempts; "
-            f"the last one: {self.problem}"
+            f"the last one: {self.problem}; simplify output_type, or allow more answers (output_retries)"
         )
 
 
@@ -996,8 +1002,8 @@ class CallTooDeep(ToolError):
 
     def wording(self) -> str:
         return (
-            f"the call of {self.tool!r} was not made: its runs may stand {self.max_depth} deep within one "
-            "another, and do; answer without it"
+            f"the call of {self.tool!r} was not made: runs of it are already nested {self.max_depth} deep, "
+            "which is the limit; answer without it"
         )
 
 

@@ -57,6 +57,7 @@ from outlast.core.events import (
     UpdateFailedData,
 )
 from outlast.core.json import JSON, encode
+from outlast.core.notebook_html import fact_table
 from outlast.core.records import (
     REQUESTS,
     AnyRecord,
@@ -85,7 +86,6 @@ from outlast.core.records import (
     UpdateNotAccepted,
 )
 from outlast.core.replies import arguments_in, parsed_arguments
-from outlast.core.rich_display import fact_table
 from outlast.core.step_keys import place_in
 from outlast.core.tool_output import ToolOutput
 from outlast.core.values import faults
@@ -93,7 +93,10 @@ from outlast.core.values import faults
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One item of an execution's event stream. Positions grow; they need not be consecutive."""
+    """One item of an execution's event stream.
+
+    Positions never go down, and may leave gaps; a piece of live text has that of the event before it.
+    """
 
     position: int
     at: datetime

@@ -212,7 +212,7 @@ class ExecutionRecoveredData(EventData):
 
 
 class ExecutionHeldData(EventData):
-    """The execution could not go on, several times in a row. No worker takes it until somebody resumes it."""
+    """The execution cannot go on, or failed with `on_failure="hold"`: no worker takes it before a resume."""
 
     kind: ClassVar = EventKind.EXECUTION_HELD
     reason: str

@@ -37,10 +37,10 @@ class RunAllowance(Value):
     """The bounds that the runs around a run still leave it; none for a run that is in no other."""
 
     limit: Failure | None = None
-    """The limit of theirs that is reached: the model is not asked again."""
+    """The limit of a run around this one that is reached: the model is not asked again."""
     asks: bool = False
     """True if a person may raise that limit."""
     tool_calls: int | None = Field(default=None, ge=0)
     """The number of calls of tools that may still be made."""
     tool_calls_max: int | None = None
-    """The limit that this number is left of."""
+    """The limit of which `tool_calls` is what is left."""

@@ -24,13 +24,13 @@ class Price(Value):
     """
 
     input: Money = Field(default=Decimal(0), ge=0)
-    """That of a million tokens that the model reads."""
+    """The price of a million input tokens."""
     output: Money = Field(default=Decimal(0), ge=0)
-    """That of a million tokens that the model writes."""
+    """The price of a million output tokens."""
     cached_input: Money | None = Field(default=None, ge=0)
-    """That of a million tokens that it reads from the server's cache; None: that of any others."""
+    """The price of a million input tokens that the server had cached; None: the price of `input`."""
     call: Money = Field(default=Decimal(0), ge=0)
-    """That of each call."""
+    """The price of each call."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ FORMAT = 2
 class Status(StrEnum):
     """The status of an execution. `running` and `paused` are open: every other status is final.
 
-    A journal and a store know no `paused`: there such an execution is running, and held.
+    A journal and a store do not have `paused`: there such an execution is running, and held.
     """
 
     RUNNING = "running"
@@ -301,7 +301,7 @@ class ExecutionRecovered(Value):
 
 
 class ExecutionHeld(Value):
-    """The execution could not go on several times in a row: no worker takes it until somebody resumes it."""
+    """The execution cannot go on, or failed with `on_failure="hold"`: no worker takes it before a resume."""
 
     type: Literal["execution_held"] = "execution_held"
     at: float

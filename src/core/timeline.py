@@ -46,7 +46,7 @@ WAITS = frozenset({BarKind.APPROVAL, BarKind.TIMER})
 
 
 class BarState(StrEnum):
-    """The way in which a bar ended."""
+    """The state of a bar: open, or the way in which it ended."""
 
     OPEN = "open"
     DONE = "done"
@@ -115,7 +115,7 @@ _ENDS = frozenset(
 
 
 def edge_of(data: AnyEventData) -> Begins | Ends | None:
-    """Return the bar that begins or ends with an event; None if that is neither.
+    """Return the beginning or the end of a bar that an event is; None if it is neither.
 
     A key is that of no other bar which is open at the same time.
     """

@@ -15,7 +15,6 @@ from typing import Any, Literal, NamedTuple
 from outlast.core.agent_events import AgentEffect, AnswerCall, AskApproval, CallTool
 from outlast.core.agent_run import AgentRun, CallState, ToolCall
 from outlast.core.agents import HANDOFF_PREFIX
-from outlast.core.approvals import fingerprint_of
 from outlast.core.entries import Entry, FunctionCall, FunctionResult, ToolConfirmation
 from outlast.core.errors import (
     CallCancelled,
@@ -27,6 +26,7 @@ from outlast.core.errors import (
     UnknownTool,
 )
 from outlast.core.failure import Failure
+from outlast.core.fingerprints import call_fingerprint
 from outlast.core.replies import handed_off, parsed_arguments
 
 Effects = tuple[AgentEffect, ...]
@@ -148,7 +148,7 @@ def effect_of(
     if call.state is CallState.RUNNING:
         return CallTool(**about, arguments=call.arguments)
     if call.state is CallState.AWAITING_APPROVAL:
-        fingerprint = fingerprint_of(run.agent, call.tool, call.arguments)
+        fingerprint = call_fingerprint(run.agent, call.tool, call.arguments)
         return AskApproval(**about, arguments=call.arguments, fingerprint=fingerprint)
     failure = None if refusal is None else Failure.of(refusal)
     return AnswerCall(**about, result=call.result or "", failure=failure, denied=denied)

@@ -100,7 +100,7 @@ Cut = Literal["length", "content_filter"]
 
 
 class ModelReply(Value):
-    """A whole reply. It is journaled as it stands, so it holds this turn and nothing of earlier ones."""
+    """A reply that the server has ended. It is journaled as it stands: it holds nothing of earlier turns."""
 
     entries: tuple[Entry, ...]
     usage: Usage = Field(default_factory=Usage)
@@ -115,7 +115,8 @@ class ModelReply(Value):
 class Session(Protocol):
     """A way to a model. It is a value: the conversation's state is in the request and the reply.
 
-    S1  `reply` returns only whole replies; a cut or malformed one raises.
+    S1  `reply` returns a reply only when the server has ended it, at its end or early (`cut`). One that was
+        lost on the way, is malformed, or ends early inside its calls of tools, raises.
     S2  Errors are ours: `ModelRefused` and `MalformedReply` cannot be helped by trying again,
         `ModelOverloaded` and `ModelUnreachable` can (and may carry `retry_after_seconds`). The SDK's own
         exception is the `__cause__`. No error carries a secret. Any other error ends the step at once.

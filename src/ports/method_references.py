@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from outlast.core.errors import DefinitionError
 
-ROLE = "__durable_role__"
+ROLE = "__outlast_role__"
 """The attribute of a method with its role in its workflow, and the name that it was given, if any."""
 
 HandlerRole = Literal["signal", "query", "update"]

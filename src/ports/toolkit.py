@@ -7,45 +7,18 @@ meaning of an execution's records to a reader are the same everywhere. The compo
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from outlast.core.event_stream import Delta, Event
 from outlast.core.failure import Failure
-from outlast.core.records import AnyRecord, AttemptFailed, Input, Note, Request
+from outlast.core.records import AnyRecord
 from outlast.core.trace_context import TraceContext
 from outlast.ports.definitions import ActivityDefinition, WorkflowDefinition
 from outlast.ports.durability.steps import Performer
 from outlast.ports.live_code import MakeLiveCode
 from outlast.ports.resources import Resources
-
-
-class RecordReader(Protocol):
-    """Turns the records of one execution, given in order from the first, into its events."""
-
-    @property
-    @abstractmethod
-    def ended(self) -> bool:
-        """True once the last event of the stream was yielded."""
-
-    @abstractmethod
-    def read(self, record: Input | Request | Note) -> Iterator[Event]:
-        """Yield the event that `record` stands for, if any; its position is the record's, counted from 1."""
-
-    @abstractmethod
-    def take_text(self, deltas: Sequence[Delta]) -> None:
-        """Take pieces of text of replies that are being written."""
-
-    @abstractmethod
-    def read_beside(self, failed: AttemptFailed) -> Iterator[Event]:
-        """Yield the event of a failed attempt that is not a record; it has the position of the one before."""
-
-    @abstractmethod
-    def text(self) -> Iterator[Event]:
-        """Yield events for the text that `take_text` took of steps that are still open."""
-
 
 Contained = Callable[[Callable[[BaseException], bool]], AbstractContextManager[None]]
 """Takes a function that returns True for further exceptions to let out, because they unwind the code: see
@@ -93,7 +66,6 @@ class Toolkit:
     """Returns the context manager around user code; it turns all that the code raises into `Exception`s."""
     failure_of: FailureOf
     """Returns the failure for an exception, with the frames of user code."""
-    record_reader: Callable[[], RecordReader]
     calling_span: Callable[[], TraceContext | None]
     """Returns the span in which it is called, if an observer knows one: what starts there belongs to it."""
     ignore_definitions_where: Callable[[Callable[[], bool]], None]

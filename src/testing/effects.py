@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from outlast.core.errors import ForeignError
 from outlast.core.json import JSON
-from outlast.ports.durability.steps import ActivityCall, AskModel, Attempt, Call, HeldBack, ToolCallOf
+from outlast.ports.durability.steps import AskModel, Attempt, Call, CallSourceTool, HeldBack, RunActivity
 from outlast.runtime.attempts.attempt import NotBegun
 from outlast.testing.jumping_clock import JumpingClock
 
@@ -79,7 +79,7 @@ class AttemptLog:
         return result
 
     def _effect(self, call: Call, attempt: Attempt) -> Effect:
-        arguments = dict(call.arguments) if isinstance(call, (ActivityCall, ToolCallOf)) else {}
+        arguments = dict(call.arguments) if isinstance(call, (RunActivity, CallSourceTool)) else {}
         effect = Effect(
             activity=attempt.activity,
             arguments=arguments,
@@ -88,6 +88,6 @@ class AttemptLog:
             at=self._clock.date,
             idempotency_key=attempt.idempotency_key,
         )
-        if isinstance(call, (ActivityCall, ToolCallOf)):
+        if isinstance(call, (RunActivity, CallSourceTool)):
             self.effects.append(effect)
         return effect

@@ -462,7 +462,7 @@ class Halt:
 
 WORKFLOWS = [
     *(DealAnalysis, RemoteAnalysis, Unsteady, Approval, Steps, ClockReader, Conversation, Local, Story),
-    *(Group, Crash, Tally),
+    *(Group, Crash, Tally, Laps),
 ]
 
 

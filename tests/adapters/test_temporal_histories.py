@@ -28,5 +28,5 @@ def test_there_is_a_history_of_every_sort() -> None:
     sorts = {name.partition("-")[0] for name in HISTORIES}
     assert sorts == {
         *("agents", "asyncio", "cancelled", "conversation", "native", "signals", "updates"),
-        *("forked", "held", "paused", "imported", "reopened"),
+        *("forked", "held", "paused", "imported", "reopened", "continued", "continuation"),
     }

@@ -53,14 +53,14 @@ class HidesTheEndsOfChildren(BrokenBackend):
     """A parent gets no word of the end of a child."""
 
     breaks = "a_parent_waits_for_its_child"
-    replaced = ((execution_driver, "tell_parent", _says_nothing),)
+    replaced = ((execution_driver, "message_parent", _says_nothing),)
 
 
 class SendsChildrenNothing(BrokenBackend):
     """The messages of a parent to its child get lost."""
 
     breaks = "a_parent_signals_and_cancels"
-    replaced = ((step_attempts, "tell_child", _says_nothing),)
+    replaced = ((step_attempts, "message_child", _says_nothing),)
 
 
 def _stays(self: OpenChild) -> None:

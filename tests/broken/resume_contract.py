@@ -22,7 +22,7 @@ from outlast.core.json import JSON
 from outlast.core.records import Input, StepFailed
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import ActivityOptions
-from outlast.ports.durability.steps import ActivityCall, Attempt, Call
+from outlast.ports.durability.steps import Attempt, Call, RunActivity
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts.attempt import Begin, Heartbeat, at_any_time, perform_in_time
 from outlast.runtime.executions import step_attempts
@@ -55,7 +55,7 @@ async def _remembered(
         # The permission to begin was for one time.
         return await perform_in_time(call, attempt, options, resources, clock, pulse, at_any_time)
 
-    if isinstance(call, ActivityCall):
+    if isinstance(call, RunActivity):
         _made[attempt.execution_id].append(make_again)
     return result
 

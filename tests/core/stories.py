@@ -38,8 +38,8 @@ from outlast.core.agent_events import (
 from outlast.core.agent_machine import step
 from outlast.core.agent_run import AgentRun, CallState, Phase
 from outlast.core.agent_transitions import TRANSITIONS
-from outlast.core.approvals import fingerprint_of
 from outlast.core.entries import AgentHandoff, Entry, FunctionCall
+from outlast.core.fingerprints import call_fingerprint
 from tests.core.strategies import (
     agent_runs,
     allowances,
@@ -185,7 +185,7 @@ def _enabled(draw: st.DrawFn, run: AgentRun) -> AgentEvent:
         return SpentWithin(usage=draw(usages), tool_calls=draw(st.integers(0, 2)))
     call = draw(st.sampled_from([one for one in run.open_calls if one.state is not CallState.QUEUED]))
     if call.state is CallState.AWAITING_APPROVAL:
-        shown = fingerprint_of(run.agent, call.tool, call.arguments)
+        shown = call_fingerprint(run.agent, call.tool, call.arguments)
         if chance >= 12:
             reason = draw(st.none() | any_text)
             return ApprovalDenied(call_id=call.call_id, fingerprint=shown, reason=reason)
@@ -215,7 +215,7 @@ def any_events(run: AgentRun) -> SearchStrategy[AgentEvent]:
     """Events of every type, about a call that there is or is not."""
     call_ids = st.sampled_from(["", *(call.call_id for call in run.calls)])
     shown = st.sampled_from(
-        ["", *(fingerprint_of(run.agent, call.tool, call.arguments) for call in run.calls)][::-1]
+        ["", *(call_fingerprint(run.agent, call.tool, call.arguments) for call in run.calls)][::-1]
     )
     return st.one_of(
         st.builds(ToolReturned, call_id=call_ids, result=any_text),

@@ -39,7 +39,6 @@ from outlast.core.agent_machine import allowance_within, step
 from outlast.core.agent_run import AgentRun, CallState, Phase
 from outlast.core.agent_transitions import TRANSITIONS
 from outlast.core.agents import AgentGraph, AgentSpec
-from outlast.core.approvals import fingerprint_of
 from outlast.core.entries import (
     AgentHandoff,
     Entry,
@@ -51,6 +50,7 @@ from outlast.core.entries import (
     entries,
 )
 from outlast.core.errors import IllegalTransition, ToolError, loggable
+from outlast.core.fingerprints import call_fingerprint
 from outlast.core.json import decode
 from outlast.core.limits import Limits
 from outlast.core.replies import open_function_calls
@@ -152,7 +152,7 @@ def accepts(run: AgentRun, tried: AgentEvent) -> bool:
         case _:
             waiting = CallState.AWAITING_APPROVAL
             if tried.fingerprint not in {
-                fingerprint_of(run.agent, call.tool, call.arguments)
+                call_fingerprint(run.agent, call.tool, call.arguments)
                 for call in run.calls
                 if call.call_id == tried.call_id
             }:

@@ -28,7 +28,6 @@ from outlast.core.approvals import (
     Decisions,
     PendingApproval,
     decision_on,
-    fingerprint_of,
     pending_in,
     read_decision,
 )
@@ -53,6 +52,7 @@ from outlast.core.events import (
     ToolReturnedData,
 )
 from outlast.core.failure import Failure
+from outlast.core.fingerprints import call_fingerprint
 from outlast.core.json import JSON, canonical
 from tests.core.strategies import TOOLS, any_text, json_objects, nested
 
@@ -64,7 +64,7 @@ def test_only_the_same_agent_tool_and_arguments_have_the_same_fingerprint(
     one: tuple[str, str, Any], other: tuple[str, str, Any]
 ) -> None:
     same = canonical(list(one)) == canonical(list(other))
-    assert (fingerprint_of(*one) == fingerprint_of(*other)) == same
+    assert (call_fingerprint(*one) == call_fingerprint(*other)) == same
 
 
 def test_a_decision_about_other_arguments_is_refused_and_changes_nothing() -> None:
@@ -74,9 +74,9 @@ def test_a_decision_about_other_arguments_is_refused_and_changes_nothing() -> No
     asks = FunctionCall(tool_call_id="c", name="pay", arguments='{"amount":7}')
     run, effects = step(run, ModelReplied(entries=(asks,)))
     [asked] = [effect for effect in effects if isinstance(effect, AskApproval)]
-    assert asked.fingerprint == fingerprint_of("a", "pay", {"amount": 7})
+    assert asked.fingerprint == call_fingerprint("a", "pay", {"amount": 7})
     for agent_name, tool, arguments in (("b", "pay", 7), ("a", "send", 7), ("a", "pay", 8)):
-        other = fingerprint_of(agent_name, tool, {"amount": arguments})
+        other = call_fingerprint(agent_name, tool, {"amount": arguments})
         with pytest.raises(IllegalTransition, match="another agent, tool or arguments"):
             step(run, ApprovalGiven(call_id="c", fingerprint=other))
     _, effects = step(run, ApprovalGiven(call_id="c", fingerprint=asked.fingerprint))

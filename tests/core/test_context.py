@@ -185,9 +185,9 @@ def fails(_: Sequence[Entry]) -> Sequence[Entry]:
     ("processor", "message"),
     [
         (fails, "'fails' failed with LookupError: no idea"),
-        (lambda entries: None, "returned no entries"),
-        (lambda entries: [{"type": "function.call"}], "returned no entries"),
-        (lambda entries: "text", "returned no entries"),
+        (lambda entries: None, "returned something that is not entries"),
+        (lambda entries: [{"type": "function.call"}], "returned something that is not entries"),
+        (lambda entries: "text", "returned something that is not entries"),
     ],
     ids=["fails", "none", "half an entry", "text"],
 )

@@ -206,7 +206,7 @@ async def test_an_agent_may_call_itself_as_deep_as_the_tool_says() -> None:
     assert (await run.result()).text == "Done."
     [failed] = [data.failure for data in events if isinstance(data, ToolFailedData)]
     assert failed.message == (
-        "the call of 'again' was not made: its runs may stand 2 deep within one another, and do; "
+        "the call of 'again' was not made: runs of it are already nested 2 deep, which is the limit; "
         "answer without it"
     )
     called = {data.nested_run: data.run for data in events if isinstance(data, ToolCalledData)}

@@ -13,7 +13,7 @@ import pytest
 from outlast.core.errors import ActivityTimedOut, ForeignError, PayloadTooLarge, Unserialisable
 from outlast.core.json import JSON
 from outlast.ports.definitions import ActivityDefinition, ActivityOptions
-from outlast.ports.durability.steps import ActivityCall, Attempt
+from outlast.ports.durability.steps import Attempt, RunActivity
 from outlast.runtime.attempts.attempt import (
     UNWINDING_SECONDS,
     Begin,
@@ -41,7 +41,7 @@ def attempt_at(
     pulse = pulse or Heartbeat()
     attempt = Attempt("x", "a", 1, "x/a", pulse.beat)
     return perform_in_time(
-        ActivityCall(definition, {}), attempt, definition.options, SharedResources(), clock, pulse, begin
+        RunActivity(definition, {}), attempt, definition.options, SharedResources(), clock, pulse, begin
     )
 
 

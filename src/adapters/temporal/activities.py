@@ -26,7 +26,7 @@ from temporalio.client import AsyncActivityCancelledError
 from temporalio.common import RawValue
 from temporalio.service import RPCError, RPCStatusCode
 
-from outlast.adapters.temporal.child_messages import tell_child
+from outlast.adapters.temporal.child_messages import message_child
 from outlast.adapters.temporal.failures import UNCOUNTED, application_error
 from outlast.adapters.temporal.heartbeat import TemporalHeartbeat
 from outlast.adapters.temporal.payloads import LIMIT_BYTES, check_payload
@@ -46,7 +46,7 @@ from outlast.core.failure import Failure, failure_of
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.ports.definitions import ActivityDefinition
-from outlast.ports.durability.steps import ActivityCall, Attempt, HeldBack, Step, TellChild
+from outlast.ports.durability.steps import Attempt, HeldBack, MessageChild, RunActivity, Step
 from outlast.ports.resources import Resources
 
 
@@ -91,8 +91,8 @@ class TemporalAttempts:
                 # The worker of the last attempt is lost.
                 raise _final(ActivityInterrupted(step.name), step, number - 1)
             try:
-                if isinstance(step.call, TellChild):
-                    await tell_child(activity.client(), step.call, f"{info.workflow_id}/{past.key}")
+                if isinstance(step.call, MessageChild):
+                    await message_child(activity.client(), step.call, f"{info.workflow_id}/{past.key}")
                     return None
                 result = await self._host.toolkit.perform(
                     step.call,
@@ -149,7 +149,7 @@ class TemporalAttempts:
                 definition = await self._definition(place, info.activity_type, step)
                 if step is not None and _is_of(step, definition):
                     return step
-                call = ActivityCall(definition, values[0])
+                call = RunActivity(definition, values[0])
                 key = key_of(place.activity_id)
                 return Step(key, StepKind.ACTIVITY, definition.name, call, definition.options)
             step = step or await self._replays.find(place)
@@ -216,7 +216,7 @@ class TemporalAttempts:
 
 
 def _called(step: Step | None) -> ActivityDefinition | None:
-    return step.call.definition if step is not None and isinstance(step.call, ActivityCall) else None
+    return step.call.definition if step is not None and isinstance(step.call, RunActivity) else None
 
 
 def _is_of(step: Step, definition: ActivityDefinition) -> bool:
@@ -224,7 +224,7 @@ def _is_of(step: Step, definition: ActivityDefinition) -> bool:
 
     If it does, its arguments need not be read from the payload: they were read where the call was made.
     """
-    return isinstance(step.call, ActivityCall) and step.call.definition is definition
+    return isinstance(step.call, RunActivity) and step.call.definition is definition
 
 
 def _final(error: BaseException, step: Step, attempts: int) -> Exception:

@@ -22,7 +22,6 @@ from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.execution import TemporalExecution
 from outlast.adapters.temporal.finding import find
 from outlast.adapters.temporal.importing import import_execution
-from outlast.adapters.temporal.journal_start import fingerprint_of
 from outlast.adapters.temporal.memo import FINGERPRINT
 from outlast.adapters.temporal.overviews import OverviewReader
 from outlast.adapters.temporal.payloads import ExplainingCodec, check_payload, data_converter, limit_of
@@ -39,6 +38,7 @@ from outlast.core.errors import (
     NotSupported,
     StorageUnavailable,
 )
+from outlast.core.fingerprints import execution_fingerprint
 from outlast.core.tags import checked_tags
 from outlast.ports.definitions import check_options
 from outlast.ports.durability.backend import Backend, ExecutionPage, WorkerDescription, check_limit
@@ -153,7 +153,7 @@ class TemporalBackend(Backend):
         checked = checked_tags(tags or {})
         arguments = definition.signature.dump_arguments(*args, **kwargs)
         check_payload(f"the input of workflow {definition.name!r}", arguments, self._limit_bytes)
-        fingerprint = fingerprint_of(definition.name, arguments)
+        fingerprint = execution_fingerprint(definition.name, arguments)
         execution_id = uuid.uuid4().hex if id is None else id
         try:
             if not execution_id.strip():

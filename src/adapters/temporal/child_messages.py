@@ -12,10 +12,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.adapters.temporal.messages import sent
 from outlast.adapters.temporal.refusals import translated
 from outlast.core.errors import ExecutionAlreadyEnded
-from outlast.ports.durability.steps import TellChild
+from outlast.ports.durability.steps import MessageChild
 
 
-async def tell_child(client: Client, call: TellChild, idempotency_key: str) -> None:
+async def message_child(client: Client, call: MessageChild, idempotency_key: str) -> None:
     """Send a child what its parent has to say, once: Temporal drops a signal with the same request id.
 
     Raises:

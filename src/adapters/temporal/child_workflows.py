@@ -22,13 +22,13 @@ from temporalio.exceptions import (
 )
 
 from outlast.adapters.temporal.failures import failure_in
-from outlast.adapters.temporal.journal_start import fingerprint_of
 from outlast.adapters.temporal.memo import FINGERPRINT
 from outlast.adapters.temporal.payloads import check_payload
 from outlast.adapters.temporal.requests import TRACE
 from outlast.core.children import ON_PARENT_END, QUEUE, OpenChild
 from outlast.core.errors import ChildFailed, DefinitionError, ExecutionAlreadyExists, PayloadTooLarge
 from outlast.core.failure import Failure
+from outlast.core.fingerprints import execution_fingerprint
 from outlast.core.json import JSON
 from outlast.core.records import ChildStarted, Input, ParentLink, StepCompleted, StepFailed
 from outlast.ports.journal import check_id
@@ -137,7 +137,7 @@ async def _start(id: str, child: OpenChild, link: ParentLink, trace: str, queue:
         cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         memo={
-            FINGERPRINT: fingerprint_of(scheduled.name, arguments),
+            FINGERPRINT: execution_fingerprint(scheduled.name, arguments),
             TRACE: trace,
             PARENT: link.to_data("json"),
             STEP: {"key": scheduled.key, "about": dict(scheduled.about)},

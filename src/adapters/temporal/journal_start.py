@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 from temporalio.api.common.v1 import Memo, Payloads
@@ -17,7 +16,8 @@ from outlast.adapters.temporal.memo import FINGERPRINT, FORKED_FROM
 from outlast.adapters.temporal.payloads import check_payload, limit_of
 from outlast.adapters.temporal.search_attributes import attributes_of, is_missing, not_registered
 from outlast.core.errors import DefinitionError, ExecutionAlreadyExists
-from outlast.core.json import JSON, canonical, encode
+from outlast.core.fingerprints import execution_fingerprint
+from outlast.core.json import JSON, encode
 from outlast.core.records import AnyRecord, ExecutionForked, ExecutionStarted
 from outlast.ports.journal import check_id
 
@@ -48,7 +48,7 @@ async def start_request(
     converter = client.data_converter
     values = _input(started, Carried(journal=journal, held=held), limit_of(converter))
     check_payload(f"the journal of execution {id!r}", values, limit_of(converter))
-    fields = {FINGERPRINT: fingerprint_of(started.workflow, started.arguments), **(memo or {})}
+    fields = {FINGERPRINT: execution_fingerprint(started.workflow, started.arguments), **(memo or {})}
     fields.update((FORKED_FROM, one.source) for one in journal if isinstance(one, ExecutionForked))
     payloads = await converter.encode([*fields.values(), *values])
     request = StartWorkflowExecutionRequest(
@@ -91,8 +91,3 @@ async def start(client: Client, request: StartWorkflowExecutionRequest) -> str:
             raise
         raise ExecutionAlreadyExists(request.workflow_id, "journal") from None
     return response.run_id
-
-
-def fingerprint_of(workflow: str, arguments: Mapping[str, JSON]) -> str:
-    """Return a text that is equal exactly for equal workflows and arguments."""
-    return hashlib.sha256(canonical([workflow, dict(arguments)]).encode()).hexdigest()

@@ -14,10 +14,9 @@ from temporalio.converter import DataConverter
 from outlast.adapters.temporal.heartbeat import TEXT_SECONDS, text_published
 from outlast.adapters.temporal.history import attempt_note
 from outlast.adapters.temporal.steps import key_of
-from outlast.core.event_stream import Delta, Event
+from outlast.core.event_stream import Delta, Event, EventReader
 from outlast.core.events import EventKind
 from outlast.core.records import AttemptFailed
-from outlast.ports.toolkit import RecordReader
 
 PACE_SECONDS_MAX = 2.0
 """The longest time between two looks of a reader for failed attempts, or for text that does not come."""
@@ -58,7 +57,7 @@ class OpenWork:
             self._open.pop(getattr(event.data, "key", ""), None)
 
     def news(
-        self, reader: RecordReader, found: Sequence[Delta | AttemptFailed], shift: int
+        self, reader: EventReader, found: Sequence[Delta | AttemptFailed], shift: int
     ) -> Iterator[Event]:
         """Yield the events of text and failed attempts; they have the position of the event before them."""
         for one in found:

@@ -16,7 +16,7 @@ from outlast.core.json import JSON
 from outlast.core.spans import attempt_context, trace_of
 from outlast.core.trace_context import TraceContext
 from outlast.core.workflow_machine import OpenStep
-from outlast.ports.durability.steps import ActivityCall, Step
+from outlast.ports.durability.steps import RunActivity, Step
 from outlast.ports.live_code import LiveCode
 
 TRACE = "outlast_trace"
@@ -89,7 +89,7 @@ def payload_of(step: Step, past: Past | None = None) -> Sequence[JSON]:
 
     The arguments of the call are left out if any worker can make them from the history.
     """
-    arguments: list[JSON] = [step.call.arguments] if isinstance(step.call, ActivityCall) else []
+    arguments: list[JSON] = [step.call.arguments] if isinstance(step.call, RunActivity) else []
     return arguments if past is None else [*(arguments or [None]), past.written()]
 
 

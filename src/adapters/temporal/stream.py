@@ -27,9 +27,9 @@ from outlast.adapters.temporal.open_work import OpenWork
 from outlast.adapters.temporal.record_source import RecordSource
 from outlast.adapters.temporal.refusals import translated
 from outlast.core.errors import StorageUnavailable
-from outlast.core.event_stream import Delta, Event
+from outlast.core.event_stream import Delta, Event, EventReader
 from outlast.core.records import AnyRecord, AttemptFailed, StepCompleted, StepFailed, decode_record
-from outlast.ports.toolkit import RecordReader, Toolkit
+from outlast.ports.toolkit import Toolkit
 
 
 class EventStream:
@@ -119,7 +119,7 @@ class EventStream:
     async def _from(
         self, run: FollowedRun, after: int, follow: bool, source: RecordSource
     ) -> AsyncIterator[Event]:
-        reader: RecordReader = self._toolkit.record_reader()
+        reader = EventReader()
         shift: int | None = None
         while True:
             position, opened = 0, OpenWork(self._client.data_converter)

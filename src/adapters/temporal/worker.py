@@ -12,14 +12,13 @@ from types import TracebackType
 from typing import Self
 
 from temporalio.client import Client
-from temporalio.converter import DataConverter
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
 from outlast.adapters.temporal.activities import TemporalAttempts
 from outlast.adapters.temporal.departure_log import DepartureLog
 from outlast.adapters.temporal.ended_runs import EndedRuns
 from outlast.adapters.temporal.heartbeat import HURRY_SECONDS
-from outlast.adapters.temporal.payloads import data_converter, limit_of, writes_json
+from outlast.adapters.temporal.payloads import limit_of, writes_json
 from outlast.adapters.temporal.refusals import refusal_in
 from outlast.adapters.temporal.step_replay import Replays, by_code
 from outlast.adapters.temporal.steps import OpenSteps
@@ -155,16 +154,3 @@ async def _stop(worker: Worker, running: asyncio.Task[None], attempts: TemporalA
     except asyncio.CancelledError:
         attempts.abandon()
         raise
-
-
-def replayer_of(
-    host: Host, namespace: str = "default", data_converter: DataConverter = data_converter
-) -> Replayer:
-    """Return Temporal's replayer of the workflows that `host` defines."""
-    return Replayer(
-        workflows=[DurableWorkflow],
-        interceptors=[host],
-        unsandboxed_workflow_runner=ClosingRunner(),
-        namespace=namespace,
-        data_converter=data_converter,
-    )

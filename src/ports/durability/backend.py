@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
 from outlast.core.errors import DefinitionError, NotSupported
-from outlast.core.rich_display import grid
+from outlast.core.notebook_html import grid
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.finding import Where
 from outlast.ports.journal import DEFAULT_TASK_QUEUE

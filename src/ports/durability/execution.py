@@ -22,9 +22,9 @@ from outlast.core.errors import (
 )
 from outlast.core.event_stream import Event, without_void
 from outlast.core.failure import Failure
+from outlast.core.notebook_html import fact_table
 from outlast.core.questions import ANSWER_UPDATE, PendingQuestion, questions_in
 from outlast.core.records import AnyRecord, Status
-from outlast.core.rich_display import fact_table
 from outlast.core.steering import INTERRUPT_UPDATE, SAY_UPDATE
 from outlast.core.usage import Usage
 from outlast.core.waiting import WaitingFor
@@ -62,9 +62,9 @@ class ExecutionDescription:
     usage: Usage | None = None
     """The tokens and the cost of these replies, and of summaries; None if the backend does not count them."""
     forked_from: str | None = None
+    """The id of the execution that it is a fork of, if the backend knows it."""
     parent: str | None = None
     """The id of the execution that it is a child of."""
-    """The id of the execution that it is a fork of, if the backend knows it."""
     agent: str | None = None
     """The agent whose turn began last, if there is one and the backend knows it."""
 
@@ -109,6 +109,7 @@ class Watching(Protocol[R]):
                 if that is a builtin, or stands in a module that this process has loaded; else it is a
                 `ForeignError`. A note on it has the traceback of then.
             ExecutionCancelled: it was cancelled.
+            ExecutionTerminated: it was terminated.
         """
 
     @overload
@@ -317,8 +318,9 @@ class Control(Protocol):
 
         A request to pause that no worker has obeyed yet is taken back. Timers that came due meanwhile fire.
 
-        An execution is held when it ended one worker after the other, or when they could not carry it on,
-        time and again; `describe` says why. Mend the cause first: it is held again if it goes on as before.
+        An execution is held when it ended one worker after the other, when they could not carry it on, time
+        and again, or when it failed with `on_failure="hold"`; `describe` says why. Mend the cause first: it
+        is held again if it goes on as before.
         No completed step is run again, and a step that was under way is attempted at least once more.
 
         Raises:

@@ -46,7 +46,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class ActivityCall:
+class RunActivity:
     """Run an activity with these arguments (by parameter name)."""
 
     definition: ActivityDefinition
@@ -84,7 +84,7 @@ class AskModel:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCallOf:
+class CallSourceTool:
     """Call a tool of a source."""
 
     source: ToolSource
@@ -110,7 +110,7 @@ class StartChild:
 
 
 @dataclass(frozen=True, slots=True)
-class TellChild:
+class MessageChild:
     """Send a child a signal, with its arguments as they were given; without one, a request to end."""
 
     child: str
@@ -119,7 +119,7 @@ class TellChild:
     named: dict[str, JSON] = field(default_factory=dict)
 
 
-Call = ActivityCall | AskModel | ToolCallOf | ListTools | StartChild | TellChild
+Call = RunActivity | AskModel | CallSourceTool | ListTools | StartChild | MessageChild
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,15 +37,15 @@ from outlast.ports.clock import Clock
 from outlast.ports.definitions import ActivityOptions
 from outlast.ports.deltas import Publish
 from outlast.ports.durability.steps import (
-    ActivityCall,
     AskModel,
     Attempt,
     Call,
+    CallSourceTool,
     HeldBack,
     ListTools,
+    MessageChild,
+    RunActivity,
     StartChild,
-    TellChild,
-    ToolCallOf,
 )
 from outlast.ports.llm import ModelRequest, Session
 from outlast.ports.resources import Resources
@@ -102,7 +102,7 @@ async def perform(call: Call, attempt: Attempt, resources: Resources, begin: Beg
         NotBegun: `begin` raised it.
         HeldBack: the models to ask are to be left alone for now.
     """
-    if isinstance(call, ActivityCall):
+    if isinstance(call, RunActivity):
         return await _call_activity(call, attempt, resources, begin)
     begin()
     match call:
@@ -123,7 +123,7 @@ async def perform(call: Call, attempt: Attempt, resources: Resources, begin: Beg
                 return _written(reply, with_whole_characters)
             except ValueError as error:
                 raise MalformedReply(str(error)) from error
-        case ToolCallOf(source=source, tool=tool, arguments=arguments, known=known):
+        case CallSourceTool(source=source, tool=tool, arguments=arguments, known=known):
             token = current_attempt.set(attempt)
             try:
                 output = await source.call(tool, arguments, resources, known=known)
@@ -135,7 +135,7 @@ async def perform(call: Call, attempt: Attempt, resources: Resources, begin: Beg
                 raise Unserialisable(f"the result of {tool!r}", type(output).__name__, str(error)) from error
         case ListTools(source=source):
             return ToolList.of(await source.list_tools(resources)).written()
-        case StartChild() | TellChild():
+        case StartChild() | MessageChild():
             raise NotSupported("only the engine of a backend starts children, and sends them messages")
 
 
@@ -147,7 +147,7 @@ def _check_held_back(session: Session, request: ModelRequest, resources: Resourc
         raise HeldBack(seconds)
 
 
-async def _call_activity(call: ActivityCall, attempt: Attempt, resources: Resources, begin: Begin) -> JSON:
+async def _call_activity(call: RunActivity, attempt: Attempt, resources: Resources, begin: Begin) -> JSON:
     definition = call.definition
     args, kwargs = call.python_arguments()
 

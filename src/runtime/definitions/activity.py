@@ -15,7 +15,7 @@ from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
 from outlast.ports.definitions import ActivityDefinition, ActivityOptions, Approval
-from outlast.ports.durability.steps import ActivityCall, Attempt, Step
+from outlast.ports.durability.steps import Attempt, RunActivity, Step
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.tools import Effect
 from outlast.runtime.attempts.attempt import current_attempt
@@ -74,7 +74,7 @@ class Activity(Generic[P, R]):
             key=context.next_key(),
             kind=StepKind.ACTIVITY,
             name=definition.name,
-            call=ActivityCall.of(definition, arguments),
+            call=RunActivity.of(definition, arguments),
             options=definition.options,
             arguments=cast(JSON, arguments.written),
         )

@@ -79,7 +79,7 @@ class Agent(Generic[C_contra, T_co]):
         output_type: The type of the answer; it is asked for as JSON and parsed.
         output_retries: How often the model may answer again after an answer that is not of the output type,
             before the run fails with `InvalidOutput`.
-        input_guardrails: Checks of a run's inputs, when this agent starts it; see `runtime.guardrails`.
+        input_guardrails: Checks of a run's inputs, when this agent starts it; see `outlast.guardrail`.
         output_guardrails: Checks of this agent's answers.
         tool_input_guardrails: Checks of the calls of this agent's tools, before they are made: by the name of
             the tool, or "*" for all of them; pure functions of the arguments (a dict).

@@ -24,7 +24,7 @@ from outlast.core.errors import (
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.ports.definitions import ActivityOptions, WorkflowDefinition, check_options
-from outlast.ports.durability.steps import Call, StartChild, Step, TellChild
+from outlast.ports.durability.steps import Call, MessageChild, StartChild, Step
 from outlast.ports.durability.workflow_context import AwaitedChild, WorkflowContext
 from outlast.ports.journal import check_id
 from outlast.ports.method_references import Handler, name_of
@@ -88,13 +88,15 @@ class ChildHandle(Generic[R]):
         handler = self._definition.signals.get(name)
         if handler is None:
             known = ", ".join(sorted(self._definition.signals)) or "none"
-            raise InvalidArguments(f"signal {name}", [f"no such signal; the workflow has {known}"])
+            raise InvalidArguments(
+                f"signal {name}", [f"the workflow has no signal of that name; it has: {known}"]
+            )
         try:
             named = handler.signature.dump_arguments(*args, **kwargs)
         except TypeError as error:
             raise InvalidArguments(f"signal {name}", [str(error)]) from None
         try:
-            await self._tell("signal child", TellChild(self.id, name, (), named))
+            await self._send("signal child", MessageChild(self.id, name, (), named))
         except ActivityFailed as error:
             if isinstance(error.__cause__, DurabilityError):
                 raise error.__cause__ from None
@@ -103,9 +105,9 @@ class ChildHandle(Generic[R]):
     async def cancel(self) -> None:
         """Ask the child to end, and return when the request is in its inbox; it may have ended already."""
         if not self._awaited.ended.done():
-            await self._tell("cancel child", TellChild(self.id))
+            await self._send("cancel child", MessageChild(self.id))
 
-    async def _tell(self, name: str, call: TellChild) -> None:
+    async def _send(self, name: str, call: MessageChild) -> None:
         arguments: dict[str, JSON] = {"child": call.child}
         if call.signal is not None:
             arguments |= {"signal": call.signal, "arguments": dict(call.named)}

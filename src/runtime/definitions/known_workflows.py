@@ -14,7 +14,7 @@ from outlast.ports.durability.workflow_context import WorkflowContext, current_c
 from outlast.ports.method_references import role_of
 from outlast.runtime.definitions.module_copies import in_copy
 
-_DEFINITION = "__durable_workflow__"
+_DEFINITION = "__outlast_workflow__"
 
 _defined: dict[str, WorkflowDefinition] = {}
 

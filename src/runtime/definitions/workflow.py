@@ -52,7 +52,7 @@ R = TypeVar("R", covariant=True)
 
 RESERVED = "outlast."
 """The beginning of the names of messages that every execution takes, such as answers to questions."""
-_VALIDATOR = "__durable_validator__"
+_VALIDATOR = "__outlast_validator__"
 _TAGS = "tags of the code"
 
 

@@ -18,6 +18,7 @@ from outlast.core.errors import (
     PayloadTooLarge,
 )
 from outlast.core.failure import Failure
+from outlast.core.fingerprints import execution_fingerprint
 from outlast.core.records import (
     ChildStarted,
     ExecutionEnded,
@@ -35,7 +36,7 @@ from outlast.ports.journal import NewExecution
 from outlast.runtime.definitions.known_workflows import known_definition
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
-from outlast.runtime.executions.rerunning import Rerunner, fingerprint_of
+from outlast.runtime.executions.rerunning import Rerunner
 from outlast.runtime.executions.services import Services
 from outlast.runtime.executions.store_retry import patiently
 
@@ -54,11 +55,6 @@ class Children:
         self._begun: set[str] = set()
         self.news: deque[Input] = deque()
         """The inputs that say what has become of children, for the code."""
-
-    @property
-    def are_due(self) -> bool:
-        """True if there is one to be started, or to be looked at."""
-        return self.seconds_left == 0.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -128,7 +124,7 @@ class Children:
             new = NewExecution(
                 id=id,
                 workflow=scheduled.name,
-                fingerprint=fingerprint_of(scheduled.name, scheduled.arguments),
+                fingerprint=execution_fingerprint(scheduled.name, scheduled.arguments),
                 task_queue=str(scheduled.about.get(QUEUE, self._live.task_queue)),
                 keep_seconds=None if definition is None else definition.keep_seconds,
                 summary=overview_in([started]).to_text(),

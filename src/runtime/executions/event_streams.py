@@ -14,13 +14,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from outlast.core.errors import ExecutionNotFound
 from outlast.core.event_stream import Event, EventReader
 from outlast.core.events import TextDeltaData
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Deltas
 from outlast.ports.journal import Head, Store
-from outlast.runtime.executions.journal_reading import RECORDS_AT_ONCE, decoded
+from outlast.runtime.executions.journal_reading import RECORDS_AT_ONCE, decoded, existing_head
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.executions.text_listener import Listener
 
@@ -157,10 +156,7 @@ class StreamReading:
         return f"waiting for execution {self.execution_id}"
 
     async def _head(self) -> Head:
-        head = await self._store.head(self.execution_id)
-        if head is None:
-            raise ExecutionNotFound(self.execution_id)
-        return head
+        return await existing_head(self._store, self.execution_id)
 
 
 class SharedStream:

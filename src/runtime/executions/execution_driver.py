@@ -43,8 +43,8 @@ from outlast.core.tags import changes_in
 from outlast.core.waiting import WaitingKind, overview_of, pause_in_words
 from outlast.core.workflow_machine import Batch, MachinePhase, OpenStep
 from outlast.ports.journal import PAUSED, Claim, Commit, Delivery, as_reason
+from outlast.runtime.executions.child_messages import message_parent
 from outlast.runtime.executions.children import Children
-from outlast.runtime.executions.family import tell_parent
 from outlast.runtime.executions.inbox_messages import (
     CancelMessage,
     ChildEndedMessage,
@@ -104,7 +104,7 @@ class _Portion:
         self._left = INPUTS_AT_ONCE
         self._over_at = time.monotonic() + INPUTS_SECONDS
 
-    def has_room(self) -> bool:
+    def take_room(self) -> bool:
         """Return whether the portion has room for another input, and count that input."""
         self._left -= 1
         return self._left >= 0 and time.monotonic() < self._over_at
@@ -234,7 +234,7 @@ class Driver:
         portion = _Portion()
         self._pace = Pace()
         await self._look_for_end_of_pause()
-        while self._pause is None and await self._read_mail() and portion.has_room():
+        while self._pause is None and await self._read_mail() and portion.take_room():
             delivery = self._mail.popleft()
             await self._receive(delivery)
             if self._pause is None:
@@ -245,14 +245,14 @@ class Driver:
             ((key, due) for key, due in self._machine.timers.items() if due <= now),
             key=lambda timer: (timer[1], timer[0]),
         ):
-            if self._pause is not None or not portion.has_room():
+            if self._pause is not None or not portion.take_room():
                 break
             await self._deliver(TimerFired(at=now, key=key))
         if self._pause is None:
             await self._children.look()
-        while self._children.news and portion.has_room():
+        while self._children.news and portion.take_room():
             await self._deliver(self._children.news.popleft())
-        while self._attempts.have_news and portion.has_room():
+        while self._attempts.have_news and portion.take_room():
             if (ended := self._attempts.take()) is not None:
                 await self._take(*ended)
         self._attempts.give_up(self._machine.steps)
@@ -423,7 +423,7 @@ class Driver:
                 batch = self._machine.take_batch()
             await self._children.leave()
         await self._append(batch, Commit(consumed=self._live.consumed, status=end.status))
-        await tell_parent(self._services.store, self.claim.execution_id, self._live.started)
+        await message_parent(self._services.store, self.claim.execution_id, self._live.started)
 
     async def _hold_at_failure(self, batch: Batch, end: ExecutionEnded) -> bool:
         """Hold the execution, not end it, if its workflow wants that; return whether it is held."""

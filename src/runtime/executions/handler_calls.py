@@ -42,7 +42,9 @@ def known_handler(handlers: Mapping[str, HandlerDefinition], sort: str, name: st
     """Return the handler of that name; raises `InvalidArguments` if it does not exist."""
     if name not in handlers:
         known = ", ".join(sorted(handlers)) or "none"
-        raise InvalidArguments(f"{sort} {name}", [f"no such {sort}; the workflow has {known}"])
+        raise InvalidArguments(
+            f"{sort} {name}", [f"the workflow has no {sort} of that name; it has: {known}"]
+        )
     return handlers[name]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from outlast.core.errors import ExecutionNotFound
 from outlast.core.records import AnyRecord, decode_record
 from outlast.ports.clock import Clock
-from outlast.ports.journal import Store
+from outlast.ports.journal import Head, Store
 from outlast.runtime.executions.store_retry import patiently
 from outlast.runtime.isolation.pace import Pace
 
@@ -30,6 +31,27 @@ async def read_journal(store: Store, clock: Clock, execution_id: str, after: int
         records += page
         if len(page) < RECORDS_AT_ONCE:
             return records
+
+
+async def read_existing(store: Store, clock: Clock, execution_id: str) -> list[bytes]:
+    """Return all records of a journal.
+
+    Raises:
+        ExecutionNotFound: there is no such execution.
+        StorageError: the store failed for longer than it was worth waiting.
+    """
+    records = await read_journal(store, clock, execution_id)
+    if not records:
+        raise ExecutionNotFound(execution_id)
+    return records
+
+
+async def existing_head(store: Store, execution_id: str) -> Head:
+    """Return the head of an execution; raises `ExecutionNotFound` if there is none."""
+    head = await store.head(execution_id)
+    if head is None:
+        raise ExecutionNotFound(execution_id)
+    return head
 
 
 async def decoded(records: Sequence[bytes]) -> AsyncIterator[AnyRecord]:

@@ -15,6 +15,7 @@ from outlast.core.errors import (
     NotSupported,
     check_size,
 )
+from outlast.core.fingerprints import execution_fingerprint
 from outlast.core.records import ExecutionStarted, encode_record
 from outlast.core.tags import checked_tags
 from outlast.core.waiting import WaitingKind
@@ -29,10 +30,10 @@ from outlast.ports.method_references import Handler
 from outlast.runtime.attempts.observing import calling_span
 from outlast.runtime.definitions.known_workflows import definition_of
 from outlast.runtime.executions.event_streams import EventStreams
+from outlast.runtime.executions.head_waits import needs_worker
 from outlast.runtime.executions.journaled_execution import JournaledExecution
 from outlast.runtime.executions.lost_workers import LastWords, PartIn, Witness, no_last_words, no_part
-from outlast.runtime.executions.outside_view import needs_worker
-from outlast.runtime.executions.rerunning import Rerunner, fingerprint_of
+from outlast.runtime.executions.rerunning import Rerunner
 
 if TYPE_CHECKING:
     from outlast.runtime.executions.worker import Worker
@@ -80,7 +81,7 @@ class JournaledBackend(Backend):
         check_options(f"workflow {definition.name}", definition.signature, args, **options, tags=tags)
         checked = checked_tags(tags or {})
         arguments = definition.signature.dump_arguments(*args, **kwargs)
-        fingerprint = fingerprint_of(definition.name, arguments)
+        fingerprint = execution_fingerprint(definition.name, arguments)
         caller = calling_span()
         started = ExecutionStarted(
             at=self._clock.now(),

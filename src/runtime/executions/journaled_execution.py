@@ -64,6 +64,7 @@ from outlast.runtime.definitions.codec import Codec, Misfit
 from outlast.runtime.definitions.known_workflows import definition_of, known_definition
 from outlast.runtime.executions.event_streams import PATIENCE_SECONDS, EventStreams
 from outlast.runtime.executions.handler_calls import known_handler, known_update
+from outlast.runtime.executions.head_waits import needs_worker, waiting_for
 from outlast.runtime.executions.inbox_messages import (
     AnyMessage,
     CancelMessage,
@@ -72,8 +73,7 @@ from outlast.runtime.executions.inbox_messages import (
     SignalMessage,
     UpdateMessage,
 )
-from outlast.runtime.executions.journal_reading import decoded, read_journal
-from outlast.runtime.executions.outside_view import needs_worker, waiting_for
+from outlast.runtime.executions.journal_reading import decoded, existing_head, read_existing, read_journal
 from outlast.runtime.executions.rerunning import Rerunner
 from outlast.runtime.executions.store_retry import patiently
 
@@ -310,17 +310,11 @@ class JournaledExecution(Execution[Any]):
             yield event
 
     async def records(self) -> AsyncIterator[AnyRecord]:
-        written = await read_journal(self._store, self._clock, self._id)
-        if not written:
-            raise ExecutionNotFound(self._id)
-        async for record in decoded(written):
+        async for record in decoded(await read_existing(self._store, self._clock, self._id)):
             yield record
 
     async def _head(self) -> Head:
-        head = await self._store.head(self._id)
-        if head is None:
-            raise ExecutionNotFound(self._id)
-        return head
+        return await existing_head(self._store, self._id)
 
     async def _failure_before_hold(self, head: Head) -> Failure | None:
         """Return the failure at which an execution is held (`on_failure="hold"`), if that is why."""

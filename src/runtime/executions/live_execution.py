@@ -61,9 +61,9 @@ from outlast.runtime.attempts.observing import Watches
 from outlast.runtime.definitions.determinism_guard import own_code, user_code, workflow_code
 from outlast.runtime.executions.back_offs import BackOffs
 from outlast.runtime.executions.child_looks import Looks
+from outlast.runtime.executions.execution_log import ExecutionLog
 from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
 from outlast.runtime.executions.live_context import LiveContext
-from outlast.runtime.executions.progress import Progress
 from outlast.runtime.executions.questions import ANSWER_HANDLER
 from outlast.runtime.executions.steering import INTERRUPT_HANDLER, SAY_HANDLER
 from outlast.runtime.isolation.at_work import mark_of
@@ -153,7 +153,7 @@ class LiveExecution(LiveCode):
         """The time for which the code has run since the last input."""
         self._beginning = beginning
         is_first = started is not None and len(records) == 1
-        self._progress = Progress(
+        self._log = ExecutionLog(
             info.execution_id, definition.name, self.requested, started if is_first else None
         )
         self._watches = Watches(info.execution_id, records)
@@ -172,7 +172,7 @@ class LiveExecution(LiveCode):
         if self._context.is_replaying:
             self._watches.read(records)
         else:
-            self._progress.wrote(records)
+            self._log.wrote(records)
             self._watches.wrote(records)
 
     def child_context(self, child: OpenChild) -> TraceContext:
@@ -337,7 +337,7 @@ class LiveExecution(LiveCode):
     def _end(self, key: str) -> Step | None:
         step = self.requested.pop(key, None)
         if not self._context.is_replaying:
-            self._progress.ends(step)
+            self._log.ends(step)
         return step
 
     def _check_seconds(self, more: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from outlast.core.errors import (
     ExecutionNotFound,
 )
 from outlast.core.exports import ExportHeader, exported, imported, read_export
-from outlast.core.json import JSON, canonical
+from outlast.core.fingerprints import execution_fingerprint
 from outlast.core.records import (
     AnyRecord,
     ExecutionEnded,
@@ -30,10 +29,10 @@ from outlast.core.reruns import counted, forked, retried
 from outlast.core.waiting import overview_in
 from outlast.core.workflow_machine import skimmed
 from outlast.ports.clock import Clock
-from outlast.ports.journal import PAUSED, Head, NewExecution, Store, as_reason
+from outlast.ports.journal import PAUSED, NewExecution, Store, as_reason
 from outlast.runtime.definitions.known_workflows import known_definition
-from outlast.runtime.executions.family import cancel_child, tell_parent
-from outlast.runtime.executions.journal_reading import decoded, read_journal
+from outlast.runtime.executions.child_messages import cancel_child, message_parent
+from outlast.runtime.executions.journal_reading import decoded, existing_head, read_existing
 from outlast.runtime.executions.store_retry import patiently
 
 
@@ -50,7 +49,7 @@ class Rerunner:
     async def terminate(self, execution_id: str, reason: str) -> None:
         end = ExecutionEnded(status=Status.TERMINATED, reason=as_reason(reason))
         while True:
-            head = await self._head(execution_id)
+            head = await existing_head(self._store, execution_id)
             try:
                 if await self._store.amend(execution_id, head.length, encode_record(end), Status.TERMINATED):
                     break
@@ -77,12 +76,12 @@ class Rerunner:
         is_fork = machine.tally.forked_from is not None
         for child, fate in list(left_behind(machine.children.values(), execution_id, is_fork=is_fork)):
             await self.end_child(child, fate, parent=execution_id)
-        await tell_parent(self._store, execution_id, records[0])
+        await message_parent(self._store, execution_id, records[0])
 
     async def retry(self, execution_id: str, *, again: bool) -> None:
         while True:
             records = await self.records(execution_id)
-            head = await self._head(execution_id)
+            head = await existing_head(self._store, execution_id)
             if head.status is Status.RUNNING and isinstance(records[-1], ExecutionEnded):
                 raise CannotRerun(f"execution {execution_id!r} is just ending; retry it in a moment")
             # What has ended gets no more messages, so these are all.
@@ -104,7 +103,7 @@ class Rerunner:
         """Start a fork, and return its id."""
         from outlast.runtime.definitions.edits import check_edits
 
-        head, records = await self._head(execution_id), await self.records(execution_id)
+        head, records = await existing_head(self._store, execution_id), await self.records(execution_id)
         check_edits(records, edits or {})
         copy = forked(
             execution_id, records, self._clock.now(), position=at, edits=edits and dict(edits), again=again
@@ -112,7 +111,7 @@ class Rerunner:
         return await self._create(copy, id or uuid.uuid4().hex, head.task_queue, head.tags)
 
     async def export(self, execution_id: str) -> Sequence[str]:
-        head, records = await self._head(execution_id), await self.records(execution_id)
+        head, records = await existing_head(self._store, execution_id), await self.records(execution_id)
         header = ExportHeader(
             id=execution_id,
             workflow=head.workflow,
@@ -138,16 +137,8 @@ class Rerunner:
         return await self._create(records, new_id, queue, tags, reason=reason)
 
     async def records(self, execution_id: str) -> Sequence[AnyRecord]:
-        written = await read_journal(self._store, self._clock, execution_id)
-        if not written:
-            raise ExecutionNotFound(execution_id)
+        written = await read_existing(self._store, self._clock, execution_id)
         return [record async for record in decoded(written)]
-
-    async def _head(self, execution_id: str) -> Head:
-        head = await self._store.head(execution_id)
-        if head is None:
-            raise ExecutionNotFound(execution_id)
-        return head
 
     async def _create(
         self,
@@ -166,7 +157,7 @@ class Rerunner:
             new = NewExecution(
                 id=id,
                 workflow=started.workflow,
-                fingerprint=fingerprint_of(started.workflow, started.arguments),
+                fingerprint=execution_fingerprint(started.workflow, started.arguments),
                 task_queue=task_queue,
                 keep_seconds=None if definition is None else definition.keep_seconds,
                 reason=reason,
@@ -182,8 +173,3 @@ class Rerunner:
         if not created:
             raise ExecutionAlreadyExists(id, "journal")
         return id
-
-
-def fingerprint_of(workflow: str, arguments: Mapping[str, JSON]) -> str:
-    """Return a text that is equal exactly for equal workflows and arguments."""
-    return hashlib.sha256(canonical([workflow, dict(arguments)]).encode()).hexdigest()

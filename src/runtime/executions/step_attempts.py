@@ -19,11 +19,11 @@ from outlast.core.event_stream import text_key
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.workflow_machine import OpenStep
-from outlast.ports.durability.steps import Attempt, HeldBack, Step, TellChild
+from outlast.ports.durability.steps import Attempt, HeldBack, MessageChild, Step
 from outlast.runtime.attempts.attempt import Heartbeat, NotBegun, perform_in_time
 from outlast.runtime.attempts.observing import is_observed
 from outlast.runtime.attempts.text_publisher import Publisher
-from outlast.runtime.executions.family import tell_child
+from outlast.runtime.executions.child_messages import message_child
 from outlast.runtime.executions.lease import Lease
 from outlast.runtime.executions.live_execution import LiveExecution
 from outlast.runtime.executions.services import Services
@@ -200,8 +200,8 @@ class StepAttempts:
             async with self._publisher(step, opened.attempt) as publisher:
                 if publisher is not None:
                     attempt = replace(attempt, publish=publisher.publish)
-                if isinstance(step.call, TellChild):
-                    await tell_child(services.store, attempt, step.call)
+                if isinstance(step.call, MessageChild):
+                    await message_child(services.store, attempt, step.call)
                     return EndedAttempt()
                 result = await perform_in_time(
                     step.call,

@@ -9,7 +9,7 @@ from typing import Any, Generic, cast, overload
 from outlast.core.chunks import Chunk, ToolFileChunk, ToolReferenceChunk, as_chunks, text_of
 from outlast.core.entries import Entry, MessageOutput
 from outlast.core.errors import InvalidOutput
-from outlast.core.rich_display import fact_table
+from outlast.core.notebook_html import fact_table
 from outlast.core.usage import Usage
 from outlast.core.values import Value
 from outlast.runtime.definitions.agent import Agent

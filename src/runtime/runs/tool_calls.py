@@ -18,7 +18,7 @@ from outlast.core.retry import RetryPolicy
 from outlast.core.step_keys import call_key, run_key
 from outlast.core.tool_output import ToolOutput, as_text
 from outlast.ports.definitions import ActivityOptions, CallArguments, Signature
-from outlast.ports.durability.steps import ActivityCall, Call, Step, StepContext, ToolCallOf
+from outlast.ports.durability.steps import Call, CallSourceTool, RunActivity, Step, StepContext
 from outlast.ports.tools import ToolSource
 from outlast.runtime.definitions.agent import INPUT, AgentTool
 from outlast.runtime.definitions.agent_binding import ActivityTool, BoundAgents, FunctionTool, SourceTool
@@ -101,7 +101,7 @@ class ToolCalls:
         match self._agents.bindings[effect.agent, effect.tool]:
             case ActivityTool(activity=activity):
                 arguments = self._bound(activity.definition.signature, effect)
-                call = ActivityCall.of(activity.definition, arguments)
+                call = RunActivity.of(activity.definition, arguments)
                 step = self._step(effect, activity.definition.name, call, activity.definition.options)
                 return as_text(await self._context.run_step(step))
             case FunctionTool(fn=fn, signature=signature):
@@ -132,7 +132,7 @@ class ToolCalls:
                 spec = self._agents.graph[effect.agent].tool(name)
                 assert spec is not None
                 known = self._known.setdefault((effect.agent, name), spec.fingerprint)
-                made = ToolCallOf(source, name, effect.arguments, known)
+                made = CallSourceTool(source, name, effect.arguments, known)
                 step = self._step(effect, name, made, _options(spec, source), source.name)
                 output = ToolOutput.model_validate(await self._context.run_step(step))
                 if output.changed is not None:

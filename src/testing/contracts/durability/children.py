@@ -347,7 +347,7 @@ class ChildContract(DurabilityContractBase):
             await stage.soon(execution.signal("say", word))
         said = await stage.soon(execution.result())
         assert said[0] == child.id
-        assert "no such signal; the workflow has put" in said[1]
+        assert "no signal of that name; it has: put" in said[1]
         assert said[2:] == ["a letter", "completed"]
 
         execution, _ = await stage.start(TalkingParent, "wait", "cancel", None)

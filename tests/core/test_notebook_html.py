@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from outlast.core.event_stream import Event
 from outlast.core.events import TextDeltaData
-from outlast.core.rich_display import SHOWN_CHARACTERS_MAX, fact_table, grid, shown
+from outlast.core.notebook_html import SHOWN_CHARACTERS_MAX, fact_table, grid, shown
 
 
 class Reader(HTMLParser):

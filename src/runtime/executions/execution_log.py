@@ -41,7 +41,7 @@ _APPROVALS: dict[str, str] = {
 }
 
 
-class Progress:
+class ExecutionLog:
     """Logs what one execution does, from the records that are written while it is in memory here."""
 
     def __init__(

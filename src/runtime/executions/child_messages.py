@@ -8,14 +8,14 @@ from contextlib import suppress
 
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionNotFound, StorageError
 from outlast.core.records import AnyRecord, ExecutionStarted
-from outlast.ports.durability.steps import Attempt, TellChild
+from outlast.ports.durability.steps import Attempt, MessageChild
 from outlast.ports.journal import Message, Store
 from outlast.runtime.executions.inbox_messages import CancelMessage, ChildEndedMessage, SignalMessage
 
 logger = logging.getLogger("outlast.worker")
 
 
-async def tell_child(store: Store, attempt: Attempt, call: TellChild) -> None:
+async def message_child(store: Store, attempt: Attempt, call: MessageChild) -> None:
     """Send a child what its parent has to say, once: the message has the id of the step.
 
     Raises:
@@ -35,7 +35,7 @@ async def cancel_child(store: Store, child: str, sender: str) -> None:
         await store.resume(child)
 
 
-async def tell_parent(store: Store, child: str, started: AnyRecord | None) -> None:
+async def message_parent(store: Store, child: str, started: AnyRecord | None) -> None:
     """Send the parent of an execution that has ended a hint; without it, the parent looks later."""
     if not isinstance(started, ExecutionStarted) or started.parent is None:
         return
