@@ -28,7 +28,7 @@ QUESTION = re.compile(r"\s*(What|Whether|Who|Whoever)\b")
 
 
 def python_files(*folders: str) -> Iterator[Path]:
-    """Yield the sources in these folders; the peers of the benchmarks have environments of their own there."""
+    """Yield the sources in these folders, but not those in the environments of the benchmarks' peers."""
     found = chain.from_iterable(sorted((REPOSITORY / folder).rglob("*.py")) for folder in folders)
     return (file for file in found if ".venv" not in file.parts)
 
