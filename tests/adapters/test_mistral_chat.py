@@ -445,7 +445,7 @@ def test_reasoning_is_kept_and_goes_back_with_the_calls_of_its_reply(field: str)
     assert text_of(said.content) == "Ok."
     back = messages_of((*whole.entries, FunctionResult(tool_call_id="c", result="r")))[0]
     assert (back["content"], back[field]) == ("Ok.", "Let me think")
-    assert messages_of((said,)) == [{"role": "assistant", "content": "Ok.", "prefix": False}]
+    assert messages_of((said,)) == [{"role": "assistant", "content": "Ok."}]
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Let me think"}]}
     assert messages_of((said,), has_reasoning_fields=False)[0]["content"] == [
         thought,

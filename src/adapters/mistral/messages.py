@@ -8,6 +8,9 @@ The server keeps nothing, so every request carries the whole conversation, in th
 - no user message between the results and the next reply. A message that came while tools were running is
   moved before the chain of replies that called tools, one after another. So the results stay the last thing
   that the model sees.
+
+What says no more than its absence is left out (`prefix: false`, the `index` of a call): Mistral's own SDK
+sends it, and servers of others that check their requests refuse names that they do not know.
 """
 
 from __future__ import annotations
@@ -121,7 +124,7 @@ class Reply:
         if has_reasoning_fields:
             wires, reasoning = _without_reasoning(wires)
         content = _joined([model_content(wire, _CHUNKS) for wire in wires])
-        message: Wire = {"role": "assistant", "content": content, "prefix": False}
+        message: Wire = {"role": "assistant", "content": content}
         if not calls:
             return [message] if content else []
         message |= reasoning
@@ -129,10 +132,9 @@ class Reply:
             {
                 "id": call_id_of(call.tool_call_id),
                 "type": "function",
-                "index": index,
                 "function": {"name": call.name, "arguments": repaired(call.arguments)},
             }
-            for index, call in enumerate(calls)
+            for call in calls
         ]
         results = [
             {
@@ -155,8 +157,8 @@ def replies_in(conversation: Iterable[Entry]) -> list[Reply]:
             reply.results.setdefault(entry.tool_call_id, entry.result)
         elif isinstance(entry, MessageInput):
             message: Wire = {"role": entry.role, "content": user_content(to_wire(entry.content), _CHUNKS)}
-            if entry.role == "assistant":
-                message["prefix"] = (entry.model_extra or {}).get("prefix") is True
+            if entry.role == "assistant" and (entry.model_extra or {}).get("prefix") is True:
+                message["prefix"] = True
             reply.followed_by.append(message)
         else:
             if reply.results or reply.followed_by:
