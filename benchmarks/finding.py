@@ -68,7 +68,7 @@ async def fill(store: Store, clock: VirtualClock, count: int) -> None:
             *(f"e{number:06}", f"w{number % 5}", "f"),
             reason="held" if number % 10 == 1 else None,
             tags=tags,
-            summary="s" * 300,
+            overview="s" * 300,
             waiting=waiting,
         )
         await store.create(new, b"x" * 200)

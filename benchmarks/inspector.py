@@ -212,7 +212,7 @@ async def create(store: SqliteStore, number: int) -> None:
     new = NewExecution(
         *(f"e{number:06}", "bench_list", "f"),
         tags={"team": f"t{number % 10}"},
-        summary=overview.to_text(),
+        overview=overview.to_text(),
         waiting=WaitingKind.APPROVAL,
     )
     started = ExecutionStarted(at=began, workflow=new.workflow, arguments={"number": number})

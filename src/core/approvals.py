@@ -17,14 +17,11 @@ from pydantic import Field, ValidationError
 from outlast.core.argument_schema import faults_in
 from outlast.core.errors import DefinitionError, InvalidArguments, NotPending, Unserialisable
 from outlast.core.events import (
+    EXECUTION_ENDS,
     AnyEventData,
     ApprovalDeniedData,
     ApprovalGivenData,
     ApprovalRequestedData,
-    ExecutionCancelledData,
-    ExecutionCompletedData,
-    ExecutionFailedData,
-    ExecutionTerminatedData,
     ResultUnsentData,
 )
 from outlast.core.json import JSON, kept
@@ -132,12 +129,7 @@ def pending_in(events: Iterable[AnyEventData]) -> tuple[PendingApproval, ...]:
                 waiting[data.run, data.call_id] = _asked(data)
             case ApprovalGivenData() | ApprovalDeniedData() | ResultUnsentData():
                 waiting.pop((data.run, data.call_id), None)
-            case (
-                ExecutionCompletedData()
-                | ExecutionFailedData()
-                | ExecutionCancelledData()
-                | ExecutionTerminatedData()
-            ):
+            case _ if data.kind in EXECUTION_ENDS:
                 waiting.clear()
             case _:
                 pass

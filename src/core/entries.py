@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Tag, TypeAdapter, field_validator
 
-from outlast.core.chunks import Chunk, Content, text_of
+from outlast.core.chunks import Chunk, Content, chunks, text_of
 from outlast.core.json import JSON, encode
 from outlast.core.values import WireValue
 
@@ -174,7 +174,7 @@ def messages(inputs: str | Sequence[Entry | Chunk | Mapping[str, Any]]) -> tuple
 
     def flush() -> None:
         if pieces:
-            found.append(MessageInput(content=_content.validate_python(tuple(pieces))))
+            found.append(MessageInput(content=chunks.validate_python(tuple(pieces))))
             pieces.clear()
 
     for item in inputs:
@@ -198,4 +198,3 @@ def messages(inputs: str | Sequence[Entry | Chunk | Mapping[str, Any]]) -> tuple
 
 
 _entry: TypeAdapter[Entry] = TypeAdapter(Entry)
-_content: TypeAdapter[tuple[Chunk, ...]] = TypeAdapter(tuple[Chunk, ...])

@@ -701,8 +701,8 @@ class OutcomeUnknown(ActivityError):
 
     def wording(self) -> str:
         return (
-            f"activity {self.activity!r} may have had its side effect before its worker was lost or it timed "
-            "out, and is not repeated; find out before you try again"
+            f"it is unknown whether activity {self.activity!r} had its side effect before its worker was "
+            "lost or it timed out; it is not repeated; find out before you try again"
         )
 
 

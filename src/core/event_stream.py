@@ -137,8 +137,8 @@ def text_key(key: str, reopened: int) -> str:
     return f"{reopened}!{key}" if reopened else key
 
 
-def _text_of(delta: Delta) -> tuple[int, str]:
-    """Return what `text_key` made the key of a delta from, the other way round."""
+def _reopened_and_step(delta: Delta) -> tuple[int, str]:
+    """Return how often the execution was opened again, and the step: the inverse of `text_key`."""
     reopened, mark, key = delta.key.partition("!")
     return (int(reopened), key) if mark and reopened.isdecimal() else (0, delta.key)
 
@@ -246,7 +246,7 @@ class EventReader:
         Text that a later attempt has replaced is left out, and so is text that comes after its reply.
         """
         for delta in deltas:
-            reopened, key = _text_of(delta)
+            reopened, key = _reopened_and_step(delta)
             if reopened > self._reopened or (reopened == self._reopened and key not in self._replied):
                 self._waiting.append(delta)
                 self._attempts[delta.key] = max(delta.attempt, self._attempts.get(delta.key, 0))
@@ -265,7 +265,7 @@ class EventReader:
         """Yield the events of the text of open steps; with a key, of that step alone, up to this attempt."""
         waiting, self._waiting = self._waiting, []
         for delta in waiting:
-            reopened, written = _text_of(delta)
+            reopened, written = _reopened_and_step(delta)
             if reopened < self._reopened:
                 continue
             step = self._steps.get(written) if reopened == self._reopened else None

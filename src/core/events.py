@@ -875,3 +875,14 @@ def repeated(kind: str, data: Mapping[str, JSON]) -> dict[str, JSON]:
     if isinstance(failure := kept.get("failure"), dict):
         kept["failure"] = failure.get("kind")
     return kept
+
+
+EXECUTION_ENDS = frozenset(
+    {
+        EventKind.EXECUTION_COMPLETED,
+        EventKind.EXECUTION_FAILED,
+        EventKind.EXECUTION_CANCELLED,
+        EventKind.EXECUTION_TERMINATED,
+    }
+)
+"""The events after which nothing comes, unless somebody opens the execution again."""

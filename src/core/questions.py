@@ -11,11 +11,8 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from outlast.core.events import (
+    EXECUTION_ENDS,
     AnyEventData,
-    ExecutionCancelledData,
-    ExecutionCompletedData,
-    ExecutionFailedData,
-    ExecutionTerminatedData,
     QuestionAnsweredData,
     QuestionAskedData,
     QuestionWithdrawnData,
@@ -50,12 +47,7 @@ def questions_in(events: Iterable[AnyEventData]) -> tuple[PendingQuestion, ...]:
                 )
             case QuestionAnsweredData() | QuestionWithdrawnData():
                 waiting.pop(data.key, None)
-            case (
-                ExecutionCompletedData()
-                | ExecutionFailedData()
-                | ExecutionCancelledData()
-                | ExecutionTerminatedData()
-            ):
+            case _ if data.kind in EXECUTION_ENDS:
                 waiting.clear()
             case _:
                 pass

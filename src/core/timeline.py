@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from outlast.core import events
 from outlast.core.event_stream import Event
-from outlast.core.events import AnyEventData, EventKind
+from outlast.core.events import EXECUTION_ENDS, AnyEventData, EventKind
 from outlast.core.step_keys import call_key
 from outlast.core.usage import Usage, usage_in
 
@@ -84,10 +84,7 @@ class Ends(NamedTuple):
 
 MARKS = frozenset(
     {
-        EventKind.EXECUTION_COMPLETED,
-        EventKind.EXECUTION_FAILED,
-        EventKind.EXECUTION_CANCELLED,
-        EventKind.EXECUTION_TERMINATED,
+        *EXECUTION_ENDS,
         EventKind.EXECUTION_REOPENED,
         EventKind.EXECUTION_FORKED,
         EventKind.EXECUTION_HELD,
@@ -103,15 +100,6 @@ MARKS = frozenset(
     }
 )
 """The events that take no time and are shown on the timeline all the same."""
-
-_ENDS = frozenset(
-    {
-        EventKind.EXECUTION_COMPLETED,
-        EventKind.EXECUTION_FAILED,
-        EventKind.EXECUTION_CANCELLED,
-        EventKind.EXECUTION_TERMINATED,
-    }
-)
 
 
 def edge_of(data: AnyEventData) -> Begins | Ends | None:
@@ -329,7 +317,7 @@ class Timeline:
                 self._note(data, now, before)
         if data.kind in MARKS:
             self.marks.append(Mark(now, data.kind))
-        if data.kind in _ENDS:
+        if data.kind in EXECUTION_ENDS:
             self._close(now)
 
     @property

@@ -54,8 +54,8 @@ Text is limited, so that every store can hold it. The values below check it when
 
 - ids, and the names of workflows, task queues and workers: see `check_id`;
 - a fingerprint: 1 to `FINGERPRINT_CHARACTERS_MAX` printable ASCII characters;
-- the reason of a release, and a summary: valid Unicode without NUL, at most `REASON_BYTES_MAX` or
-  `SUMMARY_BYTES_MAX` bytes in UTF-8;
+- the reason of a release, and an overview: valid Unicode without NUL, at most `REASON_BYTES_MAX` or
+  `OVERVIEW_BYTES_MAX` bytes in UTF-8;
 - what an execution waits for: at most `WAITING_CHARACTERS_MAX` printable ASCII characters;
 - tags: see `core.tags`.
 """
@@ -72,6 +72,7 @@ from unicodedata import category
 from outlast.core.json import whole_characters
 from outlast.core.records import Status
 from outlast.core.tags import ALL_TAGS_MAX, checked_changes, checked_tags
+from outlast.core.waiting import OVERVIEW_BYTES_MAX as OVERVIEW_BYTES_MAX
 from outlast.ports.finding import EVERYTHING, Cursor, Where
 
 DEFAULT_TASK_QUEUE = "default"
@@ -80,7 +81,6 @@ ID_BYTES_MAX = 1000
 """The longest id, in UTF-8."""
 FINGERPRINT_CHARACTERS_MAX = 200
 REASON_BYTES_MAX = 16_000
-SUMMARY_BYTES_MAX = 2_000
 PAUSED = "paused"
 """The `Commit.waiting` of an execution that somebody has paused."""
 WAITING_CHARACTERS_MAX = 40
@@ -118,13 +118,15 @@ def _check_reason(reason: str | None) -> None:
         raise ValueError("not every store can hold this reason; shorten or clean it with as_reason()")
 
 
-def _check_summary(summary: str | None, waiting: str | None) -> None:
-    if summary is not None and (
-        summary != whole_characters(summary) or "\0" in summary or len(summary.encode()) > SUMMARY_BYTES_MAX
+def _check_overview(overview: str | None, waiting: str | None) -> None:
+    if overview is not None and (
+        overview != whole_characters(overview)
+        or "\0" in overview
+        or len(overview.encode()) > OVERVIEW_BYTES_MAX
     ):
         raise ValueError(
-            f"a summary is valid Unicode without NUL and has at most {SUMMARY_BYTES_MAX} bytes in UTF-8; "
-            f"this one does not: {summary[:40]!r}"
+            f"an overview is valid Unicode without NUL and has at most {OVERVIEW_BYTES_MAX} bytes in UTF-8; "
+            f"this one does not: {overview[:40]!r}"
         )
     is_short = waiting is None or len(waiting) <= WAITING_CHARACTERS_MAX
     if waiting and not (is_short and waiting.isascii() and waiting.isprintable()):
@@ -161,8 +163,8 @@ class NewExecution:
     reason: str | None = None
     """If given, the execution is created as one that was released with `hold`, for this reason."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    summary: str | None = None
-    """See `Commit.summary`."""
+    overview: str | None = None
+    """See `Commit.overview`."""
     waiting: str | None = None
     """See `Commit.waiting`."""
     ended: Status | None = None
@@ -174,7 +176,7 @@ class NewExecution:
             raise ValueError(f"{self.ended} is not the status of an execution that has ended")
         if self.ended is not None and (self.reason is not None or self.waiting):
             raise ValueError("an execution that has ended waits for nothing: leave out reason and waiting")
-        _check_summary(self.summary, self.waiting)
+        _check_overview(self.overview, self.waiting)
         if self.tags:
             object.__setattr__(self, "tags", checked_tags(self.tags, most=ALL_TAGS_MAX))
         for text in (self.id, self.workflow, self.task_queue):
@@ -209,8 +211,8 @@ class Head:
     held: bool = False
     """True if it waits only for `Leases.resume`: it was released with `hold` and without a wake-up time."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
-    summary: str | None = None
-    """The last one that was given; see `Commit.summary`."""
+    overview: str | None = None
+    """The last one that was given; see `Commit.overview`."""
     waiting: str | None = None
     """The word for its wait, if that is known; see `Commit.waiting`."""
 
@@ -292,11 +294,11 @@ class Commit:
     seen: int | None = None
     """If given, the append is refused when there is a message with a higher number: the writer has seen those
     up to this one, and what it writes may be wrong after the next."""
-    summary: str | None = None
+    overview: str | None = None
     """The facts that a list shows of the execution: text that only the engine reads. It replaces the
     last one; None leaves that as it is.
 
-    Raises ValueError if it has a NUL character, half a surrogate pair or more than `SUMMARY_BYTES_MAX` bytes.
+    Raises ValueError if it has NUL, half a surrogate pair or more than `OVERVIEW_BYTES_MAX` bytes.
     """
     waiting: str | None = None
     """One word for what the execution waits for, by which it is found (`Where.waiting_for`). It replaces the
@@ -305,7 +307,7 @@ class Commit:
     """Tags to be added or replaced, however many there are already; None removes one."""
 
     def __post_init__(self) -> None:
-        _check_summary(self.summary, self.waiting)
+        _check_overview(self.overview, self.waiting)
         if self.tags:
             object.__setattr__(self, "tags", checked_changes(self.tags))
         if self.wake_at is not None and self.wake_in is not None:
@@ -388,9 +390,9 @@ class Journal(Protocol):
         J6  No record may be longer than `limit_bytes`: raises `PayloadTooLarge`, and changes nothing.
         J14  With `commit.seen`: raises `MessagesUnseen`, and changes nothing, if a message with a higher
              number was sent. A stale claim raises `LeaseLost` all the same.
-        J12  The head has the last summary, and the last word for a wait, that `create` or an append gave.
+        J12  The head has the last overview, and the last word for a wait, that `create` or an append gave.
              What it waits for is gone with its end, and when `amend` or `Leases.resume` makes it claimable;
-             the summary and the tags stay.
+             the overview and the tags stay.
 
         When it is cancelled, the write happens or it does not, and the outcome is settled for every reader
         when the call has ended: a store that has sent the write waits for its outcome before it

@@ -433,7 +433,7 @@ class Environment:
         """Return whether an execution is due only to look at children, all of which still run."""
         if execution.is_date or execution.waiting != WaitingKind.CHILD:
             return False
-        waits = waits_in(execution.summary)
+        waits = waits_in(execution.overview)
         return 0 < len(waits) < WAITS_MAX and all(
             one.kind is WaitingKind.CHILD and one.step in self._medium.running for one in waits
         )

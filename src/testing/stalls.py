@@ -12,9 +12,9 @@ class Stalled(AssertionError):
 
 
 @cache
-def waits_in(summary: str | None) -> tuple[WaitingFor, ...]:
+def waits_in(overview: str | None) -> tuple[WaitingFor, ...]:
     """Return what an execution waits for, from what its worker has written for those who look at it."""
-    return Overview.of(summary).waiting_for
+    return Overview.of(overview).waiting_for
 
 
 def in_words(waiting: WaitingFor) -> str:

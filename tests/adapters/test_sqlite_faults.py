@@ -573,7 +573,7 @@ async def test_a_store_of_an_older_version_is_brought_up_to_date(tmp_path: Path,
         assert await store.resume("held")
         claims = (await store.claim("b", ["w"], "default", limit=9, lease_seconds=10)).claims
         assert {claim.execution_id for claim in claims} == {"free", "held"}
-        await store.append(claims[0], 1, [b"1"], Commit(summary="so far", waiting="timer", release=True))
+        await store.append(claims[0], 1, [b"1"], Commit(overview="so far", waiting="timer", release=True))
         assert len(await store.heads(Where(waiting_for="timer"))) == 1
         await store.announce(WorkerCard("a", ("w",), "default", 1.0), 1e6)
         [worker] = await store.workers()

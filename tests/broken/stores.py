@@ -1331,13 +1331,13 @@ class WaitsOnWhenItIsResumed(BrokenStore):
 
 
 class DropsTheSummaryThatIsNotGivenAgain(BrokenStore):
-    """An append without a summary takes the last one away."""
+    """An append without an overview takes the last one away."""
 
     breaks = "j12_"
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
         await super().append(claim, position, records, commit)
-        self._medium.executions[claim.execution_id].summary = commit.summary
+        self._medium.executions[claim.execution_id].overview = commit.overview
 
 
 class TagsBeforeItLooks(BrokenStore):

@@ -82,7 +82,7 @@ class JsonStore(Store):
                 "inbox": [],
                 "records": [_text(record) for record in (first, *more)],
                 "tags": dict(new.tags),
-                "summary": new.summary,
+                "overview": new.overview,
                 "waiting": new.waiting or None,
             }
             data["version"] += 1
@@ -102,8 +102,8 @@ class JsonStore(Store):
             execution["consumed"] = max(execution["consumed"], commit.consumed or 0)
             if commit.fruitless is not None:
                 execution["fruitless"] = commit.fruitless
-            if commit.summary is not None:
-                execution["summary"] = commit.summary
+            if commit.overview is not None:
+                execution["overview"] = commit.overview
             if commit.waiting is not None:
                 execution["waiting"] = commit.waiting or None
             execution["tags"] = changed(execution["tags"], commit.tags)
@@ -350,7 +350,7 @@ def _head(id: str, execution: Any) -> Head:
         and execution["status"] == Status.RUNNING
         and execution["claimable_at"] is None,
         tags=execution["tags"],
-        summary=execution["summary"],
+        overview=execution["overview"],
         waiting=execution["waiting"],
     )
 

@@ -14,7 +14,7 @@ from outlast.ports.journal import Head, is_id
 
 _HEADS = """
 SELECT id, workflow, fingerprint, task_queue, status, length, created_at, ended_at, reason, owner, fruitless,
-    tags, summary, waiting
+    tags, overview, waiting
 FROM execution
 """
 HEAD = f"{_HEADS} WHERE id = $1"
@@ -76,7 +76,7 @@ def head_of(row: asyncpg.Record) -> Head:
         fruitless=row["fruitless"],
         held=held,
         tags=decode(row["tags"]),
-        summary=row["summary"],
+        overview=row["overview"],
         waiting=row["waiting"],
     )
 

@@ -47,7 +47,7 @@ CREATE TABLE execution (
     fruitless bigint NOT NULL DEFAULT 0,
     ignores_mail boolean NOT NULL DEFAULT false,
     tags jsonb NOT NULL DEFAULT '{}',
-    summary text,
+    overview text,
     waiting text COLLATE "C"
 );
 

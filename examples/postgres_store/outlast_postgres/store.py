@@ -44,7 +44,7 @@ FORGET_AT_ONCE = 100
 
 _INSERT = """
 INSERT INTO execution (id, workflow, fingerprint, task_queue, keep_seconds, status, length, created_at,
-    ended_at, reason, ready_at, ignores_mail, tags, summary, waiting)
+    ended_at, reason, ready_at, ignores_mail, tags, overview, waiting)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14, $15)
 ON CONFLICT (id) DO NOTHING
 RETURNING key
@@ -55,7 +55,7 @@ SELECT $1, $2 + place - 1, body FROM unnest($3::bytea[]) WITH ORDINALITY AS new 
 """
 _LOCK = "SELECT * FROM execution WHERE id = $1 FOR UPDATE"
 _APPEND = """
-UPDATE execution SET length = $2, reason = $3, fruitless = $4, summary = $5, waiting = $6, consumed = $7,
+UPDATE execution SET length = $2, reason = $3, fruitless = $4, overview = $5, waiting = $6, consumed = $7,
     tags = $8::jsonb, status = $9, ended_at = $10, owner = $11, ready_at = $12, ignores_mail = $13
 WHERE key = $1
 """
@@ -177,7 +177,7 @@ class PostgresStore(Store):
                 None if held or new.ended is not None else now,
                 held,
                 json_of(new.tags),
-                new.summary,
+                new.overview,
                 new.waiting or None,
             )
             if key is None:
@@ -219,7 +219,7 @@ class PostgresStore(Store):
         """Return what the other columns of `_APPEND` are after the commit."""
         now = self._clock.now()
         fruitless = row["fruitless"] if commit.fruitless is None else commit.fruitless
-        summary = row["summary"] if commit.summary is None else commit.summary
+        overview = row["overview"] if commit.overview is None else commit.overview
         waiting = row["waiting"] if commit.waiting is None else commit.waiting or None
         consumed = max(row["consumed"], commit.consumed or 0)
         tags = json_of(changed(decode(row["tags"]), commit.tags)) if commit.tags else row["tags"]
@@ -240,7 +240,7 @@ class PostgresStore(Store):
             ready_at = None if ready_at is None else max(ready_at, now)
             status = Status.PAUSED if commit.hold and ready_at is None else Status.RUNNING
         return (
-            *(fruitless, summary, waiting, consumed, tags, status, ended_at, owner, ready_at),
+            *(fruitless, overview, waiting, consumed, tags, status, ended_at, owner, ready_at),
             ignores_mail,
         )
 

@@ -65,7 +65,7 @@ class StoredExecution:
     ignores_mail: bool = False
     """True if its last owner released it with `hold`. Used only while it has no owner."""
     tags: dict[str, str] = field(default_factory=dict)
-    summary: str | None = None
+    overview: str | None = None
     waiting: str | None = None
 
     @property
@@ -101,7 +101,7 @@ class StoredExecution:
             fruitless=self.fruitless,
             held=self.is_held,
             tags=dict(self.tags),
-            summary=self.summary,
+            overview=self.overview,
             waiting=self.waiting,
         )
 
@@ -191,7 +191,7 @@ class MemoryStore(Store):
             check_size(f"a first record of execution {new.id!r}", len(record), self._limit_bytes)
         now = self._clock.now()
         created = StoredExecution(new=new, created_at=now, claimable_at=self._clock.steady(), records=records)
-        created.tags, created.summary, created.waiting = dict(new.tags), new.summary, new.waiting or None
+        created.tags, created.overview, created.waiting = dict(new.tags), new.overview, new.waiting or None
         if new.reason is not None:
             created.claimable_at, created.ignores_mail, created.reason = None, True, new.reason
         self._medium.executions[new.id] = created
@@ -216,8 +216,8 @@ class MemoryStore(Store):
             execution.fruitless = commit.fruitless
         if commit.consumed is not None:
             execution.consumed = max(execution.consumed, commit.consumed)
-        if commit.summary is not None:
-            execution.summary = commit.summary
+        if commit.overview is not None:
+            execution.overview = commit.overview
         if commit.waiting is not None:
             execution.waiting = commit.waiting or None
         execution.tags = changed(execution.tags, commit.tags)

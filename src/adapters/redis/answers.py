@@ -21,9 +21,9 @@ def head_of(id: str, answer: Sequence[Any]) -> Head:
     Raises:
         StorageCorrupt: a key of the execution was deleted or changed.
     """
-    flat, length, summary = answer
+    flat, length, overview = answer
     try:
-        head = _head(id, _fields(flat), length, summary)
+        head = _head(id, _fields(flat), length, overview)
     except (KeyError, ValueError) as error:
         raise StorageCorrupt(
             f"the head of execution {id!r} was changed ({type(error).__name__}: {error}); restore its keys, "
@@ -36,7 +36,7 @@ def head_of(id: str, answer: Sequence[Any]) -> Head:
     return head
 
 
-def _head(id: str, fields: Mapping[str, str], length: int, summary: bytes | None) -> Head:
+def _head(id: str, fields: Mapping[str, str], length: int, overview: bytes | None) -> Head:
     ended_at, reason, owner = fields.get("ended"), fields.get("reason"), fields.get("owner")
     return Head(
         id=id,
@@ -52,7 +52,7 @@ def _head(id: str, fields: Mapping[str, str], length: int, summary: bytes | None
         fruitless=int(fields.get("fruitless", 0)),
         held=owner is None and fields.get("hold") == UNTIL_RESUMED,
         tags={name.removeprefix(TAG): value for name, value in fields.items() if name.startswith(TAG)},
-        summary=None if summary is None else summary.decode(),
+        overview=None if overview is None else overview.decode(),
         waiting=fields.get("waiting"),
     )
 

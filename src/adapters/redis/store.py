@@ -12,7 +12,7 @@ change never touches two shards, so a crash leaves nothing half done. A shard ha
     ready:QUEUE:WORKFLOW        a sorted set: executions, by the time at which they are claimable
     owned:WORKER                a set: the executions that the worker owns
     mail:WORKER                 a set: those of them whose inbox has unread messages
-    summary:ID                  a string: what a list shows of the execution
+    overview:ID                  a string: what a list shows of the execution
     ids                         a sorted set: the ids of all executions, byte by byte
     listed:STATUS:WORKFLOW      a sorted set: executions, by the time of their creation
     waiting:WORD                the same for those that wait for one thing
@@ -191,7 +191,7 @@ class RedisStore(Store):
             new.fingerprint,
             _optional(new.keep_seconds),
             _given(new.reason),
-            _given(new.summary),
+            _given(new.overview),
             _given(new.waiting),
             "" if new.ended is None else new.ended.value,
             *_tags(new.tags),
@@ -230,7 +230,7 @@ class RedisStore(Store):
                 _given(commit.reason),
                 "" if commit.fruitless is None else commit.fruitless,
                 int(commit.hold),
-                _given(commit.summary),
+                _given(commit.overview),
                 _given(commit.waiting),
                 "" if commit.seen is None else commit.seen,
                 *_tags(commit.tags),

@@ -23,7 +23,7 @@ FEW_IDS = 500
 _HEAD = """
     execution.id, execution.workflow, execution.fingerprint, execution.task_queue, execution.status,
     execution.length, execution.created_at, execution.ended_at, execution.reason, execution.owner,
-    execution.fruitless, execution.tags, execution.summary, execution.waiting
+    execution.fruitless, execution.tags, execution.overview, execution.waiting
 """
 
 
@@ -143,7 +143,7 @@ def _ids_from(prefix: str) -> IdRange:
 
 def _head(row: tuple[Any, ...]) -> Head:
     id, workflow, fingerprint, task_queue, status, length, created_at, ended_at, reason, owner, *rest = row
-    fruitless, tags, summary, waiting = rest
+    fruitless, tags, overview, waiting = rest
     held = status == Status.PAUSED
     return Head(
         id=id,
@@ -159,6 +159,6 @@ def _head(row: tuple[Any, ...]) -> Head:
         fruitless=fruitless,
         held=held,
         tags=tags_of(tags),
-        summary=summary,
+        overview=overview,
         waiting=waiting,
     )

@@ -139,7 +139,7 @@ _VERSION_2 = (
 )
 
 _VERSION_3 = (
-    "ALTER TABLE execution ADD COLUMN summary TEXT",
+    "ALTER TABLE execution ADD COLUMN overview TEXT",
     "ALTER TABLE execution ADD COLUMN waiting TEXT",
     "ALTER TABLE execution ADD COLUMN tags TEXT",
     "UPDATE execution SET status = 'paused' WHERE ignores_mail AND ready_at IS NULL AND status = 'running'",

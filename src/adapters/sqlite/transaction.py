@@ -82,7 +82,7 @@ class Transaction:
             """
             INSERT INTO execution
                 (id, workflow, fingerprint, task_queue, keep_seconds, status, length, created_at, ready_at,
-                 reason, ignores_mail, summary, waiting, ended_at, forget_at)
+                 reason, ignores_mail, overview, waiting, ended_at, forget_at)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             (
@@ -97,7 +97,7 @@ class Transaction:
                 None if held or has_ended else self._lease_now,
                 new.reason,
                 held,
-                new.summary,
+                new.overview,
                 new.waiting or None,
                 ended_at,
                 None if ended_at is None or new.keep_seconds is None else ended_at + new.keep_seconds,
@@ -122,7 +122,7 @@ class Transaction:
             reason=new.reason,
             held=held,
             tags=new.tags,
-            summary=new.summary,
+            overview=new.overview,
             waiting=new.waiting or None,
         )
         return created, True
@@ -150,10 +150,10 @@ class Transaction:
         )
         self._connection.execute(
             """
-            UPDATE execution SET length = ?, reason = ?, fruitless = ?, summary = coalesce(?, summary)
+            UPDATE execution SET length = ?, reason = ?, fruitless = ?, overview = coalesce(?, overview)
             WHERE key = ?
             """,
-            (position + len(records), commit.reason, fruitless, commit.summary, key),
+            (position + len(records), commit.reason, fruitless, commit.overview, key),
         )
         self._wait_for(key, waiting, None if commit.status is not None else commit.waiting)
         if commit.tags:

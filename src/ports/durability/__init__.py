@@ -28,7 +28,7 @@ D18  An update is accepted and answered once: its caller gets what the handler r
 D19  An execution whose code misbehaves harms itself alone: what the code raises is a failure of its own, and
      if it ends one worker after the other, it is held until somebody resumes it. The others go on.
 D20  No attempt begins after the lease under which it was written has run out; a step of the wall clock
-     neither takes a lease away nor stretches a time-out.
+     neither takes a lease away nor stretches a timeout.
 D21  What fails says where: kind, message, cause and the user's own frames, without values, are in the
      journal, in `describe()`, and once in the log.
 D22  `retry` re-opens an execution that failed, was cancelled or terminated, under the same id and with

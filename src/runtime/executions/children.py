@@ -127,7 +127,7 @@ class Children:
                 fingerprint=execution_fingerprint(scheduled.name, scheduled.arguments),
                 task_queue=str(scheduled.about.get(QUEUE, self._live.task_queue)),
                 keep_seconds=None if definition is None else definition.keep_seconds,
-                summary=overview_in([started]).to_text(),
+                overview=overview_in([started]).to_text(),
             )
         except ValueError as error:
             self._refuse(key, DefinitionError(f"the child cannot be started: {error}"))

@@ -176,7 +176,7 @@ class SharedStream:
         self._kept: deque[list[Event]] = deque()
         self._events = 0
         self._failure: Exception | None = None
-        self._turn: asyncio.Task[None] | None = None
+        self._reading_task: asyncio.Task[None] | None = None
 
     def goes_on_from(self, reading: StreamReading) -> bool:
         """Return whether the next page follows what the reading has read."""
@@ -187,17 +187,19 @@ class SharedStream:
         while number >= self.pages:
             if self._failure is not None:
                 raise self._failure
-            if self._turn is None or self._turn.done():
-                self._turn = asyncio.create_task(self._read(), name=f"outlast follow {self.execution_id}")
-            await asyncio.wait([self._turn])
+            if self._reading_task is None or self._reading_task.done():
+                self._reading_task = asyncio.create_task(
+                    self._read(), name=f"outlast follow {self.execution_id}"
+                )
+            await asyncio.wait([self._reading_task])
         first = self.pages - len(self._kept)
         return self._kept[number - first] if number >= first else None
 
     def close(self) -> None:
         """Read no more."""
         self.is_closed = True
-        if self._turn is not None:
-            self._turn.cancel()
+        if self._reading_task is not None:
+            self._reading_task.cancel()
 
     async def _read(self) -> None:
         page: list[Event] = []

@@ -152,7 +152,7 @@ class Driver:
         self._acquitted = acquitted
         self._came_through = False
         self._waiting: str | None = None
-        self._summary: str | None = None
+        self._overview: str | None = None
         """The facts that this driver wrote last for those who look at the execution from outside."""
         live.consumed = max(live.consumed, claim.consumed)
 
@@ -492,7 +492,7 @@ class Driver:
                 commit,
             )
         except MessagesUnseen:
-            self._waiting = self._summary = None  # They were not written.
+            self._waiting = self._overview = None  # They were not written.
             raise
         self._live.report(batch.records)
         self._recovery_due = False
@@ -505,14 +505,14 @@ class Driver:
         """Return the fields of a commit with the facts that a list shows, as far as they are new."""
         definition = self._live.definition
         overview = overview_of(self._machine, takes_messages=bool(definition.signals or definition.updates))
-        summary = overview.to_text()
+        written = overview.to_text()
         if waiting is None:
             waiting = next((str(one.kind) for one in overview.waiting_for), "")
         changes: dict[str, Any] = {}
         if waiting != self._waiting:
             changes["waiting"] = self._waiting = waiting
-        if summary != self._summary:
-            changes["summary"] = self._summary = summary
+        if written != self._overview:
+            changes["overview"] = self._overview = written
         return changes
 
     def _fruitless_after(self, batch: Batch, commit: Commit) -> int:

@@ -1,4 +1,4 @@
-"""The journaled backend: durability made from the replayer and any store."""
+"""The journaled backend: the engine makes a backend of any store."""
 
 from __future__ import annotations
 

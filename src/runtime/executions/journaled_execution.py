@@ -280,7 +280,7 @@ class JournaledExecution(Execution[Any]):
 
         `alive` are the workers that are alive, if the execution needs one.
         """
-        overview = Overview.of(head.summary)
+        overview = Overview.of(head.overview)
         ended_badly = head.status in (Status.FAILED, Status.TERMINATED)
         end = await self._closing(head) if ended_badly else None
         failure, reason = (None, head.reason) if end is None else (end.failure, end.reason)

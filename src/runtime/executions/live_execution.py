@@ -293,7 +293,7 @@ class LiveExecution(LiveCode):
         """Run until the code is at rest, and return True; or, once the deadline has passed, False."""
         began = self._taken()
         with workflow_code(), own_code():
-            self._running = not self._watched(self._turn, deadline)
+            self._running = not self._watched(self._run_portion, deadline)
         if self._context.departure is not None:
             raise self._context.departure
         if self._running:
@@ -317,7 +317,7 @@ class LiveExecution(LiveCode):
             if section.interruptions:
                 raise BusyWorkflow(self._info.execution_id, section.seconds, section.place)
 
-    def _turn(self, deadline: float) -> bool:
+    def _run_portion(self, deadline: float) -> bool:
         if self._input is not None:
             record, self._input = self._input, None
             self._context.run(self._hand_over, record)

@@ -163,7 +163,7 @@ class Rerunner:
                 reason=reason,
                 tags=tags,
                 waiting=None if reason is None else PAUSED,
-                summary=overview_in(records).to_text(),
+                overview=overview_in(records).to_text(),
                 ended=ended,
             )
         except ValueError as error:

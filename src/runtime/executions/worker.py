@@ -292,9 +292,8 @@ class Worker:
                     if activation is not None and activation.driver is not None:
                         activation.driver.notify_mail()
                 if len(work.claims) == limit < room:
-                    await asyncio.sleep(
-                        0
-                    )  # There may be more, but other tasks in this process must get their turn too.
+                    # There may be more, but other tasks of this process must come in between.
+                    await asyncio.sleep(0)
                 else:
                     await self._news(work, is_full=len(work.claims) == room)
             except StorageError as error:

@@ -223,7 +223,7 @@ class ForgetsTheSummary(Mutant):
     breaks = "j12_"
 
     async def append(self, claim: Claim, position: int, records: Sequence[bytes], commit: Commit) -> None:
-        await super().append(claim, position, records, replace(commit, summary=None))
+        await super().append(claim, position, records, replace(commit, overview=None))
 
 
 # Messages ----------------------------------------------------------------------------------------------

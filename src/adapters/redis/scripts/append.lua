@@ -2,7 +2,7 @@
 -- is, or 'unseen' if there are messages that the writer has not seen.
 local id, token, position = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local consumed, status, release, wake_at, reason = ARGV[7], ARGV[8], ARGV[9], ARGV[10], given(ARGV[11])
-local fruitless, hold, summary, waiting = ARGV[12], ARGV[13], given(ARGV[14]), given(ARGV[15])
+local fruitless, hold, overview, waiting = ARGV[12], ARGV[13], given(ARGV[14]), given(ARGV[15])
 local seen, tags = tonumber(ARGV[16]), tonumber(ARGV[17])
 local FIRST_TAG, FIRST_RECORD = 18, 18 + 2 * tags
 
@@ -23,7 +23,7 @@ local ends, ready = status ~= '', ready_of(queue, workflow)
 local listed = ends and status or 'running'
 if not ends and release == '1' and hold == '1' and wake_at == '' then listed = PAUSED end
 if ends then waiting = '' end
-if summary then check_summary(id) end
+if overview then check_overview(id) end
 check_wait(id, old_waiting, waiting)
 if listed ~= 'running' then check_lists(id, workflow, 'running', listed) end
 local changes = tag_changes(id, FIRST_TAG, tags)
@@ -44,7 +44,7 @@ if consumed ~= '' and tonumber(consumed) > read then
     read = tonumber(consumed)
     if read >= sent then redis.call('SREM', mail_of(owner), id) end
 end
-summarise(id, summary)
+set_overview(id, overview)
 wait_for(id, created, old_waiting, waiting)
 change_tags(id, created, changes)
 list_as(id, workflow, created, 'running', listed)

@@ -26,7 +26,7 @@ local function head_of(id) return shard .. 'head:' .. id end
 local function journal_of(id) return shard .. 'journal:' .. id end
 local function inbox_of(id) return shard .. 'inbox:' .. id end
 local function message_ids_of(id) return shard .. 'message-ids:' .. id end
-local function summary_of(id) return shard .. 'summary:' .. id end
+local function overview_key(id) return shard .. 'overview:' .. id end
 local function mail_of(worker) return shard .. 'mail:' .. worker end
 local function owned_by(worker) return shard .. 'owned:' .. worker end
 -- The length of the queue's name keeps keys apart when names contain colons.
@@ -59,18 +59,18 @@ local function length_of(id)
 end
 
 -- Returns the head of an execution as {name, value, name, value, ...}, the length of its journal (0 if that is gone
--- or of another type), and its summary, if it has one.
+-- or of another type), and its overview, if it has one.
 local function read_head(id)
-    local summary = redis.pcall('GET', summary_of(id))
-    return {redis.call('HGETALL', head_of(id)), length_of(id), type(summary) == 'string' and summary or false}
+    local overview = redis.pcall('GET', overview_key(id))
+    return {redis.call('HGETALL', head_of(id)), length_of(id), type(overview) == 'string' and overview or false}
 end
 
 -- Texts that may be missing come as '' or with '=' before them.
 local function given(argument) return argument ~= '' and argument:sub(2) or nil end
 
--- Sets the summary; a new text of nil leaves it.
-local function check_summary(id) redis.call('GET', summary_of(id)) end
-local function summarise(id, summary) if summary then redis.call('SET', summary_of(id), summary) end end
+-- Sets the overview; a new text of nil leaves it.
+local function check_overview(id) redis.call('GET', overview_key(id)) end
+local function set_overview(id, overview) if overview then redis.call('SET', overview_key(id), overview) end end
 
 -- Sets the word for what an execution waits for: a new word of nil leaves it, '' takes it away.
 local function check_wait(id, old, new)

@@ -1,6 +1,6 @@
 -- Creates an execution unless its id exists; returns {1 if it is new or else 0, head}.
 local id, workflow, queue, fingerprint, keep = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-local reason, summary, waiting, ended = given(ARGV[9]), given(ARGV[10]), given(ARGV[11]), ARGV[12]
+local reason, overview, waiting, ended = given(ARGV[9]), given(ARGV[10]), given(ARGV[11]), ARGV[12]
 local tags = tonumber(ARGV[13])
 local FIRST_TAG, FIRST_RECORD = 14, 14 + 2 * tags
 
@@ -13,7 +13,7 @@ redis.call('ZSCORE', ready_of(queue, workflow), id)
 redis.call('ZSCORE', listed_of(status, workflow), id)
 redis.call('SISMEMBER', WORKFLOWS, workflow)
 redis.call('ZSCORE', IDS, id)
-check_summary(id)
+check_overview(id)
 check_wait(id, nil, waiting)
 local changes = tag_changes(id, FIRST_TAG, tags)
 if redis.call('LLEN', journal_of(id)) > 0 then return redis.error_reply('ORPHAN a journal without a head') end
@@ -30,7 +30,7 @@ else redis.call('ZADD', ready_of(queue, workflow), now, id) end
 redis.call('ZADD', listed_of(status, workflow), now, id)
 redis.call('ZADD', IDS, 0, id)
 redis.call('SADD', WORKFLOWS, workflow)
-summarise(id, summary)
+set_overview(id, overview)
 wait_for(id, now, nil, waiting)
 change_tags(id, now, changes)
 announce_work(queue)

@@ -11,7 +11,7 @@ for _, id in ipairs(over) do
     if not flat.err then
         for number = 1, #flat, 2 do fields[flat[number]] = flat[number + 1] end
     end
-    redis.call('UNLINK', head_of(id), journal_of(id), inbox_of(id), message_ids_of(id), summary_of(id))
+    redis.call('UNLINK', head_of(id), journal_of(id), inbox_of(id), message_ids_of(id), overview_key(id))
     redis.call('ZREM', EXPIRING, id)
     redis.call('ZREM', BY_END, id)
     redis.call('ZREM', IDS, id)

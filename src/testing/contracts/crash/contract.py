@@ -139,7 +139,7 @@ class CrashContract(AsyncioTests):
         assert appends in (acknowledged, acknowledged + 1)
         assert records == records_after(appends)
         assert head is not None
-        assert (head.length, head.summary) == (len(records), str(appends))
+        assert (head.length, head.overview) == (len(records), str(appends))
 
     # The engine on it ------------------------------------------------------------------------------------
 

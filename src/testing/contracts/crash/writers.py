@@ -49,7 +49,7 @@ def append_for_ever(connect: Connect, url: str, claim: Claim, acknowledged: Conn
             assert store is not None
             for number in range(1_000_000):
                 records: Sequence[bytes] = records_of(number)
-                commit = Commit(summary=str(number + 1))
+                commit = Commit(overview=str(number + 1))
                 await store.append(claim, claim.length + number * RECORDS_AT_ONCE, records, commit)
                 acknowledged.send(number + 1)
 

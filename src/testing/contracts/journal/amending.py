@@ -48,12 +48,12 @@ class AmendingContract(JournalContractBase):
 
     async def test_j13_an_execution_can_be_created_with_its_end(self, storage: Storage, store: Store) -> None:
         for status in ENDS:
-            new = new_execution(status, ended=status, tags={"a": "1"}, summary="all of it")
+            new = new_execution(status, ended=status, tags={"a": "1"}, overview="all of it")
             head, created = await store.create(new, FIRST, [b"second", b"end"])
             assert created
             assert (head.status, head.length, head.held, head.owner) == (status, 3, False, None)
             assert head.ended_at == head.created_at
-            assert (head.tags, head.summary, head.waiting) == ({"a": "1"}, "all of it", None)
+            assert (head.tags, head.overview, head.waiting) == ({"a": "1"}, "all of it", None)
             async with storage.open() as other:
                 assert await other.head(status) == head
                 assert [one.id for one in await other.heads(Where(status=status))] == [status]

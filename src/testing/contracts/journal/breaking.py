@@ -53,7 +53,7 @@ class BreakingContract(JournalContractBase):
     ) -> None:
         breakable = self.breakable(storage)
         claim = await self._prepare(store)
-        await store.append(claim, 1, [b"second"], Commit(summary="a summary"))
+        await store.append(claim, 1, [b"second"], Commit(overview="an overview"))
         before = await self.state(store, "e")
         for _ in range(2):
             await breakable.cut_off()

@@ -233,7 +233,7 @@ class HoldingContract(JournalContractBase):
         await store.append(claim, 1, [b"second"], Commit(seen=0))
         for number in (1, 2):
             await store.send("e", Message(f"m{number}", b"body"))
-        hold = Commit(consumed=1, release=True, hold=True, reason="why", tags={"a": "b"}, summary="new")
+        hold = Commit(consumed=1, release=True, hold=True, reason="why", tags={"a": "b"}, overview="new")
         async with storage.open() as second:
             for seen in (0, 1):
                 before = await self.state(store, "e")

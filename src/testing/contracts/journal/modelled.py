@@ -32,7 +32,7 @@ class ModelExecution:
     old_message_ids: set[str] = field(default_factory=set)
     """The ids of messages from before its end. After it, a store may know them or not."""
     tags: dict[str, str] = field(default_factory=dict)
-    summary: str | None = None
+    overview: str | None = None
     waiting: str | None = None
 
     def claimable_since(self) -> float | None:
@@ -69,7 +69,7 @@ class ModelExecution:
             fruitless=self.fruitless,
             held=self.is_held(),
             tags=self.tags,
-            summary=self.summary,
+            overview=self.overview,
             waiting=self.waiting,
         )
 

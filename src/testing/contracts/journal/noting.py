@@ -1,4 +1,4 @@
-"""The facts in a head beside its journal: the summary and the word for a wait (J12), and tags (K4)."""
+"""The facts in a head beside its journal: the overview and the word for a wait (J12), and tags (K4)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from outlast.core.errors import DefinitionError, ExecutionNotFound
 from outlast.core.records import Status
 from outlast.core.tags import TAG_CHARACTERS_MAX, TAGS_MAX
 from outlast.ports.finding import Where
-from outlast.ports.journal import SUMMARY_BYTES_MAX, WAITING_CHARACTERS_MAX, Commit, Store
+from outlast.ports.journal import OVERVIEW_BYTES_MAX, WAITING_CHARACTERS_MAX, Commit, Store
 from outlast.testing.contracts.journal.stage import FIRST, JournalContractBase, new_execution
 from outlast.testing.contracts.journal.storage import Storage
 
-SUMMARIES = (
+OVERVIEWS = (
     "",
     "{}",
     "line\nline",
     "ünïcode 日本語 🦉",
-    "x" * SUMMARY_BYTES_MAX,
-    "🦉" * (SUMMARY_BYTES_MAX // 4),
+    "x" * OVERVIEW_BYTES_MAX,
+    "🦉" * (OVERVIEW_BYTES_MAX // 4),
 )
 TWENTY = {f"tag {number}": str(number) for number in range(TAGS_MAX)}
 ODD_TAGS = {
@@ -37,28 +37,28 @@ ODD_TAGS = {
 
 
 class NotingContract(JournalContractBase):
-    # The summary, and what it waits for -------------------------------------------------------------------
+    # The overview, and what it waits for -------------------------------------------------------------------
 
     async def test_j12_the_head_has_the_last_summary(self, storage: Storage, store: Store) -> None:
         await store.create(new_execution(), FIRST)
-        assert (await self.head(store)).summary is None
+        assert (await self.head(store)).overview is None
         claim = await self.claim_one(store)
-        for summary in SUMMARIES:
-            await store.append(claim, 1, [], Commit(summary=summary))
+        for overview in OVERVIEWS:
+            await store.append(claim, 1, [], Commit(overview=overview))
             await store.append(claim, 1, [], Commit())
             async with storage.open() as other:
-                assert (await self.head(other)).summary == summary
+                assert (await self.head(other)).overview == overview
                 [listed] = await other.heads()
-                assert listed.summary == summary
-        await store.append(claim, 1, [b"end"], Commit(status=Status.FAILED, summary="at the end"))
-        assert (await self.head(store)).summary == "at the end"
+                assert listed.overview == overview
+        await store.append(claim, 1, [b"end"], Commit(status=Status.FAILED, overview="at the end"))
+        assert (await self.head(store)).overview == "at the end"
         assert await store.amend("e", 2, b"again", Status.RUNNING)
-        assert (await self.head(store)).summary == "at the end"
+        assert (await self.head(store)).overview == "at the end"
 
     async def test_j12_an_execution_may_begin_with_a_summary_and_a_wait(self, store: Store) -> None:
-        new = new_execution(reason="imported", summary="so far", waiting="held")
+        new = new_execution(reason="imported", overview="so far", waiting="held")
         head, _ = await store.create(new, FIRST)
-        assert (head.summary, head.waiting) == ("so far", "held")
+        assert (head.overview, head.waiting) == ("so far", "held")
         assert await self.head(store) == head
 
     async def test_j12_an_append_says_what_is_waited_for(self, store: Store) -> None:
@@ -111,20 +111,20 @@ class NotingContract(JournalContractBase):
 
     async def test_j12_a_refused_append_changes_neither(self, storage: Storage, store: Store) -> None:
         claim = await self.lose(storage, store, times=0)
-        await store.append(claim, 1, [], Commit(summary="right", waiting="signal", tags={"a": "right"}))
+        await store.append(claim, 1, [], Commit(overview="right", waiting="signal", tags={"a": "right"}))
         await storage.clock.advance(self.lease_seconds)
         await self.claim_one(store, worker="b")
-        wrong = Commit(summary="wrong", waiting="timer", tags={"a": "wrong", "b": "wrong"})
+        wrong = Commit(overview="wrong", waiting="timer", tags={"a": "wrong", "b": "wrong"})
         await self.assert_refused(store, claim, 1, [b"late"], wrong)
         assert await store.heads(Where(waiting_for="timer")) == []
         assert await store.heads(Where(tags={"a": "wrong"})) == []
 
     def test_j12_texts_that_not_every_store_can_hold_are_refused_at_once(self) -> None:
-        for summary in ("x" * (SUMMARY_BYTES_MAX + 1), "é" * SUMMARY_BYTES_MAX, "a\0b", "half \ud800"):
-            with pytest.raises(ValueError, match="summary"):
-                Commit(summary=summary)
-            with pytest.raises(ValueError, match="summary"):
-                new_execution(summary=summary)
+        for overview in ("x" * (OVERVIEW_BYTES_MAX + 1), "é" * OVERVIEW_BYTES_MAX, "a\0b", "half \ud800"):
+            with pytest.raises(ValueError, match="overview"):
+                Commit(overview=overview)
+            with pytest.raises(ValueError, match="overview"):
+                new_execution(overview=overview)
         for waiting in ("x" * (WAITING_CHARACTERS_MAX + 1), "grün", "new\nline"):
             with pytest.raises(ValueError, match="wait"):
                 Commit(waiting=waiting)
@@ -190,14 +190,14 @@ class NotingContract(JournalContractBase):
         assert [head.id for head in await store.heads(Where(status="running", tags={"a": "1"}))] == ["e"]
 
     async def test_k4_tagging_leaves_the_claim_and_everything_else(self, store: Store) -> None:
-        await store.create(new_execution(waiting="timer", summary="text"), FIRST)
+        await store.create(new_execution(waiting="timer", overview="text"), FIRST)
         claim = await self.claim_one(store)
         before = await self.head(store)
         await store.tag("e", {"a": "1"})
         after = await self.head(store)
         assert after.tags == {"a": "1"}
-        assert (after.owner, after.length, after.waiting, after.summary, after.status, after.held) == (
-            *(before.owner, before.length, before.waiting, before.summary, before.status, before.held),
+        assert (after.owner, after.length, after.waiting, after.overview, after.status, after.held) == (
+            *(before.owner, before.length, before.waiting, before.overview, before.status, before.held),
         )
         assert await store.renew([claim], self.lease_seconds) == frozenset()
         await store.append(claim, 1, [b"second"], Commit())
@@ -249,7 +249,7 @@ class NotingContract(JournalContractBase):
     async def test_k1_tags_and_summaries_are_forgotten_with_their_execution(
         self, storage: Storage, store: Store
     ) -> None:
-        new = new_execution(tags=ODD_TAGS, summary="old", waiting="timer")
+        new = new_execution(tags=ODD_TAGS, overview="old", waiting="timer")
         await store.create(new, FIRST)
         claim = await self.claim_one(store)
         await store.append(claim, 1, [], Commit(status=Status.COMPLETED))
@@ -259,7 +259,7 @@ class NotingContract(JournalContractBase):
             assert await store.heads(Where(tags={name: value})) == []
         head, created = await store.create(new_execution(), FIRST)
         assert created
-        assert (head.tags, head.summary, head.waiting) == ({}, None, None)
+        assert (head.tags, head.overview, head.waiting) == ({}, None, None)
         assert await self.head(store) == head
         for name, value in ODD_TAGS.items():
             assert await store.heads(Where(tags={name: value})) == []

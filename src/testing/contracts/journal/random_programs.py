@@ -46,10 +46,10 @@ from outlast.testing.contracts.journal.random_values import (
     leases,
     moments,
     nths,
+    overviews,
     reasons,
     seconds,
     shares,
-    summaries,
     taggings,
     wake_ins,
     words,
@@ -79,7 +79,7 @@ class JournalMachine(ComparedStores):
         first=contents,
         reason=st.sampled_from([None, None, None, None, "held"]),
         tags=taggings,
-        summary=summaries,
+        overview=overviews,
         waiting=words,
         ended=st.none() | st.none() | ends,
     )
@@ -93,7 +93,7 @@ class JournalMachine(ComparedStores):
         first: bytes,
         reason: str | None = None,
         tags: dict[str, str] | None = None,
-        summary: str | None = None,
+        overview: str | None = None,
         waiting: str | None = None,
         ended: Status | None = None,
     ) -> None:
@@ -106,7 +106,7 @@ class JournalMachine(ComparedStores):
             keep_seconds=keep_seconds,
             reason=reason,
             tags=tags or {},
-            summary=summary,
+            overview=overview,
             waiting=waiting,
             ended=ended,
         )
@@ -117,7 +117,7 @@ class JournalMachine(ComparedStores):
                 new, self.now, [first], free_since=self.now, wake_at=self.now if reason is None else None
             )
             execution.reason, execution.ignores_mail = reason, reason is not None
-            execution.tags, execution.summary, execution.waiting = tags or {}, summary, waiting or None
+            execution.tags, execution.overview, execution.waiting = tags or {}, overview, waiting or None
             if ended is not None:
                 execution.status, execution.ended_at = ended, self.now
         self.assert_equal(head, self.model[id].head())
@@ -185,7 +185,7 @@ class JournalMachine(ComparedStores):
         records=batches,
         consumed=shares,
         commit=st.builds(
-            Commit, fruitless=counts, summary=summaries, waiting=words, tags=st.just({}) | changes_of_tags
+            Commit, fruitless=counts, overview=overviews, waiting=words, tags=st.just({}) | changes_of_tags
         ),
     )
     def append(
@@ -243,7 +243,7 @@ class JournalMachine(ComparedStores):
         moment=moments,
         nth=nths,
         records=batches,
-        commit=st.builds(Commit, status=ends, waiting=words, summary=summaries, tags=changes_of_tags),
+        commit=st.builds(Commit, status=ends, waiting=words, overview=overviews, tags=changes_of_tags),
     )
     def close(self, moment: Moment, nth: int, records: list[bytes], commit: Commit) -> None:
         self.write(self.store_at(moment), self.good_claim(nth), 0, records, commit, None)
@@ -320,8 +320,8 @@ class JournalMachine(ComparedStores):
         if commit.fruitless is not None:
             execution.fruitless = commit.fruitless
         execution.consumed = max(execution.consumed, commit.consumed or 0)
-        if commit.summary is not None:
-            execution.summary = commit.summary
+        if commit.overview is not None:
+            execution.overview = commit.overview
         if commit.waiting is not None:
             execution.waiting = commit.waiting or None
         execution.tags = changed(execution.tags, commit.tags)

@@ -24,7 +24,7 @@ wake_ins = st.sampled_from([None, 0.0, 5.25, 100.0, -100.0])
 counts = st.sampled_from([None, 0, 1, 3])
 """The value of `fruitless` in an append."""
 reasons = st.none() | st.sampled_from(["", "a reason", "ünïcode 'quoted'"])
-summaries = st.none() | st.sampled_from(["", "a summary", "ünïcode 'quoted'"])
+overviews = st.none() | st.sampled_from(["", "an overview", "ünïcode 'quoted'"])
 words = st.sampled_from([None, None, "", "timer", "signal"])
 """Words for a wait."""
 taggings = st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["1", "2"]), max_size=2)

@@ -56,7 +56,7 @@ def new_execution(
     keep_seconds: float | None = None,
     reason: str | None = None,
     tags: Mapping[str, str] | None = None,
-    summary: str | None = None,
+    overview: str | None = None,
     waiting: str | None = None,
     ended: Status | None = None,
 ) -> NewExecution:
@@ -68,7 +68,7 @@ def new_execution(
         keep_seconds=keep_seconds,
         reason=reason,
         tags=tags or {},
-        summary=summary,
+        overview=overview,
         waiting=waiting,
         ended=ended,
     )
