@@ -164,7 +164,7 @@ _STEPS = {
 }
 
 
-class _OpenStep(NamedTuple):
+class _StepAbout(NamedTuple):
     """A step without a result."""
 
     kind: StepKind
@@ -192,7 +192,7 @@ class EventReader:
         """The number of the last record read, from 1."""
         self._at = at
         """The time of the last record that has one."""
-        self._steps: dict[str, _OpenStep] = {}
+        self._steps: dict[str, _StepAbout] = {}
         self._asked: dict[str, _Calls] = {}
         """The arguments of the calls in the last reply of each run, by run and call: as the model wrote
         them, or as a person edited them. The journal holds them only there."""
@@ -285,7 +285,7 @@ class EventReader:
                     workflow=record.workflow, arguments=record.arguments, parent=parent
                 )
             case StepScheduled(kind=StepKind.CHILD):
-                self._steps[record.key] = _OpenStep.of(record)
+                self._steps[record.key] = _StepAbout.of(record)
                 return None  # It is an event when the child exists.
             case StepScheduled():
                 return self._begun(record)
@@ -356,7 +356,7 @@ class EventReader:
         self._reopened += 1
         # A child that goes on is still known by its id.
         known = {key: step for key, step in self._steps.items() if step.kind is StepKind.CHILD}
-        self._steps = {step.key: known.get(step.key) or _OpenStep.of(step) for step in record.open}
+        self._steps = {step.key: known.get(step.key) or _StepAbout.of(step) for step in record.open}
         # Attempts are counted anew, and so is their text.
         self._replied.clear()
         self._failed.clear()
@@ -372,7 +372,7 @@ class EventReader:
         self._asked[run] = calls
 
     def _begun(self, scheduled: StepScheduled) -> AnyEventData:
-        step = self._steps[scheduled.key] = _OpenStep.of(scheduled)
+        step = self._steps[scheduled.key] = _StepAbout.of(scheduled)
         given: dict[str, Any] = {}
         if step.kind is StepKind.TOOL:
             given = self._arguments(step.about["run"], step.about["call_id"])
@@ -382,7 +382,7 @@ class EventReader:
             given = {"model": scheduled.model}
         return _STEPS[step.kind].begun(**step.about, **given)
 
-    def _completed(self, step: _OpenStep, result: JSON) -> AnyEventData:
+    def _completed(self, step: _StepAbout, result: JSON) -> AnyEventData:
         if step.kind is StepKind.TOOL and "source" in step.about:
             output = ToolOutput.model_validate(result)
             if output.failure is not None:
@@ -392,7 +392,7 @@ class EventReader:
             self._ask(step.about["run"], {**arguments_in(result)})
         return _STEPS[step.kind].completed(**step.about, result=result)
 
-    def _end(self, key: str) -> _OpenStep:
+    def _end(self, key: str) -> _StepAbout:
         step = self._steps.pop(key)
         if step.kind is StepKind.MODEL:
             self._replied.add(key)
@@ -428,7 +428,7 @@ def without_void(events: Iterable[Event]) -> list[Event]:
     return valid
 
 
-def _attempt_failed(step: _OpenStep, record: AttemptFailed) -> AttemptFailedData:
+def _attempt_failed(step: _StepAbout, record: AttemptFailed) -> AttemptFailedData:
     about = {"name": step.name, **step.about}
     about.pop("source", None)
     return AttemptFailedData(**about, attempt=record.attempt, failure=record.failure)

@@ -143,7 +143,7 @@ def _number(size: int, *parts: str) -> int:
 
 
 @dataclass(slots=True)
-class _OpenStep:
+class _OpenSpan:
     scheduled: StepScheduled
     began_at: float
     """The time from which on its present attempt may have run."""
@@ -185,8 +185,8 @@ class SpanReader:
         self._trace = trace_of(execution_id)
         self._reopened = 0
         self._links: tuple[TraceContext, ...] = ()
-        self._steps: dict[str, _OpenStep] = {}
-        self._failed: dict[str, _OpenStep] = {}
+        self._steps: dict[str, _OpenSpan] = {}
+        self._failed: dict[str, _OpenSpan] = {}
         """The steps that failed for good."""
         self._stints: dict[str, _Stint] = {}
         self._numbers: dict[str, int] = {}
@@ -292,7 +292,7 @@ class SpanReader:
         self._began_at = self._now = max(self._now, record.at)
         before, self._steps = self._failed | self._steps, {}
         for scheduled in record.open:
-            self._steps[scheduled.key] = step = before.get(scheduled.key, _OpenStep(scheduled, record.at, 0))
+            self._steps[scheduled.key] = step = before.get(scheduled.key, _OpenSpan(scheduled, record.at, 0))
             if scheduled.key in record.failed:
                 step.attempt, step.began_at = 1, record.at
             elif step.began_at <= record.at:
@@ -325,7 +325,7 @@ class SpanReader:
     # Steps -----------------------------------------------------------------------------------------------
 
     def _step_asked(self, record: StepScheduled) -> Iterator[Span]:
-        self._steps[record.key] = _OpenStep(record, self._now)
+        self._steps[record.key] = _OpenSpan(record, self._now)
         run = _run_of(record)
         stint = None if run is None else self._stints.get(run)
         if run is not None and stint is not None and record.kind is StepKind.MODEL:
@@ -354,7 +354,7 @@ class SpanReader:
             stint.waiting.discard(key)
             stint.ended_at = self._now
 
-    def _attempt_failed(self, record: AttemptFailed, step: _OpenStep) -> Iterator[Span]:
+    def _attempt_failed(self, record: AttemptFailed, step: _OpenSpan) -> Iterator[Span]:
         # A second record of one attempt corrects a date.
         if record.attempt >= step.attempt:
             yield from self._attempt_over(record.key, record.at, record.failure.kind)

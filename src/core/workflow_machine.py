@@ -165,7 +165,7 @@ class Batch:
 
 
 @dataclass(slots=True)
-class _Window:
+class _JournalWindow:
     """The requests that, by the journal, the last input caused: by key, each with its position.
 
     An open window is the last one, and has no end of the execution in it: the code may ask for more.
@@ -199,7 +199,7 @@ class WorkflowMachine:
         self._records: list[AnyRecord] = list(records)
         self._places = range(len(records)) if places is None else places
         self._next = 0
-        self._window = _Window()
+        self._window = _JournalWindow()
         self._fresh: list[AnyRecord] = []
         self._to_start: dict[str, None] = {}
         self._seen: dict[str, int] = {}
@@ -283,7 +283,7 @@ class WorkflowMachine:
                 expected[record.key] = (self._places[end], record)
                 has_end = has_end or isinstance(record, ExecutionEnded)
             end += 1
-        self._window = _Window(expected, end, is_open=end == len(self._records) and not has_end)
+        self._window = _JournalWindow(expected, end, is_open=end == len(self._records) and not has_end)
 
     # Requests of workflow code ---------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ class CodeReplay(KeptHistory):
         )
         try:
             self._task = history.tasks[0]
-            window = _Window()
+            window = _TaskWindow()
             await self._catch_up(live)
             if self._holding.phase is not HoldingPhase.HELD:
                 await self._take_up(live, window)
@@ -125,13 +125,13 @@ class CodeReplay(KeptHistory):
                 self.reached += 1
                 for record in task.inputs:
                     await self._arrive(live, record, window)
-                window = _Window(self._compare(window, task))
+                window = _TaskWindow(self._compare(window, task))
             self.requested = dict(live.requested)
             then(live)
         finally:
             live.close()
 
-    async def _take_up(self, live: LiveCode, window: _Window) -> None:
+    async def _take_up(self, live: LiveCode, window: _TaskWindow) -> None:
         """Let the code go on from its journal."""
         assert self._task is not None
         await self._come_to_rest(live, window)
@@ -141,7 +141,7 @@ class CodeReplay(KeptHistory):
             await self._deliver(live, record, window)
         await self._begin_what_was_open(live, window)
 
-    async def _begin_what_was_open(self, live: LiveCode, window: _Window) -> None:
+    async def _begin_what_was_open(self, live: LiveCode, window: _TaskWindow) -> None:
         """Ask for what the code waits for since before this history."""
         machine, now = live.machine, 0.0 if self._task is None else self._task.at
         for key in list(machine.steps):
@@ -159,11 +159,11 @@ class CodeReplay(KeptHistory):
                 self._ask(TimerStarted(key=key, due_at=due_at), window)
                 self._seconds[key] = seconds_until(due_at, now)
 
-    def _ask(self, request: Request, window: _Window) -> None:
+    def _ask(self, request: Request, window: _TaskWindow) -> None:
         self._ever_asked.add(request.key)
         window.asked[request.key] = request
 
-    async def _arrive(self, live: LiveCode, record: Input, window: _Window) -> None:
+    async def _arrive(self, live: LiveCode, record: Input, window: _TaskWindow) -> None:
         """Take an input of the history, as the driver took it."""
         if is_control(record):
             await self._admit(live, record, window)
@@ -173,12 +173,12 @@ class CodeReplay(KeptHistory):
         else:
             await self._give(live, record, window)
 
-    async def _give(self, live: LiveCode, record: Input, window: _Window) -> None:
+    async def _give(self, live: LiveCode, record: Input, window: _TaskWindow) -> None:
         """Give the code an input that has come, in this workflow task or a later one."""
         if self._portions.has_room_for(record):
             await self._admit(live, record, window)
 
-    async def _admit(self, live: LiveCode, record: Input, window: _Window) -> None:
+    async def _admit(self, live: LiveCode, record: Input, window: _TaskWindow) -> None:
         """Give the code an input, unless it waits because the execution is held: see `holding`."""
         if live.machine.end is not None or live.carried is not None:
             return
@@ -194,7 +194,7 @@ class CodeReplay(KeptHistory):
                 case _:
                     await self._give(live, effect, window)
 
-    async def _deliver(self, live: LiveCode, record: Input, window: _Window) -> None:
+    async def _deliver(self, live: LiveCode, record: Input, window: _TaskWindow) -> None:
         if isinstance(record, StepCompleted | StepFailed | TimerFired):
             window.ended.add(record.key)
         live.deliver(record)
@@ -204,7 +204,7 @@ class CodeReplay(KeptHistory):
         while not live.go_on():  # noqa: ASYNC110  # others run between two portions
             await asyncio.sleep(0)
 
-    async def _come_to_rest(self, live: LiveCode, window: _Window) -> None:
+    async def _come_to_rest(self, live: LiveCode, window: _TaskWindow) -> None:
         await self._catch_up(live)
         machine = live.machine
         batch = machine.take_batch()
@@ -236,7 +236,7 @@ class CodeReplay(KeptHistory):
             if isinstance(record, StepScheduled) and record.key in machine.children:
                 await self._look_at_child(live, record.key, window)
 
-    async def _look_at_child(self, live: LiveCode, key: str, window: _Window) -> None:
+    async def _look_at_child(self, live: LiveCode, key: str, window: _TaskWindow) -> None:
         """Look whether the history has a child from the time when it was asked for."""
         at = live.machine.now if self._task is None else max(live.machine.now, self._task.at)
         _, known = known_beforehand(self._execution_id, live, key, at, self._limit_bytes)
@@ -245,7 +245,7 @@ class CodeReplay(KeptHistory):
         for record in known:
             await self._deliver(live, record, window)
 
-    async def _look_at(self, live: LiveCode, step: Step, window: _Window) -> None:
+    async def _look_at(self, live: LiveCode, step: Step, window: _TaskWindow) -> None:
         """Look whether the history has a step from the time when it was asked for."""
         key, opened = step.key, live.machine.steps[step.key]
         at = live.machine.now if self._task is None else max(live.machine.now, self._task.at)
@@ -263,7 +263,7 @@ class CodeReplay(KeptHistory):
             failure = Failure.of(error)
             await self._deliver(live, StepFailed(at=at, key=key, attempts=0, failure=failure), window)
 
-    def _compare(self, window: _Window, task: HistoryTask) -> dict[str, Request]:
+    def _compare(self, window: _TaskWindow, task: HistoryTask) -> dict[str, Request]:
         """Compare what the code asked for with what the history has, field by field.
 
         Return what the next task may have: a task can be completed right after a local activity has ended,
@@ -304,7 +304,7 @@ class CodeReplay(KeptHistory):
 
 
 @dataclass(slots=True)
-class _Window:
+class _TaskWindow:
     """The requests of the code in one workflow task."""
 
     asked: dict[str, Request] = field(default_factory=dict)

@@ -171,7 +171,7 @@ class TemporalHistory:
         return [*holding.waiting, *portions.rest()]
 
 
-class _Asked(NamedTuple):
+class _AskedActivity(NamedTuple):
     """An activity in the history."""
 
     key: str
@@ -184,7 +184,7 @@ class _Reader:
     def __init__(self, converter: DataConverter) -> None:
         self.history = TemporalHistory()
         self._converter = converter
-        self._activities: dict[int, _Asked] = {}
+        self._activities: dict[int, _AskedActivity] = {}
         self._timers: dict[int, str] = {}
         self._children: dict[int, str] = {}
         """The keys of the steps that are children, by the event that asks for each."""
@@ -359,7 +359,7 @@ class _Reader:
         name = scheduled.activity_type.name
         asked = _scheduled(scheduled.activity_id, name, arguments, has_arguments=arguments is not None)
         limits = limits_in(scheduled)
-        self._activities[event.event_id] = _Asked(asked.key, limits)
+        self._activities[event.event_id] = _AskedActivity(asked.key, limits)
         self._request(asked.with_(effect="once") if limits.is_once else asked)
 
     async def _start_child_workflow_execution_initiated(self, event: HistoryEvent, asked: Any) -> None:

@@ -57,7 +57,7 @@ _SERVERS_OWN = ("BuildIds", "Temporal")
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _KnownJournal:
     """The journal of an execution, as far as it is known."""
 
     found: WorkflowExecutionDescription
@@ -157,7 +157,7 @@ class TemporalRerunner:
 
     # The journal of an execution
 
-    async def _known(self) -> _Known:
+    async def _known(self) -> _KnownJournal:
         with translated(self._id):
             found = await self._client.get_workflow_handle(self._id).describe()
             _refuse_several_histories(found)
@@ -166,7 +166,7 @@ class TemporalRerunner:
         definition = self._toolkit.known_definition(history.workflow)
         if definition is None:
             records = await self._from_worker(found)
-            return _Known(found, records, len(records), None, history.untaken)
+            return _KnownJournal(found, records, len(records), None, history.untaken)
         replay = CodeReplay(self._id, history, limit_of(self._converter))
         departure: OutlastError | None = None
         try:
@@ -179,12 +179,12 @@ class TemporalRerunner:
             rest = list(_history_alone(history, replay))
         if history.stopped is not None:
             rest.append(history.stopped)
-        return _Known(found, [*replay.records[:agreed], *rest], agreed, departure, history.untaken)
+        return _KnownJournal(found, [*replay.records[:agreed], *rest], agreed, departure, history.untaken)
 
     async def _from_worker(self, found: WorkflowExecutionDescription) -> Sequence[AnyRecord]:
         return [record async for record in self._stream.records(whole=True)]
 
-    def _check_agreed(self, known: _Known, length: int) -> None:
+    def _check_agreed(self, known: _KnownJournal, length: int) -> None:
         """Raise unless the code at hand made the first records, which count."""
         if length > known.agreed and known.departure is not None:
             raise CannotRerun(

@@ -27,7 +27,7 @@ REFUSED = {
 }
 
 
-class _Decorate(Protocol):
+class _ActivityDecorate(Protocol):
     @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
     @overload
@@ -44,7 +44,7 @@ def activity(
     rate_limit: None = None,
     heartbeat_timeout: timedelta | None = None,
     **others: Any,
-) -> _Decorate:
+) -> _ActivityDecorate:
     """Return the decorator that defines an activity: three attempts by default, with waits that double.
 
     `outlast.activity` has more options, such as `effect=` and `requires_approval=`; it may stand beside this

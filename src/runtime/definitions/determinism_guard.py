@@ -77,7 +77,7 @@ def watch(module_name: str) -> None:
         sys.monitoring.restart_events()
 
 
-class _Here(threading.local):
+class _GuardedThread(threading.local):
     """The state of this thread: its number of guards, of profiled guards, and the frame of the outermost."""
 
     depth = 0
@@ -85,7 +85,7 @@ class _Here(threading.local):
     entered_by: FrameType | None = None
 
 
-_here = _Here()
+_here = _GuardedThread()
 
 
 class _WorkflowCode:
@@ -218,7 +218,10 @@ _EVENTS["_thread.start_joinable_thread"] = _EVENTS["_thread.start_new_thread"]
 
 
 def _on_audit(
-    event: str, _arguments: tuple[Any, ...], refused: dict[str, _Refusal] = _EVENTS, here: _Here = _here
+    event: str,
+    _arguments: tuple[Any, ...],
+    refused: dict[str, _Refusal] = _EVENTS,
+    here: _GuardedThread = _here,
 ) -> None:
     # These are parameters because the ending interpreter empties this module but still reports events.
     if event in refused and here.depth and not _is_excused(sys._getframe(1)):

@@ -113,13 +113,13 @@ class Section:
         self.is_being_interrupted = False
 
 
-class _Here(threading.local):
+class _WatchedThread(threading.local):
     """The watchdog of this thread, if any."""
 
     dog: _Watchdog | None = None
 
 
-_here = _Here()
+_here = _WatchedThread()
 
 
 def watched(section: Section, run: Callable[..., T], *arguments: Any) -> T:

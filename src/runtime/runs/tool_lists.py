@@ -40,7 +40,7 @@ class ToolLists:
 
 
 @dataclass(slots=True)
-class _Asked:
+class _AskedSource:
     """A source that an execution has asked, or is asking."""
 
     source: ToolSource
@@ -55,13 +55,13 @@ async def tool_lists_of(sources: Mapping[str, ToolSource], context: StepContext)
         OutlastError: a source that is required cannot be listed.
     """
     workflow = current_context.get()
-    known: dict[str, _Asked] = {} if workflow is None else workflow.state.setdefault(ToolLists, {})
+    known: dict[str, _AskedSource] = {} if workflow is None else workflow.state.setdefault(ToolLists, {})
     tools: dict[str, Sequence[ToolSpec]] = {}
     missing: set[str] = set()
     for name, source in sources.items():
         asked = known.get(name)
         if asked is None or asked.source != source:
-            asked = known[name] = _Asked(source)
+            asked = known[name] = _AskedSource(source)
         async with asked.lock:
             if asked.tools is None:
                 asked.tools = await _listed(name, source, context)

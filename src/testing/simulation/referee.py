@@ -23,7 +23,7 @@ from outlast.ports.journal import Claim, Commit, Store
 
 
 @dataclass(slots=True)
-class _Known:
+class _KnownExecution:
     """The facts that the referee knows about one execution."""
 
     records: list[bytes] = field(default_factory=list)
@@ -45,10 +45,10 @@ class Referee:
         self.broken: list[str] = []
         """The rules that were broken, in words, in order."""
         self._steady = steady
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _KnownExecution] = {}
 
     def created(self, execution_id: str, records: Sequence[bytes]) -> None:
-        self._known[execution_id] = known = _Known(records=list(records))
+        self._known[execution_id] = known = _KnownExecution(records=list(records))
         for record in records:
             self._read(execution_id, known, record)
 
@@ -112,10 +112,10 @@ class Referee:
         """Return the journals of all executions, as they were written."""
         return {execution_id: known.records for execution_id, known in self._known.items()}
 
-    def _of(self, execution_id: str) -> _Known:
-        return self._known.setdefault(execution_id, _Known())
+    def _of(self, execution_id: str) -> _KnownExecution:
+        return self._known.setdefault(execution_id, _KnownExecution())
 
-    def _read(self, execution_id: str, known: _Known, record: bytes) -> None:
+    def _read(self, execution_id: str, known: _KnownExecution, record: bytes) -> None:
         match decode_record(record):
             case StepScheduled() as scheduled:
                 known.keys[scheduled.key] = f"{execution_id}/{scheduled.idempotency_key}"
