@@ -306,3 +306,23 @@ async def test_the_fields_of_a_call_keep_what_is_not_edited_as_it_was(
     await form.get_by_role("button", name="Allow with these arguments").click()
     await execution.result()
     assert (folder / "paid").read_text() == "12345678901234567890 rail\n"
+
+
+async def test_a_fork_with_an_edit_keeps_what_is_too_large_to_be_shown(
+    backend: Backend, site: Site, page: Page
+) -> None:
+    large = {"text": "x" * 150_000, "price": 40}
+    await (await backend.start(Echo, large, id="e-1")).result()
+    await page.goto(address(site, "e-1"))
+    await page.get_by_role("button", name="echo: done").click()
+    await page.get_by_role("button", name="Fork with another result…").click()
+    dialog = page.get_by_role("dialog", name="Fork")
+    field = dialog.get_by_label("Result of the step, as JSON")
+    await expect(dialog).to_contain_text("stays as it is")
+    await expect(field).to_have_count(0)
+    await dialog.get_by_role("button", name=re.compile("Load all")).click()
+    await field.fill((await field.input_value()).replace("40", "41"))
+    await dialog.get_by_label("Id of the fork").fill("e-2")
+    await dialog.get_by_role("button", name="Fork").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("e-2")
+    assert await (await backend.get("e-2")).result() == {**large, "price": 41}

@@ -1,12 +1,13 @@
 /** What can be done with an execution: each form says first what would happen, and what would run again. */
 
 import { Dialog } from "./dialog.js";
+import { stepIn } from "./model.js";
 import { Text, Trouble, Value } from "./parts.js";
 import { useReruns } from "./reruns.js";
-import { act, addressOfRequest } from "./server.js";
+import { act, addressOfRequest, read } from "./server.js";
 import { Tagging } from "./tagging.js";
 import { endedEarly, isOpen, isStopped, VERBS } from "./verbs.js";
-import { addressOf, go, html, useState } from "./view.js";
+import { addressOf, go, html, useMemo, useState } from "./view.js";
 import { count, editable, pretty } from "./words.js";
 
 /** The forms, by verb: when they are offered, what they say, and their fields. */
@@ -115,11 +116,17 @@ function Field({ of: field, value, onInput }) {
   return html`<label>${field.label}<input value=${value} required=${field.required} onInput=${(event) => onInput(event.target.value)} /></label>`;
 }
 
-/** Fork at a position, with another result of the step that ends there if somebody edits it. */
-export function Fork({ id, at, step, model, onClose }) {
-  const original = step && step.result !== null ? editable(pretty(step.result)) : "";
+/** Fork after an event, with another result of the step that ends there if somebody edits it. */
+export function Fork({ id, event, model, onClose }) {
+  const at = event.position;
+  // What was cut is not edited: the rest of it would be lost.
+  const [whole, setWhole] = useState(event);
+  const step = stepIn(whole);
+  const isCut = Boolean(whole.bytes && step && step.result !== null);
+  const original = useMemo(() => (step && step.result !== null && !isCut ? editable(pretty(step.result)) : ""), [whole]);
   const [position, setPosition] = useState(String(at));
-  const [edited, setEdited] = useState(original);
+  const [changed, setEdited] = useState();
+  const edited = changed ?? original;
   const [newId, setNewId] = useState("");
   const [repeats, setRepeats] = useState(false);
   const [error, setError] = useState();
@@ -127,8 +134,9 @@ export function Fork({ id, at, step, model, onClose }) {
   const under = model.spans.filter((span) => span.kind !== "wait" && !span.isVoid && span.from <= at && (span.to === undefined || span.to > at));
   const kept = model.spans.filter((span) => span.kind !== "wait" && !span.isVoid && span.to <= at);
   const isEdited = edited.trim() !== original.trim();
-  const send = async (event) => {
-    event.preventDefault();
+  const load = () => read("event", { id, position: at }).then(setWhole, setError);
+  const send = async (submitted) => {
+    submitted.preventDefault();
     setBusy(true);
     setError(undefined);
     try {
@@ -147,7 +155,8 @@ export function Fork({ id, at, step, model, onClose }) {
       ${under.length > 0 && html` Under way there, and run again: <${Text}>${under.map((span) => span.name).join(", ")}<//>.`}</p>
     <form onSubmit=${send}>
       <label>Fork after position<input type="number" min="1" required value=${position} onInput=${(event) => setPosition(event.target.value)} /></label>
-      ${step && html`<label>${step.key === "input" ? "Arguments of the workflow" : step.result === null ? "A result instead of the failure, as JSON (empty: none)" : "Result of the step, as JSON"}
+      ${isCut && html`<p>What the step returned is large and stays as it is. <button type="button" class="quiet" onClick=${load}>Load all ${whole.bytes.toLocaleString("en")} bytes to edit it</button></p>`}
+      ${step && !isCut && html`<label>${step.key === "input" ? "Arguments of the workflow" : step.result === null ? "A result instead of the failure, as JSON (empty: none)" : "Result of the step, as JSON"}
         <textarea class="code" rows=${Math.min(14, edited.split("\n").length + 1)} spellcheck=${false} value=${edited} onInput=${(event) => setEdited(event.target.value)}></textarea></label>`}
       <label>Id of the fork (empty: a new one)<input value=${newId} onInput=${(event) => setNewId(event.target.value)} /></label>
       <label class="check"><input type="checkbox" checked=${repeats} onChange=${(event) => setRepeats(event.target.checked)} /> Repeat also steps with effect="once"</label>

@@ -112,7 +112,7 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
             <${Tokens} runs=${model.runs} usage=${model.usage} onPick=${pick} />
           </div>
         </div>`}
-    ${forking && html`<${Fork} id=${id} at=${forking.position} step=${stepIn(forking)} model=${model} onClose=${() => setForking(undefined)} />`}
+    ${forking && html`<${Fork} id=${id} event=${forking} model=${model} onClose=${() => setForking(undefined)} />`}
   </article>`;
 }
 
@@ -231,7 +231,7 @@ function Details({ id, event, model, picked, readOnly, onFork }) {
   return html`<section class="card" aria-labelledby="details">
     <h2 id="details">Position ${event.position}: ${event.kind.replaceAll("_", " ")}</h2>
     <p class="soft"><time datetime=${event.at}>${timeOfDay(event.at)}</time>${span && html` · <${Text}>${span.name}<//>${span.ended ? ` · ${duration(secondsBetween(span.begun, span.ended))}` : " · under way"}`}</p>
-    ${!readOnly && html`<p class="buttons"><button onClick=${() => onFork(event)}>Fork from here…</button>
+    ${!readOnly && html`<p class="buttons"><button onClick=${() => onFork(shown)}>Fork from here…</button>
       ${end && stepIn(end) && html`<button onClick=${() => onFork(end)}>Fork with another result…</button>`}</p>`}
     ${span?.attempts.length > 0 && html`<h3>Attempts that failed</h3><ol class="attempts">${span.attempts.map((one) => html`<li key=${one.attempt}>
       Attempt ${one.attempt}, <time datetime=${one.at}>${timeOfDay(one.at)}</time>: <${Brief} of=${`${one.failure.kind}: ${one.failure.message}`} length="300" /></li>`)}</ol>`}
