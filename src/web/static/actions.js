@@ -95,7 +95,7 @@ function Form({ id, verb, form, model, onClose, onDone }) {
   };
   return html`<${Dialog} title=${form.title} onClose=${onClose}>
     <p>${form.says(model)}</p>
-    ${form.asksWhat && html`<p class="reruns"><${Text}>${found[id] ?? "…"}<//></p>`}
+    ${form.asksWhat && html`<p class="reruns"><${Text}>${found.get(id) ?? "…"}<//></p>`}
     <form onSubmit=${send}>
       ${form.fields.map((field) => html`<${Field} key=${field.name} of=${field} value=${given[field.name]} onInput=${(value) => setGiven({ ...given, [field.name]: value })} />`)}
       <p class="buttons">

@@ -41,7 +41,7 @@ function BulkForm({ verb, of, onClose, onDone }) {
   const { outcomes, isBusy, isOver, start, stop } = useEach(of, ({ id }) => act(verb, { id, ...options }), { title, what: "execution", onDone, onClose });
   const rows = of.map((one, index) => ({
     name: one.id,
-    says: verb === "retry" ? (found[one.id] ?? "…") : underWayIn(verb, one),
+    says: verb === "retry" ? (found.get(one.id) ?? "…") : underWayIn(verb, one),
     outcome: outcomes[index],
   }));
   return html`<${Dialog} title=${`${title} ${count(of.length, "execution")}?`} onClose=${onClose}>

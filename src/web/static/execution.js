@@ -7,7 +7,7 @@ import { Journal } from "./journal.js";
 import { Machine, movesOf } from "./machine.js";
 import { firstDifference, modelReader, stepIn, withMore } from "./model.js";
 import { costIn } from "./money.js";
-import { Brief, Moment, Status, Text, Trouble, Value } from "./parts.js";
+import { Brief, Guard, Moment, Status, Text, Trouble, Value } from "./parts.js";
 import { follow, read } from "./server.js";
 import { Timeline } from "./timeline.js";
 import { Tokens } from "./tokens.js";
@@ -93,7 +93,7 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
     <${Actions} of=${about} model=${model} readOnly=${readOnly} offered=${offered} onDone=${done} />
     <p role="status" class="said">${said}</p>
     <${Fate} about=${about} model=${model} isPast=${isPast} />
-    ${!isPast && model.pending.map((one) => html`<${Asked} key=${one.position} id=${id} event=${one} readOnly=${readOnly} onDone=${done} />`)}
+    ${!isPast && model.pending.map((one) => html`<${Guard} key=${one.position} what=${`The call of ${one.data.tool}`}><${Asked} id=${id} event=${one} readOnly=${readOnly} onDone=${done} /><//>`)}
     ${model.crashes.map((crash) => html`<${Crash} key=${crash.position} of=${crash} onPick=${pick} />`)}
     <${Travel} at=${at} last=${last} then=${then} onMove=${(position) => show({ at: position === last ? undefined : position })} />
     <div class="tabs" role="group" aria-label="Views of the execution">

@@ -2,7 +2,7 @@
 
 import { Bulk } from "./bulk.js";
 import { Filters, filtersIn, queryOf, withTag } from "./filters.js";
-import { Status, Text, Trouble } from "./parts.js";
+import { Guard, Status, Text, Trouble } from "./parts.js";
 import { read } from "./server.js";
 import { addressOf, html, useLoaded, useRef, useState } from "./view.js";
 import { Waits } from "./waits.js";
@@ -76,7 +76,7 @@ function Executions({ of, alive, filters, isOld, chosen, onChoose }) {
         ${heads.map((head) => html`<th key=${head} role="columnheader" class=${["Turns", "Tokens", "Cost", "Age"].includes(head) ? "number" : ""}>${head}</th>`)}
       </tr></thead>
       <tbody role="rowgroup">
-        ${of.map((one) => html`<${Row} key=${one.id} of=${one} worker=${carriers.get(one.id)} filters=${filters} isChosen=${chosen.has(one.id)} onChoose=${onChoose} />`)}
+        ${of.map((one) => html`<${Guard} key=${one.id} what=${one.id}><${Row} of=${one} worker=${carriers.get(one.id)} filters=${filters} isChosen=${chosen.has(one.id)} onChoose=${onChoose} /><//>`)}
       </tbody>
     </table>
   </div>`;

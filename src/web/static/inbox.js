@@ -1,7 +1,7 @@
 /** The calls and the questions that wait for a person, over all executions. */
 
 import { Approval, Decisions } from "./approvals.js";
-import { Trouble } from "./parts.js";
+import { Guard, Trouble } from "./parts.js";
 import { PersonField } from "./person.js";
 import { Question } from "./questions.js";
 import { read } from "./server.js";
@@ -46,10 +46,10 @@ export function Inbox({ readOnly }) {
         <button onClick=${() => setVerdict("deny")}>Deny ${picked.length}…</button>
       </div>`}
     </div>`}
-    <div class="cards">${questions.map((one) => html`<${Question} key=${nameOf(one)} of=${one} readOnly=${readOnly} onDone=${decided} />`)}</div>
+    <div class="cards">${questions.map((one) => html`<${Guard} key=${nameOf(one)} what=${`The question of ${one.id}`}><${Question} of=${one} readOnly=${readOnly} onDone=${decided} /><//>`)}</div>
     ${verdict && html`<${Decisions} verdict=${verdict} of=${picked} onClose=${() => setVerdict(undefined)} onDone=${decided} />`}
-    <div class="cards">${waiting.map((one) => html`<${Approval} key=${nameOf(one)} of=${one} readOnly=${readOnly} onDone=${decided} isLinked=${true}>
+    <div class="cards">${waiting.map((one) => html`<${Guard} key=${nameOf(one)} what=${`The call of ${one.tool} in ${one.id}`}><${Approval} of=${one} readOnly=${readOnly} onDone=${decided} isLinked=${true}>
       ${!readOnly && waiting.length > 1 && html`<input type="checkbox" aria-label=${visible(`Choose the call of ${one.tool} in ${one.id}`)} checked=${chosen.has(nameOf(one))} onChange=${(event) => choose([nameOf(one)], event.target.checked)} />`}
-    <//>`)}</div>
+    <//><//>`)}</div>
   </section>`;
 }

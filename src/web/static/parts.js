@@ -1,6 +1,6 @@
 /** Small parts that several views have. */
 
-import { html, useMemo, useState } from "./view.js";
+import { Component, html, useMemo, useState } from "./view.js";
 import { brief, moment, pretty, visible } from "./words.js";
 
 const SHOWN_CHARACTERS = 4000;
@@ -71,6 +71,17 @@ export function Status({ of }) {
 
 export function Moment({ at }) {
   return html`<time datetime=${at}>${moment(at)}</time>`;
+}
+
+/** Something that says why it cannot be shown, if it cannot, and takes nothing else with it. */
+export class Guard extends Component {
+  static getDerivedStateFromError(error) {
+    return { error };
+  }
+
+  render({ children, what = "This" }, { error }) {
+    return error ? html`<${Trouble} error=${{ message: `${what} cannot be shown: ${error.message}` }} />` : children;
+  }
 }
 
 /** An error of a request: it stays until the request works again. */

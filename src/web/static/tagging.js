@@ -9,13 +9,12 @@ import { count, visible } from "./words.js";
 
 /** Return the tags that lines of NAME=VALUE mean; raise if one is not that. */
 function tagsIn(text) {
-  const tags = {};
-  for (const line of text.split("\n").filter((one) => one.trim())) {
+  const lines = text.split("\n").filter((one) => one.trim());
+  return Object.fromEntries(lines.map((line) => {
     const at = line.indexOf("=");
     if (at < 1) throw new Error(`${line.trim()} is not NAME=VALUE.`);
-    tags[line.slice(0, at).trim()] = line.slice(at + 1).trim();
-  }
-  return tags;
+    return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
+  }));
 }
 
 /** Return the tags that some of the executions have, each with the number of those. */

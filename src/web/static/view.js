@@ -1,11 +1,11 @@
 /** What every view of the page uses: Preact with htm, and the address of the view. */
 
-import { h, render } from "./vendor/preact.js";
+import { Component, h, render } from "./vendor/preact.js";
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.js";
 import htm from "./vendor/htm.js";
 
 export const html = htm.bind(h);
-export { render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState };
+export { Component, render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState };
 
 /** Return the place that the address names: its path as decoded parts, and its parameters. */
 function placeIn(hash) {
