@@ -33,6 +33,7 @@ HOSTILE = [
     "\u202egnp.exe \u2066 \x1b[31m \x00",
     {"__proto__": {"toString": "x"}, "constructor": 1, "type": "text"},
     "half \ud83d",
+    "tag \U000e0041 selector \ufe0f \U000e0101 joiner \u034f filler \u3164 \u115f \u1160 \uffa0 mark \u061c",
     "]]>--></pre></script><svg onload=document.title=1>",
 ]
 
@@ -78,7 +79,10 @@ async def test_text_is_text_whatever_it_says(backend: Backend, site: Site, page:
 
 def shown(text: str) -> str:
     """Return a text as the page shows it: with characters that nobody sees by their number."""
-    hidden = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+    hidden = re.compile(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u034f\u061c\u115f\u1160\u202a-\u202e\u2066-\u2069\u3164\ud800-\udfff"
+        r"\ufe0f\uffa0\U000e0041\U000e0101]"
+    )
     return hidden.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
