@@ -184,7 +184,7 @@ VIEWS = {
     "": "i-1",
     "?status=running&tag.team=red": "a condition of its code",
     "?status=terminated&within=1h": "No execution fits.",
-    "inbox": "asks to call",
+    "inbox": "Choose all",
     "workers": "Carries",
     "executions/t-1": "Somebody must allow this.",
     "executions/t-1?view=journal": "execution_started",
@@ -201,6 +201,7 @@ async def test_axe_finds_nothing_serious_on_any_view(
 ) -> None:
     (folder / "open").touch()
     await backend.start(Trip, "Ada", id="t-1")
+    await backend.start(Trip, "Bob", id="t-2")
     failed = await backend.start(Echo, "x", id="e-1")
     await failed.result()
     await backend.start(Idle, id="i-1", tags={"team": "red"})
@@ -211,6 +212,9 @@ async def test_axe_finds_nothing_serious_on_any_view(
             await page.goto(f"{site.address}#/{view}")
             await expect(page.get_by_text(text).first).to_be_visible()
             assert await faults_of_access(page) == [], view
+            if view == "inbox":
+                for id in ("t-1", "t-2"):
+                    await expect(page.get_by_role("form", name=f"asks to call pay in {id}")).to_have_count(1)
             overflow = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert overflow <= 0, f"{view} is wider than the window"
         await page.goto(f"{site.address}#/executions/t-1")
@@ -219,7 +223,7 @@ async def test_axe_finds_nothing_serious_on_any_view(
         await page.goto(f"{site.address}#/?status=running")
         await page.get_by_role("checkbox", name="Choose all of this page").check()
         for verb in ("Pause", "Terminate", "Tag"):
-            await page.get_by_role("button", name=re.compile(f"{verb} 2…")).click()
+            await page.get_by_role("button", name=re.compile(f"{verb} 3…")).click()
             assert await faults_of_access(page) == [], verb
             await page.keyboard.press("Escape")
 

@@ -7,7 +7,7 @@ import { Brief, Text, Trouble } from "./parts.js";
 import { PersonField, usePerson } from "./person.js";
 import { act } from "./server.js";
 import { addressOf, html, useState } from "./view.js";
-import { count } from "./words.js";
+import { count, visible } from "./words.js";
 
 export function Approval({ of, readOnly, onDone, isLinked = false, children }) {
   const [edited, setEdited] = useState({ text: null });
@@ -27,9 +27,9 @@ export function Approval({ of, readOnly, onDone, isLinked = false, children }) {
     }
     setBusy(false);
   };
-  const name = `approval-${of.key}`;
-  return html`<form class="card approval" aria-labelledby=${name} onSubmit=${(event) => event.preventDefault()}>
-    <div class="headline">${children}<h2 id=${name}><${Text}>${of.agent}<//> asks to call <${Text} as="code">${of.tool}<//></h2></div>
+  const name = visible(`${of.agent} asks to call ${of.tool}${isLinked ? ` in ${of.id}` : ""}`);
+  return html`<form class="card approval" aria-label=${name} onSubmit=${(event) => event.preventDefault()}>
+    <div class="headline">${children}<h2><${Text}>${of.agent}<//> asks to call <${Text} as="code">${of.tool}<//></h2></div>
     ${isLinked && html`<p>in <a href=${addressOf(["executions", of.id])}><${Text}>${of.id}<//></a></p>`}
     <${Arguments} text=${of.arguments} schema=${of.parameters} readOnly=${readOnly} onInput=${(text, fault) => setEdited({ text, fault })} />
     ${edited.fault && html`<p class="trouble" role="alert">${edited.fault}</p>`}

@@ -30,10 +30,9 @@ export function Question({ of, readOnly, onDone }) {
     }
     setBusy(false);
   };
-  const name = `question-${of.id}-${of.key}`;
   const input = (event) => setGiven(event.target.value);
-  return html`<form class="card approval" aria-labelledby=${name} onSubmit=${answer}>
-    <h2 id=${name}><${Text}>${of.question}<//></h2>
+  return html`<form class="card approval" aria-label=${visible(of.question)} onSubmit=${answer}>
+    <h2><${Text}>${of.question}<//></h2>
     <p>asked by <a href=${addressOf(["executions", of.id])}><${Text}>${of.id}<//></a>${of.to && html` of <${Text}>${of.to}<//>`}</p>
     ${!readOnly && html`${choices
         ? html`<label>Answer<select value=${given} onChange=${input}>${choices.map(([value, text]) => html`<option key=${value} value=${value} selected=${value === given}>${visible(text)}</option>`)}</select></label>`
