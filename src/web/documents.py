@@ -163,6 +163,23 @@ def record_document(position: int, record: AnyRecord, *, whole: bool = False) ->
     return document if whole else _cut_if_large(document, "record")
 
 
+def searched_texts(record: AnyRecord) -> tuple[str, str]:
+    """Return the whole record as texts for a search: as JSON, and with its strings as they are."""
+    data = record.to_data()
+    return encode(data).decode(), _plain(data)
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case str():
+            return f'"{value}"'
+        case dict():
+            return f"{{{','.join(f'{_plain(name)}:{_plain(item)}' for name, item in value.items())}}}"
+        case list() | tuple():
+            return f"[{','.join(map(_plain, value))}]"
+    return encode(value).decode()
+
+
 def _time(at: datetime) -> str:
     return at.isoformat()
 

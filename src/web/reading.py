@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from outlast.core.errors import DefinitionError, NotSupported
-from outlast.core.json import encode
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 from outlast.ports.durability.pending import inbox_of
@@ -24,6 +23,7 @@ from outlast.web.documents import (
     question_document,
     record_document,
     rerun_document,
+    searched_texts,
     worker_document,
 )
 from outlast.web.filtering import where_of
@@ -122,9 +122,8 @@ class Reading:
             position += 1
             if position <= after or len(found) > limit:
                 continue
-            document = record_document(position, record, whole=limit == 1)
-            if not search or search in encode(document["record"]).decode().casefold():
-                found.append(document)
+            if not search or any(search in text.casefold() for text in searched_texts(record)):
+                found.append(record_document(position, record, whole=limit == 1))
         return json({"records": found[:limit], "more": len(found) > limit, "length": position})
 
     async def export(self, request: Request) -> Response:

@@ -299,6 +299,24 @@ async def test_the_journal_is_searched(quick: Site, in_memory: Backend) -> None:
     assert first["records"] + rest["records"] == everything["records"]
 
 
+@pytest.mark.parametrize(
+    "text", ['She said "yes"', "two\nlines", 'she said \\"yes\\"', '"price":40', "É", "THE END"]
+)
+async def test_the_journal_is_searched_as_a_whole_and_as_people_write_a_text(
+    quick: Site, in_memory: Backend, text: str
+) -> None:
+    what = {
+        "said": 'She said "yes" é \ud83d',
+        "lines": "two\nlines",
+        "price": 40,
+        "long": "x" * 200_000 + "the end",
+    }
+    await (await in_memory.start(Echo, what, id="e-1")).result()
+    found = await quick.read("records", id="e-1", search=text)
+    assert "execution_started" in [one["record"]["type"] for one in found["records"]]
+    assert len(json.dumps(found)) < 50_000
+
+
 class _Away:
     """A backend whose store can be away."""
 
