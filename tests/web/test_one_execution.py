@@ -178,6 +178,9 @@ async def test_a_reply_shows_thinking_images_references_and_files(
     await expect(item).to_contain_text("File: prices.csv")
     # Nothing of a model's text is an address that somebody can click.
     assert await item.get_by_role("link").count() == 0
+    # A large image is cut in what the page follows.
+    large = page.locator(".item.message", has_text="The bags are here.").get_by_role("img")
+    assert await large.evaluate("image => image.decode().then(() => image.naturalWidth)") == 40_000
 
 
 async def test_failed_attempts_are_ticks_and_are_listed(

@@ -105,7 +105,7 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
           onPick=${(position, isElsewhere) => show({ view: isElsewhere ? undefined : "journal", pick: position }, !isElsewhere)} />`
       : html`<${Timeline} model=${model} events=${then} picked=${picked} onPick=${pick} difference=${difference} />
         <div class="columns">
-          <${Conversation} model=${model} picked=${picked} onPick=${pick} difference=${difference} />
+          <${Conversation} id=${id} model=${model} picked=${picked} onPick=${pick} difference=${difference} />
           <div>
             <${Details} id=${id} event=${event} model=${model} picked=${picked} readOnly=${readOnly} onFork=${setForking} />
             <${Machine} machine=${machine} moves=${moves} at=${at} runs=${model.runs} selected=${event?.data.run} onPick=${pick} />

@@ -390,7 +390,7 @@ export function textsIn(item) {
   return [...item.attempts.entries()].sort(([one], [other]) => one - other).map(([attempt, { text }]) => ({ attempt, text }));
 }
 
-function reply(model, live, { data, position, at }) {
+function reply(model, live, { data, position, at, bytes }) {
   const item = live.get(data.key);
   live.delete(data.key);
   if (item) {
@@ -400,9 +400,9 @@ function reply(model, live, { data, position, at }) {
     if (item.attempts.size) item.isOver = true;
     else model.talk.splice(model.talk.lastIndexOf(item), 1);
   }
-  for (const entry of data.result.entries ?? []) {
+  for (const [index, entry] of (data.result.entries ?? []).entries()) {
     const about = { position, at, key: data.key, run: data.run, agent: data.agent };
-    if (entry.type === "message.output") model.talk.push({ ...about, sort: "message", content: entry.content });
+    if (entry.type === "message.output") model.talk.push({ ...about, sort: "message", content: entry.content, cutAt: bytes && index });
     else if (entry.type === "tool.execution") model.talk.push({ ...about, sort: "executed", tool: entry.name, value: { arguments: entry.arguments, info: entry.info } });
     else if (entry.type === "agent.handoff") model.talk.push({ ...about, sort: "handoff", text: `${entry.previous_agent_name} hands off to ${entry.next_agent_name}` });
     else if (entry.type !== "function.call") model.talk.push({ ...about, sort: "other", value: entry });
