@@ -118,13 +118,13 @@ function Field({ of: field, value, onInput }) {
 
 /** Fork after an event, with another result of the step that ends there if somebody edits it. */
 export function Fork({ id, event, model, onClose }) {
-  const at = event.position;
   // What was cut is not edited: the rest of it would be lost.
   const [whole, setWhole] = useState(event);
   const step = stepIn(whole);
   const isCut = Boolean(whole.bytes && step && step.result !== null);
   const original = useMemo(() => (step && step.result !== null && !isCut ? editable(pretty(step.result)) : ""), [whole]);
-  const [position, setPosition] = useState(String(at));
+  const [position, setPosition] = useState(String(event.position));
+  const at = Number(position);
   const [changed, setEdited] = useState();
   const edited = changed ?? original;
   const [newId, setNewId] = useState("");
@@ -134,14 +134,14 @@ export function Fork({ id, event, model, onClose }) {
   const under = model.spans.filter((span) => span.kind !== "wait" && !span.isVoid && span.from <= at && (span.to === undefined || span.to > at));
   const kept = model.spans.filter((span) => span.kind !== "wait" && !span.isVoid && span.to <= at);
   const isEdited = edited.trim() !== original.trim();
-  const load = () => read("event", { id, position: at }).then(setWhole, setError);
+  const load = () => read("event", { id, position: event.position }).then(setWhole, setError);
   const send = async (submitted) => {
     submitted.preventDefault();
     setBusy(true);
     setError(undefined);
     try {
       const edits = step && isEdited ? { [step.key]: edited } : {};
-      const made = await act("fork", { id, at: Number(position), fork_id: newId || null, edits, again: repeats });
+      const made = await act("fork", { id, at, fork_id: newId || null, edits, again: repeats });
       onClose();
       go(addressOf(["executions", made.id]));
     } catch (failed) {
@@ -154,7 +154,7 @@ export function Fork({ id, event, model, onClose }) {
       ${" "}${count(kept.length, "step")} up to position ${at} ${kept.length === 1 ? "is" : "are"} not run again.
       ${under.length > 0 && html` Under way there, and run again: <${Text}>${under.map((span) => span.name).join(", ")}<//>.`}</p>
     <form onSubmit=${send}>
-      <label>Fork after position<input type="number" min="1" required value=${position} onInput=${(event) => setPosition(event.target.value)} /></label>
+      <label>Fork after position<input type="number" min="1" max=${model.position} required value=${position} onInput=${(event) => setPosition(event.target.value)} /></label>
       ${isCut && html`<p>What the step returned is large and stays as it is. <button type="button" class="quiet" onClick=${load}>Load all ${whole.bytes.toLocaleString("en")} bytes to edit it</button></p>`}
       ${step && !isCut && html`<label>${step.key === "input" ? "Arguments of the workflow" : step.result === null ? "A result instead of the failure, as JSON (empty: none)" : "Result of the step, as JSON"}
         <textarea class="code" rows=${Math.min(14, edited.split("\n").length + 1)} spellcheck=${false} value=${edited} onInput=${(event) => setEdited(event.target.value)}></textarea></label>`}
