@@ -339,3 +339,17 @@ async def test_a_fork_with_an_edit_keeps_what_is_too_large_to_be_shown(
     await dialog.get_by_role("button", name="Fork").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("e-2")
     assert await (await backend.get("e-2")).result() == {**large, "price": 41}
+
+
+async def test_an_execution_that_ends_leaves_what_was_under_way(
+    backend: Backend, site: Site, page: Page
+) -> None:
+    execution = await backend.start(Trip, "Ada", id="t-1")
+    await page.goto(address(site, "t-1"))
+    await expect(page.get_by_role("button", name="hold_seat: under way")).to_be_visible()
+    await execution.terminate("enough")
+    await expect(page.get_by_role("button", name="hold_seat: left")).to_be_visible()
+    await expect(page.locator(".item.call", has_text="hold_seat")).to_contain_text("left")
+    await execution.retry()
+    await expect(page.get_by_role("button", name="hold_seat: under way")).to_be_visible()
+    await execution.terminate("enough")

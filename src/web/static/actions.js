@@ -131,7 +131,7 @@ export function Fork({ id, event, model, onClose }) {
   const [repeats, setRepeats] = useState(false);
   const [error, setError] = useState();
   const [isBusy, setBusy] = useState(false);
-  const under = model.spans.filter((span) => span.kind !== "wait" && !span.isVoid && span.from <= at && (span.to === undefined || span.to > at));
+  const under = model.spans.filter((span) => span.kind !== "wait" && !span.isVoid && span.from <= at && !((span.to ?? span.left) <= at));
   const kept = model.spans.filter((span) => span.kind !== "wait" && !span.isVoid && span.to <= at);
   const isEdited = edited.trim() !== original.trim();
   const load = () => read("event", { id, position: event.position }).then(setWhole, setError);

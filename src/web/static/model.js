@@ -11,6 +11,7 @@
 import { add, nothing, runsOf } from "./runs.js";
 
 const CODE = "workflow code";
+const LEFT = "left";
 
 const ENDS = {
   execution_completed: "completed",
@@ -85,9 +86,17 @@ function callOf(data) {
   return `${data.run}/${data.turn}/${data.call_id}`;
 }
 
-/** Return the call whose result came too late for its run: it does not wait any more. */
+/** Return the approval of the call whose result came too late for its run: it does not wait any more. */
 function unsent(open, data) {
-  return [...open.values()].find((span) => span.run === data.run && span.data.call_id === data.call_id && span.kind === "wait")?.key.replace(/ approval$/, "");
+  return [...open.values()].find((span) => span.run === data.run && span.data.call_id === data.call_id && span.kind === "wait");
+}
+
+/** End a span that nobody waits for any more. */
+function leave(span, open, calls, { at, position }) {
+  if (!span) return;
+  calls.get(callKeyOf(span))?.states.push(LEFT);
+  open.delete(span.key);
+  Object.assign(span, { left: position, ended: at, state: LEFT });
 }
 
 /**
@@ -191,8 +200,7 @@ class Fold {
     model.runs = runsOf(model);
     model.lanes = lanesOf(model);
     model.open = [...this.open.values()];
-    const hasEnded = model.status !== "running";
-    model.pending = hasEnded ? [] : model.open.filter((span) => span.event.kind === "approval_requested").map((span) => span.event);
+    model.pending = model.open.filter((span) => span.event.kind === "approval_requested").map((span) => span.event);
     return model;
   }
 }
@@ -231,7 +239,10 @@ function takeEvent({ model, open, calls, live, before }, event) {
     }
   }
   if (MOMENTS[kind]) model.moments.push({ position, at, kind, text: MOMENTS[kind](data), event });
-  if (ENDS[kind]) model.status = ENDS[kind];
+  if (ENDS[kind]) {
+    model.status = ENDS[kind];
+    for (const span of open.values()) leave(span, open, calls, event);
+  }
   switch (kind) {
     case "execution_started":
       model.workflow = data.workflow;
@@ -297,7 +308,7 @@ function takeEvent({ model, open, calls, live, before }, event) {
       break;
     }
     case "result_unsent":
-      open.delete(`${unsent(open, data)} approval`);
+      leave(unsent(open, data), open, calls, event);
       break;
     case "handed_off":
       model.talk.push({ position, at, sort: "handoff", agent: data.from_agent, text: MOMENTS.handed_off(data) });
@@ -317,7 +328,7 @@ function takeEvent({ model, open, calls, live, before }, event) {
         position,
         at,
         before,
-        kept: model.spans.filter((span) => span.ended && !span.isVoid && span.kind !== "wait"),
+        kept: model.spans.filter((span) => span.to && !span.isVoid && span.kind !== "wait"),
         open: model.spans.filter((span) => !span.ended && !span.isVoid && span.kind !== "wait"),
         lost: data.worker,
         successor: data.successor,
@@ -349,8 +360,8 @@ function reopen(model, open, calls, valid) {
   for (const span of model.spans) {
     if (span.isVoid) continue;
     if (span.from > valid) span.isVoid = true;
-    else if (span.to === undefined || span.to > valid) {
-      if (span.to > valid) Object.assign(span, { before: span.end, to: undefined, ended: undefined, state: "open", end: undefined });
+    else if (!((span.to ?? span.left) <= valid)) {
+      Object.assign(span, { to: undefined, left: undefined, ended: undefined, state: "open", end: undefined });
       open.set(span.key, span);
     }
   }
@@ -361,6 +372,7 @@ function reopen(model, open, calls, valid) {
   for (const [key, call] of calls) {
     if (call.position > valid) calls.delete(key);
     else if (call.to > valid) Object.assign(call, { to: undefined, result: undefined, failure: undefined });
+    else if (call.states.at(-1) === LEFT) call.states.pop();
   }
   model.voids.push({ from: valid, to: model.moments.at(-1)?.position });
 }

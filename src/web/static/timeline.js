@@ -34,7 +34,7 @@ function rowsOf(spans, scale, end) {
   const free = [];
   return spans.map((span) => {
     const from = scale.at(span.from);
-    const to = Math.max(span.to === undefined ? end : scale.at(span.to), from + BAR_WIDTH_MIN);
+    const to = Math.max((span.to ?? span.left) === undefined ? end : scale.at(span.to ?? span.left), from + BAR_WIDTH_MIN);
     let row = free.findIndex((until) => until <= from);
     if (row < 0) row = free.length;
     free[row] = to + 1;
@@ -165,6 +165,7 @@ function Legend({ model }) {
     ["wait approval-wait", "waits for a person", has((span) => span.isApproval)],
     ["failed", "failed", has((span) => span.state === "failed")],
     ["open", "under way", has((span) => span.state === "open" && !span.isVoid)],
+    ["left", "left: nobody waits for it any more", has((span) => span.state === "left" && !span.isVoid)],
     ["void", "void after a retry", has((span) => span.isVoid)],
     ["attempt", "a failed attempt, then a retry", has((span) => span.attempts.length)],
     ["crash", "a worker was lost", model.crashes.length],
