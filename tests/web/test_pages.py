@@ -353,3 +353,18 @@ async def test_an_execution_that_ends_leaves_what_was_under_way(
     await execution.retry()
     await expect(page.get_by_role("button", name="hold_seat: under way")).to_be_visible()
     await execution.terminate("enough")
+
+
+async def test_the_past_shows_when_an_execution_was_paused(backend: Backend, site: Site, page: Page) -> None:
+    execution = await backend.start(Idle, id="i-1")
+    await execution.pause()
+    await page.goto(address(site, "i-1", "?at=2"))
+    await expect(page.locator(".head .status")).to_have_text("‖ paused")
+    await execution.resume()
+    await page.goto(address(site, "i-1"))
+    await expect(page.locator(".head .status")).to_have_text("▶ running")
+    await execution.terminate("enough")
+    await expect(page.locator(".head .status")).to_have_text("■ terminated")
+    await page.goto(address(site, "i-1", "?at=2"))
+    await expect(page.get_by_text("showing the past")).to_be_visible()
+    await expect(page.locator(".head .status")).to_have_text("‖ paused")

@@ -20,6 +20,15 @@ const ENDS = {
   execution_terminated: "terminated",
 };
 
+/** What else changes the status. */
+const TURNS = {
+  execution_held: "held",
+  execution_paused: "paused",
+  execution_resumed: "running",
+  execution_reopened: "running",
+  cancel_requested: "running",
+};
+
 /** The spans, by the kind of the event that begins them. */
 const BEGINS = {
   turn_started: (data) => ({ key: data.key, kind: "model", name: `turn ${data.turn}`, lane: laneOf(data) }),
@@ -239,8 +248,8 @@ function takeEvent({ model, open, calls, live, before }, event) {
     }
   }
   if (MOMENTS[kind]) model.moments.push({ position, at, kind, text: MOMENTS[kind](data), event });
+  model.status = ENDS[kind] ?? TURNS[kind] ?? model.status;
   if (ENDS[kind]) {
-    model.status = ENDS[kind];
     for (const span of open.values()) leave(span, open, calls, event);
   }
   switch (kind) {
@@ -338,7 +347,6 @@ function takeEvent({ model, open, calls, live, before }, event) {
       break;
     case "execution_reopened":
       reopen(model, open, calls, data.valid);
-      model.status = "running";
       model.failure = undefined;
       live.clear();
       model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
