@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from outlast.core.errors import DefinitionError, NotSupported
+from outlast.core.errors import DefinitionError, NotPending, NotSupported
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 from outlast.ports.durability.pending import inbox_of
@@ -84,6 +84,15 @@ class Reading:
                 "is_all": found.is_all,
             }
         )
+
+    async def approval(self, request: Request) -> Response:
+        """Answer with one call that waits, whole, by the key of the call."""
+        execution, key = await self._execution(request), request.query_params.get("call", "")
+        waiting = await execution.pending()
+        for one in waiting:
+            if one.key == key:
+                return json(approval_document(execution.id, one, whole=True))
+        raise NotPending(execution.id, key, [one.key for one in waiting])
 
     async def rerun(self, request: Request) -> Response:
         """Answer with what a retry of an execution would do again: names of steps, or why it cannot be."""

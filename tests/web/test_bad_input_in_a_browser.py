@@ -303,7 +303,12 @@ async def test_any_name_of_a_parameter_can_be_edited_and_a_call_that_cannot_be_s
     names = ["constructor", "toString", "__proto__", "hasOwnProperty"]
     properties = {name: {"type": "string"} for name in names}
     broken = waiting_call("broken", {"properties": properties, "required": 7})
-    calls = [broken, waiting_call("whole", {"type": "object", "properties": properties})]
+    cut = {
+        **waiting_call("cut", {}),
+        "arguments": '{"constructor": "… (cut: 9 characters)"}',
+        "bytes": 200_000,
+    }
+    calls = [broken, cut, waiting_call("whole", {"type": "object", "properties": properties})]
     inbox = {"approvals": calls, "questions": [], "looked_at": 200, "is_all": True}
     sent: list[dict[str, Any]] = []
 
@@ -312,10 +317,15 @@ async def test_any_name_of_a_parameter_can_be_edited_and_a_call_that_cannot_be_s
         await route.fulfill(json={"done": "The call is allowed."})
 
     await page.route("**/api/inbox?*", lambda route: route.fulfill(json=inbox))
+    await page.route("**/api/approval?*", lambda route: route.fulfill(json={**calls[2], "id": "cut"}))
     await page.route("**/api/actions/allow", decided)
     await page.goto(f"{site.address}#/inbox")
     await expect(page.get_by_role("alert")).to_contain_text("The call of note in broken cannot be shown:")
-    form = page.get_by_role("form")
+    form = page.get_by_role("form", name="asks to call note in cut")
+    await expect(form.get_by_role("textbox")).to_have_count(1)
+    await form.get_by_role("button", name="Load all 200,000 bytes").click()
+    await expect(form.get_by_label("constructor")).to_have_value("a")
+    form = page.get_by_role("form", name="asks to call note in whole")
     for name in names:
         await expect(form.get_by_label(name)).to_have_value("a" if name == "constructor" else "")
         await form.get_by_label(name).fill("b")

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import outlast
+from outlast import workflow
+from outlast.adapters.scripted import call, say
 from outlast.core.errors import StorageUnavailable
 from outlast.core.exports import read_export
 from outlast.ports.durability.backend import Backend
@@ -284,6 +286,49 @@ async def test_a_large_value_is_cut_and_can_be_had_whole(quick: Site, in_memory:
     assert len(json.dumps(cut)) < 100_000
     record = await quick.read("records", id="e-1", after=0, limit=1)
     assert record["records"][0]["record"]["arguments"]["what"] == large
+
+
+@outlast.activity(requires_approval=True)
+async def note(text: str) -> str:
+    """Note a text."""
+    return f"{len(text)} characters are noted"
+
+
+@workflow.define(name="noting")
+class Noting:
+    """An agent notes a long text, if somebody allows it."""
+
+    @workflow.entrypoint
+    async def run(self, characters: int) -> str:
+        replies = [call("note", {"text": "x" * characters}), say("It is noted.")]
+        clerk = outlast.Agent(model="m", name="clerk", tools=[note])
+        session = outlast.ScriptedSession({"clerk": replies})
+        return (await outlast.Runner.run(clerk, "go", session)).text
+
+
+@pytest.fixture
+async def noting() -> AsyncIterator[tuple[Backend, Site]]:
+    """A backend with a worker whose agent asks before it notes, and an inspector of it."""
+    async with outlast.connect("memory:") as backend, backend.worker([Noting]), inspected(backend) as site:
+        yield backend, site
+
+
+async def test_large_arguments_are_cut_in_the_inbox_and_can_be_had_whole(
+    noting: tuple[Backend, Site],
+) -> None:
+    backend, site = noting
+    execution = await backend.start(Noting, 1_000_000, id="n-1")
+    waiting = await approval_of(site, "n-1")
+    assert len(json.dumps(waiting)) < 10_000
+    assert waiting["bytes"] > 1_000_000
+    assert "cut: 1,000,000 characters" in waiting["arguments"]
+    whole = await site.read("approval", id="n-1", call=waiting["key"])
+    assert json.loads(whole["arguments"]) == {"text": "x" * 1_000_000}
+    assert whole["parameters"]["properties"]
+    other = await site.client.get("api/approval", params={"id": "n-1", "call": "x"})
+    assert (other.status_code, other.json()["error"]["kind"]) == (409, "NotPending")
+    assert (await site.act("allow", id="n-1", call=waiting["key"])).status_code == 200
+    assert await execution.result() == "It is noted."
 
 
 async def test_the_journal_is_searched(quick: Site, in_memory: Backend) -> None:

@@ -3,13 +3,18 @@
 import { Arguments } from "./forms.js";
 import { Dialog } from "./dialog.js";
 import { Each, useEach } from "./each.js";
-import { Brief, Text, Trouble } from "./parts.js";
+import { Brief, LongText, Text, Trouble } from "./parts.js";
 import { PersonField, usePerson } from "./person.js";
-import { act } from "./server.js";
+import { act, read } from "./server.js";
 import { addressOf, html, useState } from "./view.js";
 import { count, visible } from "./words.js";
 
-export function Approval({ of, readOnly, onDone, isLinked = false, children }) {
+/** What is longer than this is shown, and not edited: a field for it would stop the browser. */
+const EDITED_CHARACTERS = 1_000_000;
+
+/** One call; of large arguments, only a part is there until somebody asks for the rest. */
+export function Approval({ of: given, readOnly, onDone, isLinked = false, children }) {
+  const [of, setOf] = useState(given);
   const [edited, setEdited] = useState({ text: null });
   const [reason, setReason] = useState("");
   const [by] = usePerson();
@@ -20,8 +25,8 @@ export function Approval({ of, readOnly, onDone, isLinked = false, children }) {
     setError(undefined);
     try {
       const changed = verb === "allow" && edited.text !== null && { arguments: edited.text };
-      const given = { id: of.id, call: of.key, reason: reason || null, by: by || null, ...changed };
-      onDone((await act(verb, given)).done);
+      const decision = { id: of.id, call: of.key, reason: reason || null, by: by || null, ...changed };
+      onDone((await act(verb, decision)).done);
     } catch (failed) {
       setError(failed);
     }
@@ -31,7 +36,10 @@ export function Approval({ of, readOnly, onDone, isLinked = false, children }) {
   return html`<form class="card approval" aria-label=${name} onSubmit=${(event) => event.preventDefault()}>
     <div class="headline">${children}<h2><${Text}>${of.agent}<//> asks to call <${Text} as="code">${of.tool}<//></h2></div>
     ${isLinked && html`<p>in <a href=${addressOf(["executions", of.id])}><${Text}>${of.id}<//></a></p>`}
-    <${Arguments} text=${of.arguments} schema=${of.parameters} readOnly=${readOnly} onInput=${(text, fault) => setEdited({ text, fault })} />
+    ${of.bytes || of.arguments.length > EDITED_CHARACTERS
+      ? html`<${LongText} label="arguments">${of.arguments}<//>
+        ${of.bytes && html`<button type="button" class="quiet" onClick=${() => read("approval", { id: of.id, call: of.key }).then(setOf, setError)}>Load all ${of.bytes.toLocaleString("en")} bytes</button>`}`
+      : html`<${Arguments} text=${of.arguments} schema=${of.parameters} readOnly=${readOnly} onInput=${(text, fault) => setEdited({ text, fault })} />`}
     ${edited.fault && html`<p class="trouble" role="alert">${edited.fault}</p>`}
     ${!readOnly &&
     html`<label>Reason (the model sees it if you deny)

@@ -93,7 +93,7 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
     <${Actions} of=${about} model=${model} readOnly=${readOnly} offered=${offered} onDone=${done} />
     <p role="status" class="said">${said}</p>
     <${Fate} about=${about} model=${model} isPast=${isPast} />
-    ${!isPast && model.pending.map((one) => html`<${Guard} key=${one.position} what=${`The call of ${one.data.tool}`}><${Asked} id=${id} event=${one} readOnly=${readOnly} onDone=${done} /><//>`)}
+    ${!isPast && model.pending.map((one) => html`<${Guard} key=${one.position} what=${`The call of ${one.data.tool}`}><${Approval} of=${callIn(id, one)} readOnly=${readOnly} onDone=${done} /><//>`)}
     ${model.crashes.map((crash) => html`<${Crash} key=${crash.position} of=${crash} onPick=${pick} />`)}
     <${Travel} at=${at} last=${last} then=${then} onMove=${(position) => show({ at: position === last ? undefined : position })} />
     <div class="tabs" role="group" aria-label="Views of the execution">
@@ -116,13 +116,9 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
   </article>`;
 }
 
-/** A call that waits for a person; one with large arguments is loaded whole, because they are edited. */
-function Asked({ id, event, readOnly, onDone }) {
-  const { value, error } = useLoaded(() => (event.bytes ? read("event", { id, position: event.position }) : event), 0, id, event.position);
-  if (!value) return html`<${Trouble} error=${error} />`;
-  const { agent, tool, parameters, arguments: given = {} } = value.data;
-  const of = { id, key: value.call, agent, tool, parameters, arguments: JSON.stringify(given) };
-  return html`<${Approval} of=${of} readOnly=${readOnly} onDone=${onDone} />`;
+/** Return the call that waits for a person since an event. */
+function callIn(id, { call, data, bytes }) {
+  return { ...data, id, bytes, key: call, arguments: JSON.stringify(data.arguments ?? {}) };
 }
 
 function Head({ about, model, state, isPast, carriers, difference, onPick }) {

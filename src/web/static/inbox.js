@@ -9,7 +9,7 @@ import { html, useLoaded, useState } from "./view.js";
 import { count, visible } from "./words.js";
 
 function nameOf(one) {
-  return `${one.id} ${one.key}`;
+  return `${one.id} ${one.key} ${one.fingerprint}`;
 }
 
 export function Inbox({ readOnly }) {
