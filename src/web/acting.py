@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from outlast.core.approvals import Verdict
 from outlast.core.errors import DefinitionError, PayloadTooLarge, StorageUnavailable
 from outlast.core.json import JSON, check_json, decode
 from outlast.core.values import Value, faults
@@ -40,34 +41,47 @@ class Action(Value):
         """Do it; return what was done, as a sentence under `done`."""
 
 
-class Allow(Action):
-    """Allow a tool call that waits, with other arguments if they are given."""
+class Deciding(Action):
+    """A decision about a tool call that waits."""
 
     call: str
     reason: str | None = None
     by: str | None = None
     """The person who decides; it is kept with the decision."""
+    fingerprint: str | None = None
+    """That of the call as it was shown: the decision counts for no other."""
+
+    async def _decide(
+        self, execution: Execution, verdict: Verdict, edited: dict[str, JSON] | None = None
+    ) -> None:
+        await execution.decide(
+            self.call,
+            verdict,
+            self.reason or None,
+            edited_arguments=edited,
+            by=self.by or None,
+            fingerprint=self.fingerprint,
+        )
+
+
+class Allow(Deciding):
+    """Allow a tool call that waits, with other arguments if they are given."""
+
     arguments: str | None = None
 
     async def apply(self, execution: Execution) -> dict[str, Any]:
         edited = None if self.arguments is None else _object("the arguments", self.arguments)
-        await execution.decide(
-            self.call, "allow", self.reason or None, edited_arguments=edited, by=self.by or None
-        )
+        await self._decide(execution, "allow", edited)
         return {
             "done": "The call is allowed." if edited is None else "The call is allowed, with your arguments."
         }
 
 
-class Deny(Action):
+class Deny(Deciding):
     """Deny a tool call that waits."""
 
-    call: str
-    reason: str | None = None
-    by: str | None = None
-
     async def apply(self, execution: Execution) -> dict[str, Any]:
-        await execution.decide(self.call, "deny", self.reason or None, by=self.by or None)
+        await self._decide(execution, "deny")
         return {"done": "The call is denied."}
 
 

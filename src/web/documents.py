@@ -108,7 +108,7 @@ def approval_document(id: str, waiting: PendingApproval, *, whole: bool = False)
 
     They are text, as somebody edits them: the page would lose digits of long numbers.
     """
-    document = {
+    document: dict[str, Any] = {
         "id": id,
         "key": waiting.key,
         "call_id": waiting.call_id,
@@ -130,7 +130,7 @@ def approval_document(id: str, waiting: PendingApproval, *, whole: bool = False)
 
 def question_document(id: str, waiting: PendingQuestion) -> dict[str, Any]:
     """Return a question that waits for an answer; a long one is cut."""
-    document = {
+    document: dict[str, Any] = {
         "id": id,
         "key": waiting.key,
         "question": waiting.question,

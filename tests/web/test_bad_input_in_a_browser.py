@@ -331,4 +331,5 @@ async def test_any_name_of_a_parameter_can_be_edited_and_a_call_that_cannot_be_s
         await form.get_by_label(name).fill("b")
     await form.get_by_role("button", name="Allow with these arguments").click()
     await expect(page.get_by_role("status").first).to_have_text("The call is allowed.")
+    assert sent[0]["fingerprint"] == "f"
     assert json.loads(sent[0]["arguments"]) == dict.fromkeys(names, "b")

@@ -14,6 +14,7 @@ import pytest
 import outlast
 from outlast import workflow
 from outlast.adapters.scripted import call, say
+from outlast.core.entries import Entry
 from outlast.core.errors import StorageUnavailable
 from outlast.core.exports import read_export
 from outlast.ports.durability.backend import Backend
@@ -300,7 +301,7 @@ class Noting:
 
     @workflow.entrypoint
     async def run(self, characters: int) -> str:
-        replies = [call("note", {"text": "x" * characters}), say("It is noted.")]
+        replies: list[Entry] = [call("note", {"text": "x" * characters}), say("It is noted.")]
         clerk = outlast.Agent(model="m", name="clerk", tools=[note])
         session = outlast.ScriptedSession({"clerk": replies})
         return (await outlast.Runner.run(clerk, "go", session)).text
@@ -328,6 +329,21 @@ async def test_large_arguments_are_cut_in_the_inbox_and_can_be_had_whole(
     other = await site.client.get("api/approval", params={"id": "n-1", "call": "x"})
     assert (other.status_code, other.json()["error"]["kind"]) == (409, "NotPending")
     assert (await site.act("allow", id="n-1", call=waiting["key"])).status_code == 200
+    assert await execution.result() == "It is noted."
+
+
+async def test_a_decision_about_a_call_that_is_not_the_one_that_was_shown_is_refused(
+    noting: tuple[Backend, Site],
+) -> None:
+    backend, site = noting
+    execution = await backend.start(Noting, 1, id="n-1")
+    waiting = await approval_of(site, "n-1")
+    for verb in ("allow", "deny"):
+        refused = await site.act(verb, id="n-1", call=waiting["key"], fingerprint="of another")
+        assert refused.status_code == 409
+        assert "is not the one that was shown" in refused.json()["error"]["message"]
+    shown = {"call": waiting["key"], "fingerprint": waiting["fingerprint"]}
+    assert (await site.act("allow", id="n-1", **shown)).status_code == 200
     assert await execution.result() == "It is noted."
 
 

@@ -25,7 +25,7 @@ export function Approval({ of: given, readOnly, onDone, isLinked = false, childr
     setError(undefined);
     try {
       const changed = verb === "allow" && edited.text !== null && { arguments: edited.text };
-      const decision = { id: of.id, call: of.key, reason: reason || null, by: by || null, ...changed };
+      const decision = { id: of.id, call: of.key, fingerprint: of.fingerprint, reason: reason || null, by: by || null, ...changed };
       onDone((await act(verb, decision)).done);
     } catch (failed) {
       setError(failed);
@@ -64,7 +64,7 @@ export function Decisions({ verdict, of: calls, onClose, onDone }) {
   const verb = verdict === "allow" ? "Allow" : "Deny";
   const { outcomes, isOver, isBusy, start, stop } = useEach(
     fixed,
-    (one) => act(verdict, { id: one.id, call: one.key, reason: reason || null, by: by || null }),
+    (one) => act(verdict, { id: one.id, call: one.key, fingerprint: one.fingerprint, reason: reason || null, by: by || null }),
     { title: verb, what: "call", onDone, onClose },
   );
   const rows = fixed.map((one, index) => ({
