@@ -195,6 +195,8 @@ async def test_pages_neither_skip_nor_repeat(site: Site, backend: Backend) -> No
         ("fleet?limit=-1", 422, "DefinitionError"),
         ("fleet?limit=" + "9" * 5000, 422, "DefinitionError"),
         ("fleet?cursor=x", 422, "DefinitionError"),
+        ("fleet?cursor=WzFlMzA4LCAiXHVkODAwIl0", 422, "DefinitionError"),  # [1e308, "\\ud800"]
+        ("fleet?cursor=" + "W1tb" * 5_000, 422, "DefinitionError"),  # [[[…
         ("event?id=e-1&position=99", 422, "DefinitionError"),
     ],
 )
