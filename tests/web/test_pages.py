@@ -174,6 +174,13 @@ async def test_the_past_is_shown_as_it_was(backend: Backend, site: Site, page: P
     assert "at=3" in page.url
     await page.reload()
     await expect(page.get_by_text("I look for a train.")).to_be_visible()
+    for at, shown in (("0", "1"), ("-5", "1"), ("abc", "15"), ("1e9", "15"), ("2.7", "2")):
+        await page.goto(address(site, "t-1", f"?at={at}"))
+        await expect(page.get_by_text(re.compile(r"^Position \d+ of 15"))).to_contain_text(
+            f"Position {shown} of 15"
+        )
+        await expect(page.get_by_text("NaN")).to_have_count(0)
+    await page.goto(address(site, "t-1", "?at=3"))
     await page.get_by_role("button", name="Now").click()
     await expect(page.get_by_text("Somebody must allow this.")).to_be_visible()
     await expect(page.locator(".tokens")).to_have_text("440")

@@ -56,7 +56,8 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
   const { value: alive } = useLoaded(() => (isOpen ? read("workers") : { workers: [] }), 5, id, isOpen);
   const carriers = (alive?.workers ?? []).filter((worker) => worker.executions.includes(id));
   const last = events.at(-1)?.position ?? 0;
-  const at = parameters.at === undefined ? last : Math.min(Number(parameters.at) || 0, last);
+  const asked = Math.trunc(Number(parameters.at ?? NaN));
+  const at = Number.isNaN(asked) ? last : Math.min(Math.max(asked, 1), last);
   const isPast = at < last;
   const then = useMemo(
     () => (isPast ? events.filter((event) => event.position <= at && event.kind !== "text_delta") : events),
@@ -67,7 +68,7 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
   const model = useMemo(() => readModel.current(then), [then]);
   const moves = useMemo(() => movesOf(events), [events]);
   const difference = useMemo(() => firstDifference(then), [then]);
-  const picked = parameters.pick === undefined ? undefined : Number(parameters.pick);
+  const picked = Number(parameters.pick) || undefined;
   const [said, setSaid] = useState("");
   const [forking, setForking] = useState();
   const show = (changed, quietly = true) => go(addressOf(["executions", id], { ...parameters, ...changed }), { quietly });
