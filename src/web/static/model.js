@@ -9,6 +9,7 @@
  */
 
 import { add, nothing, runsOf } from "./runs.js";
+import { brief } from "./words.js";
 
 const CODE = "workflow code";
 const LEFT = "left";
@@ -72,6 +73,12 @@ const MOMENTS = {
   execution_held: (data) => `held: ${data.reason}`,
   execution_paused: (data) => `paused${data.reason ? `: ${data.reason}` : ""}`,
   execution_resumed: () => "resumed",
+  question_asked: (data) => `question${data.to ? ` to ${data.to}` : ""}: ${data.question}`,
+  question_answered: (data) => `question answered${by(data)}: ${brief(data.answer)}`,
+  question_withdrawn: () => "question withdrawn",
+  message_said: (data) => `message${by(data)} to ${data.agent}: ${data.text}`,
+  run_interrupted: (data) => `run interrupted${by(data)}${data.reason ? `: ${data.reason}` : ""}`,
+  tagged: ({ tags = {}, removed = [] }) => `tagged ${[...Object.entries(tags).map((one) => one.join("=")), ...removed.map((one) => `${one} removed`)].join(", ")}`,
   signal_received: (data) => `signal ${data.name}`,
   cancel_requested: () => "asked to end",
   patched: (data) => `patch ${data.patch}`,
@@ -82,6 +89,10 @@ const MOMENTS = {
   guardrail_rejected: (data) => `${data.guardrail} rejected the ${part(data)}: ${data.reason}`,
   guardrail_replaced: (data) => `${data.guardrail} replaced the ${part(data)}`,
 };
+
+function by(data) {
+  return data.by ? ` by ${data.by}` : "";
+}
 
 function part(data) {
   return data.tool ? `${data.of} of ${data.tool}` : data.of;
@@ -246,12 +257,15 @@ function takeEvent({ model, open, calls, live, before }, event) {
       open.delete(key);
       Object.assign(span, { to: position, ended: at, state: hasFailed ? "failed" : "done", end: event });
     }
+    const call = calls.get(key);
+    if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
   }
   if (MOMENTS[kind]) model.moments.push({ position, at, kind, text: MOMENTS[kind](data), event });
   model.status = ENDS[kind] ?? TURNS[kind] ?? model.status;
   if (ENDS[kind]) {
     for (const span of open.values()) leave(span, open, calls, event);
   }
+  const noted = () => model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
   switch (kind) {
     case "execution_started":
       model.workflow = data.workflow;
@@ -286,14 +300,8 @@ function takeEvent({ model, open, calls, live, before }, event) {
       const call = calls.get(callOf(data));
       const because = data.reason ? `: ${data.reason}` : "";
       const edited = data.edited_arguments ? " with other arguments" : "";
-      call?.states.push(`${kind === "approval_given" ? `allowed${edited}` : "denied"}${data.by ? ` by ${data.by}` : ""}${because}`);
+      call?.states.push(`${kind === "approval_given" ? `allowed${edited}` : "denied"}${by(data)}${because}`);
       if (call && data.edited_arguments) call.asked = call.arguments;
-      break;
-    }
-    case "tool_returned":
-    case "tool_failed": {
-      const call = calls.get(callOf(data));
-      if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
       break;
     }
     case "activity_started": {
@@ -308,29 +316,11 @@ function takeEvent({ model, open, calls, live, before }, event) {
       model.talk.push(call);
       break;
     }
-    case "child_completed":
-    case "child_failed":
-    case "activity_completed":
-    case "activity_failed": {
-      const call = calls.get(data.key);
-      if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
-      break;
-    }
     case "result_unsent":
       leave(unsent(open, data), open, calls, event);
       break;
     case "handed_off":
       model.talk.push({ position, at, sort: "handoff", agent: data.from_agent, text: MOMENTS.handed_off(data) });
-      break;
-    case "signal_received":
-    case "reply_cut":
-    case "limit_reached":
-    case "answer_rejected":
-    case "guardrail_rejected":
-    case "guardrail_replaced":
-    case "execution_forked":
-    case "execution_held":
-      model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
       break;
     case "execution_recovered":
       model.crashes.push({
@@ -349,7 +339,7 @@ function takeEvent({ model, open, calls, live, before }, event) {
       reopen(model, open, calls, data.valid);
       model.failure = undefined;
       live.clear();
-      model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
+      noted();
       break;
     case "execution_completed":
       model.result = data.result;
@@ -359,6 +349,8 @@ function takeEvent({ model, open, calls, live, before }, event) {
       model.failure = data.failure;
       model.talk.push({ position, at, sort: "failure", failure: data.failure });
       break;
+    default:
+      if (MOMENTS[kind]) noted();
   }
 }
 
